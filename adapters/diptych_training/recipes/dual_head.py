@@ -17,7 +17,11 @@ from diptych_training.losses import ContrastiveLoss, KLDistillation
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
 from diptych_training.models.dual_head import best_mix, dual_head, export_dual_head
 from diptych_training.options import AboveZero, Beside, Positive, Section
-from diptych_training.recipes.common.distillation import Distilling, TaughtNegatives, TaughtOptions
+from diptych_training.recipes.common.distillation import (
+    DistillationNegatives,
+    DistillationOptions,
+    DistillationTraining,
+)
 from diptych_training.recipes.common.negatives import searched
 from diptych_training.recipes.contrastive import LossOptions
 from diptych_training.rows import Lists, Scores, columns, left_out, scored_rows
@@ -50,13 +54,13 @@ class DistillOptions(Section):
     )
 
 
-class Negatives(TaughtNegatives):
+class Negatives(DistillationNegatives):
     """Enough negatives for a distribution."""
 
     per_query: Beside = 7
 
 
-class Options(TaughtOptions):
+class Options(DistillationOptions):
     """Options of `dual_head`."""
 
     negatives: Negatives = Field(default_factory=Negatives)
@@ -75,7 +79,7 @@ class Options(TaughtOptions):
     )
 
 
-class DualHead(Distilling[Options]):
+class DualHead(DistillationTraining[Options]):
     """Trains a dense encoder with two heads."""
 
     name: ClassVar[str] = "dual_head"
@@ -120,7 +124,7 @@ class DualHead(Distilling[Options]):
         mix = self.options.heads.mix
         return dual_head(super().model(), dimension=self.options.heads.dimension, mix=0.5 if mix is None else mix)
 
-    def untaught(self) -> Any:
+    def untrained_student(self) -> Any:
         """The encoder without its heads, which are untrained."""
         return super().model()
 

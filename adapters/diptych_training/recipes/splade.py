@@ -17,7 +17,7 @@ from diptych_training.losses.flops import ActiveTerms, NonNegative, SparseLoss
 from diptych_training.models.lexicon import inverse_frequencies, lexicon, static_weights
 from diptych_training.models.lexicon_head import blockwise
 from diptych_training.options import AboveZero, RetrievalOptions, Section
-from diptych_training.recipes.common.distillation import WithTeacher, refuse_mining
+from diptych_training.recipes.common.distillation import TeacherTraining, refuse_mining
 from diptych_training.recipes.common.teacher_options import TeacherOptions
 from diptych_training.rows import left_out, margin_rows, scored_rows
 from diptych_training.running import Fitted
@@ -70,7 +70,7 @@ class Options(RetrievalOptions):
     whole: ClassVar[str] = WHOLE
 
 
-class Splade(WithTeacher[Options]):
+class Splade(TeacherTraining[Options]):
     """Trains a lexicon."""
 
     name: ClassVar[str] = "splade"

@@ -17,7 +17,11 @@ from diptych.errors import ConfigError
 from diptych_training.losses import DualMarginMSELoss
 from diptych_training.losses.common.base import Features
 from diptych_training.options import AboveZero, Beside, Positive, Relative, Section
-from diptych_training.recipes.common.distillation import Distilling, TaughtNegatives, TaughtOptions
+from diptych_training.recipes.common.distillation import (
+    DistillationNegatives,
+    DistillationOptions,
+    DistillationTraining,
+)
 from diptych_training.rows import MarginRows, left_out, margin_rows, query_list
 from diptych_training.running import Fitted
 from diptych_training.running.columns import prompts_of_sides
@@ -51,14 +55,14 @@ class LossOptions(Section):
     in_batch_weight: float = Field(0.75, ge=0, description="Of those beside the pairs' own.")
 
 
-class Negatives(TaughtNegatives):
+class Negatives(DistillationNegatives):
     """As many as margins can be balanced among; the teacher, and no limit, judges those near the positive."""
 
     per_query: Beside = 8
     relative: Relative = None
 
 
-class Options(TaughtOptions):
+class Options(DistillationOptions):
     """Options of `tas_balanced`."""
 
     negatives: Negatives = Field(default_factory=Negatives)
@@ -75,7 +79,7 @@ class Options(TaughtOptions):
         return self
 
 
-class TasBalanced(Distilling[Options]):
+class TasBalanced(DistillationTraining[Options]):
     """Trains a dense encoder on a teacher's margins."""
 
     name: ClassVar[str] = "tas_balanced"

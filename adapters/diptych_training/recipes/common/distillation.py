@@ -25,20 +25,20 @@ SCORES, COMPARISON = "scores", "standing"  # files in the folders of runs
 R = TypeVar("R", bound=RetrievalOptions)
 
 
-class TaughtNegatives(NegativesOptions):
+class DistillationNegatives(NegativesOptions):
     """At least one negative: a teacher needs something to compare."""
 
     per_query: Beside = 1
 
 
-class TaughtOptions(RetrievalOptions):
+class DistillationOptions(RetrievalOptions):
     """Options of recipes with a teacher."""
 
     teacher: CheckedTeacher = Field(
         description="Who scores the documents: `{adapter: cross-encoder, options: {model: ./my-reranker}}`, which is "
         "asked, or `{scores: scores.jsonl}`, which is stored."
     )
-    negatives: TaughtNegatives = Field(default_factory=TaughtNegatives)
+    negatives: DistillationNegatives = Field(default_factory=DistillationNegatives)
 
     @model_validator(mode="after")
     def _not_mined(self) -> Self:
@@ -46,10 +46,10 @@ class TaughtOptions(RetrievalOptions):
         return self
 
 
-T = TypeVar("T", bound=TaughtOptions)
+T = TypeVar("T", bound=DistillationOptions)
 
 
-class WithTeacher(RetrievalTraining[R]):
+class TeacherTraining(RetrievalTraining[R]):
     """A recipe that may have a teacher: candidates are the documents with stored scores, else the mined ones."""
 
     @property
@@ -81,7 +81,7 @@ class WithTeacher(RetrievalTraining[R]):
         return scores_by_query(list(self.folder.stored(SCORES) or ()))
 
 
-class Distilling(WithTeacher[T]):
+class DistillationTraining(TeacherTraining[T]):
     """A recipe whose rows have a teacher's scores, after their ids if its loss needs these."""
 
     with_ids: ClassVar[bool] = False
@@ -96,7 +96,7 @@ class Distilling(WithTeacher[T]):
         self.remarks += [sentence for sentence in checked if sentence not in self.remarks]  # training prepares again
         return [*checked, *super().data_steps()]
 
-    def untaught(self) -> Any:
+    def untrained_student(self) -> Any:
         """The model that the teacher must be better than."""
         return self.model()
 
@@ -112,7 +112,7 @@ class Distilling(WithTeacher[T]):
         stored = self.folder.stored(COMPARISON)
         if stored is None:
             self.watcher.begin("comparing the teacher with the model", None)
-            comparison = compare_teacher(self.teacher, self.options, self.held, self.untaught(), self.watcher)
+            comparison = compare_teacher(self.teacher, self.options, self.held, self.untrained_student(), self.watcher)
             if comparison is None:
                 lack = "has scored documents" if self.teacher.scores else "has a relevant document that the model finds"
                 why = f"no held-out query {lack}" if self.held.qrels else "no query is held out (data.dev)"

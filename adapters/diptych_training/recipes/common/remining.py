@@ -7,7 +7,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from diptych_training.pool_refresh import EpochCallback
-from diptych_training.recipes.common.distillation import Distilling, TaughtNegatives, TaughtOptions
+from diptych_training.recipes.common.distillation import (
+    DistillationNegatives,
+    DistillationOptions,
+    DistillationTraining,
+)
 from diptych_training.recipes.common.negatives import mined_by, ranked_by
 from diptych_training.recipes.common.teacher_options import scores_by_query
 from diptych_training.rows import Lists, MovingRows, Scores
@@ -24,13 +28,13 @@ RefreshEvery = Annotated[
 ]
 
 
-class ReminedNegatives(TaughtNegatives):
+class ReminedNegatives(DistillationNegatives):
     """Hard negatives: mined before training for the first epoch, later by the current model."""
 
     refresh_every: RefreshEvery = None
 
 
-class ReminingOptions(TaughtOptions):
+class ReminingOptions(DistillationOptions):
     """Options of recipes that mine again."""
 
     negatives: ReminedNegatives = Field(default_factory=ReminedNegatives)
@@ -45,7 +49,7 @@ class ReminingOptions(TaughtOptions):
 N = TypeVar("N", bound=ReminingOptions)
 
 
-class ReminingTraining(Distilling[N]):
+class ReminingTraining(DistillationTraining[N]):
     """A recipe with a teacher that mines its negatives with the current model."""
 
     def fit(self, model: Any) -> Fitted:
