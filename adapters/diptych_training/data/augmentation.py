@@ -12,7 +12,7 @@ GREY = (0.299, 0.587, 0.114)  # brightness of red, green and blue
 Variation = Callable[[Tensor, float], Tensor]
 
 
-def varied(pixels: Tensor, strength: float) -> Tensor:
+def augment_pictures(pixels: Tensor, strength: float) -> Tensor:
     """Pictures turned, scaled, shifted, recoloured, blurred and partly covered at random, as another artist might.
 
     Args:
@@ -24,8 +24,8 @@ def varied(pixels: Tensor, strength: float) -> Tensor:
     return _Changes.drawn(len(pixels), strength, pixels.device).made(pixels)
 
 
-def varied_clips(clips: Tensor, strength: float) -> Tensor:
-    """Clips `[n, frames, 3, size, size]`, all frames of one varied alike; see `varied`."""
+def augment_clips(clips: Tensor, strength: float) -> Tensor:
+    """Clips `[n, frames, 3, size, size]`, all frames of one varied alike; see `augment_pictures`."""
     if strength == 0:
         return clips
     frames = clips.shape[1]
@@ -80,7 +80,7 @@ class _Changes(NamedTuple):
         return (coloured + (blurred - coloured) * self.blur).clamp(-1, 1)
 
 
-def varied_spectrograms(spectrograms: Tensor, strength: float) -> Tensor:
+def augment_spectrograms(spectrograms: Tensor, strength: float) -> Tensor:
     """Spectrograms `[n, 1, bands, frames]` moved in pitch and time, louder or softer, and partly silenced.
 
     Args:
@@ -104,15 +104,15 @@ def varied_spectrograms(spectrograms: Tensor, strength: float) -> Tensor:
     return loud.clamp(0, 2) - 1
 
 
-def varied_vectors(vectors: Tensor, strength: float) -> Tensor:
+def augment_vectors(vectors: Tensor, strength: float) -> Tensor:
     """Vectors `[n, numbers]` with noise, a tenth of their spread at strength 1."""
     spread = vectors.std(0, correction=0) if len(vectors) > 1 else torch.zeros_like(vectors[0])
     return vectors + torch.randn_like(vectors) * spread * 0.1 * strength
 
 
 VARIATIONS: Mapping[str, Variation] = {
-    "image": varied,
-    "video": varied_clips,
-    "sound": varied_spectrograms,
-    "points": varied_vectors,
+    "image": augment_pictures,
+    "video": augment_clips,
+    "sound": augment_spectrograms,
+    "points": augment_vectors,
 }

@@ -17,7 +17,7 @@ from diptych.errors import DocumentError, MediaError
 from diptych.media import Content, MediaConfig, MediaStore, Modality
 from diptych.training import read_media
 from diptych_adapters.media_models.readers import Clips, Pictures
-from diptych_training.data.augmentation import varied
+from diptych_training.data.augmentation import augment_pictures
 
 Read = Callable[[Content], list[Tensor]]  # of an item its rows, as they are held in memory
 FLAT = 1e-5  # of a window's variance, as PatchTST has it
@@ -64,12 +64,12 @@ class Unlabelled:
 
         Args:
             rows: their numbers.
-            augment: of pictures, see `varied`.
+            augment: of pictures, see `augment_pictures`.
         """
         if self.modality == "series":
             return torch.stack([self._window(self.rows[row]) for row in rows])
         pixels = torch.stack([self.rows[row] for row in rows]).float() / 127.5 - 1
-        return varied(pixels, augment) if self.modality == "image" else pixels
+        return augment_pictures(pixels, augment) if self.modality == "image" else pixels
 
     def _window(self, values: Tensor) -> Tensor:
         start = int(torch.randint(len(values) - self.context + 1, ()))

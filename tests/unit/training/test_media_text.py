@@ -16,7 +16,7 @@ from diptych.errors import DocumentError
 from diptych.media import MediaConfig, MediaStore, Sound
 from diptych_adapters.media_text.forms import Clip, Picture, Spectrogram
 from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
-from diptych_training.data.augmentation import varied, varied_clips, varied_spectrograms, varied_vectors
+from diptych_training.data.augmentation import augment_clips, augment_pictures, augment_spectrograms, augment_vectors
 from diptych_training.data.media_items import Items, read_items
 from diptych_training.losses.contrastive import both_ways
 from diptych_training.losses.flops import flops
@@ -104,16 +104,16 @@ def test_no_group_is_on_both_sides_of_a_split(folder: Path) -> None:
 
 def test_pictures_are_varied_by_the_seed_and_white_stays_white() -> None:
     pixels = normalized(torch.from_numpy(np.random.default_rng(0).integers(0, 255, (4, 3, SIZE, SIZE), np.uint8)))
-    assert torch.equal(varied(pixels, 0), pixels)
+    assert torch.equal(augment_pictures(pixels, 0), pixels)
     torch.manual_seed(3)
-    first = varied(pixels, 1.0)
+    first = augment_pictures(pixels, 1.0)
     torch.manual_seed(3)
-    assert torch.equal(varied(pixels, 1.0), first)
-    assert not torch.equal(varied(pixels, 1.0), first)
+    assert torch.equal(augment_pictures(pixels, 1.0), first)
+    assert not torch.equal(augment_pictures(pixels, 1.0), first)
     assert first.shape == pixels.shape
     assert float(first.abs().max()) <= 1
     torch.manual_seed(3)
-    blank = varied(torch.ones(64, 3, SIZE, SIZE), 0.5)
+    blank = augment_pictures(torch.ones(64, 3, SIZE, SIZE), 0.5)
     assert float((blank.mean((1, 2, 3)) > 0.75).float().mean()) == 1, "but for brightness"
 
 
@@ -210,30 +210,30 @@ def test_rows_of_clips_may_name_a_picture(folder: Path) -> None:
 def test_all_frames_of_a_clip_are_varied_alike() -> None:
     torch.manual_seed(0)
     still = torch.rand(2, 1, 3, SIZE, SIZE).expand(-1, 3, -1, -1, -1) * 2 - 1
-    found = varied_clips(still, 0.7)
+    found = augment_clips(still, 0.7)
     torch.testing.assert_close(found, found[:, :1].expand_as(found))
     assert not torch.allclose(found[0, 0], still[0, 0], atol=0.01)
-    assert torch.equal(varied_clips(still, 0), still)
+    assert torch.equal(augment_clips(still, 0), still)
 
 
 def test_spectrograms_are_moved_in_pitch_and_time_and_silence_stays() -> None:
     torch.manual_seed(0)
     tone = torch.full((32, 1, 24, 20), -1.0)
-    assert torch.equal(varied_spectrograms(tone, 1.0), tone)
+    assert torch.equal(augment_spectrograms(tone, 1.0), tone)
     tone[:, :, 12, :] = 1.0
-    found = varied_spectrograms(tone, 1.0)
+    found = augment_spectrograms(tone, 1.0)
     assert found.shape == tone.shape
     assert -1 <= float(found.min()) < float(found.max()) <= 1
     bands = found[:, 0, :, 10].argmax(1)
     assert len({*bands.tolist()}) > 3
     heard = found[:, 0, :, 10].max(1).values > -0.9  # others were silenced
     assert int((bands[heard] - 12).abs().max()) <= 3
-    assert torch.equal(varied_spectrograms(tone, 0), tone)
+    assert torch.equal(augment_spectrograms(tone, 0), tone)
 
 
 def test_vectors_get_noise_by_their_spread() -> None:
     torch.manual_seed(0)
     vectors = torch.randn(500, 2) * torch.tensor([1.0, 100.0])
-    noise = (varied_vectors(vectors, 0.5) - vectors).std(0) / vectors.std(0)
+    noise = (augment_vectors(vectors, 0.5) - vectors).std(0) / vectors.std(0)
     torch.testing.assert_close(noise, torch.full((2,), 0.05), rtol=0.2, atol=0)
-    assert torch.equal(varied_vectors(vectors[:1], 0.5), vectors[:1])
+    assert torch.equal(augment_vectors(vectors[:1], 0.5), vectors[:1])
