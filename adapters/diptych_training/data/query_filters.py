@@ -35,15 +35,15 @@ class SyntheticQuery:
 Queries = Sequence[SyntheticQuery]
 
 
-def once(queries: Queries) -> list[SyntheticQuery]:
+def without_repeats(queries: Queries) -> list[SyntheticQuery]:
     """Each text once, ignoring case and punctuation; the first is kept."""
     by_words: dict[str, SyntheticQuery] = {}
     for query in queries:
-        by_words.setdefault(" ".join(plain_words(query.text)), query)
+        by_words.setdefault(" ".join(normalized_words(query.text)), query)
     return list(by_words.values())
 
 
-def far_apart(queries: Queries, near: float, encoder: DenseEncoder | None = None) -> list[SyntheticQuery]:
+def without_near_duplicates(queries: Queries, near: float, encoder: DenseEncoder | None = None) -> list[SyntheticQuery]:
     """Queries without those whose cosine with an earlier query of the same document is above `near`.
 
     Args:
@@ -62,8 +62,8 @@ def far_apart(queries: Queries, near: float, encoder: DenseEncoder | None = None
     return [query for index, query in enumerate(queries) if index in kept_places]
 
 
-def unleaked(
-    queries: Queries, leaks: Leaks, tests: Sequence[str], near: float, encoder: DenseEncoder | None = None
+def without_leaks(
+    queries: Queries, leaks: LeakIndex, tests: Sequence[str], near: float, encoder: DenseEncoder | None = None
 ) -> list[SyntheticQuery]:
     """Queries without those that give away a test query: by words or, with an encoder, by a cosine above `near`."""
     clean = [query for query in queries if query.text not in leaks]
@@ -125,12 +125,12 @@ def _encoded(queries: Queries, encoder: DenseEncoder | None) -> Floats | None:
 
 def _counted(texts: Sequence[str]) -> Floats:
     """Word counts of each text, scaled to length 1, float32 `[n, words]`."""
-    bags = [Counter(plain_words(text)) for text in texts]
+    bags = [Counter(normalized_words(text)) for text in texts]
     words = sorted({word for bag in bags for word in bag})
     return unit(np.array([[bag[word] for word in words] for bag in bags], np.float32).reshape(len(bags), len(words)))
 
 
-class Leaks:
+class LeakIndex:
     """Test queries that no training text may repeat.
 
     A text leaks if it shares `words` consecutive words with a test query or, if either is shorter, has the same words.
@@ -142,20 +142,20 @@ class Leaks:
 
     def __init__(self, queries: Iterable[str], *, words: int = 5) -> None:
         self._words = words
-        word_lists = [tuple(plain_words(query)) for query in queries]
+        word_lists = [tuple(normalized_words(query)) for query in queries]
         self._texts = set(word_lists) - {()}
-        self._runs = {run for text in word_lists for run in runs(text, words)}
+        self._runs = {run for text in word_lists for run in word_ngrams(text, words)}
 
     def __contains__(self, text: str) -> bool:
-        words = tuple(plain_words(text))
-        return words in self._texts or any(run in self._runs for run in runs(words, self._words))
+        words = tuple(normalized_words(text))
+        return words in self._texts or any(run in self._runs for run in word_ngrams(words, self._words))
 
 
-def plain_words(text: str) -> list[str]:
+def normalized_words(text: str) -> list[str]:
     """The words of a text in lower case, without punctuation."""
     return _WORD.findall(text.casefold())
 
 
-def runs(words: tuple[str, ...], length: int) -> list[tuple[str, ...]]:
+def word_ngrams(words: tuple[str, ...], length: int) -> list[tuple[str, ...]]:
     """All runs of so many words."""
     return [words[at : at + length] for at in range(len(words) - length + 1)]

@@ -23,7 +23,14 @@ from diptych import DenseEncoder, Document
 from diptych.errors import ConfigError
 from diptych_training.data.candidate_sources import CandidateSource, text_of
 from diptych_training.data.generators import Generator
-from diptych_training.data.query_filters import Leaks, SyntheticQuery, far_apart, once, round_trip, unleaked
+from diptych_training.data.query_filters import (
+    LeakIndex,
+    SyntheticQuery,
+    round_trip,
+    without_leaks,
+    without_near_duplicates,
+    without_repeats,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +157,10 @@ def synthesize(
     by_id = {document.id: document for document in documents}
     sample = sampled({i: text_of(item) for i, item in by_id.items()}, settings.documents, seed=settings.seed)
     written = list(_written([by_id[identifier] for identifier in sample], generator, settings))
-    unique = once(written)
-    distinct = far_apart(unique, settings.near, encoder)
-    leaks = Leaks(test_queries, words=settings.leak_words)
-    clean = unleaked(distinct, leaks, test_queries, settings.near, encoder)
+    unique = without_repeats(written)
+    distinct = without_near_duplicates(unique, settings.near, encoder)
+    leaks = LeakIndex(test_queries, words=settings.leak_words)
+    clean = without_leaks(distinct, leaks, test_queries, settings.near, encoder)
     passing = clean
     if source is not None and settings.round_trip:
         judge = generator if settings.judged is not None else None

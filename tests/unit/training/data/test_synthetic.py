@@ -14,7 +14,14 @@ from diptych.testing import FakeDenseEncoder
 from diptych_training import hooks
 from diptych_training.data.generators import Generator
 from diptych_training.data.in_memory import EncoderSource
-from diptych_training.data.query_filters import Leaks, SyntheticQuery, far_apart, once, plain_words, round_trip
+from diptych_training.data.query_filters import (
+    LeakIndex,
+    SyntheticQuery,
+    normalized_words,
+    round_trip,
+    without_near_duplicates,
+    without_repeats,
+)
 from diptych_training.data.synthetic import SyntheticOptions, sampled, synthesize
 from diptych_training.options import SyntheticQueries
 
@@ -74,16 +81,18 @@ def test_a_text_leaks_exactly_when_it_shares_so_many_words_in_a_row_or_is_the_qu
     shared = any(
         text[i : i + 3] == own[j : j + 3] for own in tests for i in range(len(text) - 2) for j in range(len(own) - 2)
     )
-    assert (said in Leaks([" ".join(own) for own in tests], words=3)) == (shared or text in tests)
+    assert (said in LeakIndex([" ".join(own) for own in tests], words=3)) == (shared or text in tests)
 
 
 def test_no_query_that_stays_gives_away_a_test_query() -> None:
     tests = [" ".join(TEXTS[f"d{n}"].split()[:4]) for n in range(0, 40, 3)]
     options = SyntheticOptions(documents=40, density=4, styles=("first", "long"), leak_words=3, round_trip=None)
     found = synthesize(DOCUMENTS, TEMPLATES, options, test_queries=tests)
-    runs = {tuple(words[i : i + 3]) for text in tests for words in [plain_words(text)] for i in range(len(words) - 2)}
+    runs = {
+        tuple(words[i : i + 3]) for text in tests for words in [normalized_words(text)] for i in range(len(words) - 2)
+    }
     for query in found.queries:
-        words = plain_words(query.text)
+        words = normalized_words(query.text)
         assert not runs & {tuple(words[i : i + 3]) for i in range(len(words) - 2)}
     assert found.report.dropped["leak"] >= 13
 
@@ -113,13 +122,13 @@ def test_each_step_done_twice_does_what_it_did_once() -> None:
     queries = [SyntheticQuery(f"q{n}", " ".join(RANDOM.choice(WORDS[:9], 4)), f"d{n % 5}", "any") for n in range(60)]
     source = EncoderSource(FakeDenseEncoder(), TEXTS)
     for encoder in (None, FakeDenseEncoder()):
-        apart = far_apart(queries, 0.7, encoder)
-        assert far_apart(apart, 0.7, encoder) == apart
+        apart = without_near_duplicates(queries, 0.7, encoder)
+        assert without_near_duplicates(apart, 0.7, encoder) == apart
         assert 0 < len(apart) < len(queries)
     trip = round_trip(queries, source, 9)
     assert round_trip(trip, source, 9) == trip
     assert 0 < len(trip) < len(queries)
-    assert once(once(queries)) == once(queries)
+    assert without_repeats(without_repeats(queries)) == without_repeats(queries)
 
 
 def test_the_round_trip_keeps_what_the_retriever_finds_among_its_first() -> None:
