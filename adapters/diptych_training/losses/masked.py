@@ -17,7 +17,7 @@ from diptych_training.data.patch_masks import Masks, Policy, drawn_masks
 from diptych_training.data.unlabelled_media import Unlabelled
 from diptych_training.losses.common.momentum_encoder import MomentumEncoder
 from diptych_training.models.masked import MaskedModule, SpectrumHead, Target, picked
-from diptych_training.running.evaluation import HeldOut
+from diptych_training.running.evaluation import HeldOutEvaluator
 
 EXPLAINED = "explained variance"
 BATCH, DRAWS = 128, 1234  # items that are measured at a time, and the seed of their masks
@@ -135,7 +135,7 @@ def patch_targets(module: MaskedModule, inputs: Tensor) -> Tensor:
     return (patches - mean) / (variance + 1e-6).sqrt()
 
 
-class Filling(HeldOut):
+class ReconstructionEvaluator(HeldOutEvaluator):
     """Fills in hidden patches of held-out items. The share of their variance that is explained chooses checkpoints.
 
     1 is a perfect prediction, 0 that of the mean of the patch everywhere, or of the mean spectrum. The masks are drawn

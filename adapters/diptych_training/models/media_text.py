@@ -13,7 +13,7 @@ from torch import Tensor
 from diptych_adapters.media_text.network import MediaTextNetwork
 from diptych_training.data.media_items import Items
 from diptych_training.models.trained_module import TrainedModule
-from diptych_training.running.evaluation import HeldOut
+from diptych_training.running.evaluation import HeldOutEvaluator
 
 BATCH = 256  # inputs that are encoded at a time
 LEXICON = "lexicon "  # begins the names of the lexicon's measures
@@ -45,7 +45,7 @@ def shell(network: MediaTextNetwork, device: str) -> SentenceTransformer:
     return SentenceTransformer(modules=[MediaTextModule(network)], device=device)
 
 
-class ByName(HeldOut):
+class MediaSearchEvaluator(HeldOutEvaluator):
     """Searches held-out items by the first text of each row, exactly. nDCG@10 of the dense head chooses checkpoints.
 
     Args:

@@ -34,7 +34,7 @@ from diptych_training.recipes.common.teacher_check import candidates, compare_ra
 from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
 from diptych_training.running.callbacks import Draw, ProgressCallback, drawing
-from diptych_training.running.evaluation import PRIMARY, HeldOut
+from diptych_training.running.evaluation import PRIMARY, HeldOutEvaluator
 from diptych_training.running.run import BEFORE, measured
 
 Steps = Annotated[int, Field(ge=0)]
@@ -142,7 +142,7 @@ class Adversarial(RetrievalTraining[Options]):
         ranker = {"model": str(self.folder.path / "ranker")}
         return [*models, Registration(family("reranker").adapter, ranker, name="ranker")]
 
-    def _play(self, game: AR2, last: int | None, evaluator: HeldOut | None, draw: Draw) -> None:
+    def _play(self, game: AR2, last: int | None, evaluator: HeldOutEvaluator | None, draw: Draw) -> None:
         """The rounds after the last stored one; the ranker's warm-up first, if there is none."""
         if last is None:
             game.warm()
@@ -178,7 +178,7 @@ class Adversarial(RetrievalTraining[Options]):
         comparison.require_better(who="the ranker", where="ranker", do=do)
         return f"After the ranker's warm-up: {comparison}."
 
-    def _warm(self, model: Any, evaluator: HeldOut | None) -> None:
+    def _warm(self, model: Any, evaluator: HeldOutEvaluator | None) -> None:
         steps, share = self.options.game.warm_steps, self.options.training.warmup
         changes = {"max_steps": steps, "eval_steps": steps, "save_steps": steps, "warmup_steps": round(share * steps)}
         if steps:

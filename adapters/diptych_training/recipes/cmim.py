@@ -17,7 +17,7 @@ from diptych_training.options import AboveZero, DocumentsOptions, Positive, Reci
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running import Fitted
-from diptych_training.running.evaluation import HeldOut, searching
+from diptych_training.running.evaluation import HeldOutEvaluator, search_evaluator
 
 
 class TextsOptions(DocumentsOptions):
@@ -93,9 +93,9 @@ class CMIM(Training[Options]):
         saved(encoder_of(model), self.folder.path)
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """The evaluator on the judged queries, if there are any."""
-        return searching(self.data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
+        return search_evaluator(self.data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
 
     @cached_property
     def data(self) -> TrainingData:

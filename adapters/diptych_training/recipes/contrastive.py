@@ -19,7 +19,7 @@ from diptych_training.losses.hybrid_nce import Groups
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share
 from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.recipes.common.negatives import documents_of
-from diptych_training.running.evaluation import HeldOut, pooled
+from diptych_training.running.evaluation import HeldOutEvaluator, threshold_evaluator
 from diptych_training.samplers import NoDuplicates
 
 MOST_CELLS = 2**28  # of the table of groups, four bytes each
@@ -133,10 +133,10 @@ class Contrastive(RetrievalTraining[Options]):
         mixes = Mixing(**mixing.model_dump(), seed=seed) if mixing else None
         return with_extra_negatives(base, mixing=mixes, queue=queue, momentum=self.options.queue_momentum)
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """The evaluator, which also measures the threshold if focal cross-entropy trains for one."""
         evaluator = super().evaluator()
-        return evaluator if self.options.focal is None else pooled(evaluator, self.held)
+        return evaluator if self.options.focal is None else threshold_evaluator(evaluator, self.held)
 
     def _base(self, model: Any) -> RetrievalLoss:
         options, hybrid, focal = self.options.loss, self.options.hybrid, self.options.focal

@@ -37,7 +37,7 @@ from diptych_training.recipes.common.reranking import (
 from diptych_training.recipes.common.teacher_options import TeacherOptions, scores_by_query, teacher_scores
 from diptych_training.rows import Lists
 from diptych_training.running import Fitted, family
-from diptych_training.running.evaluation import HeldOut, by_metric
+from diptych_training.running.evaluation import HeldOutEvaluator, by_metric
 
 CANDIDATES, SCORES, FIRST_STAGE = "candidates", "scores", "first stage"
 
@@ -197,9 +197,9 @@ class CrossEncoding(RetrievalTraining[Options]):
         first, last = self.options.negatives.first_rank - 1, self.options.negatives.last_rank
         return {query: documents[first:last] for query, documents in self._candidates.items()}
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """Reranks the first stage's candidates of the held-out queries."""
-        return HeldOut(self._reranking) if self.held.qrels else None
+        return HeldOutEvaluator(self._reranking) if self.held.qrels else None
 
     def export(self, model: Any) -> list[Registration]:
         """Save the model; a config reads pairs as it was trained to."""

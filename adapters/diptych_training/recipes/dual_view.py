@@ -32,7 +32,7 @@ from diptych_training.options import AboveZero, DocumentsOptions, Positive, Reci
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running import Fitted
-from diptych_training.running.evaluation import searching
+from diptych_training.running.evaluation import search_evaluator
 from diptych_training.running.instruction_evaluation import InstructionEvaluator
 from diptych_training.samplers import PairedViews
 
@@ -117,7 +117,7 @@ class DualView(Training[Options]):
         judged = {str(place): {view.positive: 1.0} for place, view in enumerate(views)}
         queries = {str(place): view.text for place, view in enumerate(views)}
         data = TrainingData(queries, self.documents, judged)
-        evaluator = searching(data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
+        evaluator = search_evaluator(data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
         if evaluator is None:
             return None
         documents = dict(zip(evaluator.inner.corpus_ids, evaluator.inner.corpus, strict=True))

@@ -20,8 +20,8 @@ from diptych_training.losses.multi_exit import exits_of
 from diptych_training.models.multi_exit import Exits, exit_model, export_exits, has_exits, multi_exit, turned
 from diptych_training.models.trained_module import last_of
 from diptych_training.options import AboveZero, Positive, Section
-from diptych_training.recipes.common.learned_vectors import LearningVectors, OverTheIndex, VectorOptions
-from diptych_training.running.evaluation import HeldOut, by_metric
+from diptych_training.recipes.common.learned_vectors import LearningVectors, StudentEvaluator, VectorOptions
+from diptych_training.running.evaluation import HeldOutEvaluator, by_metric
 
 TURN = "turn"
 
@@ -109,16 +109,16 @@ class Elastic(LearningVectors[Options]):
         ]
         return [Registration(adapter, {"model": str(folders[deepest])}), *students]
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """The queries of every exit and width over the turned vectors of the teacher."""
         return self._configurations
 
     @cached_property
-    def _configurations(self) -> Configurations | None:
+    def _configurations(self) -> ExitEvaluator | None:
         plain = super().evaluator()
-        if not isinstance(plain, OverTheIndex):
+        if not isinstance(plain, StudentEvaluator):
             return None
-        return Configurations(plain.inner, self.teacher, plain.vectors, self._as_turned, self.options.elastic.widths)
+        return ExitEvaluator(plain.inner, self.teacher, plain.vectors, self._as_turned, self.options.elastic.widths)
 
     @cached_property
     def _turn(self) -> Floats | None:
@@ -136,11 +136,11 @@ class Elastic(LearningVectors[Options]):
         return vectors if self._turn is None else np.asarray(vectors @ self._turn.T, np.float32)
 
 
-class Configurations(OverTheIndex):
+class ExitEvaluator(StudentEvaluator):
     """Every exit's queries at every width over vectors of documents of that width; values are means over all of them.
 
     Args:
-        inner, teacher, vectors: see `OverTheIndex`.
+        inner, teacher, vectors: see `StudentEvaluator`.
         turn: how the teacher's vectors become those that are learned.
         widths: beside the whole one.
     """

@@ -9,7 +9,7 @@ from pydantic import Field
 from diptych_training.losses import MannWhitneyLoss
 from diptych_training.options import AboveZero, RetrievalOptions, Section
 from diptych_training.recipes.common.base import RetrievalTraining
-from diptych_training.running.evaluation import HeldOut, pooled
+from diptych_training.running.evaluation import HeldOutEvaluator, threshold_evaluator
 
 
 class LossOptions(Section):
@@ -33,9 +33,9 @@ class MannWhitney(RetrievalTraining[Options]):
 
     name: ClassVar[str] = "mw"
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """The evaluator, which also measures the threshold."""
-        return pooled(super().evaluator(), self.held)
+        return threshold_evaluator(super().evaluator(), self.held)
 
     def loss(self, model: Any) -> Any:
         """Every positive against every negative of every query of the batch."""

@@ -13,13 +13,13 @@ from diptych.errors import ConfigError
 from diptych.training import Registration, RelativePath
 from diptych_training.data.patch_masks import Policy
 from diptych_training.data.unlabelled_media import Unlabelled, contents_of, corrupted, read_unlabelled
-from diptych_training.losses.masked import Filling, MaskedLoss
+from diptych_training.losses.masked import MaskedLoss, ReconstructionEvaluator
 from diptych_training.models.masked import MaskedModule, Target, centre, masked_model
 from diptych_training.models.patch_encoders import BODIES, EncoderShape
 from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training
 from diptych_training.running import Fitted
-from diptych_training.running.evaluation import HeldOut
+from diptych_training.running.evaluation import HeldOutEvaluator
 from diptych_training.running.families import device
 
 ITEMS = "items"
@@ -249,10 +249,10 @@ class Pretrain(Training[Options]):
             )
         return fitted
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """Fills in the held-out items."""
         held = self._split[1]
-        return Filling(held, self.options.hidden()) if self.options.holds_out() and len(held) else None
+        return ReconstructionEvaluator(held, self.options.hidden()) if self.options.holds_out() and len(held) else None
 
     def export(self, model: Any) -> list[Registration]:
         """The encoder alone; its vectors are the mean of its tokens."""

@@ -24,7 +24,7 @@ from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.rows import pairs
 from diptych_training.running import Fitted
-from diptych_training.running.evaluation import HeldOut, searching
+from diptych_training.running.evaluation import HeldOutEvaluator, search_evaluator
 
 
 class PromptOptions(Section):
@@ -97,11 +97,11 @@ class PrototypeTuning(Training[Options]):
         export_prototypes(model, self.folder.path)
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """The evaluator on the held-out texts, among all classes."""
         held, options = self._split[1], self.options
-        inner = searching(held, self.kind, documents=len(held.documents), seed=options.seed)
-        return None if inner is None else HeldOut(lambda model: inner.inner(classifying_model(model)))
+        inner = search_evaluator(held, self.kind, documents=len(held.documents), seed=options.seed)
+        return None if inner is None else HeldOutEvaluator(lambda model: inner.inner(classifying_model(model)))
 
     @cached_property
     def classes(self) -> list[str]:

@@ -21,7 +21,7 @@ METRICS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "recall@100": "R@100", "acc
 TERMS = {"query_active_dims": "query terms", "corpus_active_dims": "document terms"}  # of lexicons
 
 
-class HeldOut(BaseEvaluator):
+class HeldOutEvaluator(BaseEvaluator):
     """An evaluator of sentence-transformers whose values have the names of measures; nDCG@10 chooses checkpoints.
 
     Args:
@@ -51,7 +51,7 @@ class HeldOut(BaseEvaluator):
         return other
 
 
-class Pooled(HeldOut):
+class ThresholdEvaluator(HeldOutEvaluator):
     """Beside the search, measures whether one threshold works for all queries. Pooled AUC chooses checkpoints.
 
     Args:
@@ -86,7 +86,9 @@ class Pooled(HeldOut):
         return ScorePool("held out", np.array(scores, np.float64), np.array(kinds, bool))
 
 
-def searching(held_out: TrainingData, kind: Kind, *, documents: int, seed: int, batch_size: int = 64) -> HeldOut | None:
+def search_evaluator(
+    held_out: TrainingData, kind: Kind, *, documents: int, seed: int, batch_size: int = 64
+) -> HeldOutEvaluator | None:
     """An evaluator that searches exactly; None when nothing is held out.
 
     Args:
@@ -112,12 +114,12 @@ def searching(held_out: TrainingData, kind: Kind, *, documents: int, seed: int, 
         batch_size=batch_size,
         write_csv=False,
     )
-    return HeldOut(evaluator)
+    return HeldOutEvaluator(evaluator)
 
 
-def pooled(evaluator: HeldOut | None, held_out: TrainingData) -> Pooled | None:
-    """An evaluator of `searching` that also measures the threshold; None if nothing is held out."""
-    return None if evaluator is None else Pooled(evaluator.inner, held_out)
+def threshold_evaluator(evaluator: HeldOutEvaluator | None, held_out: TrainingData) -> ThresholdEvaluator | None:
+    """An evaluator of `search_evaluator` that also measures the threshold; None if nothing is held out."""
+    return None if evaluator is None else ThresholdEvaluator(evaluator.inner, held_out)
 
 
 def by_metric(values: Mapping[str, Any]) -> dict[str, float]:

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 from diptych.errors import EvaluationError
 from diptych.evaluate.instructions import rank_change
 from diptych_training.data.dual_view import TrainingView
-from diptych_training.running.evaluation import HeldOut
+from diptych_training.running.evaluation import HeldOutEvaluator
 
 
-class InstructionEvaluator(HeldOut):
+class InstructionEvaluator(HeldOutEvaluator):
     """Beside the search of both views: flip accuracy, and p-MRR of the documents that the second view makes irrelevant.
 
     Args:

@@ -16,7 +16,7 @@ from diptych_training.running import lora
 from diptych_training.running.arguments import arguments
 from diptych_training.running.callbacks import callbacks
 from diptych_training.running.columns import prompts_of_columns, routes_of
-from diptych_training.running.evaluation import PRIMARY, HeldOut
+from diptych_training.running.evaluation import PRIMARY, HeldOutEvaluator
 from diptych_training.running.families import Family
 from diptych_training.running.folder import RunFolder
 
@@ -65,7 +65,7 @@ def fit(
     folder: RunFolder,
     watcher: Watcher,
     seed: int,
-    evaluator: HeldOut | None = None,
+    evaluator: HeldOutEvaluator | None = None,
     sampler: Any | None = None,
     collator: Any | None = None,
     more_callbacks: Sequence[Any] = (),
@@ -142,7 +142,7 @@ def _untrained(model: Any, new: Iterable[Any]) -> Untrained:
     return Untrained(model, [*(lora.new_parameters(transformer) if transformer is not None else ()), *new])
 
 
-def measured(model: Any, evaluator: HeldOut | None) -> dict[str, float]:
+def measured(model: Any, evaluator: HeldOutEvaluator | None) -> dict[str, float]:
     """The evaluator's values of a model, by measure; {} without an evaluator."""
     return evaluator(model) if evaluator is not None else {}
 
@@ -152,7 +152,9 @@ def _batches(rows: Any, sampler: Any | None, size: int, seed: int) -> int:
     return math.ceil(len(rows) / size) if sampler is None else len(sampler(rows, size, False, seed=seed))
 
 
-def _measured_before(model: Any, evaluator: HeldOut | None, folder: RunFolder, watcher: Watcher) -> dict[str, float]:
+def _measured_before(
+    model: Any, evaluator: HeldOutEvaluator | None, folder: RunFolder, watcher: Watcher
+) -> dict[str, float]:
     """The values of the untrained model, measured once for all runs of the folder."""
     stored = folder.stored(BEFORE)
     if stored is None:

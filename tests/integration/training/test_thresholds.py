@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from diptych_training.running.evaluation import HeldOut, Pooled
+from diptych_training.running.evaluation import HeldOutEvaluator, ThresholdEvaluator
 from every_recipe import made, options_of, write_world
 from tiny_models import encoder
 from tiny_training import Told
@@ -45,8 +45,8 @@ def test_documents_are_encoded_once_for_the_search_and_the_threshold(
     write_world(tmp_path)
     trained = made(options_of("mw", tmp_path, tmp_path / "run", epochs=1), Told())
     measure, model = trained.evaluator(), encoder(tmp_path / "model")
-    assert isinstance(measure, Pooled)
-    plain = HeldOut(measure.inner)(model)
+    assert isinstance(measure, ThresholdEvaluator)
+    plain = HeldOutEvaluator(measure.inner)(model)
     encoded: list[str] = []
     real = model.encode_document
 

@@ -20,7 +20,7 @@ from diptych import Collection, Registry
 from diptych.errors import ConfigError
 from diptych.training import RecipeFile, TrainReport, load_recipe, read_documents
 from diptych_training.recipes.contrastive import Options
-from diptych_training.running.evaluation import HeldOut
+from diptych_training.running.evaluation import HeldOutEvaluator
 from tiny_training import Told
 
 WORDS = [f"word{n}" for n in range(200)]
@@ -308,7 +308,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def test_held_out_queries_that_tell_nothing_leave_what_was_learned_last(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeldOut, "measured", lambda self, model: {"nDCG@10": 1.0})
+    monkeypatch.setattr(HeldOutEvaluator, "measured", lambda self, model: {"nDCG@10": 1.0})
     report = trained(prepared, tmp_path / "run", **{"training.evaluate_every": 2})
     blind = trained(prepared, tmp_path / "blind", **{"data.dev.share": 0.0})
     last = report.steps - report.steps % 2

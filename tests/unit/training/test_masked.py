@@ -15,7 +15,7 @@ from diptych.errors import ContractError, DocumentError
 from diptych.media import Modality
 from diptych_training.data.patch_masks import Grid, Policy, drawn_masks, visible_places
 from diptych_training.data.unlabelled_media import Unlabelled, contents_of, corrupted, read_unlabelled
-from diptych_training.losses.masked import Filling, MaskedLoss, patch_targets
+from diptych_training.losses.masked import MaskedLoss, ReconstructionEvaluator, patch_targets
 from diptych_training.models.masked import centre, masked_model
 from diptych_training.models.patch_encoders import BODIES, EncoderShape, PictureBody, positions
 from tiny_training import lines
@@ -188,17 +188,17 @@ def test_the_mean_spectrum_explains_nothing() -> None:
     with torch.no_grad():
         head.weight.zero_()
         head.bias.copy_(patch_targets(model[0], items.inputs(range(6))).mean((0, 1)))
-    assert Filling(items, 0.0).measured(model)["explained variance"] == pytest.approx(0, abs=1e-3)
+    assert ReconstructionEvaluator(items, 0.0).measured(model)["explained variance"] == pytest.approx(0, abs=1e-3)
     with torch.no_grad():
         head.bias += 1.0
-    assert Filling(items, 0.0).measured(model)["explained variance"] < -0.1
+    assert ReconstructionEvaluator(items, 0.0).measured(model)["explained variance"] < -0.1
 
 
 def test_one_held_out_series_has_no_spectrum_to_compare_with() -> None:
     model, _ = made("series", target="spectrum", ratio=0.0)
     items = Unlabelled("series", ["a"], [torch.randn(32)], range(1), context=32)
     with pytest.raises(ContractError, match=r"too few held-out items(.|\n)*1 series(.|\n)*raise data.share"):
-        Filling(items, 0.0).measured(model)
+        ReconstructionEvaluator(items, 0.0).measured(model)
 
 
 def test_a_clean_teacher_sees_the_item_and_the_encoder_its_corruption() -> None:

@@ -11,7 +11,7 @@ import pytest
 from diptych_training.corpus import TrainingData
 from diptych_training.options import TrainingOptions
 from diptych_training.running.arguments import arguments
-from diptych_training.running.evaluation import searching
+from diptych_training.running.evaluation import search_evaluator
 from diptych_training.running.families import family
 from tiny_encoders import tiny_encoder
 
@@ -93,7 +93,7 @@ def test_a_model_is_loaded_with_the_options_length_and_dropout(tmp_path: Path) -
 def test_an_evaluation_searches_the_judged_documents_and_others_up_to_so_many() -> None:
     texts = {f"d{n}": f"text {n}" for n in range(20)}
     judged = TrainingData({"a": "one", "b": "two"}, texts, {"a": {"d3": 1.0}, "b": {"d7": 1.0, "d9": 0.0}})
-    few, all_judged = (searching(judged, "dense", documents=count, seed=1) for count in (8, 2))
+    few, all_judged = (search_evaluator(judged, "dense", documents=count, seed=1) for count in (8, 2))
     assert few is not None
     assert all_judged is not None
     assert {"d3", "d7", "d9"} <= {*few.inner.corpus_ids}

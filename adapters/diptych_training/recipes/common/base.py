@@ -24,7 +24,7 @@ from diptych_training.recipes.common.synthetic_queries import best_size, with_sy
 from diptych_training.rows import Lists, training_rows, without_negatives
 from diptych_training.running import Family, Fitted, RunFolder, family, fit
 from diptych_training.running.card import write_card
-from diptych_training.running.evaluation import HeldOut, searching
+from diptych_training.running.evaluation import HeldOutEvaluator, search_evaluator
 from diptych_training.running.unread import warn_unread
 
 O = TypeVar("O", bound=RecipeOptions)  # noqa: E741
@@ -111,7 +111,7 @@ class Training(ABC, Generic[O]):
     def warn_unread(self, model: Any) -> None:
         """Say it if the model leaves too much of the training's documents unread."""
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """The evaluator during training; None for none."""
         return None
 
@@ -237,10 +237,10 @@ class RetrievalTraining(Training[R], Generic[R]):
         """The model that finds documents without a collection: the one to be trained."""
         return self.model()
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """The evaluator on the held-out queries."""
         dev = self.options.data.dev
-        return searching(self.held, self.kind, documents=dev.documents, seed=self.options.seed)
+        return search_evaluator(self.held, self.kind, documents=dev.documents, seed=self.options.seed)
 
     def negatives(self) -> Lists:
         """The mined negatives, by query."""

@@ -25,7 +25,7 @@ from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.recipes.common.teacher_options import registered
 from diptych_training.running import Fitted
-from diptych_training.running.evaluation import PRIMARY, HeldOut, by_metric, searching
+from diptych_training.running.evaluation import PRIMARY, HeldOutEvaluator, by_metric, search_evaluator
 
 VECTORS, TEXTS = "vectors", "texts"
 BATCH = 256  # texts that are encoded at a time
@@ -103,7 +103,7 @@ class LearningVectors(Training[V], Generic[V]):
     def loss(self, model: Any) -> Any:
         """The loss over texts labelled with the numbers of their vectors."""
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """The student's queries over the teacher's vectors of documents."""
         return self._evaluator
 
@@ -164,10 +164,12 @@ class LearningVectors(Training[V], Generic[V]):
         return replace(data, queries=queries, qrels=qrels)
 
     @cached_property
-    def _evaluator(self) -> OverTheIndex | None:
+    def _evaluator(self) -> StudentEvaluator | None:
         options = self.options.data
-        plain = searching(self._held_out, self.kind, documents=options.documents, seed=self.options.seed)
-        return None if plain is None else OverTheIndex(plain.inner, self.teacher, self._vectors_of(plain.inner.corpus))
+        plain = search_evaluator(self._held_out, self.kind, documents=options.documents, seed=self.options.seed)
+        return (
+            None if plain is None else StudentEvaluator(plain.inner, self.teacher, self._vectors_of(plain.inner.corpus))
+        )
 
     def _vectors_of(self, texts: Sequence[str]) -> Floats:
         """The teacher's vectors of documents, `[n, d]`; each text is encoded once."""
@@ -180,7 +182,7 @@ class LearningVectors(Training[V], Generic[V]):
         return {}
 
 
-class OverTheIndex(HeldOut):
+class StudentEvaluator(HeldOutEvaluator):
     """The student's queries over the teacher's vectors of the documents.
 
     Args:

@@ -19,13 +19,13 @@ from diptych_adapters.media_text.forms import Form
 from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape, words_of
 from diptych_training.data.media_items import Items, read_items
 from diptych_training.losses.media_text import MediaTextLoss
-from diptych_training.models.media_text import ByName, MediaTextModule, shell
+from diptych_training.models.media_text import MediaSearchEvaluator, MediaTextModule, shell
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.learned_vectors import TEXTS, VECTORS, encode_once
 from diptych_training.recipes.common.teacher_options import registered
 from diptych_training.running import Fitted
-from diptych_training.running.evaluation import HeldOut
+from diptych_training.running.evaluation import HeldOutEvaluator
 from diptych_training.running.families import device
 
 O = TypeVar("O", bound="MediaTextOptions")  # noqa: E741
@@ -166,13 +166,13 @@ class MediaText(Training[O], Generic[O]):
         )
         return self.fitted(model, rows, loss)
 
-    def evaluator(self) -> HeldOut | None:
+    def evaluator(self) -> HeldOutEvaluator | None:
         """Searches the held-out items by their first texts."""
         held = self._split[1]
         if not len(held):
             return None
         names = [held.names[own[0]] for own in held.texts]
-        return ByName(held, self._vectors(names), self._bags(names) if self.options.lexicon else None)
+        return MediaSearchEvaluator(held, self._vectors(names), self._bags(names) if self.options.lexicon else None)
 
     def export(self, model: Any) -> list[Registration]:
         """The network, its words, and which text encoder goes with it; served dense and as a lexicon."""
