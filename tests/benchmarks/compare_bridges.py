@@ -27,7 +27,7 @@ from compare_image_text import HELD, Emoji, unpacked
 from diptych import Registry
 from diptych.swap.drift import fit
 from diptych.types import Floats
-from diptych_training.losses.contrastive import both_ways
+from diptych_training.losses.contrastive import symmetric_contrastive
 from effects.running import FEW
 from media_text import MODEL, Values
 
@@ -146,7 +146,7 @@ def trained(name: str, source: Floats, target: Floats, seed: int) -> Bridge:
         made = nn.functional.normalize(model.training_output(given[batch], wanted[batch]), dim=1)
         alike = wanted[batch] @ wanted[batch].T > 0.9999
         scores = made @ wanted[batch].T / TAU
-        loss = both_ways(scores, alike, ~alike) + (made - wanted[batch]).square().sum(1).mean()
+        loss = symmetric_contrastive(scores, alike, ~alike) + (made - wanted[batch]).square().sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from diptych.errors import ContractError
-from diptych_training.losses.common.base import Draws, Features
+from diptych_training.losses.common.base import Features, SeededDraws
 from diptych_training.models.bottleneck import WeakDecoder
 from diptych_training.models.lexicon_head import max_logits, undecoded
 
@@ -72,7 +72,7 @@ class LexiconBottleneckLoss(torch.nn.Module):
         self.decoder = WeakDecoder.beside(self.network, layers=decoder_layers, bare=released)
         self._parts: tuple[Any, Any] | None = parts_of(self.network) if released else None  # no submodules of the loss
         self._mask_id, self._special = model.tokenizer.mask_token_id, sorted(model.tokenizer.all_special_ids)
-        self._draws = Draws(seed)
+        self._draws = SeededDraws(seed)
 
     @property
     def network(self) -> Any:

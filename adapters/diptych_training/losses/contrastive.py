@@ -71,7 +71,9 @@ def contrastive(
     return mean_of_rows(rows, (positive_counts > 0) & (negative_counts > 0))
 
 
-def both_ways(scores: Tensor, positive: Tensor, negative: Tensor, *, reduction: Reduction = "decoupled") -> Tensor:
+def symmetric_contrastive(
+    scores: Tensor, positive: Tensor, negative: Tensor, *, reduction: Reduction = "decoupled"
+) -> Tensor:
     """The mean of the loss and of its transpose, in which documents with a positive look for their queries."""
     has_positive = positive.any(0)
     reverse = contrastive(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.common.base import Draws, RetrievalLoss, mean_of_rows
+from diptych_training.losses.common.base import RetrievalLoss, SeededDraws, mean_of_rows
 from diptych_training.relevance import Candidates, Relevance
 from diptych_training.teacher_scores import own_scores, teacher_scores
 
@@ -153,7 +153,7 @@ class FocalBCELoss(RetrievalLoss):
         super().__init__(model, relevance=relevance, similarity=similarity)
         self.gamma, self.tau, self.negatives = gamma, tau, negatives
         self.bias = torch.nn.Parameter(torch.tensor(float(bias)))
-        self._draws = Draws(seed)
+        self._draws = SeededDraws(seed)
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""

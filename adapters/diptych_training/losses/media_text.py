@@ -16,7 +16,7 @@ from torch import Tensor
 from diptych_adapters.media_text.network import MediaTextNetwork
 from diptych_training.data.augmentation import VARIATIONS
 from diptych_training.data.media_items import Items
-from diptych_training.losses.contrastive import SHARPEST, both_ways
+from diptych_training.losses.contrastive import SHARPEST, symmetric_contrastive
 from diptych_training.losses.flops import flops
 
 
@@ -86,7 +86,7 @@ class MediaTextLoss(torch.nn.Module):
         return loss + self._weight * (lexicon + self._penalty() * (flops(words) + flops(side)))
 
     def _of(self, texts: Tensor, media: Tensor, relevant: Tensor, scale: Tensor) -> Tensor:
-        return both_ways(texts.float() @ media.float().T * scale, relevant, ~relevant)
+        return symmetric_contrastive(texts.float() @ media.float().T * scale, relevant, ~relevant)
 
     def _penalty(self) -> float:
         """f at this step."""

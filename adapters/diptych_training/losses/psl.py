@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features, RetrievalLoss
-from diptych_training.losses.contrastive import Reduction, both_ways, contrastive
+from diptych_training.losses.contrastive import Reduction, contrastive, symmetric_contrastive
 from diptych_training.models.unidec import CLASSIFIER, table_of
 from diptych_training.relevance import Relevance
 
@@ -83,7 +83,7 @@ class PSLLoss(RetrievalLoss):
         if self.classifier_similarity == "cosine":
             classified, rows = (torch.nn.functional.normalize(part, dim=-1) for part in (classified, rows))
         parts = [queries @ documents.T, classified @ rows.T]
-        contrast = both_ways if self.symmetric else contrastive
+        contrast = symmetric_contrastive if self.symmetric else contrastive
         candidates = candidates.margin_filtered(parts[0], self.margin)
         losses = [
             contrast(part / self.tau, candidates.positive, candidates.negative, reduction=self.reduction)

@@ -40,7 +40,7 @@ class MediaTextModule(TrainedModule):
         return {**features, "sentence_embedding": vectors, **({} if words is None else {"words": words})}
 
 
-def shell(network: MediaTextNetwork, device: str) -> SentenceTransformer:
+def media_text_model(network: MediaTextNetwork, device: str) -> SentenceTransformer:
     """A model of this module alone."""
     return SentenceTransformer(modules=[MediaTextModule(network)], device=device)
 

@@ -176,7 +176,7 @@ def has_exits(model: Any) -> bool:
     return isinstance(model, SentenceTransformer) and isinstance(list(model.children())[-1], Exits)
 
 
-def turned(model: SentenceTransformer, rotation: Any) -> SentenceTransformer:
+def rotated(model: SentenceTransformer, rotation: Any) -> SentenceTransformer:
     """The model with every head's vectors turned, in place; angles between vectors stay.
 
     Args:

@@ -17,7 +17,7 @@ from diptych.training import Registration
 from diptych.types import Floats
 from diptych_training.losses.elastic import ElasticLoss
 from diptych_training.losses.multi_exit import exits_of
-from diptych_training.models.multi_exit import Exits, exit_model, export_exits, has_exits, multi_exit, turned
+from diptych_training.models.multi_exit import Exits, exit_model, export_exits, has_exits, multi_exit, rotated
 from diptych_training.models.trained_module import last_of
 from diptych_training.options import AboveZero, Positive, Section
 from diptych_training.recipes.common.learned_vectors import LearningVectors, StudentEvaluator, VectorOptions
@@ -66,7 +66,7 @@ class Elastic(LearningVectors[Options]):
     def model(self) -> Any:
         """The encoder with its exits, its vectors turned."""
         model = self._with_exits()
-        return model if self._turn is None else turned(model, self._turn)
+        return model if self._turn is None else rotated(model, self._turn)
 
     def check_model(self) -> None:
         """Refuse layers and widths that the model does not have."""

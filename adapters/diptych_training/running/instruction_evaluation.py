@@ -32,10 +32,10 @@ class InstructionEvaluator(HeldOutEvaluator):
 
     def measured(self, model: Any) -> dict[str, float]:
         """The values of a model, by measure."""
-        return {**super().measured(model), **following(model, self.views, self.documents)}
+        return {**super().measured(model), **instruction_measures(model, self.views, self.documents)}
 
 
-def following(model: Any, views: Sequence[TrainingView], documents: Mapping[str, str]) -> dict[str, float]:
+def instruction_measures(model: Any, views: Sequence[TrainingView], documents: Mapping[str, str]) -> dict[str, float]:
     """`flip accuracy` over all views, and `p-MRR` over their pairs.
 
     Args:

@@ -13,7 +13,7 @@ from diptych import Registry
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
 from diptych_training.data.dual_view import TrainingView
-from diptych_training.running.instruction_evaluation import following
+from diptych_training.running.instruction_evaluation import instruction_measures
 from tiny_training import WORDS, Told, lines, tiny_bert
 
 
@@ -63,7 +63,7 @@ def test_held_out_pairs_are_searched_and_the_trained_views_are_learned(folder: P
     rows = training.folder.stored("views")
     views = [TrainingView(r["query"], r["instruction"], r["positive"], tuple(r["negatives"]), r["group"]) for r in rows]
     texts = training.documents
-    assert following(model, views, texts)["flip accuracy"] > 0.8
+    assert instruction_measures(model, views, texts)["flip accuracy"] > 0.8
     assert load_recipe(recipe(folder), Registry.default()).make(Told()).prepare() == []
 
 
@@ -88,7 +88,7 @@ def test_a_model_that_ignores_instructions_flips_half_and_has_no_p_mrr() -> None
 
     documents = {"a": "one", "b": "three", "c": "eleven"}
     views = [TrainingView("q", "with", "a", ("b",), 0), TrainingView("q", "without", "b", ("a",), 0)]
-    assert following(Blind(), views, documents) == {"flip accuracy": 0.5, "p-MRR": 0.0}
+    assert instruction_measures(Blind(), views, documents) == {"flip accuracy": 0.5, "p-MRR": 0.0}
 
 
 def test_nothing_to_train_on_is_said(folder: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from diptych.errors import ContractError
 from diptych_training.losses.elastic import ElasticLoss
 from diptych_training.losses.student import StudentLoss
-from diptych_training.models.multi_exit import exit_model, has_exits, multi_exit, turned
+from diptych_training.models.multi_exit import exit_model, has_exits, multi_exit, rotated
 from tiny_encoders import WIDTH, features_of, tiny_encoder
 
 TEXTS = ["word1 word2 word3", "word4", "word5 word6 word7 word8 word9", "word2 word9"]
@@ -80,7 +80,7 @@ def test_turned_vectors_keep_their_angles(tmp_path: Path) -> None:
     plain = tiny_encoder(tmp_path / "bert", layers=2)
     before = plain.encode(TEXTS)
     rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(WIDTH, WIDTH)))
-    exits: Any = turned(multi_exit(plain, [1, 2]), rotation.astype(np.float32))
+    exits: Any = rotated(multi_exit(plain, [1, 2]), rotation.astype(np.float32))
     after = exit_model(exits, 2).encode(TEXTS)
     assert np.allclose(after, before @ rotation.T, atol=1e-5)
     assert not np.allclose(after, before, atol=1e-2)

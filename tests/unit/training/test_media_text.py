@@ -18,10 +18,10 @@ from diptych_adapters.media_text.forms import Clip, Picture, Spectrogram
 from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
 from diptych_training.data.augmentation import augment_clips, augment_pictures, augment_spectrograms, augment_vectors
 from diptych_training.data.media_items import Items, read_items
-from diptych_training.losses.contrastive import both_ways
+from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.losses.flops import flops
 from diptych_training.losses.media_text import MediaTextLoss
-from diptych_training.models.media_text import ranked, shell
+from diptych_training.models.media_text import media_text_model, ranked
 from tiny_training import lines
 
 SIZE = 16
@@ -120,7 +120,7 @@ def test_pictures_are_varied_by_the_seed_and_white_stays_white() -> None:
 def loss_of(pictures: Items, vectors: torch.Tensor, terms: Any, **options: Any) -> tuple[Any, MediaTextLoss]:
     torch.manual_seed(0)
     network = MediaTextNetwork(TowerShape(PICTURE, 4, vectors.shape[1], 0 if terms is None else 5))
-    model = shell(network, "cpu").eval()
+    model = media_text_model(network, "cpu").eval()
     settings = {"first": 1.0, "augment": 0.0, "tau": 0.1, "weight": 1.0, "sparsity": 0.0, "ramp": 0, **options}
     return model, MediaTextLoss(model, network, pictures, vectors, terms, **settings).eval()
 
@@ -135,7 +135,9 @@ def test_the_loss_is_that_of_both_directions_over_groups_and_shared_texts(folder
     same = torch.eye(4, dtype=torch.bool)
     same[:2, :2] = True
     texts = vectors[[own[0] for own in pictures.texts]]
-    assert found == pytest.approx(float(both_ways(texts @ outputs["sentence_embedding"].T / 0.1, same, ~same)))
+    assert found == pytest.approx(
+        float(symmetric_contrastive(texts @ outputs["sentence_embedding"].T / 0.1, same, ~same))
+    )
 
 
 @torch.no_grad()
@@ -152,12 +154,12 @@ def test_the_lexicon_adds_its_losses_and_flops(folder: Path) -> None:
     bags = torch.zeros(3, 5)
     for row, text in enumerate(texts):
         bags[row, terms[text]] = 1.0
-    dense = both_ways(
+    dense = symmetric_contrastive(
         vectors[texts] @ model({"inputs": normalized(pictures.inputs)})["sentence_embedding"].T / 0.1,
         same,
         ~same,
     )
-    lexical = [both_ways(own @ words.T / 0.1, same, ~same) for own in (normalize(bags, dim=1), side)]
+    lexical = [symmetric_contrastive(own @ words.T / 0.1, same, ~same) for own in (normalize(bags, dim=1), side)]
     expected = float(dense + sum(lexical))
     assert float(loss([], rows)) == pytest.approx(expected, rel=1e-5)
     assert float(sparse([], rows)) == pytest.approx(expected + 0.5 * float(flops(words) + flops(side)), rel=1e-5)

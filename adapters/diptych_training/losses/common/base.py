@@ -178,7 +178,7 @@ def logsumexp_where(scores: Tensor, chosen: Tensor) -> Tensor:
     return masked.logsumexp(1) * counted[:, 0]
 
 
-class Draws(torch.nn.Module):
+class SeededDraws(torch.nn.Module):
     """A generator for each draw, seeded by `seed` and `number`, a buffer, so that checkpoints store it."""
 
     number: Tensor

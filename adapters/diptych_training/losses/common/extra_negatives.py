@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.common.base import Draws, Features, RetrievalLoss
+from diptych_training.losses.common.base import Features, RetrievalLoss, SeededDraws
 from diptych_training.losses.common.momentum_encoder import MomentumEncoder, Queue
 from diptych_training.relevance import Candidates, Relevance
 
@@ -140,7 +140,7 @@ class Mixing(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.hardest, self.pairs, self.with_query, self.start_step = hardest, pairs, with_query, start_step
-        self._draws = Draws(seed)
+        self._draws = SeededDraws(seed)
         self.register_buffer("step", torch.tensor(0))
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from diptych_adapters.media_text.forms import Form
 from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape, words_of
 from diptych_training.data.media_items import Items, read_items
 from diptych_training.losses.media_text import MediaTextLoss
-from diptych_training.models.media_text import MediaSearchEvaluator, MediaTextModule, shell
+from diptych_training.models.media_text import MediaSearchEvaluator, MediaTextModule, media_text_model
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.learned_vectors import TEXTS, VECTORS, encode_once
@@ -142,7 +142,7 @@ class MediaText(Training[O], Generic[O]):
             network.query_weights.data.copy_(idf / idf.max())
             network.text_words.weight.data.copy_(STEEP * self._vectors(list(words)))  # a text says the words near it
             network.text_words.bias.data.fill_(-STEEP * NEAR)
-        return shell(network, device(self.options.training.device))
+        return media_text_model(network, device(self.options.training.device))
 
     def fit(self, model: Any) -> Fitted:
         """Train on a row for each item with its texts, labelled with its number."""
