@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,16 @@ from pages import LINK, ROOT, blocks, name
 
 METHODS = ROOT / "docs" / "methods"
 PAGES = sorted(path for path in METHODS.glob("*.md") if path.name != "README.md")
+OF_METHODS = [page for page in PAGES if page.stem != "literature"]
+WITHOUT_CONFIG = {
+    "bridges": "measured, not offered",
+    "data_shift": "a command without options",
+    "double_rounding": "measured, not offered",
+    "minimal_pairs": "a function of Python",
+    "mixture": "measured, not offered",
+    "residual_codes": "measured, not offered",
+}
+NUMBER = r"[-+]?(\d*\.\d+|\d+)(e[-+]\d+)?"
 
 
 @pytest.mark.parametrize("recipe", [spec.name for spec in RECIPES])
@@ -37,7 +48,7 @@ def test_every_method_of_the_literature_has_a_row_that_says_what_is_here() -> No
         assert state != "works" or LINK.search(here), f"{method} works: where?"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "literature"], ids=name)
+@pytest.mark.parametrize("page", OF_METHODS, ids=name)
 def test_a_method_says_where_it_ends_and_where_it_differs(page: Path) -> None:
     text = page.read_text("utf-8")
     assert re.search(r"(?m)^(\*\*Limits\.\*\*|## .*[Ll]imits$)", text), "what it cannot do"
@@ -54,3 +65,24 @@ def test_no_two_pages_train_into_the_same_folder() -> None:
     folders = [folder for folder, _ in places]
     assert len(places) > 25
     assert not [place for place in places if folders.count(place[0]) > 1]
+
+
+@pytest.mark.parametrize("page", OF_METHODS, ids=name)
+def test_a_method_has_a_formula_and_an_effect_with_an_interval(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert re.search(r"(?m)^(\*\*|## )Formulas?\b", text), "what it computes"
+    assert re.search(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]", text), "what it did, with an interval"
+    assert re.search(r"\bpython tests/benchmarks/", text), "the command that gives the figures again"
+
+
+@pytest.mark.parametrize("page", OF_METHODS, ids=name)
+def test_a_method_that_is_offered_has_a_config(page: Path) -> None:
+    assert bool(blocks(page, "yaml")) != (page.stem in WITHOUT_CONFIG)
+
+
+def test_every_page_that_a_row_of_the_effects_names_has_the_generated_table_and_its_command() -> None:
+    scripts = json.loads((METHODS / "effects.json").read_text("utf-8")).values()
+    for stem in {row["page"] for script in scripts for row in script["effects"]} - {""}:
+        text = (METHODS / f"{stem}.md").read_text("utf-8")
+        assert "<!-- effects: written by run_effects.py -->" in text, stem
+        assert "python tests/benchmarks/run_effects.py --only " in text, stem
