@@ -129,7 +129,8 @@ def _best(table: Doubles, order: Any) -> int:
 def choices_of(slot: Slot, folders: Iterable[str] = ()) -> list[EncoderChoice]:
     """Encoders to try: the exits of the slot's own model, and those of folders, `ADAPTER=FOLDER` for another adapter.
 
-    A folder with `exits.json` brings its exits; one that was trained as a student makes queries alone.
+    A folder with `exits.json` brings its exits; one that was trained as a student makes queries alone. A folder without
+    `ADAPTER=` is served by the adapter that its training names, else by the slot's.
 
     Raises:
         TuneError: a folder that is not there, or a list of exits that cannot be read.
@@ -139,8 +140,9 @@ def choices_of(slot: Slot, folders: Iterable[str] = ()) -> list[EncoderChoice]:
         adapter, _, folder = given.rpartition("=")
         if not Path(folder).is_dir():
             raise TuneError("there is no such model folder", where="--with", got=given, expected="[ADAPTER=]FOLDER")
-        own = slot.config.options if adapter in ("", slot.config.adapter) else {}
-        choice = EncoderChoice(Path(folder).name, adapter or slot.config.adapter, {**own, "model": folder})
+        adapter = adapter or _trained_adapter(Path(folder)) or slot.config.adapter
+        own = slot.config.options if adapter == slot.config.adapter else {}
+        choice = EncoderChoice(Path(folder).name, adapter, {**own, "model": folder})
         found.append(replace(choice, documents=not (Path(folder) / TEACHER_FILE).is_file()))
         found += _exits(choice.adapter, choice.options)
     names = [NOW, *(choice.name for choice in found)]
@@ -148,6 +150,14 @@ def choices_of(slot: Slot, folders: Iterable[str] = ()) -> list[EncoderChoice]:
         choice if names.count(choice.name) == 1 else replace(choice, name=str(choice.options["model"]))
         for choice in {str(choice.options["model"]): choice for choice in found}.values()
     ]
+
+
+def _trained_adapter(folder: Path) -> str:
+    """The adapter of a trained model, by the report of its training; empty without a report."""
+    try:
+        return str(json.loads((folder / "report.json").read_text("utf-8"))["models"][0]["adapter"])
+    except (OSError, ValueError, TypeError, LookupError):  # the report of another program
+        return ""
 
 
 def _exits(adapter: str, options: Mapping[str, Any]) -> list[EncoderChoice]:

@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from diptych.config import load_config
+from diptych.config.models import SlotConfig
 from diptych.encoders import Encoders
 from diptych.errors import ConfigError
+from diptych.slots.slot import Slot
 from diptych.training import register
+from diptych.tune import choices_of
 from diptych_training.losses.student import StudentLoss
 from every_recipe import REGISTRY, made, options_of, write_world
 from tiny_training import Told
@@ -30,6 +33,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(world: Path, output: Path, **sections: Any) -> dict[str, Any]:
     return {**options_of("student", world, output, epochs=30, learning_rate=1e-2), **sections}
+
+
+def teacher_slot(world: Path) -> Slot:
+    config = SlotConfig(adapter="sentence-transformers", options={"model": str(world / "dense")})
+    return Slot("dense", config, None, REGISTRY)
 
 
 @pytest.mark.parametrize(("kind", "adapter"), [("layers", "sentence-transformers"), ("static", "static")])
@@ -52,6 +60,8 @@ def test_a_student_comes_near_to_its_teachers_queries(world: Path, tmp_path: Pat
         for encoder in (encoders.with_options(model.adapter, model.options), teacher)
     )
     assert (ours * theirs).sum(1).min() > 0.9
+    (choice,) = choices_of(teacher_slot(world), [str(tmp_path / "run")])
+    assert (choice.adapter, choice.documents) == (adapter, False), "diptych tune encoder --with serves it alike"
     record = json.loads((tmp_path / "run" / "teacher.json").read_text())
     assert record == {"documents": teacher.fingerprint.documents or teacher.fingerprint.space}
 

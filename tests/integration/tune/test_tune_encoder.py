@@ -182,6 +182,13 @@ def test_exits_and_students_are_found_in_folders(tmp_path: Path) -> None:
         assert dict(found[2].options) == {"model": str(tmp_path / "other")}
         with pytest.raises(TuneError, match="there is no such model folder"):
             choices_of(slot, ["nowhere"])
+        report = {"models": [{"adapter": "static", "options": {}}, {"adapter": "fake-dense", "name": "exit_2"}]}
+        (tmp_path / "student" / "report.json").write_text(json.dumps(report))
+        trained, named = (choices_of(slot, [f"{adapter}{given[0]}"])[1] for adapter in ("", "cut="))
+        assert (trained.adapter, dict(trained.options)) == ("static", {"model": given[0]}), "as its training says"
+        assert (named.adapter, dict(named.options)) == ("cut", {"model": given[0], "noise": 0.1})
+        (tmp_path / "student" / "report.json").write_text("{}")
+        assert choices_of(slot, given)[1].adapter == "cut"
         (tmp_path / "model" / "exits.json").write_text("[1]")
         with pytest.raises(TuneError, match="the list of exits cannot be read"):
             choices_of(slot)
