@@ -65,7 +65,7 @@ class Lease:
         """Release the lease; the checkpoints stay for the next holder, unless `forget` has removed them."""
         self._over.set()
         self._beat.join()
-        with contextlib.suppress(Exception):  # if the store fails, the work has raised already
+        with contextlib.suppress(Exception):  # another's lease stays; if the store fails, the work has raised already
             self._release()
         HELD.discard(self._token)
 
@@ -75,14 +75,25 @@ class Lease:
         if lease is not None and lease.token != self._token:
             raise _running(self._name, lease)
 
+    def _require_fresh(self) -> None:
+        """As `require`, for a write that follows at once.
+
+        A process that is stopped, or whose machine sleeps, may read its lease, lose it, and wake up to write. So what
+        it read long ago is read again. Only a stop in the short time from this check to the write goes unnoticed.
+        """
+        began = _clock()
+        self.require()
+        if _clock() - began > HEARTBEAT:
+            self.require()
+
     def checkpoint(self, progress: Mapping[str, Checkpoint]) -> None:
         """Store the progress of these vectors.
 
         Raises:
             ApplyRunning: another process has taken the lease.
         """
-        self.require()
         with self._lock:
+            self._require_fresh()
             self.checkpoints.update(progress)
             self._note()
 
@@ -92,8 +103,8 @@ class Lease:
         Raises:
             ApplyRunning: another process has taken the lease.
         """
-        self.require()
         with self._lock:
+            self._require_fresh()
             for vector in vectors:
                 reached = self.checkpoints.pop(vector, Checkpoint()).model_copy(update={"repairing": tuple(points)})
                 if reached != Checkpoint():
@@ -111,8 +122,8 @@ class Lease:
         Raises:
             ApplyRunning: another process has taken the lease.
         """
-        self.require()
         with self._lock:
+            self._require_fresh()
             self.trials = dict(trials)
             self._write()
 
@@ -156,9 +167,9 @@ class Lease:
             raise _running(self._name, lease)
 
     def _release(self) -> None:
-        lease = read_lease(self._client, self._name)
-        if lease is None or lease.token != self._token:
+        if read_lease(self._client, self._name) is None:
             return
+        self._require_fresh()
         if self.checkpoints or self.trials:
             self._write(released=True)
         else:
@@ -200,13 +211,18 @@ class Lease:
                 if self._over.is_set():
                     return
                 try:
-                    self.require()
+                    self._require_fresh()
                     self._note()
                 except BaseException:  # the work itself will raise the same; the heartbeat must go on
                     continue
 
 
 _taking = threading.Lock()
+
+
+def _clock() -> float:
+    """Seconds, also of a suspended machine, which `time.monotonic` leaves out on Linux."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _running(name: str, lease: LeaseRecord) -> ApplyRunning:

@@ -7,8 +7,10 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,49 @@ def test_a_stolen_lease_stops_the_first_holder_at_its_next_checkpoint_and_stays_
     found = read_lease(client, "c")
     assert found is not None
     assert (found.token, found.released, found.checkpoints) == ("t", False, {})
+
+
+STEPS: dict[str, Callable[[Lease], None]] = {
+    "checkpoint": lambda lease: lease.checkpoint({"dense.2": Checkpoint(offset=1)}),
+    "trial": lambda lease: lease.trying({}),
+    "repair": lambda lease: lease.repairing(["dense.2"], [1]),
+    "release": lambda lease: lease.__exit__(None, None, None),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_process_that_was_stopped_after_reading_its_lease_does_not_write_over_the_next_holders(
+    client: QdrantBase, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rival, times = record(host="elsewhere", at=ago(0)), count()
+
+    def clock() -> float:
+        if (call := next(times)) == 1:  # between the reading and the writing
+            put(client, rival)
+        return 2.0 * STALE.seconds * call
+
+    lease = Lease(client, "c").__enter__()
+    monkeypatch.setattr(leases, "_clock", clock)
+    refused = nullcontext() if step == "release" else pytest.raises(ApplyRunning, match="eve@far")
+    with refused:
+        STEPS[step](lease)
+    assert next(times) >= 2
+    assert read_lease(client, "c") == rival
+    if step != "release":
+        lease.__exit__(None, None, None)
+    assert read_lease(client, "c") == rival
+
+
+def test_a_process_that_was_stopped_keeps_a_lease_that_nobody_took(
+    client: QdrantBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = count()
+    monkeypatch.setattr(leases, "_clock", lambda: 2.0 * STALE.seconds * next(times))
+    with Lease(client, "c") as lease:
+        lease.checkpoint({"dense.2": Checkpoint(offset=1)})
+        found = read_lease(client, "c")
+        assert found is not None
+        assert found.checkpoints == {"dense.2": Checkpoint(offset=1)}
 
 
 def claim(client: QdrantBase, found: LeaseRecord | None) -> None:
