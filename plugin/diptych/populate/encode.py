@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
@@ -25,6 +25,7 @@ from diptych.slots.slot import Slot
 from diptych.slots.unread import UnreadCounter, unread_warnings
 
 Outcome = Vector | str | None  # a vector, the reason why there is none, or None where the document has no input
+CALLS_AT_ONCE = 2048  # pairs that a reranker scores for anchors, at most, before what it scored is written
 MEDIA_AT_ONCE = 64  # inputs that are encoded again at most because one of them cannot be decoded
 _CUT_OVER = "it became live while this run went on without it; diptych apply fills documents that miss its vectors"
 
@@ -32,6 +33,16 @@ _CUT_OVER = "it became live while this run went on without it; diptych apply fil
 def has_vector(outcome: Outcome) -> TypeGuard[Vector]:
     """Whether the outcome is a vector."""
     return outcome is not None and not isinstance(outcome, str)
+
+
+def documents_at_once(slots: Iterable[Slot], most: int) -> int:
+    """How many documents to encode before they are written: `most`, or fewer if each is scored for many anchors.
+
+    A reranker takes minutes for a few hundred documents and anchors. A kill would cost them, and no progress show.
+    """
+    generations = (slot.generation for slot in slots if slot.anchored)
+    numbers = max((one.dimension or 1 for one in generations if one is not None), default=1)
+    return max(1, min(most, CALLS_AT_ONCE // numbers))
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.payloads import has_foreign_point_ids
-from diptych.populate.encode import Targets, has_vector
+from diptych.populate.encode import Targets, documents_at_once, has_vector
 from diptych.populate.engine import Engine, Outcomes, Work, Written
 from diptych.populate.media_losses import MediaLosses
 from diptych.populate.points import PointMaker, Ready, Stale, Unwritable, Upload, refusals
@@ -152,8 +152,9 @@ class Indexer:
             PopulateError: the store or an encoder failed for good.
         """
         chunk = self._handle.populate_config.chunk
-        size = max(1, chunk // PIECES)
-        batches = batched(items, min(LOOKUP, size))
+        most = max(1, chunk // PIECES)
+        size = documents_at_once(self._handle.view.slots.values(), most)
+        batches = batched(items, min(LOOKUP, most))
         work = partial(self._encode, engine, size, is_new, stopped)
         read_ahead(batches, work, room=max(1, chunk // LOOKUP), stopped=stopped)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,35 @@ def test_anchors_follow_populate_swap_rollback_and_finish(
     assert "no candidates" in explained(opened(client)).notes[0]
     back.finish()
     assert not faults(client, "scores.1", encoder(FIRST))
+
+
+class StopsAfterAPage:
+    """A progress that stops the apply once a page of documents is filled."""
+
+    def __init__(self) -> None:
+        self.stopped, self.filled = threading.Event(), list[int]()
+
+    def begin(self, stage: str, total: int | None) -> None: ...
+
+    def advance(self, stage: str, n: int) -> None:
+        if stage == "fill":
+            self.filled.append(n)
+            self.stopped.set()
+
+
+def test_a_page_has_few_documents_where_each_is_scored_for_many_anchors(
+    client: QdrantBase, tmp_path: Path, config: Callable[..., Any], opened: Callable[..., Collection]
+) -> None:
+    whole: Any = {"populate": {"chunk": 1024}}
+    plain = config({"dense": {"adapter": "fake-dense", "dimension": 16}}, **whole)
+    pairs = [f"{one} {other}" for one in WORDS for other in WORDS if one != other]
+    many = config(slots(tmp_path / "many.txt", pairs), search=EXPLORING, swap={"gate": {"missing": 0}}, **whole)
+    opened(client, plain).populate(corpus(60))
+
+    progress = StopsAfterAPage()
+    opened(client, plain).apply(many, progress=progress, stopped=progress.stopped)
+    assert progress.filled[0] * len(pairs) <= 2048, "a kill costs few calls, and the progress moves"
+    assert opened(client, plain).apply(many).encoded == {"scores.1": 60 - sum(progress.filled)}
 
 
 def test_anchors_follow_a_copy(

@@ -20,7 +20,7 @@ from qdrant_client import models
 
 from diptych.media import Media
 from diptych.metadata.store import add_unread
-from diptych.populate.encode import SlotEncoder, taken_unread
+from diptych.populate.encode import SlotEncoder, documents_at_once, taken_unread
 from diptych.populate.engine import Outcomes, PiecePipeline
 from diptych.populate.store import lacking
 from diptych.populate.validate import Item
@@ -76,7 +76,7 @@ class Backfill:
         self._writer = PageWriter(self._store, handle.client, slots, self._pace, handle.media)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         pages = SERVER_PAGES if is_server_client(handle.client) else PAGES
-        self._size = max(1, handle.populate_config.chunk // pages)  # documents of a page
+        self._size = documents_at_once(slots.values(), handle.populate_config.chunk // pages)  # of a page
         self._settled = self._saved = Checkpoint()  # how far points are settled, and how far the lease says so
         self._due = 0.0  # when the next checkpoint may be written
         self.filled = Filled()
