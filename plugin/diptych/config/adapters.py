@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from diptych.config.load import parse_config
 from diptych.config.locations import Location
 from diptych.config.models import Config, SlotConfig
@@ -52,7 +54,7 @@ def _slot(config: Config, name: str, registry: Registry) -> Iterator[Problem]:
             do = "put it under search.rerank; a slot can hold its scores of `anchors`"
             yield Problem((*at, "adapter"), f"{spec.name!r} is a reranker, no encoder", do=do)
         else:
-            yield from _options(spec, slot.options, at)
+            yield from _options(spec, slot.options, at, type(slot))
             yield from _modality(spec, slot, at)
             yield from storage_problems(vector_kind(spec.kind, slot.options), slot.storage, at)
             yield from _student(slot, spec, registry, at)
@@ -91,7 +93,7 @@ def _student(slot: SlotConfig, documents: AdapterSpec, registry: Registry, at: L
         do = "name an adapter of dense encoders"
         yield Problem((*where, "adapter"), "a student makes dense vectors", f"kind {spec.kind}", do=do)
     else:
-        yield from _options(spec, student.options, where)
+        yield from _options(spec, student.options, where, type(student))
 
 
 def _of_anchors(spec: AdapterSpec, slot: SlotConfig, at: Location) -> Iterator[Problem]:
@@ -111,7 +113,7 @@ def _stage(config: Config, position: int, registry: Registry) -> Iterator[Proble
             do = "give it a slot; search.rescore can rescore candidates with a slot"
             yield Problem((*at, "adapter"), f"{spec.name!r} is not a reranker", f"kind {spec.kind}", do=do)
         else:
-            yield from _options(spec, stage.options, at)
+            yield from _options(spec, stage.options, at, type(stage))
     else:
         yield _unknown((*at, "adapter"), stage.adapter, spec)
 
@@ -128,15 +130,22 @@ def _unknown(location: Location, name: str, known: list[str]) -> Problem:
     return Problem(location, f"no adapter is called {name!r}", expected=", ".join(known), do=do)
 
 
-def _options(spec: AdapterSpec, options: Mapping[str, Any], at: Location) -> Iterator[Problem]:
-    """What the adapter's own options model has against the options; values from the environment are not shown."""
+def _options(
+    spec: AdapterSpec, options: Mapping[str, Any], at: Location, section: type[BaseModel]
+) -> Iterator[Problem]:
+    """What the adapter's own options model has against the options; values from the environment are not shown.
+
+    A key that neither the adapter nor the section has may be a misspelt one of the section.
+    """
     try:
         validate_options(spec, interpolate(dict(options), where="config"), raw=options)
     except AdapterOptionsError as error:
         location = (*at, *str(error.context.get("key", "")).split("."))
         raw = options.get(str(location[len(at)]))
         got = shown(raw, location) if error.got else ""
-        yield Problem(location, error.what, got, error.expected, error.do)
+        unknown = location[len(at) :] == (location[-1],) and location[-1] in options and not (error.got or error.do)
+        do = nearest(str(location[-1]), section.model_fields) if unknown else error.do
+        yield Problem(location, error.what, got, error.expected, do)
     except ConfigError as error:
         key = next((key for key, value in options.items() if error.got in str(value)), "")
         yield Problem((*at, key) if key else at, error.what, error.got, error.expected, error.do)

@@ -93,6 +93,16 @@ MISFITS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"rerank": [{"adapter": "toy-rerank", "modle": "x"}]},
         r"search.rerank\[0\].modle.*did you mean 'model'",
     ),
+    "a misspelt key of the stage": (
+        {"d": DENSE},
+        {"rerank": [{"adapter": "toy-rerank", "candidate": 3}]},
+        r"no option 'candidate'.*search.rerank\[0\].candidate.*did you mean 'candidates'",
+    ),
+    "a misspelt key of the slot": (
+        {"d": {**DENSE, "storag": {}}},
+        {},
+        "no option 'storag'.*slots.d.storag.*did you mean 'storage'",
+    ),
     "a number where text is wanted": ({"d": {**DENSE, "model": 461}}, {}, "got: 461.*expected: text.*put it in quotes"),
     "a wrong value": ({"d": {**DENSE, "device": "tpu"}}, {}, "slots.d.device.*got: 'tpu'.*'cpu' or 'cuda'"),
     "a sparse rescorer": (
