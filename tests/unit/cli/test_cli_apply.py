@@ -335,6 +335,7 @@ def test_what_ctrl_c_leaves_behind_depends_on_whether_the_cut_over_is_done(fakes
         collection.populate([{"id": "1", "text": "word"}])
         told = hint(collection)
         assert told().startswith("nothing is lost and the collection answers as before; to continue: diptych apply")
+        assert "to continue: diptych anchors build;" in hint(collection, "diptych anchors build")()
         assert "rollback" not in told()  # no swap has begun, so a rollback would undo an earlier cut-over
         slots["dense"]["seed"] = 1  # type: ignore[assignment]
         collection.apply(Config.model_validate(config), ApplyOptions(gate=False))

@@ -59,7 +59,7 @@ def build(
         slots_of_anchors(new_config)
     with waiting("opening the collection"):
         stored = session.stored(config, None, None)
-    with interrupts.resumable(applying.hint(stored)), stored as opened:
+    with interrupts.resumable(applying.hint(stored, "diptych anchors build")), stored as opened:
         with waiting("choosing anchors"):
             written = choose_missing(opened.handle, new_config, count=count, seed=seed)
         with waiting("timing a few calls"):

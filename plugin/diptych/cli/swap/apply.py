@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 SHOWN = 5  # points without vector that are named
 # It does not name `diptych rollback`: before this swap has begun, that would undo the previous cut-over.
 RESUME = (
-    "nothing is lost and the collection answers as before; to continue: diptych apply; "
-    "what is under way: diptych status"
+    "nothing is lost and the collection answers as before; to continue: {command}; what is under way: diptych status"
 )
 CUT_OVER = "the new encoders answer already; old vectors are dropped by the next diptych finish, apply or populate"
 CHANGED = {"cut over": "encoders", "changed settings": "settings"}  # what a gate that did not pass keeps, by outcome
@@ -136,13 +135,14 @@ def apply(
     write_json(dataclasses.asdict(report)) if as_json else show_report(report)
 
 
-def hint(opened: Collection) -> Callable[[], str]:
-    """What an interrupt leaves behind, by whether this apply has cut over when it comes."""
+def hint(opened: Collection, command: str = "diptych apply") -> Callable[[], str]:
+    """What an interrupt of the command leaves behind, by whether it has cut over by then."""
     before = opened.handle.metadata
 
     def left() -> str:
         now = opened.handle.metadata
-        return RESUME if before is None or now is None or now.live == before.live else CUT_OVER
+        cut_over = before is not None and now is not None and now.live != before.live
+        return CUT_OVER if cut_over else RESUME.format(command=command)
 
     return left
 
