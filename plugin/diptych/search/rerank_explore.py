@@ -45,18 +45,19 @@ class Explored:
         scores: of the first hits.
         rounds: how many documents each round scored.
         stopped: whether a deadline ended it before the last round.
+        new: how many scored documents were no candidates; a later round may also find a candidate.
     """
 
     hits: list[Hit] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     stopped: bool = False
+    new: int = 0
 
     def __str__(self) -> str:
-        new = sum(EXPLORED in hit.stages for hit in self.hits)
         parts = f" ({' + '.join(map(str, self.rounds))})" if self.rounds else ""
         rounds = "1 round" if len(self.rounds) == 1 else f"{len(self.rounds)} rounds{parts}"
-        return f"{len(self.scores)} documents in {rounds}, {new} of which were no candidates"
+        return f"{len(self.scores)} documents in {rounds}, {self.new} of which were no candidates"
 
 
 def explored(
@@ -237,4 +238,6 @@ def _unscored(state: Explored, others: Sequence[Hit], candidates: Sequence[Hit])
 
 def _with_rest(state: Explored, candidates: Sequence[Hit]) -> Explored:
     """With the candidates that were not scored behind the others."""
-    return replace(state, hits=[*state.hits, *_unscored(state, (), candidates)])
+    known = {hit.id for hit in candidates}
+    new = sum(hit.id not in known for hit in state.hits)
+    return replace(state, hits=[*state.hits, *_unscored(state, (), candidates)], new=new)

@@ -212,6 +212,12 @@ def test_explain_shows_rounds_and_calls(shop: Shop) -> None:
     assert worst.lost == "not among the candidates of any slot, and not found by exploring"
 
 
+def test_a_candidate_that_a_later_round_finds_is_not_counted_as_new(shop: Shop) -> None:
+    pipeline = Pipeline((Retrieve("dense", 300),)) >> Rerank(Tastes(), 300, explore=Explore("scores", 4, 40))
+    (best,) = shop.collection.explain(QUERY, ids=[BEST[0]], pipeline=pipeline)
+    assert best.notes[0].endswith("4 rounds (10 + 10 + 10 + 10), 0 of which were no candidates")
+
+
 def test_a_cascade_goes_on_with_what_was_found(shop: Shop) -> None:
     pipeline = FEW >> Rerank(Tastes(), 10, explore=Explore("scores", 4, 40)) >> Rerank(Tastes(), 20)
     assert pipeline.depth == 20
