@@ -9,6 +9,8 @@ import numpy as np
 
 from diptych.config import Config, parse_config
 from diptych.evaluate import Qrels
+from diptych.protocols import Fingerprint
+from diptych.specs import AdapterSpec
 from diptych.swap import Judged
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats, Query
@@ -33,6 +35,23 @@ class Turned:
 
     def encode_document(self, inputs: Sequence[str]) -> Floats:
         return np.asarray(self._inner.encode_document(inputs) @ TURN, np.float32)
+
+
+class Pupil(FakeDenseEncoder):
+    """A student of `fake-dense`: its queries are near those of its teacher; another model errs in another direction."""
+
+    def __init__(self, *, model: str, dimension: int, seed: int = 0) -> None:
+        super().__init__(dimension=dimension, seed=seed)
+        self._turn = len(model)
+        self.fingerprint = Fingerprint(f"pupil {model} {dimension} {seed}", "numpy")
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        exact = super().encode_query(inputs)
+        near = exact + 0.05 * np.roll(exact, self._turn, axis=1)
+        return np.asarray(near / np.linalg.norm(near, axis=1, keepdims=True), np.float32)
+
+
+PUPIL = AdapterSpec(name="pupil", kind="dense", factory=f"{__name__}:Pupil", summary="makes queries, for tests")
 
 
 def config(adapter: str, **options: Any) -> Config:

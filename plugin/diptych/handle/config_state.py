@@ -35,6 +35,12 @@ def asks(config: SlotConfig, asking: QueryEncoder | None) -> bool:
     return (wanted.adapter, wanted.options) == (asking.generation.adapter, asking.generation.options)
 
 
+def waiting_student(config: SlotConfig, asking: QueryEncoder | None) -> str:
+    """The student that the config names while no student is live: an apply is yet to admit it; else empty."""
+    live = asking is not None and asking.student
+    return config.query.student if config.query is not None and not live else ""
+
+
 def lost_modalities(config: Config, metadata: CollectionMetadata) -> list[str]:
     """A sentence for each slot that reads media in the collection and texts by the config."""
     read = {name: live.reading.modality for name, live in metadata.live.slots.items()}

@@ -9,7 +9,7 @@ from typing import cast
 
 from diptych.config.models import Config, LinearFusion, RrfFusion, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound, ConfigError, FollowWarning, RegistryError
-from diptych.handle.config_state import asks, describes, live_lines, reading_of, storage_of
+from diptych.handle.config_state import asks, describes, live_lines, reading_of, storage_of, waiting_student
 from diptych.handle.tenancy import require_same
 from diptych.media import MediaConfig, MediaStore
 from diptych.metadata.models import CollectionMetadata, QueryEncoder, State
@@ -226,16 +226,15 @@ def _require_same_modality(slot: Slot) -> None:
 
 def _require_same_student(config: SlotConfig, asking: QueryEncoder | None, where: str) -> None:
     """Refuse another student than the live one, or none beside it; where none is live, warn of one that waits."""
-    live = asking.generation.options.get("model") if asking and asking.student else None
-    if live is None and config.query is not None:
-        text = f"{where}: its encoder makes the queries until diptych apply admits student {config.query.student}"
+    if waiting := waiting_student(config, asking):
+        text = f"{where}: its encoder makes the queries until diptych apply admits student {waiting}"
         warnings.warn(text, FollowWarning, stacklevel=2)
-    elif not asks(config, asking):
+    elif asking is not None and not asks(config, asking):
         raise CollectionError(
             "config and collection differ in what makes the queries",
             where=f"{where}, query",
             got=f"student {config.query.student}" if config.query else "no student",
-            expected=f"student {live}",
+            expected=f"student {asking.generation.options.get('model')}",
             do=f"restore it; {APPLY}",
         )
 

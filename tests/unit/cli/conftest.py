@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
 from diptych.cli.ui.session import Session
 from diptych.testing import fakes_plugin
+from spaces import PUPIL
 
 CONFIG = """\
 store: edge:./qdrant
@@ -53,21 +55,27 @@ class Answer:
 Run: TypeAlias = Callable[..., Answer]
 
 
+class HeavyOptions(BaseModel, extra="forbid"):
+    model: str = ""
+
+
 class HeavyPlugin:
-    """An adapter whose packages nobody has."""
+    """An adapter whose packages nobody has, and a student of `fake-dense`."""
 
     @staticmethod
     @hookimpl
     def diptych_register_adapters() -> list[AdapterSpec]:
         return [
+            PUPIL,
             AdapterSpec(
                 name="heavy",
                 kind="dense",
                 factory="no_such_package:Model",
+                options=HeavyOptions,
                 summary="needs what is not there",
                 requires=("no_such_package",),
                 extra="diptych[heavy]",
-            )
+            ),
         ]
 
 

@@ -205,6 +205,30 @@ def test_the_encoder_that_asks_instead_is_looked_at_too(
     assert f"{told}model of dense, queries: " in answer.out
 
 
+def test_a_student_is_waited_for_then_loaded_and_a_config_without_it_fails(
+    run: Run, config: Path, corpus: Path
+) -> None:
+    """A search with a config whose student waits for `apply` only warns, so doctor must not fail it."""
+    run("populate", corpus)
+    own = config.read_text()
+    broken(config, "{adapter: fake-dense}", f"{{adapter: fake-dense, query: {STUDENT}}}")
+    waiting = run("doctor", "--json")
+    assert (waiting.code, statuses(waiting)["slots"]) == (0, "warn")
+    (told,) = [check for check in waiting.json()["checks"] if check["name"] == "slots"]
+    assert told["found"] == "slot 'dense': its encoder makes the queries until student near is admitted"
+    assert told["do"] == "diptych apply"
+    assert run("apply", "--no-gate").code == 0
+    live = run("doctor", "--verify", "--json")
+    assert (live.code, {"fail", "warn"} & {*statuses(live).values()}) == (0, set())
+    assert statuses(live)["model of dense, queries"] == statuses(live)["verify"] == "ok"
+    config.write_text(own)
+    gone = run("doctor", "--json")
+    assert (gone.code, statuses(gone)["slots"]) == (1, "fail")
+
+
+STUDENT = "{student: near, adapter: pupil, dimension: 64}"
+
+
 def test_an_unfilled_collection_is_a_warning_that_does_not_fail(run: Run, config: Path) -> None:
     answer = run("doctor", "--no-models", "--json")
     assert answer.code == 0
@@ -223,6 +247,12 @@ def broken(config: Path, old: str, new: str) -> None:
         ("fake-dense", "fake-denze", "config", "did you mean 'fake-dense'"),
         ("limit: 3", "limt: 3", "config", "line 7, search.limt"),
         ("{adapter: fake-dense}", "{adapter: heavy}", "extras", "pip install 'diptych[heavy]'"),
+        (
+            "{adapter: fake-dense}",
+            "{adapter: fake-dense, query: {student: near, adapter: heavy}}",
+            "extras",
+            "pip install 'diptych[heavy]'",
+        ),
         ("edge:./qdrant", "http://127.0.0.1:9", "store", "does not answer"),
         ("edge:./qdrant", "ftp://x", "store", "no store supports this URL"),
         ("{adapter: fake-dense}", "{adapter: fake-dense, dimension: -1}", "model of dense", "fake-dense"),

@@ -108,7 +108,9 @@ def _key(config: Config) -> Iterator[Check]:
 
 def _extras(config: Config, registry: Registry) -> Iterator[Check]:
     """The packages that the config's own adapters need, and the wheels with their models."""
-    users: list[SlotConfig | RerankStage] = [*config.slots.values(), *config.search.rerank]
+    slots = config.slots.values()
+    students = [slot.student for slot in slots if slot.student is not None]
+    users: list[SlotConfig | RerankStage] = [*slots, *students, *config.search.rerank]
     adapters = dict.fromkeys(user.adapter for user in users)
     missing_adapters = {name for name in adapters if missing(registry.spec(name))}
     installs = {
@@ -198,15 +200,20 @@ def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
             return
     live, names = metadata.live.slots, ", ".join(metadata.live.slots)
     storage = {name: config_state.storage_of(slot_config) for name, slot_config in config.slots.items()}
+    queries_by = {name: (slot_config, metadata.live.asking.get(name)) for name, slot_config in config.slots.items()}
+    waiting = {name: student for name, own in queries_by.items() if (student := config_state.waiting_student(*own))}
     if config.slots.keys() != live.keys():
         difference = f"the config names {', '.join(config.slots)}, the collection has {names}"
     elif config_state.reading_of(config.populate) != metadata.reading:
         difference = "populate.input or populate.separator is not what the vectors were made from"
     elif changed := [name for name, slot_config in live.items() if storage[name] != slot_config.storage]:
         difference = f"storage of {', '.join(changed)} is not as the config says"
-    elif others := [name for name in live if not config_state.asks(config.slots[name], metadata.live.asking.get(name))]:
+    elif others := [name for name in live if name not in waiting and not config_state.asks(*queries_by[name])]:
         difference = f"queries of {', '.join(others)} are not made by what the config says"
     else:
+        for name, student in waiting.items():
+            text = f"slot {name!r}: its encoder makes the queries until student {student} is admitted"
+            yield Check("slots", "warn", text, "diptych apply")
         return
     yield Check("slots", "fail", difference, f"restore it; {open_handle.APPLY}")
 
