@@ -8,9 +8,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, Registry
+from diptych.collection.verify import mend, verify
 from diptych.config.models import SlotConfig
 from diptych.errors import FingerprintMismatch
 from diptych.plugins.token_pooling import ReducedEncoder, ReduceOptions
@@ -87,6 +89,25 @@ def test_edits_and_swaps_leave_every_document_reduced(
     collection.finish()
     live = opened(client).handle.slots["late"]
     assert faults(client, live.vector, REDUCED) == []
+
+
+def test_reduced_documents_are_explained_and_verified_and_whole_ones_among_them_mended(
+    memory: QdrantBase, config: Make, opened: Open
+) -> None:
+    collection = opened(memory, config(WITH))
+    collection.populate(corpus(20))
+    for hit, explanation in zip(collection.search(QUERY), collection.explain(QUERY), strict=True):
+        (query,), (document,) = INNER.encode_query([QUERY]), REDUCED.encode_document([hit.document.text])
+        assert hit.score == pytest.approx(float((query @ document.T).max(axis=1).sum()), abs=1e-4)
+        assert explanation.slots["late"].score == pytest.approx(hit.score, abs=1e-5)
+    assert verify(collection.handle, sample=None).passed
+    whole = INNER.encode_document([hit.document.text])[0].tolist()
+    vector = {collection.handle.slots["late"].vector: whole}
+    memory.update_vectors("c", [models.PointVectors(id=hit.point, vector=vector)])
+    report = verify(collection.handle, sample=None)
+    assert {name: [*ids.values()] for name, ids in report.vectors.items()} == {"late": [hit.id]}
+    assert mend(collection.handle, report) == (1, 0)
+    assert verify(collection.handle, sample=None).passed
 
 
 @pytest.mark.parametrize("passages", [{}, {"passages": {"tokens": 16, "overlap": 2}}])

@@ -13,6 +13,8 @@ import pytest
 from pydantic import BaseModel
 from qdrant_client import QdrantClient
 
+from diptych.collection.explain import explain
+from diptych.collection.verify import verify
 from diptych.config import Config
 from diptych.encoders import Encoders
 from diptych.errors import CollectionError, ConfigError, FollowWarning, GateFailed, SwapError
@@ -112,6 +114,18 @@ def test_a_student_is_planned_admitted_and_alone_loaded_by_those_who_search(
         assert search(other, [documents[5]["text"]])[0][0].id == "5"
         assert MADE == ["near"]
         MADE.clear()
+
+
+def test_the_students_queries_are_explained_and_the_documents_verified_by_their_own_encoder(
+    filled: CollectionHandle, documents: list[dict[str, str]]
+) -> None:
+    apply(filled, asked("near"), options(documents))
+    other, text = opened(filled, asked("near")), documents[5]["text"]
+    assert verify(other, sample=None).passed
+    (query,), made = Big("near").encode_query([text]), Big()
+    for explanation in explain(other, text):
+        (document,) = made.encode_document([explanation.document.text])
+        assert explanation.slots["dense"].score == explanation.score == pytest.approx(float(query @ document), abs=1e-5)
 
 
 def test_documents_go_on_being_encoded_by_the_encoder_of_documents(
