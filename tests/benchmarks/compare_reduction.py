@@ -11,6 +11,8 @@ MiniLM's token vectors. Vectors are encoded once and compared in numpy, which gi
 - tokens that are attended to most in the last layer, of all heads and tokens: the saliency of DUET-VLM;
 - tokens of the highest IDF in the collection, the first ones, and tokens drawn at random.
 
+A table after them has their means and paired differences from `ward` that keeps as many, with 95 % bootstrap intervals.
+
 Queries that keep fewer vectors are compared with all vectors of the documents. A schedule orders all candidates by few
 vectors, the better half by twice as many, and the better half of these by all: of queries, or of documents. *Products*
 are the dot products of a query's and a document's vector that a query takes.
@@ -29,6 +31,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from arms import cell
 from corpora import DEBIAN, read_documents
 from diptych import Collection, Document, Query, Registry
 from diptych.evaluate import Evaluation, Qrels, compare, evaluate, read_queries
@@ -161,6 +164,21 @@ def show(name: str, documents: Vectors, evaluation: Evaluation, whole: Evaluatio
     print(line, flush=True)
 
 
+def table(evaluations: Mapping[str, Mapping[int, Evaluation]]) -> str:
+    """Ways to keep tokens by how many they keep, in Markdown, each beside `ward`."""
+    keeps = [*evaluations["ward"]]
+    lines = [f"| | {' | '.join(map(str, keeps))} |", "|---" * (len(keeps) + 1) + "|"]
+    ward = {keep: _of_queries(evaluation) for keep, evaluation in evaluations["ward"].items()}
+    for name, by_keep in evaluations.items():
+        cells = (cell(_of_queries(own), None if name == "ward" else ward[keep]) for keep, own in by_keep.items())
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _of_queries(evaluation: Evaluation) -> Any:
+    return np.array([*evaluation.values("nDCG@10").values()])
+
+
 def main() -> None:
     """Print all rows."""
     parser = argparse.ArgumentParser()
@@ -182,9 +200,12 @@ def main() -> None:
     base = measured("all", asked, whole)
     show("all", whole, base, base)
     weights = {"top IDF": idf_of_tokens(encoder, texts, whole), "attention": attention_of_tokens(texts, whole)}
+    ways = dict[str, dict[int, Evaluation]]()
     for keep in options.keep:
         for name, vectors in variants(whole, weights, keep):
-            show(f"{name} {keep}", vectors, measured(f"{name} {keep}", asked, vectors), base)
+            ways.setdefault(name, {})[keep] = measured(f"{name} {keep}", asked, vectors)
+            show(f"{name} {keep}", vectors, ways[name][keep], base)
+    print(table(ways), flush=True)
     print(f"queries: {np.mean([len(rows) for rows in asked.values()]):.1f} vectors")
     for keep in options.queries:
         show(f"query {keep}", whole, measured(f"query {keep}", reduced_all(asked, keep), whole), base)
