@@ -27,7 +27,7 @@ class Processes:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "DIPTYCH_CACHE": "off"},
+            env={**os.environ, "DIPTYCH_CACHE": "off", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
 
     def run(self, folder: Path, do: str, config: Mapping[str, Any], **more: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import ir_measures  # noqa: F401  # else each child that needs them would import them anew
 import numpy as np
+import scipy.cluster.hierarchy
 import scipy.special  # noqa: F401
 from typer.testing import CliRunner
 
@@ -41,6 +42,7 @@ from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.testing.fakes import FakeReranker
 from diptych.types import Floats, Query
 from qdrant_edge_client import EdgeClient
+from spaces import PUPIL
 
 WRITES = (
     "update_collection", "create_vector_name", "delete_vector_name", "update_vectors", "upsert", "set_payload",
@@ -101,8 +103,9 @@ class BringsAdapters:
 
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
-        """`retired` and `smooth`."""
+        """`pupil`, `retired` and `smooth`."""
         return [
+            PUPIL,
             AdapterSpec(name="retired", kind="dense", factory=f"{__name__}:Retired", summary="gone one day"),
             AdapterSpec(name="smooth", kind="reranker", factory=f"{__name__}:Smooth", summary="no equal scores"),
         ]
