@@ -80,7 +80,9 @@ def test_plan_takes_an_exit_for_the_queries_of_the_whole_encoder_alone(
             assert [choice.name for choice in choices_of(collection.handle.now().slot("dense"))] == ["exit_1"]
         assert register(config, run[1].models[1], REGISTRY) == "slots.dense.query"
         if extra:
-            config.write_text(config.read_text().replace("exit_1", "exit_1, truncate_dim: 8"))
+            student = f"{{student: {run[0] / 'exit_1'}{extra}}}"
+            dense = f"{{adapter: sentence-transformers, model: {run[0]}{extra}, query: {student}}}"
+            config.write_text(f"{store}  dense: {dense}\n")
         with pytest.warns(FollowWarning, match="until diptych apply admits"):
             opened = Collection.open(config)
         with opened as collection:
