@@ -133,10 +133,14 @@ def read_anchors(path: str | Path, *, where: str) -> tuple[str, ...]:
     try:
         lines = Path(path).read_text("utf-8").splitlines()
     except FileNotFoundError as error:
-        do = "write queries into it, one a line; or populate without the slot first, then: diptych anchors build"
+        do = (
+            "to choose titles of the collection: diptych anchors build; or write queries into it, one a line. "
+            "A new collection is populated without the slot first"
+        )
         raise AdapterOptionsError("there is no file of anchors", where=where, got=str(path), do=do) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise AdapterOptionsError("the anchors cannot be read", where=where, got=f"{path}: {error}") from error
+        what, expected = "the anchors cannot be read", "a text file in UTF-8, with an anchor a line"
+        raise AdapterOptionsError(what, where=where, got=f"{path}: {error}", expected=expected) from error
     places: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         text = line.strip()
@@ -147,7 +151,9 @@ def read_anchors(path: str | Path, *, where: str) -> tuple[str, ...]:
             places[text] = number
     if not FEWEST <= len(places) <= MOST:
         got, expected = f"{len(places):,} in {path}", f"{FEWEST} to {MOST:,}"
-        raise AdapterOptionsError("the number of anchors is not usable", where=where, got=got, expected=expected)
+        what = "the number of anchors is not usable"
+        do = "write queries into it, one a line, or delete it and run: diptych anchors build"
+        raise AdapterOptionsError(what, where=where, got=got, expected=expected, do=do)
     return tuple(places)
 
 
