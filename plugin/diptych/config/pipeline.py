@@ -248,7 +248,8 @@ def _weights(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
         if name not in retrieved:
             location = ("search", "fuse", "weights", name)
             what = f"a weight for {name!r}, which is not retrieved"
-            yield Problem(location, what, expected=", ".join(retrieved), do=f"add {name!r} to search.retrieve")
+            do = f"add {name!r} to search.retrieve" if name in slots else nearest(name, retrieved)
+            yield Problem(location, what, expected=", ".join(retrieved), do=do)
 
 
 def _boosted_and_diverse(search: SearchConfig) -> Iterator[Problem]:

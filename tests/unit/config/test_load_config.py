@@ -222,6 +222,10 @@ BAD_VALUES = {
         SLOTS + "search: {retrieve: {dense: 9}, fuse: {kind: rrf, weights: {lexical: 2}}}",
         "weight for 'lexical', which is not retrieved.*expected: dense.*add 'lexical' to search.retrieve",
     ),
+    "a weight of a misspelt slot": (
+        SLOTS + "search: {fuse: {kind: rrf, weights: {lexcal: 2}}}",
+        "weight for 'lexcal', which is not retrieved.*did you mean 'lexical'",
+    ),
     "a bare fusion": (
         SLOTS + "search: {fuse: rrf}",
         "search.fuse.*got: 'rrf'.*expected: a mapping.*do: write fuse: {kind: rrf}",
