@@ -256,7 +256,7 @@ def answers(processes: Processes, folder: Path, **more: Any) -> Any:
 
 
 def assert_alike(found: Any, expected: Any) -> None:
-    """The same ids and scores; a copy may add up in another order, so that near ties change places."""
+    """The same ids and scores; a store orders hits of equal scores in its own way."""
     for answer, right in zip(found, expected, strict=True):
         scores = {document: score for document, score, _ in right}
         assert {document: score for document, score, _ in answer} == pytest.approx(scores, abs=1e-5)
