@@ -145,7 +145,7 @@ def require_same_reranker(search: SearchConfig, slots: Iterable[Slot], registry:
         options = {name: value for name, value in slot.config.options.items() if name != ANCHORS}
         if (slot.config.adapter, options) == (stage.adapter, stage.options):
             continue
-        where = f"search.rerank.{number}.explore, {slot.where}"
+        where = f"search.rerank[{number}].explore, {slot.where}"
         try:
             reranker = registry.create(stage.adapter, stage.options, where=where)
         except RegistryError:  # the search, and the gate of an apply, say why

@@ -55,7 +55,7 @@ def _rerank_warnings(handle: CollectionHandle, config: Config, tokens: Sequence[
         warning
         for number, stage in enumerate(search.rerank)
         if not passages or stage.read == "document" or stage.explore
-        if (warning := _rerank_warning(handle, f"search.rerank.{number}", stage, tokens, passages=passages))
+        if (warning := _rerank_warning(handle, f"search.rerank[{number}]", stage, tokens, passages=passages))
     ]
 
 

@@ -199,7 +199,7 @@ def _require_budgets(budgets: Sequence[int], stage: Rerank) -> None:
     least = stage.explore.rounds if stage.explore else 1
     if bad := [budget for budget in budgets if budget < least]:
         expected = f"{least} or more" + (", a document for each round" if stage.explore else "")
-        do = "name a larger one, or lower search.rerank.0.explore.rounds" if stage.explore else "name a larger one"
+        do = "name a larger one, or lower search.rerank[0].explore.rounds" if stage.explore else "name a larger one"
         raise TuneError("a budget is too small", where="budgets", got=bad[0], expected=expected, do=do)
 
 

@@ -125,7 +125,7 @@ def test_plan_names_a_reranker_that_judges_documents_by_their_beginning(client: 
     slots: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
     (warning,) = warnings_of(client, rows, slots, rerank=[stage])
     assert warning == (
-        "search.rerank.0 (short-reranker) judges long documents by their beginning: it reads 200 tokens of query and "
+        "search.rerank[0] (short-reranker) judges long documents by their beginning: it reads 200 tokens of query and "
         "document, and about 10 of a sample of 20 documents are longer. To let it read more, give a slot that is "
         "searched passages: {tokens: 200}, whose best ones it then reads"
     )

@@ -197,4 +197,5 @@ def test_tuning_shows_quality_and_recall_against_calls(filled: Run, tmp_path: Pa
     assert plain["recall"] == {"10": 1.0, "50": 1.0}
     refused = filled("tune", "rerank", *judged, "--budget", 1).err
     assert refused.startswith("error: a budget is too small"), "and announces no calls that are never made"
-    assert "got: 1\n  expected: 2 or more, a document for each round\n  do: name a larger one, or lower" in refused
+    assert "got: 1\n  expected: 2 or more, a document for each round\n" in refused
+    assert "do: name a larger one, or lower search.rerank[0].explore.rounds" in refused

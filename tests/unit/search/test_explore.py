@@ -305,7 +305,7 @@ def test_anchors_of_another_reranker_are_refused_before_a_document_is_scored(reg
     plain = config(anchors)
     del plain["slots"]["scores"]
     message = (
-        r"(?s)another reranker than the one.*where: search\.rerank\.0\.explore.*got: .*other\n.*expected: tastes\n"
+        r"(?s)another reranker than the one.*where: search\.rerank\[0\]\.explore.*got: .*other\n.*expected: tastes\n"
     )
     with Collection.open(plain, registry=registry) as opened:
         opened.populate(DOCUMENTS[:20])
