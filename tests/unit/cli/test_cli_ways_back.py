@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from diptych.errors import FollowWarning
 from diptych.metadata.store import behind_key
 from qdrant_edge_client import EdgeClient
 from small_server import Routes, served
@@ -47,6 +48,16 @@ def test_rollback_goes_back_at_once_and_says_that_the_config_is_ahead(edited: Ru
     assert "warning: diptych.yaml names other encoders than those that are live now" in answer.err
     assert live(edited) == ["dense.1", "lexical.1"]
     assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "users find less"
+
+
+def test_a_config_with_a_student_can_be_kept_after_its_rollback(run: Run, config: Path, corpus: Path) -> None:
+    assert run("populate", corpus).code == 0
+    edit(config, "fake-dense}", "fake-dense, query: {student: near, adapter: pupil, dimension: 64}}")
+    assert run("apply", "--no-gate").code == 0
+    warning = "'dense': its own encoder makes the queries until diptych apply admits it"
+    assert warning in run("rollback").err
+    with pytest.warns(FollowWarning, match="until diptych apply admits"):
+        assert run("search", "mice").code == 0
 
 
 def test_ways_back_make_no_encoder(edited: Run, config: Path, tmp_path: Path) -> None:

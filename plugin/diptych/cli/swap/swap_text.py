@@ -74,7 +74,7 @@ def under_way(metadata: CollectionMetadata, config: Config) -> str:
 
 def stale_config(session: Session, path: Path, live: State) -> str:
     """That the config file asks for other encoders than those that answer now; empty where it does not, or is none."""
-    from diptych.handle.config_state import describes
+    from diptych.handle.config_state import describes, waiting_student
 
     try:
         config = session.config(path)
@@ -82,4 +82,9 @@ def stale_config(session: Session, path: Path, live: State) -> str:
         return ""
     if describes(config, live):
         return ""
+    waiting = [name for name, slot in config.slots.items() if waiting_student(slot, live.asking.get(name))]
+    own = {name: config.slots[name].model_copy(update={"query": None}) for name in waiting}
+    if own and describes(config.model_copy(update={"slots": {**config.slots, **own}}), live):
+        slots = ", ".join(map(repr, waiting))
+        return f"{path} names a student for {slots}: its own encoder makes the queries until diptych apply admits it"
     return f"{path} names other encoders than those that are live now: edit it before you search or populate with it"
