@@ -85,11 +85,11 @@ def tune_encoder(
     rows, table = trials.measured(widths, of_bits() if setups is None else setups)
     present = len(rows) - 1
     fitting = [n for n, row in enumerate(rows) if limits.fits(row)]
-    # The present row comes first among equally cheap ones; without any that fits, the fastest is named.
+    # The present row comes first among equally cheap ones; without any that fits, the nearest to the budget is named.
     keys = [(row.encoding, row.size, n != present, row.milliseconds) for n, row in enumerate(rows)]
     order = np.array(sorted(fitting, key=keys.__getitem__), np.int64)
-    fastest = min(range(len(rows)), key=lambda n: (rows[n].milliseconds, rows[n].size))
-    chosen = _best(table, order) if fitting else fastest
+    nearest = min(range(len(rows)), key=lambda n: (limits.share(rows[n]), -rows[n].value, keys[n]))
+    chosen = _best(table, order) if fitting else nearest
     gain = None
     if fitting and chosen != present and len(asked) >= LEAST:
         gain = against(PRESENT, _held_out(table, order, seed) - table[present], confidence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,8 +80,12 @@ class EncoderBudget:
 
     def fits(self, row: EncoderRow) -> bool:
         """Whether the row is fast and small enough."""
-        is_fast = self.milliseconds is None or row.milliseconds <= self.milliseconds
-        return is_fast and (self.size is None or row.size <= self.size)
+        return self.share(row) <= 1
+
+    def share(self, row: EncoderRow) -> float:
+        """How much of the budget the row takes, by the limit that it is nearest to or exceeds most; 0 without one."""
+        limited = ((row.milliseconds, self.milliseconds), (row.size, self.size))
+        return max((cost / limit if limit else math.inf for cost, limit in limited if limit is not None), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,8 @@ class EncoderReport(ReprHtml):
         """The result in one sentence."""
         chosen = self.rows[self.chosen]
         if not self.reached:
-            return f"nothing is within the budget; the nearest to it is {chosen.name}, {chosen.milliseconds:.2f} ms"
+            costs = f"{chosen.milliseconds:.2f} ms and {chosen.size} bytes"
+            return f"nothing is within the budget; the nearest to it is {chosen.name}, {costs}"
         if self.queries < LEAST:
             return f"{self.queries} judged queries are too few to choose by: at least {LEAST} are needed"
         if self.chosen == self.present or self.gain is None:

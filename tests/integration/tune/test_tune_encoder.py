@@ -128,6 +128,16 @@ def test_a_budget_that_nothing_fits_changes_nothing(collection: Collection) -> N
     assert found.verdict.startswith("nothing is within the budget; the nearest to it is now, 64 numbers")
 
 
+def test_of_rows_above_a_budget_of_bytes_the_smallest_is_named_and_the_best_of_those(collection: Collection) -> None:
+    found = tune_encoder(
+        collection.handle, QUERIES, QRELS, others=OTHERS, widths=[16], setups=SETUPS, budget=EncoderBudget(size=1)
+    )
+    chosen, least = found.rows[found.chosen], min(row.size for row in found.rows)
+    assert (found.reached, chosen.size) == (False, least)
+    assert chosen.value == max(row.value for row in found.rows if row.size == least)
+    assert found.verdict.endswith(f" ms and {least} bytes")
+
+
 def test_few_queries_choose_nothing(collection: Collection) -> None:
     found = tune_encoder(
         collection.handle, QUERIES[:5], QRELS, widths=[64], setups=SETUPS, budget=EncoderBudget(size=64)
