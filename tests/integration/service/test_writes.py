@@ -19,7 +19,7 @@ from diptych.config import parse_config
 from diptych.service.application import application
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
-from diptych.service.routes.write import populated
+from diptych.service.search_answers import populated
 from diptych.service.served import Served
 from diptych.service.write_queue import Writes
 from diptych.testing import fakes_plugin
