@@ -149,8 +149,9 @@ def _validated(
 
 def _problems_without_changes(model: type[BaseModel], raw: Mapping[str, Any], source: Source) -> list[Problem]:
     try:
+        check_values(raw, source)
         return _validated(model, raw, source)[1]
-    except ConfigError:  # an environment variable is not set, in a value that a change replaces
+    except ConfigError:  # a value that cannot be read, or whose environment variable is not set, and that is replaced
         return []
 
 
