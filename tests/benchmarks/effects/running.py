@@ -22,8 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -221,50 +220,6 @@ def plateau(
             return steps, Condition(told, steps > start or then - now > -PLATEAU)
         steps *= 2
     return steps, Condition(f"{name}{steps:,} steps, half as many {at(steps // 2) - at(steps):+.3f}", False)
-
-
-class Side(Generic[Found]):
-    """One side of a comparison: the steps that it needs as a baseline, and what it gives after some.
-
-    Args:
-        name: as the conditions have it.
-        run: `(seed, *, steps) -> found`.
-        quality: of what was found on a tuning seed, higher is better.
-        seeds: those that count.
-        tuning: those on which the plateau is looked for.
-        start, limit: see `plateau`.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        run: Callable[..., Found],
-        quality: Callable[[Found], float],
-        *,
-        seeds: Sequence[int] = FEW,
-        tuning: Sequence[int] = ONE,
-        start: int = 200,
-        limit: int = 6400,
-    ) -> None:
-        self.name, self._run, self._quality, self._seeds = name, run, quality, seeds
-        self._tuning, self._start, self._limit = tuning, start, limit
-        self._found = dict[int, list[Found]]()
-
-    @cached_property
-    def plateau(self) -> tuple[int, Condition]:
-        """The steps, and whether this side had learnt what it can by then; measured once."""
-        print(f"   {self.name}", flush=True)
-
-        def measured(steps: int, seed: int) -> float:
-            return self._quality(self._run(seed, steps=steps))
-
-        return plateau(measured, self._start, self._limit, self._tuning, of=self.name)
-
-    def after(self, steps: int) -> list[Found]:
-        """What each seed gives; trained once."""
-        if steps not in self._found:
-            self._found[steps] = each(partial(self._run, steps=steps), self._seeds)
-        return self._found[steps]
 
 
 def above(higher: str, high: Sequence[ArrayLike], lower: str, low: Sequence[ArrayLike], by: float = 0.0) -> Condition:

@@ -23,7 +23,6 @@ from effects.run import METHODS, blob, chosen, keep, read, scripts
 from effects.running import (
     PLATEAU,
     Effect,
-    Side,
     above,
     best,
     effect,
@@ -372,21 +371,6 @@ def test_the_table_stands_between_the_markers_of_a_page() -> None:
     assert put_into(put_into(page, "new"), "new") == put_into(page, "new")
     with pytest.raises(ValueError, match="the page has no <!--"):
         put_into("# Methods", "new")
-
-
-def test_a_side_is_trained_once_for_as_many_steps_as_it_needs_itself() -> None:
-    trained: list[tuple[int, int]] = []
-
-    def run(seed: int, *, steps: int) -> float:
-        trained.append((seed, steps))
-        return min(steps, 400) / 1000
-
-    side = Side("InfoNCE", run, lambda found: found, seeds=(0, 1), tuning=(100,))
-    steps, long_enough = side.plateau
-    assert (steps, long_enough.met, long_enough.told) == (400, True, "InfoNCE: 400 steps, twice as many +0.000")
-    assert side.plateau == (steps, long_enough)
-    assert side.after(steps) == side.after(steps) == [0.4, 0.4]
-    assert trained == [(100, 200), (100, 400), (100, 800), (100, 1600), (0, 400), (1, 400)]
 
 
 def test_results_of_a_script_are_kept_beside_those_of_others(tmp_path: Path) -> None:
