@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def test_anchors_follow_populate_swap_rollback_and_finish(
 
 
 class StopsAfterAPage:
-    """A progress that stops the apply once a page of documents is filled."""
+    """A progress that stops the apply once a page of documents is filled, and gives the next page time to follow."""
 
     def __init__(self) -> None:
         self.stopped, self.filled = threading.Event(), list[int]()
@@ -100,7 +101,9 @@ class StopsAfterAPage:
     def advance(self, stage: str, n: int) -> None:
         if stage == "fill":
             self.filled.append(n)
-            self.stopped.set()
+            if not self.stopped.is_set():
+                time.sleep(1.0)  # what is settled meanwhile must be told as well
+                self.stopped.set()
 
 
 def test_a_page_has_few_documents_where_each_is_scored_for_many_anchors(

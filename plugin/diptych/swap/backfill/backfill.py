@@ -147,6 +147,7 @@ class Backfill:
         self._written(sent.popleft())
         self._recheck(page)
         self._settled = Checkpoint(offset=offsets.popleft(), done=self._settled.done + len(page))
+        self._progress.advance("fill", len(page))  # not in `_save`, which a stopped apply skips
 
     def _save(self, page: Sequence[Item]) -> None:
         """Move the checkpoint to what is settled, if it is due."""
@@ -156,7 +157,6 @@ class Backfill:
             self._due = time.monotonic() + CHECKPOINT
         for bridge in self._bridges:
             bridge.reached(settled.done)
-        self._progress.advance("fill", len(page))
 
     def _checkpoint(self, reached: Checkpoint) -> None:
         if reached == self._saved or (reached.offset is None and not reached.complete):
