@@ -47,6 +47,8 @@ def explain(
 ) -> Explanations:
     """Explanations of the hits, best first, or of the documents `ids`, hits or not, in their order.
 
+    A hit that is deleted between its search and its explanation is left out, and the notes of the others name it.
+
     Args:
         handle, query, ids, options: as `Collection.explain`.
         blocks: by dense slot, the widths of the blocks of its vectors, in order, or their names and widths:
@@ -93,8 +95,12 @@ def _explained(request: SearchRequest, ids: Sequence[str] | None, blocks: Blocks
         if ids is None
         else [(identifier, places.get(identifier)) for identifier in ids]
     )
-    records, shared = _records(request, wanted)
-    return _Explainer(request, hits, unscored, records, shared, retrieved.notes[0], blocks).explanations()
+    records, shared, missing = _records(request, wanted)
+    if missing and ids is not None:
+        where = f"collection {request.view.name!r}"
+        raise DocumentNotFound("there is no such document", where=where, got=repr(missing[0]), ids=missing)
+    notes = (*retrieved.notes[0], *(f"deleted since it was found: {identifier}" for identifier in missing))
+    return _Explainer(request, hits, unscored, records, shared, notes, blocks).explanations()
 
 
 class _Explainer:
@@ -260,8 +266,8 @@ def _unboosted(request: SearchRequest, inputs: Inputs) -> dict[str, float]:
 
 def _records(
     request: SearchRequest, wanted: Sequence[tuple[str, PointId | None]]
-) -> tuple[list[models.Record], set[PointId]]:
-    """The points of these documents, in order, and the points that share their document id with others.
+) -> tuple[list[models.Record], set[PointId], list[str]]:
+    """The points of these documents in order, those that share their document id with others, and the ids without any.
 
     Args:
         wanted: the id of each document, and the point that was found, which is chosen if several have the id.
@@ -270,14 +276,13 @@ def _records(
     found = _with_ids(request, ids, len(ids) + 1) if ids else {}
     if sum(map(len, found.values())) > len(ids):  # the points of one document may have used up the limit
         found = {identifier: _with_ids(request, [identifier], SEVERAL).get(identifier, []) for identifier in ids}
-    if missing := [identifier for identifier in ids if not found.get(identifier)]:
-        where = f"collection {request.view.name!r}"
-        raise DocumentNotFound("there is no such document", where=where, got=repr(missing[0]), ids=missing)
-    records = []
-    for identifier, point in wanted:
-        same = found[identifier]
-        records.append(next((record for record in same if record.id == point), same[0]))
-    return records, {record.id for same in found.values() if len(same) > 1 for record in same}
+    records = [
+        next((record for record in same if record.id == point), same[0])
+        for identifier, point in wanted
+        if (same := found.get(identifier))
+    ]
+    shared = {record.id for same in found.values() if len(same) > 1 for record in same}
+    return records, shared, [identifier for identifier in ids if not found.get(identifier)]
 
 
 def _with_ids(request: SearchRequest, ids: Sequence[str], limit: int) -> dict[str, list[models.Record]]:

@@ -65,7 +65,7 @@ def matched_terms(
     for index, found in zip(shared, answers, strict=True):
         word = _word(slot, index, weights[index])
         for point in found:
-            weight = stored[point.id].get(index, 0.0)
+            weight = stored.get(point.id, {}).get(index, 0.0)  # a point may be written after `stored` was read
             terms[point.id].append(_term(word, weights[index], weight, point.score))
     return {point: tuple(sorted(found, key=lambda term: -term.contribution)) for point, found in terms.items()}
 

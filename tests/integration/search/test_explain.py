@@ -95,6 +95,39 @@ def test_a_document_id_that_several_points_carry_is_said_and_hides_no_other_docu
     assert points == [str(hit.point) for hit in hits if hit.id == "d0"]
 
 
+CALLS = ("query_batch_points", "retrieve", "scroll")
+
+
+@pytest.mark.parametrize("back", [None, 1, 2, 3], ids="written again after {} calls".format)
+@pytest.mark.parametrize("at", range(8))
+def test_a_hit_that_is_deleted_meanwhile_is_left_out_and_named(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, at: int, back: int | None
+) -> None:
+    collection = opened({"slots": {"lexical": {"adapter": "fake-calibrated"}}})
+    documents = [Document(f"d{n}", f"sound file number{n}") for n in range(4)]
+    collection.populate(documents)
+    calls = iter(range(1000))
+    events = {at: lambda: collection.delete(["d2"])}
+    if back is not None:
+        events[at + back] = lambda: collection.populate(documents)
+
+    def beside(call: Callable[..., Any]) -> Callable[..., Any]:
+        def answer(*args: Any, **options: Any) -> Any:
+            event = events.pop(next(calls), None)
+            if event is not None:
+                event()
+            return call(*args, **options)
+
+        return answer
+
+    for name in CALLS:
+        monkeypatch.setattr(collection.client, name, beside(getattr(collection.client, name)))
+    found = collection.explain("sound file number1", limit=10)
+    assert {why.document.id for why in found} >= {"d0", "d1", "d3"}
+    said = {note for why in found for note in why.notes}
+    assert said == ({"deleted since it was found: d2"} if at == 1 else set()), "the search is the first call"
+
+
 def test_a_note_says_that_parts_do_not_sum_to_the_fused_score(
     filled: Collection, queries: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
