@@ -38,6 +38,9 @@ class OnnxGraph:
         runtime, settings = onnxruntime(), onnxruntime().SessionOptions()
         settings.intra_op_num_threads = threads()
         settings.log_severity_level = 3
+        # Its threads would spin between two operations. Beside other work, or a caller of low priority as in a
+        # back-fill, they only take the processor from it: 100 documents cost 9.5 processor seconds in place of 2.2.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         model_file = model if isinstance(model, bytes) else str(model)
         self._session = runtime.InferenceSession(model_file, settings, providers=["CPUExecutionProvider"])
         self._names = [port.name for port in self._session.get_inputs()]
