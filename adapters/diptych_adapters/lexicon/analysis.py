@@ -8,11 +8,13 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from diptych.errors import MissingExtra
+from diptych.runtime.text_budget import stream_safe
 from diptych_adapters.lexicon.options import UNSTEMMED, LexiconOptions
 
 VERSION = 1  # raised when the same text and options would give other terms
@@ -83,7 +85,7 @@ class Analyzer:
     def _brought_to_form(self, text: str) -> str:
         if text.isascii():
             return text.lower()
-        text = unicodedata.normalize("NFKC", text).lower()
+        text = unicodedata.normalize("NFKC", stream_safe(text)).lower()
         if not self.options.ascii_folding:
             return text
         plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
@@ -169,16 +171,11 @@ def _letters_in(text: str, runs: re.Pattern[str]) -> int:
 
 def _letters(run: str) -> list[str]:
     """The characters, each with the marks on it."""
-    letters: list[str] = []
-    for character in run:
-        if letters and _is_mark(character):
-            letters[-1] += character
-        else:
-            letters.append(character)
-    return letters
+    starts = [at for at, character in enumerate(run) if not at or not _is_mark(character)]
+    return [run[begin:end] for begin, end in pairwise([*starts, len(run)])]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _words_with_marks(blocks: tuple[int, ...]) -> re.Pattern[str]:
     """Words with the marks on their letters; `\\w+` alone would cut Hindi or Tamil words at every vowel sign."""
     marks = [chr(c) for block in blocks for c in range(block * BLOCK, (block + 1) * BLOCK) if _is_mark(chr(c))]

@@ -14,6 +14,7 @@ import numpy as np
 from diptych.errors import AdapterCrashed, ContractError, SearchError
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.panics import contained
+from diptych.runtime.text_budget import stream_safe
 from diptych.search.fusion import mixed
 from diptych.search.request import SearchRequest
 from diptych.search.rerank_explore import Explored, explored
@@ -224,7 +225,7 @@ def _predict(reranker: Reranker, pairs: Sequence[Pair], where: str) -> Floats:
     if not pairs:
         return np.zeros(0, np.float32)
     with contained(AdapterCrashed, "the reranker crashed", where=where):
-        scores: Any = reranker.predict(pairs)
+        scores: Any = reranker.predict([(stream_safe(query), stream_safe(text)) for query, text in pairs])
     if not isinstance(scores, np.ndarray) or scores.dtype != np.float32 or scores.ndim != 1:
         got = f"{scores.dtype} {list(scores.shape)}" if isinstance(scores, np.ndarray) else type(scores).__name__
         raise ContractError("the scores are not a float32 array", where=where, got=got, expected="numpy float32 [n]")

@@ -14,6 +14,7 @@ from diptych.errors import AdapterCrashed, CollectionError, ContractError, brief
 from diptych.media import Content, Media, MediaStore, Sound
 from diptych.protocols import Kind
 from diptych.runtime.panics import contained
+from diptych.runtime.text_budget import stream_safe
 from diptych.types import Floats, SparseVector
 
 Side: TypeAlias = Literal["query", "document"]
@@ -57,7 +58,7 @@ def encode(encoder: Any, kind: Kind, side: Side, inputs: Sequence[str | Content]
     """
     where = f"{where}, encode_{side} of {type(encoder).__name__}"
     with contained(AdapterCrashed, "the encoder crashed", where=where):
-        raw = getattr(encoder, f"encode_{side}")(list(inputs))
+        raw = getattr(encoder, f"encode_{side}")([stream_safe(i) if isinstance(i, str) else i for i in inputs])
     if len(raw) != len(inputs):
         raise ContractError(
             "wrong number of vectors", where=where, got=len(raw), expected=f"{len(inputs)}, one an input"

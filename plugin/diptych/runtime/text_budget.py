@@ -1,0 +1,34 @@
+"""What a text may cost: the limits that every reader keeps, and `stream_safe`, which precedes every normalisation."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache
+
+_JOINER = "\u034f"  # combining grapheme joiner, which Unicode provides for this; it ends a run of marks
+_FIRST, _BEYOND = 0x300, 0x1F000  # code points between which all combining marks are
+
+
+def stream_safe(text: str) -> str:
+    """The text with at most 30 combining marks in a row, as in Unicode's stream-safe format (UAX 15).
+
+    `unicodedata.normalize` takes time that grows with the square of such a run, and no other thread runs meanwhile. No
+    language writes runs of this length. Every 31st mark becomes a joiner, so all other characters keep their places.
+    """
+    if text.isascii():
+        return text
+    suspicious, too_long = _runs_of_marks()
+    return too_long.sub(rf"\1{_JOINER}", text) if suspicious.search(text) else text
+
+
+@cache
+def _runs_of_marks() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Runs that may be too long, found ten times faster, and those that are.
+
+    Marks are also characters that only decompose into marks, such as U+FF9E.
+    """
+    characters = map(chr, range(_FIRST, _BEYOND))
+    marks = [c for c in characters if unicodedata.combining(unicodedata.normalize("NFKD", c)[0])]
+    common, every = "".join(c for c in marks if c < "\U00010000"), "".join(marks)
+    return re.compile(f"[{common}\U00010000-{chr(_BEYOND)}]{{31}}"), re.compile(f"([{every}]{{30}})[{every}]")
