@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from diptych.training import RelativePath
 from diptych_training.data.negatives import MiningOptions
 from diptych_training.data.synthetic import SyntheticOptions
-from diptych_training.refused_options import OF_TEXTS, RefusedOptions
+
+OF_TEXTS = ("lora", "max_length", "untrained_share")  # options of the training section that only models of texts have
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -224,8 +226,19 @@ class Prompts(Section):
     document: str | None = Field(None, description="Before each document; the model's own when not given, '' for none.")
 
 
-class RecipeOptions(Section, RefusedOptions):
-    """Options of every recipe."""
+class RecipeOptions(Section):
+    """Options of every recipe; its JSON Schema leaves out those that the recipe refuses."""
+
+    # Error text after "training.mini_batch_size": why the recipe needs whole batches; "" if it does not.
+    whole: ClassVar[str] = ""
+    # Error text after "prompts": why the recipe's model has none; "" if it has.
+    unprompted: ClassVar[str] = ""
+    # Whether all queries of a batch read the same documents, so that none can be cut out of its own.
+    shared: ClassVar[bool] = False
+    # Whether the model that is trained reads texts.
+    reads_texts: ClassVar[bool] = True
+    # Dotted names of further options and sections whose every value the recipe refuses.
+    refused: ClassVar[tuple[str, ...]] = ()
 
     model: str = Field(min_length=1, description="What is trained: folder, hub name, or a model carried by a wheel.")
     output: RelativePath = Field(description="Folder of the run; the trained model lies there.")
@@ -260,6 +273,21 @@ class RecipeOptions(Section, RefusedOptions):
             )
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema without the refused options."""
+        schema = handler(core_schema)
+        refused = [
+            *cls.refused,
+            *["training.mini_batch_size"] * bool(cls.whole),
+            *["prompts"] * bool(cls.unprompted),
+            *["data.synthetic.cut"] * cls.shared,
+            *[f"training.{name}" for name in OF_TEXTS if not cls.reads_texts],
+        ]
+        for name in refused:
+            _remove(schema, name.split("."), handler)
+        return schema
+
 
 class RetrievalOptions(RecipeOptions):
     """Options of recipes that learn from judged queries."""
@@ -287,3 +315,13 @@ class RetrievalOptions(RecipeOptions):
                 "out, or make it false"
             )
         return self
+
+
+def _remove(schema: dict[str, Any], keys: list[str], handler: GetJsonSchemaHandler) -> None:
+    """Remove the property that `keys` lead to; a section may be a reference, alone or beside null."""
+    properties = handler.resolve_ref_schema(schema).get("properties", {})
+    if len(keys) == 1:
+        properties.pop(keys[0], None)
+    elif section := properties.get(keys[0]):
+        for part in section.get("anyOf", [section]):
+            _remove(part, keys[1:], handler)

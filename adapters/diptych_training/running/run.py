@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +12,11 @@ from typing import Any
 import torch
 from transformers import PrinterCallback
 
+from diptych.errors import ConfigError, MissingExtra
 from diptych.training import Watcher
-from diptych_training.options import TrainingOptions
-from diptych_training.running import lora
+from diptych_adapters.models import resolve
+from diptych_adapters.pipelines.fingerprints import read_json
+from diptych_training.options import LoraOptions, TrainingOptions
 from diptych_training.running.arguments import arguments
 from diptych_training.running.callbacks import callbacks
 from diptych_training.running.columns import prompts_of_columns, routes_of
@@ -104,7 +108,7 @@ def fit(
         setattr(settings, name, value)
     untrained = _untrained(model, new) if options.untrained_share else None
     if options.lora is not None:
-        lora.adapt(model, options.lora)
+        add_lora(model, options.lora)
     # The recipe's come first: they add to what the others log.
     all_callbacks = [*more_callbacks, *callbacks(watcher, folder, metric, options.patience)]
     more = {"data_collator": collator} if collator is not None else {}
@@ -115,7 +119,7 @@ def fit(
     checkpoint = folder.last_checkpoint()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if options.lora is not None:
-        lora.merge(model)
+        merge_lora(model)
     if untrained is not None:
         untrained.mix_into(model, options.untrained_share)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
@@ -139,7 +143,7 @@ def _chosen(state: Any, metric: str, before: Mapping[str, float], after: Mapping
 def _untrained(model: Any, new: Iterable[Any]) -> Untrained:
     """The present weights, without those that no training has seen yet."""
     transformer = model.transformers_model
-    return Untrained(model, [*(lora.new_parameters(transformer) if transformer is not None else ()), *new])
+    return Untrained(model, [*(new_parameters(transformer) if transformer is not None else ()), *new])
 
 
 def measured(model: Any, evaluator: HeldOutEvaluator | None) -> dict[str, float]:
@@ -187,3 +191,65 @@ class Untrained:
             for name, value in model.named_parameters():
                 if name in self._weights:
                     value.lerp_(self._weights[name], share)
+
+
+def add_lora(model: Any, options: LoraOptions) -> None:
+    """Freeze the transformer of a sentence-transformers model and give its layers adapters, in place.
+
+    What the model's files had no weights for, such as the new head of a cross-encoder, is trained as it is.
+
+    Raises:
+        MissingExtra: peft is not installed.
+        ConfigError: no layer has such a name.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise MissingExtra("low-rank adapters need peft", where="training.lora", do="pip install 'diptych[train]'")
+    from peft import LoraConfig, inject_adapter_in_model
+
+    transformer = model.transformers_model
+    linear = [name for name, layer in transformer.named_modules() if isinstance(layer, torch.nn.Linear)]
+    if not any(name.endswith(options.modules) for name in linear):
+        endings = sorted({name.rpartition(".")[2] for name in linear})
+        got, expected = ", ".join(options.modules), ", ".join(endings)
+        raise ConfigError("no layer has such a name", where="training.lora.modules", got=got, expected=expected)
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=list(options.modules),
+    )
+    new = new_parameters(transformer)
+    for parameter in transformer.parameters():
+        parameter.requires_grad_(False)
+    inject_adapter_in_model(config, transformer)
+    for parameter in new:
+        parameter.requires_grad_(True)
+
+
+def merge_lora(model: Any) -> None:
+    """Merge the adapters into the weights and remove them, in place; does nothing without adapters."""
+    from peft.tuners.lora import LoraLayer
+
+    transformer = model.transformers_model
+    for name, layer in [*transformer.named_modules()]:
+        if isinstance(layer, LoraLayer):
+            layer.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(transformer.get_submodule(parent), child, layer.get_base_layer())
+    for parameter in transformer.parameters():
+        parameter.requires_grad_(True)
+
+
+def new_parameters(transformer: Any) -> list[torch.nn.Parameter]:
+    """The parameters missing in the model's files, as transformers reports when it loads them again."""
+    folders = resolve(transformer.name_or_path).module_folders()
+    _, info = type(transformer).from_pretrained(
+        next(folder for folder in folders if "model_type" in read_json(folder / "config.json")),
+        config=copy.deepcopy(transformer.config),
+        output_loading_info=True,
+        device_map="meta",  # no weights are read
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    missing = info["missing_keys"]
+    return [parameter for name, parameter in transformer.named_parameters(remove_duplicate=False) if name in missing]

@@ -11,8 +11,7 @@ from diptych.evaluate.comparison import Comparison, Difference, compare
 from diptych.evaluate.display import comparison_table, table, to_data, to_json
 from diptych.evaluate.instructions import p_mrr, p_mrr_per_query
 from diptych.evaluate.metric_names import DEFAULT_METRICS
-from diptych.evaluate.minimal_pairs import MinimalPair, Preference, minimal_pairs, preferences
-from diptych.evaluate.picture_minimal_pairs import picture_pairs
+from diptych.evaluate.minimal_pairs import MinimalPair, Preference, minimal_pairs, picture_pairs, preferences
 from diptych.evaluate.plots import plot_calibration, plot_differences
 from diptych.evaluate.qrels import Qrels
 from diptych.evaluate.queries import read_beir, read_queries

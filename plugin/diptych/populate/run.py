@@ -15,12 +15,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
@@ -30,7 +31,6 @@ from diptych.populate.disk_room import with_room
 from diptych.populate.encode import Targets
 from diptych.populate.engine import Engine, Threads
 from diptych.populate.index import Changes, Indexer, compare
-from diptych.populate.locks import create_once, populate_lock
 from diptych.populate.media_losses import MediaLosses
 from diptych.populate.read_ahead import Spool, length_of, require_documents, with_progress
 from diptych.populate.rejects import Rejected, Rejects, reason_of, report_file
@@ -46,9 +46,19 @@ from diptych.slots.calibration_texts import provide_texts, take_sample
 from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.cluster_client import require_shard_key
 from diptych.stores.retired_vectors import drop_retired
+from diptych.stores.server_errors import is_conflict
 from diptych.stores.upkeep import optimized
 from diptych.stores.versions import is_local
 from diptych.types import Document
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.protocols import Statistics
+
+_LOCKS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
+_MAKING = threading.Lock()
+PATIENCE, PAUSE = 30.0, 0.1  # seconds to wait for a collection that another process is creating, and between checks
 
 
 def populate(
@@ -297,3 +307,42 @@ def _require_tenant(handle: CollectionHandle, tenant: str | None, sync: bool) ->
     tenancy = handle.view.tenancy
     if tenant is not None or (sync and tenancy is not None and tenancy.required):
         scope(tenancy, handle.view.layout, tenant, f"collection {handle.name!r}{', sync' if sync else ''}")
+
+
+@contextmanager
+def populate_lock(handle: CollectionHandle) -> Iterator[None]:
+    """Wait for other populates through the same client that would conflict, and make later ones wait.
+
+    While the collection does not exist, both would create it; and local mode cannot take two writes at once.
+    """
+    with _lock_of(handle.client):
+        if not handle.exists and handle.client.collection_exists(handle.name):
+            handle.require()  # the run before created it
+        yield
+
+
+def create_once(handle: CollectionHandle, statistics: Mapping[str, Statistics]) -> bool:
+    """Create the collection; False if another process was faster, whose collection is then used."""
+    try:
+        handle.create(statistics)
+    except Exception as error:
+        if not _appears(handle, PATIENCE if is_conflict(error) else 0.0):
+            raise
+        handle.require()
+        return False
+    return True
+
+
+def _appears(handle: CollectionHandle, patience: float) -> bool:
+    """Whether the collection exists. A server refuses a second creator before the new collection is visible."""
+    due = time.monotonic() + patience
+    while not handle.client.collection_exists(handle.name):
+        if time.monotonic() >= due:
+            return False
+        time.sleep(PAUSE)
+    return True
+
+
+def _lock_of(client: QdrantBase) -> threading.RLock:
+    with _MAKING:
+        return _LOCKS.setdefault(client, threading.RLock())

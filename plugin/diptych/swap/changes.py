@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from qdrant_client import models
@@ -12,16 +14,17 @@ from diptych.config.models import Config
 from diptych.config.placement import ClusterConfig
 from diptych.config.secrets import redacted
 from diptych.config.written import as_written
+from diptych.errors import SwapError
 from diptych.handle.config_state import reading_of, storage_of
 from diptych.handle.open_handle import require_same_reranker
 from diptych.media import MediaStore
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, Reading
-from diptych.protocols import Calibrated
+from diptych.passages import without_passages
+from diptych.protocols import TEACHER_FILE, Calibrated
 from diptych.registry import Registry
 from diptych.slots import guard
 from diptych.slots.calibration_texts import Texts
 from diptych.slots.slot import Slot
-from diptych.swap.fit_checks import require_space_of
 from diptych.swap.sample import CorpusSample
 
 Action: TypeAlias = Literal[
@@ -248,3 +251,49 @@ def _sentence(key: str, has: str, configured: str) -> str:
         f"cluster.{key}: the collection has {has}, the config says {configured}. `apply` cannot change that in place: "
         "copy the collection into a new one with `diptych copy`, or leave the setting as it was"
     )
+
+
+def require_space_of(student: Slot, slot: Slot) -> None:
+    """Refuse a student whose queries do not fit the vectors of the slot's encoder.
+
+    Raises:
+        SwapError: its vectors have another dimension, or it was trained for another encoder.
+    """
+    lengths = student.encoder.dimension, slot.encoder.dimension
+    trained = _trained_for(str(student.config.options.get("model", "")), where=f"{slot.where}, query.student")
+    now = slot.fingerprint
+    documents = without_passages(now.documents or now.space)
+    if lengths[0] != lengths[1] or (trained and documents not in trained):
+        raise SwapError(
+            "the student's queries do not fit the slot's vectors",
+            where=f"{slot.where}, query.student",
+            got=f"{lengths[0]} dimensions" + (f", trained for {_listed(trained)}" if trained else ""),
+            expected=f"{lengths[1]} dimensions, for {documents}",
+            do="train one for this encoder: diptych train with recipe: student",
+        )
+
+
+def _listed(trained: Sequence[str]) -> str:
+    return trained[0] + (f" and {len(trained) - 1} others" if len(trained) > 1 else "")
+
+
+def _trained_for(model: str, *, where: str) -> tuple[str, ...]:
+    """The encoders of documents that a folder of recipe `student` or `elastic` was trained for; () for other models.
+
+    Raises:
+        SwapError: the folder's record cannot be read.
+    """
+    record = Path(model) / TEACHER_FILE
+    if not model or not record.is_file():
+        return ()
+    try:
+        documents = json.loads(record.read_text("utf-8"))["documents"]
+        return tuple(map(str, documents)) if isinstance(documents, list) else (str(documents),)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SwapError(
+            "the student's record of its teacher cannot be read",
+            where=f"{where}, {record}",
+            got=f"{type(error).__name__}: {error}",
+            expected='{"documents": FINGERPRINT}, or a list of some, as the recipes student and elastic write it',
+            do="train the student again, or restore the file",
+        ) from error

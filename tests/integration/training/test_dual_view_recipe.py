@@ -13,7 +13,7 @@ from diptych import Registry
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
 from diptych_training.data.dual_view import TrainingView
-from diptych_training.running.instruction_evaluation import instruction_measures
+from diptych_training.recipes.dual_view import instruction_measures
 from tiny_training import WORDS, Told, lines, tiny_bert
 
 

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import io
+import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
-from diptych.training import Registration, TrainReport, Watcher
+from diptych.training import Registration, TrainReport, Watcher, unread_warning
+from diptych_adapters.engines.tokens import DocumentTokens
 from diptych_adapters.pipelines.library import quiet
-from diptych_training.corpus import TrainingData, held_out
+from diptych_training.corpus import TrainingData, file_name, held_out
 from diptych_training.losses import CachedLoss
 from diptych_training.losses.common.base import RetrievalLoss
 from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQueries
 from diptych_training.recipes.common.negatives import documents_of, mined
-from diptych_training.recipes.common.preview import data_files, examples
 from diptych_training.recipes.common.synthetic_queries import best_size, with_synthetic, write_queries
 from diptych_training.rows import Lists, training_rows, without_negatives
 from diptych_training.running import Family, Fitted, RunFolder, family, fit
-from diptych_training.running.card import write_card
 from diptych_training.running.evaluation import HeldOutEvaluator, search_evaluator
-from diptych_training.running.unread import warn_unread
+
+PACKAGES = ("diptych", "sentence-transformers", "transformers", "torch")
+
+EXAMPLES, WIDTH = 3, 100
 
 O = TypeVar("O", bound=RecipeOptions)  # noqa: E741
 R = TypeVar("R", bound=RetrievalOptions)
@@ -297,3 +307,144 @@ class RetrievalTraining(Training[R], Generic[R]):
         self._write_queries()
         rows = self.folder.stored(SYNTHETIC) or []
         return with_synthetic(synthetic, *self._judged, rows, self.options.data.dev.share, self.options.seed)
+
+
+def data_files(folder: Path) -> list[str]:
+    """The place of the prepared data of a run; empty without any."""
+    names = sorted(path.name for path in folder.glob("*.jsonl"))
+    return [f"what was prepared lies in {folder}: {', '.join(names)}"] if names else []
+
+
+def examples(data: TrainingData, lists: Lists, count: int = EXAMPLES) -> list[str]:
+    """The first queries with a relevant document and a negative, a line each."""
+    return [line for example in islice(_examples(data, lists), count) for line in example]
+
+
+def _examples(data: TrainingData, lists: Lists) -> Iterator[tuple[str, str, str]]:
+    for query, documents in lists.items():
+        relevant = data.relevant(query)
+        negative = next((name for name in documents if name not in data.qrels.get(query, {})), None)
+        if relevant and negative is not None:
+            yield (
+                _line("query", query, data.queries[query]),
+                _line("  relevant", relevant[0], data.answer(query, relevant[0])),
+                _line("  negative", negative, data.documents[negative]),
+            )
+
+
+def _line(label: str, name: str, text: str) -> str:
+    line = " ".join(text.split())
+    return f"{label} {name}: {line if len(line) <= WIDTH else line[: WIDTH - 4] + ' ...'}"
+
+
+@dataclass(slots=True)  # not frozen: a protocol of attributes wants them settable
+class _Reader:
+    """A model that is trained, as an encoder with `diptych.protocols.TokenLimit`."""
+
+    tokens: DocumentTokens
+    max_tokens: int | None
+
+    def token_spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Where the tokens of each document are, nothing cut."""
+        return self.tokens.spans(inputs)
+
+
+def warn_unread(model: Any, documents: Sequence[str], watcher: Watcher) -> None:
+    """Say it if more than a tenth of the tokens of a sample is unread.
+
+    Args:
+        model: of sentence-transformers; nothing is said of one that does not cut texts, or has no fast tokenizer.
+        documents: of the training.
+        watcher: is told.
+    """
+    tokenizer = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
+    limit = getattr(model, "max_seq_length", None)
+    if tokenizer is None or not isinstance(limit, int):
+        return
+    prompts = getattr(model, "prompts", None) or {}
+    tokens = DocumentTokens(tokenizer.to_str(), prompts.get("document") or "")
+    if sentence := unread_warning(_Reader(tokens, tokens.room(limit)), documents):
+        watcher.say(sentence)
+
+
+def write_card(report: TrainReport, options: RecipeOptions) -> Path:
+    """Write `README.md` into the folder of the run."""
+    path = Path(report.folder) / "README.md"
+    path.write_text("\n".join(_lines(report, options)) + "\n", "utf-8")
+    return path
+
+
+def _lines(report: TrainReport, options: RecipeOptions) -> list[str]:
+    name = Path(report.folder).name
+    configs = "\n".join(
+        f"    {model.name or 'model'}: {_as_config(model.adapter, model.section)}" for model in report.models
+    )
+    return [
+        *_front_matter(report, options),
+        f"# {name}\n",
+        f"A {report.kind} model, trained from `{_short(options.model)}` by diptych's recipe `{report.recipe}`.\n",
+        "## Use\n",
+        "In a diptych.yaml:\n",
+        f"{configs}\n",
+        "## Measured\n",
+        *_measured(report),
+        "\n## Training\n",
+        f"{report.steps:,} steps, seed {options.seed}. {_versions()}.\n",
+        "```yaml",
+        _yaml({"recipe": report.recipe, **_public(options)}).rstrip(),
+        "```",
+        *(f"\n{remark}" for remark in report.remarks),
+    ]
+
+
+def _front_matter(report: TrainReport, options: RecipeOptions) -> list[str]:
+    facts = {"library_name": "sentence-transformers", "base_model": _short(options.model)}
+    return ["---", _yaml({**facts, "tags": ["diptych", report.kind, report.recipe]}).rstrip(), "---\n"]
+
+
+def _measured(report: TrainReport) -> list[str]:
+    if not any(report.measured.values()):
+        return ["Nothing was held out."]
+    names = list(report.measured)
+    metrics = next(iter(report.measured.values()))
+    return [
+        "On what was held out:\n",
+        f"| metric | {' | '.join(names)} |",
+        f"|---|{'---|' * len(names)}",
+        *(f"| {metric} | {' | '.join(f'{report.measured[n][metric]:.4f}' for n in names)} |" for metric in metrics),
+    ]
+
+
+def _public(options: RecipeOptions) -> Any:
+    """The options with paths as their last two parts: a card is shared, the paths of a machine are not."""
+    return _shortened(options.model_dump(exclude={"output"}, exclude_defaults=True) | {"model": _short(options.model)})
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, Path):
+        return file_name(value)
+    if isinstance(value, str):  # a text such as a prompt may begin with a slash, too
+        return file_name(Path(value)) if value.startswith(os.sep) and os.path.exists(value) else value
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    return [_shortened(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _short(model: str) -> str:
+    return Path(model).name if Path(model).is_absolute() else model
+
+
+def _as_config(adapter: str, options: Any) -> str:
+    inner = ", ".join(f"{key}: {_short(str(value))}" for key, value in options.items())
+    return f"{{adapter: {adapter}, {inner}}}"
+
+
+def _versions() -> str:
+    return ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+
+
+def _yaml(value: Any) -> str:
+    stream, yaml = io.StringIO(), YAML()
+    yaml.default_flow_style = False
+    yaml.dump(value, stream)
+    return stream.getvalue()

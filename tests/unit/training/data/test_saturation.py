@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import ConfigError
-from diptych_training.data.saturation import doubled, fitted
+from diptych_training.recipes.common.synthetic_queries import doubled, fitted
 
 
 @settings(deadline=None, max_examples=40)

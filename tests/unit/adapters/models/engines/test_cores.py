@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
-from diptych_adapters.engines.numa_cores import shares, usable
+from diptych_adapters.engines.workers import shares, usable
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_process_keeps_to_its_cores_with_the_threads_that_it_has_and_will_have
     core = usable()[-1]
     program = (
         "import os, threading\n"
-        "from diptych_adapters.engines.numa_cores import keep_to, usable\n"
+        "from diptych_adapters.engines.workers import keep_to, usable\n"
         "end, found = threading.Event(), []\n"
         "def wait():\n    end.wait()\n    found.append(os.sched_getaffinity(0))\n"
         "before = threading.Thread(target=wait)\nbefore.start()\n"
@@ -80,7 +80,7 @@ def test_a_process_keeps_to_its_cores_with_the_threads_that_it_has_and_will_have
 def test_a_thread_that_is_bound_to_one_core_does_not_take_the_others_away() -> None:
     program = (
         "import os, threading\n"
-        "from diptych_adapters.engines.numa_cores import usable\n"
+        "from diptych_adapters.engines.workers import usable\n"
         "all_of_them, end = usable(), threading.Event()\n"
         "threading.Thread(target=end.wait).start()\n"
         "os.sched_setaffinity(0, all_of_them[:1])\n"

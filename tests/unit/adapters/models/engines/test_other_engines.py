@@ -15,10 +15,9 @@ from diptych.types import Floats, SparseVector
 from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.engines import backend as choosing
 from diptych_adapters.engines.graph_modules import SingleFeature
-from diptych_adapters.engines.lexicon_head import LexiconGraph
 from diptych_adapters.models import ModelError
 from diptych_adapters.multi_vector import LateInteractionEncoder
-from diptych_adapters.sparse_encoders import SpladeEncoder
+from diptych_adapters.sparse_encoders import LexiconGraph, SpladeEncoder
 from diptych_adapters.token_vectors import TokenVectorEncoder
 
 TEXTS = ["convert audio files", "", "Übersicht 漢字", "play music", "video tool " * 90, "sound"]
@@ -64,8 +63,8 @@ def test_the_lexicon_is_decoded_block_by_block_and_row_by_row(
 ) -> None:
     encoder = SpladeEncoder.of(model=str(tiny("masked")), device="cpu")
     whole = rows(encoder.encode_document(TEXTS), encoder.dimension)
-    monkeypatch.setattr("diptych_adapters.engines.lexicon_head.BLOCK", 7)
-    monkeypatch.setattr("diptych_adapters.engines.lexicon_head.TOKENS", 10)
+    monkeypatch.setattr("diptych_adapters.sparse_encoders.BLOCK", 7)
+    monkeypatch.setattr("diptych_adapters.sparse_encoders.TOKENS", 10)
     np.testing.assert_allclose(rows(encoder.encode_document(TEXTS), encoder.dimension), whole, atol=1e-6)
 
 

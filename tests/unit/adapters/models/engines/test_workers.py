@@ -17,8 +17,7 @@ from diptych import Registry
 from diptych.errors import AdapterFactoryError, DiptychError
 from diptych.protocols import DenseEncoder, Reranker
 from diptych_adapters.cross_encoder import CrossEncoderReranker
-from diptych_adapters.engines.numa_cores import shares, usable
-from diptych_adapters.engines.workers import Spread, Worker
+from diptych_adapters.engines.workers import Spread, Worker, shares, usable
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
 TEXTS = [f"{'music ' * (n % 9)}audio files {n}" for n in range(150)]
