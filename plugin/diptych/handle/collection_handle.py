@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig
+from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound, DiptychError, FollowWarning, StoreError
 from diptych.handle import config_state, open_handle, tenancy
 from diptych.handle import create as creation
@@ -180,6 +180,10 @@ class CollectionHandle:
         pipeline = search or open_handle.stored_search(metadata)
         shared = (self._rerankers, metadata.tenancy, self.media)
         return View(self.client, self.name, self.registry, metadata, slots, pipeline, reading, *shared)
+
+    def candidate(self, name: str, config: SlotConfig, *, student: bool = False) -> Slot:
+        """The slot of a config, or its student, to compare with the collection; see `SlotMaker.candidate`."""
+        return self._maker.candidate(name, config, student=student)
 
     def share_encoder(self, slot: Slot) -> None:
         """Use this slot, with its loaded encoder, wherever its generation is needed."""

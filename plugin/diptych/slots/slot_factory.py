@@ -46,6 +46,7 @@ class SlotMaker:
     ) -> None:
         self._client, self._name, self._registry, self._media = client, name, registry, media
         self._verify, self._cache, self._texts = verify, cache, texts
+        self._candidates: dict[tuple[str, bool], Slot] = {}
 
     def configured(
         self, name: str, config: SlotConfig, generation: Generation | None = None, asking: QueryEncoder | None = None
@@ -53,14 +54,25 @@ class SlotMaker:
         """A slot as the config describes it, with the generation it matches or, before the first populate, none."""
         return self._make(name, config, generation, asking, ())
 
+    def candidate(self, name: str, config: SlotConfig, *, student: bool = False) -> Slot:
+        """A slot of a config, or its student, that is to be compared with the collection.
+
+        Asked for again, as by `apply` after `plan`, it is the same one with its encoder, until it has a generation.
+        """
+        slot = self._candidates.get((name, student))
+        if slot is None or slot.config != config or slot.generation is not None:
+            slot = Slot(name, config, None, self._registry, texts=self._texts, media=self._media)
+            self._candidates[name, student] = slot
+        return slot
+
     def stored(
         self, name: str, generation: Generation, asking: QueryEncoder | None, existing: Iterable[Slot] = ()
     ) -> Slot:
-        """A slot as the collection describes it; an identical one of `existing`, with its encoder, is reused."""
+        """A slot as the collection describes it; an identical one of `existing`, best with its encoder, is reused."""
         slots = [*existing]
-        for slot in slots:
-            if (slot.name, slot.generation, slot.asking) == (name, generation, asking) and slot.proved:
-                return slot
+        same = [slot for slot in slots if (slot.name, slot.generation, slot.asking) == (name, generation, asking)]
+        if known := sorted((slot for slot in same if slot.proved), key=lambda slot: not slot.loaded):
+            return known[0]
         return self._make(name, slot_config(generation), generation, asking, slots)
 
     def _make(

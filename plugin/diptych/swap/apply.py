@@ -53,7 +53,6 @@ from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.lease import Lease
 from diptych.swap.query_override import comparable, describe, query_side, switch
 from diptych.swap.records import note_refusal
-from diptych.swap.sample import CorpusSample
 from diptych.swap.transitions import changed_settings, cleared_behind, cut_over, write
 from diptych.swap.vectors import set_shared_storage
 
@@ -132,15 +131,7 @@ class _Apply:
         metadata = self._handle.read()
         self._trial.put_back_after_a_kill(metadata)
         if metadata.swap is None:
-            slot_changes = changes(
-                self._context.config,
-                metadata,
-                self._handle.registry,
-                again=self._options.again,
-                texts=self._handle.texts,
-                corpus=CorpusSample(self._handle, metadata.layout),
-                media=self._handle.media,
-            )
+            slot_changes = changes(self._handle, self._context.config, metadata, again=self._options.again)
             start = SwapStart(self._context, slot_changes)
             if not any(change.action in SWAPS for change in slot_changes):
                 return self._settings(start, metadata, slot_changes)

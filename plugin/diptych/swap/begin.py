@@ -94,7 +94,7 @@ class SwapStart:
         """The live state with the config's options and storage, for changes that make no vectors."""
         slots = {c.name: self._as_configured(c.slot, c.live) for c in self.changes if c.slot and c.live}
         for change in self.changes:
-            if change.slot is not None and slots[change.name] != change.live:
+            if change.slot is not None and change.live is not None:
                 change.slot.generation = slots[change.name]
                 self.context.handle.share_encoder(change.slot)  # so that the handle does not load the encoder again
         return State(slots=slots, asking=live.asking)

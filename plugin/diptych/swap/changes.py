@@ -15,15 +15,13 @@ from diptych.config.placement import ClusterConfig
 from diptych.config.secrets import redacted
 from diptych.config.written import as_written
 from diptych.errors import SwapError
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.config_state import reading_of, storage_of
 from diptych.handle.open_handle import require_same_reranker
-from diptych.media import MediaStore
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, Reading
 from diptych.passages import without_passages
 from diptych.protocols import TEACHER_FILE, Calibrated
-from diptych.registry import Registry
 from diptych.slots import guard
-from diptych.slots.calibration_texts import Texts
 from diptych.slots.slot import Slot
 from diptych.swap.sample import CorpusSample
 
@@ -67,39 +65,26 @@ class Change:
 
 
 def changes(
-    config: Config,
-    metadata: CollectionMetadata,
-    registry: Registry,
-    *,
-    again: frozenset[str] = frozenset(),
-    texts: Texts | None = None,
-    corpus: CorpusSample | None = None,
-    media: MediaStore | None = None,
+    handle: CollectionHandle, config: Config, metadata: CollectionMetadata, *, again: frozenset[str] = frozenset()
 ) -> list[Change]:
-    """The change that each slot needs, the config's slots first.
+    """The change that each slot needs, the config's slots first. Encoders are loaded, those of the last call not again.
 
     Args:
         again: slots to re-encode although nothing differs.
-        texts: texts of the collection, for encoders that read sample texts.
-        corpus: a sample that shows whether calibrated encoders still fit; None skips that check.
-        media: reads the media that a slot's encoder is given.
 
     Raises:
         RegistryError: an encoder cannot be made.
         SwapError: the queries of a student do not fit the slot's vectors.
         ConfigError: anchors are scored by another reranker than the one that explores by them.
     """
-    live, slot_changes = metadata.live.slots, []
+    live, slot_changes, corpus = metadata.live.slots, [], CorpusSample(handle, metadata.layout)
     for name, slot_config in config.slots.items():
         reading = reading_of(config.populate, slot_config)
-        slot = Slot(name, slot_config, None, registry, texts=texts, media=media)
-        change = _change(slot, live.get(name), metadata, reading, name in again)
-        change = change if corpus is None else _recalibrated(change, corpus)
-        student = None
-        if slot_config.student:
-            student = Slot(name, slot_config.student, None, registry, texts=texts, media=media)
+        slot = handle.candidate(name, slot_config)
+        change = _recalibrated(_change(slot, live.get(name), metadata, reading, name in again), corpus)
+        student = handle.candidate(name, slot_config.student, student=True) if slot_config.student else None
         slot_changes.append(_with_student(change, slot, student, metadata.live.asking.get(name)))
-    require_same_reranker(config.search, [change.slot for change in slot_changes if change.slot], registry)
+    require_same_reranker(config.search, [change.slot for change in slot_changes if change.slot], handle.registry)
     dropped = [name for name in live if name not in config.slots]
     return slot_changes + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]
 

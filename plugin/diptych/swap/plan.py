@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,6 @@ from diptych.swap.gate.vector_health import coverage
 from diptych.swap.pace import pace_warnings
 from diptych.swap.query_override import comparable, query_side
 from diptych.swap.reading_warnings import reading_warnings
-from diptych.swap.sample import CorpusSample
 from diptych.types import Document
 
 POINTS_READ = 1000  # points without a vector that are read to estimate how many of them have a text
@@ -137,10 +137,7 @@ def plan(
     config = with_stored_default(config, metadata := handle.read())
     count = handle.client.count(handle.name, exact=True).count
     documents = _sample(handle, metadata, sample)
-    corpus = CorpusSample(handle, metadata.layout)
-    slot_changes = changes(
-        config, metadata, handle.registry, again=again, texts=handle.texts, corpus=corpus, media=handle.media
-    )
+    slot_changes = changes(handle, config, metadata, again=again)
     steps = tuple(
         _step(change, *_affected(handle, metadata, change, count), _inputs(change, config, documents))
         for change in slot_changes
@@ -245,7 +242,7 @@ def _query_side(
     step: Step,
     judged: Judged | None,
 ) -> Step:
-    slot, live = change.slot, change.live
+    slot, live = copy.copy(change.slot), change.live  # without the generation that the copy is given
     if judged is None or slot is None or slot.anchored or live is None or change.action not in JUDGED:
         return step
     if slot.kind != live.kind or (slot.kind != "dense" and change.action != "numerics"):

@@ -1,0 +1,93 @@
+"""What a swap costs: each encoder is loaded once, and nothing is encoded twice that need not be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import pytest
+from qdrant_client.client_base import QdrantBase
+
+from diptych import AdapterSpec, Collection, hookimpl
+from diptych.config.models import Config
+from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
+from diptych.types import Document, Floats
+
+Open: TypeAlias = Callable[..., Collection]
+Make: TypeAlias = Callable[..., Config]
+
+
+class CountedDense(FakeDenseEncoder):
+    """Counts the encoders that are made, by seed, and how often each encodes a document."""
+
+    made: ClassVar[Counter[int]] = Counter()
+    documents: ClassVar[Counter[tuple[int, str]]] = Counter()
+
+    def __init__(self, *, seed: int = 0) -> None:
+        super().__init__(dimension=16, seed=seed)
+        self.seed = seed
+        self.made[seed] += 1
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """As the fake."""
+        self.documents.update((self.seed, text) for text in inputs)
+        return super().encode_document(inputs)
+
+
+class CountedWords(FakeCalibratedEncoder):
+    """Counts the encoders that are made."""
+
+    made: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made["words"] += 1
+
+
+class Counted:
+    """A plugin that brings them."""
+
+    @staticmethod
+    @hookimpl
+    def diptych_register_adapters() -> list[AdapterSpec]:
+        """An adapter for each."""
+        dense, words = (f"{__name__}:{made.__name__}" for made in (CountedDense, CountedWords))
+        return [
+            AdapterSpec(name="counted", kind="dense", factory=dense, summary="counted"),
+            AdapterSpec(name="counted-words", kind="sparse", factory=words, summary="counted"),
+        ]
+
+
+OLD: dict[str, Any] = {"dense": {"adapter": "counted"}, "words": {"adapter": "counted-words"}}
+NEW: dict[str, Any] = {**OLD, "dense": {"adapter": "counted", "seed": 1}}
+DOCUMENTS = [Document(str(n), f"word{n % 17} word{n % 23} number{n}") for n in range(100)]
+
+
+@pytest.fixture
+def filled(memory: QdrantBase, config: Make, opened: Open) -> Callable[[], Collection]:
+    """The collection as a command opens it, with all counts at zero."""
+    opened(memory, config(OLD), Counted).populate(DOCUMENTS)
+
+    def again() -> Collection:
+        for counter in (CountedDense.made, CountedDense.documents, CountedWords.made):
+            counter.clear()
+        return opened(memory, None, Counted)
+
+    return again
+
+
+def test_an_apply_loads_each_encoder_once(filled: Callable[[], Collection], config: Make) -> None:
+    collection, wanted = filled(), config(NEW)
+    collection.plan(wanted, sample=0)  # as the command shows it first
+    assert collection.apply(wanted).outcome == "cut over"
+    assert CountedDense.made == {0: 1, 1: 1}
+    assert CountedWords.made == {"words": 1}
+
+
+def test_new_search_settings_load_each_encoder_once(filled: Callable[[], Collection], config: Make) -> None:
+    collection, wanted = filled(), config(OLD, search={"fuse": {"kind": "rrf", "k": 5}})
+    collection.plan(wanted, sample=0)
+    assert collection.apply(wanted).outcome == "changed settings"
+    assert CountedDense.made == {0: 1}
+    assert CountedWords.made == {"words": 1}
