@@ -14,7 +14,7 @@ from haystack.document_stores.types import DuplicatePolicy
 from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
-MODEL = str(get_model_path())
+EMBEDDER = {"encoder": "sentence-transformers", "options": {"model": str(get_model_path())}}
 DocumentEmbedder, TextEmbedder = bridge.DiptychDocumentEmbedder, bridge.DiptychTextEmbedder
 
 
@@ -27,14 +27,14 @@ def main() -> None:
         Document(content="Scans the ports of a network.", meta={"section": "net"}),
     ]
 
-    document_embedder = DocumentEmbedder(model=MODEL)
+    document_embedder = DocumentEmbedder(**EMBEDDER)
     document_embedder.warm_up()
     embedded = document_embedder.run(documents)["documents"]
     store.write_documents(embedded, policy=DuplicatePolicy.OVERWRITE)
     print(f"{store.count_documents()} documents")
 
     search = Pipeline()
-    search.add_component("text_embedder", TextEmbedder(model=MODEL))
+    search.add_component("text_embedder", TextEmbedder(**EMBEDDER))
     search.add_component("retriever", QdrantEmbeddingRetriever(document_store=store, top_k=2))
     search.connect("text_embedder.embedding", "retriever.query_embedding")
     sound = {"field": "meta.section", "operator": "==", "value": "sound"}

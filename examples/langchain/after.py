@@ -18,7 +18,7 @@ MODEL = str(get_model_path())
 
 
 def main() -> None:
-    embeddings = DiptychEmbeddings.of("sentence-transformers", {"model": MODEL})
+    embeddings = DiptychEmbeddings("sentence-transformers", options={"model": MODEL})
     client = QdrantClient(":memory:")
     client.create_collection("packages", models.VectorParams(size=384, distance=models.Distance.COSINE))
     store = QdrantVectorStore(client=client, collection_name="packages", embedding=embeddings)

@@ -21,7 +21,7 @@ DOCUMENTS = [
 
 
 def main() -> None:
-    Settings.embed_model = DiptychEmbedding(encoder="sentence-transformers", options={"model": MODEL})
+    Settings.embed_model = DiptychEmbedding("sentence-transformers", options={"model": MODEL})
     vector_store = QdrantVectorStore(client=QdrantClient(":memory:"), collection_name="packages")
     context = StorageContext.from_defaults(vector_store=vector_store)
     index = VectorStoreIndex.from_documents(DOCUMENTS, storage_context=context)

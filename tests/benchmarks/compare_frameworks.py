@@ -87,7 +87,7 @@ class LangChain:
     def two_lines(self) -> Any:
         from diptych_adapters.langchain import DiptychEmbeddings
 
-        return DiptychEmbeddings.of("sentence-transformers", OPTIONS)
+        return DiptychEmbeddings("sentence-transformers", options=OPTIONS)
 
     def collection(self, texts: Texts) -> Ask:
         from diptych_adapters.langchain import DiptychVectorStore
@@ -125,7 +125,7 @@ class LlamaIndex:
     def two_lines(self) -> Any:
         from diptych_adapters.llama_index import DiptychEmbedding
 
-        return DiptychEmbedding(encoder="sentence-transformers", options=OPTIONS)
+        return DiptychEmbedding("sentence-transformers", options=OPTIONS)
 
     def collection(self, texts: Texts) -> Ask:
         from diptych_adapters.llama_index import DiptychVectorStore

@@ -43,20 +43,20 @@ def encoders(fakes: Registry) -> Encoders:
 
 
 def test_a_dense_encoder_gives_its_vectors(encoders: Encoders) -> None:
-    vectorizer = EncoderVectorizer("dense", encoders=encoders)
+    vectorizer = EncoderVectorizer("dense", source=encoders)
     found = vectorizer.fit_transform(TEXTS)
     wanted: Any = encoders["dense"].encode_document(TEXTS)
     assert np.array_equal(found, wanted)
     assert (found.dtype, vectorizer.n_features_out_) == (np.float32, 64)
     assert list(vectorizer.get_feature_names_out()[:2]) == ["dense_0", "dense_1"]
-    asked = EncoderVectorizer("dense", encoders=encoders, side="query").fit(TEXTS).transform(TEXTS[:1])
+    asked = EncoderVectorizer("dense", source=encoders, side="query").fit(TEXTS).transform(TEXTS[:1])
     wanted = encoders["dense"].encode_query(TEXTS[:1])
     assert np.array_equal(asked, wanted)
     assert vectorizer.transform([]).shape == (0, 64)
 
 
 def test_a_sparse_encoder_gives_the_terms_of_the_fitted_texts(encoders: Encoders) -> None:
-    vectorizer = EncoderVectorizer("words", encoders=encoders).fit(TEXTS[:2])
+    vectorizer = EncoderVectorizer("words", source=encoders).fit(TEXTS[:2])
     found = vectorizer.transform([*TEXTS[:2], "audio elsewhere", "nothing"])
     assert (found.format, found.shape) == ("csr", (4, 5))  # edit, sound, and, audio, record
     for row, vector in zip(found[:2].toarray(), encoders["words"].encode_document(TEXTS[:2]), strict=True):
@@ -66,15 +66,15 @@ def test_a_sparse_encoder_gives_the_terms_of_the_fitted_texts(encoders: Encoders
     assert found[2].nnz == 1
     assert found[3].nnz == 0
     assert list(vectorizer.get_feature_names_out()) == [f"words_{term}" for term in vectorizer.terms_]
-    together = EncoderVectorizer("words", encoders=encoders).fit_transform(TEXTS[:2])
+    together = EncoderVectorizer("words", source=encoders).fit_transform(TEXTS[:2])
     assert (together != found[:2]).nnz == 0
 
 
 def test_it_stands_in_a_pipeline_and_a_grid(encoders: Encoders) -> None:
-    both = make_union(EncoderVectorizer("dense", encoders=encoders), EncoderVectorizer("words", encoders=encoders))
+    both = make_union(EncoderVectorizer("dense", source=encoders), EncoderVectorizer("words", source=encoders))
     pipeline = make_pipeline(both, RidgeClassifier(alpha=0.01))
     assert list(pipeline.fit(TEXTS, KINDS).predict(TEXTS)) == KINDS
-    one = make_pipeline(EncoderVectorizer("dense", encoders=encoders), RidgeClassifier())
+    one = make_pipeline(EncoderVectorizer("dense", source=encoders), RidgeClassifier())
     search = GridSearchCV(one, {"encodervectorizer__encoder": ["dense", "words"]}, cv=2).fit(TEXTS, KINDS)
     assert search.best_params_["encodervectorizer__encoder"] in ("dense", "words")
 
@@ -82,7 +82,7 @@ def test_it_stands_in_a_pipeline_and_a_grid(encoders: Encoders) -> None:
 def test_a_column_of_a_data_frame_becomes_columns_of_one(encoders: Encoders) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"text": TEXTS, "year": range(6)})
-    step = EncoderVectorizer("dense", encoders=encoders)
+    step = EncoderVectorizer("dense", source=encoders)
     columns = ColumnTransformer([("vectors", step, "text")], remainder="passthrough").set_output(transform="pandas")
     found = columns.fit_transform(frame)
     assert list(found.columns[[0, 63, 64]]) == ["vectors__dense_0", "vectors__dense_63", "remainder__year"]
@@ -91,10 +91,10 @@ def test_a_column_of_a_data_frame_becomes_columns_of_one(encoders: Encoders) -> 
 
 
 def test_clones_share_encoders_and_are_not_fitted(encoders: Encoders) -> None:
-    fitted = EncoderVectorizer("words", encoders=encoders, options={}).fit(TEXTS)
+    fitted = EncoderVectorizer("words", source=encoders, options={}).fit(TEXTS)
     cloned = clone(fitted)
     assert cloned.get_params() == fitted.get_params()
-    assert cloned.encoders is encoders
+    assert cloned.source is encoders
     with pytest.raises(NotFittedError):
         cloned.transform(TEXTS)
     with pytest.raises(NotFittedError):
@@ -110,13 +110,13 @@ def test_another_process_loads_the_encoder_again() -> None:
 
 def test_what_does_not_fit_is_told(encoders: Encoders) -> None:
     with pytest.raises(DocumentError, match=r"(?s)not a list of texts.*got: str"):
-        EncoderVectorizer("dense", encoders=encoders).fit("one text")
+        EncoderVectorizer("dense", source=encoders).fit("one text")
     with pytest.raises(DocumentError, match=r"(?s)not a text.*row 1.*got: float"):
-        EncoderVectorizer("dense", encoders=encoders).fit(["one", float("nan")])  # type: ignore[list-item]
+        EncoderVectorizer("dense", source=encoders).fit(["one", float("nan")])  # type: ignore[list-item]
     with pytest.raises(UnknownAdapter, match="did you mean 'dense'"):
-        EncoderVectorizer("dence", encoders=encoders).fit(TEXTS)
+        EncoderVectorizer("dence", source=encoders).fit(TEXTS)
     with pytest.raises(AdapterOptionsError, match=r"(?s)one row a text.*'fake-multivector', which makes a vector for"):
-        EncoderVectorizer("fake-multivector", encoders=encoders).fit(TEXTS)
+        EncoderVectorizer("fake-multivector", source=encoders).fit(TEXTS)
 
 
 # Those that feed no numbers. `check_estimator` itself has none for what takes no two-dimensional array, and says so.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-from diptych import Collection, TenantCollection
 from diptych.media import Media, RawMedia
 from diptych.media.read import format_of, is_url
+from diptych_adapters.frameworks.sources import Opened
 
-Opened: TypeAlias = Collection | TenantCollection
 MEDIA = "media"
 _MIME_TYPES = {
     "PNG": "image/png",

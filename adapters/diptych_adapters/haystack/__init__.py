@@ -16,10 +16,14 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtra("diptych_adapters.haystack needs haystack-ai", do="pip install 'diptych[haystack]'") from error
 
-from diptych_adapters.haystack.embedders import DiptychDocumentEmbedder, DiptychTextEmbedder
+from diptych_adapters.haystack.embedders import (
+    DiptychDocumentEmbedder,
+    DiptychSparseDocumentEmbedder,
+    DiptychSparseTextEmbedder,
+    DiptychTextEmbedder,
+)
 from diptych_adapters.haystack.ranker import DiptychRanker
 from diptych_adapters.haystack.retriever import DiptychRetriever
-from diptych_adapters.haystack.sparse_embedders import DiptychSparseDocumentEmbedder, DiptychSparseTextEmbedder
 from diptych_adapters.haystack.store import DiptychDocumentStore
 
 __all__ = [

@@ -1,22 +1,67 @@
-"""`Choice`: the encoder or reranker that a component uses, opened when first needed."""
+"""`Choice`: the encoder or reranker that a component uses, opened when first needed and shared with others.
+
+The components of a pipeline from YAML each have a document store of their own with the same settings. An embedded
+store has one owner, and each opening of an in-memory store is another store, so they share one.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Hashable, Mapping
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 from haystack.utils import Secret
 from haystack.utils.auth import SecretType
 
 from diptych import Reranker
+from diptych.config import Config
 from diptych.encoders import Encoders, NamedEncoder
 from diptych.errors import ConfigError
+from diptych_adapters.frameworks.sources import Opened, Source, encoder_of, encoders_of
 from diptych_adapters.haystack.errors import NotSerializable
-from diptych_adapters.haystack.shared_resources import Shared
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """Values by key, each created for its first user and closed after its last.
+
+    Args:
+        close: called with a value that has no users left.
+    """
+
+    def __init__(self, close: Callable[[T], None] = lambda value: None) -> None:
+        self._close, self._lock = close, threading.RLock()
+        self._values: dict[Hashable, tuple[T, weakref.WeakSet[object]]] = {}
+
+    def acquire(self, key: Hashable, user: object, make: Callable[[], T]) -> T:
+        """The value for this key, created if there is none."""
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = make(), weakref.WeakSet()
+            value, users = self._values[key]
+            if user not in users:
+                users.add(user)
+                weakref.finalize(user, self._close_if_unused, key).atexit = False
+            return value
+
+    def release(self, key: Hashable, user: object) -> None:
+        """Release the value for `user`."""
+        with self._lock:
+            if key in self._values:
+                self._values[key][1].discard(user)
+                self._close_if_unused(key)
+
+    def _close_if_unused(self, key: Hashable) -> None:
+        with self._lock:
+            if key in self._values and not any(True for _ in self._values[key][1]):
+                self._close(self._values.pop(key)[0])
+
 
 _OPEN: Shared[Encoders] = Shared()
 
@@ -25,35 +70,35 @@ class Choice:
     """An encoder or reranker by name; components of a process with the same name and config share it.
 
     Args:
-        name: a slot of the config, a reranker, or an adapter.
-        model: the adapter's option of this name, which most have.
-        config: path of a config file, or a mapping with its content; None if the adapter is enough.
-        options: further ones of an adapter that is no slot.
+        name: a slot of `source`, a reranker, or an adapter; None for the only slot of a kind.
+        options: of an adapter that is no slot.
+        source: a config, its path, an open collection, or `Encoders`; None if the adapter is enough.
         api_key: of a remote adapter: an environment variable, whose name takes the place of its `api_key_env`.
     """
 
     def __init__(
-        self,
-        name: str,
-        model: str | None,
-        config: str | dict[str, Any] | None,
-        options: dict[str, Any] | None,
-        api_key: Secret | None,
+        self, name: str | None, options: dict[str, Any] | None, source: Source, api_key: Secret | None
     ) -> None:
-        self.name, self.model, self.config, self.options, self.api_key = name, model, config, options, api_key
+        self.name, self.options, self.source, self.api_key = name, options, source, api_key
 
-    def init_parameters(self) -> dict[str, Any]:
-        """Its part of `to_dict`, besides the name."""
+    def init_parameters(self, component: object) -> dict[str, Any]:
+        """The part of a component's `to_dict` that is its own, besides the name.
+
+        Raises:
+            NotSerializable: the source is an open object, or a config with a key in clear.
+        """
+        if isinstance(self.source, Opened | Encoders | Config):
+            raise unserializable(component, self.source)
         api_key = self.api_key and self.api_key.to_dict()
-        return {"model": self.model, "config": serializable(self.config), "options": self.options, "api_key": api_key}
+        return {"options": self.options, "source": serializable(self.source), "api_key": api_key}
 
-    def encoder(self) -> NamedEncoder:
-        """The encoder.
+    def encoder(self, kind: Literal["dense", "sparse"]) -> NamedEncoder:
+        """The encoder, of this kind.
 
         Raises:
             ConfigError, UnknownAdapter, AdapterOptionsError: see diptych.errors.
         """
-        return self._encoders().with_options(self.name, self._adapter_options())
+        return encoder_of(self._encoders(), self.name, self._adapter_options(), kind)
 
     def reranker(self) -> Reranker:
         """The reranker, with the options that the config's pipeline gives it unless there are others.
@@ -61,15 +106,17 @@ class Choice:
         Raises:
             ConfigError, RegistryError: see diptych.errors.
         """
-        return self._encoders().reranker(self.name, self._adapter_options() or None)
+        return self._encoders().reranker(str(self.name), self._adapter_options() or None)
 
     def _encoders(self) -> Encoders:
-        return _OPEN.acquire(source_key(self.config), self, lambda: Encoders.open(self.config))
+        source = self.source
+        if isinstance(source, Opened | Encoders | Config):
+            return encoders_of(source)
+        return _OPEN.acquire(source_key(source), self, lambda: Encoders.open(source))
 
     def _adapter_options(self) -> dict[str, Any]:
-        model = {"model": self.model} if self.model else {}
         key = {"api_key_env": variable_name(self.api_key)} if self.api_key else {}
-        return {**model, **(self.options or {}), **key}
+        return {**(self.options or {}), **key}
 
 
 def variable_name(secret: Secret) -> str:
@@ -88,24 +135,24 @@ def variable_name(secret: Secret) -> str:
     return next((name for name in names if name in os.environ), names[0])
 
 
-def source_key(source: str | Mapping[str, Any] | None) -> Hashable:
+def source_key(source: str | Path | Mapping[str, Any] | None) -> Hashable:
     """A key that is equal for sources with the same content."""
     if isinstance(source, Mapping):
         return json.dumps(source, sort_keys=True, default=str)
     return str(Path(source).absolute()) if source is not None and Path(source).exists() else source
 
 
-def serializable(config: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+def serializable(config: str | Path | Mapping[str, Any] | None) -> str | Mapping[str, Any] | None:
     """The config in a form that YAML can hold.
 
     Raises:
         NotSerializable: it contains the server's key in plain text.
     """
-    key = config.get("api_key") if isinstance(config, dict) else None
+    key = config.get("api_key") if isinstance(config, Mapping) else None
     if key is not None and not re.fullmatch(r"\$\{\w+\}", str(key)):
         do = "name the variable that holds it: api_key: ${QDRANT_API_KEY}"
         raise NotSerializable("a config with a key in clear is not written as YAML", where="api_key", do=do)
-    return config
+    return str(config) if isinstance(config, Path) else config
 
 
 def unserializable(component: object, value: object) -> NotSerializable:

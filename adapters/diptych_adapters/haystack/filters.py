@@ -15,11 +15,10 @@ from typing import Any, TypeAlias
 
 from qdrant_client import models
 
-from diptych import Collection, TenantCollection
+from diptych_adapters.frameworks.sources import Opened
 from diptych_adapters.haystack.errors import UnusableFilter
 
 Filters: TypeAlias = dict[str, Any] | models.Filter | None
-Opened: TypeAlias = Collection | TenantCollection
 Condition: TypeAlias = models.Condition
 LOGICAL = ("AND", "OR", "NOT")
 _EXAMPLE = '{"field": "meta.section", "operator": "==", "value": "sound"}'

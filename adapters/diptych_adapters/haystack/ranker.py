@@ -12,6 +12,7 @@ from haystack.utils import Secret
 from diptych import Reranker
 from diptych.errors import SearchError
 from diptych.search import score
+from diptych_adapters.frameworks.sources import Source
 from diptych_adapters.haystack.documents import checked, text_of
 from diptych_adapters.haystack.encoder_choice import Choice, unserializable
 
@@ -22,9 +23,8 @@ class DiptychRanker:
 
     Args:
         reranker: an adapter, or any object that satisfies `diptych.Reranker`; `cross-encoder` unless given.
-        model: the adapter's option of this name, which most have.
-        config: path of a config file, or a mapping with its content; the reranker gets the options of its pipeline.
-        options: further ones of the adapter, instead of the pipeline's.
+        options: of the adapter; those of the pipeline of `source` unless given.
+        source: a config, its path, an open collection, or `Encoders`.
         api_key: of a remote adapter: a secret from the environment.
         top_k: number of documents to return; all by default.
         meta_fields_to_embed: keys of `meta` whose values the reranker reads before the content.
@@ -35,16 +35,15 @@ class DiptychRanker:
         self,
         reranker: str | Reranker = "cross-encoder",
         *,
-        model: str | None = None,
-        config: str | dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
+        source: Source = None,
         api_key: Secret | None = None,
         top_k: int | None = None,
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
     ) -> None:
         self._source = reranker
-        self._choice = Choice(reranker, model, config, options, api_key) if isinstance(reranker, str) else None
+        self._choice = Choice(reranker, options, source, api_key) if isinstance(reranker, str) else None
         self.top_k = require_top_k(top_k)
         self.meta_fields_to_embed, self.embedding_separator = meta_fields_to_embed or [], embedding_separator
 
@@ -101,7 +100,7 @@ class DiptychRanker:
             top_k=self.top_k,
             meta_fields_to_embed=self.meta_fields_to_embed,
             embedding_separator=self.embedding_separator,
-            **self._choice.init_parameters(),
+            **self._choice.init_parameters(self),
         )
 
     @classmethod

@@ -11,10 +11,10 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from diptych import Reranker
-from diptych.encoders import Encoders
 from diptych.errors import AdapterOptionsError
 from diptych.search import score
 from diptych_adapters.frameworks.hit_details import SEARCH_KEY
+from diptych_adapters.frameworks.sources import encoders_of
 from diptych_adapters.langchain.documents import with_values
 
 
@@ -23,9 +23,9 @@ class DiptychCompressor(BaseDocumentCompressor):
 
     Args:
         reranker: an adapter's name, or an object that satisfies `diptych.Reranker`.
-        options: of the adapter; those of the pipeline of `encoders` unless given.
+        options: of the adapter; those of the pipeline of `source` unless given.
+        source: a config, its path, an open collection, or `Encoders`.
         top_n: how many documents are kept; all unless given.
-        encoders: where the adapter comes from, such as `collection.encoders`; what is installed unless given.
 
     Raises:
         RegistryError: the reranker is unknown, is none, or cannot be made.
@@ -35,8 +35,8 @@ class DiptychCompressor(BaseDocumentCompressor):
 
     reranker: Any
     options: Mapping[str, Any] | None = Field(default=None, repr=False)
+    source: Any = Field(default=None, repr=False)
     top_n: int | None = Field(default=None, ge=1)
-    encoders: Encoders | None = Field(default=None, repr=False)
 
     _reranker: Reranker = PrivateAttr()
 
@@ -44,7 +44,7 @@ class DiptychCompressor(BaseDocumentCompressor):
         """Make the reranker."""
         reranker = self.reranker
         if isinstance(reranker, str):
-            reranker = (self.encoders or Encoders.open()).reranker(reranker, self.options)
+            reranker = encoders_of(self.source).reranker(reranker, self.options)
         if not isinstance(reranker, Reranker):
             expected = "an adapter's name, or an object with predict, max_length and independent"
             raise AdapterOptionsError(

@@ -20,6 +20,7 @@ from copy import deepcopy
 from typing import Any
 
 from langchain_core.documents import Document as Text
+from qdrant_client import models
 
 from diptych import Document, Hit
 from diptych_adapters.frameworks.hit_details import (
@@ -34,6 +35,14 @@ from diptych_adapters.frameworks.hit_details import (
 from diptych_adapters.frameworks.media import MEDIA, Reads, as_text
 
 _SET, _HIDDEN = "set", "hidden"  # in `_diptych`
+
+
+def with_where(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a search, where a `filter` such as `{"section": "mail"}` is part of `where`."""
+    given = options.get("filter")
+    if not isinstance(given, Mapping) or given.keys() & models.Filter.model_fields.keys():
+        return {**options}
+    return {**options, "filter": None, "where": {**(options.get("where") or {}), **given}}
 
 
 def to_diptych(text: Text, identifier: str | None, reads: Reads) -> Document:

@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_qdrant.sparse_embeddings import SparseEmbeddings, SparseVector
 
-from diptych.encoders import Encoders
+from diptych_adapters.frameworks.sources import Source, encoder_of
 
 
 class Named:
     """An encoder of one kind.
 
     Args:
-        encoders: of a config, of an open collection (`collection.encoders`), or of the installed adapters.
-        name: of a slot or an adapter.
-        options: of the adapter.
+        encoder: a slot of `source` or an adapter, by name; the only slot of the kind unless given.
+        options: of an adapter.
+        source: whose slots can be named: a config, its path, an open collection, or `Encoders`.
 
     Raises:
-        UnknownAdapter, AdapterOptionsError: there is no such encoder, or it is of another kind.
+        ConfigError, UnknownAdapter, AdapterOptionsError: there is no such encoder, or it is of another kind.
     """
 
     kind: ClassVar[Literal["dense", "sparse"]]
 
-    def __init__(self, encoders: Encoders, name: str, options: Mapping[str, Any] | None = None) -> None:
-        self.encoder = encoders.with_options(name, options or {}).required(self.kind)
-
-    @classmethod
-    def open(cls, config: str | Path, slot: str) -> Self:
-        """The encoder of a slot of a config file; the store is not opened.
-
-        Raises:
-            ConfigError, UnknownAdapter, AdapterOptionsError: see diptych.errors.
-        """
-        return cls(Encoders.open(config), slot)
-
-    @classmethod
-    def of(cls, adapter: str, options: Mapping[str, Any] | None = None) -> Self:
-        """The encoder of an installed adapter, with its options.
-
-        Raises:
-            UnknownAdapter, AdapterOptionsError: see diptych.errors.
-        """
-        return cls(Encoders.open(), adapter, options)
+    def __init__(
+        self, encoder: str | None = None, *, options: Mapping[str, Any] | None = None, source: Source = None
+    ) -> None:
+        self.encoder = encoder_of(source, encoder, options, self.kind)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.encoder.name!r})"
@@ -55,9 +38,9 @@ class Named:
 class DiptychEmbeddings(Named, Embeddings):
     """A dense slot or adapter, wherever LangChain takes `Embeddings`, such as `QdrantVectorStore(embedding=...)`.
 
-        DiptychEmbeddings.open("diptych.yaml", "dense")
-        DiptychEmbeddings.of("sentence-transformers", {"model": "all-MiniLM-L6-v2"})
-        DiptychEmbeddings(collection.encoders, "dense")
+        DiptychEmbeddings("dense", source="diptych.yaml")
+        DiptychEmbeddings("sentence-transformers", options={"model": "all-MiniLM-L6-v2"})
+        DiptychEmbeddings("dense", source=collection)
 
     Raises:
         UnknownAdapter, AdapterOptionsError: there is no such encoder, or it makes no dense vectors.
@@ -90,10 +73,9 @@ def _lists(vectors: Sequence[Any]) -> list[list[float]]:
 class DiptychSparseEmbeddings(Named, SparseEmbeddings):
     """A sparse slot or adapter, for `QdrantVectorStore(sparse_embedding=...)` in its sparse and hybrid modes.
 
-        DiptychSparseEmbeddings.of("bm25", {"average_length": 60})
+        DiptychSparseEmbeddings("bm25")
 
-    `bm25` needs the option `average_length` here, since nobody measures the corpus; and Qdrant must multiply by IDF:
-    `sparse_vector_params={"modifier": models.Modifier.IDF}`.
+    Qdrant must multiply the weights of `bm25` by IDF: `sparse_vector_params={"modifier": models.Modifier.IDF}`.
 
     Raises:
         UnknownAdapter, AdapterOptionsError: there is no such encoder, or it makes no sparse vectors.
@@ -105,7 +87,7 @@ class DiptychSparseEmbeddings(Named, SparseEmbeddings):
         """A vector for each text, from the encoder's document side.
 
         Raises:
-            ContractError, RegistryError: see diptych.errors; bm25 that does not know the average length.
+            ContractError, RegistryError: see diptych.errors.
         """
         return _models(self.encoder.encode_document(texts))
 

@@ -15,8 +15,9 @@ from qdrant_client import models
 from diptych import Hit, Query
 from diptych.search import BoostLike, Pipeline, Retrieve
 from diptych_adapters.frameworks.hit_details import Content
-from diptych_adapters.frameworks.media import Opened, Reads
-from diptych_adapters.langchain.documents import hit_to_langchain
+from diptych_adapters.frameworks.media import Reads
+from diptych_adapters.frameworks.sources import Opened
+from diptych_adapters.langchain.documents import hit_to_langchain, with_where
 
 _EXPLAINED = ("filter", "where", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")
 
@@ -26,7 +27,7 @@ class RetrieverOptions(TypedDict, total=False):
 
     limit: int | None
     offset: int
-    filter: models.Filter | None
+    filter: models.Filter | Mapping[str, Any] | None
     where: Mapping[str, Any] | None
     score_threshold: float | None
     pipeline: Pipeline | Retrieve | None
@@ -54,7 +55,7 @@ class DiptychRetriever(BaseRetriever):
     Args:
         collection: an open collection, or one tenant's view of it.
         limit, offset, filter, where, score_threshold, pipeline, params, boost, pin, exclude, like, unlike, passages,
-            highlight: as in `Collection.search`.
+            highlight: as in `Collection.search`; a `filter` that is a plain mapping is read as `where`.
         media: pictures and other media of the query by modality, `{"image": "lame.png"}`, beside its text, which may
             then be empty.
         explain: whether each document's metadata explains its rank.
@@ -69,7 +70,7 @@ class DiptychRetriever(BaseRetriever):
     collection: Opened
     limit: int | None = None
     offset: int = 0
-    filter: models.Filter | None = None
+    filter: models.Filter | Mapping[str, Any] | None = None
     where: Mapping[str, Any] | None = None
     score_threshold: float | None = None
     pipeline: Pipeline | Retrieve | None = None
@@ -105,7 +106,7 @@ class DiptychRetriever(BaseRetriever):
     def _options(self, overrides: RetrieverOptions) -> tuple[tuple[bool, Content], dict[str, Any]]:
         """What is shown of the hits, and the options of the search: the call's, completed by the retriever's."""
         options: dict[str, Any] = {name: getattr(self, name) for name in RetrieverOptions.__annotations__}
-        options.update(overrides)
+        options = with_where({**options, **overrides})
         return (options.pop("explain"), options.pop("content")), options
 
     def _documents(

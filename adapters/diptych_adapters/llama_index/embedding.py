@@ -12,7 +12,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 
 from diptych.encoders import NamedEncoder
-from diptych_adapters.llama_index.open_collection import Source, encoder_of
+from diptych_adapters.frameworks.sources import Source, encoder_of
 
 BATCH = 2048  # texts in one call: the encoder makes its own batches, and better ones from many texts
 
@@ -23,9 +23,9 @@ class DiptychEmbedding(BaseEmbedding):
     Queries go through the encoder's query side, texts through its document side.
 
     Args:
-        config: path of a config file, an open `Collection` or `Encoders`; None for an adapter.
-        encoder: name of a slot or an adapter; the config's only dense slot unless given.
-        options: of the adapter.
+        encoder: a slot of `source` or an adapter, by name; the only dense slot unless given.
+        options: of an adapter.
+        source: whose slots can be named: a config, its path, an open collection, or `Encoders`.
         model_name: its name in LlamaIndex's events; the encoder's by default.
         embed_batch_size: texts in one call, at most 2,048.
         callback_manager, num_workers, embeddings_cache, rate_limiter: as in every embedding of LlamaIndex.
@@ -34,16 +34,16 @@ class DiptychEmbedding(BaseEmbedding):
         ConfigError, UnknownAdapter, AdapterOptionsError: see diptych.errors.
     """
 
-    config: str | None = Field(default=None, description="Path of the config file, where it was made from one.")
+    source: str | None = Field(default=None, description="Path of the config file, where it was made from one.")
     encoder: str = Field(description="Name of the slot or adapter.")
     _encoder: NamedEncoder = PrivateAttr()
 
     def __init__(
         self,
-        config: Source = None,
         encoder: str | None = None,
         *,
         options: Mapping[str, Any] | None = None,
+        source: Source = None,
         model_name: str | None = None,
         embed_batch_size: int = BATCH,
         callback_manager: CallbackManager | None = None,
@@ -51,9 +51,9 @@ class DiptychEmbedding(BaseEmbedding):
         embeddings_cache: Any = None,  # LlamaIndex's own fields are of type Any, too
         rate_limiter: Any = None,
     ) -> None:
-        named_encoder = encoder_of(config, encoder, options, "dense")
+        named_encoder = encoder_of(source, encoder, options, "dense")
         fields: dict[str, Any] = {
-            "config": str(config) if isinstance(config, str | Path) else None,
+            "source": str(source) if isinstance(source, str | Path) else None,
             "encoder": named_encoder.name,
             "model_name": model_name or named_encoder.name,
             "embed_batch_size": embed_batch_size,
@@ -98,27 +98,25 @@ SparseFunction: TypeAlias = Callable[[list[str]], Weights]
 
 
 def sparse_doc_fn(
-    config: Source = None, encoder: str | None = None, *, options: Mapping[str, Any] | None = None
+    encoder: str | None = None, *, options: Mapping[str, Any] | None = None, source: Source = None
 ) -> SparseFunction:
     """What `QdrantVectorStore(enable_hybrid=True, sparse_doc_fn=...)` takes: texts in, weights of documents out.
 
     Args:
-        config: path of a config file, an open `Collection` or `Encoders`; None for an adapter.
-        encoder: name of a sparse slot or adapter; the config's only sparse slot unless given.
-        options: of the adapter. Where another program fills the collection, `bm25` needs its `average_length`.
+        encoder, options, source: as in `DiptychEmbedding`, of a sparse slot or adapter.
 
     Raises:
         ConfigError, UnknownAdapter, AdapterOptionsError: see diptych.errors.
     """
-    named_encoder = encoder_of(config, encoder, options, "sparse")
+    named_encoder = encoder_of(source, encoder, options, "sparse")
     return lambda texts: _weights(named_encoder.encode_document(texts))
 
 
 def sparse_query_fn(
-    config: Source = None, encoder: str | None = None, *, options: Mapping[str, Any] | None = None
+    encoder: str | None = None, *, options: Mapping[str, Any] | None = None, source: Source = None
 ) -> SparseFunction:
     """The argument of `QdrantVectorStore(enable_hybrid=True, sparse_query_fn=...)`; see `sparse_doc_fn`."""
-    named_encoder = encoder_of(config, encoder, options, "sparse")
+    named_encoder = encoder_of(source, encoder, options, "sparse")
     return lambda texts: _weights(named_encoder.encode_query(texts))
 
 

@@ -15,8 +15,8 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 from qdrant_client import models
 
 from diptych.errors import SearchError
+from diptych_adapters.frameworks.sources import Opened
 from diptych_adapters.llama_index.nodes import CONTENT, NODE_KEY, OWN_METADATA, RESERVED, SOURCE
-from diptych_adapters.llama_index.open_collection import Opened
 
 _EXACT = 2**53  # integers up to here are floats without loss, so that 5 finds 5.0
 _JOIN = {FilterCondition.AND: "must", FilterCondition.OR: "should", FilterCondition.NOT: "must_not"}

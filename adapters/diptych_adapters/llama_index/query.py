@@ -11,8 +11,8 @@ from qdrant_client import models
 
 from diptych.errors import SearchError
 from diptych.search import Diversify, Linear, Pipeline, Retrieve
+from diptych_adapters.frameworks.sources import Opened
 from diptych_adapters.llama_index.filters import qdrant_filter
-from diptych_adapters.llama_index.open_collection import Opened
 
 CANDIDATES = 100  # from which maximal marginal relevance chooses, at least
 _LEXICAL = (VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.TEXT_SEARCH)

@@ -13,7 +13,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from diptych import Reranker
 from diptych.errors import SearchError
 from diptych.search import score
-from diptych_adapters.llama_index.open_collection import Source, encoders_of
+from diptych_adapters.frameworks.sources import Source, encoders_of
 
 
 class DiptychReranker(BaseNodePostprocessor):
@@ -21,9 +21,8 @@ class DiptychReranker(BaseNodePostprocessor):
 
     Args:
         reranker: name of an adapter, or an object that satisfies `diptych.Reranker`.
-        config: path of a config file, an open `Collection` or `Encoders`, whose pipeline's options the adapter is made
-            with; None for the adapter alone.
-        options: of the adapter, instead of those.
+        options: of the adapter; those of the pipeline of `source` unless given.
+        source: a config, its path, an open collection, or `Encoders`.
         top_n: nodes that are passed on; all of them unless given.
         callback_manager: as in every postprocessor of LlamaIndex.
 
@@ -38,15 +37,15 @@ class DiptychReranker(BaseNodePostprocessor):
     def __init__(
         self,
         reranker: str | Reranker,
-        config: Source = None,
         *,
         options: Mapping[str, Any] | None = None,
+        source: Source = None,
         top_n: int | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> None:
         name = reranker if isinstance(reranker, str) else type(reranker).__name__
         super().__init__(name=name, top_n=top_n, callback_manager=callback_manager or CallbackManager([]))
-        opened = encoders_of(config).reranker(reranker, options) if isinstance(reranker, str) else reranker
+        opened = encoders_of(source).reranker(reranker, options) if isinstance(reranker, str) else reranker
         self._reranker = opened
 
     @classmethod

@@ -17,9 +17,9 @@ from diptych import Hit, Query
 from diptych.search import BoostLike, Pipeline, Retrieve
 from diptych_adapters.frameworks.hit_details import Content
 from diptych_adapters.frameworks.media import Reads
+from diptych_adapters.frameworks.sources import Opened, collection_of
 from diptych_adapters.llama_index.filters import qdrant_filter
 from diptych_adapters.llama_index.nodes import hit_to_node
-from diptych_adapters.llama_index.open_collection import Opened, collection_of
 
 
 class DiptychRetriever(BaseRetriever):

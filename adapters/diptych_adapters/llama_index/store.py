@@ -22,9 +22,9 @@ from diptych import Document, Hit
 from diptych.errors import CollectionError, DocumentError, SearchError
 from diptych_adapters.frameworks.hit_details import Content
 from diptych_adapters.frameworks.media import Reads
+from diptych_adapters.frameworks.sources import Opened, collection_of
 from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filter
 from diptych_adapters.llama_index.nodes import hit_to_node, to_document, to_node
-from diptych_adapters.llama_index.open_collection import Opened, collection_of
 from diptych_adapters.llama_index.query import Request
 
 _EMBEDDINGS_UNUSED = (

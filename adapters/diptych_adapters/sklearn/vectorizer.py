@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,8 +11,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from diptych import SparseVector
-from diptych.encoders import Encoders, NamedEncoder
+from diptych.encoders import NamedEncoder
 from diptych.errors import AdapterOptionsError, DocumentError
+from diptych_adapters.frameworks.sources import Source, encoders_of
 
 
 class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
@@ -23,12 +23,11 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
     texts, as with `CountVectorizer`. `fit` trains nothing: encoders are trained already.
 
     Args:
-        encoder: an adapter, or a slot of `config` or `encoders`.
+        encoder: an adapter, or a slot of `source`.
         options: of the adapter; a slot has its own.
         side: whether the texts are encoded as documents or as queries.
-        config: a config file, for its slots.
-        encoders: instead of `config`; clones share them, with the models that are loaded, but they cannot be sent to
-            other processes (`n_jobs`).
+        source: a config, its path, an open collection, or `Encoders`. Clones share the last two, with the models that
+            are loaded, but these cannot be sent to other processes (`n_jobs`).
 
     Attributes:
         n_features_out_: columns of the matrix.
@@ -40,15 +39,13 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         encoder: str,
         *,
         options: Mapping[str, Any] | None = None,
+        source: Source = None,
         side: Literal["document", "query"] = "document",
-        config: str | Path | None = None,
-        encoders: Encoders | None = None,
     ) -> None:
         self.encoder = encoder
         self.options = options
+        self.source = source
         self.side = side
-        self.config = config
-        self.encoders = encoders
 
     def fit(self, X: Iterable[str], y: object = None) -> Self:  # noqa: N803
         """Set the number of columns; for a sparse encoder, from the terms of the texts.
@@ -98,7 +95,7 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         return tags
 
     def __sklearn_clone__(self) -> Self:
-        """A clone that is not fitted; scikit-learn's own would copy `encoders`, models included."""
+        """A clone that is not fitted; scikit-learn's own would copy `source`, models included."""
         return type(self)(**self.get_params(deep=False))
 
     def __getstate__(self) -> Any:
@@ -106,8 +103,11 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         return {name: value for name, value in super().__getstate__().items() if name != "_opened"}
 
     def _encoder(self) -> NamedEncoder:
-        encoders = self._configured_encoders() if self.encoders is None else self.encoders
-        encoder = encoders.with_options(self.encoder, self.options or {})
+        source, opened = getattr(self, "_opened", (None, None))
+        if opened is None or source is not self.source:
+            opened = encoders_of(self.source)
+            self._opened = self.source, opened
+        encoder = opened.with_options(self.encoder, self.options or {})
         if encoder.kind == "multivector":
             got = f"{self.encoder!r}, which makes a vector for each token"
             expected = "a dense or sparse encoder"
@@ -115,13 +115,6 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
                 "a matrix has one row a text", where="EncoderVectorizer", got=got, expected=expected
             )
         return encoder
-
-    def _configured_encoders(self) -> Encoders:
-        config, opened = getattr(self, "_opened", (None, None))
-        if opened is None or config != self.config:
-            opened = Encoders.open(self.config)
-            self._opened = self.config, opened
-        return opened
 
     def _vectors(self, texts: Sequence[str]) -> list[Any]:
         encoder = self._encoder()

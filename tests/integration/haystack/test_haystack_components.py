@@ -73,16 +73,17 @@ def ids(found: dict[str, Any]) -> list[str]:
 
 def test_embedders_give_what_the_encoder_gives(encoders: Encoders) -> None:
     dense, sparse = encoders["fake-dense"], encoders["fake-sparse"]
-    assert DiptychTextEmbedder(dense).run("audio")["embedding"] == dense.encode_query(["audio"])[0].tolist()  # type: ignore[union-attr]
-    embedded = DiptychDocumentEmbedder(dense).run(DOCUMENTS)["documents"]
+    embedder = DiptychTextEmbedder("fake-dense", source=encoders)
+    assert embedder.run("audio")["embedding"] == dense.encode_query(["audio"])[0].tolist()  # type: ignore[union-attr]
+    embedded = DiptychDocumentEmbedder("fake-dense", source=encoders).run(DOCUMENTS)["documents"]
     wanted = dense.encode_document([str(document.content) for document in DOCUMENTS])
     assert np.array_equal([document.embedding for document in embedded], np.stack(wanted))  # type: ignore[arg-type]
     assert all(document.embedding is None for document in DOCUMENTS), "those that come in are left as they are"
-    weights = DiptychSparseTextEmbedder(sparse).run("audio files")["sparse_embedding"]
+    weights = DiptychSparseTextEmbedder("fake-sparse", source=encoders).run("audio files")["sparse_embedding"]
     (vector,) = sparse.encode_query(["audio files"])
     assert isinstance(vector, SparseVector)
     assert (weights.indices, weights.values) == (vector.indices.tolist(), vector.values.tolist())
-    assert DiptychDocumentEmbedder(dense).run([])["documents"] == []
+    assert DiptychDocumentEmbedder("fake-dense", source=encoders).run([])["documents"] == []
 
 
 def test_bm25_encodes_with_an_average_length(encoders: Encoders) -> None:
@@ -96,22 +97,24 @@ def test_bm25_encodes_with_an_average_length(encoders: Encoders) -> None:
 
 def test_meta_fields_are_embedded_before_the_content(encoders: Encoders) -> None:
     dense = encoders["fake-dense"]
-    embedder = DiptychDocumentEmbedder(dense, meta_fields_to_embed=["title", "nothing"], embedding_separator=": ")
+    embedder = DiptychDocumentEmbedder(
+        "fake-dense", source=encoders, meta_fields_to_embed=["title", "nothing"], embedding_separator=": "
+    )
     (found,) = embedder.run(DOCUMENTS[:1])["documents"]
     assert found.embedding == dense.encode_document(["lame: an encoder of audio files"])[0].tolist()  # type: ignore[union-attr]
 
 
 def test_wrong_kinds_names_and_inputs_are_told(encoders: Encoders) -> None:
     with pytest.raises(AdapterOptionsError, match=r"(?s)'fake-sparse' makes no dense vectors.*got: sparse"):
-        DiptychTextEmbedder(encoders["fake-sparse"]).warm_up()
+        DiptychTextEmbedder("fake-sparse", source=encoders).warm_up()
     with pytest.raises(UnknownAdapter, match=r"(?s)no encoder is called 'bm26'.*did you mean 'bm25'"):
         DiptychSparseTextEmbedder("bm26").run("x")
     with pytest.raises(TypeError, match="takes one text, not a list of documents; for documents take"):
-        DiptychTextEmbedder(encoders["fake-dense"]).run(DOCUMENTS)  # type: ignore[arg-type]
+        DiptychTextEmbedder("fake-dense", source=encoders).run(DOCUMENTS)  # type: ignore[arg-type]
     with pytest.raises(DocumentError, match="has no text"):
-        DiptychDocumentEmbedder(encoders["fake-dense"]).run([Document(id="x")])
+        DiptychDocumentEmbedder("fake-dense", source=encoders).run([Document(id="x")])
     with pytest.raises(ValueError, match=r"(?s)the documents are not a list.*got: str"):
-        DiptychDocumentEmbedder(encoders["fake-dense"]).run("x")  # type: ignore[arg-type]
+        DiptychDocumentEmbedder("fake-dense", source=encoders).run("x")  # type: ignore[arg-type]
 
 
 def test_an_unchanged_qdrant_store_and_its_retrievers_work_with_these_embedders(encoders: Encoders) -> None:
@@ -121,13 +124,13 @@ def test_an_unchanged_qdrant_store_and_its_retrievers_work_with_these_embedders(
     )
     indexing = Pipeline()
     indexing.add_component("sparse", DiptychSparseDocumentEmbedder("bm25", options=BM25))
-    indexing.add_component("dense", DiptychDocumentEmbedder(dense))
+    indexing.add_component("dense", DiptychDocumentEmbedder("fake-dense", source=encoders))
     indexing.add_component("writer", DocumentWriter(store))
     indexing.connect("sparse.documents", "dense.documents")
     indexing.connect("dense.documents", "writer.documents")
     assert indexing.run({"sparse": {"documents": DOCUMENTS}})["writer"]["documents_written"] == 3
     asking = Pipeline()
-    asking.add_component("dense", DiptychTextEmbedder(dense))
+    asking.add_component("dense", DiptychTextEmbedder("fake-dense", source=encoders))
     asking.add_component("sparse", DiptychSparseTextEmbedder("bm25", options=BM25))
     for name, retriever in (
         ("by_dense", QdrantEmbeddingRetriever(store)),
@@ -228,16 +231,21 @@ def test_the_ranker_sorts_by_the_rerankers_scores_each_document_once() -> None:
 
 
 def test_coroutines_of_embedders_give_the_same(encoders: Encoders) -> None:
-    dense, sparse = encoders["fake-dense"], encoders["fake-sparse"]
-    for text in (DiptychTextEmbedder(dense), DiptychSparseTextEmbedder(sparse)):
+    for text in (
+        DiptychTextEmbedder("fake-dense", source=encoders),
+        DiptychSparseTextEmbedder("fake-sparse", source=encoders),
+    ):
         assert asyncio.run(text.run_async("audio")) == text.run("audio")
-    for documents in (DiptychDocumentEmbedder(dense), DiptychSparseDocumentEmbedder(sparse)):
+    for documents in (
+        DiptychDocumentEmbedder("fake-dense", source=encoders),
+        DiptychSparseDocumentEmbedder("fake-sparse", source=encoders),
+    ):
         assert asyncio.run(documents.run_async(DOCUMENTS)) == documents.run(DOCUMENTS)
 
 
 def test_a_pipeline_runs_as_a_coroutine(store: DiptychDocumentStore, encoders: Encoders) -> None:
     asking = (AsyncPipeline or Pipeline)()
-    asking.add_component("embedder", DiptychTextEmbedder(encoders["fake-dense"]))
+    asking.add_component("embedder", DiptychTextEmbedder("fake-dense", source=encoders))
     asking.add_component("retriever", DiptychRetriever(store))
     asking.add_component("ranker", DiptychRanker(FakeReranker(), top_k=1))
     asking.connect("retriever", "ranker")
@@ -273,9 +281,9 @@ def test_all_components_survive_yaml_with_their_secrets_as_names(monkeypatch: py
     key = Secret.from_env_var("MY_KEY")
     pipeline = Pipeline()
     remote = {"base_url": "http://127.0.0.1:9/v1"}
-    pipeline.add_component("text", DiptychTextEmbedder("openai", model="m", options=remote, api_key=key))
+    pipeline.add_component("text", DiptychTextEmbedder("openai", options={"model": "m", **remote}, api_key=key))
     pipeline.add_component(
-        "documents", DiptychDocumentEmbedder("dense", config="diptych.yaml", meta_fields_to_embed=["a"])
+        "documents", DiptychDocumentEmbedder("dense", source="diptych.yaml", meta_fields_to_embed=["a"])
     )
     pipeline.add_component("sparse", DiptychSparseTextEmbedder("bm25", options=BM25))
     pipeline.add_component("sparse_documents", DiptychSparseDocumentEmbedder("bm25", options=BM25))
@@ -293,7 +301,11 @@ def test_all_components_survive_yaml_with_their_secrets_as_names(monkeypatch: py
 
 def test_what_is_made_of_objects_says_that_yaml_cannot_hold_it(encoders: Encoders, things: Collection) -> None:
     native = DiptychRetriever(DiptychDocumentStore("memory:", "x"), filters=models.Filter())
-    made = [DiptychTextEmbedder(encoders["fake-dense"]), DiptychDocumentStore(things), DiptychRanker(FakeReranker())]
+    made = [
+        DiptychTextEmbedder("fake-dense", source=encoders),
+        DiptychDocumentStore(things),
+        DiptychRanker(FakeReranker()),
+    ]
     for component in [*made, native]:
         with pytest.raises(SerializationError, match=r"(?s)cannot be written as YAML.*make it of names"):
             component.to_dict()  # type: ignore[attr-defined]
@@ -302,7 +314,7 @@ def test_what_is_made_of_objects_says_that_yaml_cannot_hold_it(encoders: Encoder
 def test_a_key_in_clear_is_not_written_into_yaml() -> None:
     config = {"store": "https://example.org", "collection": "things", "slots": {"lexical": {"adapter": "bm25"}}}
     secret, named = ({**config, "api_key": key} for key in ("hunter2", "${QDRANT_API_KEY}"))
-    for component in (DiptychDocumentStore(secret), DiptychSparseTextEmbedder("lexical", config=secret)):
+    for component in (DiptychDocumentStore(secret), DiptychSparseTextEmbedder("lexical", source=secret)):
         with pytest.raises(SerializationError, match=r"(?s)a key in clear.*api_key: \$\{QDRANT_API_KEY\}") as told:
             component.to_dict()
         assert "hunter2" not in str(told.value)
@@ -311,13 +323,13 @@ def test_a_key_in_clear_is_not_written_into_yaml() -> None:
 
 def test_a_model_is_an_option_like_others() -> None:
     with pytest.raises(AdapterOptionsError, match="adapter 'bm25' has no option 'model'"):
-        DiptychSparseTextEmbedder("bm25", model="x").run("y")
+        DiptychSparseTextEmbedder("bm25", options={"model": "x"}).run("y")
 
 
 def test_a_model_that_is_not_there_is_named() -> None:
     pytest.importorskip("torch")
     with pytest.raises(DiptychError, match="no-such-model"):
-        DiptychTextEmbedder(model="./no-such-model").warm_up()
+        DiptychTextEmbedder("sentence-transformers", options={"model": "./no-such-model"}).warm_up()
 
 
 def test_a_token_is_no_key_for_a_remote_adapter() -> None:

@@ -141,9 +141,11 @@ def test_what_haystack_wrote_reads_well_in_diptych_and_the_other_way_round(thing
 
 def test_an_adopted_collection_of_haystack_is_read_and_written_as_haystack_does() -> None:
     registry = Registry(fakes_plugin)
-    encoder = Encoders.open(registry=registry)["fake-dense"]
+    encoders = Encoders.open(registry=registry)
+    encoder = encoders["fake-dense"]
     theirs = QdrantDocumentStore(":memory:", embedding_dim=encoder.dimension, index="things", progress_bar=False)
-    embedded = DiptychDocumentEmbedder(encoder).run([replace(DOCUMENTS[0], meta={"section": "sound"}), DOCUMENTS[1]])
+    embedder = DiptychDocumentEmbedder("fake-dense", source=encoders)
+    embedded = embedder.run([replace(DOCUMENTS[0], meta={"section": "sound"}), DOCUMENTS[1]])
     theirs.write_documents(embedded["documents"])
     config = {"store": "memory:", "collection": "things", "slots": {"dense": SLOTS["dense"]}}
     with Collection.adopt(parse_config(config), store=theirs._client, registry=registry) as things:

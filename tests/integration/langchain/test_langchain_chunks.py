@@ -36,7 +36,7 @@ def chunks() -> list[Document]:
 @pytest.fixture
 def adopted(fakes: Registry) -> Collection:
     client, config = QdrantClient(":memory:"), parse_config(CONFIG)
-    embeddings = DiptychEmbeddings(Encoders.open(config, registry=fakes), "dense")
+    embeddings = DiptychEmbeddings("dense", source=Encoders.open(config, registry=fakes))
     client.create_collection("c", models.VectorParams(size=64, distance=models.Distance.COSINE))
     QdrantVectorStore(client, "c", embeddings).add_documents(chunks())
     return Collection.adopt(config, store=client, registry=fakes)

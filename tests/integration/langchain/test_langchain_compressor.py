@@ -39,9 +39,7 @@ class Constant:
 
 
 def test_the_best_come_first_with_their_scores_and_else_as_they_were(encoders: Encoders) -> None:
-    found = DiptychCompressor(reranker="fake-reranker", encoders=encoders).compress_documents(
-        DOCUMENTS, "convert audio"
-    )
+    found = DiptychCompressor(reranker="fake-reranker", source=encoders).compress_documents(DOCUMENTS, "convert audio")
     assert [document.id for document in found] == ["sox", "lame", "mutt"]
     expected = score(FakeReranker(), "convert audio", [document.page_content for document in found])
     assert [document.metadata["relevance_score"] for document in found] == expected.tolist()
@@ -62,7 +60,7 @@ def test_equal_scores_keep_their_order() -> None:
 
 def test_what_cannot_rerank_is_refused_when_it_is_made(fakes: Registry, encoders: Encoders) -> None:
     with pytest.raises(AdapterOptionsError, match="adapter 'fake-dense' cannot rerank"):
-        DiptychCompressor(reranker="fake-dense", encoders=encoders)
+        DiptychCompressor(reranker="fake-dense", source=encoders)
     with pytest.raises(AdapterOptionsError, match=r"(?s)this cannot rerank.*got: FakeDenseEncoder"):
         DiptychCompressor(reranker=fakes.create("fake-dense"))
     with pytest.raises(ValidationError, match=r"(?s)top_n.*greater than or equal to 1"):

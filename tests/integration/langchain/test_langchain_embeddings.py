@@ -29,14 +29,15 @@ TEXTS = ["convert audio files", "read mail"]
 
 def test_dense_vectors_are_the_encoders_own_on_both_sides(encoders: Encoders) -> None:
     options = {"dimension": 16, "query_prompt": "query"}
-    embeddings, encoder = DiptychEmbeddings(encoders, "fake-dense", options), FakeDenseEncoder(**options)  # type: ignore[arg-type]
+    embeddings = DiptychEmbeddings("fake-dense", options=options, source=encoders)
+    encoder = FakeDenseEncoder(**options)  # type: ignore[arg-type]
     assert np.array_equal(np.array(embeddings.embed_documents(TEXTS), np.float32), encoder.encode_document(TEXTS))
     assert np.array_equal(np.array(embeddings.embed_query("audio"), np.float32), encoder.encode_query(["audio"])[0])
     assert embeddings.embed_documents([]) == []
 
 
 def test_sparse_vectors_are_the_encoders_own(encoders: Encoders) -> None:
-    embeddings = DiptychSparseEmbeddings(encoders, "fake-sparse")
+    embeddings = DiptychSparseEmbeddings("fake-sparse", source=encoders)
     (expected,) = FakeSparseEncoder().encode_query(["audio files"])
     found = embeddings.embed_query("audio files")
     assert found == SparseVector(indices=expected.indices.tolist(), values=expected.values.tolist())
@@ -44,7 +45,10 @@ def test_sparse_vectors_are_the_encoders_own(encoders: Encoders) -> None:
 
 
 async def test_coroutines_give_the_same_vectors(encoders: Encoders) -> None:
-    dense, sparse = DiptychEmbeddings(encoders, "fake-dense"), DiptychSparseEmbeddings(encoders, "fake-sparse")
+    dense, sparse = (
+        DiptychEmbeddings("fake-dense", source=encoders),
+        DiptychSparseEmbeddings("fake-sparse", source=encoders),
+    )
     assert await dense.aembed_query("audio") == dense.embed_query("audio")
     assert await dense.aembed_documents(TEXTS) == dense.embed_documents(TEXTS)
     assert await sparse.aembed_query("audio") == sparse.embed_query("audio")
@@ -53,14 +57,14 @@ async def test_coroutines_give_the_same_vectors(encoders: Encoders) -> None:
 
 def test_a_config_file_or_an_adapter_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "diptych.yaml").write_text(CONFIG)
-    by_slot = DiptychSparseEmbeddings.open(tmp_path / "diptych.yaml", "lexical")
-    by_adapter = DiptychSparseEmbeddings.of("bm25", {"language": "english", "average_length": 4})
+    by_slot = DiptychSparseEmbeddings("lexical", source=tmp_path / "diptych.yaml")
+    by_adapter = DiptychSparseEmbeddings("bm25", options={"language": "english", "average_length": 4})
     assert by_slot.embed_documents(TEXTS) == by_adapter.embed_documents(TEXTS)
     assert repr(by_slot) == "DiptychSparseEmbeddings('lexical')"
 
 
 def test_bm25_says_that_it_needs_the_average_length() -> None:
-    lexical = DiptychSparseEmbeddings.of("bm25")
+    lexical = DiptychSparseEmbeddings("bm25")
     assert lexical.embed_query("audio").values == [1.0]
     with pytest.raises(ContractError, match=r"(?s)average length.*set the option average_length"):
         lexical.embed_documents(TEXTS)
@@ -69,22 +73,24 @@ def test_bm25_says_that_it_needs_the_average_length() -> None:
 def test_an_open_collection_lends_its_encoders_with_what_they_measured(opened: Any) -> None:
     collection = opened({"lexical": {"adapter": "fake-calibrated"}})
     collection.populate([{"id": "a", "text": "one two three"}, {"id": "b", "text": "four"}])
-    lexical = DiptychSparseEmbeddings(collection.encoders, "lexical")
+    lexical = DiptychSparseEmbeddings("lexical", source=collection.encoders)
     (wanted,) = collection.handle.slot("lexical").encoder.encode_document(["one two"])
     assert lexical.embed_documents(["one two"])[0].values == wanted.values.tolist()
 
 
 def test_an_encoder_of_another_kind_is_refused_at_once(encoders: Encoders) -> None:
     with pytest.raises(AdapterOptionsError, match=r"(?s)'fake-sparse' makes no dense vectors.*got: sparse"):
-        DiptychEmbeddings(encoders, "fake-sparse")
+        DiptychEmbeddings("fake-sparse", source=encoders)
     with pytest.raises(AdapterOptionsError, match="'fake-dense' makes no sparse vectors"):
-        DiptychSparseEmbeddings(encoders, "fake-dense")
+        DiptychSparseEmbeddings("fake-dense", source=encoders)
     with pytest.raises(UnknownAdapter, match="did you mean 'fake-dense'"):
-        DiptychEmbeddings(encoders, "fake-dence")
+        DiptychEmbeddings("fake-dence", source=encoders)
 
 
 def test_no_representation_shows_options_which_may_hold_secrets(fakes: Registry) -> None:
-    embeddings = DiptychEmbeddings(Encoders.open(registry=fakes), "fake-dense", {"query_prompt": "s3cret"})
+    embeddings = DiptychEmbeddings(
+        "fake-dense", options={"query_prompt": "s3cret"}, source=Encoders.open(registry=fakes)
+    )
     assert "s3cret" not in f"{embeddings!r} {embeddings.encoder!r} {vars(embeddings)!r}"
 
 

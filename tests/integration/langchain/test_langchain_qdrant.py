@@ -48,8 +48,8 @@ def store(client: Any, mode: RetrievalMode, encoders: Encoders, **sparse: Any) -
     return QdrantVectorStore(
         client=client,
         collection_name="c",
-        embedding=DiptychEmbeddings(encoders, "fake-dense"),
-        sparse_embedding=sparse.get("sparse", DiptychSparseEmbeddings(encoders, "fake-sparse")),
+        embedding=DiptychEmbeddings("fake-dense", source=encoders),
+        sparse_embedding=sparse.get("sparse", DiptychSparseEmbeddings("fake-sparse", source=encoders)),
         retrieval_mode=mode,
         vector_name="dense",
         sparse_vector_name="lexical",
@@ -89,7 +89,7 @@ def test_bm25_scores_as_in_a_collection_of_diptychs_own(client: Any, encoders: E
             (hit.document.text, pytest.approx(hit.score, abs=1e-5)) for hit in own.search(QUERY, limit=4)
         ]
     average = {"average_length": slot["tokens"] / slot["documents"]}
-    lexical = DiptychSparseEmbeddings.of("bm25", average)
+    lexical = DiptychSparseEmbeddings("bm25", options=average)
     packages = store(client, RetrievalMode.SPARSE, encoders, sparse=lexical)
     packages.add_documents(DOCUMENTS, ids=IDS)
     found = packages.similarity_search_with_score(QUERY, k=4)
@@ -144,8 +144,8 @@ def test_a_collection_of_diptychs_own_is_read_by_it_too(tmp_path: Path, fakes: R
         theirs = QdrantVectorStore(
             client=own.client,  # type: ignore[arg-type]
             collection_name=own.name,
-            embedding=DiptychEmbeddings(own.encoders, "dense"),
-            sparse_embedding=DiptychSparseEmbeddings(own.encoders, "lexical"),
+            embedding=DiptychEmbeddings("dense", source=own.encoders),
+            sparse_embedding=DiptychSparseEmbeddings("lexical", source=own.encoders),
             retrieval_mode=RetrievalMode.HYBRID,
             vector_name=own.encoders.vector("dense"),
             sparse_vector_name=own.encoders.vector("lexical"),

@@ -12,7 +12,8 @@ from qdrant_client import models
 
 from diptych.errors import SearchError
 from diptych.search import Retrieve
-from diptych_adapters.langchain import DiptychVectorStore
+from diptych.testing import FakeDenseEncoder
+from diptych_adapters.langchain import DiptychRetriever, DiptychVectorStore
 
 BOTH = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-sparse"}}
 TEXTS = [
@@ -30,7 +31,9 @@ ODD = models.Filter(must=[models.FieldCondition(key="odd", match=models.MatchVal
 
 def filled(opened: Any, slots: Any = BOTH, **options: Any) -> DiptychVectorStore:
     store = DiptychVectorStore(opened(slots), **options)
-    store.add_texts(TEXTS, [{"odd": bool(n % 2)} for n in range(len(TEXTS))], ids=[str(n) for n in range(len(TEXTS))])
+    store.add_texts(
+        TEXTS, [{"odd": bool(n % 2), "n": n} for n in range(len(TEXTS))], ids=[str(n) for n in range(len(TEXTS))]
+    )
     return store
 
 
@@ -115,6 +118,18 @@ def test_lambda_means_what_langchain_says(store: DiptychVectorStore, weight: flo
     assert numbers(store.max_marginal_relevance_search(query, k=4, fetch_k=6, lambda_mult=weight)) == expected
     by_vector = store.max_marginal_relevance_search_by_vector(vector, k=4, fetch_k=6, lambda_mult=weight)
     assert numbers(by_vector) == expected
+
+
+def test_a_plain_mapping_as_filter_is_the_short_form(store: DiptychVectorStore) -> None:
+    odd: dict[str, Any] = {"odd": True}
+    vector = FakeDenseEncoder().encode_query([QUERY])[0].tolist()
+    assert numbers(store.similarity_search(QUERY, k=2, filter=odd, pipeline=Retrieve("dense"))) == [1, 3]
+    assert numbers(store.similarity_search_by_vector(vector, k=2, filter=odd)) == [1, 3]
+    assert numbers(store.similarity_search(QUERY, filter=odd, where={"n": {"gte": 5}})) == [5]
+    assert numbers(store.similarity_search(QUERY, filter={"must": [{"key": "n", "match": {"value": 4}}]})) == [4]
+    retriever = DiptychRetriever(collection=store.collection, filter=odd)
+    assert set(numbers(retriever.invoke(QUERY))) == {1, 3, 5}
+    assert numbers(store.as_retriever(search_kwargs={"filter": {"n": 2}}).invoke(QUERY)) == [2]
 
 
 def test_mmr_of_more_than_is_fetched_fetches_more_and_filters(store: DiptychVectorStore) -> None:

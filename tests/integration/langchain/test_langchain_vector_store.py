@@ -132,7 +132,7 @@ def test_a_store_is_made_of_texts_or_documents_over_an_open_collection(opened: A
     collection = opened(BOTH)
     store = DiptychVectorStore.from_texts(["read mail"], None, [{"n": 1}], ids=["mutt"], collection=collection)
     assert store.similarity_search("mail") == [Document(id="mutt", page_content="read mail", metadata={"n": 1})]
-    embeddings = DiptychEmbeddings(collection.encoders, "dense")
+    embeddings = DiptychEmbeddings("dense", source=collection.encoders)
     again = DiptychVectorStore.from_documents(DOCUMENTS[:1], embeddings, collection=collection)
     assert again.similarity_search("audio", k=1) == DOCUMENTS[:1]
     assert repr(again.embeddings) == "DiptychEmbeddings('dense')"
@@ -147,7 +147,7 @@ def test_embeddings_of_others_are_refused_rather_than_left_unused(opened: Any) -
     collection = opened(DENSE)
     with pytest.raises(SearchError, match=r"(?s)needs a dense slot.*got: 'fake-dense'.*expected: dense"):
         DiptychVectorStore.from_texts(
-            ["read mail"], DiptychEmbeddings(collection.encoders, "fake-dense"), collection=collection
+            ["read mail"], DiptychEmbeddings("fake-dense", source=collection.encoders), collection=collection
         )
     assert collection.count() == 0
 

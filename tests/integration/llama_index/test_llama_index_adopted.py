@@ -40,7 +40,7 @@ def written(nodes: list[TextNode]) -> list[TextNode]:
 def store(written: list[TextNode], registry: Registry) -> DiptychVectorStore:
     config, client = parse_config(CONFIG), QdrantClient(":memory:")
     context = StorageContext.from_defaults(vector_store=QdrantVectorStore(client=client, collection_name="c"))
-    embedding = DiptychEmbedding(Encoders.open(config, registry=registry))
+    embedding = DiptychEmbedding(source=Encoders.open(config, registry=registry))
     VectorStoreIndex(written, storage_context=context, embed_model=embedding)
     return DiptychVectorStore(Collection.adopt(config, store=client, registry=registry))
 

@@ -34,7 +34,7 @@ def encoders(registry: Registry) -> Encoders:
 
 
 def test_queries_and_texts_go_through_their_own_side(encoders: Encoders) -> None:
-    embedding, wanted = DiptychEmbedding(encoders), FakeDenseEncoder(query_prompt="question")
+    embedding, wanted = DiptychEmbedding(source=encoders), FakeDenseEncoder(query_prompt="question")
     assert embedding.get_query_embedding("mend") == pytest.approx(wanted.encode_query(["mend"])[0])
     assert embedding.get_text_embedding("mend") == pytest.approx(wanted.encode_document(["mend"])[0])
     texts = [f"text {n}" for n in range(50)]
@@ -44,7 +44,7 @@ def test_queries_and_texts_go_through_their_own_side(encoders: Encoders) -> None
 
 
 def test_embeddings_have_an_asynchronous_form(encoders: Encoders) -> None:
-    embedding = DiptychEmbedding(encoders, "dense", embed_batch_size=3)
+    embedding = DiptychEmbedding("dense", source=encoders, embed_batch_size=3)
     texts = [f"text {n}" for n in range(10)]
 
     async def work() -> tuple[Any, Any, Any]:
@@ -62,19 +62,19 @@ def test_embeddings_have_an_asynchronous_form(encoders: Encoders) -> None:
 
 def test_an_encoder_is_named_or_the_only_one_of_its_kind(encoders: Encoders, registry: Registry) -> None:
     adapters = Encoders.open(registry=registry)
-    assert DiptychEmbedding(adapters, "fake-dense").encoder == "fake-dense"
+    assert DiptychEmbedding("fake-dense", source=adapters).encoder == "fake-dense"
     with pytest.raises(AdapterOptionsError, match=r"(?s)which dense encoder is meant.*slots: none.*encoder=\"NAME\""):
-        DiptychEmbedding(adapters)
+        DiptychEmbedding(source=adapters)
     with pytest.raises(AdapterOptionsError, match=r"(?s)'lexical' makes no dense vectors.*got: sparse"):
-        DiptychEmbedding(encoders, "lexical")
+        DiptychEmbedding("lexical", source=encoders)
     with pytest.raises(AdapterOptionsError, match=r"(?s)'late' makes no sparse vectors.*got: multivector"):
-        sparse_doc_fn(encoders, "late")
+        sparse_doc_fn("late", source=encoders)
     with pytest.raises(UnknownAdapter, match=r"(?s)no encoder is called 'dens'.*did you mean 'dense'"):
-        DiptychEmbedding(encoders, "dens")
+        DiptychEmbedding("dens", source=encoders)
 
 
 def test_an_open_collection_gives_its_encoders(opened: Any) -> None:
-    assert DiptychEmbedding(opened()).get_text_embedding("mend") == pytest.approx(
+    assert DiptychEmbedding(source=opened()).get_text_embedding("mend") == pytest.approx(
         FakeDenseEncoder().encode_document(["mend"])[0]
     )
 
@@ -84,7 +84,7 @@ def test_an_unchanged_store_of_llama_index_takes_the_embedding(encoders: Encoder
     context = StorageContext.from_defaults(vector_store=store)
     for n, node in enumerate(nodes):
         node.id_ = f"00000000-0000-4000-8000-{n:012d}"
-    index = VectorStoreIndex(nodes, storage_context=context, embed_model=DiptychEmbedding(encoders))
+    index = VectorStoreIndex(nodes, storage_context=context, embed_model=DiptychEmbedding(source=encoders))
     encoder = FakeDenseEncoder(query_prompt="question")
     read = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
     scores = encoder.encode_document(read) @ encoder.encode_query([QUERY])[0]
@@ -95,7 +95,7 @@ def test_an_unchanged_store_of_llama_index_takes_the_embedding(encoders: Encoder
 def test_an_unchanged_store_of_llama_index_takes_the_sparse_functions(
     encoders: Encoders, nodes: list[TextNode]
 ) -> None:
-    doc_fn, query_fn = sparse_doc_fn(encoders), sparse_query_fn(encoders)
+    doc_fn, query_fn = sparse_doc_fn(source=encoders), sparse_query_fn(source=encoders)
     store = QdrantVectorStore(
         client=QdrantClient(":memory:"),
         collection_name="c",
@@ -106,7 +106,7 @@ def test_an_unchanged_store_of_llama_index_takes_the_sparse_functions(
     for n, node in enumerate(nodes):
         node.id_ = f"00000000-0000-4000-8000-{n:012d}"
     context = StorageContext.from_defaults(vector_store=store)
-    VectorStoreIndex(nodes, storage_context=context, embed_model=DiptychEmbedding(encoders))
+    VectorStoreIndex(nodes, storage_context=context, embed_model=DiptychEmbedding(source=encoders))
     ((terms,), (weights,)) = query_fn([QUERY])
     query = dict(zip(terms, weights, strict=True))
     documents = zip(*doc_fn([node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]), strict=True)
@@ -120,13 +120,13 @@ def test_bm25_encodes_documents_once_it_is_told_their_average_length(tmp_path: A
     text = "store: 'memory:'\ncollection: c\nslots:\n  lexical: {{adapter: bm25, language: english{}}}\n"
     config.write_text(text.format(""))
     with pytest.raises(ContractError, match=r"(?s)average length yet.*set the option average_length"):
-        sparse_doc_fn(config)(["mend a bicycle"])
+        sparse_doc_fn(source=config)(["mend a bicycle"])
     config.write_text(text.format(", average_length: 3"))
-    (terms,), (weights,) = sparse_doc_fn(config)(["mend a bicycle"])
+    (terms,), (weights,) = sparse_doc_fn(source=config)(["mend a bicycle"])
     assert len(terms) == len(weights) == 2
-    (asked,), _ = sparse_query_fn(config)(["bicycles"])
+    (asked,), _ = sparse_query_fn(source=config)(["bicycles"])
     assert set(asked) < set(terms)
-    without_config = sparse_doc_fn(encoder="bm25", options={"average_length": 3})
+    without_config = sparse_doc_fn("bm25", options={"average_length": 3})
     assert without_config(["mend a bicycle"]) == ([terms], [weights])
 
 
@@ -135,7 +135,7 @@ def scored(nodes: list[TextNode]) -> list[NodeWithScore]:
 
 
 def test_a_reranker_orders_nodes_by_its_scores_of_metadata_and_text(encoders: Encoders, nodes: list[TextNode]) -> None:
-    reranker = DiptychReranker("fake-reranker", encoders, top_n=5)
+    reranker = DiptychReranker("fake-reranker", source=encoders, top_n=5)
     texts = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
     wanted = FakeReranker().predict([(QUERY, text) for text in texts])
     best = sorted(range(len(nodes)), key=lambda n: -wanted[n])[:5]
@@ -145,7 +145,9 @@ def test_a_reranker_orders_nodes_by_its_scores_of_metadata_and_text(encoders: En
     assert [hit.node.model_dump() for hit in found] == [nodes[n].model_dump() for n in best]
     later = asyncio.run(reranker.apostprocess_nodes(scored(nodes), query_str=QUERY))
     assert [hit.node_id for hit in later] == [hit.node_id for hit in found]
-    assert len(DiptychReranker("fake-reranker", encoders).postprocess_nodes(scored(nodes), query_str=QUERY)) == 30
+    assert (
+        len(DiptychReranker("fake-reranker", source=encoders).postprocess_nodes(scored(nodes), query_str=QUERY)) == 30
+    )
 
 
 def test_any_object_that_reranks_will_do(nodes: list[TextNode]) -> None:
@@ -160,4 +162,4 @@ def test_any_object_that_reranks_will_do(nodes: list[TextNode]) -> None:
 
 def test_what_cannot_rerank_is_refused(encoders: Encoders) -> None:
     with pytest.raises(AdapterOptionsError, match=r"(?s)adapter 'fake-dense' cannot rerank"):
-        DiptychReranker("fake-dense", encoders)
+        DiptychReranker("fake-dense", source=encoders)

@@ -88,7 +88,7 @@ def test_a_query_engine_takes_retriever_and_reranker(filled: Collection) -> None
     engine = RetrieverQueryEngine(
         DiptychRetriever(filled, similarity_top_k=8),
         NoText(llm=MockLLM()),
-        node_postprocessors=[DiptychReranker("fake-reranker", filled, top_n=2)],
+        node_postprocessors=[DiptychReranker("fake-reranker", source=filled, top_n=2)],
     )
     found = engine.query(QUERY).source_nodes
     assert [one.node_id for one in found] == [hit.id for hit in filled.search(QUERY, limit=2)]

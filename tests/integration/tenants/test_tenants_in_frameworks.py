@@ -42,7 +42,7 @@ def whole(notes: Collection, tenant: str) -> dict[str, Any]:
 
 def test_langchains_searches_find_the_tenants_own(notes: Collection) -> None:
     store = langchain.DiptychVectorStore(notes.for_tenant("a"), slot="dense")
-    vector = langchain.DiptychEmbeddings(notes.encoders, "dense").embed_query("red of b")
+    vector = langchain.DiptychEmbeddings("dense", source=notes.encoders).embed_query("red of b")
     for found in (
         store.similarity_search_by_vector(vector, k=20),
         store.max_marginal_relevance_search("red of b", k=20, fetch_k=20),
@@ -58,7 +58,7 @@ def test_langchains_searches_find_the_tenants_own(notes: Collection) -> None:
 def test_langchain_makes_a_store_of_texts_for_a_tenant(notes: Collection) -> None:
     before, c = whole(notes, "a"), notes.for_tenant("c")
     store = langchain.DiptychVectorStore.from_texts(
-        ["red"], langchain.DiptychEmbeddings(c.encoders, "dense"), collection=c
+        ["red"], langchain.DiptychEmbeddings("dense", source=c.encoders), collection=c
     )
     (found,) = store.similarity_search("red")
     assert found.metadata == {"customer": "c"}
@@ -68,7 +68,7 @@ def test_langchain_makes_a_store_of_texts_for_a_tenant(notes: Collection) -> Non
 
 def test_llama_indexs_queries_find_the_tenants_own(notes: Collection) -> None:
     store = llama_index.DiptychVectorStore(notes.for_tenant("a"))
-    vector = llama_index.DiptychEmbedding(notes, "dense").get_query_embedding("red of b")
+    vector = llama_index.DiptychEmbedding("dense", source=notes).get_query_embedding("red of b")
     modes = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.MMR)
     queries = [VectorStoreQuery(query_str="red of b", similarity_top_k=20, mode=mode) for mode in modes]
     for query in (*queries, VectorStoreQuery(query_embedding=vector, similarity_top_k=20)):
@@ -97,7 +97,7 @@ def test_llama_index_deletes_by_source_by_filter_and_all_within_the_tenant(notes
 
 
 def test_llama_indexs_encoders_are_lent_by_a_tenants_view(notes: Collection) -> None:
-    lent, own = (llama_index.DiptychEmbedding(one, "dense") for one in (notes.for_tenant("a"), notes))
+    lent, own = (llama_index.DiptychEmbedding("dense", source=one) for one in (notes.for_tenant("a"), notes))
     assert lent.get_text_embedding("red") == own.get_text_embedding("red")
 
 

@@ -1,4 +1,4 @@
-"""Opens the collection or the encoders that the objects of this package use."""
+"""Where the encoders of a framework's component come from: its arguments `encoder`, `options` and `source`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from diptych import Collection, TenantCollection
+from diptych.config import Config
 from diptych.encoders import Encoders, NamedEncoder
 from diptych.errors import AdapterOptionsError
 
 Opened: TypeAlias = Collection | TenantCollection
-Source: TypeAlias = str | Path | Opened | Encoders | None
+Source: TypeAlias = str | Path | Mapping[str, Any] | Config | Opened | Encoders | None
 
 
 def collection_of(source: str | Path | Opened) -> Opened:
@@ -20,7 +21,7 @@ def collection_of(source: str | Path | Opened) -> Opened:
 
 
 def encoders_of(source: Source) -> Encoders:
-    """The encoders of a config file or an open collection; of the installed adapters alone for None."""
+    """The encoders of a config or an open collection; of the installed adapters alone for None."""
     if isinstance(source, Encoders):
         return source
     return source.encoders if isinstance(source, Opened) else Encoders.open(source)
@@ -44,7 +45,7 @@ def _only(encoders: Encoders, kind: Literal["dense", "sparse"]) -> str:
     if len(slots) != 1:
         raise AdapterOptionsError(
             f"which {kind} encoder is meant?",
-            where="diptych_adapters.llama_index",
+            where="encoder",
             got=f"{kind} slots: {', '.join(slots) or 'none'}",
             expected="one",
             do='name a slot or an adapter: encoder="NAME"',
