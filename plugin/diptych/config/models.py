@@ -186,6 +186,9 @@ class GateConfig(Section):
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="Confidence of that interval.")
     sample: Positive = Field(200, description="Without judgements: documents whose neighbours are compared.")
+    seconds: Annotated[float, Field(gt=0)] = Field(
+        10, description="Time for its searches, after loading: by it the documents or judged queries become fewer."
+    )
     overlap: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Without judgements: least share of common neighbours; only reported unless set."
     )

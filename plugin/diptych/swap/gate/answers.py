@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -13,16 +14,20 @@ from diptych.config.models import SearchConfig
 from diptych.errors import ContractError, DiptychError, FingerprintMismatch, RegistryError, RemoteError
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
+from diptych.runtime.phases import detail
 from diptych.search import Pipeline, Retrieve, search
 from diptych.search.media_queries import answerable
 from diptych.search.retrieve import encode_inputs
 from diptych.slots.slot import Slot
 from diptych.types import Hit, Query
 
+FIRST = 8  # documents or queries that are asked whatever the budget
 BATCH = 64  # queries that are encoded and searched together
 _ANSWERS = "answers of a gate"  # a key of a view's `memo`
 QUERIES = 100  # whose time is taken, asked one by one at most
-_TIMES = "latency of a gate"  # a key of a view's `memo`
+_TIMES, _AFFORDED = "latency of a gate", "sample of a gate"  # keys of a view's `memo`
+Clock: TypeAlias = Callable[[], float]
+T = TypeVar("T")
 
 
 def pipeline_of(view: View) -> Pipeline:
@@ -43,7 +48,36 @@ def searched_otherwise(old: SearchConfig, new: SearchConfig, slots: Collection[s
 
 def remembering(view: View) -> View:
     """The view with a cache for `answers`, so that it can be compared after the storage of its vectors has changed."""
-    return replace(view, memo={**view.memo, _ANSWERS: {}})
+    return view if _ANSWERS in view.memo else replace(view, memo={**view.memo, _ANSWERS: {}})
+
+
+def affordable(
+    view: View, items: Sequence[T], ask: Callable[[Sequence[T]], object], *, seconds: float, clock: Clock
+) -> Sequence[T]:
+    """The first of `items`: those that could be asked in so many seconds, but 8 at least.
+
+    `ask` is called with parts of them that double in size, while the time measured so far leaves room. Where the view
+    remembers its answers, a second call returns as many as the first: its storage may have changed since.
+    """
+    if (known := view.memo.get(_AFFORDED)) is not None:
+        return items[:known]
+    begin, done, part = clock(), 0, FIRST
+    while part > 0 and done < len(items):
+        ask(items[done : done + part])
+        done = min(done + part, len(items))
+        spent = clock() - begin
+        part = min(2 * part, BATCH, int(done * (seconds - spent) / max(spent, 1e-9)))
+        detail(f"{done:,} of {len(items):,}")
+    if _ANSWERS in view.memo:
+        view.memo[_AFFORDED] = done
+    return items[:done]
+
+
+def fewer(asked: Sequence[T], items: Sequence[T], what: str, seconds: float) -> tuple[str, ...]:
+    """A remark where the budget did not suffice for all items; empty where it did."""
+    if len(asked) == len(items):
+        return ()
+    return (f"{len(asked):,} of {len(items):,} {what} within {seconds:g} s (swap.gate.seconds)",)
 
 
 def without_threshold(view: View) -> View:
@@ -109,13 +143,12 @@ def answers(
     """
     if view is None:
         return [[] for _ in queries]
-    cached: dict[object, list[list[Hit]]] | None = view.memo.get(_ANSWERS)
-    if cached is None:
-        return _answers(view, queries, depth, pipeline, texts)
-    key = (tuple(queries), depth, repr(pipeline), texts)
-    if key not in cached:
-        cached[key] = _answers(view, queries, depth, pipeline, texts)
-    return cached[key]
+    cached: dict[object, list[Hit]] = view.memo.get(_ANSWERS, {})
+    key = (depth, repr(pipeline), texts)
+    missing = [query for query in dict.fromkeys(queries) if (query, *key) not in cached]
+    for query, hits in zip(missing, _answers(view, missing, depth, pipeline, texts), strict=True):
+        cached[query, *key] = hits
+    return [cached[query, *key] for query in queries]
 
 
 def is_taken(view: View, query: Query) -> bool:

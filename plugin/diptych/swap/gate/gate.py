@@ -6,6 +6,7 @@ are shown. Coverage, canaries and the state of the stored vectors count in both 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,17 +18,28 @@ from diptych.runtime.phases import detail
 from diptych.search.media_queries import takes
 from diptych.slots.slot import Slot
 from diptych.swap.gate.answers import (
+    Clock,
     Latency,
+    affordable,
     alone,
+    fewer,
     is_taken,
     measure_latency,
     pipeline_of,
     query_obstacle,
+    remembering,
     unreached_remark,
     without_common_rerankers,
 )
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
-from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide, known_items, neighbour_overlap, takes_words
+from diptych.swap.gate.overlap import (
+    KnownItem,
+    Overlap,
+    SideBySide,
+    known_items,
+    neighbour_overlap,
+    takes_words,
+)
 from diptych.swap.gate.vector_health import Canary, Coverage, StoredVectors, check_canary, check_stored, coverage
 from diptych.swap.sample import Sampled, sample_documents, sample_points
 from diptych.types import Query
@@ -95,6 +107,7 @@ def run_gate(
     config: GateConfig,
     judged: Judged | None,
     coverage: Mapping[str, Coverage] | None = None,
+    clock: Clock = time.perf_counter,
 ) -> GateReport:
     """Compare the live pipeline with the new one on the same collection.
 
@@ -103,11 +116,13 @@ def run_gate(
         config: the limits.
         judged: queries with judgements; None uses the checks that need none.
         coverage: counts known already, by physical vector; others are counted here.
+        clock: returns the time in seconds, of which `config.seconds` are for the searches.
 
     Raises:
         EvaluationError, MissingExtra: with judgements, an unknown metric, or ir-measures is not installed.
         SearchError, StoreError: a pipeline cannot be searched.
     """
+    old, new = remembering(old), remembering(new)
     changed = changed_slots(old, new)
     counts = _coverages(new, changed, coverage or {})
     canaries = tuple(check_canary(slot) for slot in changed)
@@ -123,9 +138,9 @@ def run_gate(
     reasons += [problem for health in vectors for problem in health.problems()]
     base = GateReport(tuple(reasons), counts, canaries, vectors)
     if judged is not None:
-        report, texts = _with_judgements(base, old, new, judged, config), judged.asked
+        report, texts = _with_judgements(base, old, new, judged, config, clock), judged.asked
     else:
-        report = _without_judgements(base, old, new, documents, config)
+        report = _without_judgements(base, old, new, documents, config, clock)
         texts = [Query(document.item) for document in documents if document.item and report.known_item]
     asked = [Query("words of its own")] if judged is None else judged.asked
     searched = [slot for slot in changed if slot.name in pipeline_of(new).slots]
@@ -182,10 +197,11 @@ def _uncovered(counts: Sequence[Coverage], config: GateConfig) -> list[str]:
     ]
 
 
-def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, config: GateConfig) -> GateReport:
+def _with_judgements(
+    base: GateReport, old: View, new: View, judged: Judged, config: GateConfig, clock: Clock
+) -> GateReport:
     obstacle = query_obstacle(old)
-    detail(f"{len(judged.asked):,} judged queries")
-    comparison = compare_judged(None if obstacle else old, new, judged, config)
+    comparison = compare_judged(None if obstacle else old, new, judged, config, clock=clock)
     reasons = (*(() if comparison.passed else (comparison.sentence,)), *comparison.lost_slices)
     return replace(
         base,
@@ -196,22 +212,29 @@ def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, con
 
 
 def _without_judgements(
-    base: GateReport, old: View, new: View, documents: list[Sampled], config: GateConfig
+    base: GateReport, old: View, new: View, documents: list[Sampled], config: GateConfig, clock: Clock
 ) -> GateReport:
     obstacle, pipelines = query_obstacle(old), without_common_rerankers(old, new)
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
-    detail(f"the neighbours of {len(documents):,} documents")
-    pairs = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not obstacle]
-    overlaps, least = [pair for pair in pairs if pair is not None], _least_kept(old, new)
+    speaks = all(map(takes_words, (old, new), pipelines))
+
+    def measured(
+        part: Sequence[Sampled],
+    ) -> tuple[list[Overlap], tuple[KnownItem, KnownItem, tuple[SideBySide, ...]] | None]:
+        pairs = [neighbour_overlap(name, old, new, part, pair) for name, pair in compared.items() if not obstacle]
+        worded = [document for document in part if document.item] if speaks else []
+        sides = None if obstacle else old, new
+        known = known_items(*sides, worded, pipelines, confidence=config.confidence) if worded else None
+        return [pair for pair in pairs if pair is not None], known
+
+    asked = affordable(old, documents, measured, seconds=config.seconds, clock=clock)
+    (overlaps, known), least = measured(asked), _least_kept(old, new)
+    base = replace(base, remarks=fewer(asked, documents, "documents of the sample were searched", config.seconds))
     apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, least=least)]
-    worded = [document for document in documents if document.item]
-    if not (worded and all(map(takes_words, (old, new), pipelines))):
+    if known is None:
         remark = UNJUDGED if overlaps else "no point has a text: nothing was searched"
-        return replace(base, reasons=(*base.reasons, *apart), overlaps=tuple(overlaps), remarks=(remark,))
-    detail(f"{len(worded):,} documents searched by their own words")
-    item, excerpt, samples = known_items(
-        None if obstacle else old, new, worded, pipelines, confidence=config.confidence
-    )
+        return replace(base, reasons=(*base.reasons, *apart), overlaps=tuple(overlaps), remarks=(*base.remarks, remark))
+    item, excerpt, samples = known
     reasons = [*(_unfound(item) if obstacle else [*_lost(item), *_lost(excerpt)]), *apart]
     return replace(
         base,
@@ -220,7 +243,7 @@ def _without_judgements(
         known_item=item,
         excerpt=excerpt,
         samples=samples,
-        remarks=(*_obstacle_remark(obstacle), *_remarks(item, obstacle)),
+        remarks=(*base.remarks, *_obstacle_remark(obstacle), *_remarks(item, obstacle)),
     )
 
 

@@ -7,6 +7,8 @@ A non-inferiority test: the paired bootstrap interval of new minus old must lie 
 from __future__ import annotations
 
 import math
+import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -26,12 +28,13 @@ from diptych.evaluate import (
 )
 from diptych.evaluate.metric_names import cutoff, parse_metrics
 from diptych.handle.snapshot import View
-from diptych.swap.gate.answers import answers
+from diptych.swap.gate.answers import Clock, affordable, answers, fewer, remembering
 from diptych.swap.gate.document_fields import fields_of_queries
 from diptych.types import Query, Run, said
 
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
 QUERIES_SHOWN = 5  # queries that lost most
+SEED = 0  # of the queries that are drawn
 LEAST_QUERIES = 2  # judged queries that can be compared at all
 Verdict: TypeAlias = Literal["passed", "worse", "too wide", "nothing found", "too few"]
 
@@ -135,11 +138,14 @@ class JudgedComparison:
         ]
 
 
-def compare_judged(old: View | None, new: View, judged: Judged, config: GateConfig) -> JudgedComparison:
+def compare_judged(
+    old: View | None, new: View, judged: Judged, config: GateConfig, *, clock: Clock = time.perf_counter
+) -> JudgedComparison:
     """Compare how both pipelines answer the judged queries, and decide whether the new one is good enough.
 
     `old` is None where it answers nothing. Both are searched as they would be served: approximate search, quantization,
     rerankers and all. Queries without text or without a relevant document are left out, since they would dilute a loss.
+    Of the others as many are drawn at random as can be asked in `config.seconds` by the clock.
 
     Raises:
         EvaluationError: an unknown metric.
@@ -151,8 +157,18 @@ def compare_judged(old: View | None, new: View, judged: Judged, config: GateConf
     remarks = _left_out(judged, queries)
     if len(queries) < LEAST_QUERIES:
         return _too_few(metric, config, len(queries), remarks)
-    qrels = judged.qrels.restricted(query.id for query in queries)
-    sides = [_evaluated(name, view, queries, qrels, metric) for name, view in (("old", old), ("new", new))]
+    views = {"old": remembering(old) if old else None, "new": remembering(new)}
+
+    def ask(part: Sequence[Query]) -> None:
+        for view in views.values():
+            answers(view, part, depth=_depth(metric))
+
+    drawn = random.Random(SEED).sample(queries, len(queries))
+    asked = {query.id for query in affordable(old or new, drawn, ask, seconds=config.seconds, clock=clock)}
+    remarks += fewer([*asked], queries, "judged queries were asked", config.seconds)
+    queries = [query for query in queries if query.id in asked]
+    qrels = judged.qrels.restricted(asked)
+    sides = [_evaluated(name, view, queries, qrels, metric) for name, view in views.items()]
     difference = compare(sides, "old", metric, confidence=config.confidence).of("new")
     remarks += [remark for side in sides for remark in side.remarks()]
     comparison = _comparison(metric, config, sides, difference, queries, remarks)
@@ -170,8 +186,13 @@ def mean_of(view: View, judged: Judged) -> str:
 
 
 def _evaluated(name: str, view: View | None, queries: Sequence[Query], qrels: Qrels, metric: str) -> Evaluation:
-    hits = answers(view, queries, depth=cutoff(metric) or DEEPEST)
+    hits = answers(view, queries, depth=_depth(metric))
     return evaluate(Run.from_hits(name, queries, hits), qrels, [metric])
+
+
+def _depth(metric: str) -> int:
+    """The ranks that the metric reads."""
+    return cutoff(metric) or DEEPEST
 
 
 def _comparison(

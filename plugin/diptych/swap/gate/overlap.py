@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -71,6 +72,9 @@ class SideBySide:
     new: tuple[str, ...]
 
 
+KnownItems: TypeAlias = tuple[KnownItem, KnownItem, tuple[SideBySide, ...]]
+
+
 def neighbour_overlap(
     of: str, old: View, new: View, documents: Sequence[Sampled], pipelines: tuple[Pipeline, Pipeline]
 ) -> Overlap | None:
@@ -130,7 +134,7 @@ def known_items(
     pipelines: tuple[Pipeline, Pipeline],
     *,
     confidence: float,
-) -> tuple[KnownItem, KnownItem, tuple[SideBySide, ...]]:
+) -> KnownItems:
     """How often titles or first sentences, and excerpts, find their documents; and queries side by side.
 
     Those shown are titles or first sentences, evenly spread from where the two answers differ most to where they differ
