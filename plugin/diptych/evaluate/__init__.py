@@ -1,7 +1,7 @@
-"""Measures how well a collection answers: relevance judgements, measures, significance tests, tables and plots.
+"""Measures how well a collection answers: relevance judgements, measures, significance tests and tables.
 
 Begin with `qrels` and `scoring`, then `comparison` for two runs side by side. Importing this package imports nothing
-heavy; ir-measures, scipy and matplotlib (`pip install 'diptych[eval]'`) are loaded by the functions that use them.
+heavy; ir-measures and scipy (`pip install 'diptych[eval]'`) are loaded by the functions that use them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from diptych.evaluate.display import comparison_table, table, to_data, to_json
 from diptych.evaluate.instructions import p_mrr, p_mrr_per_query
 from diptych.evaluate.metric_names import DEFAULT_METRICS
 from diptych.evaluate.minimal_pairs import MinimalPair, Preference, minimal_pairs, picture_pairs, preferences
-from diptych.evaluate.plots import plot_calibration, plot_differences
 from diptych.evaluate.qrels import Qrels
 from diptych.evaluate.queries import read_beir, read_queries
 from diptych.evaluate.score_pool import ScoreBin, ScorePool, Threshold, pooled_auc, pooled_f1
@@ -44,8 +43,6 @@ __all__ = [
     "p_mrr",
     "p_mrr_per_query",
     "picture_pairs",
-    "plot_calibration",
-    "plot_differences",
     "pooled_auc",
     "pooled_f1",
     "preferences",

@@ -4,7 +4,6 @@ Begin with `index`. `grid` lists the settings to try, `sample` draws vectors and
 holds them, `reports` picks one. For searches begin with `search`: `answers` asks slots and rerankers, `slot_candidates`
 holds the slots' candidates, `trials` lists the trials and computes their values, `choose` decides, `config_change` puts
 it into a config. `rerank` measures what a reranker's calls buy, `encoder` which encoders, widths and bits do.
-Matplotlib (`pip install 'diptych[eval]'`) is imported by plots alone.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from diptych.tune.encoder import choices_of, tune_encoder
 from diptych.tune.encoder_report import EncoderBudget, EncoderChoice, EncoderReport, EncoderRow
 from diptych.tune.grid import Setup, grid
 from diptych.tune.index import LEAST, Least, Rule, tune_index
-from diptych.tune.plots import plot_index, plot_search
 from diptych.tune.reports import IndexReport, RerankGain, RerankReport, RerankRow, Row
 from diptych.tune.rerank import tune_rerank
 from diptych.tune.search import tune_search
@@ -42,8 +40,6 @@ __all__ = [
     "config_change",
     "edited",
     "grid",
-    "plot_index",
-    "plot_search",
     "search_change",
     "tune_encoder",
     "tune_index",

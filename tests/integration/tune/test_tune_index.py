@@ -21,7 +21,7 @@ from diptych.config import parse_config
 from diptych.config.models import SearchParams, VectorStorage
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall
-from diptych.tune import Rule, Setup, plot_index, tune_index
+from diptych.tune import Rule, Setup, tune_index
 from diptych.tune.sample import Sample
 from diptych.types import Run
 from named_server import placed
@@ -194,15 +194,6 @@ def test_a_collection_that_is_too_small_is_refused(tmp_path: Path) -> None:
         collection.populate({"id": str(n), "text": str(n)} for n in range(20))
         with pytest.raises(TuneError, match=r"(?s)too few vectors.*got: 20 vectors.*expected: 100 or more"):
             tune_index(collection.handle)
-
-
-def test_the_plot_is_a_png_and_a_wrong_place_is_told_before(collection: Collection, tmp_path: Path) -> None:
-    found = tune_index(collection.handle, setups=[SCALAR], sample=200, points=MANY)
-    plot_index(found, tmp_path / "index.png")
-    assert (tmp_path / "index.png").read_bytes().startswith(b"\x89PNG")
-    for wrong in ("index.pdf", "nowhere/index.png"):
-        with pytest.raises(TuneError, match=r"(?s)cannot write the plot.*ends in \.png"):
-            plot_index(found, tmp_path / wrong)
 
 
 SCRIPT = """

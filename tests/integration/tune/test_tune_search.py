@@ -19,7 +19,7 @@ from diptych.search import Pipeline
 from diptych.stores.versions import is_server_client
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeReranker
-from diptych.tune import Budget, SearchReport, plot_search, tune_search
+from diptych.tune import Budget, SearchReport, tune_search
 from diptych.types import Document, Query, Run
 from named_server import placed
 
@@ -250,8 +250,3 @@ def test_one_slot_leaves_nothing_to_choose() -> None:
         pytest.raises(TuneError, match="no query has"),
     ):
         tune_search(collection.handle, QUERIES, Qrels({"q0": {"1": 0}}))
-
-
-def test_the_plot_is_a_picture(found: SearchReport, tmp_path: Path) -> None:
-    plot_search(found, tmp_path / "search.png")
-    assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")

@@ -60,7 +60,7 @@ def test_usage_calls_each_argument_by_one_name(command: str, usage: str) -> None
     [
         (["explain", "mail server", "postfix"], 'diptych explain "mail server" --id postfix --json'),
         (["demo", "packages", "more"], "diptych demo packages --dense"),
-        (["tune", "search", "data", "more"], "diptych tune search my-data --budget 50ms --plot search.png"),
+        (["tune", "search", "data", "more"], "diptych tune search my-data --budget 50ms --html search.html"),
     ],
 )
 def test_too_many_arguments_are_answered_by_examples(arguments: list[str], example: str) -> None:

@@ -34,7 +34,7 @@ REPORT = IndexReport(
 def test_the_table_marks_front_and_choice_and_the_config_beneath_can_be_pasted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    show(REPORT, Path("index.png"))
+    show(REPORT)
     out = capsys.readouterr().out
     assert "packages, slot dense: 57,980 vectors of 384" in out
     assert "10,000 of them indexed as in a collection of 57,980; 200 held-out vectors asked" in out
@@ -43,7 +43,6 @@ def test_the_table_marks_front_and_choice_and_the_config_beneath_can_be_pasted(
         "2 ● float32 (now) default 0.998 0.41 ms 0.90 ms 1.7 kB 1.7 kB 2.5 s",
     ]
     assert "★ 1: least memory" in out
-    assert "wrote index.png" in out
     pasted = YAML(typ="safe").load("\n".join(line for line in out.splitlines() if line.startswith("  ")))
     slots = {"dense": {"adapter": "fake-dense", **pasted["slots"]["dense"]}}
     read = parse_config({"collection": "c", "slots": slots, "search": pasted["search"]})
@@ -51,7 +50,7 @@ def test_the_table_marks_front_and_choice_and_the_config_beneath_can_be_pasted(
 
 
 def test_a_recall_that_no_setup_reaches_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    show(replace(REPORT, chosen=ROWS[1], reached=False, rule="least memory with a recall of 0.999 or more"), None)
+    show(replace(REPORT, chosen=ROWS[1], reached=False, rule="least memory with a recall of 0.999 or more"))
     shown = capsys.readouterr()
     assert "warning: nothing is of least memory with a recall of 0.999 or more; this one comes closest" in shown.err
     assert "★ 2: highest recall" in shown.out
@@ -59,7 +58,7 @@ def test_a_recall_that_no_setup_reaches_is_a_warning(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
-def test_a_whole_run_gives_a_document_with_the_config_of_each_row_and_a_plot(
+def test_a_whole_run_gives_a_document_with_the_config_of_each_row_and_a_page(
     run: Run, config: Path, tmp_path: Path
 ) -> None:
     words = [f"w{n}" for n in range(40)]
@@ -69,7 +68,7 @@ def test_a_whole_run_gives_a_document_with_the_config_of_each_row_and_a_plot(
     (tmp_path / "queries.jsonl").write_text("\n".join(lines[:20]))
     run("populate", tmp_path / "many.jsonl")
     asked = ("--queries", "queries.jsonl", "--prefix", "40", "--recall", "0.9", "--points", "9999999")
-    answer = run("tune", "index", *asked, "--plot", "p.png", "--json")
+    answer = run("tune", "index", *asked, "--html", "p.html", "--json")
     assert answer.code == 0, answer.err
     found = answer.json()
     assert (found["slot"], found["sample"], found["queries"], found["held_out"]) == ("dense", 150, 20, False)
@@ -79,7 +78,7 @@ def test_a_whole_run_gives_a_document_with_the_config_of_each_row_and_a_plot(
     for row in found["rows"]:
         slots = {"dense": {"adapter": "fake-dense", **row["config"].get("slots", {}).get("dense", {})}}
         parse_config({"collection": "c", "slots": slots, "search": row["config"].get("search", {})})
-    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "p.html").read_text()
 
 
 def test_what_cannot_be_tuned_is_refused_before_anything_is_built(run: Run, config: Path, corpus: Path) -> None:
@@ -88,7 +87,6 @@ def test_what_cannot_be_tuned_is_refused_before_anything_is_built(run: Run, conf
     for options, what in (
         (("--slot", "lexical"), "only dense slots are tuned"),
         (("--slot", "nothing"), "the collection has no slot 'nothing'"),
-        (("--plot", "index.pdf"), "cannot write the plot"),
         ((), "too few vectors for a measurement"),
     ):
         answer = run("tune", "index", *options, "--json")

@@ -35,7 +35,7 @@ def report(*, passed: bool) -> SearchReport:
 
 
 def shown(found: SearchReport, change: ConfigChange, *, synthetic: bool = False, write: bool = False) -> None:
-    show_search(found, change, synthetic=synthetic, write=write, config=Path("c"), plot=None, as_json=False)
+    show_search(found, change, synthetic=synthetic, write=write, config=Path("c"), as_json=False)
 
 
 def test_a_gain_that_is_shown_is_said_in_one_sentence_with_a_diff_of_the_config(

@@ -4,12 +4,10 @@ import io
 import json
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -19,14 +17,11 @@ from diptych.evaluate import (
     Evaluation,
     compare,
     comparison_table,
-    plot_differences,
     table,
     to_data,
     to_json,
 )
 from diptych.evaluate.significance import holm
-
-BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 
 
 def evaluation(name: str, values: list[float], **options: Any) -> Evaluation:
@@ -212,60 +207,6 @@ def test_json_holds_all_figures_and_the_values_of_queries_when_asked(three: list
     better = data["comparisons"][0]["differences"][0]
     assert (better["run"], better["significant"], better["interval"][0] > 0) == ("better", True, True)
     assert "per_query" not in to_json(three, [comparison])
-
-
-def picture(path: Path) -> Any:
-    from matplotlib import image
-
-    return image.imread(path)
-
-
-def test_the_plot_is_a_png_that_grows_with_the_number_of_runs(three: list[Evaluation], tmp_path: Path) -> None:
-    plot_differences(compare(three, "base", "nDCG@10"), tmp_path / "two.png")
-    plot_differences(compare(three[:2], "base", "nDCG@10"), tmp_path / "one.png")
-    two, one = picture(tmp_path / "two.png"), picture(tmp_path / "one.png")
-    assert two.shape[1] == one.shape[1]
-    assert two.shape[0] > 1.5 * one.shape[0]
-
-
-def mask(path: Path, colour: tuple[int, int, int]) -> NDArray[np.bool_]:
-    pixels = np.round(picture(path)[:, :, :3] * 255).astype(int)
-    found: NDArray[np.bool_] = np.abs(pixels - np.array(colour)).sum(axis=2) < 8
-    return found
-
-
-def coloured(path: Path, colour: tuple[int, int, int]) -> int:
-    return int(mask(path, colour).sum())
-
-
-def test_wins_are_blue_and_losses_orange_in_proportion_to_their_sum(tmp_path: Path) -> None:
-    base, run = evaluation("$a", [0.5] * 40), evaluation("b$", [0.9] * 20 + [0.5] * 10 + [0.3] * 10)
-    plot_differences(compare([base, run], "$a", "nDCG@10"), tmp_path / "plot.png")
-    plot_differences(compare([base, evaluation("b$", [0.5] * 40)], "$a", "nDCG@10"), tmp_path / "key.png")
-    key = [coloured(tmp_path / "key.png", colour) for colour in (BLUE, ORANGE)]
-    blue, orange = (coloured(tmp_path / "plot.png", colour) for colour in (BLUE, ORANGE))
-    assert (blue - key[0]) / (orange - key[1]) == pytest.approx((20 * 0.4) / (10 * 0.2), rel=0.1)
-
-
-def test_queries_are_sorted_from_the_best_win_to_the_worst_loss(tmp_path: Path) -> None:
-    base, run = evaluation("a", [0.5] * 30), evaluation("b", [0.4, 0.9, 0.5, 0.2, 0.7, 0.5] * 5)
-    plot_differences(compare([base, run], "a", "nDCG@10"), tmp_path / "plot.png")
-    blue, orange = (mask(tmp_path / "plot.png", colour)[:, :900] for colour in (BLUE, ORANGE))  # left of the key
-    heights = blue.sum(axis=0)[blue.any(axis=0)]
-    assert np.flatnonzero(blue.any(axis=0)).max() < np.flatnonzero(orange.any(axis=0)).min()
-    assert heights[: len(heights) // 3].mean() > heights[-len(heights) // 3 :].mean()
-
-
-def test_runs_without_any_difference_can_be_plotted(tmp_path: Path) -> None:
-    same = [evaluation("a", [0.5, 0.6]), evaluation("b", [0.5, 0.6])]
-    plot_differences(compare(same, "a", "nDCG@10"), tmp_path / "none.png")
-    assert coloured(tmp_path / "none.png", ORANGE) < 0.001 * picture(tmp_path / "none.png").size  # its key only
-
-
-@pytest.mark.parametrize("name", ["plot.pdf", "no/folder/plot.png"])
-def test_a_plot_that_cannot_be_written_is_refused(three: list[Evaluation], tmp_path: Path, name: str) -> None:
-    with pytest.raises(EvaluationError, match=r"cannot write the plot"):
-        plot_differences(compare(three, "base", "nDCG@10"), tmp_path / name)
 
 
 def test_a_comparison_is_a_value(three: list[Evaluation]) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from diptych.errors import EvaluationError
-from diptych.evaluate import Qrels, ScorePool, plot_calibration, pooled_auc, pooled_f1
+from diptych.evaluate import Qrels, ScorePool, pooled_auc, pooled_f1
 from diptych.types import Run
 
 Scored = dict[str, list[tuple[str, float]]]
@@ -102,16 +100,6 @@ def test_equal_scores_make_one_filled_bin_and_an_auc_of_one_half() -> None:
     assert [one.count for one in pool.bins(3)].count(0) == 2
 
 
-def test_the_plot_is_a_png_with_a_panel_for_each_run(tmp_path: Path) -> None:
-    image = pytest.importorskip("matplotlib.image")
-    pools = [ScorePool.of(*drawn(seed)) for seed in (1, 2)]
-    plot_calibration(pools, tmp_path / "two.png")
-    plot_calibration(pools[:1], tmp_path / "one.png")
-    two, one = image.imread(tmp_path / "two.png"), image.imread(tmp_path / "one.png")
-    assert two.shape[0] > 1.7 * one.shape[0]
-    assert (one[..., :3] < 0.9).any()
-
-
 @pytest.mark.parametrize(
     ("rankings", "message"),
     [
@@ -126,11 +114,6 @@ def test_what_makes_no_pool_is_said(rankings: Scored, message: str) -> None:
         ScorePool.of(Run("r", rankings), Qrels({"q": {"a": 1}}))
 
 
-def test_what_cannot_be_plotted_is_said(tmp_path: Path) -> None:
-    pool = ScorePool.of(*drawn(1))
-    with pytest.raises(EvaluationError, match="nothing to plot"):
-        plot_calibration([], tmp_path / "a.png")
-    with pytest.raises(EvaluationError, match=r"ends in .png"):
-        plot_calibration([pool], tmp_path / "a.jpg")
+def test_a_pool_has_at_least_one_bin() -> None:
     with pytest.raises(EvaluationError, match=r"no bins\n  got: 0"):
-        plot_calibration([pool], tmp_path / "a.png", bins=0)
+        ScorePool.of(*drawn(1)).bins(0)

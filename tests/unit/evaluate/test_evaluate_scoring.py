@@ -207,7 +207,6 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
             "compare([Evaluation(n, {'P@1': {'a': 1, 'b': v}}) for n, v in (('x', 0), ('y', 1))], 'x', 'P@1')",
             "",
         ),
-        ("matplotlib", "plot_differences(Comparison('P@1', 'x', 'bootstrap', 0, 100, .95, ()), 'x.png')", "plotting"),
     ],
 )
 def test_a_missing_package_is_named_with_what_to_install(module: str, call: str, purpose: str) -> None:

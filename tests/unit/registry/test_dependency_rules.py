@@ -33,7 +33,7 @@ PUBLIC = (
 SHARED = ("diptych_adapters.frameworks.",)
 FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_adapters", "diptych_training")
 
-LINES, MODULES = 299, 20  # of a module, in which some tools count one line more, and of a folder
+LINES, MODULES = 600, 20  # of a module, and of a folder
 
 # From the ground up; a name stands for a module or a package. A line may import the lines above it, none of its own.
 LAYERS: tuple[tuple[str, ...], ...] = (

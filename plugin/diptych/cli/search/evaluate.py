@@ -16,13 +16,14 @@ from diptych.cli.search.show_hits import note_empty_tenant
 from diptych.cli.ui.options import (
     CONFIG,
     ConfigsOption,
+    HtmlOption,
     JsonOption,
     JudgedFolder,
     QrelsOption,
     QueriesOption,
     TenantOption,
 )
-from diptych.cli.ui.output import stderr, stdout, write_json
+from diptych.cli.ui.output import stderr, stdout, write_html, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.session import Session
 from diptych.errors import EvaluationError
@@ -58,10 +59,10 @@ def evaluate(
     exact: Annotated[
         bool, typer.Option("--exact", help="Also search exactly, to measure what the graph misses.")
     ] = False,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the differences query by query.")] = None,
+    html: HtmlOption = None,
     calibration: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw the share of relevant documents by score; adds pooled AUC.")
-    ] = None,
+        bool, typer.Option("--calibration", help="Also measure whether one threshold of the score serves all queries.")
+    ] = False,
     runs: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Save each run there as a TREC file.")] = None,
     per_query: Annotated[
         bool, typer.Option("--per-query", help="With --json: include the values of each query.")
@@ -84,14 +85,13 @@ def evaluate(
 
       diptych evaluate examples/debian --metrics nDCG@10,MAP --exact
 
-      diptych evaluate --only dense --only dbsf --plot dense-and-dbsf.png
+      diptych evaluate --only dense --only dbsf --html differences.html
 
       diptych evaluate --fusion rrf,linear --slices length,section
 
       diptych evaluate --config diptych.yaml --config other.yaml
     """
     from diptych.cli.search.open_configs import labels, opened
-    from diptych.evaluate import plot_differences
 
     session: Session = context.obj
     configs = list(dict.fromkeys(config or [CONFIG]))
@@ -109,18 +109,19 @@ def evaluate(
         note_absent(collections[0], judged, tenant)
         parts = sliced(collections[0], found, judged, split_names(slices or []), outcome.evaluations, names[0])
     outcome = replace(outcome.compared(baseline, names), slices=parts)
-    if plot and outcome.comparisons:
-        plot_differences(outcome.comparisons[0], plot)
     if calibration:
-        outcome = outcome.calibrated(judged, calibration)
+        outcome = replace(outcome, pools=_pools(outcome.runs, judged))
     if runs:
         _keep(outcome.runs, runs)
     if as_json:
         write_json(outcome.document(per_query=per_query))
     else:
-        _show(outcome, plot)
-        _show_pools(outcome, calibration)
+        _show(outcome)
         note_unnamed(settings, configs[0], folder, queries, qrels)
+    if html and outcome.comparisons:
+        write_html(outcome.comparisons[0], html)
+    elif html:
+        stderr().print("no page: there is nothing to compare", style="yellow")
 
 
 def split_names(names: Sequence[str]) -> list[str]:
@@ -171,14 +172,6 @@ class Outcome:
             for difference in first.differences
             if difference.name not in self.singles and difference.mean < 0 and first.significant(difference.name)
         ]
-
-    def calibrated(self, qrels: Qrels, path: Path) -> Outcome:
-        """With the pooled scores of each run, which are drawn too."""
-        from diptych.evaluate import ScorePool, plot_calibration
-
-        pools = [ScorePool.of(run, qrels) for run in self.runs.values()]
-        plot_calibration(pools, path)
-        return replace(self, pools=pools)
 
     @property
     def single_query(self) -> bool:
@@ -256,6 +249,12 @@ def _keep(runs: Mapping[str, Run], folder: Path) -> None:
         to_trec(run, folder / f"{re.sub(' > |/', '+', name).replace(': ', '-')}.run.gz")
 
 
+def _pools(runs: Mapping[str, Run], qrels: Qrels) -> list[ScorePool]:
+    from diptych.evaluate import ScorePool
+
+    return [ScorePool.of(run, qrels) for run in runs.values()]
+
+
 def _pool(pool: ScorePool) -> dict[str, object]:
     return {
         "run": pool.name,
@@ -266,7 +265,7 @@ def _pool(pool: ScorePool) -> dict[str, object]:
     }
 
 
-def _show(outcome: Outcome, plot: Path | None) -> None:
+def _show(outcome: Outcome) -> None:
     from diptych.evaluate import table
 
     console = stdout()
@@ -282,18 +281,8 @@ def _show(outcome: Outcome, plot: Path | None) -> None:
     show_slices(console, outcome.slices)
     if outcome.single_query:
         stderr().print("nothing is compared: only one query is judged", style="yellow")
-    if plot and outcome.comparisons:
-        console.print(f"wrote {plot}", soft_wrap=True)
-    elif plot:
-        stderr().print("no plot: there is nothing to compare", style="yellow")
-
-
-def _show_pools(outcome: Outcome, path: Path | None) -> None:
-    console = stdout()
     for pool in outcome.pools:
         best = pool.best
         lost = f"; {pool.missing} relevant documents were not returned" if pool.missing else ""
         text = f"pooled AUC {pool.auc:.3f}, F1 {best.f1:.3f} at a threshold of {best.score:.4g}{lost}"
         console.print(f"{pool.name}: {text}", soft_wrap=True, markup=False)
-    if path:
-        console.print(f"wrote {path}", soft_wrap=True)

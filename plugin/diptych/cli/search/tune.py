@@ -17,6 +17,7 @@ from diptych.cli.ui.options import (
     CollectionOption,
     ConfigOption,
     DenseSlotOption,
+    HtmlOption,
     JsonOption,
     JudgedFolder,
     QrelsOption,
@@ -25,7 +26,7 @@ from diptych.cli.ui.options import (
     SyntheticOption,
     WriteOption,
 )
-from diptych.cli.ui.output import say, stderr, stdout, table, write_json
+from diptych.cli.ui.output import say, stderr, stdout, table, write_html, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import command, group
 from diptych.cli.ui.session import Session
@@ -71,7 +72,7 @@ def index(
             metavar="N", help="First-stage dimension to try; repeat for more. [default: a half and a quarter]"
         ),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw recall against time and memory.")] = None,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure graphs, quantization and first stages: recall against exact search, latency, bytes.
@@ -82,16 +83,13 @@ def index(
 
       diptych tune index
 
-      diptych tune index --queries queries.jsonl --recall 0.99 --plot index.png
+      diptych tune index --queries queries.jsonl --recall 0.99 --html index.html
 
       diptych tune index --slot dense --least latency --json
     """
     from diptych.evaluate import read_queries
-    from diptych.tune import Rule, plot_index, tune_index
-    from diptych.tune.plots import require_place
+    from diptych.tune import Rule, tune_index
 
-    if plot is not None:
-        require_place(plot)
     texts = [query.text for query in read_queries(str(queries))] if queries else []
     session: Session = context.obj
     with session.stored(config, store, collection) as opened, Bars() as bars:
@@ -106,11 +104,12 @@ def index(
             rule=Rule(recall, least.value),
             progress=bars,
         )
-    if plot is not None:
-        plot_index(found, plot)
     if as_json:
-        return write_json(document(found))
-    return show(found, plot)
+        write_json(document(found))
+    else:
+        show(found)
+    if html:
+        write_html(found, html)
 
 
 def search(
@@ -140,7 +139,7 @@ def search(
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder for retrieved candidates, to continue after an interrupt."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw quality against milliseconds.")] = None,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try fusions, weights, rescoring, rerankers and search parameters, and recommend what is shown to be better.
@@ -152,18 +151,14 @@ def search(
 
       diptych tune search
 
-      diptych tune search my-data --budget 50ms --plot search.png
+      diptych tune search my-data --budget 50ms --html search.html
 
       diptych tune search --write && diptych plan && diptych apply
     """
     from diptych.cli.search import tune_search as parts
     from diptych.tune import ConfigChange, config_change, write_config
-    from diptych.tune.plots import plot_search, require_place
 
     limits = parts.budget_of(budget, max_cost, price or [])
-
-    if plot is not None:
-        require_place(plot)
     session: Session = context.obj
     with session.collection(config, None, None) as opened, Bars() as bars:
         settings = session.config(config).evaluate
@@ -174,9 +169,9 @@ def search(
     change = config_change(config, found, session.registry) if found.passed else ConfigChange()
     if write and found.passed:
         write_config(config, change)
-    if plot is not None:
-        plot_search(found, plot)
-    parts.show_search(found, change, synthetic=made, write=write, config=config, plot=plot, as_json=as_json)
+    parts.show_search(found, change, synthetic=made, write=write, config=config, as_json=as_json)
+    if html:
+        write_html(found, html)
 
 
 def document(found: IndexReport) -> dict[str, object]:
@@ -185,7 +180,7 @@ def document(found: IndexReport) -> dict[str, object]:
     return {**dataclasses.asdict(found), "rows": rows, "chosen": _row_document(found.chosen, found.slot)}
 
 
-def show(found: IndexReport, plot: Path | None) -> None:
+def show(found: IndexReport) -> None:
     """What was measured as a table, and the config of the chosen row."""
     console = stdout()
     asked = "held-out vectors asked" if found.held_out else "queries asked"
@@ -199,8 +194,6 @@ def show(found: IndexReport, plot: Path | None) -> None:
     say(console, f"★ {number}: {found.rule}" if found.reached else f"★ {number}: highest recall")
     snippet = _snippet(found.chosen, found.slot)
     console.print(snippet or "it is what an empty storage section gives", soft_wrap=True)
-    if plot is not None:
-        say(console, f"wrote {plot}")
 
 
 def _print_table(console: Console, found: IndexReport) -> None:

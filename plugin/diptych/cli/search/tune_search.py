@@ -101,7 +101,6 @@ def show_search(
     synthetic: bool,
     write: bool,
     config: Path,
-    plot: Path | None,
     as_json: bool,
 ) -> None:
     """The best pipelines as a table, the verdict, and the change of the config that sets up the chosen one."""
@@ -128,8 +127,6 @@ def show_search(
         say(console, f"wrote {change.keys} to {config}; {live}")
     elif write:
         say(console, f"{config} stays as it is: no change passed, so nothing was written")
-    if plot is not None:
-        say(console, f"wrote {plot}")
     for name in found.left_out:
         why = "its scores depend on the other candidates, or on whose passages it reads (read: document reads none)"
         say(console, f"{name} is left out: {why}, so they cannot be computed once")

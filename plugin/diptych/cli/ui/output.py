@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diptych.errors import DiptychError
+from diptych.repr_html import ReprHtml
 
 _drawing: list[Console] = []  # the consoles that draw bars at the moment
 PIPED_WIDTH = 1000  # so that each row is one line for grep and friends
@@ -56,6 +58,19 @@ def warn(warnings: Iterable[str]) -> None:
     """Each warning on standard error."""
     for warning in warnings:
         say(stderr(), f"warning: {warning}", "yellow")
+
+
+def write_html(report: ReprHtml, path: Path) -> None:
+    """Write the page that notebooks show of this report, and say so on standard error.
+
+    Raises:
+        DiptychError: the file cannot be written.
+    """
+    try:
+        path.write_text(f'<!doctype html><meta charset="utf-8">{report._repr_html_()}', encoding="utf-8")
+    except OSError as error:
+        raise DiptychError("cannot write the page", where=path, got=error.strerror or str(error)) from error
+    say(stderr(), f"wrote {path}")
 
 
 def write_json(value: Any, *, to_stderr: bool = False) -> None:
