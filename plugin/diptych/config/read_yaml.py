@@ -17,7 +17,8 @@ from diptych.config.secrets import is_secret
 from diptych.config.size_limits import MAX_BYTES, LimitedComposer, check_aliases, check_values
 from diptych.errors import ConfigError
 
-_BARE_COLON = re.compile(r"\s*(?:- )?([\w.-]+):\s+([^\s\"'{\[|>&*!#][^\"]*?:(?:\s[^\"]*?)?)\s*(?:\s#.*)?$")
+_BARE_VALUE = re.compile(r"\s*(?:- )?([\w.-]+):\s+([^\s\"'{\[|>&*!#][^\"]*)$")
+_COMMENT = re.compile(r"\s#")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 # What ruamel.yaml's scanner and constructors raise besides its own errors, for such as the date 2024-99-99 or !!bool x.
 _PARSER_FAULTS = (ValueError, LookupError, ArithmeticError, TypeError, AttributeError)
@@ -129,8 +130,8 @@ def _bad_yaml(error: YAMLError, path: Path, text: str, sort: Sort) -> ConfigErro
 
 def _to_quote(line: str) -> str:
     """The hint for `key: value` with a colon in its bare value, which YAML takes for a second key."""
-    match = _BARE_COLON.match(line)
-    if match is None:
+    match = _BARE_VALUE.match(_COMMENT.split(line, maxsplit=1)[0])
+    if match is None or not re.search(r":(?:\s|$)", match[2]):
         return ""
     return f"quote the value of {match[1]}" if is_secret(match[1]) else f'quote it: "{match[2].strip()}"'
 

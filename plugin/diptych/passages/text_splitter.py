@@ -22,11 +22,12 @@ _NARROW = ".!?…؟۔।॥።᙮᠃᠉။၊។៕᱾꓿"
 _CLOSERS = "\"'”’»›)\\]}」』）】〉》"
 _SENTENCE = re.compile(
     rf"[{_WIDE}]+[{_CLOSERS}]*\s*"  # Chinese and Japanese
-    rf"|[{_NARROW}]+[{_CLOSERS}]*\s+(?![a-zß-öø-ÿа-яё])"  # a small letter goes on with the sentence, as after "e.g."
+    rf"|(?<![{_NARROW}])[{_NARROW}]++[{_CLOSERS}]*+"
+    r"\s+(?![a-zß-öø-ÿа-яё])"  # a small letter goes on with the sentence, as after "e.g."
 )
 _PARAGRAPH = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
 _LINE = re.compile(r"\n[^\S\n]*(?=[-*+•]\s|\d{1,3}[.)]\s|\|)")  # list items and rows of a table
-_HEADING = re.compile(r"^(#{1,6})[^\S\n]+(\S.*?)[^\S\n#]*$", re.MULTILINE)
+_HEADING = re.compile(r"^(#{1,6})[^\S\n]++(\S.*)", re.MULTILINE)
 _FENCE = re.compile(r"^[^\S\n]{0,3}(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
 
 
@@ -66,7 +67,7 @@ class Boundaries:
         """The boundaries of `text`."""
         blocks = tuple(_blocks(text))
         headings = tuple(
-            Heading(match.start(), len(match[1]), match[2])
+            Heading(match.start(), len(match[1]), match[2].rstrip())
             for match in _HEADING.finditer(text)
             if not _inside(match.start(), blocks)
         )

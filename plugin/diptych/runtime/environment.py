@@ -8,7 +8,7 @@ from typing import Any
 
 from diptych.errors import ConfigError
 
-_REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>(?:[^}$]|\$(?!\{))*+))?\}")
 
 
 def interpolate(value: Any, *, where: str = "config") -> Any:

@@ -31,4 +31,4 @@ def _runs_of_marks() -> tuple[re.Pattern[str], re.Pattern[str]]:
     characters = map(chr, range(_FIRST, _BEYOND))
     marks = [c for c in characters if unicodedata.combining(unicodedata.normalize("NFKD", c)[0])]
     common, every = "".join(c for c in marks if c < "\U00010000"), "".join(marks)
-    return re.compile(f"[{common}\U00010000-{chr(_BEYOND)}]{{31}}"), re.compile(f"([{every}]{{30}})[{every}]")
+    return re.compile(f"[{common}\U00010000-\U0001f000]{{31}}"), re.compile(f"([{every}]{{30}})[{every}]")

@@ -99,8 +99,8 @@ _MEANINGS: tuple[tuple[str, Build], ...] = (
     (r"Not existing vector name error: ?(.*)", _unknown_vector),
     (r"Wrong usage of (sparse|multi) vectors", _wrong_kind),
     (r"No point with id (\S+)", _no_point),
-    (r"failed to parse (.*) as UUID", _bad_id),
+    (r"failed to parse ((?:(?!failed ).)*?) as UUID", _bad_id),
     (r"NumId \| Uuid()", _bad_id),
-    (r"No (?:range|appropriate) index for .*?`\.", _no_index),
+    (r"No (?:range|appropriate) index for (?:(?!No ).)*?`\.", _no_index),
     (r"BM25 requires a text index.*", _no_index),
 )

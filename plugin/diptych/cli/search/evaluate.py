@@ -126,7 +126,7 @@ def evaluate(
 
 def split_names(names: Sequence[str]) -> list[str]:
     """Names given one by one or with commas between, each once; commas in brackets, as in `RBP(p=0.8,rel=1)`, stay."""
-    found = (name.strip() for text in names for name in re.split(r",(?![^()]*\))", text))
+    found = (name.strip() for text in names for name in re.findall(r"(?:[^,(]|\([^()]*+\)|\()++", text))
     return list(dict.fromkeys(name for name in found if name))
 
 

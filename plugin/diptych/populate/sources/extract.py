@@ -33,7 +33,7 @@ _BLOCKS = frozenset(
 )
 _UNREAD = ("script", "style", "template", "noscript", "svg", "head", "iframe", "object")
 _KEY = re.compile(r"[\w.-]+\s*:(\s|$)")
-_TITLE = re.compile(r"title\s*:\s*(.*?)\s*$", re.IGNORECASE)
+_TITLE = re.compile(r"title\s*:(.*)", re.IGNORECASE)
 
 
 def extract(path: Path) -> tuple[str, str]:
@@ -198,7 +198,7 @@ def _is_yaml(line: str) -> bool:
 
 
 def _title(matter: list[str]) -> str:
-    found = next((match[1] for line in matter if (match := _TITLE.match(line))), "")
+    found = next((match[1].strip() for line in matter if (match := _TITLE.match(line))), "")
     if found[:1] in ("'", '"') and found[-1:] == found[:1] and len(found) > 1:
         return found[1:-1].replace("''" if found[0] == "'" else '\\"', found[0]).strip()
     return "" if found[:1] in ("|", ">", "~") or found == "null" else found
