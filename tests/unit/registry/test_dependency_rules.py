@@ -24,9 +24,17 @@ HOST, GUESTS, TRAINING = (
     ROOT / part for part in ("plugin/diptych", "adapters/diptych_adapters", "adapters/diptych_training")
 )
 EDGE, EDGE_TESTS = ROOT / "plugin/qdrant_edge_client", ROOT / "tests/unit/edge"
-BRIDGES = ("langchain", "llama_index", "haystack", "sklearn")
+BRIDGES = ("frameworks", "langchain", "llama_index", "haystack", "sklearn")
 PUBLIC = (
-    *("diptych", "diptych.encoders", "diptych.search", "diptych.errors", "diptych.types", "diptych.media"),
+    *(
+        "diptych",
+        "diptych.config",
+        "diptych.encoders",
+        "diptych.search",
+        "diptych.errors",
+        "diptych.types",
+        "diptych.media",
+    ),
     "qdrant_client.models",
 )
 # What a search says of a hit and how media look outside, alike in every framework.
