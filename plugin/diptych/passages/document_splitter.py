@@ -139,8 +139,8 @@ class Splitter:
 
     def _headings(self, boundaries: Boundaries, place: int) -> str:
         """The headings above a place, in at most a quarter of a passage."""
-        path = " > ".join(boundaries.path(place)) if "headings" in self.options.context else ""
-        return path[: self.options.tokens]
+        path, most = boundaries.path(place) if "headings" in self.options.context else (), self.options.tokens
+        return " > ".join(heading[:most] for heading in path)[:most]
 
     def _by_plugin(self, title: str, text: str, spans: Spans) -> Sequence[tuple[int, int]] | None:
         if self._hooks.split is None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import attrgetter, itemgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -41,11 +42,11 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading in Markdown: its depth from 1 to 6, its text, and where its line begins."""
+    """A heading in Markdown: its depth from 1 to 6, the headings down to it, and where its line begins."""
 
     at: int
     depth: int
-    text: str
+    path: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,7 @@ class Boundaries:
     def of(cls, text: str) -> Boundaries:
         """The boundaries of `text`."""
         blocks = tuple(_blocks(text))
-        headings = tuple(
-            Heading(match.start(), len(match[1]), match[2].rstrip())
-            for match in _HEADING.finditer(text)
-            if not _inside(match.start(), blocks)
-        )
+        headings = tuple(_headings(text, blocks))
         cuts: dict[int, Level] = {}
         for pattern, level in ((_SENTENCE, Level.SENTENCE), (_LINE, Level.SENTENCE), (_PARAGRAPH, Level.PARAGRAPH)):
             cuts.update((match.end(), level) for match in pattern.finditer(text))
@@ -80,12 +77,8 @@ class Boundaries:
 
     def path(self, place: int) -> tuple[str, ...]:
         """The headings above `place`, the outermost first."""
-        path: list[Heading] = []
-        for heading in self.headings:
-            if heading.at >= place:
-                break
-            path = [above for above in path if above.depth < heading.depth] + [heading]
-        return tuple(heading.text for heading in path)
+        above = bisect_left(self.headings, place, key=attrgetter("at"))
+        return self.headings[above - 1].path if above else ()
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int]]:
@@ -101,8 +94,22 @@ def _blocks(text: str) -> Iterator[tuple[int, int]]:
         yield opened.start(), len(text)
 
 
-def _inside(place: int, blocks: tuple[tuple[int, int], ...]) -> bool:
-    return any(begin <= place < end for begin, end in blocks)
+def _headings(text: str, blocks: Sequence[tuple[int, int]]) -> Iterator[Heading]:
+    """The headings outside of code blocks, each below those before it that are less deep."""
+    above: list[Heading] = []
+    for match in _HEADING.finditer(text):
+        if block_around(match.start(), blocks) is None:
+            depth = len(match[1])
+            above = [heading for heading in above if heading.depth < depth]
+            path = above[-1].path if above else ()
+            above.append(Heading(match.start(), depth, (*path, match[2].rstrip())))
+            yield above[-1]
+
+
+def block_around(place: int, blocks: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """The block that a cut at `place` would divide; blocks are in order and apart."""
+    before = bisect_left(blocks, place, key=itemgetter(0))
+    return blocks[before - 1] if before and place < blocks[before - 1][1] else None
 
 
 Spans: TypeAlias = NDArray[np.int32]  # [tokens, 2]: begin and end in characters
@@ -151,11 +158,8 @@ class Split:
             np.searchsorted(starts, [*self.boundaries.cuts]), self.boundaries.cuts.values(), strict=True
         ):
             levels[int(at)] = max(level, levels.get(int(at), level))
-        blocks = [
-            (int(begin), int(end))
-            for begin, end in (np.searchsorted(starts, block) for block in self.boundaries.blocks)
-        ]
-        return sorted(levels), levels, blocks
+        ends = np.searchsorted(starts, [place for block in self.boundaries.blocks for place in block]).tolist()
+        return sorted(levels), levels, [*zip(ends[::2], ends[1::2], strict=True)]
 
     def _end(
         self, begin: int, most: int, places: list[int], levels: dict[int, Level], blocks: list[tuple[int, int]]
@@ -173,7 +177,7 @@ class Split:
             if found:
                 level, at = max(found)
                 return at, level
-        block = next((block for block in blocks if block[0] < stop < block[1]), None)
+        block = block_around(stop, blocks)
         if block is not None and begin < block[0] and block[1] - block[0] <= most:
             return block[0], Level.PARAGRAPH
         return self._between_words(stop, begin + 1), None
@@ -184,7 +188,7 @@ class Split:
         at = next(iter(places[bisect_left(places, least) : bisect_left(places, end)]), None)
         if at is None:
             at = self._between_words(least, begin + 1)
-        return end if any(block[0] < at < block[1] for block in blocks) else at
+        return at if block_around(at, blocks) is None else end
 
     def _between_words(self, at: int, least: int) -> int:
         """The last token up to `at` that begins after a gap; `at` where the text has none nearby, as in Chinese."""
@@ -196,4 +200,5 @@ class Split:
 
 def _uncut(at: int, most: int, blocks: list[tuple[int, int]]) -> bool:
     """Whether a cut there leaves whole each code block that fits into a passage."""
-    return not any(block[0] < at < block[1] and block[1] - block[0] <= most for block in blocks)
+    block = block_around(at, blocks)
+    return block is None or block[1] - block[0] > most

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.passages import PassageEncoder
-from diptych.passages.text_splitter import Boundaries
+from diptych.passages.text_splitter import Boundaries, block_around
 from diptych.protocols import Calibrated, TokenLimit
 from diptych.search.excerpts.passages import unit
 from diptych.search.request import SearchRequest
@@ -103,7 +103,7 @@ def _places(hit: Hit, slot: Slot, encoder: Any) -> list[Place]:
     text = hit.document.text
     begin, end = (hit.passages[0].start, hit.passages[0].end) if hit.passages else (0, _read(hit, slot, encoder))
     boundaries = Boundaries.of(text[begin:end])
-    inside = [at for at in boundaries.cuts if not any(a < at < b for a, b in boundaries.blocks)]
+    inside = [at for at in boundaries.cuts if block_around(at, boundaries.blocks) is None]
     cuts = [begin, *(begin + at for at in sorted(inside) if 0 < at < end - begin), end]
     stripped = ((a + len(text[a:b]) - len(text[a:b].lstrip()), a + len(text[a:b].rstrip())) for a, b in pairwise(cuts))
     return [(a, b) for a, b in stripped if a < b and _WORD.search(text, a, b)]
