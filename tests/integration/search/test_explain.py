@@ -107,7 +107,7 @@ def test_a_hit_that_is_deleted_meanwhile_is_left_out_and_named(
     documents = [Document(f"d{n}", f"sound file number{n}") for n in range(4)]
     collection.populate(documents)
     calls = iter(range(1000))
-    events = {at: lambda: collection.delete(["d2"])}
+    events: dict[int, Callable[[], object]] = {at: lambda: collection.delete(["d2"])}
     if back is not None:
         events[at + back] = lambda: collection.populate(documents)
 
