@@ -30,13 +30,14 @@ _BATCH = 1024  # texts that are counted together
 class Bm25Vectors:
     """BM25 weights over the terms of a lexicon.
 
-    `encode_document` needs `calibrate` or the option `average_length` first: the average length is a fact of the
-    corpus, never a guess.
+    `encode_document` needs `calibrate` or the option `average_length` first. Where nobody measures the corpus, as in a
+    plain client, `assumed` is calibrated with.
     """
 
     dimension = 2**32
     uses_idf = True
     name: ClassVar[str]
+    usual_length: ClassVar[float] = 256  # words a document, which FastEmbed's BM25 assumes
 
     def __init__(self, weights: Bm25Weights, lexicon: Lexicon) -> None:
         self.lexicon = lexicon
@@ -47,6 +48,11 @@ class Bm25Vectors:
         """`documents` and `tokens` (counted words) of `inputs`; the measures of two batches can be added."""
         lengths = [self.lexicon.term_ids(batch)[1].sum() for batch in _batches(inputs)]
         return {"documents": float(len(inputs)), "tokens": float(sum(lengths))}
+
+    @property
+    def assumed(self) -> Statistics | None:
+        """The corpus that is assumed where nobody measures it; None once the average length is known."""
+        return {"documents": 1.0, "tokens": self.usual_length} if self.average_length is None else None
 
     def calibrate(self, statistics: Statistics) -> None:
         """Set the average length, tokens / documents, from a `measure` of the corpus.

@@ -31,6 +31,7 @@ class NGrams(Bm25Vectors):
     """
 
     name = "ngrams"
+    usual_length = 1024  # four of each word
 
     def __init__(self, **options: Any) -> None:
         self.options = NGramOptions(**options)

@@ -7,6 +7,7 @@ Encoders of an open collection are the ones that serve it: checked against its v
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ class Encoders:
     ) -> Encoders:
         """The encoders of a config (file, mapping or `Config`) without opening its store; for None, all adapters.
 
-        An encoder that needs corpus statistics, such as bm25, can encode documents only if its options contain them.
+        An encoder that needs corpus statistics, such as bm25, takes those of its options, else those that it assumes.
         A slot's queries are encoded by its student if the config names one.
 
         Raises:
@@ -252,7 +253,7 @@ class Encoders:
                 if adapter == name and adapter_options == wanted_options:
                     return slot
             self._require(name)
-            slot_of_adapter = Slot(name, SlotConfig(adapter=name, options=wanted_options), None, self._registry)
+            slot_of_adapter = _Unopened(name, SlotConfig(adapter=name, options=wanted_options), None, self._registry)
             self._adapters.append((name, wanted_options, slot_of_adapter))
             return slot_of_adapter
 
@@ -268,9 +269,23 @@ class Encoders:
             )
 
 
+class _Unopened(Slot):
+    """A slot of no collection. An encoder that needs corpus statistics takes those that it assumes, with a warning."""
+
+    def _call_encoder(self, side: Side, inputs: Sequence[Any]) -> list[Vector]:
+        if side == "document" and (assumed := getattr(self.encoder, "assumed", None)) is not None:
+            self.encoder.calibrate(assumed)
+            warnings.warn(
+                f"{self.where}: nobody has measured the documents, so {self.config.adapter} assumes {dict(assumed)}; "
+                "set average_length to their mean number of words, or take the encoders of an open collection",
+                stacklevel=2,
+            )
+        return super()._call_encoder(side, inputs)
+
+
 def _unopened(name: str, config: SlotConfig, registry: Registry) -> Slot:
     student = None if config.student is None else Slot(name, config.student, None, registry)
-    return Slot(name, config, None, registry, asker=student)
+    return _Unopened(name, config, None, registry, asker=student)
 
 
 def _encoding(slot: Slot) -> Slot:

@@ -141,7 +141,8 @@ class Calibrated(Protocol):
     """A sparse encoder whose document weights need corpus statistics, such as BM25's average length.
 
     diptych sums `measure` over the corpus once, passes the sum to `calibrate` before anything is encoded, and stores
-    it in the collection.
+    it in the collection. Where nobody measures the corpus, as in a plain client, an encoder that has an attribute
+    `assumed`, such a sum, is calibrated with it; None there means that it is not needed.
     """
 
     def measure(self, inputs: Sequence[str]) -> Statistics:

@@ -13,7 +13,7 @@ from langchain_qdrant.sparse_embeddings import SparseVector
 
 from diptych import Registry
 from diptych.encoders import Encoders
-from diptych.errors import AdapterOptionsError, ContractError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, UnknownAdapter
 from diptych.testing import FakeDenseEncoder, FakeSparseEncoder
 from diptych_adapters.langchain import DiptychEmbeddings, DiptychSparseEmbeddings
 
@@ -63,11 +63,12 @@ def test_a_config_file_or_an_adapter_is_named_in_one_line(tmp_path: Path) -> Non
     assert repr(by_slot) == "DiptychSparseEmbeddings('lexical')"
 
 
-def test_bm25_says_that_it_needs_the_average_length() -> None:
-    lexical = DiptychSparseEmbeddings("bm25")
+def test_bm25_assumes_the_average_length_of_fastembed_and_says_so() -> None:
+    lexical, told = (DiptychSparseEmbeddings("bm25", options=options) for options in ({}, {"average_length": 256}))
     assert lexical.embed_query("audio").values == [1.0]
-    with pytest.raises(ContractError, match=r"(?s)average length.*set the option average_length"):
-        lexical.embed_documents(TEXTS)
+    with pytest.warns(UserWarning, match=r"bm25 assumes .*256.*set average_length"):
+        assert lexical.embed_documents(TEXTS) == told.embed_documents(TEXTS)
+    assert lexical.embed_documents(TEXTS) == told.embed_documents(TEXTS), "said once"
 
 
 def test_an_open_collection_lends_its_encoders_with_what_they_measured(opened: Any) -> None:

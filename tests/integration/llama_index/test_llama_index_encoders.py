@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient
 from diptych import Registry
 from diptych.config import parse_config
 from diptych.encoders import Encoders
-from diptych.errors import AdapterOptionsError, ContractError, SearchError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, SearchError, UnknownAdapter
 from diptych.testing import FakeDenseEncoder, FakeReranker
 from diptych_adapters.llama_index import DiptychEmbedding, DiptychReranker, sparse_doc_fn, sparse_query_fn
 
@@ -119,7 +119,7 @@ def test_bm25_encodes_documents_once_it_is_told_their_average_length(tmp_path: A
     config = tmp_path / "diptych.yaml"
     text = "store: 'memory:'\ncollection: c\nslots:\n  lexical: {{adapter: bm25, language: english{}}}\n"
     config.write_text(text.format(""))
-    with pytest.raises(ContractError, match=r"(?s)average length yet.*set the option average_length"):
+    with pytest.warns(UserWarning, match=r"slot 'lexical'.*bm25 assumes .*256.*set average_length"):
         sparse_doc_fn(source=config)(["mend a bicycle"])
     config.write_text(text.format(", average_length: 3"))
     (terms,), (weights,) = sparse_doc_fn(source=config)(["mend a bicycle"])
