@@ -39,7 +39,7 @@ MOST_IDS_READ = 20_000  # up to here all ids are read, a fraction of a second; b
 PAGE = 2_000
 FETCH = 256
 MOST_CHARACTERS = 200  # a first sentence is cut after so many
-MOST_OF_A_TEXT = 2_000  # characters of a document that are used as a query; encoders read less
+MOST_OF_A_TEXT = 2_000  # characters of a text without spaces, from which an excerpt is taken
 EXCERPT, WORDS_READ = 8, 100  # words of an excerpt, from the middle of the first 100, which every encoder reads
 LEAST_WORDS = 3  # in a query; shorter sentences are joined with the next
 _SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])|\n\s*\n")
@@ -54,15 +54,13 @@ class Sampled:
     Args:
         point: id of its point.
         id: the document's own id.
-        text: the part that the live encoders read.
         item: a query that means just this document: its title, or else its first sentence.
         excerpt: a harder one: a few words from its middle.
-        media: by modality. A document of media alone has no text, item and excerpt.
+        media: by modality. A document of media alone has no item and excerpt.
     """
 
     point: PointId
     id: str
-    text: str
     item: str
     excerpt: str
     media: Mapping[str, Media] = field(default_factory=dict, compare=False)
@@ -96,9 +94,10 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
                 content.modality: content for content in document.media.values() if isinstance(content, Media)
             }
             if (text.strip() and item) or media:
-                texts = (text[:MOST_OF_A_TEXT], item, excerpt(text)) if text.strip() and item else ("", "", "")
-                key = "\0".join([texts[0], *(content.key for content in media.values())])
-                samples.setdefault(key, Sampled(record.id, document.id, *texts, media))
+                has_words = bool(text.strip() and item)
+                key = "\0".join([text if has_words else "", *(content.key for content in media.values())])
+                words = (item, excerpt(text)) if has_words else ("", "")
+                samples.setdefault(key, Sampled(record.id, document.id, *words, media))
     return sorted(samples.values(), key=lambda sampled: order[sampled.point])
 
 

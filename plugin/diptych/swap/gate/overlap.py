@@ -25,7 +25,7 @@ QUERIES_SHOWN, HITS, CHARACTERS = 5, 3, 200  # queries side by side, hits of eac
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """The share of the first 10 hits that old and new have in common, with documents' texts as queries.
+    """The share of the first 10 hits that old and new have in common, with documents' beginnings as queries.
 
     Args:
         of: the slot, or `pipeline` for the whole.
@@ -80,8 +80,8 @@ def neighbour_overlap(
 ) -> Overlap | None:
     """How alike the neighbours of sampled documents are; each document is removed from its own neighbours.
 
-    A document is asked for by its text, and in slots of media, or without a text, by its media. None where no document
-    can be asked for.
+    A document is asked for by its title or first sentence, and in slots of media, or without a text, by its media. None
+    where no document can be asked for.
     """
     read = _read_by_both((old, new), pipelines)
     queries = [query for document in documents if (query := _as_query(document, old, read)) is not None]
@@ -107,8 +107,8 @@ def _read_by_both(views: tuple[View, View], pipelines: tuple[Pipeline, Pipeline]
 
 
 def _as_query(document: Sampled, view: View, read: set[Readable]) -> Query | None:
-    if document.text and "text" in read:
-        return Query(document.text, document.id)
+    if document.item and "text" in read:
+        return Query(document.item, document.id)
     media: dict[str, RawMedia] = {name: content for name, content in document.media.items() if name in read}
     readable = all(_is_readable(view, content) for name, content in document.media.items() if name in read)
     return Query("", document.id, media=media) if media and readable else None

@@ -99,11 +99,11 @@ def test_overlap_and_known_items_are_those_of_brute_force(swapping: Callable[...
     filled = swapping({"dense": DENSE})
     report = gate(filled.to({"dense": OTHER}))
     texts = [document.text for document in filled.documents]
-    sides = [neighbours(FakeDenseEncoder(seed=seed), texts, texts, own=True) for seed in (0, 5)]
+    firsts = [text.split(". ")[0] + "." for text in texts]
+    sides = [neighbours(FakeDenseEncoder(seed=seed), firsts, texts, own=True) for seed in (0, 5)]
     shares = [len(set(a) & set(b)) / 10 for a, b in zip(*sides, strict=True)]
     assert report.overlaps[0].mean == pytest.approx(np.mean(shares))
     assert report.overlaps[0].lowest == pytest.approx(min(shares))
-    firsts = [text.split(". ")[0] + "." for text in texts]
     words = [text.split()[:100] for text in texts]
     middles = [" ".join(found[(len(found) - 8) // 2 :][:8]) for found in words]
     for asked, known in ((firsts, report.known_item), (middles, report.excerpt)):
