@@ -58,7 +58,7 @@ class FakeEmbeddings:
 
     @property
     def embedding_model_params(self) -> Mapping[str, Any]:
-        return {"encoders": ENCODERS, "name": "fake-dense", "options": {"dimension": 8}}
+        return {"encoder": "fake-dense", "source": ENCODERS, "options": {"dimension": 8}}
 
 
 class TestEmbeddings(FakeEmbeddings, INTEGRATION.EmbeddingsIntegrationTests):  # type: ignore[misc, name-defined]
