@@ -99,14 +99,16 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
         return Change(slot.name, action, why or "asked for", slot, live, kept)
     # Of several differences the one with the most to do decides: other vectors, then other queries, then storage, then
     # settings. A fingerprint says what is declared; canaries also notice a model that changed behind its name.
-    now, likeness = slot.fingerprint, compare(slot, live)
+    now = slot.fingerprint
     limit = guard.minimum_likeness(now, live)
     if now.space != live.space:
         if kept is not None:
-            return Change(slot.name, "reuse", why, slot, live, kept, likeness.lowest)
-        same = bool(now.documents) and now.documents == live.documents and likeness.of("document") >= limit
+            return Change(slot.name, "reuse", why, slot, live, kept)
+        same = bool(now.documents) and now.documents == live.documents
+        same = same and compare(slot, live).of("document") >= limit
         why = why or f"the model behind the name changed: {live.fingerprint} made the vectors, it is {now} now"
-        return Change(slot.name, "re-prompt" if same else "re-encode", why, slot, live, None, likeness.lowest)
+        return Change(slot.name, "re-prompt" if same else "re-encode", why, slot, live)
+    likeness = compare(slot, live)
     if likeness.lowest < limit:
         behind = f"the model behind the name changed (canary cosine {likeness.lowest:.4f})"
         return Change(slot.name, "re-encode", "; ".join(filter(None, (behind, why))), slot, live, None, likeness.lowest)
