@@ -217,6 +217,14 @@ class Slot(SlotFacts):
                 self._namespace = generation, self._namespace_of(self._cache, generation)
             return self._namespace[1]
 
+    def keep(self, inputs: Sequence[Input], vectors: Sequence[Vector]) -> None:
+        """Put vectors that this encoder made of documents into the cache, even before the slot has a generation."""
+        if self._cache is None or self.anchored or isinstance(self.encoder, Calibrated):
+            return
+        made = self.generation or self.describe(number=1, vector=self.vector, reading=self.reading, statistics=None)
+        if (namespace := self._namespace_of(self._cache, made)) is not None:
+            namespace.keep(inputs, vectors)
+
     def describe(self, *, number: int, vector: str, reading: Reading, statistics: Statistics | None) -> Generation:
         """A generation record for this slot's encoder, which is calibrated before its canaries are taken."""
         generation = described(

@@ -61,8 +61,7 @@ class SlotMaker:
         """
         slot = self._candidates.get((name, student))
         if slot is None or slot.config != config or slot.generation is not None:
-            slot = Slot(name, config, None, self._registry, texts=self._texts, media=self._media)
-            self._candidates[name, student] = slot
+            slot = self._candidates[name, student] = self.configured(name, config)
         return slot
 
     def stored(

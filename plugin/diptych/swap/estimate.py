@@ -76,6 +76,7 @@ class Estimate:
         begin = time.perf_counter()
         vectors = _encode(slot, encoder, texts)
         passed = max(time.perf_counter() - begin, 1e-9)
+        slot.keep(texts, vectors)  # so that the back-fill does not encode them again
         passages = _count(vectors) if slot.passage_vectors else None
         reduced = (counting.counted / len(texts), _count(vectors)) if counting else None
         return cls(len(texts) / passed, *_bytes(slot, vectors), passages, reduced)

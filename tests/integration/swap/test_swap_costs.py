@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import pytest
@@ -91,3 +92,16 @@ def test_new_search_settings_load_each_encoder_once(filled: Callable[[], Collect
     assert collection.apply(wanted).outcome == "changed settings"
     assert CountedDense.made == {0: 1}
     assert CountedWords.made == {"words": 1}
+
+
+def test_what_a_plan_has_encoded_is_not_encoded_again(
+    filled: Callable[[], Collection], config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
+    collection, wanted = filled(), config(NEW)
+    collection.plan(wanted, sample=64)
+    sampled = {text for _, text in CountedDense.documents} & {document.text for document in DOCUMENTS}
+    assert len(sampled) == 64
+    CountedDense.documents.clear()
+    assert collection.apply(wanted).cache_hits == {"dense.2": 64}
+    assert not sampled & {text for _, text in CountedDense.documents}

@@ -241,6 +241,10 @@ class Namespace:
             self.hits += len(keys) - len(missing)
         return [vectors[key] for key in keys]
 
+    def keep(self, inputs: Sequence[Input], vectors: Sequence[Vector]) -> None:
+        """Store a vector for each input, as `encode` does."""
+        self._cache.store(self, dict(zip(map(self.key, inputs), vectors, strict=True)))
+
     def key(self, given: Input) -> bytes:
         """The key of the vector of a text or of media, 16 bytes; of media it follows from their bytes."""
         text = given if isinstance(given, str) else f"\0{given.key}"
