@@ -6,8 +6,18 @@ import re
 import unicodedata
 from functools import cache
 
+FILE = 256 * 2**20  # bytes of a file that is one document, and of all parts of an archive unpacked
+RECORD = 16 * 2**20  # bytes of a line or a row, sixteen times the longest document as populate.max_characters has it
+TEXT = 20_000_000  # characters of a file; populate rejects what is longer than populate.max_characters
+MEMORY = 2 * 2**30  # bytes of the process that reads PDF, HTML and DOCX
+PATIENCE = 4  # how many times its processor time that process may take
 _JOINER = "\u034f"  # combining grapheme joiner, which Unicode provides for this; it ends a run of marks
 _FIRST, _BEYOND = 0x300, 0x1F000  # code points between which all combining marks are
+
+
+def seconds(size: int) -> float:
+    """The processor time that reading a PDF, HTML or DOCX file of `size` bytes may take."""
+    return min(300.0, 20 + size / 100_000)
 
 
 def stream_safe(text: str) -> str:

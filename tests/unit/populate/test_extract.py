@@ -11,6 +11,7 @@ import pytest
 from diptych.errors import PopulateError
 from diptych.populate import Rejected, open_source
 from diptych.populate.sources import extract
+from diptych.runtime import text_budget
 
 pypdf = pytest.importorskip("pypdf")
 docx = pytest.importorskip("docx")
@@ -93,9 +94,11 @@ def test_a_file_that_was_cut_off_or_changed_anywhere_never_ends_the_run(tmp_path
     whole = make(tmp_path / ("a.pdf" if make is pdf else "a.docx"))
     content = whole.read_bytes()
     for at in range(0, len(content), max(1, len(content) // 40)):
-        for damaged in (content[:at], content[:at] + b"\xff\x00" + content[at + 2 :]):
-            whole.write_bytes(damaged)
-            assert isinstance(only(whole), Rejected | dict)
+        for name, damaged in (("cut", content[:at]), ("other", content[:at] + b"\xff\x00" + content[at + 2 :])):
+            whole.with_stem(f"{name}{at}").write_bytes(damaged)
+    found = list(open_source(tmp_path))
+    assert len(found) > 80
+    assert all(isinstance(row, Rejected | dict) for row in found)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,7 @@ def test_entities_of_a_word_document_are_not_resolved(tmp_path: Path) -> None:
 def test_an_archive_that_unpacks_to_too_much_is_rejected_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract, "LARGEST", 1_000_000)
+    monkeypatch.setattr(text_budget, "FILE", 1_000_000)
     path = repacked(word(tmp_path / "a.docx"), **{"word__media.bin": b"\x00" * 2_000_000})
     assert path.stat().st_size < 1_000_000
     assert only(path).reason.startswith("the archive is too large unpacked (got 2,")
@@ -167,8 +170,36 @@ def test_an_archive_that_unpacks_to_too_much_is_rejected_unread(
 
 
 def test_a_pdf_stream_that_unpacks_to_too_much_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "LONGEST", 1000)
-    assert only(pdf(tmp_path / "a.pdf", PAGE * 1000)).reason.startswith("the PDF has too much text")
+    monkeypatch.setattr(text_budget, "TEXT", 1000)
+    (tmp_path / "a.txt").write_text("x" * 1001)
+    pdf(tmp_path / "b.pdf", PAGE * 1000)
+    assert [row.reason[:26] for row in open_source(tmp_path)] == ["the file has too much text"] * 2  # type: ignore[union-attr]
+
+
+def spanning(path: Path) -> Path:
+    """A Word document of 2 kB with a cell that spans a hundred million columns."""
+    space = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    cell = '<w:tc><w:tcPr><w:gridSpan w:val="100000000"/></w:tcPr><w:p><w:r><w:t>x</w:t></w:r></w:p></w:tc>'
+    body = f'<w:document xmlns:w="{space}"><w:body><w:tbl><w:tr>{cell}</w:tr></w:tbl></w:body></w:document>'
+    return repacked(word(path), **{"word__document.xml": body.encode()})
+
+
+def busy(path: Path) -> Path:
+    """A page of millions of operators, a few kilobytes when packed."""
+    return pdf(path, b"BT /F1 12 Tf " + b"(a) Tj 1 0 0 1 0 0 cm q Q " * 200_000 + b" ET")
+
+
+@pytest.mark.parametrize(("make", "name"), [(spanning, "b.docx"), (busy, "b.pdf")])
+def test_a_file_that_takes_too_much_is_set_aside_and_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, name: str
+) -> None:
+    monkeypatch.setattr(text_budget, "seconds", lambda size: 1.0)
+    make(tmp_path / name)
+    pdf(tmp_path / "c.pdf")
+    rejected, read = open_source(tmp_path)
+    reason = "reading the file takes too much time or memory (expected 1 seconds and 2,147,483,648 bytes at most)"
+    assert rejected == Rejected(name, reason, id=name)
+    assert read["text"] == "The quick brown fox"  # type: ignore[index]
 
 
 def test_a_folder_of_all_kinds_is_one_source(tmp_path: Path) -> None:
