@@ -30,7 +30,7 @@ from diptych.swap import ApplyOptions
 from diptych.training import load_recipe
 from diptych.types import Floats, Query
 from diptych_adapters.models import resolve
-from diptych_training.models.student import first_layers
+from diptych_training.recipes.student import first_layers
 from machine import facts
 from rounds import interleaved, seconds
 
