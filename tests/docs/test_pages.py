@@ -47,7 +47,7 @@ def run(command: str, folder: Path) -> str:
         shell, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, env=env
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}"
-    return done.stdout
+    return re.sub(r"^.* \.\.\.\n", "", done.stdout, flags=re.MULTILINE)  # phases, which a terminal does not keep
 
 
 def matches(said: str, shown: str) -> bool:

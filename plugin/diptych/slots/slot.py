@@ -227,17 +227,18 @@ class Slot(SlotFacts):
 
     def describe(self, *, number: int, vector: str, reading: Reading, statistics: Statistics | None) -> Generation:
         """A generation record for this slot's encoder, which is calibrated before its canaries are taken."""
-        generation = described(
-            self.encoder,
-            self.kind,
-            self.config,
-            number=number,
-            vector=vector,
-            reading=reading,
-            statistics=statistics,
-            accepts=self.spec.accepts,
-            where=self.where,
-        )
+        with phase(f"{self.where}: encode canaries"):
+            generation = described(
+                self.encoder,
+                self.kind,
+                self.config,
+                number=number,
+                vector=vector,
+                reading=reading,
+                statistics=statistics,
+                accepts=self.spec.accepts,
+                where=self.where,
+            )
         self.remote_check.proved()
         return generation
 

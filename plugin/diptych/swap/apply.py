@@ -131,11 +131,13 @@ class _Apply:
         metadata = self._handle.read()
         self._trial.put_back_after_a_kill(metadata)
         if metadata.swap is None:
-            slot_changes = changes(self._handle, self._context.config, metadata, again=self._options.again)
+            with phase("compare the config with the collection"):
+                slot_changes = changes(self._handle, self._context.config, metadata, again=self._options.again)
             start = SwapStart(self._context, slot_changes)
             if not any(change.action in SWAPS for change in slot_changes):
                 return self._settings(start, metadata, slot_changes)
-            metadata = start.announce(metadata)
+            with phase("create the new vectors"):
+                metadata = start.announce(metadata)
         elif not describes(self._context.config, metadata.swap.target):
             raise _another(self._handle.name, metadata.swap)
         if self._options.switch_queries and metadata.live.asking == metadata.live.without_temporary_queries().asking:
@@ -190,7 +192,8 @@ class _Apply:
                 raise
         if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("filled", gate)
-        return self._cut_over(gate)
+        with phase("cut over"):
+            return self._cut_over(gate)
 
     def _switch_queries(self, metadata: CollectionMetadata) -> CollectionMetadata:
         judged = self._context.judged

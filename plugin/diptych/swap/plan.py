@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from diptych.populate.media_references import reference_warnings
 from diptych.populate.store import lacking
 from diptych.reports import UnreadTokens
 from diptych.repr_html import ReprHtml
+from diptych.runtime.phases import phase
 from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
 from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
@@ -96,6 +98,8 @@ class Plan(ReprHtml):
         under_way: whether a swap has begun and has not cut over.
         warnings: sentences to read before applying.
         gated: whether `apply` has vectors, queries, storage or a pipeline to compare with the live ones.
+        loading, gate: estimates, in seconds, of loading and checking the encoders, and of the gate; 0 where nothing is
+            encoded.
     """
 
     collection: str
@@ -106,6 +110,8 @@ class Plan(ReprHtml):
     under_way: bool = False
     warnings: tuple[str, ...] = ()
     gated: bool = False
+    loading: float = 0.0
+    gate: float = 0.0
 
     @property
     def pending(self) -> bool:
@@ -114,7 +120,12 @@ class Plan(ReprHtml):
 
     @property
     def seconds(self) -> float:
-        """Estimated time of all encoding, one slot after another."""
+        """Estimated time of `apply`: loading, all encoding, one slot after another, and the gate."""
+        return self.loading + self.encoding + self.gate
+
+    @property
+    def encoding(self) -> float:
+        """Estimated time of all encoding."""
         return sum(step.seconds for step in self.steps)
 
 
@@ -137,11 +148,16 @@ def plan(
     config = with_stored_default(config, metadata := handle.read())
     count = handle.client.count(handle.name, exact=True).count
     documents = _sample(handle, metadata, sample)
-    slot_changes = changes(handle, config, metadata, again=again)
+    begin = time.perf_counter()
+    with phase("compare the config with the collection"):
+        slot_changes = changes(handle, config, metadata, again=again)
     steps = tuple(
         _step(change, *_affected(handle, metadata, change, count), _inputs(change, config, documents))
         for change in slot_changes
     )
+    rates = [step.rate for step in steps if step.rate]
+    # The plan has loaded and checked the new encoders. The gate does that once more, with the old ones.
+    loading = 2 * (time.perf_counter() - begin - sum(len(documents) / rate for rate in rates))
     steps, warnings = _with_query_side(handle, metadata, config, slot_changes, steps)
     live, search = stored_search(metadata), config.search.model_dump(mode="json")
     stored = live.model_dump(mode="json") if metadata.search else None
@@ -168,7 +184,17 @@ def plan(
     warnings += [*vocabulary, *reading_warnings(handle, config, documents, unread)]
     all_warnings = (*lost_modalities(config, metadata), *_warnings(metadata, steps, missing_modalities), *warnings)
     under_way = metadata.swap is not None
-    return Plan(handle.name, count, steps, stored != search, search_why, under_way, all_warnings, gated)
+    planned = Plan(handle.name, count, steps, stored != search, search_why, under_way, all_warnings, gated)
+    if not rates:
+        return planned
+    gate = min(config.swap.gate.seconds, _asked(config, count) * sum(1 / rate for rate in rates)) if gated else 0.0
+    return replace(planned, loading=max(0.0, loading), gate=gate)
+
+
+def _asked(config: Config, count: int) -> int:
+    """About how many documents' encoding the gate's searches cost: of each it asks short queries, on both sides."""
+    judged = Judged.of(config.evaluate)
+    return len(judged.asked) if judged else min(config.swap.gate.sample, count)
 
 
 def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Change, count: int) -> tuple[int, int]:
@@ -204,7 +230,8 @@ def _step(change: Change, points: int, encode: int, inputs: Sequence[Input]) -> 
     step = replace(step, unread=sampled_unread(slot, inputs) if slot else None)
     if slot is None or not (encode and inputs) or slot.kind == "text_index":
         return step
-    estimate = Estimate.of(slot, inputs)
+    with phase(f"{slot.where}: time {len(inputs)} documents"):
+        estimate = Estimate.of(slot, inputs)
     return replace(
         step,
         rate=estimate.rate,

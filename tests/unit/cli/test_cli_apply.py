@@ -114,7 +114,7 @@ def test_no_cut_over_leaves_search_settings_as_they_are(run: Run, config: Path, 
 
 def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
     answer = edited("apply", "--why", "smaller")
-    assert (answer.code, answer.err) == (0, "")
+    assert answer.code == 0
     lines = answer.out.splitlines()
     assert lines[0] == "animals: 4 documents"
     assert ["dense", "re-encode", "4", "4"] in [line.split() for line in lines]
@@ -129,14 +129,27 @@ def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
     assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "smaller"
 
 
+def test_without_a_terminal_each_phase_is_a_line_on_standard_error_but_beside_json(edited: Run) -> None:
+    said = edited("apply", "--no-cut-over").err.splitlines()
+    phases = ("compare the config with the collection", "create the new vectors", "fill the new vectors")
+    expected = [*phases, "encoding 4 documents: 100 %", "gate: compare the new pipeline with the old one"]
+    assert [line for line in said if line.removesuffix(" ...") in expected] == [f"{line} ..." for line in expected]
+    assert edited("apply", "--json").err == ""
+
+
 def test_the_progress_line_says_what_the_gate_compares(edited: Run, judgements: tuple[str, ...]) -> None:
     told: list[str] = []
     with watched(told.append):
         assert edited("apply", "--no-cut-over").code == 0
         assert edited("apply", *judgements).code == 0
-    gate = "gate: compare the new pipeline with the old one: "
-    steps = [text.removeprefix(gate) for text in told if text.startswith(gate)]
-    assert steps == ["the neighbours of 4 documents", "4 documents searched by their own words", "3 judged queries"]
+    documents = "gate: search up to 4 documents by their own words"
+    steps = list(dict.fromkeys(text for text in told if text.startswith("gate: search")))
+    assert steps == [
+        documents,
+        f"{documents}: 4 of 4",
+        (judged := "gate: search up to 3 judged queries"),
+        f"{judged}: 3 of 3",
+    ]
 
 
 def test_an_added_slot_replaces_no_vector_and_nothing_is_said_to_be_kept(run: Run, config: Path, corpus: Path) -> None:
@@ -171,7 +184,7 @@ def test_the_json_is_one_document_with_the_gate(edited: Run) -> None:
 def test_applied_twice_there_is_nothing_to_do(edited: Run) -> None:
     assert edited("apply").code == 0
     answer = edited("apply")
-    assert (answer.code, answer.err) == (0, "")
+    assert (answer.code, answer.err) == (0, "compare the config with the collection ...\n")
     assert "nothing to do" in answer.out
 
 
@@ -188,7 +201,8 @@ def test_settings_alone_encode_nothing(edited: Run, config: Path) -> None:
 
 def test_judgements_decide_and_the_interval_is_shown(edited: Run, judgements: tuple[str, ...]) -> None:
     answer = edited("apply", *judgements)
-    assert (answer.code, answer.err) == (0, "")
+    assert answer.code == 0
+    assert "warning" not in answer.err
     assert "nDCG@10  1.0000 -> 1.0000 on 3 queries" in answer.out
     assert "difference +0.0000, 95% interval [+0.0000, +0.0000], margin 0.02" in answer.out
     assert "queries better 0, equal 3, worse 0" in answer.out

@@ -68,7 +68,8 @@ def test_queries_go_through_the_map_and_every_command_says_so(edited: Run, tmp_p
     (tmp_path / "retired").touch()
     assert "410 Gone" in edited("search", "banor demit", "--store", "edge:./qdrant", "--collection", "words").err
     answer = edited("apply", "--bridge", "--no-cut-over")
-    assert (answer.code, answer.err) == (0, "")
+    assert answer.code == 0
+    assert "warning" not in answer.err
     (told,) = [line for line in answer.out.splitlines() if line.startswith("dense: queries by")]
     # Pages are written side by side, so that the last one may be done when the first is reported.
     assert re.match(r"dense: queries by fake-dense through a drift map: (256|300) of 300 documents encoded: ", told)
@@ -92,8 +93,7 @@ def test_the_json_names_who_asks(edited: Run, tmp_path: Path) -> None:
 def test_an_encoder_that_works_is_not_bridged_and_a_warning_says_so(edited: Run) -> None:
     answer = edited("apply", "--bridge", "--no-cut-over")
     assert answer.code == 0
-    assert answer.err == (
-        "warning: slot 'dense': the old encoder works and goes on answering, so no drift map is fitted\n"
-    )
+    warning = "warning: slot 'dense': the old encoder works and goes on answering, so no drift map is fitted"
+    assert [line for line in answer.err.splitlines() if not line.endswith(" ...")] == [warning]
     assert "the old encoders still answer" in answer.out
     assert edited("apply", "--no-gate", "--json").json()["asking"] == {}

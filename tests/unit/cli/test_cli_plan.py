@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def test_another_encoder_is_re_encoded_and_the_reason_and_the_cost_are_told(fill
     assert "under 1 s" in row
     assert "+1.5 kB" in row  # 4 documents, each 64 floats and 128 bytes of graph
     assert "dense: seed: unset -> 1" in answer.out
-    assert "to apply: diptych apply (times are estimated from a sample on this machine)" in answer.out
+    timed = r"to apply: diptych apply; about .* by a sample on this machine: loading .*, encoding .*, the gate .*"
+    assert re.search(timed, answer.out)
 
 
 def test_the_json_has_every_step_and_whether_anything_is_pending(filled: Run, config: Path) -> None:
@@ -55,7 +57,9 @@ def test_the_json_has_every_step_and_whether_anything_is_pending(filled: Run, co
         ("lexical", "keep", 0, 0),
     ]
     assert found["steps"][0]["rate"] > 0
-    assert found["seconds"] == pytest.approx(4 / found["steps"][0]["rate"])
+    assert found["encoding"] == pytest.approx(4 / found["steps"][0]["rate"])
+    assert found["gate"] > 0
+    assert found["seconds"] == found["loading"] + found["encoding"] + found["gate"]
 
 
 @pytest.mark.parametrize(

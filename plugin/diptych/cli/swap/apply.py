@@ -156,7 +156,7 @@ def run_apply(opened: Collection, config: Config, options: ApplyOptions, as_json
     if not as_json:
         _announce(opened, config, options.again)
     try:
-        with Bars() as bars:
+        with Bars(lines=not as_json) as bars:
             return opened.apply(config, options, progress=bars)
     except GateFailed as error:
         _show_failed(opened.name, error, as_json)

@@ -64,7 +64,12 @@ def plan(
 
 def document(planned: Plan) -> dict[str, object]:
     """The plan as JSON values."""
-    return {**dataclasses.asdict(planned), "pending": planned.pending, "seconds": planned.seconds}
+    return {
+        **dataclasses.asdict(planned),
+        "pending": planned.pending,
+        "encoding": planned.encoding,
+        "seconds": planned.seconds,
+    }
 
 
 def show(planned: Plan, progress: str = "", *, advice: bool = False, judged: bool = True) -> None:
@@ -114,6 +119,8 @@ def _row(step: Step) -> tuple[str, ...]:
 def _advice(planned: Plan) -> str:
     if not planned.pending:
         return "nothing to do: the collection matches the config"
-    rates = [step.rate for step in planned.steps if step.rate]
-    timed = " (times are estimated from a sample on this machine)" if rates else ""
-    return f"to apply: diptych apply{timed}"
+    if not any(step.rate for step in planned.steps):
+        return "to apply: diptych apply"
+    parts = {"loading": planned.loading, "encoding": planned.encoding, "the gate": planned.gate}
+    times = ", ".join(f"{part} {duration(seconds)}" for part, seconds in parts.items() if seconds)
+    return f"to apply: diptych apply; about {duration(planned.seconds)} by a sample on this machine: {times}"

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from diptych.cli.ui.output import drawing, stderr
+from diptych.cli.ui.output import drawing, say, stderr
 from diptych.runtime.phases import watched
 
 NAMES = {
@@ -68,15 +68,17 @@ class Bars:
 
     Args:
         before: what is waited for before the first stage begins, such as encoders that are loaded.
+        lines: whether a command without a terminal says each phase, and each tenth of a stage, in a line.
     """
 
-    def __init__(self, before: str = "loading encoders") -> None:
+    def __init__(self, before: str = "loading encoders", *, lines: bool = False) -> None:
         console = stderr()
         columns = (TextColumn("{task.description}"), BarColumn(30), Count(), Rate(), TimeRemainingColumn())
         self._bars = Progress(*columns, console=console, disable=not console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
         self._console, self._stack = console, ExitStack()
         self._phase = self._bars.add_task(before, total=None)
+        self._lines, self._said = lines and not console.is_terminal, set[str]()
 
     def __enter__(self) -> Self:
         self._stack.enter_context(drawing(self._console))
@@ -104,10 +106,21 @@ class Bars:
     def advance(self, stage: str, n: int) -> None:
         """`n` more documents are through the stage."""
         self._bars.advance(self._tasks[stage], n)
+        task = self._bars.tasks[self._tasks[stage]]
+        if self._lines and task.total:
+            done = f"{int(10 * task.completed / task.total) * 10} %"
+            self._say(f"{task.description} {task.total:,.0f} documents: {done}")
 
     def _show(self, phase: str) -> None:
-        """Show below the bars what is done at the moment, nothing for ""."""
+        """Show below the bars what is done at the moment, nothing for ""; without a terminal say each phase once."""
+        if self._lines and not any(phase.startswith(f"{said}: ") for said in self._said):  # no detail of a phase
+            self._say(phase)
         self._bars.update(self._phase, description=phase, visible=bool(phase))
+
+    def _say(self, text: str) -> None:
+        if text and text not in self._said:
+            self._said.add(text)
+            say(self._console, f"{text} ...")
 
     def _finish(self, *stages: str) -> None:
         """Stop the clocks of stages that are over: what they expected is what came."""

@@ -14,7 +14,7 @@ from diptych.config.models import GateConfig
 from diptych.handle.snapshot import View
 from diptych.reports import GateSummary
 from diptych.repr_html import ReprHtml
-from diptych.runtime.phases import detail
+from diptych.runtime.phases import phase
 from diptych.search.media_queries import takes
 from diptych.slots.slot import Slot
 from diptych.swap.gate.answers import (
@@ -125,7 +125,8 @@ def run_gate(
     old, new = remembering(old), remembering(new)
     changed = changed_slots(old, new)
     counts = _coverages(new, changed, coverage or {})
-    canaries = tuple(check_canary(slot) for slot in changed)
+    with phase("gate: encode the canaries of the new encoders"):
+        canaries = tuple(check_canary(slot) for slot in changed)
     new_vectors = _new_vectors(old, changed)
     strange = [f"slot {canary.slot!r}: {canary.problem}" for canary in canaries if canary.likeness is None]
     reasons = [*_uncovered([count for count in counts if count.vector in new_vectors], config), *strange]
@@ -157,8 +158,8 @@ def _timed(report: GateReport, old: View, new: View, texts: Sequence[Query], con
     texts = [query for query in texts if is_taken(old, query) and is_taken(new, query)]
     if not texts:
         return report
-    detail("the time of a query")
-    latency = measure_latency(old, new, texts)
+    with phase("gate: time queries"):
+        latency = measure_latency(old, new, texts)
     slow = latency.ratio > config.max_slowdown
     reasons = (
         [f"{latency.sentence}, {config.max_slowdown:g} times as long at most (swap.gate.max_slowdown)"] if slow else []
@@ -201,7 +202,8 @@ def _with_judgements(
     base: GateReport, old: View, new: View, judged: Judged, config: GateConfig, clock: Clock
 ) -> GateReport:
     obstacle = query_obstacle(old)
-    comparison = compare_judged(None if obstacle else old, new, judged, config, clock=clock)
+    with phase(f"gate: search up to {len(judged.asked):,} judged queries"):
+        comparison = compare_judged(None if obstacle else old, new, judged, config, clock=clock)
     reasons = (*(() if comparison.passed else (comparison.sentence,)), *comparison.lost_slices)
     return replace(
         base,
@@ -227,7 +229,8 @@ def _without_judgements(
         known = known_items(*sides, worded, pipelines, confidence=config.confidence) if worded else None
         return [pair for pair in pairs if pair is not None], known
 
-    asked = affordable(old, documents, measured, seconds=config.seconds, clock=clock)
+    with phase(f"gate: search up to {len(documents):,} documents by their own words"):
+        asked = affordable(old, documents, measured, seconds=config.seconds, clock=clock)
     (overlaps, known), least = measured(asked), _least_kept(old, new)
     base = replace(base, remarks=fewer(asked, documents, "documents of the sample were searched", config.seconds))
     apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, least=least)]
