@@ -1,4 +1,4 @@
-"""Reads the bytes of media: files below the root, URLs of allowed hosts, data: URIs. Nothing here decodes them."""
+"""Reads the bytes of media: files below the root and data: URIs; `download` has URLs. Nothing here decodes them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ import binascii
 import contextlib
 import os
 import stat
-import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from diptych.errors import MediaError, brief
 
 ELSEWHERE = "paths start at media.root; for a file elsewhere, pass its bytes: Path(...).read_bytes()"
-SECONDS, _SOCKET_SECONDS = 60.0, 10.0  # for a whole download, and for each wait of its connection
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_BLOCK = 1 << 16
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO put there meanwhile does not block
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
@@ -121,7 +116,7 @@ def read_file(root: Path, path: str | os.PathLike[str], max_bytes: int) -> tuple
         real = os.path.realpath(os.path.join(base, given), strict=True)
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
-        what = "the media file does not exist" if missing else f"the media file cannot be found: {_reason(error)}"
+        what = "the media file does not exist" if missing else f"the media file cannot be found: {reason(error)}"
         raise MediaError(what, where=brief(given, 300), expected=f"a file below {root}", do=ELSEWHERE) from error
     inside = base.rstrip(os.sep) + os.sep
     if not real.startswith(inside):
@@ -132,7 +127,7 @@ def read_file(root: Path, path: str | os.PathLike[str], max_bytes: int) -> tuple
     try:
         return source, _read_regular(base, within.split(os.sep), source, max_bytes)
     except OSError as error:
-        raise MediaError(f"the media file cannot be read: {_reason(error)}", where=source) from error
+        raise MediaError(f"the media file cannot be read: {reason(error)}", where=source) from error
 
 
 def _read_regular(base: str | Path, parts: Sequence[str], name: str, max_bytes: int) -> bytes:
@@ -205,95 +200,7 @@ def read_data_uri(uri: str, max_bytes: int) -> bytes:
     return checked_length(data, "data: URI", max_bytes)
 
 
-def read_url(url: str, hosts: Sequence[str], max_bytes: int) -> bytes:
-    """The bytes at the URL.
-
-    Args:
-        url: https; http for a listed address of this machine alone.
-        hosts: those that may be asked, also by redirects: `images.example.com`, `images.example.com:8443`.
-        max_bytes: the most that is read.
-
-    Raises:
-        MediaError: the host is not listed, the server fails or takes too long, or the answer is too large.
-    """
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    class OnlyListed(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-            check_url(newurl, hosts, redirected_from=url)
-            return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-    check_url(url, hosts)
-    deadline = time.monotonic() + SECONDS
-    request = urllib.request.Request(url, headers={"user-agent": "diptych", "accept-encoding": "identity"})
-    try:
-        with urllib.request.build_opener(OnlyListed).open(request, timeout=_SOCKET_SECONDS) as response:
-            return checked_length(_received(response, url, max_bytes, deadline), url, max_bytes)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise MediaError("the media server refused the request", where=url, got=f"status {error.code}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise MediaError(f"the media could not be fetched: {_reason(error)}", where=url) from error
-
-
-def _received(response: Any, url: str, max_bytes: int, deadline: float) -> bytes:
-    """The body, read piece by piece within the limits of size and time."""
-    stated = str(response.headers.get("content-length") or "")
-    if stated.isdigit() and int(stated) > max_bytes:
-        raise too_large(url, f"{int(stated):,}", max_bytes)
-    received = bytearray()
-    while piece := response.read1(_BLOCK):
-        received += piece
-        if len(received) > max_bytes:
-            raise too_large(url, f"more than {max_bytes:,}", max_bytes)
-        if time.monotonic() > deadline:
-            raise MediaError("the media server is too slow", where=url, expected=f"all bytes in {SECONDS:.0f} s")
-    if stated.isdigit() and len(received) < int(stated):
-        got = f"{len(received):,} of {int(stated):,} bytes"
-        raise MediaError("the media server closed the connection early", where=url, got=got)
-    return bytes(received)
-
-
-def check_url(url: str, hosts: Sequence[str], *, redirected_from: str = "") -> None:
-    """Raise MediaError unless the URL is plain https and its host is listed.
-
-    Args:
-        url: to be fetched.
-        hosts: those that may be asked.
-        redirected_from: the URL whose server sent it, if one did.
-    """
-    what = (
-        "this redirect of a media URL may not be followed" if redirected_from else "this media URL may not be fetched"
-    )
-    try:
-        if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-            raise ValueError("a character that must be percent-encoded")
-        parts = urlsplit(url)
-        place = _place(parts)
-    except ValueError as error:
-        raise MediaError(what, where=redirected_from, got=f"{brief(url, 200)}: {error}") from error
-    if parts.username is not None or parts.password is not None:
-        raise MediaError(what, where=redirected_from, got="a URL with a user name or password", expected="neither")
-    local = parts.hostname in _LOOPBACK
-    if parts.scheme != "https" and not (parts.scheme == "http" and local):
-        got, expected = f"{parts.scheme} to {brief(parts.hostname)}", "https"
-        raise MediaError(what, where=redirected_from, got=got, expected=expected, do="copy the file below media.root")
-    if place not in hosts:
-        expected = ", ".join(hosts) or "no host: media.hosts lists none"
-        do = f"add {place!r} to media.hosts if you trust it, or copy the file below media.root"
-        raise MediaError(what, where=redirected_from, got=f"host {place!r}", expected=expected, do=do)
-
-
-def _place(parts: SplitResult) -> str:
-    """Host, and the port where it is not the scheme's own."""
-    host = parts.hostname or ""
-    named = f"[{host}]" if ":" in host else host
-    usual = {"https": 443, "http": 80}.get(parts.scheme)
-    return named if parts.port in (None, usual) else f"{named}:{parts.port}"
-
-
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What the system says of a failure, in one line."""
     cause = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
     return (str(cause).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -122,7 +122,9 @@ class MediaStore:
         if isinstance(raw, str) and read.is_data_uri(raw):
             return "", read.read_data_uri(raw, most)
         if isinstance(raw, str) and read.is_url(raw):
-            return raw, read.read_url(raw, self.config.hosts, most)
+            from diptych.media.download import read_url  # loads an HTTP client
+
+            return raw, read_url(raw, self.config.hosts, most)
         if isinstance(raw, str | os.PathLike):
             return read.read_file(self.root, raw, most)
         return "", read.checked_length(_given_bytes(modality, raw, most), modality, most)

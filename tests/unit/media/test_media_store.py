@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
+import itertools
 import os
 import pickle
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,8 +24,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from diptych.errors import CollectionError, MediaError
-from diptych.media import Media, MediaConfig, MediaStore, RawMedia, from_json, to_json
-from diptych.media.read import check_url
+from diptych.media import Media, MediaConfig, MediaStore, RawMedia, download, from_json, to_json
+from diptych.media.download import check_url
+from faulty_server import faulty_server
 
 
 def png(color: tuple[int, int, int] = (255, 0, 0)) -> bytes:
@@ -271,6 +276,53 @@ def test_a_url_of_a_listed_host_is_fetched(fetch: Callable[[str], Media], port: 
     taken = fetch("red.png")
     assert (taken.bytes, taken.source) == (len(png()), f"http://127.0.0.1:{port}/red.png")
     assert fetch(f"to/http://127.0.0.1:{port}/red.png") == taken
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+DRIPS = {
+    "the status line": (b"", b"HTTP/1.1 200 OK"),
+    "a header": (OK + b"x-slow: ", b"y"),
+    "headers": (OK, b"x: y\r\n"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunk sizes": (OK + b"transfer-encoding: chunked\r\n\r\n", b"0"),
+    "the body": (OK + b"content-length: 9000\r\n\r\n", b"x"),
+}
+
+
+@pytest.mark.parametrize(("first", "then"), DRIPS.values(), ids=list(DRIPS))
+def test_a_server_that_drips_is_given_up_at_the_deadline(
+    root: Path, monkeypatch: pytest.MonkeyPatch, first: bytes, then: bytes
+) -> None:
+    monkeypatch.setattr(download, "SECONDS", 0.3)
+    sent = list[bytes]()
+
+    def answer(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(first)
+            for byte in itertools.islice(itertools.cycle(then), 300):  # 300 x 0.02 s: far beyond the deadline
+                connection.sendall(bytes([byte]))
+                sent.append(b"x")
+                time.sleep(0.02)
+
+    with faulty_server(answer) as url, pytest.raises(MediaError, match="the media server is too slow"):
+        store(root, hosts=[url.removeprefix("http://")]).take("image", f"{url}/red.png")
+    assert len(sent) < 300
+
+
+def test_the_body_of_a_redirect_is_not_read(root: Path) -> None:
+    sent, own = list[int](), list[bytes]()
+
+    def answer(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 302 Found\r\nlocation: " + own[0] + b"\r\n\r\n")
+            for _ in range(100):
+                sent.append(connection.send(bytes(1 << 20)))
+
+    with faulty_server(answer) as url:
+        own.append(url.encode())
+        with pytest.raises(MediaError, match="status 302"):
+            store(root, hosts=[url.removeprefix("http://")]).take("image", url)
+    assert sum(sent) < 100 << 20
 
 
 def test_no_host_is_asked_unless_it_is_listed(root: Path, port: int) -> None:
