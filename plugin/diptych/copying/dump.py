@@ -25,9 +25,10 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import narrowed, scope_of
 from diptych.metadata.payloads import NATIVE, OWN, from_payload
 from diptych.metadata.store import COPY, RETIRED
-from diptych.populate.sources.readers import HEADER, LONGEST_LINE
+from diptych.populate.sources.readers import HEADER
 from diptych.populate.store import Store
 from diptych.runtime.phases import Progress, Unwatched
+from diptych.runtime.text_budget import RECORD
 from diptych.stores.scroll import pages
 from diptych.stores.server_errors import needs_answers
 from diptych.types import Document
@@ -177,10 +178,10 @@ def _parquet(path: Path, header: Header) -> Iterator[ParquetRows]:
 
 def _json_line(write: Callable[[str], object], row: Mapping[str, Any]) -> None:
     line = json.dumps(row, ensure_ascii=False) + "\n"
-    if len(line) > LONGEST_LINE // 4 and len(line.encode()) > LONGEST_LINE and HEADER not in row:
+    if len(line) > RECORD // 4 and len(line.encode()) > RECORD and HEADER not in row:
         what, where = "a line would be longer than populate and import read", brief(row.get("id", row.get("point")))
         do = "export to a .parquet file, which has no lines"
-        raise CopyError(what, where=where, got=f"{len(line):,}", expected=f"at most {LONGEST_LINE:,} bytes", do=do)
+        raise CopyError(what, where=where, got=f"{len(line):,}", expected=f"at most {RECORD:,} bytes", do=do)
     write(line)
 
 

@@ -9,7 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from diptych.copying.export_rows import Header, Shapes
-from diptych.populate.sources.readers import HEADER
+from diptych.errors import CopyError
+from diptych.populate.sources.readers import HEADER, parquet_rows
+from diptych.runtime.text_budget import FILE
 
 ROWS = 1024
 _VECTOR = "vector "  # before the name of a vector in the name of its column
@@ -64,14 +66,15 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROWS):
-            for row in batch.to_pylist():
-                vectors = {
-                    name.removeprefix(_VECTOR): value
-                    for name, value in row.items()
-                    if name.startswith(_VECTOR) and value is not None
-                }
-                yield {"point": json.loads(row["point"]), "payload": json.loads(row["payload"]), "vectors": vectors}
+        for row in parquet_rows(path, file, FILE):
+            if row is None:
+                raise CopyError("a row is too large", where=str(path), expected=f"at most {FILE:,} bytes")
+            vectors = {
+                name.removeprefix(_VECTOR): value
+                for name, value in row.items()
+                if name.startswith(_VECTOR) and value is not None
+            }
+            yield {"point": json.loads(row["point"]), "payload": json.loads(row["payload"]), "vectors": vectors}
 
 
 def _fields(header: Header) -> Iterator[tuple[str, Any]]:

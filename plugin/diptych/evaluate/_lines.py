@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diptych.errors import EvaluationError
+from diptych.runtime.text_budget import LINE
 
-LONGEST = 1_000_000  # characters of a line: a file without line ends must not fill the memory
-_LIMIT = f"at most {LONGEST:,} characters"
+_LIMIT = f"at most {LINE:,} characters"
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -25,8 +25,8 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
         with path.open("rb") as probe:
             zipped = probe.read(2) == _GZIP_MAGIC
         with (gzip.open if zipped else open)(path, "rt", encoding="utf-8-sig", newline=None) as stream:
-            for number, line in enumerate(iter(lambda: stream.readline(LONGEST + 1), ""), 1):
-                if len(line) > LONGEST:
+            for number, line in enumerate(iter(lambda: stream.readline(LINE + 1), ""), 1):
+                if len(line) > LINE:
                     raise EvaluationError("a line is too long", where=place(path, number), expected=_LIMIT)
                 if line.strip():
                     yield number, line.rstrip("\r\n")

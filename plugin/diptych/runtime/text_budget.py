@@ -8,7 +8,9 @@ from functools import cache
 
 FILE = 256 * 2**20  # bytes of a file that is one document, and of all parts of an archive unpacked
 RECORD = 16 * 2**20  # bytes of a line or a row, sixteen times the longest document as populate.max_characters has it
+LINE = 1_000_000  # characters of a line of queries, judgements or runs
 TEXT = 20_000_000  # characters of a file; populate rejects what is longer than populate.max_characters
+HIGHLIGHTED = 100_000  # characters of a document without passages in which words are looked for
 MEMORY = 2 * 2**30  # bytes of the process that reads PDF, HTML and DOCX
 PATIENCE = 4  # how many times its processor time that process may take
 _JOINER = "\u034f"  # combining grapheme joiner, which Unicode provides for this; it ends a run of marks

@@ -96,7 +96,7 @@ def test_bytes_that_are_too_long_for_a_line_are_refused(
 ) -> None:
     shapes = made(media={"store": "bytes"})
     shapes.populate([Document("bare", media={"image": (pictures / "red.png").read_bytes()})])
-    monkeypatch.setattr(dump, "LONGEST_LINE", 80)
+    monkeypatch.setattr(dump, "RECORD", 80)
     with pytest.raises(CopyError, match=r"longer than .*\n.*'bare'") as caught:
         export_collection(shapes.handle, tmp_path / "b.jsonl")
     assert "parquet" in str(caught.value)

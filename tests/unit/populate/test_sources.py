@@ -286,6 +286,71 @@ def test_a_line_without_end_is_rejected_in_little_memory_and_the_rest_is_read(tm
     assert peak < 5 * 2**24
 
 
+def test_a_csv_row_without_end_is_rejected_in_little_memory_and_the_rest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b"id,text\n1,fine\n2,")
+        for _ in range(80):
+            file.write(b"x" * 2**20)
+        file.write(b"\n3,fine\n")
+        file.write(b'4,"' + b"a line of a cell that is never closed\n" * 445_000)
+        file.write(b"5,fine\n")
+    tracemalloc.start()
+    try:
+        found = list(open_source(path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    rejected = [row for row in found if isinstance(row, Rejected)]
+    too_long = "the row is too long: at most 16,777,216 characters; is a quote left open?"
+    assert [row.reason for row in rejected[:2]] == [too_long] * 2
+    assert rejected[0].where == "corpus.csv.gz:3"
+    assert [row["id"] for row in found if isinstance(row, dict) and row.get("text") == "fine"] == ["1", "3", "5"]
+    assert peak < 10 * 2**24
+
+
+def repeated(path: Path, length: int, *, in_lists: bool = False) -> Path:
+    """A Parquet file of a few kilobytes whose 200 rows hold one text of that length."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 200, pyarrow.int32()), ["x" * length])
+    columns = {"id": [str(n) for n in range(200)], "text": ["words"] * 200 if in_lists else texts}
+    if in_lists:
+        columns["tags"] = pyarrow.ListArray.from_arrays(pyarrow.array(range(201), pyarrow.int32()), texts)
+    parquet.write_table(pyarrow.table(columns), path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 6_000
+    return path
+
+
+@pytest.mark.parametrize("in_lists", [False, True])
+def test_a_text_that_each_row_of_a_parquet_file_repeats_is_held_once(tmp_path: Path, in_lists: bool) -> None:
+    import pyarrow
+
+    source = open_source(repeated(tmp_path / "a.parquet", 3_000_000, in_lists=in_lists))
+    before = pyarrow.total_allocated_bytes()
+    held = [pyarrow.total_allocated_bytes() - before for row in source if isinstance(row, dict)]
+    assert len(held) == 200
+    assert max(held) < 100_000_000  # of 600,000,000
+
+
+@pytest.mark.parametrize("in_lists", [False, True])
+def test_rows_of_parquet_that_are_too_large_are_rejected_one_by_one(tmp_path: Path, in_lists: bool) -> None:
+    found = list(open_source(repeated(tmp_path / "a.parquet", 2**24, in_lists=in_lists)))
+    reason = "the row is too large: at most 16,777,216 bytes"
+    assert found == [Rejected(f"a.parquet:{n}", reason) for n in range(1, 201)]
+
+
+def test_a_parquet_file_whose_lists_unpack_to_too_much_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    lists = pyarrow.ListArray.from_arrays([0, 20_000_000], pyarrow.nulls(20_000_000, pyarrow.int8()))
+    parquet.write_table(pyarrow.table({"id": ["a"], "text": ["b"], "v": lists}), tmp_path / "a.parquet")
+    with pytest.raises(PopulateError, match=r"the Parquet file unpacks to too much(.|\n)*got: 160,000,0"):
+        list(open_source(tmp_path / "a.parquet"))
+
+
 @pytest.mark.parametrize(
     "line", ["[" * 100_000, '{"id": ' + "9" * 5000 + "}", '{"id": "1", "text": ' + "[" * 3000 + "]" * 3000 + "}"]
 )

@@ -12,21 +12,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from diptych.errors import PopulateError, brief
 from diptych.populate.rejects import Rejected
 from diptych.populate.sources import cell_types
 from diptych.populate.sources.columns import Columns
+from diptych.runtime.text_budget import FILE, RECORD
 
 Raw = Mapping[str, Any] | Rejected
 SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
 HEADER = "diptych"  # the one key of the first line of an exported file, which is not a document
 FIRST = 100  # objects of JSON lines from which the keys are taken
-_LONGEST_HEADER = 1 << 24
-_ROWS, _MEDIA_ROWS = 1024, 64  # rows of Parquet read at a time, where cells hold no media, and where they do
-LONGEST_LINE = 16 * 2**20  # bytes of a JSON line, sixteen times the longest document as populate.max_characters has it
-_LONGEST_CELL = 2**31 - 1  # csv's own limit of 131,072 characters would end the reading
+_ROWS, _AT_ONCE = 1024, 4 * RECORD  # rows and bytes of Parquet that are read at a time
+_DENSEST = 1000  # bytes that a byte of Parquet may unpack to, as with gzip
+_LONGEST_CELL = 2**31 - 1  # csv's own limit of 131,072 characters is below the record's
 
 
 class Row(dict[str, Any]):
@@ -59,7 +59,7 @@ def count_lines(path: Path) -> int:
 def header_of(path: Path) -> dict[str, Any] | None:
     """The first line of an exported file, which describes the collection; None in other files."""
     with _opened(path) as file:
-        first = file.readline(_LONGEST_HEADER)
+        first = file.readline(RECORD)
     try:
         found = json.loads(first)
     except (ValueError, RecursionError):
@@ -72,11 +72,11 @@ def _is_header(found: object) -> bool:
 
 
 def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; a line that is too long is cut after `LONGEST_LINE` + 1 bytes."""
-    while line := file.readline(LONGEST_LINE + 1):
+    """The lines of a file; a line that is too long is cut after `RECORD` + 1 bytes."""
+    while line := file.readline(RECORD + 1):
         yield line
-        while len(line) > LONGEST_LINE and not line.endswith(b"\n"):
-            line = file.readline(LONGEST_LINE + 1)
+        while len(line) > RECORD and not line.endswith(b"\n"):
+            line = file.readline(RECORD + 1)
 
 
 def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
@@ -86,8 +86,8 @@ def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
         if not line.strip():
             continue
         where = f"{name}:{number}"
-        if len(line) > LONGEST_LINE:
-            yield Rejected(where, f"the line is too long: at most {LONGEST_LINE:,} bytes")
+        if len(line) > RECORD:
+            yield Rejected(where, f"the line is too long: at most {RECORD:,} bytes")
             continue
         if first and _opens_array(line):
             raise PopulateError(
@@ -140,13 +140,13 @@ def _renamed(
 def csv_names(path: Path) -> tuple[str, ...]:
     """The names in the header of a CSV file."""
     with _csv_lines(path) as lines:
-        return tuple(next(lines, ()))
+        return lines.header
 
 
 def csv_types(path: Path) -> dict[str, str]:
     """The types of the columns that are not text, from all cells of a CSV file."""
     with _csv_lines(path) as lines:
-        return cell_types.infer_types(next(lines, []), lines)
+        return cell_types.infer_types(lines.header, filter(None, lines))
 
 
 def read_csv(path: Path, columns: Columns, kinds: Mapping[str, str], named: Mapping[str, str]) -> Iterator[Raw]:
@@ -160,13 +160,15 @@ def read_csv(path: Path, columns: Columns, kinds: Mapping[str, str], named: Mapp
     """
     texts = {columns.id, columns.text, columns.title, "id", "_id", "text", "title", *dict(columns.media)}
     with _csv_lines(path) as lines:
-        names = tuple(next(lines, ()))
+        names = lines.header
         columns.require(names, str(path))
         every = named.get(cell_types.EVERY)
         chosen = {name: named.get(name, every) for name in names if name not in texts}
         for cells in lines:
             where = f"{path.name}:{lines.line_num}"
-            if len(cells) > len(names):
+            if cells is None:
+                yield Rejected(where, f"the row is too long: at most {RECORD:,} characters; is a quote left open?")
+            elif len(cells) > len(names):
                 yield Rejected(where, "the row has more cells than the header")
             elif cells:
                 yield _row(dict(zip(names, cells, strict=False)), where, columns, kinds, chosen)
@@ -197,11 +199,40 @@ def _row(
 
 
 @contextmanager
-def _csv_lines(path: Path) -> Iterator[Any]:
-    """The lines of a CSV file as lists of cells, by the standard library's reader, which counts lines."""
+def _csv_lines(path: Path) -> Iterator[_CsvRows]:
     csv.field_size_limit(_LONGEST_CELL)
     with _opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
-        yield csv.reader(text, delimiter="\t" if ".tsv" in path.suffixes else ",")
+        yield _CsvRows(text, "\t" if ".tsv" in path.suffixes else ",")
+
+
+class _CsvRows(Iterator[list[str] | None]):
+    """The rows of a CSV file as lists of cells; None for one that is too long, after which the next line begins one.
+
+    `header` is the first.
+    """
+
+    def __init__(self, text: TextIO, delimiter: str) -> None:
+        self._text, self._length, self.line_num = text, 0, 0
+        self._reader = csv.reader(iter(self._line, ""), delimiter=delimiter)
+        first = next(self, None)
+        self.header = tuple(first or ())
+
+    def __next__(self) -> list[str] | None:
+        self._length = 0
+        try:
+            return next(self._reader)
+        except csv.Error:
+            return None
+
+    def _line(self) -> str:
+        line = self._text.readline(RECORD + 1)
+        self.line_num += bool(line)
+        self._length += len(line)
+        if self._length > RECORD:
+            while line and not line.endswith(("\n", "\r")):
+                line = self._text.readline(RECORD)
+            raise csv.Error("the row is too long")
+        return line
 
 
 def parquet_names(path: Path) -> tuple[str, ...]:
@@ -231,14 +262,87 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Raw]:
     with _intact(path), pyarrow.parquet.ParquetFile(path) as file:
         columns.require(file.schema_arrow.names, str(path))
         exported = HEADER.encode() in (file.schema_arrow.metadata or {})  # with metadata as JSON text
-        rows = (
-            row for batch in file.iter_batches(_MEDIA_ROWS if columns.media else _ROWS) for row in batch.to_pylist()
-        )
-        for number, row in enumerate(rows, 1):
+        most = FILE if columns.media or exported else RECORD
+        for number, row in enumerate(parquet_rows(path, file, most), 1):
+            if row is None:
+                yield Rejected(f"{path.name}:{number}", f"the row is too large: at most {most:,} bytes")
+                continue
             cells = {key: cell for key, cell in row.items() if not _is_null(cell)}
             if exported:
                 cells |= {key: json.loads(cells[key]) for key in ("media", "metadata") if key in cells}
             yield _renamed(cells, columns, f"{path.name}:{number}", exported=exported)
+
+
+def parquet_rows(path: Path, file: Any, most: int) -> Iterator[dict[str, Any] | None]:
+    """The rows of an open Parquet file; None for one of more than `most` bytes.
+
+    Raises:
+        PopulateError: a group of rows unpacks to too much.
+    """
+    for batch in _batches(path, file):
+        if sum(map(_unpacked, batch.columns)) <= most:
+            yield from batch.to_pylist()
+            continue
+        for row in (batch.slice(number, 1) for number in range(batch.num_rows)):
+            yield row.to_pylist()[0] if sum(map(_unpacked, row.columns)) <= most else None
+
+
+def _batches(path: Path, file: Any) -> Iterator[Any]:
+    """The rows of a Parquet file in batches of bounded size; a long string that repeats is held once."""
+    import pyarrow.parquet
+
+    columns = [file.schema.column(n) for n in range(len(file.schema))]
+    strings = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    limit = _AT_ONCE + path.stat().st_size * _DENSEST
+    with pyarrow.parquet.ParquetFile(path, metadata=file.metadata, read_dictionary=strings) as compact:
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            leaves = [group.column(n) for n in range(group.num_columns)]
+            unpacked = max(group.total_byte_size, 8 * sum(leaf.num_values for leaf in leaves))
+            if unpacked > limit:
+                got, expected = f"{unpacked:,} bytes", f"at most {limit:,}, for a file of its size"
+                raise PopulateError("the Parquet file unpacks to too much", where=str(path), got=got, expected=expected)
+            rows = max(1, min(_ROWS, _AT_ONCE * group.num_rows // max(1, group.total_byte_size)))
+            texts = max((leaf.num_values for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"), default=0)
+            at_once = texts if texts > group.num_rows else rows  # a row of lists may hold all of them
+            first = next(compact.iter_batches(1, row_groups=[number]), None)
+            repeats = first is not None and max(map(_longest, first.columns)) * at_once > _AT_ONCE
+            yield from (compact if repeats else file).iter_batches(rows, row_groups=[number])
+
+
+def _unpacked(column: Any) -> int:
+    """The bytes of a column's values, each repetition counted."""
+    parts = _parts(column)
+    if parts is not None:
+        return sum(map(_unpacked, parts))
+    lengths = _lengths(column)
+    return int(column.nbytes if lengths is None else lengths.take(column.indices).drop_null().sum().as_py() or 0)
+
+
+def _longest(column: Any) -> int:
+    """The bytes of the longest string that a column holds once for all its repetitions."""
+    parts, lengths = _parts(column), _lengths(column)
+    if parts is None:
+        return 0 if lengths is None else max(lengths.drop_null().to_pylist(), default=0)
+    return max(map(_longest, parts), default=0)
+
+
+def _parts(column: Any) -> list[Any] | None:
+    """The columns inside of one of lists or structures; None for others."""
+    from pyarrow import types
+
+    if not types.is_nested(column.type):
+        return None
+    return list(column.flatten()) if types.is_struct(column.type) else [column.flatten()]
+
+
+def _lengths(column: Any) -> Any:
+    """The lengths of the strings that are held once; None for another column."""
+    from pyarrow import compute, types
+
+    if not types.is_dictionary(column.type) or types.is_primitive(column.type.value_type):
+        return None
+    return compute.binary_length(column.dictionary)
 
 
 def require_pyarrow() -> None:

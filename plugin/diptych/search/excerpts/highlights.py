@@ -13,6 +13,7 @@ import numpy as np
 from diptych.passages import PassageEncoder
 from diptych.passages.text_splitter import Boundaries, block_around
 from diptych.protocols import Calibrated, TokenLimit
+from diptych.runtime.text_budget import HIGHLIGHTED
 from diptych.search.excerpts.passages import unit
 from diptych.search.request import SearchRequest
 from diptych.slots.encode import encode
@@ -20,7 +21,6 @@ from diptych.slots.slot import Slot
 from diptych.types import Floats, Highlight, Hit, Passage
 
 CHARACTERS_READ = 2_000  # characters of a document without passages, where the encoder does not tell how much it reads
-LONGEST = 100_000  # characters of a document without passages in which words are looked for
 _WORD = re.compile(r"\w+")
 # Kana and Chinese characters, which have no spaces between words: lexicons compare them by overlapping pairs.
 _UNSPACED = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)")
@@ -48,7 +48,7 @@ def matching_words(request: SearchRequest, texts: Sequence[str]) -> list[tuple[P
     (query,) = request.texts
     slots = [request.view.slots[name] for name in request.pipeline.slots] if query.strip() else []
     matchers = [_matcher(request, slot) for slot in slots if _matches_words(slot)]
-    return [_places_of_words(text, 0, LONGEST, 0, matchers) for text in texts]
+    return [_places_of_words(text, 0, HIGHLIGHTED, 0, matchers) for text in texts]
 
 
 def _matches_words(slot: Slot) -> bool:
@@ -123,7 +123,7 @@ def _read(hit: Hit, slot: Slot, encoder: Any) -> int:
 
 def _matching(hit: Hit, query: int, matchers: Sequence[Callable[[int, set[str]], set[str]]]) -> tuple[Place, ...]:
     """The places of the words that match the query of this number."""
-    begin, end = (hit.passages[0].start, hit.passages[0].end) if hit.passages else (0, LONGEST)
+    begin, end = (hit.passages[0].start, hit.passages[0].end) if hit.passages else (0, HIGHLIGHTED)
     return _places_of_words(hit.document.text, begin, end, query, matchers)
 
 
