@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import httpx
 
 from diptych.errors import RemoteError
+from diptych.runtime.acknowledge import EVENT_HOOKS
 from diptych_adapters.remote.event_loop import EventLoop
 from diptych_adapters.remote.http_exchange import (
     Answer,
@@ -245,6 +246,7 @@ def _client_factory(options: RemoteOptions, key: Key) -> Callable[[], httpx.Asyn
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     return lambda: httpx.AsyncClient(
         auth=key,
+        event_hooks=EVENT_HOOKS,
         timeout=timeout,
         verify=context,
         cookies=no_cookies,

@@ -20,6 +20,7 @@ from diptych.encoders import Encoders
 from diptych.errors import ConfigError, StoreUnsupported
 from diptych.handle.resolve_source import config_at
 from diptych.registry import Registry
+from diptych.runtime.acknowledge import EVENT_HOOKS
 from diptych.runtime.environment import interpolate
 from diptych.stores import Classes, open_store, open_store_of, place_of
 from diptych.stores.api_key import key_headers
@@ -85,7 +86,7 @@ def client(
     elif location is not None and _scheme(location) in _OWN_URLS:
         opened = _at_url(location, options)
     else:
-        opened = InferenceClient(location, **options)
+        opened = InferenceClient(location, event_hooks=EVENT_HOOKS, **options)
     opened.encoders = encoders or Encoders.open(loaded, registry=registry)
     return opened  # type: ignore[no-any-return]
 
@@ -115,7 +116,7 @@ def async_client(
     elif location is not None and _scheme(location) in _OWN_URLS:
         opened = _later_at(location, options)
     else:
-        opened = AsyncInferenceClient(location, **options)
+        opened = AsyncInferenceClient(location, event_hooks=EVENT_HOOKS, **options)
     opened.encoders = encoders or Encoders.open(loaded, registry=registry)
     return opened
 
@@ -155,7 +156,7 @@ def _later_at(url: str, options: ClientOptions) -> AsyncInferenceClient:
     place: dict[str, Any] = {**options, **place_of(url)}
     place["headers"] = {**(options.get("headers") or {}), **key_headers([url], place.pop("api_key", None))}
     grpc = place.pop("grpc")
-    return AsyncInferenceClient(prefer_grpc=grpc, check_compatibility=False, **place)
+    return AsyncInferenceClient(prefer_grpc=grpc, check_compatibility=False, event_hooks=EVENT_HOOKS, **place)
 
 
 def _ours(opened: Any, url: str) -> Any:

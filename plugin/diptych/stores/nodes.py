@@ -17,6 +17,7 @@ from qdrant_client import grpc
 from qdrant_client.qdrant_remote import QdrantRemote
 from qdrant_client.uploader.rest_uploader import RestBatchUploader
 
+from diptych.runtime.acknowledge import EVENT_HOOKS
 from diptych.stores.server_errors import connection_broke, gave_no_answer, is_temporary, was_not_sent
 
 T = TypeVar("T")
@@ -135,7 +136,8 @@ class Node(QdrantRemote):
         # gRPC's own pauses grow from 1 s to 120 s: a server that was down for a minute was asked again only 10 s after
         # it was back, while HTTP reaches it at once.
         reconnect = {**RECONNECT, **(options.pop("grpc_options", None) or {})}
-        super().__init__(limits=limits, check_compatibility=False, grpc_options=reconnect, **options)
+        options |= {"limits": limits, "event_hooks": EVENT_HOOKS, "grpc_options": reconnect}
+        super().__init__(check_compatibility=False, **options)
         self.skipped_until = 0.0
         self._writes: dict[str, Callable[..., Any]] = {}  # the calls that take a request as bytes
         self.openapi_client.client.add_middleware(_within_deadline)
