@@ -44,6 +44,7 @@ continues with the encoders it has, as it cannot follow a cut-over, or a student
 `InsecureKeyWarning`, an API key goes over a network unencrypted.
 
 Each error takes and prints, in this order: what happened, where, what was got, what was expected, what to do.
+FingerprintMismatch prints its fingerprints, which are long, last.
 """
 
 from __future__ import annotations
@@ -167,6 +168,8 @@ class TenantError(CollectionError):
 
 class FingerprintMismatch(CollectionError):
     """The encoder did not make the vectors in the collection."""
+
+    order = ("where", "do", "got", "expected")
 
 
 class DocumentError(DiptychError):

@@ -5,11 +5,15 @@ Each takes what happened, then where, what was found, what was expected and what
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 LONGEST = 5_000  # characters of a field: what is wrong may be a whole file
 
 
 class DiptychError(Exception):
     """Base of all errors; `what`, `where`, `got`, `expected`, `do` and `context` stay readable as attributes."""
+
+    order: ClassVar[tuple[str, ...]] = ("where", "got", "expected", "do")  # in which they are printed
 
     def __init__(
         self,
@@ -27,7 +31,7 @@ class DiptychError(Exception):
         super().__init__(self._text())
 
     def _text(self) -> str:
-        parts = (("where", self.where), ("got", self.got), ("expected", self.expected), ("do", self.do))
+        parts = ((label, getattr(self, label)) for label in self.order)
         return "\n".join([self.what, *(f"  {label}: {value}" for label, value in parts if value)])
 
 

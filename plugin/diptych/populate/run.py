@@ -169,7 +169,7 @@ class _Run:
             self._warnings += self._sync.delete(self._seen, self._tally.read, self._rejects)
         elif not self._tally.read:
             self._warnings.append("nothing was read: the source is empty")
-        if measure.slots:
+        if measure.slots and (self._tally.new or self._tally.changed):
             self._warnings += shift_warnings(measure.slots, measure.sums, self._store.count())
         with phase("optimise the store"):  # also where nothing was new: an earlier run may have been killed before this
             self._warnings += filter(None, [optimized(self._handle.client, self._handle.name)])

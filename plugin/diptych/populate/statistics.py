@@ -15,6 +15,7 @@ from diptych.slots.slot import Slot
 
 BATCH = 256  # texts measured in one call
 TOLERANCE = 0.10  # relative change of an average that is worth a warning
+FEWEST = 300  # documents of a collection from which on it is: the average of fewer moves with each of them
 
 
 class Measure:
@@ -78,9 +79,9 @@ def shift(then: Statistics, now: Statistics, points: int) -> dict[str, float]:
 
 
 def shift_warnings(slots: Mapping[str, Slot], sums: Mapping[str, Statistics], points: int) -> list[str]:
-    """A sentence for each average that has moved by more than the tolerance."""
+    """A sentence for each average that has moved by more than the tolerance; none while there are few documents."""
     found = []
-    for name, slot in slots.items():
+    for name, slot in slots.items() if points >= FEWEST else ():
         then = slot.generation.statistics if slot.generation else None
         for key, change in shift(then or {}, sums[name], points).items():
             if abs(change) > TOLERANCE:

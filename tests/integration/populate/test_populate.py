@@ -143,13 +143,20 @@ def test_statistics_are_those_of_the_documents_that_are_indexed(memory: QdrantBa
 def test_a_moved_average_is_reported_and_a_small_addition_is_no_drift(
     memory: QdrantBase, open_handle: OpenHandle
 ) -> None:
-    populate(open_handle(memory), corpus(40))
+    populate(open_handle(memory), corpus(260))
     assert populate(open_handle(memory), [{"id": "short", "text": "one"}]).warnings == ()
     longer = [{"id": f"long{i}", "text": "many words " * 50} for i in range(40)]
     (warning,) = populate(open_handle(memory), longer).warnings
     assert "slot 'lexical': the average of 'tokens' per document is " in warning
     assert "% higher than when" in warning
     assert warning.endswith("`diptych plan` shows what it costs to recalibrate, `diptych apply` does it.")
+    assert populate(open_handle(memory), longer).warnings == (), "nothing was written"
+
+
+def test_the_average_of_a_few_documents_may_move(memory: QdrantBase, open_handle: OpenHandle) -> None:
+    populate(open_handle(memory), corpus(1))
+    for n in range(3):
+        assert populate(open_handle(memory), [{"id": f"long{n}", "text": "many words " * 50}]).warnings == ()
 
 
 def test_what_a_collection_warns_of_is_in_the_log(

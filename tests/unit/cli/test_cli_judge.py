@@ -55,6 +55,12 @@ def test_grades_are_taken_by_keys_and_evaluate_reads_them(ready: Run, tmp_path: 
     assert ready("evaluate", "judgements", "--metrics", "nDCG@3", "--json").code == 0
 
 
+def test_each_document_is_shown_with_its_id_and_metadata(ready: Run, corpus: Path) -> None:
+    corpus.write_text('{"id": "cat", "text": "the cat sleeps on the warm mat", "section": "pets", "age": 3}\n')
+    assert ready("populate", corpus).code == 0
+    assert "\ncat · section: pets · age: 3\n" in ready("judge", *BOTH, input="0" * 100).err
+
+
 def test_quitting_and_coming_again_goes_on_where_it_was(ready: Run, tmp_path: Path) -> None:
     first = ready("judge", *BOTH, input="01q")
     assert "the same command continues here" in first.err

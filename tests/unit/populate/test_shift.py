@@ -47,7 +47,9 @@ def test_a_warning_says_how_to_calibrate_anew() -> None:
     )
     registry = Registry(fakes_plugin, installed=False)
     slot = Slot("words", SlotConfig(adapter="bm25"), generation, registry, verify=False)
-    (warning,) = shift_warnings({"words": slot}, {"words": {"documents": 100.0, "tokens": 1500.0}}, 100)
+    longer = {"words": {"documents": 400.0, "tokens": 6000.0}}
+    (warning,) = shift_warnings({"words": slot}, longer, 400)
     assert "'tokens' per document is 50% higher than" in warning
     assert warning.endswith("`diptych plan` shows what it costs to recalibrate, `diptych apply` does it.")
-    assert shift_warnings({"words": slot}, {"words": {"documents": 100.0, "tokens": 1050.0}}, 100) == []
+    assert shift_warnings({"words": slot}, {"words": {"documents": 400.0, "tokens": 4200.0}}, 400) == []
+    assert shift_warnings({"words": slot}, longer, 299) == [], "the average of a few documents moves with each of them"

@@ -11,12 +11,14 @@ from rich.padding import Padding
 from rich.text import Text
 
 from diptych.cli.ui.output import printable, say, stderr, stdout, table
+from diptych.config.written import as_written
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.judge import Judging, Kappa, Pooled, SecondJudging
+    from diptych.types import Metadata
 
-SHOWN = 1500  # characters of a document
+SHOWN, FACTS = 1500, 300  # characters of a document, and of its id and metadata
 KEYS = "0 not relevant · 1 related · 2 relevant · 3 exact · s skip · u undo · q quit"
 GRADES = {str(grade): grade for grade in range(4)}
 
@@ -32,6 +34,12 @@ class DocumentTexts:
     def __init__(self, collections: Sequence[Collection], tenant: str | None) -> None:
         self._collections, self._tenant = collections, tenant
         self._known: dict[str, str] = {}
+        self._metadata: dict[str, Metadata] = {}
+
+    def facts(self, document: str) -> str:
+        """The id of a document whose text is known, and its metadata, in a line."""
+        values = (f"{key}: {as_written(value)}" for key, value in self._metadata.get(document, {}).items())
+        return " · ".join([document, *values])
 
     def of(self, ids: Iterable[str]) -> dict[str, str]:
         """The texts of these documents, by id; deleted documents are left out."""
@@ -40,6 +48,7 @@ class DocumentTexts:
             if missing := [name for name in wanted if name not in self._known]:
                 documents = collection.get(missing, tenant=self._tenant)
                 self._known |= {document.id: f"{document.title}\n{document.text}".strip() for document in documents}
+                self._metadata |= {document.id: document.metadata for document in documents}
         return {name: self._known[name] for name in wanted if name in self._known}
 
 
@@ -92,6 +101,7 @@ def _show(pair: Pooled, texts: DocumentTexts) -> None:
     console.rule(f"query {pair.number} · {pair.left} documents left", style="dim")
     say(console, pair.query.text, "bold")
     text = texts.of([pair.document]).get(pair.document, "(the document has been deleted)")
+    console.print(printable(texts.facts(pair.document), limit=FACTS), style="cyan", soft_wrap=True)
     lines = [printable(line) for line in text[:SHOWN].splitlines() if line.strip()]
     console.print(Padding(Text("\n".join(lines)), (0, 0, 0, 4)))
     console.print(KEYS, style="dim")
