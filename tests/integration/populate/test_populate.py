@@ -162,7 +162,7 @@ def test_the_average_of_a_few_documents_may_move(memory: QdrantBase, open_handle
 def test_what_a_collection_warns_of_is_in_the_log(
     memory: QdrantBase, open_handle: OpenHandle, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Collection(open_handle(memory)).populate(corpus(40))
+    Collection(open_handle(memory)).populate(corpus(260))
     assert not caplog.records
     longer = [{"id": f"long{i}", "text": "many words " * 50} for i in range(40)]
     (warning,) = Collection(open_handle(memory)).populate(longer).warnings
