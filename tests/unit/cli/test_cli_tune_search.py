@@ -63,6 +63,15 @@ def test_a_gain_that_is_not_shown_changes_nothing_and_says_how_many_queries_woul
     assert "words of the documents favour lexical slots" in printed.err
 
 
+def test_the_verdict_comes_first_and_a_star_marks_only_what_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    for passed in (True, False):
+        found = report(passed=passed)
+        shown(found, ConfigChange())
+        out = capsys.readouterr().out
+        assert out.splitlines()[0] == found.verdict
+        assert ("★" in out) is passed
+
+
 def test_pipelines_that_differ_in_their_candidates_alone_differ_in_the_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

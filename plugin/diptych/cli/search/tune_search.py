@@ -109,15 +109,16 @@ def show_search(
         return write_json(document(found, change, synthetic=synthetic, written=written))
     console = stdout()
     kind = "made queries, cut from the documents" if synthetic else "judged queries"
-    say(console, f"{found.collection}: {len(found.rows)} pipelines tried on {found.queries} {kind}", "bold")
+    say(console, found.verdict, "bold")
+    say(console, f"{found.collection}: {len(found.rows)} pipelines tried on {found.queries} {kind}")
     console.print(_table(found))
+    star = "★ the one to take; " if found.chosen != found.present else ""
     say(
         console,
-        "● on the Pareto front of nDCG@10 and time; ★ the tuned one; ± standard error; now: what the config says",
+        f"{star}● on the Pareto front of nDCG@10 and time; ± standard error; now: what the config says",
     )
     for line in _gains(found):
         say(console, line)
-    say(console, found.verdict, "bold")
     if change.diff:
         console.print(change.diff, soft_wrap=True, markup=False, highlight=False)
     if synthetic:
@@ -174,7 +175,7 @@ def _table(found: SearchReport) -> Any:
     shown = table("", "pipeline", "nDCG@10", "±", "ms", *(["cost/1,000"] if priced else []), right=2)
     for n in sorted({*best, *singles, found.present, found.tuned}, key=lambda n: -found.rows[n].value):
         row = found.rows[n]
-        mark = ("★" if n == found.tuned else " ") + ("●" if row.front else " ")
+        mark = ("★" if n == found.chosen != found.present else " ") + ("●" if row.front else " ")
         name = f"{pipeline_label(row.pipeline, with_candidates=deep)}{' (now)' if n == found.present else ''}"
         cost = [f"{row.cost:.2f}"] if priced else []
         shown.add_row(mark, name, f"{row.value:.4f}", f"{row.error:.4f}", f"{row.milliseconds:.1f}", *cost)
