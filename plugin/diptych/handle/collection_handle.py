@@ -185,6 +185,10 @@ class CollectionHandle:
         """The slot of a config, or its student, to compare with the collection; see `SlotMaker.candidate`."""
         return self._maker.candidate(name, config, student=student)
 
+    def keep_candidates(self) -> None:
+        """Compare configs by the same encoders from now on, as a command does that plans, applies and ends."""
+        self._maker.keeps_candidates = True
+
     def share_encoder(self, slot: Slot) -> None:
         """Use this slot, with its loaded encoder, wherever its generation is needed."""
         with self._lock:

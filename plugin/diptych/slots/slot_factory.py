@@ -46,7 +46,7 @@ class SlotMaker:
     ) -> None:
         self._client, self._name, self._registry, self._media = client, name, registry, media
         self._verify, self._cache, self._texts = verify, cache, texts
-        self._candidates: dict[tuple[str, bool], Slot] = {}
+        self.keeps_candidates, self._candidates = False, dict[tuple[str, bool], Slot]()
 
     def configured(
         self, name: str, config: SlotConfig, generation: Generation | None = None, asking: QueryEncoder | None = None
@@ -57,11 +57,14 @@ class SlotMaker:
     def candidate(self, name: str, config: SlotConfig, *, student: bool = False) -> Slot:
         """A slot of a config, or its student, that is to be compared with the collection.
 
-        Asked for again, as by `apply` after `plan`, it is the same one with its encoder, until it has a generation.
+        A new one, since the files of a model may have changed; with `keeps_candidates`, the same one with its encoder
+        until it has a generation.
         """
-        slot = self._candidates.get((name, student))
+        slot = self._candidates.get((name, student)) if self.keeps_candidates else None
         if slot is None or slot.config != config or slot.generation is not None:
-            slot = self._candidates[name, student] = self.configured(name, config)
+            slot = self.configured(name, config)
+            if self.keeps_candidates:
+                self._candidates[name, student] = slot
         return slot
 
     def stored(

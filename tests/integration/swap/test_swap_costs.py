@@ -80,14 +80,25 @@ def filled(memory: QdrantBase, config: Make, opened: Open) -> Callable[[], Colle
 
 def test_an_apply_loads_each_encoder_once(filled: Callable[[], Collection], config: Make) -> None:
     collection, wanted = filled(), config(NEW)
+    collection.handle.keep_candidates()
     collection.plan(wanted, sample=0)  # as the command shows it first
     assert collection.apply(wanted).outcome == "cut over"
     assert CountedDense.made == {0: 1, 1: 1}
     assert CountedWords.made == {"words": 1}
 
 
+def test_a_program_that_plans_twice_loads_the_files_of_a_model_twice(
+    filled: Callable[[], Collection], config: Make
+) -> None:
+    collection, wanted = filled(), config(NEW)
+    for count in (1, 2):
+        collection.plan(wanted, sample=0)  # between the two, the model may have been trained on
+        assert CountedDense.made == {1: count}
+
+
 def test_new_search_settings_load_each_encoder_once(filled: Callable[[], Collection], config: Make) -> None:
     collection, wanted = filled(), config(OLD, search={"fuse": {"kind": "rrf", "k": 5}})
+    collection.handle.keep_candidates()
     collection.plan(wanted, sample=0)
     assert collection.apply(wanted).outcome == "changed settings"
     assert CountedDense.made == {0: 1}

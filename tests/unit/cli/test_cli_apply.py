@@ -137,6 +137,14 @@ def test_without_a_terminal_each_phase_is_a_line_on_standard_error_but_beside_js
     assert edited("apply", "--json").err == ""
 
 
+def test_each_encoder_is_loaded_once(edited: Run) -> None:
+    told: list[str] = []
+    with watched(told.append):
+        assert edited("apply").code == 0
+    loads = [text for text in told if ": load " in text]
+    assert sorted(loads) == ["slot 'dense': load fake-dense"] * 2 + ["slot 'lexical': load fake-sparse"]  # old, new
+
+
 def test_the_progress_line_says_what_the_gate_compares(edited: Run, judgements: tuple[str, ...]) -> None:
     told: list[str] = []
     with watched(told.append):

@@ -62,6 +62,7 @@ def build(
     with interrupts.resumable(applying.hint(stored, "diptych anchors build")), stored as opened:
         with waiting("choosing anchors"):
             written = choose_missing(opened.handle, new_config, count=count, seed=seed)
+        opened.handle.keep_candidates()
         with waiting("timing a few calls"):
             costs = to_score(opened.handle, opened.plan(unjudged(new_config)), new_config)
         if not as_json:

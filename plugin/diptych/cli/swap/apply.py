@@ -153,6 +153,7 @@ def run_apply(opened: Collection, config: Config, options: ApplyOptions, as_json
     Raises:
         GateFailed: what the gate measured is shown before.
     """
+    opened.handle.keep_candidates()
     if not as_json:
         _announce(opened, config, options.again)
     try:
