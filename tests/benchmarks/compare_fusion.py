@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diptych.config.stages import Dbsf, Fusion, Linear, Rrf
 from diptych.evaluate.significance import bootstrap_means, percentile_interval
-from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
 from diptych.slots.vocabulary_check import UNREAD_WEIGHT
 from diptych.tune.choose import choose
 from diptych.tune.search import DEPTHS

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from compare_fusion import ROUNDS, interval, pairs
-from diptych.search.stages import Dbsf, Linear
+from diptych.config.stages import Dbsf, Linear
 from diptych.tune.choose import FOLDS, choose
 from diptych.tune.slot_candidates import Doubles, Legs
 from diptych.tune.trials import Trial, Values, trials

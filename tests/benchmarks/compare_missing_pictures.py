@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from arms import print_differences
 from compare_bridges import fitted, pictures_of
 from compare_image_text import Emoji, Encode, unpacked
+from diptych.config.stages import Fusion, Linear, Rrf
 from diptych.search.fusion import PointId, fuse
-from diptych.search.stages import Fusion, Linear, Rrf
 from diptych.types import Floats
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder
 from effects.running import FEW

@@ -20,9 +20,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from diptych.config.stages import Dbsf, Linear, Rrf
 from diptych.evaluate import Evaluation, Qrels, compare, evaluate
 from diptych.search.fusion import fuse
-from diptych.search.stages import Dbsf, Linear, Rrf
 from diptych.types import Run
 from fusion_sets import Judged, Vectors, load
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from diptych.collection.explanation import Explanation, Explanations, SlotScore, Term
 from diptych.collection.score_documents import BlocksLike, blocks_of_slots, matched_terms, scores_of
+from diptych.config.stages import Rerank
 from diptych.errors import DocumentNotFound
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
@@ -26,7 +27,6 @@ from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of, retrieve_together
 from diptych.search.run import on_current_view, reranked
-from diptych.search.stages import Rerank
 from diptych.slots.slot import Slot
 from diptych.types import Hit, Passage, Query
 

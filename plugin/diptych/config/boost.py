@@ -9,19 +9,22 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, TypeAdapter, model_validator
 
 from diptych.config.problems import Problem
-from diptych.config.section import Duration, Section
+from diptych.config.section import Duration, Factor, Section
 from qdrant_edge_client.validation_messages import nearest
 
 Curve: TypeAlias = Literal["exp", "gauss", "linear"]
-Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
-Distance: TypeAlias = Annotated[float, Field(gt=0)]
+# Qdrant computes with float32: numbers beyond these limits become 0, 1 or infinite, or lose their digits.
+LARGEST, _SMALLEST = 1e15, 1e-15
+Number: TypeAlias = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Midpoint: TypeAlias = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]
+Distance: TypeAlias = Annotated[float, Field(ge=_SMALLEST, le=LARGEST)]
 MIDPOINT = "Value at a distance of `scale`; it is 1 at no distance."
 ORDERED = ("datetime", "integer", "float")  # types by which Qdrant can order points
 
 
 class _BoostSection(Section):
     field: str = Field(min_length=1, description="Metadata key, dots between nested ones.")
-    weight: float = Field(
+    weight: Factor = Field(
         0.5,
         description="What the value 1 adds, as a share of the score; negative weights lower the score.",
     )
@@ -32,9 +35,9 @@ class FieldBoost(_BoostSection):
     """Raises documents whose field has one of these values."""
 
     kind: Literal["field"]
-    equals: str | int | float | bool | Annotated[list[str | int | float | bool], Field(min_length=1)] = Field(
-        description="A value, or a list of which one must match."
-    )
+    equals: (
+        str | int | float | bool | Annotated[tuple[str | int | float | bool, ...], Field(min_length=1, strict=False)]
+    ) = Field(description="A value, or a list of which one must match.")
 
 
 class RecencyBoost(_BoostSection):
@@ -42,10 +45,10 @@ class RecencyBoost(_BoostSection):
 
     kind: Literal["recency"]
     scale: Duration = Field(description="Age at which the value is `midpoint`, such as 30d.")
-    midpoint: Share = Field(0.5, description=MIDPOINT)
+    midpoint: Midpoint = Field(0.5, description=MIDPOINT)
     curve: Curve = Field("exp", description="How the value falls with the distance.")
     target: datetime | None = Field(
-        None, description="The time that has the value 1; the time of the search unless set."
+        None, strict=False, description="The time that has the value 1; the time of the search unless set."
     )
 
 
@@ -53,9 +56,9 @@ class NumberBoost(_BoostSection):
     """Raises documents whose number is near `target`."""
 
     kind: Literal["number"]
-    target: float = Field(description="The number that has the value 1.")
+    target: Number = Field(description="The number that has the value 1.")
     scale: Distance = Field(description="Difference at which the value is `midpoint`.")
-    midpoint: Share = Field(0.5, description=MIDPOINT)
+    midpoint: Midpoint = Field(0.5, description=MIDPOINT)
     curve: Curve = Field("exp", description="How the value falls with the distance.")
 
 
@@ -63,12 +66,12 @@ class RangeBoost(_BoostSection):
     """Raises documents by their number, from 0 at `low` to 1 at `high`."""
 
     kind: Literal["range"]
-    low: float = Field(description="Number that has the value 0, as do numbers beyond it.")
-    high: float = Field(description="Number that has the value 1, as do numbers beyond it; may be less than `low`.")
+    low: Number = Field(description="Number that has the value 0, as do numbers beyond it.")
+    high: Number = Field(description="Number that has the value 1, as do numbers beyond it; may be less than `low`.")
 
     @model_validator(mode="after")
     def _is_wide(self) -> RangeBoost:
-        if self.low == self.high:
+        if abs(self.high - self.low) < _SMALLEST:
             raise ValueError("`low` and `high` that differ")
         return self
 
@@ -80,7 +83,7 @@ class GeoBoost(_BoostSection):
     lat: Annotated[float, Field(ge=-90, le=90)] = Field(description="Latitude of the point.")
     lon: Annotated[float, Field(ge=-180, le=180)] = Field(description="Longitude of the point.")
     scale: Distance = Field(description="Distance in metres at which the value is `midpoint`.")
-    midpoint: Share = Field(0.5, description=MIDPOINT)
+    midpoint: Midpoint = Field(0.5, description=MIDPOINT)
     curve: Curve = Field("exp", description="How the value falls with the distance.")
 
 

@@ -218,7 +218,7 @@ class SwapConfig(Section):
 class Config(Section):
     """A whole `diptych.yaml`."""
 
-    store: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+    store: str | Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = Field(
         "edge:./qdrant",
         description="edge:PATH, http(s)://..., grpc://..., local:PATH or memory:; or a list of a cluster's nodes.",
     )

@@ -4,76 +4,103 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from diptych.config import stages
 from diptych.config.boost import BoostConfig, Recent
 from diptych.config.locations import Location
-from diptych.config.problems import Problem
-from diptych.config.section import Duration, Positive, Section, gather_options
+from diptych.config.problems import PipelineProblems, Problem
+from diptych.config.section import Candidates, Duration, Factor, Positive, Score, Section, Weight, gather_options
+from diptych.errors import SearchError
 from qdrant_edge_client.validation_messages import nearest
 
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 DocumentIds = Annotated[list[str], Field(max_length=1000)]
 
 
-class RrfFusion(Section):
+class StageSection(Section):
+    """A section that describes a stage of searches. The stage checks which of its values fit each other."""
+
+    describes: ClassVar[type]
+
+    def stage(self) -> Any:
+        """The stage, as the section's class names it in `describes`."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
+        return self.describes(**{k: v.stage() if isinstance(v, StageSection) else v for k, v in values.items()})
+
+    @model_validator(mode="after")
+    def _has_a_stage(self) -> Self:
+        try:
+            self.stage()
+        except SearchError as error:
+            problem = Problem((), error.what, error.got, error.expected, error.do)
+            raise PipelineProblems([problem]) from error
+        return self
+
+
+class RrfFusion(StageSection):
     """Reciprocal rank fusion: the sum of weight / (k + rank), ranks from 1 as in the paper."""
+
+    describes = stages.Rrf
 
     kind: Literal["rrf"] = "rrf"
     k: Positive = Field(60, description="The paper's k, with ranks from 1; Qdrant's own k is one larger.")
     weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
 
 
-class DbsfFusion(Section):
+class DbsfFusion(StageSection):
     """Distribution-based score fusion: scores scaled by mean plus and minus three deviations, then added."""
+
+    describes = stages.Dbsf
 
     kind: Literal["dbsf"] = "dbsf"
 
 
-class LinearFusion(Section):
+class LinearFusion(StageSection):
     """A weighted sum of normalised scores of each slot's candidates."""
+
+    describes = stages.Linear
 
     kind: Literal["linear"]
     normalize: Literal["minmax", "zscore"] = Field("minmax", description="How scores are made comparable.")
     weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
-    missing: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+    missing: Factor | None = Field(
         None,
         description="With zscore: what a document counts that a slot did not find, in deviations from the mean of what "
         "it did, such as -1; then Qdrant fuses. Its lowest candidate's score unless set; then the host fuses.",
     )
 
-    @model_validator(mode="after")
-    def _missing_is_of_zscore(self) -> LinearFusion:
-        if self.missing is not None and self.normalize != "zscore":
-            raise ValueError("`missing` is in deviations: it needs `normalize: zscore`")
-        return self
-
 
 Fusion = Annotated[RrfFusion | DbsfFusion | LinearFusion, Field(discriminator="kind")]
 
 
-class Rescore(Section):
+class Rescore(StageSection):
     """Rescoring of the best candidates by another slot, usually a multi-vector one."""
 
+    describes = stages.Rescore
+
     slot: str = Field(description="Slot whose vectors give the new scores.")
-    candidates: Positive = Field(50, description="Number of candidates to rescore.")
+    candidates: Candidates = Field(50, description="Number of candidates to rescore.")
     weight: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="Of its score beside the previous stage's, each scaled from 0 to 1; 1 takes its own alone."
+        1.0, description="Weight of its score, 0 to 1. The rest is the previous stage's score."
     )
 
 
-class EarlyExit(Section):
+class EarlyExit(StageSection):
     """A reranker stops once blocks of further candidates bring nothing into the best that are wanted."""
+
+    describes = stages.EarlyExit
 
     block: Positive = Field(10, description="Candidates scored at a time, best first.")
     patience: Positive = Field(2, description="Blocks in a row without a change of the best, after which it stops.")
 
 
-class Explore(Section):
+class Explore(StageSection):
     """A reranker reads documents beyond its candidates, those that its own scores so far point to."""
+
+    describes = stages.Explore
 
     anchors: str = Field(description="Slot with the same reranker's scores of its anchors.")
     rounds: Annotated[int, Field(ge=2, le=100)] = Field(
@@ -86,23 +113,17 @@ class Explore(Section):
         0.05, description="How firmly the fit to the scores is held back, as a share of the mean squared anchor scores."
     )
 
-    @field_validator("budget")
-    @classmethod
-    def _a_document_a_round(cls, budget: int, info: ValidationInfo) -> int:
-        rounds = info.data.get("rounds", 0)  # missing if it is unusable itself
-        if budget < rounds:
-            raise ValueError(f"at least {rounds}, a document for each round, or fewer rounds")
-        return budget
 
-
-class RerankStage(Section):
+class RerankStage(StageSection):
     """A reranker over the best candidates; further keys are its options. Several stages make a cascade."""
 
+    describes = stages.Rerank
+
     adapter: str = Field(description="Name of a reranker.")
-    candidates: Positive = Field(50, description="How many of the previous stage it reads.")
+    candidates: Candidates = Field(50, description="How many of the previous stage it reads.")
     early_exit: EarlyExit | None = Field(None, description="When to stop before all are scored; all are unless set.")
     weight: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="Of its score beside the previous stage's, each scaled from 0 to 1; 1 takes its own alone."
+        1.0, description="Weight of its score, 0 to 1. The rest is the previous stage's score."
     )
     deadline: Duration | None = Field(
         None,
@@ -118,44 +139,25 @@ class RerankStage(Section):
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
-    @property
-    def passes_on(self) -> int:
-        """The most documents that the stage passes on."""
-        return self.explore.budget if self.explore else self.candidates
-
-    @model_validator(mode="after")
-    def _explores_by_its_scores_alone(self) -> RerankStage:
-        if self.explore is not None and self.early_exit is not None:
-            raise ValueError(
-                "`explore` and `early_exit` exclude each other: one uses the whole budget, the other stops before"
-            )
-        if self.explore is not None and self.weight < 1:
-            raise ValueError("`weight` needs scores of the previous stage, which `explore` finds documents without")
-        return self
-
-    @model_validator(mode="after")
-    def _one_way_to_stop(self) -> RerankStage:
-        if self.deadline is not None and self.early_exit is not None:
-            raise ValueError(
-                "`deadline` and `early_exit` exclude each other: one keeps unscored candidates, the other drops them"
-            )
-        return self
-
     @model_validator(mode="before")
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the stage's own are the reranker's options."""
-        return gather_options(raw, ("adapter", "candidates", "early_exit", "weight", "deadline", "read", "explore"))
+        return gather_options(raw, tuple(name for name in cls.model_fields if name != "options"))
 
 
-class Diversify(Section):
+class Diversify(StageSection):
     """Maximal marginal relevance over the candidates of one slot."""
+
+    describes = stages.Diversify
 
     slot: str = Field(description="Dense slot whose vectors measure likeness.")
     relevance: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="The paper's lambda: 1 is pure relevance, 0 is pure diversity."
     )
-    candidates: Positive = Field(100, description="How many candidates it chooses from.")
+    candidates: Annotated[int, Field(ge=1, le=stages.MOST_DIVERSIFIED)] = Field(
+        100, description="How many candidates it chooses from."
+    )
 
 
 class SearchParams(Section):
@@ -170,7 +172,7 @@ class SearchParams(Section):
 class SearchConfig(Section):
     """The search pipeline, from candidates to hits."""
 
-    retrieve: dict[str, Positive] = Field(
+    retrieve: dict[str, Candidates] = Field(
         default_factory=dict, description="Candidates per slot; empty means 100 from each slot that is not a rescorer."
     )
     fuse: Fusion = Field(
@@ -187,7 +189,7 @@ class SearchConfig(Section):
     rerank: list[RerankStage] = Field(default_factory=list, description="Reranker cascade, first stage first.")
     params: SearchParams = Field(default_factory=SearchParams, description="Settings of the approximate search.")
     limit: Positive = Field(10, description="Hits a query returns.")
-    score_threshold: float | None = Field(None, description="Hits below this score are dropped.")
+    score_threshold: Score | None = Field(None, description="Hits below this score are dropped.")
     passages: Annotated[int, Field(ge=0, le=1000)] = Field(
         3, description="The most passages of a hit, best first, where a slot that is searched has `passages`."
     )
@@ -267,13 +269,11 @@ def _pinned_and_excluded(search: SearchConfig) -> Iterator[Problem]:
 
 def _cascade(search: SearchConfig) -> Iterator[Problem]:
     for n, (before, after) in enumerate(pairwise(search.rerank), 1):
-        if after.candidates > before.passes_on:
-            yield Problem(
-                ("search", "rerank", n, "candidates"),
-                "a reranker asks for more candidates than the one before it passes on",
-                got=str(after.candidates),
-                expected=f"at most {before.passes_on}",
-            )
+        most = before.stage().passes_on
+        if after.candidates > most:
+            what = "a reranker asks for more candidates than the one before it passes on"
+            at = ("search", "rerank", n, "candidates")
+            yield Problem(at, what, got=str(after.candidates), expected=f"at most {most}")
 
 
 def _limit(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
@@ -281,7 +281,7 @@ def _limit(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
     last = search.diversify or search.rescore
     retrieved = search.retrieved(slots)
     depth = (
-        search.rerank[-1].passes_on
+        search.rerank[-1].stage().passes_on
         if search.rerank
         else last.candidates
         if last

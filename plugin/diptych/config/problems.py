@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -67,7 +67,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], raw: Mapping[str
     for detail in error.errors(include_url=False):
         nested = detail.get("ctx", {}).get("error")
         if isinstance(nested, PipelineProblems):
-            problems += nested.problems
+            at = _as_written((*detail["loc"], ""), raw)[:-1]
+            problems += [replace(problem, location=(*at, *problem.location)) for problem in nested.problems]
         else:
             problems.append(_problem(detail, model, raw))
     return problems

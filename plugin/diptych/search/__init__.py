@@ -8,6 +8,7 @@ passages and highlights. `microbatch` joins queries that arrive together.
 
 from __future__ import annotations
 
+from diptych.config.stages import Dbsf, Diversify, EarlyExit, Explore, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.search.boost import Boost
 from diptych.search.boost_parts import FieldBoost, GeoBoost, NumberBoost, RangeBoost, RecencyBoost
 from diptych.search.groups import HitGroup, HitGroups, search_groups
@@ -16,7 +17,6 @@ from diptych.search.options import BoostLike, SearchOptions
 from diptych.search.pipeline import Pipeline, Retrieve, Stage
 from diptych.search.rerank import score
 from diptych.search.run import search
-from diptych.search.stages import Dbsf, Diversify, EarlyExit, Explore, Fusion, Linear, Rerank, Rescore, Rrf
 
 __all__ = [
     "Answers",

@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
 from qdrant_client import models
 
-from diptych.config.boost import BOOSTS, INDEXES, BoostConfig
+from diptych.config.boost import INDEXES, BoostConfig
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.metadata.models import Layout
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of
-from diptych.search.boost_parts import KINDS, BoostPart, Expression
+from diptych.search.boost_parts import KINDS, BoostPart, Expression, boost_section
 from diptych.search.qdrant.store_calls import read_store
-from qdrant_edge_client.validation_messages import actual_value, error_path, expectation
 
 MOST_PARTS = 32
 _SCORE = "$score"
@@ -68,7 +66,8 @@ class Boost:
             return parts
         if not isinstance(parts, Sequence) or isinstance(parts, str):
             raise SearchError("not a boost", got=brief(parts), expected="a list of boosts, or Boost(...)")
-        return cls(*(_read(part) if isinstance(part, Mapping) else part for part in parts)) if parts else None
+        read = [_part(boost_section(part, where="boost")) if isinstance(part, Mapping) else part for part in parts]
+        return cls(*read) if read else None
 
     @classmethod
     def from_config(cls, parts: Sequence[BoostConfig]) -> Boost:
@@ -130,14 +129,3 @@ def require_fitting_indexes(view: View, boost: Boost) -> None:
 
 def _part(config: BoostConfig) -> BoostPart:
     return KINDS[config.kind](**config.model_dump(exclude={"kind"}))
-
-
-def _read(raw: Mapping[str, Any]) -> BoostPart:
-    try:
-        (config,) = BOOSTS.validate_python([dict(raw)])
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(["boost", *error_path(first).split(".")[2:]])  # without the list's index and the kind
-        got, expected = actual_value(first), expectation(first, mapping="an object")
-        raise SearchError("not a boost", where=where, got=got, expected=expected) from error
-    return _part(config)

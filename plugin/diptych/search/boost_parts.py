@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeAlias
 
+from pydantic import ValidationError
 from qdrant_client import models
 
-from diptych.config.boost import Curve
-from diptych.errors import SearchError, brief
-from diptych.search.checks import is_number, require_duration
+from diptych.config.boost import BOOSTS, LARGEST, BoostConfig, Curve
+from diptych.errors import SearchError
 from diptych.search.qdrant.filters import equals
+from qdrant_edge_client.validation_messages import actual_value, error_path, expectation
 
 Bounds: TypeAlias = models.Range | models.DatetimeRange | models.GeoBoundingBox
 Expression: TypeAlias = Any  # one of qdrant-client's expressions, a condition, a variable's name or a number
-_LARGEST = 1e15  # numbers beyond lose digits in Qdrant's arithmetic
 _DECAYS: dict[Curve, tuple[Any, str]] = {
     "exp": (models.ExpDecayExpression, "exp_decay"),
     "gauss": (models.GaussDecayExpression, "gauss_decay"),
@@ -38,21 +38,10 @@ class _Part:
     kind: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        name, place = getattr(self, "field", None), type(self).__name__
-        if not isinstance(name, str) or not name:
-            raise SearchError("field is not a metadata key", where=place, got=brief(name), expected="such as 'section'")
-        numbers = {each.name: getattr(self, each.name) for each in fields(self) if each.type == "float"}
-        for name, value in numbers.items():
-            if not is_number(value):
-                raise SearchError(f"{name} is not a number", where=place, got=brief(value), expected="a finite number")
-        if numbers.get("scale", 1) <= 0:
-            raise SearchError("scale is not usable", where=place, got=brief(numbers["scale"]), expected="more than 0")
-        if not 0 < numbers.get("midpoint", 0.5) < 1:
-            got, expected = brief(numbers["midpoint"]), "more than 0, less than 1"
-            raise SearchError("midpoint is out of range", where=place, got=got, expected=expected)
-        if getattr(self, "curve", "exp") not in _DECAYS:
-            got = brief(self.curve)  # type: ignore[attr-defined]
-            raise SearchError("unknown curve", where=place, got=got, expected=", ".join(_DECAYS))
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        section = boost_section({"kind": self.kind, **given}, where=type(self).__name__)
+        for name in given:
+            object.__setattr__(self, name, getattr(section, name))
 
     def __repr__(self) -> str:
         """The call that makes this part, without default values."""
@@ -81,16 +70,6 @@ class FieldBoost(_Part):
 
     kind = "field"
 
-    def __post_init__(self) -> None:
-        _Part.__post_init__(self)
-        listed = isinstance(self.equals, list | tuple)
-        values = list(self.equals) if isinstance(self.equals, list | tuple) else [self.equals]
-        if not values or not all(isinstance(value, str | int) or is_number(value) for value in values):
-            expected = "text, a number, True or False, or a list of them"
-            raise SearchError("equals is not usable", where="FieldBoost", got=brief(self.equals), expected=expected)
-        if listed:
-            object.__setattr__(self, "equals", tuple(values))
-
     def value(self, key: str, now: datetime) -> Expression:
         """The part's value, 0 or 1."""
         values = self.equals if isinstance(self.equals, tuple) else (self.equals,)
@@ -117,14 +96,6 @@ class RecencyBoost(_Part):
     target: datetime | None = None
 
     kind = "recency"
-
-    def __post_init__(self) -> None:
-        given = self.scale.total_seconds() if isinstance(self.scale, timedelta) else self.scale
-        object.__setattr__(self, "scale", require_duration("scale", given, "RecencyBoost"))
-        _Part.__post_init__(self)
-        if self.target is not None and not isinstance(self.target, datetime):
-            got = brief(self.target)
-            raise SearchError("target is not a datetime", where="RecencyBoost", got=got, expected="datetime or None")
 
     @property
     def seconds(self) -> float:
@@ -157,7 +128,7 @@ class NumberBoost(_Part):
 
     def value(self, key: str, now: datetime) -> Expression:
         """The part's value."""
-        readable = models.Range(gte=-_LARGEST, lte=_LARGEST)
+        readable = models.Range(gte=-LARGEST, lte=LARGEST)
         return _guarded(key, readable, _decay(self.curve, key, self.target, self.scale, self.midpoint))
 
 
@@ -170,11 +141,6 @@ class RangeBoost(_Part):
     high: float
 
     kind = "range"
-
-    def __post_init__(self) -> None:
-        _Part.__post_init__(self)
-        if self.low == self.high:
-            raise SearchError("low and high are equal", where="RangeBoost", got=brief(self.low))
 
     def value(self, key: str, now: datetime) -> Expression:
         """The part's value."""
@@ -198,12 +164,6 @@ class GeoBoost(_Part):
 
     kind = "geo"
 
-    def __post_init__(self) -> None:
-        _Part.__post_init__(self)
-        if abs(self.lat) > 90 or abs(self.lon) > 180:
-            got, expected = f"lat={self.lat!r}, lon={self.lon!r}", "-90 to 90, -180 to 180"
-            raise SearchError("not a point on earth", where="GeoBoost", got=got, expected=expected)
-
     def value(self, key: str, now: datetime) -> Expression:
         """The part's value."""
         origin = models.GeoPoint(lat=self.lat, lon=self.lon)
@@ -217,6 +177,22 @@ BoostPart: TypeAlias = FieldBoost | RecencyBoost | NumberBoost | RangeBoost | Ge
 KINDS: dict[str, type[BoostPart]] = {
     part.kind: part for part in (FieldBoost, RecencyBoost, NumberBoost, RangeBoost, GeoBoost)
 }
+
+
+def boost_section(raw: Mapping[str, Any], *, where: str) -> BoostConfig:
+    """The section of a config's `search.boost` that these values make.
+
+    Raises:
+        SearchError: they make none.
+    """
+    try:
+        (section,) = BOOSTS.validate_python([dict(raw)])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join([where, *error_path(first).split(".")[2:]])  # without the list's index and the kind
+        got, expected = actual_value(first), expectation(first, mapping="an object")
+        raise SearchError("not a boost", where=place, got=got, expected=expected) from error
+    return section
 
 
 def _decay(curve: Curve, x: Expression, target: Expression, scale: float, midpoint: float) -> Expression:

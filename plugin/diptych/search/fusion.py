@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from qdrant_client import models
 
-from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
+from diptych.config.stages import Dbsf, Fusion, Linear, Rrf
 
 PointId: TypeAlias = models.ExtendedPointId
 Ranking: TypeAlias = Sequence[tuple[PointId, float]]  # best first, higher is better

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Unpack
 
+from diptych.config.section import require_count
 from diptych.errors import SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import NATIVE, to_payload
 from diptych.registry import notifying_failure
 from diptych.repr_html import ReprHtml
-from diptych.search.checks import require_count
 from diptych.search.filter_keys import warn_of_missing_keys
 from diptych.search.fusion import PointId
 from diptych.search.options import GroupOptions, options_of

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 from qdrant_client import models
 
+from diptych.config.section import is_score
 from diptych.errors import SearchError, brief
 from diptych.media import RawMedia
 from diptych.search.boost import Boost
@@ -20,7 +21,6 @@ MOST_CHARACTERS = 1_000_000  # of a query; documents have the same limit by defa
 MOST_IDS = 1000  # in `pin`, and in `exclude`
 MOST_PASSAGES = 1000  # that a search may ask for with each hit
 _LIMITS = ("k", "n", "top", "top_k", "size")  # what other libraries call the limit
-_LARGEST_SCORE = 3.4e38  # Qdrant's scores are float32; a larger threshold would become infinite
 BoostLike: TypeAlias = Boost | Sequence[BoostPart | Mapping[str, Any]]
 
 
@@ -156,12 +156,13 @@ def ids_of(name: str, ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def check_types(options: Options, threshold: object) -> None:
-    """Raise SearchError if one of these options, or the threshold that holds for them, is of another type."""
+def check_types(options: Options) -> None:
+    """Raise SearchError if one of these options is of another type."""
     if options.params is not None and not isinstance(options.params, models.SearchParams):
         got, expected = type(options.params).__name__, "qdrant_client.models.SearchParams"
         raise SearchError("unknown type of params", got=got, expected=expected)
-    if threshold is not None and not _is_finite(threshold):
+    threshold = options.score_threshold
+    if threshold is not None and not is_score(threshold):
         raise SearchError("score_threshold is not a finite number", got=type(threshold).__name__, expected="a number")
     most, highlight, with_payload = options.passages, options.highlight, options.with_payload
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or not 0 <= most <= MOST_PASSAGES):
@@ -174,12 +175,6 @@ def check_types(options: Options, threshold: object) -> None:
     if not all(isinstance(key, str) and is_unicode(key) for key in keys):
         got = brief(with_payload)
         raise SearchError("with_payload is not usable", got=got, expected="True, False or some keys")
-
-
-def _is_finite(number: object) -> bool:
-    if not isinstance(number, int | float) or isinstance(number, bool):
-        return False
-    return abs(number) <= _LARGEST_SCORE  # false for NaN, and works for integers too large for a float
 
 
 def texts_of(queries: Sequence[str | Query]) -> list[str]:

@@ -8,13 +8,13 @@ from typing import TypeAlias
 
 from qdrant_client import models
 
-from diptych.config.models import DbsfFusion, LinearFusion, RerankStage, RrfFusion, SearchConfig
+from diptych.config.models import SearchConfig
 from diptych.config.models import SearchParams as ParamsConfig
+from diptych.config.section import MOST_CANDIDATES, require_count
+from diptych.config.stages import Dbsf, Diversify, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.search.boost import Boost
-from diptych.search.checks import require_count
-from diptych.search.stages import Dbsf, Diversify, EarlyExit, Explore, Fusion, Linear, Rerank, Rescore, Rrf
 from qdrant_edge_client.validation_messages import nearest
 
 Stage: TypeAlias = Fusion | Rescore | Boost | Diversify | Rerank
@@ -35,7 +35,7 @@ class Retrieve:
     params: models.SearchParams | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        require_count("candidates", self.candidates, "Retrieve")
+        require_count("candidates", self.candidates, "Retrieve", MOST_CANDIDATES)
         _require_params(self.params)
 
     def __add__(self, other: Retrieve | Pipeline) -> Pipeline:
@@ -104,10 +104,10 @@ class Pipeline:
         branches = tuple(Retrieve(slot, n, params=params) for slot, n in config.retrieved(slots).items())
         return cls(
             branches,
-            _fusion(config) if len(branches) > 1 else None,
-            _rescore(config),
-            _diversify(config),
-            tuple(map(_rerank, config.rerank)),
+            config.fuse.stage() if len(branches) > 1 else None,
+            config.rescore.stage() if config.rescore else None,
+            config.diversify.stage() if config.diversify else None,
+            tuple(stage.stage() for stage in config.rerank),
             Boost.from_config(config.boost) if config.boost else None,
         )
 
@@ -215,34 +215,6 @@ def _labels(pipeline: Pipeline) -> Iterator[str]:
     if pipeline.diversify:
         yield "mmr"
     yield from (stage.label for stage in pipeline.rerank)
-
-
-def _fusion(config: SearchConfig) -> Fusion:
-    fuse = config.fuse
-    if isinstance(fuse, RrfFusion):
-        return Rrf(fuse.k, fuse.weights)
-    if isinstance(fuse, LinearFusion):
-        return Linear(fuse.normalize, fuse.weights, missing=fuse.missing)
-    assert isinstance(fuse, DbsfFusion)
-    return Dbsf()
-
-
-def _rescore(config: SearchConfig) -> Rescore | None:
-    found = config.rescore
-    return Rescore(found.slot, found.candidates, weight=found.weight) if found else None
-
-
-def _rerank(config: RerankStage) -> Rerank:
-    exit = EarlyExit(config.early_exit.block, config.early_exit.patience) if config.early_exit else None
-    explore = Explore(**config.explore.model_dump()) if config.explore else None
-    more = {"early_exit": exit, "weight": config.weight, "read": config.read, "explore": explore}
-    stage = Rerank(config.adapter, config.candidates, config.options, **more)  # type: ignore[arg-type]
-    return stage if config.deadline is None else replace(stage, deadline=config.deadline)
-
-
-def _diversify(config: SearchConfig) -> Diversify | None:
-    found = config.diversify
-    return Diversify(found.slot, found.relevance, found.candidates) if found else None
 
 
 def search_params(config: ParamsConfig) -> models.SearchParams | None:

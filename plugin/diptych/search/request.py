@@ -11,6 +11,7 @@ from typing import Any
 
 from qdrant_client import models
 
+from diptych.config.section import MOST_CANDIDATES, require_count
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, scope_of, without_ids
@@ -18,7 +19,6 @@ from diptych.media import Media
 from diptych.metadata.media_payloads import content_fields, reference_fields
 from diptych.metadata.payloads import field_of, id_fields
 from diptych.search.boost import Boost
-from diptych.search.checks import require_count
 from diptych.search.media_queries import media_read, without_rerankers
 from diptych.search.newest_first import newest_ids
 from diptych.search.options import Options, check_types, ids_of, media_of, texts_of
@@ -29,7 +29,7 @@ from diptych.stores.versions import TEXT_INDEX, require_version
 from diptych.types import Floats, Query
 from qdrant_edge_client.validation_messages import nearest
 
-MOST_HITS = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
+MOST_HITS = MOST_CANDIDATES  # that a query can ask for
 MOST_EXAMPLES = 32  # liked, and unliked: Qdrant computes every pair of a liked and an unliked one for each candidate
 _RESCORERS = ("multivector", "dense")
 
@@ -96,7 +96,7 @@ class SearchRequest:
         checked_pipeline = _checked_pipeline(view, options.pipeline)
         if options.boost is not None:
             checked_pipeline = replace(checked_pipeline, boost=Boost.of(options.boost))
-        check_types(options, threshold)
+        check_types(options)
         texts = texts_of(queries)
         media = media_read(view, queries) if any(map(media_of, queries)) else ()
         if media and checked_pipeline.rerank and not all(text.strip() for text in texts):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.config.stages import EarlyExit, Rerank
 from diptych.errors import AdapterCrashed, ContractError, SearchError
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.panics import contained
@@ -18,7 +19,6 @@ from diptych.runtime.text_budget import stream_safe
 from diptych.search.fusion import mixed
 from diptych.search.request import SearchRequest
 from diptych.search.rerank_explore import Explored, explored
-from diptych.search.stages import EarlyExit, Rerank
 from diptych.types import Floats, Hit, Passage
 
 PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort by length and fill its batches

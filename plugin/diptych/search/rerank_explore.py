@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from qdrant_client import models
 
+from diptych.config.stages import Explore, Rerank
 from diptych.errors import SearchError
 from diptych.metadata.payloads import from_payload
 from diptych.plugins.anchor_scores import reranker_of, reranker_space
@@ -28,7 +29,6 @@ from diptych.search.pipeline import search_params
 from diptych.search.qdrant.retrieval import query_points
 from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
-from diptych.search.stages import Explore, Rerank
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Hit
 

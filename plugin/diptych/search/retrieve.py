@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from qdrant_client import models
 
+from diptych.config.stages import Rerank
 from diptych.runtime.phases import LOG
 from diptych.search.media_queries import QueryInput, require_encodable, vectors_of_queries, with_media
 from diptych.search.pins import pinned_hits
@@ -17,7 +18,6 @@ from diptych.search.qdrant.feedback import with_examples
 from diptych.search.qdrant.query import Input, Inputs
 from diptych.search.qdrant.retrieval import retrieve
 from diptych.search.request import SearchRequest
-from diptych.search.stages import Rerank
 from diptych.slots.slot import Slot
 from diptych.types import Hit, SparseVector
 

@@ -309,7 +309,7 @@ def _too_much(search: SearchConfig) -> Iterator[Problem]:
     if search.diversify:
         widths.append((("search", "diversify", "candidates"), search.diversify.candidates, MOST_CANDIDATES))
     for place, stage in enumerate(search.rerank):
-        widths.append((("search", "rerank", place), max(stage.candidates, stage.passes_on), MOST_RERANKED))
+        widths.append((("search", "rerank", place), max(stage.candidates, stage.stage().passes_on), MOST_RERANKED))
     for location, width, most in widths:
         if width > most:
             yield Problem(location, "more candidates than Studio asks a server for", str(width), f"at most {most}")

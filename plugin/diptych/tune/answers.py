@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from diptych.config.models import SearchParams
+from diptych.config.stages import Rerank
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.anchor_scores import reranker_space
@@ -20,7 +21,6 @@ from diptych.search.pipeline import Retrieve, search_params
 from diptych.search.qdrant.store_calls import scrolled
 from diptych.search.rerank import score_pairs
 from diptych.search.run import search
-from diptych.search.stages import Rerank
 from diptych.tune.search_report import params_text
 from diptych.tune.slot_candidates import Doubles, Legs, pools_of
 from diptych.types import Floats, Query, said

@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 from qdrant_client import models
 
+from diptych.config.stages import Rerank
 from diptych.errors import TuneError
 from diptych.evaluate import Qrels
 from diptych.evaluate.significance import bootstrap_means
@@ -27,7 +28,6 @@ from diptych.search.qdrant.store_calls import scrolled
 from diptych.search.request import SearchRequest
 from diptych.search.rerank_explore import require_anchors
 from diptych.search.run import search
-from diptych.search.stages import Rerank
 from diptych.tune.answers import OnceScored
 from diptych.tune.choose import with_front
 from diptych.tune.reports import CUTOFF, DEPTHS, RerankGain, RerankReport, RerankRow

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.config.models import SearchParams
+from diptych.config.stages import Rerank
 from diptych.errors import TuneError
 from diptych.evaluate import Qrels
 from diptych.handle.collection_handle import CollectionHandle
@@ -20,7 +21,6 @@ from diptych.search.media_queries import takes
 from diptych.search.pipeline import Pipeline
 from diptych.search.rerank import score_pairs
 from diptych.search.run import search
-from diptych.search.stages import Rerank
 from diptych.stores.versions import is_local
 from diptych.tune.answers import BATCH, Answers, OnceScored, Rankings, asking, rescoring
 from diptych.tune.choose import choose, with_front

@@ -10,9 +10,9 @@ from typing import Any
 from qdrant_client import models
 
 from diptych.config.secrets import redacted
+from diptych.config.stages import Dbsf, Linear, Rerank, Rrf
 from diptych.repr_html import ReprHtml
 from diptych.search.pipeline import Pipeline
-from diptych.search.stages import Dbsf, Linear, Rerank, Rrf
 from diptych.tune.choose import LEAST, Against
 
 

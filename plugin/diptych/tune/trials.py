@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config.models import SearchParams
+from diptych.config.stages import Dbsf, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.search.pipeline import Pipeline, Retrieve, search_params
-from diptych.search.stages import Dbsf, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.tune.slot_candidates import Doubles, Legs
 
 KS = (5, 20, 60)  # of RRF

@@ -126,9 +126,7 @@ def test_a_reranker_becomes_the_first_stage_of_reranking(config: Path, adapters:
 
 
 def test_what_a_stage_says_of_itself_stays_when_its_reranker_is_another(config: Path, adapters: Registry) -> None:
-    stage = (
-        "{adapter: fastembed-reranker, model: m, threads: 2, candidates: 30, early_exit: {patience: 3}, weight: 0.4}"
-    )
+    stage = "{adapter: fastembed-reranker, model: m, threads: 2, candidates: 30, deadline: 3s, weight: 0.4}"
     config.write_text(f"{CONFIG}  rerank:\n    - {stage}\n")
     before = load_config(config).search.rerank[0]
     register(config, Registration("cross-encoder", {"model": "/models/y"}), adapters)

@@ -280,10 +280,10 @@ def test_what_does_not_fit_the_collection_is_an_error(shop: Shop, pipeline: Pipe
     [
         (
             {"explore": {"anchors": "scores", "rounds": 9, "budget": 8}},
-            r"search\.rerank\[0\]\.explore\.budget\n.*got: 8\n.*at least 9, a document for each round, or fewer rounds",
+            r"search\.rerank\[0\]\.explore\n.*got: 9 rounds, budget 8\n.*a document for each",
         ),
-        ({"explore": {"anchors": "scores"}, "weight": 0.5}, "needs scores of the previous stage"),
-        ({"explore": {"anchors": "scores"}, "early_exit": {"block": 5}}, "one uses the whole budget"),
+        ({"explore": {"anchors": "scores"}, "weight": 0.5}, "it ranks by the reranker's scores alone"),
+        ({"explore": {"anchors": "scores"}, "early_exit": {"block": 5}}, "explore cannot be combined with"),
         ({"explore": {"anchors": "nowhere"}}, "there is no slot 'nowhere'"),
         ({"explore": {"anchors": "dense"}}, "slot 'dense' holds no scores of anchors"),
         ({"adapter": "fake-reranker", "explore": {"anchors": "scores"}}, "scored by another reranker"),

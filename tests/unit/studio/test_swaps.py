@@ -148,7 +148,7 @@ def test_a_stopped_back_fill_says_how_to_go_on_and_may_be_abandoned(client: Test
 
 
 def test_why_the_gate_refused_a_swap_is_there_for_everybody(client: TestClient, other: Collection) -> None:
-    strict = config(16, swap={"gate": {"sample": 4, "missing": 0.0}})
+    strict = config(16, swap={"gate": {"sample": 4, "missing": 0}})
     other.client.upsert("own", [_without_text()])
     with pytest.raises(GateFailed):
         other.apply(strict)

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from diptych import Registry
+from diptych.config.section import is_number
 from diptych.encoders import Encoders
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
-from diptych.search.checks import is_number
 from diptych.training import RelativePath, Watcher
 from diptych_training.corpus import TrainingData
 from diptych_training.data.scoring import score_lists

@@ -120,7 +120,7 @@ def limits_of(given: Sequence[str]) -> EncoderBudget:
     Raises:
         TuneError, SearchError: it cannot be read.
     """
-    from diptych.search.checks import require_duration
+    from diptych.config.section import require_duration
     from diptych.tune import EncoderBudget
 
     limits: dict[str, Any] = {}

@@ -29,7 +29,7 @@ def budget_of(duration: str | None, cost: float | None, prices: Sequence[str]) -
     Raises:
         SearchError, TuneError: a value that cannot be read.
     """
-    from diptych.search.checks import require_duration
+    from diptych.config.section import require_duration
     from diptych.tune import Budget
 
     by_reranker: dict[str, float] = {}

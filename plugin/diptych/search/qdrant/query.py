@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 from qdrant_client import models
 
 from diptych.config.models import CANDIDATES
+from diptych.config.stages import Dbsf, Linear, Rrf
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.models import Prefix
 from diptych.search.fusion import PointId
 from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import MOST_HITS, SearchRequest, direction
-from diptych.search.stages import Dbsf, Linear, Rrf
 from diptych.slots.slot import Slot
 from diptych.stores.versions import is_local
 from qdrant_edge_client.unchecked import unchecked_in_part

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from qdrant_client import models
 
+from diptych.config.stages import Linear, Rrf
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload
@@ -25,7 +26,6 @@ from diptych.search.qdrant.query import (
 )
 from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest, direction
-from diptych.search.stages import Linear, Rrf
 from diptych.stores.versions import is_server_client
 from diptych.types import Hit
 

@@ -6,9 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from diptych.config.section import (
+    MOST_CANDIDATES,
+    is_factor,
+    is_number,
+    require_count,
+    require_duration,
+    require_share,
+    require_weights,
+)
 from diptych.errors import SearchError, brief
 from diptych.protocols import Reranker
-from diptych.search.checks import is_number, require_count, require_duration, require_share, require_weights
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -68,8 +76,8 @@ class Linear:
     def __post_init__(self) -> None:
         if self.normalize not in ("minmax", "zscore"):
             raise SearchError("unknown normalisation", where="Linear", got=self.normalize, expected="minmax, zscore")
-        if self.missing is not None and not (self.normalize == "zscore" and is_number(self.missing)):
-            got, expected = f"{self.normalize!r}, missing={brief(self.missing)}", "a finite number, with zscore"
+        if self.missing is not None and not (self.normalize == "zscore" and is_factor(self.missing)):
+            got, expected = f"{self.normalize!r}, missing={brief(self.missing)}", "zscore, and a number below a million"
             raise SearchError("missing is not usable", where="Linear", got=got, expected=expected)
         require_weights(self.weights, type(self).__name__)
 
@@ -97,12 +105,15 @@ class Rescore:
     weight: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        require_count("candidates", self.candidates, type(self).__name__)
+        require_count("candidates", self.candidates, type(self).__name__, MOST_CANDIDATES)
         require_share("weight", self.weight, type(self).__name__)
 
     def __repr__(self) -> str:
         weighed = f", weight={self.weight!r}" if self.weight < 1 else ""
         return f"Rescore({self.slot!r}, {self.candidates!r}{weighed})"
+
+
+MOST_DIVERSIFIED = 16_384  # candidates that Qdrant diversifies
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -119,7 +130,7 @@ class Diversify:
     candidates: int = 100
 
     def __post_init__(self) -> None:
-        require_count("candidates", self.candidates, type(self).__name__)
+        require_count("candidates", self.candidates, type(self).__name__, MOST_DIVERSIFIED)
         require_share("relevance", self.relevance, type(self).__name__)
 
     def __repr__(self) -> str:
@@ -203,7 +214,7 @@ class Rerank:
     explore: Explore | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        require_count("candidates", self.candidates, type(self).__name__)
+        require_count("candidates", self.candidates, type(self).__name__, MOST_CANDIDATES)
         if self.read not in ("passages", "document"):
             raise SearchError("read is not usable", where="Rerank", got=brief(self.read), expected="passages, document")
         require_share("weight", self.weight, type(self).__name__)
