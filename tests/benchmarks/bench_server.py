@@ -13,6 +13,9 @@ encoder reads its vectors from memory, so that everything else is measured.
    has one process. Processor time is the client's alone.
 2. Searches: another process asks a query over and over, first while nothing else goes on, then during an `apply` at
    each pace and until the server has indexed the new vectors. Times are the caller's own.
+3. Calls: a search, a page of a scroll and a write, of diptych beside the bare client, which take turns within each
+   round. On loopback qdrant-client makes a new connection for each call over HTTP; what it does elsewhere, keeping its
+   connections, is measured as well. A ratio of more than 1.3 is a regression.
 
 No wait is without end: an `apply` is stopped, and an index no longer waited for, after `--longest` seconds each. A
 figure says so.
@@ -30,12 +33,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from qdrant_client import QdrantClient, models
 
@@ -265,6 +269,79 @@ def met(
     yield Figure("ended, and indexed, in time (1) or not (0)", f"{pace} pace", "", [float(ended)], wanted=">= 1")
 
 
+def calls(points: int, rounds: int) -> Iterator[Figure]:
+    """Milliseconds of each kind of call, of diptych as a ratio to the bare client's; the first round warms up."""
+    milliseconds: dict[tuple[str, str], list[Any]] = {}
+    for number in range(rounds + 1):
+        with server() as urls, ExitStack() as clients:
+            upload(urls[0], size=points, grpc=False, wait=True)
+            sides = {side: clients.enter_context(closing(client)) for side, client in callers(urls).items()}
+            for kind, (times, call) in CALLS.items():
+                taken: dict[str, list[float]] = {side: [] for side in sides}
+                for at in range(times):
+                    for side, client in sides.items():
+                        begin = time.perf_counter()
+                        call(client, at)
+                        taken[side].append(1e3 * (time.perf_counter() - begin))
+                for side in sides if number else ():
+                    milliseconds.setdefault((kind, side), []).append(taken[side])
+    for kind in CALLS:
+        for ours, theirs in ((HTTP, BARE_HTTP), (GRPC, BARE_GRPC)):
+            both = zip(milliseconds[kind, ours], milliseconds[kind, theirs], strict=True)
+            values = [float(np.median(mine) / np.median(bare)) for mine, bare in both]
+            wanted = "<= 1.15" if (kind, ours) == ("search", HTTP) else "<= 1.3"
+            yield Figure(f"milliseconds of a {kind}", ours, "ratio", values, theirs, wanted)
+    for (kind, side), taken_by_round in milliseconds.items():
+        for name, percentile in (("p50", 50), ("p99", 99)):
+            values = [float(np.percentile(taken, percentile)) for taken in taken_by_round]
+            yield Figure(f"{name} of a {kind}", side, "milliseconds", values)
+        slow = [sum(one > STALL for one in taken) for taken in taken_by_round]
+        name = f"of {CALLS[kind][0]} calls ({kind}), those over {STALL} ms"
+        yield Figure(name, side, "", slow, wanted="<= 0" if (kind, side) == ("search", HTTP) else "")
+
+
+def callers(urls: tuple[str, str]) -> dict[str, Any]:
+    """The clients that are compared."""
+    http, grpc = (int(url.rpartition(":")[2]) for url in urls)
+    return {
+        BARE_HTTP: QdrantClient(port=http, check_compatibility=False),
+        BARE_KEPT: QdrantClient(port=http, check_compatibility=False, limits=httpx.Limits(max_connections=100)),
+        HTTP: open_store(urls[0]),
+        BARE_GRPC: QdrantClient(grpc_port=grpc, prefer_grpc=True, check_compatibility=False),
+        GRPC: open_store(urls[1]),
+    }
+
+
+def searched(client: Any, at: int) -> None:
+    client.query_points("c", vectors(range(at, at + 1))[0].tolist(), using="dense.1", limit=10)
+
+
+def scrolled(client: Any, at: int) -> None:
+    client.scroll("c", limit=100, offset=hashed_point(str(at)))
+
+
+def written(client: Any, at: int) -> None:
+    rows = vectors(range(64)).tolist()
+    points = [
+        models.PointStruct(id=hashed_point(str(n)), vector={"dense.1": rows[n]}, payload=payload(n)) for n in range(64)
+    ]
+    client.upsert("c", points, wait=True)
+
+
+CALLS: dict[str, tuple[int, Callable[[Any, int], None]]] = {
+    "search": (400, searched),
+    "scroll": (100, scrolled),
+    "write": (50, written),
+}
+STALL = 30  # milliseconds that no search takes; the kernel's delayed acknowledgement is 40
+BARE_HTTP, BARE_KEPT, BARE_GRPC = (
+    "qdrant-client, HTTP, a new connection each",
+    "qdrant-client, HTTP, kept",
+    "qdrant-client, gRPC",
+)
+HTTP, GRPC = "diptych, HTTP", "diptych, gRPC"
+
+
 def indexed(client: Any, longest: float) -> bool:
     """Return when the server has nothing to optimise any more, or after so many seconds; whether it has not."""
     calm, due = 0, time.monotonic() + longest
@@ -317,11 +394,12 @@ def _wait_for_the_end(over: threading.Event) -> None:
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=20_000, help="of the rates")
+    parser.add_argument("--documents", type=int, default=20_000, help="of the rates; 0 leaves them out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--searched", type=int, default=60_000, help="documents of the collection that is searched; 0 leaves that out"
     )
+    parser.add_argument("--points", type=int, default=6000, help="of the collection that is called; 0 leaves that out")
     parser.add_argument("--quiet", type=float, default=20.0, help="seconds of searches before the swap")
     parser.add_argument(
         "--longest", type=float, default=LONGEST, help="seconds of an apply, and of waiting for an index"
@@ -333,8 +411,9 @@ def main() -> None:
         return ask(options.ask)
     if not (BINARY or NAMED):
         raise SystemExit("name a server: DIPTYCH_TEST_SERVER_BINARY, or DIPTYCH_TEST_SERVER")
-    table_in_memory(max(options.documents, options.searched))
-    figures = rates(options.documents, options.rounds)
+    table_in_memory(max(options.documents, options.searched, options.points))
+    figures = list(calls(options.points, options.rounds)) if options.points else []
+    figures += rates(options.documents, options.rounds) if options.documents else []
     figures += searches(options.searched, options.quiet, options.longest) if options.searched else []
     with server() as urls, closing(open_store(urls[0])) as client:
         version = ".".join(map(str, server_version(client) or ()))

@@ -102,7 +102,7 @@ STEPS = (
     Step(
         "server",
         "bench_server.py --documents 20000 --rounds 3 --searched 60000 --longest 900",
-        "--documents 1000 --rounds 1 --searched 2000 --quiet 2",
+        "--documents 1000 --rounds 1 --searched 2000 --quiet 2 --points 500",
         needs=("DIPTYCH_TEST_SERVER_BINARY", "DIPTYCH_TEST_SERVER"),
     ),
     Step("gpu", "bench_gpu.py --documents 5000 --rounds 5", FEW),
