@@ -14,7 +14,7 @@ from diptych.protocols import Calibrated, Fingerprint, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.runtime.phases import phase
 from diptych.slots import guard
-from diptych.slots.calibration_texts import Texts, provide_texts
+from diptych.slots.calibration_texts import Texts, provide_texts, sample_size
 from diptych.slots.canaries import plain_documents
 from diptych.slots.drift_maps import Map, mapped
 from diptych.slots.encode import Input, QueryCache, Side, Vector, decoded, encode, require_finite
@@ -66,6 +66,7 @@ class Slot(SlotFacts):
         self._drift = drift
         self._verify = verify
         self._encoder: Any = None
+        self._borrowed: Any = None
         self._likeness: guard.Likeness | None = None
         self._from_memory = False  # whether that may be of an earlier process
         self.remote_check = RemoteCheck()
@@ -103,14 +104,26 @@ class Slot(SlotFacts):
         """
         with self._lock:
             if self._encoder is None:
-                with phase(f"{self.where}: load {self.config.adapter}"):
-                    encoder = self._registry.create(self.config.adapter, self.config.options, where=self.where)
-                    self._prepare(encoder)
+                encoder = self._borrowed
+                if encoder is None:
+                    with phase(f"{self.where}: load {self.config.adapter}"):
+                        encoder = self._registry.create(self.config.adapter, self.config.options, where=self.where)
+                        self._prepare(encoder)
                 if self._verify:
                     with phase(f"{self.where}: compare fingerprint and canaries"):
                         self._check(encoder, reuse=True)
                 self._encoder = encoder
             return self._encoder
+
+    def borrow(self, other: Slot) -> None:
+        """Load no encoder if the other slot has one of the same adapter and options; it is verified at its first use.
+
+        One that holds statistics or samples of its documents is not shared.
+        """
+        encoder, ours, theirs = other._encoder, self.config, other.config
+        same = (ours.adapter, ours.options, ours.of) == (theirs.adapter, theirs.options, theirs.of)
+        if self._encoder is None and same and not (isinstance(encoder, Calibrated) or sample_size(encoder)):
+            self._borrowed = encoder
 
     def verify(self) -> guard.Likeness | None:
         """Create the encoder and compare its canaries with the collection's; None without vectors.

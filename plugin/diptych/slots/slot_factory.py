@@ -73,9 +73,12 @@ class SlotMaker:
         """A slot as the collection describes it; an identical one of `existing`, best with its encoder, is reused."""
         slots = [*existing]
         same = [slot for slot in slots if (slot.name, slot.generation, slot.asking) == (name, generation, asking)]
-        if known := sorted((slot for slot in same if slot.proved), key=lambda slot: not slot.loaded):
-            return known[0]
-        return self._make(name, slot_config(generation), generation, asking, slots)
+        known = sorted((slot for slot in same if slot.proved), key=lambda slot: not slot.loaded)
+        slot = known[0] if known else self._make(name, slot_config(generation), generation, asking, slots)
+        if self.keeps_candidates:
+            for other in slots:
+                slot.borrow(other)
+        return slot
 
     def _make(
         self,

@@ -87,6 +87,16 @@ def test_an_apply_loads_each_encoder_once(filled: Callable[[], Collection], conf
     assert CountedWords.made == {"words": 1}
 
 
+@pytest.mark.parametrize("storage", [{"datatype": "float16"}, {"on_disk": True}])
+def test_an_encoder_whose_vectors_are_stored_otherwise_is_loaded_once(
+    filled: Callable[[], Collection], config: Make, storage: dict[str, Any]
+) -> None:
+    collection = filled()
+    collection.handle.keep_candidates()
+    collection.apply(config({**OLD, "dense": {**OLD["dense"], "storage": storage}}))
+    assert CountedDense.made == {0: 1}
+
+
 def test_a_program_that_plans_twice_loads_the_files_of_a_model_twice(
     filled: Callable[[], Collection], config: Make
 ) -> None:
