@@ -57,7 +57,7 @@ def show_hits(
     console = stdout()
     for text, hits in zip(texts, found, strict=True):
         if len(texts) > 1:
-            console.print(printable(text), style="bold underline")
+            console.print(printable(text), style="bold underline", soft_wrap=True)
         if not hits:
             stderr().print("nothing found", style="dim")
         _hits(console, hits, offset, pictures)
@@ -85,7 +85,7 @@ def show_groups(
     console = stdout()
     for text, own in zip(texts, found, strict=True):
         if len(texts) > 1:
-            console.print(printable(text), style="bold underline")
+            console.print(printable(text), style="bold underline", soft_wrap=True)
         if not own:
             stderr().print("nothing found", style="dim")
         for group in own:
