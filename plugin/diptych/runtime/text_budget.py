@@ -19,7 +19,7 @@ _FIRST, _BEYOND = 0x300, 0x1F000  # code points between which all combining mark
 
 def seconds(size: int) -> float:
     """The processor time that reading a PDF, HTML or DOCX file of `size` bytes may take."""
-    return min(300.0, 20 + size / 100_000)
+    return min(300.0, 20 + size / 250_000)
 
 
 def stream_safe(text: str) -> str:

@@ -83,16 +83,14 @@ def _pdf(path: Path) -> tuple[str, str]:
 
 
 def _html(path: Path) -> tuple[str, str]:
-    from lxml import html
+    from lxml import etree, html
 
     raw = path.read_bytes()
     parser = html.HTMLParser(encoding=_encoding(raw), no_network=True, remove_comments=True, remove_pis=True)
     root: Any = html.document_fromstring(raw, parser=parser)
     heading = next((found for found in (root.find(".//title"), root.find(".//h1")) if found is not None), None)
     title = "" if heading is None else " ".join(heading.text_content().split())
-    for element in list(root.iter(*_UNREAD)):
-        if element.getparent() is not None:
-            element.drop_tree()
+    etree.strip_elements(root, *_UNREAD, with_tail=False)
     for element in root.iter():
         if element.tag in _BLOCKS:
             element.text, element.tail = "\n" + (element.text or ""), "\n" + (element.tail or "")
