@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from diptych.config.models import Config
+from diptych.config.pipeline import RerankStage
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.config_state import lost_modalities, reading_of
@@ -24,7 +25,7 @@ from diptych.runtime.phases import phase
 from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
 from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
-from diptych.slots.unread import sampled_unread
+from diptych.slots.unread import MOST_UNREAD, PASSAGE, PER_CHARACTER, sampled_unread, unread_warnings
 from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import alias_warnings, version_warnings
@@ -37,11 +38,11 @@ from diptych.swap.gate.threshold import threshold_warnings
 from diptych.swap.gate.vector_health import coverage
 from diptych.swap.pace import pace_warnings
 from diptych.swap.query_override import comparable, query_side
-from diptych.swap.reading_warnings import reading_warnings
 from diptych.types import Document
 
 POINTS_READ = 1000  # points without a vector that are read to estimate how many of them have a text
 JUDGED: tuple[Action, ...] = ("re-encode", "numerics")  # actions whose new queries can be tried on the old vectors
+SHORT = 128  # tokens that every reranker reads: for shorter documents none is loaded
 UNCHANGED: tuple[Action, ...] = ("numerics", "keep")  # leave vectors and answers as they are
 
 
@@ -147,7 +148,7 @@ def plan(
     """
     config = with_stored_default(config, metadata := handle.read())
     count = handle.client.count(handle.name, exact=True).count
-    documents = _sample(handle, metadata, sample)
+    documents = handle.texts.documents(sample) if sample else []
     begin = time.perf_counter()
     with phase("compare the config with the collection"):
         slot_changes = changes(handle, config, metadata, again=again)
@@ -181,7 +182,7 @@ def plan(
     warnings += pace_warnings(config.swap.pace, handle.client, most)
     warnings += reference_warnings(handle.client, handle.name, metadata.layout) + edited_search(config, metadata.swap)
     unread = {step.slot: step.unread for step in steps if step.unread}
-    warnings += [*vocabulary, *reading_warnings(handle, config, documents, unread)]
+    warnings += [*vocabulary, *_reading_warnings(handle, config, documents, unread)]
     all_warnings = (*lost_modalities(config, metadata), *_warnings(metadata, steps, missing_modalities), *warnings)
     under_way = metadata.swap is not None
     planned = Plan(handle.name, count, steps, stored != search, search_why, under_way, all_warnings, gated)
@@ -290,14 +291,6 @@ def _model(options: object) -> str:
     return str(options.get("model", "")) if isinstance(options, dict) else ""
 
 
-def _sample(handle: CollectionHandle, metadata: CollectionMetadata, size: int) -> list[Document]:
-    """Some documents."""
-    if not size:
-        return []
-    records, _ = handle.client.scroll(handle.name, limit=size, with_payload=True, with_vectors=False)
-    return [from_payload(record.id, record.payload, metadata.layout) for record in records]
-
-
 def _inputs(change: Change, config: Config, documents: Sequence[Document]) -> list[Input]:
     """What the change's encoder reads of these documents."""
     if change.slot is None:
@@ -321,3 +314,64 @@ def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], missing_modal
             warnings.append(f"the cut-over will drop {', '.join(kept)}, which {are} kept for a rollback")
     text = "the sampled points hold no {}: give apply the documents with --source FILE"
     return [*warnings, *(text.format(modality) for modality in sorted(missing_modalities))]
+
+
+def _reading_warnings(
+    handle: CollectionHandle, config: Config, documents: Sequence[Document], unread: Mapping[str, UnreadTokens]
+) -> list[str]:
+    """A sentence for each slot and stage that leaves too much unread, with what to do.
+
+    A slot that only rescores finds nothing by itself: it judges what others have found. `unread` says, by slot, what
+    its encoder leaves unread of `documents`, a sample.
+    """
+    rescore = config.search.rescore
+    rescorer = rescore.slot if rescore and rescore.slot not in config.search.retrieved(config.slots) else ""
+    warnings = unread_warnings({name: found for name, found in unread.items() if name != rescorer})
+    if rescore is not None and (found := unread.get(rescore.slot)) and found.longer > MOST_UNREAD * found.documents:
+        warnings.append(_rescore_warning(rescore.slot, found))
+    texts = [handle.view.reading.of(document.title, document.text) for document in documents]
+    return [*warnings, *_rerank_warnings(handle, config, [round(len(text) * PER_CHARACTER) for text in texts])]
+
+
+def _rescore_warning(slot: str, unread: UnreadTokens) -> str:
+    tokens = min(PASSAGE, unread.max_tokens)
+    return (
+        f"search.rescore judges long documents by their beginning: slot {slot!r} has no passages, and {unread}. "
+        f"Give the slot passages: {{tokens: {tokens}}}, or leave the stage out if diptych evaluate shows that it loses"
+    )
+
+
+def _rerank_warnings(handle: CollectionHandle, config: Config, tokens: Sequence[int]) -> list[str]:
+    if max(tokens, default=0) <= SHORT:
+        return []
+    search = config.search
+    names = {*search.retrieved(config.slots), *([search.rescore.slot] if search.rescore else [])}
+    passages = any(config.slots[name].passages for name in names if name in config.slots)
+    return [
+        warning
+        for number, stage in enumerate(search.rerank)
+        if not passages or stage.read == "document" or stage.explore
+        if (warning := _rerank_warning(handle, f"search.rerank[{number}]", stage, tokens, passages=passages))
+    ]
+
+
+def _rerank_warning(
+    handle: CollectionHandle, place: str, stage: RerankStage, tokens: Sequence[int], *, passages: bool
+) -> str:
+    """A sentence about one stage that reads the beginning of documents; empty if it reads most of them whole."""
+    try:
+        limit = handle.view.reranker(stage.adapter, stage.options).max_length
+    except RegistryError:  # the search, and the gate of an apply, say why
+        return ""
+    longer = sum(count > limit for count in tokens) if limit is not None else 0
+    if longer <= MOST_UNREAD * len(tokens):
+        return ""
+    do = f"give a slot that is searched passages: {{tokens: {PASSAGE}}}, whose best ones it then reads"
+    if passages:
+        do = "leave out read: document, and it reads the best passages"
+    if stage.explore:
+        do = "use a reranker that reads more: with explore it reads no passages"
+    return (
+        f"{place} ({stage.adapter}) judges long documents by their beginning: it reads {limit:,} tokens of query and "
+        f"document, and about {longer:,} of a sample of {len(tokens):,} documents are longer. To let it read more, {do}"
+    )
