@@ -1,4 +1,4 @@
-# Everything runs on a machine that has Python 3.11 to 3.14, make and PyPI: `make demo`, `make test` and `make test-slow`.
+# Everything runs on a machine that has Python 3.11 or newer, make and PyPI: `make demo`, `make test` and `make test-slow`.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -89,7 +89,8 @@ $(VENV)/.demo-emoji: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing diptych with all extras and the test tools into $(VENV)."
-	@$(BIN)/pip install --quiet --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'  # which knows --group
+	@$(BIN)/pip install --quiet --editable . --group test
 	@touch $@ $(VENV)/.demo $(VENV)/.demo-emoji
 
 clean:

@@ -7,6 +7,7 @@ import tomllib
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+from ruamel.yaml import YAML
 from trove_classifiers import classifiers
 
 import diptych
@@ -45,9 +46,16 @@ def test_releases_of_the_changelog_descend_to_0_1_0_and_the_package_is_newer_or_
     assert Version(diptych.__version__) >= versions[0]
 
 
-def test_classifiers_exist_and_name_every_python_that_is_allowed() -> None:
+def test_classifiers_exist_and_name_pythons_that_are_allowed() -> None:
     given = PROJECT["project"]["classifiers"]
     assert set(given) <= classifiers
     named = {found[1] for line in given if (found := re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", line))}
     allowed = SpecifierSet(PROJECT["project"]["requires-python"])
-    assert named == {f"3.{minor}" for minor in range(8, 30) if f"3.{minor}" in allowed}
+    assert named
+    assert named <= {f"3.{minor}" for minor in range(8, 30) if f"3.{minor}" in allowed}
+
+
+def test_the_citation_names_the_release_before_this_version() -> None:
+    citation = YAML(typ="safe").load(ROOT / "CITATION.cff")
+    assert (citation["version"], str(citation["date-released"])) == RELEASES[0]
+    assert citation["license"] == PROJECT["project"]["license"]

@@ -15,15 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-WITH_TORCH = {
-    "torch",
-    "media",
-    "minilm",
-    "train",
-    "demo",
-    "all",
-    "test",
-}  # they run, convert or carry torch models
+WITH_TORCH = {"torch", "media", "minilm", "train", "demo", "all"}  # they run, convert or carry torch models
 
 
 def test_only_what_runs_torch_models_brings_torch() -> None:
@@ -36,7 +28,7 @@ def test_the_host_alone_brings_no_model_library_and_no_framework() -> None:
     assert not brought & {*heavy, "haystack-ai", "fastapi", "mcp"}
 
 
-@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - {"test"}))
+@pytest.mark.parametrize("extra", sorted(EXTRAS))
 def test_every_requirement_of_an_extra_has_a_floor_and_a_ceiling(extra: str) -> None:
     for text in EXTRAS[extra]:
         requirement = Requirement(text)
