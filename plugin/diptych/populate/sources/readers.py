@@ -280,16 +280,17 @@ def parquet_rows(path: Path, file: Any, most: int) -> Iterator[dict[str, Any] | 
         PopulateError: a group of rows unpacks to too much.
     """
     for batch in _batches(path, file):
-        if sum(map(_unpacked, batch.columns)) <= most:
+        if _unpacked(batch.columns) <= most:
             yield from batch.to_pylist()
             continue
         for row in (batch.slice(number, 1) for number in range(batch.num_rows)):
-            yield row.to_pylist()[0] if sum(map(_unpacked, row.columns)) <= most else None
+            yield row.to_pylist()[0] if _unpacked(row.columns) <= most else None
 
 
 def _batches(path: Path, file: Any) -> Iterator[Any]:
     """The rows of a Parquet file in batches of bounded size; a long string that repeats is held once."""
     import pyarrow.parquet
+    from pyarrow import compute
 
     columns = [file.schema.column(n) for n in range(len(file.schema))]
     strings = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
@@ -305,44 +306,30 @@ def _batches(path: Path, file: Any) -> Iterator[Any]:
             rows = max(1, min(_ROWS, _AT_ONCE * group.num_rows // max(1, group.total_byte_size)))
             texts = max((leaf.num_values for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"), default=0)
             at_once = texts if texts > group.num_rows else rows  # a row of lists may hold all of them
-            first = next(compact.iter_batches(1, row_groups=[number]), None)
-            repeats = first is not None and max(map(_longest, first.columns)) * at_once > _AT_ONCE
-            yield from (compact if repeats else file).iter_batches(rows, row_groups=[number])
+            first = islice(compact.iter_batches(1, row_groups=[number]), 1)
+            stored = [lengths for row in first for _, lengths in _leaves(row.columns) if lengths is not None]
+            longest = max((compute.max(lengths).as_py() or 0 for lengths in stored), default=0)
+            yield from (compact if longest * at_once > _AT_ONCE else file).iter_batches(rows, row_groups=[number])
 
 
-def _unpacked(column: Any) -> int:
-    """The bytes of a column's values, each repetition counted."""
-    parts = _parts(column)
-    if parts is not None:
-        return sum(map(_unpacked, parts))
-    lengths = _lengths(column)
-    return int(column.nbytes if lengths is None else lengths.take(column.indices).drop_null().sum().as_py() or 0)
+def _unpacked(columns: Iterable[Any]) -> int:
+    """The bytes of all values, each repetition counted."""
+    return sum(
+        column.nbytes if lengths is None else lengths.take(column.indices).drop_null().sum().as_py() or 0
+        for column, lengths in _leaves(columns)
+    )
 
 
-def _longest(column: Any) -> int:
-    """The bytes of the longest string that a column holds once for all its repetitions."""
-    parts, lengths = _parts(column), _lengths(column)
-    if parts is None:
-        return 0 if lengths is None else max(lengths.drop_null().to_pylist(), default=0)
-    return max(map(_longest, parts), default=0)
-
-
-def _parts(column: Any) -> list[Any] | None:
-    """The columns inside of one of lists or structures; None for others."""
-    from pyarrow import types
-
-    if not types.is_nested(column.type):
-        return None
-    return list(column.flatten()) if types.is_struct(column.type) else [column.flatten()]
-
-
-def _lengths(column: Any) -> Any:
-    """The lengths of the strings that are held once; None for another column."""
+def _leaves(columns: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """The columns of values, also inside of lists; each with the lengths of the strings that it holds once, or None."""
     from pyarrow import compute, types
 
-    if not types.is_dictionary(column.type) or types.is_primitive(column.type.value_type):
-        return None
-    return compute.binary_length(column.dictionary)
+    for column in columns:
+        if types.is_nested(column.type):
+            yield from _leaves(column.flatten() if types.is_struct(column.type) else [column.flatten()])
+        else:
+            once = types.is_dictionary(column.type) and not types.is_primitive(column.type.value_type)
+            yield column, compute.binary_length(column.dictionary) if once else None
 
 
 def require_pyarrow() -> None:
