@@ -10,7 +10,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from qdrant_edge_client.rest.request import Request, Route
+from qdrant_edge_client.rest.request import Request, Route, validator
 from qdrant_edge_client.unchecked import unchecked
 
 _Selector = models.PointsSelector
@@ -153,7 +153,8 @@ def _point(raw: Any) -> models.PointStruct:
         vector = _vectors(raw["vector"])
         if vector is not None and isinstance(raw["id"], int | str) and isinstance(raw.get("payload"), dict | None):
             return models.PointStruct.model_construct(id=raw["id"], vector=vector, payload=raw.get("payload"))
-    return models.PointStruct.model_validate(raw)
+    made: models.PointStruct = validator(models.PointStruct).validate_python(raw)
+    return made
 
 
 def _point_vectors(raw: Any) -> models.PointVectors:
@@ -161,7 +162,8 @@ def _point_vectors(raw: Any) -> models.PointVectors:
         vector = _vectors(raw["vector"])
         if vector is not None:
             return models.PointVectors.model_construct(id=raw["id"], vector=vector)
-    return models.PointVectors.model_validate(raw)
+    made: models.PointVectors = validator(models.PointVectors).validate_python(raw)
+    return made
 
 
 def _vectors(raw: Any) -> Any:
