@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from diptych.service.api_keys import Keys
 from diptych.service.error_answers import Refused
+from qdrant_edge_client.share.address import host_name
 
 OPEN = ("/healthz", "/readyz")  # answered without a key
 UNCOUNTED = (*OPEN, "/metrics")  # answered however many requests are under way
@@ -63,7 +63,7 @@ class Gate:
             self._inside -= is_counted
 
     def _require(self, headers: Headers, *, key: bool, room: bool) -> None:
-        if self._hosts and _host(headers.get("host", "")) not in self._hosts:
+        if self._hosts and host_name(headers.get("host", "")) not in self._hosts:
             raise Refused(421, "the service is not called by this name\n  do: --allowed-host NAME", code="wrong_host")
         if self._is_foreign(headers):
             do = "--cors-origin ORIGIN, where that page may ask"
@@ -86,7 +86,7 @@ class Gate:
             return False
         host = headers.get("host", "").lower()
         # A page of another host could pass for this one if its name led here; it has no key, and no number is a name.
-        is_sure = bool(self._hosts or self._keys) or _is_address(_host(host))
+        is_sure = bool(self._hosts or self._keys) or _is_address(host_name(host))
         return not (self._own_page and is_sure and origin.partition("://")[2] == host)
 
 
@@ -104,14 +104,6 @@ def _key_message(header: str) -> str:
         return f"the API key is wrong\n  where: the header Authorization: Bearer KEY\n  do: {do}"
     do = "send the header Authorization: Bearer KEY, with a key of this service"
     return f"an API key is needed\n  got: {got}\n  do: {do}"
-
-
-def _host(header: str) -> str:
-    """The name in a Host header, without the port."""
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _is_address(host: str) -> bool:

@@ -9,18 +9,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import orjson
 
 from qdrant_edge_client.rest.answers import encoded, refused
 from qdrant_edge_client.rest.routes import Routes
+from qdrant_edge_client.timed_reader import TimedReader
 
 MOST = 256 * 2**20  # bytes of a body
 IDLE = 300.0  # seconds between two requests, and for one piece of an answer
 HEAD = 10.0  # seconds from a request's first byte to the end of its headers
-BODY, LEAST = 60.0, 2**20  # seconds for a body, and bytes in each further second
+BODY, LEAST = 30.0, 2**20  # seconds for a body, and bytes that extend them by a second once they have come
 _LINGER, _LINGERING = 2.0, 2**20  # seconds and bytes to read on after a refusal
 
 _DIGITS = 16  # of a length, at most
@@ -28,30 +29,24 @@ FORBIDDEN = 403, "forbidden"
 
 
 class Connection:
-    """State of a connection: whether a request is being answered, and whether more may follow."""
+    """State of a connection: whether it is idle, since when its client is waited for, and whether requests may follow.
+
+    `since` is None while a request is being answered.
+    """
 
     def __init__(self, accepted: socket.socket) -> None:
         self.socket = accepted
         self._lock, self._busy, self._ending = threading.Lock(), False, False
-        self._idle_since: float | None = time.monotonic()
+        self.is_idle, self.since = True, cast("float | None", time.monotonic())
 
-    @property
-    def idle_since(self) -> float | None:
-        """Since when nothing has arrived; None while a request arrives or is answered."""
-        return self._idle_since
-
-    def wait(self) -> None:
-        """Count the time from now on as idle."""
-        self._idle_since = time.monotonic()
-
-    def wake(self) -> None:
-        """A request comes."""
-        self._idle_since = None
+    def wait(self, *, idle: bool) -> None:
+        """From now on the client is waited for: for a request, or for the rest of one or to take its answer."""
+        self.is_idle, self.since = idle, time.monotonic()
 
     def begin(self) -> bool:
         """Note that a request starts; false if the server is ending and the request must not be run."""
         with self._lock:
-            self._busy = not self._ending
+            self._busy, self.since = not self._ending, None
             return self._busy
 
     def done(self) -> bool:
@@ -60,39 +55,13 @@ class Connection:
             self._busy = False
             return not self._ending
 
-    def end(self) -> None:
+    def end(self, *, at_once: bool = False) -> None:
         """Accept no further request: close at once, or after the current answer."""
         with self._lock:
-            self._ending = True
-            if not self._busy:
-                shut(self.socket)
-
-
-class _Incoming(io.RawIOBase):
-    """Reads from a socket until a deadline: with a timeout for each piece, a slow client could stay for ever."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        self._socket, self._end = connected, 0.0
-
-    def allow(self, seconds: float) -> None:
-        """Set a deadline in so many seconds for everything that is read from now on."""
-        self._end = time.monotonic() + seconds
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read some bytes; none at the end.
-
-        Raises:
-            TimeoutError: the time is over.
-        """
-        remaining = self._end - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError("the request takes too long")
-        self._socket.settimeout(remaining)
-        return self._socket.recv_into(buffer)
+            self._ending, self.since = True, None
+            if at_once or not self._busy:
+                with suppress(OSError):  # the other side was faster
+                    self.socket.shutdown(socket.SHUT_RDWR)  # which wakes a blocked reader
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -112,16 +81,16 @@ class Handler(BaseHTTPRequestHandler):
         """Read through deadlines."""
         super().setup()
         self.rfile.close()
-        self._incoming, self._refused = _Incoming(self.connection), False
+        self._incoming, self._refused = TimedReader(self.connection), False
         self.rfile = self._buffered = io.BufferedReader(self._incoming)
 
     def handle_one_request(self) -> None:
         """Wait for a request, and answer it."""
         try:
-            self._state.wait()
+            self._state.wait(idle=True)
             self._incoming.allow(IDLE)
             self._buffered.peek(1)
-            self._state.wake()
+            self._state.wait(idle=False)
         except TimeoutError:
             self.close_connection = True
             return
@@ -151,7 +120,9 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         try:
-            self._send(*self._answer(body))
+            status, content = self._answer(body)
+            self._state.wait(idle=False)
+            self._send(status, content)
         finally:
             self.close_connection |= not self._state.done()
 
@@ -184,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
         if length > MOST:
             self._refuse(413, f"a body of at most {MOST} bytes is taken")
             return None
-        self._incoming.allow(BODY + length / LEAST)
+        self._incoming.allow(BODY, rate=LEAST)
         try:
             body = self.rfile.read(length)
         except TimeoutError:
@@ -217,11 +188,3 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: the client is told what was wrong."""
-
-
-def shut(accepted: socket.socket) -> None:
-    """Shut down both directions, which wakes a blocked reader."""
-    try:
-        accepted.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # the other side was faster

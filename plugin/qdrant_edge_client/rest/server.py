@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qdrant_edge_client.rest.routes import Routes
 
 MOST = 256  # connections at once
+SLOW = 5.0  # seconds that a client may take over a request or an answer where others wait for its place
 _PAUSE = 0.02  # seconds
 _ROOM = 0.1  # seconds to wait for a connection to end or become idle
 GRACE = 30.0  # seconds for the answers that are being made when the server ends
@@ -123,17 +124,19 @@ class RestServer:
             raise
 
     def _has_room(self) -> bool:
-        """Whether one more connection may be open; where there are too many, the one that is idle longest ends."""
-        open_now = list(self._connections)
+        """Whether one more connection may be open.
+
+        Where there are too many, the one that is idle longest ends, or else the one whose client is slowest.
+        """
+        open_now, slow = list(self._connections), time.monotonic() - SLOW
         if len(open_now) < MOST:
             return True
-        idle = {connection: since for connection in open_now if (since := connection.idle_since) is not None}
-        if not idle:
-            return False
-        longest = min(idle, key=idle.__getitem__)
-        longest.wake()  # not to be chosen again
-        longest.end()
-        return True
+        waiting = {c: (not c.is_idle, since) for c in open_now if (since := c.since) is not None}
+        ends = {connection: order for connection, order in waiting.items() if order < (True, slow)}
+        if ends:
+            chosen = min(ends, key=ends.__getitem__)
+            chosen.end(at_once=not chosen.is_idle)
+        return bool(ends)
 
     def _serve(self, connection: Connection) -> None:
         from qdrant_edge_client.rest.connection import Handler

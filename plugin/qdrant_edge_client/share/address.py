@@ -6,8 +6,10 @@ Unix sockets. The token identifies the holder; at a port, requests must also sen
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
+import re
 import secrets
 import socket
 import stat
@@ -24,6 +26,7 @@ LONGEST = 100  # bytes of a socket's path: the systems take 104 to 108 with the 
 TOKEN_HEADER = "api-key"  # as Qdrant's own clients send theirs
 HAS_UNIX = hasattr(socket, "AF_UNIX")
 _BACKLOG = 128
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]\\]+)(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,10 @@ class Address:
     def url(self) -> str:
         """The address for display."""
         return f"unix:{self.unix}" if self.unix else f"http://127.0.0.1:{self.port}"
+
+    def accepts(self, key: str | None) -> bool:
+        """Whether this is the token."""
+        return hmac.compare_digest((key or "").encode(), self.token.encode())  # text would have to be ASCII
 
     def connect(self) -> socket.socket:
         """A connection.
@@ -92,15 +99,16 @@ def listen(root: Path) -> tuple[socket.socket, Address]:
         temporary.replace(root / ADDRESS)
     except BaseException:
         listener.close()
-        with suppress(OSError):
-            temporary.unlink()
+        for path in (temporary, Path(address.unix or temporary)):
+            with suppress(OSError):
+                path.unlink()
         raise
     return listener, address
 
 
 def forget(root: Path, address: Address) -> None:
     """Remove the address file and the socket when the holder ends; those of another holder stay."""
-    if read_address(root) != address:
+    if read_address(root) not in (None, address):
         return
     for path in (root / ADDRESS, *([Path(address.unix)] if address.unix else ())):
         with suppress(OSError):
@@ -130,6 +138,7 @@ def _unix_listener(path: Path) -> socket.socket:
         listener.listen(_BACKLOG)
     except BaseException:
         listener.close()
+        path.unlink(missing_ok=True)
         raise
     return listener
 
@@ -156,6 +165,12 @@ def _runtime_folder() -> Path:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder} is not this user's alone")
     return folder
+
+
+def host_name(header: str) -> str:
+    """The host in the header Host, in lower case and without port and brackets; empty if it is no plain host."""
+    plain = _HOST.fullmatch(header)
+    return plain[1].strip("[]").lower() if plain else ""
 
 
 def may_connect(connection: socket.socket) -> bool:

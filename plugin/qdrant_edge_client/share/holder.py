@@ -1,18 +1,19 @@
-"""Serves the other processes from the holder: Qdrant's routes, and engine routes that Qdrant does not have."""
+"""Serves other processes: the holder at the store's socket, any client at a port. Qdrant's routes and the engine's."""
 
 from __future__ import annotations
 
-import hmac
 import os
 import secrets
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdrant_edge_client.errors import StoreUnavailable
-from qdrant_edge_client.share.address import TOKEN_HEADER, forget, listen, may_connect
+from qdrant_edge_client.errors import StoreError, StoreUnavailable
+from qdrant_edge_client.share.address import TOKEN_HEADER, Address, forget, host_name, listen, may_connect
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from qdrant_edge_client.rest.request import Request, Route
     from qdrant_edge_client.rest.routes import Routes
 
-IDENTITY = "/edge"
+LOCAL, IDENTITY = "127.0.0.1", "/edge"
 _RUNS = 256  # optimisations whose end may still be asked for
 _LOOK = 5.0  # seconds that a question for the end of an optimisation waits
 
@@ -41,8 +42,7 @@ class Holder:
 
         self._root, self._client = root, client
         listener, self.address = listen(root)
-        permits = self._has_token if self.address.port else _anybody
-        self._server = RestServer(listener, self._routes, admits=may_connect, permits=permits)
+        self._server = RestServer(listener, self._routes, admits=may_connect, permits=self._permits)
         self._server.start()
 
     def close(self) -> None:
@@ -54,15 +54,51 @@ class Holder:
         """In a forked process: close the copies of the parent's sockets."""
         self._server.leave_to_parent()
 
+    def _permits(self, handler: Any) -> bool:
+        """At a Unix socket, the mode of its file and `may_connect` have decided."""
+        return not self.address.port or self.address.accepts(handler.headers.get(TOKEN_HEADER))
+
     def _routes(self) -> Routes:
         from qdrant_edge_client.rest.routes import Routes
 
         identity = {"token": self.address.token, "process": os.getpid(), "path": str(self._root)}
         return Routes(self._client(), {("GET", IDENTITY): lambda request: identity, **engine_routes()})
 
-    def _has_token(self, handler: Any) -> bool:
-        token = handler.headers.get(TOKEN_HEADER) or ""
-        return hmac.compare_digest(token.encode(), self.address.token.encode())  # text must be ASCII, bytes need not
+
+@contextmanager
+def serve_at(port: int, client: QdrantBase, *, has_key: Callable[[str], bool] | None = None) -> Iterator[Address]:
+    """Serve Qdrant's REST API at a local port until the end of the block; port 0 takes a free one.
+
+    Requests must send the address's token in the header `api-key`: any user of the machine can connect to a port.
+
+    Args:
+        has_key: whether the value of that header is valid, in place of the token.
+
+    Raises:
+        StoreError: the port is taken.
+    """
+    from qdrant_edge_client.rest import RestServer, Routes
+
+    try:
+        listener = socket.create_server((LOCAL, port), backlog=128)
+    except OSError as error:
+        do = "choose another port"
+        raise StoreError("cannot listen at this port", where=f"{LOCAL}:{port}", got=error, do=do) from error
+    address = Address(port=listener.getsockname()[1], token="" if has_key else secrets.token_urlsafe(32))
+
+    def permits(handler: Any) -> bool:
+        key = handler.headers.get(TOKEN_HEADER)
+        if has_key is not None:
+            return has_key(key or "")
+        host = host_name(",".join(handler.headers.get_all("host", ())))
+        return host in ("localhost", LOCAL) and "origin" not in handler.headers and address.accepts(key)
+
+    server = RestServer(listener, lambda: Routes(client, engine_routes()), permits=permits)
+    server.start()
+    try:
+        yield address
+    finally:
+        server.close()
 
 
 def engine_routes() -> dict[tuple[str, str], Route]:
@@ -104,7 +140,3 @@ def engine_routes() -> dict[tuple[str, str], Route]:
 
 def _edge(request: Request) -> Any:
     return request.client
-
-
-def _anybody(handler: Any) -> bool:
-    return True  # the socket's file and `may_connect` have decided already

@@ -14,33 +14,37 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
-from qdrant_edge_client import SharedEdgeClient
-from qdrant_edge_client.rest import connection, server
-from qdrant_edge_client.share.port_server import serve_at
+from qdrant_edge_client import EdgeClient, SharedEdgeClient
+from qdrant_edge_client.rest import Routes, connection, server
+from qdrant_edge_client.share.address import Address
+from qdrant_edge_client.share.holder import serve_at
+from qdrant_edge_client.timed_reader import TimedReader
 from serving import until
 
-Serve = Callable[..., tuple[subprocess.Popen[str], list[str]]]
+Serve = Callable[..., tuple[subprocess.Popen[str], dict[str, Any]]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
 
 
 @pytest.fixture
 def serve(folder: Path) -> Iterator[Serve]:
-    """Starts the command with further options; the process, and where it answers."""
+    """Starts the command with further options; the process, and what it printed."""
     started: list[subprocess.Popen[str]] = []
 
-    def launch(*options: str, **variables: str) -> tuple[subprocess.Popen[str], list[str]]:
+    def launch(*options: str, **variables: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
         command = [sys.executable, "-m", "diptych", "edge", "serve", str(folder), "--json", *options]
         environment = {**os.environ, **variables}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         started.append(process)
         assert process.stdout is not None
         said = "".join(iter(process.stdout.readline, "}\n")) + "}" if process.poll() is None else ""
-        return process, json.loads(said)["urls"]
+        return process, json.loads(said)
 
     yield launch
     for process in started:
@@ -49,11 +53,14 @@ def serve(folder: Path) -> Iterator[Serve]:
 
 
 def test_any_client_reaches_the_store_at_the_socket_and_at_the_port(serve: Serve, folder: Path) -> None:
-    process, (unix, url) = serve("--port", "0")
+    process, said = serve("--port", "0")
+    unix, url = said["urls"]
     with SharedEdgeClient(folder) as shared:
         assert not shared.is_holder
         shared.create_collection("c", SIZE)
-    with closing(QdrantClient(url=url, check_compatibility=False)) as client:
+    with pytest.warns(UserWarning, match="insecure"):
+        keyed = QdrantClient(url=url, api_key=said["api_key"], check_compatibility=False)
+    with closing(keyed) as client:
         client.upsert("c", [models.PointStruct(id=1, vector=[1.0, 0.0], payload={"n": 1})])
     raw = httpx.Client(transport=httpx.HTTPTransport(uds=unix.removeprefix("unix:")))
     with raw:
@@ -64,14 +71,32 @@ def test_any_client_reaches_the_store_at_the_socket_and_at_the_port(serve: Serve
     assert {path.name for path in folder.iterdir()} == {".lock", "collections"}
 
 
-def test_a_port_answers_no_web_page_and_with_a_key_nobody_without_it(serve: Serve) -> None:
-    _, (_, url) = serve("--port", "0")
-    assert httpx.get(f"{url}/collections").status_code == 200
-    assert httpx.get(f"{url}/collections", headers={"host": "evil.example"}).status_code == 403
-    assert httpx.get(f"{url}/collections", headers={"origin": "http://evil.example"}).status_code == 403
-    _, (_, keyed) = serve("--port", "0", DIPTYCH_API_KEY="s3cret")
-    assert httpx.get(f"{keyed}/collections").status_code == 403
-    assert httpx.get(f"{keyed}/collections", headers={"api-key": "s3cret"}).status_code == 200
+def test_a_port_answers_nobody_without_its_key(serve: Serve) -> None:
+    _, said = serve("--port", "0")
+    _, keyed = serve("--port", "0", DIPTYCH_API_KEY="s3cret")
+    assert "api_key" not in keyed
+    for url, key in ((said["urls"][1], said["api_key"]), (keyed["urls"][1], "s3cret")):
+        for wrong in ({}, {"api-key": ""}, {"api-key": f"{key}x"}, {"authorization": f"Bearer {key}"}):
+            assert httpx.get(f"{url}/collections", headers=wrong).status_code == 403
+            assert httpx.delete(f"{url}/collections/c", headers=wrong).status_code == 403
+        assert httpx.get(f"{url}/collections", headers={"api-key": key}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "localhost:evil"},
+        {"host": "evil@localhost"},
+        {"host": "localhost/evil"},
+        {"host": "localhost:80:80"},
+        {"host": ""},
+        {"origin": "http://evil.example"},
+    ],
+    ids=str,
+)
+def test_a_web_page_is_refused_whatever_it_sends(serve_once: Address, headers: dict[str, str]) -> None:
+    assert httpx.get(serve_once.url, headers=headers | {"api-key": serve_once.token}).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -89,68 +114,128 @@ def test_a_port_answers_no_web_page_and_with_a_key_nobody_without_it(serve: Serv
         (b"GET / HTTP/9.9\r\n\r\n", b"505"),
     ],
 )
-def test_a_bad_request_is_refused_and_the_server_goes_on(
-    serve_once: tuple[str, int], request_: bytes, status: bytes
-) -> None:
-    with socket.create_connection(serve_once) as connected:
-        connected.sendall(request_)
+def test_a_bad_request_is_refused_and_the_server_goes_on(serve_once: Address, request_: bytes, status: bytes) -> None:
+    with serve_once.connect() as connected:
+        connected.sendall(keyed(request_, serve_once))
         assert status in connected.recv(100).split(b"\r\n")[0]
-    assert httpx.get(f"http://{serve_once[0]}:{serve_once[1]}/healthz").status_code == 200
+    assert is_well(serve_once)
+
+
+MANY = 3000
+HOSTILE: dict[str, tuple[str, str, Any]] = {
+    "conditions": ("POST", "points/query", {"filter": {"must": [0] * MANY}}),
+    "fields of a filter": ("POST", "points/query", {"filter": {"must": {f"k{i}": 0 for i in range(MANY)}}}),
+    "a query": ("POST", "points/query", {"query": ["a"] * MANY}),
+    "prefetches": ("POST", "points/query", {"prefetch": [{"query": ["a"]}] * MANY}),
+    "searches": ("POST", "points/query/batch", {"searches": [{"query": {"a": 1}}] * MANY}),
+    "ids": ("POST", "points", {"ids": [None] * MANY}),
+    "points to delete": ("POST", "points/delete", {"points": [None] * MANY}),
+    "operations": ("POST", "points/batch", {"operations": [{}] * MANY}),
+    "names of vectors": ("PUT", "points", {"points": [{"id": 1, "vector": {f"k{i}": "a" for i in range(MANY)}}]}),
+    "vectors to update": ("PUT", "points/vectors", {"points": [{"id": 1, "vector": ["a"] * MANY}]}),
+}
+
+
+@pytest.mark.parametrize(("method", "route", "body"), HOSTILE.values(), ids=list(HOSTILE))
+def test_a_wrong_body_is_refused_at_its_first_wrong_item(folder: Path, method: str, route: str, body: Any) -> None:
+    with EdgeClient(folder) as client:
+        client.create_collection("c", SIZE)
+        with pytest.raises(ValidationError) as refused:
+            Routes(client).answer(method, f"/collections/c/{route}", body, {})
+    assert refused.value.error_count() < 100  # one for each form that the item could have had
+
+
+@pytest.mark.parametrize("damage", ["lost", "a folder"])
+def test_no_socket_is_left_behind(folder: Path, damage: str) -> None:
+    if damage == "a folder":  # so nobody can be told of the socket
+        (folder / ".address").mkdir(parents=True)
+    with EdgeClient(folder):
+        if damage == "lost":
+            (folder / ".address").unlink()
+    assert not (folder / ".socket").exists()
 
 
 @pytest.fixture(scope="module")
-def serve_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """Address and port of a store with an empty collection `c`."""
+def serve_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """A store with an empty collection `c`, at a port."""
     with SharedEdgeClient(tmp_path_factory.mktemp("edge")) as client, serve_at(0, client) as served:
         client.create_collection("c", SIZE)
-        host, _, port = served.url.removeprefix("http://").partition(":")
-        yield host, int(port)
+        yield served
 
 
-def test_who_has_no_key_is_refused_before_a_body_is_read(serve_once: tuple[str, int]) -> None:
-    with socket.create_connection(serve_once, timeout=60) as connected:
+def is_well(served: Address) -> bool:
+    return httpx.get(f"{served.url}/healthz", headers={"api-key": served.token}, timeout=60).status_code == 200
+
+
+def keyed(request: bytes, served: Address) -> bytes:
+    """The request with the key of the port, after its first line."""
+    return request.replace(b"\r\n", f"\r\napi-key: {served.token}\r\n".encode(), 1)
+
+
+def test_who_has_no_key_is_refused_before_a_body_is_read(serve_once: Address) -> None:
+    with serve_once.connect() as connected:
         connected.sendall(b"PUT /collections/c HTTP/1.1\r\nhost: evil.example\r\ncontent-length: 200000000\r\n\r\n{")
         answer = b"".join(iter(lambda: connected.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 403")
     assert b"connection: close" in answer
 
 
-def test_a_refusal_arrives_though_the_sender_has_sent_its_body_already(serve_once: tuple[str, int]) -> None:
-    url = f"http://{serve_once[0]}:{serve_once[1]}/collections/c"
+def test_a_refusal_arrives_though_the_sender_has_sent_its_body_already(serve_once: Address) -> None:
+    url = f"{serve_once.url}/collections/c"
     for _ in range(20):
         assert httpx.put(url, content=b"a" * 300_000, headers={"host": "evil.example"}).status_code == 403
 
 
-def test_a_request_that_comes_byte_by_byte_is_given_up(
-    serve_once: tuple[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_that_comes_byte_by_byte_is_given_up(serve_once: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     def send_slowly(connected: socket.socket) -> None:
         for byte in itertools.cycle(b"GET / HTTP/1.1 "):
             connected.sendall(bytes([byte]))
             time.sleep(0.05)  # each is in time, the whole is not
 
     monkeypatch.setattr(connection, "HEAD", 0.5)
-    with socket.create_connection(serve_once, timeout=60) as connected, pytest.raises(ConnectionError):
+    with (
+        serve_once.connect() as connected,
+        pytest.raises(ConnectionError),
+    ):
         send_slowly(connected)
 
 
-def test_a_body_that_comes_too_slowly_is_refused(serve_once: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_comes_too_slowly_is_refused(serve_once: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BODY", 0.2)
-    with socket.create_connection(serve_once, timeout=60) as connected:
-        connected.sendall(b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+    with serve_once.connect() as connected:
+        connected.sendall(
+            keyed(b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{", serve_once)
+        )
         assert b"408" in connected.recv(100).split(b"\r\n")[0]
 
 
-def test_requests_that_come_together_are_answered_one_after_another(serve_once: tuple[str, int]) -> None:
+def test_a_body_has_more_time_only_as_its_bytes_come() -> None:
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        reader = TimedReader(reading)
+        reader.allow(0.2, rate=1)  # each byte is worth a second
+        writing.sendall(bytes(60))
+        assert reader.readinto(bytearray(60)) == 60
+        time.sleep(0.3)
+        writing.sendall(b"x")
+        assert reader.readinto(bytearray(1)) == 1
+        reader.allow(0.2, rate=1)
+        with pytest.raises(TimeoutError):
+            reader.readinto(bytearray(1))
+
+
+def test_requests_that_come_together_are_answered_one_after_another(serve_once: Address) -> None:
     request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
-    with socket.create_connection(serve_once, timeout=60) as connected:
-        connected.sendall(request + b"\r\n" + request + b"connection: close\r\n\r\n")
+    with serve_once.connect() as connected:
+        connected.sendall(
+            keyed(request + b"\r\n", serve_once) + keyed(request + b"connection: close\r\n\r\n", serve_once)
+        )
         answers = b"".join(iter(lambda: connected.recv(4096), b""))
     assert answers.count(b"HTTP/1.1 200") == 2
 
 
 def test_a_connection_for_which_no_thread_is_left_is_closed_and_the_next_is_answered(
-    serve_once: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+    serve_once: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, failed = threading.Thread.start, list[str]()
 
@@ -161,10 +246,10 @@ def test_a_connection_for_which_no_thread_is_left_is_closed_and_the_next_is_answ
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", failing)
-    with socket.create_connection(serve_once, timeout=60) as refused:
+    with serve_once.connect() as refused:
         assert refused.recv(1) == b""
     assert failed
-    assert httpx.get(f"http://{serve_once[0]}:{serve_once[1]}/healthz", timeout=60).status_code == 200
+    assert is_well(serve_once)
 
 
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[connection.Connection]:
@@ -186,13 +271,13 @@ def test_where_all_connections_are_busy_a_new_one_waits_for_its_turn(
     monkeypatch.setattr(server, "MOST", 3)
     monkeypatch.setattr(connection, "HEAD", 300.0)  # seconds for the rest of a request, however slow the machine is
     open_now = noted(monkeypatch)
-    begun, rest = b"GET /healthz HTTP/1.1\r\nhost: local", b"host\r\n\r\n"
     with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
-        place = ("127.0.0.1", int(served.url.rpartition(":")[2]))
+        begun, rest = keyed(b"GET /healthz HTTP/1.1\r\nhost: local", served), b"host\r\n\r\n"
+        place = ("127.0.0.1", served.port)
         busy = [stack.enter_context(socket.create_connection(place, timeout=60)) for _ in range(3)]
         for connected in busy:
             connected.sendall(begun)
-        until(lambda: len(open_now) == 3 and all(own.idle_since is None for own in open_now))  # it reads what has begun
+        until(lambda: len(open_now) == 3 and not any(own.is_idle for own in open_now))  # it reads what has begun
         late = stack.enter_context(socket.create_connection(place, timeout=0.5))
         late.sendall(begun + rest)
         with pytest.raises(TimeoutError):
@@ -203,21 +288,47 @@ def test_where_all_connections_are_busy_a_new_one_waits_for_its_turn(
         assert b"200" in late.recv(4096)
 
 
+def half_sent(connected: socket.socket, served: Address) -> None:
+    connected.sendall(keyed(b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{", served))
+
+
+def unread(connected: socket.socket, served: Address) -> None:
+    connected.sendall(keyed(b"GET /collections/c/points/1 HTTP/1.1\r\nhost: localhost\r\n\r\n", served))
+
+
+@pytest.mark.parametrize("attack", [half_sent, unread])
+def test_slow_clients_hold_no_place_that_another_waits_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, attack: Callable[[socket.socket, Address], None]
+) -> None:
+    monkeypatch.setattr(server, "MOST", 3)
+    monkeypatch.setattr(server, "SLOW", 0.2)
+    monkeypatch.setattr(connection, "BODY", 300.0)
+    open_now = noted(monkeypatch)
+    with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
+        client.create_collection("c", SIZE)
+        client.upsert("c", [models.PointStruct(id=1, vector=[1.0, 0.0], payload={"long": "x" * (20 << 20)})])
+        for number in range(3):
+            attack(stack.enter_context(served.connect()), served)
+            until(lambda: len(open_now) == number + 1 and not open_now[-1].is_idle)  # noqa: B023 - called at once
+        assert is_well(served)
+
+
 def test_where_too_many_connections_are_open_the_one_that_is_idle_longest_ends(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MOST", 3)
-    request, open_now = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", noted(monkeypatch)
+    open_now = noted(monkeypatch)
 
     def ask(connected: socket.socket, place: int) -> bytes:
-        before = open_now[place].idle_since if place < len(open_now) else None
-        connected.sendall(request)
+        before = open_now[place].since if place < len(open_now) else None
+        connected.sendall(keyed(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", served))
         answer = connected.recv(4096)
-        until(lambda: open_now[place].idle_since not in (before, None))  # the server notes the time after its answer
+        # The server notes the time after its answer.
+        until(lambda: open_now[place].is_idle and open_now[place].since not in (before, None))
         return answer
 
     with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
-        place = ("127.0.0.1", int(served.url.rpartition(":")[2]))
+        place = ("127.0.0.1", served.port)
         first, second, third = (stack.enter_context(socket.create_connection(place, timeout=60)) for _ in range(3))
         until(lambda: len(open_now) == 3)
         for number, connected in ((0, first), (1, second), (2, third), (0, first)):  # so the second is idle longest

@@ -32,8 +32,9 @@ def serve(
 ) -> None:
     """Keep an embedded store open and serve Qdrant's REST API; prints the address.
 
-    Any Qdrant client can connect. If DIPTYCH_API_KEY holds an API key, requests to the port must send it in the
-    header api-key. Programs on this machine that open edge:PATH share the store with or without this command.
+    Any Qdrant client can connect. Requests to the port must send an API key in the header api-key: the one in
+    DIPTYCH_API_KEY, or else a random one that is printed. Programs of this user that open edge:PATH share the store
+    with or without this command, and need no key.
 
     [dim]Examples:[/dim]
 
@@ -43,29 +44,31 @@ def serve(
     """
     from diptych.service.api_keys import Keys
     from qdrant_edge_client import SharedEdgeClient
-    from qdrant_edge_client.share.port_server import serve_at
+    from qdrant_edge_client.share.holder import serve_at
 
     keys = Keys.from_environment(api_keys_env)
     signal.signal(signal.SIGTERM, _leave)
     with ExitStack() as stack:
         client = stack.enter_context(SharedEdgeClient(path))
-        places = [client.url]
+        places, token = [client.url], ""
         if port is not None:
-            port_server = stack.enter_context(serve_at(port, client, has_key=keys.accept_key if keys else None))
-            places.append(port_server.url)
-        _announce(places, client, as_json=as_json)
+            address = stack.enter_context(serve_at(port, client, has_key=keys.accept_key if keys else None))
+            places, token = [*places, address.url], address.token
+        _announce(places, token, client, as_json=as_json)
         while True:
             time.sleep(_LOOK)
             client.info()  # if the holder has ended, this call makes this process the holder
 
 
-def _announce(places: list[str], client: object, *, as_json: bool) -> None:
+def _announce(places: list[str], token: str, client: object, *, as_json: bool) -> None:
     if as_json:
-        write_json({"urls": places})
+        write_json({"urls": places, **({"api_key": token} if token else {})})
         sys.stdout.flush()
         return
     for place in places:
         stderr().print(f"{client} answers at {place}", style="bold", highlight=False)
+    if token:
+        stderr().print(f"api-key of the port, until this command ends: {token}", highlight=False, soft_wrap=True)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
