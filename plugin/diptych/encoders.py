@@ -244,7 +244,8 @@ class Encoders:
         Raises:
             RegistryError: it is unknown, is not a reranker, or cannot be created.
         """
-        return self._rerankers.get(name, self._stages.get(name, {}) if options is None else options)
+        wanted = self._stages.get(name, {}) if options is None else options
+        return self._rerankers.get(name, wanted, stored=options is None)
 
     def _adapter(self, name: str, options: Mapping[str, Any]) -> Slot:
         wanted_options = dict(options)

@@ -24,6 +24,7 @@
     ├── CollectionError
     │   ├── CollectionNotFound
     │   ├── TenantError          a tenant is missing where one is required, or named where there are none
+    │   ├── NotTrusted           settings stored in the collection would send, read or run something without consent
     │   └── FingerprintMismatch  the encoder did not make the vectors in the collection
     ├── DocumentError            one bad document; populate rejects it and continues
     │   └── MediaError           a picture, sound, clip, series or point cloud that cannot be read or is not allowed
@@ -170,6 +171,10 @@ class FingerprintMismatch(CollectionError):
     """The encoder did not make the vectors in the collection."""
 
     order = ("where", "do", "got", "expected")
+
+
+class NotTrusted(CollectionError):
+    """Settings stored in a collection would send keys or texts, read the environment or run code without consent."""
 
 
 class DocumentError(DiptychError):

@@ -25,6 +25,7 @@ from diptych.metadata.store import stored_unread
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, SlotInfo
 from diptych.slots.calibration_texts import SAMPLE
+from diptych.slots.consent import trusting
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import version_warnings
 
@@ -59,6 +60,7 @@ class Collection(CollectionPopulate, Searching):
         registry: Registry | None = None,
         verify: bool = True,
         create: bool = True,
+        trust: bool = False,
     ) -> Collection:
         """Open by a config, or by store and name: a collection knows its encoders.
 
@@ -70,6 +72,8 @@ class Collection(CollectionPopulate, Searching):
             registry: where adapters come from; everything installed unless given.
             verify: whether each encoder must prove, before it serves, that it made the collection's vectors.
             create: whether the folder of an embedded store is made when it is not there; reading needs none.
+            trust: agree to what the settings stored in the collection ask for: to send keys and texts to an address,
+                to read the environment, to run a model's code. This machine remembers it for exactly these settings.
 
         Raises:
             ConfigError, StoreError, CollectionError: see diptych.errors.
@@ -79,7 +83,9 @@ class Collection(CollectionPopulate, Searching):
         collection_name = name_of(name, config)
         client, owned = client_of(source, config, registry, create, api_key)
         try:
-            return cls(CollectionHandle(client, collection_name, config, registry, verify=verify), owns_client=owned)
+            with trusting(trust):
+                handle = CollectionHandle(client, collection_name, config, registry, verify=verify)
+            return cls(handle, owns_client=owned)
         except BaseException:
             if owned:
                 client.close()

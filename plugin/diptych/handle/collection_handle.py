@@ -30,6 +30,7 @@ from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots.cache import EmbeddingCache
 from diptych.slots.calibration_texts import CollectionTexts
+from diptych.slots.consent import Consent
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
 from diptych.stores.nodes import search_deadline
@@ -73,9 +74,10 @@ class CollectionHandle:
         self.populate_config = config.populate if config else PopulateConfig()
         self.cache_config = config.cache if config else CacheConfig()
         self.cache = EmbeddingCache.open(self.cache_config)
-        self.media, self._rerankers = open_handle.media_of(config), Rerankers(registry)
+        self.consent = Consent(name, registry, config)
+        self.media, self._rerankers = open_handle.media_of(config), Rerankers(registry, self.consent)
         self._verify, self.texts = verify, CollectionTexts(client, name)
-        self._maker = SlotMaker(client, name, registry, self.cache, self.texts, self.media, verify=verify)
+        self._maker = SlotMaker(client, name, registry, self.cache, self.texts, self.media, self.consent, verify=verify)
         self._lock, self._looking = threading.RLock(), threading.Lock()
         self._writers: dict[str, Slot] = {}
         self._written_as: CollectionMetadata | None = None  # of which `_writers` are; None after one was added by hand

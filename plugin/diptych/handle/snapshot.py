@@ -13,6 +13,7 @@ from diptych.media import MediaStore
 from diptych.metadata.models import CollectionMetadata, Layout, Reading, Tenancy
 from diptych.protocols import Reranker
 from diptych.registry import Registry
+from diptych.slots.consent import Consent
 from diptych.slots.slot import Slot
 from qdrant_edge_client.validation_messages import nearest
 
@@ -23,18 +24,21 @@ if TYPE_CHECKING:
 class Rerankers:
     """The rerankers of a collection, each created at the first call and kept."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, consent: Consent | None = None) -> None:
+        self._registry, self._consent = registry, consent
         self._made: list[tuple[str, dict[str, Any], Reranker]] = []
         self._lock = threading.Lock()
 
-    def get(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
-        """The reranker of this adapter with these options.
+    def get(self, adapter: str, options: Mapping[str, Any], *, stored: bool = False) -> Reranker:
+        """The reranker of this adapter with these options; `stored` if the collection itself names it.
 
         Raises:
+            NotTrusted: it is stored, and nobody has agreed to what it asks for.
             RegistryError: it is unknown, is not a reranker, or cannot be created.
         """
         wanted = dict(options)
+        if stored and self._consent is not None:
+            self._consent.require(adapter, wanted, where="rerank")
         # A list, not a dict: options may hold lists, which have no hash. The lock is held while the model loads, so
         # that two threads which search at once do not load it twice.
         with self._lock:
@@ -103,9 +107,12 @@ class View:
         """The reranker, created at the first call and kept.
 
         Raises:
+            NotTrusted: the collection names it, and nobody has agreed to what it asks for.
             RegistryError: it is unknown, is not a reranker, or cannot be created.
         """
-        return self.rerankers.get(adapter, options)
+        search = SearchConfig.model_validate((self.metadata.search if self.metadata else None) or {})
+        stored = any((stage.adapter, stage.options) == (adapter, dict(options)) for stage in search.rerank)
+        return self.rerankers.get(adapter, options, stored=stored)
 
 
 def _reranker(registry: Registry, adapter: str, options: Mapping[str, Any]) -> Reranker:

@@ -35,6 +35,11 @@ def conceal(text: str, value: Any) -> str:
     return text
 
 
+def references(text: str) -> list[str]:
+    """The names of the variables that `text` refers to."""
+    return [match["name"] for match in _REFERENCE.finditer(text)]
+
+
 def refers(value: Any) -> bool:
     """Whether `value` refers to any variable."""
     return bool(_REFERENCE.search(repr(value)))

@@ -89,6 +89,7 @@ def apply(
     @needs_answers("run the same apply again once it does: it continues where it was")
     def work() -> ApplyReport:
         given, event = options or ApplyOptions(), stopped or threading.Event()
+        handle.consent.state(config)
         metadata = handle.read()
         completed = with_stored_default(config, metadata)
         if any(slot.anchors for slot in completed.slots.values()):

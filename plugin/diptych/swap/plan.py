@@ -146,6 +146,7 @@ def plan(
         CollectionNotFound: there is no collection yet.
         RegistryError: an encoder cannot be made.
     """
+    handle.consent.state(config)
     config = with_stored_default(config, metadata := handle.read())
     count = handle.client.count(handle.name, exact=True).count
     documents = handle.texts.documents(sample) if sample else []

@@ -26,6 +26,14 @@ DEBUG = inspect.Parameter(
     default=False,
     annotation=Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
 )
+TRUST = inspect.Parameter(
+    "trust",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool, typer.Option("--trust", help="Agree to what the collection's stored settings ask for.")
+    ],
+)
 _LONGEST_PATH = 300  # characters that an error shows
 FAILED, REJECTED, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
 
@@ -41,7 +49,10 @@ def group(name: str, help: str) -> typer.Typer:
 
 
 class Command:
-    """A command's function as typer calls it: adds `--debug`, and turns errors into text and exit codes."""
+    """A command's function as typer calls it: turns errors into text and exit codes.
+
+    It adds `--debug` to each command, and `--trust` to those with `--store`.
+    """
 
     def __init__(self, name: str, function: Callable[..., None]) -> None:
         functools.update_wrapper(self, function)
@@ -51,13 +62,20 @@ class Command:
     def __signature__(self) -> inspect.Signature:
         """The command's parameters. Evaluated on request, since a run needs those of one command only."""
         own = inspect.signature(self._function, eval_str=True)
-        return own.replace(parameters=[*own.parameters.values(), DEBUG])
+        added = [TRUST, DEBUG] if "store" in own.parameters else [DEBUG]
+        return own.replace(parameters=[*own.parameters.values(), *added])
 
-    def __call__(self, *args: Any, debug: bool, **options: Any) -> None:
+    def __call__(self, *args: Any, debug: bool, trust: bool = False, **options: Any) -> None:
         """Run the command."""
         with _handled(as_json=bool(options.get("as_json")), debug=debug):
             begin = time.perf_counter()
-            self._function(*args, **options)
+            if trust:
+                from diptych.slots.consent import trusting
+
+                with trusting(True):
+                    self._function(*args, **options)
+            else:
+                self._function(*args, **options)
             sys.stdout.flush()
             LOG.info("diptych %s: %.2f s, imports before it not included", self._name, time.perf_counter() - begin)
 
