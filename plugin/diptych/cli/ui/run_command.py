@@ -30,9 +30,7 @@ TRUST = inspect.Parameter(
     "trust",
     inspect.Parameter.KEYWORD_ONLY,
     default=False,
-    annotation=Annotated[
-        bool, typer.Option("--trust", help="Agree to what the collection's stored settings ask for.")
-    ],
+    annotation=Annotated[bool, typer.Option("--trust", help="Agree to what the collection's stored settings ask for.")],
 )
 _LONGEST_PATH = 300  # characters that an error shows
 FAILED, REJECTED, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
