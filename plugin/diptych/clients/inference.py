@@ -21,6 +21,14 @@ Inference: TypeAlias = models.Document | models.Image | models.InferenceObject
 INFERENCE = (models.Document, models.Image, models.InferenceObject)
 # Fields of qdrant-client's models that hold no vectors; a payload may hold anything, and stays as it is.
 _OTHER = frozenset({"payload", "payloads", "filter", "query_filter", "params"})
+# By a part of a hub's name, the adapter that an error advises; others are taken for dense text models.
+_ADAPTERS = {
+    "splade": "sentence-transformers-sparse",
+    "colbert": "sentence-transformers-multivector",
+    "bm42": "fastembed-sparse",
+    "minicoil": "fastembed-sparse",
+    "clip": "fastembed-image-text",
+}
 _PLAIN = frozenset({int, float, str, list})  # a list of these alone is a vector, a multi-vector, or ids
 
 
@@ -74,7 +82,7 @@ class Resolver:
         """
         if not self._is_ours(name):
             return None
-        encoder = self._encoders[name]
+        encoder = self._encoder(name, {})
         if encoder.kind == "sparse":
             do = "name it in sparse_vectors_config, which takes no size"
             raise AdapterOptionsError("sparse vectors have no size", where="get_embedding_size", got=repr(name), do=do)
@@ -85,10 +93,18 @@ class Resolver:
             return True
         if self._goes_on(name):
             return False
+        if self._encoders.carried(name):
+            return True
         raise unknown(self._encoders, name)
 
+    def _encoder(self, name: str, options: Mapping[str, Any]) -> NamedEncoder:
+        """The encoder of a name that is ours: a slot, an adapter, or a model that a distribution carries."""
+        model = None if name in self._encoders else self._encoders.carried(name)
+        adapter, own = model or (name, {})
+        return self._encoders.with_options(adapter, {**own, **options})
+
     def _encoded(self, items: Sequence[Inference], side: Side) -> dict[int, Any]:
-        encoder = self._encoders.with_options(items[0].model, _options(items[0]))
+        encoder = self._encoder(items[0].model, _options(items[0]))
         distinct = list({id(item): item for item in items}.values())
         inputs = [_input(item, encoder) for item in distinct]
         encode = encoder.encode_query if side == "query" else encoder.encode_document
@@ -119,6 +135,11 @@ def unknown(encoders: Encoders, name: str) -> UnknownAdapter:
         encoders.slot(name)
     except UnknownAdapter as error:
         hint = f"{error.do} " if error.do else ""
+        if name.lower() == "qdrant/bm25":
+            hint = 'write model="bm25". '
+        elif "/" in name:
+            adapter = next((own for part, own in _ADAPTERS.items() if part in name.lower()), "sentence-transformers")
+            hint = f'write model="{adapter}", options={{"model": "{name}"}}. '
         do = (
             f"{hint}Models of FastEmbed need a QdrantClient and pip install 'diptych[fastembed]'; those of the server "
             "need cloud_inference=True"

