@@ -20,6 +20,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import Tool, ToolAnnotations
+from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych import __version__
@@ -31,6 +32,7 @@ from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
 from diptych.service.served import Served
 from diptych.service.shutdown import Ending
+from qdrant_edge_client.validation_messages import actual_value, error_path, expectation
 
 PATH = "/mcp"
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
@@ -84,7 +86,7 @@ class AgentServer(MCPServer[Any]):
         """The tool's answer.
 
         Raises:
-            ToolError: an argument that it does not take.
+            ToolError: an argument that it does not take, or a value that the argument cannot have.
         """
         parameters = {tool.name: tool.input_schema.get("properties", {}) for tool in await self.list_tools()}.get(name)
         if unknown := [] if parameters is None else [key for key in arguments if key not in parameters]:
@@ -92,6 +94,12 @@ class AgentServer(MCPServer[Any]):
         self.under_way += 1
         try:
             return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if type(error) is not ToolError or not isinstance(error.__cause__, ValidationError):
+                raise
+            first = error.__cause__.errors(include_url=False)[0]
+            problem = f"unusable argument {error_path(first)!r}\n  got: {actual_value(first)}"
+            raise ToolError(f"{name}: {problem}\n  expected: {expectation(first, mapping='an object')}") from error
         finally:
             self.under_way -= 1
 

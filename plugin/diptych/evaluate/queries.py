@@ -42,6 +42,9 @@ def read_beir(folder: str | Path, split: str = "test") -> tuple[list[Query], Qre
         EvaluationError: a file is missing or malformed, or a judged query has no text.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        expected, do = f"queries.jsonl and qrels/{split}.tsv in it", "check the path, or give --queries and --qrels"
+        raise EvaluationError("there is no such folder", where=folder, expected=expected, do=do)
     qrels = Qrels.read(beir_file(folder / "qrels", f"{split}.tsv"))
     queries = [query for query in read_queries(beir_file(folder, "queries.jsonl")) if query.id in qrels.judgements]
     lost = set(qrels.queries) - {query.id for query in queries}

@@ -30,7 +30,7 @@ from pydantic import BeforeValidator, PlainSerializer, ValidationError
 from diptych.errors import CollectionError, CollectionNotFound, StoreUnavailable
 from diptych.metadata.models import FORMAT, CollectionMetadata
 from diptych.reports import UnreadTokens
-from qdrant_edge_client.validation_messages import expectation
+from qdrant_edge_client.validation_messages import expectation, nearest
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -73,7 +73,7 @@ def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
             f"there is no collection {name!r}",
             got="" if existing else "the store has no collections",
             expected=", ".join(existing),
-            do="fill it first: diptych populate SOURCE",
+            do=nearest(name, existing) or "fill it first: diptych populate SOURCE",
         )
     raw = raw_metadata(client, name)
     if KEY not in raw and (raw.get(COPY) or {}).get("stage", "done") != "done":

@@ -55,9 +55,7 @@ def warn_of_missing_keys(
     new = [] if filter is None else [key for key in _some_keys(filter) if is_new(key)]
     try:
         with search_deadline(view.client):
-            missing = {
-                key: f"no document has {key!r}, which the filter asks for" for key in _missing(view, new, tenant)
-            }
+            missing = _problems(view, new, tenant)
             if group_by is not None and is_new(group_by) and (problem := group_problem(view, group_by, tenant=tenant)):
                 missing[group_by] = problem
     except Exception:  # the search was answered; the next call reports a store that has failed since
@@ -132,8 +130,10 @@ def _some_keys(filter: models.Filter) -> list[str]:
     return list(dict.fromkeys(_keys(filter, "")))[:KEYS]
 
 
-def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tenant: str | None = None) -> list[str]:
-    """The filter's keys that no document has, or that no document of the tenant has if one is named.
+def missing_keys(
+    handle: CollectionHandle, filter: models.Filter | None, *, tenant: str | None = None
+) -> dict[str, str]:
+    """The filter's keys that no document has, or none of the tenant if one is named, with a sentence about each.
 
     Each key takes one query to the store, which stops at the first document that has it.
 
@@ -142,8 +142,19 @@ def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tena
         StoreUnavailable, StoreError: the store does not answer, or fails.
     """
     if filter is None or not handle.exists:
-        return []
-    return read_store(handle.view, lambda: _missing(handle.view, dict.fromkeys(_keys(filter, "")), tenant))
+        return {}
+    return read_store(handle.view, lambda: _problems(handle.view, dict.fromkeys(_keys(filter, "")), tenant))
+
+
+def _problems(view: View, keys: Iterable[str], tenant: str | None) -> dict[str, str]:
+    """A sentence about each of the keys that no document has, with the keys that may have been meant."""
+    missing = _missing(view, keys, tenant)
+    known = (_some_fields(view, scope_of(view, tenant)) if missing else None) or []
+    proposals = {key: proposed(key.replace("[].", "."), known) for key in missing}
+    return {
+        key: f"no document has {key!r}, which the filter asks for{f': {proposal}' if proposal else ''}"
+        for key, proposal in proposals.items()
+    }
 
 
 def _missing(view: View, keys: Iterable[str], tenant: str | None) -> list[str]:

@@ -185,7 +185,7 @@ def test_populate_makes_a_collection_that_is_not_there(fakes: Registry, tmp_path
         ("search", {"query": "a", "slot": "dens"}, "did you mean 'dense'?"),
         ("search", {"query": "a", "filter": {"mus": []}}, "filter is not a Qdrant filter"),
         ("search", {"query": ""}, "at least 1 character"),
-        ("search", {"query": "a", "limit": 101}, "less than or equal to 100"),
+        ("search", {"query": "a", "limit": 101}, "at most 100"),
         ("explain", {"query": "a", "ids": ["nobody"]}, "there is no such document"),
         ("info", {"collection": "plants"}, "expected: animals"),
     ],
@@ -269,6 +269,16 @@ def test_an_argument_that_a_tool_does_not_have_is_refused_rather_than_left_out(
     said = refused(served, tool, **arguments)
     assert f"{tool} takes no argument '{wrong}'" in said
     assert "collection, " in said
+
+
+def test_a_value_that_an_argument_cannot_have_is_told_without_pydantic(served: Served) -> None:
+    said = refused(served, "search", query="the cat", limit="many")
+    assert "search: unusable argument 'limit'" in said
+    assert "'many'" in said
+    assert "a whole number" in said
+    assert "pydantic" not in said
+    assert "validation error" not in said
+    assert "unusable argument 'query'" in refused(served, "search")
 
 
 def test_the_schemas_say_that_nothing_else_is_taken(served: Served) -> None:

@@ -102,7 +102,7 @@ def test_a_search_that_finds_nothing_logs_the_filter_keys_that_no_document_has(
     (record,) = caplog.records
     assert (record.levelname, record.getMessage()) == (
         "WARNING",
-        f"collection {filled.name!r}: no document has 'paritty', which the filter asks for",
+        f"collection {filled.name!r}: no document has 'paritty', which the filter asks for: did you mean 'parity'?",
     )
     for _ in range(5):  # it is said once
         assert filled.search(QUERY, where={"paritty": "odd"}) == []
@@ -128,7 +128,10 @@ def test_a_key_to_group_by_that_no_document_has_is_logged_with_what_may_be_meant
     kept.pop("missing keys")
     assert filled.search_groups(QUERY, group_by="author", where={"tagz": "t1"}, pipeline=pipeline) == []
     by_filter, by_group = [record.getMessage() for record in caplog.records]
-    assert by_filter == f"collection {filled.name!r}: no document has 'tagz', which the filter asks for"
+    assert (
+        by_filter
+        == f"collection {filled.name!r}: no document has 'tagz', which the filter asks for: did you mean 'tags'?"
+    )
     known = by_group.removeprefix(
         f"collection {filled.name!r}: no document has 'author', by which hits are grouped: there are "
     )

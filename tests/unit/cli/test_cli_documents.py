@@ -57,7 +57,8 @@ def test_documents_are_shown_by_their_ids(filled: Run) -> None:
 
 def test_documents_are_deleted_by_ids_and_by_filter(filled: Run) -> None:
     answer = filled("delete", "cat", "unicorn", "--yes")
-    assert (answer.code, answer.out, answer.err) == (0, "animals: 1 deleted\n", "not there: unicorn\n")
+    assert (answer.code, answer.out, answer.err) == (1, "animals: 1 deleted\n", "not there: unicorn\n")
+    assert filled("delete", "nosuch").code == 1
     assert filled("delete", "--where", "legs=2", "-y", "--json").json()["deleted"] == 1
     assert filled("info", "--json").json()["documents"] == 3
     answer = filled("delete", "--where", "legz=2", "-y")

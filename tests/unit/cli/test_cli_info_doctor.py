@@ -123,6 +123,8 @@ def test_a_store_without_a_collection_name_is_refused(run: Run) -> None:
     answer = run("info", "--store", "edge:./qdrant")
     assert answer.code == 1
     assert "no collection is named" in answer.err
+    assert "diptych collections --store edge:./qdrant lists the names" in answer.err
+    assert "'edge:./my store'" in run("info", "--store", "edge:./my store").err
 
 
 def statuses(answer: Any) -> dict[str, str]:

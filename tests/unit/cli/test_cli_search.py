@@ -172,7 +172,10 @@ def test_a_filter_on_a_key_that_no_document_has_is_told_beside_the_answer(filled
     slip = json.dumps({"should": [{"key": "legz", "match": {"value": 2}}, {"key": "kind", "match": {"value": "fish"}}]})
     name, *options = command
     answer = filled(name, "night", "--filter", slip, *options)
-    assert (answer.code, answer.err) == (0, "warning: no document has 'legz', which the filter asks for\n")
+    assert (answer.code, answer.err) == (
+        0,
+        "warning: no document has 'legz', which the filter asks for: did you mean 'legs'?\n",
+    )
     no_fish = json.dumps({"must": [{"key": "kind", "match": {"value": "fish"}}]})
     assert filled(name, "night", "--filter", no_fish, *options).err == ""
 

@@ -62,6 +62,8 @@ def test_a_missing_split_is_answered_with_those_that_are_there(tmp_path: Path) -
 def test_a_folder_without_qrels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"there is no test.tsv\n.*\n  got: nothing"):
         read_beir(tmp_path)
+    with pytest.raises(EvaluationError, match=r"(?s)no such folder.*nowhere.*check the path"):
+        read_beir(tmp_path / "nowhere")
 
 
 def test_a_judged_query_without_text_is_an_error(tmp_path: Path) -> None:

@@ -65,9 +65,7 @@ def get(
                 console.print(printable(f"  {media}, {media.bytes:,} bytes"), soft_wrap=True)
             for key, value in document.metadata.items():
                 console.print(printable(f"  {key}: {json.dumps(value, ensure_ascii=False)}"), soft_wrap=True)
-    if missing:
-        stderr().print(printable(f"not there: {', '.join(missing)}"), style="yellow", soft_wrap=True)
-        raise typer.Exit(FAILED)
+    _end_by(missing)
 
 
 def delete(
@@ -88,6 +86,8 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete documents by id, or those that match a filter. Asks for confirmation; loads no model.
+
+    Exits with 1 if an id does not exist; the others are deleted.
 
     [dim]Examples:[/dim]
 
@@ -114,11 +114,17 @@ def delete(
         deleted = opened.delete(matching, tenant=tenant) if matching else 0
     missing = [identifier for identifier in dict.fromkeys(ids or []) if identifier not in set(matching)]
     if as_json:
-        return write_json({"collection": opened.name, "deleted": deleted, "missing": missing})
-    stdout().print(f"{opened.name}: {deleted:,} deleted", style="bold")
+        write_json({"collection": opened.name, "deleted": deleted, "missing": missing})
+    else:
+        stdout().print(f"{opened.name}: {deleted:,} deleted", style="bold")
+    _end_by(missing)
+
+
+def _end_by(missing: list[str]) -> None:
+    """Exit with 1 where ids do not exist, and name them."""
     if missing:
         stderr().print(printable(f"not there: {', '.join(missing)}"), style="yellow", soft_wrap=True)
-    return None
+        raise typer.Exit(FAILED)
 
 
 def _ask(collection: Collection, ids: list[str], *, yes: bool) -> None:

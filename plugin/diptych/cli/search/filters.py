@@ -91,8 +91,7 @@ def note_missing_keys(
     from diptych.search.filter_keys import group_problem, missing_keys
 
     view = collection.handle.view
-    missing = missing_keys(collection.handle, filter, tenant=tenant)
-    problems = [f"no document has {printable(key)!r}, which the filter asks for" for key in missing]
+    problems = [printable(problem) for problem in missing_keys(collection.handle, filter, tenant=tenant).values()]
     if group_by is not None and collection.handle.exists and (found := group_problem(view, group_by, tenant=tenant)):
         problems.append(printable(found))
     for problem in problems:

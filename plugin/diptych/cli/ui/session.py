@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diptych.errors import CollectionError
 from diptych.runtime.phases import phase
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Session:
             from diptych.collection.collection import Collection
 
         with phase("open the collection"):
+            _require_name(store, name)
             return Collection.open(store or path, name, registry=self.registry, verify=verify, create=create)
 
     def stored(self, path: Path, store: str | None, name: str | None) -> Collection:
@@ -68,7 +71,15 @@ class Session:
         from diptych.collection.collection import Collection
 
         with phase("open the collection"):
+            _require_name(store, name)
             return Collection.stored(store or path, name, registry=self.registry)
+
+
+def _require_name(store: str | None, name: str | None) -> None:
+    """Raise CollectionError for a store without a collection's name, with the command that lists the names."""
+    if store is not None and name is None:
+        do = f"add --collection NAME; diptych collections --store {shlex.quote(store)} lists the names"
+        raise CollectionError("no collection is named", where=f"--store {store}", do=do)
 
 
 @contextmanager
