@@ -65,6 +65,13 @@ def test_it_says_what_it_found_and_searching_goes_on(run: Run, folder: Path) -> 
     assert run("status", "--history").stdout.count("adopted") == 2
 
 
+def test_a_filter_by_a_key_of_langchains_metadata_is_told_where_the_key_is(run: Run, folder: Path) -> None:
+    run("adopt")
+    found = run("search", "word3", "--where", "section=s1")
+    assert found.exit_code == 0
+    assert "no document has 'section', which the filter asks for: did you mean 'metadata.section'?" in found.stderr
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_folder_of_qdrant_clients_local_mode_is_adopted_in_its_place(
     run: Run, tmp_path: Path, ways: Mapping[str, Any], texts: list[Any]

@@ -104,6 +104,7 @@ def test_a_collection_can_be_searched_without_a_config_file(filled: Run, config:
         (["night", "--limit", "0"], 2, "--limit"),
         (["night", "--limit", "9999"], 1, "more hits than the pipeline passes on"),
         (["night", "--collection", "plants"], 1, "plants"),
+        (["night", "--collection", "animal"], 1, "did you mean 'animals'?"),
         (["night", "--group-by", "kind", "--offset", "1"], 1, "--offset counts hits"),
         (["night", "--hnsw-ef", "0"], 2, "--hnsw-ef"),
         ([" "], 1, "a query is empty"),
