@@ -38,6 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("DIPTYCH_TEST_SERVER_KEY"):  # plain HTTP is fine on this machine
         config.addinivalue_line("filterwarnings", "ignore:Api key is used with an insecure connection:UserWarning")
     os.environ["DIPTYCH_CACHE"] = "off"
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # what tests consent to is not what the user does
+        os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state")
+        config.add_cleanup(functools.partial(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True))
     os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else its workers get what other tests leave of the cores
     if "DIPTYCH_SHARED_VECTORS" not in os.environ:  # else this process is a worker

@@ -149,7 +149,7 @@ class Encoders:
         def slots() -> Mapping[str, Slot]:
             return handle.now().slots if handle.exists else handle.slots
 
-        return cls(slots, handle.registry, stages, handle.view.rerankers)
+        return cls(slots, handle.registry.guarded(None), stages, handle.view.rerankers)
 
     @property
     def names(self) -> list[str]:

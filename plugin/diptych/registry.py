@@ -47,6 +47,7 @@ class Registry:
 
     def __init__(self, *plugins: object, installed: bool = True) -> None:
         self._shared: dict[str, Adapter] | None = None
+        self._require: Callable[[str, Mapping[str, Any], str], None] | None = None
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self.hook: Any = self._manager.hook
@@ -124,6 +125,8 @@ class Registry:
         Raises:
             MissingExtra, AdapterOptionsError, AdapterFactoryError: see diptych.errors.
         """
+        if self._require is not None:
+            self._require(name, options or {}, where or f"adapter {name!r}")
         make_it = functools.partial(make, self.spec(name, where=where), options or {}, hooks=self._passage_hooks)
         if self._shared is None:
             return make_it(where=where or f"adapter {name!r}")
@@ -140,6 +143,12 @@ class Registry:
         shared = copy.copy(self)
         shared._shared = {}
         return shared
+
+    def guarded(self, require: Callable[[str, Mapping[str, Any], str], None] | None) -> Registry:
+        """A copy that calls `require` with adapter, options and place before it creates; None takes a guard away."""
+        guarded = copy.copy(self)
+        guarded._require = require
+        return guarded
 
     def _register(self, source: str, plugin: object) -> None:
         _require_marks(source, plugin)

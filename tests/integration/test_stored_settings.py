@@ -169,8 +169,7 @@ def opened(store: str, trust: bool = False) -> None:
 def test_consent_is_remembered_for_exactly_these_settings(
     tmp_path: Path, address: str, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DIPTYCH_CACHE", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     store = f"edge:{tmp_path / 'store'}"
     slots = {"dense": {**REMOTE["dense"], "base_url": f"{address}/v1"}}
     with Collection.open({"store": store, "collection": "c", "slots": slots}) as collection:
@@ -179,7 +178,7 @@ def test_consent_is_remembered_for_exactly_these_settings(
     own = subprocess.run([sys.executable, "-c", program], env=os.environ, capture_output=True, text=True, check=False)
     assert own.returncode == 0, own.stderr  # whose config said it may open by name
 
-    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "stranger")}
+    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "stranger")}
     run: Callable[..., Any] = lambda text: subprocess.run(  # noqa: E731
         [sys.executable, "-c", text], env=env, capture_output=True, text=True, check=False
     )
@@ -188,8 +187,7 @@ def test_consent_is_remembered_for_exactly_these_settings(
     assert len(requests) == before
     assert run(program.replace("'c')", "'c', trust=True)")).returncode == 0
     assert run(program).returncode == 0
-    (consents,) = {path.parent for path in (tmp_path / "stranger").rglob("consents/*.json")}
-    assert all(path.stat().st_mode & 0o077 == 0 for path in consents.iterdir())
+    assert (tmp_path / "stranger" / "diptych" / "trusted.jsonl").stat().st_mode & 0o777 == 0o600
 
     with closing(open_store(store)) as client:
         metadata = known_metadata(client, "c")

@@ -13,6 +13,7 @@ import torch
 from diptych import Registry
 from diptych.media import Content
 from diptych.protocols import DenseEncoder, Fingerprint, Similarity
+from diptych.runtime.option_demands import demands_of
 from diptych.types import Floats, SparseVector
 from diptych_adapters.media_text.network import MediaTextModel, encoded, words_of
 from diptych_adapters.model_options import MediaLexiconOptions, MediaTextOptions
@@ -50,6 +51,9 @@ class _Encoder(Generic[V]):
         """
         settings, moved = self._model.text, self._options.text_model
         options = {**settings["options"], **({"model": moved} if moved else {})}
+        if (reaches := demands_of(options, files=False)) or Registry.default().spec(settings["adapter"]).remote:
+            what, expected = "the model's text encoder reaches out of this machine", "a model of this machine"
+            raise ModelError(what, where=self._name, got=", ".join(reaches) or settings["adapter"], expected=expected)
         encoder = text_encoder(settings["adapter"], options)
         if space_of(encoder) != settings["space"]:
             raise ModelError(

@@ -129,10 +129,10 @@ def indexes_of(
         return schemas
     for name, generation in metadata.live.slots.items():
         if generation.kind == "text_index" and generation.vector not in schemas:
-            adapter: Any = (registry or Registry.default()).create(
-                generation.adapter, generation.options, where=f"slot {name!r}"
-            )
-            schemas[generation.vector] = adapter.index_params()
+            adapters = registry or Registry.default()
+            if adapters.spec(generation.adapter, where=f"slot {name!r}").kind == "text_index":  # else it lies
+                adapter: Any = adapters.create(generation.adapter, generation.options, where=f"slot {name!r}")
+                schemas[generation.vector] = adapter.index_params()
     return schemas
 
 

@@ -69,21 +69,25 @@ class CollectionHandle:
         verify: bool = True,
         as_stored: bool = False,
     ) -> None:
+        self.consent = Consent(client, name, registry, config)
+        registry = registry.guarded(self.consent.require)
         self.client, self.name, self.registry = client, name, registry
         self.config = None if as_stored else config
         self.populate_config = config.populate if config else PopulateConfig()
         self.cache_config = config.cache if config else CacheConfig()
         self.cache = EmbeddingCache.open(self.cache_config)
-        self.consent = Consent(name, registry, config)
-        self.media, self._rerankers = open_handle.media_of(config), Rerankers(registry, self.consent)
+        self.media, self._rerankers = open_handle.media_of(config), Rerankers(registry)
         self._verify, self.texts = verify, CollectionTexts(client, name)
-        self._maker = SlotMaker(client, name, registry, self.cache, self.texts, self.media, self.consent, verify=verify)
+        self._maker = SlotMaker(client, name, registry, self.cache, self.texts, self.media, verify=verify)
         self._lock, self._looking = threading.RLock(), threading.Lock()
         self._writers: dict[str, Slot] = {}
         self._written_as: CollectionMetadata | None = None  # of which `_writers` are; None after one was added by hand
         self._due = time.monotonic() + REFRESH
         known = self.config is None or client.collection_exists(name)  # else the first populate creates it
-        self.view = self._opened(self.read() if known else None)
+        metadata = self.read() if known else None
+        if metadata is not None:
+            self.consent.agree(metadata)
+        self.view = self._opened(metadata)
 
     def close(self) -> None:
         """Close the embedding cache. The client belongs to whoever opened the handle."""

@@ -13,7 +13,7 @@ from diptych.media import MediaStore
 from diptych.metadata.models import CollectionMetadata, Layout, Reading, Tenancy
 from diptych.protocols import Reranker
 from diptych.registry import Registry
-from diptych.slots.consent import Consent
+from diptych.slots.consent import named_by
 from diptych.slots.slot import Slot
 from qdrant_edge_client.validation_messages import nearest
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Rerankers:
     """The rerankers of a collection, each created at the first call and kept."""
 
-    def __init__(self, registry: Registry, consent: Consent | None = None) -> None:
-        self._registry, self._consent = registry, consent
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._made: list[tuple[str, dict[str, Any], Reranker]] = []
         self._lock = threading.Lock()
 
@@ -37,15 +37,13 @@ class Rerankers:
             RegistryError: it is unknown, is not a reranker, or cannot be created.
         """
         wanted = dict(options)
-        if stored and self._consent is not None:
-            self._consent.require(adapter, wanted, where="rerank")
         # A list, not a dict: options may hold lists, which have no hash. The lock is held while the model loads, so
         # that two threads which search at once do not load it twice.
         with self._lock:
             for name, known, reranker in self._made:
                 if name == adapter and known == wanted:
                     return reranker
-            reranker = _reranker(self._registry, adapter, wanted)
+            reranker = _reranker(self._registry if stored else self._registry.guarded(None), adapter, wanted)
             self._made.append((adapter, wanted, reranker))
             return reranker
 
@@ -110,8 +108,9 @@ class View:
             NotTrusted: the collection names it, and nobody has agreed to what it asks for.
             RegistryError: it is unknown, is not a reranker, or cannot be created.
         """
-        search = SearchConfig.model_validate((self.metadata.search if self.metadata else None) or {})
-        stored = any((stage.adapter, stage.options) == (adapter, dict(options)) for stage in search.rerank)
+        named = [(stage.adapter, stage.options) for stage in self.search_config.rerank]
+        named += named_by(self.metadata) if self.metadata else []
+        stored = any((name, dict(own)) == (adapter, dict(options)) for name, own in named)
         return self.rerankers.get(adapter, options, stored=stored)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from diptych.errors import EvaluationError, brief
 from diptych.evaluate import Qrels
 from diptych.types import Query
+from qdrant_edge_client.plain_files import plain_file
 
 HIGHEST = 3  # grade: 0 not relevant, 1 related, 2 relevant, 3 exactly what was asked for
 LOG, QUERIES, QRELS, MANIFEST = "judgements.jsonl", "queries.jsonl", "qrels/test.tsv", "manifest.json"
@@ -166,8 +167,8 @@ def storing(folder: Path) -> Iterator[None]:
 
 def append_line(path: Path, line: str) -> None:
     """Append a line in one call, so that processes do not mix theirs; of a failed one nothing stays."""
-    with path.open("ab", buffering=0) as stream:
-        size, data = path.stat().st_size, line.encode("utf-8", "surrogatepass")
+    with open(path, "ab", buffering=0, opener=plain_file) as stream:
+        size, data = os.fstat(stream.fileno()).st_size, line.encode("utf-8", "surrogatepass")
         try:
             if stream.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -178,16 +179,17 @@ def append_line(path: Path, line: str) -> None:
 
 def whole_lines(path: Path) -> list[str]:
     """The lines of the log. A last line that a kill left incomplete is cut off the file; one of an editor is ended."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     with storing(path.parent):
-        data = path.read_bytes()
+        with open(path, "rb", opener=plain_file) as log:
+            data = log.read()
         whole, _, rest = data.rpartition(b"\n")
         if rest and _is_json(rest):
             append_line(path, "\n")
             whole = data
         elif rest:
-            with path.open("r+b") as stream:
+            with open(path, "r+b", opener=plain_file) as stream:
                 stream.truncate(len(data) - len(rest))
     return [line for line in whole.decode("utf-8", "replace").split("\n") if line.strip()]
 
@@ -234,6 +236,9 @@ def _create(path: Path, text: str) -> bool:
 def _beside(path: Path, text: str) -> Path:
     """A file of this process with the text, in the same folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name == Path(QRELS).name and path.parent.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path.parent))
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_text(text, "utf-8")
+    with open(beside, "w", encoding="utf-8", opener=plain_file) as stream:
+        stream.write(text)
     return beside

@@ -2,31 +2,41 @@
 
 Whoever may write to a store, or sends an export of a collection, writes its metadata, and with it the adapters and
 options by which others open the collection. Options that a person wrote into a config are obeyed. The same options
-out of a store may not send keys or texts to an address, read the environment or run code before somebody agrees.
+out of a store may not send keys or texts to an address, read the environment, open files or run code before somebody
+agrees.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+import platformdirs
 
 from diptych.config.models import Config
 from diptych.errors import NotTrusted, RegistryError
+from diptych.metadata.models import CollectionMetadata
 from diptych.plugins.factory import options_model
 from diptych.registry import Registry
-from diptych.runtime.environment import references
-from diptych.runtime.passed_checks import recalled, remember
+from diptych.runtime.option_demands import demands_of
+from qdrant_edge_client.plain_files import plain_file
 
-KIND = "consents"
-CODE = {"trust_remote_code": "run Python code of", "allow_pickle_weights": "load pickled weights, which are code, of"}
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_NAMED_ADDRESS = re.compile(r"url|uri|host|endpoint|server|address", re.IGNORECASE)
-_agreed: set[str] = set()  # in this process, where nothing is remembered
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+Named: TypeAlias = tuple[str, Mapping[str, Any]]  # an adapter and its options
+FILE = "trusted.jsonl"  # in the user's state folder: a line for each consent; removing it takes the consent back
+_MEMORIES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # names of `memory:` stores
+_agreed: set[str] = set()  # in this process, of stores in memory too
 _trusting: ContextVar[bool] = ContextVar("trusting", default=False)
 
 
@@ -41,72 +51,88 @@ def trusting(agreed: bool) -> Iterator[None]:
 
 
 class Consent:
-    """The consents for one collection. They are remembered for its name and the very same adapter and options.
+    """The consents for one collection. They are remembered for its store, its name and the very same options.
 
     Args:
-        name: the collection.
+        client, name: the collection.
         registry: where adapters come from.
         config: the user's own, which agrees to what it says itself.
     """
 
-    def __init__(self, name: str, registry: Registry, config: Config | None) -> None:
-        self._name, self._registry, self._trust = name, registry, _trusting.get()
+    def __init__(self, client: QdrantBase, name: str, registry: Registry, config: Config | None) -> None:
+        self._store, self._name, self._registry, self._trust = place_of(client), name, registry, _trusting.get()
+        embedded = self._store.startswith(("edge:", "local:"))
+        self._url = self._store if embedded else (getattr(client, "init_options", None) or {}).get("url") or "URL"
         if config is not None:
             self.state(config)
 
     def state(self, config: Config) -> None:
         """Agree to all that a config of the user's says."""
-        for adapter, options in _stated(config):
-            if self._demands(adapter, options):
-                self._agree(self._subject(adapter, options))
+        self._agree(_stated(config))
 
-    def require(self, adapter: str, options: Mapping[str, Any], *, where: str) -> None:
+    def agree(self, metadata: CollectionMetadata) -> None:
+        """Agree to all that the collection says now, if it is opened with consent."""
+        if self._trust:
+            self._agree(named_by(metadata))
+
+    def require(self, adapter: str, options: Mapping[str, Any], where: str) -> None:
         """Refuse stored options that ask for more than to load safe weights.
 
         Raises:
             NotTrusted: nobody on this machine has agreed to it.
         """
         demands, subject = self._demands(adapter, options), self._subject(adapter, options)
-        if not demands or subject in _agreed or recalled(KIND, subject, subject):
-            return None
-        if self._trust:
-            return self._agree(subject)
+        if not demands or subject in _agreed or subject in _remembered():
+            return
+        opened = f"--store {shlex.quote(self._url)} --collection {shlex.quote(self._name)}"
         raise NotTrusted(
             "the collection asks for something that needs your consent",
             where=f"collection {self._name!r}, {where}, adapter {adapter!r}",
             got=f"with the options stored in it, it would {'; '.join(demands)}",
             expected="a config of yours that says the same, or your consent",
-            do="only if you trust whoever wrote the collection: repeat the command with --trust, or in Python "
+            do=f"only if you trust whoever wrote the collection: diptych info {opened} --trust, or in Python "
             "Collection.open(..., trust=True)",
         )
 
-    def _agree(self, subject: str) -> None:
-        _agreed.add(subject)
-        remember(KIND, subject, subject, True)
+    def _agree(self, named: Iterable[Named]) -> None:
+        new = {self._subject(*each): each[0] for each in named if self._demands(*each)}
+        if new.keys() <= _agreed:
+            return
+        facts = {"store": self._store, "collection": self._name}
+        lines = [{"consent": key, **facts, "adapter": new[key]} for key in new.keys() - _remembered()]
+        _agreed.update(new)
+        if lines and not self._store.startswith("memory:"):
+            _remember("".join(json.dumps(line) + "\n" for line in lines))
 
     def _subject(self, adapter: str, options: Mapping[str, Any]) -> str:
-        return json.dumps([self._name, adapter, options], sort_keys=True, default=str)
+        facts = [self._store, self._name, adapter, options]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _demands(self, adapter: str, options: Mapping[str, Any]) -> list[str]:
         """What these options do besides loading safe weights, in words."""
         try:
-            model = options_model(self._registry.spec(adapter))
+            spec = self._registry.spec(adapter)
+            model = options_model(spec)
         except RegistryError:  # an unknown adapter does nothing
             return []
+        if not spec.remote:
+            return demands_of(options)
         defaults = {name: field.default for name, field in model.model_fields.items()} if model else {}
-        values = [*_walk("", {**defaults, **options})]
-        code = [f"{CODE[name]} {options.get('model', adapter)}" for name, value in values if name in CODE and value]
-        texts = [(name, value) for name, value in values if isinstance(value, str) and value]
-        hosts = [_host(value) for name, value in texts if _ADDRESS.match(value) or _NAMED_ADDRESS.search(name)]
-        keys = [value for name, value in texts if name.endswith("_env")]
-        keys += [name for _, value in texts for name in references(value)]
-        if not hosts:
-            return [*code, *(f"read the environment variable {key}" for key in dict.fromkeys(keys))]
-        sent = " and ".join(["texts", *dict.fromkeys(keys)])
-        return [*code, *(f"send {sent} to {host}" for host in dict.fromkeys(hosts))]
+        return demands_of({**defaults, **options}) or ["send texts to the address of its adapter"]
 
 
-def _stated(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def named_by(metadata: CollectionMetadata) -> list[Named]:
+    """The adapters that a collection names: of what is live, being built and kept, and of the pipelines."""
+    swap = metadata.swap
+    states = [state for state in (metadata.live, metadata.previous, swap.target if swap else None) if state is not None]
+    made = [generation for state in states for generation in state.slots.values()]
+    made += [asking.generation for state in states for asking in state.asking.values()]
+    searches = (metadata.search, metadata.previous_search, swap.search if swap else None)
+    stages = [stage for search in searches for stage in (search or {}).get("rerank") or ()]
+    return [(own.adapter, own.options) for own in made] + [(own["adapter"], own.get("options") or {}) for own in stages]
+
+
+def _stated(config: Config) -> Iterator[Named]:
     for slot in config.slots.values():
         yield slot.adapter, slot.options
         if slot.student is not None:
@@ -115,20 +141,47 @@ def _stated(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield stage.adapter, stage.options
 
 
-def _walk(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The values at every depth, each with the key that it stands under."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _walk(str(key), item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _walk(name, item)
-    else:
-        yield name, value
-
-
-def _host(address: str) -> str:
+def _remembered() -> set[str]:
+    """The consents of the user's file; none where it cannot be read."""
     try:
-        return urlsplit(address).netloc.rpartition("@")[2] or address
-    except ValueError:
-        return address
+        with open(_path(), encoding="utf-8", opener=plain_file) as lines:
+            return {json.loads(line)["consent"] for line in lines}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _remember(lines: str) -> None:
+    try:
+        _path().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(_path(), "a", encoding="utf-8", opener=plain_file) as file:
+            file.write(lines)
+    except OSError:
+        return  # a home that cannot be written: this process goes on
+
+
+def _path() -> Path:
+    return platformdirs.user_state_path("diptych", appauthor=False) / FILE
+
+
+def place_of(client: QdrantBase) -> str:
+    """The store behind a client, the same text in every process and without secrets.
+
+    `edge:/folder`, a server's host and port, or a name that only this `memory:` store has.
+    """
+    path = getattr(client, "path", None)
+    if path is not None:
+        return f"edge:{path}"
+    options = getattr(client, "init_options", None)
+    if options is None:
+        return type(client).__qualname__
+    if options.get("location") == ":memory:":
+        return _MEMORIES.setdefault(client, f"memory:{uuid4().hex[:12]}")
+    if options.get("path") is not None:
+        return f"local:{options['path']}"
+    url = options.get("url") or options.get("location")
+    if not url:
+        port = options.get("grpc_port") if options.get("prefer_grpc") else options.get("port")
+        return f"{options.get('host') or 'localhost'}:{port}"
+    parts = urlsplit(str(url) if "://" in str(url) else f"http://{url}")
+    port = parts.port or options.get("port") or (443 if parts.scheme == "https" else 80)
+    return f"{parts.hostname}:{port}{parts.path.rstrip('/')}"

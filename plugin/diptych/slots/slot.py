@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,6 @@ class Slot(SlotFacts):
         cache: where vectors of documents are kept; None encodes each time.
         texts: of the collection, for an encoder that wants to see some.
         media: reads the media that the encoder is given; a slot that only looks at its encoder needs none.
-        allow: called before the encoder is created; raises where a stored config needs consent.
 
     `asker` is the slot whose encoder makes the queries instead, None where it is this one. `remote_check` checks
     repeatedly whether a remote encoder still makes the same vectors.
@@ -60,10 +59,9 @@ class Slot(SlotFacts):
         cache: EmbeddingCache | None = None,
         texts: Texts | None = None,
         media: MediaStore | None = None,
-        allow: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name, config, generation, asking, registry)
-        self._texts, self._media, self.allow = texts, media, allow
+        self._texts, self._media = texts, media
         self.asker = asker or (_query_slot(name, asking, registry, verify, texts, media) if asking else None)
         self._drift = drift
         self._verify = verify
@@ -106,7 +104,6 @@ class Slot(SlotFacts):
         """
         with self._lock:
             if self._encoder is None:
-                self.allow()
                 encoder = self._borrowed
                 if encoder is None:
                     with phase(f"{self.where}: load {self.config.adapter}"):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from diptych.config.models import SlotConfig, VectorStorage
@@ -13,7 +12,6 @@ from diptych.metadata.models import Generation, QueryEncoder
 from diptych.metadata.store import raw_metadata
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import Texts
-from diptych.slots.consent import Consent
 from diptych.slots.drift_maps import Map, load
 from diptych.slots.slot import Slot
 
@@ -32,7 +30,6 @@ class SlotMaker:
         cache: where document vectors are kept.
         texts: of the collection, for encoders that want to see some.
         media: reads the media of documents and queries.
-        consent: what stored settings may do.
         verify: whether encoders must prove themselves when they are loaded.
     """
 
@@ -44,11 +41,9 @@ class SlotMaker:
         cache: EmbeddingCache | None,
         texts: Texts,
         media: MediaStore,
-        consent: Consent,
         *,
         verify: bool,
     ) -> None:
-        self._consent = consent
         self._client, self._name, self._registry, self._media = client, name, registry, media
         self._verify, self._cache, self._texts = verify, cache, texts
         self.keeps_candidates, self._candidates = False, dict[tuple[str, bool], Slot]()
@@ -79,12 +74,7 @@ class SlotMaker:
         slots = [*existing]
         same = [slot for slot in slots if (slot.name, slot.generation, slot.asking) == (name, generation, asking)]
         known = sorted((slot for slot in same if slot.proved), key=lambda slot: not slot.loaded)
-        if known:
-            slot = known[0]
-        else:
-            config = slot_config(generation)
-            allow = partial(self._consent.require, config.adapter, config.options, where=f"slot {name!r}")
-            slot = self._make(name, config, generation, asking, slots, allow)
+        slot = known[0] if known else self._make(name, slot_config(generation), generation, asking, slots)
         if self.keeps_candidates:
             for other in slots:
                 slot.borrow(other)
@@ -97,7 +87,6 @@ class SlotMaker:
         generation: Generation | None,
         asking: QueryEncoder | None,
         existing: Iterable[Slot],
-        allow: Callable[[], None] = lambda: None,
     ) -> Slot:
         askers = [slot.asker for slot in existing if slot.asker is not None]
         return Slot(
@@ -112,7 +101,6 @@ class SlotMaker:
             cache=self._cache,
             texts=self._texts,
             media=self._media,
-            allow=allow,
         )
 
     def _drift(self, key: str) -> Map:

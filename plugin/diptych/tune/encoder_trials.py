@@ -73,9 +73,9 @@ class EncoderTrials:
             raise TuneError("two encoders have one name", where=slot.where, got=twice[0], do="name each differently")
         own = EncoderChoice(NOW, slot.config.adapter, slot.config.options)
         self.choices = {choice.name: choice for choice in (own, *others)}
+        registry = view.registry.guarded(None)  # the user names the others
         self._slots = {NOW: slot} | {
-            choice.name: Slot(choice.name, _config(choice, slot), None, view.registry, media=view.media)
-            for choice in others
+            choice.name: Slot(choice.name, _config(choice, slot), None, registry, media=view.media) for choice in others
         }
         relevant = {name for own in self._grades for name, grade in own.items() if grade > 0}
         self.ids, self._documents, self._stored = self._sampled(relevant, documents)

@@ -25,6 +25,7 @@ from qdrant_edge_client.engine.lock import LOCK
 from qdrant_edge_client.engine.sidecar import RECORD, Record
 from qdrant_edge_client.errors import StoreError, StoreLocked, StoreReadOnly
 from qdrant_edge_client.health.copy_shard import copy_sparse
+from qdrant_edge_client.plain_files import plain_file
 
 WRITES = (
     "upsert", "upload_points", "upload_collection", "update_vectors", "delete_vectors", "delete", "set_payload",
@@ -102,7 +103,7 @@ def _copy(source: Path, target: Path) -> None:
 def _unchanged(root: Path) -> Iterator[None]:
     """Keep writers out within the block. Readers do not block each other, and nothing is written."""
     try:
-        lock = open(root / LOCK, encoding="ascii")  # noqa: SIM115 - closed below
+        lock = open(root / LOCK, encoding="ascii", opener=plain_file)  # noqa: SIM115 - closed below
     except OSError:
         yield  # never opened where it lies, or not by this user
         return

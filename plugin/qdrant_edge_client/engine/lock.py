@@ -11,6 +11,7 @@ from typing import IO
 import portalocker
 
 from qdrant_edge_client.errors import StoreLocked
+from qdrant_edge_client.plain_files import plain_file
 
 LOCK = ".lock"
 STARTING, ENDING = "starting", "ending"  # states of a holder that does not answer other processes yet, or any more
@@ -30,7 +31,9 @@ class PathLock:
 
     def __init__(self, root: Path, *, patience: float = PATIENCE) -> None:
         self._path = root / LOCK
-        self._file: IO[str] = open(self._path, "a+", encoding="ascii")  # noqa: SIM115 - held open to hold the lock
+        self._file: IO[str] = open(self._path, "a+", encoding="ascii", opener=plain_file)  # noqa: SIM115 - held open
+        if hasattr(os, "getuid") and (facts := os.fstat(self._file.fileno())).st_uid == os.getuid():
+            os.fchmod(self._file.fileno(), facts.st_mode & 0o770)  # whoever may read it can lock the owner out
         try:
             if not tried_until(time.monotonic() + patience, self._take):
                 raise _locked(root, *_holder(self._file))

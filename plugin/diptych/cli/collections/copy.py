@@ -164,7 +164,7 @@ def _normalized(url: str) -> str:
 
 
 def _only(client: QdrantBase) -> str:
-    from diptych.copying.side import place_of
+    from diptych.slots.consent import place_of
 
     names = sorted(description.name for description in client.get_collections().collections)
     if len(names) == 1:

@@ -32,6 +32,7 @@ TRUST = inspect.Parameter(
     default=False,
     annotation=Annotated[bool, typer.Option("--trust", help="Agree to what the collection's stored settings ask for.")],
 )
+SERVICES = ("serve", "studio", "mcp")  # they never give consent
 _LONGEST_PATH = 300  # characters that an error shows
 FAILED, REJECTED, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
 
@@ -49,7 +50,7 @@ def group(name: str, help: str) -> typer.Typer:
 class Command:
     """A command's function as typer calls it: turns errors into text and exit codes.
 
-    It adds `--debug` to each command, and `--trust` to those with `--store`.
+    It adds `--debug` to each command, and `--trust` to those with `--store` that are no services.
     """
 
     def __init__(self, name: str, function: Callable[..., None]) -> None:
@@ -60,7 +61,7 @@ class Command:
     def __signature__(self) -> inspect.Signature:
         """The command's parameters. Evaluated on request, since a run needs those of one command only."""
         own = inspect.signature(self._function, eval_str=True)
-        added = [TRUST, DEBUG] if "store" in own.parameters else [DEBUG]
+        added = [TRUST, DEBUG] if "store" in own.parameters and self._name not in SERVICES else [DEBUG]
         return own.replace(parameters=[*own.parameters.values(), *added])
 
     def __call__(self, *args: Any, debug: bool, trust: bool = False, **options: Any) -> None:

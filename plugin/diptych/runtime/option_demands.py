@@ -1,0 +1,75 @@
+"""`demands_of`: what adapters can do with options that somebody else wrote, besides loading safe weights."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from diptych.errors import brief
+from diptych.runtime.environment import references
+
+# Options of other people's plugins are not known here. So names of options, in words joined by "_", and values tell.
+_CODE = re.compile(r"trust|pickle|unsafe|remote_code")
+_KEY = re.compile(r"(^|_)env(_|$)|(^|_)environment")
+_NAMED_ADDRESS = re.compile(
+    r"(^|_)(ur[il]s?|hosts?|endpoints?|address(es)?|servers?|prox(y|ies)|ports?|sockets?|domains?|base|gateway)(_|$)"
+)
+_NAMED_FILE = re.compile(
+    r"(^|_)(paths?|folders?|dir|directory|files?|filename|module|class|factory|loader|plugin|script|command|library)(_|$)"
+)
+_NAMED_MODEL = re.compile(r"(^|_)(model|tokenizer|weights|checkpoint|student)(_|$)")
+_ADDRESS = re.compile(
+    r"://|^//|^\\\\|\blocalhost\b|\b\d{1,3}(\.\d{1,3}){3}\b|^\[[0-9a-f:.]+\]"
+    r"|^(?!(cpu|cuda|hpu|mps|npu|xpu):)[\w.-]+:\d+(/|$)|^[\w.-]+@[\w.-]+:\d",
+    re.IGNORECASE,
+)
+_FILE = re.compile(r"^[/~]|^file:|(^|[/\\:])\.{1,2}([/\\]|$)|\\|^(?!wheel:)[A-Za-z_][\w.]*:[A-Za-z_/][\w./]*$")
+
+
+def demands_of(options: Mapping[str, Any], *, files: bool = True) -> list[str]:
+    """What adapters can do with these options besides loading safe weights, in words; without `files`, open none."""
+    found = [pair for name, value in options.items() for pair in _reaches(str(name), value)]
+    kinds = {kind: list(dict.fromkeys(value for own, value in found if own == kind)) for kind, _ in found}
+    keys, hosts = kinds.get("key", []), [_host(address) for address in kinds.get("address", ())]
+    demands = [f"run code: {name}" for name in kinds.get("code", ())]
+    if hosts:
+        demands += [f"send {' and '.join(['texts', *keys])} to {host}" for host in dict.fromkeys(hosts)]
+    else:
+        demands += [f"read the environment variable {key}" for key in keys]
+    return demands + [f"open {file}" for file in kinds.get("file", ()) if files]
+
+
+def _reaches(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """What an option, or each part of it, reaches: "key", "address", "code" or "file", and its name."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _reaches(str(key), item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _reaches(name, item)
+    elif value is not None and value is not False:
+        words, text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower(), str(value)
+        yield from (("key", variable) for variable in references(text))
+        if _CODE.search(words):
+            yield "code", name
+        elif _KEY.search(words):
+            yield "key", brief(text)[1:-1]
+        elif value is not True and (_NAMED_ADDRESS.search(words) or (isinstance(value, str) and _ADDRESS.search(text))):
+            yield "address", text
+        elif isinstance(value, str) and _is_file(words, text):
+            yield "file", brief(text)
+
+
+def _is_file(words: str, text: str) -> bool:
+    is_name = bool(_NAMED_MODEL.search(words)) or "/" in text
+    return bool(text) and bool(_NAMED_FILE.search(words) or _FILE.search(text) or (is_name and os.path.lexists(text)))
+
+
+def _host(address: str) -> str:
+    try:
+        return brief(urlsplit(address).netloc.rpartition("@")[2] or address)[1:-1]
+    except ValueError:
+        return brief(address)[1:-1]
