@@ -2,7 +2,7 @@
 
 The text is masked twice. The encoder fills its gaps, and of its logits `E [T, V]` over the masked text the maximum over
 the tokens becomes a distribution over the lexicon, `a = softmax(max_t E)`. Mixed to `b = a sg(W)`, W the word
-embeddings, that is all that a weak decoder knows beside a text with more gaps (`diptych_training.models.bottleneck`).
+embeddings, that is all that a weak decoder knows beside a text with more gaps (`diptych_training.losses.bottleneck`).
 Loss: the encoder's cross-entropy plus the decoder's. Luo et al., "LexLIP: Lexicon-Bottlenecked Language-Image
 Pre-Training", ICCV 2023; Shen et al., "LexMAE", ICLR 2023. Images are left out here.
 
@@ -20,7 +20,6 @@ from torch.nn.functional import cross_entropy, linear
 
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features, SeededDraws
-from diptych_training.models.bottleneck import WeakDecoder
 from diptych_training.models.lexicon_head import max_logits, undecoded
 
 Variant: TypeAlias = Literal["nested", "released"]
@@ -189,3 +188,63 @@ def parts_of(network: Any) -> tuple[Any, Any]:
         what = "this model's embeddings and head are not found, by which the released variant decodes"
         raise ContractError(what, where="LexiconBottleneckLoss", got=got, do=do)
     return embeddings, head
+
+
+class WeakDecoder(torch.nn.Module):
+    """A few layers that fill masked text, reading in place of the first token a mixture of the words' embeddings.
+
+    The mixture is `b = a W`, a the text's distribution over the lexicon and W the encoder's word embeddings, without
+    gradient. What it writes are vectors that the same embeddings decode. Shen et al., "LexMAE", ICLR 2023; with images,
+    Luo et al., "LexLIP", ICCV 2023.
+
+    Args:
+        width: of the word embeddings.
+        positions: tokens of the longest text.
+        layers: few, so that the mixture is needed.
+        heads: of attention; must divide the width.
+        dropout: within the layers.
+        bare: without positions, norm and output head of its own: words come with the encoder's, whose head decodes.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        positions: int,
+        *,
+        layers: int = 2,
+        heads: int = 2,
+        dropout: float = 0.1,
+        bare: bool = False,
+    ) -> None:
+        super().__init__()
+        self.bare = bare
+        if not bare:
+            self.positions = torch.nn.Parameter(torch.randn(positions, width) * 0.02)
+            self.norm = torch.nn.LayerNorm(width)
+            self.head = torch.nn.Sequential(torch.nn.Linear(width, width), torch.nn.GELU(), torch.nn.LayerNorm(width))
+        layer = torch.nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=False
+        )
+        self.layers = torch.nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.depth = layers
+
+    @classmethod
+    def beside(cls, network: Any, *, layers: int = 2, bare: bool = False) -> WeakDecoder:
+        """A decoder for the masked language model `network`: with its width, heads and length."""
+        table, config = network.get_input_embeddings(), network.config
+        heads = int(getattr(config, "num_attention_heads", 0) or 2)
+        return cls(table.embedding_dim, int(config.max_position_embeddings), layers=layers, heads=heads, bare=bare)
+
+    def forward(self, words: Tensor, bottleneck: Tensor, mask: Tensor) -> Tensor:
+        """Vectors `[B, T, width]`, to be decoded by the word embeddings, or those of a bare one by the encoder's head.
+
+        Args:
+            words: embeddings of the masked text, `[B, T, width]`.
+            bottleneck: `[B, width]`, in place of the first token.
+            mask: bool `[B, T]`, which tokens are text.
+        """
+        inputs = torch.cat([bottleneck[:, None], words[:, 1:]], 1)
+        if not self.bare:
+            inputs = self.norm(inputs + self.positions[: words.shape[1]])
+        vectors: Tensor = self.layers(inputs, src_key_padding_mask=~mask)
+        return vectors if self.bare else self.head(vectors)

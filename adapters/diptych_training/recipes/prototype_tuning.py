@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
+from diptych.errors import ContractError
 from diptych.training import Registration
 from diptych_training.corpus import TrainingData, held_out
-from diptych_training.losses.prototypes import PrototypeLoss
+from diptych_training.losses.common.base import Features
 from diptych_training.models.prototypes import (
+    Prototypes,
     class_numbers,
     classifying_model,
     export_prototypes,
     prompt_of,
     prototype_model,
 )
+from diptych_training.models.trained_module import last_of
 from diptych_training.options import AboveZero, DataOptions, RecipeOptions, Section, TrainingOptions
 from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
@@ -119,3 +123,49 @@ class PrototypeTuning(Training[Options]):
     def _split(self) -> tuple[TrainingData, TrainingData]:
         options = self.options.data
         return held_out(TrainingData.read(options, documents_of(options)), options, self.options.seed)
+
+
+class PrototypeLoss(torch.nn.Module):
+    """`-log softmax_k(cos(u, p_k) / tau)` at the class of each text, for a model of `prototype_model`.
+
+    The adaptation of Query-as-Anchor (Alipay, 2026); with fixed means for prototypes the head of prototypical networks:
+    Snell, Swersky, Zemel, NeurIPS 2017.
+
+    Requirements: one column of texts; labels: the class of each, integers `[B]`.
+
+    Args:
+        model: of `prototype_model`.
+        tau: temperature.
+    """
+
+    def __init__(self, model: Any, *, tau: float = 0.05) -> None:
+        super().__init__()
+        if tau <= 0:
+            raise ContractError("unusable tau", where="PrototypeLoss", got=tau, expected="above 0")
+        self.model, self.tau = model, tau
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch."""
+        embeddings = [self.model({**features})["sentence_embedding"] for features in sentence_features]
+        return self.compute_loss_from_embeddings(embeddings, labels)
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The same from the texts' vectors `[B, D]`, one column of them."""
+        if (
+            len(embeddings) != 1
+            or labels is None
+            or labels.shape != (len(embeddings[0]),)
+            or labels.is_floating_point()
+        ):
+            got = f"{len(embeddings)} columns, labels {'none' if labels is None else list(labels.shape)}"
+            raise ContractError(
+                "the batch is not texts with classes", where="PrototypeLoss", got=got, expected="texts, one class each"
+            )
+        tuned: Prototypes = last_of(self.model, Prototypes, do="give the loss a model of prototype_model")
+        normal = torch.nn.functional.normalize
+        scores = normal(embeddings[0].float(), dim=-1) @ normal(tuned.vectors, dim=-1).T
+        return torch.nn.functional.cross_entropy(scores / self.tau, labels.to(scores.device))
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The settings for the model card."""
+        return {"tau": self.tau}

@@ -9,7 +9,6 @@ from diptych.copying import target_collection
 from diptych.copying.begin import Preparation, begin, require_coherent
 from diptych.copying.compare import rules_of
 from diptych.copying.late_writes import Base
-from diptych.copying.pace import Pace
 from diptych.copying.passes import Comparison, Pass
 from diptych.copying.points import struct
 from diptych.copying.record import CopyRecord, CopyReport, copied_metadata, hash_of
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.registry import Registry
+from collections.abc import Callable
 
 BATCH, PASSES = 256, 5
 
@@ -251,3 +251,35 @@ def require_unchanged(target: CopySide, record: CopyRecord, result: Pass) -> Non
         do="copy under another name: --as NAME; or overwrite them with the source's points: --overwrite",
         examples=tuple(result.examples),
     )
+
+
+class Pace:
+    """Delays its caller to keep a rate.
+
+    Args:
+        rate: points a second; None lets everything pass.
+        clock, sleep: where time comes from.
+
+    Raises:
+        CopyError: a rate that is not positive.
+    """
+
+    def __init__(
+        self,
+        rate: float | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if rate is not None and rate <= 0:
+            raise CopyError("a rate must be positive", got=rate, expected="points a second, or none for no limit")
+        self._rate, self._clock, self._sleep = rate, clock, sleep
+        self._free = clock()
+
+    def wait(self, points: int) -> None:
+        """Return when so many more points may pass. Lost time is not made up for by a burst."""
+        if self._rate is None:
+            return
+        now = self._clock()
+        self._free = max(self._free, now) + points / self._rate
+        self._sleep(max(0.0, self._free - now))

@@ -19,10 +19,9 @@ from diptych.passages.document_splitter import (
     SplitDocument,
     Splitter,
 )
-from diptych.passages.late_pooling import late_pooled
 from diptych.passages.text_splitter import Spans
 from diptych.protocols import Calibrated, Fingerprint, Kind, TokenLimit, TokenVectors
-from diptych.types import SparseVector
+from diptych.types import Floats, SparseVector
 
 _PIECE = 2048  # passages that are encoded in one call
 _MOST_NUMBERS = 2**20 - 1  # of a multi-vector, in Qdrant
@@ -268,3 +267,56 @@ def _highest(vectors: Sequence[SparseVector]) -> SparseVector:
     order = np.lexsort((values, indices))
     last = np.append(indices[order][1:] != indices[order][:-1], True) if len(order) else np.zeros(0, bool)
     return SparseVector(indices[order][last], values[order][last])
+
+
+def late_pooled(inner: TokenVectors, documents: Sequence[SplitDocument], most: int | None) -> list[Floats]:
+    """The passages' vectors of each document, `[passages_i, dimension]`.
+
+    A document that is longer than the encoder reads is read in stretches of whole passages, the title before each.
+
+    Args:
+        inner: the encoder.
+        documents: with their passages.
+        most: tokens that the encoder reads, None for all.
+    """
+    stretches = [[*_stretches(document, most)] for document in documents]
+    texts = [_text(document, own) for document, each in zip(documents, stretches, strict=True) for own in each]
+    vectors = iter(inner.token_vectors(texts) if texts else ())
+    return [
+        np.concatenate([_means(document, own, next(vectors)) for own in each])
+        for document, each in zip(documents, stretches, strict=True)
+    ]
+
+
+def _stretches(document: SplitDocument, most: int | None) -> Iterator[tuple[int, int]]:
+    """First and last passage of each stretch."""
+    begin, room = 0, None if most is None else most - document.title_tokens
+    for n in range(1, len(document.places)):
+        first, last = document.places[begin][0], document.places[n][1]
+        if room is not None and _count(document, first, last) > room:
+            yield begin, n
+            begin = n
+    yield begin, len(document.places)
+
+
+def _text(document: SplitDocument, stretch: tuple[int, int]) -> str:
+    text = document.text[document.places[stretch[0]][0] : document.places[stretch[1] - 1][1]]
+    return " ".join(filter(None, (document.title, text)))
+
+
+def _means(document: SplitDocument, stretch: tuple[int, int], vectors: Floats) -> Floats:
+    """The mean of each passage's token vectors; those of the title come first, and are left out."""
+    first = document.places[stretch[0]][0]
+    offset = len(vectors) - _count(document, first, document.places[stretch[1] - 1][1])
+    rows = []
+    for begin, end in document.places[stretch[0] : stretch[1]]:
+        start = max(0, offset) + _count(document, first, begin)
+        own = vectors[start : start + max(1, _count(document, begin, end))]
+        rows.append((own if len(own) else vectors[-1:]).mean(axis=0))
+    return np.stack(rows).astype(np.float32)
+
+
+def _count(document: SplitDocument, begin: int, end: int) -> int:
+    """Tokens between two places of the text."""
+    starts = document.spans[:, 0]
+    return int(np.searchsorted(starts, end) - np.searchsorted(starts, begin))

@@ -12,7 +12,7 @@ from diptych import Collection, Document
 from diptych.passages import PassageEncoder, PassageOptions
 from diptych.passages.document_splitter import Places
 from diptych.search import Retrieve
-from diptych.search.excerpts.passage_cache import PassageTerms
+from diptych.search.excerpts.passages import PassageTerms
 from diptych.testing import FakeDenseEncoder
 from diptych.types import SparseVector
 

@@ -19,7 +19,7 @@ from diptych.evaluate import Qrels, evaluate, read_beir
 from diptych.generation import JudgeRequest
 from diptych.hookspecs import hookimpl
 from diptych.judge import Judgements, Judging, ModelJudge, SecondJudging, agreements, confidence_sequence, kappa
-from diptych.judge.pool import Pool
+from diptych.judge.judging import Pool
 from diptych.registry import Registry
 from diptych.types import Query, Run
 from diptych_training import hooks

@@ -14,12 +14,12 @@ from diptych import Collection, Query, Registry
 from diptych.config import parse_config
 from diptych.evaluate import Qrels, compare, evaluate
 from diptych.search import Retrieve
+from diptych.studio.handlers import tuned
 from diptych.studio.jobs.answers import HealthAnswer, JobAnswer
 from diptych.studio.jobs.evaluations import Wanted, evaluated
 from diptych.studio.jobs.query_sets import QuerySets
 from diptych.studio.jobs.queue import Job, Work
 from diptych.studio.jobs.thorough_health import checked
-from diptych.studio.jobs.tuning import tuned
 from diptych.studio.sides import side_of
 from diptych.swap import ApplyOptions
 from diptych.types import Run

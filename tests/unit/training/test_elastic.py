@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from diptych.errors import ContractError
-from diptych_training.losses.elastic import ElasticLoss
 from diptych_training.losses.student import StudentLoss
 from diptych_training.models.multi_exit import exit_model, has_exits, multi_exit, rotated
+from diptych_training.recipes.elastic import ElasticLoss
 from tiny_encoders import WIDTH, features_of, tiny_encoder
 
 TEXTS = ["word1 word2 word3", "word4", "word5 word6 word7 word8 word9", "word2 word9"]

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from diptych.errors import ContractError
-from diptych_training.losses.prototypes import PrototypeLoss
 from diptych_training.models.prototypes import (
     Prototypes,
     class_numbers,
@@ -19,6 +18,7 @@ from diptych_training.models.prototypes import (
     prompt_of,
     prototype_model,
 )
+from diptych_training.recipes.prototype_tuning import PrototypeLoss
 from given_embeddings import drawn
 from tiny_encoders import features_of, tiny_encoder
 
