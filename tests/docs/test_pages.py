@@ -9,12 +9,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from qdrant_client import QdrantClient
 
 import preloaded_process
 from pages import FENCE, LINK, PAGES, ROOT, is_config, name, with_blocks, write_config
+from small_server import Routes, served
+
+SERVER = "http://localhost:6333"
 
 
 @pytest.mark.slow(first=True)
@@ -22,13 +27,31 @@ from pages import FENCE, LINK, PAGES, ROOT, is_config, name, with_blocks, write_
 def test_the_commands_of_a_page_run_one_after_another_and_say_what_it_shows(page: Path, tmp_path: Path) -> None:
     write_config(page, tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for block in FENCE.finditer(page.read_text(encoding="utf-8")):
-        if block["language"] == "yaml" and is_config(block["body"]):
-            (tmp_path / "diptych.yaml").write_text(block["body"], encoding="utf-8")
-        if block["language"] == "console":
-            for command, shown in session(block["body"]):
-                said = run(command, tmp_path)
-                assert not shown or matches(said, shown), f"{name(page)}: {command}\n{said}\ndoes not match\n{shown}"
+    text = page.read_text(encoding="utf-8")
+    with server("packages") if SERVER in text else nullcontext(SERVER) as url:
+        for block in FENCE.finditer(text.replace(SERVER, url)):
+            if block["language"] == "yaml" and is_config(block["body"]):
+                (tmp_path / "diptych.yaml").write_text(block["body"], encoding="utf-8")
+            if block["language"] == "py":  # a file, whose name is its first line
+                (tmp_path / block["body"].split()[1]).write_text(block["body"], encoding="utf-8")
+            if block["language"] == "console":
+                for command, shown in session(block["body"]):
+                    said = run(command, tmp_path)
+                    told = f"{name(page)}: {command}\n{said}\ndoes not match\n{shown}"
+                    assert not shown or matches(said, shown), told
+
+
+@contextmanager
+def server(collection: str) -> Iterator[str]:
+    """The URL of a stand-in for a server, or of the real one that the environment names."""
+    if url := os.environ.get("DIPTYCH_TEST_SERVER"):
+        try:
+            yield url
+        finally:
+            QdrantClient(url).delete_collection(collection)
+    else:
+        with served(Routes(version="1.19.0")) as routes:
+            yield routes.url
 
 
 def session(block: str) -> Iterator[tuple[str, str]]:
