@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from pydantic import ValidationError
+
 from diptych.config.models import Config, LinearFusion, RrfFusion, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound, ConfigError, FollowWarning, RegistryError
 from diptych.handle.config_state import asks, describes, live_lines, reading_of, storage_of, waiting_student
@@ -19,6 +21,7 @@ from diptych.registry import Registry
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
 from diptych.slots.vocabulary_check import LEAST_TEXTS, UnfitSlot, unfit_fusion
+from qdrant_edge_client.validation_messages import error_path
 
 FIRST_DEFAULT = RrfFusion()  # how slots were fused until 0.5 where the config named no fusion
 APPLY = "to change it: diptych plan, then diptych apply"
@@ -79,8 +82,16 @@ def _opened_slots(
 
 
 def stored_search(metadata: CollectionMetadata) -> SearchConfig:
-    """The pipeline stored in the collection."""
-    return SearchConfig.model_validate({"fuse": FIRST_DEFAULT.model_dump(), **(metadata.search or {})})
+    """The pipeline stored in the collection; where that cannot search, the default one, with a warning."""
+    try:
+        return SearchConfig.model_validate({"fuse": FIRST_DEFAULT.model_dump(), **(metadata.search or {})})
+    except ValidationError as error:
+        problem = error_path(error.errors(include_url=False)[0])
+        text = (
+            f"the stored pipeline cannot search ({problem}): the default one does, until `diptych apply` stores another"
+        )
+        warnings.warn(text, FollowWarning, stacklevel=2)
+        return SearchConfig(fuse=FIRST_DEFAULT)
 
 
 def with_stored_default(config: Config, metadata: CollectionMetadata) -> Config:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from diptych.collection.collection import Collection
 from diptych.config.models import SearchConfig
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, FollowWarning
+from diptych.handle.open_handle import stored_search
 from diptych.registry import Registry
 from diptych.types import Document
 
@@ -149,6 +150,17 @@ def test_whatever_opens_can_search(store: Callable[[], str], fakes: Registry) ->
 
     search_with()
     assert sum(opened) > TRIES / 4
+
+
+def test_a_stored_pipeline_that_cannot_search_gives_way_to_the_default(fakes: Registry) -> None:
+    config = {"store": "memory:", "collection": "c", "slots": SLOTS}
+    with Collection.open(config, registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        assert collection.handle.metadata is not None
+        stored = {"rerank": [{**RERANK, "weight": 0.5, "early_exit": {}}]}
+        with pytest.warns(FollowWarning, match=r"cannot search \(rerank\.0\)"):
+            search = stored_search(collection.handle.metadata.model_copy(update={"search": stored}))
+    assert search.rerank == []
 
 
 @pytest.mark.slow
