@@ -8,13 +8,13 @@ Without vectors each line is a document as populate reads it, and populate passe
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 from qdrant_client import models
 
 from diptych.copying.points import vectors_of
@@ -26,9 +26,10 @@ from diptych.types import Document
 
 FORMAT = 1
 _LARGEST = 2**64 - 1
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class Header:
     """The header of an exported file: it describes the collection.
 
@@ -40,11 +41,11 @@ class Header:
         indexes: payload indexes by field.
     """
 
-    collection: str
-    points: int
+    collection: Annotated[str, Field(min_length=1)]
+    points: Annotated[int, Field(ge=0)]
     vectors: bool
-    info: Mapping[str, Any] = field(default_factory=dict)
-    indexes: Mapping[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = Field(default_factory=dict)
+    indexes: dict[str, str | dict[str, Any]] = Field(default_factory=dict)
 
     def line(self) -> dict[str, Any]:
         """The header as a JSON object."""
@@ -66,13 +67,38 @@ class Header:
             header = cls(**{name: content[name] for name in ("collection", "points", "vectors", "info", "indexes")})
             if header.vectors:
                 header.settings()
-        except (KeyError, TypeError, ValidationError) as error:
+                header.schemas()
+        except (KeyError, TypeError, ValueError, RecursionError) as error:  # a ValidationError is a ValueError
             raise CopyError("the header is damaged", where=where, got=str(error).splitlines()[0]) from error
         return header
 
     def settings(self) -> models.CollectionInfo:
         """The collection's settings."""
         return models.CollectionInfo.model_validate(self.info)
+
+    def schemas(self) -> dict[str, Any]:
+        """The payload indexes in the client's types."""
+        return {field: _schema(exported) for field, exported in self.indexes.items()}
+
+
+def _schema(exported: Any) -> Any:
+    """A payload index as exported: a type by its name, or its parameters."""
+    if isinstance(exported, str):
+        return models.PayloadSchemaType(exported)
+    kind = str(exported.get("type", ""))
+    return _PARAMS[kind].model_validate(exported) if kind in _PARAMS else models.PayloadSchemaType(kind)
+
+
+_PARAMS: dict[str, Any] = {
+    "keyword": models.KeywordIndexParams,
+    "integer": models.IntegerIndexParams,
+    "float": models.FloatIndexParams,
+    "bool": models.BoolIndexParams,
+    "geo": models.GeoIndexParams,
+    "datetime": models.DatetimeIndexParams,
+    "text": models.TextIndexParams,
+    "uuid": models.UuidIndexParams,
+}
 
 
 def document_row(document: Document) -> dict[str, Any]:
@@ -146,7 +172,7 @@ def _numbers(name: str, vector: Any, size: int) -> list[float]:
     if not isinstance(vector, list) or len(vector) != size:
         got = f"{len(vector)} numbers" if isinstance(vector, list) else type(vector).__name__
         raise DocumentError(f"vector {name!r} does not fit", got=got, expected=f"{size} numbers")
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in vector):
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= _LARGEST_FLOAT for n in vector):
         raise DocumentError(f"vector {name!r} holds a value that is not a finite number")
     return vector
 

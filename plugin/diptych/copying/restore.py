@@ -115,7 +115,7 @@ class _Import:
     def run(self) -> ImportReport:
         """Create the collection, write the points, and store the metadata last."""
         record = self._copy_record()
-        target_collection.ensure_indexes(self._target, self._indexes())
+        target_collection.ensure_indexes(self._target, self._header.schemas())
         self._progress.begin("import", self._header.points)
         for batch in batched(self._points(), BATCH):
             self._target.write(batch)
@@ -151,10 +151,6 @@ class _Import:
                 do="import under another name: --collection NAME; or delete that collection with the Qdrant client",
             )
         return existing
-
-    def _indexes(self) -> dict[str, Any]:
-        """Payload indexes in the client's types."""
-        return {field: _schema(schema) for field, schema in self._header.indexes.items()}
 
     def _points(self) -> Iterator[models.PointStruct]:
         for position, row in enumerate(_rows(self._path)):
@@ -198,23 +194,3 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any] | Rejected]:
 
         return rows_of(path)
     return readers.read_json_lines(path)
-
-
-def _schema(exported: Any) -> Any:
-    """A payload index as exported: a type by its name, or its parameters."""
-    if isinstance(exported, str):
-        return models.PayloadSchemaType(exported)
-    kind = str(exported.get("type", ""))
-    return _PARAMS[kind].model_validate(exported) if kind in _PARAMS else models.PayloadSchemaType(kind)
-
-
-_PARAMS: dict[str, Any] = {
-    "keyword": models.KeywordIndexParams,
-    "integer": models.IntegerIndexParams,
-    "float": models.FloatIndexParams,
-    "bool": models.BoolIndexParams,
-    "geo": models.GeoIndexParams,
-    "datetime": models.DatetimeIndexParams,
-    "text": models.TextIndexParams,
-    "uuid": models.UuidIndexParams,
-}

@@ -108,8 +108,8 @@ class View:
             NotTrusted: the collection names it, and nobody has agreed to what it asks for.
             RegistryError: it is unknown, is not a reranker, or cannot be created.
         """
-        named = [(stage.adapter, stage.options) for stage in self.search_config.rerank]
-        named += named_by(self.metadata) if self.metadata else []
+        named = named_by(self.metadata) if self.metadata else []
+        named += [(stage.adapter, stage.options) for stage in self.search_config.rerank]
         stored = any((name, dict(own)) == (adapter, dict(options)) for name, own in named)
         return self.rerankers.get(adapter, options, stored=stored)
 

@@ -138,7 +138,7 @@ def poison_of(client: QdrantBase, options: Mapping[str, Any], part: str) -> None
         live["asking"] = {"dense": {"generation": own, "student": True}}
     else:
         search["rerank"][0]["options"] = dict(options)
-    client.update_collection("c", metadata={KEY: metadata[KEY], SEARCH: search})  # type: ignore[call-arg]
+    client.update_collection("c", metadata={KEY: metadata[KEY], SEARCH: search})
 
 
 def snapshot(folder: Path) -> dict[str, str]:
@@ -159,7 +159,7 @@ def command(*words: str, registry: Registry) -> int:
 def test_options_that_reach_out_are_recognised_and_ordinary_ones_are_not(tmp_path: Path) -> None:
     missed = [options for options in hostile_options("http://127.0.0.1:1", tmp_path) if not demands_of(options)]
     assert missed == []
-    ordinary = [
+    ordinary: list[dict[str, Any]] = [
         {
             "model": "BAAI/bge-small-en-v1.5",
             "query_prompt": "Represent this sentence for searching: ",
