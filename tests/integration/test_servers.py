@@ -428,13 +428,13 @@ def test_a_search_that_a_node_cannot_answer_just_now_is_tried_again(
 
 
 def test_a_server_that_goes_away_during_a_swap_is_an_error_that_says_how_to_go_on(fakes: Registry) -> None:
-    other = {"dense": {"adapter": "fake-dense", "dimension": 8, "seed": 1}}
+    other = SlotConfig.model_validate({"adapter": "fake-dense", "dimension": 8, "seed": 1})
     with served(Routes()) as server:
         wanted = config(server.url)
         collection = Collection.open(wanted, registry=fakes)
         collection.populate(DOCUMENTS)
     with pytest.raises(StoreUnavailable, match="run the same apply again"):
-        collection.apply(wanted.model_copy(update={"slots": {n: SlotConfig(**raw) for n, raw in other.items()}}))
+        collection.apply(wanted.model_copy(update={"slots": {"dense": other}}))
     with pytest.raises(StoreUnavailable, match="diptych status"):
         collection.rollback()
     with pytest.raises(StoreUnavailable, match="run the same finish again"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, TypeGuard
@@ -89,8 +89,8 @@ def require_share(what: str, value: object, where: str) -> None:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether the value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether the value is a number that a float can be."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_factor(value: object) -> TypeGuard[float]:
