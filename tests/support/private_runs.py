@@ -155,7 +155,8 @@ def _ask(said: dict[str, Any]) -> None:
 
     url = said["urls"][-1] if "urls" in said else said["url"]
     path, body = ("/collections/animals/points/count", {}) if "urls" in said else ("/search", {"query": "cat"})
-    httpx.post(url + path, json=body, trust_env=False, timeout=120).raise_for_status()
+    headers = {"api-key": said["api_key"]} if "api_key" in said else {}
+    httpx.post(url + path, json=body, headers=headers, trust_env=False, timeout=120).raise_for_status()
 
 
 def bridges(folder: Path) -> None:

@@ -20,13 +20,14 @@ _NAMED_ADDRESS = re.compile(
 _NAMED_FILE = re.compile(
     r"(^|_)(paths?|folders?|dir|directory|files?|filename|module|class|factory|loader|plugin|script|command|library)(_|$)"
 )
-_NAMED_MODEL = re.compile(r"(^|_)(model|tokenizer|weights|checkpoint|student)(_|$)")
+_MODELS = ("model", "tokenizer", "weights", "checkpoint", "student")  # safe weights are loaded from any folder
+_MODULE = re.compile(r"^(?!wheel:)[A-Za-z_][\w.]*:[A-Za-z_/][\w./]*$")
 _ADDRESS = re.compile(
     r"://|^//|^\\\\|\blocalhost\b|\b\d{1,3}(\.\d{1,3}){3}\b|^\[[0-9a-f:.]+\]"
     r"|^(?!(cpu|cuda|hpu|mps|npu|xpu):)[\w.-]+:\d+(/|$)|^[\w.-]+@[\w.-]+:\d",
     re.IGNORECASE,
 )
-_FILE = re.compile(r"^[/~]|^file:|(^|[/\\:])\.{1,2}([/\\]|$)|\\|^(?!wheel:)[A-Za-z_][\w.]*:[A-Za-z_/][\w./]*$")
+_FILE = re.compile(r"^[/~]|^file:|(^|[/\\:])\.{1,2}([/\\]|$)|\\")
 
 
 def demands_of(options: Mapping[str, Any], *, files: bool = True) -> list[str]:
@@ -64,8 +65,10 @@ def _reaches(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _is_file(words: str, text: str) -> bool:
-    is_name = bool(_NAMED_MODEL.search(words)) or "/" in text
-    return bool(text) and bool(_NAMED_FILE.search(words) or _FILE.search(text) or (is_name and os.path.lexists(text)))
+    if words in _MODELS or _MODULE.search(text):
+        return bool(_MODULE.search(text))
+    is_path = bool(_FILE.search(text)) or ("/" in text and os.path.lexists(text))
+    return bool(text) and (is_path or bool(_NAMED_FILE.search(words)))
 
 
 def _host(address: str) -> str:

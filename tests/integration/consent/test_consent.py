@@ -89,15 +89,17 @@ def hostile_options(address: str, folder: Path) -> Iterator[dict[str, Any]]:
     """Options that reach out of the process: an address, a variable, a switch, a file or code, at every depth."""
     host = address.removeprefix("http://")
     link = folder / "link"
+    paths = [str(folder), "~/models", "../models", "./models", "a/../../b", r"C:\model", str(link)]
     values = [
         *(address, host, f"//{host}", f"{address}/v1", "localhost", "127.0.0.1", "[::1]", f"user@{host}"),
         *(f"${{{SECRET}}}", f"{address}/${{{SECRET}}}", f"x${{{SECRET}:-y}}", f"file://{folder}"),
-        *(str(folder), "~/models", "../models", "./models", "a/../../b", r"\\host\share", r"C:\model", str(link)),
-        *("os:system", "package.module:attribute"),
+        *paths,
+        *(r"\\host\share", "os:system", "package.module:attribute"),
     ]
     names = ["model", "prompt", "base_url", "endpoint", "whatever", "language"]
-    yield from ({name: value} for name, value in itertools.product(names, values))
-    yield from ({"fields": {"deep": [{name: value}]}} for name, value in itertools.product(names[:2], values))
+    pairs = [pair for pair in itertools.product(names, values) if pair[0] != "model" or pair[1] not in paths]
+    yield from ({name: value} for name, value in pairs)
+    yield from ({"fields": {"deep": [{name: value}]}} for name, value in pairs if name in names[:2])
     yield from ({name: [value]} for name, value in itertools.product(names[3:], values))
     yield from ({name: "evil.example"} for name in ("url", "baseUrl", "api-host", "proxy", "server_address"))
     yield from ({name: SECRET} for name in ("api_key_env", "apiKeyEnv", "token_env", "env", "env_of_key"))
@@ -174,6 +176,7 @@ def test_options_that_reach_out_are_recognised_and_ordinary_ones_are_not(tmp_pat
         },
         {"model": "a/b", "query_prompt": "Instruct: find it.\nQuery: ", "max_tokens": 3, "api_key_env": None},
     ]
+    ordinary += [{"model": path} for path in (str(tmp_path), "./model", "~/models/mine")]  # safe weights, no code
     assert [demands_of(options) for options in ordinary] == [[]] * len(ordinary)
 
 
