@@ -19,9 +19,9 @@ from diptych.adopt.layouts import layouts_of, with_id
 from diptych.adopt.match_vectors import Physical, matched, physical_vectors
 from diptych.adopt.reports import AdoptedSlot, AdoptReport
 from diptych.adopt.sample import Sampled, sampled
-from diptych.adopt.verify_encoders import Verified, Verifier
-from diptych.config.models import Config
-from diptych.errors import CollectionError, StoreUnavailable
+from diptych.adopt.verify_encoders import Trial, Verified, Verifier
+from diptych.config.models import Config, SlotConfig
+from diptych.errors import CollectionError, DiptychError, StoreUnavailable
 from diptych.handle.config_state import reading_of
 from diptych.handle.create import timestamp, who
 from diptych.handle.open_handle import media_of
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 PAGE = 512  # points read in one call
+SPARSE = ("bm25", "ngrams")  # encoders without a model, tried on sparse vectors that no slot is named for
 
 
 @needs_answers("adopt it again once it does")
@@ -90,7 +91,7 @@ class _Adoption:
         self, client: QdrantBase, name: str, config: Config, registry: Registry, keys: Mapping[str, str]
     ) -> None:
         self._client, self._name, self._config, self._keys = client, name, config, keys
-        self._where = f"collection {name!r}"
+        self._registry, self._where = registry, f"collection {name!r}"
         self._reading, self._media = reading_of(config.populate), media_of(config)
         self._slots = {
             slot: Slot(slot, slot_config, None, registry, verify=False, media=self._media)
@@ -137,6 +138,9 @@ class _Adoption:
             slots=tuple(self._report(name, vectors[name], verified_slot) for name, verified_slot in verified.items()),
             warnings=(
                 *warnings,
+                *self._unused_sparse(
+                    [p for p in available.values() if p not in vectors.values()], adopted_layout, size
+                ),
                 *references.warnings(),
                 *self._without_tenant(adopted_layout),
                 *(warning for verified_slot in verified.values() for warning in verified_slot.warnings()),
@@ -233,6 +237,30 @@ class _Adoption:
         empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
         count = self._client.count(self._name, count_filter=models.Filter(must=[empty]), exact=True).count
         return [f"{count:,} points name no tenant under {field!r}: no tenant's question finds them"] if count else []
+
+    def _unused_sparse(self, unused: list[Physical], layout: Layout, size: int) -> Iterator[str]:
+        """For each sparse vector without a slot the lines to add, with the known encoder that made it."""
+        for physical in unused:
+            points = sampled(self._client, self._name, size, having=physical.name) if physical.kind == "sparse" else []
+            if points:
+                found = next((name for name in SPARSE if self._made(name, physical, points, layout)), None)
+                tried = f"none of {', '.join(SPARSE)} made it (FastEmbed's BM25: fastembed-sparse, Qdrant/bm25)"
+                yield (
+                    f"{physical}: {f'{found} made it' if found else tried}; to use it, add beneath slots: "
+                    f"`sparse: {{adapter: {found or 'ADAPTER'}}}`, then run: "
+                    f"diptych adopt --again --slot sparse={physical.name}"
+                )
+
+    def _made(self, adapter: str, physical: Physical, points: list[Sampled], layout: Layout) -> bool:
+        try:
+            config = SlotConfig.model_validate({"adapter": adapter})
+            slot = Slot("sparse", config, None, self._registry, verify=False, media=self._media)
+        except DiptychError:  # not installed
+            return False
+        calibrate({"sparse": slot}, texts_of(self._client, self._name, layout, self._reading))
+        named = {"sparse": physical}
+        verifier = Verifier({"sparse": slot}, named, {"sparse": points}, where=self._where, media=self._media)
+        return verifier.likeness("sparse", Trial(layout, self._reading)).fits
 
     def _write(self, metadata: CollectionMetadata) -> None:
         try:
