@@ -87,6 +87,7 @@ __all__ = [
     "InsecureKeyWarning",
     "MediaError",
     "MissingExtra",
+    "NotTrusted",
     "Overloaded",
     "PluginWarning",
     "PopulateError",
