@@ -244,7 +244,7 @@ class _Adoption:
             points = sampled(self._client, self._name, size, having=physical.name) if physical.kind == "sparse" else []
             if points:
                 found = next((name for name in SPARSE if self._made(name, physical, points, layout)), None)
-                tried = f"none of {', '.join(SPARSE)} made it (FastEmbed's BM25: fastembed-sparse, Qdrant/bm25)"
+                tried = f"none of {', '.join(SPARSE)} made it"
                 yield (
                     f"{physical}: {f'{found} made it' if found else tried}; to use it, add beneath slots: "
                     f"`sparse: {{adapter: {found or 'ADAPTER'}}}`, then run: "
@@ -255,12 +255,12 @@ class _Adoption:
         try:
             config = SlotConfig.model_validate({"adapter": adapter})
             slot = Slot("sparse", config, None, self._registry, verify=False, media=self._media)
-        except DiptychError:  # not installed
+            calibrate({"sparse": slot}, texts_of(self._client, self._name, layout, self._reading))
+            named = {"sparse": physical}
+            verifier = Verifier({"sparse": slot}, named, {"sparse": points}, where=self._where, media=self._media)
+            return verifier.likeness("sparse", Trial(layout, self._reading)).fits
+        except DiptychError:  # not installed, or no texts to try it on
             return False
-        calibrate({"sparse": slot}, texts_of(self._client, self._name, layout, self._reading))
-        named = {"sparse": physical}
-        verifier = Verifier({"sparse": slot}, named, {"sparse": points}, where=self._where, media=self._media)
-        return verifier.likeness("sparse", Trial(layout, self._reading)).fits
 
     def _write(self, metadata: CollectionMetadata) -> None:
         try:
