@@ -173,9 +173,10 @@ def test_a_truncated_file_ends_the_run_and_keeps_what_was_written(
     lines = "".join(json.dumps({"id": i, "text": f"{i} {random.Random(i).random()}"}) + "\n" for i in range(5000))
     path = tmp_path / "cut.jsonl.gz"
     path.write_bytes(gzip.compress(lines.encode())[:-2000])
-    with pytest.raises(PopulateError, match="reading the source failed") as caught:
+    with pytest.raises(PopulateError, match="the compressed file is damaged or was cut off") as caught:
         populate(open_handle(memory, SLOTS, chunk=1024), open_source(path))
-    assert (caught.value.where, caught.value.got.split(":")[0]) == (str(path), "EOFError")
+    assert caught.value.where == str(path)
+    assert "end-of-stream" in caught.value.got
     assert memory.count("c").count > 1000
 
 
