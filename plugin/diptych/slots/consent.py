@@ -112,11 +112,11 @@ class Consent:
         """What these options do besides loading safe weights, in words."""
         try:
             spec = self._registry.spec(adapter)
+            if not spec.remote:
+                return demands_of(options)
             model = options_model(spec)
         except RegistryError:  # an unknown adapter does nothing
             return []
-        if not spec.remote:
-            return demands_of(options)
         defaults = {name: field.default for name, field in model.model_fields.items()} if model else {}
         return demands_of({**defaults, **options}) or ["send texts to the address of its adapter"]
 
