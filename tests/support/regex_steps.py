@@ -13,6 +13,22 @@ from typing import Any, Literal
 
 sre: Any = _constants
 MOST = 3_000_000  # steps after which a text is given up
+# Texts of one kind of character, which patterns and readers of texts get in lengths of n and 4n.
+RUNS = {
+    "dots": ".",
+    "spaces": " ",
+    "newlines": "\n",
+    "letters": "a",
+    "digits": "1",
+    "marks": "\u0301",
+    "hashes": "#",
+    "dashes": "-",
+    "brackets": "[",
+    "quotes": '"',
+    "colons": ":",
+    "slashes": "/",
+    "mixed": "a1 .\u3002-#:/[(\"'`_,{$=A\n",
+}
 Way = Literal["match", "fullmatch", "scan"]  # at the beginning alone, the whole text, or wherever it begins
 Test = Callable[[str], bool]
 Instruction = tuple[Any, ...]

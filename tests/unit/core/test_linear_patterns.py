@@ -17,23 +17,8 @@ import pytest
 
 import diptych
 import diptych_adapters
-from regex_steps import StepCounter, TooManySteps, Way
+from regex_steps import RUNS, StepCounter, TooManySteps, Way
 
-RUNS = {
-    "dots": ".",
-    "spaces": " ",
-    "newlines": "\n",
-    "letters": "a",
-    "digits": "1",
-    "marks": "\u0301",
-    "hashes": "#",
-    "dashes": "-",
-    "brackets": "[",
-    "quotes": '"',
-    "colons": ":",
-    "slashes": "/",
-    "mixed": "a1 .\u3002-#:/[(\"'`_,{$=A\n",
-}
 ENDS = ("", "\0", "a")
 LENGTH, RATIO = 48, 5.0  # of four times the length: 4 where steps are linear, 16 where they are quadratic
 _METHODS: dict[str, Way] = {"match": "match", "fullmatch": "fullmatch"}

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import regex_steps
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.config.read_yaml import parse_yaml
@@ -32,19 +33,8 @@ from diptych_adapters.lexicon.analysis import uncut_share
 from diptych_adapters.ngrams import NGrams
 
 RUNS = {
-    "dots": ".",
-    "spaces": " ",
-    "newlines": "\n",
-    "letters": "a",
-    "digits": "1",
+    **regex_steps.RUNS,
     "marks": "\u0300\u0316",
-    "hashes": "#",
-    "dashes": "-",
-    "brackets": "[",
-    "quotes": '"',
-    "colons": ":",
-    "slashes": "/",
-    "mixed": "a1 .\u3002-#:/[(\"'`_,{$=A\n",
     "sentences": "A b. ",
     "headings": "# a\n## b\n",
     "fences": "```\na. B\n```\n\n",
