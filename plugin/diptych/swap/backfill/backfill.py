@@ -86,6 +86,7 @@ class Backfill:
         self._size = documents_at_once(slots.values(), handle.populate_config.chunk // pages)  # of a page
         self._settled = self._saved = Checkpoint()  # how far points are settled, and how far the lease says so
         self._due = 0.0  # when the next checkpoint may be written
+        self._told = 0  # documents, to the progress
         self.filled = Filled()
 
     def run(self) -> Filled:
@@ -134,7 +135,7 @@ class Backfill:
         A page carries the offset of what follows it.
         """
         self._progress.begin("fill", max(0, self._store.count() - done))
-        self._settled = self._saved = Checkpoint(done=done)
+        self._settled, self._saved, self._told = Checkpoint(done=done), Checkpoint(done=done), done
         offsets, sent = deque[Any](), deque[list[Future[int]]]()
         then = (partial(self._settle_page, offsets, sent), self._save)
 
@@ -147,14 +148,16 @@ class Backfill:
             for page, following in self._limited(pages):
                 offsets.append(following)
                 pipeline.put(page)
+        if self._settled.done > self._told:  # a stopped apply skips `_save`
+            self._tell(self._settled.done - self._told)
+        cut_short = self._stopped.is_set() and (self._settled.offset is not None or self._settled.done == done)
         complete = Checkpoint(complete=True, done=done + self.filled.encoded)
-        self._checkpoint(self._settled if self._stopped.is_set() else complete)
+        self._checkpoint(self._settled if cut_short else complete)
 
     def _settle_page(self, offsets: deque[Any], sent: deque[list[Future[int]]], page: Sequence[Item]) -> None:
         self._written(sent.popleft())
         self._recheck(page)
         self._settled = Checkpoint(offset=offsets.popleft(), done=self._settled.done + len(page))
-        self._progress.advance("fill", len(page))  # not in `_save`, which a stopped apply skips
 
     def _save(self, page: Sequence[Item]) -> None:
         """Move the checkpoint to what is settled, if it is due."""
@@ -164,6 +167,11 @@ class Backfill:
             self._due = time.monotonic() + CHECKPOINT
         for bridge in self._bridges:
             bridge.reached(settled.done)
+        self._tell(len(page))
+
+    def _tell(self, documents: int) -> None:
+        self._told += documents
+        self._progress.advance("fill", documents)
 
     def _checkpoint(self, reached: Checkpoint) -> None:
         if reached == self._saved or (reached.offset is None and not reached.complete):
