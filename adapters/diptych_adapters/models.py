@@ -6,6 +6,7 @@ Whatever the source, an adapter gets a local folder, so that loading, checking a
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from diptych_adapters.pipelines import fingerprints
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 SHOWN = 8  # files of a folder that an error names
+DEEPEST = 3  # folders in a model's folder within which modules lie, such as those of a router
 HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.metadata", "*.tiktoken")
 
 
@@ -78,7 +80,7 @@ def resolve(
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        return ModelFolder(path.resolve(), model, "folder")
+        return ModelFolder(_regular(path.resolve()), model, "folder")
     if model.startswith("wheel:"):
         return _from_wheel(model, model.removeprefix("wheel:"))
     carrier = CARRIED[model].distribution if model in CARRIED and revision is None else ""
@@ -87,6 +89,24 @@ def resolve(
     if _is_path(model):
         raise ModelError("there is no such model folder", where=path.absolute(), expected="a folder with config.json")
     return _from_hub(model if "/" in model or not organization else f"{organization}/{model}", revision, patterns)
+
+
+def _regular(folder: Path) -> Path:
+    """The folder, without a pipe or a device in it or its modules, which a library would wait for or read without end.
+
+    Raises:
+        ModelError: there is one.
+    """
+    for place, folders, names in os.walk(folder, followlinks=True):
+        for path in (os.path.join(place, name) for name in names):
+            if os.path.exists(path) and not os.path.isfile(path):
+                expected = "files and folders, and links to them"
+                raise ModelError(
+                    "not a regular file in a model's folder", where=path, expected=expected, do="remove it"
+                )
+        if len(Path(place).relative_to(folder).parts) == DEEPEST:
+            folders.clear()
+    return folder
 
 
 def check_safe(folder: ModelFolder, *, trust_remote_code: bool, allow_pickle_weights: bool) -> None:

@@ -1,4 +1,4 @@
-"""`plain_file`: opens files in folders that may come from somebody else, who may have put links or pipes there."""
+"""Opens files in folders that may come from somebody else, who may have put links, pipes or devices there."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ import stat
 
 
 def plain_file(path: str, flags: int) -> int:
-    """The `opener` of `open(...)` for a regular file: no link is followed, and a new file is its user's alone.
+    """`regular_file` that is no link either.
 
     Raises:
         OSError: it is a link, a pipe or a device, or the system refuses.
     """
-    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o600)
+    return regular_file(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def regular_file(path: str, flags: int) -> int:
+    """The `opener` of `open(...)` for a regular file, or a link to one; a new file is its user's alone.
+
+    Raises:
+        OSError: it is a pipe or a device, which could be waited for and read without an end, or the system refuses.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", path)

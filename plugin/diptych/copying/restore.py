@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from diptych.copying import target_collection
 from diptych.copying.export_rows import Header, Shapes
 from diptych.copying.record import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.copying.side import CopySide
-from diptych.errors import CopyError, DocumentError
+from diptych.errors import CopyError, DocumentError, PopulateError
 from diptych.handle.create import timestamp, who
 from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import Rejected, Rejects, reason_of
@@ -54,8 +55,11 @@ def read_header(path: Path) -> Header | None:
     """The header of an exported file; None if the file is not an export.
 
     Raises:
-        CopyError: the header is damaged, or of a newer release. PopulateError: a Parquet file without pyarrow.
+        CopyError: the header is damaged, or of a newer release.
+        PopulateError: there is no such file, or it is Parquet and pyarrow is missing.
     """
+    if not os.path.isfile(path):  # a pipe can be read only once
+        raise PopulateError("there is no such file", got=path, expected="a regular file that diptych export wrote")
     if path.suffix.lower() == ".parquet":
         readers.require_pyarrow()
         from diptych.copying.parquet_rows import header_of

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diptych.errors import EvaluationError
 from diptych.runtime.text_budget import LINE
+from qdrant_edge_client.plain_files import regular_file
 
 _LIMIT = f"at most {LINE:,} characters"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -22,7 +23,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     number = 0
     try:
-        with path.open("rb") as probe:
+        with open(path, "rb", opener=regular_file) as probe:
             zipped = probe.read(2) == _GZIP_MAGIC
         with (gzip.open if zipped else open)(path, "rt", encoding="utf-8-sig", newline=None) as stream:
             for number, line in enumerate(iter(lambda: stream.readline(LINE + 1), ""), 1):

@@ -126,10 +126,10 @@ def noted_collections(folder: Path) -> list[str] | None:
         EvaluationError: the note cannot be read.
     """
     path = folder / MANIFEST
-    with storing(folder):
-        text = path.read_text("utf-8", "replace") if path.exists() else None
-    if text is None:
+    if not os.path.lexists(path):
         return None
+    with storing(folder), open(path, encoding="utf-8", errors="replace", opener=plain_file) as file:
+        text = file.read()
     try:
         names = json.loads(text)["collections"]
     except (ValueError, KeyError, TypeError, RecursionError):

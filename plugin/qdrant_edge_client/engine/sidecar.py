@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
 from qdrant_edge_client.errors import StoreError
+from qdrant_edge_client.plain_files import regular_file
 from qdrant_edge_client.validation_messages import actual_value, error_path, expectation
 
 FORMAT = 1
@@ -70,7 +71,8 @@ def read_json(path: Path) -> dict[str, Any]:
         StoreError: it is damaged, or written by a later diptych.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8", opener=regular_file) as file:
+            raw = json.load(file)
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
     if not isinstance(raw, dict):

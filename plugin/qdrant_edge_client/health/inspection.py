@@ -55,6 +55,8 @@ def inspect(shard: Path, *, changing: bool = False, free: space.Free = space.fre
         StoreDamaged: files are missing or are not what was left there.
         StoreFull: there is too little disk space.
     """
+    if irregular := [path for path in shard.rglob("*") if not path.is_dir() and not path.is_file()]:
+        raise damage(shard, [f"{path.relative_to(shard).as_posix()} is not a regular file" for path in irregular])
     finish_restart(shard)
     if changing:
         _catch_up(shard)

@@ -24,7 +24,7 @@ from diptych.cli.ui.output import printable, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars
 from diptych.cli.ui.run_command import REJECTED
 from diptych.cli.ui.session import Session, opened_store
-from diptych.errors import CopyError, PopulateError
+from diptych.errors import CopyError
 
 if TYPE_CHECKING:
     from diptych.copying import ImportReport
@@ -100,8 +100,6 @@ def import_file(
     """
     from diptych.copying.restore import read_header
 
-    if not file.is_file():
-        raise PopulateError("there is no such file", got=file, expected="a file that diptych export wrote")
     header = read_header(file)
     session: Session = context.obj
     if header is None or not header.vectors:

@@ -95,8 +95,7 @@ class CsvSource:
 
     @cached_property
     def _inferred(self) -> Mapping[str, str]:
-        """The inferred types; none for a source that can be read only once, such as a pipe."""
-        return readers.csv_types(self.path) if self.path.is_file() and cell_types.EVERY not in self.named else {}
+        return readers.csv_types(self.path) if cell_types.EVERY not in self.named else {}
 
 
 class StandardInput:
@@ -148,10 +147,9 @@ def open_source(
     if str(path) == "-":
         _require_table("jsonl", columns, types, "standard input")
         return StandardInput(columns)
-    if not isinstance(path, str | os.PathLike) or not os.path.exists(path):  # Path.exists raises for some names
-        raise PopulateError(
-            "there is no such source", got=brief(path), expected="a file, a folder, or - for standard input"
-        )
+    if not isinstance(path, str | os.PathLike) or not (os.path.isfile(path) or os.path.isdir(path)):
+        expected, do = "a regular file, a folder, or - for standard input", "a pipe: COMMAND | diptych populate -"
+        raise PopulateError("there is no such source", got=brief(path), expected=expected, do=do)
     found = Path(path)
     kind = format or _format_of(found)
     _require_table(kind, columns, types, str(found))
@@ -176,11 +174,9 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
         case "beir":
             return _json_lines(_beir_corpus(path), columns)
         case "csv":
-            if path.is_file():  # a pipe can be read only once, and its header comes with its rows
-                names = readers.csv_names(path)
-                columns.require(names, str(path))
-                types = cell_types.checked_types(types, names, str(path))
-            return CsvSource(path, columns, types)
+            names = readers.csv_names(path)
+            columns.require(names, str(path))
+            return CsvSource(path, columns, cell_types.checked_types(types, names, str(path)))
         case "parquet":
             readers.require_pyarrow()
             columns.require(readers.parquet_names(path), str(path))
@@ -196,7 +192,7 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
 
 
 def _json_lines(path: Path, columns: Columns) -> Source:
-    if path.is_file() and (names := readers.keys_of(readers.read_json_lines(path))):
+    if names := readers.keys_of(readers.read_json_lines(path)):
         columns.require(names, str(path), table="source")
     if columns == Columns():
         return CountedSource(path, readers.read_json_lines, readers.count_lines)
@@ -205,7 +201,7 @@ def _json_lines(path: Path, columns: Columns) -> Source:
 
 def _format_of(path: Path) -> str:
     if path.is_dir():
-        return "beir" if any((path / name).exists() for name in _CORPUS) else "files"
+        return "beir" if any((path / name).is_file() for name in _CORPUS) else "files"
     if path.suffix.lower() in files.TEXT_FILES:
         return "files"
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
@@ -228,6 +224,6 @@ def _formats_for(suffix: str) -> Sequence[str]:
 
 def _beir_corpus(folder: Path) -> Path:
     for name in _CORPUS:
-        if (folder / name).exists():
+        if (folder / name).is_file():
             return folder / name
     raise PopulateError("not a BEIR folder", where=str(folder), expected=" or ".join(_CORPUS))
