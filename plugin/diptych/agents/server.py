@@ -145,7 +145,7 @@ def http_application(
     )
     limits = limits or Limits()
     posts = Posts(app, limit=limits.body, seconds=limits.body_seconds)
-    return Gate(posts, keys=keys, concurrent=concurrent)
+    return Gate(posts, keys=keys, concurrent=concurrent, hosts=[name.strip("[]") for name in names])
 
 
 def _instructions(served: Served) -> str:
