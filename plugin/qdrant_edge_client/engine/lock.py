@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,9 @@ class PathLock:
         self._path = root / LOCK
         self._file: IO[str] = open(self._path, "a+", encoding="ascii", opener=plain_file)  # noqa: SIM115 - held open
         if hasattr(os, "getuid") and (facts := os.fstat(self._file.fileno())).st_uid == os.getuid():
-            os.fchmod(self._file.fileno(), facts.st_mode & 0o770)  # whoever may read it can lock the owner out
+            folder = root.stat()  # whoever may read the lock can lock out whom the folder belongs to
+            shared = folder.st_mode & stat.S_IWGRP and folder.st_gid == facts.st_gid
+            os.fchmod(self._file.fileno(), 0o660 if shared else 0o600)
         try:
             if not tried_until(time.monotonic() + patience, self._take):
                 raise _locked(root, *_holder(self._file))
