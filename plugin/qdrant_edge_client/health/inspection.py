@@ -68,7 +68,8 @@ def inspect(shard: Path, *, changing: bool = False, free: space.Free = space.fre
         problems += broken(shard, seal)
     if problems:
         raise damage(shard, problems)
-    space.require_space(shard, space.TO_OPEN + allocated(shard / WAL), "to open the collection", free=free)
+    needed = (space.TO_READ if clean else space.TO_OPEN) + allocated(shard / WAL)
+    space.require_room_to_read(shard, shard / SEGMENTS, needed, free=free)
     points = seal.points if clean and seal else mark[1] if mark and mark[0] == log_end(shard) - 1 else -1
     return Findings(seal if clean else None, last, points)
 

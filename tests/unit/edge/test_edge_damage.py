@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -297,7 +299,7 @@ def test_a_full_disk_is_told_at_opening_and_before_each_write(docs: EdgeClient, 
             write()
         assert error.value.context["free"] == disk.free
     assert docs.count("docs").count == 4
-    disk.free = space.TO_OPEN - 1
+    disk.free = space.TO_READ - 1
     docs.close()
     with EdgeClient(docs.path) as again, pytest.raises(StoreError, match="too little disk space to open"):
         again.count("docs")
@@ -305,6 +307,13 @@ def test_a_full_disk_is_told_at_opening_and_before_each_write(docs: EdgeClient, 
     with EdgeClient(docs.path) as again:
         assert again.delete("docs", [1])
         assert again.count("docs").count == 3
+
+
+def test_a_log_that_is_replayed_needs_more_space(stores: Mapping[str, Path], tmp_path: Path, disk: Disk) -> None:
+    copied(stores["killed"], tmp_path / "store")
+    disk.free = space.TO_OPEN - 1
+    with EdgeClient(tmp_path / "store") as client, pytest.raises(StoreError, match="too little disk space to open"):
+        client.count("docs")
 
 
 FILL_A_DISK = """
@@ -329,21 +338,56 @@ FILL_A_DISK = """
     """
 
 
-@pytest.mark.slow
-def test_a_disk_that_fills_up_ends_in_an_error_and_not_in_a_signal(tmp_path: Path, start: Start, folder: Path) -> None:
+@contextmanager
+def mounted(folder: Path, system: str) -> Iterator[None]:
+    """A file system of 96 MB at a folder."""
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
+    image = folder.with_name("image")
+    image.touch()
+    os.truncate(image, 96 << 20)
+    kinds = {"tmpfs": "mount -t tmpfs -o size=96m tmpfs", "ext4": f"mkfs.ext4 -qm0 {image} && mount -o loop {image}"}
+    if subprocess.run(f"{kinds[system]} {folder}", shell=True, capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_ends_in_an_error_and_not_in_a_signal(start: Start, folder: Path) -> None:
+    with mounted(folder, "tmpfs"):
         writer = start(FILL_A_DISK)
         output, complaint = writer.communicate(timeout=300)
         lines = output.splitlines()
         assert writer.returncode == 0, complaint
         assert lines[-2] == "told too little disk space to write"
         assert lines[-1] == f"kept {lines[-3]}"
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+ASK = """
+    from qdrant_edge_client.errors import StoreError
+    try:
+        with EdgeClient(folder) as client:
+            print("found", len(client.query_points("docs", [1.0] * 16, using="d", limit=5).points))
+    except StoreError as error:
+        print(error.do)
+    """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("system", "answer"), [("ext4", "found 5"), ("tmpfs", "move the store to a disk")])
+def test_a_nearly_full_disk_can_be_searched_unless_reading_takes_room(
+    system: str, answer: str, start: Start, folder: Path, stores: Mapping[str, Path]
+) -> None:
+    """On tmpfs the process would be killed: the holes of files that are read through a memory map take room there."""
+    with mounted(folder, system):
+        subprocess.run(["cp", "-r", "--sparse=always", f"{stores['closed']}/.", str(folder)], check=True)
+        with (folder / "ballast").open("wb") as ballast:
+            os.posix_fallocate(ballast.fileno(), 0, shutil.disk_usage(folder).free - (2 << 20))
+        reader = start(ASK)
+        output, complaint = reader.communicate(timeout=300)
+        assert (reader.returncode, output[: len(answer)]) == (0, answer), complaint
 
 
 def test_a_large_write_needs_more_space(docs: EdgeClient, disk: Disk) -> None:
