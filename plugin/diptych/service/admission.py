@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych.service.api_keys import Keys
 from diptych.service.error_answers import Refused
@@ -22,7 +22,7 @@ class Gate:
     Args:
         app: what answers.
         keys: required of callers; without keys the server is open.
-        concurrent: requests that may be under way at once.
+        concurrent: requests that may be under way at once, beside those whose body is still to come.
         hosts: names by which it may be called, any for none: against pages that a browser takes for others.
         origins: web pages that may ask; None leaves that to the application. A browser says on whose behalf it asks,
             and would send a simple request even where it shows the page no answer.
@@ -56,9 +56,26 @@ class Gate:
             self._require(Headers(scope=scope), key=path not in OPEN and not self._is_public(path), room=is_counted)
         except Refused as refused:
             return await refused.response()(scope, receive, send)
+        waits = is_counted
+
+        async def received() -> Message:
+            """A part of the body. A request takes no room while its client is waited for."""
+            nonlocal waits
+            if not waits:
+                return await receive()
+            self._inside -= 1
+            try:
+                message = await receive()
+            finally:
+                self._inside += 1
+            waits = message.get("more_body", False)
+            if not waits and self._inside > self._concurrent:
+                raise self._too_many()
+            return message
+
         self._inside += is_counted
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, received, send)
         finally:
             self._inside -= is_counted
 
@@ -72,12 +89,11 @@ class Gate:
             message = _key_message(headers.get("authorization", ""))
             raise Refused(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         if room and self._inside >= self._concurrent:
-            raise Refused(
-                429,
-                f"too many requests at once\n  expected: at most {self._concurrent}\n  do: ask again in a second",
-                code="rate_limit_exceeded",
-                headers={"Retry-After": "1"},
-            )
+            raise self._too_many()
+
+    def _too_many(self) -> Refused:
+        message = f"too many requests at once\n  expected: at most {self._concurrent}\n  do: ask again in a second"
+        return Refused(429, message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
 
     def _is_foreign(self, headers: Headers) -> bool:
         """Whether a browser asks on behalf of a page that may not ask."""

@@ -57,7 +57,7 @@ class Connection(H11Protocol):
     """uvicorn's HTTP/1.1 protocol with limits. Subclasses set `bounds`; see `bounded`."""
 
     bounds: ClassVar[Bounds] = Bounds()
-    since = 0.0  # when it became idle, by the loop's clock
+    since = 0.0  # when it became idle, or its request began, by the loop's clock
     _due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -76,11 +76,13 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Data arrived; unfinished headers do not extend the time limit."""
+        was_idle = self.idle
         super().data_received(data)
         if self.idle:
             self._expect_headers()
         else:
             self._cancel()
+            self.since = self.loop.time() if was_idle else self.since
 
     def on_response_complete(self) -> None:
         """An answer has been sent; the connection is idle from now on."""
@@ -96,6 +98,12 @@ class Connection(H11Protocol):
     def idle(self) -> bool:
         """Whether no request is under way."""
         return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the body of its request has been waited for as long as headers may take."""
+        is_coming = self.cycle is not None and self.cycle.more_body
+        return is_coming and self.loop.time() - self.since >= self.bounds.header_seconds
 
     def _expect_headers(self) -> None:
         if self._due is None:
@@ -118,11 +126,12 @@ def bounded(bounds: Bounds) -> type[Connection]:
 
 
 def close_longest_idle(connections: set[Any], *, but: object = None) -> bool:
-    """Close the connection that has been idle longest; False if none is idle.
+    """Close the connection that has been idle longest, or else the one whose body is waited for; False for none.
 
     Connections that never sent a request are closed first.
     """
-    idle = [connection for connection in connections if connection is not but and connection.idle]
+    others = [connection for connection in connections if connection is not but]
+    idle = [own for own in others if own.idle] or [own for own in others if own.is_slow]
     if not idle:
         return False
     chosen = min(idle, key=lambda connection: (connection.cycle is not None, connection.since))

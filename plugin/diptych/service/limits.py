@@ -16,7 +16,8 @@ class Limits:
         inputs: texts to encode, queries, or documents to rerank; more is 422.
         characters: of each of them; more is 422.
         hits: that a search request may ask for or skip, all its queries together; more is 422.
-        concurrent: requests that are under way at once, beside health and metrics; more is 429.
+        concurrent: requests that are under way at once after their bodies have come, beside health and metrics; more
+            is 429.
         body_seconds: until a body must have come; later is 408.
         upload: bytes of the documents of a populate; more is 413.
         upload_rate: bytes a second that an upload has on average after `body_seconds`; a slower one is 408.
@@ -39,7 +40,8 @@ class Bounds:
     """What a client may use of a server before it sends a request.
 
     Args:
-        connections: open at once; beyond it the one that has been idle longest is closed, or else the new one refused.
+        connections: open at once; beyond it the one that has been idle longest is closed, or else the one that has sent
+            parts of its body for longest and for `header_seconds`, or else the new one refused.
         header_seconds: until the headers of a request have come, from the connection or the request's first byte.
         idle_seconds: that a connection is kept between two requests.
     """

@@ -104,6 +104,8 @@ def test_commands_on_a_disk_that_is_full_say_what_they_need_and_go_on_when_they_
     assert acknowledged, text
 
     leave(disk, 4 * MB)
+    assert diptych(tmp_path, "search", "word7")[0] == 0
+    leave(disk, MB // 2)
     code, text = diptych(tmp_path, "search", "word7")
     assert (code, "too little disk space to open" in text) == (1, True), text
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from qdrant_client import QdrantClient, models
 
 from qdrant_edge_client import EdgeClient, SharedEdgeClient
 from qdrant_edge_client.rest import Routes, connection, server
-from qdrant_edge_client.share.address import Address
+from qdrant_edge_client.share.address import Address, read_address
 from qdrant_edge_client.share.holder import serve_at
 from qdrant_edge_client.timed_reader import TimedReader
 from serving import until
@@ -311,6 +311,24 @@ def test_slow_clients_hold_no_place_that_another_waits_for(
             attack(stack.enter_context(served.connect()), served)
             until(lambda: len(open_now) == number + 1 and not open_now[-1].is_idle)  # noqa: B023 - called at once
         assert is_well(served)
+
+
+def test_hundreds_of_half_sent_bodies_do_not_keep_another_process_from_the_store(folder: Path) -> None:
+    with SharedEdgeClient(folder) as client, ExitStack() as stack:
+        client.create_collection("c", SIZE)
+        served = read_address(folder)
+        assert served is not None
+
+        def half_send() -> None:
+            with suppress(OSError):  # the queue of a socket may be full
+                half_sent(stack.enter_context(served.connect()), served)
+
+        attackers = [threading.Thread(target=half_send, daemon=True) for _ in range(385)]
+        for attacker in attackers:
+            attacker.start()
+        program = f"from qdrant_edge_client import *; print(SharedEdgeClient({str(folder)!r}).collection_exists('c'))"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+        assert done.stdout == "True\n", done.stderr
 
 
 def test_where_too_many_connections_are_open_the_one_that_is_idle_longest_ends(
