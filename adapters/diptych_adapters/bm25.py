@@ -30,6 +30,9 @@ _BATCH = 1024  # texts that are counted together
 class Bm25Vectors:
     """BM25 weights over the terms of a lexicon.
 
+    Args:
+        constant: FastEmbed's way: an average length that no corpus changes, and queries that count each word once.
+
     `encode_document` needs `calibrate` or the option `average_length` first. Where nobody measures the corpus, as in a
     plain client, `assumed` is calibrated with.
     """
@@ -39,13 +42,15 @@ class Bm25Vectors:
     name: ClassVar[str]
     usual_length: ClassVar[float] = 256  # words a document, which FastEmbed's BM25 assumes
 
-    def __init__(self, weights: Bm25Weights, lexicon: Lexicon) -> None:
-        self.lexicon = lexicon
+    def __init__(self, weights: Bm25Weights, lexicon: Lexicon, *, constant: float | None = None) -> None:
+        self.lexicon, self._constant = lexicon, constant
         self._k1, self._b = weights.k1, weights.b
-        self.average_length: float | None = weights.average_length
+        self.average_length: float | None = constant or weights.average_length
 
     def measure(self, inputs: Sequence[str]) -> Statistics:
         """`documents` and `tokens` (counted words) of `inputs`; the measures of two batches can be added."""
+        if self._constant:
+            return {"documents": float(len(inputs)), "tokens": len(inputs) * self._constant}
         lengths = [self.lexicon.term_ids(batch)[1].sum() for batch in _batches(inputs)]
         return {"documents": float(len(inputs)), "tokens": float(sum(lengths))}
 
@@ -103,7 +108,10 @@ class Bm25Vectors:
         keys, counts = np.unique((rows << np.uint64(32)) | ids.astype(np.uint64), return_counts=True)
         row = (keys >> np.uint64(32)).astype(np.int64)
         indices = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-        weights = counts if average_length is None else self._saturate(counts, lengths[row], average_length)
+        if average_length is None:
+            weights = np.minimum(counts, 1) if self._constant else counts
+        else:
+            weights = self._saturate(counts, lengths[row], average_length)
         values = weights.astype(np.float32)
         ends = np.searchsorted(row, np.arange(len(texts) + 1))
         bounds = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
@@ -124,23 +132,31 @@ class Bm25(Bm25Vectors):
 
     def __init__(self, **options: Any) -> None:
         self.options = Bm25Options(**options)
-        super().__init__(self.options, Lexicon(analysis.Analyzer(self.options)))
+        if self.options.compatible_with:
+            lexicon = Lexicon(analysis.FastEmbedAnalyzer(self.options.language))
+            super().__init__(self.options, lexicon, constant=self.options.average_length or self.usual_length)
+        else:
+            super().__init__(self.options, Lexicon(analysis.Analyzer(self.options)))
 
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of analysis, k1 and b. The average length belongs to the corpus, so it is not part."""
         # Options that came later are left out while they are off, so that older collections keep their fingerprint.
-        later = set() if self.options.identifiers else {"identifiers"}
+        later = {name for name in ("identifiers", "compatible_with") if not getattr(self.options, name)}
         facts = self.options.model_dump(exclude={"average_length", *later}) | {
             "stopwords": sorted(self.lexicon.analyzer.stopwords)
         }
+        if self._constant:
+            facts["average_length"] = self._constant
         text = json.dumps(["bm25", analysis.VERSION, facts], sort_keys=True, ensure_ascii=True)
         numerics = f"snowball {analysis.snowball_version()}"
         return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), numerics)
 
     def unread_share(self, inputs: Sequence[str]) -> float:
         """The share of letters in scripts without spaces that this language does not cut, 0 to 1."""
-        return 0.0 if self.options.language in UNSTEMMED else analysis.uncut_share(inputs, cuts_cjk=True)
+        if self.options.language in UNSTEMMED:
+            return 0.0
+        return analysis.uncut_share(inputs, cuts_cjk=not self.options.compatible_with)
 
 
 def _batches(inputs: Sequence[str]) -> list[Sequence[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import re
 import threading
@@ -23,6 +24,7 @@ BLOCK = 128  # characters, about those of a script
 _CJK_RANGES = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
 _SOUTHEAST_ASIAN = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F))
 _IDENTIFIER = re.compile(r"\b(?=[A-Za-z0-9_]*(?:[a-z0-9][A-Z]|[A-Z]{2}[a-z]|[A-Za-z0-9]_+[A-Za-z0-9]))[A-Za-z0-9_]+\b")
+_SEPARATORS = re.compile(r"[^\w\s]")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
@@ -75,6 +77,13 @@ class Analyzer:
         with self._lock:
             return str(self._stemmer.stemWord(word))
 
+    def term_id(self, stem: str) -> int:
+        """The id of a stem: 32 bits of BLAKE2b over its UTF-8 bytes.
+
+        Among n stems about n * n / 2**33 pairs share an id: one pair in 100,000 stems.
+        """
+        return int.from_bytes(hashlib.blake2b(stem.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "big")
+
     def _unusual_words(self, text: str, marks: tuple[int, ...]) -> Iterator[str]:
         low, high = self.options.min_token_length, self.options.max_token_length
         for word in _words_with_marks(marks).findall(text):
@@ -90,6 +99,30 @@ class Analyzer:
             return text
         plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
         return unicodedata.normalize("NFC", plain)
+
+
+class FastEmbedAnalyzer(Analyzer):
+    """The words and ids of FastEmbed's `Qdrant/bm25`: Qdrant's own code knows its stop words, stemmers and hashes."""
+
+    def __init__(self, language: str) -> None:
+        super().__init__(LexiconOptions(language="none", stopwords=[], min_token_length=1, max_token_length=40))
+        from qdrant_edge import Bm25, Bm25Config, TokenizerType
+
+        self._qdrant = Bm25(Bm25Config(tokenizer=TokenizerType.Whitespace, lowercase=False, language=language))
+
+    def words(self, text: str) -> list[str]:
+        """The words of `text` in order, including stop words."""
+        text = _SEPARATORS.sub(" ", text).lower()  # in this order: what follows a final sigma decides its small letter
+        return [word for word in self._plain_words.findall(text) if word != "_"]
+
+    def stem(self, word: str) -> str | None:
+        """The id of the word's stem, which Qdrant does not tell; None for a stop word."""
+        with self._lock:
+            return next(map(str, self._qdrant.embed_query(word).indices), None)
+
+    def term_id(self, stem: str) -> int:
+        """The id that `stem` gave."""
+        return int(stem)
 
 
 def uncut_share(texts: Iterable[str], *, cuts_cjk: bool) -> float:

@@ -15,6 +15,10 @@ Language: TypeAlias = Literal[
     "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish", "none",
     "chinese", "japanese", "thai", "lao", "khmer", "burmese", "multilingual",
 ]  # fmt: skip
+FASTEMBED = (
+    "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian", "norwegian",
+    "portuguese", "romanian", "russian", "spanish", "swedish", "turkish",
+)  # fmt: skip
 UNSTEMMED = ("chinese", "japanese", "thai", "lao", "khmer", "burmese", "multilingual")
 SPACELESS = ("chinese", "japanese", "thai")
 
@@ -69,6 +73,24 @@ class Bm25Options(Bm25Weights, LexiconOptions):
     """Options of the `bm25` adapter."""
 
     FOR_CODE: ClassVar[Mapping[str, Any]] = {"language": "english", "identifiers": True}
+
+    compatible_with: Literal["fastembed"] | None = Field(
+        None,
+        description="`fastembed`: the same vectors as FastEmbed's `Qdrant/bm25`, the default of LangChain's hybrid "
+        "search, to share a collection with such a program. `average_length` is then a constant, 256 unless set.",
+    )
+
+    @model_validator(mode="after")
+    def _fastembed_has_its_own_words(self) -> Bm25Options:
+        changed = [
+            name for name in LexiconOptions.model_fields if getattr(self, name) != getattr(LexiconOptions(), name)
+        ]
+        if self.compatible_with and (changed not in ([], ["language"]) or self.language not in FASTEMBED):
+            raise ValueError(
+                f"compatible_with: fastembed takes no option of words but language: {', '.join(FASTEMBED)}; got "
+                f"{', '.join(f'{name}: {getattr(self, name)}' for name in changed)}"
+            )
+        return self
 
 
 class NGramOptions(Bm25Weights):

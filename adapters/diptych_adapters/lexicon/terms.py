@@ -6,7 +6,6 @@ words again by reading texts: see `remember`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -71,16 +70,8 @@ class _Memory(dict[str, int]):
 
     def __missing__(self, word: str) -> int:
         stem = self._analyzer.stem(word)
-        self[word] = term = STOP if not stem else term_id(stem)
+        self[word] = term = STOP if not stem else self._analyzer.term_id(stem)
         if stem and term != STOP:
             words = self.stems.setdefault(term, {})
             words[stem] = min(words.get(stem, word), word, key=lambda w: (len(w), w))
         return term
-
-
-def term_id(stem: str) -> int:
-    """The id of a stem: 32 bits of BLAKE2b over its UTF-8 bytes.
-
-    Among n stems about n * n / 2**33 pairs share an id: one pair in 100,000 stems.
-    """
-    return int.from_bytes(hashlib.blake2b(stem.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "big")

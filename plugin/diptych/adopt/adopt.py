@@ -21,6 +21,7 @@ from diptych.adopt.reports import AdoptedSlot, AdoptReport
 from diptych.adopt.sample import Sampled, sampled
 from diptych.adopt.verify_encoders import Trial, Verified, Verifier
 from diptych.config.models import Config, SlotConfig
+from diptych.config.storage import VectorStorage, slot_problems
 from diptych.errors import CollectionError, DiptychError, StoreUnavailable
 from diptych.handle.config_state import reading_of
 from diptych.handle.create import timestamp, who
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 PAGE = 512  # points read in one call
-SPARSE = ("bm25", "ngrams")  # encoders without a model, tried on sparse vectors that no slot is named for
+# Encoders without a model, tried on sparse vectors that no slot is named for; LangChain's default comes first.
+SPARSE = ("adapter: bm25, compatible_with: fastembed", "adapter: bm25", "adapter: ngrams")
 
 
 @needs_answers("adopt it again once it does")
@@ -243,17 +245,18 @@ class _Adoption:
         for physical in unused:
             points = sampled(self._client, self._name, size, having=physical.name) if physical.kind == "sparse" else []
             if points:
-                found = next((name for name in SPARSE if self._made(name, physical, points, layout)), None)
-                tried = f"none of {', '.join(SPARSE)} made it"
+                found = next((options for options in SPARSE if self._made(options, physical, points, layout)), None)
+                usable = physical.name not in self._slots and not slot_problems({physical.name: VectorStorage()})
+                name = physical.name if usable else "sparse"
                 yield (
-                    f"{physical}: {f'{found} made it' if found else tried}; to use it, add beneath slots: "
-                    f"`sparse: {{adapter: {found or 'ADAPTER'}}}`, then run: "
-                    f"diptych adopt --again --slot sparse={physical.name}"
+                    f"{physical}: {'made' if found else 'not made'} by {found or '; '.join(SPARSE)}; to use it, add "
+                    f"beneath slots: `{name}: {{{found or 'adapter: ADAPTER'}}}`, then run: "
+                    f"diptych adopt --again --slot {name}={physical.name}"
                 )
 
-    def _made(self, adapter: str, physical: Physical, points: list[Sampled], layout: Layout) -> bool:
+    def _made(self, options: str, physical: Physical, points: list[Sampled], layout: Layout) -> bool:
         try:
-            config = SlotConfig.model_validate({"adapter": adapter})
+            config = SlotConfig.model_validate(dict(option.split(": ") for option in options.split(", ")))
             slot = Slot("sparse", config, None, self._registry, verify=False, media=self._media)
             calibrate({"sparse": slot}, texts_of(self._client, self._name, layout, self._reading))
             named = {"sparse": physical}

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from qdrant_client import QdrantClient, models
+from ruamel.yaml import YAML
 
 import diptych_adapters.hooks
-from diptych import Registry
+from diptych import Collection, Registry
 from diptych.adopt import adopt
 from diptych.config.models import Config
 from diptych.testing import FakeDenseEncoder, fakes_plugin
@@ -18,9 +19,24 @@ TEXTS = [f"green apples grow on tree number {n} {'slowly ' * (n % 5)}" for n in 
 DENSE = {"adapter": "fake-dense", "dimension": 24}
 
 
-@pytest.mark.parametrize(("factor", "said"), [(1.0, "bm25 made it"), (0.5, "none of bm25, ngrams made it")])
-def test_a_sparse_vector_without_a_slot_gets_the_lines_to_add(factor: float, said: str) -> None:
-    dense, bm25 = FakeDenseEncoder(dimension=24), Bm25()
+FASTEMBED = {"adapter": "bm25", "compatible_with": "fastembed"}
+
+
+@pytest.mark.parametrize(
+    ("options", "factor", "said"),
+    [
+        (FASTEMBED, 1.0, "made by adapter: bm25, compatible_with: fastembed"),
+        ({"adapter": "bm25"}, 1.0, "made by adapter: bm25"),
+        ({"adapter": "bm25"}, 0.5, "not made by adapter: bm25, compatible_with: fastembed; adapter: bm25; "),
+    ],
+)
+def test_a_sparse_vector_without_a_slot_gets_the_lines_that_make_it_hybrid(
+    options: dict[str, Any], factor: float, said: str
+) -> None:
+    dense, bm25 = (
+        FakeDenseEncoder(dimension=24),
+        Bm25(**{name: value for name, value in options.items() if name != "adapter"}),
+    )
     bm25.calibrate(bm25.measure(TEXTS))
     client = QdrantClient(":memory:")
     cosine = models.VectorParams(size=24, distance=models.Distance.COSINE)
@@ -38,10 +54,13 @@ def test_a_sparse_vector_without_a_slot_gets_the_lines_to_add(factor: float, sai
     report = adopt(client, "c", Config.model_validate(lines), registry=registry)
     (warning,) = [line for line in report.warnings if "add beneath slots" in line]
     assert warning.startswith(f"'langchain-sparse' (sparse): {said}")
-    assert "diptych adopt --again --slot sparse=langchain-sparse" in warning
+    assert "diptych adopt --again --slot langchain-sparse=langchain-sparse" in warning
     if factor == 1.0:
-        lines["slots"] = {"dense": DENSE, "sparse": {"adapter": "bm25"}}
-        stated = {"sparse": "langchain-sparse"}
-        again = adopt(client, "c", Config.model_validate(lines), vectors=stated, registry=registry, again=True)
+        written = YAML(typ="safe").load(warning.split("`")[1])  # the line as a user copies it
+        lines["slots"] = {"dense": DENSE, **written}
+        assert written == {"langchain-sparse": options}
+        again = adopt(client, "c", Config.model_validate(lines), registry=registry, again=True)
         assert [slot.vector for slot in again.slots] == ["", "langchain-sparse"]
+        (found,) = Collection.open(client, "c", registry=registry).explain("tree number 17", limit=1)
+        assert (found.document.text, set(found.slots)) == (TEXTS[17], {"dense", "langchain-sparse"})
     client.close()

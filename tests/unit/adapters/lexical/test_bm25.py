@@ -13,12 +13,12 @@ from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
 from diptych_adapters.bm25 import Bm25
-from diptych_adapters.lexicon import terms as lexicon
 from diptych_adapters.lexicon.analysis import Analyzer
 from diptych_adapters.lexicon.options import Bm25Options
-from diptych_adapters.lexicon.terms import Lexicon, term_id
+from diptych_adapters.lexicon.terms import Lexicon
 from diptych_adapters.specs import LEXICAL
 
+term_id = Analyzer(Bm25Options()).term_id
 CORPUS = [
     "Convert audio files between formats, fast conversion of audio.",
     "A fast editor of text files",
@@ -175,7 +175,7 @@ def test_ids_do_not_change_between_machines_and_versions() -> None:
 
 
 def test_two_stems_with_one_id_are_both_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lexicon, "term_id", lambda stem: len(stem))
+    monkeypatch.setattr(Analyzer, "term_id", lambda self, stem: len(stem))
     words = Lexicon(Analyzer(Bm25Options(language="none", stopwords=[])))
     words.remember(["audio video sound text"])
     assert words.word(5) == "audio|sound|video"
@@ -202,6 +202,8 @@ def test_the_fingerprint_changes_with_every_option_that_changes_vectors() -> Non
         {"ascii_folding": True},
         {"min_token_length": 1},
         {"max_token_length": 30},
+        {"compatible_with": "fastembed"},
+        {"compatible_with": "fastembed", "average_length": 100},
     ]
     spaces = [Bm25(**options).fingerprint.space for options in changes]
     assert len(set(spaces)) == len(spaces)
