@@ -2,7 +2,7 @@
 
 Queries and keys have one scale each, from the largest number seen, and are quantized where the linear layers give them,
 so that one byte a number is written and moved. The weights that softmax makes of the scores, and the values, stay as
-they are: see decision 0016, and tests/benchmarks/compare_int8.py for what each costs.
+they are: tests/benchmarks/compare_int8.py shows what each costs.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 
 A point's id follows from the document's id, and its payload holds a hash of the content, so the collection is its own
 checkpoint: a run that was killed is repeated, skips what was written, and loses at most the chunk under way.
-Picture: docs/architecture.md, "Populate"; reasons: docs/decisions/0007-populate.md.
+Picture: docs/architecture.md, "Populate"; reasons: docs/decisions.md.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@
 
 The order makes it safe. A populate that has read the announcement writes both vectors. One that has not when it begins
 an upload reads it afterwards and adds the new vector. So a text that changes after the second read of step 3 gets its
-new vector from the populate that wrote it. Pictures: docs/architecture.md, "The swap"; reasons: decision 0010.
+new vector from the populate that wrote it. Pictures: docs/architecture.md, "The swap"; reasons: docs/decisions.md.
 """
 
 from __future__ import annotations

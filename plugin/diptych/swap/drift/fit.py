@@ -18,7 +18,7 @@ from diptych.swap.drift.pairs import Pairs, Split, checked_pairs, split
 from diptych.swap.drift.quality import Quality, measure
 from diptych.types import Floats
 
-# Releases up to 0.4.0 fitted an `mlp` too. It cost most and, measured, gained nothing: docs/decisions/0012. Those that
+# Releases up to 0.4.0 fitted an `mlp` too. It cost most and, measured, gained nothing: docs/decisions.md. Those that
 # collections keep are still read.
 KINDS: tuple[MapKind, ...] = ("procrustes", "ridge")
 PULLS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)  # weight of the identity, times the mean singular value
