@@ -4,7 +4,7 @@
     python tests/benchmarks/run_effects.py --only mw,cprd     these scripts of tests/benchmarks/effects, measured anew
     python tests/benchmarks/run_effects.py --render           only the tables again
 
-Results are kept in docs/methods/effects.json, and tables stand in docs/methods/README.md and its other pages. One core
+Results are kept in docs/methods/effects.json, and tables stand on the pages of docs/methods. One core
 is used, whatever there is, so that sums are added in the same order everywhere.
 """
 

@@ -1,8 +1,9 @@
-"""The table of effects in docs/methods/README.md, out of docs/methods/effects.json."""
+"""The tables of effects on the pages of docs/methods, out of docs/methods/effects.json."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,35 @@ HEAD = (
     "| method | what is compared | harness | metric | baseline | method | difference [95 % over seeds] | over queries"
     " | conditions | verdict | `--only` |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
+VERDICTS = ("shown", "not shown", "opposite", "not measurable")
 NOTHING = "Nothing was measured yet."
 
 
-def table(found: Mapping[str, Any], pages: Iterable[str]) -> str:
-    """All effects by script, as a table in Markdown below a list of the pages; methods are linked to theirs."""
-    there = sorted({*pages} - {"README"})
-    links = "Pages: " + ", ".join(f"[{page}]({page}.md)" for page in there) + ".\n"
-    rows = [_row(script, one, there) for script, one in _all(found)]
-    return "\n".join([links, HEAD, *rows]) if rows else NOTHING
+def overview(found: Mapping[str, Any], pages: Iterable[str]) -> str:
+    """How many rows of each method have which verdict, as a table in Markdown below a list of the pages."""
+    links = "Pages: " + ", ".join(f"[{page}]({page}.md)" for page in sorted({*pages} - {"README"})) + ".\n"
+    counts = Counter((one.page, one.method, one.verdict) for _, one in _all(found))
+    methods = sorted({(page, method) for page, method, _ in counts})
+    rows = [
+        f"| [{method}]({page}.md) | {' | '.join(str(counts[page, method, verdict] or '') for verdict in VERDICTS)} |"
+        for page, method in methods
+    ]
+    head = f"| rows on the method's page | {' | '.join(VERDICTS)} |\n|---|{'---|' * len(VERDICTS)}"
+    return "\n".join([links, head, *rows]) if rows else NOTHING
 
 
 def table_of(found: Mapping[str, Any], page: str) -> str:
-    """The effects of one page, without links."""
-    rows = [_row(script, one, ()) for script, one in _all(found) if one.page == page]
+    """The effects of one page."""
+    rows = [_row(script, one) for script, one in _all(found) if one.page == page]
     return "\n".join([HEAD, *rows]) if rows else NOTHING
 
 
 def written(file: Path, found: Mapping[str, Any]) -> str:
-    """A page of docs/methods with its table: all effects in README.md, a page's own in any other that has markers."""
+    """A page of docs/methods with its table: the overview in README.md, its own effects in others that have markers."""
     page, pages = file.read_text(encoding="utf-8"), [other.stem for other in file.parent.glob("*.md")]
     if file.name != "README.md" and BEGIN not in page:
         return page
-    return put_into(page, table(found, pages) if file.name == "README.md" else table_of(found, file.stem))
+    return put_into(page, overview(found, pages) if file.name == "README.md" else table_of(found, file.stem))
 
 
 def write_into(folder: Path, found: Mapping[str, Any]) -> None:
@@ -76,14 +83,13 @@ def _all(found: Mapping[str, Any]) -> Iterator[tuple[str, Effect]]:
     return ((script, Effect.of(one)) for script, own in sorted(found.items()) for one in own["effects"])
 
 
-def _row(script: str, one: Effect, pages: Sequence[str]) -> str:
-    name = f"[{one.method}]({one.page}.md)" if one.page in pages else one.method
+def _row(script: str, one: Effect) -> str:
     over = "" if one.queries is None else _interval(one.queries)
     sides = [number(np.mean(side)) for side in (one.baseline, one.found)]
     told = "; ".join(condition.told + ("" if condition.met else ": **no**") for condition in one.conditions)
     verdict = one.verdict if one.verdict == "shown" else f"**{one.verdict}**"
-    cells = [name, one.compared, one.harness, one.metric, *sides, _difference(one), over, told, verdict, f"`{script}`"]
-    return f"| {' | '.join(cells)} |"
+    cells = [one.method, one.compared, one.harness, one.metric, *sides, _difference(one), over, told, verdict]
+    return f"| {' | '.join(cells)} | `{script}` |"
 
 
 def _difference(one: Effect) -> str:

@@ -33,7 +33,7 @@ from effects.running import (
 )
 from effects.scoring import best_f1, kendall, ndcg, pooled_auc, precision, recall, recall_at_own
 from effects.served import source_of
-from effects.table import BEGIN, END, line, put_into, table, write_into, written
+from effects.table import BEGIN, END, line, overview, put_into, table_of, write_into, written
 
 RANDOM = np.random.default_rng(0)
 SCORES, RELEVANT = RANDOM.normal(size=(6, 30)), RANDOM.random((6, 30)) < 0.2
@@ -333,7 +333,7 @@ def test_what_a_method_presupposes_is_said_and_missing_leaves_no_verdict() -> No
     assert not above("reader", [0.6], "chance", [0.5], by=0.2).met
     rows = [effect("M", "b", "H", "AUC", [0.5] * 5, SURE, conditions=own) for own in ([good], [good, weak], [])]
     assert [one.verdict for one in rows] == ["shown", "not measurable", "shown"]
-    told = table({"one": {"effects": [one.to_data() for one in rows]}}, []).splitlines()[-3:]
+    told = table_of({"one": {"effects": [one.to_data() for one in rows]}}, "").splitlines()[-3:]
     assert told[0].endswith("| ranker 0.700 above retriever 0.500 | shown | `one` |")
     assert told[1].endswith("above retriever 0.500: **no** | **not measurable** | `one` |")
     assert told[2].endswith("|  | shown | `one` |")
@@ -346,22 +346,24 @@ def test_a_trained_baseline_has_to_be_better_than_the_untrained_model() -> None:
     assert rows[0].conditions[1:] == (learnt([0.5] * 5, far),) == (("baseline 0.500 above untrained 0.370", True),)
     assert [one.verdict for one in rows] == ["shown", "not measurable", "shown"]
     assert [Effect.of(json.loads(json.dumps(one.to_data()))) for one in rows] == rows
-    told = table({"one": {"effects": [one.to_data() for one in rows]}}, []).splitlines()[-3:]
+    told = table_of({"one": {"effects": [one.to_data() for one in rows]}}, "").splitlines()[-3:]
     assert "student 0.500; baseline 0.500 above untrained 0.370 | shown |" in told[0]
     assert "above untrained 0.410: **no** | **not measurable** |" in told[1]
     assert "| teacher 0.700 above student 0.500 | shown |" in told[2]
 
 
-def test_the_table_links_pages_that_there_are_and_prints_what_is_not_shown_in_bold() -> None:
+def test_a_table_prints_what_is_not_shown_in_bold_and_the_overview_counts_verdicts() -> None:
     good = effect("CPRD", "beside KL", "H-mat", "tau", [0.5] * 5, SURE, page="cprd")
     bad = effect("MW", "beside InfoNCE", "H-lex", "nDCG@10", [0.5] * 5, UNSURE, page="mw")
     found = {"two": {"effects": [bad.to_data()]}, "one": {"effects": [good.to_data()]}}
-    links, _, _, _, first, second = table(found, ["cprd", "README"]).splitlines()
-    assert links == "Pages: [cprd](cprd.md)."
-    assert first.startswith("| [CPRD](cprd.md) | beside KL | H-mat | tau | 0.500 | 0.608 | +0.108 [+0.098, +0.118] |")
+    first, second = (table_of(found, page).splitlines()[-1] for page in ("cprd", "mw"))
+    assert first.startswith("| CPRD | beside KL | H-mat | tau | 0.500 | 0.608 | +0.108 [+0.098, +0.118] |")
     assert first.endswith("| shown | `one` |")
     assert second.startswith("| MW | beside InfoNCE |")
     assert "| **not shown** | `two` |" in second
+    links, _, _, _, *counts = overview(found, ["cprd", "README"]).splitlines()
+    assert links == "Pages: [cprd](cprd.md)."
+    assert counts == ["| [CPRD](cprd.md) | 1 |  |  |  |", "| [MW](mw.md) |  | 1 |  |  |"]
     assert line(good) == "CPRD: beside KL, H-mat tau 0.500 -> 0.608, +0.108 [+0.098, +0.118]: shown"
 
 
