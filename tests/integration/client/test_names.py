@@ -124,9 +124,9 @@ def test_the_bm25_of_fastembed_is_known_by_its_name_where_no_server_answers(tmp_
     client.create_collection("demo", vectors_config={}, sparse_vectors_config={"words": idf})
     vector = {"words": document("Evenings at the university", "Qdrant/bm25")}
     client.upsert("demo", [models.PointStruct(id=1, vector=vector)])
-    (record,) = client.retrieve("demo", [1], with_vectors=True)
+    made: Any = client.retrieve("demo", [1], with_vectors=True)[0].vector
     (expected,) = Bm25(compatible_with="fastembed").encode_document(["Evenings at the university"])
-    assert sorted(record.vector["words"].indices) == sorted(expected.indices.tolist())
+    assert sorted(made["words"].indices) == sorted(expected.indices.tolist())
     client.close()
 
 
