@@ -132,7 +132,7 @@ class _Adoption:
         references = store_references(self._client, self._name, adopted_layout, self._media)
         metadata = self._metadata(vectors, available, adopted_layout, statistics, verified)
         self._write(metadata.model_copy(update={"history": (*history, *metadata.history)}))
-        warnings = warnings_of(self._client, self._name, self._slots, vectors, available, adopted_layout)
+        warnings = warnings_of(self._client, self._name, self._slots, vectors, adopted_layout)
         return AdoptReport(
             collection=self._name,
             points=self._client.count(self._name, exact=True).count,
@@ -140,9 +140,7 @@ class _Adoption:
             slots=tuple(self._report(name, vectors[name], verified_slot) for name, verified_slot in verified.items()),
             warnings=(
                 *warnings,
-                *self._unused_sparse(
-                    [p for p in available.values() if p not in vectors.values()], adopted_layout, size
-                ),
+                *self._without_slot([p for p in available.values() if p not in vectors.values()], adopted_layout, size),
                 *references.warnings(),
                 *self._without_tenant(adopted_layout),
                 *(warning for verified_slot in verified.values() for warning in verified_slot.warnings()),
@@ -240,19 +238,21 @@ class _Adoption:
         count = self._client.count(self._name, count_filter=models.Filter(must=[empty]), exact=True).count
         return [f"{count:,} points name no tenant under {field!r}: no tenant's question finds them"] if count else []
 
-    def _unused_sparse(self, unused: list[Physical], layout: Layout, size: int) -> Iterator[str]:
-        """For each sparse vector without a slot the lines to add, with the known encoder that made it."""
+    def _without_slot(self, unused: list[Physical], layout: Layout, size: int) -> Iterator[str]:
+        """A warning about each vector without a slot, for a sparse one with the lines to add."""
         for physical in unused:
-            points = sampled(self._client, self._name, size, having=physical.name) if physical.kind == "sparse" else []
-            if points:
+            warning = f"{physical} belongs to no slot: documents that diptych writes do not get it"
+            if physical.kind == "sparse":
+                points = sampled(self._client, self._name, size, having=physical.name)
                 found = next((options for options in SPARSE if self._made(options, physical, points, layout)), None)
                 usable = physical.name not in self._slots and not slot_problems({physical.name: VectorStorage()})
                 name = physical.name if usable else "sparse"
-                yield (
-                    f"{physical}: {'made' if found else 'not made'} by {found or '; '.join(SPARSE)}; to use it, add "
-                    f"beneath slots: `{name}: {{{found or 'adapter: ADAPTER'}}}`, then run: "
+                warning += (
+                    f". {'Made' if found else 'Not made'} by {found or '; '.join(SPARSE)}; to use it, add beneath "
+                    f"slots: `{name}: {{{found or 'adapter: ADAPTER'}}}`, then run: "
                     f"diptych adopt --again --slot {name}={physical.name}"
                 )
+            yield warning
 
     def _made(self, options: str, physical: Physical, points: list[Sampled], layout: Layout) -> bool:
         try:

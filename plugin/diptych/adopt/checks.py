@@ -116,7 +116,6 @@ def warnings_of(
     name: str,
     slots: Mapping[str, Slot],
     vectors: Mapping[str, Physical],
-    available: Mapping[str, Physical],
     layout: Layout,
 ) -> Iterator[str]:
     """Sentences about what does not prevent the adoption but may be surprising."""
@@ -128,17 +127,14 @@ def warnings_of(
         if count := _count(client, name, must_not=[models.HasVectorCondition(has_vector=physical.name)]):
             yield f"{count:,} points have no {physical}: slot {slot!r} does not find them"
         yield from _differences(slots[slot], physical)
-    unused = [str(physical) for key, physical in available.items() if physical not in vectors.values()]
-    if unused:
-        yield f"{'; '.join(unused)} belongs to no slot: documents that diptych writes do not get it"
 
 
 def _differences(slot: Slot, physical: Physical) -> Iterator[str]:
     if isinstance(physical.params, models.SparseVectorParams):
         idf = physical.params.modifier == models.Modifier.IDF
         if idf != slot.encoder.uses_idf:
-            has, wants = ("an", "without") if idf else ("no", "with")
-            yield f"{slot.where}: {physical} has {has} IDF modifier, and the encoder's scores are meant {wants} it"
+            has, wants = ("an", "without it") if idf else ("no", "with it; on a server, update_collection adds one")
+            yield f"{slot.where}: {physical} has {has} IDF modifier, and the encoder's scores are meant {wants}"
     elif physical.similarity != slot.encoder.similarity:
         yield (
             f"{slot.where}: {physical} is compared by {physical.similarity}, and the encoder's vectors are meant for "

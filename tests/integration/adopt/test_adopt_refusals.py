@@ -324,7 +324,10 @@ def test_a_sparse_vector_without_the_idf_that_the_encoder_wants(memory: QdrantCl
     fill(memory, plain(), vectors, {}, {"sp": models.SparseVectorParams()})
     slots = {"lexical": {"adapter": "fake-sparse", "uses_idf": True}}
     (warning,) = adopt(memory, "c", config(slots), registry=registry).warnings
-    assert warning == ("slot 'lexical': 'sp' (sparse) has no IDF modifier, and the encoder's scores are meant with it")
+    assert warning == (
+        "slot 'lexical': 'sp' (sparse) has no IDF modifier, and the encoder's scores are meant with it; "
+        "on a server, update_collection adds one"
+    )
 
 
 def test_multi_vectors_are_adopted(memory: QdrantClient, registry: Registry) -> None:

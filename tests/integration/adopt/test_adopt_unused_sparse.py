@@ -25,9 +25,9 @@ FASTEMBED = {"adapter": "bm25", "compatible_with": "fastembed"}
 @pytest.mark.parametrize(
     ("options", "factor", "said"),
     [
-        (FASTEMBED, 1.0, "made by adapter: bm25, compatible_with: fastembed"),
-        ({"adapter": "bm25"}, 1.0, "made by adapter: bm25"),
-        ({"adapter": "bm25"}, 0.5, "not made by adapter: bm25, compatible_with: fastembed; adapter: bm25; "),
+        (FASTEMBED, 1.0, "Made by adapter: bm25, compatible_with: fastembed"),
+        ({"adapter": "bm25"}, 1.0, "Made by adapter: bm25"),
+        ({"adapter": "bm25"}, 0.5, "Not made by adapter: bm25, compatible_with: fastembed; adapter: bm25; "),
     ],
 )
 def test_a_sparse_vector_without_a_slot_gets_the_lines_that_make_it_hybrid(
@@ -52,8 +52,9 @@ def test_a_sparse_vector_without_a_slot_gets_the_lines_that_make_it_hybrid(
     registry = Registry(fakes_plugin, diptych_adapters.hooks, installed=False)
     lines: dict[str, Any] = {"collection": "c", "slots": {"dense": DENSE}, "cache": {"enabled": False}}
     report = adopt(client, "c", Config.model_validate(lines), registry=registry)
-    (warning,) = [line for line in report.warnings if "add beneath slots" in line]
-    assert warning.startswith(f"'langchain-sparse' (sparse): {said}")
+    (warning,) = report.warnings
+    assert warning.startswith("'langchain-sparse' (sparse) belongs to no slot")
+    assert f". {said}" in warning
     assert "diptych adopt --again --slot langchain-sparse=langchain-sparse" in warning
     if factor == 1.0:
         written = YAML(typ="safe").load(warning.split("`")[1])  # the line as a user copies it
