@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -69,6 +70,15 @@ One file says which encoders fill and query a collection. `diptych init` writes 
 """
 
 
+SHARED_HEAD = """
+# Options of the adapters
+
+Options that several adapters share stand once, in the first table. An adapter lists those that it has below its own.
+
+## Shared options
+"""
+
+
 def _config_page(registry: Registry) -> Iterator[str]:
     schema = Config.model_json_schema()
     definitions: dict[str, dict[str, Any]] = schema["$defs"]
@@ -79,9 +89,7 @@ def _config_page(registry: Registry) -> Iterator[str]:
     for title, name in _sections(schema, definitions):
         yield f"\n## `{title}`\n\n{definitions[name].get('description', '')}\n"
         yield from _rows(definitions[name], definitions)
-    yield "\n# Options of the adapters\n"
-    for spec in registry.specs():
-        yield from _adapter(spec)
+    yield from _adapters(registry.specs())
 
 
 def _sections(schema: dict[str, Any], definitions: dict[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
@@ -100,11 +108,21 @@ def _kind(definition: dict[str, Any]) -> str:
 
 
 def _rows(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
+    yield from _table(_rows_by_key(schema, definitions).values())
+
+
+def _table(rows: Iterable[str]) -> Iterator[str]:
     yield "| key | type | default | meaning |\n|---|---|---|---|"
+    yield from rows
+    yield ""
+
+
+def _rows_by_key(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, str]:
+    rows = {}
     for key, facts in schema.get("properties", {}).items():
         default = "required" if key in schema.get("required", []) else _default(facts)
-        yield f"| `{key}` | {_cell(_type(facts))} | {_cell(default)} | {_cell(_meaning(facts, definitions))} |"
-    yield ""
+        rows[key] = f"| `{key}` | {_cell(_type(facts))} | {_cell(default)} | {_cell(_meaning(facts, definitions))} |"
+    return rows
 
 
 def _type(facts: dict[str, Any]) -> str:
@@ -137,13 +155,33 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _adapter(spec: AdapterSpec) -> Iterator[str]:
-    extra = f" Needs `pip install '{spec.extra}'`." if spec.extra else ""
-    yield f"\n## `adapter: {spec.name}`\n\n{spec.kind}. {spec.summary}{extra}\n"
+def _adapters(specs: Iterable[AdapterSpec]) -> Iterator[str]:
+    """The options that several adapters share in one table, then each adapter with its own."""
+    tables = [(spec, _adapter_rows(spec)) for spec in specs]
+    shared = _shared(rows for _, rows in tables)
+    yield SHARED_HEAD
+    yield from _table(shared.values())
+    for spec, rows in tables:
+        extra = f" Needs `pip install '{spec.extra}'`." if spec.extra else ""
+        yield f"\n## `adapter: {spec.name}`\n\n{spec.kind}. {spec.summary.rstrip('.')}.{extra}\n"
+        own = {key: row for key, row in rows.items() if shared.get(key) != row}
+        if own:
+            yield from _table(own.values())
+        if common := [f"`{key}`" for key in rows if key not in own]:
+            yield f"[Shared](#shared-options): {', '.join(common)}.\n"
+
+
+def _adapter_rows(spec: AdapterSpec) -> dict[str, str]:
     model = options_model(spec)
-    if model is not None and model.model_fields:
-        schema = model.model_json_schema()
-        yield from _rows(schema, schema.get("$defs", {}))
+    schema = {} if model is None else model.model_json_schema()
+    return _rows_by_key(schema, schema.get("$defs", {}))
+
+
+def _shared(tables: Iterable[dict[str, str]]) -> dict[str, str]:
+    """For each key that three adapters or more describe alike, the most frequent description."""
+    counts = Counter(item for rows in tables for item in rows.items())
+    frequent = {key: row for (key, row), count in reversed(counts.most_common()) if count >= 3}
+    return dict(sorted(frequent.items()))
 
 
 RECIPES_HEAD = """\
