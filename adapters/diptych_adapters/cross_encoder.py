@@ -80,9 +80,6 @@ class CrossEncoderReranker(ModelPipeline):
             return raw
         if self._activation == "Sigmoid" and not self.numerics.startswith("torch"):
             return np.asarray(1 / (1 + np.exp(-np.maximum(raw, -700).astype(np.float64))), np.float32)
-        return self._activated(raw)
-
-    def _activated(self, raw: Floats) -> Floats:
         import torch
 
         activation = torch.nn.Sigmoid() if self._activation == "Sigmoid" else self.model.activation_fn

@@ -86,7 +86,7 @@ def resolve(
     carrier = CARRIED[model].distribution if model in CARRIED and revision is None else ""
     if carrier and _location(carrier) is not None:
         return _from_wheel(model, carrier)
-    if _is_path(model):
+    if model.startswith((".", "/", "~")) or "\\" in model or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
         raise ModelError("there is no such model folder", where=path.absolute(), expected="a folder with config.json")
     return _from_hub(model if "/" in model or not organization else f"{organization}/{model}", revision, patterns)
 
@@ -186,10 +186,6 @@ def _similar(distribution: str) -> str:
     names = {name.lower(): name for name in (*installed, *WHEELS) if name}
     near = get_close_matches(distribution.lower(), names, n=1, cutoff=0.8)
     return names[near[0]] if near else ""
-
-
-def _is_path(model: str) -> bool:
-    return model.startswith((".", "/", "~")) or "\\" in model or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model)
 
 
 def _from_hub(repository: str, revision: str | None, patterns: Iterable[str]) -> ModelFolder:

@@ -43,7 +43,7 @@ class StaticEncoder:
         self._batch_size = options.batch_size
         self._model = _load(folder, options.truncate_dim)
         self._normalize = self._model_normalizes() if options.normalize is None else options.normalize
-        self.max_length: int | None = options.max_length or self._model_length()
+        self.max_length: int | None = options.max_length or (self._model.max_length if self._foreign is None else None)
         self.dimension: int = int(self._model.dim)
 
     @classmethod
@@ -100,9 +100,6 @@ class StaticEncoder:
 
     def _model_normalizes(self) -> bool:
         return bool(self._model.normalize) if self._foreign is None else "Normalize" in self._foreign
-
-    def _model_length(self) -> int | None:
-        return self._model.max_length if self._foreign is None else None
 
 
 def _require_model(folder: ModelFolder) -> None:

@@ -34,11 +34,12 @@ def diptych_listens(hook: str) -> bool:
 @hookimpl
 def diptych_after_search(report: SearchReport) -> None:
     """A span of the search, with one for each stage beneath it."""
+    # Users' query texts, if the application has allowed them.
     attributes = {
         "diptych.slots": list(report.slots),
         "diptych.hits": report.hits,
         **_batch_size(report.queries),
-        **_texts(report),
+        **({"db.query.text": "; ".join(report.texts)} if os.environ.get(TEXTS) == "on" else {}),
     }
     with _span("search", report.collection, report.started, report.ended, attributes):
         for stage, (begin, end) in report.times.items():
@@ -128,11 +129,6 @@ def _database(operation: str, collection: str) -> Attributes:
 def _batch_size(queries: int) -> Attributes:
     """The batch size, which the conventions define only from two on."""
     return {"db.operation.batch.size": queries} if queries > 1 else {}
-
-
-def _texts(report: SearchReport) -> Attributes:
-    """Users' query texts, if the application has allowed them."""
-    return {"db.query.text": "; ".join(report.texts)} if os.environ.get(TEXTS) == "on" else {}
 
 
 def _vector_counts(report: PopulateReport | SwapReport) -> Attributes:

@@ -88,17 +88,15 @@ class TokenVectorEncoder(EncoderPipeline[list[Floats]]):
 def _facts(model: Any, options: TokenVectorsOptions, name: str) -> dict[str, Any]:
     """The facts about the library's model that the adapter needs."""
     prompts = prompts_of(model, options)
+    # The special tokens that mark a text's boundaries, such as [CLS], but not the unknown word.
     return {
         "prompts": prompts,
         "asymmetric": prompts[0] != prompts[1] or is_routed(model),
-        "markers": _marker_ids(model.tokenizer),
+        "markers": sorted(
+            set(model.tokenizer.all_special_ids) - {model.tokenizer.unk_token_id, model.tokenizer.mask_token_id}
+        ),
         "dimension": _token_dimension(model, name, options.truncate_dim),
     }
-
-
-def _marker_ids(tokenizer: Any) -> list[int]:
-    """The special tokens that mark a text's boundaries, such as [CLS], but not the unknown word."""
-    return sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, tokenizer.mask_token_id})
 
 
 def _token_dimension(model: Any, name: str, truncate_dim: int | None) -> int:

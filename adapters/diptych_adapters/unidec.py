@@ -94,14 +94,12 @@ class UniDECEncoder(EncoderPipeline[Floats]):
     def _encode(self, inputs: Sequence[str], prompt: str, task: Task) -> Floats:
         """Vectors float32 `[n, dimension]`; those of documents with unknown texts end in zeros."""
         if task == "query":
-            return self._head_part(self._both_heads(inputs, prompt))
+            vectors = self._both_heads(inputs, prompt)
+            return np.ascontiguousarray(vectors[:, self._split :]) if self._classifier else vectors
         rows = self._rows(inputs)
         if self._classifier:
             return rows
         return np.concatenate([self._both_heads(inputs, prompt)[:, : self._split], rows], 1)
-
-    def _head_part(self, vectors: Floats) -> Floats:
-        return np.ascontiguousarray(vectors[:, self._split :]) if self._classifier else vectors
 
     def _rows(self, inputs: Sequence[str]) -> Floats:
         """The free vectors of these texts, float32 `[n, C]`, of unit length or 0."""

@@ -216,7 +216,11 @@ class PoolRefresh(EpochCallback[dict[str, NDArray[Any]]]):
         for cluster, rows in enumerate(balanced_clusters(queries, self.cluster_size, self._random(epoch))):
             clusters[rows] = cluster
         if self.folder is not None:
-            _write(self.folder / FILE.format(epoch), negatives, clusters)
+            file = self.folder / FILE.format(epoch)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part.npz")
+            np.savez(part, negatives=negatives, clusters=clusters)
+            part.replace(file)
         return {"negatives": negatives, "clusters": clusters}
 
     def _embedded(self, *, bf16: bool) -> tuple[Floats, Floats]:
@@ -241,10 +245,3 @@ class PoolRefresh(EpochCallback[dict[str, NDArray[Any]]]):
             return None
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-
-
-def _write(file: Path, negatives: Rows, clusters: Rows) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part.npz")
-    np.savez(part, negatives=negatives, clusters=clusters)
-    part.replace(file)

@@ -88,7 +88,7 @@ def answers(queries: Sequence[str | Query], found: Sequence[Sequence[Hit]]) -> C
     """
     pairs = zip(queries, found, strict=True)
     rows = (
-        {"query": _name_of(query), **_hit_row(rank, hit)}
+        {"query": query if isinstance(query, str) else query.id or query.text, **_hit_row(rank, hit)}
         for query, query_hits in pairs
         for rank, hit in enumerate(query_hits, 1)
     )
@@ -225,10 +225,6 @@ def _hit_row(rank: int, hit: Hit) -> dict[str, Any]:
 
 def _own_name(key: str) -> str:
     return f"metadata.{key}" if key in _FIXED or key.startswith(("score.", "metadata.")) else key
-
-
-def _name_of(query: str | Query) -> str:
-    return query if isinstance(query, str) else query.id or query.text
 
 
 def _table(rows: Iterable[Mapping[str, Any]], fixed: Sequence[str] = _HIT) -> Columns:

@@ -132,14 +132,10 @@ def _activations(model: Any, places: Sequence[Place], rows: Sequence[Row], pad: 
         for place, values in zip(places, answers, strict=True):
             of_tokens = values.ndim == 3 and values.shape[:2] == mask.shape  # else of rows, or of places rows share
             real = values[mask] if of_tokens else values.reshape(-1, values.shape[-1])
-            _record(activations, place, real, random.integers(0, len(real), min(KEPT * len(mask), len(real))))
+            ranges = activations.setdefault(place, Activations(real.min(0), real.max(0)))
+            ranges.low, ranges.high = np.minimum(ranges.low, real.min(0)), np.maximum(ranges.high, real.max(0))
+            ranges.some.append(real[random.integers(0, len(real), min(KEPT * len(mask), len(real)))])
     return activations
-
-
-def _record(activations: dict[Place, Activations], place: Place, values: Floats, sample: NDArray[np.int64]) -> None:
-    ranges = activations.setdefault(place, Activations(values.min(0), values.max(0)))
-    ranges.low, ranges.high = np.minimum(ranges.low, values.min(0)), np.maximum(ranges.high, values.max(0))
-    ranges.some.append(values[sample])
 
 
 def _plan(activations: Activations, matrices: Sequence[Floats]) -> QuantizationPlan | None:

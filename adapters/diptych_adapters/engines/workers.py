@@ -25,7 +25,6 @@ import numpy as np
 
 from diptych.errors import AdapterFactoryError, DiptychError
 from diptych.protocols import Pair
-from diptych.types import Floats
 
 SYSTEM, TASKS = Path("/sys/devices/system"), Path("/proc/self/task")
 
@@ -167,7 +166,10 @@ class Spread:
 
             for done in [self._pool.submit(work, worker_call) for worker_call in workers]:
                 done.result()
-            return _joined([results[start] for start in sorted(results)])
+            parts = [results[start] for start in sorted(results)]
+            if isinstance(parts[0], np.ndarray):
+                return np.concatenate(parts)
+            return [item for part in parts for item in part]
 
         return call
 
@@ -175,12 +177,6 @@ class Spread:
 def _next(pieces: Any, lock: threading.Lock) -> Any:
     with lock:
         return next(pieces, None)
-
-
-def _joined(parts: Sequence[Any]) -> Floats | list[Any]:
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    return [item for part in parts for item in part]
 
 
 def _threads(cores: Sequence[int] | None) -> dict[str, str]:

@@ -106,7 +106,8 @@ class CollectionStore:
         """
         reads = Reads.of(self.collection)
         converted = [to_diptych(document, reads) for document in checked(documents)]
-        with _write_lock(self.collection):
+        # A lock for one writer at a time, of any tenant, so that a policy's check stays valid while it writes.
+        with _WRITERS.setdefault(self.collection.handle, threading.Lock()):
             documents_to_write = self._apply_policy(converted, policy)
             if documents_to_write:
                 self._populate(documents_to_write)
@@ -205,11 +206,6 @@ class CollectionStore:
                 got="; ".join(dict.fromkeys(example.reason for example in report.examples)),
                 do=f"see {report.report_file}" if report.report_file else "",
             )
-
-
-def _write_lock(collection: Opened) -> threading.Lock:
-    """A lock for one writer at a time, of any tenant, so that a policy's check stays valid while it writes."""
-    return _WRITERS.setdefault(collection.handle, threading.Lock())
 
 
 # Fields, extremes and distinct values of metadata, computed by reading the documents one by one.

@@ -14,7 +14,7 @@ key: it is the document that `Collection.populate` would have written. What a se
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -84,7 +84,12 @@ def _bare_node(document: Document, reads: Reads) -> BaseNode:
         return _plain_node(document, reads)
     node_class = _CLASSES.get(content.pop("class_name", ""), TextNode)
     order = content.pop("metadata_keys", ())
-    metadata = _metadata(document.metadata, stored.get(OWN_METADATA, {}), order)
+    # The node's metadata in its order, followed by what others added.
+    merged = {
+        **{key: value for key, value in document.metadata.items() if key != NODE_KEY},
+        **stored.get(OWN_METADATA, {}),
+    }
+    metadata = {key: merged[key] for key in [*order, *merged] if key in merged}
     content = filled(content, document, reads, of_image=issubclass(node_class, ImageNode))
     if "text_resource" in content:
         content["text_resource"]["text"] = document.text
@@ -146,14 +151,6 @@ def _as_before_the_search(node: BaseNode) -> BaseNode:
             keys.remove(SEARCH_KEY)
     metadata = {key: value for key, value in node.metadata.items() if key != SEARCH_KEY}
     return node.model_copy(update={"metadata": metadata, **lists})
-
-
-def _metadata(
-    document_metadata: Mapping[str, Any], node_metadata: Mapping[str, Any], order: Sequence[str]
-) -> dict[str, Any]:
-    """The node's metadata in its order, followed by what others added."""
-    merged = {**{key: value for key, value in document_metadata.items() if key != NODE_KEY}, **node_metadata}
-    return {key: merged[key] for key in [*order, *merged] if key in merged}
 
 
 def _without_heading(node: BaseNode, document: Document) -> BaseNode:

@@ -166,7 +166,9 @@ class MediaEncoder:
     def _pooled(self, features: Mapping[str, torch.Tensor], lengths: Sequence[int | None]) -> torch.Tensor:
         if self._pooling == "features":
             side = "text" if "input_ids" in features else {"sound": "audio"}.get(self._family.reads, "image")
-            return _tensor(getattr(self._model, f"get_{side}_features")(**features))
+            # The projected vectors: in transformers 5 part of an output, before that the output itself.
+            output = getattr(self._model, f"get_{side}_features")(**features)
+            return cast(torch.Tensor, output if torch.is_tensor(output) else output.pooler_output)
         outputs = self._model(**features)
         if self._pooling == "pooler":
             return cast(torch.Tensor, outputs.pooler_output).flatten(1)
@@ -223,11 +225,6 @@ def _kind_of(content: str | Content, family: Family) -> str:
         return "sound"
     axes = {3: "image", 4: "video"}
     return axes.get(content.ndim, "series" if content.dtype == np.float32 else "unknown")
-
-
-def _tensor(output: Any) -> torch.Tensor:
-    """The projected vectors: in transformers 5 part of an output, before that the output itself."""
-    return cast(torch.Tensor, output if torch.is_tensor(output) else output.pooler_output)
 
 
 def _common(dimensions: set[int], folder: ModelFolder) -> int:

@@ -141,8 +141,13 @@ def read_bert(folder: ModelFolder, options: SentenceTransformersOptions) -> Bert
         int(folder.config("tokenizer_config.json").get("model_max_length") or shape.positions), shape.positions
     )
     check_length(options.max_length, shape.positions, folder.name)
-    if (tokenizer := _tokenizer(folder)) is None:
+    from tokenizers import Tokenizer
+
+    text = (folder.path / "tokenizer.json").read_text("utf-8")
+    pad = Tokenizer.from_str(text).token_to_id(folder.config("tokenizer_config.json")["pad_token"])
+    if pad is None:
         return None
+    tokenizer = TokenizerData(text, pad, "right")
     return BertFiles(
         folder=folder,
         shape=shape,
@@ -181,11 +186,3 @@ def _has_plain_tokens(folder: ModelFolder) -> bool:
     config = folder.config("tokenizer_config.json")
     padded_right = config.get("padding_side", "right") == "right" and isinstance(config.get("pad_token"), str)
     return padded_right and (folder.path / "tokenizer.json").is_file() and not fingerprints.overridden(folder.path)
-
-
-def _tokenizer(folder: ModelFolder) -> TokenizerData | None:
-    from tokenizers import Tokenizer
-
-    text = (folder.path / "tokenizer.json").read_text("utf-8")
-    pad = Tokenizer.from_str(text).token_to_id(folder.config("tokenizer_config.json")["pad_token"])
-    return None if pad is None else TokenizerData(text, pad, "right")

@@ -66,17 +66,13 @@ class EncoderPipeline(ModelPipeline, Generic[V]):
         if self._model is None and self.runner is not None:
             tokens = self.runner.tokens
             return DocumentTokens(tokens.data.text, self._prompts[1]), tokens.max_length
-        module = _document_module(self.model)
+        # The module of a sentence-transformers pipeline that reads documents: its first, or the first of their route.
+        first = next(iter(self.model.children()))
+        routes = getattr(first, "sub_modules", {})
+        module = next(iter(routes["document"])) if "document" in routes else first
         length = getattr(module, "document_length", None) or getattr(module, "max_seq_length", None)
         tokenizer: Any = getattr(module, "tokenizer", None)
         fast: Any = getattr(tokenizer, "backend_tokenizer", tokenizer)  # a static embedding's is one itself
         if not hasattr(fast, "to_str"):
             return None, None
         return DocumentTokens(fast.to_str(), self._prompts[1]), None if length is None or length > NO_LIMIT else length
-
-
-def _document_module(model: Any) -> Any:
-    """The module of a sentence-transformers pipeline that reads documents: its first, or the first of their route."""
-    first = next(iter(model.children()))
-    routes = getattr(first, "sub_modules", {})
-    return next(iter(routes["document"])) if "document" in routes else first

@@ -238,11 +238,16 @@ class ModelPipeline:
         if module is None or self._options.attention == "flash_attention_2":  # the library then pads nothing
             self._by_library_alone()
         else:
+            # A key that identifies converted models: everything that decides their answers.
+            code = sorted(self._folder.path.glob("*.py")) if self._options.trust_remote_code else []
+            files = [file for file in (self._folder.path / "config.json", *code) if file.is_file()]
+            parts = [self._digests.weights, self._digests.tokenizer, type(self).__name__, *self.steps]
+            parts += [*map(fingerprints.file_sha256, files), str(self.max_length), version("transformers")]
             self._job = Job(
                 module=module,
                 tokens=Tokens(self.model.tokenizer, self.max_length, typed=bool(more.get("typed"))),
                 options=self._options,
-                key=self._key(),
+                key=" ".join(parts),
                 numerics=numerics(self.model),
                 library=library,
                 file=self._exported(),
@@ -251,14 +256,6 @@ class ModelPipeline:
                 **more,
             )
             self._take(runner_for(self._job))
-
-    def _key(self) -> str:
-        """A key that identifies converted models: everything that decides their answers."""
-        code = sorted(self._folder.path.glob("*.py")) if self._options.trust_remote_code else []
-        files = [file for file in (self._folder.path / "config.json", *code) if file.is_file()]
-        parts = [self._digests.weights, self._digests.tokenizer, type(self).__name__, *self.steps]
-        parts += [*map(fingerprints.file_sha256, files), str(self.max_length), version("transformers")]
-        return " ".join(parts)
 
     def _exported(self) -> Path | None:
         """The exported model named in the options.

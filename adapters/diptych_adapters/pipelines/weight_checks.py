@@ -113,7 +113,10 @@ def check_complete(
     for load in loads:
         missing = load.missing - load.misshapen.keys()
         if fresh_head:
-            missing &= _of_body(load.model)
+            # The keys of the model without its head.
+            body = load.model.base_model
+            prefix = "" if body is load.model else f"{load.model.base_model_prefix}."
+            missing &= frozenset(f"{prefix}{key}" for key in body.state_dict())
         trial = partial(_token_vectors, load.model) if fresh_head else outputs or partial(_outputs, model)
         missing = _needed(load.model, missing, trial) if missing else missing
         unexpected = {key for key in _unexplained(load) if not key.startswith(heads)} if load.unexpected else set()
@@ -199,13 +202,6 @@ def _part(model: Any, key: str) -> str:
     body = f"{model.base_model_prefix}."
     prefix = body if key.startswith(body) else ""
     return prefix + key.removeprefix(prefix).partition(".")[0]
-
-
-def _of_body(model: Any) -> frozenset[str]:
-    """The keys of the model without its head."""
-    body = model.base_model
-    prefix = "" if body is model else f"{model.base_model_prefix}."
-    return frozenset(f"{prefix}{key}" for key in body.state_dict())
 
 
 def _token_vectors(model: Any) -> Iterator[torch.Tensor]:

@@ -96,15 +96,11 @@ def round_trip(
         }
         failed = [query for query in batch if query.id not in passed]
         if judge is not None and failed:
-            passed |= _judged(failed, source, judge, least)
+            texts = source.texts([query.document for query in failed])
+            scores = judge.judge([(query.text, texts.get(query.document, "")) for query in failed])
+            passed |= {query.id for query, score in zip(failed, scores, strict=True) if score >= least}
         kept += [query for query in batch if query.id in passed]
     return kept
-
-
-def _judged(queries: Queries, source: CandidateSource, judge: Generator, least: float) -> set[str]:
-    texts = source.texts([query.document for query in queries])
-    scores = judge.judge([(query.text, texts.get(query.document, "")) for query in queries])
-    return {query.id for query, score in zip(queries, scores, strict=True) if score >= least}
 
 
 def _apart(vectors: Floats, near: float) -> list[int]:

@@ -34,7 +34,9 @@ class MaxLogits(torch.autograd.Function):
             weight, bias: of the decoder, `[words, width]` and `[words]`.
             mask: bool `[n, tokens]`; every text has a token.
         """
-        ctx.kind = _precision(vectors)
+        # The precision of the logits: autocast's if it is on.
+        device = vectors.device.type
+        ctx.kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else vectors.dtype
         ctx.save_for_backward(vectors, weight, mask)
         ctx.biased = bias is not None
         # Padding is replaced by the text's first token, which changes no maximum.
@@ -164,12 +166,6 @@ def _head(parts: list[Any]) -> _Head | None:
     network: Any = getattr(parts[0], "auto_model", None)
     decoder = network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
     return _Head(parts[0], decoder, pooling) if isinstance(decoder, torch.nn.Linear) else None
-
-
-def _precision(vectors: Tensor) -> torch.dtype:
-    """The precision of the logits: autocast's if it is on."""
-    device = vectors.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else vectors.dtype
 
 
 def _maxima(vectors: Tensor, weight: Tensor) -> Tensor:

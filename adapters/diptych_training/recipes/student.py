@@ -14,7 +14,6 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Static
 from diptych.errors import ConfigError
 from diptych.protocols import TEACHER_FILE
 from diptych.training import Registration
-from diptych.types import Floats
 from diptych_training.losses.student import StudentLoss
 from diptych_training.models.layers import layers_of, truncated
 from diptych_training.options import AboveZero, Positive, Section
@@ -118,13 +117,9 @@ def static_student(model: Any, encode: Callable[[Sequence[str]], Sequence[Any]],
         raise ConfigError("a static student needs a fast tokenizer", where="model", got=got, do="use kind: layers")
     tokens = [tokenizer.decode([number]) or " " for number in range(tokenizer.get_vocab_size())]
     rows = np.stack([np.asarray(vector, np.float32) for vector in encode(tokens)])
-    rows = rows * _weights(tokenizer, texts, len(tokens))[:, None]
-    return SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=rows), Normalize()], device="cpu")
-
-
-def _weights(tokenizer: Any, texts: Iterable[str], size: int) -> Floats:
-    """A weight for each token, float32 `[size]`."""
+    # A weight for each token, float32 `[size]`.
     read = tokenizer.encode_batch(list(texts), add_special_tokens=False)
     counts = Counter(number for own in read for number in own.ids)
-    shares = np.array([counts[number] for number in range(size)], np.float32) / max(1, counts.total())
-    return np.asarray(COMMON / (COMMON + shares), np.float32)
+    shares = np.array([counts[number] for number in range(len(tokens))], np.float32) / max(1, counts.total())
+    rows = rows * np.asarray(COMMON / (COMMON + shares), np.float32)[:, None]
+    return SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=rows), Normalize()], device="cpu")

@@ -57,7 +57,7 @@ class ProgressCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write a line to the log."""
-        plain = {key: value for key, value in kwargs["logs"].items() if _is_plain(value)}
+        plain = {key: value for key, value in kwargs["logs"].items() if isinstance(value, int | float | str)}
         step = self.behind + state.global_step
         self.folder.log({"step": step, **self.entry, **plain})
         if self.draw is not None:
@@ -130,7 +130,3 @@ def _writer(folder: RunFolder) -> Any:
     from tensorboardX import SummaryWriter
 
     return SummaryWriter(logdir=str(folder.path / "logs"), filename_suffix=f".{time.time_ns()}")
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, int | float | str)

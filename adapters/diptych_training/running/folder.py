@@ -153,7 +153,8 @@ class RunFolder:
 
     def _claim(self, settings: dict[str, Any], options: RecipeOptions) -> None:
         file = self.path / RECIPE
-        if self._has_content():
+        # Whether more than the options is stored: a run that ended before making anything does not bind the folder.
+        if self.path.exists() and any(path.name not in (RECIPE, f"{RECIPE}.new") for path in self.path.iterdir()):
             if not file.exists():
                 raise ConfigError(
                     "the folder is not empty and holds no training", where=self.path, do="name another output"
@@ -161,7 +162,9 @@ class RunFolder:
             stored = _with_defaults(json.loads(file.read_text("utf-8")), options)
             self._compare(stored, settings, frozenset() if self._has_trained() else options.later())
             if stored != settings:
-                self._forget_log()
+                # Delete the log of other options, of which no checkpoint is left.
+                (self.path / LOG).unlink(missing_ok=True)
+                shutil.rmtree(self.path / "logs", ignore_errors=True)
         self.write(RECIPE, settings)
 
     def _compare(self, stored: dict[str, Any], settings: dict[str, Any], later: frozenset[str]) -> None:
@@ -175,19 +178,10 @@ class RunFolder:
                 "output",
             )
 
-    def _has_content(self) -> bool:
-        """Whether more than the options is stored: a run that ended before making anything does not bind the folder."""
-        return self.path.exists() and any(path.name not in (RECIPE, f"{RECIPE}.new") for path in self.path.iterdir())
-
     def _has_trained(self) -> bool:
         """Whether weights were trained, and not only data prepared."""
         has_checkpoints = self.checkpoints.exists() and any(self.checkpoints.iterdir())
         return has_checkpoints or (self.path / REPORT).exists()
-
-    def _forget_log(self) -> None:
-        """Delete the log of other options, of which no checkpoint is left."""
-        (self.path / LOG).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "logs", ignore_errors=True)
 
     def write(self, name: str, value: Any) -> None:
         """Write a value as a JSON file of this name, all or nothing."""

@@ -157,11 +157,7 @@ def _texts(payloads: Sequence[Payload]) -> list[str]:
             counts[path] += 1
             lengths[path] += len(value)
     usual = [path for path in counts if 2 * counts[path] > len(payloads) and path not in (*_IDS, "title")]
-    return sorted(usual, key=lambda path: (_rank(path), -lengths[path]))
-
-
-def _rank(path: str) -> int:
-    return _TEXTS.index(path) if path in _TEXTS else len(_TEXTS)
+    return sorted(usual, key=lambda path: (_TEXTS.index(path) if path in _TEXTS else len(_TEXTS), -lengths[path]))
 
 
 def _strings(payload: Payload) -> list[tuple[str, str]]:

@@ -191,10 +191,11 @@ class Verifier:
             likeness = self.likeness(name, trial)
             read, lacks = ("media", "readable media") if self._slots[name].reads_media else ("texts", "a text")
             if not len(likeness.values):
+                modality = self._slots[name].reading.modality
                 raise CollectionError(
                     f"no sampled point has both the slot's vector and {lacks}",
                     where=self._at(name),
-                    got=self._unreadable(name, layout),
+                    got=with_media(self._points[name], self._vectors[name].name, modality, layout, self._media)[2],
                     do="adopt without this slot; it can be added later: diptych plan, then diptych apply",
                 )
             if not likeness.fits:
@@ -211,10 +212,6 @@ class Verifier:
             return points, [trial.prompt + text for text in texts]
         points, media, _ = with_media(self._points[name], vector, slot.reading.modality, trial.layout, self._media)
         return points, [*media]
-
-    def _unreadable(self, name: str, layout: Layout) -> str:
-        modality = self._slots[name].reading.modality
-        return with_media(self._points[name], self._vectors[name].name, modality, layout, self._media)[2]
 
     def _mismatch(self, name: str, layout: Layout, reading: Reading, likeness: Likeness) -> FingerprintMismatch:
         trial, best = self._closest(name, layout, reading)

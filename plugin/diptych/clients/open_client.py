@@ -84,7 +84,10 @@ def client(
         _refuse(options, f"store: {loaded.place}")
         opened = _ours(open_store_of(loaded, registry=registry, classes=_CLASSES), loaded.urls[0])
     elif location is not None and _scheme(location) in _OWN_URLS:
-        opened = _at_url(location, options)
+        _refuse({key: value for key, value in options.items() if key not in ("api_key", "timeout")}, location)
+        timeout = options.get("timeout")
+        key = options.get("api_key")
+        opened = open_store(location, api_key=key, timeout=60 if timeout is None else timeout, classes=_CLASSES)
     else:
         opened = InferenceClient(location, event_hooks=EVENT_HOOKS, **options)
     opened.encoders = encoders or Encoders.open(loaded, registry=registry)
@@ -119,13 +122,6 @@ def async_client(
         opened = AsyncInferenceClient(location, event_hooks=EVENT_HOOKS, **options)
     opened.encoders = encoders or Encoders.open(loaded, registry=registry)
     return opened
-
-
-def _at_url(url: str, options: ClientOptions) -> Any:
-    _refuse({key: value for key, value in options.items() if key not in ("api_key", "timeout")}, url)
-    timeout = options.get("timeout")
-    key = options.get("api_key")
-    return open_store(url, api_key=key, timeout=60 if timeout is None else timeout, classes=_CLASSES)
 
 
 def _later(config: Config) -> AsyncInferenceClient:

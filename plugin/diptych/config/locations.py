@@ -41,17 +41,14 @@ class Source:
 
     def where(self, location: Location) -> str:
         """`diptych.yaml, line 7, slots.dense.adapter`, or the place outside the file that the value was given at."""
-        if elsewhere := self._given(location):
+        # Where the value was given, or what is below it and the file does not have; empty for one of the file.
+        within = [self.given[key] for key in _upwards(location) if key in self.given]
+        below = [text for key, text in self.given.items() if location and key[: len(location)] == location]
+        if elsewhere := next(iter([*within, *(below if location not in self.lines else [])]), ""):
             return elsewhere
         line = self.line(location)
         parts = [self.name, f"line {line}" if line else "", dotted(location)]
         return ", ".join(part for part in parts if part)
-
-    def _given(self, location: Location) -> str:
-        """Where the value was given, or what is below it and the file does not have; empty for one of the file."""
-        within = [self.given[key] for key in _upwards(location) if key in self.given]
-        below = [text for key, text in self.given.items() if location and key[: len(location)] == location]
-        return next(iter([*within, *(below if location not in self.lines else [])]), "")
 
 
 def dotted(location: Location) -> str:

@@ -189,7 +189,8 @@ def _walk(annotation: Any, location: list[str | int]) -> Any:
         return annotation
     key, remaining = location[0], location[1:]
     if isinstance(annotation, tuple):
-        return _walk(_tagged(annotation, key), remaining)
+        # The section whose `kind` is `tag`.
+        return _walk(next((member for member in annotation if key in _kinds(member)), None), remaining)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = annotation.model_fields.get(str(key))
         return _walk(field.annotation, remaining) if field else None
@@ -205,11 +206,6 @@ def _unwrap(annotation: Any) -> Any:
         members = tuple(member for member in get_args(annotation) if member is not type(None))
         return _unwrap(members[0]) if len(members) == 1 else members
     return annotation
-
-
-def _tagged(members: Iterable[Any], tag: str | int) -> Any:
-    """The section whose `kind` is `tag`."""
-    return next((member for member in members if tag in _kinds(member)), None)
 
 
 def _kinds(member: Any) -> tuple[Any, ...]:

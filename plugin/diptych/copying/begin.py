@@ -17,7 +17,6 @@ from diptych.metadata.store import KEY, read_metadata
 from diptych.stores.retired_vectors import existing, orphans
 
 if TYPE_CHECKING:
-    from diptych.metadata.models import CollectionMetadata
     from diptych.registry import Registry
 
 
@@ -39,26 +38,24 @@ def begin(source: CopySide, target: CopySide, registry: Registry | None, extra: 
         CollectionNotFound: there is no source.
         CopyError: the target is something else than a copy of this source; or the source is between two states.
     """
-    _require_distinct(source, target)
+    if (source.place, source.name) == (target.place, target.name):
+        what = "a collection cannot be copied onto itself"
+        raise CopyError(what, where=source, do="name the copy: --as NAME, or another store")
     metadata = read_metadata(source.client, source.name)  # raises for a source that is not there or itself unfinished
     info = source.info()
     require_coherent(source, info)
-    extra = _without_orphans(source, target, metadata, extra)
+    # The parts of the target that differ: without vectors that diptych made or adopted and no state needs.
+    orphaned = orphans(source.client, source.name, metadata) if metadata else {}
+    unused = [vector for vector, kind in orphaned.items() if kind != "text_index"]
+    if unused:
+        source.vectors = target.vectors = sorted(existing(source.client, source.name).difference(unused))
+    extra = {**dict.fromkeys(unused), **extra}
     indexes = target_collection.indexes_of(source, info, metadata, registry)
     if target.exists():
         return Preparation(_existing_record(source, target, info, extra), info, indexes, True, extra)
     record = CopyRecord(store=source.place, collection=source.name, began=timestamp(), by=who())
     target_collection.create(source, target, info, record.payload(), extra)
     return Preparation(record, info, indexes, False, extra)
-
-
-def _without_orphans(source: CopySide, target: CopySide, metadata: CollectionMetadata | None, extra: Extra) -> Extra:
-    """The parts of the target that differ: without vectors that diptych made or adopted and no state needs."""
-    orphaned = orphans(source.client, source.name, metadata) if metadata else {}
-    unused = [vector for vector, kind in orphaned.items() if kind != "text_index"]
-    if unused:
-        source.vectors = target.vectors = sorted(existing(source.client, source.name).difference(unused))
-    return {**dict.fromkeys(unused), **extra}
 
 
 def require_coherent(source: CopySide, info: models.CollectionInfo) -> None:
@@ -74,20 +71,15 @@ def require_coherent(source: CopySide, info: models.CollectionInfo) -> None:
     )
 
 
-def _require_distinct(source: CopySide, target: CopySide) -> None:
-    if (source.place, source.name) == (target.place, target.name):
-        what = "a collection cannot be copied onto itself"
-        raise CopyError(what, where=source, do="name the copy: --as NAME, or another store")
-
-
 def _existing_record(source: CopySide, target: CopySide, info: models.CollectionInfo, extra: Extra) -> CopyRecord:
     target_info = target.info()
     record = record_of(target_info.config.metadata or {}, str(target))
     if record is None:
+        kind = "a diptych collection" if KEY in (target_info.config.metadata or {}) else "a collection"
         raise CopyError(
             "the target exists and is not a copy",
             where=target,
-            got=_described(target, target_info),
+            got=f"{kind} of {target.count()} points",
             do="copy under another name: --as NAME; or delete that collection with the Qdrant client",
         )
     if (record.store, record.collection) != (source.place, source.name):
@@ -100,8 +92,3 @@ def _existing_record(source: CopySide, target: CopySide, info: models.Collection
         )
     target_collection.require_same(source, target, info, target_info, extra)
     return record
-
-
-def _described(target: CopySide, info: models.CollectionInfo) -> str:
-    kind = "a diptych collection" if KEY in (info.config.metadata or {}) else "a collection"
-    return f"{kind} of {target.count()} points"

@@ -31,7 +31,13 @@ def copy_late_writes(source: CopySide, target: CopySide, base: Base, *, batch: i
         if late:
             brought += _write([record for record in records if plain_id(record.id) in late], target, late)
     for deleted in base.remaining(batch):
-        brought += _delete(deleted, target)
+        target_records = target.points(list(deleted))
+        unchanged = [
+            identifier for identifier, record in target_records.items() if _untouched(record, deleted[identifier])
+        ]
+        if unchanged:
+            target.delete(unchanged)
+        brought += len(unchanged)
     return brought
 
 
@@ -47,14 +53,6 @@ def _write(records: list[models.Record], target: CopySide, late: Mapping[PointId
         record for record in records if _untouched(target_records.get(plain_id(record.id)), late[plain_id(record.id)])
     ]
     target.write([struct(record) for record in unchanged])
-    return len(unchanged)
-
-
-def _delete(deleted: Mapping[PointId, PointHashes], target: CopySide) -> int:
-    target_records = target.points(list(deleted))
-    unchanged = [identifier for identifier, record in target_records.items() if _untouched(record, deleted[identifier])]
-    if unchanged:
-        target.delete(unchanged)
     return len(unchanged)
 
 

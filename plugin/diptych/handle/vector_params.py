@@ -26,7 +26,10 @@ def vector_params(
         ConfigError: a datatype that would destroy the vectors.
     """
     if kind == "sparse":
-        return _sparse(encoder, storage)
+        index = models.SparseIndexParams(
+            on_disk=storage.on_disk, datatype=models.Datatype(storage.datatype) if storage.datatype else None
+        )
+        return models.SparseVectorParams(index=index, modifier=models.Modifier.IDF if encoder.uses_idf else None)
     # Behind a first stage the whole vectors only rescore candidates: a graph over them would cost memory for nothing.
     indexed = indexed and storage.first_stage is None
     params = _dense(encoder.dimension, _DISTANCE[encoder.similarity], storage, indexed, "storage")
@@ -76,13 +79,6 @@ def changeable(storage: Stored) -> models.VectorParamsDiff:
         quantization_config=_quantization(storage.quantization),
         on_disk=storage.on_disk,
     )
-
-
-def _sparse(encoder: Any, storage: VectorStorage) -> models.SparseVectorParams:
-    index = models.SparseIndexParams(
-        on_disk=storage.on_disk, datatype=models.Datatype(storage.datatype) if storage.datatype else None
-    )
-    return models.SparseVectorParams(index=index, modifier=models.Modifier.IDF if encoder.uses_idf else None)
 
 
 def _hnsw(hnsw: Hnsw | None, indexed: bool) -> models.HnswConfigDiff | None:

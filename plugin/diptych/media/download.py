@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from diptych.errors import MediaError, brief
 from diptych.media.read import checked_length, reason, too_large
@@ -104,7 +104,11 @@ def check_url(url: str, hosts: Sequence[str], *, redirected_from: str = "") -> N
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
             raise ValueError("a character that must be percent-encoded")
         parts = urlsplit(url)
-        place = _place(parts)
+        # Host, and the port where it is not the scheme's own.
+        host = parts.hostname or ""
+        named = f"[{host}]" if ":" in host else host
+        usual = {"https": 443, "http": 80}.get(parts.scheme)
+        place = named if parts.port in (None, usual) else f"{named}:{parts.port}"
     except ValueError as error:
         raise MediaError(what, where=redirected_from, got=f"{brief(url, 200)}: {error}") from error
     if parts.username is not None or parts.password is not None:
@@ -117,11 +121,3 @@ def check_url(url: str, hosts: Sequence[str], *, redirected_from: str = "") -> N
         expected = ", ".join(hosts) or "no host: media.hosts lists none"
         do = f"add {place!r} to media.hosts if you trust it, or copy the file below media.root"
         raise MediaError(what, where=redirected_from, got=f"host {place!r}", expected=expected, do=do)
-
-
-def _place(parts: SplitResult) -> str:
-    """Host, and the port where it is not the scheme's own."""
-    host = parts.hostname or ""
-    named = f"[{host}]" if ":" in host else host
-    usual = {"https": 443, "http": 80}.get(parts.scheme)
-    return named if parts.port in (None, usual) else f"{named}:{parts.port}"

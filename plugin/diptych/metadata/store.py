@@ -124,7 +124,9 @@ def await_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) ->
     """Wait, as `update_metadata` does, until every node shows these values; returns the metadata of one node."""
     due, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
     while True:
-        views = _views(client, name)
+        # The metadata as each node shows it; of a store that is no cluster as it is.
+        of_nodes = getattr(client, "metadata_views", None)
+        views: list[Mapping[str, Any]] = of_nodes(name) if of_nodes else [raw_metadata(client, name)]
         differing = [key for view in views for key in changes if not same_values(view.get(key), changes[key])]
         if not differing:
             return views[0]
@@ -168,13 +170,6 @@ def add_unread(client: QdrantBase, name: str, unread: Mapping[str, UnreadTokens]
     sums = {vector: before[vector] + more if vector in before else more for vector, more in unread.items()}
     if sums:
         update_metadata(client, name, {f"{UNREAD}{vector}": asdict(counts) for vector, counts in sums.items()})
-
-
-def _views(client: QdrantBase, name: str) -> list[Mapping[str, Any]]:
-    """The metadata as each node shows it; of a store that is no cluster as it is."""
-    of_nodes = getattr(client, "metadata_views", None)
-    found: list[Mapping[str, Any]] = of_nodes(name) if of_nodes else [raw_metadata(client, name)]
-    return found
 
 
 def same_values(shown: Any, written: Any) -> bool:

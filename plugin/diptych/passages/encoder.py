@@ -108,7 +108,11 @@ class PassageEncoder:
         """
         documents = self.splitter.split(inputs)
         for document in documents:
-            self._require_room(document)
+            most, count = _MOST_NUMBERS // self.dimension, len(document.places)
+            if self._kind == "dense" and count > most:
+                do = "raise passages.tokens, lower its overlap, or cut the document"
+                got, expected = f"{count:,} passages", f"at most {most:,}"
+                raise DocumentError("too many passages for one point", got=got, expected=expected, do=do)
         if self._kind == "dense":  # hits show passages of dense slots only
             self._known.add_if_room(inputs, [document.places for document in documents])
         if self.options.pooling == "late":
@@ -132,13 +136,6 @@ class PassageEncoder:
 
     def _look_at(self, texts: Sequence[str]) -> None:
         self.inner.look_at([text.replace(MARK, " ") for text in texts])  # type: ignore[attr-defined]
-
-    def _require_room(self, document: SplitDocument) -> None:
-        most, count = _MOST_NUMBERS // self.dimension, len(document.places)
-        if self._kind == "dense" and count > most:
-            do = "raise passages.tokens, lower its overlap, or cut the document"
-            got, expected = f"{count:,} passages", f"at most {most:,}"
-            raise DocumentError("too many passages for one point", got=got, expected=expected, do=do)
 
     def _late_pooled(self, documents: Sequence[SplitDocument]) -> list[Any]:
         inner: Any = self.inner

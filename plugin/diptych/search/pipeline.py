@@ -36,7 +36,12 @@ class Retrieve:
 
     def __post_init__(self) -> None:
         require_count("candidates", self.candidates, "Retrieve", MOST_CANDIDATES)
-        _require_params(self.params)
+        if self.params is not None and not isinstance(self.params, models.SearchParams):
+            raise SearchError(
+                "unknown search parameters",
+                got=type(self.params).__name__,
+                expected="qdrant_client.models.SearchParams",
+            )
 
     def __add__(self, other: Retrieve | Pipeline) -> Pipeline:
         return Pipeline((self,)) + other
@@ -225,10 +230,3 @@ def search_params(config: ParamsConfig) -> models.SearchParams | None:
     if config.oversampling is not None or config.rescore is not None:
         quantization = models.QuantizationSearchParams(rescore=config.rescore, oversampling=config.oversampling)
     return models.SearchParams(hnsw_ef=config.hnsw_ef, exact=config.exact or None, quantization=quantization)
-
-
-def _require_params(params: object) -> None:
-    if params is not None and not isinstance(params, models.SearchParams):
-        raise SearchError(
-            "unknown search parameters", got=type(params).__name__, expected="qdrant_client.models.SearchParams"
-        )

@@ -239,14 +239,12 @@ class Watch:
             await self._app(scope, receive, noting)
         finally:
             self._metrics.in_flight.dec()
-            self._tell(scope, status, time.perf_counter() - begin)
-
-    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
-        route = self._route(scope["path"])
-        self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.seconds.labels(route).observe(seconds)
-        level = logging.DEBUG if route in UNCOUNTED else logging.INFO
-        ACCESS_LOG.log(level, "%s %s %d %.1f ms", scope["method"][:16], route, status, 1000 * seconds)
+            seconds = time.perf_counter() - begin
+            route = self._route(scope["path"])
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(seconds)
+            level = logging.DEBUG if route in UNCOUNTED else logging.INFO
+            ACCESS_LOG.log(level, "%s %s %d %.1f ms", scope["method"][:16], route, status, 1000 * seconds)
 
     def _route(self, path: str) -> str:
         if path.startswith(_MODEL):

@@ -148,7 +148,12 @@ class Served:
 
     def models(self) -> list[Model]:
         """The further adapters, the current slots, and the rerankers of the pipelines."""
-        models = [*self._slots(), *self._rerankers()]
+        # The rerankers; if several pipelines have the same one, that of the first.
+        rerankers: dict[str, Model] = {}
+        for collection, encoders in self._encoders.items():
+            for name in encoders.rerankers:
+                rerankers.setdefault(name, Model(name, "reranker", collection, name, encoders))
+        models = [*self._slots(), *rerankers.values()]
         names = [model.name for model in models]
         return [m if not m.collection or names.count(m.name) == 1 else m.qualified for m in models]
 
@@ -219,14 +224,6 @@ class Served:
         for collection, encoders in self._encoders.items():
             for name, kind in encoders.kinds.items():
                 yield Model(name, kind, collection, name, encoders)
-
-    def _rerankers(self) -> Iterable[Model]:
-        """The rerankers; if several pipelines have the same one, that of the first."""
-        rerankers: dict[str, Model] = {}
-        for collection, encoders in self._encoders.items():
-            for name in encoders.rerankers:
-                rerankers.setdefault(name, Model(name, "reranker", collection, name, encoders))
-        return rerankers.values()
 
 
 def single(collection: Collection, slot: str | None) -> Pipeline | None:

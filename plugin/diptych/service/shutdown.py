@@ -47,7 +47,10 @@ class Ending:
         seconds = CLOSING if self._begun else self._grace + CLOSING
         self._begun = True
         self._leave_in(seconds)
-        _leave_by_the_kernel(seconds + CLOSING)
+        # Have the kernel end the process: no Python thread runs while native code holds the GIL.
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, seconds + CLOSING)
 
     def _leave_in(self, seconds: float) -> None:
         timer = threading.Timer(seconds, leave, (self._code, "what was still under way is cut off"))
@@ -70,10 +73,3 @@ def _run(work: Callable[[], None], code: int) -> None:
         work()
     finally:
         leave(code)
-
-
-def _leave_by_the_kernel(seconds: float) -> None:
-    """Have the kernel end the process: no Python thread runs while native code holds the GIL."""
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, seconds)

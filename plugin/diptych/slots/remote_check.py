@@ -61,7 +61,8 @@ class RemoteCheck:
             return encode(encoder, generation.kind, side, inputs, where=where)
         checks = self._checks
         with self._lock:
-            if self._is_due(side):
+            checked_at = self._checked_at.get(side)
+            if checked_at is None or self.clock() - checked_at >= self.interval:
                 self._compare_once(checks, lambda: self._compare(encoder, fingerprint, generation, side, where))
         vectors = encode(encoder, generation.kind, side, inputs, where=where)
         if side == "document" and inputs:
@@ -69,10 +70,6 @@ class RemoteCheck:
             canary_vectors = encode(encoder, generation.kind, side, canary, where=where)
             _require_alike(side, [pack(vector) for vector in canary_vectors], fingerprint, generation, where)
         return vectors
-
-    def _is_due(self, side: Side) -> bool:
-        checked_at = self._checked_at.get(side)
-        return checked_at is None or self.clock() - checked_at >= self.interval
 
     def _compare_once(self, checks: int, compare: Callable[[], None]) -> None:
         """Compare, unless another thread just did and failed while this one waited: a dead endpoint is called once."""

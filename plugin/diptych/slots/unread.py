@@ -95,11 +95,14 @@ def unread_by(encoder: TokenLimit, texts: Sequence[str]) -> UnreadTokens | None:
         return None
     long = [text for text in texts if len(text.encode(errors="replace")) > limit]
     lengths = _lengths(encoder, long, limit)
+    # Tokens of the inputs that are not long, which were not tokenised.
+    characters = sum(map(len, long))
     return UnreadTokens(
         max_tokens=limit,
         documents=len(texts),
         longer=sum(length > limit for length in lengths),
-        tokens=sum(lengths) + _estimated(texts, long, sum(lengths)),
+        tokens=sum(lengths)
+        + round((sum(map(len, texts)) - characters) * (sum(lengths) / characters if characters else PER_CHARACTER)),
         unread=sum(max(0, length - limit) for length in lengths),
     )
 
@@ -135,9 +138,3 @@ def _lengths(encoder: TokenLimit, texts: Sequence[str], limit: int) -> list[int]
                     unsure.append(place)
         part, pending = 4 * part, unsure
     return lengths
-
-
-def _estimated(inputs: Sequence[Any], long: Sequence[str], tokens: int) -> int:
-    """Tokens of the inputs that are not long, which were not tokenised."""
-    characters = sum(map(len, long))
-    return round((sum(map(len, inputs)) - characters) * (tokens / characters if characters else PER_CHARACTER))

@@ -105,7 +105,9 @@ def open_local(path: Path, create: bool, make: Callable[..., QdrantBase]) -> Qdr
             do = "check the path; qdrant-client made it by QdrantClient(path=...)"
             raise CollectionNotFound("there is no folder of qdrant-client's local mode", where=where, do=do)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            do = "choose another path" + ("; an embedded store is opened by edge:" if _is_edge(path) else "")
+            do = "choose another path" + (
+                "; an embedded store is opened by edge:" if (path / "collections").is_dir() else ""
+            )
             raise StoreError("the folder holds something else; nothing in it was changed", where=where, do=do)
     for file in _files(path, where):
         _look_through(file)
@@ -117,10 +119,6 @@ def open_local(path: Path, create: bool, make: Callable[..., QdrantBase]) -> Qdr
             raise StoreLocked("another process has the folder open", where=where, do=do) from error
         got = f"{type(error).__name__}: {error}"[:200]
         raise StoreError("qdrant-client cannot open the folder", where=where, got=got) from error
-
-
-def _is_edge(path: Path) -> bool:
-    return (path / "collections").is_dir()
 
 
 def _files(path: Path, where: str) -> Iterator[Path]:

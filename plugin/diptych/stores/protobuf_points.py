@@ -172,12 +172,8 @@ def records(points: Iterable[grpc.RetrievedPoint]) -> list[models.Record]:
     return [
         models.Record(
             id=id_in(point.id),
-            payload=_plain_payload(point.payload),
+            payload={key: (value := point.payload[key]).string_value or value_to_json(value) for key in point.payload},
             shard_key=GrpcToRest.convert_shard_key(point.shard_key) if point.HasField("shard_key") else None,
         )
         for point in points
     ]
-
-
-def _plain_payload(fields: Any) -> dict[str, Any]:
-    return {key: (value := fields[key]).string_value or value_to_json(value) for key in fields}

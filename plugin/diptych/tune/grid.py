@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diptych.config.models import Quantization, SearchParams, Stored, VectorStorage
+from diptych.config.models import SearchParams, Stored, VectorStorage
 
 SHORTEST = 32  # numbers of a first stage that is tried unasked
 _QUANTIZED: tuple[tuple[dict[str, Any], tuple[float, ...]], ...] = (
@@ -43,7 +43,10 @@ class Setup:
         parts = [f"first {first.dimension} x{first.oversampling:g}"] if first else []
         for section in (first, storage) if first else (storage,):
             if section.quantization:
-                parts.append(_named(section.quantization))
+                quantization = section.quantization
+                compression = quantization.compression if quantization.kind == "product" else None
+                size = compression or quantization.encoding or quantization.bits
+                parts.append(f"{quantization.kind} {size}" if size else quantization.kind)
             if section.hnsw and section.hnsw.m is not None:
                 parts.append(f"m {section.hnsw.m}")
         if not (first or storage.quantization):
@@ -62,7 +65,9 @@ class Setup:
 
     def config(self, slot: str) -> dict[str, Any]:
         """The sections of a config file for it, without empty ones."""
-        storage, params = (_set_values(part) for part in (self.storage, self.params))
+        storage, params = (
+            part.model_dump(mode="json", exclude_none=True, exclude_unset=True) for part in (self.storage, self.params)
+        )
         slots = {"slots": {slot: {"storage": storage}}} if storage else {}
         return {**slots, **({"search": {"params": params}} if params else {})}
 
@@ -109,12 +114,6 @@ def grid(dimension: int, *, whole_numbers: bool = False, prefixes: Sequence[int]
     return [*setups, *_quantized(), *_first_stages(chosen)]
 
 
-def _named(quantization: Quantization) -> str:
-    compression = quantization.compression if quantization.kind == "product" else None
-    size = compression or quantization.encoding or quantization.bits
-    return f"{quantization.kind} {size}" if size else quantization.kind
-
-
 def _graphs() -> Iterator[Setup]:
     for m, construct, widths in _GRAPHS:
         hnsw = {"m": m, "ef_construct": construct}
@@ -137,7 +136,3 @@ def _first_stages(dimensions: Iterable[int]) -> Iterator[Setup]:
 
 def _storage(**settings: Any) -> VectorStorage:
     return VectorStorage.model_validate(settings)
-
-
-def _set_values(section: VectorStorage | SearchParams) -> dict[str, Any]:
-    return section.model_dump(mode="json", exclude_none=True, exclude_unset=True)

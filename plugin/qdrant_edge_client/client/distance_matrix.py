@@ -59,19 +59,16 @@ class Matrix(SearchPoints):
     ) -> dict[models.ExtendedPointId, list[models.ScoredPoint]]:
         if limit < 1 or sample < 2:
             raise SearchError("limit or sample is too small", got=f"{limit}, {sample}", expected="limit 1, sample 2")
-        ids = self._sample(collection_name, query_filter, sample, using or "")
+        with_vector = _and(query_filter, models.HasVectorCondition(has_vector=using or ""))
+        query = models.SampleQuery(sample=models.Sample.RANDOM)
+        response = self.query_points(collection_name, query, query_filter=with_vector, limit=sample, with_payload=False)
+        ids = sorted((point.id for point in response.points), key=lambda i: (isinstance(i, str), i))
         if len(ids) < 2:
             return {}
         sample_filter = _and(query_filter, models.HasIdCondition(has_id=ids))
         requests = [_request(identifier, sample_filter, limit, using) for identifier in ids]
         answers = self._query_all(collection_name, requests)
         return {identifier: answer.points for identifier, answer in zip(ids, answers, strict=True)}
-
-    def _sample(self, collection_name: str, query_filter: models.Filter | None, sample: int, name: str) -> list[Any]:
-        with_vector = _and(query_filter, models.HasVectorCondition(has_vector=name))
-        query = models.SampleQuery(sample=models.Sample.RANDOM)
-        response = self.query_points(collection_name, query, query_filter=with_vector, limit=sample, with_payload=False)
-        return sorted((point.id for point in response.points), key=lambda i: (isinstance(i, str), i))
 
 
 def _and(query_filter: models.Filter | None, condition: Any) -> models.Filter:

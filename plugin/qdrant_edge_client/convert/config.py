@@ -25,7 +25,7 @@ def edge_config(config: models.CreateCollection) -> Any:
         vectors={name: _dense(params, config) for name, params in dense_vectors(config).items()},
         sparse_vectors={name: _sparse(params) for name, params in _sparse_vectors(config).items()},
         on_disk_payload=config.on_disk_payload,
-        hnsw_config=_hnsw(config.hnsw_config),
+        hnsw_config=_edge_hnsw(merged_hnsw(config.hnsw_config)) if config.hnsw_config else None,
         quantization_config=quantization(config.quantization_config),
         optimizers=_optimizers(config.optimizers_config),
         payload_memory=member(edge.Memory, payload.memory) if payload else None,
@@ -70,11 +70,19 @@ def quantization(config: models.QuantizationConfig | None) -> Any:
     if isinstance(config, models.ScalarQuantization):
         return _scalar(config.scalar)
     if isinstance(config, models.ProductQuantization):
-        return _product(config.product)
+        return edge.ProductQuantizationConfig(
+            compression=member(edge.CompressionRatio, config.product.compression),
+            always_ram=config.product.always_ram,
+            memory=member(edge.Memory, config.product.memory),
+        )
     if isinstance(config, models.BinaryQuantization):
         return _binary(config.binary)
     if isinstance(config, models.TurboQuantization):
-        return _turbo(config.turbo)
+        return edge.TurboQuantQuantizationConfig(
+            always_ram=config.turbo.always_ram,
+            bits=member(edge.TurboQuantBitSize, config.turbo.bits),
+            memory=member(edge.Memory, config.turbo.memory),
+        )
     raise StoreUnsupported("unknown quantization", got=type(config).__name__)
 
 
@@ -107,10 +115,6 @@ def _sparse(params: models.SparseVectorParams) -> Any:
 def modifier(value: models.Modifier | None) -> Any:
     """Edge's IDF modifier, or None."""
     return edge.Modifier.Idf if value == models.Modifier.IDF else None
-
-
-def _hnsw(diff: models.HnswConfigDiff | None) -> Any:
-    return _edge_hnsw(merged_hnsw(diff)) if diff else None
 
 
 def _edge_hnsw(config: models.HnswConfig) -> Any:
@@ -148,27 +152,11 @@ def _scalar(config: models.ScalarQuantizationConfig) -> Any:
     )
 
 
-def _product(config: models.ProductQuantizationConfig) -> Any:
-    return edge.ProductQuantizationConfig(
-        compression=member(edge.CompressionRatio, config.compression),
-        always_ram=config.always_ram,
-        memory=member(edge.Memory, config.memory),
-    )
-
-
 def _binary(config: models.BinaryQuantizationConfig) -> Any:
     return edge.BinaryQuantizationConfig(
         always_ram=config.always_ram,
         encoding=member(edge.BinaryQuantizationEncoding, config.encoding),
         query_encoding=member(edge.BinaryQuantizationQueryEncoding, config.query_encoding),
-        memory=member(edge.Memory, config.memory),
-    )
-
-
-def _turbo(config: models.TurboQuantQuantizationConfig) -> Any:
-    return edge.TurboQuantQuantizationConfig(
-        always_ram=config.always_ram,
-        bits=member(edge.TurboQuantBitSize, config.bits),
         memory=member(edge.Memory, config.memory),
     )
 

@@ -65,7 +65,7 @@ def _field(condition: models.FieldCondition) -> Any:
     count = condition.values_count
     return edge.FieldCondition(
         condition.key,
-        match=_match(condition.match),
+        match=None if condition.match is None else _MATCHES[type(condition.match)](condition.match),
         range=_range(condition.range),
         geo_bounding_box=_box(condition.geo_bounding_box),
         geo_radius=_radius(condition.geo_radius),
@@ -74,10 +74,6 @@ def _field(condition: models.FieldCondition) -> Any:
         is_empty=condition.is_empty,
         is_null=condition.is_null,
     )
-
-
-def _match(match: models.Match | None) -> Any:
-    return None if match is None else _MATCHES[type(match)](match)
 
 
 def _match_value(value: Any) -> Any:

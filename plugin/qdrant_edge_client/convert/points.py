@@ -118,7 +118,9 @@ def _point_with_copy(identifier: Any, vector: Any, payload: Any) -> Any:
         return edge.Point(identifier, vector, jsonable(payload, f"point {identifier}"))
     except (TypeError, ValueError) as raw:
         if "NumId" in str(raw):
-            raise _bad_id(identifier) from raw
+            raise CollectionError(
+                "not a point id", got=repr(identifier), expected="an integer from 0, or a UUID"
+            ) from raw
         what = "a point has a vector or payload that Qdrant cannot keep"
         raise CollectionError(what, where=f"point {identifier}", got=reason(raw)) from raw
 
@@ -147,10 +149,6 @@ def _shape(value: Any) -> str:
     if isinstance(value, list):
         return f"{len(value)} rows" if value and isinstance(value[0], list) else f"{len(value)} numbers"
     return type(value).__name__
-
-
-def _bad_id(identifier: object) -> CollectionError:
-    return CollectionError("not a point id", got=repr(identifier), expected="an integer from 0, or a UUID")
 
 
 def misfit(name: str, where: object, got: str, expected: str) -> CollectionError:

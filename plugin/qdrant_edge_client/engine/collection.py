@@ -166,7 +166,9 @@ def _operation(pending: dict[str, Any]) -> Any:
     name, raw = pending["add"], pending["config"]
     if "dense" in raw:
         return _dense_operation(name, models.DenseVectorConfig(**raw["dense"]))
-    return _sparse_operation(name, models.SparseVectorConfig(**raw["sparse"]))
+    config = models.SparseVectorConfig(**raw["sparse"])
+    datatype = member(edge.VectorStorageDatatype, config.datatype)
+    return edge.UpdateOperation.create_sparse_vector(name, modifier(config.modifier), datatype)
 
 
 def _changed(record: Record, pending: dict[str, Any]) -> Record:
@@ -176,7 +178,11 @@ def _changed(record: Record, pending: dict[str, Any]) -> Record:
     name, raw = pending["add"], pending["config"]
     if "dense" in raw:
         return _with_dense(record, name, models.DenseVectorConfig(**raw["dense"]))
-    return _with_sparse(record, name, models.SparseVectorConfig(**raw["sparse"]))
+    config = models.SparseVectorConfig(**raw["sparse"])
+    index = models.SparseIndexParams(datatype=models.Datatype(config.datatype.value)) if config.datatype else None
+    params = models.SparseVectorParams(modifier=config.modifier, index=index)
+    vectors = {**(record.config.sparse_vectors or {}), name: params}
+    return replace(record.with_config(sparse_vectors=vectors), pending=None)
 
 
 def _dense_operation(name: str, config: models.DenseVectorConfig) -> Any:
@@ -189,11 +195,6 @@ def _dense_operation(name: str, config: models.DenseVectorConfig) -> Any:
     )
 
 
-def _sparse_operation(name: str, config: models.SparseVectorConfig) -> Any:
-    datatype = member(edge.VectorStorageDatatype, config.datatype)
-    return edge.UpdateOperation.create_sparse_vector(name, modifier(config.modifier), datatype)
-
-
 def _with_dense(record: Record, name: str, config: models.DenseVectorConfig) -> Record:
     datatype = models.Datatype(config.datatype.value) if config.datatype else None
     params = models.VectorParams(
@@ -204,13 +205,6 @@ def _with_dense(record: Record, name: str, config: models.DenseVectorConfig) -> 
     )
     vectors = vectors_of({**dense_vectors(record.config), name: params})
     return replace(record.with_config(vectors=vectors), pending=None)
-
-
-def _with_sparse(record: Record, name: str, config: models.SparseVectorConfig) -> Record:
-    index = models.SparseIndexParams(datatype=models.Datatype(config.datatype.value)) if config.datatype else None
-    params = models.SparseVectorParams(modifier=config.modifier, index=index)
-    vectors = {**(record.config.sparse_vectors or {}), name: params}
-    return replace(record.with_config(sparse_vectors=vectors), pending=None)
 
 
 def _without(record: Record, name: str) -> Record:

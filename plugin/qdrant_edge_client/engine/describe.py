@@ -96,6 +96,9 @@ def _status(collection: EdgeCollection) -> models.CollectionStatus:
 
 
 def _config(config: models.CreateCollection) -> models.CollectionConfig:
+    values = config.optimizers_config.model_dump(exclude_none=True) if config.optimizers_config else {}
+    supported = {name: value for name, value in values.items() if name != "max_optimization_threads"}
+    defaults = {"default_segment_number": 0, "flush_interval_sec": 5, "indexing_threshold": INDEXING_THRESHOLD}
     return models.CollectionConfig(
         params=models.CollectionParams(
             vectors=config.vectors,
@@ -108,14 +111,7 @@ def _config(config: models.CreateCollection) -> models.CollectionConfig:
         ),
         hnsw_config=merged_hnsw(config.hnsw_config),
         wal_config=models.WalConfig(wal_capacity_mb=32, wal_segments_ahead=0),
-        optimizer_config=_optimizers(config.optimizers_config),
+        optimizer_config=models.OptimizersConfig(**{**defaults, **supported}),
         quantization_config=config.quantization_config,
         metadata=config.metadata,
     )
-
-
-def _optimizers(diff: models.OptimizersConfigDiff | None) -> models.OptimizersConfig:
-    values = diff.model_dump(exclude_none=True) if diff else {}
-    supported = {name: value for name, value in values.items() if name != "max_optimization_threads"}
-    defaults = {"default_segment_number": 0, "flush_interval_sec": 5, "indexing_threshold": INDEXING_THRESHOLD}
-    return models.OptimizersConfig(**{**defaults, **supported})

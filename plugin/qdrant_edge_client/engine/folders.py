@@ -61,7 +61,7 @@ def scan(home: Path) -> tuple[dict[str, Path], set[Path]]:
     for folder in sorted(path for path in home.iterdir() if _is_ours(path)):
         if (folder / RECORD).exists():
             folders[Record.read(folder).name] = folder
-        elif (folder / UNFINISHED).exists() or not _has_data(folder):
+        elif (folder / UNFINISHED).exists() or not any(path.is_file() for path in folder.glob(f"{SHARD}*/**/*")):
             sweep(folder)
         else:
             lost.add(folder)
@@ -138,7 +138,3 @@ def _is_ours(folder: Path) -> bool:
         return False
     names = {path.name for path in folder.iterdir() if not path.name.startswith((".", SHARD))}
     return RECORD in names or names <= set(_MARKERS)
-
-
-def _has_data(folder: Path) -> bool:
-    return any(path.is_file() for path in folder.glob(f"{SHARD}*/**/*"))

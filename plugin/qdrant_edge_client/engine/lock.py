@@ -39,7 +39,10 @@ class PathLock:
             os.fchmod(self._file.fileno(), 0o660 if shared else 0o600)
         try:
             if not tried_until(time.monotonic() + patience, self._take):
-                raise _locked(root, *_holder(self._file))
+                # The process that holds the lock, and its state.
+                self._file.seek(0)
+                pid, _, state = self._file.read(100).strip().partition(" ")
+                raise _locked(root, int(pid) if pid.isascii() and pid.isdigit() else None, state)
         except BaseException:
             self._file.close()
             raise
@@ -85,13 +88,6 @@ def tried_until(end: float, attempt: Callable[[], bool]) -> bool:
             return False
         time.sleep(_PAUSE)
     return True
-
-
-def _holder(file: IO[str]) -> tuple[int | None, str]:
-    """The process that holds the lock, and its state."""
-    file.seek(0)
-    pid, _, state = file.read(100).strip().partition(" ")
-    return int(pid) if pid.isascii() and pid.isdigit() else None, state
 
 
 def _locked(root: Path, holder: int | None, state: str) -> StoreLocked:

@@ -55,7 +55,9 @@ class Shard:
         Raises:
             StoreFull: the disk has too little space for it.
         """
-        self._wait_for_journal()
+        # Wait a little if the journal of an optimisation is full.
+        with self._journal_ends:
+            self._journal_ends.wait_for(lambda: (journal := self._journal) is None or not journal.full, PAUSE)
         with self._writes:
             if self._open:
                 self.ledger.admit(size)
@@ -66,13 +68,13 @@ class Shard:
             self.ledger.acknowledge(self._edge)
             if not self.ledger.due():
                 return False
-            self._flush_and_trim()
+            # Flush; a log that has outgrown its collection is restarted, for which the shard is reloaded.
+            self.flush()
+            if self.ledger.overgrown():
+                folder = self.ledger.shard
+                self.exchange(folder, lambda: restarted(folder))
+                self.ledger.flushed()
             return True
-
-    def _wait_for_journal(self) -> None:
-        """Wait a little if the journal of an optimisation is full."""
-        with self._journal_ends:
-            self._journal_ends.wait_for(lambda: (journal := self._journal) is None or not journal.full, PAUSE)
 
     def flush(self) -> None:
         """Write the write-ahead log's contents into the segments, so that opening need not replay it."""
@@ -85,14 +87,6 @@ class Shard:
         with self._writes:
             self.flush()
             self.ledger.rebase()
-
-    def _flush_and_trim(self) -> None:
-        """Flush; a log that has outgrown its collection is restarted, for which the shard is reloaded."""
-        self.flush()
-        if self.ledger.overgrown():
-            folder = self.ledger.shard
-            self.exchange(folder, lambda: restarted(folder))
-            self.ledger.flushed()
 
     @contextmanager
     def journaling(self, copy: Callable[[], None]) -> Iterator[Journal]:

@@ -135,7 +135,10 @@ class SharedEdgeClient(FolderClient):
 
     def _backend(self) -> EdgeClient | RemoteEdgeClient:
         if self._process != os.getpid():
-            self._after_fork()
+            # In a forked child: drop the parent's connection or engine.
+            keep_for_ever(self._backends)
+            self._backends, self._lock, self._process = [], RLock(), os.getpid()
+            self._finalizer = weakref.finalize(self, _close_all, self._backends)
         backend = next(iter(self._backends), None)  # in one step: another thread may empty the list
         if backend is not None:
             return backend
@@ -155,12 +158,6 @@ class SharedEdgeClient(FolderClient):
             if self._backends and self._backends[0] is backend:
                 self._backends.clear()
                 backend.close()
-
-    def _after_fork(self) -> None:
-        """In a forked child: drop the parent's connection or engine."""
-        keep_for_ever(self._backends)
-        self._backends, self._lock, self._process = [], RLock(), os.getpid()
-        self._finalizer = weakref.finalize(self, _close_all, self._backends)
 
 
 def _unsendable(name: str, raw: Exception) -> CollectionError:

@@ -210,7 +210,11 @@ def _send_request(request: httpx.Request, send: Callable[[httpx.Request], httpx.
             raise HolderGone(sent=True) from error
         if isinstance(error.source, DiptychError):
             raise error.source from error
-        raise _no_answer(error) from error
+        raise StoreUnavailable(
+            "the process that holds the embedded store gave an unusable answer",
+            got=f"{type(error.source).__name__}: {error.source}"[:200],
+            do="check whether it hangs or runs another version of diptych",
+        ) from error
     if answer.status_code >= 400:
         diptych_error = rebuilt(answer.json()) or _refusal(request, answer)
         if diptych_error is not None:
@@ -240,11 +244,3 @@ def _parse_answer(validated: Callable[..., Any], api: Any, request: httpx.Reques
 def _with_json(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a collection, with metadata of JSON values."""
     return {**options, "metadata": jsonable(options["metadata"], "the metadata")} if "metadata" in options else options
-
-
-def _no_answer(error: ResponseHandlingException) -> StoreUnavailable:
-    return StoreUnavailable(
-        "the process that holds the embedded store gave an unusable answer",
-        got=f"{type(error.source).__name__}: {error.source}"[:200],
-        do="check whether it hangs or runs another version of diptych",
-    )

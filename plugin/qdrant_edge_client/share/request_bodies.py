@@ -60,7 +60,11 @@ def check(items: Iterable[Any]) -> None:
     """
     for item in items:
         if isinstance(item, _POINTS):
-            _check_point(item.id, getattr(item, "payload", None), item.vector)
+            payload = getattr(item, "payload", None)
+            if payload:
+                require_json(payload, f"point {item.id}")
+            for name, vector in (item.vector if isinstance(item.vector, dict) else {"": item.vector}).items():
+                _check_vector(name, vector, item.id)
         elif isinstance(item, models.Batch):
             _check_batch(item)
         elif isinstance(item, models.SetPayload):
@@ -80,13 +84,6 @@ def _check_batch(batch: models.Batch) -> None:
             _check_vector(name, vector, identifier)
     for identifier, payload in zip(batch.ids, batch.payloads or repeat(None), strict=False):
         require_json(payload or {}, f"point {identifier}")
-
-
-def _check_point(identifier: Any, payload: Any, vectors: Any) -> None:
-    if payload:
-        require_json(payload, f"point {identifier}")
-    for name, vector in (vectors if isinstance(vectors, dict) else {"": vectors}).items():
-        _check_vector(name, vector, identifier)
 
 
 def _check_vector(name: str, vector: Any, identifier: Any) -> None:

@@ -379,8 +379,11 @@ def _lines(report: TrainReport, options: RecipeOptions) -> list[str]:
     configs = "\n".join(
         f"    {model.name or 'model'}: {_as_config(model.adapter, model.section)}" for model in report.models
     )
+    facts = {"library_name": "sentence-transformers", "base_model": _short(options.model)}
     return [
-        *_front_matter(report, options),
+        "---",
+        _yaml({**facts, "tags": ["diptych", report.kind, report.recipe]}).rstrip(),
+        "---\n",
         f"# {name}\n",
         f"A {report.kind} model, trained from `{_short(options.model)}` by diptych's recipe `{report.recipe}`.\n",
         "## Use\n",
@@ -395,11 +398,6 @@ def _lines(report: TrainReport, options: RecipeOptions) -> list[str]:
         "```",
         *(f"\n{remark}" for remark in report.remarks),
     ]
-
-
-def _front_matter(report: TrainReport, options: RecipeOptions) -> list[str]:
-    facts = {"library_name": "sentence-transformers", "base_model": _short(options.model)}
-    return ["---", _yaml({**facts, "tags": ["diptych", report.kind, report.recipe]}).rstrip(), "---\n"]
 
 
 def _measured(report: TrainReport) -> list[str]:

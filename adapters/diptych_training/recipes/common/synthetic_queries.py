@@ -86,11 +86,7 @@ def with_synthetic(
         )
     if data.qrels or held.qrels:
         return combined, held
-    return _by_document(combined, share, seed)
-
-
-def _by_document(combined: TrainingData, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
-    """Training and held-out data: all queries of a share of the documents, drawn by `seed`, are held out."""
+    # Training and held-out data: all queries of a share of the documents, drawn by `seed`, are held out.
     documents = sorted({name for judged in combined.qrels.values() for name in judged})
     count = max(1, round(share * len(documents))) if share else 0
     chosen = set(np.random.default_rng(seed).permutation(documents)[:count].tolist())
@@ -116,17 +112,15 @@ def best_size(
     trials: dict[int, RetrievalOptions] = {}
 
     def measure(amount: int) -> float:
-        trials[amount] = _trial(options, synthetic, amount)
+        changed = synthetic.model_copy(update={"documents": amount, "double_to": None})
+        data = options.data.model_copy(update={"synthetic": changed})
+        trials[amount] = options.model_copy(
+            update={"data": data, "output": options.output / "trials" / f"documents-{amount}"}
+        )
         return _score(recipe(trials[amount]).train())
 
     saturation = doubled(measure, start=min(synthetic.documents, limit), limit=limit, gain=synthetic.gain)
     return trials[saturation.best].output, _sentence(saturation)
-
-
-def _trial(options: RetrievalOptions, synthetic: SyntheticQueries, amount: int) -> RetrievalOptions:
-    changed = synthetic.model_copy(update={"documents": amount, "double_to": None})
-    data = options.data.model_copy(update={"synthetic": changed})
-    return options.model_copy(update={"data": data, "output": options.output / "trials" / f"documents-{amount}"})
 
 
 def _score(report: TrainReport) -> float:

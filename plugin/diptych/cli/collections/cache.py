@@ -49,7 +49,9 @@ def cache(
         size = opened.size() if usages else 0
         if action is Action.CLEAR and opened.path.exists():
             opened.clear()
-        _require_working(opened)
+        if warnings := opened.take_warnings():
+            warn(warnings)
+            raise typer.Exit(FAILED)
     if as_json:
         return write_json({"path": str(opened.path), "limit": opened.limit, "size": size, "spaces": usages})
     return _show(opened, usages, size, cleared=action is Action.CLEAR)
@@ -63,12 +65,6 @@ def _opened(path: Path) -> EmbeddingCache | None:
 
     is_named = path.exists() or path != CONFIG
     return EmbeddingCache.open(load_config(path).cache if is_named else CacheConfig())
-
-
-def _require_working(opened: EmbeddingCache) -> None:
-    if warnings := opened.take_warnings():
-        warn(warnings)
-        raise typer.Exit(FAILED)
 
 
 def _show(opened: EmbeddingCache, usages: list[Usage], size: int, *, cleared: bool) -> None:

@@ -41,7 +41,6 @@ from diptych.cli.ui.output import table
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.evaluate import Evaluation, Qrels
-    from diptych.evaluate.slices import Slice
     from diptych.types import Query
 
 
@@ -219,7 +218,10 @@ def _evaluate(
     chosen = pipeline_runs.choose(listed if only else pipeline_runs.answering(listed, queries), only)
     note_left_out([name for name in listed if not only and name not in chosen])
     at = max(collection.handle.search_config.limit for collection in collections.values())
-    depth = max(least, _depth(metrics))
+    # How many hits the metrics read.
+    from diptych.evaluate.metric_names import cutoff, parse_metrics
+
+    depth = max(least, max(cutoff(name) or DEEPEST for name in parse_metrics(metrics)))
     with Bars() as bars:
 
         def answers(name: str, searched: Searched, *, exactly: bool = False) -> Run:
@@ -234,13 +236,6 @@ def _evaluate(
     recalls = {name: pipeline_runs.recall_of(runs[name], truth, k=at) for name, truth in truths.items()}
     singles = [name for name, searched in chosen.items() if not searched.pipeline.stages]
     return Outcome(runs, [score(run, qrels, metrics) for run in runs.values()], recalls, at, singles=singles)
-
-
-def _depth(metrics: Sequence[str]) -> int:
-    """How many hits the metrics read."""
-    from diptych.evaluate.metric_names import cutoff, parse_metrics
-
-    return max(cutoff(name) or DEEPEST for name in parse_metrics(metrics))
 
 
 def _make_folder(path: Path) -> None:
@@ -332,7 +327,12 @@ def sliced(
     if not by:
         return []
     parts = slices_of(queries, by, fields_of_queries(collection.handle.now(), by, qrels))
-    _note_ungrouped(by, parts)
+    # Warn of each way of grouping that gives no group, such as a misspelt metadata key.
+    from diptych.evaluate.slices import LEAST
+
+    for name in by:
+        if name not in {part.by for part in parts}:
+            stderr().print(f"--slices {name}: no {LEAST} queries share a value of it", style="yellow", markup=False)
     return [
         SliceMeans(
             part.by,
@@ -356,12 +356,3 @@ def show_slices(console: Console, slices: Sequence[SliceMeans]) -> None:
     for part in slices:
         shown.add_row(f"{part.by} {part.value}", str(part.queries), *(f"{mean:.3f}" for mean in part.means.values()))
     console.print(shown)
-
-
-def _note_ungrouped(by: Sequence[str], slices: Sequence[Slice]) -> None:
-    """Warn of each way of grouping that gives no group, such as a misspelt metadata key."""
-    from diptych.evaluate.slices import LEAST
-
-    for name in by:
-        if name not in {part.by for part in slices}:
-            stderr().print(f"--slices {name}: no {LEAST} queries share a value of it", style="yellow", markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,9 @@ def show_hits(
 ) -> None:
     """The hits of each query: JSON, lines with tabs when piped, or text with the pictures of `pictures_of`."""
     if as_json:
-        return write_json(_document(name, texts, found, seconds))
+        answers = [[hit_document(hit) for hit in hits] for hits in found]
+        queries = [{"query": text, "hits": hits} for text, hits in zip(texts, answers, strict=True)]
+        return write_json({"collection": name, "seconds": round(seconds, 4), "queries": queries})
     if not sys.stdout.isatty():
         return _lines([printable(text) for text in texts], found, offset)
     console = stdout()
@@ -79,7 +81,7 @@ def show_groups(
         queries = [{"query": text, "groups": own} for text, own in zip(texts, groups, strict=True)]
         return write_json({"collection": name, "seconds": round(seconds, 4), "queries": queries})
     if not sys.stdout.isatty():
-        for text, group in _each(texts, found):
+        for text, group in ((text, group) for text, own in zip(texts, found, strict=True) for group in own):
             _lines([f"{printable(text)}\t{printable(str(group.value))}"], [group.hits], 0)
         return None
     console = stdout()
@@ -92,16 +94,6 @@ def show_groups(
             console.print(printable(str(group.value)), style="bold", soft_wrap=True)
             _hits(console, group.hits, 0, pictures)
     return None
-
-
-def _each(texts: Sequence[str], found: Sequence[Sequence[HitGroup]]) -> Iterator[tuple[str, HitGroup]]:
-    return ((text, group) for text, own in zip(texts, found, strict=True) for group in own)
-
-
-def _document(name: str, texts: Sequence[str], found: Sequence[Sequence[Hit]], seconds: float) -> dict[str, Any]:
-    answers = [[hit_document(hit) for hit in hits] for hits in found]
-    queries = [{"query": text, "hits": hits} for text, hits in zip(texts, answers, strict=True)]
-    return {"collection": name, "seconds": round(seconds, 4), "queries": queries}
 
 
 def note_empty_tenant(collection: Collection, tenant: str | None) -> None:
@@ -170,7 +162,12 @@ def _hits(console: Console, hits: Sequence[Hit], offset: int, pictures: Mapping[
         console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
         console.print(printable(hit.id), style="bold cyan", soft_wrap=True, end="")
         console.print("  pinned" if _is_pinned(hit) else "", style="dim")
-        console.print(Padding(_emphasised(hit), (0, 0, 0, 5)))
+        # The excerpt, in which the words that match stand out.
+        text = Text(_excerpt(hit))
+        words = {hit.document.text[start:end] for start, end in hit.highlight.words} if hit.highlight else set()
+        if words:
+            text.highlight_regex(rf"\b(?:{'|'.join(map(re.escape, sorted(words)))})\b", "bold yellow")
+        console.print(Padding(text, (0, 0, 0, 5)))
         if hit.id in pictures:
             console.print(Padding(_drawn(pictures[hit.id]), (0, 0, 0, 5), expand=False))
         elif hit.document.text.strip() or hit.document.title.strip():  # else its media are the excerpt
@@ -190,15 +187,6 @@ def _excerpt(hit: Hit, *, limit: int | None = None) -> str:
     if best is None:
         return snippet(hit.document, limit=limit or SNIPPET)
     return snippet(replace(hit.document, text=best.text), limit=limit or PASSAGE)
-
-
-def _emphasised(hit: Hit) -> Text:
-    """The excerpt, in which the words that match stand out."""
-    text = Text(_excerpt(hit))
-    words = {hit.document.text[start:end] for start, end in hit.highlight.words} if hit.highlight else set()
-    if words:
-        text.highlight_regex(rf"\b(?:{'|'.join(map(re.escape, sorted(words)))})\b", "bold yellow")
-    return text
 
 
 def snippet(document: Document, *, limit: int = SNIPPET) -> str:

@@ -192,7 +192,9 @@ def show(found: IndexReport) -> None:
         say(stderr(), f"warning: nothing is of {found.rule}; this one comes closest", "yellow")
     number = found.rows.index(found.chosen) + 1
     say(console, f"★ {number}: {found.rule}" if found.reached else f"★ {number}: highest recall")
-    snippet = _snippet(found.chosen, found.slot)
+    # The YAML that sets the row up; empty when nothing has to be said.
+    said = found.chosen.setup.config(found.slot)
+    snippet = "\n".join(f"  {line}" for line in yaml_of(said).splitlines()) if said else ""
     console.print(snippet or "it is what an empty storage section gives", soft_wrap=True)
 
 
@@ -215,12 +217,6 @@ def _row_document(row: Row, slot: str) -> dict[str, object]:
     facts = {name: getattr(row, name) for name in ("recall", "p50", "p95", "memory", "disk", "build", "front")}
     setup = row.setup
     return {"stored": setup.stored, "asked": setup.asked, "now": setup.now, **facts, "config": setup.config(slot)}
-
-
-def _snippet(row: Row, slot: str) -> str:
-    """The YAML that sets the row up; empty when nothing has to be said."""
-    said = row.setup.config(slot)
-    return "\n".join(f"  {line}" for line in yaml_of(said).splitlines()) if said else ""
 
 
 command(app, "index", index)

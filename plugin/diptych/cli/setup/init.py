@@ -79,7 +79,9 @@ def init(
             "--provider already names the dense encoder", got=f"--dense {dense}", do="give one of the two"
         )
     remote = provider_of(provider) if provider is not None else None
-    slots = _slots(session.registry, dense if remote is None else NONE, lexical, language)
+    specs = [spec for spec in session.registry.specs() if spec.kind != "reranker"]
+    chosen = [parse_choice("dense", dense if remote is None else NONE, specs), parse_choice("lexical", lexical, specs)]
+    slots = [_with_language(session.registry, slot, language) for slot in chosen if slot]
     slots = [remote.slot, *slots] if remote else slots
     rerank = remote.stage if remote else ""
     text = render(store, collection, slots, schema=f"./{SCHEMA}" if schema else None, rerank=rerank)
@@ -89,12 +91,6 @@ def init(
         written.append(_write(config.parent / SCHEMA, _schema(session.registry)))
     warnings = [*_other_language(slots, language), *_lacks(text, session.registry)]
     _report(session.registry, slots, written, warnings, as_json)
-
-
-def _slots(registry: Registry, dense: str, lexical: str, language: str) -> list[SlotChoice]:
-    specs = [spec for spec in registry.specs() if spec.kind != "reranker"]
-    chosen = [parse_choice("dense", dense, specs), parse_choice("lexical", lexical, specs)]
-    return [_with_language(registry, slot, language) for slot in chosen if slot]
 
 
 def _with_language(registry: Registry, slot: SlotChoice, language: str) -> SlotChoice:

@@ -35,15 +35,12 @@ class Columns:
         for column, _ in self.media:
             found.pop(column, None)
         if self.media:
-            found["media"] = self._media(row)
+            # The row's media by modality: those of its columns, and those under `media` in a JSON object.
+            in_object = row.get("media")
+            cells = {modality: content_of(row.get(column)) for column, modality in self.media}
+            given = {modality: cell for modality, cell in cells.items() if cell is not None and cell != ""}
+            found["media"] = {**(in_object if isinstance(in_object, Mapping) else {}), **given}
         return {**found, **{usual: value for usual, value in named if value is not None}}
-
-    def _media(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row's media by modality: those of its columns, and those under `media` in a JSON object."""
-        in_object = row.get("media")
-        cells = {modality: content_of(row.get(column)) for column, modality in self.media}
-        given = {modality: cell for modality, cell in cells.items() if cell is not None and cell != ""}
-        return {**(in_object if isinstance(in_object, Mapping) else {}), **given}
 
     def require(self, names: Iterable[str], where: str, *, table: str = "table") -> None:
         """Raise PopulateError if a column is missing, or no column holds the id or the text."""

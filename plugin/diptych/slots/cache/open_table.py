@@ -122,20 +122,16 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
         if not tables:
-            _create(connection)
+            for pragma in (f"page_size={PAGE}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL"):
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+            settings = (f"PRAGMA application_id={APPLICATION}", f"PRAGMA user_version={FORMAT}")
+            for statement in ("BEGIN IMMEDIATE", *SCHEMA, *settings, "COMMIT"):
+                connection.execute(statement)
         _require_ours(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    for pragma in (f"page_size={PAGE}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    settings = (f"PRAGMA application_id={APPLICATION}", f"PRAGMA user_version={FORMAT}")
-    for statement in ("BEGIN IMMEDIATE", *SCHEMA, *settings, "COMMIT"):
-        connection.execute(statement)
 
 
 def _require_ours(connection: sqlite3.Connection, path: Path) -> None:

@@ -106,7 +106,9 @@ class VectorTable:
                 self._wait_for_log()
                 with self._writing():
                     self._make_room(piece)
-                    self._insert(self._space(digest, label), piece)
+                    self._db.execute("INSERT OR IGNORE INTO spaces (digest, label) VALUES (?, ?)", (digest, label))
+                    ((identifier,),) = self._db.execute("SELECT id FROM spaces WHERE digest = ?", (digest,))
+                    self._insert(int(identifier), piece)
 
     def model(self, name: bytes, canaries: str, alike: Callable[[str, str], bool]) -> str:
         """The canaries by which a model is known: the first similar ones of this name, else these from now on."""
@@ -159,11 +161,6 @@ class VectorTable:
                 self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (entry.lastrowid, packed))
             elif self._db.execute(_COUNT_VECTORS, (key,)).fetchone() != (1,):  # damage; else another process was first
                 raise ValueError("an entry of the cache has no vector")
-
-    def _space(self, digest: bytes, label: str) -> int:
-        self._db.execute("INSERT OR IGNORE INTO spaces (digest, label) VALUES (?, ?)", (digest, label))
-        ((identifier,),) = self._db.execute("SELECT id FROM spaces WHERE digest = ?", (digest,))
-        return int(identifier)
 
     def _make_room(self, rows: Sequence[Row]) -> None:
         """Drop the least recently used entries until the rows fit, then some more."""
