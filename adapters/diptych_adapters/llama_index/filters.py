@@ -102,17 +102,9 @@ def _equal_value(filter: MetadataFilter, path: str, value: Any) -> models.Filter
     return models.Filter(must=[_equal(path, _single(filter, value))])
 
 
-def _not_equal_value(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
-    return models.Filter(must_not=[_equal(path, _single(filter, value))])
-
-
 def _any_of(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
     conditions: list[Any] = [_equal(path, item) for item in _several(filter, value)]
     return models.Filter(should=conditions or [models.HasIdCondition(has_id=[])])
-
-
-def _none_of(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
-    return models.Filter(must_not=[_any_of(filter, path, value)])
 
 
 def _all_of(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
@@ -129,10 +121,10 @@ def _text_match(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
 _BUILDERS: Mapping[FilterOperator, Callable[[MetadataFilter, str, Any], models.Filter]] = {
     FilterOperator.EQ: _equal_value,
     FilterOperator.CONTAINS: _equal_value,
-    FilterOperator.NE: _not_equal_value,
+    FilterOperator.NE: lambda filter, path, value: models.Filter(must_not=[_equal(path, _single(filter, value))]),
     FilterOperator.IN: _any_of,
     FilterOperator.ANY: _any_of,
-    FilterOperator.NIN: _none_of,
+    FilterOperator.NIN: lambda filter, path, value: models.Filter(must_not=[_any_of(filter, path, value)]),
     FilterOperator.ALL: _all_of,
     FilterOperator.TEXT_MATCH: _text_match,
     FilterOperator.TEXT_MATCH_INSENSITIVE: _text_match,

@@ -1,6 +1,6 @@
 """The methods of `EdgeClient`, one module for each concern.
 
-Begin with `edge_client`, which combines them over `base`. `collections` and `schema` manage collections,
-`write_points`, `upload` and `read_points` handle points, `search`, `groups` and `distance_matrix` answer queries,
-`optimize` builds indexes; `unsupported` refuses what only a server can do.
+Begin with `edge_client`, which combines them over `base` and builds indexes. `collections` manages collections, their
+vectors and indexes, `write_points` and `search` handle points, `groups` groups answers; `base` refuses what only a
+server can do.
 """

@@ -7,9 +7,8 @@ from typing import Any
 
 from qdrant_client import models
 
-from qdrant_edge_client.client.read_points import ReadPoints
-from qdrant_edge_client.client.search import SearchPoints
-from qdrant_edge_client.client.unsupported import check_arguments
+from qdrant_edge_client.client.base import check_arguments
+from qdrant_edge_client.client.search import ReadPoints, SearchPoints
 from qdrant_edge_client.errors import SearchError
 
 UNNARROWED_LIMIT = 1000  # points that are looked through before groups are searched one by one

@@ -20,8 +20,7 @@ import portalocker
 
 from qdrant_edge_client.client.edge_client import EdgeClient
 from qdrant_edge_client.engine.catalog import ALIASES, Catalog
-from qdrant_edge_client.engine.folders import COLLECTIONS, opening
-from qdrant_edge_client.engine.lock import LOCK
+from qdrant_edge_client.engine.folders import COLLECTIONS, LOCK, opening
 from qdrant_edge_client.engine.sidecar import RECORD, Record
 from qdrant_edge_client.errors import StoreError, StoreLocked, StoreReadOnly
 from qdrant_edge_client.health.copy_shard import copy_sparse

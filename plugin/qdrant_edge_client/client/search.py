@@ -1,19 +1,22 @@
-"""Runs queries, one or many at once."""
+"""Reads points, and runs queries: one, many at once, or between sampled points."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import qdrant_edge as edge
 from qdrant_client import models
 from qdrant_client.http.models import QueryResponse
 
-from qdrant_edge_client.client.base import EdgeBase
-from qdrant_edge_client.client.unsupported import check_arguments, unsupported
-from qdrant_edge_client.convert import answers
-from qdrant_edge_client.convert.queries import Lookup, edge_request
-from qdrant_edge_client.convert.query_vectors import Examples
+from qdrant_edge_client.client.base import EdgeBase, check_arguments, unsupported
+from qdrant_edge_client.convert import queries
+from qdrant_edge_client.convert.filters import edge_filter
+from qdrant_edge_client.convert.queries import Examples, Lookup, edge_request
+from qdrant_edge_client.convert.queries import order_by as edge_order
+from qdrant_edge_client.convert.queries import with_payload as edge_payload
+from qdrant_edge_client.convert.queries import with_vector as edge_vector
 from qdrant_edge_client.engine.shard import Shard
 from qdrant_edge_client.errors import SearchError
 from qdrant_edge_client.unchecked import unchecked
@@ -75,7 +78,7 @@ class SearchPoints(EdgeBase):
             _check(request)
         shard = self._find(collection_name).shard
         point_lists = shard.read(lambda edge_shard: _answer(edge_shard, requests, self._lookup(edge_shard, shard)))
-        return [answers.query_response(points) for points in point_lists]
+        return [queries.query_response(points) for points in point_lists]
 
     def _lookup(self, edge_shard: Any, shard: Shard) -> Lookup:
         """Finds the examples of a query in the searched collection, or in the one of `lookup_from`."""
@@ -142,3 +145,168 @@ def _check_parts(request: models.QueryRequest | models.Prefetch) -> None:
 
 
 _request = unchecked(models.QueryRequest)
+
+
+class ReadPoints(EdgeBase):
+    """The part of EdgeClient that reads points."""
+
+    def retrieve(
+        self,
+        collection_name: str,
+        ids: Sequence[models.ExtendedPointId],
+        with_payload: Any = True,
+        with_vectors: Any = False,
+        **kwargs: Any,
+    ) -> list[models.Record]:
+        """The existing points among these ids, in the order given."""
+        check_arguments("retrieve", kwargs)
+        payload, vector, id_list = edge_payload(with_payload), edge_vector(with_vectors), list(ids)
+        shard = self._find(collection_name).shard
+        edge_records = shard.read(lambda edge_shard: edge_shard.retrieve(id_list, payload, vector))
+        # Edge answers in its own order.
+        records = {record.id: record for record in map(queries.record, edge_records)}
+        return [records[key] for key in map(_canonical_id, id_list) if key in records]
+
+    def scroll(
+        self,
+        collection_name: str,
+        scroll_filter: models.Filter | None = None,
+        limit: int = 10,
+        order_by: models.OrderBy | str | None = None,
+        offset: models.ExtendedPointId | None = None,
+        with_payload: Any = True,
+        with_vectors: Any = False,
+        **kwargs: Any,
+    ) -> tuple[list[models.Record], models.ExtendedPointId | None]:
+        """A page of points by id, or by a payload field that has a range index, and the offset of the next page."""
+        check_arguments("scroll", kwargs)
+        _check_positive(limit=limit)
+
+        def scroll_page(edge_shard: Any) -> Any:
+            request = edge.ScrollRequest(
+                offset=offset,
+                limit=limit,
+                filter=edge_filter(scroll_filter),
+                with_payload=edge_payload(with_payload),
+                with_vector=edge_vector(with_vectors),
+                order_by=edge_order(order_by),
+            )
+            return edge_shard.scroll(request)
+
+        edge_records, next_id = self._find(collection_name).shard.read(scroll_page)
+        next_offset = None if next_id is None else queries.point_id(next_id)
+        return [queries.record(record) for record in edge_records], next_offset
+
+    def count(
+        self, collection_name: str, count_filter: models.Filter | None = None, exact: bool = True, **kwargs: Any
+    ) -> models.CountResult:
+        """Number of points, or of those that match."""
+        check_arguments("count", kwargs)
+        shard = self._find(collection_name).shard
+        count = shard.read(lambda edge_shard: edge_shard.count(edge.CountRequest(exact, edge_filter(count_filter))))
+        return models.CountResult(count=count)
+
+    def facet(
+        self,
+        collection_name: str,
+        key: str,
+        facet_filter: models.Filter | None = None,
+        limit: int = 10,
+        exact: bool = False,
+        **kwargs: Any,
+    ) -> models.FacetResponse:
+        """The values of a payload field that has a match index, with the number of points of each."""
+        check_arguments("facet", kwargs)
+        _check_positive(limit=limit)
+        shard = self._find(collection_name).shard
+        response = shard.read(
+            lambda edge_shard: edge_shard.facet(edge.FacetRequest(key, limit, exact, edge_filter(facet_filter)))
+        )
+        return models.FacetResponse(
+            hits=[models.FacetValueHit(value=_value(hit), count=hit.count) for hit in response.hits]
+        )
+
+
+def _canonical_id(identifier: models.ExtendedPointId) -> models.ExtendedPointId:
+    """An id in the spelling of answers."""
+    if isinstance(identifier, int):
+        return identifier
+    return str(identifier if isinstance(identifier, UUID) else UUID(identifier))
+
+
+def _value(hit: Any) -> models.FacetValue:
+    return str(hit.value) if isinstance(hit.value, UUID) else hit.value
+
+
+def _check_positive(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise SearchError(f"{name} is too small", got=number, expected="1 or more")
+
+
+class Matrix(SearchPoints):
+    """The part of EdgeClient that compares points with each other."""
+
+    def search_matrix_pairs(
+        self,
+        collection_name: str,
+        query_filter: models.Filter | None = None,
+        limit: int = 3,
+        sample: int = 10,
+        using: str | None = None,
+        **kwargs: Any,
+    ) -> models.SearchMatrixPairsResponse:
+        """For each of `sample` random points its `limit` nearest among them, as pairs."""
+        check_arguments("search_matrix_pairs", kwargs)
+        neighbours = self._nearest_of_sample(collection_name, query_filter, limit, sample, using)
+        pairs = [
+            models.SearchMatrixPair(a=identifier, b=point.id, score=point.score)
+            for identifier, points in neighbours.items()
+            for point in points
+        ]
+        return models.SearchMatrixPairsResponse(pairs=pairs)
+
+    def search_matrix_offsets(
+        self,
+        collection_name: str,
+        query_filter: models.Filter | None = None,
+        limit: int = 3,
+        sample: int = 10,
+        using: str | None = None,
+        **kwargs: Any,
+    ) -> models.SearchMatrixOffsetsResponse:
+        """The same as a sparse matrix: rows, columns and scores, with the ids of rows and columns."""
+        check_arguments("search_matrix_offsets", kwargs)
+        neighbours = self._nearest_of_sample(collection_name, query_filter, limit, sample, using)
+        offsets = {identifier: offset for offset, identifier in enumerate(neighbours)}
+        cells = [(row, point) for row, points in enumerate(neighbours.values()) for point in points]
+        return models.SearchMatrixOffsetsResponse(
+            offsets_row=[row for row, _ in cells],
+            offsets_col=[offsets[point.id] for _, point in cells],
+            scores=[point.score for _, point in cells],
+            ids=list(neighbours),
+        )
+
+    def _nearest_of_sample(
+        self, collection_name: str, query_filter: models.Filter | None, limit: int, sample: int, using: str | None
+    ) -> dict[models.ExtendedPointId, list[models.ScoredPoint]]:
+        if limit < 1 or sample < 2:
+            raise SearchError("limit or sample is too small", got=f"{limit}, {sample}", expected="limit 1, sample 2")
+        with_vector = _and(query_filter, models.HasVectorCondition(has_vector=using or ""))
+        query = models.SampleQuery(sample=models.Sample.RANDOM)
+        response = self.query_points(collection_name, query, query_filter=with_vector, limit=sample, with_payload=False)
+        ids = sorted((point.id for point in response.points), key=lambda i: (isinstance(i, str), i))
+        if len(ids) < 2:
+            return {}
+        sample_filter = _and(query_filter, models.HasIdCondition(has_id=ids))
+        requests = [_nearest(identifier, sample_filter, limit, using) for identifier in ids]
+        answers = self._query_all(collection_name, requests)
+        return {identifier: answer.points for identifier, answer in zip(ids, answers, strict=True)}
+
+
+def _and(query_filter: models.Filter | None, condition: Any) -> models.Filter:
+    return models.Filter(must=[condition] if query_filter is None else [query_filter, condition])
+
+
+def _nearest(identifier: Any, sample_filter: models.Filter, limit: int, using: str | None) -> models.QueryRequest:
+    return models.QueryRequest(query=identifier, using=using, filter=sample_filter, limit=limit, with_payload=False)

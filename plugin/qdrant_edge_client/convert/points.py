@@ -1,4 +1,4 @@
-"""Converts points and vectors for Edge.
+"""Converts points and vectors for Edge, and says what is wrong with them.
 
 Names, dimensions and numbers are checked here before anything is written: Edge keeps a refused operation in its log
 and applies the good half of it at the next opening. Numpy arrays become lists, which Edge reads twice as fast.
@@ -6,17 +6,25 @@ and applies the good half of it at the next opening. Numpy arrays become lists, 
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import qdrant_edge as edge
+from pydantic_core import to_jsonable_python
 from qdrant_client import models
 
-from qdrant_edge_client.convert.json_payloads import jsonable, require_json
-from qdrant_edge_client.convert.vector_flaws import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse
 from qdrant_edge_client.engine.native_errors import reason
 from qdrant_edge_client.errors import CollectionError, StoreUnsupported
+
+DEEPEST = 64  # levels of a payload: beyond 125 Edge writes to its log what it cannot read again, and all is lost
+KEEPS = "JSON values: text, finite numbers, true and false, null, lists and objects"
+
+FINITE = "finite numbers within the range of float32"
+UNIQUE = "indices from 0 to 4294967295, each once"
+_LARGEST = float(np.finfo(np.float32).max)
 
 VectorKind: TypeAlias = Literal["dense", "multivector", "sparse"]
 Space: TypeAlias = Mapping[str, tuple[VectorKind, int]]  # vectors of a collection by name; "" is the unnamed one
@@ -175,3 +183,97 @@ def refuse_inference(value: Any) -> None:
             got=type(value).__name__,
             do="encode it first, or use a server with inference: store: http(s)://...",
         )
+
+
+def flaw_of_dense(vector: Any) -> str:
+    """What is wrong with a dense vector, or with the rows of a multi-vector; Edge refuses other values itself."""
+    try:
+        if isinstance(vector, list) and vector and isinstance(vector[0], list | np.ndarray):
+            return next((flaw for row in vector if (flaw := flaw_of_dense(row))), "")
+        return "" if _is_finite(vector) else _first_flaw(vector)
+    except TypeError:
+        return ""
+
+
+def flaw_of_sparse(indices: Sequence[int], values: Any) -> str:
+    """What is wrong with one sparse vector."""
+    if len(indices) != len(values):
+        return f"{len(indices)} indices, {len(values)} values"
+    if len(set(indices)) != len(indices):
+        return f"index {next(index for index, count in Counter(indices).items() if count > 1)} more than once"
+    if len(indices) and not (min(indices) >= 0 and max(indices) < 2**32):
+        return f"index {min(indices) if min(indices) < 0 else max(indices)}"
+    return flaw_of_dense(values)
+
+
+def _is_finite(vector: Any) -> bool:
+    if not isinstance(vector, np.ndarray):
+        return _length(vector) <= _LARGEST or all(abs(number) <= _LARGEST for number in vector)
+    if vector.dtype.itemsize > np.float32().itemsize:  # what is too large for float32 becomes infinite in Edge
+        return float(np.abs(vector).max(initial=0.0)) <= _LARGEST
+    return bool(np.isfinite(vector).all())
+
+
+def _length(numbers: Sequence[float]) -> float:
+    """The Euclidean length: the fastest way to check that all numbers of a list are finite."""
+    try:
+        return math.hypot(*numbers)
+    except OverflowError:  # an integer beyond all floats
+        return math.inf
+
+
+def _first_flaw(vector: Any) -> str:
+    flat = vector.ravel().tolist() if isinstance(vector, np.ndarray) else vector
+    position, number = next((i, number) for i, number in enumerate(flat) if not abs(number) <= _LARGEST)
+    return f"{number} at position {position}"
+
+
+def jsonable(payload: Any, where: str = "the payload") -> Any:
+    """The payload as JSON values: dates and UUIDs become text, as when sent to a server.
+
+    Raises:
+        CollectionError: it holds what JSON cannot, or is nested more than `DEEPEST` levels.
+    """
+    if payload is None:
+        return None
+    require_json(payload, where)
+    try:
+        return to_jsonable_python(payload)
+    except (TypeError, ValueError, RecursionError) as raw:
+        raise _unfit(where, raw) from raw
+
+
+def require_json(value: Any, where: str, level: int = 1) -> None:
+    """Check depth, numbers and text. Other objects are left to the JSON encoder, which accepts some, like dates.
+
+    Raises:
+        CollectionError: see `jsonable`.
+    """
+    if level > DEEPEST:
+        what = "a payload is nested too deeply for the embedded store"
+        raise CollectionError(what, where=where, expected=f"at most {DEEPEST} levels", do="flatten it")
+    if isinstance(value, dict):
+        for key in value:
+            _require_text(key, where)
+        value = value.values()
+    for part in value:
+        if isinstance(part, dict | list | tuple):
+            require_json(part, where, level + 1)
+        elif isinstance(part, str):
+            _require_text(part, where)
+        elif isinstance(part, bytes | bytearray) or (isinstance(part, float) and not math.isfinite(part)):
+            raise _unfit(where, part)
+
+
+def _require_text(text: Any, where: str) -> None:
+    if isinstance(text, str) and not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as raw:  # half of a surrogate pair
+            raise _unfit(where, raw) from raw
+
+
+def _unfit(where: str, got: object) -> CollectionError:
+    return CollectionError(
+        "a payload that Qdrant cannot keep: a value is not JSON", where=where, got=got, expected=KEEPS
+    )

@@ -1,16 +1,24 @@
-"""Queries with their prefetches in Edge's form."""
+"""Queries with their prefetches and vectors in Edge's form, and Edge's answers as qdrant-client's models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
+from qdrant_client.http.models import QueryResponse
 
 from qdrant_edge_client.convert.filters import edge_condition, edge_filter, geo_point, iso
-from qdrant_edge_client.convert.query_vectors import Examples
+from qdrant_edge_client.convert.points import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse, refuse_inference
 from qdrant_edge_client.errors import SearchError
+from qdrant_edge_client.unchecked import unchecked
+
+_scored_point = unchecked(models.ScoredPoint)
+_record = unchecked(models.Record)
+_query_response = unchecked(QueryResponse)
 
 Build = Callable[..., Any]
 _E = edge.Expression
@@ -74,6 +82,54 @@ _EXPRESSIONS: dict[type[Any], Build] = {
     models.GaussDecayExpression: lambda f: _decay(edge.DecayKind.Gauss, f.gauss_decay),
     models.ExpDecayExpression: lambda f: _decay(edge.DecayKind.Exp, f.exp_decay),
 }
+
+
+class Examples:
+    """Turns a query's examples into Edge's vectors and remembers the points it mentions.
+
+    Args:
+        find: the vector of a point of the collection that is looked into.
+        same_collection: whether that is the searched collection; if so, answers leave out the points mentioned.
+    """
+
+    def __init__(self, find: Callable[[models.ExtendedPointId], Any], *, same_collection: bool) -> None:
+        self._find, self._same_collection = find, same_collection
+        self.mentioned: list[models.ExtendedPointId] = []
+
+    def vector(self, example: Any) -> Any:
+        """Edge's form of a vector, or of the vector of the point with this id.
+
+        Raises:
+            SearchError: it is neither, or its numbers are none that can be compared.
+        """
+        if isinstance(example, int | str | UUID):
+            if self._same_collection:
+                self.mentioned.append(example)
+            return self._find(example)
+        if isinstance(example, list | np.ndarray):
+            return _require_comparable(example, flaw_of_dense(example))
+        if hasattr(example, "indices"):
+            _require_comparable(example, flaw_of_sparse(example.indices, example.values))
+            return (
+                example
+                if isinstance(example, edge.SparseVector)
+                else edge.SparseVector(example.indices, example.values)
+            )
+        refuse_inference(example)
+        raise SearchError("not a query", got=type(example).__name__, expected="a vector, a point id or a query model")
+
+    def average(self, positive: list[Any], negative: list[Any]) -> Any:
+        """The target of `average_vector`: the mean of the positives plus its difference to that of the negatives."""
+        if not positive:
+            raise SearchError(
+                "a recommendation has no vectors to average", got="no positive examples", expected="at least one"
+            )
+        if isinstance(positive[0], edge.SparseVector):
+            return _average_sparse(positive, negative)
+        if np.ndim(positive[0]) == 2:
+            return np.concatenate([*map(np.asarray, positive), *(-np.asarray(item) for item in negative)])
+        mean = np.mean(positive, axis=0)
+        return mean + mean - np.mean(negative, axis=0) if negative else mean
 
 
 Lookup = Callable[[str | None, models.LookupLocation | None], Examples]
@@ -253,3 +309,71 @@ _QUERIES: dict[type[Any], Callable[[Any, str | None, int, Examples], Any]] = {
     models.OrderByQuery: lambda query, using, limit, examples: order_by(query.order_by),
     models.SampleQuery: lambda query, using, limit, examples: edge.Sample.Random,
 }
+
+
+def query_response(points: Sequence[Any]) -> QueryResponse:
+    """The answer to one query."""
+    return _query_response({"points": [scored_point(point) for point in points]})
+
+
+def scored_point(point: Any) -> models.ScoredPoint:
+    """A found point with its score."""
+    identifier, vector = point.id, point.vector
+    return _scored_point(
+        {
+            "id": identifier if type(identifier) is int else str(identifier),
+            "version": point.version,
+            "score": point.score,
+            "payload": point.payload,
+            "vector": vector if vector is None else vectors(vector),
+            "shard_key": None,
+            "order_value": point.order_value,
+        }
+    )
+
+
+def record(point: Any) -> models.Record:
+    """A stored point."""
+    return _record(
+        {
+            "id": point_id(point.id),
+            "payload": point.payload,
+            "vector": vectors(point.vector),
+            "shard_key": None,
+            "order_value": point.order_value,
+        }
+    )
+
+
+def point_id(identifier: Any) -> models.ExtendedPointId:
+    """An id in qdrant-client's form: an integer, or a UUID as text."""
+    return identifier if type(identifier) is int else str(identifier)
+
+
+def vectors(edge_vectors: Any) -> Any:
+    """Vectors of a point: sparse ones become qdrant-client's, lists stay."""
+    if isinstance(edge_vectors, dict):
+        return {name: vector(value) for name, value in edge_vectors.items()}
+    return edge_vectors
+
+
+def vector(edge_vector: Any) -> Any:
+    """One vector."""
+    if isinstance(edge_vector, edge.SparseVector):
+        return models.SparseVector.model_construct(indices=edge_vector.indices, values=edge_vector.values)
+    return edge_vector
+
+
+def _require_comparable(vector: Any, flaw: str) -> Any:
+    if flaw:
+        raise SearchError("a query's vector cannot be compared", got=flaw, expected=f"{FINITE}; if sparse, {UNIQUE}")
+    return vector
+
+
+def _average_sparse(positive: list[Any], negative: list[Any]) -> Any:
+    weights: dict[int, float] = {}
+    for vectors, factor in ((positive, 2.0 if negative else 1.0), (negative, -1.0)):
+        for vector in vectors:
+            for index, value in zip(vector.indices, vector.values, strict=True):
+                weights[index] = weights.get(index, 0.0) + factor * value / len(vectors)
+    return edge.SparseVector(list(weights), list(weights.values()))

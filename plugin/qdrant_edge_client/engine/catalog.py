@@ -13,8 +13,16 @@ from pydantic import TypeAdapter
 from qdrant_client import models
 
 from qdrant_edge_client.engine.collection import EdgeCollection
-from qdrant_edge_client.engine.folders import folder_name, opening, prepare, scan, sweep, without_record
-from qdrant_edge_client.engine.lock import PATIENCE, PathLock
+from qdrant_edge_client.engine.folders import (
+    PATIENCE,
+    PathLock,
+    folder_name,
+    opening,
+    prepare,
+    scan,
+    sweep,
+    without_record,
+)
 from qdrant_edge_client.engine.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, validated, write_json
 from qdrant_edge_client.errors import CollectionError, CollectionNotFound, StoreDamaged, StoreError, brief
 from qdrant_edge_client.health.repair import RepairReport, repair

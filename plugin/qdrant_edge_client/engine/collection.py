@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,9 @@ from qdrant_edge_client.convert.config import (
     dense_vectors,
     edge_config,
     has_vectors,
+    index_infos,
     member,
+    merged_hnsw,
     modifier,
     multivector,
     vectors_of,
@@ -25,13 +29,19 @@ from qdrant_edge_client.convert.config import (
 from qdrant_edge_client.convert.points import Space, VectorKind
 from qdrant_edge_client.engine import shard as shards
 from qdrant_edge_client.engine.folders import remove
-from qdrant_edge_client.engine.mend_vectors import load_mended
 from qdrant_edge_client.engine.shard import Shard
-from qdrant_edge_client.engine.sidecar import RECORD, SHARD, UNFINISHED, Record, sync_folder
+from qdrant_edge_client.engine.sidecar import RECORD, SHARD, UNFINISHED, Record, replace_file, sync_folder
+from qdrant_edge_client.errors import StoreError
 from qdrant_edge_client.health.inspection import begin, inspect
 from qdrant_edge_client.health.ledger import Ledger
 from qdrant_edge_client.health.seal import break_seal
-from qdrant_edge_client.health.wal import log_end
+from qdrant_edge_client.health.wal import SEGMENTS, log_end
+
+_SEGMENT, _CONFIG = "segment.json", "edge_config.json"
+
+DELETED, DELETED_SHARE = 1000, 0.2
+MORE = 1.5  # deleted points for each that the last optimisation has left
+INDEXING_THRESHOLD = 10_000  # kB of vectors in a segment from which Edge builds HNSW
 
 
 class RunningOptimization(Protocol):
@@ -211,3 +221,142 @@ def _without(record: Record, name: str) -> Record:
     dense = {vector: params for vector, params in dense_vectors(record.config).items() if vector != name}
     sparse = {vector: params for vector, params in (record.config.sparse_vectors or {}).items() if vector != name}
     return replace(record.with_config(vectors=vectors_of(dense), sparse_vectors=sparse or None), pending=None)
+
+
+def describe(collection: EdgeCollection) -> models.CollectionInfo:
+    """Config, counts and payload indexes of a collection."""
+    info = collection.shard.read(lambda edge_shard: edge_shard.info())
+    return models.CollectionInfo(
+        status=_status(collection),
+        optimizer_status=models.OptimizersStatusOneOf.OK,
+        indexed_vectors_count=info.indexed_vectors_count,
+        points_count=info.points_count,
+        segments_count=info.segments_count,
+        config=_config(collection.record.config),
+        payload_schema=index_infos(info.payload_schema),
+    )
+
+
+def needs_optimizing(collection: EdgeCollection) -> bool:
+    """Whether `optimize` would do something.
+
+    It does where vectors are searched one by one, settings have changed, or much of the space is of deleted points.
+    """
+    state = collection.shard.writes, collection.record
+    if collection.index_check is None or collection.index_check[0] != state:
+        collection.index_check = state, collection.record.stale or wasteful(collection) or _lacks_index(collection)
+    return collection.index_check[1]
+
+
+def wasteful(collection: EdgeCollection) -> bool:
+    """Whether so many points were deleted, or moved by updates, that `optimize` would free much space.
+
+    Edge does so for a segment of 1,000 points of which a fifth is deleted. What it has left once is not counted again.
+    """
+    deleted = deleted_points(collection)
+    return deleted >= max(DELETED, DELETED_SHARE * (deleted + points_of(collection)), MORE * collection.kept_deleted)
+
+
+def deleted_points(collection: EdgeCollection) -> int:
+    """Number of deleted points that still take space, as of the last flush."""
+    segments = collection.folder / collection.record.shard / SEGMENTS
+    tracked = sum(path.stat().st_size // 8 for path in segments.glob("*/*id_tracker.versions"))
+    return max(0, tracked - points_of(collection))
+
+
+def points_of(collection: EdgeCollection) -> int:
+    """Number of points."""
+    return int(collection.shard.read(lambda edge_shard: edge_shard.info()).points_count)
+
+
+def _lacks_index(collection: EdgeCollection) -> bool:
+    optimizers = collection.record.config.optimizers_config
+    configured = optimizers.indexing_threshold if optimizers else None
+    threshold = INDEXING_THRESHOLD if configured is None else configured
+    sizes = {name: params.size * _width(params) for name, params in dense_vectors(collection.record.config).items()}
+    unindexed_bytes = collection.shard.read(lambda edge_shard: _unindexed_bytes(edge_shard, collection, sizes))
+    return threshold > 0 and unindexed_bytes >= threshold * 1024
+
+
+def _unindexed_bytes(edge_shard: Any, collection: EdgeCollection, sizes: dict[str, int]) -> int:
+    """Estimate of the bytes of vectors without an index; Edge reports only a count over all vectors."""
+    counts = {name: _count_with(edge_shard, name) for name in collection.space}
+    unindexed = max(0, sum(counts.values()) - int(edge_shard.info().indexed_vectors_count))
+    return max((min(unindexed, counts[name]) * size for name, size in sizes.items()), default=0)
+
+
+def _width(params: models.VectorParams) -> int:
+    """Bytes of a number."""
+    return {models.Datatype.FLOAT16: 2, models.Datatype.UINT8: 1}.get(params.datatype or models.Datatype.FLOAT32, 4)
+
+
+def _count_with(edge_shard: Any, name: str) -> int:
+    has_vector = edge.Filter(must=[edge.HasVectorCondition(name)])
+    return int(edge_shard.count(edge.CountRequest(exact=True, filter=has_vector)))
+
+
+def _status(collection: EdgeCollection) -> models.CollectionStatus:
+    if collection.run is not None:
+        return models.CollectionStatus.YELLOW
+    return models.CollectionStatus.GREY if needs_optimizing(collection) else models.CollectionStatus.GREEN
+
+
+def _config(config: models.CreateCollection) -> models.CollectionConfig:
+    values = config.optimizers_config.model_dump(exclude_none=True) if config.optimizers_config else {}
+    supported = {name: value for name, value in values.items() if name != "max_optimization_threads"}
+    defaults = {"default_segment_number": 0, "flush_interval_sec": 5, "indexing_threshold": INDEXING_THRESHOLD}
+    return models.CollectionConfig(
+        params=models.CollectionParams(
+            vectors=config.vectors,
+            sparse_vectors=config.sparse_vectors,
+            shard_number=1,
+            replication_factor=1,
+            on_disk_payload=config.on_disk_payload,
+            payload=config.payload,
+            id_tracker=config.id_tracker,
+        ),
+        hnsw_config=merged_hnsw(config.hnsw_config),
+        wal_config=models.WalConfig(wal_capacity_mb=32, wal_segments_ahead=0),
+        optimizer_config=models.OptimizersConfig(**{**defaults, **supported}),
+        quantization_config=config.quantization_config,
+        metadata=config.metadata,
+    )
+
+
+def load_mended(folder: Path, vector: str) -> Any:
+    """Open the EdgeShard in `folder`, in which adding or dropping `vector` may be unfinished.
+
+    Raises:
+        StoreError: it cannot be opened for another reason.
+    """
+    try:
+        return shards.load(folder)
+    except StoreError:
+        for path in [*folder.glob(f"segments/*/{_SEGMENT}"), folder / _CONFIG]:
+            _edit(path, lambda content: _without_vector(content, vector))
+        for kind in ("vector_storage", "vector_index"):
+            for leftover in folder.glob(f"segments/*/{kind}-*"):
+                if leftover.name == f"{kind}-{vector}":
+                    shutil.rmtree(leftover)
+        return shards.load(folder)
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # another kind of damage, which opening reports
+    if not isinstance(content, dict):
+        return
+    replace_file(path, json.dumps(change(content), ensure_ascii=False))
+
+
+def _without_vector(config: dict[str, Any], vector: str) -> dict[str, Any]:
+    """A segment's or the collection's config without the vector."""
+    lists = ("vector_data", "sparse_vector_data", "vectors", "sparse_vectors")
+    return {
+        key: {name: params for name, params in value.items() if name != vector}
+        if key in lists and isinstance(value, dict)
+        else (_without_vector(value, vector) if key == "config" and isinstance(value, dict) else value)
+        for key, value in config.items()
+    }

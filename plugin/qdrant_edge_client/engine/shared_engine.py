@@ -14,8 +14,7 @@ from typing import Protocol
 
 from qdrant_edge_client.engine.catalog import Catalog
 from qdrant_edge_client.engine.collection import EdgeCollection
-from qdrant_edge_client.engine.folders import COLLECTIONS
-from qdrant_edge_client.engine.lock import ENDING, LOCK
+from qdrant_edge_client.engine.folders import COLLECTIONS, ENDING, LOCK
 
 _LOGGER = logging.getLogger(__name__)
 _ENGINES: dict[Path, Engine] = {}

@@ -13,8 +13,7 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from qdrant_edge_client.convert.config import PLACEHOLDER, edge_config, has_vectors
-from qdrant_edge_client.convert.indexes import index_infos, index_schema
+from qdrant_edge_client.convert.config import PLACEHOLDER, edge_config, has_vectors, index_infos, index_schema
 from qdrant_edge_client.engine.sidecar import Record
 from qdrant_edge_client.panics import is_panic
 

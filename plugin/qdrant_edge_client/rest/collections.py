@@ -11,18 +11,6 @@ from qdrant_edge_client.rest.request import Request, Route
 _RENAMED = ("vectors", "sparse_vectors")  # arguments of a creation or update that have other names in the body
 
 
-def _root(request: Request) -> Any:
-    return request.client.info()
-
-
-def _all(request: Request) -> Any:
-    return request.client.get_collections()
-
-
-def _one(request: Request) -> Any:
-    return request.client.get_collection(request.name)
-
-
 def _exists(request: Request) -> Any:
     return models.CollectionExistence(exists=request.client.collection_exists(request.name))
 
@@ -57,18 +45,6 @@ def _set_fields(model: Any) -> dict[str, Any]:
     }
 
 
-def _delete(request: Request) -> Any:
-    return request.client.delete_collection(request.name)
-
-
-def _aliases(request: Request) -> Any:
-    return request.client.get_aliases()
-
-
-def _aliases_of_one(request: Request) -> Any:
-    return request.client.get_collection_aliases(request.name)
-
-
 def _change_aliases(request: Request) -> Any:
     return request.client.update_collection_aliases(request.read(models.ChangeAliasesOperation).actions)
 
@@ -78,37 +54,25 @@ def _create_vector(request: Request) -> Any:
     return request.client.create_vector_name(name, vector, request.read(models.VectorNameConfig))
 
 
-def _delete_vector(request: Request) -> Any:
-    return request.client.delete_vector_name(*request.names)
-
-
 def _create_index(request: Request) -> Any:
     index: models.CreateFieldIndex = request.read(models.CreateFieldIndex)
     return request.client.create_payload_index(request.name, index.field_name, index.field_schema)
 
 
-def _delete_index(request: Request) -> Any:
-    return request.client.delete_payload_index(*request.names)
-
-
-def _optimizations(request: Request) -> Any:
-    return request.client.get_optimizations(request.name)
-
-
 ROUTES: dict[tuple[str, str], Route] = {
-    ("GET", "/"): _root,
-    ("GET", "/collections"): _all,
-    ("GET", "/collections/{}"): _one,
+    ("GET", "/"): lambda request: request.client.info(),
+    ("GET", "/collections"): lambda request: request.client.get_collections(),
+    ("GET", "/collections/{}"): lambda request: request.client.get_collection(request.name),
     ("PUT", "/collections/{}"): _create,
     ("PATCH", "/collections/{}"): _update,
-    ("DELETE", "/collections/{}"): _delete,
+    ("DELETE", "/collections/{}"): lambda request: request.client.delete_collection(request.name),
     ("GET", "/collections/{}/exists"): _exists,
-    ("GET", "/collections/{}/optimizations"): _optimizations,
-    ("GET", "/aliases"): _aliases,
-    ("GET", "/collections/{}/aliases"): _aliases_of_one,
+    ("GET", "/collections/{}/optimizations"): lambda request: request.client.get_optimizations(request.name),
+    ("GET", "/aliases"): lambda request: request.client.get_aliases(),
+    ("GET", "/collections/{}/aliases"): lambda request: request.client.get_collection_aliases(request.name),
     ("POST", "/collections/aliases"): _change_aliases,
     ("PUT", "/collections/{}/vectors/{}"): _create_vector,
-    ("DELETE", "/collections/{}/vectors/{}"): _delete_vector,
+    ("DELETE", "/collections/{}/vectors/{}"): lambda request: request.client.delete_vector_name(*request.names),
     ("PUT", "/collections/{}/index"): _create_index,
-    ("DELETE", "/collections/{}/index/{}"): _delete_index,
+    ("DELETE", "/collections/{}/index/{}"): lambda request: request.client.delete_payload_index(*request.names),
 }

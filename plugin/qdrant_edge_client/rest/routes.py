@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
-from qdrant_edge_client.rest import collections, points, searches
+from qdrant_edge_client.rest import collections, points
 from qdrant_edge_client.rest.request import Request, Route
 
 if TYPE_CHECKING:
@@ -30,12 +30,7 @@ class Routes:
     def __init__(self, client: QdrantBase, further: Table | None = None) -> None:
         self.client = client
         self._routes: dict[tuple[str, int], list[tuple[list[str], Route]]] = {}
-        for (method, path), route in {
-            **collections.ROUTES,
-            **points.ROUTES,
-            **searches.ROUTES,
-            **(further or {}),
-        }.items():
+        for (method, path), route in {**collections.ROUTES, **points.ROUTES, **(further or {})}.items():
             pattern = path.strip("/").split("/")
             self._routes.setdefault((method, len(pattern)), []).append((pattern, route))
 

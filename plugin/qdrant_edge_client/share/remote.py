@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from functools import partial
+from functools import cache, partial
+from itertools import repeat
 from threading import Lock
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 import httpx
+import numpy as np
+import orjson
+from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.http.models import QueryResponse
 
-from qdrant_edge_client.convert.json_payloads import jsonable
+from qdrant_edge_client.convert.points import FINITE, flaw_of_dense, flaw_of_sparse, jsonable, misfit, require_json
 from qdrant_edge_client.engine.optimization import OnStage
 from qdrant_edge_client.errors import (
     CollectionError,
@@ -24,9 +31,16 @@ from qdrant_edge_client.errors import (
 )
 from qdrant_edge_client.rest.answers import rebuilt
 from qdrant_edge_client.share.address import TOKEN_HEADER, Address
-from qdrant_edge_client.share.reply_points import holds_points, points_in
-from qdrant_edge_client.share.request_bodies import body, check
 from qdrant_edge_client.share.transport import LIMITS, transport
+from qdrant_edge_client.unchecked import unchecked
+
+_BULK = (models.PointStruct, models.PointVectors, models.Batch, models.SparseVector)
+_POINTS = (models.PointStruct, models.PointVectors)
+
+Build = Callable[[Any], Any]
+_unchecked_record = unchecked(models.Record)
+_unchecked_scored = unchecked(models.ScoredPoint)
+_unchecked_sparse = unchecked(models.SparseVector)
 
 PATIENCE = 300  # seconds for an answer: in one's own process nothing would end a slow call either
 _MALFORMED = 400, 413, 422
@@ -244,3 +258,155 @@ def _parse_answer(validated: Callable[..., Any], api: Any, request: httpx.Reques
 def _with_json(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a collection, with metadata of JSON values."""
     return {**options, "metadata": jsonable(options["metadata"], "the metadata")} if "metadata" in options else options
+
+
+def holds_points(kind: Any) -> bool:
+    """Whether answers of this kind hold points; `kind` is qdrant-client's model, whose `result` says what is in it."""
+    return _result_of(kind) in _BUILD
+
+
+def points_in(content: bytes, kind: Any) -> Any:
+    """An answer that holds points, as a model."""
+    raw = orjson.loads(content)
+    return kind.model_construct(**{**raw, "result": _BUILD[_result_of(kind)](raw["result"])})
+
+
+@cache
+def _result_of(kind: Any) -> tuple[Any, ...]:
+    """What an answer holds. qdrant-client numbers its models of answers anew in each release."""
+    field = getattr(kind, "model_fields", {}).get("result")
+    result = next((part for part in get_args(field.annotation) if part is not NoneType), None) if field else None
+    return (list, *get_args(result)) if get_origin(result) is list else (result,)
+
+
+def _record(raw: dict[str, Any]) -> models.Record:
+    raw["vector"] = _vectors(raw["vector"])
+    return _unchecked_record(raw)
+
+
+def _scored(raw: dict[str, Any]) -> models.ScoredPoint:
+    raw["vector"] = _vectors(raw["vector"])
+    return _unchecked_scored(raw)
+
+
+def _vectors(raw: Any) -> Any:
+    """Vectors of a point: sparse ones are objects in JSON."""
+    if not isinstance(raw, dict):
+        return raw
+    return {name: _unchecked_sparse(vector) if isinstance(vector, dict) else vector for name, vector in raw.items()}
+
+
+def _records(raw: list[Any]) -> list[models.Record]:
+    return [_record(item) for item in raw]
+
+
+def _scroll(raw: dict[str, Any]) -> models.ScrollResult:
+    return models.ScrollResult.model_construct(**{**raw, "points": _records(raw["points"])})
+
+
+def _response(raw: dict[str, Any]) -> QueryResponse:
+    return QueryResponse.model_construct(points=[_scored(item) for item in raw["points"]])
+
+
+_BUILD: dict[tuple[Any, ...], Build] = {
+    (list, models.Record): _records,
+    (models.ScrollResult,): _scroll,
+    (QueryResponse,): _response,
+    (list, QueryResponse): lambda raw: [_response(item) for item in raw],
+}
+
+
+class Json:
+    """A body that is JSON already, with the method that qdrant-client calls on its own models."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def model_dump_json(self, **_: Any) -> bytes:
+        """The JSON."""
+        return self._content
+
+
+def body(content: dict[str, Any]) -> Json:
+    """The body of a write.
+
+    Raises:
+        CollectionError: a vector or payload that the engine would refuse, or that is not JSON.
+    """
+    names = {"shard_key_selector": "shard_key"}
+    fields = {names.get(name, name): value for name, value in content.items() if value is not None}
+    fields = {name: value for name, value in fields.items() if name not in ("ordering", "timeout", "wait")}
+    check(fields.get("points", ()))
+    check([fields["batch"]] if "batch" in fields else ())
+    try:
+        return Json(orjson.dumps(fields, default=_serializable, option=orjson.OPT_SERIALIZE_NUMPY))
+    except TypeError:  # integers over 64 bit, keys that are no text, many levels, or what is not JSON at all
+        return Json(_slow_json(fields))
+
+
+def check(items: Iterable[Any]) -> None:
+    """Check points, batches and update operations, as far as JSON would change them.
+
+    Raises:
+        CollectionError: see `body`.
+    """
+    for item in items:
+        if isinstance(item, _POINTS):
+            payload = getattr(item, "payload", None)
+            if payload:
+                require_json(payload, f"point {item.id}")
+            for name, vector in (item.vector if isinstance(item.vector, dict) else {"": item.vector}).items():
+                _check_vector(name, vector, item.id)
+        elif isinstance(item, models.Batch):
+            _check_batch(item)
+        elif isinstance(item, models.SetPayload):
+            require_json(item.payload or {}, "the payload")
+        elif isinstance(item, models.PointsList | models.UpdateVectors):
+            check(item.points)
+        elif isinstance(item, models.PointsBatch):
+            check([item.batch])
+        elif isinstance(item, BaseModel) and type(item).__name__.endswith("Operation"):
+            check(item.__dict__.values())
+
+
+def _check_batch(batch: models.Batch) -> None:
+    vectors: Any = batch.vectors
+    for name, column in (vectors if isinstance(vectors, dict) else {"": vectors}).items():
+        for identifier, vector in zip(batch.ids, column, strict=False):
+            _check_vector(name, vector, identifier)
+    for identifier, payload in zip(batch.ids, batch.payloads or repeat(None), strict=False):
+        require_json(payload or {}, f"point {identifier}")
+
+
+def _check_vector(name: str, vector: Any, identifier: Any) -> None:
+    flaw = ""
+    if isinstance(vector, models.SparseVector):
+        flaw = flaw_of_sparse(vector.indices, vector.values)
+    elif isinstance(vector, list | np.ndarray):
+        flaw = flaw_of_dense(vector)
+    if flaw:
+        raise misfit(name, identifier, flaw, FINITE)
+
+
+def _slow_json(content: dict[str, Any]) -> bytes:
+    """The JSON of values that orjson rejects but the engine accepts, or rejects with a text of its own."""
+    try:
+        return json.dumps(content, default=_listed, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CollectionError("a point has a vector or payload that Qdrant cannot keep", got=error) from error
+
+
+def _listed(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else _serializable(value)
+
+
+def _serializable(value: Any) -> Any:
+    if isinstance(value, np.ndarray):  # only one that lies in pieces comes here
+        return np.ascontiguousarray(value, np.float32)
+    if isinstance(value, _BULK):
+        return {name: part for name, part in value.__dict__.items() if part is not None}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if isinstance(value, tuple | set):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is not a JSON value")

@@ -11,7 +11,7 @@ from qdrant_client import models as m
 from qdrant_client.client_base import QdrantBase
 
 from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.client.unsupported import SERVER_METHODS
+from qdrant_edge_client.client.base import SERVER_METHODS
 from qdrant_edge_client.errors import (
     CollectionError,
     CollectionNotFound,

@@ -313,7 +313,7 @@ def test_without_unix_sockets_a_port_of_the_machine_answers_who_has_the_token(
 
 def test_a_holder_that_does_not_answer_is_named(start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holder = started(start, "client = EdgeClient(folder, share=False)\nprint('open', flush=True)\nsignal.pause()")
-    monkeypatch.setattr("qdrant_edge_client.share.join.PATIENCE", 0.2)
+    monkeypatch.setattr("qdrant_edge_client.share.client.PATIENCE", 0.2)
     with pytest.raises(StoreLocked, match=rf"(?s)does not answer.*process {holder.pid}\b.*share=False"):
         SharedEdgeClient(folder)
 

@@ -227,7 +227,7 @@ def test_a_holder_that_is_stopped_is_told_and_not_waited_for(
 def test_a_holder_that_takes_long_to_start_is_waited_for(
     start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdrant_edge_client.share.join.PATIENCE", 0.2)
+    monkeypatch.setattr("qdrant_edge_client.share.client.PATIENCE", 0.2)
     holder = start(
         """
     import time
@@ -263,7 +263,7 @@ def test_optimisations_of_one_holder_are_not_taken_for_those_of_another(folder: 
 def test_a_holder_that_takes_long_to_end_is_waited_for(
     start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdrant_edge_client.share.join.PATIENCE", 0.2)
+    monkeypatch.setattr("qdrant_edge_client.share.client.PATIENCE", 0.2)
     holder = start(
         """
     import time
