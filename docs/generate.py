@@ -22,7 +22,7 @@ import diptych_training.hooks
 from diptych import Registry
 from diptych.cli import app
 from diptych.cli.setup.adapters import type_of
-from diptych.cli.train.recipes import flat_options
+from diptych.cli.train.train import flat_options
 from diptych.config import json_schema
 from diptych.config.models import Config
 from diptych.plugins.factory import options_model

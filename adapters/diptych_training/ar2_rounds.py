@@ -23,8 +23,8 @@ from diptych_training.data.model_candidates import excluded, mine
 from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, OnlineDistillationLoss
 from diptych_training.losses.distillation import Form
 from diptych_training.running import family
-from diptych_training.running.arguments import SCHEDULES
 from diptych_training.running.columns import prompts_of_columns
+from diptych_training.running.run import SCHEDULES
 from diptych_training.teacher_scores import LiveTeacher
 
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first

@@ -17,7 +17,7 @@ from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.resolve_source import config_at
+from diptych.handle.open_handle import config_at
 from diptych.handle.snapshot import Rerankers
 from diptych.protocols import Fingerprint, Kind, Reranker, Similarity
 from diptych.registry import Registry

@@ -1,6 +1,6 @@
 """LlamaIndex classes over diptych: embeddings, sparse functions, a retriever, a vector store and a reranker.
 
-Begin with `store`. `nodes` turns LlamaIndex nodes into documents and back, `filters` and `query` translate requests.
+Begin with `store`. `nodes` turns LlamaIndex nodes into documents and back, `filters` translates filters.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Encoders of pictures, sounds, clips and series, from models of transformers and sentence-transformers.
 
-Begin with `families`, the table of model types; `readers` turns media into a model's input; `encoder` runs the model.
+Begin with `encoder`, which has the table of model types and runs a model; `readers` turns media into a model's input.
 `sentence_transformer` is for models of sentence-transformers that read pictures beside texts.
 """

@@ -1,22 +1,22 @@
-"""Dense encoders of media by models of transformers: one class for all families of `families`."""
+"""Dense encoders of media by models of transformers: one class for all families, and what each reads."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, TypeAlias, cast
 
 import numpy as np
 import torch
 import transformers
 
 from diptych.errors import ContractError, brief
-from diptych.media import Content, Sound
+from diptych.media import Content, Modality, Sound
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
-from diptych_adapters.media_models.families import Family, Pooling, family_of
 from diptych_adapters.media_models.options import MediaModelOptions
 from diptych_adapters.media_models.readers import Clips, Part, Pictures, Reader, Series, Sounds, Texts
 from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
@@ -24,6 +24,66 @@ from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import loading, quiet
 from diptych_adapters.pipelines.prepared import identity_of, state_of
 from diptych_adapters.pipelines.weight_checks import check_complete, recorded
+
+Pooling: TypeAlias = Literal["features", "cls", "mean", "pooler"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a model type reads and how its token vectors become one.
+
+    Args:
+        reads: its modality.
+        poolings: the poolings that make sense, the usual one first. `features`: the model projects media and texts into
+            one space itself.
+        leading: tokens before those of the content, such as [CLS], which a mean leaves out.
+        encoder: whether only the encoder of an encoder-decoder model is run.
+        heads: prefixes of other tasks' weights that a folder may also have, if transformers does not list them.
+    """
+
+    reads: Modality
+    poolings: tuple[Pooling, ...]
+    leading: int = 0
+    encoder: bool = False
+    heads: tuple[str, ...] = ()
+
+    @property
+    def with_text(self) -> bool:
+        """Whether it also reads texts."""
+        return self.poolings == ("features",)
+
+    @property
+    def adapter(self) -> str:
+        """The adapter that serves it."""
+        return f"transformers-{self.reads}{'-text' if self.with_text else ''}"
+
+
+_VIT = Family("image", ("cls", "mean", "pooler"), leading=1)
+_AVERAGED = Family("image", ("pooler",))
+_WAVES = Family("sound", ("mean",))
+FAMILIES: Mapping[str, Family] = {
+    "clip": Family("image", ("features",)),
+    "siglip": Family("image", ("features",)),
+    "clap": Family("sound", ("features",)),
+    "vit": _VIT,
+    "deit": Family("image", ("cls", "mean", "pooler"), leading=2),
+    "dinov2": _VIT,
+    "clip_vision_model": Family("image", ("pooler",)),
+    "siglip_vision_model": Family("image", ("pooler",)),
+    "convnext": _AVERAGED,
+    "convnextv2": _AVERAGED,
+    "resnet": _AVERAGED,
+    "swin": _AVERAGED,
+    "whisper": Family("sound", ("mean",), encoder=True),
+    "wav2vec2": _WAVES,
+    "hubert": _WAVES,
+    "wavlm": _WAVES,
+    "audio-spectrogram-transformer": Family("sound", ("pooler", "cls", "mean"), leading=2),
+    "videomae": Family("video", ("mean",)),
+    "vivit": Family("video", ("cls", "mean", "pooler"), leading=1),
+    "timesformer": Family("video", ("cls", "mean"), leading=1),
+    "patchtst": Family("series", ("mean",), heads=("head.",)),
+}
 
 DECIDING = (  # of config.json and the parts of it: what is computed from the same weights
     *fingerprints.ARCHITECTURE,
@@ -325,3 +385,28 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config[name] for name in DECIDING if name in config} | {
         name: part for name, part in parts.items() if part
     }
+
+
+def family_of(folder: ModelFolder, adapter: str) -> tuple[str, Family]:
+    """The model type of a folder with its family.
+
+    Raises:
+        ModelError: the folder has no such model, or another adapter serves it.
+    """
+    kind = str(folder.config().get("model_type", ""))
+    served = [name for name, family in FAMILIES.items() if family.adapter == adapter]
+    family = FAMILIES.get(kind)
+    if family is not None and family.adapter == adapter:
+        return kind, family
+    reads = f", which reads {_inputs(family)}" if family else ""
+    raise ModelError(
+        f"model {folder.name!r} is not one that {adapter} runs",
+        where=folder.path / "config.json",
+        got=f"model_type {kind!r}{reads}" if kind else "no model_type",
+        expected=f"one of {', '.join(served)}",
+        do=f"use adapter: {family.adapter}, in a slot `of: {family.reads}`" if family else "use such a model",
+    )
+
+
+def _inputs(family: Family) -> str:
+    return f"{family.reads} and text" if family.with_text else family.reads

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from diptych.media import Content
 from diptych_adapters.lexicon.analysis import Analyzer
 from diptych_adapters.lexicon.options import LexiconOptions
-from diptych_adapters.media_text.bodies import GRID
-from diptych_adapters.media_text.forms import FORMS, Form
+from diptych_adapters.media_text.forms import FORMS, GRID, Form
 from diptych_adapters.models import ModelError, ModelFolder
 
 CONFIG, WEIGHTS, WORDS = "config.json", "model.safetensors", "words.json"

@@ -7,14 +7,18 @@ hash of both texts: a text that has changed is scored again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from diptych import Reranker
-from diptych.errors import ConfigError
-from diptych_training.data.json_lines import append_lines, read_lines
+from diptych.errors import ConfigError, DocumentError
 from diptych_training.teacher_scores import scored
+
+Row = Mapping[str, Any]
 
 Lists = Mapping[str, Sequence[str]]
 Scores = dict[str, dict[str, float]]
@@ -101,3 +105,56 @@ def _parts(lists: Lists, pairs: int) -> Iterator[list[tuple[str, Sequence[str]]]
     for length, group in groupby(ordered, key=lambda item: len(item[1])):
         same, step = list(group), max(1, pairs // length)
         yield from (same[at : at + step] for at in range(0, len(same), step))
+
+
+def append_lines(path: Path, rows: Iterable[Row]) -> None:
+    """Append rows, durable when this returns. A line that a kill has cut off is removed first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        _remove_partial_line(file)
+        file.write("".join(map(_line, rows)).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows; none without a file. An incomplete last line, left by a kill, is skipped.
+
+    Raises:
+        DocumentError: a line that is not a JSON object.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n") and line.strip():
+                yield _row(line, f"{path}, line {number}")
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise DocumentError("a line is not a JSON object", where=where, got=repr(line[:80]), do="delete the file")
+    return row
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _remove_partial_line(file: Any) -> None:
+    size = file.seek(0, os.SEEK_END)
+    end = size
+    while end:
+        step = min(end, 65536)
+        file.seek(end - step)
+        newline = file.read(step).rfind(b"\n")
+        if newline >= 0:
+            end = end - step + newline + 1
+            break
+        end -= step
+    if end < size:
+        file.truncate(end)

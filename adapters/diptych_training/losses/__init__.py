@@ -1,7 +1,7 @@
 """Losses for sentence-transformers' trainers; each knows which documents of a batch are relevant to which queries.
 
-One loss for each module, with its citation. Begin with `contrastive`, then `common.base`, which embeds the batches
-for all.
+One module for each family of losses, each loss with its citation. Begin with `contrastive`, then `common.base`, which
+embeds the batches for all.
 """
 
 from diptych_training.losses.bottleneck import LexiconBottleneckLoss
@@ -10,15 +10,12 @@ from diptych_training.losses.common.extra_negatives import Mixing, with_extra_ne
 from diptych_training.losses.common.wrappers import CachedLoss, OnlineDistillationLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.cprd import CPRDLoss
-from diptych_training.losses.distillation import AR2RetrieverLoss, FocalBCELoss, KLDistillation
+from diptych_training.losses.distillation import AR2RetrieverLoss, DualMarginMSELoss, FocalBCELoss, KLDistillation
 from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, SparseLoss
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
-from diptych_training.losses.listwise import ListwiseLoss
+from diptych_training.losses.listwise import ListwiseLoss, PSLLoss, SoftTopKLoss
 from diptych_training.losses.mann_whitney import MannWhitneyLoss
-from diptych_training.losses.margin_mse import DualMarginMSELoss
 from diptych_training.losses.momentum import LexLIPLoss, MomentumContrastiveLoss
-from diptych_training.losses.psl import PSLLoss
-from diptych_training.losses.soft_top_k import SoftTopKLoss
 
 __all__ = [
     "AR2RetrieverLoss",

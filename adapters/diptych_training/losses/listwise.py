@@ -1,14 +1,20 @@
-"""The listwise loss of cross-encoders: the documents of a row compete for one query."""
+"""Losses in which the documents of a list compete for one query: listwise, UniDEC's over a pool, and soft top-k."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
+from diptych_training.losses.common.base import Features, RetrievalLoss, mean_of_rows
+from diptych_training.losses.contrastive import Reduction, contrastive, symmetric_contrastive
+from diptych_training.models.unidec import CLASSIFIER, table_of
+from diptych_training.relevance import Relevance
+
+STEPS = 60  # of bisection; float64 has no more to give
 
 Target: TypeAlias = Literal["relevance", "scores"]
 
@@ -123,3 +129,177 @@ def _counts(inputs: Sequence[Any], labels: Sequence[Tensor]) -> list[int]:
             expected="a query, a list of documents, and as many labels",
         )
     return counts
+
+
+class PSLLoss(RetrievalLoss):
+    """`weight` times the loss of the dual encoder and `1 - weight` times that of the classifier.
+
+    UniDEC's loss: a dual encoder and a classifier over one encoder, both over the documents that a batch pools.
+    Kharbanda et al., "UniDEC: Unified Dual Encoder and Classifier Training for Extreme Multi-Label Classification",
+    WWW 2025. The pool is `diptych_training.label_pool`'s, the model `diptych_training.models.unidec`'s.
+
+    Requirements: (query, document) columns of a `PoolCollator`; labels: ids `[B + M]`.
+
+    The dual encoder compares embeddings of queries and documents by cosine, the classifier its own embedding of a query
+    with the free vector of each document. Both take the same pool, mask and reduction.
+
+    Args:
+        model: with heads and table, of `diptych_training.models.unidec.with_classifier`.
+        relevance: all positives, such as `LabelPool.relevance`; its margin is asked by the dual encoder's cosines, for
+            both.
+        weight: of the dual encoder, from 0 to 1.
+        tau: temperature of both.
+        reduction: see `diptych_training.losses.contrastive`.
+        symmetric: take the mean with the loss of documents that ask for their queries.
+        classifier_similarity: `dot` as published, or `cosine`, by which the exported model compares.
+        dropout: on embeddings and free vectors while the model trains.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        relevance: Relevance,
+        weight: float = 0.5,
+        tau: float = 1 / 18,
+        reduction: Reduction = "decoupled",
+        symmetric: bool = True,
+        classifier_similarity: str = "dot",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(model, relevance=relevance)
+        if not 0 <= weight <= 1:
+            raise ContractError("unusable weight", where="PSLLoss", got=weight, expected="from 0 to 1")
+        if classifier_similarity not in ("dot", "cosine"):
+            got = classifier_similarity
+            raise ContractError("unknown similarity", where="PSLLoss", got=got, expected="dot, cosine")
+        self.table, self.weight, self.tau, self.reduction = table_of(model), weight, tau, reduction
+        self.symmetric, self.classifier_similarity, self.dropout = symmetric, classifier_similarity, dropout
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch of pooled columns."""
+        queries, documents = (self.model(dict(features)) for features in sentence_features)
+        columns = [queries["sentence_embedding"], documents["sentence_embedding"], queries[CLASSIFIER]]
+        return self.compute_loss_from_embeddings(columns, labels)
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss from embeddings of queries `[B, D]`, of the pool `[M, D]`, and the classifier's of queries `[B, C]`.
+
+        Raises:
+            ContractError: the labels are not ids of a pool, or of documents that the table has not.
+        """
+        *columns, classified = [self._dropped(part.float()) for part in embeddings]
+        candidates = self.candidates(columns, labels)
+        places = candidates.documents
+        if len(places) and not 0 <= int(places.min()) <= int(places.max()) < len(self.table.weight):
+            got, expected = f"ids {int(places.min())} to {int(places.max())}", f"0 to {len(self.table.weight) - 1}"
+            raise ContractError("some documents have no row in the table", where="PSLLoss", got=got, expected=expected)
+        queries, documents = self.prepared(columns)
+        rows = self._dropped(self.table.weight[places].float())
+        if self.classifier_similarity == "cosine":
+            classified, rows = (torch.nn.functional.normalize(part, dim=-1) for part in (classified, rows))
+        parts = [queries @ documents.T, classified @ rows.T]
+        contrast = symmetric_contrastive if self.symmetric else contrastive
+        candidates = candidates.margin_filtered(parts[0], self.margin)
+        losses = [
+            contrast(part / self.tau, candidates.positive, candidates.negative, reduction=self.reduction)
+            for part in parts
+        ]
+        return self.weight * losses[0] + (1 - self.weight) * losses[1]
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The settings for the model card."""
+        names = ("weight", "tau", "reduction", "symmetric", "classifier_similarity", "dropout")
+        return {name: getattr(self, name) for name in names}
+
+    def _dropped(self, vectors: Tensor) -> Tensor:
+        return torch.nn.functional.dropout(vectors, self.dropout, training=bool(self.model.training))
+
+
+class _LogSoftTopK(torch.autograd.Function):
+    """`log_soft_top_k` with its implicit gradient: t moves with the scores."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, k: Tensor, alpha: float) -> Tensor:
+        """t by bisection, then log p."""
+        counted = scores > -torch.inf
+        low = -scores.max(1).values - 30 / alpha
+        high = -scores.masked_fill(~counted, torch.inf).min(1).values + 30 / alpha
+        for _ in range(STEPS):
+            middle = (low + high) / 2
+            too_many = torch.sigmoid(alpha * (scores + middle[:, None])).sum(1) > k
+            low, high = torch.where(too_many, low, middle), torch.where(too_many, middle, high)
+        logs = torch.nn.functional.logsigmoid(alpha * (scores + ((low + high) / 2)[:, None]))
+        ctx.save_for_backward(logs)
+        ctx.alpha = alpha
+        return logs
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of the scores."""
+        (logs,) = ctx.saved_tensors
+        share = logs.exp()
+        rest = 1 - share
+        direct = ctx.alpha * upstream[0] * rest
+        weight = share * rest
+        moved = direct.sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+        return direct - weight * moved, None, None
+
+
+def log_soft_top_k(scores: Tensor, k: Tensor, alpha: float) -> Tensor:
+    """log p of `p_j = sigmoid(alpha (x_j + t))`, with t such that the p of a row add up to k.
+
+    Args:
+        scores: `[B, M]`, -inf for what does not count.
+        k: `[B]`, above 0 and below the number of scores that count.
+        alpha: slope.
+    """
+    apply: Callable[..., Tensor] = _LogSoftTopK.apply  # annotated in some releases of torch only
+    return apply(scores, k, alpha)
+
+
+class SoftTopKLoss(RetrievalLoss):
+    """The mean over a row's positives of -log p, p the soft top-k of its scores.
+
+    The probability that a positive is among the k best. DEXML: Gupta et al., "Dual-Encoders for Extreme Multi-Label
+    Classification", ICLR 2024.
+
+    Requirements: (query, positive) or (query, positive, negative_1, ...) columns; labels: none, or ids `[B, 2 + H]`.
+
+    Args:
+        model: that is trained.
+        k: how many are the best; None takes each row's number of positives. Below the number of candidates.
+        alpha: slope, on similarities that are divided by `tau`.
+        tau: temperature.
+        sample_positives: how many positives of a row are drawn for a step, the others left out; None takes all.
+        relevance, similarity: see `RetrievalLoss`.
+    """
+
+    takes_further: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        k: int | None = 5,
+        alpha: float = 2.0,
+        tau: float = 0.05,
+        sample_positives: int | None = None,
+        relevance: Relevance | None = None,
+        similarity: str = "cosine",
+    ) -> None:
+        super().__init__(model, relevance=relevance, similarity=similarity)
+        self.k, self.alpha, self.tau, self.sample_positives = k, alpha, tau, sample_positives
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch; rows with fewer than k + 1 candidates do not count."""
+        similarity, candidates = self.masked(embeddings, labels)
+        candidates = candidates if self.sample_positives is None else candidates.sampled(self.sample_positives)
+        counted = candidates.positive | candidates.negative
+        sizes, positives = counted.sum(1), candidates.positive.sum(1)
+        k = positives if self.k is None else torch.full_like(sizes, self.k)
+        rows = (positives > 0) & (k < sizes)
+        scores = (similarity / self.tau).masked_fill(~counted, -torch.inf)
+        logs = log_soft_top_k(scores, torch.minimum(k, sizes - 1).to(scores), self.alpha)
+        row_logs = torch.where(candidates.positive, logs, torch.zeros_like(logs)).sum(1)
+        return mean_of_rows(-row_logs / positives.clamp(min=1), rows)

@@ -28,7 +28,7 @@ from diptych_training.data.dual_view import (
     view_rows,
 )
 from diptych_training.data.generators import Generator
-from diptych_training.data.json_lines import read_lines
+from diptych_training.data.scoring import read_lines
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training

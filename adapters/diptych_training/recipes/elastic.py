@@ -18,8 +18,8 @@ from diptych.protocols import TEACHER_FILE
 from diptych.training import Registration
 from diptych.types import Floats
 from diptych_training.losses.common.base import Features
+from diptych_training.losses.distillation import divergence
 from diptych_training.losses.multi_exit import exits_of
-from diptych_training.losses.student import divergence
 from diptych_training.models.multi_exit import (
     EMBEDDINGS,
     Exits,

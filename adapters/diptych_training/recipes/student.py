@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Static
 from diptych.errors import ConfigError
 from diptych.protocols import TEACHER_FILE
 from diptych.training import Registration
-from diptych_training.losses.student import StudentLoss
+from diptych_training.losses.distillation import StudentLoss
 from diptych_training.models.layers import layers_of, truncated
 from diptych_training.options import AboveZero, Positive, Section
 from diptych_training.recipes.common.learned_vectors import LearningVectors, VectorOptions
@@ -32,7 +32,7 @@ class StudentOptions(Section):
 
 
 class LossOptions(Section):
-    """Options of the loss; see `diptych_training.losses.student.StudentLoss`."""
+    """Options of the loss; see `diptych_training.losses.distillation.StudentLoss`."""
 
     weight: float = Field(0.5, ge=0, description="Of the divergence of what the student finds within a batch.")
     tau: AboveZero = Field(0.05, description="Temperature of that divergence.")

@@ -42,7 +42,7 @@ class SamplerOptions(Section):
 
 
 class LossOptions(Section):
-    """See `diptych_training.losses.margin_mse.DualMarginMSELoss`."""
+    """See `diptych_training.losses.distillation.DualMarginMSELoss`."""
 
     in_batch: str | None = Field(
         None, description="A dense model with the same tokenizer that teaches the margins within the batch."

@@ -18,7 +18,7 @@ from diptych_training.recipes.common.pooling import Pooling, PoolingOptions, Poo
 
 
 class LossOptions(Section):
-    """Of both heads; see `diptych_training.losses.psl`."""
+    """Of both heads; see `diptych_training.losses.listwise`."""
 
     reduction: Literal["decoupled", "supcon", "balanced"] = Field(
         "decoupled", description="Which of a query's positives stand in the denominator of one of them."

@@ -7,8 +7,7 @@ pairs vectors with slots, and `verify_encoders` checks that the config's encoder
 
 from __future__ import annotations
 
-from diptych.adopt.adopt import adopt
+from diptych.adopt.adopt import AdoptedSlot, AdoptReport, adopt
 from diptych.adopt.layouts import LAYOUTS, stated_layout
-from diptych.adopt.reports import AdoptedSlot, AdoptReport
 
 __all__ = ["LAYOUTS", "AdoptReport", "AdoptedSlot", "adopt", "stated_layout"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
@@ -17,7 +18,6 @@ from diptych.adopt.checks import (
 )
 from diptych.adopt.layouts import layouts_of, with_id
 from diptych.adopt.match_vectors import Physical, matched, physical_vectors
-from diptych.adopt.reports import AdoptedSlot, AdoptReport
 from diptych.adopt.sample import Sampled, sampled
 from diptych.adopt.verify_encoders import Trial, Verified, Verifier
 from diptych.config.models import Config, SlotConfig
@@ -316,3 +316,37 @@ def texts_of(client: QdrantBase, name: str, layout: Layout, reading: Reading) ->
             document = from_payload(record.id, record.payload, layout)
             if text := reading.of(document.title, document.text):
                 yield text
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedSlot:
+    """A slot, its vector, and how similar the stored vectors are to those of the re-encoded texts.
+
+    Args:
+        vector: its name in the collection, "" for Qdrant's unnamed one.
+        sampled: points whose texts were encoded again.
+        lowest, median: cosine of stored and new vectors over them.
+    """
+
+    name: str
+    vector: str
+    adapter: str
+    sampled: int
+    lowest: float
+    median: float
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptReport:
+    """An adopted collection: its points, the layout of its documents, its slots, and warnings.
+
+    Args:
+        media: how many references to media were stored, by modality.
+    """
+
+    collection: str
+    points: int
+    layout: Layout
+    slots: tuple[AdoptedSlot, ...]
+    warnings: tuple[str, ...] = ()
+    media: Mapping[str, int] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from qdrant_client import models
 from diptych.adopt.match_vectors import Physical
 from diptych.errors import CollectionError, StoreUnsupported
 from diptych.handle.config_state import storage_of
-from diptych.handle.vector_params import vector_params
+from diptych.handle.create import vector_params
 from diptych.media import MODALITIES
 from diptych.metadata import payload_paths
 from diptych.metadata.models import Event, Layout

@@ -15,11 +15,10 @@ from diptych.cli.search import clicks, evaluate, explain, judge, search, tune
 from diptych.cli.serve import mcp, serve, studio
 from diptych.cli.setup import adapter, adapters, demo, doctor, init
 from diptych.cli.swap import anchors, apply, plan, rollback, status
-from diptych.cli.train import recipes, train
-from diptych.cli.ui.help_text import PlainGroup
+from diptych.cli.train import train
 from diptych.cli.ui.logs import Level, show_warnings
 from diptych.cli.ui.logs import show as show_logs
-from diptych.cli.ui.run_command import command
+from diptych.cli.ui.run_command import PlainGroup, command
 from diptych.cli.ui.session import Session
 from diptych.runtime import interrupts
 
@@ -99,7 +98,7 @@ for _name, _function in (
     ("studio", studio.studio),
     ("mcp", mcp.mcp),
     ("train", train.train),
-    ("recipes", recipes.recipes),
+    ("recipes", train.recipes),
     ("plan", plan.plan),
     ("apply", apply.apply),
     ("status", status.status),

@@ -18,7 +18,7 @@ from diptych.clients.inference_clients import (
 from diptych.config import Config
 from diptych.encoders import Encoders
 from diptych.errors import ConfigError, StoreUnsupported
-from diptych.handle.resolve_source import config_at
+from diptych.handle.open_handle import config_at
 from diptych.registry import Registry
 from diptych.runtime.acknowledge import EVENT_HOOKS
 from diptych.runtime.environment import interpolate

@@ -18,7 +18,7 @@ from diptych.collection.tenant_collection import TenantCollection
 from diptych.config import Config
 from diptych.encoders import Encoders
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.resolve_source import client_of, config_at, config_of, name_of
+from diptych.handle.open_handle import client_of, config_at, config_of, name_of
 from diptych.handle.tenancy import require_same
 from diptych.metadata.models import Layout
 from diptych.metadata.store import stored_unread

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.copying import target_collection
-from diptych.copying.begin import require_coherent
 from diptych.copying.export_rows import Header, document_row, point_row
+from diptych.copying.run import require_coherent
 from diptych.copying.side import CopySide
 from diptych.errors import CopyError, brief
 from diptych.handle.collection_handle import CollectionHandle

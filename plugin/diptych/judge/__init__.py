@@ -1,6 +1,6 @@
 """Relevance judgements: what to judge next, without showing which pipeline found it, until a comparison is settled.
 
-Begin with `judging`. `judgements` stores grades with judge and time, `confidence` and `verdict` decide when to stop,
+Begin with `judging`. `judgements` stores grades with judge and time, `verdict` decides when to stop,
 `agreement` compares judges, `model_judge` lets a model judge, and `clicks` makes judgements from logs.
 """
 
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from diptych.judge.agreement import Kappa, SecondJudging, agreements, kappa
 from diptych.judge.clicks import ClickLog, Propensities, judged_from_clicks
-from diptych.judge.confidence import confidence_sequence
 from diptych.judge.judgement_files import write_beir
 from diptych.judge.judgements import Agreement, Judgements
 from diptych.judge.judging import Judging, Pooled
 from diptych.judge.model_judge import ModelJudge
-from diptych.judge.verdict import Difference, Verdict
+from diptych.judge.verdict import Difference, Verdict, confidence_sequence
 
 __all__ = [
     "Agreement",

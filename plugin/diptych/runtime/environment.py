@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from typing import Any
@@ -55,3 +56,11 @@ def _lookup(match: re.Match[str], where: str) -> str:
             do=f"export {match['name']}=... or write ${{{match['name']}:-default}}",
         )
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the address is reachable only from this machine; among names only `localhost` counts."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

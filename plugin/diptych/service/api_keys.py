@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from diptych.errors import ConfigError
-from diptych.runtime.addresses import is_loopback
+from diptych.runtime.environment import is_loopback
 
 VARIABLE = "DIPTYCH_API_KEY"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

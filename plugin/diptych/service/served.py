@@ -14,7 +14,7 @@ from diptych.config.models import SlotConfig
 from diptych.encoders import Encoders
 from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound, ConfigError, UnknownAdapter
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.resolve_source import config_at
+from diptych.handle.open_handle import config_at
 from diptych.plugins.extras import check_requirements
 from diptych.plugins.factory import validate_options
 from diptych.protocols import Kind

@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 
 from diptych.errors import ConfigError
-from diptych.runtime.addresses import is_loopback
+from diptych.runtime.environment import is_loopback
 from diptych.service.api_keys import Keys
 from diptych.service.connections import SELDOM, OnceAMinute, bounded, close_longest_idle
 from diptych.service.limits import Bounds

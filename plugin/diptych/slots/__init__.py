@@ -1,7 +1,7 @@
 """A slot at work: one encoder with its checks and caches, filling and searching one named vector.
 
 Begin with `slot`, then `slot_factory`. `guard` refuses an encoder that did not make the collection's vectors; it
-re-encodes `canaries`. `remote_check` repeats that for remote encoders, which can change at any time. `encode` calls
+re-encodes `canaries`, which `slot` repeats for remote encoders, since these can change at any time. `encode` calls
 them and keeps the last queries' vectors, `cache` those of documents; `drift_maps` carries vectors of one model into
 the space of another.
 """

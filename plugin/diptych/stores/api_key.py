@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from diptych.errors import InsecureKeyWarning
-from diptych.runtime.addresses import is_loopback
+from diptych.runtime.environment import is_loopback
 
 _PLAIN = {"http": "https", "grpc": "grpcs"}  # protocols without encryption, and those with it
 

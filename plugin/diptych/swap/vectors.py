@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.config.models import Stored, VectorStorage
-from diptych.handle.create import named_params
-from diptych.handle.vector_params import changeable
+from diptych.handle.create import changeable, named_params
 from diptych.metadata.models import Generation, State
 from diptych.protocols import Kind
 from diptych.registry import Registry

@@ -13,7 +13,7 @@ from types import TracebackType
 from qdrant_client import models
 
 from diptych.config.models import Stored, VectorStorage
-from diptych.handle.vector_params import first_stage_params, vector_params
+from diptych.handle.create import first_stage_params, vector_params
 from diptych.metadata.models import Prefix
 from diptych.search.pipeline import search_params
 from diptych.search.qdrant.query import Nearest

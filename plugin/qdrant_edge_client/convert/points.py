@@ -185,6 +185,10 @@ def refuse_inference(value: Any) -> None:
         )
 
 
+# What is wrong with the numbers of a vector: Edge takes any. An infinite dot product then ranks first for ever, and a
+# sparse index that is there twice counts twice.
+
+
 def flaw_of_dense(vector: Any) -> str:
     """What is wrong with a dense vector, or with the rows of a multi-vector; Edge refuses other values itself."""
     try:

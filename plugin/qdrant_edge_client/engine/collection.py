@@ -326,6 +326,10 @@ def _config(config: models.CreateCollection) -> models.CollectionConfig:
 def load_mended(folder: Path, vector: str) -> Any:
     """Open the EdgeShard in `folder`, in which adding or dropping `vector` may be unfinished.
 
+    Edge changes its segments one after another and its own config last, and does not open a collection whose segments
+    and config name different vectors. The vector in question holds nothing yet, or nothing that is wanted any more, so
+    it is taken out of all of them; then the change can be done again.
+
     Raises:
         StoreError: it cannot be opened for another reason.
     """

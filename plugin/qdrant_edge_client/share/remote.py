@@ -260,6 +260,10 @@ def _with_json(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "metadata": jsonable(options["metadata"], "the metadata")} if "metadata" in options else options
 
 
+# Points in the holder's answers, built without validation: the holder made them of the same models. Validating 256
+# records took longer than reading, sending and parsing them.
+
+
 def holds_points(kind: Any) -> bool:
     """Whether answers of this kind hold points; `kind` is qdrant-client's model, whose `result` says what is in it."""
     return _result_of(kind) in _BUILD
@@ -314,6 +318,10 @@ _BUILD: dict[tuple[Any, ...], Build] = {
     (QueryResponse,): _response,
     (list, QueryResponse): lambda raw: [_response(item) for item in raw],
 }
+
+
+# Points as JSON, checked as the holder's process checks them. JSON has no NaN and no infinity. Sent as null they would
+# be stored as null, or refused in other words than the engine's.
 
 
 class Json:

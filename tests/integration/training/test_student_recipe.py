@@ -17,7 +17,7 @@ from diptych.errors import ConfigError
 from diptych.slots.slot import Slot
 from diptych.training import register
 from diptych.tune import choices_of
-from diptych_training.losses.student import StudentLoss
+from diptych_training.losses.distillation import StudentLoss
 from every_recipe import REGISTRY, made, options_of, write_world
 from tiny_training import Told
 

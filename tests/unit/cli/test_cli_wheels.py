@@ -99,7 +99,7 @@ def test_doctor_offers_to_fetch_a_model_in_its_own_words(tmp_path: Path, monkeyp
 
 OFFLINE = """
 from pathlib import Path
-from diptych.cli.setup.doctor_checks import run_checks
+from diptych.cli.setup.doctor import run_checks
 from diptych.cli.ui.session import Session
 for check in run_checks(Path("diptych.yaml"), Session(), models=True, download=False):
     assert check.status != "fail", check

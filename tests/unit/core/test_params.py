@@ -10,7 +10,7 @@ from qdrant_client import models
 from diptych.config import check_adapters, parse_config
 from diptych.config.models import VectorStorage
 from diptych.errors import ConfigError
-from diptych.handle.vector_params import vector_params
+from diptych.handle.create import vector_params
 from diptych.registry import Registry
 from diptych.testing import FakeDenseEncoder, FakeMultiVectorEncoder, FakeSparseEncoder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diptych.errors import ConfigError
-from diptych.runtime.addresses import is_loopback
+from diptych.runtime.environment import is_loopback
 from diptych.service.api_keys import Keys, require_key
 
 

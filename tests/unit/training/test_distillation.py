@@ -17,9 +17,15 @@ from diptych.errors import ContractError
 from diptych.testing.fakes import FakeReranker
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.cprd import CPRDLoss, Taught
-from diptych_training.losses.distillation import AR2RetrieverLoss, FocalBCELoss, KLDistillation, focal_bce
+from diptych_training.losses.distillation import (
+    AR2RetrieverLoss,
+    DualMarginMSELoss,
+    FocalBCELoss,
+    KLDistillation,
+    focal_bce,
+    in_batch_margins,
+)
 from diptych_training.losses.dual_head import labels_of
-from diptych_training.losses.margin_mse import DualMarginMSELoss, in_batch_margins
 from diptych_training.relevance import Relevance
 from diptych_training.teacher_scores import scored
 from given_embeddings import Given, columns, drawn

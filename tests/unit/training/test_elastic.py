@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diptych.errors import ContractError
-from diptych_training.losses.student import StudentLoss
+from diptych_training.losses.distillation import StudentLoss
 from diptych_training.models.multi_exit import exit_model, has_exits, multi_exit, rotated
 from diptych_training.recipes.elastic import ElasticLoss
 from tiny_encoders import WIDTH, features_of, tiny_encoder

@@ -20,8 +20,7 @@ from diptych_training.data.augmentation import augment_clips, augment_pictures, 
 from diptych_training.data.media_items import Items, read_items
 from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.losses.flops import flops
-from diptych_training.losses.media_text import MediaTextLoss
-from diptych_training.recipes.common.media_text import media_text_model, ranked
+from diptych_training.recipes.common.media_text import MediaTextLoss, media_text_model, ranked
 from tiny_training import lines
 
 SIZE = 16

@@ -18,7 +18,7 @@ from diptych.errors import ContractError
 from diptych_training.label_pool import LabelPool, PoolCollator
 from diptych_training.losses import CachedLoss, ContrastiveLoss, SoftTopKLoss
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.losses.soft_top_k import log_soft_top_k
+from diptych_training.losses.listwise import log_soft_top_k
 from diptych_training.relevance import Candidates, Relevance
 from given_embeddings import Given, columns, drawn
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diptych_training.losses.soft_top_k import SoftTopKLoss, log_soft_top_k
+from diptych_training.losses.listwise import SoftTopKLoss, log_soft_top_k
 from diptych_training.relevance import Relevance
 from given_embeddings import Given, columns, drawn
 

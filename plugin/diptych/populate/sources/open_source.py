@@ -26,8 +26,8 @@ from typing import Any, Protocol, TypeAlias
 from diptych.errors import PopulateError, brief
 from diptych.media import MODALITIES
 from diptych.populate.rejects import Rejected
-from diptych.populate.sources import cell_types, files, readers
-from diptych.populate.sources.columns import Columns, checked_media
+from diptych.populate.sources import files, readers
+from diptych.populate.sources.columns import EVERY, Columns, checked_media, checked_types
 from diptych.populate.sources.extract import require_package
 
 Raw: TypeAlias = Mapping[str, Any] | Rejected
@@ -95,7 +95,7 @@ class CsvSource:
 
     @cached_property
     def _inferred(self) -> Mapping[str, str]:
-        return readers.csv_types(self.path) if cell_types.EVERY not in self.named else {}
+        return readers.csv_types(self.path) if EVERY not in self.named else {}
 
 
 class StandardInput:
@@ -176,7 +176,7 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
         case "csv":
             names = readers.csv_names(path)
             columns.require(names, str(path))
-            return CsvSource(path, columns, cell_types.checked_types(types, names, str(path)))
+            return CsvSource(path, columns, checked_types(types, names, str(path)))
         case "parquet":
             readers.require_pyarrow()
             columns.require(readers.parquet_names(path), str(path))

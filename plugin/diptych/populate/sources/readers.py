@@ -17,8 +17,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from diptych.errors import PopulateError, brief
 from diptych.populate.rejects import Rejected
-from diptych.populate.sources import cell_types
-from diptych.populate.sources.columns import Columns
+from diptych.populate.sources.columns import EVERY, Columns, as_inferred, infer_types, typed
 from diptych.runtime.text_budget import FILE, RECORD
 
 Raw = Mapping[str, Any] | Rejected
@@ -147,7 +146,7 @@ def csv_names(path: Path) -> tuple[str, ...]:
 def csv_types(path: Path) -> dict[str, str]:
     """The types of the columns that are not text, from all cells of a CSV file."""
     with _csv_lines(path) as lines:
-        return cell_types.infer_types(lines.header, filter(None, lines))
+        return infer_types(lines.header, filter(None, lines))
 
 
 def read_csv(path: Path, columns: Columns, kinds: Mapping[str, str], named: Mapping[str, str]) -> Iterator[Raw]:
@@ -163,7 +162,7 @@ def read_csv(path: Path, columns: Columns, kinds: Mapping[str, str], named: Mapp
     with _csv_lines(path) as lines:
         names = lines.header
         columns.require(names, str(path))
-        every = named.get(cell_types.EVERY)
+        every = named.get(EVERY)
         chosen = {name: named.get(name, every) for name in names if name not in texts}
         for cells in lines:
             where = f"{path.name}:{lines.line_num}"
@@ -189,8 +188,8 @@ def _row(
         kind = chosen.get(name)
         if kind is None:
             inferred = kinds.get(name) if name in chosen else None
-            values[name] = cell if inferred is None else cell_types.as_inferred(cell, inferred)
-        elif (value := cell_types.typed(cell, kind)) is not None:
+            values[name] = cell if inferred is None else as_inferred(cell, inferred)
+        elif (value := typed(cell, kind)) is not None:
             values[name] = value
         else:
             identifier = columns.renamed(cells)

@@ -28,6 +28,7 @@ from diptych.testing.checks.encoders import (
     check_queries_find_documents,
     check_sibling_documents,
     check_sides_as_declared,
+    check_token_limit,
 )
 from diptych.testing.checks.media import (
     MEDIA_CHECKS,
@@ -51,13 +52,13 @@ from diptych.testing.checks.rerankers import (
 )
 from diptych.testing.checks.sparse import (
     check_decode,
+    check_index_params,
     check_indices_ascending,
     check_indices_in_range,
     check_measures_add_up,
+    check_text_query,
     check_weights_not_negative,
 )
-from diptych.testing.checks.text_indexes import check_index_params, check_text_query
-from diptych.testing.checks.token_limits import check_token_limit
 from diptych.testing.conformance import Check
 
 _ENCODER: tuple[Check, ...] = (

@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from diptych_adapters.media_models.encoder import MediaEncoder
-from diptych_adapters.media_models.families import FAMILIES
+from diptych_adapters.media_models.encoder import FAMILIES, MediaEncoder
 from tiny_media_models import saved
 
 Folder: TypeAlias = Callable[..., Path]

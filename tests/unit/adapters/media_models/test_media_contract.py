@@ -9,8 +9,7 @@ from typing import ClassVar
 import pytest
 
 from diptych.testing import MediaEncoderContract
-from diptych_adapters.media_models.encoder import MediaEncoder
-from diptych_adapters.media_models.families import FAMILIES
+from diptych_adapters.media_models.encoder import FAMILIES, MediaEncoder
 
 
 class Contract(MediaEncoderContract):

@@ -23,8 +23,7 @@ from diptych.protocols import CONTRACTS
 from diptych.registry import Registry
 from diptych.slots import guard
 from diptych_adapters import hooks
-from diptych_adapters.media_models.encoder import MediaEncoder
-from diptych_adapters.media_models.families import FAMILIES
+from diptych_adapters.media_models.encoder import FAMILIES, MediaEncoder
 from diptych_adapters.media_models.pictures import middle
 from diptych_adapters.media_text.spectra import resampled
 from diptych_adapters.models import ModelError

@@ -19,9 +19,8 @@ from diptych.media import Content, Sound
 from diptych.testing import MediaEncoderContract
 from diptych_adapters.media_models.shape_descriptor import descriptor
 from diptych_adapters.media_text import encoders
-from diptych_adapters.media_text.bodies import Frames, convolutional
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder, space_of, text_encoder
-from diptych_adapters.media_text.forms import FORMS, Clip, Cloud, Form, Spectrogram
+from diptych_adapters.media_text.forms import FORMS, Clip, Cloud, Form, Frames, Spectrogram, convolutional
 from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape
 from diptych_adapters.models import ModelError, resolve
 
