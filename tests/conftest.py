@@ -20,7 +20,7 @@ import typer.main
 import typer.testing
 from hypothesis import HealthCheck, settings
 
-from diptych.cli.ui import logs
+from diptych.cli.ui.session import LOGGERS
 from diptych.registry import Registry
 from diptych.testing import fakes_plugin
 
@@ -108,7 +108,7 @@ def patient_http_clients() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def loggers_as_they_were() -> Iterator[None]:
     """What `--verbose` or `serve` sets up for diptych's log in this process ends with the test."""
-    kept = [(logging.getLogger(name), {**vars(logging.getLogger(name))}) for name in logs.LOGGERS]
+    kept = [(logging.getLogger(name), {**vars(logging.getLogger(name))}) for name in LOGGERS]
     yield
     for logger, attributes in kept:
         logger.handlers, logger.propagate = attributes["handlers"], attributes["propagate"]

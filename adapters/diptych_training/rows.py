@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import ConfigError, ContractError
-from diptych_training.corpus import TrainingData
-from diptych_training.judgements import first_of
+from diptych_training.corpus import TrainingData, first_of
 from diptych_training.losses.dual_head import labels_of
 
 Lists = Mapping[str, Sequence[str]]  # for each query the ids of some documents, the hardest first

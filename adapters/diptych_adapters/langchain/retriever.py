@@ -1,4 +1,4 @@
-"""`DiptychRetriever`: a collection as LangChain's `BaseRetriever`."""
+"""A collection as LangChain's `BaseRetriever`, and a reranker as its `BaseDocumentCompressor`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict, Unpack
 
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
-from langchain_core.documents import Document
+import numpy as np
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun, Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict, SkipValidation
+from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 from qdrant_client import models
 
-from diptych import Hit, Query
-from diptych.search import BoostLike, Pipeline, Retrieve
-from diptych_adapters.frameworks.hit_details import Content
+from diptych import Hit, Query, Reranker
+from diptych.errors import AdapterOptionsError
+from diptych.search import BoostLike, Pipeline, Retrieve, score
+from diptych_adapters.frameworks.hit_details import SEARCH_KEY, Content
 from diptych_adapters.frameworks.media import Reads
-from diptych_adapters.frameworks.sources import Opened
-from diptych_adapters.langchain.documents import hit_to_langchain, with_where
+from diptych_adapters.frameworks.sources import Opened, encoders_of
+from diptych_adapters.langchain.documents import hit_to_langchain, with_values, with_where
 
 _EXPLAINED = ("filter", "where", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")
 
@@ -126,3 +128,57 @@ def _with_media(query: str, options: dict[str, Any]) -> str | Query:
     """The query with the media among the options, which are taken out of these."""
     media = options.pop("media")
     return Query(query, media=media) if media else query
+
+
+class DiptychCompressor(BaseDocumentCompressor):
+    """Orders documents by a reranker, which reads the query and each `page_content`.
+
+    Args:
+        reranker: an adapter's name, or an object that satisfies `diptych.Reranker`.
+        options: of the adapter; those of the pipeline of `source` unless given.
+        source: a config, its path, an open collection, or `Encoders`.
+        top_n: how many documents are kept; all unless given.
+
+    Raises:
+        RegistryError: the reranker is unknown, is none, or cannot be made.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    reranker: Any
+    options: Mapping[str, Any] | None = Field(default=None, repr=False)
+    source: Any = Field(default=None, repr=False)
+    top_n: int | None = Field(default=None, ge=1)
+
+    _reranker: Reranker = PrivateAttr()
+
+    def model_post_init(self, context: Any) -> None:
+        """Make the reranker."""
+        reranker = self.reranker
+        if isinstance(reranker, str):
+            reranker = encoders_of(self.source).reranker(reranker, self.options)
+        if not isinstance(reranker, Reranker):
+            expected = "an adapter's name, or an object with predict, max_length and independent"
+            raise AdapterOptionsError(
+                "this cannot rerank", where="DiptychCompressor", got=type(reranker).__name__, expected=expected
+            )
+        self._reranker = reranker
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """The best documents, best first, with `relevance_score` in their metadata; equal scores keep their order.
+
+        Raises:
+            ContractError: the reranker returns the wrong number of scores, NaN or infinity.
+        """
+        scores = score(self._reranker, query, [document.page_content for document in documents])
+        best = np.argsort(-scores, kind="stable")[: self.top_n]
+        return [_scored(documents[index], float(scores[index])) for index in best]
+
+
+def _scored(document: Document, score: float) -> Document:
+    values = {"relevance_score": score}
+    if isinstance(document.metadata.get(SEARCH_KEY), dict):  # a hit of diptych: it may be added again
+        return with_values(document, values)
+    return document.model_copy(update={"metadata": {**document.metadata, **values}})

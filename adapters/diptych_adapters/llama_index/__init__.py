@@ -17,8 +17,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from diptych_adapters.llama_index.embedding import DiptychEmbedding, sparse_doc_fn, sparse_query_fn
-from diptych_adapters.llama_index.reranker import DiptychReranker
-from diptych_adapters.llama_index.retriever import DiptychRetriever
+from diptych_adapters.llama_index.retriever import DiptychReranker, DiptychRetriever
 from diptych_adapters.llama_index.store import DiptychVectorStore
 
 __all__ = [

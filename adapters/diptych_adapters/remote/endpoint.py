@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import threading
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import httpx
 
 from diptych.errors import RemoteError
 from diptych.runtime.acknowledge import EVENT_HOOKS
-from diptych_adapters.remote.event_loop import EventLoop
 from diptych_adapters.remote.http_exchange import (
     Answer,
     AnswerTooLarge,
@@ -28,6 +29,8 @@ from diptych_adapters.remote.http_exchange import (
 )
 from diptych_adapters.remote.options import RemoteOptions
 from diptych_adapters.remote.secrets import Key, checked_url
+
+L = TypeVar("L")
 
 _EXCERPT = 200  # characters of an answer that an error shows
 _CONNECT_SECONDS = 10.0  # longest wait in seconds for a connection, and again for TLS
@@ -276,3 +279,47 @@ def _advice(status: int) -> str:
     if status in (413, 422):
         return "give a smaller `batch_size` or cut texts with `max_characters`"
     return "the endpoint is overloaded; lower `max_concurrency`" if status == 429 else ""
+
+
+class EventLoop:
+    """An asyncio event loop in a daemon thread, for callers that wait in threads of their own.
+
+    A thread that is blocked in a socket cannot be stopped. A coroutine can: a deadline ends it, and so does a caller
+    who no longer waits. The thread is a daemon, so a server that never answers does not keep the process from ending.
+    """
+
+    _of_process: ClassVar[EventLoop | None] = None
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="diptych-remote", daemon=True).start()
+
+    @classmethod
+    def of_process(cls) -> EventLoop:
+        """This process's event loop; a forked child gets one of its own."""
+        with cls._lock:
+            if cls._of_process is None:
+                cls._of_process = cls()
+            return cls._of_process
+
+    def run(self, work: Coroutine[Any, Any, L]) -> L:
+        """The result of `work`, which is cancelled when the caller is interrupted."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start `work` without waiting for it."""
+        asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    @classmethod
+    def forget(cls) -> None:
+        """Drop the parent's event loop in a forked child, where its thread does not run."""
+        cls._of_process, cls._lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=EventLoop.forget)

@@ -5,9 +5,8 @@ embeds the batches for all.
 """
 
 from diptych_training.losses.bottleneck import LexiconBottleneckLoss
-from diptych_training.losses.common.base import RetrievalLoss
+from diptych_training.losses.common.base import CachedLoss, OnlineDistillationLoss, RetrievalLoss
 from diptych_training.losses.common.extra_negatives import Mixing, with_extra_negatives
-from diptych_training.losses.common.wrappers import CachedLoss, OnlineDistillationLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.cprd import CPRDLoss
 from diptych_training.losses.distillation import AR2RetrieverLoss, DualMarginMSELoss, FocalBCELoss, KLDistillation

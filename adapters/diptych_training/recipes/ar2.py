@@ -30,7 +30,7 @@ from diptych_training.options import (
     TrainingOptions,
 )
 from diptych_training.recipes.common.base import RetrievalTraining
-from diptych_training.recipes.common.teacher_check import candidates, compare_rankings
+from diptych_training.recipes.common.teacher_options import candidates, compare_rankings
 from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
 from diptych_training.running.callbacks import Draw, ProgressCallback, drawing

@@ -12,9 +12,8 @@ from pydantic import Field, model_validator
 
 from diptych.training import RelativePath
 from diptych_adapters.media_text.forms import Clip, Cloud, Picture, Spectrogram
-from diptych_adapters.media_text.network import MediaTextNetwork
+from diptych_adapters.media_text.network import MediaTextNetwork, TransformerBody, shape_of
 from diptych_adapters.media_text.spectra import FRAMES_A_SECOND
-from diptych_adapters.media_text.transformer import TransformerBody, shape_of
 from diptych_adapters.models import resolve
 from diptych_training.options import Positive
 from diptych_training.recipes.common.media_text import MediaText, MediaTextOptions, NetworkOptions

@@ -11,15 +11,14 @@ from typing import Annotated
 import typer
 
 from diptych.cli.collections import adopt, cache, copy, documents, edge, export_import, info, populate
-from diptych.cli.search import clicks, evaluate, explain, judge, search, tune
+from diptych.cli.search import evaluate, explain, judge, search, tune
 from diptych.cli.serve import mcp, serve, studio
 from diptych.cli.setup import adapter, adapters, demo, doctor, init
 from diptych.cli.swap import anchors, apply, plan, rollback, status
 from diptych.cli.train import train
-from diptych.cli.ui.logs import Level, show_warnings
-from diptych.cli.ui.logs import show as show_logs
 from diptych.cli.ui.run_command import PlainGroup, command
-from diptych.cli.ui.session import Session
+from diptych.cli.ui.session import Level, Session, show_warnings
+from diptych.cli.ui.session import show as show_logs
 from diptych.runtime import interrupts
 
 # Imported modules stay in memory: looking for garbage among them took a tenth of a command's start.
@@ -87,7 +86,7 @@ for _name, _function in (
     ("explain", explain.explain),
     ("evaluate", evaluate.evaluate),
     ("judge", judge.judge),
-    ("clicks", clicks.clicks),
+    ("clicks", judge.clicks),
     ("info", info.info),
     ("collections", info.collections),
     ("get", documents.get),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
-from diptych.copying.points import arrays, vectors_of
+from diptych.copying.side import arrays, vectors_of
 
 NORMALIZED = 1e-6  # of a vector's length: what normalising a second time may change in float32
 # Of a vector's length: what a lossy datatype may change in float32, and in what was read from it. Measured with Edge

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from qdrant_client import models
 
-from diptych.copying.points import vectors_of
+from diptych.copying.side import vectors_of
 from diptych.errors import CopyError, DocumentError
 from diptych.media import Media, to_source
 from diptych.populate.sources.readers import HEADER

@@ -12,8 +12,7 @@ from typing import Self
 
 from qdrant_client import models
 
-from diptych.copying.points import hash_of_payload, hash_of_point, struct
-from diptych.copying.side import CopySide
+from diptych.copying.side import CopySide, hash_of_payload, hash_of_point, struct
 from diptych.populate.seen_ids import temporary_tables
 from diptych.stores.scroll import PointId, plain_id
 

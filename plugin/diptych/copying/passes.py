@@ -9,8 +9,7 @@ from qdrant_client import models
 
 from diptych.copying.compare import Difference, Rule, difference
 from diptych.copying.late_writes import Base
-from diptych.copying.points import Digest, struct
-from diptych.copying.side import CopySide
+from diptych.copying.side import CopySide, Digest, struct
 from diptych.errors import CopyError
 from diptych.stores.scroll import PointId, plain_id
 

@@ -13,9 +13,8 @@ from diptych.copying import target_collection
 from diptych.copying.compare import rules_of
 from diptych.copying.late_writes import Base
 from diptych.copying.passes import Comparison, Pass
-from diptych.copying.points import struct
 from diptych.copying.record import CopyRecord, CopyReport, copied_metadata, hash_of, record_of
-from diptych.copying.side import CopySide
+from diptych.copying.side import CopySide, struct
 from diptych.copying.target_collection import NO_EXTRA, Extra
 from diptych.errors import CopyError
 from diptych.handle.create import timestamp, who

@@ -75,8 +75,8 @@ from diptych.cli.ui.output import stderr
 from diptych.cli.ui.progress import Bars, waiting
 from diptych.runtime.phases import phase
 import logging, sys, warnings
-from diptych.cli.ui import logs
-logs.show(logs.Level.info)
+from diptych.cli.ui.session import Level, show
+show(Level.info)
 draw, drawings = rich.live.Live.refresh, []
 def counted(live):
     draw(live)
@@ -166,7 +166,7 @@ def displayed(raw: str) -> list[str]:
 def test_a_command_shows_diptychs_own_warnings_without_their_line_of_code() -> None:
     program = (
         "import warnings\n"
-        "from diptych.cli.ui.logs import show_warnings\n"
+        "from diptych.cli.ui.session import show_warnings\n"
         "from diptych.errors import InsecureKeyWarning\n"
         "show_warnings()\n"
         "warnings.warn('the key is exposed', InsecureKeyWarning)\n"
@@ -180,7 +180,7 @@ def test_pillows_warning_of_a_large_picture_is_not_shown_beside_diptychs_error()
     program = (
         "import io\n"
         "from PIL import Image\n"
-        "from diptych.cli.ui.logs import show_warnings\n"
+        "from diptych.cli.ui.session import show_warnings\n"
         "from diptych.media.config import MediaConfig\n"
         "from diptych.media.pictures import check_image\n"
         "file = io.BytesIO()\n"

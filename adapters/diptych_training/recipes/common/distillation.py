@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 from diptych_training.corpus import TrainingData
 from diptych_training.options import Beside, NegativesOptions, RetrievalOptions
 from diptych_training.recipes.common.base import NEGATIVES, RetrievalTraining
-from diptych_training.recipes.common.teacher_check import TeacherComparison, compare_teacher
 from diptych_training.recipes.common.teacher_options import (
     CheckedTeacher,
+    TeacherComparison,
     TeacherOptions,
+    compare_teacher,
     scores_by_query,
     teacher_scores,
 )
