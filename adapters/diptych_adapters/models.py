@@ -10,18 +10,23 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from diptych.errors import AdapterFactoryError, MissingExtra
+from diptych.errors import AdapterFactoryError, MissingExtra, brief
 from diptych_adapters.model_wheels import CARRIED, WHEELS, Wheel, to_install
 from diptych_adapters.pipelines import fingerprints
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 SHOWN = 8  # files of a folder that an error names
 DEEPEST = 3  # folders in a model's folder within which modules lie, such as those of a router
+_ABSURD = re.compile(  # 1,000 layers and the like, a million labels, and other sizes and ids from 100 million on
+    rb'(?:layers?|experts|blocks|depths?|stages)"\s{0,9}:[\s\[]{0,9}\d{4}|labels"\s{0,9}:\s{0,9}\d{7}'
+    rb'|(?<!theta)(?<!length)(?<!\\)"\s{0,9}:[\s\[]{0,9}\d{9,}+(?!\.)'
+)
 HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.metadata", "*.tiktoken")
 
 
@@ -80,7 +85,7 @@ def resolve(
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        return ModelFolder(_regular(path.resolve()), model, "folder")
+        return ModelFolder(_checked(path.resolve()), model, "folder")
     if model.startswith("wheel:"):
         return _from_wheel(model, model.removeprefix("wheel:"))
     carrier = CARRIED[model].distribution if model in CARRIED and revision is None else ""
@@ -91,22 +96,32 @@ def resolve(
     return _from_hub(model if "/" in model or not organization else f"{organization}/{model}", revision, patterns)
 
 
-def _regular(folder: Path) -> Path:
-    """The folder, without a pipe or a device in it or its modules, which a library would wait for or read without end.
+def _checked(folder: Path) -> Path:
+    """The folder, without what a library would wait for, read without end, or take all memory for.
 
     Raises:
-        ModelError: there is one.
+        ModelError: there is a pipe or a device in it or its modules, or a config with an absurd number.
     """
     for place, folders, names in os.walk(folder, followlinks=True):
-        for path in (os.path.join(place, name) for name in names):
-            if os.path.exists(path) and not os.path.isfile(path):
-                expected = "files and folders, and links to them"
-                raise ModelError(
-                    "not a regular file in a model's folder", where=path, expected=expected, do="remove it"
-                )
+        for path in (Path(place, name) for name in names):
+            if path.exists() and not path.is_file():
+                what, expected = "not a regular file in a model's folder", "files, folders, and links to them"
+                raise ModelError(what, where=path, expected=expected, do="remove it")
+            if path.name.endswith("config.json") or path.name == "tokenizer.json":
+                _require_plausible(path)
         if len(Path(place).relative_to(folder).parts) == DEEPEST:
             folders.clear()
     return folder
+
+
+def _require_plausible(path: Path) -> None:
+    """Raise ModelError for a number in a JSON file by which a library builds parts or tables for ever."""
+    with suppress(OSError):
+        found = _ABSURD.search(path.read_bytes())
+        if found:
+            got = brief(found[0].decode("utf-8", "replace"))
+            do = "take the file from the model's maker again; if that changes nothing, do not use it"
+            raise ModelError("the model's file names an absurd number", where=path, got=got, do=do)
 
 
 def check_safe(folder: ModelFolder, *, trust_remote_code: bool, allow_pickle_weights: bool) -> None:
@@ -199,7 +214,7 @@ def _from_hub(repository: str, revision: str | None, patterns: Iterable[str]) ->
             got=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
             do=f"give a local folder, check the name and the network{_or_wheel(repository)}",
         ) from error
-    return ModelFolder(Path(path), repository, "hub")
+    return ModelFolder(_checked(Path(path)), repository, "hub")
 
 
 def _or_wheel(repository: str) -> str:
