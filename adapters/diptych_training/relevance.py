@@ -98,7 +98,9 @@ class Candidates:
         is_own = (own_column[:, None] == columns_of_all[None]) | (
             (own_ids[:, None] == documents[None]) & (own_ids >= 0)[:, None]
         )
-        positive = relevance(queries, documents) | _shared(is_own, queries)
+        # `positive` `[B, M]`, and for each row what is positive in the other rows of its query, where that is known.
+        same = (queries[:, None] == queries[None]) & (queries >= 0)[:, None]
+        positive = relevance(queries, documents) | (is_own | (same.float() @ is_own.float() > 0))
         is_first = _first(documents)
         own_column = torch.where(documents[own_column] >= 0, _column_of(documents)[own_column], own_column)
         return cls(positive & is_first[None], ~positive & is_first[None], own_column, queries, documents)
@@ -181,12 +183,6 @@ def _ids(rows: int, columns: int, labels: Tensor | None, device: torch.device) -
             expected=f"integers {list(unknown.shape)}: query, positive and each negative",
         )
     return ids[:, 0], ids[:, 1:].T.reshape(-1)
-
-
-def _shared(positive: Tensor, queries: Tensor) -> Tensor:
-    """`positive` `[B, M]`, and for each row what is positive in the other rows of its query, where that is known."""
-    same = (queries[:, None] == queries[None]) & (queries >= 0)[:, None]
-    return positive | (same.float() @ positive.float() > 0)
 
 
 def _first(documents: Tensor) -> Tensor:

@@ -183,19 +183,15 @@ def _placed(constants: dict[str, torch.Tensor], beside: Path, sources: Iterable[
     for file in sources:
         with safe_open(file, "pt") as tensors:
             for key in tensors.keys():  # noqa: SIM118  # not a mapping
-                for name in _alike(key, constants):
+                # The names that end in a key of a file, with or without the key's first part, such as `bert`.
+                ends = (f".{key}", f".{key.partition('.')[2]}") if "." in key else (f".{key}",)
+                for name in [name for name in constants if name.endswith(ends)]:
                     if name not in placed and _equal(tensors.get_tensor(key), constants[name]):
                         placed[name] = (str(file), key)
     unplaced = {name: constant.contiguous().clone() for name, constant in constants.items() if name not in placed}
     if unplaced:
         save_file(unplaced, beside)
     return placed | {name: (beside.name, name) for name in unplaced}
-
-
-def _alike(key: str, names: Iterable[str]) -> list[str]:
-    """The names that end in a key of a file, with or without the key's first part, such as `bert`."""
-    ends = (f".{key}", f".{key.partition('.')[2]}") if "." in key else (f".{key}",)
-    return [name for name in names if name.endswith(ends)]
 
 
 def _equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:
