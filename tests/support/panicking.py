@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych import AdapterSpec, hookimpl
-from diptych.testing.fake_parts import CallSide
-from diptych.testing.fakes import FakeDenseEncoder, FakeReranker
+from diptych.testing.fakes import CallSide, FakeDenseEncoder, FakeReranker
 
 
 class PanicException(BaseException):

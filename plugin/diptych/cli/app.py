@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.collections import adopt, cache, copy, documents, edge, export_import, info, populate
-from diptych.cli.search import evaluate, explain, judge, search, tune
-from diptych.cli.serve import mcp, serve, studio
+from diptych.cli.collections import adopt, cache, copy, documents, edge, info, populate
+from diptych.cli.search import evaluate, judge, search, tune
+from diptych.cli.serve import serve
 from diptych.cli.setup import adapter, adapters, demo, doctor, init
 from diptych.cli.swap import anchors, apply, plan, rollback, status
 from diptych.cli.train import train
@@ -83,7 +83,7 @@ for _name, _function in (
     ("populate", populate.populate),
     ("adopt", adopt.adopt),
     ("search", search.search),
-    ("explain", explain.explain),
+    ("explain", search.explain),
     ("evaluate", evaluate.evaluate),
     ("judge", judge.judge),
     ("clicks", judge.clicks),
@@ -91,11 +91,11 @@ for _name, _function in (
     ("collections", info.collections),
     ("get", documents.get),
     ("delete", documents.delete),
-    ("export", export_import.export),
-    ("import", export_import.import_file),
+    ("export", copy.export),
+    ("import", copy.import_file),
     ("serve", serve.serve),
-    ("studio", studio.studio),
-    ("mcp", mcp.mcp),
+    ("studio", serve.studio),
+    ("mcp", serve.mcp),
     ("train", train.train),
     ("recipes", train.recipes),
     ("plan", plan.plan),

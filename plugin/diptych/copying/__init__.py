@@ -1,8 +1,7 @@
 """Moves collections: `copy_collection` to another store, `export_collection` to a file, `import_collection` from one.
 
-Begin with `run` for copies, which makes or finds the target. `passes` compares both sides page by page until
-nothing differs, `late_writes` brings over what was written after the last pass. `dump` and `restore` are export and
-import.
+Begin with `run` for copies, which makes or finds the target, and compares both sides page by page until nothing
+differs. `late_writes` brings over what was written after the last pass. `dump` and `restore` are export and import.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.testing import checks, fakes_plugin
 from diptych.testing.conformance import ConformanceFailure
-from diptych.testing.fake_parts import Call, FakeFailure
 from diptych.testing.fakes import (
+    Call,
     FakeCalibratedEncoder,
     FakeDenseEncoder,
+    FakeFailure,
     FakeMultiVectorEncoder,
     FakeReranker,
     FakeSparseEncoder,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
-from diptych.cli.setup.adapter_files import KINDS
+from diptych.cli.setup.adapter import KINDS
 from diptych.cli.ui.session import Session
 
 Run = Callable[..., Any]

@@ -14,9 +14,8 @@ from qdrant_client import models
 from rich.console import Console
 
 import long_documents
-from diptych.cli.search.explain import _show
 from diptych.cli.search.filters import parse_filter
-from diptych.cli.search.search import search_params, texts_of
+from diptych.cli.search.search import _show, search_params, texts_of
 from diptych.cli.search.show_hits import _hits, snippet
 from diptych.collection.collection import Collection
 from diptych.registry import Registry

@@ -97,7 +97,7 @@ def test_what_cannot_be_served_says_why(run: Run, apps: list[Any], args: list[st
 
 
 def test_a_password_of_a_stores_address_is_in_no_snippet(fakes: Registry) -> None:
-    from diptych.cli.serve.studio import studio_of
+    from diptych.cli.serve.serve import studio_of
 
     class Names:
         collections = ("animals",)

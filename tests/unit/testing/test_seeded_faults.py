@@ -20,7 +20,7 @@ from diptych.testing import (
     FakeSparseEncoder,
 )
 from diptych.testing.checks import CHECKS, Conditions, check_sibling_documents
-from diptych.testing.fake_parts import word_id
+from diptych.testing.fakes import word_id
 from diptych.types import Floats, SparseVector
 
 Spoil: TypeAlias = Callable[[Any, Any], Any]

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.serve.served_collections import KeysOption
+from diptych.cli.serve.serve import KeysOption
 from diptych.cli.ui.options import JsonOption
 from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.run_command import command, group

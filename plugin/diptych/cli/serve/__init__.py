@@ -1,5 +1,4 @@
 """Commands that serve collections to other programs: `serve` over HTTP, `mcp` to language models.
 
-Begin with `serve`. `served_collections` opens the collections for both and checks that the needed packages are
-installed.
+Begin with `serve`, which holds them and `studio`.
 """
