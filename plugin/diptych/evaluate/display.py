@@ -49,7 +49,7 @@ def comparison_table(comparison: Comparison, *, digits: int = 3) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    caption = f"{comparison.describe()}; bootstrap intervals, each for its comparison alone"
+    caption = f"{comparison.describe()}; bootstrap intervals at the same level"
     title = Text(f"{comparison.metric} minus that of {comparison.baseline}")
     shown = Table(title=title, caption=Text(caption, justify="left"))
     shown.add_column("run", overflow="fold")
@@ -62,7 +62,7 @@ def comparison_table(comparison: Comparison, *, digits: int = 3) -> Table:
 
 
 def _difference_cells(found: Difference, digits: int) -> tuple[str, ...]:
-    numbers = (f"{found.mean:+.{digits}f}", f"{found.low:+.{digits}f} to {found.high:+.{digits}f}")
+    numbers = (f"{found.mean:+z.{digits}f}", f"{found.low:+z.{digits}f} to {found.high:+z.{digits}f}")
     counts = (str(found.wins), str(found.ties), str(found.losses))
     return (*numbers, f"{found.p_value:.4f}", f"{found.adjusted:.4f}", *counts)
 

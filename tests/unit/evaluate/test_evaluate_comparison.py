@@ -80,6 +80,26 @@ def test_p_values_are_holm_adjusted_over_all_runs(three: list[Evaluation]) -> No
     assert found[0].adjusted == 2 * found[0].p_value
 
 
+def test_an_interval_has_the_level_at_which_holm_compares_its_p_value(three: list[Evaluation]) -> None:
+    together = compare(three, "base", "nDCG@10").of("better")
+    alone = compare(three[:2], "base", "nDCG@10", confidence=0.975).of("better")
+    assert (together.low, together.high) == (alone.low, alone.high)
+    assert compare(three[:2], "base", "nDCG@10").of("better").low > alone.low
+
+
+def test_equal_observations_have_an_interval_of_the_exact_width() -> None:
+    base, twin = (evaluation(name, [0.5] * 40) for name in ("base", "twin"))
+    found = compare([base, twin], "base", "nDCG@10").of("twin")
+    most = 1 - 0.025 ** (1 / 40)  # of the queries may differ otherwise, as far as from -1 to 1
+    assert (found.mean, found.low, found.high) == (0, pytest.approx(-most), pytest.approx(most))
+
+
+def test_no_figure_is_a_negative_zero() -> None:
+    base = evaluation("base", [0.5] * 40)
+    other = evaluation("other", [0.4999] * 20 + [0.50001] * 20)
+    assert "-0.000" not in shown(comparison_table(compare([base, other], "base", "nDCG@10")))
+
+
 def test_a_runs_own_figures_do_not_depend_on_the_other_runs(three: list[Evaluation]) -> None:
     together, alone = compare(three, "base", "nDCG@10").of("same"), compare(three[::2], "base", "nDCG@10").of("same")
     assert (together.p_value, together.low, together.high) == (alone.p_value, alone.low, alone.high)

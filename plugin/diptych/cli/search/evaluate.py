@@ -178,7 +178,7 @@ class Outcome:
         first = self.comparisons[0]
         return [
             f"{difference.name} is below {first.baseline} alone by {-difference.mean:.3f} {first.metric} "
-            f"[{difference.low:+.3f}, {difference.high:+.3f}]: search by {first.baseline} alone, "
+            f"[{difference.low:+z.3f}, {difference.high:+z.3f}]: search by {first.baseline} alone, "
             "or let diptych tune search find weights"
             for difference in first.differences
             if difference.name not in self.singles and difference.mean < 0 and first.significant(difference.name)

@@ -143,7 +143,7 @@ def _gate(found: SearchReport) -> str:
 
 def _gains(found: SearchReport) -> Iterator[str]:
     for gain in found.gains:
-        text = f"held out, against {gain.name}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+        text = f"held out, against {gain.name}: {gain.mean:+z.4f} [{gain.low:+z.4f}, {gain.high:+z.4f}]"
         yield f"{text}; {found.more(gain)}" if gain.needed else text
 
 

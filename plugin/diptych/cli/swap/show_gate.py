@@ -40,14 +40,14 @@ def _judged(comparison: JudgedComparison | None) -> Iterator[str]:
         return
     yield f"{comparison.metric}  {comparison.old:.4f} -> {comparison.new:.4f} on {comparison.queries:,} queries"
     yield (
-        f"difference {comparison.difference:+.4f}, {100 * comparison.confidence:.4g}% interval "
-        f"[{comparison.low:+.4f}, {comparison.high:+.4f}], margin {comparison.margin:g}"
+        f"difference {comparison.difference:+z.4f}, {100 * comparison.confidence:.4g}% interval "
+        f"[{comparison.low:+z.4f}, {comparison.high:+z.4f}], margin {comparison.margin:g}"
     )
     yield f"queries better {comparison.wins:,}, equal {comparison.ties:,}, worse {comparison.losses:,}"
     yield comparison.conclusion
     for part in comparison.slices:
-        interval = f"[{part.low:+.4f}, {part.high:+.4f}]"
-        yield f"{part.slice}: {part.mean:+.4f} {interval} on {len(part.slice.queries):,} queries"
+        interval = f"[{part.low:+z.4f}, {part.high:+z.4f}]"
+        yield f"{part.slice}: {part.mean:+z.4f} {interval} on {len(part.slice.queries):,} queries"
 
 
 def _timed(report: GateReport) -> Iterator[str]:
@@ -59,7 +59,7 @@ def _unjudged(report: GateReport) -> Iterator[str]:
     for item in filter(None, (report.known_item, report.excerpt)):
         yield (
             f"found by {item.by} among the first 10: {item.old:.1%} -> {item.new:.1%} of {item.documents:,}, "
-            f"interval [{item.low:+.3f}, {item.high:+.3f}]"
+            f"interval [{item.low:+z.3f}, {item.high:+z.3f}]"
         )
     if report.overlaps:
         shares = ", ".join(f"{overlap.of} {overlap.mean:.2f}" for overlap in report.overlaps)

@@ -263,7 +263,7 @@ def _lost(item: KnownItem) -> list[str]:
         return []
     return [
         f"fewer documents are found by {item.by}: {item.old:.1%} -> {item.new:.1%} of {item.documents} are among the "
-        f"first 10 hits, interval of the difference [{item.low:+.3f}, {item.high:+.3f}]; a loss of a quarter is allowed"
+        f"first 10 hits, interval of the difference [{item.low:+z.3f}, {item.high:+z.3f}]; a loss of a quarter is allowed"
     ]
 
 

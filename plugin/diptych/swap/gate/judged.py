@@ -132,7 +132,7 @@ class JudgedComparison:
         """A sentence for each slice that is shown to lose more than the margin."""
         return [
             f"{self.metric} of {part.slice} is worse by {-part.mean:.4f} over {len(part.slice.queries)} queries, "
-            f"interval [{part.low:+.4f}, {part.high:+.4f}], more than the margin of {self.margin:g}"
+            f"interval [{part.low:+z.4f}, {part.high:+z.4f}], more than the margin of {self.margin:g}"
             for part in self.slices
             if part.mean < -self.margin and part.high < 0
         ]
@@ -240,8 +240,8 @@ def _sentence(
         what = f"neither pipeline finds a relevant document for any of {len(difference.per_query)} judged queries"
         return f"{what}: do the judgements belong to this collection?"
     figures = (
-        f"{metric} {means[0]:.4f} -> {means[1]:.4f}, difference {difference.mean:+.4f}, "
-        f"{100 * config.confidence:.4g}% interval [{difference.low:+.4f}, {difference.high:+.4f}] "
+        f"{metric} {means[0]:.4f} -> {means[1]:.4f}, difference {difference.mean:+z.4f}, "
+        f"{100 * config.confidence:.4g}% interval [{difference.low:+z.4f}, {difference.high:+z.4f}] "
         f"over {len(difference.per_query)} queries"
     )
     end = _conclusion(verdict, config.margin, difference.low, difference.high)
