@@ -174,7 +174,7 @@ def test_the_sentence_comes_first() -> None:
     assert first["Comparison"].startswith("word is better than word: nDCG@10 +0.1000 [+0.0500, +0.1500]")
     assert "same is not shown to differ from word" in first["Comparison"]
     assert first["Verdict"].startswith("word is better than word for all queries like these")
-    assert first["GateReport"].startswith("failed: word")
+    assert first["GateReport"].startswith("worse: word")
     assert first["Plan"].startswith("word: diptych apply encodes 10 vectors of 1 slot, in about 2 s")
     assert first["ApplyReport"].startswith("word: cut over in 3 s")
     assert first["VerifyReport"].startswith("word: 3 documents have a fault, 1 file differs")

@@ -29,7 +29,7 @@ DOCUMENTS = [{"id": key, "text": text} for key, text in ANIMALS.items()]
 
 def config(dimension: int = 8, **changes: Any) -> Config:
     slots = {"dense": {"adapter": "fake-dense", "dimension": dimension}}
-    more = {"swap": {"gate": {"sample": 4}}, "cache": {"enabled": False}, **changes}
+    more = {"swap": {"gate": {"sample": 4, "unmeasured": 1}}, "cache": {"enabled": False}, **changes}
     return parse_config({"store": "memory:", "collection": "own", "slots": slots, **more})
 
 
@@ -119,7 +119,7 @@ def test_a_back_fill_of_another_process_is_seen(client: TestClient, other: Colle
     after = timeline(client)
     assert (after["state"], set(states(after).values())) == ("kept", {"done"})
     assert after["steps"][0]["text"].startswith("dense: fake-dense, generation 2, dimension: 8 -> 16; begun 20")
-    assert after["steps"][2]["text"].startswith("passed")
+    assert after["steps"][2]["text"].startswith("not measured: ")
     assert {row["state"]: row["vector"] for row in after["generations"]} == {"live": "dense.2", "kept": "dense.1"}
 
 

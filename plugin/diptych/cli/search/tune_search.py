@@ -138,7 +138,7 @@ def show_search(
 
 def _gate(found: SearchReport) -> str:
     """What to do where the gate of apply, which knows no budget, may refuse a loss of quality."""
-    return "" if found.fits else "; its gate knows no budget: if it refuses the loss, diptych apply --no-gate"
+    return "" if found.fits else "; its gate knows no budget: if it refuses the loss, diptych apply --ignore-gate"
 
 
 def _gains(found: SearchReport) -> Iterator[str]:

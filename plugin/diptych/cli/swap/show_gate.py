@@ -21,8 +21,7 @@ SNIPPET = 60  # characters of a query or hit where the terminal does not decide
 
 def show_gate(console: Console, report: GateReport) -> None:
     """What was measured: the judged comparison, or checks without judgements and queries side by side."""
-    untested = f"; untested: {', '.join(report.untested)}" if report.untested else ""
-    console.print(f"gate: {'passed' if report.passed else 'not passed'}{untested}", style="bold")
+    say(console, printable(f"gate: {report.sentence}", limit=2000), "bold")
     for line in (*_judged(report.judged), *_unjudged(report), *_timed(report)):
         say(console, f"  {line}")
     if report.judged:
@@ -33,18 +32,10 @@ def show_gate(console: Console, report: GateReport) -> None:
 
 
 def _judged(comparison: JudgedComparison | None) -> Iterator[str]:
-    if comparison is None:
+    if comparison is None or not comparison.wins + comparison.ties + comparison.losses:
         return
-    if not comparison.queries or comparison.verdict in ("too few", "nothing found"):
-        yield comparison.sentence
-        return
-    yield f"{comparison.metric}  {comparison.old:.4f} -> {comparison.new:.4f} on {comparison.queries:,} queries"
-    yield (
-        f"difference {comparison.difference:+z.4f}, {100 * comparison.confidence:.4g}% interval "
-        f"[{comparison.low:+z.4f}, {comparison.high:+z.4f}], margin {comparison.margin:g}"
-    )
-    yield f"queries better {comparison.wins:,}, equal {comparison.ties:,}, worse {comparison.losses:,}"
-    yield comparison.conclusion
+    counts = f"queries better {comparison.wins:,}, equal {comparison.ties:,}, worse {comparison.losses:,}"
+    yield f"{counts}; {comparison.changed:.0%} of their first 10 hits change"
     for part in comparison.slices:
         interval = f"[{part.low:+z.4f}, {part.high:+z.4f}]"
         yield f"{part.slice}: {part.mean:+z.4f} {interval} on {len(part.slice.queries):,} queries"
@@ -56,11 +47,10 @@ def _timed(report: GateReport) -> Iterator[str]:
 
 
 def _unjudged(report: GateReport) -> Iterator[str]:
-    for item in filter(None, (report.known_item, report.excerpt)):
-        yield (
-            f"found by {item.by} among the first 10: {item.old:.1%} -> {item.new:.1%} of {item.documents:,}, "
-            f"interval [{item.low:+z.3f}, {item.high:+z.3f}]"
-        )
+    for item in report.known_items:
+        shares = f"{item.old:.1%} -> {item.new:.1%} of {item.documents:,}"
+        lost = f"{item.losses:,} of {item.found:,} lost, {item.most_lost:.1%} at most"
+        yield f"{item.of}: found by {item.by} among the first 10: {shares}; {lost}"
     if report.overlaps:
         shares = ", ".join(f"{overlap.of} {overlap.mean:.2f}" for overlap in report.overlaps)
         yield f"neighbours in common: {shares}"

@@ -61,13 +61,13 @@ def test_the_worst_slice_stops_what_is_better_on_average(views: tuple[View, View
         replace(query, metadata={"kind": "spoken" if n in losers else "typed"}) for n, query in enumerate(QUERIES)
     ]
     judged = loses_for(views, losers, spoken)
-    assert gate(views, judged).passed
+    assert gate(views, judged).outcome == "passed"
     report = gate(views, judged, slices=["kind"])
     assert report.judged is not None
-    assert report.judged.passed
+    assert report.judged.verdict == "passed"
     worst = report.judged.slices[0]
     assert (str(worst.slice), worst.mean) == ("kind spoken", -1.0)
-    assert not report.passed
+    assert report.outcome == "worse"
     assert report.reasons == (
         "P@1 of kind spoken is worse by 1.0000 over 10 queries, interval [-1.0000, -1.0000], "
         "more than the margin of 0.02",
@@ -96,12 +96,12 @@ def test_a_slower_encoder_is_stopped_only_where_the_time_is_limited(swapping: Ca
     views = swapping({"dense": DENSE}).to({"dense": SLOW})
     judged = Judged(QUERIES[:8], Qrels({q.id: {n: 1} for q, n in zip(QUERIES, first_hits(views)[0], strict=True)}))
     free = gate(views, judged)
-    assert (free.passed, free.latency) == (True, None)
+    assert (free.outcome, free.latency) == ("passed", None)
     limited = gate(views, judged, max_slowdown=1.5)
     assert limited.latency is not None
-    assert not limited.passed
+    assert limited.outcome == "worse"
     assert limited.reasons[0].endswith("1.5 times as long at most (swap.gate.max_slowdown)")
-    assert not gate(views, None, max_slowdown=1.5, sample=20).passed
+    assert gate(views, None, max_slowdown=1.5, sample=20).outcome == "worse"
 
 
 def test_an_interval_about_zero_is_called_neither_better_nor_worse(views: tuple[View, View]) -> None:
