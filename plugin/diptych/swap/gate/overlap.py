@@ -175,8 +175,8 @@ def _known_item(
 def side_by_side(
     old: View | None, new: View, documents: Sequence[Sampled], pipelines: tuple[Pipeline, Pipeline]
 ) -> tuple[SideBySide, ...]:
-    """Titles or first sentences that are answered otherwise, the most different first. `old` None answers nothing."""
-    queries = [Query(document.item, document.id) for document in documents]
+    """Titles or first sentences whose first hits differ, the most different first. `old` None answers nothing."""
+    queries = list({document.item: Query(document.item, document.id) for document in documents}.values())
     before, after = (
         answers(view, queries, depth=TOP, pipeline=pipeline, texts=True)
         for view, pipeline in zip((old, new), pipelines, strict=True)
@@ -184,7 +184,7 @@ def side_by_side(
     rows = [
         SideBySide(query.text, common_share(a, b), _shown(a), _shown(b))
         for query, a, b in zip(queries, before, after, strict=True)
-        if [hit.id for hit in a] != [hit.id for hit in b]
+        if [hit.id for hit in a[:HITS]] != [hit.id for hit in b[:HITS]]
     ]
     return tuple(sorted(rows, key=lambda row: row.common)[:QUERIES_SHOWN])
 

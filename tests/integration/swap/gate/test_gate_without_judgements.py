@@ -83,6 +83,13 @@ def test_an_encoder_that_finds_far_less_is_stopped_and_one_that_finds_a_little_l
     assert coarse.outcome == "not measured"
 
 
+def test_each_query_is_shown_once_and_with_hits_that_differ(swapping: Callable[..., Any]) -> None:
+    filled = swapping({"dense": DENSE})
+    samples = gate(filled.to({"dense": {**DENSE, "dimension": 60}})).samples
+    assert 0 < len(samples) == len({sample.query for sample in samples})
+    assert [sample.query for sample in samples if sample.old == sample.new] == []
+
+
 def test_an_overlap_below_the_one_asked_for_stops_a_swap(swapping: Callable[..., Any]) -> None:
     views = swapping({"dense": DENSE}).to({"dense": OTHER})
     free, bound = gate(views), gate(views, overlap=0.999)
