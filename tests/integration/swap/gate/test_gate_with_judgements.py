@@ -67,15 +67,16 @@ def judged_by(views: tuple[View, View], losses: int, wins: int, *, metric: str =
     return Judged(QUERIES, Qrels(grades), metric)
 
 
-def test_an_equal_encoder_passes_with_an_interval_of_zero(swapping: Callable[..., Any]) -> None:
+def test_the_same_answers_pass_with_the_exact_interval_of_their_number(swapping: Callable[..., Any]) -> None:
     views = swapping({"dense": DENSE}).to({"dense": {**DENSE, "delay": 0.0}})
     report = gate(views, judged_by(views, 0, 0, metric="nDCG@10"), margin=0)
     found = compared(report)
     assert report.outcome == "passed"
-    assert (found.difference, found.low, found.high, found.wins, found.losses, found.worst) == (0, 0, 0, 0, 0, ())
+    assert (found.difference, found.changed, found.wins, found.losses, found.worst) == (0, 0, 0, 0, ())
+    assert found.high == -found.low == pytest.approx(1 - 0.025 ** (1 / 40))
     assert found.old == found.new > 0.3
     assert found.verdict == "passed"
-    assert "difference +0.0000, 95% interval [+0.0000, +0.0000] over 40 queries: not worse" in found.sentence
+    assert found.sentence.endswith("[-0.0881, +0.0881] over 40 queries: the same answers to all of them")
     assert report.overlaps == ()
     assert report.known_items == ()
 
@@ -235,7 +236,7 @@ def test_an_old_encoder_that_is_gone_counts_as_one_that_finds_nothing(
 def test_a_report_with_judgements_becomes_json(views: tuple[View, View]) -> None:
     read = json.loads(json.dumps(asdict(gate(views, judged_by(views, losses=9, wins=0))), allow_nan=False))
     assert read["judged"]["verdict"] == "worse"
-    assert read["passed"] is False
+    assert read["outcome"] == "worse"
 
 
 def test_a_missing_extra_is_named(views: tuple[View, View], monkeypatch: pytest.MonkeyPatch) -> None:
