@@ -12,11 +12,11 @@ from diptych.errors import DiptychError, GateFailed
 from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, State, Swap
-from diptych.metadata.store import raw_metadata
+from diptych.metadata.store import GATE, raw_metadata, update_metadata
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.gate.answers import remembering, searched_otherwise, warm_up
 from diptych.swap.gate.gate import GateReport, change_of, coverage, run_gate
-from diptych.swap.gate.judged import how_to_judge
+from diptych.swap.gate.judged import JudgedComparison, how_to_judge
 from diptych.swap.gate.storage_trial import StorageTrial, changed_storage
 from diptych.swap.gate.threshold import Threshold, carried_threshold
 from diptych.swap.gate.vector_health import Coverage
@@ -60,16 +60,19 @@ class Decision:
             return None
         covered = {generation.vector: coverage(client, name, generation) for generation in swap.target.slots.values()}
         refusal = refusal_of(raw_metadata(client, name), swap)
-        if refusal and not refusal.sentence.startswith("not measured"):
-            self._refused = refusal.sentence
+        self._refused = refusal.judged if refusal else ""
         try:
             report = self._accepted(ENCODERS, old, between, covered)
-            return self._on_storage(report, old, between, new, covered)
+            report = self._on_storage(report, old, between, new, covered)
         except GateFailed as error:
-            if not (self._refused and error.context["outcome"] == "not measured"):
-                with contextlib.suppress(Exception):  # the gate's own error says more
-                    note_refusal(client, name, swap, f"{error.context['outcome']}: {error.got}")
+            comparison = getattr(error.context["report"], "judged", None)
+            sentence = f"{error.context['outcome']}: {error.got}"
+            with contextlib.suppress(Exception):  # the gate's own error says more
+                note_refusal(client, name, swap, sentence, _remembered(comparison, sentence, self._refused))
             raise
+        if self._refused and report and report.outcome == "passed":
+            update_metadata(client, name, {GATE: None})
+        return report
 
     def on_settings(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> GateReport | None:
         """Run the gate on new search settings or storage for the live vectors.
@@ -213,6 +216,13 @@ class Decision:
             outcome=report.outcome,
             **self._details(),
         )
+
+
+def _remembered(comparison: JudgedComparison | None, sentence: str, before: str) -> str:
+    """What judgements say against a swap: now, or as they did before where there are none."""
+    if comparison is None:
+        return before
+    return sentence if comparison.verdict != "passed" or comparison.lost_slices else ""
 
 
 def _state_of(view: View) -> State:
