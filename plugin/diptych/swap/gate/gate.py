@@ -159,7 +159,7 @@ def _decided(report: GateReport, config: GateConfig) -> GateReport:
     if comparison is not None:
         reasons = () if comparison.verdict == "passed" else (comparison.sentence,)
         return replace(report, outcome=comparison.verdict, reasons=reasons)
-    if report.changed is not None and report.changed <= config.unmeasured:
+    if (1.0 if report.changed is None else report.changed) <= config.unmeasured:
         return report
     return replace(report, reasons=(f"{change_of(report)}; swap.gate.unmeasured allows {config.unmeasured:.0%}",))
 
