@@ -281,16 +281,18 @@ def _conclusion(verdict: Verdict, margin: float, low: float, *, same: bool) -> s
 def _needed(difference: Difference, config: GateConfig, *, is_same: bool) -> int | None:
     """How many queries would narrow the interval enough to decide, if the difference stays.
 
-    The width falls with the root of their number; that of the exact interval of equal differences with their number.
+    The width falls with the root of their number. Where no query differs, the exact bound is 1 - tail^(1/queries).
     """
-    mean, is_equal = difference.mean, difference.wins + difference.losses == 0
+    mean, size = difference.mean, len(difference.per_query)
     reach, room = (mean - difference.low, mean + config.margin)
     if mean < -config.margin:
         reach, room = difference.high - mean, -mean
     room = max(room, config.unmeasured) if is_same else room
     if room <= 0:
         return None
-    return _round_up(math.ceil(len(difference.per_query) * (reach / room) ** (1 if is_equal else 2)))
+    is_equal = difference.wins + difference.losses == 0
+    times = math.log1p(-reach) / math.log1p(-room) if is_equal else (reach / room) ** 2
+    return _round_up(math.ceil(size * times))
 
 
 def _round_up(number: int) -> int:
