@@ -383,7 +383,7 @@ def test_a_failed_gate_leaves_the_old_encoder_and_another_margin_passes_without_
     found = opened(client, config({"dense": DENSE}))
     found.populate(corpus(40))
     before = [(hit.id, hit.score) for hit in found.search("number3")]
-    with pytest.raises(GateFailed, match=r"(?s)the old ones stay live.*swap\.gate\.overlap"):
+    with pytest.raises(GateFailed, match=r"(?s)keeps the old encoders: worse.*swap\.gate\.overlap"):
         found.apply(config({"dense": OTHER}, swap={"gate": {"overlap": 1.0}}))
     assert [(hit.id, hit.score) for hit in opened(client).search("number3")] == before
     report = opened(client).apply(config({"dense": OTHER}, swap={"gate": {"overlap": 0.0}}))
