@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -196,26 +197,34 @@ class Decision:
 
     def _failed(self, what: str, report: GateReport) -> GateFailed:
         give_up = "abandon the swap: diptych rollback" if what == ENCODERS else "restore the config"
-        judged, evaluate = report.judged, self._context.config.evaluate
-        needed = FIRST_QUERIES if judged is None or judged.needed is None else judged.needed
-        judging = how_to_judge(evaluate, self._context.judged, max(needed, FIRST_QUERIES))
-        more = (
-            f"judge about {needed - judged.queries:,} more queries: " if judged and judged.needed else "judge queries: "
-        )
+        accept = "look at the answers, and accept them: diptych apply --unmeasured"
+        decide, anyway = self._how_to_decide(report.judged), "cut over anyway: diptych apply --ignore-gate"
         remedies = {
-            "undecided": f"{more}{judging}; or {give_up}; or cut over anyway: diptych apply --ignore-gate",
-            "not measured": f"look at the answers, and accept them: diptych apply --unmeasured; or {more}{judging}; "
-            f"or {give_up}",
+            "worse": f"{give_up}; or {anyway}",
+            "undecided": f"{decide}; or {give_up}; or {anyway}",
+            "not measured": f"{accept}; or {decide}; or {give_up}",
         }
         return GateFailed(
             f"the gate keeps the old {what}: {report.outcome}",
             where=f"collection {self._handle.name!r}",
             got="; ".join([*report.reasons, *([self.threshold.measured] if self.threshold else [])]),
-            do=remedies.get(report.outcome, f"{give_up}; or cut over anyway: diptych apply --ignore-gate"),
+            do=remedies[report.outcome],
             report=report,
             outcome=report.outcome,
             **self._details(),
         )
+
+    def _how_to_decide(self, comparison: JudgedComparison | None) -> str:
+        """What lets judgements decide: time for all that there are, else more of them."""
+        judged, config = self._context.judged, self._context.config
+        if comparison and judged and comparison.queries < (count := len(judged.asked)):
+            seconds = math.ceil(config.swap.gate.seconds * count / comparison.queries)
+            return f"raise swap.gate.seconds to {seconds}, enough for all {count:,} judged queries, then diptych apply"
+        needed = comparison.needed if comparison and comparison.needed else FIRST_QUERIES
+        judging = how_to_judge(config.evaluate, judged, max(needed, FIRST_QUERIES))
+        if comparison and comparison.needed:
+            return f"judge about {needed - comparison.queries:,} more queries: {judging}"
+        return f"judge queries: {judging}"
 
 
 def _remembered(comparison: JudgedComparison | None, sentence: str, before: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from diptych.config.models import GateConfig
 from diptych.handle.snapshot import View
@@ -78,6 +78,7 @@ class GateReport(GateSummary, ReprHtml):
         changed: the share of the first ten hits that differ; None if nothing could be compared.
         remarks: what limits the figures.
         untested: changed slots that no query reached: only their canaries and stored vectors were checked.
+        sentence: the decision and what it rests on in one line, for the history and for errors.
     """
 
     coverage: tuple[Coverage, ...] = ()
@@ -91,13 +92,12 @@ class GateReport(GateSummary, ReprHtml):
     latency: Latency | None = None
     untested: tuple[str, ...] = ()
     changed: float | None = None
+    sentence: str = field(init=False)
 
-    @property
-    def sentence(self) -> str:
-        """The decision and what it rests on in one line, for the history and for errors."""
+    def __post_init__(self) -> None:
         untested = "".join(f"; no query reached slot {name!r}" for name in self.untested)
         basis = self.judged.sentence if self.judged else change_of(self)
-        return f"{self.outcome}: {'; '.join(self.reasons) or basis}{untested}"
+        object.__setattr__(self, "sentence", f"{self.outcome}: {'; '.join(self.reasons) or basis}{untested}")
 
 
 def run_gate(
