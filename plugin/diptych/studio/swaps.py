@@ -123,6 +123,7 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[St
         return []
     began_event = next((event for event in reversed(found.history) if event.what == "began"), cut)
     why = f": {reason}" if (reason := began_event.why or cut.why) else ""
+    gate: StepState = "failed" if cut.gate.startswith(("worse", "undecided")) else "done"
     back = _last(found.history) if rolled_back(metadata) else None
     text = f"live since {moment(cut.when)}"
     if back is not None:
@@ -130,7 +131,7 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[St
     return [
         _step(PLAN, "done", f"{_changed(metadata)}; begun {moment(began_event.when)} by {began_event.by}{why}"),
         _step(FILL, "done", "the new vectors are complete", done=found.documents, total=found.documents),
-        _step(GATE, "done", cut.gate or "what it said is not recorded"),
+        _step(GATE, gate, cut.gate or "what it said is not recorded"),
         _step(CUT_OVER, "undone" if back else "done", text),
     ]
 

@@ -24,7 +24,7 @@ from diptych.swap import ApplyOptions
 
 Run = Callable[..., Any]
 NEW = "fake-dense, seed: 1}"
-QUERIES = {"q1": ("cat on a mat", "cat"), "q2": ("barks at the man", "dog"), "q3": ("hunts mice", "owl")}
+QUERIES = (("cat on a mat", "cat"), ("barks at the man", "dog"), ("hunts mice", "owl"))
 
 
 def edit(config: Path, old: str, new: str) -> None:
@@ -47,11 +47,17 @@ def edited(run: Run, config: Path, corpus: Path) -> Run:
 
 @pytest.fixture
 def judgements(tmp_path: Path) -> tuple[str, ...]:
-    """Options that name judged queries."""
-    queries = "".join(json.dumps({"_id": key, "text": text}) + "\n" for key, (text, _) in QUERIES.items())
-    (tmp_path / "queries.jsonl").write_text(queries)
-    rows = "".join(f"{key}\t{document}\t1\n" for key, (_, document) in QUERIES.items())
-    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+    """Options that name 60 judged queries, enough to decide."""
+    return judge(tmp_path, 60)
+
+
+def judge(folder: Path, count: int) -> tuple[str, ...]:
+    """Options that name so many judged queries: the three again and again."""
+    asked = [(f"q{n}", *QUERIES[n % len(QUERIES)]) for n in range(count)]
+    queries = "".join(json.dumps({"_id": key, "text": text}) + "\n" for key, text, _ in asked)
+    (folder / "queries.jsonl").write_text(queries)
+    rows = "".join(f"{key}\t{document}\t1\n" for key, _, document in asked)
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
     return "--queries", "queries.jsonl", "--qrels", "qrels.tsv"
 
 
@@ -150,14 +156,10 @@ def test_the_progress_line_says_what_the_gate_compares(edited: Run, judgements: 
     with watched(told.append):
         assert edited("apply", "--no-cut-over").code == 0
         assert edited("apply", *judgements).code == 0
-    documents = "gate: search up to 4 documents by their own words"
+    documents, judged = "gate: search up to 4 documents by their own words", "gate: search up to 60 judged queries"
     steps = list(dict.fromkeys(text for text in told if text.startswith("gate: search")))
-    assert steps == [
-        documents,
-        f"{documents}: 4 of 4",
-        (judged := "gate: search up to 3 judged queries"),
-        f"{judged}: 3 of 3",
-    ]
+    assert steps[:4] == [documents, f"{documents}: 4 of 4", judged, f"{judged}: 8 of 60"]
+    assert steps[-1] == f"{judged}: 60 of 60"
 
 
 def test_an_added_slot_replaces_no_vector_and_nothing_is_said_to_be_kept(run: Run, config: Path, corpus: Path) -> None:
@@ -211,9 +213,9 @@ def test_judgements_decide_and_the_interval_is_shown(edited: Run, judgements: tu
     answer = edited("apply", *judgements)
     assert answer.code == 0
     assert "warning" not in answer.err
-    assert "nDCG@10  1.0000 -> 1.0000 on 3 queries" in answer.out
-    assert "difference +0.0000, 95% interval [+0.0000, +0.0000], margin 0.02" in answer.out
-    assert "queries better 0, equal 3, worse 0" in answer.out
+    figures = "nDCG@10 1.0000 -> 1.0000, difference +0.0000, 95% interval [-0.0596, +0.0596] over 60 queries"
+    assert f"gate: passed: {figures}: the same answers to all of them" in answer.out
+    assert "queries better 0, equal 60, worse 0; 0% of their first 10 hits change" in answer.out
 
 
 @pytest.fixture
@@ -242,7 +244,7 @@ def test_a_stopped_apply_as_json_has_the_gate_on_one_side_and_the_error_on_the_o
     answer = worse("apply", "--json", *judgements)
     assert answer.code == 5
     assert answer.json()["outcome"] == "not applied"
-    assert answer.json()["gate"]["judged"]["verdict"] in ("worse", "undecided")
+    assert answer.json()["gate"]["judged"]["verdict"] == "worse"
     assert answer.json()["asking"] == {}
     assert answer.error()["kind"] == "GateFailed"
 
@@ -318,8 +320,10 @@ def test_texts_that_payloads_do_not_hold_come_from_the_source(
     assert "4 points have no new vector" in answer.err
     assert "no text in the payload" in answer.err
     answer = edited("apply", "--source", corpus)
+    assert (answer.code, "no answers of both pipelines could be compared" in answer.out) == (7, True)
+    assert "with judgements" not in answer.out, "no judgements refused it"
+    answer = edited("apply", "--source", corpus, "--unmeasured")
     assert answer.code == 0
-    assert "encoded: dense.2 4" in answer.out
     assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
 
 
