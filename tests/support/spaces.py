@@ -60,6 +60,7 @@ def config(adapter: str, **options: Any) -> Config:
         "collection": "c",
         "slots": {"dense": {"adapter": adapter, **options}},
         "populate": {"chunk": 64},
+        "swap": {"gate": {"seconds": 600}},  # a busy machine must not judge by fewer queries
     }
     return parse_config(raw)
 

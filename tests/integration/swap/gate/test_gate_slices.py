@@ -29,7 +29,7 @@ def client(memory: Any) -> Any:
 
 def gate(views: Sequence[View], judged: Judged | None, **config: Any) -> GateReport:
     old, new = views
-    return run_gate(old, new, config=GateConfig(**config), judged=judged)
+    return run_gate(old, new, config=GateConfig(**{"seconds": 600, **config}), judged=judged)
 
 
 def first_hits(views: Sequence[View]) -> list[list[str]]:

@@ -41,7 +41,7 @@ def views(swapping: Callable[..., Any]) -> tuple[View, View]:
 
 
 def gate(views: tuple[View, View], judged: Judged, **config: Any) -> GateReport:
-    return run_gate(*views, config=GateConfig(**config), judged=judged)
+    return run_gate(*views, config=GateConfig(**{"seconds": 600, **config}), judged=judged)
 
 
 def compared(report: GateReport) -> JudgedComparison:

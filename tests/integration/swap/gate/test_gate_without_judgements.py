@@ -25,7 +25,7 @@ BOTH = {"retrieve": {"dense": 50, "lexical": 50}}
 
 
 def gate(views: tuple[View, View], **config: Any) -> GateReport:
-    return run_gate(*views, config=GateConfig(**config), judged=None)
+    return run_gate(*views, config=GateConfig(**{"seconds": 600, **config}), judged=None)
 
 
 def test_an_equal_encoder_passes_and_answers_the_same(swapping: Callable[..., Any]) -> None:
@@ -229,6 +229,18 @@ def test_it_is_said_when_the_old_pipeline_is_too_poor_for_the_check(swapping: Ca
     report = gate(swapping({"dense": {"adapter": "noise"}}).to({"dense": DENSE}))
     assert report.outcome == "not measured"
     assert any("even the old pipeline finds" in remark for remark in report.remarks)
+
+
+def test_a_changed_slot_is_tested_alone_beside_one_that_finds_everything(swapping: Callable[..., Any]) -> None:
+    filled = swapping({"dense": DENSE, "lexical": LEXICAL}, search=BOTH)
+    report = gate(filled.to({"dense": {"adapter": "noise"}, "lexical": LEXICAL}, search=BOTH))
+    by_slot = {(item.of, item.by): item for item in report.known_items}
+    assert len(by_slot) == 4
+    for (of, _), item in by_slot.items():
+        assert item.old > 0.95
+        assert (item.new > 0.95) == (of == "pipeline"), "fused, words of its own find a document"
+    assert report.outcome == "worse"
+    assert [reason.split(":")[0] for reason in report.reasons] == ["slot 'dense' alone"] * 2
 
 
 SWAPS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any] | None, list[str]]] = [
