@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -26,7 +27,7 @@ UNJUDGED = GateReport(
     (),
     changed=0.188,
     overlaps=(Overlap("pipeline", 200, 0.812, 0.9, 0.1), Overlap("dense", 200, 0.7, 0.7, 0.0)),
-    known_items=(ITEM,),
+    known_items=(ITEM, replace(ITEM, of="dense")),
     samples=(SAMPLE,),
     remarks=("no judgements: quality is not measured",),
 )
@@ -73,8 +74,9 @@ def test_without_judgements_shares_and_neighbours_are_told() -> None:
     assert lines[0] == (
         "gate: not measured: no judgements; 19% of the first 10 hits change, by 200 documents as queries"
     )
-    found = "  pipeline: found by their titles among the first 10: 98.5% -> 98.0% of 200; 1 of 197 lost, 2.4% at most"
-    assert found in lines
+    assert " ".join(lines[1].split()) == "of 200 documents, among the first 10 by old new lost at most"
+    assert lines[2].split() == ["their", "titles", "98.5%", "98.0%", "1", "of", "197", "2.4%"]
+    assert lines[3].split()[:4] == ["dense", "alone,", "their", "titles"]
     assert "  neighbours in common: pipeline 0.81, dense 0.70" in lines
     assert "  no judgements: quality is not measured" in lines
 

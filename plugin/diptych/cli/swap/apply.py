@@ -172,15 +172,14 @@ def run_apply(opened: Collection, config: Config, options: ApplyOptions, as_json
     asked: list[GateReport] = []
     try:
         with Bars(lines=not as_json) as bars:
-            if not (as_json or options.unmeasured) and sys.stdin.isatty():
+            if not (as_json or options.unmeasured) and sys.stdin.isatty() and sys.stdout.isatty():
                 options = dataclasses.replace(options, unmeasured=lambda report: _consent(report, bars, asked))
             report = opened.apply(config, options, progress=bars)
     except GateFailed as error:
         if not asked:
             _show_failed(opened.name, error, as_json)
         raise
-    # what was shown with the question is not shown again
-    return dataclasses.replace(report, gate=dataclasses.replace(asked[-1], samples=())) if asked else report
+    return dataclasses.replace(report, gate=None) if asked else report  # it was shown with the question
 
 
 def _consent(report: GateReport, bars: Bars, asked: list[GateReport]) -> bool:
@@ -188,7 +187,7 @@ def _consent(report: GateReport, bars: Bars, asked: list[GateReport]) -> bool:
     asked.append(report)
     with bars.paused():
         show_gate(stdout(), report)
-        return typer.confirm("let these answers change unmeasured?", err=True)
+        return typer.confirm("accept these changes without judgements?", err=True)
 
 
 @contextmanager

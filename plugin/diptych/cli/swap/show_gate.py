@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from rich.cells import set_cell_size
 from rich.console import Console
+from rich.table import Table
 
 from diptych.cli.ui.output import printable, say, table
 
 if TYPE_CHECKING:
     from diptych.swap import GateReport
     from diptych.swap.gate.judged import JudgedComparison
-    from diptych.swap.gate.overlap import SideBySide
+    from diptych.swap.gate.overlap import KnownItem, SideBySide
 
 SNIPPET = 60  # characters of a query or hit where the terminal does not decide
 
@@ -22,7 +23,9 @@ SNIPPET = 60  # characters of a query or hit where the terminal does not decide
 def show_gate(console: Console, report: GateReport) -> None:
     """What was measured: the judged comparison, or checks without judgements and queries side by side."""
     say(console, printable(f"gate: {report.sentence}", limit=2000), "bold")
-    for line in (*_judged(report.judged), *_unjudged(report), *_timed(report)):
+    if report.known_items:
+        console.print(_known_items(report.known_items))
+    for line in (*_judged(report.judged), *_overlaps(report), *_timed(report)):
         say(console, f"  {line}")
     if report.judged:
         _worst(console, report.judged)
@@ -46,11 +49,18 @@ def _timed(report: GateReport) -> Iterator[str]:
         yield report.latency.sentence
 
 
-def _unjudged(report: GateReport) -> Iterator[str]:
-    for item in report.known_items:
-        shares = f"{item.old:.1%} -> {item.new:.1%} of {item.documents:,}"
-        lost = f"{item.losses:,} of {item.found:,} lost, {item.most_lost:.1%} at most"
-        yield f"{item.of}: found by {item.by} among the first 10: {shares}; {lost}"
+def _known_items(items: Sequence[KnownItem]) -> Table:
+    """Documents that their own words find."""
+    found = f"  of {items[0].documents:,} documents, among the first 10 by"
+    listing = table(found, "old", "new", "lost", "at most", right=1)
+    for item in items:
+        alone = "" if item.of == "pipeline" else f"{printable(item.of)} alone, "
+        lost = f"{item.losses:,} of {item.found:,}", f"{item.most_lost:.1%}"
+        listing.add_row(f"  {alone}{item.by}", f"{item.old:.1%}", f"{item.new:.1%}", *lost)
+    return listing
+
+
+def _overlaps(report: GateReport) -> Iterator[str]:
     if report.overlaps:
         shares = ", ".join(f"{overlap.of} {overlap.mean:.2f}" for overlap in report.overlaps)
         yield f"neighbours in common: {shares}"
