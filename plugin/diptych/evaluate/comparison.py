@@ -136,9 +136,11 @@ def compare(
     means = [bootstrap_means(own, samples=samples, seed=seed) for own in values]
     p_values = [_p_value(*pair, method, samples, seed) for pair in zip(values, means, strict=True)]
     adjusted, compared = holm(p_values), holm_comparisons(p_values)
+    # Holm's procedure stops at the first that is not significant: all after it are compared at its level.
+    stopped = max((n for n, p_value in zip(compared, adjusted, strict=True) if p_value > 1 - confidence), default=1)
     differences = []
     for row, other in enumerate(others):
-        each = 1 - (1 - confidence) / compared[row]
+        each = 1 - (1 - confidence) / max(compared[row], stopped)
         low, high = difference_interval(values[row], means[row], confidence=each)
         wins, losses = int((values[row] > 0).sum()), int((values[row] < 0).sum())
         differences.append(

@@ -87,6 +87,17 @@ def test_an_interval_has_the_level_at_which_holm_compares_its_p_value(three: lis
     assert compare(three[:2], "base", "nDCG@10").of("better").low > alone.low
 
 
+def test_no_interval_contradicts_its_p_value_where_holm_stops_early() -> None:
+    chance = np.random.default_rng(0)
+    base, noise = evaluation("base", [0.5] * 30), chance.normal(0, 0.1, (3, 30))
+    noise -= noise.mean(1, keepdims=True)
+    gains = 2.3 * noise.std(1, keepdims=True) / 29**0.5 + noise
+    runs = [evaluation(f"run{n}", list(0.5 + gain)) for n, gain in enumerate(gains)]
+    found = compare([base, *runs], "base", "nDCG@10")
+    assert all(own.p_value < 0.05 < own.adjusted for own in found.differences), "else this shows nothing"
+    assert [own.low > 0 for own in found.differences] == [found.significant(own.name) for own in found.differences]
+
+
 def test_equal_observations_have_an_interval_of_the_exact_width() -> None:
     base, twin = (evaluation(name, [0.5] * 40) for name in ("base", "twin"))
     found = compare([base, twin], "base", "nDCG@10").of("twin")
