@@ -187,7 +187,10 @@ def _consent(report: GateReport, bars: Bars, asked: list[GateReport]) -> bool:
     asked.append(report)
     with bars.paused():
         show_gate(stdout(), report)
-        return typer.confirm("accept these changes without judgements?", err=True)
+        try:
+            return typer.confirm("accept these changes without judgements?", err=True)
+        except typer.Abort:
+            raise KeyboardInterrupt from None
 
 
 @contextmanager
