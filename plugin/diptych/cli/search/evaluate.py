@@ -227,7 +227,7 @@ def _evaluate(
             advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
             deep: dict[str, Any] = {"depth": max(depth, at), "advance": advance, "tenant": tenant}
             pipeline = pipeline_runs.exact(searched.pipeline) if exactly else searched.pipeline
-            return pipeline_runs.run_queries(searched.collection.handle, name, pipeline, queries, **deep)
+            return pipeline_runs.run_queries(searched.view, name, pipeline, queries, **deep)
 
         runs = {name: answers(name, searched) for name, searched in chosen.items()}
         truths = {n: answers(f"{n}, exact", own, exactly=True) for n, own in chosen.items()} if with_exact else {}
