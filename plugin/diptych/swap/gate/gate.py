@@ -341,5 +341,7 @@ def change_of(report: GateReport) -> str:
         return "no judgements, and no answers of both pipelines could be compared"
     if not report.overlaps:
         return "there is nothing to search"
-    documents = report.overlaps[0].documents
-    return f"no judgements; {report.changed:.0%} of the first 10 hits change, by {documents:,} documents as queries"
+    documents, first = report.overlaps[0].documents, 1 - report.overlaps[0].first
+    but = f", but {first:.0%} of the first hits" if first > report.changed else ""
+    share = f"{report.changed:.0%} of the first 10 hits change{but}"
+    return f"no judgements; {share}, by {documents:,} documents as queries"

@@ -28,6 +28,7 @@ class Overlap:
         of: the slot, or `pipeline` for the whole.
         documents: how many were asked.
         mean: the mean share; `lowest` and `median` of the documents.
+        first: the share of documents whose first hit stays; it tells where all documents are among the first 10.
     """
 
     of: str
@@ -35,6 +36,7 @@ class Overlap:
     mean: float
     median: float
     lowest: float
+    first: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,13 @@ def neighbour_overlap(
         answers(view, queries, depth=TOP + 1, pipeline=pipeline)
         for view, pipeline in zip((old, new), pipelines, strict=True)
     ]
-    shares = [
-        common_share(_others(before, query.id), _others(after, query.id))
+    pairs = [
+        (_others(before, query.id), _others(after, query.id))
         for query, before, after in zip(queries, *neighbours, strict=True)
     ]
-    return Overlap(of, len(shares), float(np.mean(shares)), float(np.median(shares)), min(shares))
+    shares = [common_share(*pair) for pair in pairs]
+    first = float(np.mean([common_share(before[:1], after[:1]) for before, after in pairs]))
+    return Overlap(of, len(shares), float(np.mean(shares)), float(np.median(shares)), min(shares), first)
 
 
 def _read_by_both(views: tuple[View, View], pipelines: tuple[Pipeline, Pipeline]) -> set[Readable]:

@@ -231,6 +231,18 @@ def test_it_is_said_when_the_old_pipeline_is_too_poor_for_the_check(swapping: Ca
     assert any("even the old pipeline finds" in remark for remark in report.remarks)
 
 
+def test_where_all_documents_are_among_the_first_ten_the_sentence_says_how_many_first_hits_change(
+    swapping: Callable[..., Any],
+) -> None:
+    report = gate(swapping({"dense": DENSE}, size=6).to({"dense": OTHER}))
+    assert report.changed == 0
+    assert 0 < report.overlaps[0].first < 1
+    share = f"{1 - report.overlaps[0].first:.0%}"
+    assert (
+        f"0% of the first 10 hits change, but {share} of the first hits, by 6 documents as queries" in report.sentence
+    )
+
+
 def test_a_changed_slot_is_tested_alone_beside_one_that_finds_everything(swapping: Callable[..., Any]) -> None:
     filled = swapping({"dense": DENSE, "lexical": LEXICAL}, search=BOTH)
     report = gate(filled.to({"dense": {"adapter": "noise"}, "lexical": LEXICAL}, search=BOTH))
