@@ -105,7 +105,7 @@ def test_an_unmeasured_change_wants_consent_above_the_share_that_the_config_allo
     assert changed > 0.1
     kept = applies(OTHER, changed - 1e-6)
     assert outcome(kept) == "not measured, kept"
-    assert f"{changed:.0%} of the first 10 hits change, by 60 documents as queries" in kept.got
+    assert f"{changed:.0%} of the first 10 hits change, " in kept.got
     assert kept.do.startswith("look at the answers, and accept them: diptych apply --unmeasured; or judge queries: ")
     assert outcome(applies(OTHER, changed)) == "not measured"
 
@@ -114,8 +114,14 @@ def test_consent_is_a_word_or_the_answer_of_a_function_that_sees_the_report(
     applies: Applies, filled: Collection
 ) -> None:
     seen: list[GateReport] = []
-    assert outcome(applies(OTHER, unmeasured=lambda report: bool(seen.append(report)))) == "not measured, kept"
-    assert outcome(applies(OTHER, unmeasured=lambda report: not seen.append(report))) == "not measured"
+    answers = iter((False, True))
+
+    def answer(report: GateReport) -> bool:
+        seen.append(report)
+        return next(answers)
+
+    assert outcome(applies(OTHER, unmeasured=answer)) == "not measured, kept"
+    assert outcome(applies(OTHER, unmeasured=answer)) == "not measured"
     assert [report.outcome for report in seen] == ["not measured"] * 2
     assert filled.handle.read().history[-1].gate == seen[-1].sentence
     assert outcome(applies({**DENSE, "seed": 6}, unmeasured=True)) == "not measured"
