@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -38,6 +39,7 @@ from diptych.types import Query, Run, said
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
 QUERIES_SHOWN = 5  # queries that lost most
 SEED = 0  # of the queries that are drawn
+RESERVE = 1.1  # of the queries that are advised, as the bootstrap's interval is a little wider than the normal one
 LEAST_QUERIES = 2  # judged queries that can be compared at all
 Verdict: TypeAlias = Literal["passed", "worse", "undecided"]
 
@@ -279,20 +281,20 @@ def _conclusion(verdict: Verdict, margin: float, low: float, *, same: bool) -> s
 
 
 def _needed(difference: Difference, config: GateConfig, *, is_same: bool) -> int | None:
-    """How many queries would narrow the interval enough to decide, if the difference stays.
+    """How many queries would narrow the interval enough to decide, if the difference and its variance stay.
 
-    The width falls with the root of their number. Where no query differs, the exact bound is 1 - tail^(1/queries).
+    Where all queries differ alike, the exact bound of the share that would not is 1 - tail^(1/queries).
     """
-    mean, size = difference.mean, len(difference.per_query)
-    reach, room = (mean - difference.low, mean + config.margin)
-    if mean < -config.margin:
-        reach, room = difference.high - mean, -mean
+    gaps, mean, tail = np.array([*difference.per_query.values()]), difference.mean, (1 - config.confidence) / 2
+    room = -mean if mean < -config.margin else mean + config.margin
     room = max(room, config.unmeasured) if is_same else room
     if room <= 0:
         return None
-    is_equal = difference.wins + difference.losses == 0
-    times = math.log1p(-reach) / math.log1p(-room) if is_equal else (reach / room) ** 2
-    return _round_up(math.ceil(size * times))
+    if np.ptp(gaps):
+        size = RESERVE * float(gaps.var(ddof=1)) * (NormalDist().inv_cdf(tail) / room) ** 2
+    else:
+        size = math.log(tail) / math.log1p(-room / (1 + abs(mean)))
+    return _round_up(max(math.ceil(size), len(gaps) + 1))
 
 
 def _round_up(number: int) -> int:
