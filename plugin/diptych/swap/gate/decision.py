@@ -68,8 +68,10 @@ class Decision:
         except GateFailed as error:
             comparison = getattr(error.context["report"], "judged", None)
             sentence = f"{error.context['outcome']}: {error.got}"
+            if comparison is not None:
+                self._refused = sentence if comparison.verdict != "passed" or comparison.lost_slices else ""
             with contextlib.suppress(Exception):  # the gate's own error says more
-                note_refusal(client, name, swap, sentence, _remembered(comparison, sentence, self._refused))
+                note_refusal(client, name, swap, sentence, self._refused)
             raise
         if self._refused and report and report.outcome == "passed":
             update_metadata(client, name, {GATE: None})
@@ -225,13 +227,6 @@ class Decision:
         if comparison and comparison.needed:
             return f"judge about {needed - comparison.queries:,} more queries: {judging}"
         return f"judge queries: {judging}"
-
-
-def _remembered(comparison: JudgedComparison | None, sentence: str, before: str) -> str:
-    """What judgements say against a swap: now, or as they did before where there are none."""
-    if comparison is None:
-        return before
-    return sentence if comparison.verdict != "passed" or comparison.lost_slices else ""
 
 
 def _state_of(view: View) -> State:

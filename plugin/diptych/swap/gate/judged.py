@@ -294,13 +294,9 @@ def _needed(difference: Difference, config: GateConfig, *, is_same: bool) -> int
         size = RESERVE * float(gaps.var(ddof=1)) * (NormalDist().inv_cdf(tail) / room) ** 2
     else:
         size = math.log(tail) / math.log1p(-room / (1 + abs(mean)))
-    return _round_up(max(math.ceil(size), len(gaps) + 1))
-
-
-def _round_up(number: int) -> int:
-    """The number rounded up to two digits."""
+    number = max(math.ceil(size), len(gaps) + 1)
     unit: int = 10 ** max(0, len(str(number)) - 2)
-    return math.ceil(number / unit) * unit
+    return math.ceil(number / unit) * unit  # rounded up to two digits
 
 
 def _worst(
