@@ -100,7 +100,7 @@ def interval(
         "line", x1=place(low), x2=place(high), y1=f"{middle}", y2=f"{middle}", stroke=colour, stroke_width="2"
     )
     dot = tag("circle", cx=place(mean), cy=f"{middle}", r="4", fill=colour)
-    return _svg(width, _LINE, f"{mean:.4f} [{low:.4f}, {high:.4f}]", *lines, whisker, dot)
+    return _svg(width, _LINE, f"{mean:z.4f} [{low:z.4f}, {high:z.4f}]", *lines, whisker, dot)
 
 
 def strip(values: Sequence[float]) -> Html:

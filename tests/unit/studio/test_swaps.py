@@ -290,6 +290,15 @@ def test_a_studio_that_only_reads_rolls_nothing_back(served: Collection, other: 
     assert other.handle.read().live.slots["dense"].number == 2
 
 
+def test_a_gate_that_was_ignored_is_shown_as_failed_with_what_it_said(client: TestClient, other: Collection) -> None:
+    other.client.upsert("own", [_without_text()])
+    other.apply(config(16), ApplyOptions(ignore_gate=True))
+    swap = timeline(client)
+    (gate,) = [step for step in swap["steps"] if step["name"] == "gate"]
+    assert (gate["state"], gate["text"].startswith("worse: 1 of 5 points lack vector")) == ("failed", True)
+    assert swap["history"][-1]["gate"] == gate["text"]
+
+
 def test_only_json_rolls_back(client: TestClient, other: Collection) -> None:
     other.apply(config(16))
     answer = client.post(
