@@ -72,9 +72,9 @@ def test_a_terminal_is_never_wider_than_it_is() -> None:
 def test_without_judgements_shares_and_neighbours_are_told() -> None:
     lines = shown(UNJUDGED, width=200)
     assert lines[0] == (
-        "gate: not measured: no judgements; 19% of the first 10 hits change, by 200 documents as queries"
+        "gate: not measured: no judgements; 19% of the first 10 hits change, with 200 documents as queries"
     )
-    assert " ".join(lines[1].split()) == "of 200 documents, among the first 10 by old new lost at most"
+    assert " ".join(lines[1].split()) == "200 documents, found among the first 10 by old new lost at most"
     assert lines[2].split() == ["their", "titles", "98.5%", "98.0%", "1", "of", "197", "2.4%"]
     assert lines[3].split()[:4] == ["dense", "alone,", "their", "titles"]
     assert "  neighbours in common: pipeline 0.81, dense 0.70" in lines

@@ -51,7 +51,7 @@ def _timed(report: GateReport) -> Iterator[str]:
 
 def _known_items(items: Sequence[KnownItem]) -> Table:
     """Documents that their own words find."""
-    found = f"  of {items[0].documents:,} documents, among the first 10 by"
+    found = f"  {items[0].documents:,} documents, found among the first 10 by"
     listing = table(found, "old", "new", "lost", "at most", right=1)
     for item in items:
         alone = "" if item.of == "pipeline" else f"{printable(item.of)} alone, "

@@ -344,4 +344,4 @@ def change_of(report: GateReport) -> str:
     documents, first = report.overlaps[0].documents, 1 - report.overlaps[0].first
     but = f", but {first:.0%} of the first hits" if first > report.changed else ""
     share = f"{report.changed:.0%} of the first 10 hits change{but}"
-    return f"no judgements; {share}, by {documents:,} documents as queries"
+    return f"no judgements; {share}, with {documents:,} documents as queries"

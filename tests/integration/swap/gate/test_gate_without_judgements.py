@@ -40,7 +40,7 @@ def test_an_equal_encoder_passes_and_answers_the_same(swapping: Callable[..., An
     assert [canary.likeness for canary in report.canaries] == [pytest.approx(1.0)]
     assert report.coverage == (Coverage("dense.2", 120, 0),)
     assert report.samples == ()  # no answer differs
-    expected = "not measured: no judgements; 0% of the first 10 hits change, by 120 documents as queries"
+    expected = "not measured: no judgements; 0% of the first 10 hits change, with 120 documents as queries"
     assert report.sentence == expected
 
 
@@ -239,7 +239,7 @@ def test_where_all_documents_are_among_the_first_ten_the_sentence_says_how_many_
     assert 0 < report.overlaps[0].first < 1
     share = f"{1 - report.overlaps[0].first:.0%}"
     assert (
-        f"0% of the first 10 hits change, but {share} of the first hits, by 6 documents as queries" in report.sentence
+        f"0% of the first 10 hits change, but {share} of the first hits, with 6 documents as queries" in report.sentence
     )
 
 
