@@ -226,7 +226,7 @@ def test_the_comparison_table_shows_effect_interval_and_counts(three: list[Evalu
     row = next(line for line in text.splitlines() if "better" in line)
     cells = [cell.strip() for cell in row.split("│")[1:-1]]
     assert cells[:3] == ["better", f"{found.mean:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}"]
-    assert cells[5:] == [str(found.wins), str(found.ties), str(found.losses)]
+    assert cells[3:] == [f"{found.adjusted:.4f}", str(found.wins), str(found.ties), str(found.losses)]
 
 
 def test_json_holds_all_figures_and_the_values_of_queries_when_asked(three: list[Evaluation]) -> None:
