@@ -135,7 +135,7 @@ def prompt(command: str) -> str:
 
 def colour(line: str) -> str:
     """Green for what went well, grey for hints, else the usual."""
-    if re.search(r"gate: passed|cut over|rolled back", line):
+    if re.search(r"gate: passed|: cut over|rolled back", line):
         return GOOD
     return PROMPT if line.startswith(("to ", "the old vectors", "     ")) else TEXT
 

@@ -65,7 +65,7 @@ def diptych_after_swap(report: SwapReport) -> None:
     """A span of the apply, with its outcome."""
     attributes = {
         "diptych.swap.outcome": report.outcome,
-        "diptych.swap.gate_passed": report.gate.passed if report.gate else None,
+        "diptych.swap.gate": report.gate.outcome if report.gate else None,
         "diptych.documents.changed": report.changed,
         "diptych.documents.missing": report.missing,
     }

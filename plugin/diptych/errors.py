@@ -34,7 +34,7 @@
     ├── SwapError                a swap that cannot be planned, applied, rolled back or finished
     │   ├── ApplyRunning         another process applies a swap to the collection
     │   ├── StateChanged         the collection is no longer in the state that was seen
-    │   └── GateFailed           the new encoders did not pass; the old ones stay live
+    │   └── GateFailed           the gate keeps the old encoders or settings
     ├── SearchError              a search whose query, filter or pipeline cannot be run
     │   └── DocumentNotFound     documents that were named do not exist; `context` has their `ids`
     ├── EvaluationError          judgements or runs that cannot be scored
@@ -219,7 +219,10 @@ class StateChanged(SwapError):
 
 
 class GateFailed(SwapError):
-    """The new encoders did not pass the gate. The old ones stay live."""
+    """The gate keeps the old encoders or settings.
+
+    `context` has the `outcome`, which is `worse`, `undecided` or `not measured`, and the `report`.
+    """
 
 
 class DocumentNotFound(SearchError):

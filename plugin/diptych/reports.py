@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +134,21 @@ class SearchReport:
     tenant: str | None = field(default=None, repr=False)
 
 
+GateOutcome: TypeAlias = Literal["passed", "worse", "undecided", "not measured"]
+
+
 @dataclass(frozen=True, slots=True)
 class GateSummary:
-    """The decision of a swap's gate: it passed unless there are reasons against."""
+    """The decision of a swap's gate.
 
+    Args:
+        outcome: `passed`, judgements show that the new is about as good; `worse`, or broken; `undecided`, there are too
+            few judgements; `not measured`, there are none, and nothing is broken.
+        reasons: why it does not go live by itself; empty if it does.
+    """
+
+    outcome: GateOutcome
     reasons: tuple[str, ...]
-    passed: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "passed", not self.reasons)
 
 
 @dataclass(frozen=True, slots=True)

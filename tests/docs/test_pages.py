@@ -76,7 +76,8 @@ def run(command: str, folder: Path) -> str:
 def matches(said: str, shown: str) -> bool:
     """Whether a command said what a page shows: the same words and the same counts, exit codes and names of vectors.
 
-    What differs from run to run may be another: decimals, signed numbers, times, sizes, rates, users, hashes and dates.
+    What differs from run to run may be another: decimals, signed numbers, shares of answers that change, times, sizes,
+    rates, users, hashes and dates.
     A line `...` stands for any lines.
     """
     return re.fullmatch("".join(map(_pattern, TOKEN.finditer(shown))), said.strip()) is not None
@@ -91,6 +92,7 @@ ANY = {
     "time": r"(?:under )?\d[\d,.]* (?:ms|s|min|h|days)\b",
     "size": r"[+-]?\d[\d,.]* (?:bytes|[kMGT]B)\b",
     "rate": r"\d[\d,.]*(?: \w+)?/s\b",
+    "changed": r"\d+%(?= of \w+ first 10 hits change)",
     "decimal": r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)+",
     "signed": r"(?<![\w.])[+-]\d[\d,]*",
 }
@@ -118,6 +120,8 @@ def _pattern(token: re.Match[str]) -> str:
         ("live        0", "live 300", False),
         ("95% interval over 50 queries", "95% interval over 40 queries", False),
         ("dense re-encode 4", "dense keep 4", False),
+        ("26% of the first 10 hits change", "27% of the first 10 hits change", True),
+        ("1% of 100 documents", "2% of 100 documents", False),
         ("better 5, worse 10", "better 5, worse 1 0", False),
         ("a\nd", "a\n...\nd", True),
         ("a\nb", "a", False),

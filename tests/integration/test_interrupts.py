@@ -316,4 +316,4 @@ def test_commands_that_load_torch(dense: Folder) -> None:
     interrupted_at_random(dense, "evaluate", times=FEW, whole=whole)
     dense.configure({**LEXICAL, "dense": {**DENSE["dense"], "max_length": 64}})
     shutil.rmtree(dense.path.with_name("kept"))
-    interrupted_at_random(dense, "apply", "--no-gate", restore=True, times=FEW, first=2, whole=whole)
+    interrupted_at_random(dense, "apply", "--ignore-gate", restore=True, times=FEW, first=2, whole=whole)

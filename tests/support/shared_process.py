@@ -38,7 +38,7 @@ def key_of(url: str) -> str | None:
 def configured(url: str, seed: int) -> Config:
     slots = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": seed, "delay": 0.002}}
     raw = {"store": url, "api_key": key_of(url), "collection": "c", "slots": slots, "cache": {"enabled": False}}
-    return Config.model_validate({**raw, "populate": {"chunk": 16}, "swap": {"gate": {"sample": 8}}})
+    return Config.model_validate({**raw, "populate": {"chunk": 16}, "swap": {"gate": {"sample": 8, "unmeasured": 1}}})
 
 
 class Process:

@@ -222,7 +222,7 @@ class Collection(CollectionPopulate, Searching):
             stopped: ends the work at the next chunk when it is set; a later `apply` continues from there.
 
         Raises:
-            GateFailed: the new encoders or settings did not pass; the old ones stay live.
+            GateFailed: the gate keeps the old encoders or settings.
             ApplyRunning, SwapError, PopulateError: see `diptych.swap.apply`.
         """
         from diptych import swap

@@ -29,9 +29,9 @@ BATCH = 64  # queries searched together, and between two movements of the progre
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """A pipeline and the collection that it searches."""
+    """A pipeline and the open collection, or the view of one, that it searches."""
 
-    collection: Collection
+    view: CollectionHandle | View
     pipeline: Pipeline
 
 
@@ -49,12 +49,12 @@ def pipelines_of(collections: Mapping[str, Collection], fusions: Sequence[str] =
         whole = Pipeline.from_config(collection.handle.search_config, collection.handle.slots)
         for name, pipeline in {**parts(whole), **fused_by(whole, fusions)}.items():
             if not any(_same(other, collection, pipeline) for other in found.values()):
-                found[f"{label}: {name}" if len(collections) > 1 else name] = Searched(collection, pipeline)
+                found[f"{label}: {name}" if len(collections) > 1 else name] = Searched(collection.handle, pipeline)
     return found
 
 
 def _same(known: Searched, collection: Collection, pipeline: Pipeline) -> bool:
-    ours, theirs = known.collection.handle, collection.handle
+    ours, theirs = known.view, collection.handle
     return (ours.client, ours.name, known.pipeline) == (theirs.client, theirs.name, pipeline)
 
 
@@ -134,7 +134,7 @@ def answering(pipelines: Mapping[str, Searched], queries: Sequence[Query]) -> di
     found = {
         name: own
         for name, own in pipelines.items()
-        if not queries or answerable(own.pipeline.slots, own.collection.handle.slots, queries)
+        if not queries or answerable(own.pipeline.slots, own.view.slots, queries)
     }
     return found or dict(pipelines)
 

@@ -192,6 +192,9 @@ class GateConfig(Section):
     overlap: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Without judgements: least share of common neighbours; only reported unless set."
     )
+    unmeasured: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="Without judgements: share of the first ten hits that may change without consent."
+    )
     missing: Annotated[int, Field(ge=0)] = Field(0, description="Points that may lack the new vector.")
     slices: list[str] = Field(
         default_factory=list,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -14,8 +14,9 @@ from diptych.evaluate.significance import (
     Doubles,
     bootstrap_means,
     bootstrap_p_value,
+    difference_interval,
     holm,
-    percentile_interval,
+    holm_comparisons,
     randomization_p_value,
 )
 from diptych.repr_html import ReprHtml
@@ -32,7 +33,7 @@ class Difference:
     Args:
         name: the run's name.
         mean: the effect: mean of run minus baseline; above 0 the run is better.
-        low, high: the bootstrap interval of the mean, for this comparison alone.
+        low, high: the interval of the mean, corrected like `adjusted`: at Holm's level for this difference.
         p_value: two-sided, of "the mean difference is 0", for this comparison alone.
         adjusted: the p-value after Holm's correction over all differences of the comparison.
         wins, ties, losses: queries on which the run is better than, equal to, worse than the baseline.
@@ -93,7 +94,7 @@ class Comparison(ReprHtml):
         found, queries = self.of(name), len(self.of(name).per_query)
         if not found.wins and not found.losses:
             return f"{name} and {self.baseline} have the same {self.metric} on each of {queries} queries"
-        figures = f"{self.metric} {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+        figures = f"{self.metric} {found.mean:+z.3f} [{found.low:+z.3f}, {found.high:+z.3f}]"
         test = f"{100 * self.confidence:g}% interval, {queries} queries, p = {found.adjusted:.4f}"
         if not self.significant(name):
             return f"{name} is not shown to be better or worse than {self.baseline}: {figures}, {test}"
@@ -119,9 +120,9 @@ def compare(
 ) -> Comparison:
     """Each other evaluation against the one named `baseline`, by `metric`, over the same judged queries.
 
-    The interval is from bootstrap percentiles whatever the method; the p-value comes from random sign flips
-    (`randomization`) or from the centred bootstrap. A run's figures do not depend on which other runs are there,
-    but for the Holm-adjusted p-value.
+    The interval is from bootstrap percentiles whatever the method, or exact where all differences are equal. The
+    p-value comes from random sign flips (`randomization`) or from the centred bootstrap. Of a run's figures only the
+    interval and the adjusted p-value, both by Holm's procedure, depend on which other runs are there.
 
     Raises:
         EvaluationError: unknown baseline, metric or method; evaluations over different queries or fewer than 2; a name
@@ -130,27 +131,33 @@ def compare(
     """
     _check_options(method, samples, confidence)
     base, others = _baseline_and_others(evaluations, baseline)
-    raw = [
-        _difference(other, base, metric, method=method, seed=seed, samples=samples, confidence=confidence)
-        for other in others
-    ]
-    adjusted = holm([difference.p_value for difference in raw])
-    differences = tuple(replace(found, adjusted=value) for found, value in zip(raw, adjusted, strict=True))
-    return Comparison(metric, baseline, method, seed, samples, confidence, differences)
-
-
-def _difference(
-    run: Evaluation, base: Evaluation, metric: str, *, method: Method, seed: int, samples: int, confidence: float
-) -> Difference:
-    per_query = _per_query(run, base, metric)
-    values = np.array(list(per_query.values()), np.float64)
-    means = bootstrap_means(values, samples=samples, seed=seed)
-    low, high = percentile_interval(means, size=len(values), confidence=confidence)
-    p_value = _p_value(values, means, method, samples, seed)
-    wins, losses = int((values > 0).sum()), int((values < 0).sum())
-    mean = float(values.mean())
-    ties = len(values) - wins - losses
-    return Difference(run.name, mean, low, high, p_value, p_value, wins, ties, losses, per_query)
+    per_query = [_per_query(other, base, metric) for other in others]
+    values = [np.array(list(gaps.values()), np.float64) for gaps in per_query]
+    means = [bootstrap_means(own, samples=samples, seed=seed) for own in values]
+    p_values = [_p_value(*pair, method, samples, seed) for pair in zip(values, means, strict=True)]
+    adjusted, compared = holm(p_values), holm_comparisons(p_values)
+    # Holm's procedure stops at the first that is not significant: all after it are compared at its level.
+    stopped = max((n for n, p_value in zip(compared, adjusted, strict=True) if p_value > 1 - confidence), default=1)
+    differences = []
+    for row, other in enumerate(others):
+        each = 1 - (1 - confidence) / max(compared[row], stopped)
+        low, high = difference_interval(values[row], means[row], confidence=each)
+        wins, losses = int((values[row] > 0).sum()), int((values[row] < 0).sum())
+        differences.append(
+            Difference(
+                name=other.name,
+                mean=float(values[row].mean()),
+                low=low,
+                high=high,
+                p_value=p_values[row],
+                adjusted=adjusted[row],
+                wins=wins,
+                ties=len(values[row]) - wins - losses,
+                losses=losses,
+                per_query=per_query[row],
+            )
+        )
+    return Comparison(metric, baseline, method, seed, samples, confidence, tuple(differences))
 
 
 def _p_value(values: Doubles, means: Doubles, method: Method, samples: int, seed: int) -> float:

@@ -45,16 +45,16 @@ def table(
 
 
 def comparison_table(comparison: Comparison, *, digits: int = 3) -> Table:
-    """A rich table: for each run its effect against the baseline, interval, p-values and wins, ties, losses."""
+    """A rich table: for each run its effect against the baseline, interval, p-value and wins, ties, losses."""
     from rich.table import Table
     from rich.text import Text
 
-    caption = f"{comparison.describe()}; bootstrap intervals, each for its comparison alone"
+    caption = f"{comparison.describe()}; bootstrap intervals at the same level"
     title = Text(f"{comparison.metric} minus that of {comparison.baseline}")
     shown = Table(title=title, caption=Text(caption, justify="left"))
     shown.add_column("run", overflow="fold")
     interval = f"{100 * comparison.confidence:g}% interval"
-    for name in ("mean", interval, "p", "p (Holm)", "wins", "ties", "losses"):
+    for name in ("mean", interval, "p", "wins", "ties", "losses"):
         shown.add_column(name, justify="right")
     for found in comparison.differences:
         shown.add_row(Text(found.name), *_difference_cells(found, digits))
@@ -62,9 +62,9 @@ def comparison_table(comparison: Comparison, *, digits: int = 3) -> Table:
 
 
 def _difference_cells(found: Difference, digits: int) -> tuple[str, ...]:
-    numbers = (f"{found.mean:+.{digits}f}", f"{found.low:+.{digits}f} to {found.high:+.{digits}f}")
+    numbers = (f"{found.mean:+z.{digits}f}", f"{found.low:+z.{digits}f} to {found.high:+z.{digits}f}")
     counts = (str(found.wins), str(found.ties), str(found.losses))
-    return (*numbers, f"{found.p_value:.4f}", f"{found.adjusted:.4f}", *counts)
+    return (*numbers, f"{found.adjusted:.4f}", *counts)
 
 
 def _common_metrics(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:

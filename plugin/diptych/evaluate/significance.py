@@ -3,11 +3,13 @@
 Sources: Smucker, Allan and Carterette, "A comparison of statistical significance tests for information retrieval
 evaluation", CIKM 2007; Efron and Tibshirani, "An introduction to the bootstrap", 1993; Hesterberg, "What teachers
 should know about the bootstrap", The American Statistician, 2015 (expanded percentiles); Holm, "A simple sequentially
-rejective multiple test procedure", Scandinavian Journal of Statistics, 1979.
+rejective multiple test procedure", Scandinavian Journal of Statistics, 1979; Clopper and Pearson, "The use of
+confidence or fiducial limits illustrated in the case of the binomial", Biometrika, 1934 (exact bounds).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -49,8 +51,24 @@ def bootstrap_p_value(differences: Doubles, means: Doubles) -> float:
     return float((np.sum(np.abs(means - observed) >= bound) + 1) / (len(means) + 1))
 
 
+def difference_interval(differences: Doubles, means: Doubles, *, confidence: float) -> tuple[float, float]:
+    """The interval of the mean of two differences or more between -1 and 1, from their resampled `means`.
+
+    Resamples of equal differences are all alike and bound nothing. Then the exact bound of the share of queries that
+    differ otherwise counts, each of them as far as it can.
+
+    Raises:
+        MissingExtra: scipy is not installed.
+    """
+    if np.ptp(differences):
+        return percentile_interval(means, size=len(differences), confidence=confidence)
+    first, most = float(differences[0]), max(1.0, abs(float(differences[0])))
+    _, others = clopper_pearson(0, len(differences), tail=(1 - confidence) / 2)
+    return first - others * (most + first), first + others * (most - first)
+
+
 def percentile_interval(means: Doubles, *, size: int, confidence: float) -> tuple[float, float]:
-    """The interval that holds the true mean `confidence` of the time, from resampled means of `size` >= 2 differences.
+    """The interval that holds the true mean `confidence` of the time, from resampled means of `size` >= 2 values.
 
     Hesterberg's expanded percentiles: plain ones, of 30 queries, cover 91% where they say 95%.
 
@@ -64,12 +82,35 @@ def percentile_interval(means: Doubles, *, size: int, confidence: float) -> tupl
     return float(low), float(high)
 
 
+def clopper_pearson(count: int, size: int, *, tail: float) -> tuple[float, float]:
+    """The exact bounds of a share of which `count` of `size` were seen, each missed with probability `tail` at most."""
+    return 1 - _highest_share(size - count, size, tail), _highest_share(count, size, tail)
+
+
+def _highest_share(count: int, size: int, tail: float) -> float:
+    """The share of which `count` or fewer of `size` are seen with probability `tail`, by bisection."""
+    if count >= size:
+        return 1.0
+    ways = [math.lgamma(size + 1) - math.lgamma(k + 1) - math.lgamma(size - k + 1) for k in range(count + 1)]
+    seen, low, high = np.arange(count + 1), count / size, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        logs = np.array(ways) + seen * math.log(middle) + (size - seen) * math.log1p(-middle)
+        low, high = (middle, high) if np.exp(logs).sum() > tail else (low, middle)
+    return high
+
+
+def holm_comparisons(p_values: Sequence[float]) -> list[int]:
+    """By how many comparisons Holm's procedure corrects each p-value: all for the least, 1 for the greatest."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    return [len(p_values) - order.index(index) for index in range(len(p_values))]
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm-adjusted p-values in the order given: below alpha exactly where Holm's step-down procedure rejects."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for step, index in enumerate(order):
-        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - step)))
+    adjusted, largest, compared = [0.0] * len(p_values), 0.0, holm_comparisons(p_values)
+    for index in sorted(range(len(p_values)), key=lambda index: -compared[index]):
+        largest = max(largest, min(1.0, p_values[index] * compared[index]))
         adjusted[index] = largest
     return adjusted
 

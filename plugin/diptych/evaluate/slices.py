@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diptych.evaluate.comparison import Difference
-from diptych.evaluate.significance import bootstrap_means, percentile_interval
+from diptych.evaluate.significance import bootstrap_means, difference_interval
 from diptych.types import Query
 
 LENGTH, LANGUAGE = "length", "language"
@@ -76,7 +76,7 @@ def differences_by_slice(
         values = np.array([difference.per_query[query] for query in part.queries if query in difference.per_query])
         if len(values) >= LEAST:
             means = bootstrap_means(values, samples=samples, seed=seed)
-            low, high = percentile_interval(means, size=len(values), confidence=each)
+            low, high = difference_interval(values, means, confidence=each)
             found.append(SliceDifference(part, float(values.mean()), low, high))
     return found
 

@@ -79,7 +79,7 @@ class Verdict(ReprHtml):
 
     def _line(self, difference: Difference) -> str:
         scope = "for all queries like these" if self.general else f"on these {self.queries} queries"
-        figures = f"{self.metric} {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+        figures = f"{self.metric} {difference.mean:+z.3f} [{difference.low:+z.3f}, {difference.high:+z.3f}]"
         level = f"{100 * self.confidence:g}% at any stopping point"
         return f"{difference.name} {self._words(difference.outcome)} {self.baseline} {scope}: {figures} ({level})"
 

@@ -41,10 +41,10 @@ def bar(parts: Sequence[Part], *, low: float, high: float) -> Html:
         left = ends[sign] if sign > 0 else ends[sign] - width
         ends[sign] += sign * width
         place = {"x": f"{left:.3f}", "y": "0", "width": f"{width:.3f}", "height": str(_BAR)}
-        about = tag("title", f"{part.name} {part.value:+.4f}")
+        about = tag("title", f"{part.name} {part.value:+z.4f}")
         drawn.append(tag("rect", about, **place, fill=COLOURS[number % len(COLOURS)]))
     zero = tag("line", x1=f"{-low * pixel:.3f}", x2=f"{-low * pixel:.3f}", y1="-2", y2=str(_BAR + 2), stroke=GREY)
-    label = ", ".join(f"{part.name} {part.value:+.4f}" for part in parts)
+    label = ", ".join(f"{part.name} {part.value:+z.4f}" for part in parts)
     return join(_svg(_WIDTH, _BAR, label, *drawn, zero), legend(parts))
 
 
@@ -65,7 +65,7 @@ def legend(parts: Sequence[Part]) -> Html:
 def _entry(number: int, part: Part) -> Html:
     style = f"display:inline-block;width:9px;height:9px;background:{COLOURS[number % len(COLOURS)]};margin-right:4px"
     square = tag("span", style=f"{style};border-radius:2px")
-    words = [square, tag("bdi", part.name), f" {part.value:+.4f}"]
+    words = [square, tag("bdi", part.name), f" {part.value:+z.4f}"]
     return tag("span", *words, style="margin-right:12px;white-space:nowrap")
 
 
@@ -100,7 +100,7 @@ def interval(
         "line", x1=place(low), x2=place(high), y1=f"{middle}", y2=f"{middle}", stroke=colour, stroke_width="2"
     )
     dot = tag("circle", cx=place(mean), cy=f"{middle}", r="4", fill=colour)
-    return _svg(width, _LINE, f"{mean:.4f} [{low:.4f}, {high:.4f}]", *lines, whisker, dot)
+    return _svg(width, _LINE, f"{mean:z.4f} [{low:z.4f}, {high:z.4f}]", *lines, whisker, dot)
 
 
 def strip(values: Sequence[float]) -> Html:
@@ -120,7 +120,7 @@ def strip(values: Sequence[float]) -> Html:
         path = "".join(f"M{left:.1f} {middle}v{up:.1f}h{pixels:.2f}V{middle}z" for left, up in tops)
         sides.append(tag("path", d=path, fill=colour))
     line = tag("path", d=f"M0 {middle}H{width}", stroke=GREY, stroke_width="0.5")
-    return _svg(width, height, f"{len(ordered)} queries from {ordered[0]:+.3f} to {ordered[-1]:+.3f}", *sides, line)
+    return _svg(width, height, f"{len(ordered)} queries from {ordered[0]:+z.3f} to {ordered[-1]:+z.3f}", *sides, line)
 
 
 def _columns(values: Sequence[float], *, most: int) -> list[float]:
@@ -137,8 +137,8 @@ def differences(
     ends = around(0.0, *limits, *(end for own in listed for end in own[1:]))
     return [
         (
-            f"{mean:+.{digits}f}",
-            f"{low:+.{digits}f} to {high:+.{digits}f}",
+            f"{mean:+z.{digits}f}",
+            f"{low:+z.{digits}f} to {high:+z.{digits}f}",
             interval(mean, low, high, ends=ends, limit=limit),
         )
         for mean, low, high in listed

@@ -81,7 +81,7 @@ def comparison(value: Comparison) -> Html:
 def _verdict(value: Comparison, own: Difference) -> Html:
     better = "better" if own.mean > 0 else "worse"
     told = f" is {better} than " if value.significant(own.name) else " is not shown to differ from "
-    figures = f": {value.metric} {own.mean:+.4f} [{own.low:+.4f}, {own.high:+.4f}]"
+    figures = f": {value.metric} {own.mean:+z.4f} [{own.low:+z.4f}, {own.high:+z.4f}]"
     return tag("div", foreign(own.name), told, foreign(value.baseline), figures)
 
 

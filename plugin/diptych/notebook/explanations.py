@@ -63,7 +63,7 @@ def _slots(value: Explanation) -> Iterator[Html]:
 
 def _row(name: str, own: SlotScore) -> tuple[Content, ...]:
     score = "" if own.score is None else f"{own.score:.4f}"
-    adds = "" if own.contribution is None else f"{own.contribution:+.4f}"
+    adds = "" if own.contribution is None else f"{own.contribution:+z.4f}"
     rank = "no candidate" if own.rank is None else f"{own.rank}"
     return tag("bdi", name), rank, score, adds, _because(own)
 

@@ -73,16 +73,19 @@ def _step(step: Step, *, estimated: bool) -> tuple[Content, ...]:
     return tag("bdi", step.slot), change_of(step), foreign(step.live), foreign(step.wanted), *counts, *costs
 
 
+MARKS = {"passed": GOOD, "worse": BAD, "undecided": WARNING, "not measured": WARNING}  # by the gate's outcome
+
+
 def gatereport(value: GateReport) -> Html:
     """The decision, and what it was made of."""
-    return page(foreign(value.sentence, limit=2000), *_gate(value), mark=GOOD if value.passed else BAD)
+    return page(foreign(value.sentence, limit=2000), *_gate(value), mark=MARKS[value.outcome])
 
 
 def _gate(value: GateReport) -> Iterator[Html]:
     if value.judged is not None and value.judged.queries:
         yield from _judged(value.judged)
-    if items := [item for item in (value.known_item, value.excerpt) if item is not None]:
-        yield _known_items(items)
+    if value.known_items:
+        yield _known_items(value.known_items)
     if value.overlaps:
         rows = [
             (tag("bdi", overlap.of), f"{overlap.mean:.2f}", f"{overlap.lowest:.2f}", str(overlap.documents))
@@ -124,7 +127,7 @@ def _judged(value: JudgedComparison) -> Iterator[Html]:
 def _known_items(items: Sequence[KnownItem]) -> Html:
     drawn = differences(((item.difference, item.low, item.high) for item in items), digits=3)
     rows = [
-        (foreign(item.by), f"{item.old:.1%} -> {item.new:.1%}", *cells)
+        (foreign(f"{item.of}: {item.by}"), f"{item.old:.1%} -> {item.new:.1%}", *cells)
         for item, cells in zip(items, drawn, strict=True)
     ]
     return table(("documents found by", "old -> new", "difference", "interval", ""), rows, right=1)
@@ -162,7 +165,7 @@ def applyreport(value: ApplyReport) -> Html:
             for slot, override in value.asking.items()
         ),
         *map(warning, value.warnings),
-        mark=BAD if gate and not gate.passed else WARNING if value.warnings else GOOD,
+        mark=MARKS[gate.outcome] if gate and gate.outcome != "passed" else WARNING if value.warnings else GOOD,
     )
 
 

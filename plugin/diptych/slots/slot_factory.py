@@ -76,7 +76,7 @@ class SlotMaker:
         known = sorted((slot for slot in same if slot.proved), key=lambda slot: not slot.loaded)
         slot = known[0] if known else self._make(name, slot_config(generation), generation, asking, slots)
         if self.keeps_candidates:
-            for other in slots:
+            for other in (*slots, *self._candidates.values()):
                 slot.borrow(other)
         return slot
 

@@ -283,7 +283,7 @@ def tuned(collection: Collection, judged: QuerySet, budget_ms: float | None, job
         "chosen": found.chosen,
         "passed": found.passed,
         "queries": found.queries,
-        "gains": [f"{gain.name}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" for gain in found.gains],
+        "gains": [f"{gain.name}: {gain.mean:+z.4f} [{gain.low:+z.4f}, {gain.high:+z.4f}]" for gain in found.gains],
         "trials": [_trial(row, n, found, changes.get(n)) for n, row in enumerate(found.rows)],
         "diff": _diff(chosen) if chosen and found.passed else "",
         "patch": any(change.patch for change in changes.values()),

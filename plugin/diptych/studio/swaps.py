@@ -90,7 +90,7 @@ def _state(metadata: CollectionMetadata, found: Status) -> tuple[str, str]:
         heard = f"{swap.holder} applies it, last heard of {moment(swap.last_heard)}"
         return ("gate" if swap.filled else "filling"), f"a swap is under way: {doing}; {heard}"
     if swap is not None:
-        why = f"the gate refused it: {_reasons(swap)}" if swap.refused else "no process applies it"
+        why = f"the gate refused it: {swap.refused}" if swap.refused else "no process applies it"
         return "stopped", f"a swap is under way, but {why}; to continue: diptych apply; to abandon it: roll back"
     if metadata.previous is not None:
         forward = "gone forward again" if last and last.what == "rolled back" else "cut over"
@@ -123,6 +123,7 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[St
         return []
     began_event = next((event for event in reversed(found.history) if event.what == "began"), cut)
     why = f": {reason}" if (reason := began_event.why or cut.why) else ""
+    gate: StepState = "failed" if cut.gate.startswith(("worse", "undecided")) else "done"
     back = _last(found.history) if rolled_back(metadata) else None
     text = f"live since {moment(cut.when)}"
     if back is not None:
@@ -130,7 +131,7 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[St
     return [
         _step(PLAN, "done", f"{_changed(metadata)}; begun {moment(began_event.when)} by {began_event.by}{why}"),
         _step(FILL, "done", "the new vectors are complete", done=found.documents, total=found.documents),
-        _step(GATE, "done", cut.gate or "passed"),
+        _step(GATE, gate, cut.gate or "what it said is not recorded"),
         _step(CUT_OVER, "undone" if back else "done", text),
     ]
 
@@ -156,7 +157,7 @@ def _gate(swap: SwapStatus) -> Step:
     if swap.filled and swap.running:
         return _step(GATE, "running", "the new pipeline is compared with the old one")
     if swap.refused and not swap.running:
-        return _step(GATE, "failed", f"refused {moment(swap.refused_at)}: {_reasons(swap)}")
+        return _step(GATE, "failed", f"refused {moment(swap.refused_at)}: {swap.refused}")
     return _step(GATE, "waiting", "diptych apply runs it" if swap.filled else "after the back-fill")
 
 
@@ -261,10 +262,6 @@ def _replaced(slot: str, old: Generation | None, new: Generation) -> str:
 
 def _maker(generation: Generation | None, other: Generation | None = None) -> str:
     return "nothing" if generation is None else maker(generation, other)
-
-
-def _reasons(swap: SwapStatus) -> str:
-    return swap.refused.removeprefix("failed: ")
 
 
 def _last(history: Sequence[Event]) -> Event | None:

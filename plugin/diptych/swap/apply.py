@@ -10,7 +10,8 @@
 4. Repair: fill points that still lack the new vector, because other programs write them, in at most 20 passes. The gate
    counts those that are left, such as points without a text (`backfill.backfill`).
 5. Gate: the new view answers the same queries as the live one. With judgements the gate refuses a new encoder that is
-   not shown to be about as good, without them only a broken one; then the old vectors stay live (`gate`).
+   not shown to be about as good; without, a broken one, and one that changes many answers unless the user consents.
+   Then the old vectors stay live (`gate`).
 6. Cut over: one metadata update makes the new state live; the old one stays as `previous` (`transitions`). Other
    processes follow: at most every 2 s a search starts a read of the metadata, new encoders load in the background, then
    the view is exchanged (`handle.collection_handle`). One that cannot load them warns, tries again, and answers with
@@ -25,13 +26,12 @@ new vector from the populate that wrote it. Pictures: docs/architecture.md, "The
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from dataclasses import replace
 
 from diptych.config.models import Config, SearchConfig
-from diptych.errors import GateFailed, SwapError
+from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.config_state import describes
 from diptych.handle.open_handle import stored_search, with_stored_default
@@ -52,7 +52,6 @@ from diptych.swap.gate.gate import GateReport
 from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.lease import Lease
 from diptych.swap.query_override import comparable, describe, query_side, switch
-from diptych.swap.records import note_refusal
 from diptych.swap.transitions import changed_settings, cleared_behind, cut_over, write
 from diptych.swap.vectors import set_shared_storage
 
@@ -80,7 +79,7 @@ def apply(
 
     Raises:
         ApplyRunning: another process, or thread, is applying a swap.
-        GateFailed: the new encoders or settings did not pass; the old ones stay live, new vectors stay for a retry.
+        GateFailed: the gate keeps the old encoders or settings; new vectors stay for a retry.
         SwapError: another swap is under way; a file of live anchors, or of those being built, is lost or was edited.
         PopulateError: store or encoder failed for good.
         StoreUnavailable: the server does not answer.
@@ -185,12 +184,7 @@ class _Apply:
             return self._report("filled")
         self._optimize()  # before the gate, which is to measure the index that will serve
         with phase("gate: compare the new pipeline with the old one"):
-            try:
-                gate = self._decision.on_encoders(self._handle.read(), swap)
-            except GateFailed as error:
-                with contextlib.suppress(Exception):  # the gate's own error says more
-                    note_refusal(self._handle.client, self._handle.name, swap, f"failed: {error.got}")
-                raise
+            gate = self._decision.on_encoders(self._handle.read(), swap)
         if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("filled", gate)
         with phase("cut over"):
@@ -224,7 +218,7 @@ class _Apply:
         client, name = self._handle.client, self._handle.name
         self._context.lease.require()  # a process that has lost the lease must not cut over another one's swap
         before = self._handle.read()
-        after = cut_over(self._with_threshold(before), gate.sentence if gate else "not measured")
+        after = cut_over(self._with_threshold(before), gate.sentence if gate else "none ran")
         # Storage first: a kill after the write would leave vectors with storage that the metadata does not say.
         set_shared_storage(self._handle, before.live, after.live)
         write(client, name, before, after, cleared_behind(before, after))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,7 +33,10 @@ class ApplyOptions:
             judgements show that this does better.
         bridge: for an old encoder that is gone: until the cut-over, queries go through a drift map, fitted on
             the documents encoded so far, in slots where it measures well enough.
-        gate: whether the gate decides; False cuts over, or changes settings, whatever it says.
+        gate: whether a gate runs; False measures nothing.
+        ignore_gate: cut over, or change settings, whatever the gate measures.
+        unmeasured: accept that, without judgements, more answers change than `swap.gate.unmeasured` allows; or a
+            function that is given the gate's report and decides this.
         cut_over: False stops before it: the new vectors exist, the old ones answer, and settings are unchanged.
         rate, pace, parallel: instead of the config's.
         later: do not wait until vectors that nothing needs any more can be dropped, see `finish`.
@@ -46,6 +49,8 @@ class ApplyOptions:
     switch_queries: bool = False
     bridge: bool = False
     gate: bool = True
+    ignore_gate: bool = False
+    unmeasured: bool | Callable[[GateReport], bool] = False
     cut_over: bool = True
     rate: int | None = None
     pace: Literal["gentle", "full"] | None = None

@@ -102,6 +102,6 @@ def describe(comparison: JudgedComparison) -> str:
     """The measurement in a line."""
     return (
         f"on the existing vectors, {comparison.metric} is {comparison.old:.3f} with queries by the old encoder and "
-        f"{comparison.new:.3f} with queries by the new one (difference {comparison.difference:+.3f} "
-        f"[{comparison.low:+.3f}, {comparison.high:+.3f}], {comparison.queries} queries)"
+        f"{comparison.new:.3f} with queries by the new one (difference {comparison.difference:+z.3f} "
+        f"[{comparison.low:+z.3f}, {comparison.high:+z.3f}], {comparison.queries} queries)"
     )

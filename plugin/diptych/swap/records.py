@@ -112,21 +112,25 @@ def _runs(pid: int) -> bool:
 
 
 class Refusal(Record):
-    """What the gate said: of the swap that began at `began`, measured at `when` by `by`."""
+    """What the gate said: of the swap that began at `began`, measured at `when` by `by`.
+
+    `judged` is what it said when it last had judgements; empty if these let the swap pass, or there were none.
+    """
 
     began: str
     sentence: str
     when: str
     by: str
+    judged: str = ""
 
 
-def note_refusal(client: QdrantBase, name: str, swap: Swap, sentence: str) -> None:
-    """Store why the gate refused the swap.
+def note_refusal(client: QdrantBase, name: str, swap: Swap, sentence: str, judged: str) -> None:
+    """Store why the gate refused the swap, and what it said of it by judgements.
 
     Raises:
         StoreUnavailable: the nodes do not show it in time.
     """
-    refusal = Refusal(began=swap.began, sentence=sentence, when=timestamp(), by=who())
+    refusal = Refusal(began=swap.began, sentence=sentence, when=timestamp(), by=who(), judged=judged)
     update_metadata(client, name, {GATE: refusal.model_dump(mode="json")})
 
 

@@ -45,7 +45,8 @@ class SwapStatus:
     """A swap under way: when it began, who began it, and which process applies it now, if any.
 
     `filled`: whether the back-fill of every new vector has ended, so that only the gate and the cut-over are left.
-    `refused`: why the gate refused it when it was last applied, and `refused_at` when; empty if it did not.
+    `refused`: the gate's outcome and reasons if it kept the old encoders when this was last applied, and `refused_at`
+    when; empty if it did not.
     """
 
     began: str
@@ -147,7 +148,7 @@ def _swap(handle: CollectionHandle, metadata: CollectionMetadata, vectors: Seque
         holder=f"process {lease.pid} of {lease.by}" if lease else "",
         last_heard=lease.at if lease else "",
         filled=_filled(lease, swap, vectors),
-        refused=refusal.sentence if refusal else "",
+        refused=refusal.sentence.removeprefix("failed: ") if refusal else "",  # as earlier releases began it
         refused_at=refusal.when if refusal else "",
     )
 

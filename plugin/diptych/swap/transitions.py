@@ -15,6 +15,7 @@ from diptych.handle.create import timestamp, who
 from diptych.metadata.models import CollectionMetadata, Event, Generation, QueryEncoder, State, Swap, What
 from diptych.metadata.store import (
     DRIFT,
+    GATE,
     KEY,
     behind_key,
     metadata_of,
@@ -39,7 +40,7 @@ def write(
 ) -> None:
     """Write the metadata, with `more` keys in the same call; unused drift maps are removed.
 
-    The same call retires vectors that the metadata no longer needs.
+    The same call retires vectors that the metadata no longer needs, and forgets what the gate said of a swap that ends.
 
     Args:
         before: the metadata that the change was made from.
@@ -51,10 +52,11 @@ def write(
     stored = raw_metadata(client, name)  # an apply that was killed may have left some
     _require_unchanged(stored, before, name)
     used = {asking.drift for asking in metadata.live.asking.values()}
-    unused_maps = dict.fromkeys(key for key in stored if key.startswith(DRIFT) and key not in used)
+    void = dict.fromkeys(key for key in stored if key.startswith(DRIFT) and key not in used)
+    void |= {GATE: None} if GATE in stored and metadata.swap is None else {}
     dates = retirement_dates(client, name, metadata, stored)
     begin = time.monotonic()
-    update_metadata(client, name, {**metadata_payload(metadata), **unused_maps, **dates, **(more or {})})
+    update_metadata(client, name, {**metadata_payload(metadata), **void, **dates, **(more or {})})
     if dates and time.monotonic() - begin > LEAST_INTERVAL:
         # Until the first update was written, others could write what it retires, so the wait begins again. A kill
         # before this second one leaves a date that is early by the first one's time.

@@ -135,8 +135,8 @@ class EncoderReport(ReprHtml):
             return f"{self.queries} judged queries are too few to choose by: at least {LEAST} are needed"
         if self.chosen == self.present or self.gain is None:
             return "the present way is the best within the budget: it stays"
-        interval = f"{self.confidence:.0%} interval [{self.gain.low:+.4f}, {self.gain.high:+.4f}]"
-        figures = f"{chosen.name}: nDCG@10 {self.gain.mean:+.4f} on held-out queries, {interval}"
+        interval = f"{self.confidence:.0%} interval [{self.gain.low:+z.4f}, {self.gain.high:+z.4f}]"
+        figures = f"{chosen.name}: nDCG@10 {self.gain.mean:+z.4f} on held-out queries, {interval}"
         if not self.fits:
             return f"{figures}; it is the best within the budget, which the present way exceeds"
         if self.passed:

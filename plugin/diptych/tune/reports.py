@@ -137,4 +137,4 @@ class RerankReport(ReprHtml):
 
 def _signed(values: tuple[float, float, float]) -> str:
     mean, low, high = values
-    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{mean:+z.3f} [{low:+z.3f}, {high:+z.3f}]"

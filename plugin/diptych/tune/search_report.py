@@ -127,10 +127,10 @@ class SearchReport(ReprHtml):
         if self.tuned == self.present:
             return "nothing simpler or better than the present pipeline was found: it stays"
         gain = self.gains[0]
-        change = f"gains {gain.mean:+.4f}" if gain.mean > 0 else f"loses {-gain.mean:.4f}"
+        change = f"gains {gain.mean:+z.4f}" if gain.mean > 0 else f"loses {-gain.mean:.4f}"
         figures = (
             f"searching {pipeline_words(self.rows[self.tuned].pipeline)}, {change} nDCG@10 on held-out queries, "
-            f"{self.confidence:.0%} interval [{gain.low:+.4f}, {gain.high:+.4f}]"
+            f"{self.confidence:.0%} interval [{gain.low:+z.4f}, {gain.high:+z.4f}]"
         )
         if self.passed and not self.fits:
             return f"{figures}: the best within the budget, which the present pipeline exceeds"

@@ -17,8 +17,9 @@ export function score(value: number): string {
   return size >= 100 ? value.toFixed(1) : size >= 10 ? value.toFixed(2) : value.toFixed(4);
 }
 
+/** With its sign, unless it is shown as 0. */
 export function signed(value: number, digits = 3): string {
-  return `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
+  return `${Number(value.toFixed(digits)) > 0 ? "+" : ""}${fixed(value, digits)}`;
 }
 
 export function bytes(value: number): string {
@@ -42,14 +43,14 @@ export function plural(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
 
-/** A value without a sign of its own, such as nDCG@10; a real minus where it is below 0. */
+/** A value without a sign of its own, such as nDCG@10; a real minus where it is shown as below 0. */
 export function fixed(value: number, digits = 3): string {
-  return `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
+  return `${Number(value.toFixed(digits)) < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
 }
 
 /** With a capital, unless it begins with a name such as `dense.2`. */
 export function sentenceCase(text: string): string {
-  return /^([a-z-]+[,;]?( |$)|passed:)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  return /^([a-z-]+[,;]?( |$)|(passed|worse|undecided):)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
 }
 
 /** Words of the server with a real minus, as in the tables, and real arrows; dates and values are not torn apart. */

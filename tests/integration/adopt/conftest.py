@@ -98,7 +98,7 @@ class Foreign:
             own["lexical"] = {"adapter": "fake-sparse"}
         cache = {"enabled": False}
         raw = {"collection": "c", "slots": {**own, **(slots or {})}, "populate": self.populate, "cache": cache}
-        return Config.model_validate(raw)
+        return Config.model_validate({**raw, "swap": {"gate": {"unmeasured": 1}}})
 
 
 def _langchain(text: Text) -> tuple[str, dict[str, Any], str]:

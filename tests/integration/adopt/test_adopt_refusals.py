@@ -383,7 +383,7 @@ def test_the_numbers_of_generations_begin_after_vectors_that_are_there(
     assert metadata is not None
     assert metadata.numbers == {"dense": 4}
     collection = Collection.open(memory, "c", registry=registry)
-    collection.apply(config({"dense": {**DENSE["dense"], "seed": 5}}))
+    collection.apply(config({"dense": {**DENSE["dense"], "seed": 5}}), ApplyOptions(unmeasured=True))
     assert collection.handle.read().live.vectors() == {"dense.5"}
 
 

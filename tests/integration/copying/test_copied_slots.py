@@ -50,7 +50,8 @@ REGISTRY = Registry(fakes_plugin, BringsPupils(), installed=False)
 
 
 def config(slots: Slots) -> Config:
-    return Config.model_validate({"collection": "c", "slots": slots, "swap": {"gate": {"sample": 8, "overlap": 0.3}}})
+    gate = {"sample": 8, "overlap": 0.3, "unmeasured": 1}
+    return Config.model_validate({"collection": "c", "slots": slots, "swap": {"gate": gate}})
 
 
 def opened(client: QdrantBase, slots: Slots | None = None, name: str = "c") -> Collection:

@@ -59,7 +59,8 @@ def config(pictures: Path, store: dict[str, Any]) -> Callable[..., dict[str, Any
     def made(**sections: Any) -> dict[str, Any]:
         slots = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours", "of": "image"}}
         media = {"root": str(pictures), **sections.pop("media", {})}
-        given = {**store, "collection": "shapes", "slots": slots, "media": media}
+        swap = {"gate": {"unmeasured": 1}}
+        given = {**store, "collection": "shapes", "slots": slots, "media": media, "swap": swap}
         return {**given, **sections}
 
     return made

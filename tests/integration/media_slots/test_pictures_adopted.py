@@ -22,7 +22,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.media import Media
 from diptych.search import Retrieve
 from diptych.stores import open_store
-from diptych.swap import apply, plan
+from diptych.swap import ApplyOptions, apply, plan
 from named_server import require_vector_names
 
 Made = Callable[..., dict[str, Any]]
@@ -113,7 +113,7 @@ def test_its_encoder_is_swapped_and_what_the_program_wrote_meanwhile_is_encoded_
     with opened(filled, made(), colours) as collection:
         warnings = plan(collection.handle, finer).warnings
         assert any(w.startswith("1 points name image media under 'photo' but have no reference: ") for w in warnings)
-        report = apply(collection.handle, finer)
+        report = apply(collection.handle, finer, ApplyOptions(unmeasured=True))
         assert (report.outcome, report.encoded) == ("cut over", {"picture.2": 5})
         assert best(collection, "half.png").id == "9"
         assert verify(collection.handle, sample=None).passed

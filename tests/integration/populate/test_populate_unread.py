@@ -12,6 +12,7 @@ from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.reports import UnreadTokens
+from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeReranker
 
@@ -70,7 +71,7 @@ def test_plan_tells_of_a_sample_and_a_back_fill_is_counted_too(fakes: Registry, 
     assert plan.steps[0].unread == UnreadTokens(10, 20, 10, 200, 60, sampled=True)
     assert any("30% of all tokens unread" in warning for warning in plan.warnings)
     assert opened.plan(wanted, sample=0).steps[0].unread is None
-    opened.apply(wanted)
+    opened.apply(wanted, ApplyOptions(unmeasured=True))
     assert info_of(CollectionHandle(client, "c", wanted, fakes))["dense"] == UnreadTokens(10, 20, 10, 200, 60)
 
 

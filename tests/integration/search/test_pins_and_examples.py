@@ -20,6 +20,7 @@ from diptych.config.models import Config, SearchConfig
 from diptych.errors import ConfigError, SearchError
 from diptych.search import Dbsf, Diversify, FieldBoost, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
 from diptych.search.qdrant.feedback import WEIGHT
+from diptych.swap import ApplyOptions
 from diptych.testing import FakeReranker, fakes_plugin
 
 from .conftest import Open
@@ -159,7 +160,7 @@ def test_apply_carries_new_keys_and_its_gate_sees_them(make: Make) -> None:
     config = config_of(collection).model_copy(update={"search": SearchConfig.model_validate(search)})
     plan = collection.plan(config, sample=0)
     assert {"boost", "weight", "pin"} <= {*re.findall(r"boost|weight|pin", plan.search_why)}
-    report = collection.apply(config)
+    report = collection.apply(config, ApplyOptions(unmeasured=True))
     assert (report.outcome, report.gate is None) == ("changed settings", False)
     stored = Collection.open(collection.client, collection.name, registry=Registry(fakes_plugin, installed=False))
     assert stored.handle.search_config == config.search

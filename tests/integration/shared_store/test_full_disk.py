@@ -112,7 +112,7 @@ def test_commands_on_a_disk_that_is_full_say_what_they_need_and_go_on_when_they_
     (disk / "filler").unlink()
     assert held(tmp_path) == 300 + int(acknowledged[1])
     assert diptych(tmp_path, "search", "word7")[0] == 0
-    code, text = diptych(tmp_path, "apply", language="german")
+    code, text = diptych(tmp_path, "apply", "--unmeasured", language="german")
     assert code == 0, text
     assert diptych(tmp_path, "search", "word7", language="german")[0] == 0
     assert held(tmp_path) == 300 + int(acknowledged[1])

@@ -100,7 +100,7 @@ def config() -> Callable[..., Config]:
     def made(slots: Mapping[str, Any] = OLD, **sections: Any) -> Config:
         populate = {"chunk": 16, "retries": 0, **sections.pop("populate", {})}
         swap = sections.pop("swap", {})
-        gate = {"sample": 8, **swap.pop("gate", {})}
+        gate = {"sample": 8, "unmeasured": 1, "seconds": 600, **swap.pop("gate", {})}
         raw = {"collection": "c", "slots": slots, "populate": populate, "swap": {"gate": gate, **swap}, **sections}
         return Config.model_validate(raw)
 

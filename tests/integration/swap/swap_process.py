@@ -37,7 +37,13 @@ def key_of(url: str) -> str | None:
 
 
 def configured(url: str, slots: Mapping[str, Any]) -> Config:
-    raw = {"store": url, "api_key": key_of(url), "collection": "c", "slots": slots, "swap": {"gate": {"sample": 8}}}
+    raw = {
+        "store": url,
+        "api_key": key_of(url),
+        "collection": "c",
+        "slots": slots,
+        "swap": {"gate": {"sample": 8, "unmeasured": 1}},
+    }
     return Config.model_validate({**raw, "populate": {"chunk": 16, "retries": 0}})
 
 

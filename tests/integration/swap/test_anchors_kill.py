@@ -87,7 +87,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 def config(slots: Slots) -> dict[str, Any]:
     """With anchors a search explores by them. What the gate measures is not the point here."""
     search = EXPLORING if "scores" in slots else {"retrieve": {"dense": 10}, "limit": 6}
-    return {"slots": slots, "search": search, "swap": {"gate": {"sample": 4, "missing": 0}}}
+    return {"slots": slots, "search": search, "swap": {"gate": {"sample": 4, "missing": 0, "unmeasured": 1}}}
 
 
 def swapped(workshop: Workshop, folder: Path, slots: tuple[Slots, Slots]) -> Path:

@@ -134,7 +134,7 @@ def test_applies_killed_at_random_moments_lose_nothing_double_nothing_and_leave_
     processes.run(tmp_path / "work", "populate", {"slots": slots(0)}, corpus=documents)
     while killing.kills < APPLY_KILLS:
         seed += 1
-        config = {"slots": slots(seed), "populate": {"chunk": CHUNK}, "swap": {"gate": {"sample": 4}}}
+        config = {"slots": slots(seed), "populate": {"chunk": CHUNK}, "swap": {"gate": {"sample": 4, "unmeasured": 1}}}
         said = killing.until_done(partial(processes.run, tmp_path / "work", "apply", config))
         assert said["outcome"] in ("cut over", "nothing to do")
         assert faults(tmp_path / "work", documents) == {}, f"swap {seed}, after {killing.kills} kills"

@@ -207,8 +207,8 @@ def test_judged_queries_are_what_a_map_is_chosen_and_offered_by(retired: Callabl
     asked = judged(corpus(300))
     apply(handle, config("turned"), replace(BRIDGE, judged=replace(asked, queries=[*asked.queries, unanswered])))
     asking = status(handle).vectors[0].asking
-    assert "the same with 43 real queries 1.00 (without a map 0.0" in asking
-    assert "over 43 queries" in asking
+    assert "the same with 300 real queries 1.00 (without a map 0.0" in asking
+    assert "over 300 queries" in asking
 
 
 def test_a_map_that_carries_nothing_over_is_not_offered_and_the_reason_is_told(

@@ -12,6 +12,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import AdapterSpec, Collection, hookimpl
 from diptych.config.models import Config
+from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
 from diptych.types import Document, Floats
 
@@ -25,7 +26,7 @@ class CountedDense(FakeDenseEncoder):
     made: ClassVar[Counter[int]] = Counter()
     documents: ClassVar[Counter[tuple[int, str]]] = Counter()
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, model: str = "") -> None:
         super().__init__(dimension=16, seed=seed)
         self.seed = seed
         self.made[seed] += 1
@@ -126,3 +127,13 @@ def test_what_a_plan_has_encoded_is_not_encoded_again(
     CountedDense.documents.clear()
     assert collection.apply(wanted).cache_hits == {"dense.2": 64}
     assert not sampled & {text for _, text in CountedDense.documents}
+
+
+def test_a_student_is_loaded_once(filled: Callable[[], Collection], config: Make) -> None:
+    collection = filled()
+    student = {"student": "near", "adapter": "counted", "seed": 7}
+    wanted = config({**OLD, "dense": {**OLD["dense"], "query": student}})
+    collection.handle.keep_candidates()
+    collection.plan(wanted, sample=0)
+    collection.apply(wanted, ApplyOptions(unmeasured=True, ignore_gate=True))
+    assert CountedDense.made == {0: 1, 7: 1}

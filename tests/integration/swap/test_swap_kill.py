@@ -66,7 +66,7 @@ class Case:
 
     def config(self, slots: Mapping[str, Any]) -> dict[str, Any]:
         """What the processes are given; what the gate measures is not the point here."""
-        swap = {"gate": {"sample": 4}, **self.swap}
+        swap = {"gate": {"sample": 4, "unmeasured": 1}, **self.swap}
         return {"slots": slots, "populate": {"chunk": self.chunk}, "swap": swap, "search": self.search}
 
 

@@ -54,7 +54,7 @@ class Scores:
 
 
 def config(store: Path, slot: Mapping[str, Any]) -> Config:
-    gate = {"sample": 16}
+    gate = {"sample": 16, "unmeasured": 1}
     raw = {"store": f"edge:{store}", "collection": "c", "slots": {"dense": dict(slot)}, "populate": {"chunk": 64}}
     return parse_config({**raw, "swap": {"gate": gate}, "cache": {"enabled": False}})
 

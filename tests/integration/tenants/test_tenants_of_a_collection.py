@@ -152,7 +152,7 @@ def test_a_swap_of_encoders_goes_over_all_tenants(opened: Open) -> None:
     collection.populate(documents())
     wider = {"dense": {"adapter": "fake-dense", "dimension": 16}}
     config = Config.model_validate({"collection": collection.name, "slots": wider, "tenant": {"field": "customer"}})
-    report = collection.apply(config)
+    report = collection.apply(config, ApplyOptions(unmeasured=True))
     assert (report.outcome, sum(report.encoded.values())) == ("cut over", 24)
     with pytest.raises(TenantError):
         collection.search("red")
@@ -190,7 +190,7 @@ def test_a_judged_gate_goes_over_all_tenants_also_where_they_have_the_same_ids(o
     )
     slots = {"dense": {"adapter": "fake-dense", "dimension": 16}}
     config = Config.model_validate({"collection": collection.name, "slots": slots})
-    report = collection.apply(config, ApplyOptions(judged=judged, gate=False))
+    report = collection.apply(config, ApplyOptions(judged=judged, ignore_gate=True))
     assert report.outcome == "cut over"
     assert report.gate is not None
     assert report.gate.judged is not None

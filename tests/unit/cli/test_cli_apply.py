@@ -24,7 +24,7 @@ from diptych.swap import ApplyOptions
 
 Run = Callable[..., Any]
 NEW = "fake-dense, seed: 1}"
-QUERIES = {"q1": ("cat on a mat", "cat"), "q2": ("barks at the man", "dog"), "q3": ("hunts mice", "owl")}
+QUERIES = (("cat on a mat", "cat"), ("barks at the man", "dog"), ("hunts mice", "owl"))
 
 
 def edit(config: Path, old: str, new: str) -> None:
@@ -47,11 +47,17 @@ def edited(run: Run, config: Path, corpus: Path) -> Run:
 
 @pytest.fixture
 def judgements(tmp_path: Path) -> tuple[str, ...]:
-    """Options that name judged queries."""
-    queries = "".join(json.dumps({"_id": key, "text": text}) + "\n" for key, (text, _) in QUERIES.items())
-    (tmp_path / "queries.jsonl").write_text(queries)
-    rows = "".join(f"{key}\t{document}\t1\n" for key, (_, document) in QUERIES.items())
-    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+    """Options that name 60 judged queries, enough to decide."""
+    return judge(tmp_path, 60)
+
+
+def judge(folder: Path, count: int) -> tuple[str, ...]:
+    """Options that name so many judged queries: the three again and again."""
+    asked = [(f"q{n}", *QUERIES[n % len(QUERIES)]) for n in range(count)]
+    queries = "".join(json.dumps({"_id": key, "text": text}) + "\n" for key, text, _ in asked)
+    (folder / "queries.jsonl").write_text(queries)
+    rows = "".join(f"{key}\t{document}\t1\n" for key, _, document in asked)
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
     return "--queries", "queries.jsonl", "--qrels", "qrels.tsv"
 
 
@@ -63,19 +69,19 @@ def test_worse_search_settings_leave_with_5_and_the_old_ones_stay(run: Run, conf
     edit(config, "  limit: 3\n", WORSE)
     answer = run("apply")
     assert answer.code == 5
-    assert "gate: not passed" in answer.out
-    assert "error: the new settings did not pass the gate; the old ones stay live" in answer.err
-    assert "or restore the config" in answer.err
+    assert "gate: worse: " in answer.out
+    assert "error: the gate keeps the old settings: worse" in answer.err
+    assert "do: restore the config" in answer.err
     assert run("plan", "--exit-code").code == 4
     assert run("status", "--history", "--json").json()["history"][-1]["what"] == "created"
 
 
-def test_no_gate_changes_search_settings_whatever_it_measured(run: Run, config: Path, corpus: Path) -> None:
+def test_an_ignored_gate_changes_search_settings_whatever_it_measured(run: Run, config: Path, corpus: Path) -> None:
     assert run("populate", corpus).code == 0
     edit(config, "  limit: 3\n", WORSE)
-    answer = run("apply", "--no-gate")
-    assert (answer.code, "gate: not passed" in answer.out) == (0, True)
-    assert "--no-gate overrode the gate, which would have kept the old settings: " in answer.out
+    answer = run("apply", "--ignore-gate")
+    assert (answer.code, "gate: worse: " in answer.out) == (0, True)
+    assert "the gate would have kept the old settings without your consent" in answer.out
     assert "animals: changed settings in" in answer.out
     assert run("plan", "--exit-code").code == 0
 
@@ -87,7 +93,7 @@ def test_search_settings_are_measured_by_the_judgements_of_the_options(
     edit(config, "  limit: 3\n", WORSE)
     answer = run("apply", *judgements)
     assert answer.code == 5
-    assert "nDCG@10  1.0000 -> 0.0000 on 3 queries" in answer.out
+    assert "nDCG@10 1.0000 -> 0.0000" in answer.out
 
 
 def test_what_becomes_of_a_threshold_is_said_once_by_the_gate_that_measures_it(
@@ -95,10 +101,10 @@ def test_what_becomes_of_a_threshold_is_said_once_by_the_gate_that_measures_it(
 ) -> None:
     assert run("populate", corpus).code == 0
     edit(config, "  limit: 3\n", "  limit: 3\n  score_threshold: 0.01\n  fuse: {kind: dbsf}\n")
-    assert run("apply", "--no-gate").code == 0
+    assert run("apply", "--ignore-gate").code == 0
     edit(config, "kind: dbsf", "kind: rrf")
     assert "score_threshold 0.01 was chosen for other scores: it is stale" in run("plan").err
-    answer = run("apply", "--no-gate", *judgements)
+    answer = run("apply", "--ignore-gate", *judgements)
     assert answer.code == 0
     assert (answer.out + answer.err).count("score_threshold 0.01 ") == 1
 
@@ -118,8 +124,8 @@ def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
     lines = answer.out.splitlines()
     assert lines[0] == "animals: 4 documents"
     assert ["dense", "re-encode", "4", "4"] in [line.split() for line in lines]
-    assert "gate: passed" in lines
-    assert re.search(r"found by .* among the first 10: 100.0% -> 100.0% of 4,", answer.out)
+    assert any(line.startswith("gate: not measured: no judgements; 0% of the first 10 hits change") for line in lines)
+    assert re.search(r"title or first sentence +100.0% +100.0% +0 of 4", answer.out)
     assert "no judgements: quality is not measured" in answer.out
     assert "encoded: dense.2 4" in answer.out
     assert "to undo: diptych rollback; to drop them: diptych finish" in lines[-1]
@@ -150,14 +156,10 @@ def test_the_progress_line_says_what_the_gate_compares(edited: Run, judgements: 
     with watched(told.append):
         assert edited("apply", "--no-cut-over").code == 0
         assert edited("apply", *judgements).code == 0
-    documents = "gate: search up to 4 documents by their own words"
+    documents, judged = "gate: search up to 4 documents by their own words", "gate: search up to 60 judged queries"
     steps = list(dict.fromkeys(text for text in told if text.startswith("gate: search")))
-    assert steps == [
-        documents,
-        f"{documents}: 4 of 4",
-        (judged := "gate: search up to 3 judged queries"),
-        f"{judged}: 3 of 3",
-    ]
+    assert steps[:4] == [documents, f"{documents}: 4 of 4", judged, f"{judged}: 8 of 60"]
+    assert steps[-1] == f"{judged}: 60 of 60"
 
 
 def test_an_added_slot_replaces_no_vector_and_nothing_is_said_to_be_kept(run: Run, config: Path, corpus: Path) -> None:
@@ -177,15 +179,15 @@ def test_without_judgements_queries_stand_side_by_side(edited: Run) -> None:
     header = next(line for line in lines if line.split() == ["old", "new"])
     at = header.index("new")
     query = lines.index("the cat sleeps on the warm mat")
-    assert lines[query + 1][2:].startswith("the cat sleeps")
-    assert lines[query + 1][at:].startswith("the cat sleeps")
+    assert lines[query + 1][2:].startswith("cat: the cat sleeps")
+    assert lines[query + 1][at:].startswith("cat: the cat sleeps")
 
 
 def test_the_json_is_one_document_with_the_gate(edited: Run) -> None:
     found = edited("apply", "--json").json()
     assert (found["outcome"], found["encoded"]) == ("cut over", {"dense.2": 4})
     assert found["kept"] == ["dense.1"]
-    assert found["gate"]["passed"] is True
+    assert found["gate"]["outcome"] == "not measured"
     assert found["gate"]["coverage"] == [{"vector": "dense.2", "points": 4, "missing": 0}]
 
 
@@ -211,9 +213,9 @@ def test_judgements_decide_and_the_interval_is_shown(edited: Run, judgements: tu
     answer = edited("apply", *judgements)
     assert answer.code == 0
     assert "warning" not in answer.err
-    assert "nDCG@10  1.0000 -> 1.0000 on 3 queries" in answer.out
-    assert "difference +0.0000, 95% interval [+0.0000, +0.0000], margin 0.02" in answer.out
-    assert "queries better 0, equal 3, worse 0" in answer.out
+    figures = "nDCG@10 1.0000 -> 1.0000, difference +0.0000, 95% interval [-0.0596, +0.0596] over 60 queries"
+    assert f"gate: passed: {figures}: the same answers to all of them" in answer.out
+    assert "queries better 0, equal 60, worse 0; 0% of their first 10 hits change" in answer.out
 
 
 @pytest.fixture
@@ -228,9 +230,9 @@ def worse(edited: Run, config: Path) -> Run:
 def test_a_worse_encoder_is_stopped_with_5_and_the_old_one_answers(worse: Run, judgements: tuple[str, ...]) -> None:
     answer = worse("apply", *judgements)
     assert answer.code == 5
-    assert "gate: not passed" in answer.out
+    assert "gate: worse: " in answer.out
     assert "queries that lost most" in answer.out
-    assert "error: the new encoders did not pass the gate; the old ones stay live" in answer.err
+    assert "error: the gate keeps the old encoders: " in answer.err
     assert "the margin of 0.02" in answer.err
     assert "diptych rollback" in answer.err
     assert live(worse) == ["dense.1", "lexical.1"]
@@ -241,27 +243,29 @@ def test_a_stopped_apply_as_json_has_the_gate_on_one_side_and_the_error_on_the_o
 ) -> None:
     answer = worse("apply", "--json", *judgements)
     assert answer.code == 5
-    assert answer.json()["outcome"] == "gate not passed"
-    assert answer.json()["gate"]["judged"]["verdict"] in ("worse", "too wide")
+    assert answer.json()["outcome"] == "not applied"
+    assert answer.json()["gate"]["judged"]["verdict"] == "worse"
     assert answer.json()["asking"] == {}
     assert answer.error()["kind"] == "GateFailed"
 
 
-def test_no_gate_cuts_over_whatever_was_measured(worse: Run, judgements: tuple[str, ...]) -> None:
-    filled = worse("apply", "--no-gate", "--no-cut-over", *judgements)
-    assert (filled.code, "overrode" in filled.out) == (0, False)
-    answer = worse("apply", "--no-gate", *judgements)
+def test_an_ignored_gate_cuts_over_whatever_was_measured(worse: Run, judgements: tuple[str, ...]) -> None:
+    filled = worse("apply", "--ignore-gate", "--no-cut-over", *judgements)
+    assert (filled.code, "without your consent" in filled.out) == (0, False)
+    answer = worse("apply", "--ignore-gate", *judgements)
     assert answer.code == 0
-    assert "gate: not passed" in answer.out
-    (line,) = (line for line in answer.out.splitlines() if "overrode" in line)
-    assert line.startswith("--no-gate overrode the gate, which would have kept the old encoders: ")
-    assert "the margin of 0.02" in line
+    assert "gate: worse: " in answer.out
+    assert "the gate would have kept the old encoders without your consent" in answer.out
     assert live(worse) == ["dense.2"]
 
 
-def test_no_gate_says_nothing_of_a_gate_that_passed(edited: Run) -> None:
-    answer = edited("apply", "--no-gate")
-    assert (answer.code, "gate: passed" in answer.out, "overrode" in answer.out) == (0, True, False)
+def test_an_ignored_gate_says_nothing_of_a_gate_that_passed(edited: Run) -> None:
+    answer = edited("apply", "--ignore-gate")
+    assert (
+        answer.code,
+        "gate: not measured: no judgements; 0% of" in answer.out,
+        "without your consent" in answer.out,
+    ) == (0, True, False)
 
 
 def test_no_judgements_goes_by_neighbours_whatever_the_config_names(
@@ -316,8 +320,10 @@ def test_texts_that_payloads_do_not_hold_come_from_the_source(
     assert "4 points have no new vector" in answer.err
     assert "no text in the payload" in answer.err
     answer = edited("apply", "--source", corpus)
+    assert (answer.code, "no answers of both pipelines could be compared" in answer.out) == (7, True)
+    assert "with judgements" not in answer.out, "no judgements refused it"
+    answer = edited("apply", "--source", corpus, "--unmeasured")
     assert answer.code == 0
-    assert "encoded: dense.2 4" in answer.out
     assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
 
 
@@ -386,4 +392,4 @@ def test_ctrl_c_loses_nothing_and_the_next_apply_goes_on(run: Run, tmp_path: Pat
     assert "no process is applying it; to continue: diptych apply" in run("status").out
     missing = run("status", "--json").json()["vectors"][1]["missing"]
     assert 0 < missing < 120
-    assert missing <= run("apply", "--json").json()["encoded"]["dense.2"] <= missing + 8
+    assert missing <= run("apply", "--unmeasured", "--json").json()["encoded"]["dense.2"] <= missing + 8

@@ -52,9 +52,9 @@ def edited(run: Run, tmp_path: Path) -> Run:
     texts = {str(n): " ".join(random.choice(WORDS, 6)) for n in range(300)}
     lines = [json.dumps({"id": key, "text": text}) for key, text in texts.items()]
     (tmp_path / "words.jsonl").write_text("\n".join(lines))
-    asked = [json.dumps({"_id": key, "text": texts[key]}) for key in list(texts)[:50]]
+    asked = [json.dumps({"_id": key, "text": texts[key]}) for key in list(texts)[:200]]
     (tmp_path / "queries.jsonl").write_text("\n".join(asked))
-    rows = [f"{key}\t{key}\t1" for key in list(texts)[:50]]
+    rows = [f"{key}\t{key}\t1" for key in list(texts)[:200]]
     (tmp_path / "qrels.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]))
     config = tmp_path / "diptych.yaml"
     config.write_text(CONFIG)
@@ -73,7 +73,7 @@ def test_queries_go_through_the_map_and_every_command_says_so(edited: Run, tmp_p
     (told,) = [line for line in answer.out.splitlines() if line.startswith("dense: queries by")]
     # Pages are written side by side, so that the last one may be done when the first is reported.
     assert re.match(r"dense: queries by fake-dense through a drift map: (256|300) of 300 documents encoded: ", told)
-    assert "the same with 50 real queries" in told
+    assert "the same with 200 real queries" in told
     assert "nDCG@10" in told
     assert answer.out.splitlines()[-1].startswith("the old vectors still answer; to cut over: diptych apply")
     assert told in edited("status").out.splitlines()

@@ -40,7 +40,7 @@ def filled(run: Run, config: Path, tmp_path: Path) -> Run:
     )
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\t{n}\t1\n" for n in range(5)))
     judged = "evaluate: {queries: queries.jsonl, qrels: qrels.tsv, metrics: [nDCG@3]}\n"
-    config.write_text(config.read_text() + "populate: {chunk: 4}\n" + judged)
+    config.write_text(config.read_text() + "populate: {chunk: 4}\nswap: {gate: {margin: 0.9}}\n" + judged)
     assert run("populate", "corpus.jsonl").code == 0
     return run
 

@@ -44,7 +44,7 @@ def test_another_encoder_is_re_encoded_and_the_reason_and_the_cost_are_told(fill
     assert "under 1 s" in row
     assert "+1.5 kB" in row  # 4 documents, each 64 floats and 128 bytes of graph
     assert "dense: seed: unset -> 1" in answer.out
-    timed = r"to apply: diptych apply; about .* by a sample on this machine: loading .*, encoding .*, the gate .*"
+    timed = r"to apply: diptych apply; it takes .* by a sample on this machine: loading .*, encoding .*, the gate .*"
     assert re.search(timed, answer.out)
 
 

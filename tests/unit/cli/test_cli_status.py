@@ -52,10 +52,12 @@ def test_a_swap_under_way_is_shown_with_who_began_it(filled: Run, config: Path) 
 def test_a_swap_that_the_gate_refused_says_why(filled: Run, config: Path) -> None:
     edit(config, "fake-dense}", "fake-dense, seed: 1}")
     edit(config, "  limit: 3\n", "  limit: 3\n  score_threshold: 1000\n")  # no hit is left
-    assert filled("apply").code == 5
+    assert filled("apply").code == 7
     text = filled("status").out
     assert "the gate refused it 20" in text
-    assert filled("status", "--json").json()["swap"]["filled"] is True
+    assert "UTC: not measured: no judgements; 100% of the first 10 hits change" in text
+    swap = filled("status", "--json").json()["swap"]
+    assert (swap["filled"], swap["refused"].startswith("not measured: no judgements; 100% of")) == (True, True)
     filled("rollback")
     assert "refused" not in filled("status").out
 
@@ -104,7 +106,7 @@ def test_the_history_says_what_when_by_whom_and_why(filled: Run, config: Path) -
     for what in ("created", "began", "cut over", "rolled back"):
         assert f" UTC  {what}\n" in text
     assert "  dense: fake-dense, generation 2\n" in text
-    assert "  gate: passed: " in text
+    assert "  gate: not measured: no judgements; 0% of the first 10 hits change" in text
     assert "  why: users find less\n" in text
     events = filled("status", "--history", "--json").json()["history"]
     assert [event["what"] for event in events] == ["created", "began", "cut over", "rolled back"]

@@ -196,7 +196,7 @@ def test_a_loss_that_a_budget_asks_for_comes_with_how_to_pass_the_gate(
     found = replace(report(passed=True), fits=False)
     shown(found, config_change(config, found, registry), write=True)
     said = " ".join(capsys.readouterr().out.split())
-    assert "then diptych apply; its gate knows no budget: if it refuses the loss, diptych apply --no-gate" in said
+    assert "then diptych apply; its gate knows no budget: if it refuses the loss, diptych apply --ignore-gate" in said
 
 
 def test_a_reranker_is_written_with_its_own_options_and_a_dropped_one_is_removed(

@@ -80,6 +80,37 @@ def test_p_values_are_holm_adjusted_over_all_runs(three: list[Evaluation]) -> No
     assert found[0].adjusted == 2 * found[0].p_value
 
 
+def test_an_interval_has_the_level_at_which_holm_compares_its_p_value(three: list[Evaluation]) -> None:
+    together = compare(three, "base", "nDCG@10").of("better")
+    alone = compare(three[:2], "base", "nDCG@10", confidence=0.975).of("better")
+    assert (together.low, together.high) == (alone.low, alone.high)
+    assert compare(three[:2], "base", "nDCG@10").of("better").low > alone.low
+
+
+def test_no_interval_contradicts_its_p_value_where_holm_stops_early() -> None:
+    chance = np.random.default_rng(0)
+    base, noise = evaluation("base", [0.5] * 30), chance.normal(0, 0.1, (3, 30))
+    noise -= noise.mean(1, keepdims=True)
+    gains = 2.3 * noise.std(1, keepdims=True) / 29**0.5 + noise
+    runs = [evaluation(f"run{n}", list(0.5 + gain)) for n, gain in enumerate(gains)]
+    found = compare([base, *runs], "base", "nDCG@10")
+    assert all(own.p_value < 0.05 < own.adjusted for own in found.differences), "else this shows nothing"
+    assert [own.low > 0 for own in found.differences] == [found.significant(own.name) for own in found.differences]
+
+
+def test_equal_observations_have_an_interval_of_the_exact_width() -> None:
+    base, twin = (evaluation(name, [0.5] * 40) for name in ("base", "twin"))
+    found = compare([base, twin], "base", "nDCG@10").of("twin")
+    most = 1 - 0.025 ** (1 / 40)  # of the queries may differ otherwise, as far as from -1 to 1
+    assert (found.mean, found.low, found.high) == (0, pytest.approx(-most), pytest.approx(most))
+
+
+def test_no_figure_is_a_negative_zero() -> None:
+    base = evaluation("base", [0.5] * 40)
+    other = evaluation("other", [0.4999] * 20 + [0.50001] * 20)
+    assert "-0.000" not in shown(comparison_table(compare([base, other], "base", "nDCG@10")))
+
+
 def test_a_runs_own_figures_do_not_depend_on_the_other_runs(three: list[Evaluation]) -> None:
     together, alone = compare(three, "base", "nDCG@10").of("same"), compare(three[::2], "base", "nDCG@10").of("same")
     assert (together.p_value, together.low, together.high) == (alone.p_value, alone.low, alone.high)
@@ -195,7 +226,7 @@ def test_the_comparison_table_shows_effect_interval_and_counts(three: list[Evalu
     row = next(line for line in text.splitlines() if "better" in line)
     cells = [cell.strip() for cell in row.split("│")[1:-1]]
     assert cells[:3] == ["better", f"{found.mean:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}"]
-    assert cells[5:] == [str(found.wins), str(found.ties), str(found.losses)]
+    assert cells[3:] == [f"{found.adjusted:.4f}", str(found.wins), str(found.ties), str(found.losses)]
 
 
 def test_json_holds_all_figures_and_the_values_of_queries_when_asked(three: list[Evaluation]) -> None:

@@ -14,6 +14,7 @@ from diptych.evaluate.significance import (
     Doubles,
     bootstrap_means,
     bootstrap_p_value,
+    clopper_pearson,
     holm,
     percentile_interval,
     randomization_p_value,
@@ -171,3 +172,13 @@ def test_holm_keeps_false_alarms_in_the_family_below_alpha() -> None:
     alarms = np.mean([min(holm(list(row))) < 0.05 for row in p_values])
     assert alarms <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
     assert np.mean(p_values.min(axis=1) < 0.05) > 0.2
+
+
+@pytest.mark.parametrize(("count", "size"), [(0, 37), (1, 37), (30, 37), (37, 37), (0, 1), (120, 5000)])
+def test_the_exact_bounds_of_a_share_are_scipys(count: int, size: int) -> None:
+    known = stats.binomtest(count, size).proportion_ci(0.9, method="exact")
+    assert clopper_pearson(count, size, tail=0.05) == pytest.approx((known.low, known.high), abs=1e-9)
+
+
+def test_0_of_37_allows_8_percent() -> None:
+    assert clopper_pearson(0, 37, tail=0.05)[1] == pytest.approx(0.078, abs=0.0005)

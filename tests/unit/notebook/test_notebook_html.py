@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from diptych import Document, Hit
 from diptych.errors import StoreError
-from diptych.evaluate import Evaluation
+from diptych.evaluate import Evaluation, SliceDifference, compare
+from diptych.evaluate.slices import Slice
 from diptych.notebook import MODULES, html
 from diptych.notebook.charts import COLOURS, Part, bar, extent, interval, scatter, strip
 from diptych.notebook.elements import BAD, GOOD, GREY, WARNING, foreign, marked, table, tag
@@ -174,7 +176,7 @@ def test_the_sentence_comes_first() -> None:
     assert first["Comparison"].startswith("word is better than word: nDCG@10 +0.1000 [+0.0500, +0.1500]")
     assert "same is not shown to differ from word" in first["Comparison"]
     assert first["Verdict"].startswith("word is better than word for all queries like these")
-    assert first["GateReport"].startswith("failed: word")
+    assert first["GateReport"].startswith("worse: word")
     assert first["Plan"].startswith("word: diptych apply encodes 10 vectors of 1 slot, in about 2 s")
     assert first["ApplyReport"].startswith("word: cut over in 3 s")
     assert first["VerifyReport"].startswith("word: 3 documents have a fault, 1 file differs")
@@ -369,6 +371,22 @@ def test_pieces_escape_what_they_are_given() -> None:
     assert foreign("a\nb\t c") == "<bdi>a b c</bdi>"
     assert foreign("x" * 400, limit=10) == f"<bdi>{'x' * 10}…</bdi>"
     assert "&lt;" in table(["<"], [["<"]])
+
+
+def test_no_figure_is_a_negative_zero() -> None:
+    least, report = -0.00001, gate("word")
+    assert report.judged is not None
+    part = SliceDifference(Slice("section", "word", ("q1", "q2")), least, 2 * least, least)
+    judged = replace(report.judged, difference=least, low=2 * least, high=least, slices=(part,))
+    items = tuple(replace(item, difference=least, low=2 * least, high=least) for item in report.known_items)
+    runs = [Evaluation(name, {"P@1": dict.fromkeys("abc", 0.5 + shift)}) for name, shift in (("a", 0), ("b", least))]
+    values = [
+        replace(report, judged=judged),
+        replace(report, judged=None, known_items=items),
+        compare(runs, "a", "P@1"),
+    ]
+    for value in values:
+        assert not re.search(r"-0\.0+(?!\d)", html(value)), kind(value)
 
 
 def test_a_gate_shows_its_margin_and_what_it_compared_without_judgements() -> None:

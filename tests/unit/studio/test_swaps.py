@@ -29,7 +29,7 @@ DOCUMENTS = [{"id": key, "text": text} for key, text in ANIMALS.items()]
 
 def config(dimension: int = 8, **changes: Any) -> Config:
     slots = {"dense": {"adapter": "fake-dense", "dimension": dimension}}
-    more = {"swap": {"gate": {"sample": 4}}, "cache": {"enabled": False}, **changes}
+    more = {"swap": {"gate": {"sample": 4, "unmeasured": 1}}, "cache": {"enabled": False}, **changes}
     return parse_config({"store": "memory:", "collection": "own", "slots": slots, **more})
 
 
@@ -119,7 +119,7 @@ def test_a_back_fill_of_another_process_is_seen(client: TestClient, other: Colle
     after = timeline(client)
     assert (after["state"], set(states(after).values())) == ("kept", {"done"})
     assert after["steps"][0]["text"].startswith("dense: fake-dense, generation 2, dimension: 8 -> 16; begun 20")
-    assert after["steps"][2]["text"].startswith("passed")
+    assert after["steps"][2]["text"].startswith("not measured: ")
     assert {row["state"]: row["vector"] for row in after["generations"]} == {"live": "dense.2", "kept": "dense.1"}
 
 
@@ -158,7 +158,7 @@ def test_why_the_gate_refused_a_swap_is_there_for_everybody(client: TestClient, 
     assert swap["steps"][2]["text"].startswith("refused 20")
     other.rollback()
     assert timeline(client)["state"] == "none"
-    assert GATE in raw_metadata(other.client, "own"), "what was said of an earlier swap does not count"
+    assert GATE not in raw_metadata(other.client, "own"), "what was said ends with the swap"
 
 
 def _without_text() -> Any:
@@ -288,6 +288,15 @@ def test_a_studio_that_only_reads_rolls_nothing_back(served: Collection, other: 
     answer = back(client, seen=swap["seen"])
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "read_only")
     assert other.handle.read().live.slots["dense"].number == 2
+
+
+def test_a_gate_that_was_ignored_is_shown_as_failed_with_what_it_said(client: TestClient, other: Collection) -> None:
+    other.client.upsert("own", [_without_text()])
+    other.apply(config(16), ApplyOptions(ignore_gate=True))
+    swap = timeline(client)
+    (gate,) = [step for step in swap["steps"] if step["name"] == "gate"]
+    assert (gate["state"], gate["text"].startswith("worse: 1 of 5 points lack vector")) == ("failed", True)
+    assert swap["history"][-1]["gate"] == gate["text"]
 
 
 def test_only_json_rolls_back(client: TestClient, other: Collection) -> None:

@@ -177,7 +177,7 @@ class Outcome:
         first = self.comparisons[0]
         return [
             f"{difference.name} is below {first.baseline} alone by {-difference.mean:.3f} {first.metric} "
-            f"[{difference.low:+.3f}, {difference.high:+.3f}]: search by {first.baseline} alone, "
+            f"[{difference.low:+z.3f}, {difference.high:+z.3f}]: search by {first.baseline} alone, "
             "or let diptych tune search find weights"
             for difference in first.differences
             if difference.name not in self.singles and difference.mean < 0 and first.significant(difference.name)
@@ -229,7 +229,7 @@ def _evaluate(
             advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
             deep: dict[str, Any] = {"depth": max(depth, at), "advance": advance, "tenant": tenant}
             pipeline = pipeline_runs.exact(searched.pipeline) if exactly else searched.pipeline
-            return pipeline_runs.run_queries(searched.collection.handle, name, pipeline, queries, **deep)
+            return pipeline_runs.run_queries(searched.view, name, pipeline, queries, **deep)
 
         runs = {name: answers(name, searched) for name, searched in chosen.items()}
         truths = {n: answers(f"{n}, exact", own, exactly=True) for n, own in chosen.items()} if with_exact else {}

@@ -18,6 +18,7 @@ from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError, EvaluationError
 
 if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
     from diptych.collection.pipeline_runs import Searched
     from diptych.config import Config
     from diptych.judge import Judging, Kappa, ModelJudge, Verdict
@@ -66,7 +67,8 @@ def judge(
     """Grade what two or more pipelines found, without seeing which found it, until their comparison is settled.
 
     Keys: 0 not relevant, 1 related, 2 relevant, 3 exactly what was asked for; s skips, u undoes, q quits. The same
-    command continues later. `diptych evaluate FOLDER` reads the judgements.
+    command continues later. `diptych evaluate FOLDER` reads the judgements. Where a swap is filled but not live yet,
+    its new pipeline is judged, too.
 
     [dim]Examples:[/dim]
 
@@ -97,6 +99,8 @@ def judge(
             by_label = dict(zip(open_configs.labels(configs), collections, strict=True))
             listed = pipeline_runs.pipelines_of(by_label)
             chosen = _chosen(listed if only else pipeline_runs.answering(listed, drawn), len(configs), only)
+            if not only and len(collections) == 1:
+                chosen |= _swapped(collections[0])
             judging = Judging(
                 _runs(chosen, drawn, metric, tenant), drawn, judgements, judge=name, baseline=baseline, metric=metric,
                 seed=seed, confidence=confidence, margin=margin, general=general, complete=complete,
@@ -152,10 +156,24 @@ def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | 
 
     if only:
         return choose(pipelines, only)
-    last = {id(pipeline.collection): name for name, pipeline in pipelines.items()}
+    last = {id(pipeline.view): name for name, pipeline in pipelines.items()}
     wholes = list(last.values())
     singles = [name for name, pipeline in pipelines.items() if not pipeline.pipeline.stages and name not in wholes]
     return choose(pipelines, wholes if configs > 1 else [*wholes, *singles])
+
+
+def _swapped(collection: Collection) -> dict[str, Searched]:
+    """The pipeline that a swap under way makes live, once its vectors are complete: the gate compares it next."""
+    from diptych.collection.pipeline_runs import Searched
+    from diptych.config.models import SearchConfig
+    from diptych.search import Pipeline
+    from diptych.swap import status
+
+    swap, state = collection.handle.read().swap, status(collection.handle).swap
+    if swap is None or state is None or not state.filled:
+        return {}
+    view = collection.handle.at(swap.target, search=SearchConfig.model_validate(swap.search or {}))
+    return {"after the swap": Searched(view, Pipeline.from_config(view.search_config, view.slots))}
 
 
 def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, tenant: str | None) -> list[Run]:
@@ -169,7 +187,7 @@ def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, te
             bars.begin(name, len(queries))
             advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
             options: dict[str, Any] = {"depth": depth, "advance": advance, "tenant": tenant}
-            return run_queries(own.collection.handle, name, own.pipeline, queries, **options)
+            return run_queries(own.view, name, own.pipeline, queries, **options)
 
         return [run_of(name, own) for name, own in chosen.items()]
 

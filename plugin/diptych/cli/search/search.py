@@ -339,7 +339,7 @@ def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
     if item.fused is not None and item.pipeline.fuse:
         yield item.pipeline.fuse.label, "", "", f"={item.fused:.4f}"
     for name, added in item.boosts.items():
-        yield name, "", "", f"{added:+.4f}"
+        yield name, "", "", f"{added:+z.4f}"
     for name, score in item.stages.items():
         yield name, "", f"{score:.4f}"
     for note in item.notes:
@@ -349,7 +349,7 @@ def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
 def _slot_row(name: str, slot: SlotScore) -> tuple[str, ...]:
     rank = "-" if slot.rank is None else f"#{slot.rank}"
     score = "" if slot.score is None else f"{slot.score:.4f}"
-    part = "" if slot.contribution is None else f"{slot.contribution:+.4f}"
+    part = "" if slot.contribution is None else f"{slot.contribution:+z.4f}"
     shown = [f"{printable(term.word)} {term.contribution:.2f}" for term in slot.terms[:WORDS]]
     more = [f"and {len(slot.terms) - WORDS:,} more"] if len(slot.terms) > WORDS else []
     words = ", ".join(shown + more)

@@ -138,12 +138,12 @@ def show_search(
 
 def _gate(found: SearchReport) -> str:
     """What to do where the gate of apply, which knows no budget, may refuse a loss of quality."""
-    return "" if found.fits else "; its gate knows no budget: if it refuses the loss, diptych apply --no-gate"
+    return "" if found.fits else "; its gate knows no budget: if it refuses the loss, diptych apply --ignore-gate"
 
 
 def _gains(found: SearchReport) -> Iterator[str]:
     for gain in found.gains:
-        text = f"held out, against {gain.name}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+        text = f"held out, against {gain.name}: {gain.mean:+z.4f} [{gain.low:+z.4f}, {gain.high:+z.4f}]"
         yield f"{text}; {found.more(gain)}" if gain.needed else text
 
 

@@ -10,7 +10,16 @@ import typer
 
 from diptych.cli.swap import apply as applying
 from diptych.cli.swap.swap_text import unjudged
-from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, JsonOption, NoGateOption, StoreOption
+from diptych.cli.ui.options import (
+    CONFIG,
+    CollectionOption,
+    ConfigOption,
+    IgnoreGateOption,
+    JsonOption,
+    NoGateOption,
+    StoreOption,
+    UnmeasuredOption,
+)
 from diptych.cli.ui.output import say, stdout, table, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.run_command import command, group
@@ -38,6 +47,8 @@ def build(
         bool, typer.Option("--dry-run", help="Choose anchors and estimate calls and hours, but score nothing.")
     ] = False,
     no_gate: NoGateOption = False,
+    ignore_gate: IgnoreGateOption = False,
+    unmeasured: UnmeasuredOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose anchors if there are none, estimate calls and hours, and score every document.
@@ -71,7 +82,8 @@ def build(
             _show_costs(costs)
         if dry_run:
             return write_json({"anchors": [_cost(cost) for cost in costs]}) if as_json else None
-        options = ApplyOptions(gate=not no_gate, judged=applying.judgements(new_config, None, None))
+        judged = applying.judgements(new_config, None, None)
+        options = ApplyOptions(gate=not no_gate, ignore_gate=ignore_gate, unmeasured=unmeasured, judged=judged)
         report = applying.run_apply(opened, new_config, options, as_json)
     if as_json:
         return write_json({"anchors": [_cost(cost) for cost in costs], **dataclasses.asdict(report)})

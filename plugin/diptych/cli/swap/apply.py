@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -15,7 +16,14 @@ from diptych.cli.collections.populate import from_cache, together
 from diptych.cli.swap import plan as planning
 from diptych.cli.swap.show_gate import show_gate
 from diptych.cli.swap.swap_text import LaterOption, ReEncodeOption, WhyOption, slots_to_encode, under_way, unjudged
-from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption, NoGateOption
+from diptych.cli.ui.options import (
+    CONFIG,
+    ConfigOption,
+    IgnoreGateOption,
+    JsonOption,
+    NoGateOption,
+    UnmeasuredOption,
+)
 from diptych.cli.ui.output import printable, say, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars, waiting
 from diptych.cli.ui.session import Session
@@ -25,7 +33,7 @@ from diptych.runtime import interrupts
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.config import Config
-    from diptych.swap import ApplyOptions, ApplyReport, Judged
+    from diptych.swap import ApplyOptions, ApplyReport, GateReport, Judged
     from diptych.swap.backfill.documents import SourceDocuments
 
 SHOWN = 5  # points without vector that are named
@@ -75,6 +83,8 @@ def apply(
         typer.Option("--no-judgements", help="Let the gate compare neighbours even if the config names judgements."),
     ] = False,
     no_gate: NoGateOption = False,
+    ignore_gate: IgnoreGateOption = False,
+    unmeasured: UnmeasuredOption = False,
     no_cut_over: Annotated[
         bool, typer.Option("--no-cut-over", help="Only fill and measure; apply again to cut over.")
     ] = False,
@@ -96,7 +106,8 @@ def apply(
 ) -> None:
     """Re-encode what the config changes while the collection keeps answering, run the gate, and cut over.
 
-    After a kill, run it again to continue. Exits with 5 if the gate keeps the old encoders.
+    After a kill, run it again to continue. If the gate keeps the old encoders, it exits with 5 where the new ones are
+    worse, 6 where too few judgements do not decide, 7 where more answers change unmeasured than are allowed.
 
     [dim]Examples:[/dim]
 
@@ -118,6 +129,8 @@ def apply(
         again=slots_to_encode(re_encode, new_config),
         judged=None if no_judgements else judgements(new_config, queries, qrels),
         gate=not no_gate,
+        ignore_gate=ignore_gate,
+        unmeasured=unmeasured,
         cut_over=not no_cut_over,
         switch_queries=switch_queries,
         bridge=bridge,
@@ -156,12 +169,28 @@ def run_apply(opened: Collection, config: Config, options: ApplyOptions, as_json
     opened.handle.keep_candidates()
     if not as_json:
         _announce(opened, config, options.again)
+    asked: list[GateReport] = []
     try:
         with Bars(lines=not as_json) as bars:
-            return opened.apply(config, options, progress=bars)
+            if not (as_json or options.unmeasured) and sys.stdin.isatty() and sys.stdout.isatty():
+                options = dataclasses.replace(options, unmeasured=lambda report: _consent(report, bars, asked))
+            report = opened.apply(config, options, progress=bars)
     except GateFailed as error:
-        _show_failed(opened.name, error, as_json)
+        if not asked:
+            _show_failed(opened.name, error, as_json)
         raise
+    return dataclasses.replace(report, gate=None) if asked else report  # it was shown with the question
+
+
+def _consent(report: GateReport, bars: Bars, asked: list[GateReport]) -> bool:
+    """Show what an unmeasured change does, and ask whether it may go live."""
+    asked.append(report)
+    with bars.paused():
+        show_gate(stdout(), report)
+        try:
+            return typer.confirm("accept these changes without judgements?", err=True)
+        except typer.Abort:
+            raise KeyboardInterrupt from None
 
 
 @contextmanager
@@ -214,7 +243,7 @@ def _show_failed(name: str, error: GateFailed, as_json: bool) -> None:
     unfilled, asking = (error.context.get(key) or {} for key in ("left", "asking"))
     if as_json:
         gate = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else None  # type: ignore[arg-type]
-        facts = {"collection": name, "outcome": "gate not passed", "gate": gate, "asking": asking, "left": unfilled}
+        facts = {"collection": name, "outcome": "not applied", "gate": gate, "asking": asking, "left": unfilled}
         return write_json({**facts, "missing": missing})
     if report is not None:
         show_gate(stdout(), report)  # type: ignore[arg-type]
@@ -228,9 +257,8 @@ def show_report(report: ApplyReport) -> None:
     console = stdout()
     if report.gate is not None:
         show_gate(console, report.gate)
-        if not report.gate.passed and report.outcome in CHANGED:
-            kept = f"would have kept the old {CHANGED[report.outcome]}"
-            say(console, f"--no-gate overrode the gate, which {kept}: {'; '.join(report.gate.reasons)}")
+        if report.gate.reasons and report.outcome in CHANGED:
+            say(console, f"the gate would have kept the old {CHANGED[report.outcome]} without your consent")
     say(console, _outcome(report), "bold")
     _show_query_encoders(report.asking, "until the cut-over " if report.outcome == "cut over" else "")
     for line in _next(report):

@@ -123,4 +123,4 @@ def _advice(planned: Plan) -> str:
         return "to apply: diptych apply"
     parts = {"loading": planned.loading, "encoding": planned.encoding, "the gate": planned.gate}
     times = ", ".join(f"{part} {duration(seconds)}" for part, seconds in parts.items() if seconds)
-    return f"to apply: diptych apply; about {duration(planned.seconds)} by a sample on this machine: {times}"
+    return f"to apply: diptych apply; it takes {duration(planned.seconds)} by a sample on this machine: {times}"

@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING
 
 from rich.cells import set_cell_size
 from rich.console import Console
+from rich.table import Table
 
 from diptych.cli.ui.output import printable, say, table
 
 if TYPE_CHECKING:
     from diptych.swap import GateReport
     from diptych.swap.gate.judged import JudgedComparison
-    from diptych.swap.gate.overlap import SideBySide
+    from diptych.swap.gate.overlap import KnownItem, SideBySide
 
 SNIPPET = 60  # characters of a query or hit where the terminal does not decide
 
 
 def show_gate(console: Console, report: GateReport) -> None:
     """What was measured: the judged comparison, or checks without judgements and queries side by side."""
-    untested = f"; untested: {', '.join(report.untested)}" if report.untested else ""
-    console.print(f"gate: {'passed' if report.passed else 'not passed'}{untested}", style="bold")
-    for line in (*_judged(report.judged), *_unjudged(report), *_timed(report)):
+    say(console, printable(f"gate: {report.sentence}", limit=2000), "bold")
+    if report.known_items:
+        console.print(_known_items(report.known_items))
+    for line in (*_judged(report.judged), *_overlaps(report), *_timed(report)):
         say(console, f"  {line}")
     if report.judged:
         _worst(console, report.judged)
@@ -33,21 +35,13 @@ def show_gate(console: Console, report: GateReport) -> None:
 
 
 def _judged(comparison: JudgedComparison | None) -> Iterator[str]:
-    if comparison is None:
+    if comparison is None or not comparison.wins + comparison.ties + comparison.losses:
         return
-    if not comparison.queries or comparison.verdict in ("too few", "nothing found"):
-        yield comparison.sentence
-        return
-    yield f"{comparison.metric}  {comparison.old:.4f} -> {comparison.new:.4f} on {comparison.queries:,} queries"
-    yield (
-        f"difference {comparison.difference:+.4f}, {100 * comparison.confidence:.4g}% interval "
-        f"[{comparison.low:+.4f}, {comparison.high:+.4f}], margin {comparison.margin:g}"
-    )
-    yield f"queries better {comparison.wins:,}, equal {comparison.ties:,}, worse {comparison.losses:,}"
-    yield comparison.conclusion
+    counts = f"queries better {comparison.wins:,}, equal {comparison.ties:,}, worse {comparison.losses:,}"
+    yield f"{counts}; {comparison.changed:.0%} of their first 10 hits change"
     for part in comparison.slices:
-        interval = f"[{part.low:+.4f}, {part.high:+.4f}]"
-        yield f"{part.slice}: {part.mean:+.4f} {interval} on {len(part.slice.queries):,} queries"
+        interval = f"[{part.low:+z.4f}, {part.high:+z.4f}]"
+        yield f"{part.slice}: {part.mean:+z.4f} {interval} on {len(part.slice.queries):,} queries"
 
 
 def _timed(report: GateReport) -> Iterator[str]:
@@ -55,12 +49,18 @@ def _timed(report: GateReport) -> Iterator[str]:
         yield report.latency.sentence
 
 
-def _unjudged(report: GateReport) -> Iterator[str]:
-    for item in filter(None, (report.known_item, report.excerpt)):
-        yield (
-            f"found by {item.by} among the first 10: {item.old:.1%} -> {item.new:.1%} of {item.documents:,}, "
-            f"interval [{item.low:+.3f}, {item.high:+.3f}]"
-        )
+def _known_items(items: Sequence[KnownItem]) -> Table:
+    """Documents that their own words find."""
+    found = f"  {items[0].documents:,} documents, found among the first 10 by"
+    listing = table(found, "old", "new", "lost", "at most", right=1)
+    for item in items:
+        alone = "" if item.of == "pipeline" else f"{printable(item.of)} alone, "
+        lost = f"{item.losses:,} of {item.found:,}", f"{item.most_lost:.1%}"
+        listing.add_row(f"  {alone}{item.by}", f"{item.old:.1%}", f"{item.new:.1%}", *lost)
+    return listing
+
+
+def _overlaps(report: GateReport) -> Iterator[str]:
     if report.overlaps:
         shares = ", ".join(f"{overlap.of} {overlap.mean:.2f}" for overlap in report.overlaps)
         yield f"neighbours in common: {shares}"

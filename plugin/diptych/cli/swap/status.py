@@ -112,7 +112,7 @@ def _swap(swap: SwapStatus) -> Iterator[str]:
     why = f" ({swap.why})" if swap.why else ""
     yield f"a swap is under way, started {moment(swap.began)} by {swap.by}{why}"
     if swap.refused and not swap.running:
-        yield f"the gate refused it {moment(swap.refused_at)}: {swap.refused.removeprefix('failed: ')}"
+        yield f"the gate refused it {moment(swap.refused_at)}: {swap.refused}"
     if swap.running:
         yield f"{swap.holder} is applying it; last sign of life {moment(swap.last_heard)}"
     else:

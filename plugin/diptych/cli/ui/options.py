@@ -83,5 +83,12 @@ SyntheticOption: TypeAlias = Annotated[
 WriteOption: TypeAlias = Annotated[
     bool, typer.Option("--write", help="Write what is recommended into the config file; the diff is shown anyway.")
 ]
-NoGateOption: TypeAlias = Annotated[bool, typer.Option("--no-gate", help="Cut over whatever the gate measures.")]
+NoGateOption: TypeAlias = Annotated[bool, typer.Option("--no-gate", help="Cut over without running the gate.")]
+IgnoreGateOption: TypeAlias = Annotated[
+    bool, typer.Option("--ignore-gate", help="Run the gate, and cut over whatever it measures.")
+]
+UnmeasuredOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--unmeasured", help="Without judgements: accept changes beyond swap.gate.unmeasured."),
+]
 QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Do not log requests.")]

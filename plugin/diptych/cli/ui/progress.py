@@ -95,6 +95,13 @@ class Bars:
             self._finish(*self._tasks)
         self._bars.stop()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Draw nothing while the user is asked."""
+        self._bars.stop()
+        yield
+        self._bars.start()
+
     def begin(self, stage: str, total: int | None) -> None:
         """A stage starts. Without a `total`, it expects what earlier stages have counted or expect."""
         self._show("")

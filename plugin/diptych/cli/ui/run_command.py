@@ -38,7 +38,8 @@ TRUST = inspect.Parameter(
 )
 SERVICES = ("serve", "studio", "mcp")  # they never give consent
 _LONGEST_PATH = 300  # characters that an error shows
-FAILED, REJECTED, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
+FAILED, REJECTED, PENDING, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 130, 141
+GATE_CLOSED = {"worse": 5, "undecided": 6, "not measured": 7}  # by the outcome of a swap's gate
 
 
 def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
@@ -98,7 +99,8 @@ def _handled(*, as_json: bool, debug: bool) -> Iterator[None]:
     except DiptychError as error:
         _raise_when(debug)
         write_error(error, as_json=as_json)
-        raise typer.Exit(GATE_CLOSED if isinstance(error, GateFailed) else FAILED) from error
+        outcome = error.context.get("outcome") if isinstance(error, GateFailed) else None
+        raise typer.Exit(GATE_CLOSED.get(str(outcome), FAILED)) from error
     except OSError as error:
         _raise_when(debug)
         write_error(_of_system(error), as_json=as_json)

@@ -22,6 +22,7 @@ from diptych.slots.slot import Slot
 from diptych.types import Hit, Query
 
 FIRST = 8  # documents or queries that are asked whatever the budget
+TOP = 10  # hits that are compared
 BATCH = 64  # queries that are encoded and searched together
 _ANSWERS = "answers of a gate"  # a key of a view's `memo`
 QUERIES = 100  # whose time is taken, asked one by one at most
@@ -172,6 +173,13 @@ def _answers(
         for at, query_hits in zip(places, found, strict=True):
             hits[at] = query_hits
     return [_once(query_hits) for query_hits in hits] if view.tenancy else hits
+
+
+def common_share(old: Sequence[Hit], new: Sequence[Hit]) -> float:
+    """The share of common documents among the first ten, relative to the longer answer; two empty ones are alike."""
+    before, after = ({hit.id for hit in hits[:TOP]} for hits in (old, new))
+    longer = max(len(before), len(after))
+    return len(before & after) / longer if longer else 1.0
 
 
 def _once(hits: list[Hit]) -> list[Hit]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,14 +13,18 @@ from diptych.errors import DiptychError, GateFailed
 from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, State, Swap
+from diptych.metadata.store import GATE, raw_metadata, update_metadata
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.gate.answers import remembering, searched_otherwise, warm_up
-from diptych.swap.gate.gate import GateReport, coverage, run_gate
+from diptych.swap.gate.gate import GateReport, change_of, coverage, run_gate
+from diptych.swap.gate.judged import JudgedComparison, how_to_judge
 from diptych.swap.gate.storage_trial import StorageTrial, changed_storage
 from diptych.swap.gate.threshold import Threshold, carried_threshold
 from diptych.swap.gate.vector_health import Coverage
 from diptych.swap.pace import in_background
+from diptych.swap.records import note_refusal, refusal_of
 
+FIRST_QUERIES = 50  # to judge where nothing tells how many are needed
 ENCODERS, SETTINGS, STORAGE = "encoders", "settings", "storage settings"
 
 
@@ -26,7 +32,7 @@ class Decision:
     """Runs the gate on what an apply is about to make live.
 
     Args:
-        context: the apply's context; receives a warning if measuring failed and `options.gate` is not set.
+        context: the apply's context; receives a warning if measuring failed and `options.ignore_gate` is set.
         trial: changes the storage of live vectors for the gate, and back.
         details: returns details for GateFailed.
 
@@ -36,38 +42,58 @@ class Decision:
     def __init__(self, context: ApplyContext, trial: StorageTrial, details: Callable[[], Mapping[str, object]]) -> None:
         self._context, self._handle, self._trial, self._details = context, context.handle, trial, details
         self.threshold: Threshold | None = None
+        self._refused = ""  # what the gate said of this swap by judgements
 
     def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
-        """Run the gate on a swap; None if measuring failed and `options.gate` is not set (`--no-gate`).
+        """Run the gate on a swap; None without `options.gate`, or if measuring failed and `options.ignore_gate` is set.
 
         Kept vectors with new storage are measured last; the new storage stays unless the gate fails or the apply stops
-        before the cut-over.
+        before the cut-over. A refusal is recorded, and one by judgements is remembered where there are none any more.
 
         Raises:
-            GateFailed: the gate failed and `options.gate` is set.
+            GateFailed: the gate keeps the old encoders.
         """
         # The settings that were announced. Those edited in the config since then wait for an apply after the cut-over.
         search = SearchConfig.model_validate(swap.search or {})
         client, name = self._handle.client, self._handle.name
-        covered = {generation.vector: coverage(client, name, generation) for generation in swap.target.slots.values()}
         old, between, new = self._views(metadata, swap.target, search)
-        report = self._passed(ENCODERS, old, between, covered)
-        return self._on_storage(report, old, between, new, covered)
+        if not self._context.options.gate:
+            return None
+        covered = {generation.vector: coverage(client, name, generation) for generation in swap.target.slots.values()}
+        refusal = refusal_of(raw_metadata(client, name), swap)
+        self._refused = refusal.judged if refusal else ""
+        try:
+            report = self._accepted(ENCODERS, old, between, covered)
+            report = self._on_storage(report, old, between, new, covered)
+        except GateFailed as error:
+            comparison = getattr(error.context["report"], "judged", None)
+            sentence = f"{error.context['outcome']}: {error.got}"
+            if comparison is not None:
+                self._refused = sentence if comparison.verdict != "passed" or comparison.lost_slices else ""
+            with contextlib.suppress(Exception):  # the gate's own error says more
+                note_refusal(client, name, swap, sentence, self._refused)
+            raise
+        if self._refused and report and report.outcome == "passed":
+            update_metadata(client, name, {GATE: None})
+        return report
 
     def on_settings(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> GateReport | None:
         """Run the gate on new search settings or storage for the live vectors.
 
-        None when nothing differs that decides answers, when the collection is empty, or when measuring failed and
-        `options.gate` is not set. New storage stays, unless the gate fails or the apply stops before the change.
+        None when nothing differs that decides answers, when the collection is empty, without `options.gate`, or when
+        measuring failed and `options.ignore_gate` is set. New storage stays, unless the gate fails or the apply stops
+        before the change.
 
         Raises:
-            GateFailed: the gate failed and `options.gate` is set.
+            GateFailed: the gate keeps the old settings.
         """
         if not self._handle.client.count(self._handle.name, exact=True).count:
             return None
         old, between, new = self._views(metadata, target, search)
+        if not self._context.options.gate:
+            return None
         differs = searched_otherwise(old.search_config, between.search_config, old.slots)
-        report = self._passed(SETTINGS, old, between) if differs else None
+        report = self._accepted(SETTINGS, old, between) if differs else None
         return self._on_storage(report, old, between, new)
 
     def _views(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> tuple[View, View, View]:
@@ -89,14 +115,15 @@ class Decision:
         return remembering(old), remembering(between), new
 
     def _carried(self, old: View, new: View) -> Threshold | None:
-        """The threshold carried over; None if none changes, or if measuring failed without `options.gate`."""
+        """The threshold carried over; None if none changes, or if measuring failed with `options.ignore_gate`."""
         threshold = old.search_config.score_threshold
         if threshold is None or new.search_config.score_threshold != threshold:
             return None
+        options = self._context.options
         try:
-            return carried_threshold(threshold, old, new, self._context.judged)
+            return carried_threshold(threshold, old, new, self._context.judged if options.gate else None)
         except DiptychError as error:
-            if self._context.options.gate:
+            if not options.ignore_gate:
                 raise
             self._context.warnings.append(f"search.score_threshold could not be compared: {error.what}")
             return None
@@ -127,7 +154,7 @@ class Decision:
         self._measured(baseline, new, covered)  # caches the baseline's answers, which cannot be computed afterwards
         self._trial.begin(*states)
         try:
-            storage_report = self._passed(STORAGE, baseline, new, covered)
+            storage_report = self._accepted(STORAGE, baseline, new, covered)
         except BaseException:
             self._trial.put_back()
             raise
@@ -137,19 +164,30 @@ class Decision:
             return storage_report
         return replace(report, remarks=(*report.remarks, f"with the new storage {storage_report.sentence}"))
 
-    def _passed(
+    def _accepted(
         self, what: str, old: View, new: View, covered: Mapping[str, Coverage] | None = None
     ) -> GateReport | None:
+        options = self._context.options
         try:
             report = self._measured(old, new, covered)
         except DiptychError as error:
-            if self._context.options.gate:  # what could not be measured must not pass
+            if not options.ignore_gate:  # what could not be measured must not pass
                 raise
-            self._context.warnings.append(f"the gate could not measure, which --no-gate lets pass: {error.what}")
+            self._context.warnings.append(f"the gate could not measure, which --ignore-gate lets pass: {error.what}")
             return None
-        if not report.passed and self._context.options.gate:
+        if self._refused and report.outcome == "not measured":
+            reasons = report.reasons or (change_of(report),)
+            report = replace(report, reasons=(*reasons, f"with judgements the gate said of this swap: {self._refused}"))
+        if report.reasons and not options.ignore_gate and not self._consented(report):
             raise self._failed(what, report)
         return report
+
+    def _consented(self, report: GateReport) -> bool:
+        """Whether the user accepts an unmeasured change; needless where nothing goes live."""
+        options = self._context.options
+        if report.outcome != "not measured" or not options.cut_over:
+            return report.outcome == "not measured"
+        return options.unmeasured(report) if callable(options.unmeasured) else options.unmeasured
 
     def _measured(self, old: View, new: View, covered: Mapping[str, Coverage] | None) -> GateReport:
         for view in (old, new):
@@ -161,15 +199,34 @@ class Decision:
 
     def _failed(self, what: str, report: GateReport) -> GateFailed:
         give_up = "abandon the swap: diptych rollback" if what == ENCODERS else "restore the config"
-        anyway = "cut over anyway: diptych apply --no-gate"
+        accept = "look at the answers, and accept them: diptych apply --unmeasured"
+        decide, anyway = self._how_to_decide(report.judged), "cut over anyway: diptych apply --ignore-gate"
+        remedies = {
+            "worse": f"{give_up}; or {anyway}",
+            "undecided": f"{decide}; or {give_up}; or {anyway}",
+            "not measured": f"{accept}; or {decide}; or {give_up}",
+        }
         return GateFailed(
-            f"the new {what} did not pass the gate; the old ones stay live",
+            f"the gate keeps the old {what}: {report.outcome}",
             where=f"collection {self._handle.name!r}",
             got="; ".join([*report.reasons, *([self.threshold.measured] if self.threshold else [])]),
-            do=f"change swap.gate and run diptych apply again; or {anyway}; or {give_up}",
+            do=remedies[report.outcome],
             report=report,
+            outcome=report.outcome,
             **self._details(),
         )
+
+    def _how_to_decide(self, comparison: JudgedComparison | None) -> str:
+        """What lets judgements decide: time for all that there are, else more of them."""
+        judged, config = self._context.judged, self._context.config
+        if comparison and judged and comparison.queries < (count := len(judged.asked)):
+            seconds = math.ceil(config.swap.gate.seconds * count / comparison.queries)
+            return f"raise swap.gate.seconds to {seconds}, enough for all {count:,} judged queries, then diptych apply"
+        needed = comparison.needed if comparison and comparison.needed else FIRST_QUERIES
+        judging = how_to_judge(config.evaluate, judged, max(needed, FIRST_QUERIES))
+        if comparison and comparison.needed:
+            return f"judge about {needed - comparison.queries:,} more queries: {judging}"
+        return f"judge queries: {judging}"
 
 
 def _state_of(view: View) -> State:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from diptych.config.models import GateConfig
 from diptych.handle.snapshot import View
@@ -38,6 +38,7 @@ from diptych.swap.gate.overlap import (
     SideBySide,
     known_items,
     neighbour_overlap,
+    side_by_side,
     takes_words,
 )
 from diptych.swap.gate.vector_health import Canary, Coverage, StoredVectors, check_canary, check_stored, coverage
@@ -65,18 +66,19 @@ class GateReport(GateSummary, ReprHtml):
     """What the gate measured and decided. `dataclasses.asdict` gives JSON values.
 
     Args:
-        reasons: why the new encoders may not replace the old ones; empty if they may.
+        outcome, reasons: the decision, see `GateSummary`.
         coverage: one entry per new vector.
         canaries, vectors: one entry per changed slot.
         judged: the comparison by judgements; None without.
         overlaps: the whole pipeline's, then each changed slot's; empty with judgements or without texts.
-        known_item, excerpt: documents found by their beginnings, and by words from their middles; None with judgements
-            or without texts.
+        known_items: documents found by their beginnings, and by words from their middles, through the whole pipeline
+            and through each changed slot alone; empty with judgements or without texts.
         latency: the time of a query; None unless `swap.gate.max_slowdown` is set.
-        samples: queries side by side; empty, and `known_item` and `excerpt` None, with judgements or without texts.
+        samples: queries that are answered otherwise, side by side; empty with judgements or without texts.
+        changed: the share of the first ten hits that differ; None if nothing could be compared.
         remarks: what limits the figures.
         untested: changed slots that no query reached: only their canaries and stored vectors were checked.
-        passed: whether `reasons` is empty.
+        sentence: the decision and what it rests on in one line, for the history and for errors.
     """
 
     coverage: tuple[Coverage, ...] = ()
@@ -84,20 +86,18 @@ class GateReport(GateSummary, ReprHtml):
     vectors: tuple[StoredVectors, ...] = ()
     judged: JudgedComparison | None = None
     overlaps: tuple[Overlap, ...] = ()
-    known_item: KnownItem | None = None
-    excerpt: KnownItem | None = None
+    known_items: tuple[KnownItem, ...] = ()
     samples: tuple[SideBySide, ...] = ()
     remarks: tuple[str, ...] = ()
     latency: Latency | None = None
     untested: tuple[str, ...] = ()
+    changed: float | None = None
+    sentence: str = field(init=False)
 
-    @property
-    def sentence(self) -> str:
-        """The decision in one line, for the history and for errors."""
-        if self.reasons:
-            return f"failed: {'; '.join(self.reasons)}"
+    def __post_init__(self) -> None:
         untested = "".join(f"; no query reached slot {name!r}" for name in self.untested)
-        return f"passed: {self.judged.sentence if self.judged else _unjudged_sentence(self)}{untested}"
+        basis = self.judged.sentence if self.judged else change_of(self)
+        object.__setattr__(self, "sentence", f"{self.outcome}: {'; '.join(self.reasons) or basis}{untested}")
 
 
 def run_gate(
@@ -131,24 +131,37 @@ def run_gate(
     strange = [f"slot {canary.slot!r}: {canary.problem}" for canary in canaries if canary.likeness is None]
     reasons = [*_uncovered([count for count in counts if count.vector in new_vectors], config), *strange]
     if strange:
-        return GateReport(tuple(reasons), counts, canaries, remarks=(NOT_SEARCHED,))
+        return GateReport("worse", tuple(reasons), counts, canaries, remarks=(NOT_SEARCHED,))
     points = sample_points(old.client, old.name, config.sample)
     documents = sample_documents(old, points)
     points = [document.point for document in documents] or points
     vectors = tuple(check_stored(new, slot, points) for slot in changed if slot.vector in new_vectors)
     reasons += [problem for health in vectors for problem in health.problems()]
-    base = GateReport(tuple(reasons), counts, canaries, vectors)
+    base = GateReport("not measured", tuple(reasons), counts, canaries, vectors, changed=None if points else 0.0)
     if judged is not None:
         report, texts = _with_judgements(base, old, new, judged, config, clock), judged.asked
     else:
         report = _without_judgements(base, old, new, documents, config, clock)
-        texts = [Query(document.item) for document in documents if document.item and report.known_item]
+        texts = [Query(document.item) for document in documents if document.item and report.known_items]
     asked = [Query("words of its own")] if judged is None else judged.asked
     searched = [slot for slot in changed if slot.name in pipeline_of(new).slots]
     untested = [slot for slot in searched if not any(takes(slot, query) for query in asked)]
     names, remarks = tuple(slot.name for slot in untested), map(unreached_remark, untested)
     report = replace(report, untested=names, remarks=(*report.remarks, *remarks))
-    return _timed(report, old, new, texts, config)
+    return _decided(_timed(report, old, new, texts, config), config)
+
+
+def _decided(report: GateReport, config: GateConfig) -> GateReport:
+    """The report with its outcome: its reasons so far are faults."""
+    comparison = report.judged
+    if report.reasons:
+        return replace(report, outcome="worse")
+    if comparison is not None:
+        reasons = () if comparison.verdict == "passed" else (comparison.sentence,)
+        return replace(report, outcome=comparison.verdict, reasons=reasons)
+    if (1.0 if report.changed is None else report.changed) <= config.unmeasured:
+        return report
+    return replace(report, reasons=(f"{change_of(report)}; swap.gate.unmeasured allows {config.unmeasured:.0%}",))
 
 
 def _timed(report: GateReport, old: View, new: View, texts: Sequence[Query], config: GateConfig) -> GateReport:
@@ -204,11 +217,11 @@ def _with_judgements(
     obstacle = query_obstacle(old)
     with phase(f"gate: search up to {len(judged.asked):,} judged queries"):
         comparison = compare_judged(None if obstacle else old, new, judged, config, clock=clock)
-    reasons = (*(() if comparison.passed else (comparison.sentence,)), *comparison.lost_slices)
     return replace(
         base,
-        reasons=base.reasons + reasons,
+        reasons=(*base.reasons, *comparison.lost_slices),
         judged=comparison,
+        changed=comparison.changed,
         remarks=(*_obstacle_remark(obstacle), *comparison.remarks),
     )
 
@@ -218,35 +231,41 @@ def _without_judgements(
 ) -> GateReport:
     obstacle, pipelines = query_obstacle(old), without_common_rerankers(old, new)
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
-    speaks = all(map(takes_words, (old, new), pipelines))
+    before, speaks = None if obstacle else old, all(map(takes_words, (old, new), pipelines))
+    worded = [name for name, pair in compared.items() if speaks and all(map(takes_words, (old, new), pair))]
 
-    def measured(
-        part: Sequence[Sampled],
-    ) -> tuple[list[Overlap], tuple[KnownItem, KnownItem, tuple[SideBySide, ...]] | None]:
+    def measured(part: Sequence[Sampled]) -> tuple[list[Overlap], list[KnownItem], tuple[SideBySide, ...]]:
         pairs = [neighbour_overlap(name, old, new, part, pair) for name, pair in compared.items() if not obstacle]
-        worded = [document for document in part if document.item] if speaks else []
-        sides = None if obstacle else old, new
-        known = known_items(*sides, worded, pipelines, confidence=config.confidence) if worded else None
-        return [pair for pair in pairs if pair is not None], known
+        texts = [document for document in part if document.item] if speaks else []
+        items = [
+            item
+            for name in worded
+            if texts
+            for item in known_items(name, before, new, texts, compared[name], confidence=config.confidence)
+        ]
+        samples = side_by_side(before, new, texts, pipelines) if texts else ()
+        return [pair for pair in pairs if pair is not None], items, samples
 
     with phase(f"gate: search up to {len(documents):,} documents by their own words"):
         asked = affordable(old, documents, measured, seconds=config.seconds, clock=clock)
-    (overlaps, known), least = measured(asked), _least_kept(old, new)
-    base = replace(base, remarks=fewer(asked, documents, "documents of the sample were searched", config.seconds))
+    (overlaps, items, samples), least = measured(asked), _least_kept(old, new)
     apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, least=least)]
-    if known is None:
+    base = replace(
+        base,
+        overlaps=tuple(overlaps),
+        remarks=fewer(asked, documents, "documents of the sample were searched", config.seconds),
+        changed=1 - overlaps[0].mean if overlaps and not obstacle else base.changed,
+    )
+    if not items:
         remark = UNJUDGED if overlaps else "no point has a text: nothing was searched"
-        return replace(base, reasons=(*base.reasons, *apart), overlaps=tuple(overlaps), remarks=(*base.remarks, remark))
-    item, excerpt, samples = known
-    reasons = [*(_unfound(item) if obstacle else [*_lost(item), *_lost(excerpt)]), *apart]
+        return replace(base, reasons=(*base.reasons, *apart), remarks=(*base.remarks, remark))
+    lost = _unfound(items[0]) if obstacle else [reason for item in items for reason in _lost(item)]
     return replace(
         base,
-        reasons=(*base.reasons, *reasons),
-        overlaps=tuple(overlaps),
-        known_item=item,
-        excerpt=excerpt,
+        reasons=(*base.reasons, *lost, *apart),
+        known_items=tuple(items),
         samples=samples,
-        remarks=(*base.remarks, *_obstacle_remark(obstacle), *_remarks(item, obstacle)),
+        remarks=(*base.remarks, *_obstacle_remark(obstacle), *_remarks(items[0], obstacle)),
     )
 
 
@@ -261,9 +280,11 @@ def _retrieved_by_both(old: View, new: View) -> list[str]:
 def _lost(item: KnownItem) -> list[str]:
     if item.high >= -MOST_LOST * item.old:
         return []
+    alone = "" if item.of == PIPELINE else f"slot {item.of!r} alone: "
     return [
-        f"fewer documents are found by {item.by}: {item.old:.1%} -> {item.new:.1%} of {item.documents} are among the "
-        f"first 10 hits, interval of the difference [{item.low:+.3f}, {item.high:+.3f}]; a loss of a quarter is allowed"
+        f"{alone}fewer documents are found by {item.by}: {item.old:.1%} -> {item.new:.1%} of {item.documents} are "
+        f"among the first 10 hits, exact interval of the difference [{item.low:+z.3f}, {item.high:+z.3f}]; a loss of a "
+        "quarter is allowed"
     ]
 
 
@@ -314,12 +335,13 @@ def _remarks(item: KnownItem, obstacle: str) -> list[str]:
     return remarks
 
 
-def _unjudged_sentence(report: GateReport) -> str:
-    item, excerpt = report.known_item, report.excerpt
-    common = "".join(f", neighbours in common {overlap.mean:.3f}" for overlap in report.overlaps[:1])
-    if item is None or excerpt is None:
-        return f"coverage and canaries{common or '; nothing was searched'}"
-    return (
-        f"without judgements: of {item.documents} documents, found by beginnings {item.old:.1%} -> {item.new:.1%}, "
-        f"by middles {excerpt.old:.1%} -> {excerpt.new:.1%}{common}"
-    )
+def change_of(report: GateReport) -> str:
+    """How many answers change, without judgements."""
+    if report.changed is None:
+        return "no judgements, and no answers of both pipelines could be compared"
+    if not report.overlaps:
+        return "there is nothing to search"
+    documents, first = report.overlaps[0].documents, 1 - report.overlaps[0].first
+    but = f", but {first:.0%} of the first hits" if first > report.changed else ""
+    share = f"{report.changed:.0%} of the first 10 hits change{but}"
+    return f"no judgements; {share}, with {documents:,} documents as queries"

@@ -11,7 +11,11 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import NormalDist
 from typing import Literal, TypeAlias
+
+import numpy as np
 
 from diptych.config.models import EvaluateConfig, GateConfig
 from diptych.errors import EvaluationError
@@ -28,15 +32,16 @@ from diptych.evaluate import (
 )
 from diptych.evaluate.metric_names import cutoff, parse_metrics
 from diptych.handle.snapshot import View
-from diptych.swap.gate.answers import Clock, affordable, answers, fewer, remembering
+from diptych.swap.gate.answers import TOP, Clock, affordable, answers, common_share, fewer, remembering
 from diptych.swap.gate.document_fields import fields_of_queries
 from diptych.types import Query, Run, said
 
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
 QUERIES_SHOWN = 5  # queries that lost most
 SEED = 0  # of the queries that are drawn
+RESERVE = 1.1  # of the queries that are advised, as the bootstrap's interval is a little wider than the normal one
 LEAST_QUERIES = 2  # judged queries that can be compared at all
-Verdict: TypeAlias = Literal["passed", "worse", "too wide", "nothing found", "too few"]
+Verdict: TypeAlias = Literal["passed", "worse", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,11 @@ class JudgedComparison:
         difference: new minus old.
         low, high: paired bootstrap interval of the difference.
         wins, ties, losses: queries on which the new pipeline is better, equal, worse.
-        verdict: `passed` when `low` is at least minus the margin.
+        verdict: `passed` when `low` is at least minus the margin, or when all answers are the same and, by the exact
+            bound, at most the share `swap.gate.unmeasured` of all queries is answered otherwise; `worse` when `high` is
+            below 0 and the difference beyond the margin; else `undecided`.
+        changed: share of the first ten hits that differ.
+        needed: judged queries that would decide, if the difference and its variance stay; None if unknown.
         sentence: the verdict in words, with the figures.
         worst: the queries that lost most.
         slices: the difference within each group of `swap.gate.slices`, the worst first.
@@ -116,23 +125,15 @@ class JudgedComparison:
     worst: tuple[QueryLoss, ...] = ()
     remarks: tuple[str, ...] = ()
     slices: tuple[SliceDifference, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether the new pipeline is not worse by more than the margin."""
-        return self.verdict == "passed"
-
-    @property
-    def conclusion(self) -> str:
-        """What the figures show, in a few words."""
-        return _conclusion(self.verdict, self.margin, self.low, self.high)
+    changed: float = 1.0
+    needed: int | None = None
 
     @property
     def lost_slices(self) -> list[str]:
         """A sentence for each slice that is shown to lose more than the margin."""
         return [
             f"{self.metric} of {part.slice} is worse by {-part.mean:.4f} over {len(part.slice.queries)} queries, "
-            f"interval [{part.low:+.4f}, {part.high:+.4f}], more than the margin of {self.margin:g}"
+            f"interval [{part.low:+z.4f}, {part.high:+z.4f}], more than the margin of {self.margin:g}"
             for part in self.slices
             if part.mean < -self.margin and part.high < 0
         ]
@@ -158,41 +159,49 @@ def compare_judged(
     if len(queries) < LEAST_QUERIES:
         return _too_few(metric, config, len(queries), remarks)
     views = {"old": remembering(old) if old else None, "new": remembering(new)}
+    depth = max(cutoff(metric) or DEEPEST, TOP)
 
     def ask(part: Sequence[Query]) -> None:
         for view in views.values():
-            answers(view, part, depth=_depth(metric))
+            answers(view, part, depth=depth)
 
     drawn = random.Random(SEED).sample(queries, len(queries))
     asked = {query.id for query in affordable(old or new, drawn, ask, seconds=config.seconds, clock=clock)}
     remarks += fewer([*asked], queries, "judged queries were asked", config.seconds)
     queries = [query for query in queries if query.id in asked]
     qrels = judged.qrels.restricted(asked)
-    sides = [_evaluated(name, view, queries, qrels, metric) for name, view in views.items()]
+    hits = [answers(view, queries, depth=depth) for view in views.values()]
+    sides = [
+        evaluate(Run.from_hits(name, queries, own), qrels, [metric]) for name, own in zip(views, hits, strict=True)
+    ]
     difference = compare(sides, "old", metric, confidence=config.confidence).of("new")
+    changed = 1 - float(np.mean([common_share(*pair) for pair in zip(*hits, strict=True)]))
     remarks += [remark for side in sides for remark in side.remarks()]
-    comparison = _comparison(metric, config, sides, difference, queries, remarks)
+    comparison = _comparison(metric, config, sides, difference, queries, remarks, changed)
     groups = slices_of(queries, config.slices, fields_of_queries(new, config.slices, qrels))
     by_slice = differences_by_slice(difference, groups, confidence=config.confidence)
     return replace(comparison, slices=tuple(sorted(by_slice, key=lambda part: part.mean)))
+
+
+def how_to_judge(config: EvaluateConfig, judged: Judged | None, needed: int) -> str:
+    """The command that judges `needed` queries in all, and what of it the config should name."""
+    folder = Path(config.qrels or "").parent.parent
+    folder = folder if (folder / "judgements.jsonl").is_file() else Path("judgements")
+    is_enough = config.queries is not None and judged is not None and len(judged.queries) >= needed
+    queries = "" if is_enough else " --queries QUERIES.jsonl"
+    name = f"evaluate.queries: {folder}/queries.jsonl and evaluate.qrels: {folder}/qrels/test.tsv"
+    is_named = config.qrels is not None and Path(config.qrels).parent.parent == folder
+    then = "" if is_named else f", name {name} in the config"
+    return f"diptych judge {folder}{queries} --sample {needed} --all{then}, then diptych apply"
 
 
 def mean_of(view: View, judged: Judged) -> str:
     """The metric of one view over the judged queries, in words."""
     queries = judged.asked
     qrels = judged.qrels.restricted(query.id for query in queries)
-    evaluation = _evaluated("new", view, queries, qrels, judged.metric)
+    hits = answers(view, queries, depth=cutoff(judged.metric) or DEEPEST)
+    evaluation = evaluate(Run.from_hits("new", queries, hits), qrels, [judged.metric])
     return f"{judged.metric} {evaluation.means[judged.metric]:.3f} over {len(queries)} queries"
-
-
-def _evaluated(name: str, view: View | None, queries: Sequence[Query], qrels: Qrels, metric: str) -> Evaluation:
-    hits = answers(view, queries, depth=_depth(metric))
-    return evaluate(Run.from_hits(name, queries, hits), qrels, [metric])
-
-
-def _depth(metric: str) -> int:
-    """The ranks that the metric reads."""
-    return cutoff(metric) or DEEPEST
 
 
 def _comparison(
@@ -202,9 +211,13 @@ def _comparison(
     difference: Difference,
     queries: Sequence[Query],
     remarks: Sequence[str],
+    changed: float,
 ) -> JudgedComparison:
     old, new = (side.means[metric] for side in sides)
-    verdict = _verdict(difference, config.margin, nothing=old == new == 0)
+    is_equal = not changed and difference.wins + difference.losses == 0
+    is_nothing, is_same = old == new == 0, is_equal and difference.high <= config.unmeasured
+    verdict = "undecided" if is_nothing else "passed" if is_same else _verdict(difference, config.margin)
+    needed = None if is_nothing or verdict != "undecided" else _needed(difference, config, is_same=is_equal)
     return JudgedComparison(
         metric=metric,
         margin=config.margin,
@@ -219,62 +232,71 @@ def _comparison(
         ties=difference.ties,
         losses=difference.losses,
         verdict=verdict,
-        sentence=_sentence(verdict, metric, config, (old, new), difference),
+        sentence=_sentence(verdict, metric, config, (old, new), difference, same=is_same),
         worst=_worst(difference, sides, metric, {query.id: said(query) for query in queries}),
         remarks=tuple(remarks),
+        changed=changed,
+        needed=needed,
     )
 
 
-def _verdict(difference: Difference, margin: float, *, nothing: bool) -> Verdict:
-    if nothing:
-        return "nothing found"
+def _verdict(difference: Difference, margin: float) -> Verdict:
     if difference.low >= -margin:
         return "passed"
-    return "worse" if difference.mean < -margin else "too wide"
+    return "worse" if difference.mean < -margin and difference.high < 0 else "undecided"
 
 
 def _sentence(
-    verdict: Verdict, metric: str, config: GateConfig, means: tuple[float, float], difference: Difference
+    verdict: Verdict,
+    metric: str,
+    config: GateConfig,
+    means: tuple[float, float],
+    difference: Difference,
+    *,
+    same: bool,
 ) -> str:
-    if verdict == "nothing found":
+    if means == (0, 0):
         what = f"neither pipeline finds a relevant document for any of {len(difference.per_query)} judged queries"
         return f"{what}: do the judgements belong to this collection?"
     figures = (
-        f"{metric} {means[0]:.4f} -> {means[1]:.4f}, difference {difference.mean:+.4f}, "
-        f"{100 * config.confidence:.4g}% interval [{difference.low:+.4f}, {difference.high:+.4f}] "
+        f"{metric} {means[0]:.4f} -> {means[1]:.4f}, difference {difference.mean:+z.4f}, "
+        f"{100 * config.confidence:.4g}% interval [{difference.low:+z.4f}, {difference.high:+z.4f}] "
         f"over {len(difference.per_query)} queries"
     )
-    end = _conclusion(verdict, config.margin, difference.low, difference.high)
-    return f"{figures}: {end}{f': {_remedy(difference, config.margin)}' if verdict == 'too wide' else ''}"
+    return f"{figures}: {_conclusion(verdict, config.margin, difference.low, same=same)}"
 
 
-def _conclusion(verdict: Verdict, margin: float, low: float, high: float) -> str:
+def _conclusion(verdict: Verdict, margin: float, low: float, *, same: bool) -> str:
     """What an interval shows of the new pipeline."""
+    if same:
+        return "the same answers to all of them"
     if verdict == "passed" and low > 0:
         return "better: the whole interval is above 0"
-    if verdict == "worse" and high >= -margin:
-        return f"worse by more than the margin of {margin:g} on these queries; more queries may show otherwise"
     ends = {
         "passed": f"not worse by more than the margin of {margin:g}; not shown to be better",
         "worse": f"worse by more than the margin of {margin:g}",
-        "too wide": f"the interval is too wide for the margin of {margin:g}",
+        "undecided": f"too few queries for the margin of {margin:g}",
     }
-    return ends.get(verdict, "")
+    return ends[verdict]
 
 
-def _remedy(difference: Difference, margin: float) -> str:
-    """How many queries would make the interval narrow enough: its width falls with the root of their number."""
-    room = difference.mean + margin
+def _needed(difference: Difference, config: GateConfig, *, is_same: bool) -> int | None:
+    """How many queries would narrow the interval enough to decide, if the difference and its variance stay.
+
+    Where all queries differ alike, the exact bound of the share that would not is 1 - tail^(1/queries).
+    """
+    gaps, mean, tail = np.array([*difference.per_query.values()]), difference.mean, (1 - config.confidence) / 2
+    room = -mean if mean < -config.margin else mean + config.margin
+    room = max(room, config.unmeasured) if is_same else room
     if room <= 0:
-        return "more queries or a larger margin"
-    needed = math.ceil(len(difference.per_query) * ((difference.mean - difference.low) / room) ** 2)
-    return f"more queries (about {_round_up(needed)} if the difference stays) or a larger margin"
-
-
-def _round_up(number: int) -> int:
-    """The number rounded up to two digits."""
+        return None
+    if np.ptp(gaps):
+        size = RESERVE * float(gaps.var(ddof=1)) * (NormalDist().inv_cdf(tail) / room) ** 2
+    else:
+        size = math.log(tail) / math.log1p(-room / (1 + abs(mean)))
+    number = max(math.ceil(size), len(gaps) + 1)
     unit: int = 10 ** max(0, len(str(number)) - 2)
-    return math.ceil(number / unit) * unit
+    return math.ceil(number / unit) * unit  # rounded up to two digits
 
 
 def _worst(
@@ -299,5 +321,5 @@ def _too_few(metric: str, config: GateConfig, count: int, remarks: Sequence[str]
     )
     zeros = (0.0, 0.0, 0.0, 0.0, 0.0)
     return JudgedComparison(
-        metric, config.margin, config.confidence, count, *zeros, 0, 0, 0, "too few", sentence, (), tuple(remarks)
+        metric, config.margin, config.confidence, count, *zeros, 0, 0, 0, "undecided", sentence, (), tuple(remarks)
     )

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
 from diptych.errors import MediaError
-from diptych.evaluate.significance import bootstrap_means
+from diptych.evaluate.significance import clopper_pearson
 from diptych.handle.snapshot import View
 from diptych.media import Media, RawMedia, Readable
 from diptych.search import Pipeline
-from diptych.swap.gate.answers import answers
+from diptych.swap.gate.answers import TOP, answers, common_share
 from diptych.swap.sample import Sampled
 from diptych.types import Hit, Query
 
-DEPTH = 10
 BEGINNING, MIDDLE = "title or first sentence", "eight words from the middle"
-SAMPLES, SEED = 10_000, 0
 QUERIES_SHOWN, HITS, CHARACTERS = 5, 3, 200  # queries side by side, hits of each, characters of a hit
 
 
@@ -31,6 +28,7 @@ class Overlap:
         of: the slot, or `pipeline` for the whole.
         documents: how many were asked.
         mean: the mean share; `lowest` and `median` of the documents.
+        first: the share of documents whose first hit stays; it tells where all documents are among the first 10.
     """
 
     of: str
@@ -38,6 +36,7 @@ class Overlap:
     mean: float
     median: float
     lowest: float
+    first: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +44,17 @@ class KnownItem:
     """How often a query made from a document finds it among the first 10.
 
     Args:
+        of: the slot, or `pipeline` for the whole.
         by: which words.
         documents: how many were asked.
         old, new: the shares found.
-        difference: new minus old, `low` and `high` its paired bootstrap interval.
+        difference: new minus old; `low` and `high` from the exact bounds of the shares that were lost and gained.
+        found: documents that the old pipeline finds; `losses` of them the new one does not.
+        most_lost: the exact upper bound of the share of losses, by one side.
         lost: ids of some documents that only the old pipeline finds.
     """
 
+    of: str
     by: str
     documents: int
     old: float
@@ -59,20 +62,20 @@ class KnownItem:
     difference: float
     low: float
     high: float
+    found: int
+    losses: int
+    most_lost: float
     lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SideBySide:
-    """A query and how the hits of either pipeline begin, best first; a hit without text has its id instead."""
+    """A query and how the hits of either pipeline begin, best first, each with its id."""
 
     query: str
     common: float
     old: tuple[str, ...]
     new: tuple[str, ...]
-
-
-KnownItems: TypeAlias = tuple[KnownItem, KnownItem, tuple[SideBySide, ...]]
 
 
 def neighbour_overlap(
@@ -88,14 +91,16 @@ def neighbour_overlap(
     if not queries:
         return None
     neighbours = [
-        answers(view, queries, depth=DEPTH + 1, pipeline=pipeline)
+        answers(view, queries, depth=TOP + 1, pipeline=pipeline)
         for view, pipeline in zip((old, new), pipelines, strict=True)
     ]
-    shares = [
-        _share(_others(before, query.id), _others(after, query.id))
+    pairs = [
+        (_others(before, query.id), _others(after, query.id))
         for query, before, after in zip(queries, *neighbours, strict=True)
     ]
-    return Overlap(of, len(shares), float(np.mean(shares)), float(np.median(shares)), min(shares))
+    shares = [common_share(*pair) for pair in pairs]
+    first = float(np.mean([common_share(before[:1], after[:1]) for before, after in pairs]))
+    return Overlap(of, len(shares), float(np.mean(shares)), float(np.median(shares)), min(shares), first)
 
 
 def _read_by_both(views: tuple[View, View], pipelines: tuple[Pipeline, Pipeline]) -> set[Readable]:
@@ -128,76 +133,70 @@ def takes_words(view: View, pipeline: Pipeline) -> bool:
 
 
 def known_items(
+    of: str,
     old: View | None,
     new: View,
     documents: Sequence[Sampled],
     pipelines: tuple[Pipeline, Pipeline],
     *,
     confidence: float,
-) -> KnownItems:
-    """How often titles or first sentences, and excerpts, find their documents; and queries side by side.
-
-    Those shown are titles or first sentences, evenly spread from where the two answers differ most to where they differ
-    least. `old` None answers nothing.
-    """
-    items = [Query(document.item, document.id) for document in documents]
-    excerpts = [Query(document.excerpt, document.id) for document in documents]
-    both = list(zip((old, new), pipelines, strict=True))
-    before, after = (answers(view, items, depth=DEPTH, pipeline=pipeline, texts=True) for view, pipeline in both)
-    excerpts_before, excerpts_after = (
-        answers(view, excerpts, depth=DEPTH, pipeline=pipeline) for view, pipeline in both
-    )
-    return (
-        _known_item(BEGINNING, items, before, after, confidence),
-        _known_item(MIDDLE, excerpts, excerpts_before, excerpts_after, confidence),
-        _side_by_side(items, before, after),
-    )
+) -> tuple[KnownItem, KnownItem]:
+    """How often titles or first sentences, and excerpts, find their documents. `old` None answers nothing."""
+    both, found = list(zip((old, new), pipelines, strict=True)), []
+    for by, texts in ((BEGINNING, [own.item for own in documents]), (MIDDLE, [own.excerpt for own in documents])):
+        queries = [Query(text, own.id) for text, own in zip(texts, documents, strict=True)]
+        sides = [answers(view, queries, depth=TOP, pipeline=pipeline) for view, pipeline in both]
+        found.append(_known_item(of, by, queries, sides, confidence))
+    return found[0], found[1]
 
 
 def _known_item(
-    by: str, queries: Sequence[Query], old: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], confidence: float
+    of: str, by: str, queries: Sequence[Query], sides: Sequence[Sequence[Sequence[Hit]]], confidence: float
 ) -> KnownItem:
     before, after = (
         np.array([any(hit.id == query.id for hit in hits) for query, hits in zip(queries, side, strict=True)])
-        for side in (old, new)
+        for side in sides
     )
-    gaps = after.astype(np.float64) - before
-    tail = (1 - confidence) / 2
-    # Plain percentiles, which need no scipy: of 200 documents, Hesterberg's expanded ones are less than 1% wider.
-    low, high = np.quantile(bootstrap_means(gaps, samples=SAMPLES, seed=SEED), [tail, 1 - tail])
-    lost = [query.id for query, gap in zip(queries, gaps, strict=True) if gap < 0]
+    lost, gained, found, size = before & ~after, int((after & ~before).sum()), int(before.sum()), len(queries)
+    losses, each = int(lost.sum()), (1 - confidence) / 4  # of either end of the bounds of losses and of gains
+    lost_bounds, gained_bounds = (clopper_pearson(count, size, tail=each) for count in (losses, gained))
     return KnownItem(
+        of=of,
         by=by,
-        documents=len(queries),
+        documents=size,
         old=float(before.mean()),
         new=float(after.mean()),
-        difference=float(gaps.mean()),
-        low=float(low),
-        high=float(high),
-        lost=tuple(lost[:QUERIES_SHOWN]),
+        difference=float(after.mean() - before.mean()),
+        low=gained_bounds[0] - lost_bounds[1],
+        high=gained_bounds[1] - lost_bounds[0],
+        found=found,
+        losses=losses,
+        most_lost=clopper_pearson(losses, found, tail=1 - confidence)[1] if found else 1.0,
+        lost=tuple(queries[row].id for row in np.flatnonzero(lost)[:QUERIES_SHOWN]),
     )
 
 
-def _side_by_side(
-    queries: Sequence[Query], old: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]]
+def side_by_side(
+    old: View | None, new: View, documents: Sequence[Sampled], pipelines: tuple[Pipeline, Pipeline]
 ) -> tuple[SideBySide, ...]:
-    shares = [_share([hit.id for hit in a], [hit.id for hit in b]) for a, b in zip(old, new, strict=True)]
-    order = sorted(range(len(queries)), key=shares.__getitem__)
-    steps = np.linspace(0, len(order) - 1, min(QUERIES_SHOWN, len(order))).round().astype(int)
-    rows = [order[step] for step in steps]
-    return tuple(SideBySide(queries[row].text, shares[row], _shown(old[row]), _shown(new[row])) for row in rows)
+    """Titles or first sentences whose first hits differ, the most different first. `old` None answers nothing."""
+    queries = list({document.item: Query(document.item, document.id) for document in documents}.values())
+    before, after = (
+        answers(view, queries, depth=TOP, pipeline=pipeline, texts=True)
+        for view, pipeline in zip((old, new), pipelines, strict=True)
+    )
+    rows = [
+        SideBySide(query.text, common_share(a, b), _shown(a), _shown(b))
+        for query, a, b in zip(queries, before, after, strict=True)
+        if [hit.id for hit in a[:HITS]] != [hit.id for hit in b[:HITS]]
+    ]
+    return tuple(sorted(rows, key=lambda row: row.common)[:QUERIES_SHOWN])
 
 
 def _shown(hits: Sequence[Hit]) -> tuple[str, ...]:
-    texts = (" ".join(f"{hit.document.title} {hit.document.text}".split()) or hit.id for hit in hits[:HITS])
+    texts = (" ".join(f"{hit.id}: {hit.document.title} {hit.document.text}".split()) for hit in hits[:HITS])
     return tuple(text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…" for text in texts)
 
 
-def _others(hits: Sequence[Hit], document: str) -> list[str]:
-    return [hit.id for hit in hits if hit.id != document][:DEPTH]
-
-
-def _share(old: Sequence[str], new: Sequence[str]) -> float:
-    """The share of common documents, relative to the longer answer; two empty answers are alike."""
-    longer = max(len(old), len(new))
-    return len(set(old) & set(new)) / longer if longer else 1.0
+def _others(hits: Sequence[Hit], document: str) -> list[Hit]:
+    return [hit for hit in hits if hit.id != document]

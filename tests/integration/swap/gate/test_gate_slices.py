@@ -17,7 +17,7 @@ from diptych.types import Query
 
 DENSE = {"adapter": "fake-dense"}
 OTHER = {"adapter": "fake-dense", "seed": 5}
-SLOW = {**DENSE, "delay": 0.05}
+SLOW = {**DENSE, "delay": 0.02}
 QUERIES = [Query(f"word{n} rare{3 * n} rare{5 * n + 1}", f"q{n}") for n in range(40)]
 
 
@@ -29,7 +29,7 @@ def client(memory: Any) -> Any:
 
 def gate(views: Sequence[View], judged: Judged | None, **config: Any) -> GateReport:
     old, new = views
-    return run_gate(old, new, config=GateConfig(**config), judged=judged)
+    return run_gate(old, new, config=GateConfig(**{"seconds": 600, **config}), judged=judged)
 
 
 def first_hits(views: Sequence[View]) -> list[list[str]]:
@@ -61,15 +61,15 @@ def test_the_worst_slice_stops_what_is_better_on_average(views: tuple[View, View
         replace(query, metadata={"kind": "spoken" if n in losers else "typed"}) for n, query in enumerate(QUERIES)
     ]
     judged = loses_for(views, losers, spoken)
-    assert gate(views, judged).passed
+    assert gate(views, judged).outcome == "passed"
     report = gate(views, judged, slices=["kind"])
     assert report.judged is not None
-    assert report.judged.passed
+    assert report.judged.verdict == "passed"
     worst = report.judged.slices[0]
     assert (str(worst.slice), worst.mean) == ("kind spoken", -1.0)
-    assert not report.passed
+    assert report.outcome == "worse"
     assert report.reasons == (
-        "P@1 of kind spoken is worse by 1.0000 over 10 queries, interval [-1.0000, -1.0000], "
+        "P@1 of kind spoken is worse by 1.0000 over 10 queries, interval [-1.0000, -0.2904], "
         "more than the margin of 0.02",
     )
 
@@ -94,20 +94,21 @@ def test_slices_come_from_the_length_and_script_of_a_query_and_from_its_relevant
 
 def test_a_slower_encoder_is_stopped_only_where_the_time_is_limited(swapping: Callable[..., Any]) -> None:
     views = swapping({"dense": DENSE}).to({"dense": SLOW})
-    judged = Judged(QUERIES[:8], Qrels({q.id: {n: 1} for q, n in zip(QUERIES, first_hits(views)[0], strict=True)}))
+    judged = swap_equal(views)
     free = gate(views, judged)
-    assert (free.passed, free.latency) == (True, None)
+    assert (free.outcome, free.latency) == ("passed", None)
     limited = gate(views, judged, max_slowdown=1.5)
     assert limited.latency is not None
-    assert not limited.passed
+    assert limited.outcome == "worse"
     assert limited.reasons[0].endswith("1.5 times as long at most (swap.gate.max_slowdown)")
-    assert not gate(views, None, max_slowdown=1.5, sample=20).passed
+    assert gate(views, None, max_slowdown=1.5, sample=20).outcome == "worse"
 
 
 def test_an_interval_about_zero_is_called_neither_better_nor_worse(views: tuple[View, View]) -> None:
     equal = swap_equal(views)
-    report = gate(views, equal)
-    assert report.sentence.endswith("not worse by more than the margin of 0.02; not shown to be better")
+    assert gate(views, equal).outcome == "undecided"  # 40 queries bound the loss by .088
+    report = gate(views, equal, margin=0.1)
+    assert report.sentence.endswith("not worse by more than the margin of 0.1; not shown to be better")
     better = loses_for(views, [])
     assert gate(views, better).sentence.endswith("over 40 queries: better: the whole interval is above 0")
 

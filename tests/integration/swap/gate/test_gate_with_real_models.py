@@ -14,6 +14,7 @@ from diptych.evaluate import read_beir
 from diptych.handle.snapshot import View
 from diptych.populate import open_source
 from diptych.swap.gate.gate import GateReport, Judged, run_gate
+from diptych.swap.gate.overlap import MIDDLE
 from diptych.types import Document
 from qdrant_edge_client import EdgeClient
 
@@ -81,11 +82,12 @@ def test_minilm_may_replace_itself_and_its_shuffled_weights_may_not(
         filled.handle.client.delete_vector_name("c", "dense.2")
 
     for report in gates({**MINILM, "batch_size": 16}, judged, None, margin=0.001, overlap=0.98):
-        assert report.passed
+        assert report.outcome in ("passed", "not measured")
+        assert not report.reasons
     with_judgements, without = gates({**MINILM, "model": shuffled}, judged, None)
     assert with_judgements.judged is not None
     assert with_judgements.judged.verdict == "worse"
     assert with_judgements.judged.new < 0.5 < 0.8 < with_judgements.judged.old
-    assert without.excerpt is not None
+    excerpt = next(item for item in without.known_items if item.by == MIDDLE)
     # Among so few documents the first ten are a tenth of all: the loss is seen, but it is no quarter beyond doubt.
-    assert without.excerpt.high < 0
+    assert excerpt.high < 0

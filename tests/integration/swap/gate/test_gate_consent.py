@@ -1,0 +1,212 @@
+"""What goes live by itself, what wants consent, and what the gate remembers of a swap."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import pytest
+from qdrant_client.client_base import QdrantBase
+
+from diptych import Collection
+from diptych.errors import GateFailed
+from diptych.evaluate import Qrels
+from diptych.hookspecs import hookimpl
+from diptych.specs import AdapterSpec
+from diptych.swap import ApplyOptions, GateReport, Judged, rollback, status
+from diptych.testing import FakeDenseEncoder
+from diptych.types import Document, Floats, Query
+
+DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 64}
+OTHER = {**DENSE, "seed": 5}  # as good, but it answers otherwise
+DEAF: dict[str, Any] = {"adapter": "deaf"}
+Applies: TypeAlias = Callable[..., Any]
+
+
+class Deaf(FakeDenseEncoder):
+    """Finds nothing, since queries are read backwards; remembers them."""
+
+    asked: ClassVar[list[str]] = []
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of other words."""
+        Deaf.asked.extend(inputs)
+        return super().encode_query([text[::-1] for text in inputs])
+
+
+class BringsDeaf:
+    """A plugin."""
+
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        """`deaf`."""
+        return [AdapterSpec(name="deaf", kind="dense", factory=f"{__name__}:Deaf", summary="reads backwards")]
+
+
+@pytest.fixture
+def client(memory: QdrantBase) -> QdrantBase:
+    """What a gate lets through is the same in any store."""
+    return memory
+
+
+def corpus(size: int = 60) -> list[Document]:
+    return [Document(str(n), f"word{n % 17} word{n % 23} number{n}. More of word{n % 7}.") for n in range(size)]
+
+
+def judged(size: int = 60) -> Judged:
+    """Each document is what its own words look for."""
+    queries = [Query(document.text, f"q{document.id}") for document in corpus(size)]
+    return Judged(queries, Qrels({query.id: {query.id[1:]: 1} for query in queries}))
+
+
+@pytest.fixture
+def filled(client: QdrantBase, config: Callable[..., Any], opened: Callable[..., Collection]) -> Collection:
+    """A collection of 60 documents in one dense slot."""
+    found = opened(client, config({"dense": DENSE}), BringsDeaf())
+    found.populate(corpus())
+    return found
+
+
+@pytest.fixture
+def applies(filled: Collection, config: Callable[..., Any]) -> Applies:
+    """`applies(slot, allowed=.1, **options)`: the report, or the GateFailed that kept the old encoder.
+
+    A slot that stays is encoded again.
+    """
+
+    def applied(slot: Any, allowed: float = 0.1, **options: Any) -> Any:
+        wanted = config({"dense": slot}, swap={"gate": {"sample": 60, "unmeasured": allowed}})
+        again = frozenset({"dense"} if slot == DENSE else ())
+        try:
+            return filled.apply(wanted, ApplyOptions(again=again, **options))
+        except GateFailed as error:
+            return error
+
+    return applied
+
+
+def outcome(result: Any) -> str:
+    """The gate's outcome, and whether it kept the old encoder."""
+    return f"{result.context['outcome']}, kept" if isinstance(result, GateFailed) else str(result.gate.outcome)
+
+
+@pytest.mark.parametrize(
+    ("slot", "expected"), [(DENSE, "not measured"), (OTHER, "not measured, kept"), (DEAF, "worse, kept")]
+)
+def test_without_judgements_nothing_passes(applies: Applies, filled: Collection, slot: Any, expected: str) -> None:
+    assert outcome(applies(slot)) == expected
+    assert filled.handle.read().live.slots["dense"].number == (1 if expected.endswith("kept") else 2)
+
+
+def test_an_unmeasured_change_wants_consent_above_the_share_that_the_config_allows(applies: Applies) -> None:
+    changed = applies(OTHER, cut_over=False).gate.changed
+    assert changed > 0.1
+    kept = applies(OTHER, changed - 1e-6)
+    assert outcome(kept) == "not measured, kept"
+    assert f"{changed:.0%} of the first 10 hits change, " in kept.got
+    assert kept.do.startswith("look at the answers, and accept them: diptych apply --unmeasured; or judge queries: ")
+    assert outcome(applies(OTHER, changed)) == "not measured"
+
+
+def test_consent_is_a_word_or_the_answer_of_a_function_that_sees_the_report(
+    applies: Applies, filled: Collection
+) -> None:
+    seen: list[GateReport] = []
+    answers = iter((False, True))
+
+    def answer(report: GateReport) -> bool:
+        seen.append(report)
+        return next(answers)
+
+    assert outcome(applies(OTHER, unmeasured=answer)) == "not measured, kept"
+    assert outcome(applies(OTHER, unmeasured=answer)) == "not measured"
+    assert [report.outcome for report in seen] == ["not measured"] * 2
+    assert filled.handle.read().history[-1].gate == seen[-1].sentence
+    assert outcome(applies({**DENSE, "seed": 6}, unmeasured=True)) == "not measured"
+    assert outcome(applies(DEAF, 1, unmeasured=True)) == "worse, kept"  # consent is to a change, not to a fault
+
+
+def test_a_refusal_by_judgements_outlives_them_until_others_let_the_swap_pass(
+    applies: Applies, filled: Collection
+) -> None:
+    lost = applies(OTHER, judged=judged(20))
+    assert outcome(lost) == "undecided, kept"
+    for _ in range(2):
+        kept = applies(OTHER, 1)
+        assert outcome(kept) == "not measured, kept"
+        assert kept.got.endswith(f"with judgements the gate said of this swap: undecided: {lost.got}")
+    swap = status(filled.handle).swap
+    assert swap is not None
+    assert swap.refused.startswith("not measured: no judgements; ")
+    assert outcome(applies(OTHER, judged=many(200), cut_over=False)) == "passed"
+    assert outcome(applies(OTHER, 1)) == "not measured"
+
+
+def many(size: int) -> Judged:
+    """So many judged queries: the documents' words, asked again and again."""
+    once = judged()
+    queries = [Query(once.queries[n % 60].text, f"q{n % 60} {n // 60}") for n in range(size)]
+    return Judged(queries, Qrels({query.id: once.qrels.judgements[query.id.split()[0]] for query in queries}))
+
+
+def test_a_refusal_is_forgotten_with_the_swap_and_one_without_judgements_is_none(
+    applies: Applies, filled: Collection
+) -> None:
+    assert outcome(applies(OTHER, judged=judged(20))) == "undecided, kept"
+    rollback(filled.handle)
+    assert outcome(applies(OTHER)) == "not measured, kept"
+    assert outcome(applies(OTHER, 1)) == "not measured"
+
+
+def test_what_undecided_advises_decides(applies: Applies) -> None:
+    few = applies(DENSE, judged=judged(20))
+    assert outcome(few) == "undecided, kept"
+    more, all_of_them = advice(few)
+    assert (more, all_of_them) == (16, 50)  # the command judges 50 at least
+    assert outcome(applies(DENSE, judged=judged(20 + more - 1), cut_over=False)) == "undecided, kept"
+    assert outcome(applies(DENSE, judged=judged(20 + more))) == "passed"
+    few = applies(OTHER, judged=judged(20))
+    more, all_of_them = advice(few)
+    assert all_of_them == 20 + more == 190
+    assert outcome(applies(OTHER, judged=many(all_of_them))) == "passed"
+
+
+def advice(kept: GateFailed) -> tuple[int, int]:
+    """How many more queries are wanted, and how many the command judges in all."""
+    found = re.match(r"judge about ([\d,]+) more queries: diptych judge .* --sample (\d+) --all,", kept.do)
+    assert found is not None
+    return int(found[1].replace(",", "")), int(found[2])
+
+
+def test_a_gate_that_is_ignored_measures_and_one_that_is_left_out_asks_no_encoder(
+    applies: Applies, filled: Collection
+) -> None:
+    old = filled.handle.slots["dense"].encoder
+    encoded = old.encoded
+    Deaf.asked.clear()
+    report = applies(DEAF, gate=False)
+    assert (report.outcome, report.gate, filled.handle.read().history[-1].gate) == ("cut over", None, "none ran")
+    assert old.encoded == encoded
+    assert not any("number" in text for text in Deaf.asked), "the canaries alone"
+    filled.rollback()
+    filled.finish()
+    report = applies(DEAF, ignore_gate=True)
+    assert (report.outcome, report.gate.outcome) == ("cut over", "worse")
+    assert filled.handle.read().history[-1].gate == report.gate.sentence
+    assert sum("number" in text for text in Deaf.asked) >= 60
+
+
+def test_none_of_37_lost_allows_eight_percent(
+    client: QdrantBase, config: Callable[..., Any], opened: Callable[..., Collection]
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(37))
+    wanted = config({"dense": DENSE}, swap={"gate": {"sample": 60, "unmeasured": 0.0}})
+    report: Any = found.apply(wanted, ApplyOptions(again=frozenset({"dense"}))).gate
+    assert len(report.known_items) == 2
+    for item in report.known_items:
+        assert (item.found, item.losses) == (37, 0)
+        assert math.isclose(item.most_lost, 1 - 0.05 ** (1 / 37))  # .078
+        assert item.low < 0 < item.high
