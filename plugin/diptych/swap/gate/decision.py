@@ -183,11 +183,14 @@ class Decision:
         return report
 
     def _consented(self, report: GateReport) -> bool:
-        """Whether the user accepts an unmeasured change; needless where nothing goes live."""
+        """Whether the user accepts an unmeasured change; needless where nothing goes live.
+
+        Consent given in advance, as scripts do, does not overrule what judgements said.
+        """
         options = self._context.options
         if report.outcome != "not measured" or not options.cut_over:
             return report.outcome == "not measured"
-        return options.unmeasured(report) if callable(options.unmeasured) else options.unmeasured
+        return options.unmeasured(report) if callable(options.unmeasured) else options.unmeasured and not self._refused
 
     def _measured(self, old: View, new: View, covered: Mapping[str, Coverage] | None) -> GateReport:
         for view in (old, new):
@@ -210,7 +213,7 @@ class Decision:
             f"the gate keeps the old {what}: {report.outcome}",
             where=f"collection {self._handle.name!r}",
             got="; ".join([*report.reasons, *([self.threshold.measured] if self.threshold else [])]),
-            do=remedies[report.outcome],
+            do=remedies["undecided" if self._refused and report.outcome == "not measured" else report.outcome],
             report=report,
             outcome=report.outcome,
             **self._details(),

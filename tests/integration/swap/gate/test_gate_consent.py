@@ -137,6 +137,7 @@ def test_a_refusal_by_judgements_outlives_them_until_others_let_the_swap_pass(
         kept = applies(OTHER, 1)
         assert outcome(kept) == "not measured, kept"
         assert kept.got.endswith(f"with judgements the gate said of this swap: undecided: {lost.got}")
+    assert outcome(applies(OTHER, unmeasured=True)) == "not measured, kept", "a script that always consents"
     swap = status(filled.handle).swap
     assert swap is not None
     assert swap.refused.startswith("not measured: no judgements; ")
