@@ -146,12 +146,14 @@ main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """
 
 
-def on_terminal(folder: Path, *arguments: str, answer: str = "") -> tuple[int, str]:
-    """The exit code and the screen of a user who types the answer."""
+def on_terminal(folder: Path, *arguments: str, answer: str = "", out: Path | None = None) -> tuple[int, str]:
+    """The exit code and the screen of a user who types the answer; standard output may go to a file."""
     terminal, child = pty.openpty()
     command = [sys.executable, "-c", RUN, *arguments]
-    with subprocess.Popen(command, cwd=folder, stdin=child, stdout=child, stderr=child) as process:
-        os.close(child)
+    stdout = child if out is None else os.open(out, os.O_WRONLY | os.O_CREAT)
+    with subprocess.Popen(command, cwd=folder, stdin=child, stdout=stdout, stderr=child) as process:
+        for end in {child, stdout}:
+            os.close(end)
         said = b""
         with suppress(OSError):  # the other end is closed
             while piece := os.read(terminal, 4096):
@@ -182,8 +184,9 @@ def test_on_a_terminal_an_unmeasured_change_is_a_question_and_its_measurements_a
 
 def test_nothing_is_asked_with_json_or_consent_or_without_a_terminal(changed: Run, tmp_path: Path) -> None:
     assert "[y/N]" not in changed("apply").out + changed("apply").err
-    code, screen = on_terminal(tmp_path, "apply", "--json")
-    assert (code, "[y/N]" in screen) == (7, False)
+    for arguments, out in ((("apply", "--json"), None), (("apply",), tmp_path / "out")):
+        code, screen = on_terminal(tmp_path, *arguments, out=out)
+        assert (code, "[y/N]" in screen) == (7, False), "the answers would not be seen"
     code, screen = on_terminal(tmp_path, "apply", "--unmeasured")
     assert (code, "[y/N]" in screen) == (0, False)
     assert "gate: not measured: no judgements; " in screen

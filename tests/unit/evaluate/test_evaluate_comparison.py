@@ -102,7 +102,7 @@ def test_equal_observations_have_an_interval_of_the_exact_width() -> None:
     base, twin = (evaluation(name, [0.5] * 40) for name in ("base", "twin"))
     found = compare([base, twin], "base", "nDCG@10").of("twin")
     most = 1 - 0.025 ** (1 / 40)  # of the queries may differ otherwise, as far as from -1 to 1
-    assert (found.mean, found.low, found.high) == (0, pytest.approx(-most), pytest.approx(most))
+    assert (found.mean, found.low, found.high) == pytest.approx((0, -most, most))
 
 
 def test_no_figure_is_a_negative_zero() -> None:
