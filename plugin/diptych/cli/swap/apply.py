@@ -16,14 +16,7 @@ from diptych.cli.collections.populate import from_cache, together
 from diptych.cli.swap import plan as planning
 from diptych.cli.swap.show_gate import show_gate
 from diptych.cli.swap.swap_text import LaterOption, ReEncodeOption, WhyOption, slots_to_encode, under_way, unjudged
-from diptych.cli.ui.options import (
-    CONFIG,
-    ConfigOption,
-    IgnoreGateOption,
-    JsonOption,
-    NoGateOption,
-    UnmeasuredOption,
-)
+from diptych.cli.ui.options import CONFIG, ConfigOption, IgnoreGateOption, JsonOption, NoGateOption, UnmeasuredOption
 from diptych.cli.ui.output import printable, say, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars, waiting
 from diptych.cli.ui.session import Session

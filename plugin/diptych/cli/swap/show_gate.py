@@ -14,7 +14,7 @@ from diptych.cli.ui.output import printable, say, table
 
 if TYPE_CHECKING:
     from diptych.swap import GateReport
-    from diptych.swap.gate.judged import JudgedComparison
+    from diptych.swap.gate.judged import QueryLoss
     from diptych.swap.gate.overlap import KnownItem, SideBySide
 
 SNIPPET = 60  # characters of a query or hit where the terminal does not decide
@@ -25,28 +25,13 @@ def show_gate(console: Console, report: GateReport) -> None:
     say(console, printable(f"gate: {report.sentence}", limit=2000), "bold")
     if report.known_items:
         console.print(_known_items(report.known_items))
-    for line in (*_judged(report.judged), *_overlaps(report), *_timed(report)):
+    for line in _lines(report):
         say(console, f"  {line}")
-    if report.judged:
-        _worst(console, report.judged)
+    if report.judged and report.judged.worst:
+        console.print(_worst(report.judged.worst))
     _samples(console, report.samples)
     for remark in report.remarks:
         say(console, f"  {remark}", "dim")
-
-
-def _judged(comparison: JudgedComparison | None) -> Iterator[str]:
-    if comparison is None or not comparison.wins + comparison.ties + comparison.losses:
-        return
-    counts = f"queries better {comparison.wins:,}, equal {comparison.ties:,}, worse {comparison.losses:,}"
-    yield f"{counts}; {comparison.changed:.0%} of their first 10 hits change"
-    for part in comparison.slices:
-        interval = f"[{part.low:+z.4f}, {part.high:+z.4f}]"
-        yield f"{part.slice}: {part.mean:+z.4f} {interval} on {len(part.slice.queries):,} queries"
-
-
-def _timed(report: GateReport) -> Iterator[str]:
-    if report.latency is not None:
-        yield report.latency.sentence
 
 
 def _known_items(items: Sequence[KnownItem]) -> Table:
@@ -60,20 +45,27 @@ def _known_items(items: Sequence[KnownItem]) -> Table:
     return listing
 
 
-def _overlaps(report: GateReport) -> Iterator[str]:
+def _lines(report: GateReport) -> Iterator[str]:
+    """Judged queries, neighbours and times."""
+    if (judged := report.judged) and judged.wins + judged.ties + judged.losses:
+        counts = f"queries better {judged.wins:,}, equal {judged.ties:,}, worse {judged.losses:,}"
+        yield f"{counts}; {judged.changed:.0%} of their first 10 hits change"
+        for part in judged.slices:
+            interval = f"[{part.low:+z.4f}, {part.high:+z.4f}]"
+            yield f"{part.slice}: {part.mean:+z.4f} {interval} on {len(part.slice.queries):,} queries"
     if report.overlaps:
         shares = ", ".join(f"{overlap.of} {overlap.mean:.2f}" for overlap in report.overlaps)
         yield f"neighbours in common: {shares}"
+    if report.latency is not None:
+        yield report.latency.sentence
 
 
-def _worst(console: Console, comparison: JudgedComparison) -> None:
-    if not comparison.worst:
-        return
+def _worst(queries: Sequence[QueryLoss]) -> Table:
     lost = table("queries that lost most", "old", "new")
     lost.columns[0].no_wrap = True
-    for query in comparison.worst:
+    for query in queries:
         lost.add_row(printable(query.text, limit=SNIPPET), f"{query.old:.3f}", f"{query.new:.3f}")
-    console.print(lost)
+    return lost
 
 
 def _samples(console: Console, samples: Sequence[SideBySide]) -> None:
