@@ -169,8 +169,7 @@ def run_apply(opened: Collection, config: Config, options: ApplyOptions, as_json
                 options = dataclasses.replace(options, unmeasured=lambda report: _consent(report, bars, asked))
             report = opened.apply(config, options, progress=bars)
     except GateFailed as error:
-        if not asked:
-            _show_failed(opened.name, error, as_json)
+        _show_failed(opened.name, error, as_json, asked)
         raise
     return dataclasses.replace(report, gate=None) if asked else report  # it was shown with the question
 
@@ -230,15 +229,15 @@ def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None
         say(stdout(), progress.partition("; ")[0])
 
 
-def _show_failed(name: str, error: GateFailed, as_json: bool) -> None:
-    """What the gate measured; the error itself says why it was not enough."""
+def _show_failed(name: str, error: GateFailed, as_json: bool, shown: Sequence[GateReport]) -> None:
+    """What the gate measured, unless it was shown; the error itself says why it was not enough."""
     report, missing = error.context.get("report"), error.context.get("missing") or 0
     unfilled, asking = (error.context.get(key) or {} for key in ("left", "asking"))
     if as_json:
         gate = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else None  # type: ignore[arg-type]
         facts = {"collection": name, "outcome": "not applied", "gate": gate, "asking": asking, "left": unfilled}
         return write_json({**facts, "missing": missing})
-    if report is not None:
+    if report is not None and report not in shown:
         show_gate(stdout(), report)  # type: ignore[arg-type]
     _show_query_encoders(asking)  # type: ignore[arg-type]
     _show_unfilled(unfilled, missing)  # type: ignore[arg-type]
