@@ -162,7 +162,7 @@ class Distill(ReminingTraining[DistillOptions]):
 
 
 class OrderOptions(Section):
-    """Of the partial ranking; see `diptych_training.losses.cprd.CPRDLoss`."""
+    """Options of the partial ranking; see `diptych_training.losses.cprd.CPRDLoss`."""
 
     tau: AboveZero = Field(0.07, description="Temperature: cosines are divided by it.")
     min_prob: Probability = Field(0.1, description="Negatives with a sigmoid score below this are not ordered.")

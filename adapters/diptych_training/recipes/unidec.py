@@ -18,7 +18,7 @@ from diptych_training.recipes.common.pooling import Pooling, PoolingOptions, Poo
 
 
 class LossOptions(Section):
-    """Of both heads; see `diptych_training.losses.listwise`."""
+    """Losses of both heads; see `diptych_training.losses.listwise`."""
 
     reduction: Literal["decoupled", "supcon", "balanced"] = Field(
         "decoupled", description="Positives in the denominator of one of them: itself, the sum of all, or their mean."
