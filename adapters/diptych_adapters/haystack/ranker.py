@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any, Self
 
@@ -12,6 +11,7 @@ from haystack.utils import Secret
 from diptych import Reranker
 from diptych.errors import SearchError
 from diptych.search import score
+from diptych_adapters.frameworks import in_thread
 from diptych_adapters.frameworks.sources import Source
 from diptych_adapters.haystack.documents import checked, text_of
 from diptych_adapters.haystack.encoder_choice import Choice, unserializable
@@ -60,9 +60,7 @@ class DiptychRanker:
         """Load the reranker."""
         _ = self.reranker
 
-    async def warm_up_async(self) -> None:
-        """`warm_up` in a thread, without blocking the event loop."""
-        await asyncio.to_thread(self.warm_up)
+    warm_up_async = in_thread(warm_up)
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
@@ -81,10 +79,7 @@ class DiptychRanker:
         scored = [replace(document, score=float(value)) for document, value in zip(unique, scores, strict=True)]
         return {"documents": sorted(scored, key=lambda document: -(document.score or 0.0))[:limit]}
 
-    @component.output_types(documents=list[Document])
-    async def run_async(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
-        """`run` in a thread, without blocking the event loop."""
-        return await asyncio.to_thread(self.run, query, documents, top_k)
+    run_async = in_thread(run)
 
     def to_dict(self) -> dict[str, Any]:
         """The component as names.

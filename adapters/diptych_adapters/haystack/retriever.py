@@ -16,6 +16,7 @@ from qdrant_client import models
 
 from diptych import Hit, Query
 from diptych.errors import CollectionNotFound, SearchError
+from diptych_adapters.frameworks import in_thread
 from diptych_adapters.frameworks.hit_details import Content
 from diptych_adapters.frameworks.media import Reads
 from diptych_adapters.haystack.documents import hit_to_haystack, media_of_query
@@ -78,18 +79,14 @@ class DiptychRetriever:
             self.document_store.collection.warm()
             self._warm = True
 
-    async def warm_up_async(self) -> None:
-        """`warm_up` in a thread, without blocking the event loop."""
-        await asyncio.to_thread(self.warm_up)
+    warm_up_async = in_thread(warm_up)
 
     def close(self) -> None:
         """Close the document store."""
         self.document_store.close()
         self._warm = False
 
-    async def close_async(self) -> None:
-        """`close`, in a thread."""
-        await asyncio.to_thread(self.close)
+    close_async = in_thread(close)
 
     @component.output_types(documents=list[Document])
     def run(

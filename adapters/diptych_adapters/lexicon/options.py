@@ -25,21 +25,20 @@ class LexiconOptions(Options):
     language: Language = Field(
         "english",
         description="Snowball stemmer and stop words. Chinese, Japanese, Thai, Lao, Khmer and Burmese have neither: "
-        "their texts, which have no spaces, are cut into overlapping pairs of letters. `multilingual` does so for "
-        "texts in several languages; `none` does so for Chinese and Japanese alone, and leaves words as they are.",
+        "their texts are split into overlapping pairs of letters. `multilingual` does so in texts of "
+        "several languages; `none` only for Chinese and Japanese, and keeps words as they are.",
     )
     stopwords: list[str] | Literal["nltk"] | None = Field(
         None,
-        description="Words to leave out instead of the language's own list: `nltk` for NLTK's list, longer in English; "
-        "`[]` keeps every word.",
+        description="Words to drop instead of the language's own list: `nltk` for NLTK's list, longer in English; `[]`"
+        " drops none.",
     )
-    ascii_folding: bool = Field(False, description="Read accented letters as their plain form: `café` as `cafe`.")
+    ascii_folding: bool = Field(False, description="Treat accented letters as plain ones: `café` as `cafe`.")
     identifiers: bool = Field(
-        False,
-        description="For program code: names such as `getUserName` and `get_user_name` also count by their parts.",
+        False, description="For program code: also index the parts of names such as `getUserName` and `get_user_name`."
     )
-    min_token_length: int = Field(2, ge=1, description="Shorter words are left out.")
-    max_token_length: int = Field(64, ge=1, description="Longer words, such as hashes and encoded data, are left out.")
+    min_token_length: int = Field(2, ge=1, description="Minimum characters of a word; shorter ones are dropped.")
+    max_token_length: int = Field(64, ge=1, description="Maximum characters of a word; drops hashes and the like.")
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> LexiconOptions:
@@ -54,14 +53,14 @@ class Bm25Weights(Options):
     """How occurrences of a term become its weight."""
 
     k1: float = Field(
-        1.2, ge=0, description="How soon more occurrences of a word stop counting; 0 counts presence only."
+        1.2, ge=0, description="How much repeated words add: higher counts repetitions more; 0 counts presence only."
     )
-    b: float = Field(0.75, ge=0, le=1, description="How much longer documents are discounted; 0 not at all.")
+    b: float = Field(0.75, ge=0, le=1, description="How much longer documents are discounted, 0 to 1; 0 not at all.")
     average_length: float | None = Field(
         None,
         gt=0,
-        description="Words that count of a document on average, used until a populate has measured the corpus: where "
-        "another program fills the collection.",
+        description="Average number of words per document, used until a populate measures it; set it if another "
+        "program fills the collection.",
     )
 
 
@@ -72,8 +71,8 @@ class Bm25Options(Bm25Weights, LexiconOptions):
 
     compatible_with: Literal["fastembed"] | None = Field(
         None,
-        description="`fastembed`: the same vectors as FastEmbed's `Qdrant/bm25`, the default of LangChain's hybrid "
-        "search, to share a collection with such a program. `average_length` is then a constant, 256 unless set.",
+        description="`fastembed` makes the same vectors as FastEmbed's `Qdrant/bm25`, the default of LangChain's "
+        "hybrid search, to share a collection with it. `average_length` is then constant, 256 unless set.",
     )
 
     @model_validator(mode="after")
@@ -87,16 +86,16 @@ class Bm25Options(Bm25Weights, LexiconOptions):
 class NGramOptions(Bm25Weights):
     """Options of the `ngrams` adapter."""
 
-    minimum: int = Field(4, ge=2, le=10, description="Characters of the shortest n-grams.")
+    minimum: int = Field(4, ge=2, le=10, description="Length of the shortest n-grams, in characters.")
     maximum: int = Field(
-        4, ge=2, le=10, description="Characters of the longest; 3 to 4 find a little more in twice the space."
+        4, ge=2, le=10, description="Length of the longest n-grams; 3 to 4 finds a little more in twice the space."
     )
-    ascii_folding: bool = Field(False, description="Read accented letters as their plain form: `café` as `cafe`.")
+    ascii_folding: bool = Field(False, description="Treat accented letters as plain ones: `café` as `cafe`.")
     first_words: int | None = Field(
         None,
         ge=1,
-        description="Read only so many words of a document, split at spaces: for names or part numbers, which stand "
-        "first as the title. Queries are read whole.",
+        description="Read only the first N words of a document, for names or part numbers at its start; null reads "
+        "all. Queries are read whole.",
     )
 
     @model_validator(mode="after")
@@ -120,23 +119,23 @@ class TextIndexOptions(Options):
 
     language: IndexLanguage = Field(
         "english",
-        description="Snowball stemmer and stop words; `none` for neither. Chinese, Japanese and Thai have neither, and "
-        "the tokenizer `multilingual`.",
+        description="Snowball stemmer and stop words; `none` for neither. Chinese, Japanese and Thai have neither and "
+        "need the tokenizer `multilingual`.",
     )
     stopwords: list[str] | None = Field(
-        None, description="Words to leave out, instead of Qdrant's list for the language; `[]` keeps every word."
+        None, description="Words to drop instead of Qdrant's list for the language; `[]` drops none."
     )
     tokenizer: Literal["word", "whitespace", "prefix", "multilingual", "code"] = Field(
         "word",
-        description="How Qdrant cuts a text: `multilingual` for languages without spaces, `code` for program code.",
+        description="How Qdrant splits texts: `multilingual` for languages without spaces, `code` for program code.",
     )
-    ascii_folding: bool = Field(False, description="Read accented letters as their plain form: `café` as `cafe`.")
-    min_token_length: int | None = Field(None, ge=1, description="Shorter words are left out.")
-    max_token_length: int | None = Field(None, ge=1, description="Longer words are left out.")
-    k1: float = Field(1.2, ge=0, description="How soon more occurrences of a word stop counting; sent with each query.")
-    b: float = Field(0.75, ge=0, le=1, description="How much longer documents are discounted; sent with each query.")
+    ascii_folding: bool = Field(False, description="Treat accented letters as plain ones: `café` as `cafe`.")
+    min_token_length: int | None = Field(None, ge=1, description="Minimum characters; shorter words are dropped.")
+    max_token_length: int | None = Field(None, ge=1, description="Maximum characters; longer words are dropped.")
+    k1: float = Field(1.2, ge=0, description="How much repeated words add; higher is more. Sent with each query.")
+    b: float = Field(0.75, ge=0, le=1, description="How much longer documents are discounted. Sent with each query.")
     memory: Literal["cold", "cached", "pinned"] | None = Field(
-        None, description="Where Qdrant keeps the index: on disk, cached, or pinned in memory; its own default else."
+        None, description="Where Qdrant keeps the index: on disk, cached, or pinned in memory; null is its default."
     )
 
     @model_validator(mode="before")

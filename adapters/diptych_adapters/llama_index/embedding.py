@@ -34,7 +34,7 @@ class DiptychEmbedding(BaseEmbedding):
         ConfigError, UnknownAdapter, AdapterOptionsError: see diptych.errors.
     """
 
-    source: str | None = Field(default=None, description="Path of the config file, where it was made from one.")
+    source: str | None = Field(default=None, description="Path of the config file, if made from one.")
     encoder: str = Field(description="Name of the slot or adapter.")
     _encoder: NamedEncoder = PrivateAttr()
 

@@ -130,7 +130,7 @@ class DiptychReranker(BaseNodePostprocessor):
         ConfigError, RegistryError: see diptych.errors.
     """
 
-    top_n: int | None = Field(default=None, gt=0, description="Nodes that are passed on; all of them for None.")
+    top_n: int | None = Field(default=None, gt=0, description="Maximum nodes to return; None returns all.")
     name: str = Field(description="Name of the adapter, or of the object's class.")
     _reranker: Reranker = PrivateAttr()
 

@@ -12,14 +12,14 @@ from diptych_adapters.model_options import ModelOptions
 class MediaModelOptions(ModelOptions):
     """Options of the `transformers-...` adapters."""
 
-    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; cuda where there is one when not given.")
-    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of weights and arithmetic.")
-    batch_size: int = Field(16, ge=1, description="Inputs that go through the model at once, at most.")
-    normalize: bool = Field(True, description="Make vectors unit length.")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; null takes cuda if present, else cpu.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Number format of the model.")
+    batch_size: int = Field(16, ge=1, description="Maximum inputs per forward pass.")
+    normalize: bool = Field(True, description="Scale vectors to unit length.")
     pooling: Literal["cls", "mean", "pooler"] | None = Field(
         None,
-        description="How token vectors become one: the first, the mean, or the model's own pooler; the family's usual "
-        "way when not given. Not for models of media and text, which have a projection of their own.",
+        description="How to make one vector of the token vectors: the first, the mean, or the model's own pooler; null"
+        " is the family's usual way. Not for models of media and text, which have their own projection.",
     )
 
     @property
@@ -31,15 +31,15 @@ class MediaModelOptions(ModelOptions):
 class SentenceTransformersImageOptions(ModelOptions):
     """Options of `sentence-transformers-image`."""
 
-    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps ...; the fastest present when not given.")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps ...; null takes the fastest present.")
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Of weights and arithmetic; as the weights are stored when not given."
+        None, description="Number format of the model; null is as stored."
     )
-    batch_size: int = Field(16, ge=1, description="Inputs that go through the model at once.")
+    batch_size: int = Field(16, ge=1, description="Maximum inputs per forward pass.")
     query_prompt: str | None = Field(
-        None, description="Put before each query that is a text; the model's own when not given, '' for none."
+        None, description="Prefix of each query that is a text; null is the model's own, '' is none."
     )
     document_prompt: str | None = Field(
-        None, description="Put before each document that is a text; the model's own when not given, '' for none."
+        None, description="Prefix of each document that is a text; null is the model's own, '' is none."
     )
-    truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions (Matryoshka models).")
+    truncate_dim: int | None = Field(None, ge=1, description="Keep only the first N dimensions (Matryoshka models).")

@@ -70,7 +70,7 @@ class TeiReranker(_RemoteReranker):
 
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
-        """Of the model that `/info` names and all that is sent; of the address when the server has no `/info`."""
+        """Made from the model that `/info` names, or else the server's address, and all options that are sent."""
         return tei_fingerprint(self.endpoint, "tei-reranker", self.options, raw_scores=self.options.raw_scores)
 
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class ApiReranker(_RemoteReranker):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of the model's name and all that is sent. Only canaries prove that the name still means this model."""
+        """Made from the model name and all that is sent. Only canaries prove that the name means this model."""
         return Fingerprint(space("rerank-api", self.options.model, self.options.fields, text_facts(self.options)))
 
     @property

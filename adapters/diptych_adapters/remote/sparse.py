@@ -30,7 +30,7 @@ class TeiSparseEncoder:
 
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
-        """Of the model that `/info` names and all that is sent; of the address when the server has no `/info`."""
+        """Made from the model that `/info` names, or else the server's address, and all options that are sent."""
         return tei_fingerprint(self.endpoint, "tei-sparse", self.options)
 
     def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:

@@ -34,13 +34,13 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 class ChatOptions(RemoteOptions):
     """Options of the generator `chat`."""
 
-    base_url: str = Field(OPENAI_URL, description="The address up to and including `/v1`; never with a key in it.")
-    model: str = Field(min_length=1, description="The model's name, as the endpoint knows it.")
-    temperature: float = Field(0.7, ge=0, description="Of queries and counter-instructions; judgements take 0.")
-    max_tokens: int = Field(512, ge=1, description="Most tokens of an answer.")
-    max_characters: int = Field(6000, ge=1, description="A document is cut to so many characters.")
-    styles: dict[str, str] = Field(default_factory=dict, description="What a style asks for, by its name.")
-    fields: dict[str, Any] = Field(default_factory=dict, description="Sent along with every request.")
+    base_url: str = Field(OPENAI_URL, description="Address of the endpoint up to and including `/v1`, without a key.")
+    model: str = Field(min_length=1, description="Model name, as the endpoint knows it.")
+    temperature: float = Field(0.7, ge=0, description="Temperature of queries and counter-instructions; 0 for judging.")
+    max_tokens: int = Field(512, ge=1, description="Maximum tokens of an answer.")
+    max_characters: int = Field(6000, ge=1, description="Characters of a document to send; the rest is cut.")
+    styles: dict[str, str] = Field(default_factory=dict, description="What to ask for in each style of query.")
+    fields: dict[str, Any] = Field(default_factory=dict, description="Extra fields of every request.")
 
 
 class Chat:

@@ -54,7 +54,7 @@ class Decoder(nn.Module):
 
     @staticmethod
     def wanted(targets: Tensor, decoded: Tensor) -> Tensor:
-        """Of the targets of all patches those that are to be predicted."""
+        """The targets of the patches to predict."""
         return picked(targets, decoded)
 
 
@@ -182,5 +182,5 @@ def _head(given: int, wanted: int) -> nn.Module:
 
 
 def picked(rows: Tensor, places: Tensor) -> Tensor:
-    """Of each item `[n, patches, d]` the rows at its places `[n, m]`, `[n, m, d]`."""
+    """The rows `[n, m, d]` at `places` `[n, m]` of each item of `rows` `[n, patches, d]`."""
     return rows.gather(1, places[..., None].expand(-1, -1, rows.shape[2]))

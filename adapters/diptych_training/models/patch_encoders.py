@@ -72,7 +72,7 @@ class Body(nn.Module, ABC):
 
     @property
     def width(self) -> int:
-        """Of its tokens."""
+        """Dimension of the encoder's tokens."""
         return int(self.model.config.hidden_size)
 
     @property

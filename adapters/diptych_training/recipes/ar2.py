@@ -53,22 +53,22 @@ NOT_HERE = {  # of the training section
 class GameOptions(Section):
     """Settings of the rounds."""
 
-    rounds: Positive = Field(3, description="Of mining and both trainings.")
-    warm_steps: Steps = Field(200, description="Contrastive steps of the retriever before; 0 for one that is trained.")
-    warm_ranker_steps: Steps = Field(200, description="Steps of the ranker before, on the first negatives.")
+    rounds: Positive = Field(3, description="Rounds of mining, then training both models.")
+    warm_steps: Steps = Field(200, description="Contrastive steps to warm up the retriever; 0 if already trained.")
+    warm_ranker_steps: Steps = Field(200, description="Steps to warm up the ranker, on the first negatives.")
     check: bool = Field(
         True,
-        description="Refuse to go on where the ranker, warmed up, does not rank the documents of held-out queries "
-        "better than the retriever.",
+        description="Stop if the warmed-up ranker does not rank documents of held-out queries better than the "
+        "retriever.",
     )
-    ranker_steps: Steps = Field(50, description="Of each round.")
-    retriever_steps: Steps = Field(150, description="Of each round.")
+    ranker_steps: Steps = Field(50, description="Ranker steps per round.")
+    retriever_steps: Steps = Field(150, description="Retriever steps per round.")
     ranker_rate: AboveZero = Field(2e-5, description="Learning rate of the ranker.")
     adv_weight: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="Of what fools the ranker beside what it prefers; 1 collapses."
+        0.5, description="Weight of the adversarial term, 0 to 1; the rest is distillation. 1 collapses."
     )
     form: Form = Field(
-        "expectation", description="Of the adversarial term: as published, or as released, mean-reduced (log)."
+        "expectation", description="Form of the adversarial term: expectation as published, or log as released."
     )
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
 
@@ -89,7 +89,7 @@ class RoundsTraining(TrainingOptions):
 class Options(RetrievalOptions):
     """Options of `ar2`."""
 
-    ranker: str | None = Field(None, description="What the cross-encoder starts from; the same model when not given.")
+    ranker: str | None = Field(None, description="Model that the ranker starts from; null is the same as `model`.")
     game: GameOptions = Field(default_factory=GameOptions)
     negatives: Negatives = Field(default_factory=Negatives)
     training: RoundsTraining = Field(default_factory=RoundsTraining)

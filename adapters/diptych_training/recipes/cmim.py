@@ -28,9 +28,9 @@ from diptych_training.running.evaluation import HeldOutEvaluator, search_evaluat
 class TextsOptions(DocumentsOptions):
     """The documents to learn from. Judged queries, if any, choose the checkpoint and measure it."""
 
-    queries: RelativePath | None = Field(None, description="Judged queries to measure with: queries.jsonl(.gz).")
-    qrels: RelativePath | None = Field(None, description="Their judgements, BEIR or TREC.")
-    documents: Positive = Field(20_000, description="Documents searched at each evaluation, at most.")
+    queries: RelativePath | None = Field(None, description="Judged queries to evaluate with: queries.jsonl(.gz).")
+    qrels: RelativePath | None = Field(None, description="Judgements of these queries, BEIR or TREC.")
+    documents: Positive = Field(20_000, description="Maximum number of documents searched per evaluation.")
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
@@ -42,12 +42,12 @@ class TextsOptions(DocumentsOptions):
 class InformationOptions(Section):
     """Options of decoder and loss."""
 
-    layers: Positive = Field(1, description="Of the decoder, which is discarded afterwards.")
-    heads: Positive = Field(4, description="Of its attention.")
-    sigma_floor: AboveZero = Field(1e-2, description="Least standard deviation of a code.")
-    tau: AboveZero = Field(0.1, description="Temperature of the contrastive factor.")
-    contrastive_weight: float = Field(1.0, ge=0, description="Of it; 0 is A-MIM.")
-    mim_weight: float = Field(1.0, ge=0, description="Of the rest; 0 leaves the contrastive factor alone.")
+    layers: Positive = Field(1, description="Layers of the decoder, which is discarded after training.")
+    heads: Positive = Field(4, description="Attention heads of the decoder.")
+    sigma_floor: AboveZero = Field(1e-2, description="Minimum standard deviation of a code.")
+    tau: AboveZero = Field(0.1, description="Temperature of the contrastive term.")
+    contrastive_weight: float = Field(1.0, ge=0, description="Weight of the contrastive term; 0 is A-MIM.")
+    mim_weight: float = Field(1.0, ge=0, description="Weight of the other terms; 0 keeps the contrastive term only.")
 
 
 class Options(RecipeOptions):

@@ -31,40 +31,38 @@ class LossOptions(Section):
     """Options of the contrastive family; see `diptych_training.losses.contrastive`."""
 
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
-    learn_tau: bool = Field(False, description="Train the temperature.")
+    learn_tau: bool = Field(False, description="Train the temperature, too.")
     reduction: Literal["decoupled", "supcon", "balanced"] = Field(
-        "decoupled", description="Which of a query's positives stand in the denominator of one of them."
+        "decoupled", description="Positives in the denominator of one of them: itself, the sum of all, or their mean."
     )
-    denominator: Literal["sum", "mean"] = Field("sum", description="mean: the batch size does not matter.")
-    label_smoothing: Share = Field(0.0, description="Share of the target that goes to the negatives.")
-    symmetric: bool = Field(False, description="Let documents ask for their queries, too.")
-    blocks: tuple[Literal["qd", "qq", "dd", "dq"], ...] = Field(("qd",), description="Similarities that are negatives.")
-    margin: AboveZero | None = Field(None, description="Leave out negatives nearer than the positive by this.")
+    denominator: Literal["sum", "mean"] = Field("sum", description="mean makes the loss independent of the batch size.")
+    label_smoothing: Share = Field(0.0, description="Share of the target given to the negatives, 0 to 1.")
+    symmetric: bool = Field(False, description="Also train documents to find their queries.")
+    blocks: tuple[Literal["qd", "qq", "dd", "dq"], ...] = Field(("qd",), description="Pairs that serve as negatives.")
+    margin: AboveZero | None = Field(None, description="Ignore negatives more similar than the positive by this.")
 
 
 class MixingOptions(Section):
     """Hard negatives mixed of others (MoCHi); see `diptych_training.losses.common.extra_negatives`."""
 
-    hardest: Positive = Field(64, description="Negatives of a query that are mixed, the hardest of batch and queue.")
-    pairs: int = Field(64, ge=0, description="Mixes of two of them.")
-    with_query: int = Field(16, ge=0, description="Mixes of one and the query.")
-    start_step: int = Field(0, ge=0, description="Steps before mixing begins.")
+    hardest: Positive = Field(64, description="Hardest negatives per query, of batch and queue, to mix.")
+    pairs: int = Field(64, ge=0, description="Mixes of two negatives.")
+    with_query: int = Field(16, ge=0, description="Mixes of a negative and the query.")
+    start_step: int = Field(0, ge=0, description="Step at which mixing begins.")
 
 
 class HybridOptions(Section):
     """Negatives that weigh by their hardness (Hybrid-NCE); see `diptych_training.losses.hybrid_nce`."""
 
-    beta: float = Field(0.1, ge=0, description="How much more hard negatives weigh; 0 weighs all alike.")
+    beta: float = Field(0.1, ge=0, description="Extra weight of hard negatives; 0 weighs all equally.")
     alpha: AboveZero = Field(1.0, description="Weight of the positives in the denominator.")
     groups: str | None = Field(
         None,
-        description="A key of the documents' metadata with a value or a list of them, such as tags. Documents whose "
-        "values overlap with those of a query's own positive are weaker positives of it.",
+        description="Metadata key with a value or a list, such as tags. Documents that share values with a query's "
+        "positive count as weaker positives.",
     )
-    further: float = Field(0.2, ge=0, description="Weight of these, times their overlap.")
-    iou_min: float = Field(
-        1.0, gt=0, le=1, description="Shared values over all values of both, from which a document is one; 1: equal."
-    )
+    further: float = Field(0.2, ge=0, description="Weight of weaker positives, times their overlap.")
+    iou_min: float = Field(1.0, gt=0, le=1, description="Minimum overlap, shared / all values; 1 means equal.")
 
     @model_validator(mode="after")
     def _groups_to_weigh(self) -> Self:
@@ -77,28 +75,28 @@ class HybridOptions(Section):
 class FocalOptions(Section):
     """Each pair by itself, for retrieval by a threshold; see `diptych_training.losses.distillation.FocalBCELoss`."""
 
-    gamma: float = Field(2.0, ge=0, description="How little easy pairs count; 0 is plain cross-entropy.")
-    bias: float = Field(0.0, description="Where the trained bias starts; -c / tau puts the threshold at cosine c.")
-    negatives: Positive | None = Field(None, description="Negatives a positive, drawn for each batch; null takes all.")
+    gamma: float = Field(2.0, ge=0, description="Discount of easy pairs; 0 is plain cross-entropy.")
+    bias: float = Field(0.0, description="Initial trained bias; -c / tau puts the threshold at cosine c.")
+    negatives: Positive | None = Field(None, description="Negatives per positive, drawn per batch; null takes all.")
 
 
 class Options(RetrievalOptions):
     """Options of `contrastive`."""
 
     loss: LossOptions = Field(default_factory=LossOptions)
-    mixing: MixingOptions | None = Field(None, description="Mix further hard negatives of those there are.")
-    queue: int = Field(0, ge=0, description="Documents of earlier batches that are further negatives.")
+    mixing: MixingOptions | None = Field(None, description="Mix the hardest negatives into further ones.")
+    queue: int = Field(0, ge=0, description="Documents of earlier batches to use as further negatives.")
     queue_momentum: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Of a slow copy of the encoder that makes the queue's vectors, such as 0.999; null keeps those of "
-        "the encoder as it was. Encodes each batch once more.",
+        description="Momentum of a slow copy of the encoder that makes the queue's vectors, such as 0.999, and encodes"
+        " each batch once more; null queues the encoder's own vectors.",
     )
-    hybrid: HybridOptions | None = Field(None, description="Take Hybrid-NCE, which weighs negatives, for the loss.")
-    focal: FocalOptions | None = Field(None, description="Take focal cross-entropy of each pair for the loss.")
+    hybrid: HybridOptions | None = Field(None, description="Use the Hybrid-NCE loss, which weights negatives.")
+    focal: FocalOptions | None = Field(None, description="Use focal cross-entropy of each pair as the loss.")
     sampler: Literal["random", "no_duplicates"] = Field(
-        "random", description="no_duplicates: no document of a row is in another of its batch, or relevant to it."
+        "random", description="no_duplicates: a row's documents are not in, or relevant to, another row of the batch."
     )
 
     @model_validator(mode="after")

@@ -47,10 +47,10 @@ class LossOptions(Section):
 
     kind: Literal["listwise", "bce", "lambda", "distill"] = Field(
         "listwise",
-        description="listwise: softmax over a row; bce: each pair by itself; lambda: nDCG's gains (LambdaLoss); "
-        "distill: a teacher's distribution over a row.",
+        description="listwise: softmax over a row. bce: each pair by itself. lambda: nDCG gains (LambdaLoss). distill:"
+        " a teacher's distribution over a row.",
     )
-    temperature: AboveZero = Field(1.0, description="With distill: of the teacher's scores.")
+    temperature: AboveZero = Field(1.0, description="With distill: temperature of the teacher's scores.")
 
 
 class Negatives(NegativesOptions):
@@ -72,18 +72,18 @@ class Options(RetrievalOptions):
     """Options of `cross_encoder`."""
 
     retriever: str = Field(
-        "all-MiniLM-L6-v2", description="Dense model that finds candidates where no collection is named."
+        "all-MiniLM-L6-v2", description="Dense model that finds candidates if no collection is given."
     )
     negatives: Negatives = Field(default_factory=Negatives)
-    draws: Positive = Field(1, description="Rows of each judged pair, each with other negatives of its candidates.")
-    candidates: Positive = Field(20, description="First-stage candidates of a held-out query that are reranked.")
+    draws: Positive = Field(1, description="Rows per judged pair, each with different negatives from its candidates.")
+    candidates: Positive = Field(20, description="First-stage candidates to rerank per held-out query.")
     two_way: bool = Field(
         False,
         description="Train half of the rows with the document before the query. The adapter then scores each pair in "
         "both orders, at twice the cost (AuroLA).",
     )
     loss: LossOptions = Field(default_factory=LossOptions)
-    teacher: TeacherOptions | None = Field(None, description="Who scores the rows, with loss distill.")
+    teacher: TeacherOptions | None = Field(None, description="With loss distill: the teacher that scores the rows.")
     training: RerankerTraining = Field(default_factory=RerankerTraining)
 
     unprompted: ClassVar[str] = "are not for cross_encoder, which reads pairs"

@@ -19,13 +19,13 @@ from diptych_training.recipes.common.pooling import ClusterFrom, Pooling, Poolin
 class LossOptions(Section):
     """Which of the two losses; see `diptych_training.losses.contrastive` and `soft_top_k`."""
 
-    name: Literal["decoupled_softmax", "soft_topk"] = Field("decoupled_softmax", description="Which of the two.")
+    name: Literal["decoupled_softmax", "soft_topk"] = Field("decoupled_softmax", description="Loss to use.")
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
     sample_positives: Positive | None = Field(
-        None, description="Positives of a query that are drawn for a step; null all, and k for soft_topk."
+        None, description="Positives drawn per query and step; null is all, or k for soft_topk."
     )
-    k: Positive = Field(5, description="How many are the best, for soft_topk.")
-    alpha: AboveZero = Field(2.0, description="Slope, for soft_topk.")
+    k: Positive = Field(5, description="With soft_topk: size of the top.")
+    alpha: AboveZero = Field(2.0, description="With soft_topk: slope.")
 
 
 class WholePool(PoolOptions):

@@ -35,12 +35,12 @@ CANDIDATES = "candidates"
 class HeadsOptions(Section):
     """Options of the two heads."""
 
-    dimension: Positive | None = Field(None, description="Of each head; the encoder's own else.")
+    dimension: Positive | None = Field(None, description="Dimension of each head; null is the encoder's.")
     mix: float | None = Field(
-        None, ge=0, le=1, description="Weight of the supervised head; chosen on the held-out queries else."
+        None, ge=0, le=1, description="Weight of the supervised head, 0 to 1; null chooses it on held-out queries."
     )
     sides: Literal["both", "query"] = Field(
-        "both", description="Which side carries it; query: another weight changes no document's vector."
+        "both", description="Sides that carry the weight. With query, a new weight changes no document vector."
     )
 
 
@@ -48,9 +48,9 @@ class DistillOptions(Section):
     """Options of the second head's loss."""
 
     tau: AboveZero = Field(0.05, description="Temperature of the student: dot products are divided by it.")
-    temperature: AboveZero = Field(2.0, description="Of both distributions.")
+    temperature: AboveZero = Field(2.0, description="Temperature of both distributions.")
     weight: AboveZero = Field(
-        1.0, description="Of the loss beside the supervised one; judged and unjudged rows have a mean each."
+        1.0, description="Weight beside the supervised loss, over the mean of judged rows and that of unjudged rows."
     )
 
 
@@ -69,9 +69,9 @@ class Options(DistillationOptions):
     distill: DistillOptions = Field(default_factory=DistillOptions)
     unlabelled: RelativePath | None = Field(
         None,
-        description="queries.jsonl(.gz) that nobody judged: learned from by what is mined and the teacher's scores.",
+        description="queries.jsonl(.gz) without judgements, to learn from mined documents and the teacher's scores.",
     )
-    labelled_share: float = Field(0.5, gt=0, lt=1, description="Of a batch, where there are unlabelled queries.")
+    labelled_share: float = Field(0.5, gt=0, lt=1, description="Judged share of a batch, if there are unlabelled ones.")
 
     whole: ClassVar[str] = (
         "is not for dual_head, whose two losses see a batch as a whole: leave it out, and make "

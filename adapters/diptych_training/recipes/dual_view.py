@@ -44,18 +44,18 @@ class InstructionsData(DocumentsOptions):
     """The data to learn from."""
 
     instances: RelativePath = Field(
-        description='JSON lines `{"query", "instruction", "positive", "negative", "others"?}`; the last three by id.'
+        description='JSON lines `{"query", "instruction", "positive", "negative", "others"?}`; the last three are ids.'
     )
-    share: Share = Field(0.1, description="Share of the queries whose instances are held out.")
-    documents: Positive = Field(20_000, description="Documents searched at each evaluation.")
+    share: Share = Field(0.1, description="Share of the queries to hold out with their instances.")
+    documents: Positive = Field(20_000, description="Documents searched per evaluation.")
 
 
 class GeneratorOptions(Section):
     """The generator of counter-instructions."""
 
-    name: str = Field("templates", description="`templates`, `chat`, or one of an installed plugin.")
+    name: str = Field("templates", description="`templates`, `chat`, or a generator from an installed plugin.")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Of the generator; see docs/methods/synthetic_queries.md."
+        default_factory=dict, description="Options of the generator; see docs/methods/synthetic_queries.md."
     )
 
 
@@ -70,10 +70,8 @@ class Options(RecipeOptions):
 
     data: InstructionsData
     generator: GeneratorOptions = Field(default_factory=GeneratorOptions)
-    views: bool = Field(True, description="Train both views of each instance; false trains the instances as they are.")
-    replace: bool = Field(
-        False, description="Take half of the instances, so that there are as many rows as with `views: false`."
-    )
+    views: bool = Field(True, description="Train both views of each instance; false trains instances as they are.")
+    replace: bool = Field(False, description="Use half of the instances, to train as many rows as `views: false`.")
     loss: LossOptions = Field(default_factory=LossOptions)
 
     def holds_out(self) -> bool:

@@ -41,21 +41,20 @@ class ElasticOptions(Section):
     """Exits and widths."""
 
     layers: tuple[Positive, ...] = Field(
-        min_length=1, description="Exits, by their numbers of layers; layers above the deepest are dropped."
+        min_length=1, description="Layers after which the model can exit; those above the deepest are removed."
     )
     widths: tuple[Positive, ...] = Field(
-        (), description="Lengths, in leading numbers, at which vectors are to work, too; only the full one if empty."
+        (), description="Further vector lengths (leading dimensions) to train; empty trains the full one only."
     )
     turn: bool = Field(
-        True,
-        description="First rotate the vectors so that the leading numbers vary most. Has no effect without widths.",
+        True, description="First rotate the vectors so that the leading dimensions vary most. No effect without widths."
     )
 
 
 class LossOptions(Section):
     """Options of the loss; see `diptych_training.recipes.elastic.ElasticLoss`."""
 
-    weight: float = Field(1.0, ge=0, description="Weight of the divergence of what a configuration finds in a batch.")
+    weight: float = Field(1.0, ge=0, description="Weight of the divergence from the teacher's similarities in a batch.")
     invariance: float = Field(1.0, ge=0, description="Weight of the distance of exits' vectors to the deepest one's.")
     tau: AboveZero = Field(0.05, description="Temperature of the divergence.")
 

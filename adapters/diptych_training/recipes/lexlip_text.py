@@ -39,13 +39,13 @@ class FirstTrainingOptions(TrainingOptions):
 class BottleneckOptions(Section):
     """The first phase: masked words, through a few words of the lexicon. It sees the documents and no query."""
 
-    encoder_masked: Share = Field(0.3, description="Share of a text's tokens that the encoder does not see.")
-    decoder_masked: Share = Field(0.5, description="Share that the decoder does not see.")
-    decoder_layers: Positive = Field(2, description="Of the weak decoder, which is not kept.")
+    encoder_masked: Share = Field(0.3, description="Share of a text's tokens masked for the encoder.")
+    decoder_masked: Share = Field(0.5, description="Share of its tokens masked for the decoder.")
+    decoder_layers: Positive = Field(2, description="Layers of the weak decoder, which is discarded.")
     variant: Variant = Field(
         "nested",
-        description="nested: the encoder's gaps are among the decoder's, which has a head of its own, as in LexMAE. "
-        "released: as in LexLIP's code, see the page of the method.",
+        description="nested: the decoder's masks include the encoder's, and it has its own head, as in LexMAE. "
+        "released: as in LexLIP's code, see the method's page.",
     )
     training: FirstTrainingOptions = Field(default_factory=FirstTrainingOptions)
 
@@ -54,24 +54,22 @@ class LossOptions(Section):
     """The second phase; see `diptych_training.losses.momentum.MomentumContrastiveLoss`."""
 
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
-    momentum: Share = Field(0.99, description="Of the momentum encoder, which follows the encoder by 1 minus this.")
-    queue: Positive = Field(
-        1024, description="The momentum encoder's vectors that are kept of each side; 11,520 in the paper."
-    )
+    momentum: Share = Field(0.99, description="Momentum of the momentum encoder.")
+    queue: Positive = Field(1024, description="Vectors of the momentum encoder to keep per side; 11,520 in the paper.")
 
 
 class SparsityOptions(Section):
     """FLOPS of unit vectors, of both sides."""
 
-    flops: Weight = Field(0.002, description="Its weight.")
-    ramp: Ramp = Field(0.3, description="Share of the steps in which the weight rises, with the square of the steps.")
+    flops: Weight = Field(0.002, description="Weight of the FLOPS penalty.")
+    ramp: Ramp = Field(0.3, description="Share of the steps in which the weight rises, by the square of the steps.")
 
 
 class Options(RetrievalOptions):
     """Options of `lexlip_text`."""
 
     bottleneck: BottleneckOptions | None = Field(
-        default_factory=BottleneckOptions, description="The first phase; null leaves it out."
+        default_factory=BottleneckOptions, description="First phase (masked pre-training); null skips it."
     )
     loss: LossOptions = Field(default_factory=LossOptions)
     sparsity: SparsityOptions = Field(default_factory=SparsityOptions)

@@ -22,11 +22,11 @@ from diptych_training.recipes.common.media_text import MediaText, MediaTextOptio
 class ImageOptions(NetworkOptions):
     """The network and the pictures that it gets."""
 
-    size: int = Field(48, ge=16, le=512, description="Pixels a side to which pictures are scaled.")
+    size: int = Field(48, ge=16, le=512, description="Side length in pixels to which pictures are scaled.")
     start: RelativePath | None = Field(
-        None, description="Folder of a picture encoder of recipe `pretrain` to begin with, which brings size and width."
+        None, description="Folder of a picture encoder of recipe `pretrain` to start from; it sets size and width."
     )
-    augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation: turning, recolouring, blurring.")
+    augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation: rotation, colour, blur.")
 
     @model_validator(mode="after")
     def _shape_of_the_start(self) -> Self:
@@ -67,12 +67,12 @@ class ImageText(MediaText[ImageTextOptions]):
 class SoundOptions(NetworkOptions):
     """The network and the spectrograms that it gets."""
 
-    rate: int = Field(16_000, ge=1000, le=96_000, description="Samples a second to which sounds are resampled.")
-    seconds: float = Field(2.0, gt=0, le=60, description="Of a spectrogram; a longer sound has several.")
-    bands: int = Field(64, ge=16, le=256, description="Of the mel scale, from 30 Hz to half the rate.")
+    rate: int = Field(16_000, ge=1000, le=96_000, description="Sample rate in Hz to which sounds are resampled.")
+    seconds: float = Field(2.0, gt=0, le=60, description="Seconds per spectrogram; longer sounds have several.")
+    bands: int = Field(64, ge=16, le=256, description="Mel bands, from 30 Hz to half the sample rate.")
     width: Positive = Field(16, description="Channels of the first layer; three stages double them.")
     augment: float = Field(
-        0.6, ge=0, le=2, description="Strength of the augmentation: other pitch, begin and loudness, silenced bands."
+        0.6, ge=0, le=2, description="Strength of the augmentation: pitch, start, loudness, silenced bands."
     )
 
 
@@ -98,10 +98,10 @@ class SoundText(MediaText[SoundTextOptions]):
 class VideoOptions(NetworkOptions):
     """The network and the frames that it gets."""
 
-    size: int = Field(48, ge=16, le=512, description="Pixels a side to which frames are scaled.")
-    frames: int = Field(4, ge=1, le=64, description="Of a clip, evenly spaced from its first to its last.")
+    size: int = Field(48, ge=16, le=512, description="Side length in pixels to which frames are scaled.")
+    frames: int = Field(4, ge=1, le=64, description="Frames of a clip, evenly spaced from the first to the last.")
     augment: float = Field(
-        0.6, ge=0, le=2, description="Strength of the augmentation: turning, recolouring, blurring, as of pictures."
+        0.6, ge=0, le=2, description="Strength of the augmentation: rotation, colour, blur, as for pictures."
     )
 
 
@@ -126,10 +126,10 @@ class VideoText(MediaText[VideoTextOptions]):
 class PointsOptions(NetworkOptions):
     """The network and the descriptors that it gets."""
 
-    shells: int = Field(8, ge=1, le=32, description="Distances from the centre that are told apart.")
-    degrees: int = Field(12, ge=0, le=32, description="How finely directions are told apart.")
-    width: Positive = Field(16, description="A sixteenth of the units of both layers.")
-    augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation: noise.")
+    shells: int = Field(8, ge=1, le=32, description="Distances from the centre to distinguish.")
+    degrees: int = Field(12, ge=0, le=32, description="Highest degree of the harmonics; higher tells finer directions.")
+    width: Positive = Field(16, description="Units of each layer, divided by 16.")
+    augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation (noise).")
 
 
 class PointsTextOptions(MediaTextOptions):

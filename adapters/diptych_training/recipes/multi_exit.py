@@ -20,14 +20,14 @@ class ExitsOptions(Section):
     """The layers with exits."""
 
     layers: tuple[Positive, ...] = Field(
-        min_length=1, description="Exits, by their numbers of layers; layers above the deepest are dropped."
+        min_length=1, description="Layers after which the model can exit; those above the deepest are removed."
     )
-    heads: Literal["separate", "shared", "none"] = Field("separate", description="Linear heads: one an exit, or one.")
-    dimension: Positive | None = Field(None, description="Of the embeddings; the encoder's own else.")
+    heads: Literal["separate", "shared", "none"] = Field("separate", description="One linear head per exit, or one.")
+    dimension: Positive | None = Field(None, description="Dimension of the embeddings; null is the encoder's.")
     weights: Literal["depth", "equal"] | tuple[AboveZero, ...] = Field(
-        "depth", description="Of the exits' losses: layers of the exit by those of the deepest, 1, or a number an exit."
+        "depth", description="Weights of the exits' losses: relative depth, all 1, or one number per exit."
     )
-    distill_weight: float = Field(0.0, ge=0, description="Of each exit's divergence from the deepest one.")
+    distill_weight: float = Field(0.0, ge=0, description="Weight of each exit's divergence from the deepest.")
     distill_tau: AboveZero = Field(0.05, description="Temperature of that divergence.")
 
 

@@ -17,9 +17,9 @@ class LossOptions(Section):
 
     tau: AboveZero = Field(0.05, description="Temperature: differences of cosines are divided by it.")
     scope: Literal["batch", "query"] = Field(
-        "batch", description="Which negatives a positive is compared with: all of the batch, or its own query's."
+        "batch", description="Negatives that a positive is compared with: the whole batch's, or its own query's."
     )
-    margin: AboveZero | None = Field(None, description="Leave out negatives nearer than the positive by this.")
+    margin: AboveZero | None = Field(None, description="Ignore negatives more similar than the positive by this.")
 
 
 class Options(RetrievalOptions):

@@ -38,9 +38,9 @@ class ItemsOptions(DocumentsOptions):
 
     corpus: RelativePath | None = Field(None, description="A folder of files, or another source of `diptych populate`.")
     column: str | None = Field(
-        None, description="Column or key with the paths of a corpus that is not a folder; `media` by default."
+        None, description="Column or key with the media paths, if the corpus is not a folder; `media` by default."
     )
-    share: Share = Field(0.1, description="Share of the items that is held out, to measure what is filled in.")
+    share: Share = Field(0.1, description="Share of the items to hold out, for measuring the reconstruction.")
 
     @model_validator(mode="after")
     def _column_of_a_corpus(self) -> Self:
@@ -52,15 +52,15 @@ class ItemsOptions(DocumentsOptions):
 class EncoderOptions(Section):
     """The encoder: ViT for pictures, VideoMAE for clips, PatchTST for series."""
 
-    size: int = Field(48, ge=8, le=512, description="Pixels a side to which pictures and frames are scaled.")
-    patch: Positive = Field(8, description="Pixels a side of a patch; of series, its values.")
-    layers: Positive = Field(4, description="Of the transformer.")
-    width: Positive = Field(96, description="Of its tokens, and so the dimension of vectors.")
-    heads: Positive = Field(4, description="Of its attention.")
-    frames: Positive = Field(8, description="Of clips: frames that are read.")
-    tubelet: Positive = Field(2, description="Of clips: frames of a patch.")
-    context: Positive = Field(512, description="Of series: values that are read at once.")
-    augment: float = Field(0.3, ge=0, le=2, description="Of pictures: strength of turning, recolouring, blurring.")
+    size: int = Field(48, ge=8, le=512, description="Side length in pixels to which pictures and frames are scaled.")
+    patch: Positive = Field(8, description="Side length of a patch in pixels; for series, its number of values.")
+    layers: Positive = Field(4, description="Transformer layers.")
+    width: Positive = Field(96, description="Dimension of the tokens and of the vectors.")
+    heads: Positive = Field(4, description="Attention heads.")
+    frames: Positive = Field(8, description="Video: frames read per clip.")
+    tubelet: Positive = Field(2, description="Video: frames per patch.")
+    context: Positive = Field(512, description="Series: values read at once.")
+    augment: float = Field(0.3, ge=0, le=2, description="Pictures: strength of rotation, colour change and blur.")
 
     def shape(self) -> EncoderShape:
         """The encoder's shape."""
@@ -71,11 +71,11 @@ class MaskOptions(Section):
     """What is hidden; see `diptych_training.data.patch_masks`."""
 
     kind: Policy = Field(
-        "random", description="random; disjoint: no patch is seen twice (DMJD); dual: half is filled in (VideoMAE V2)."
+        "random", description="random; disjoint: no patch is seen twice (DMJD); dual: some are rebuilt (VideoMAE V2)."
     )
-    ratio: float = Field(0.75, gt=0, lt=1, description="Share of the patches that is hidden.")
-    views: Positive | None = Field(None, description="Views of each item in a step; 2 with disjoint, else 1.")
-    decoded: float = Field(0.5, gt=0, le=1, description="With dual: share of the hidden patches that is filled in.")
+    ratio: float = Field(0.75, gt=0, lt=1, description="Share of the patches to mask.")
+    views: Positive | None = Field(None, description="Views per item and step; null is 2 with disjoint, else 1.")
+    decoded: float = Field(0.5, gt=0, le=1, description="With dual: share of the masked patches to reconstruct.")
 
     def count(self) -> int:
         """Views of each item."""
@@ -92,9 +92,9 @@ class TeacherOptions(Section):
     """A moving average of the encoder, whose vectors are learned beside the target."""
 
     kind: Literal["none", "ema", "clean"] = Field(
-        "none", description="none; ema: it sees the whole item; clean: and the encoder a corrupted one (QualityFM)."
+        "none", description="ema sees the whole item; clean too, and the encoder a corrupted one (QualityFM)."
     )
-    momentum: float = Field(0.996, ge=0, lt=1, description="How slowly it follows.")
+    momentum: float = Field(0.996, ge=0, lt=1, description="Momentum of the teacher; higher changes it more slowly.")
     corrupt: AboveZero = Field(0.5, description="With clean: strength of the corruption.")
 
     @model_validator(mode="after")
@@ -107,28 +107,28 @@ class TeacherOptions(Section):
 class DecoderOptions(Section):
     """The decoder, which is discarded after the training."""
 
-    width: Positive = Field(64, description="Of its tokens.")
-    layers: Positive = Field(1, description="Of its transformer.")
-    heads: Positive = Field(4, description="Of its attention.")
+    width: Positive = Field(64, description="Dimension of the decoder's tokens.")
+    layers: Positive = Field(1, description="Layers of the decoder.")
+    heads: Positive = Field(4, description="Attention heads of the decoder.")
 
 
 class LossOptions(Section):
     """Weights of the loss; see `diptych_training.losses.masked.MaskedLoss`."""
 
-    visible: float | None = Field(None, ge=0, description="Of the visible patches; 1 with disjoint masks, else 0.")
-    vector: float = Field(1.0, ge=0, description="Of the distance to the teacher's vector, if there is a teacher.")
+    visible: float | None = Field(None, ge=0, description="Weight of visible patches; null is 1 if disjoint, else 0.")
+    vector: float = Field(1.0, ge=0, description="Weight of the distance to the teacher's vector.")
 
 
 class Options(RecipeOptions):
     """Options of `pretrain`."""
 
-    model: Literal["new"] = Field("new", description="The encoder begins with random weights.")
-    of: Literal["image", "video", "series"] = Field("image", description="What it reads.")
+    model: Literal["new"] = Field("new", description="`new`: start with random weights.")
+    of: Literal["image", "video", "series"] = Field("image", description="What the encoder reads.")
     data: ItemsOptions
     encoder: EncoderOptions = Field(default_factory=EncoderOptions)
     mask: MaskOptions = Field(default_factory=MaskOptions)
     target: Target = Field(
-        "pixels", description="What is predicted: hidden pixels, a teacher's tokens, or the spectrum of a series."
+        "pixels", description="What to predict: hidden pixels, a teacher's tokens, or the spectrum of a series."
     )
     teacher: TeacherOptions = Field(default_factory=TeacherOptions)
     decoder: DecoderOptions = Field(default_factory=DecoderOptions)

@@ -34,16 +34,16 @@ from diptych_training.running.evaluation import HeldOutEvaluator, search_evaluat
 class PromptOptions(Section):
     """Options of the soft prompt."""
 
-    tokens: int = Field(6, ge=0, description="Before each text; 0 trains the classes' vectors alone.")
+    tokens: int = Field(6, ge=0, description="Trained tokens before each text; 0 trains the class vectors only.")
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
 
 
 class Tuning(TrainingOptions):
     """Training options for few weights and few examples."""
 
-    epochs: AboveZero = Field(25.0, description="Passes over the rows.")
-    learning_rate: AboveZero = Field(1e-2, description="Its highest value.")
-    weight_decay: float = Field(0.0, ge=0, description="Of AdamW.")
+    epochs: AboveZero = Field(25.0, description="Passes over the training rows.")
+    learning_rate: AboveZero = Field(1e-2, description="Peak learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
 
 
 class Options(RecipeOptions):

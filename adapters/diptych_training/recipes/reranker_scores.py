@@ -28,8 +28,8 @@ RefreshEvery = Annotated[
     int | None,
     Field(
         ge=0,
-        description="Epochs after which the model as it is mines anew, and the teacher is asked; with stored scores, "
-        "takes the most similar of what these are of. 0 never; null is 1, and 0 with stored scores.",
+        description="Epochs between minings with the current model, which the teacher then scores; with stored scores,"
+        " takes the most similar documents with a score. 0 never; null is 1, or 0 with stored scores.",
     ),
 ]
 
@@ -134,7 +134,7 @@ class DivergenceOptions(Section):
     """Options of the divergence; see `diptych_training.losses.distillation.KLDistillation`."""
 
     tau: AboveZero = Field(0.05, description="Temperature of the student: cosines are divided by it.")
-    temperature: AboveZero = Field(1.0, description="Of both distributions; higher looks at the lower ranks more.")
+    temperature: AboveZero = Field(1.0, description="Temperature of both distributions; higher weighs low ranks more.")
 
 
 class DistillNegatives(ReminedNegatives):
@@ -162,16 +162,16 @@ class Distill(ReminingTraining[DistillOptions]):
 
 
 class OrderOptions(Section):
-    """Of the partial ranking; see `diptych_training.losses.cprd.CPRDLoss`."""
+    """Options of the partial ranking; see `diptych_training.losses.cprd.CPRDLoss`."""
 
     tau: AboveZero = Field(0.07, description="Temperature: cosines are divided by it.")
-    min_prob: Probability = Field(0.1, description="Negatives whose score has a lower sigmoid are not ordered.")
-    top: Probability | None = Field(None, description="Instead: the share of the negatives, the best, that is ordered.")
-    weight: AboveZero = Field(1.0, description="Of the teacher's part beside the contrastive loss.")
+    min_prob: Probability = Field(0.1, description="Negatives with a sigmoid score below this are not ordered.")
+    top: Probability | None = Field(None, description="Instead: share of the negatives to order, the best ones.")
+    weight: AboveZero = Field(1.0, description="Weight of the teacher's loss beside the contrastive one.")
     kind: Taught = Field(
         "order",
-        description="What the teacher's part is: the order, as published; the distribution over all negatives; or the "
-        "scores. With a trained cross-encoder as the teacher, scores with weight 0.3 ranked best.",
+        description="What to learn from the teacher: the order, as published; the distribution over all negatives; or "
+        "the scores. With a trained cross-encoder as the teacher, scores with weight 0.3 ranked best.",
     )
 
     @model_validator(mode="after")

@@ -32,18 +32,18 @@ class LossOptions(Section):
     """The main loss, by dot products."""
 
     kind: Literal["contrastive", "kl", "margin_mse"] = Field(
-        "contrastive", description="contrastive needs no teacher; kl and margin_mse hand on a teacher's scores."
+        "contrastive", description="contrastive needs no teacher; kl and margin_mse learn from a teacher's scores."
     )
-    tau: AboveZero = Field(1.0, description="Temperature: dot products are divided by it; not of margin_mse.")
-    temperature: AboveZero = Field(1.0, description="Of both distributions of kl.")
+    tau: AboveZero = Field(1.0, description="Temperature: dot products are divided by it. Not for margin_mse.")
+    temperature: AboveZero = Field(1.0, description="With kl: temperature of both distributions.")
 
 
 class SparsityOptions(Section):
     """FLOPS: the square of a term's mean weight, over all terms; more of it, fewer terms."""
 
-    query: Weight = Field(0.1, description="Weight of the queries' FLOPS.")
-    document: Weight = Field(0.08, description="Weight of the documents' FLOPS.")
-    ramp: Ramp = Field(0.3, description="Share of the steps in which the weights rise, with the square of the steps.")
+    query: Weight = Field(0.1, description="Weight of the queries' FLOPS penalty.")
+    document: Weight = Field(0.08, description="Weight of the documents' FLOPS penalty.")
+    ramp: Ramp = Field(0.3, description="Share of the steps in which the weights rise, by the square of the steps.")
 
 
 class Options(RetrievalOptions):
@@ -51,12 +51,12 @@ class Options(RetrievalOptions):
 
     queries: Literal["encoder", "bag", "static"] = Field(
         "encoder",
-        description="How queries are encoded: as documents are; as their tokens, each with weight 1; or as their "
-        "tokens with trained weights. The latter two ask no network.",
+        description="How to encode queries: like documents; as their tokens, each with weight 1; or as their tokens "
+        "with trained weights. The last two need no network.",
     )
     loss: LossOptions = Field(default_factory=LossOptions)
     sparsity: SparsityOptions = Field(default_factory=SparsityOptions)
-    teacher: TeacherOptions | None = Field(None, description="Whose scores kl and margin_mse hand on.")
+    teacher: TeacherOptions | None = Field(None, description="Teacher whose scores kl and margin_mse learn from.")
 
     @model_validator(mode="after")
     def _taught(self) -> Self:

@@ -26,15 +26,15 @@ class StudentOptions(Section):
     """What kind of model the student is."""
 
     kind: Literal["layers", "static"] = Field(
-        "layers", description="layers: the first of the model's own; static: a vector a token, and their mean."
+        "layers", description="layers: the first layers of the model. static: the mean of one vector per token."
     )
-    layers: Positive = Field(1, description="How many, of kind layers.")
+    layers: Positive = Field(1, description="With kind layers: how many.")
 
 
 class LossOptions(Section):
     """Options of the loss; see `diptych_training.losses.distillation.StudentLoss`."""
 
-    weight: float = Field(0.5, ge=0, description="Of the divergence of what the student finds within a batch.")
+    weight: float = Field(0.5, ge=0, description="Weight of the divergence from the teacher's similarities in a batch.")
     tau: AboveZero = Field(0.05, description="Temperature of that divergence.")
 
 

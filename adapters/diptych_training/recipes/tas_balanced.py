@@ -35,24 +35,24 @@ PER_CLUSTER = 200  # queries, as in the paper
 class SamplerOptions(Section):
     """How batches are drawn; see `diptych_training.samplers.TASBalanced`."""
 
-    clusters: Positive | None = Field(None, description="Of queries; one for each 200 queries else, ten at least.")
-    clusters_per_batch: Positive = Field(1, description="How many share a batch.")
-    bins: Positive = Field(10, description="Of margins.")
-    balanced: bool = Field(True, description="Draw margins evenly; pairs evenly else, which is plain TAS.")
+    clusters: Positive | None = Field(None, description="Query clusters; null is one per 200 queries, at least 10.")
+    clusters_per_batch: Positive = Field(1, description="Clusters per batch.")
+    bins: Positive = Field(10, description="Bins of margins.")
+    balanced: bool = Field(True, description="Sample margins evenly; false samples pairs evenly (plain TAS).")
 
 
 class LossOptions(Section):
     """See `diptych_training.losses.distillation.DualMarginMSELoss`."""
 
     in_batch: str | None = Field(
-        None, description="A dense model with the same tokenizer that teaches the margins within the batch."
+        None, description="Dense model with the same tokenizer that teaches the margins in the batch."
     )
     teacher_scale: AboveZero | None = Field(
         None,
-        description="Factor of the pairwise teacher's scores. Unless given it is 1, and for a model of unit vectors, "
-        "whose margins end at 2, what brings 95 of 100 margins within 1.",
+        description="Factor of the pairwise teacher's scores. null is 1; for models of unit vectors, whose margins are"
+        " at most 2, it brings 95 of 100 margins within 1.",
     )
-    in_batch_weight: float = Field(0.75, ge=0, description="Of those beside the pairs' own.")
+    in_batch_weight: float = Field(0.75, ge=0, description="Weight of the in-batch margins beside the pairs' own.")
 
 
 class Negatives(DistillationNegatives):

@@ -26,7 +26,7 @@ class LossOptions(cross_encoder.LossOptions):
     """The loss over the candidates of a query."""
 
     kind: Literal["listwise", "distill"] = Field(
-        "listwise", description="listwise: softmax over a row; distill: a teacher's distribution over a row."
+        "listwise", description="listwise: softmax over a row. distill: a teacher's distribution over a row."
     )
 
 
@@ -39,7 +39,7 @@ class Options(cross_encoder.Options):
         "sees its candidates. square: every token sees every other.",
     )
     query_length: Positive | None = Field(
-        None, description="Tokens read of a query; half of training.max_length when not given."
+        None, description="Maximum tokens of a query; null is half of training.max_length."
     )
     loss: LossOptions = Field(default_factory=LossOptions)
 

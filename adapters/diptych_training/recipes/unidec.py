@@ -18,24 +18,24 @@ from diptych_training.recipes.common.pooling import Pooling, PoolingOptions, Poo
 
 
 class LossOptions(Section):
-    """Of both heads; see `diptych_training.losses.listwise`."""
+    """Losses of both heads; see `diptych_training.losses.listwise`."""
 
     reduction: Literal["decoupled", "supcon", "balanced"] = Field(
-        "decoupled", description="Which of a query's positives stand in the denominator of one of them."
+        "decoupled", description="Positives in the denominator of one of them: itself, the sum of all, or their mean."
     )
     tau: AboveZero = Field(1 / 18, description="Temperature: similarities are divided by it.")
-    symmetric: bool = Field(True, description="Let documents ask for their queries, too.")
-    dropout: Share = Field(0.1, description="On embeddings and on the classifier's vectors.")
+    symmetric: bool = Field(True, description="Also train documents to find their queries.")
+    dropout: Share = Field(0.1, description="Dropout of embeddings and classifier vectors, 0 to 1.")
 
 
 class ClassifierOptions(Section):
     """The second head, and a vector of each document."""
 
-    weight: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Of its loss; the dual encoder has the rest.")
-    similarity: Literal["dot", "cosine"] = Field("dot", description="By which it compares while it trains.")
-    dimension: Positive | None = Field(None, description="Of its embeddings; that of the dual encoder else.")
+    weight: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Weight of the classifier's loss, 0 to 1.")
+    similarity: Literal["dot", "cosine"] = Field("dot", description="Similarity of the classifier in training.")
+    dimension: Positive | None = Field(None, description="Dimension of its embeddings; null is the dual encoder's.")
     learning_rate: AboveZero = Field(
-        1e-3, description="Of the documents' vectors; the two heads have twice training's."
+        1e-3, description="Learning rate of the documents' vectors; both heads have twice that of training."
     )
 
 

@@ -43,21 +43,21 @@ QueryText: TypeAlias = Annotated[
 ]
 SlotName: TypeAlias = Annotated[
     str | None,
-    Field(description="Search this slot alone, such as the dense or the lexical one; left out, the whole pipeline."),
+    Field(description="Search only this slot, such as the dense or the lexical one; by default the whole pipeline."),
 ]
 FilterJson: TypeAlias = Annotated[
     dict[str, Any] | None,
     Field(
-        description="A Qdrant filter over the metadata, such as "
-        '{"must": [{"key": "section", "match": {"value": "mail"}}]}. Left out, every document counts.'
+        description='A Qdrant filter over the metadata, such as {"must": [{"key": "section", "match": {"value": '
+        '"mail"}}]}. By default all documents.'
     ),
 ]
 TenantName: TypeAlias = Annotated[
-    str | None, Field(description="Whose documents, in a collection whose documents belong to tenants.")
+    str | None, Field(description="Tenant whose documents to search, if documents belong to tenants.")
 ]
 PinnedIds: TypeAlias = Annotated[
     list[str] | None,
-    Field(max_length=MOST_HITS, description="Ids of documents that come first, in this order, whatever the query."),
+    Field(max_length=MOST_HITS, description="Ids of documents to put first, in this order, for every query."),
 ]
 ExcludedIds: TypeAlias = Annotated[
     list[str] | None, Field(max_length=MOST_DOCUMENTS, description="Ids of documents to leave out.")
@@ -80,43 +80,41 @@ BlocksOfSlots: TypeAlias = Annotated[
 PassageCount: TypeAlias = Annotated[
     Annotated[int, Field(ge=0, le=MOST_PASSAGES)] | None,
     Field(
-        description="How many of the best passages of each hit are returned, in collections that have passages; left "
-        "out, as the config says, mostly 3."
+        description="Maximum passages to return per hit, best first, in collections with passages; by default the "
+        "config's number, usually 3."
     ),
 ]
 HighlightFlag: TypeAlias = Annotated[
     bool | None,
     Field(
-        description="Return of each hit the sentence that answers best, and the places of the words that match, in "
-        "`highlight`. Takes longer; left out, as the config says, mostly not."
+        description="Return the sentence of each hit that answers best, and the positions of the matching words, in "
+        "`highlight`. Slower; by default the config's setting, usually off."
     ),
 ]
 MediaOfQuery: TypeAlias = Annotated[
     dict[Modality, str | list[Any]] | None,
     Field(
-        description="A picture and the like to look for, beside the words, in collections with slots that read media: "
-        'by modality a data: URI, such as {"image": "data:image/png;base64,..."}, or numbers in lists.'
+        description="An image or other media to search for, with or without words, in collections with slots that read "
+        'media: by modality a data: URI, such as {"image": "data:image/png;base64,..."}, or lists of numbers.'
     ),
 ]
 Ids: TypeAlias = Annotated[
     list[str] | None,
-    Field(max_length=MOST_EXPLAINED, description="Explain these documents, hits or not, instead of the hits."),
+    Field(max_length=MOST_EXPLAINED, description="Explain these documents instead of the hits."),
 ]
 Limit: TypeAlias = Annotated[
     Annotated[int, Field(ge=1, le=MOST_HITS)] | None,
-    Field(description="How many hits; left out, as many as the collection's config says, mostly 10."),
+    Field(description="Number of hits; by default the config's number, usually 10."),
 ]
 ExplainLimit: TypeAlias = Annotated[
     Annotated[int, Field(ge=1, le=MOST_EXPLAINED)] | None,
-    Field(description="How many hits are explained; left out, as many as a search gives."),
+    Field(description="Number of hits to explain; by default as many as a search returns."),
 ]
 TextLength: TypeAlias = Annotated[
-    int, Field(ge=0, description="Characters of each text that are returned; a text that is cut ends with an ellipsis.")
+    int, Field(ge=0, description="Maximum characters returned of each text; a cut text ends with an ellipsis.")
 ]
-SyncFlag: TypeAlias = Annotated[
-    bool, Field(description="Delete the collection's other documents: these are all that it should hold.")
-]
-DryRun: TypeAlias = Annotated[bool, Field(description="Only count what would be done; write nothing.")]
+SyncFlag: TypeAlias = Annotated[bool, Field(description="Delete all other documents of the collection.")]
+DryRun: TypeAlias = Annotated[bool, Field(description="Only count what would change; write nothing.")]
 YesFlag: TypeAlias = Annotated[
     bool,
     Field(description="Let `sync` delete more than the config allows (default: a fifth), and documents lose media."),
@@ -297,7 +295,7 @@ class ExplainResult(BaseModel):
     """Why each document has its rank."""
 
     collection: str
-    pipeline: str = Field(description="The stages that were run.")
+    pipeline: str = Field(description="Stages that were run.")
     explanations: list[ExplainedDocument]
 
 
@@ -313,9 +311,9 @@ class NewDocument(BaseModel):
     id: Annotated[str, Field(min_length=1, description="Unique in the collection; a known id replaces that document.")]
     text: str
     title: str = ""
-    metadata: dict[str, Any] = Field(default_factory=dict, description="JSON values that filters can use.")
+    metadata: dict[str, Any] = Field(default_factory=dict, description="JSON values to filter by.")
     media: dict[Modality, str | list[Any]] = Field(
-        default_factory=dict, description="A picture and the like by modality, as a data: URI or numbers in lists."
+        default_factory=dict, description="Images or other media by modality, as a data: URI or lists of numbers."
     )
 
 

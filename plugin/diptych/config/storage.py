@@ -26,9 +26,9 @@ _NOT_FOR: dict[Kind, tuple[str, ...]] = {
 class Hnsw(Section):
     """The graph index of a dense vector; None leaves Qdrant's default."""
 
-    m: Annotated[int, Field(ge=0)] | None = Field(None, description="Edges of a node; 0 builds no graph.")
-    ef_construct: Positive | None = Field(None, description="Neighbours looked at while building.")
-    full_scan_threshold: Annotated[int, Field(ge=0)] | None = Field(None, description="KB below which to scan.")
+    m: Annotated[int, Field(ge=0)] | None = Field(None, description="Edges per node; 0 builds no graph.")
+    ef_construct: Positive | None = Field(None, description="Neighbours examined while building.")
+    full_scan_threshold: Annotated[int, Field(ge=0)] | None = Field(None, description="Size in KB below which to scan.")
     on_disk: bool | None = Field(None, description="Keep the graph on disk.")
 
 
@@ -46,8 +46,8 @@ class Quantization(Section):
 class Stored(Section):
     """How Qdrant stores a named vector."""
 
-    hnsw: Hnsw | None = Field(None, description="Graph index; None is Qdrant's default, and none where it is not used.")
-    quantization: Quantization | None = Field(None, description="Quantized copies; off unless set.")
+    hnsw: Hnsw | None = Field(None, description="Graph index; null is Qdrant's default, and none where it is not used.")
+    quantization: Quantization | None = Field(None, description="Quantized copies; null is none.")
     on_disk: bool | None = Field(None, description="Keep the vectors on disk.")
     datatype: Literal["float32", "float16", "uint8"] | None = Field(None, description="Stored number format.")
 
@@ -55,15 +55,15 @@ class Stored(Section):
 class FirstStage(Stored):
     """A first stage: searches the first numbers of each vector; the whole vectors rescore the best."""
 
-    dimension: Positive = Field(description="How many leading numbers; the encoder must be made for it (Matryoshka).")
-    oversampling: Annotated[float, Field(ge=1)] = Field(4, description="Candidates to rescore for each hit wanted.")
+    dimension: Positive = Field(description="Leading dimensions to search; the encoder must support it (Matryoshka).")
+    oversampling: Annotated[float, Field(ge=1)] = Field(4, description="Candidates to rescore per hit.")
 
 
 class VectorStorage(Stored):
     """How Qdrant stores a slot's vectors."""
 
     first_stage: FirstStage | None = Field(
-        None, description="A shorter vector, searched first; then the whole one has no graph unless `hnsw` is set."
+        None, description="Shorter vectors to search first; the full ones then have no graph unless `hnsw` is set."
     )
 
 

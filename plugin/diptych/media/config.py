@@ -17,18 +17,18 @@ class MediaConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    root: str = Field(".", description="Folder of media, relative to the config file; no path may leave it.")
+    root: str = Field(".", description="Folder of media, relative to the config file; paths outside it are rejected.")
     store: Literal["reference", "thumbnail", "bytes"] = Field(
-        "reference", description="What payloads hold: digest and path, also a thumbnail, or also all bytes."
+        "reference", description="What payloads hold: digest and path; also a thumbnail; or also all bytes."
     )
-    hosts: list[str] = Field([], description="Hosts that https URLs may name, as host or host:port; none unless set.")
-    max_bytes: ByteSize = Field(ByteSize(50_000_000), gt=0, description="Largest file or download: 500kB, 50MB.")
+    hosts: list[str] = Field([], description="Hosts allowed in https URLs, as host or host:port; empty allows none.")
+    max_bytes: ByteSize = Field(ByteSize(50_000_000), gt=0, description="Maximum file or download size, such as 50MB.")
     max_pixels: Annotated[int, Field(ge=1, le=PILLOW_LIMIT)] = Field(
-        40_000_000, description="Most pixels of a picture or frame; all frames of a clip may have five times as many."
+        40_000_000, description="Maximum pixels of an image or frame; all frames of a clip may have five times as many."
     )
-    max_seconds: Annotated[float, Field(gt=0)] = Field(3600, description="Longest sound.")
-    max_frames: _Limit = Field(2000, description="Most frames of a clip.")
-    max_values: _Limit = Field(10_000_000, description="Most numbers of a series or point cloud.")
+    max_seconds: Annotated[float, Field(gt=0)] = Field(3600, description="Maximum seconds of a sound.")
+    max_frames: _Limit = Field(2000, description="Maximum frames of a clip.")
+    max_values: _Limit = Field(10_000_000, description="Maximum numbers of a series or point cloud.")
 
     @field_validator("hosts")
     @classmethod

@@ -132,7 +132,7 @@ def _columns(values: Sequence[float], *, most: int) -> list[float]:
 def differences(
     found: Iterable[tuple[float, float, float]], *, digits: int = 4, limit: float | None = None
 ) -> list[tuple[str, str, Html]]:
-    """Of each difference (mean, low and high) three cells: the mean, the interval, and both as a line."""
+    """Three cells per difference (mean, low, high): the mean, the interval, and both as a line."""
     listed, limits = [*found], [] if limit is None else [limit]
     ends = around(0.0, *limits, *(end for own in listed for end in own[1:]))
     return [

@@ -199,17 +199,17 @@ class PassageOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokens: Annotated[int, Field(ge=16)] = Field(
-        200, description="The most tokens of a passage, its context included; no more than the encoder reads."
+        200, description="Maximum tokens of a passage, including its context; at most what the encoder reads."
     )
     overlap: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="The most tokens that a passage shares with the one before it; a fifth of them unless set."
+        None, description="Maximum tokens shared with the passage before; null is a fifth of `tokens`."
     )
     context: tuple[Literal["title", "headings"], ...] = Field(
-        ("title",), description="Stands before each passage: the title, and the headings above it in Markdown."
+        ("title",), description="Put before each passage: the title, and the headings above it in Markdown."
     )
     pooling: Literal["each", "late"] = Field(
         "each",
-        description="each: a passage is encoded by itself. late: the mean of its token vectors, made in one pass over "
+        description="each: encode each passage by itself. late: take the mean of its token vectors from one pass over "
         "as many passages as the encoder reads; only for mean-pooled encoders that read several.",
     )
 

@@ -109,8 +109,8 @@ class AnchorOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     texts: Annotated[str, Field(min_length=1)] = Field(
-        description="Text file with an anchor a line, such as past queries; `diptych anchors build` writes it from "
-        "titles where there is none."
+        description="Text file with one anchor per line, such as past queries; `diptych anchors build` writes it from "
+        "titles if missing."
     )
 
 

@@ -74,9 +74,9 @@ class ReduceOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["ward"] = Field("ward", description="The means of clusters of similar vectors, by Ward's method.")
+    kind: Literal["ward"] = Field("ward", description="Means of clusters of similar vectors, by Ward's method.")
     keep: Annotated[int, Field(ge=1, strict=True)] = Field(
-        32, description="The most vectors of a document, or of each passage with `passages`."
+        32, description="Maximum vectors per document, or per passage with `passages`."
     )
 
 

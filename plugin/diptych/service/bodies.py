@@ -178,9 +178,8 @@ class PopulateOptions(BaseModel):
 
     collection: str | None = None
     tenant: str | None = None
-    sync: bool = Field(False, description="Delete the documents that are not among those of the body.")
-    dry_run: bool = Field(False, description="Count what would be done, and write nothing.")
+    sync: bool = Field(False, description="Delete documents that are not in the body.")
+    dry_run: bool = Field(False, description="Only count what would change; write nothing.")
     yes: bool = Field(
-        False,
-        description="Let `sync` delete more than `populate.max_deleted` allows, and let documents lose media.",
+        False, description="Let `sync` delete more than `populate.max_deleted` allows, and let documents lose media."
     )

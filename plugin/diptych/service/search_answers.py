@@ -26,7 +26,7 @@ class FoundPassage(BaseModel):
     text: str
     start: int
     end: int
-    score: float = Field(description="Of the passage alone, on the scale of its slot; higher is better.")
+    score: float = Field(description="Score of the passage, on the scale of its slot; higher is better.")
 
 
 class FoundHighlight(BaseModel):
@@ -34,16 +34,16 @@ class FoundHighlight(BaseModel):
 
     sentence: FoundPassage | None = Field(None, description="The sentence nearest to the query.")
     words: list[tuple[int, int]] = Field(
-        default_factory=list, description="Begin and end of each word that matches, in the document's text."
+        default_factory=list, description="Start and end of each matching word in the document's text."
     )
 
 
 class FoundMedia(BaseModel):
     """A picture, sound, clip, series or point cloud of a document."""
 
-    source: str = Field("", description="Path below the collection's folder of media, or URL; empty where it has none.")
+    source: str = Field("", description="Path below the collection's media folder, or URL; empty if there is none.")
     digest: str = Field(description="The first 32 hexadecimal digits of the SHA-256 of its bytes.")
-    bytes: int = Field(description="How many bytes it has.")
+    bytes: int = Field(description="Size in bytes.")
 
 
 class FoundDocument(BaseModel):
@@ -53,12 +53,12 @@ class FoundDocument(BaseModel):
     score: float = Field(description="Score of the last stage that ranked it; higher is better, within one answer.")
     title: str = ""
     text: str = ""
-    metadata: dict[str, Any] = Field(default_factory=dict, description="What filters can use.")
+    metadata: dict[str, Any] = Field(default_factory=dict, description="JSON values to filter by.")
     stages: dict[str, float] = Field(default_factory=dict, description="Scores by stage.")
     passages: list[FoundPassage] = Field(
-        default_factory=list, description="The best parts of the document, best first, where a slot has passages."
+        default_factory=list, description="Best passages of the document, best first, if a slot has passages."
     )
-    highlight: FoundHighlight | None = Field(None, description="The sentence and the words that answer, if asked for.")
+    highlight: FoundHighlight | None = Field(None, description="Best sentence and matching words, if requested.")
     media: dict[str, FoundMedia] = Field(default_factory=dict, description="The document's media by modality.")
 
     @classmethod
@@ -82,19 +82,19 @@ class VectorBlock(BaseModel):
 
     name: str
     width: int
-    contribution: float = Field(description="Its part of the slot's score; the parts add up to it.")
+    contribution: float = Field(description="Part of the slot's score; the parts of all blocks add up to it.")
 
 
 class SlotPart(BaseModel):
     """A document in one slot."""
 
-    score: float | None = Field(None, description="Similarity to the query; null where the slot gives none.")
-    rank: int | None = Field(None, description="Place among the slot's candidates, from 1; null when it is none.")
+    score: float | None = Field(None, description="Similarity to the query; null if the slot gives none.")
+    rank: int | None = Field(None, description="Rank among the slot's candidates, from 1; null if it is none.")
     contribution: float | None = Field(None, description="What the slot adds to the fused score.")
-    terms: list[MatchedTerm] = Field(default_factory=list, description="Of a sparse slot: the words that match.")
-    blocks: list[VectorBlock] = Field(default_factory=list, description="Of a dense slot with blocks: their parts.")
-    passage: FoundPassage | None = Field(None, description="Of a slot with passages: the best one, its text shortened.")
-    passages: int = Field(0, description="How many passages the document has in the slot.")
+    terms: list[MatchedTerm] = Field(default_factory=list, description="Sparse slot: the matching words.")
+    blocks: list[VectorBlock] = Field(default_factory=list, description="Dense slot with blocks: their contributions.")
+    passage: FoundPassage | None = Field(None, description="Slot with passages: the best one, its text shortened.")
+    passages: int = Field(0, description="Number of the document's passages in the slot.")
 
     @classmethod
     def of(cls, part: SlotScore) -> SlotPart:
@@ -106,14 +106,14 @@ class ExplainedDocument(BaseModel):
     """Why a document has its rank: the slots' contributions add up to the fused score."""
 
     id: str
-    rank: int | None = Field(None, description="Place among the hits, from 1; null when it is none.")
+    rank: int | None = Field(None, description="Rank among the hits, from 1; null if it is no hit.")
     score: float | None = None
-    slots: dict[str, SlotPart] = Field(default_factory=dict, description="The document in each slot.")
+    slots: dict[str, SlotPart] = Field(default_factory=dict, description="The document's scores in each slot.")
     fused: float | None = Field(None, description="Sum of the slots' contributions.")
-    boosts: dict[str, float] = Field(default_factory=dict, description="What each part of the boost adds.")
+    boosts: dict[str, float] = Field(default_factory=dict, description="What each boost adds.")
     stages: dict[str, float] = Field(default_factory=dict, description="Scores of later stages, such as rerankers.")
-    lost: str = Field("", description="Where it was left behind, when it is no hit.")
-    notes: list[str] = Field(default_factory=list, description="Remarks on this search.")
+    lost: str = Field("", description="Where it was dropped, if it is no hit.")
+    notes: list[str] = Field(default_factory=list, description="Notes on this search.")
 
     @classmethod
     def of(cls, item: Explanation) -> ExplainedDocument:
@@ -145,7 +145,7 @@ class SearchAnswer(BaseModel):
     collection: str
     results: list[QueryAnswer]
     warnings: list[str] | None = Field(
-        None, description="Filter keys that no document has, if nothing was found; else absent."
+        None, description="Filter keys that no document has, if there are no hits; otherwise absent."
     )
 
 
@@ -159,7 +159,7 @@ class SlotDescription(BaseModel):
 
     @classmethod
     def of(cls, slot: SlotInfo) -> SlotDescription:
-        """Of a slot; what may be a secret is hidden."""
+        """Describe a slot, with possible secrets redacted."""
         return cls(name=slot.name, kind=slot.kind, adapter=slot.adapter, options=redacted(slot.options))
 
 
@@ -174,7 +174,7 @@ class CollectionDescription(BaseModel):
 
     @classmethod
     def of(cls, info: CollectionInfo, pipeline: str) -> CollectionDescription:
-        """Of a collection."""
+        """Describe a collection."""
         slots = [SlotDescription.of(slot) for slot in info.slots]
         facts = {"name": info.name, "documents": info.documents, "tenant_field": info.tenant_field}
         return cls(**facts, slots=slots, pipeline=pipeline)

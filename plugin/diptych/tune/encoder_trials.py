@@ -248,7 +248,7 @@ class EncoderTrials:
 
 
 def _config(choice: EncoderChoice, slot: Slot) -> SlotConfig:
-    """Of an encoder that is tried; one of documents reads of them what the slot reads."""
+    """The slot's config with the encoder `choice`; an encoder of documents reads the slot's modality."""
     of = slot.reading.modality if choice.documents else "text"
     return SlotConfig(adapter=choice.adapter, of=of, options=dict(choice.options))
 

@@ -36,8 +36,8 @@ class DistillationOptions(RetrievalOptions):
     """Options of recipes with a teacher."""
 
     teacher: CheckedTeacher = Field(
-        description="Who scores the documents: `{adapter: cross-encoder, options: {model: ./my-reranker}}`, which is "
-        "asked, or `{scores: scores.jsonl}`, which is stored."
+        description="Teacher that scores the documents: a reranker, `{adapter: cross-encoder, options: {model: ./my-"
+        "reranker}}`, or stored scores, `{scores: scores.jsonl}`."
     )
     negatives: DistillationNegatives = Field(default_factory=DistillationNegatives)
 

@@ -36,12 +36,12 @@ class TextsOptions(DocumentsOptions):
     """The texts to learn from: queries without judgements, and sentences and titles of documents."""
 
     queries: RelativePath | None = Field(
-        None, description="Queries: queries.jsonl(.gz); those without judgements are learned from."
+        None, description="queries.jsonl(.gz); queries without judgements are training texts."
     )
-    qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC; their queries measure the student.")
-    sentences: Positive = Field(100_000, description="Sentences and titles of documents, at most; drawn by the seed.")
-    documents: Positive = Field(20_000, description="Documents searched at each evaluation, at most.")
-    held_out: Positive = Field(200, description="Texts that measure the student if nothing is judged.")
+    qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC; their queries test the student.")
+    sentences: Positive = Field(100_000, description="Maximum number of sentences and titles to sample from documents.")
+    documents: Positive = Field(20_000, description="Maximum number of documents searched per evaluation.")
+    held_out: Positive = Field(200, description="Texts to hold out for evaluation if there are no judgements.")
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
@@ -54,10 +54,10 @@ class TeacherOptions(Section):
     """The encoder of the documents, whose queries are learned."""
 
     adapter: Annotated[str, registered("dense")] = Field(
-        "sentence-transformers", description="A registered dense encoder."
+        "sentence-transformers", description="Dense adapter of the teacher."
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Its options; `model` is the recipe's unless set."
+        default_factory=dict, description="Options of that adapter; `model` defaults to the recipe's."
     )
 
 

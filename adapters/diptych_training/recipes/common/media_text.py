@@ -46,24 +46,24 @@ class ItemsOptions(Section):
     """The items for training and for evaluation."""
 
     items: RelativePath = Field(
-        description='JSON lines `{"image", "texts", "group"?}`, or CSV with these columns; `sound`, `video` or '
-        "`points` in place of `image`, as the recipe is named."
+        description='JSON lines `{"image", "texts", "group"?}`, or CSV with these columns; other recipes have `sound`,'
+        " `video` or `points` in place of `image`."
     )
     held_out: RelativePath | None = Field(
-        None, description="Items for evaluation, in such a file: by another artist, camera, instrument or shop."
+        None, description="Items for evaluation, same format, from another artist, camera, instrument or shop."
     )
-    share: Share = Field(0.1, description="Without held_out: share of the groups that is held out; 0 holds out none.")
-    first: Share = Field(0.5, description="How often the text that is drawn for an item is its first.")
+    share: Share = Field(0.1, description="Without held_out: share of the groups to hold out; 0 holds out none.")
+    first: Share = Field(0.5, description="Probability that the text drawn for an item is its first.")
 
 
 class TextOptions(Section):
     """The frozen text encoder."""
 
     adapter: Annotated[str, registered("dense")] = Field(
-        "sentence-transformers", description="A registered dense encoder."
+        "sentence-transformers", description="Dense adapter of the text encoder."
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Its options; `model` is the recipe's unless set."
+        default_factory=dict, description="Options of that adapter; `model` defaults to the recipe's."
     )
 
 
@@ -77,16 +77,16 @@ class NetworkOptions(Section):
 class LexiconOptions(Section):
     """The second head, over words."""
 
-    weight: AboveZero = Field(1.0, description="Weight of its losses; the dense head's is 1.")
-    words: Positive = Field(20_000, description="Most words of the lexicon: those of the most groups.")
-    flops: float = Field(0.002, ge=0, description="Weight of FLOPS, which keeps vectors sparse.")
-    ramp: Share = Field(0.3, description="Share of the steps in which that weight rises.")
+    weight: AboveZero = Field(1.0, description="Weight of the lexicon's losses; the dense head's is 1.")
+    words: Positive = Field(20_000, description="Maximum number of words, those of the most groups.")
+    flops: float = Field(0.002, ge=0, description="Weight of the FLOPS penalty, which keeps vectors sparse.")
+    ramp: Share = Field(0.3, description="Share of the steps in which that weight rises, 0 to 1.")
 
 
 class LossOptions(Section):
     """Options of the losses; see `diptych_training.recipes.common.media_text.MediaTextLoss`."""
 
-    tau: AboveZero = Field(0.07, description="Initial temperature; it is trained.")
+    tau: AboveZero = Field(0.07, description="Initial temperature, which is trained.")
 
 
 class MediaTextOptions(RecipeOptions):
@@ -94,7 +94,7 @@ class MediaTextOptions(RecipeOptions):
 
     data: ItemsOptions
     text: TextOptions = Field(default_factory=TextOptions)
-    lexicon: LexiconOptions | None = Field(default_factory=LexiconOptions, description="null trains none.")
+    lexicon: LexiconOptions | None = Field(default_factory=LexiconOptions, description="Sparse head; null trains none.")
     loss: LossOptions = Field(default_factory=LossOptions)
 
     whole: ClassVar[str] = "does not go with media: leave it out"

@@ -17,11 +17,9 @@ from diptych_training.running.columns import prompts_of_sides
 FromZero = Annotated[int, Field(ge=0)]
 
 
-PoolSize = Annotated[
-    int | None, Field(ge=1, description="Documents of a batch at most; null takes all documents each time.")
-]
+PoolSize = Annotated[int | None, Field(ge=1, description="Maximum documents per batch; null takes all.")]
 ClusterFrom = Annotated[
-    int | None, Field(ge=0, description="The first epoch whose batches are of like queries; null none.")
+    int | None, Field(ge=0, description="First epoch with batches of similar queries; null has none.")
 ]
 
 
@@ -29,15 +27,13 @@ class PoolOptions(Section):
     """The documents that a batch is compared with; see `diptych_training.label_pool.LabelPool`."""
 
     size: PoolSize = 3000
-    num_pos: Positive = Field(3, description="Positives of a query that come into the pool at most.")
-    num_neg: FromZero = Field(6, description="Hard negatives of a query that come into the pool.")
-    refresh_every: Positive = Field(5, description="Epochs after which hard negatives and clusters are looked up anew.")
-    mine_from: FromZero = Field(0, description="The first epoch, from 0, with hard negatives.")
-    depth: Positive | None = Field(
-        None, description="Hard negatives that are kept of a query; num_neg for each epoch else."
-    )
+    num_pos: Positive = Field(3, description="Maximum positives per query in the pool.")
+    num_neg: FromZero = Field(6, description="Hard negatives per query in the pool.")
+    refresh_every: Positive = Field(5, description="Epochs between updates of hard negatives and clusters.")
+    mine_from: FromZero = Field(0, description="First epoch with hard negatives, from 0.")
+    depth: Positive | None = Field(None, description="Hard negatives kept per query; null is num_neg * refresh_every.")
     cluster_from: ClusterFrom = 5
-    cluster_size: Positive = Field(32, description="Queries of a cluster at most.")
+    cluster_size: Positive = Field(32, description="Maximum queries per cluster.")
 
 
 class PoolingOptions(RetrievalOptions):

@@ -49,13 +49,13 @@ class TeacherOptions(Section):
     """The teacher: a reranker that scores each pair once, or a file of scores."""
 
     adapter: Annotated[str, registered("reranker")] | None = Field(
-        None, description="A registered reranker; `diptych adapters` lists them."
+        None, description="Name of a reranker; `diptych adapters` lists them."
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="Its options, such as `model`.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the reranker, such as `model`.")
     scores: RelativePath | None = Field(
-        None, description='Instead: JSON lines `{"query": id, "scores": {document id: score}}`.'
+        None, description='Stored scores instead: JSON lines `{"query": id, "scores": {document id: score}}`.'
     )
-    pairs: Positive = Field(2048, description="Pairs that are asked for, and then kept, at a time.")
+    pairs: Positive = Field(2048, description="Pairs to score, then save, at a time.")
 
     @model_validator(mode="after")
     def _one_teacher(self) -> Self:
@@ -69,7 +69,7 @@ class CheckedTeacher(TeacherOptions):
 
     check: bool = Field(
         True,
-        description="Refuse to train where it does not rank the documents of held-out queries better than the model.",
+        description="Refuse to train if the teacher does not rank documents of held-out queries better than the model.",
     )
 
 

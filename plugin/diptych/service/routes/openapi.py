@@ -68,7 +68,7 @@ class RerankedDocument(BaseModel):
 
     index: int
     relevance_score: float
-    document: dict[str, str] | None = Field(None, description="Where `return_documents` asks for it.")
+    document: dict[str, str] | None = Field(None, description="The document, if `return_documents` is set.")
 
 
 class RerankAnswer(BaseModel):
