@@ -5,4 +5,6 @@ Begin with `hooks` and `specs` (what is registered), then an adapter such as `se
 diptych to those frameworks.
 """
 
-import diptych  # noqa: F401  first: it switches off the usage reports of libraries that are imported from here on
+from diptych import quiet
+
+quiet()

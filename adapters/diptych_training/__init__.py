@@ -4,4 +4,6 @@ Begin with `recipes` (one module for each way to train) and `recipes.common.base
 negatives and writes queries, `losses`, `samplers` and `models` can be used alone, `running` drives the trainers.
 """
 
-import diptych  # noqa: F401  first: it switches off the usage reports of libraries that are imported from here on
+from diptych import quiet
+
+quiet()

@@ -27,7 +27,7 @@ from diptych.protocols import (
     TextIndex,
 )
 from diptych.registry import Registry
-from diptych.runtime import lazy_imports, vendor_telemetry
+from diptych.runtime.vendor_telemetry import quiet
 from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.types import Document, Highlight, Hit, Passage, Query, Run, SparseVector
 
@@ -63,6 +63,7 @@ __all__ = [
     "client",
     "errors",
     "hookimpl",
+    "quiet",
 ]
 _LATER = {
     "Collection": "diptych.collection.collection",
@@ -70,10 +71,6 @@ _LATER = {
     "client": "diptych.clients",
     "async_client": "diptych.clients",
 }
-
-# Nothing that is imported above imports a model library or qdrant-client, so this comes before any of them.
-vendor_telemetry.switch_off()
-lazy_imports.install()
 
 
 def _html(value: object) -> str:

@@ -13,18 +13,20 @@ time would delete each other's: `pytest -n 0`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 from diptych.config.placement import ClusterConfig
 from diptych.protocols import Kind
 from diptych.stores import open_store
 from diptych.stores.versions import FEATURES, dotted, is_server_client, server_version
+from qdrant_edge_client import EdgeClient
 
 KEY = "DIPTYCH_TEST_SERVER_KEY"
 SPREAD = {"shards": 2, "replicas": 2, "write_consistency": 2}
@@ -54,6 +56,23 @@ def server_client(**cluster: Any) -> QdrantBase:
     """A client of it; `cluster` changes how a cluster spreads what is created."""
     spread = ClusterConfig.model_validate(SPREAD | cluster) if is_cluster() else None
     return open_store(urls(), api_key=os.environ.get(KEY), cluster=spread)
+
+
+STORES: dict[str, Callable[[Path], QdrantBase]] = {
+    "memory": lambda _: QdrantClient(":memory:"),
+    "edge": EdgeClient,
+    "server": lambda _: server_client(),
+}
+
+
+@contextmanager
+def emptied_store(kind: str, folder: Path) -> Iterator[QdrantBase]:
+    """A store of this kind of `STORES` below `folder`, without collection `c`, and closed afterwards."""
+    client = STORES[kind](folder / "store")
+    clear(client, "c")
+    yield client
+    clear(client, "c")
+    client.close()
 
 
 @contextmanager

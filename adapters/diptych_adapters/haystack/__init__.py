@@ -1,7 +1,7 @@
 """Haystack components over diptych: embedders, a document store, a retriever and a ranker.
 
 Begin with `store` and `collection_store` (Haystack's document store over a `Collection`), then `retriever`,
-`embedders` and `ranker`. Haystack's own usage reports are off (`diptych.runtime.vendor_telemetry`) unless
+`embedders` and `ranker`. Haystack's own usage reports are off (`diptych.quiet`) unless
 HAYSTACK_TELEMETRY_ENABLED=True is set in the environment.
 """
 

@@ -13,6 +13,7 @@ Begin with `vector_store`.
 
 from __future__ import annotations
 
+import diptych.search  # noqa: F401  before langchain-qdrant: with it qdrant-client is imported without FastEmbed
 from diptych.errors import MissingExtra
 
 try:

@@ -7,6 +7,7 @@ pairs vectors with slots, and `verify_encoders` checks that the config's encoder
 
 from __future__ import annotations
 
+import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.adopt.adopt import AdoptedSlot, AdoptReport, adopt
 from diptych.adopt.layouts import LAYOUTS, stated_layout
 

@@ -20,6 +20,7 @@ from diptych.cli.ui.run_command import PlainGroup, command
 from diptych.cli.ui.session import Level, Session, show_warnings
 from diptych.cli.ui.session import show as show_logs
 from diptych.runtime import interrupts
+from diptych.runtime.vendor_telemetry import quiet
 
 # Imported modules stay in memory: looking for garbage among them took a tenth of a command's start.
 GARBAGE = (50_000, 20, 100)
@@ -121,6 +122,7 @@ def main(args: Sequence[str] | None = None, *, session: Session | None = None) -
         args: instead of `sys.argv[1:]`.
         session: where the commands take adapters from; everything installed unless given.
     """
+    quiet()
     is_own_process = args is None  # else it is called within another program, which keeps its own Ctrl-C
     if is_own_process:
         gc.set_threshold(*GARBAGE)

@@ -4,6 +4,7 @@ Begin with `open_client`, which makes the clients of `inference_clients`. `infer
 arguments of a call and encodes them. The package is not called `client`, since `diptych.client` is the function.
 """
 
+import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.clients.inference_clients import (
     AsyncInferenceClient,
     ClusterInferenceClient,

@@ -5,3 +5,5 @@ searches. `documents` reads and deletes documents, `explain` breaks a score down
 documents, `verify` checks the stored vectors, and `pipeline_runs` makes the runs that evaluations compare. The work
 behind them is in `diptych.populate` and `diptych.search`.
 """
+
+import diptych.runtime.lazy_imports  # noqa: F401

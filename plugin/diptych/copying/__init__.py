@@ -6,6 +6,7 @@ differs. `late_writes` brings over what was written after the last pass. `dump` 
 
 from __future__ import annotations
 
+import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.copying.dump import export_collection
 from diptych.copying.record import CopyReport
 from diptych.copying.restore import ImportReport, import_collection

@@ -34,7 +34,7 @@ from diptych.stores.server_errors import needs_answers
 from diptych.types import Document
 
 if TYPE_CHECKING:
-    from diptych.copying.parquet_rows import ParquetRows
+    from diptych.copying.export_rows import ParquetRows
 
 LOG = logging.getLogger(__name__)
 PAGE = 256
@@ -170,7 +170,7 @@ def _row_writer(path: Path, kind: str, header: Header) -> Iterator[Write]:
 
 @contextmanager
 def _parquet(path: Path, header: Header) -> Iterator[ParquetRows]:
-    from diptych.copying.parquet_rows import ParquetRows
+    from diptych.copying.export_rows import ParquetRows
 
     with ParquetRows(path, header) as table:
         yield table

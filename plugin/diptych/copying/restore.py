@@ -62,7 +62,7 @@ def read_header(path: Path) -> Header | None:
         raise PopulateError("there is no such file", got=path, expected="a regular file that diptych export wrote")
     if path.suffix.lower() == ".parquet":
         readers.require_pyarrow()
-        from diptych.copying.parquet_rows import header_of
+        from diptych.copying.export_rows import header_of
 
         line = header_of(path)
     else:
@@ -194,7 +194,7 @@ class _Import:
 
 def _rows(path: Path) -> Iterable[Mapping[str, Any] | Rejected]:
     if path.suffix.lower() == ".parquet":
-        from diptych.copying.parquet_rows import rows_of
+        from diptych.copying.export_rows import rows_of
 
         return rows_of(path)
     return readers.read_json_lines(path)

@@ -4,3 +4,5 @@ Begin with `collection_handle`, which draws the states of a handle. `snapshot` i
 keeps; `open_handle` opens one, and `config_state` compares the config with it; `create` makes a collection; `tenancy`
 keeps tenants apart.
 """
+
+import diptych.runtime.lazy_imports  # noqa: F401

@@ -20,6 +20,7 @@ from diptych.populate.engine import Encoded, Piece, Work, Written
 from diptych.populate.ray_worker import Failure, Worker, WorkerJob, packed
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.registry import Registry
+from diptych.runtime.vendor_telemetry import quiet
 from diptych.slots.calibration_texts import sample_size
 from diptych.slots.slot import Slot
 
@@ -111,8 +112,9 @@ class RayEngine:
 def connected() -> Iterator[None]:
     """Connect to Ray: an existing connection, the cluster in RAY_ADDRESS, or a new Ray on this machine.
 
-    Ray reports no usage to its makers: `diptych.runtime.vendor_telemetry` has set what it reads.
+    Ray reports no usage to its makers.
     """
+    quiet()
     import ray
     from ray.data import DataContext
 

@@ -1,4 +1,4 @@
-"""Makes two modules of qdrant-client cheap to import, by import hooks.
+"""Imports qdrant-client, two of whose modules are made cheap. Packages that use qdrant-client import this module first.
 
 - `qdrant_client.http.models.models`: pydantic builds each of its 500 models on first use, not all of them on import.
   Building them takes half of the import of qdrant-client, and a search uses some ten. pydantic can defer that itself
@@ -9,7 +9,8 @@
   `QdrantClient.query_points(query=models.Document(...))` works as before, and so does `import fastembed` everywhere
   else. Only the deprecated tables of models in that module (`SUPPORTED_EMBEDDING_MODELS` and its like) stay empty.
 
-A module that is imported already, a pydantic before 2.11 and a FastEmbed that is imported already are left alone.
+A module that is imported already, a pydantic before 2.11 and a FastEmbed that is imported already are left alone. The
+import hook is there only while qdrant-client is imported.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, ClassVar
 
+from diptych.runtime.vendor_telemetry import quiet
+
 OLDEST = (2, 11)  # of pydantic, which defers and resolves references between deferred models since then
 FASTEMBED = "fastembed"
 CLASSES = (
@@ -36,14 +39,6 @@ CLASSES = (
     "LateInteractionMultimodalEmbedding",
 )
 _building = threading.RLock()
-
-
-def install() -> None:
-    """Add the import hooks, once per process. Call before qdrant_client is imported; later it changes nothing."""
-    known = {finder.loader for finder in sys.meta_path if isinstance(finder, _Finder)}
-    for loader in (_DeferredModels, _WithoutFastEmbed):
-        if loader.module not in sys.modules and loader not in known:
-            sys.meta_path.insert(0, _Finder(loader))
 
 
 class _Loader(Loader):
@@ -74,19 +69,17 @@ class _Loader(Loader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds the one module of a loader."""
-
-    def __init__(self, loader: type[_Loader]) -> None:
-        self.loader = loader
+    """Finds the modules of the loaders."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != self.loader.module or not self.loader.is_wanted():
+        loader = next((one for one in (_DeferredModels, _WithoutFastEmbed) if one.module == fullname), None)
+        if loader is None or not loader.is_wanted():
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec and spec.loader:
-            spec.loader = self.loader(spec.loader)
+            spec.loader = loader(spec.loader)
         return spec
 
 
@@ -194,4 +187,19 @@ class LazyClass:
         return f"<{FASTEMBED}.{self._name}, not imported before it is used>"
 
     def _loaded(self) -> Any:
+        quiet()  # onnxruntime comes with it
         return getattr(importlib.import_module(FASTEMBED), self._name)
+
+
+def _import_qdrant_client() -> None:
+    if "qdrant_client" in sys.modules:
+        return
+    finder = _Finder()
+    sys.meta_path = [finder, *sys.meta_path]  # a new list: another thread may be going through the old one
+    try:
+        importlib.import_module("qdrant_client")
+    finally:
+        sys.meta_path = [one for one in sys.meta_path if one is not finder]
+
+
+_import_qdrant_client()

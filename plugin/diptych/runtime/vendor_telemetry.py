@@ -1,4 +1,4 @@
-"""Switches off the usage reports of the libraries beneath diptych, before any of them is imported.
+"""Switches off the usage reports of the libraries beneath diptych. Whatever of diptych imports one calls `quiet` first.
 
 | library | what it does unless told not to |
 |---|---|
@@ -30,10 +30,11 @@ VARIABLES = {
 REPORTERS = ("openvino_telemetry",)  # packages that do nothing else; their users run without them
 
 
-def switch_off() -> None:
-    """Set what the libraries read when they are imported, for this process and those that it starts.
+def quiet() -> None:
+    """Switch off the usage reports of the libraries that diptych uses, in this process and those that it starts.
 
-    A library that the application imported before diptych has started its reports: those that can still be stopped
+    The command calls it, and so do the packages of adapters and of training when they are imported; `import diptych`
+    does not. A library that was imported before has started its reports: those that can still be stopped
     are, unless the application had decided otherwise.
     """
     if os.environ.get(SWITCH, "").lower() in ("on", "1", "true"):

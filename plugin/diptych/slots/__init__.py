@@ -5,3 +5,5 @@ re-encodes `canaries`, which `slot` repeats for remote encoders, since these can
 them and keeps the last queries' vectors, `cache` those of documents; `drift_maps` carries vectors of one model into
 the space of another.
 """
+
+import diptych.runtime.lazy_imports  # noqa: F401

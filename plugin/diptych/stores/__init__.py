@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.config.placement import placement
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 from diptych.runtime.environment import interpolate

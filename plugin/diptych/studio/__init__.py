@@ -4,3 +4,5 @@ Begin with `routes`: the table of its addresses. `context` holds what they share
 a browser from running anything else, `sides` says what can be asked, `search` asks it. Studio stands over the HTTP
 service (`diptych.service`), whose keys, tenants and limits hold for it.
 """
+
+import diptych.runtime.lazy_imports  # noqa: F401

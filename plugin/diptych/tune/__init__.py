@@ -8,6 +8,7 @@ it into a config. `rerank` measures what a reranker's calls buy, `encoder` which
 
 from __future__ import annotations
 
+import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.tune.config_change import ConfigChange, config_change, edited, search_change, write_config
 from diptych.tune.encoder import choices_of, tune_encoder
 from diptych.tune.encoder_report import EncoderBudget, EncoderChoice, EncoderReport, EncoderRow

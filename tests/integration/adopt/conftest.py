@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Registry
 from diptych.config.models import Config
 from diptych.testing import FakeDenseEncoder, FakeSparseEncoder, fakes_plugin
-from named_server import clear, server_client
-from qdrant_edge_client import EdgeClient
+from named_server import emptied_store
 
 DIMENSION = 24
 UNNAMED = ""
@@ -234,7 +232,7 @@ def ways() -> Mapping[str, Foreign]:
 
 @pytest.fixture(params=["memory", "edge", "server"])
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
-    with _opened(request.param, tmp_path) as client:
+    with emptied_store(request.param, tmp_path) as client:
         yield client
 
 
@@ -248,27 +246,7 @@ def memory() -> Iterator[QdrantBase]:
 @pytest.fixture
 def filled(place: tuple[str, str], foreign: Foreign, texts: list[Text], tmp_path: Path) -> Iterator[QdrantBase]:
     """A store whose collection `c` somebody else filled."""
-    with _opened(place[0], tmp_path) as client:
+    with emptied_store(place[0], tmp_path) as client:
         foreign.create(client)
         foreign.write(client, texts)
         yield client
-
-
-@contextmanager
-def _opened(store: str, folder: Path) -> Iterator[QdrantBase]:
-    client = _STORES[store](folder / "store")
-    clear(client, "c")
-    yield client
-    clear(client, "c")
-    client.close()
-
-
-def _server(_: Path) -> QdrantBase:
-    return server_client()
-
-
-_STORES: dict[str, Callable[[Path], QdrantBase]] = {
-    "memory": lambda _: QdrantClient(":memory:"),
-    "edge": EdgeClient,
-    "server": _server,
-}

@@ -13,8 +13,7 @@ from diptych import Registry
 from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.testing import fakes_plugin
-from named_server import clear, server_client
-from qdrant_edge_client import EdgeClient
+from named_server import emptied_store
 
 OpenHandle = Callable[..., CollectionHandle]
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
@@ -38,22 +37,8 @@ def memory() -> Iterator[QdrantBase]:
 
 @pytest.fixture(params=["memory", "edge", "server"])
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
-    opened = _STORES[request.param](tmp_path / "store")
-    clear(opened, "c")
-    yield opened
-    clear(opened, "c")
-    opened.close()
-
-
-def _server(_: Path) -> QdrantBase:
-    return server_client()
-
-
-_STORES: dict[str, Callable[[Path], QdrantBase]] = {
-    "memory": lambda _: QdrantClient(":memory:"),
-    "edge": EdgeClient,
-    "server": _server,
-}
+    with emptied_store(request.param, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

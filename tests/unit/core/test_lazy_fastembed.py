@@ -28,9 +28,9 @@ def _installed() -> None:
 
 def test_a_store_is_opened_without_importing_fastembed() -> None:
     program = f"""
-import diptych, json, sys
-from qdrant_client import AsyncQdrantClient, QdrantClient, models
+import json, sys
 from diptych.stores import open_store
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
 open_store("memory:"), QdrantClient(":memory:"), AsyncQdrantClient(":memory:")
 print(json.dumps({LOADED}))
 """
@@ -41,7 +41,7 @@ print(json.dumps({LOADED}))
 def test_qdrant_client_encodes_a_document_with_fastembed_as_it_does_without_diptych(paraphrase: dict[str, Any]) -> None:
     program = """
 import json, sys
-if sys.argv[2] == "with": import diptych
+if sys.argv[2] == "with": import diptych.stores
 from fastembed.common.model_description import ModelSource, PoolingType
 from qdrant_client import QdrantClient, models
 client = QdrantClient(":memory:")
@@ -61,7 +61,7 @@ print(json.dumps([[hit.id, round(hit.score, 5)] for hit in hits]))
 
 def test_a_fastembed_that_is_imported_already_is_used_as_it_is() -> None:
     program = """
-import json, fastembed, diptych
+import json, fastembed, diptych.stores
 from qdrant_client import fastembed_common
 print(json.dumps(fastembed_common.TextEmbedding is fastembed.TextEmbedding))
 """
@@ -70,11 +70,12 @@ print(json.dumps(fastembed_common.TextEmbedding is fastembed.TextEmbedding))
 
 def test_names_and_dimensions_of_fastembeds_models_are_told() -> None:
     program = f"""
-import diptych, json, sys
+import diptych.stores, json, os, sys
 from qdrant_client import QdrantClient
 client = QdrantClient(":memory:")
 before = {LOADED}
 print(json.dumps([before, client.get_embedding_size("BAAI/bge-small-en-v1.5"), {LOADED}]))
+assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 """
     assert run(program) == [[], 384, ["fastembed", "onnxruntime"]]
 
@@ -83,7 +84,7 @@ def test_a_program_without_fastembed_is_told_to_install_it() -> None:
     program = """
 import json, sys
 sys.modules["fastembed"] = None
-import diptych
+import diptych.stores
 from qdrant_client import QdrantClient, models
 client = QdrantClient(":memory:")
 client.create_collection("c", vectors_config=models.VectorParams(size=384, distance=models.Distance.COSINE))

@@ -15,7 +15,7 @@ made = {name: kind.model_json_schema() for name, kind in vars(models).items()
 print(len(made), hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest())
 """
 THREADS = """
-import diptych, threading
+import diptych.stores, threading
 from qdrant_client import models
 from pydantic import ValidationError
 failed, ready = [], threading.Barrier(8)
@@ -40,7 +40,7 @@ threads = [threading.Thread(target=use) for _ in range(8)]
 print(failed)
 """
 BUILT = """
-import diptych
+import diptych.stores
 from qdrant_client import models
 models.Filter(must=[])
 print(models.Filter.__pydantic_complete__, models.SnapshotDescription.__pydantic_complete__)
@@ -55,7 +55,7 @@ def answer(code: str) -> str:
 
 @pytest.mark.slow
 def test_deferred_models_have_the_schemas_of_those_built_at_once() -> None:
-    assert answer("import diptych" + SCHEMAS) == answer(SCHEMAS)
+    assert answer("import diptych.stores" + SCHEMAS) == answer(SCHEMAS)
 
 
 def test_threads_that_use_a_model_first_at_once_all_get_it() -> None:

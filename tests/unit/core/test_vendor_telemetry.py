@@ -1,4 +1,4 @@
-"""Usage reports of libraries are switched off when diptych is imported, unless the user decided otherwise."""
+"""`import diptych` changes nothing in the process; `quiet` and what loads libraries that report switch reports off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import pytest
 
 from diptych.runtime import vendor_telemetry
 
-ROOTS = ("diptych", "diptych_adapters", "diptych_training")
+QUIET = "import diptych; diptych.quiet()"
+WAYS = [
+    QUIET,
+    f"{QUIET}; diptych.quiet()",
+    "import diptych_adapters",
+    "import diptych_training",
+    "from diptych.cli import main\ntry: main(['--version'])\nexcept SystemExit: pass",
+]
 
 
 def run(program: str, **variables: str) -> Any:
@@ -26,7 +33,7 @@ def run(program: str, **variables: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def settings(imports: str = "import diptych", **variables: str) -> dict[str, str]:
+def settings(imports: str = QUIET, **variables: str) -> dict[str, str]:
     """The switches that the program and those that it starts have after `imports`."""
     program = f"{imports}\nimport json, os; print(json.dumps({{n: os.environ.get(n) for n in {names()} }}))"
     found: dict[str, str] = run(program, **variables)
@@ -37,9 +44,37 @@ def names() -> list[str]:
     return list(vendor_telemetry.VARIABLES)
 
 
-@pytest.mark.parametrize("package", ROOTS)
-def test_every_package_of_diptych_switches_them_off_when_it_is_imported(package: str) -> None:
-    assert settings(f"import {package}") == vendor_telemetry.VARIABLES
+@pytest.mark.parametrize("imports", ["import diptych", "import diptych; diptych.Collection"])
+def test_importing_diptych_changes_nothing_in_the_process(imports: str) -> None:
+    """But for the modules that it needs: of these, none stands in for another."""
+    program = f"""
+import json, os, signal, sys, warnings
+state = lambda: [list(map(repr, sys.meta_path)), list(map(repr, sys.path_hooks)), dict(os.environ), sys.path[:],
+    [name for name, module in sys.modules.items() if module is None], repr(signal.getsignal(signal.SIGINT)),
+    repr(sys.excepthook)]
+import numpy
+before = state()
+{imports}
+print(json.dumps([before, state()]))
+"""
+    before, after = run(program)
+    assert after == before
+
+
+@pytest.mark.parametrize("imports", WAYS)
+def test_reports_are_switched_off_by_a_call_the_command_and_the_packages_that_load_such_libraries(imports: str) -> None:
+    assert settings(imports) == vendor_telemetry.VARIABLES
+
+
+def test_opening_a_store_imports_no_library_that_reports() -> None:
+    program = """
+import json, os, sys
+from diptych.stores import open_store
+open_store("memory:")
+libraries = {"onnxruntime", "openvino", "haystack", "ray", "huggingface_hub", "transformers"}
+print(json.dumps([sorted(libraries & sys.modules.keys()), "ORT_DISABLE_TELEMETRY" in os.environ]))
+"""
+    assert run(program) == [[], False]
 
 
 def test_a_variable_that_the_user_has_set_is_left_as_it_is() -> None:
@@ -53,7 +88,7 @@ def test_the_switch_leaves_every_library_as_its_maker_ships_it() -> None:
 def test_openvino_runs_without_its_reporter() -> None:
     pytest.importorskip("openvino")
     program = """
-import json, diptych, openvino
+import json, diptych_adapters, openvino
 from openvino.tools.ovc import telemetry_utils
 print(json.dumps([telemetry_utils.tm.__name__, openvino.Core().available_devices]))
 """
@@ -71,6 +106,7 @@ def test_a_haystack_that_was_imported_before_stops_unless_the_user_wants_it(
     monkeypatch.setenv("HOME", str(tmp_path))
     program = """
 import haystack, diptych, json
+diptych.quiet()
 from haystack.telemetry import _telemetry
 print(json.dumps(_telemetry.telemetry is not None))
 """
