@@ -7,6 +7,8 @@ import http.server
 import itertools
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +22,6 @@ from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.cli.app import main
 from diptych.cli.ui.session import Session
 from diptych.config.models import Config
-from diptych.copying import export_collection, import_collection
 from diptych.errors import DiptychError, NotTrusted
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.store import KEY, SEARCH, raw_metadata
@@ -226,20 +227,6 @@ def test_each_door_refuses_and_names_the_command_that_consents(
         assert command(service, *opened, "--trust", registry=registry) == 2  # no service gives consent
 
 
-def test_an_imported_collection_needs_consent(tmp_path: Path, registry: Registry) -> None:
-    store = tmp_path / "store"
-    filled(store, registry)
-    poison(store, {"url": "http://evil.example"}, "slot")
-    with Collection.open(f"edge:{store}", "c", registry=registry) as collection:
-        export_collection(collection.handle, tmp_path / "gift.jsonl", vectors=True)
-    client = open_store(f"edge:{tmp_path / 'mine'}", create=True)
-    import_collection(client, tmp_path / "gift.jsonl")
-    with pytest.raises(NotTrusted):
-        Collection.open(client, "c", registry=registry).search("word1")
-    assert reached == []
-    client.close()
-
-
 def test_consent_is_given_once_and_only_for_these_options(tmp_path: Path, registry: Registry) -> None:
     store = tmp_path / "store"
     filled(store, registry)
@@ -270,6 +257,26 @@ def test_a_config_of_the_users_own_is_consent_for_the_collection_that_it_fills(
         collection.populate(DOCUMENTS)
     with Collection.open(f"edge:{tmp_path}/store", "c", registry=registry) as collection:
         assert collection.search("word1")
+
+
+def test_consent_is_remembered_by_later_processes_of_whoever_gave_it(tmp_path: Path) -> None:
+    slots = {"dense": {"adapter": "fake-dense", "dimension": 8, "log": str(tmp_path / "log")}}
+    store = f"edge:{tmp_path / 'store'}"
+    with Collection.open({"store": store, "collection": "c", "slots": slots}, registry=Registry(fakes_plugin)) as made:
+        made.populate(DOCUMENTS)
+
+    def searched(user: str, trust: str = "") -> str:
+        program = (
+            "from diptych import Collection, Registry; from diptych.testing import fakes_plugin\n"
+            f"Collection.open({store!r}, 'c', registry=Registry(fakes_plugin){trust}).search('word1')"
+        )
+        env = {**os.environ, "XDG_STATE_HOME": user}
+        return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True).stderr
+
+    assert searched(os.environ["XDG_STATE_HOME"]) == ""  # the config said it
+    assert "NotTrusted" in searched(str(tmp_path / "stranger"))
+    assert searched(str(tmp_path / "stranger"), ", trust=True") == ""
+    assert searched(str(tmp_path / "stranger")) == ""
 
 
 def test_consent_for_one_collection_is_none_for_another(tmp_path: Path, registry: Registry) -> None:
