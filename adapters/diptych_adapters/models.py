@@ -120,7 +120,7 @@ def _require_plausible(path: Path) -> None:
     with suppress(OSError):
         content = path.read_bytes()
         if found := _HUGE.search(content) or (path.name != "tokenizer.json" and _MANY.search(content)):
-            got = brief(found[0].decode("utf-8", "replace"))
+            got = brief(content[max(0, found.start() - 24) : found.end()].decode("utf-8", "replace"))
             do = "take the file from the model's maker again; if that changes nothing, do not use it"
             raise ModelError("the model's file names an absurd number", where=path, got=got, do=do)
 

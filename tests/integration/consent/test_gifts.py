@@ -32,6 +32,7 @@ from gifts import KEY, SECRET, Gift, gifts, given, hostile_folders
 from json_server import Reply, Request, json_server
 from tiny_encoders import tiny_encoder
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # as for users; as errors they would stop what they warn of
 Door = Callable[[str], None]
 DOCUMENTS = [{"id": "d1", "text": "word1 word2"}, {"id": "d2", "text": "word3 word4"}]
 
@@ -205,11 +206,11 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trap]:
 
 
 def outcome(door: Door, store: str) -> str:
-    """What came of asking: an answer, a refusal, or an error of another kind."""
+    """What the refusal says; errors of another kind are raised."""
     try:
         door(store)
     except (DiptychError, Refused) as error:
-        return "told the secret" if SECRET in str(error) else "refused"
+        return f"refused: {error}"
     return "answered"
 
 
@@ -225,18 +226,17 @@ def test_no_door_obeys_what_a_collection_asks_for(trap: Trap, capsys: pytest.Cap
     wrong, step = [], 1 if door in EVERY else 3  # the other doors share the gifts among three
     for gift in itertools.islice(gifts(trap.address, trap.foreign / "model"), place % step, None, step):
         trap.give(gift)
-        said = outcome({**ASKING, **OTHERS}[door], trap.store)
-        if trap.sprung() or (said != "refused" and (door in ASKING or said != "answered")):
-            wrong.append((gift, said))
+        text = outcome({**ASKING, **OTHERS}[door], trap.store) + "".join(capsys.readouterr())
+        if trap.sprung() or SECRET in text or (door in ASKING and "consent" not in text):
+            wrong.append((gift, text))
     assert wrong == []
-    assert SECRET not in "".join(capsys.readouterr())
 
 
 ADAPTERS = ["sentence-transformers", "token-vectors", "static", "fastembed", "splade", "cross-encoder", "uni-encoder"]
 KINDS = ["sentence-transformers-multivector", "sentence-transformers-sparse", "yes-no", "unidec", "transformers-image"]
 
 
-@pytest.mark.parametrize("adapter", [*ADAPTERS, *KINDS])
+@pytest.mark.parametrize("adapter", [*ADAPTERS, *(pytest.param(name, marks=pytest.mark.slow) for name in KINDS)])
 def test_a_models_folder_runs_no_code_and_takes_no_memory_without_consent(
     trap: Trap, adapter: str, tmp_path: Path
 ) -> None:
