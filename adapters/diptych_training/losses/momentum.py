@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.common.base import Features, RetrievalLoss
-from diptych_training.losses.common.momentum_encoder import MomentumEncoder, Queue, tensors_of
+from diptych_training.losses.common.extra_negatives import MomentumEncoder, Queue, tensors_of
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.losses.flops import SparseLoss
 from diptych_training.relevance import Candidates, Relevance
