@@ -122,7 +122,7 @@ def _require_plausible(path: Path) -> None:
         if found := _HUGE.search(content) or (path.name != "tokenizer.json" and _MANY.search(content)):
             got = brief(content[max(0, found.start() - 24) : found.end()].decode("utf-8", "replace"))
             do = "take the file from the model's maker again; if that changes nothing, do not use it"
-            raise ModelError("the model's file names an absurd number", where=path, got=got, do=do)
+            raise ModelError("the model's file holds an implausible number", where=path, got=got, do=do)
 
 
 def check_safe(folder: ModelFolder, *, trust_remote_code: bool, allow_pickle_weights: bool) -> None:
@@ -143,7 +143,7 @@ def check_safe(folder: ModelFolder, *, trust_remote_code: bool, allow_pickle_wei
         pickles = [n for n in names if n.endswith(PICKLED) and not n.startswith("training_args")]
         if pickles and not any(n.endswith((".safetensors", ".onnx")) for n in names):
             raise ModelError(
-                "the model's weights are pickled, and unpickling can run anybody's code",
+                "the model's weights are pickled, and unpickling can run arbitrary code",
                 where=part,
                 got=", ".join(pickles),
                 expected="*.safetensors",

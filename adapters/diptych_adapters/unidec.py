@@ -139,6 +139,6 @@ def _check(folder: ModelFolder) -> None:
             f"model {folder.name!r} has no classifier",
             where=folder.path,
             got=f"no folder {LABELS}/",
-            expected="what `diptych train` wrote of a unidec recipe",
+            expected="a model trained by the recipe unidec",
             do="use adapter: sentence-transformers for a plain dense model",
         )

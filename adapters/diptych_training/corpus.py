@@ -75,7 +75,7 @@ class TrainingData:
         data = cls(queries, texts, judged.usable(), titles, remarks=_remarks(judged, names))
         if not data.qrels:
             raise ConfigError(
-                "there is nothing to train on",
+                "no training data: no query has a relevant document",
                 where="data",
                 got=f"{len(queries)} queries, {len(texts)} documents, no pair of them that is judged relevant"
                 f"{judged.mismatch(names)}",

@@ -150,7 +150,7 @@ class NegativesOptions(Section):
     def _window(self) -> Self:
         if self.first_rank > self.last_rank:
             raise ValueError(
-                f"first_rank {self.first_rank} is behind last_rank {self.last_rank}: give the ranks of a window"
+                f"first_rank {self.first_rank} is behind last_rank {self.last_rank}: make first_rank the smaller"
             )
         return self
 
@@ -268,8 +268,7 @@ class RecipeOptions(Section):
     def _patient(self) -> Self:
         if self.training.patience is not None and not self.holds_out():
             raise ValueError(
-                "training.patience waits for a gain on what is held out, and nothing is: leave it out, or hold "
-                "something out under data"
+                "training.patience needs held-out data to measure: leave it out, or hold some out under data"
             )
         return self
 
@@ -307,7 +306,7 @@ class RetrievalOptions(RecipeOptions):
     @model_validator(mode="after")
     def _fits_the_data(self) -> Self:
         if self.negatives.slot is not None and self.data.collection is None:
-            raise ValueError("negatives.slot is of a collection: name one as data.collection, or leave it out")
+            raise ValueError("negatives.slot needs data.collection: set it, or leave the slot out")
         synthetic = self.data.synthetic
         if self.shared and synthetic is not None and synthetic.cut and "cut" in synthetic.model_fields_set:
             raise ValueError(

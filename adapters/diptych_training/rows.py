@@ -46,7 +46,7 @@ def training_rows(data: TrainingData, negatives: Lists | None = None, *, per_que
     rows = list(_rows(data, negatives or {}, count, seed))
     if not rows:
         raise ConfigError(
-            "no judged pair has a row",
+            "no training rows could be made",
             where="training_rows",
             got=f"{len(data.qrels):,} queries, which judge all {len(data.documents):,} documents",
             do="give more documents, or use no negatives: negatives.per_query 0",

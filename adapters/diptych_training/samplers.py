@@ -55,7 +55,7 @@ class TASBalanced:
         scores = np.zeros(len(query_ids)) if margins is None else np.asarray(margins, np.float64)
         if not len(query_ids) == len(topics) == len(scores):
             got = f"{len(query_ids)} queries, {len(topics)} clusters, {len(scores)} margins"
-            raise ContractError("the columns differ in length", where="TASBalanced", got=got, expected="one a row")
+            raise ContractError("the columns differ in length", where="TASBalanced", got=got, expected="one per row")
         self.clusters_per_batch, self.rows = clusters_per_batch, len(query_ids)
         rows_of = _grouped(query_ids)
         self.pairs = {query: _binned(rows, scores[rows], bins) for query, rows in rows_of.items() if len(rows) > 1}

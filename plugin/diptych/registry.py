@@ -336,7 +336,7 @@ class Catalogue(Generic[Spec]):
         for spec in specs:
             if not isinstance(spec, self._form):
                 raise HookError(
-                    f"{hook} returned something else",
+                    f"{hook} returned an unexpected object",
                     where=source,
                     got=repr(spec)[:80],
                     expected=f"an iterable of diptych.{self._form.__name__}",

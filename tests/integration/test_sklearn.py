@@ -115,7 +115,9 @@ def test_what_does_not_fit_is_told(encoders: Encoders) -> None:
         EncoderVectorizer("dense", source=encoders).fit(["one", float("nan")])  # type: ignore[list-item]
     with pytest.raises(UnknownAdapter, match="did you mean 'dense'"):
         EncoderVectorizer("dence", source=encoders).fit(TEXTS)
-    with pytest.raises(AdapterOptionsError, match=r"(?s)one row a text.*'fake-multivector', which makes a vector for"):
+    with pytest.raises(
+        AdapterOptionsError, match=r"(?s)several vectors per text.*'fake-multivector', which makes a vector for"
+    ):
         EncoderVectorizer("fake-multivector", source=encoders).fit(TEXTS)
 
 

@@ -1,4 +1,4 @@
-"""A BERT encoder as an ONNX model, written from its weights without torch: ids and mask to one vector a text.
+"""A BERT encoder as an ONNX model, written from its weights without torch: ids and mask to one vector per text.
 
 The graph computes what transformers' BertModel and the pooling of sentence-transformers compute (Devlin et al. 2019;
 Reimers and Gurevych 2019). OpenVINO reads the same model through its own ONNX front end.

@@ -104,7 +104,7 @@ def text_encoder(adapter: str, options: Mapping[str, Any]) -> DenseEncoder:
     encoder = Registry.default().create(adapter, options)
     if not isinstance(encoder, DenseEncoder):
         what = "the text encoder of a model of media and texts is not dense"
-        raise ModelError(what, where=adapter, got=type(encoder).__name__, expected="one vector a text")
+        raise ModelError(what, where=adapter, got=type(encoder).__name__, expected="one vector per text")
     return encoder
 
 

@@ -22,7 +22,7 @@ def items(endpoint: Endpoint, path: str, answer: Any, *names: str) -> list[Any]:
     if isinstance(entries, list) and (not names or isinstance(answer, Mapping)):
         return entries
     expected = f"a list under {' or '.join(names)}" if names else "a list"
-    raise endpoint.error("the endpoint's answer has another form", path, got=as_text(answer), expected=expected)
+    raise endpoint.error("the endpoint's answer is malformed", path, got=as_text(answer), expected=expected)
 
 
 def in_order(endpoint: Endpoint, path: str, entries: Sequence[Any], name: str, count: int) -> list[Any]:
@@ -33,7 +33,7 @@ def in_order(endpoint: Endpoint, path: str, entries: Sequence[Any], name: str, c
         ContractError: not one for each of `count` inputs.
     """
     if not all(isinstance(item, Mapping) and name in item for item in entries):
-        raise endpoint.error("the endpoint's answer has another form", path, got=as_text(entries), expected=name)
+        raise endpoint.error("the endpoint's answer is malformed", path, got=as_text(entries), expected=name)
     positions = [item.get("index", position) for position, item in enumerate(entries)]
     if sorted(positions, key=str) != sorted(range(count), key=str):
         raise ContractError(
@@ -54,7 +54,7 @@ def matrix(endpoint: Endpoint, path: str, rows: Sequence[Any], count: int, dimen
     """
     where = f"{endpoint.url}{path}"
     if len(rows) != count:
-        raise ContractError("wrong number of vectors", where=where, got=len(rows), expected=f"{count}, one an input")
+        raise ContractError("wrong number of vectors", where=where, got=len(rows), expected=f"{count}, one per input")
     widths = {len(row) if isinstance(row, list | np.ndarray) else 1 for row in rows}
     if len(widths) > 1 or (dimension is not None and widths - {dimension}):
         expected = f"{dimension}, as declared" if dimension else "one dimension"
@@ -63,7 +63,7 @@ def matrix(endpoint: Endpoint, path: str, rows: Sequence[Any], count: int, dimen
     vectors = _numbers(rows)
     if vectors is None or vectors.ndim > 2 or vectors.size != count * (widths or {0}).pop():
         got = next((row for row in rows if _numbers(row) is None), rows[0])
-        raise endpoint.error("a vector holds something else than numbers", path, got=as_text(got))
+        raise endpoint.error("a vector holds values that are not numbers", path, got=as_text(got))
     return vectors.reshape(count, -1 if count else dimension or 0)
 
 

@@ -68,7 +68,7 @@ class TeiSparseEncoder:
         if len(rows) != count:
             where = f"{self.endpoint.url}{_PATH}"
             raise ContractError(
-                "wrong number of vectors", where=where, got=len(rows), expected=f"{count}, one an input"
+                "wrong number of vectors", where=where, got=len(rows), expected=f"{count}, one per input"
             )
         return [self._vector(row) for row in rows]
 
@@ -81,7 +81,7 @@ class TeiSparseEncoder:
         except (TypeError, KeyError, ValueError, OverflowError):
             expected = "a list of {index, value}"
             raise self.endpoint.error(
-                "a sparse vector has another form", _PATH, got=as_text(row), expected=expected
+                "a sparse vector is malformed", _PATH, got=as_text(row), expected=expected
             ) from None
         if len(weights) != len(row):
             raise ContractError("a sparse vector names a term twice", where=f"{self.endpoint.url}{_PATH}")

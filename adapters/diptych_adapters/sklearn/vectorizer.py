@@ -63,7 +63,7 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         return self
 
     def transform(self, X: Iterable[str]) -> Any:  # noqa: N803
-        """The texts' vectors, one a row.
+        """The texts' vectors, one per row.
 
         Raises:
             NotFittedError: `fit` comes first.
@@ -112,7 +112,7 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
             got = f"{self.encoder!r}, which makes a vector for each token"
             expected = "a dense or sparse encoder"
             raise AdapterOptionsError(
-                "a matrix has one row a text", where="EncoderVectorizer", got=got, expected=expected
+                "the encoder makes several vectors per text", where="EncoderVectorizer", got=got, expected=expected
             )
         return encoder
 

@@ -120,7 +120,7 @@ class Chat:
         if not isinstance(content, str):
             expected = "choices[0].message.content, a text"
             raise self.endpoint.error(
-                "the endpoint's answer has another form", PATH, got=repr(answer)[:200], expected=expected
+                "the endpoint's answer is malformed", PATH, got=repr(answer)[:200], expected=expected
             )
         return content
 

@@ -91,5 +91,5 @@ class Generator:
 
     def _refuse(self, hook: str, got: str, expected: str) -> None:
         raise ContractError(
-            f"generator {self.name!r} answered something else", where=hook, got=got[:200], expected=expected
+            f"generator {self.name!r} returned an unexpected answer", where=hook, got=got[:200], expected=expected
         )

@@ -40,7 +40,7 @@ class MiningOptions:
     def __post_init__(self) -> None:
         first, last = self.ranks
         if not 1 <= first <= last:
-            raise ConfigError("ranks are not a window", where="mining", got=self.ranks, expected="1 <= first <= last")
+            raise ConfigError("invalid range of ranks", where="mining", got=self.ranks, expected="1 <= first <= last")
         if self.per_query < 1 or min(self.margin or 0, self.relative or 0) < 0:
             got = f"per_query {self.per_query}, margin {self.margin}, relative {self.relative}"
             raise ConfigError("a number is too small", where="mining", got=got, expected="per_query >= 1, others >= 0")

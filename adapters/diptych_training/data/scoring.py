@@ -50,7 +50,7 @@ def score_lists(
         scored_pairs: called with the number of newly scored pairs, first with that of the stored ones.
 
     Raises:
-        ConfigError: the file holds another teacher's scores.
+        ConfigError: the file holds the scores of another teacher.
     """
     stored = _stored_scores(path, name) if path else {}
     texts_of = text_of or (lambda _, document: documents[document])
@@ -90,7 +90,7 @@ def _stored_scores(path: Path, name: str) -> dict[str, float]:
         return {}
     if head.get("teacher") != name:
         raise ConfigError(
-            "the file holds another teacher's scores",
+            "the file holds the scores of another teacher",
             where=str(path),
             got=repr(head.get("teacher")),
             expected=repr(name),

@@ -123,7 +123,7 @@ def _counts(inputs: Sequence[Any], labels: Sequence[Tensor]) -> list[int]:
     label_counts = [label.numel() for label in labels]
     if not counts or counts != label_counts or 0 in counts:
         raise ContractError(
-            "the rows are not queries with documents and labels",
+            "the rows must hold queries, documents and labels",
             where="ListwiseLoss",
             got=f"{columns} columns, documents {counts[:8]}, labels {label_counts[:8]}",
             expected="a query, a list of documents, and as many labels",

@@ -23,7 +23,7 @@ def layers_of(network: Any) -> nn.ModuleList:
     lists = [part for part in network.modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
     if not lists:
         kind = type(network).__name__
-        raise ContractError("the network has no list of layers", where=kind, got=depth, expected="one module a layer")
+        raise ContractError("the network has no list of layers", where=kind, got=depth, expected="one module per layer")
     return lists[0]
 
 

@@ -124,7 +124,7 @@ def export(
     """
     rows = table_of(model).weight.detach().float().cpu().numpy()
     if len(texts) != len(rows):
-        got, expected = f"{len(texts)} texts", f"{len(rows)}, one a row"
+        got, expected = f"{len(texts)} texts", f"{len(rows)}, one per row"
         raise ContractError(
             "the number of texts differs from the number of rows", where="export", got=got, expected=expected
         )

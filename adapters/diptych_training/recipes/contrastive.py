@@ -102,14 +102,14 @@ class Options(RetrievalOptions):
     @model_validator(mode="after")
     def _queue_of_a_twin(self) -> Self:
         if self.queue_momentum is not None and not self.queue:
-            raise ValueError("queue_momentum is of a queue's vectors: give queue a size, or leave it out")
+            raise ValueError("queue_momentum needs a queue: set queue, or leave it out")
         return self
 
     @model_validator(mode="after")
     def _one_loss(self) -> Self:
         chosen = [name for name in SHARED if getattr(self, name) is not None]
         if len(chosen) > 1:
-            raise ValueError(f"{' and '.join(chosen)} are losses of their own: take one")
+            raise ValueError(f"{' and '.join(chosen)} cannot be combined: choose one loss")
         changed = {name for name, value in self.loss if value != getattr(LossOptions(), name)}
         for name in chosen:
             if unusable := [f"loss.{option}" for option in sorted(changed - SHARED[name])]:

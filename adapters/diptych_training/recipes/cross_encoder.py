@@ -92,7 +92,7 @@ class Options(RetrievalOptions):
     @model_validator(mode="after")
     def _taught(self) -> Self:
         if (self.loss.kind == "distill") != (self.teacher is not None):
-            raise ValueError("loss.kind distill goes with a teacher, and no other does")
+            raise ValueError("loss.kind distill needs a teacher, and other kinds take none")
         return self
 
     @model_validator(mode="after")

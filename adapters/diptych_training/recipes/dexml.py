@@ -61,7 +61,7 @@ class Dexml(Pooling[Options]):
         k, largest = self.options.loss.k, min(len(self._judged[0].documents), self.pooling.size or sys.maxsize)
         if self.options.loss.name == "soft_topk" and k >= largest:
             raise ConfigError(
-                "all documents are among the k best, and nothing is learned",
+                "k covers all documents, so nothing is learned",
                 where="loss.k",
                 got=f"{k}, and {largest:,} documents that a query is compared with",
                 expected="fewer than these",

@@ -101,7 +101,7 @@ class DualView(Training[Options]):
 
         views = _views_of(self.folder.stored(VIEWS) or ())
         if not views:
-            raise ConfigError("no view is left to train on", where="data.instances", do="give other instances")
+            raise ConfigError("no training views are left", where="data.instances", do="give other instances")
         loss = ContrastiveLoss(model, tau=self.options.loss.tau, relevance=self._relevance(views))
         return self.fitted(
             model,

@@ -31,7 +31,7 @@ class ImageOptions(NetworkOptions):
     @model_validator(mode="after")
     def _shape_of_the_start(self) -> Self:
         if self.start is not None and (names := {"size", "width"} & self.model_fields_set):
-            raise ValueError(f"{min(names)} is that of start: leave it out")
+            raise ValueError(f"{min(names)} comes from start: leave it out")
         return self
 
 

@@ -45,7 +45,7 @@ class ItemsOptions(DocumentsOptions):
     @model_validator(mode="after")
     def _column_of_a_corpus(self) -> Self:
         if self.column is not None and self.corpus is None:
-            raise ValueError("column is of a corpus: leave it out")
+            raise ValueError("column needs corpus: leave it out")
         return self
 
 
@@ -156,7 +156,7 @@ class Options(RecipeOptions):
         if names := self.encoder.changed(*sorted(others)):
             raise ValueError(f"encoder.{names[0]} is not for of: {self.of}: leave it out")
         if self.target == "features" and self.teacher.kind == "none":
-            raise ValueError("target: features are a teacher's: set teacher.kind to ema or clean")
+            raise ValueError("target: features needs a teacher: set teacher.kind to ema or clean")
         if self.target == "spectrum" and self.of != "series":
             raise ValueError(f"target: spectrum is for of: series, and this is of: {self.of}")
         given = self.changed("mask", "decoder")
@@ -294,5 +294,5 @@ class Pretrain(Training[Options]):
         split = items.split(self.options.data.share, self.options.seed)
         if not len(split[0]):
             got, do = f"all {len(items.items)} items held out", "lower data.share, or add items"
-            raise ConfigError("there is nothing to learn from", where="data", got=got, do=do)
+            raise ConfigError("no training items left", where="data", got=got, do=do)
         return split

@@ -61,7 +61,7 @@ class Options(RetrievalOptions):
     @model_validator(mode="after")
     def _taught(self) -> Self:
         if (self.loss.kind == "contrastive") != (self.teacher is None):
-            raise ValueError("kl and margin_mse want a teacher, contrastive wants none")
+            raise ValueError("kl and margin_mse need a teacher, contrastive takes none")
         if self.teacher is not None and self.negatives.per_query == 0:
             raise ValueError("negatives.per_query is 0, and kl and margin_mse compare with negatives: take 1 or more")
         refuse_mining(self.teacher, self.negatives)

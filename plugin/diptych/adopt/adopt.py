@@ -106,7 +106,7 @@ class _Adoption:
         silent = {what: of for what, of in silent.items() if of != "text" and of not in self._keys}
         if silent:
             raise CollectionError(
-                "nothing says which media the vectors were made from",
+                "the media that the vectors were made from are unknown",
                 where=self._where,
                 got=", ".join(silent),
                 do="name the payload key of their paths or URLs: "

@@ -43,7 +43,7 @@ def require_foreign(client: QdrantBase, name: str, *, again: bool) -> tuple[Even
     first = metadata.history[0] if metadata.history else None
     do = "open it as it is: diptych info; to change an encoder: diptych plan, then diptych apply"
     raise CollectionError(
-        "diptych knows this collection already",
+        "the collection is already managed by diptych",
         where=f"collection {name!r}",
         got=f"{first.what} by {first.by} at {first.when}" if first else "made by diptych",
         expected="a collection adopted without media, and with no swap since" if again else "one that it does not know",

@@ -118,7 +118,7 @@ def _require_known(
                 f"the collection has no vector {vector!r}", where=f"{where}, slot {name!r}", expected=_listed(available)
             )
         if list(stated.values()).count(vector) > 1:
-            raise CollectionError(f"two slots are given the vector {vector!r}", where=where)
+            raise CollectionError(f"two slots use the vector {vector!r}", where=where)
 
 
 def _require_possible(slot: Slot, physical: Physical, where: str) -> None:

@@ -279,7 +279,7 @@ class Pace:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if rate is not None and rate <= 0:
-            raise CopyError("a rate must be positive", got=rate, expected="points a second, or none for no limit")
+            raise CopyError("a rate must be positive", got=rate, expected="points per second, or None for no limit")
         self._rate, self._clock, self._sleep = rate, clock, sleep
         self._free = clock()
 

@@ -159,7 +159,7 @@ def _rgb(picture: Any, where: str) -> Pixels:
     if mode in ("I", "F"):
         got, do = f"mode {mode!r}, 32 bits a pixel", "scale it to 8 bits"
         raise MediaError(
-            "the picture's values have no known range", where=where, got=got, expected="8 or 16 bits", do=do
+            "the range of the image's values is unknown", where=where, got=got, expected="8 or 16 bits", do=do
         )
     if not picture.has_transparency_data:
         return np.array(picture if mode == "RGB" else picture.convert("RGB"))

@@ -110,7 +110,7 @@ class Splitter:
         if written is None:
             written = [""] * len(texts)
         elif len(written) != len(texts) or not all(isinstance(text, str) for text in written):
-            what = "diptych_passage_context returned something else than a text a passage"
+            what = "diptych_passage_context did not return one text per passage"
             raise HookError(what, got=brief(written), expected=f"{len(texts)} texts")
         return [" ".join(filter(None, (document.title, *parts))) for parts in zip(above, written, texts, strict=True)]
 

@@ -134,12 +134,12 @@ def read_anchors(path: str | Path, *, where: str) -> tuple[str, ...]:
         lines = Path(path).read_text("utf-8").splitlines()
     except FileNotFoundError as error:
         do = (
-            "to choose titles of the collection: diptych anchors build; or write queries into it, one a line. "
+            "to choose titles of the collection: diptych anchors build; or write queries into it, one per line. "
             "A new collection is populated without the slot first"
         )
         raise AdapterOptionsError("there is no file of anchors", where=where, got=str(path), do=do) from error
     except (OSError, UnicodeDecodeError) as error:
-        what, expected = "the anchors cannot be read", "a text file in UTF-8, with an anchor a line"
+        what, expected = "the anchors cannot be read", "a UTF-8 text file with one anchor per line"
         raise AdapterOptionsError(what, where=where, got=f"{path}: {error}", expected=expected) from error
     places: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
@@ -152,7 +152,7 @@ def read_anchors(path: str | Path, *, where: str) -> tuple[str, ...]:
     if not FEWEST <= len(places) <= MOST:
         got, expected = f"{len(places):,} in {path}", f"{FEWEST} to {MOST:,}"
         what = "the number of anchors is not usable"
-        do = "write queries into it, one a line, or delete it and run: diptych anchors build"
+        do = "write queries into it, one per line, or delete it and run: diptych anchors build"
         raise AdapterOptionsError(what, where=where, got=got, expected=expected, do=do)
     return tuple(places)
 

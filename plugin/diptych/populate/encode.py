@@ -131,7 +131,7 @@ class SlotEncoder:
             self.slot.try_out()
         except Exception:
             raise PopulateError(
-                "an encoder fails, and not because of the documents",
+                "an encoder fails even for plain inputs",
                 where=self.slot.where,
                 got=reason_of(error),
                 expected=f"a vector, even for {brief(plain_documents(self.slot.reading.modality)[0])}",

@@ -20,7 +20,7 @@ class Limits:
             is 429.
         body_seconds: until a body must have come; later is 408.
         upload: bytes of the documents of a populate; more is 413.
-        upload_rate: bytes a second that an upload has on average after `body_seconds`; a slower one is 408.
+        upload_rate: bytes per second that an upload has on average after `body_seconds`; a slower one is 408.
         spare: bytes that uploads leave free on the disk they are received on; less is 507.
     """
 

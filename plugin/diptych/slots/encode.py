@@ -61,7 +61,7 @@ def encode(encoder: Any, kind: Kind, side: Side, inputs: Sequence[str | Content]
         raw = getattr(encoder, f"encode_{side}")([stream_safe(i) if isinstance(i, str) else i for i in inputs])
     if len(raw) != len(inputs):
         raise ContractError(
-            "wrong number of vectors", where=where, got=len(raw), expected=f"{len(inputs)}, one an input"
+            "wrong number of vectors", where=where, got=len(raw), expected=f"{len(inputs)}, one per input"
         )
     if kind == "dense":
         _require_array(raw, 2, where)

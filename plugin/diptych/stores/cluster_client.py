@@ -269,7 +269,7 @@ class ByField:
         for operation, body in zip(operations, bodies, strict=True):
             keys = list(dict.fromkeys(held[i] for i in map(plain_id, _ids(body)) if i in held))
             if len(keys) > 1:
-                raise CollectionError("an operation is about points of several shard keys", do="give each its own")
+                raise CollectionError("an operation covers points of several shard keys", do="give each its own")
             made.append(_with_key(operation, keys[0] if keys else self._known(collection)))
         return made
 

@@ -171,7 +171,7 @@ class EncoderTrials:
 
     def _vectors(self, slot: Slot, inputs: Sequence[Any], encode: Callable[[list[Any]], list[Any]]) -> Floats:
         if slot.kind != "dense":
-            what, do = "this encoder makes no dense vectors", "name encoders that make one vector a text"
+            what, do = "this encoder makes no dense vectors", "name encoders that make one vector per text"
             raise TuneError(what, where=f"encoder {slot.name!r}", got=f"kind {slot.kind}", do=do)
         rows: list[Any] = []
         for page in _blocks(inputs, BATCH):

@@ -60,7 +60,7 @@ def test_it_says_what_it_found_and_searching_goes_on(run: Run, folder: Path) -> 
     assert "adopted" in run("status", "--history").stdout
     again = run("adopt")
     assert again.exit_code == 1
-    assert "diptych knows this collection already" in again.stderr
+    assert "the collection is already managed by diptych" in again.stderr
     assert run("adopt", "--again").exit_code == 0
     assert run("status", "--history").stdout.count("adopted") == 2
 

@@ -80,7 +80,7 @@ def test_an_empty_collection(memory: QdrantClient, registry: Registry) -> None:
 def test_one_that_diptych_made_and_one_that_it_adopted(memory: QdrantClient, registry: Registry) -> None:
     fill(memory, plain(), encoded(TEXTS))
     adopt(memory, "c", config(), registry=registry)
-    with pytest.raises(CollectionError, match=r"knows this collection already\n.*\n  got: adopted by .* at 20"):
+    with pytest.raises(CollectionError, match=r"is already managed by diptych\n.*\n  got: adopted by .* at 20"):
         adopt(memory, "c", config(), registry=registry)
     populate(CollectionHandle(memory, "own", config(), registry), [{"id": "a", "text": "alpha"}])
     with pytest.raises(CollectionError, match=r"got: created by .*\n.*\n  do: open it as it is: diptych info"):
@@ -209,7 +209,7 @@ def test_a_mapping_that_cannot_be(
 def test_two_slots_cannot_have_one_vector(memory: QdrantClient, registry: Registry) -> None:
     fill(memory, plain(), encoded(TEXTS))
     slots = {**DENSE, "again": DENSE["dense"]}
-    with pytest.raises(CollectionError, match="two slots are given the vector ''"):
+    with pytest.raises(CollectionError, match="two slots use the vector ''"):
         adopt(memory, "c", config(slots), vectors={"dense": "", "again": ""}, registry=registry)
 
 
@@ -337,7 +337,7 @@ def test_multi_vectors_are_adopted(memory: QdrantClient, registry: Registry) -> 
     fill(memory, plain(), vectors, {"late": params})
     report = adopt(memory, "c", config({"late": {"adapter": "fake-multivector"}}), registry=registry)
     assert report.slots[0].lowest == pytest.approx(1)
-    with pytest.raises(CollectionError, match="knows this collection already"):
+    with pytest.raises(CollectionError, match="is already managed by diptych"):
         adopt(memory, "c", config({"late": {"adapter": "fake-multivector", "seed": 2}}), registry=registry)
 
 

@@ -191,7 +191,7 @@ def test_an_encoder_that_works_no_more_ends_the_run_though_its_trial_text_is_in_
     handle = open_handle(client, "one", {"dense": {"adapter": "unnamed"}}, outside)
     populate(handle, [{"id": "trial", "text": TEXTS[0]}, *CORPUS[:100]])
     monkeypatch.setattr(Unnamed, "broken", True)
-    with pytest.raises(PopulateError, match="an encoder fails, and not because of the documents"):
+    with pytest.raises(PopulateError, match="an encoder fails even for plain inputs"):
         populate(handle, CORPUS)
 
 

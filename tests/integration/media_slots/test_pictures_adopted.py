@@ -190,8 +190,8 @@ def test_an_adoption_that_was_killed_between_references_and_metadata_goes_on(
 @pytest.mark.parametrize(
     ("media", "text"),
     [
-        (None, r"nothing says which media the vectors were made from[^$]*picture: of image[^$]*--media KEY=image"),
-        ({"photo": "sound"}, r"nothing says which media the vectors were made from"),
+        (None, r"the media that the vectors were made from are unknown[^$]*picture: of image[^$]*--media KEY=image"),
+        ({"photo": "sound"}, r"the media that the vectors were made from are unknown"),
         ({"photo": "picture"}, r"--media is not usable[^$]*photo=picture[^$]*image, sound"),
         ({"photo": "image", "price": "image"}, r"--media is not usable[^$]*price=image"),
         ({"foto": "image"}, r"no sampled point has both the slot's vector and readable media"),

@@ -76,7 +76,7 @@ def test_an_encoder_that_always_panics_ends_a_populate_with_an_error_of_ours(
 ) -> None:
     with animals(tmp_path, registry) as collection:
         (tmp_path / "panic").touch()
-        with pytest.raises(PopulateError, match="an encoder fails, and not because of the documents"):
+        with pytest.raises(PopulateError, match="an encoder fails even for plain inputs"):
             collection.populate([{"id": "new", "text": "a new text"}])
         (tmp_path / "panic").unlink()
         assert collection.populate([{"id": "new", "text": "a new text"}]).new == 1

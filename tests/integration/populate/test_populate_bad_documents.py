@@ -178,7 +178,7 @@ def test_an_encoder_that_works_no_more_ends_the_run(
     memory: QdrantBase, open_handle: OpenHandle, contents: Contents
 ) -> None:
     slots = {"touchy": {"adapter": "touchy", "good_calls": 6}}  # two make the canaries
-    with pytest.raises(PopulateError, match="an encoder fails, and not because of the documents") as caught:
+    with pytest.raises(PopulateError, match="an encoder fails even for plain inputs") as caught:
         populate(open_handle(memory, slots, Touchy(), chunk=4), GOOD)
     assert "slot 'touchy'" in str(caught.value)
     assert "OSError: the device is gone" in str(caught.value)

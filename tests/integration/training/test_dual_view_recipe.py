@@ -93,5 +93,5 @@ def test_a_model_that_ignores_instructions_flips_half_and_has_no_p_mrr() -> None
 
 def test_nothing_to_train_on_is_said(folder: Path) -> None:
     (folder / "instances.jsonl").write_text("", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"(?s)no view is left.*data.instances"):
+    with pytest.raises(ConfigError, match=r"(?s)no training views are left.*data.instances"):
         load_recipe(recipe(folder), Registry.default()).make(Told()).train()

@@ -337,7 +337,7 @@ def test_a_document_that_is_gone_when_the_training_starts_is_left_out_with_a_rem
 def test_nobody_waits_for_a_gain_of_nothing(recipe: str, world: Path, tmp_path: Path) -> None:
     given = options_of(recipe, world, tmp_path / "run", patience=2)
     nothing: dict[str, Any] = {"cmim": {"queries": None, "qrels": None}, "dual_view": {"share": 0}}
-    with pytest.raises(ConfigError, match=r"training.patience waits for a gain on what is held out"):
+    with pytest.raises(ConfigError, match=r"training.patience needs held-out data"):
         made({**given, "data": {**given["data"], **nothing.get(recipe, {"dev": {"share": 0}})}}, Told())
     made(given, Told())
 
@@ -413,7 +413,7 @@ def test_a_recipe_that_compares_refuses_to_compare_nothing(recipe: str, world: P
 def test_the_k_best_are_fewer_than_what_is_compared(pool: dict[str, Any], world: Path, tmp_path: Path) -> None:
     most = pool["size"] or COUNT
     given = {**options_of("dexml", world, tmp_path / "run"), "pool": pool}
-    with pytest.raises(ConfigError, match=rf"among the k best(?s:.*){most}, and {most} documents"):
+    with pytest.raises(ConfigError, match=rf"k covers all documents(?s:.*){most}, and {most} documents"):
         made({**given, "loss": {"name": "soft_topk", "k": most}}, Told()).prepare()
 
 

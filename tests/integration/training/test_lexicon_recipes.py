@@ -128,5 +128,5 @@ def test_lexlip_without_its_first_phase_keeps_none(folder: Path) -> None:
 
 
 def test_a_teacher_and_a_loss_that_has_none_are_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="contrastive wants none"):
+    with pytest.raises(ConfigError, match="contrastive takes none"):
         trained(folder, "splade", teacher={"scores": str(folder / "scores.jsonl")})

@@ -188,7 +188,7 @@ def test_a_pretrained_encoder_is_what_the_network_begins_with(world: Path, tmp_p
 
 
 def test_what_a_network_cannot_begin_with_is_told(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"size is that of start"):
+    with pytest.raises(ConfigError, match=r"size comes from start"):
         made(options(world, tmp_path / "run", image={"start": str(world / "text"), "size": 16}), Told())
     with pytest.raises(ModelError, match=r"cannot begin with .*text'[\s\S]*model_type 'bert'[\s\S]*of: image"):
         made(options(world, tmp_path / "run", image={"start": str(world / "text")}), Told()).model()

@@ -263,7 +263,7 @@ def test_losses_of_their_own_refuse_the_switches_they_have_not() -> None:
         Options.model_validate({**given, **wanted})
     with pytest.raises(ValidationError, match=r"focal is a loss of its own, without loss\.symmetric"):
         Options.model_validate({**given, "focal": {}, "loss": {"symmetric": True}})
-    with pytest.raises(ValidationError, match="hybrid and focal are losses of their own: take one"):
+    with pytest.raises(ValidationError, match="hybrid and focal cannot be combined: choose one loss"):
         Options.model_validate({**given, "focal": {}, "hybrid": {}})
 
 

@@ -111,7 +111,7 @@ def test_anchors_are_read_as_they_were_written(tmp_path: Path) -> None:
     [
         (b"one\n\n", r"number of anchors.*\n.*\n.*got: 1 in .*\n.*expected: 2 to.*\n.*or delete it and run: diptych"),
         (b"one\ntwo\none\n", r"appears twice\n.*\n.*'one' in lines 1 and 3"),
-        (b"\xff\xfe\n", r"cannot be read\n.*\n.*utf-8.*\n.*expected: a text file in UTF-8, with an anchor a line"),
+        (b"\xff\xfe\n", r"cannot be read\n.*\n.*utf-8.*\n.*expected: a UTF-8 text file with one anchor per line"),
         (None, r"no file of anchors\n.*slot 's'\n.*a.txt\n.*to choose titles of the collection: diptych anchors"),
     ],
 )

@@ -177,7 +177,7 @@ def test_colours_of_sixteen_bits_are_scaled() -> None:
 
 
 def test_values_without_a_known_range_are_refused() -> None:
-    with pytest.raises(MediaError, match="no known range"):
+    with pytest.raises(MediaError, match="range of the image's values is unknown"):
         decoded(written(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF"))
 
 

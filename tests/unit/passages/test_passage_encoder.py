@@ -244,5 +244,5 @@ def test_unusable_places_of_a_plugin_are_an_error(places: Any) -> None:
 
 def test_context_of_another_number_of_passages_is_an_error() -> None:
     hooks = PassageHooks(context=lambda request: ["one", "two"])
-    with pytest.raises(HookError, match=r"(?s)diptych_passage_context returned something else.*1 texts"):
+    with pytest.raises(HookError, match=r"(?s)diptych_passage_context did not return one.*1 texts"):
         PassageEncoder(FakeDenseEncoder(), "dense", OPTIONS, hooks).encode_document(["twelve chars"])

@@ -261,11 +261,11 @@ def test_impossible_stages_are_errors(make: Any, message: str) -> None:
         (_exploring(Tastes(independent=False)), r"cannot explore\n(.*\n)*.*leave explore out"),
         (
             FEW >> Rerank(Tastes(), 10, explore=Explore("dense")),
-            r"by a slot with scores of anchors\n.*\n.*'dense'\n.*scores",
+            r"needs a slot with anchor scores\n.*\n.*'dense'\n.*scores",
         ),
         (
             FEW >> Rerank(Tastes(), 10, explore=Explore("none")),
-            r"by a slot with scores of anchors\n.*\n.*'none'\n.*scores",
+            r"needs a slot with anchor scores\n.*\n.*'none'\n.*scores",
         ),
         (Pipeline((Retrieve("scores"),)), r"no vector for scores of anchors\n.*slot 'scores'"),
     ],

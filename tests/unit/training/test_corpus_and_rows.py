@@ -112,7 +112,7 @@ def test_a_query_that_judges_all_documents_has_no_negative_and_is_left_out() -> 
     assert without_negatives(data, rows) == (
         "1 of 2 judged pairs were left out, since their query judges all documents, and none was mined (queries a)"
     )
-    with pytest.raises(ConfigError, match=r"no judged pair has a row(?s:.*)which judge all 2 documents"):
+    with pytest.raises(ConfigError, match=r"no training rows could be made(?s:.*)which judge all 2 documents"):
         training_rows(data.only("a"), {"a": []}, per_query=1)
 
 
@@ -200,7 +200,7 @@ def test_judgements_of_what_is_not_there_are_told_of(tmp_path: Path) -> None:
 
 
 def test_nothing_to_train_on_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"nothing to train on(?s:.*)1 queries, 1 documents"):
+    with pytest.raises(ConfigError, match=r"no training data(?s:.*)1 queries, 1 documents"):
         TrainingData.of({"a": "pets"}, [Document("d0", "cats")], {"a": {"d1": 1}})
 
 
@@ -210,7 +210,7 @@ def test_nothing_to_train_on_names_the_files_that_do_not_go_together(tmp_path: P
     given = {"queries": tmp_path / "corpus.jsonl", "qrels": tmp_path / "qrels.tsv", "corpus": "c"}
     options = DataOptions.model_validate(given)
     apart = r"no query of qrels\.tsv \(such as 's1'\) is in corpus\.jsonl \(which has 'd0'\)$"
-    with pytest.raises(ConfigError, match=f"nothing to train on(?s:.*)(?m:{apart})"):
+    with pytest.raises(ConfigError, match=f"no training data(?s:.*)(?m:{apart})"):
         TrainingData.read(options, [Document("d0", "cats")])
     both = r"\(which has 'd0'\); no document of qrels\.tsv \(such as 'd0'\) is in the corpus \(which has 'x7'\)"
     with pytest.raises(ConfigError, match=both):

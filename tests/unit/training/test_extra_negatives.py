@@ -180,7 +180,7 @@ def test_the_contrast_of_cprd_takes_them_and_its_order_does_not() -> None:
 
 
 def test_losses_without_negatives_of_the_batch_and_long_vectors_are_refused() -> None:
-    with pytest.raises(ContractError, match=r"(?s)the loss takes no further negatives.*KLDistillation"):
+    with pytest.raises(ContractError, match=r"(?s)the loss does not support additional negatives.*KLDistillation"):
         with_extra_negatives(KLDistillation(Given()), queue=8)
     with pytest.raises(ContractError, match=r'(?s)mixes of unit length among others.*dot.*similarity="cosine"'):
         with_extra_negatives(ContrastiveLoss(Given(), similarity="dot"), mixing=Mixing())

@@ -121,9 +121,7 @@ def test_rows_that_are_reversed_are_read_with_the_document_first(model: Any) -> 
     ],
 )
 def test_rows_that_do_not_fit_are_refused(model: Any, inputs: Any, given: Any) -> None:
-    with pytest.raises(
-        ContractError, match=r"the rows are not queries with documents and labels\n  where: ListwiseLoss"
-    ):
+    with pytest.raises(ContractError, match=r"the rows must hold queries, documents and labels\n  where: ListwiseLoss"):
         ListwiseLoss(model)(inputs, given)
 
 

@@ -67,5 +67,5 @@ def test_free_vectors_are_found_by_the_text_and_other_texts_have_none(
 
 
 def test_texts_of_another_number_than_rows_are_refused(model: SentenceTransformer, tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"(?s)differs from the number of rows.*1 texts.*5, one a row"):
+    with pytest.raises(ContractError, match=r"(?s)differs from the number of rows.*1 texts.*5, one per row"):
         export(model, ["one"], tmp_path / "out")

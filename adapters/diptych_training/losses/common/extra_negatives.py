@@ -131,7 +131,7 @@ def with_extra_negatives(loss: L, *, mixing: Mixing | None = None, queue: int = 
         raise ContractError("unusable options", where="with_extra_negatives", got=got, expected=expected)
     if not loss.takes_further:
         where, do = type(loss).__name__, "use a loss over the negatives of the batch, before it is wrapped"
-        raise ContractError("the loss takes no further negatives", where=where, do=do)
+        raise ContractError("the loss does not support additional negatives", where=where, do=do)
     if loss.similarity == "maxsim" or (mixing is not None and loss.similarity != "cosine"):
         what = "tokens are not mixed or kept" if loss.similarity == "maxsim" else "mixes of unit length among others"
         do = 'train vectors of whole texts by similarity="cosine"'

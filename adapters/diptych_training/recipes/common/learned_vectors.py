@@ -46,7 +46,7 @@ class TextsOptions(DocumentsOptions):
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if self.qrels is not None and self.queries is None:
-            raise ValueError("qrels are of queries: name their file, too")
+            raise ValueError("qrels need queries: name their file, too")
         return self
 
 

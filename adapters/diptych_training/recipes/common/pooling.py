@@ -45,7 +45,7 @@ class PoolingOptions(RetrievalOptions):
     @model_validator(mode="after")
     def _negatives_of_the_pool(self) -> Self:
         if "negatives" in self.model_fields_set:
-            raise ValueError("negatives are looked up as the model moves: leave the section out, see pool")
+            raise ValueError("negatives are mined during training: leave the section out, see pool")
         return self
 
 

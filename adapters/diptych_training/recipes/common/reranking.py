@@ -124,7 +124,7 @@ def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
     if remark is not None and not rows:
         count = sum(1 for _ in pairs(data))
         raise ConfigError(
-            "no judged pair has a row",
+            "no training rows could be made",
             where="negatives",
             got=f"{count:,} judged pairs, fewer unjudged candidates (with a teacher's scores) than per_query",
             do="make negatives.per_query smaller or negatives.last_rank larger",

@@ -125,7 +125,7 @@ def best_size(
 
 def _score(report: TrainReport) -> float:
     if PRIMARY not in report.measured.get("after", {}):
-        raise ConfigError("nothing is held out to measure by", where="data.synthetic.double_to", do="give data.dev")
+        raise ConfigError("no held-out queries to measure with", where="data.synthetic.double_to", do="give data.dev")
     return report.measured["after"][PRIMARY]
 
 

@@ -181,11 +181,11 @@ def texts_of(queries: Sequence[str] | None, *, beside: str = "") -> list[str]:
         return list(queries)
     needed = f"there is no query; {beside} go with words or a picture" if beside else "there is no query"
     if not queries and sys.stdin.isatty():
-        raise SearchError(needed, do='diptych search "some words", or pipe queries in, one a line')
+        raise SearchError(needed, do='diptych search "some words", or pipe queries in, one per line')
     lines = [line.strip() for line in sys.stdin if line.strip()]
     if not lines:
         do = "add words, or --image FILE" if beside else ""
-        raise SearchError(needed if beside else "standard input holds no query", expected="one query a line", do=do)
+        raise SearchError(needed if beside else "standard input holds no query", expected="one query per line", do=do)
     return lines
 
 

@@ -91,7 +91,7 @@ def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
             continue
         if first and _opens_array(line):
             raise PopulateError(
-                "the source is one JSON array", where=where, expected="JSON lines: one object a line", do=SPLIT_ARRAY
+                "the source is one JSON array", where=where, expected="JSON lines: one object per line", do=SPLIT_ARRAY
             )
         first = False
         try:

@@ -60,7 +60,7 @@ def slots_for_examples(request: SearchRequest) -> list[Slot]:
             "like and unlike need a dense slot",
             where=repr(request.pipeline),
             got=", ".join(f"{slot.name}: {_shown(slot)}" for slot in slots),
-            expected="retrieval from a slot with one vector a document, of cosine or dot similarity",
+            expected="retrieval from a slot with one vector per document, of cosine or dot similarity",
         )
     return suitable
 

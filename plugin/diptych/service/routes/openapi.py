@@ -194,7 +194,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "content": {"application/json": {"schema": _reference(operation.asked)}},
         }
     if operation.lines:
-        lines = {"schema": {"type": "string", "description": "A JSON object a line: id, text, title, further keys."}}
+        lines = {"schema": {"type": "string", "description": "JSON lines: id, text, title, further keys."}}
         description["requestBody"] = {"required": True, "content": {"application/x-ndjson": lines}}
     if parameters := [*_in_path(operation.path), *_in_query(operation.query)]:
         description["parameters"] = parameters

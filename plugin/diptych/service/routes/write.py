@@ -128,7 +128,7 @@ async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
 
 
 def _slow(limits: Limits) -> Refused:
-    expected = f"a byte every {limits.body_seconds:g} s, and then {limits.upload_rate} bytes a second"
+    expected = f"a byte every {limits.body_seconds:g} s, and then {limits.upload_rate} bytes per second"
     return Refused(408, f"the documents come too slowly\n  expected: {expected}", code="timeout", headers=_CLOSE)
 
 

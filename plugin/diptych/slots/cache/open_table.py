@@ -139,7 +139,7 @@ def _require_ours(connection: sqlite3.Connection, path: Path) -> None:
     if header != (APPLICATION, FORMAT):
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables == TABLES:
-            raise DamagedCache("the head of the embedding cache is damaged", where=path, got=header)
+            raise DamagedCache("the header of the embedding cache is damaged", where=path, got=header)
         raise CacheError(
             "the embedding cache's file is a database of another program",
             where=path,

@@ -54,7 +54,7 @@ def check_media_differ(encoder: Any, conditions: Conditions) -> None:
     """Items that differ plainly get different vectors."""
     first = vectors(encoder, "document", media_canaries(conditions.modality))
     if len(first) > 1 and not gap(first[0], first[-1]) > conditions.repeat_tolerance:
-        raise ConformanceFailure("all media get one vector", got="no difference", expected="vectors of the content")
+        raise ConformanceFailure("all media have one vector", got="no difference", expected="vectors of the content")
 
 
 @conformance_check

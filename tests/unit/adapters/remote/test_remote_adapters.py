@@ -143,15 +143,15 @@ DENSE_FAULTS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("tei", lambda answer: answer[:-1], ContractError, "wrong number of vectors"),
     ("tei", lambda answer: [row[:-1] for row in answer], ContractError, r"\[7\](.|\n)*8, as declared"),
     ("tei", lambda answer: [answer[0][:3], *answer[1:]], ContractError, r"wrong dimension(.|\n)*\[3, 8\]"),
-    ("tei", lambda answer: [["x"] * 8, *answer[1:]], RemoteError, "something else than numbers"),
-    ("tei", lambda answer: {"error": "later"}, RemoteError, r"another form(.|\n)*later(.|\n)*a list"),
-    ("tei", lambda answer: "words", RemoteError, "another form"),
+    ("tei", lambda answer: [["x"] * 8, *answer[1:]], RemoteError, "not numbers"),
+    ("tei", lambda answer: {"error": "later"}, RemoteError, r"malformed(.|\n)*later(.|\n)*a list"),
+    ("tei", lambda answer: "words", RemoteError, "malformed"),
     ("openai", lambda answer: answer | {"data": answer["data"][1:]}, ContractError, "once for each input"),
     ("openai", lambda answer: answer | {"data": [answer["data"][0]] * 3}, ContractError, r"indices \[0, 0, 0\]"),
     ("openai", lambda answer: answer["data"], RemoteError, "a list under data"),
     ("openai", lambda answer: {"object": "list"}, RemoteError, "a list under data"),
     ("openai", lambda answer: {"data": [{"index": 0}] * 3}, RemoteError, "expected: embedding"),
-    ("openai", lambda answer: {"data": None}, RemoteError, "another form"),
+    ("openai", lambda answer: {"data": None}, RemoteError, "malformed"),
     (
         "openai",
         lambda answer: {"data": [item | {"embedding": "@@@"} for item in answer["data"]]},
@@ -205,10 +205,10 @@ def test_sparse_terms_are_numbers_when_the_server_names_none(service: Service, r
     [
         (lambda answer: answer[:-1], ContractError, "wrong number of vectors"),
         (lambda answer: [[{"index": 1, "value": 1.0}] * 2], ContractError, "names a term twice"),
-        (lambda answer: [[{"index": -1, "value": 1.0}]], RemoteError, "has another form"),
-        (lambda answer: [[{"index": 1}]], RemoteError, "has another form"),
-        (lambda answer: [[1, 2]], RemoteError, "has another form"),
-        (lambda answer: [None], RemoteError, "has another form"),
+        (lambda answer: [[{"index": -1, "value": 1.0}]], RemoteError, "is malformed"),
+        (lambda answer: [[{"index": 1}]], RemoteError, "is malformed"),
+        (lambda answer: [[1, 2]], RemoteError, "is malformed"),
+        (lambda answer: [None], RemoteError, "is malformed"),
     ],
 )
 def test_a_wrong_sparse_answer_is_told(
@@ -256,7 +256,7 @@ def test_what_rerankers_send(service: Service) -> None:
         (lambda answer: answer[1:], ContractError, "once for each input"),
         (lambda answer: [{"index": 0, "score": None}, {"index": 1, "score": 1}], ContractError, "NaN or infinite"),
         (lambda answer: [{"index": 0}, {"index": 1}], RemoteError, "expected: score"),
-        (lambda answer: [{"index": 0, "score": "high"}, {"index": 1, "score": "low"}], RemoteError, "than numbers"),
+        (lambda answer: [{"index": 0, "score": "high"}, {"index": 1, "score": "low"}], RemoteError, "not numbers"),
         (lambda answer: {"results": answer}, RemoteError, "a list"),
     ],
 )

@@ -83,7 +83,7 @@ def test_no_error_shows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize(("answer", "said"), [("no idea", "a judgement is not a number"), (None, "another form")])
+@pytest.mark.parametrize(("answer", "said"), [("no idea", "a judgement is not a number"), (None, "malformed")])
 def test_answers_of_another_form_are_refused(answer: Any, said: str) -> None:
     with chat_server(lambda body: answer) as server, pytest.raises(RemoteError, match=said):
         generator(server.url).judge([("a", "b")])

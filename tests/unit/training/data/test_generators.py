@@ -58,7 +58,9 @@ def test_a_plugins_generator_is_asked_beside_the_built_in_ones() -> None:
     ],
 )
 def test_queries_that_are_none_are_refused(answer: Any, said: str) -> None:
-    with pytest.raises(ContractError, match=rf"(?s)'fixed' answered something else.*diptych_generate_queries.*{said}"):
+    with pytest.raises(
+        ContractError, match=rf"(?s)'fixed' returned an unexpected answer.*diptych_generate_queries.*{said}"
+    ):
         fixed(answer).queries([SOX, GIMP])
 
 

@@ -172,7 +172,7 @@ def test_negatives_come_out_of_a_live_collection() -> None:
 
 
 def test_options_that_mean_nothing_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)ranks are not a window.*\(5, 2\).*1 <= first"):
+    with pytest.raises(ConfigError, match=r"(?s)invalid range of ranks.*\(5, 2\).*1 <= first"):
         MiningOptions(ranks=(5, 2))
     with pytest.raises(ConfigError, match=r"(?s)too small.*per_query 0"):
         MiningOptions(per_query=0)

@@ -65,5 +65,5 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_another_teachers_scores_are_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     score_lists(FakeReranker(), LISTS, QUERIES, DOCUMENTS, name="one", path=path)
-    with pytest.raises(ConfigError, match=r"(?s)another teacher's scores.*'one'.*'two'.*delete the file"):
+    with pytest.raises(ConfigError, match=r"(?s)scores of another teacher.*'one'.*'two'.*delete the file"):
         score_lists(FakeReranker(), LISTS, QUERIES, DOCUMENTS, name="two", path=path)
