@@ -23,7 +23,7 @@ from diptych_adapters.pipelines import fingerprints
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 SHOWN = 8  # files of a folder that an error names
 DEEPEST = 3  # folders in a model's folder within which modules lie, such as those of a router
-_HUGE = re.compile(rb'(?<!theta)(?<!length)(?<!\\)"\s{0,9}:[\s\[]{0,9}\d{9,}+(?!\.)')  # sizes, ids from 100 million on
+_HUGE = re.compile(rb'(?:size|dim|hidden|units|heads|buckets|features|ids?)"\s{0,9}:[\s\[]{0,9}\d{9}')  # 100 million on
 _MANY = re.compile(  # 1,000 layers and the like, or a million labels; vocabularies have such words
     rb'(?:layers?|experts|blocks|depths?|stages)"\s{0,9}:[\s\[]{0,9}\d{4}|labels"\s{0,9}:\s{0,9}\d{7}'
 )
@@ -107,8 +107,7 @@ def _checked(folder: Path) -> Path:
             if path.exists() and not path.is_file():
                 what, expected = "not a regular file in a model's folder", "files, folders, and links to them"
                 raise ModelError(what, where=path, expected=expected, do="remove it")
-            # data_config.json counts the texts of a training, and nothing reads it.
-            if path.name.endswith(("config.json", "tokenizer.json")) and path.name != "data_config.json":
+            if path.name.endswith(("config.json", "tokenizer.json")):
                 _require_plausible(path)
         if len(Path(place).relative_to(folder).parts) == DEEPEST:
             folders.clear()
