@@ -20,6 +20,7 @@ import typer.main
 import typer.testing
 from hypothesis import HealthCheck, settings
 
+import diptych
 from diptych.cli.ui.session import LOGGERS
 from diptych.registry import Registry
 from diptych.testing import fakes_plugin
@@ -30,7 +31,7 @@ pytest_plugins = ["forked_workers"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests leave the user's cache alone, share the cores and depend on no clock; Haystack tells its makers nothing.
+    """Tests leave the user's cache alone, share the cores and depend on no clock; libraries report nothing.
 
     A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests start. Here it is
     heard.
@@ -41,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:  # what tests consent to is not what the user does
         os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state")
         config.add_cleanup(functools.partial(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True))
-    os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+    diptych.quiet()
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else its workers get what other tests leave of the cores
     if "DIPTYCH_SHARED_VECTORS" not in os.environ:  # else this process is a worker
         folder = tempfile.mkdtemp(prefix="vectors")

@@ -85,7 +85,7 @@ def adopt(folder: Path) -> None:
 
 
 def _fill(store: Any, vectors: list[Any]) -> None:
-    """A collection as qdrant-client's users make one. diptych is imported before: it switches the reports off."""
+    """A collection as qdrant-client's users make one. Adapters are loaded before: they switch the reports off."""
     import numpy as np
     from qdrant_client import models
 

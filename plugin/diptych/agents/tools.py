@@ -73,8 +73,8 @@ UnlikedIds: TypeAlias = Annotated[
 BlocksOfSlots: TypeAlias = Annotated[
     dict[str, list[int] | dict[str, int]] | None,
     Field(
-        description="By dense slot, the widths of the blocks of its vectors in order, or names with widths, such as "
-        '{"dense": {"title": 384, "text": 384}}: adds the part of each block in the score.'
+        description="Widths of the blocks of each dense slot's vectors, in order or by name, such as "
+        '{"dense": {"title": 384, "text": 384}}; adds the part of each block in the score.'
     ),
 ]
 PassageCount: TypeAlias = Annotated[

@@ -129,7 +129,7 @@ class PopulateConfig(Section):
     input: list[Literal["title", "text"]] = Field(["title", "text"], min_length=1, description="Parts to encode.")
     separator: str = Field(" ", description="Text between the parts.")
     max_characters: Positive = Field(1_000_000, description="Maximum characters; longer documents are rejected.")
-    chunk: Positive = Field(1024, description="Documents per write: the most that a crash can lose.")
+    chunk: Positive = Field(1024, description="Documents in progress at once: the most that a crash can cost.")
     retries: Annotated[int, Field(ge=0)] = Field(5, description="Retries after a store error, with growing pauses.")
     max_deleted: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="Share of the documents that a sync may delete without --yes; 1 allows all."

@@ -25,7 +25,7 @@ from diptych.handle import config_state, open_handle, tenancy
 from diptych.handle import create as creation
 from diptych.handle.snapshot import Rerankers, View
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, State
-from diptych.metadata.store import known_metadata, metadata_payload, search_payload, update_metadata
+from diptych.metadata.store import known_metadata, metadata_payload, read_existing, search_payload, update_metadata
 from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots.cache import EmbeddingCache
@@ -38,6 +38,7 @@ from diptych.stores.server_errors import error_line, needs_answers
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
+    from qdrant_client.models import CollectionInfo, PayloadIndexInfo
 
 REFRESH = 2.0  # seconds between two looks at the metadata while searches come
 
@@ -83,10 +84,12 @@ class CollectionHandle:
         self._writers: dict[str, Slot] = {}
         self._written_as: CollectionMetadata | None = None  # of which `_writers` are; None after one was added by hand
         self._due = time.monotonic() + REFRESH
-        known = self.config is None or client.collection_exists(name)  # else the first populate creates it
-        metadata = self.read() if known else None
-        if metadata is not None:
-            self.consent.agree(metadata)
+        metadata = None
+        try:
+            self.consent.agree(metadata := self.read())
+        except CollectionNotFound:  # by its config the first populate creates it
+            if self.config is None:
+                raise
         self.view = self._opened(metadata)
 
     def close(self) -> None:
@@ -122,7 +125,7 @@ class CollectionHandle:
         """Raise CollectionNotFound when no process has populated the collection yet; reads as `catch_up` does."""
         if not self.exists:
             with self._lock:
-                self.view = self._opened(self._read_in_time())
+                self.view = self._opened(self._known(self._read_in_time()))
 
     def now(self) -> View:
         """The view to search with; notices cut-overs by other processes.
@@ -140,15 +143,20 @@ class CollectionHandle:
             threading.Thread(target=self._look, name=f"follow-{self.name}", daemon=True).start()
         return self.view
 
-    def catch_up(self) -> None:
-        """Read the metadata now, and load new encoders at once.
+    def catch_up(self, read: Callable[[], CollectionInfo] | None = None) -> CollectionInfo:
+        """Read the metadata now, and load new encoders at once; returns all that the store says of the collection.
+
+        Args:
+            read: reads it, `info` for instance; by default within the deadline of a search.
 
         Raises:
             DiptychError: the new encoders cannot be loaded, or did not make the vectors.
             StoreUnavailable: the store does not answer within `search_timeout`.
         """
         with self._lock:
-            self.install(self._read_in_time())
+            info = (read or self._read_in_time)()
+            self.install(self._known(info))
+            return info
 
     def install(self, metadata: CollectionMetadata, *, load: bool = True) -> None:
         """Make a view of `metadata` the current one, after loading and verifying the encoders of new slots.
@@ -233,14 +241,15 @@ class CollectionHandle:
         self.view = replace(self.view, metadata=metadata)
         self.ensure_indexes()
 
-    def ensure_indexes(self) -> None:
-        """Create the payload indexes that are missing.
+    def ensure_indexes(self, have: Mapping[str, PayloadIndexInfo] | None = None) -> None:
+        """Create the payload indexes that are missing; `have` are those that there are, read now unless given.
 
         Raises:
             CollectionError: a field is indexed as another type.
         """
         if self.populate_config.indexes or self.view.tenancy is not None or self.view.copies:
-            creation.ensure_indexes(self.view, self.populate_config)
+            have = self.client.get_collection(self.name).payload_schema if have is None else have
+            creation.ensure_indexes(self.view, self.populate_config, have)
 
     def keep_pipeline(self, new: SearchConfig | None = None) -> None:
         """Store search settings: a new collection's, or the config's in one without any; others change by `apply`."""
@@ -261,11 +270,18 @@ class CollectionHandle:
         """
         return known_metadata(self.client, self.name)
 
+    def info(self) -> CollectionInfo:
+        """Read all that the store says of the collection; raises CollectionNotFound if it is gone."""
+        return read_existing(self.client, self.name, self.client.get_collection)
+
     @needs_answers("try again once it does")
-    def _read_in_time(self) -> CollectionMetadata:
-        """As `read`, within the deadline of a search; raises StoreUnavailable after it."""
+    def _read_in_time(self) -> CollectionInfo:
+        """Read within the deadline of a search; raises StoreUnavailable after it."""
         with search_deadline(self.client):
-            return self.read()
+            return self.info()
+
+    def _known(self, info: CollectionInfo) -> CollectionMetadata:
+        return known_metadata(self.client, self.name, info.config.metadata or {})
 
     def _opened(self, metadata: CollectionMetadata | None) -> View:
         try:

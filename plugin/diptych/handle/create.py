@@ -137,14 +137,13 @@ def vectors_of(
     return dense, sparse
 
 
-def ensure_indexes(view: View, config: PopulateConfig) -> None:
-    """Create the missing payload indexes: all of them at first, later those that a crash left out.
+def ensure_indexes(view: View, config: PopulateConfig, have: Mapping[str, models.PayloadIndexInfo]) -> None:
+    """Create the payload indexes that are not among `have`: all of them at first, later those that a crash left out.
 
     Raises:
         CollectionError: a field is indexed as another type.
     """
     client, name = view.client, view.name
-    have = client.get_collection(name).payload_schema
     # First, before any point: only segments that are built with this index keep a tenant's points together.
     if view.tenancy is not None:
         ensure_tenant_index(view, view.tenancy, have)

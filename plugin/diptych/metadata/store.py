@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationError
 
@@ -44,6 +45,7 @@ DRIFT = f"{KEY}_drift_"  # and a slot's name
 SAMPLE = f"{KEY}_sample_"  # and a slot's name
 PATIENCE = 10.0  # seconds in which every node must show a change that one node has acknowledged
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks
+T = TypeVar("T")
 
 
 def _stored(identifier: int | str) -> int | str:
@@ -60,34 +62,49 @@ StoredId: TypeAlias = Annotated[
 ]
 
 
-def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
+def read_metadata(client: QdrantBase, name: str, raw: Mapping[str, Any] | None = None) -> CollectionMetadata | None:
     """The metadata of a collection, or None when diptych does not know the collection.
+
+    Args:
+        client, name: the collection.
+        raw: its whole stored metadata by key, if that has been read already.
 
     Raises:
         CollectionNotFound: there is no such collection.
         CollectionError: the metadata is of a newer format, or damaged.
     """
-    if not client.collection_exists(name):
+    raw = read_existing(client, name, partial(raw_metadata, client)) if raw is None else raw
+    if KEY not in raw and (raw.get(COPY) or {}).get("stage", "done") != "done":
+        raise _unfinished(raw[COPY], name)
+    return metadata_of(raw, name) if KEY in raw else None
+
+
+def read_existing(client: QdrantBase, name: str, read: Callable[[str], T]) -> T:
+    """What `read` returns for a collection; raises CollectionNotFound where it fails because there is none."""
+    try:
+        return read(name)
+    except Exception as error:
+        from qdrant_client.http.exceptions import ResponseHandlingException
+
+        # A store that does not answer is not asked again: that would take as long once more.
+        if isinstance(error, ResponseHandlingException) or client.collection_exists(name):
+            raise
         existing = sorted(c.name for c in client.get_collections().collections)
         raise CollectionNotFound(
             f"there is no collection {name!r}",
             got="" if existing else "the store has no collections",
             expected=", ".join(existing),
             do=nearest(name, existing) or "fill it first: diptych populate SOURCE",
-        )
-    raw = raw_metadata(client, name)
-    if KEY not in raw and (raw.get(COPY) or {}).get("stage", "done") != "done":
-        raise _unfinished(raw[COPY], name)
-    return metadata_of(raw, name) if KEY in raw else None
+        ) from error
 
 
-def known_metadata(client: QdrantBase, name: str) -> CollectionMetadata:
-    """The metadata of a collection that diptych knows.
+def known_metadata(client: QdrantBase, name: str, raw: Mapping[str, Any] | None = None) -> CollectionMetadata:
+    """The metadata of a collection that diptych knows; see `read_metadata`.
 
     Raises:
         CollectionNotFound, CollectionError: there is no such collection, or diptych does not know it.
     """
-    metadata = read_metadata(client, name)
+    metadata = read_metadata(client, name, raw)
     if metadata is None:
         raise CollectionError(
             "diptych does not know this collection",

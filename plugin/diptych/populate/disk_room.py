@@ -34,7 +34,7 @@ _STORED = 1.4  # stored bytes per zlib byte of a payload: Edge compresses faster
 
 
 def with_room(
-    handle: CollectionHandle, documents: object, expected: int | None, items: Iterable[Item]
+    handle: CollectionHandle, documents: object, expected: int | None, items: Iterable[Item], held: int = 0
 ) -> Iterator[Item]:
     """The items, after checking that the disk has room for the new ones.
 
@@ -43,6 +43,7 @@ def with_room(
 
     Args:
         documents: the source; if `expected` is None, the size of its file gives an estimate of their number.
+        held: number of points in the collection.
 
     Raises:
         StoreFull: the disk has too little room. No document was written.
@@ -54,7 +55,6 @@ def with_room(
     first = list(islice(rest, SAMPLE))
     some = [item.document for item in first]
     count = expected if expected is not None else _count_of(documents, some)
-    held = handle.client.count(handle.name).count if handle.exists else 0
     # Where the collection holds as many already, the documents are taken for the same ones, and need no estimate.
     needed = int(SLACK * point_bytes(some, handle.view.slots) * (count - held)) if count > held else 0
     require_room(handle.client, needed, f"to populate {count:,} documents")

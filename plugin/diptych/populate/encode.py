@@ -5,6 +5,7 @@ The vectors that each document needs change when a swap begins or ends during a 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from diptych.slots.unread import UnreadCounter, unread_warnings
 Outcome = Vector | str | None  # a vector, the reason why there is none, or None where the document has no input
 CALLS_AT_ONCE = 2048  # pairs that a reranker scores for anchors, at most, before what it scored is written
 MEDIA_AT_ONCE = 64  # inputs that are encoded again at most because one of them cannot be decoded
+RECENT = 1.0  # seconds: metadata read this recently is not read again before a write; after each write it is
 _CUT_OVER = "it became live while this run went on without it; diptych apply fills documents that miss its vectors"
 
 
@@ -154,16 +156,20 @@ class Targets:
     vectors are marked as behind, so that a rollback is refused unless it is forced, and the report says so.
     `looked` is when the metadata was last read, by `time.monotonic`; `live` are the slots that answered queries then,
     by vector.
+
+    Args:
+        handle: the collection, which exists.
+        looked: when the handle's metadata was read; unless that is recent, it is read again.
     """
 
-    def __init__(self, handle: CollectionHandle) -> None:
-        self._handle = handle
+    def __init__(self, handle: CollectionHandle, looked: float = -math.inf) -> None:
+        self._handle, self.looked = handle, looked
         self._metadata: CollectionMetadata | None = None
         self.live: Mapping[str, str] = {}
         self.encoders: Mapping[str, SlotEncoder] = {}
         self.warnings: list[str] = []
         self._given_up: set[str] = set()
-        self.slots: Mapping[str, Slot] = self._wanted()
+        self.slots: Mapping[str, Slot] = self._wanted(handle.metadata if self.is_recent else None)
         self._busy: dict[str, Busy] = {}
         self._unread: dict[str, UnreadCounter] = {}  # by vector
         self._hits: dict[str, tuple[Namespace, int]] = {}  # by vector: whose hits, and how many before this run
@@ -191,6 +197,11 @@ class Targets:
         for vector, slot in loaded.items():
             if (namespace := slot.namespace) is not None:
                 self._hits.setdefault(vector, (namespace, namespace.hits))
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether the metadata was read so recently that it is not read again before a write."""
+        return time.monotonic() - self.looked <= RECENT
 
     def refresh(self) -> bool:
         """Read the metadata again; returns whether the set of vectors to write has changed.
@@ -248,12 +259,14 @@ class Targets:
         """The name in reports: the slot's, or the vector's if it is not live."""
         return self.live.get(vector, vector)
 
-    def _wanted(self) -> dict[str, Slot]:
+    def _wanted(self, metadata: CollectionMetadata | None = None) -> dict[str, Slot]:
         """The vectors to write at this moment, without those this run has given up, unless they are live now."""
-        self.looked = time.monotonic()
-        self._metadata = self._handle.read()
-        self.live = {generation.vector: name for name, generation in self._metadata.live.slots.items()}
-        wanted = self._handle.writers(self._metadata)
+        if metadata is None:
+            self.looked = time.monotonic()
+            metadata = self._handle.read()
+        self._metadata = metadata
+        self.live = {generation.vector: name for name, generation in metadata.live.slots.items()}
+        wanted = self._handle.writers(metadata)
         return {v: slot for v, slot in wanted.items() if v not in self._given_up or v in self.live}
 
     def _works(self, vector: str, slot: Slot) -> bool:

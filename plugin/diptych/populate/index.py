@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -33,7 +32,6 @@ from diptych.stores.scroll import PointId, plain_id
 from diptych.stores.versions import is_local
 
 LOOKUP = 256  # documents whose hashes are read in one call, at most
-RECENT = 1.0  # seconds: metadata read this recently is not read again before a write; after each write it is
 # Pieces of a chunk: one is encoded while one is uploaded. Fewer, larger pieces pad less, since the encoder sorts each
 # by length.
 PIECES = 2
@@ -65,15 +63,17 @@ class Changes:
     def among(self, batches: Iterable[list[Item]], metadata: CollectionMetadata | None) -> Iterator[Item]:
         """The items to write; `metadata` names the vectors that a point must have."""
         layout = self.store.layout
-        # Counted when the first known document comes; in local mode before any write, since those break its reading.
+        # Counted when a document comes that may be unchanged; in local mode before any write: those break its reading.
         gaps = self._gaps(metadata) if is_local(self.store.client) else None
         for batch in map(self._placed, batches) if has_foreign_point_ids(layout) else batches:
             points = [item.point for item in batch]
             held = self.store.owned(points)
             self.losses.check(batch, held)  # before any of the batch is written
-            if held and gaps is None:
+            # A document that has changed is written whole, whatever its point lacks.
+            same = [item.point for item in batch if _may_be_same(item, held.get(item.point))]
+            if same and gaps is None:
                 gaps = self._gaps(metadata)
-            incomplete = self._lacking(points, gaps) if held and gaps else ()
+            incomplete = self._lacking(same, gaps) if same and gaps else ()
             for item in batch:
                 if item.point not in held:
                     yield item
@@ -205,7 +205,7 @@ class Indexer:
     def send(self, piece: Sequence[Item], outcomes: Outcomes) -> None:
         """Begin to write a piece."""
         self._count(outcomes)
-        if time.monotonic() - self._targets.looked > RECENT:
+        if not self._targets.is_recent:
             self._read_targets()
         self._sent.append(self._begun(piece, outcomes))
 
@@ -279,6 +279,11 @@ class Indexer:
                 self._tally.new += item.new
                 self._tally.changed += not item.new
         self._progress.advance("index", len(ready) - len(out))
+
+
+def _may_be_same(item: Item, stored: Mapping[str, Any] | None) -> bool:
+    """Whether the document may be stored with this content; in an adopted collection that shows once it is merged."""
+    return stored is not None and ("payload" in stored or stored.get("hash") == item.hash)
 
 
 def _is_mended(stored: Mapping[str, Any]) -> bool:

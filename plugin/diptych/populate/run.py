@@ -20,10 +20,10 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from diptych.errors import CollectionNotFound, DiptychError, PopulateError
+from diptych.errors import CollectionNotFound, DiptychError, PopulateError, StoreError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import require_same_reranker, search_with_unfit
 from diptych.handle.tenancy import scope
@@ -52,12 +52,14 @@ from diptych.stores.versions import is_local
 from diptych.types import Document
 
 if TYPE_CHECKING:
+    from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
     from diptych.protocols import Statistics
 
 _LOCKS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
 _MAKING = threading.Lock()
+T = TypeVar("T")
 PATIENCE, PAUSE = 30.0, 0.1  # seconds to wait for a collection that another process is creating, and between checks
 
 
@@ -151,17 +153,21 @@ class _Run:
         self._sync = None if max_deleted is None else Sync(self._store, tenant, max_deleted)
         self._engine, self._losses = engine or Threads(), losses(self._store)
         self._targets: Targets | None = None
+        self._looked, self._held = time.monotonic(), 0  # when the collection was read, and how many points it had
+        self._indexes: Mapping[str, models.PayloadIndexInfo] | None = None
 
     def fill(self, documents: Iterable[object]) -> None:
         """Read everything, write what is new, then delete, warn and optimise."""
-        self._require_collection()
-        if self._handle.exists:
-            self._store.retrying(self._handle.catch_up)  # to another process's cut-over, which brings other slots
+        # To another process's cut-over, which brings other slots.
+        info = self._look(partial(self._handle.catch_up, self._handle.info))
+        if info is not None:
+            self._held, self._indexes = info.points_count or 0, info.payload_schema
             self._store.request(partial(require_shard_key, self._handle.client, self._handle.name))
         items, measure = self._items(documents)
         # The first item is pulled before anything is created: an empty source must not leave an empty collection.
         if (first := next(items, None)) is not None:
-            self._index(with_room(self._handle, documents, self._expected, chain([first], items)), measure)
+            items = chain([first], items)
+            self._index(with_room(self._handle, documents, self._expected, items, self._held), measure)
         if not self._handle.exists:
             self._warnings.append("no document can be indexed, so the collection was not created")
             return
@@ -169,15 +175,16 @@ class _Run:
             self._warnings += self._sync.delete(self._seen, self._tally.read, self._rejects)
         elif not self._tally.read:
             self._warnings.append("nothing was read: the source is empty")
+        self._held += self._tally.new - (self._sync.deleted if self._sync is not None else 0)
         if measure.slots and (self._tally.new or self._tally.changed):
-            self._warnings += shift_warnings(measure.slots, measure.sums, self._store.count())
+            self._warnings += shift_warnings(measure.slots, measure.sums, self._held)
         with phase("optimise the store"):  # also where nothing was new: an earlier run may have been killed before this
             self._warnings += filter(None, [optimized(self._handle.client, self._handle.name)])
         self._warnings += drop_retired(self._handle.client, self._handle.name, self._handle.read)
 
     def compare(self, documents: Iterable[object]) -> None:
         """Read everything and count what `fill` would write and delete."""
-        self._require_collection()
+        self._look(self._handle.read)
         require_documents(documents)
         validator = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
         changes = Changes(self._store, self._rejects, self._tally, Unwatched(), self._losses)
@@ -220,14 +227,27 @@ class _Run:
             deleted_examples=tuple(self._sync.examples) if self._sync else (),
         )
 
-    def _require_collection(self) -> None:
-        """Raise ConfigError if a new collection could not be searched, CollectionNotFound if an old one was deleted."""
-        handle, where = self._handle, f"collection {self._handle.name!r}"  # on its documents encoders are calibrated
-        if not handle.exists:
+    def _look(self, read: Callable[[], T]) -> T | None:
+        """What `read` returns of the collection, None before it exists.
+
+        Raises:
+            ConfigError: a new collection could not be searched.
+            CollectionNotFound: an old one was deleted.
+        """
+        handle, self._looked = self._handle, time.monotonic()
+        if not handle.exists:  # on its documents encoders are calibrated
             require_same_reranker(handle.search_config, handle.slots.values(), handle.registry)
-        elif not self._store.request(partial(handle.client.collection_exists, handle.name)):
-            do = "open it again and populate: Collection.open(config).populate(...)"
-            raise CollectionNotFound("the collection was deleted since it was opened", where=where, do=do)
+            return None
+        try:
+            return self._store.request(read)
+        except PopulateError as error:
+            cause, where = error.__cause__, f"collection {handle.name!r}"
+            if isinstance(cause, CollectionNotFound):
+                do = "open it again and populate: Collection.open(config).populate(...)"
+                cause = CollectionNotFound("the collection was deleted since it was opened", where=where, do=do)
+            if isinstance(cause, DiptychError) and not isinstance(cause, StoreError):
+                raise cause from None  # not the store's fault
+            raise
 
     def _items(self, documents: Iterable[object]) -> tuple[Iterator[Item], Measure]:
         """The items to index, and the corpus statistics: complete for a new collection.
@@ -264,11 +284,11 @@ class _Run:
     def _index(self, items: Iterable[Item], measure: Measure) -> None:
         is_new = not self._handle.exists
         try:
-            is_first = is_new or not self._store.count()
+            is_first = is_new or not (self._held or self._store.count())
             items = self._provide_texts(items) if is_first else items
             is_new = is_new and create_once(self._handle, measure.sums)
             if not is_new:
-                self._handle.ensure_indexes()
+                self._handle.ensure_indexes(self._indexes)
                 self._handle.keep_pipeline()
         except DiptychError:
             raise
@@ -277,7 +297,7 @@ class _Run:
                 "the collection cannot be made ready", where=f"collection {self._handle.name!r}", got=reason_of(error)
             ) from error
         self._progress.begin("index", self._expected)
-        self._targets = targets = self._store.request(partial(Targets, self._handle))
+        self._targets = targets = self._store.request(partial(Targets, self._handle, self._looked))
         indexer = Indexer(self._handle, self._store, self._rejects, self._tally, self._progress, targets, self._losses)
         indexer.index(items, self._engine, is_new=is_new, stopped=self._stopped)
         self._warnings += [*self._losses.warnings(), *targets.keep_unread()]

@@ -21,11 +21,13 @@ import importlib.util
 import sys
 import threading
 from abc import abstractmethod
-from collections.abc import Sequence
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, ClassVar
+
+import pydantic
 
 from diptych.runtime.vendor_telemetry import quiet
 
@@ -58,9 +60,6 @@ class _Loader(Loader):
     def import_(self, name: str, *arguments: Any, **options: Any) -> Any:
         """What `__import__` does within the module."""
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._inner.create_module(spec)
-
     def exec_module(self, module: ModuleType) -> None:
         # The module's own builtins, not sys.modules: threads that import the same meanwhile must find it as it is.
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self.import_}
@@ -71,9 +70,7 @@ class _Loader(Loader):
 class _Finder(MetaPathFinder):
     """Finds the modules of the loaders."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         loader = next((one for one in (_DeferredModels, _WithoutFastEmbed) if one.module == fullname), None)
         if loader is None or not loader.is_wanted():
             return None
@@ -83,60 +80,40 @@ class _Finder(MetaPathFinder):
         return spec
 
 
+class _Deferred(pydantic.BaseModel, defer_build=True):
+    """The base of qdrant-client's models: each is built on first use."""
+
+    @classmethod
+    def model_rebuild(cls, *, force: bool = False, raise_errors: bool = True, **options: Any) -> bool | None:
+        """Build the model on first use (`raise_errors=False`); ignores qdrant-client's call to build all models.
+
+        One thread at a time: pydantic takes half-built parts of a model away while it builds it.
+        """
+        if raise_errors and not force and not options:
+            return None
+        with _building:
+            if cls.__pydantic_complete__ and not force:
+                return None
+            options["_parent_namespace_depth"] = options.get("_parent_namespace_depth", 2) + 1
+            return super().model_rebuild(force=force, raise_errors=raise_errors, **options)
+
+
 class _DeferredModels(_Loader):
     """Gives qdrant-client's models the deferred `BaseModel`."""
 
     module = "qdrant_client.http.models.models"
 
-    def __init__(self, inner: Loader) -> None:
-        super().__init__(inner)
-        self._pydantic = _Pydantic()
-
     @classmethod
     def is_wanted(cls) -> bool:
-        import pydantic
-
         return tuple(map(int, pydantic.VERSION.split(".")[:2])) >= OLDEST
 
     def import_(self, name: str, *arguments: Any, **options: Any) -> Any:
-        return self._pydantic if name == "pydantic" else builtins.__import__(name, *arguments, **options)
-
-
-class _Pydantic(ModuleType):
-    """The `pydantic` module as seen by qdrant-client's models."""
-
-    def __init__(self) -> None:
-        super().__init__("pydantic")
-        self.BaseModel = _deferred()
-
-    def __getattr__(self, name: str) -> Any:
-        import pydantic
-
-        return getattr(pydantic, name)
-
-
-def _deferred() -> Any:
-    """A `BaseModel` whose subclasses are built on first use; `Any`, since it is created at run time."""
-    from pydantic import BaseModel
-
-    class Deferred(BaseModel, defer_build=True):
-        """The base of qdrant-client's models."""
-
-        @classmethod
-        def model_rebuild(cls, *, force: bool = False, raise_errors: bool = True, **options: Any) -> bool | None:
-            """Build the model on first use (`raise_errors=False`); ignores qdrant-client's call to build all models.
-
-            One thread at a time: pydantic takes half-built parts of a model away while it builds it.
-            """
-            if raise_errors and not force and not options:
-                return None
-            with _building:
-                if cls.__pydantic_complete__ and not force:
-                    return None
-                options["_parent_namespace_depth"] = options.get("_parent_namespace_depth", 2) + 1
-                return super().model_rebuild(force=force, raise_errors=raise_errors, **options)
-
-    return Deferred
+        module = builtins.__import__(name, *arguments, **options)
+        if name != "pydantic":
+            return module
+        stand_in = ModuleType(name)
+        vars(stand_in).update(BaseModel=_Deferred, __getattr__=partial(getattr, module))
+        return stand_in
 
 
 class _WithoutFastEmbed(_Loader):
@@ -191,15 +168,9 @@ class LazyClass:
         return getattr(importlib.import_module(FASTEMBED), self._name)
 
 
-def _import_qdrant_client() -> None:
-    if "qdrant_client" in sys.modules:
-        return
-    finder = _Finder()
-    sys.meta_path = [finder, *sys.meta_path]  # a new list: another thread may be going through the old one
+if "qdrant_client" not in sys.modules:
+    sys.meta_path = [_Finder(), *sys.meta_path]  # a new list: another thread may be going through the old one
     try:
         importlib.import_module("qdrant_client")
     finally:
-        sys.meta_path = [one for one in sys.meta_path if one is not finder]
-
-
-_import_qdrant_client()
+        sys.meta_path = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]

@@ -27,7 +27,6 @@ VARIABLES = {
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",
     "DISABLE_SAFETENSORS_CONVERSION": "1",
 }
-REPORTERS = ("openvino_telemetry",)  # packages that do nothing else; their users run without them
 
 
 def quiet() -> None:
@@ -40,10 +39,9 @@ def quiet() -> None:
     if os.environ.get(SWITCH, "").lower() in ("on", "1", "true"):
         return
     undecided = VARIABLES.keys() - os.environ.keys()
-    for name in undecided:
-        os.environ[name] = VARIABLES[name]
-    for name in REPORTERS:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None: importing it raises ModuleNotFoundError
+    os.environ.update({name: VARIABLES[name] for name in undecided})
+    # The package does nothing else, and OpenVINO runs without it. None: importing it raises ModuleNotFoundError.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     if "ORT_DISABLE_TELEMETRY" in undecided and (runtime := sys.modules.get("onnxruntime")):
         getattr(runtime, "disable_telemetry_events", lambda: None)()
     if "HAYSTACK_TELEMETRY_ENABLED" in undecided and (reports := sys.modules.get("haystack.telemetry._telemetry")):

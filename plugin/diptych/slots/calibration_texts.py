@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from diptych.errors import AdapterCrashed
+from diptych.errors import AdapterCrashed, CollectionNotFound
 from diptych.metadata.models import Reading
 from diptych.metadata.payloads import from_payload
 from diptych.metadata.store import read_metadata
@@ -42,9 +42,10 @@ class CollectionTexts:
         return self._stored(size) or self.coming[:size]
 
     def _stored(self, size: int) -> list[Document]:
-        if not self._client.collection_exists(self._name):
+        try:
+            metadata = read_metadata(self._client, self._name)
+        except CollectionNotFound:
             return []
-        metadata = read_metadata(self._client, self._name)
         if metadata is None:
             return []
         records, _ = self._client.scroll(self._name, limit=size, with_payload=True, with_vectors=False)
