@@ -64,7 +64,7 @@ def session(block: str) -> Iterator[tuple[str, str]]:
 
 def run(command: str, folder: Path) -> str:
     path = os.pathsep.join([str(preloaded_process.commands()), str(Path(sys.executable).parent), os.environ["PATH"]])
-    env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DIPTYCH_CACHE": str(folder / "cache")}
     shell = ["bash", "-o", "pipefail", "-c", command] if shutil.which("bash") else shlex.split(command)
     done = subprocess.run(
         shell, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, env=env
