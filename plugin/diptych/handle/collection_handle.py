@@ -144,10 +144,9 @@ class CollectionHandle:
         return self.view
 
     def catch_up(self, read: Callable[[], CollectionInfo] | None = None) -> CollectionInfo:
-        """Read the metadata now, and load new encoders at once; returns all that the store says of the collection.
+        """Read the collection now, load new encoders at once, and return what the store says of it.
 
-        Args:
-            read: reads it, `info` for instance; by default within the deadline of a search.
+        `read` reads it, such as `info`; unless given, it is read within the deadline of a search.
 
         Raises:
             DiptychError: the new encoders cannot be loaded, or did not make the vectors.

@@ -63,11 +63,7 @@ StoredId: TypeAlias = Annotated[
 
 
 def read_metadata(client: QdrantBase, name: str, raw: Mapping[str, Any] | None = None) -> CollectionMetadata | None:
-    """The metadata of a collection, or None when diptych does not know the collection.
-
-    Args:
-        client, name: the collection.
-        raw: its whole stored metadata by key, if that has been read already.
+    """The metadata of a collection, None if diptych does not know it; `raw` is what it stores, if that is known.
 
     Raises:
         CollectionNotFound: there is no such collection.

@@ -69,8 +69,9 @@ class Changes:
             points = [item.point for item in batch]
             held = self.store.owned(points)
             self.losses.check(batch, held)  # before any of the batch is written
-            # A document that has changed is written whole, whatever its point lacks.
-            same = [item.point for item in batch if _may_be_same(item, held.get(item.point))]
+            # A document that has changed is written whole, whatever its point lacks. Adopted ones are compared below.
+            known = [(item, held.get(item.point) or {}) for item in batch]
+            same = [item.point for item, own in known if "payload" in own or own.get("hash") == item.hash]
             if same and gaps is None:
                 gaps = self._gaps(metadata)
             incomplete = self._lacking(same, gaps) if same and gaps else ()
@@ -279,11 +280,6 @@ class Indexer:
                 self._tally.new += item.new
                 self._tally.changed += not item.new
         self._progress.advance("index", len(ready) - len(out))
-
-
-def _may_be_same(item: Item, stored: Mapping[str, Any] | None) -> bool:
-    """Whether the document may be stored with this content; in an adopted collection that shows once it is merged."""
-    return stored is not None and ("payload" in stored or stored.get("hash") == item.hash)
 
 
 def _is_mended(stored: Mapping[str, Any]) -> bool:
