@@ -4,5 +4,3 @@ Begin with `application` and `routes`. `served` opens what is served, `admission
 joins the calls of several clients, `server` and `shutdown` listen and stop. `served` and `api_keys` need no web
 framework and are shared with the MCP server; the other modules need `diptych[serve]`.
 """
-
-import diptych.runtime.lazy_imports  # noqa: F401

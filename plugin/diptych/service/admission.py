@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.service.api_keys import Keys
 from diptych.service.error_answers import Refused
 from qdrant_edge_client.share.address import host_name
