@@ -240,18 +240,18 @@ def test_a_server_that_cannot_add_vectors_gets_the_collection_behind_an_alias(
     small_server: Callable[..., Any], fakes: Registry
 ) -> None:
     server = small_server(names=False)
-    collection = Collection.open(config(server.url), registry=fakes)
-    assert collection.populate(DOCUMENTS).new == 12
-    client: Any = collection.client
-    assert {known.alias_name: known.collection_name for known in client.get_aliases().aliases} == {"c": "c.1"}
-    found = [hit.id for hit in collection.search("words of number 3", limit=3)]
-    slots = {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}
-    report = collection.apply(config(server.url).model_copy(update={"slots": slots}), ApplyOptions(gate=False))
-    assert (report.outcome, report.encoded) == ("cut over", {"dense.2": 12})
-    assert {known.alias_name: known.collection_name for known in client.get_aliases().aliases} == {"c": "c.2"}
-    assert collection.rollback().outcome == "rolled back"
-    assert [hit.id for hit in collection.search("words of number 3", limit=3)] == found
-    assert collection.populate([*DOCUMENTS, {"id": "new", "text": "one more"}]).new == 1
+    with Collection.open(config(server.url), registry=fakes) as collection:
+        assert collection.populate(DOCUMENTS).new == 12
+        client: Any = collection.client
+        assert {known.alias_name: known.collection_name for known in client.get_aliases().aliases} == {"c": "c.1"}
+        found = [hit.id for hit in collection.search("words of number 3", limit=3)]
+        slots = {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}
+        report = collection.apply(config(server.url).model_copy(update={"slots": slots}), ApplyOptions(gate=False))
+        assert (report.outcome, report.encoded) == ("cut over", {"dense.2": 12})
+        assert {known.alias_name: known.collection_name for known in client.get_aliases().aliases} == {"c": "c.2"}
+        assert collection.rollback().outcome == "rolled back"
+        assert [hit.id for hit in collection.search("words of number 3", limit=3)] == found
+        assert collection.populate([*DOCUMENTS, {"id": "new", "text": "one more"}]).new == 1
 
 
 def test_a_plan_says_that_apply_needs_an_alias_on_a_server_that_cannot_add_vectors(
