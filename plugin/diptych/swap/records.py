@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from diptych.handle.create import timestamp, who
-from diptych.metadata.models import Record, Swap
+from diptych.metadata.models import Record
 from diptych.metadata.store import APPLY, GATE, StoredId, raw_metadata, update_metadata
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _runs(pid: int) -> bool:
 
 
 class Refusal(Record):
-    """What the gate said: of the swap that began at `began`, measured at `when` by `by`.
+    """What the gate said of the swap that began at `began`, or of settings by their digest; measured at `when` by `by`.
 
     `judged` is what it said when it last had judgements; empty if these let the swap pass, or there were none.
     """
@@ -124,25 +124,25 @@ class Refusal(Record):
     judged: str = ""
 
 
-def note_refusal(client: QdrantBase, name: str, swap: Swap, sentence: str, judged: str) -> None:
-    """Store why the gate refused the swap, and what it said of it by judgements.
+def note_refusal(client: QdrantBase, name: str, began: str, sentence: str, judged: str) -> None:
+    """Store why the gate refused a swap or settings, and what it said of them by judgements.
 
     Raises:
         StoreUnavailable: the nodes do not show it in time.
     """
-    refusal = Refusal(began=swap.began, sentence=sentence, when=timestamp(), by=who(), judged=judged)
+    refusal = Refusal(began=began, sentence=sentence, when=timestamp(), by=who(), judged=judged)
     update_metadata(client, name, {GATE: refusal.model_dump(mode="json")})
 
 
-def refusal_of(raw: Mapping[str, Any], swap: Swap) -> Refusal | None:
-    """Why the gate refused this swap when it was last applied; None if it did not.
+def refusal_of(raw: Mapping[str, Any], began: str | None) -> Refusal | None:
+    """Why the gate refused this swap, or these settings, when they were last applied; None if it did not.
 
     Args:
         raw: the whole stored metadata by key.
-        swap: the swap under way; what was said of an earlier one does not count.
+        began: when the swap began, or the digest of the settings; of another one nothing counts. None: of any.
     """
     try:
         refusal = Refusal.model_validate(raw[GATE]) if raw.get(GATE) else None
     except ValidationError:
         return None  # written by a release with another format
-    return refusal if refusal and refusal.began == swap.began else None
+    return refusal if refusal and began in (None, refusal.began) else None

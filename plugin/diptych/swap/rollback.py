@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from diptych.errors import DiptychError, StateChanged, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata
+from diptych.metadata.store import raw_metadata
 from diptych.populate.rejects import reason_of
 from diptych.stores.retired_vectors import drop_orphans, orphans
 from diptych.stores.server_errors import needs_answers
@@ -18,6 +19,7 @@ from diptych.swap.apply_types import generation_names
 from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.gate.vector_health import coverage
 from diptych.swap.lease import Lease
+from diptych.swap.records import refusal_of
 from diptych.swap.transitions import abandoned, cleared_behind, finished, rolled_back, write
 from diptych.swap.vectors import set_shared_storage
 
@@ -75,7 +77,8 @@ def rollback(
         _require_seen(handle, before, seen)
         StorageTrial(handle, lease, threading.Event()).put_back_after_a_kill(before)
         if before.swap is not None:
-            after, outcome = abandoned(before, why), "abandoned"
+            refusal = refusal_of(raw_metadata(handle.client, handle.name), before.swap.began)
+            after, outcome = abandoned(before, why, refusal.sentence if refusal else ""), "abandoned"
         else:
             after, outcome = rolled_back(before, handle.name, why, anyway=anyway), "rolled back"
         orphaned = orphans(handle.client, handle.name, after)

@@ -72,6 +72,7 @@ class Status:
             populate drops them.
         history: what was done, oldest first.
         can_roll_back: whether `rollback` can undo the last cut-over; one that only added slots keeps no vector.
+        refused: why the gate kept the search settings when others were last applied, and `refused_at` when; else empty.
     """
 
     collection: str
@@ -81,6 +82,8 @@ class Status:
     orphans: tuple[str, ...] = ()
     history: tuple[Event, ...] = ()
     can_roll_back: bool = False
+    refused: str = ""
+    refused_at: str = ""
 
 
 @needs_answers("try again once it does")
@@ -92,6 +95,7 @@ def status(handle: CollectionHandle) -> Status:
     """
     metadata = handle.read()
     vectors = tuple(_vector(handle, metadata, *role) for role in _roles(metadata))
+    refusal = None if metadata.swap else refusal_of(raw_metadata(handle.client, handle.name), None)
     return Status(
         collection=handle.name,
         documents=handle.client.count(handle.name, exact=True).count,
@@ -100,6 +104,8 @@ def status(handle: CollectionHandle) -> Status:
         orphans=tuple(sorted(orphans(handle.client, handle.name, metadata))),
         history=metadata.history,
         can_roll_back=metadata.previous is not None,
+        refused=refusal.sentence if refusal else "",
+        refused_at=refusal.when if refusal else "",
     )
 
 
@@ -138,7 +144,7 @@ def _swap(handle: CollectionHandle, metadata: CollectionMetadata, vectors: Seque
     if swap is None:
         return None
     raw = raw_metadata(handle.client, handle.name)
-    lease, refusal = lease_of(raw.get(APPLY)), refusal_of(raw, swap)
+    lease, refusal = lease_of(raw.get(APPLY)), refusal_of(raw, swap.began)
     return SwapStatus(
         began=swap.began,
         by=swap.by,

@@ -135,9 +135,9 @@ def changed_settings(
     return _with(metadata, event, live=target, search=dict(search))
 
 
-def abandoned(metadata: CollectionMetadata, why: str) -> CollectionMetadata:
-    """The metadata without the swap that was under way."""
-    event = _event("abandoned", _swap(metadata).target, why)
+def abandoned(metadata: CollectionMetadata, why: str, refusal: str = "") -> CollectionMetadata:
+    """The metadata without the swap that was under way; its history keeps why the gate refused it."""
+    event = _event("abandoned", _swap(metadata).target, why, gate=refusal)
     return _with(metadata, event, swap=None, live=metadata.live.without_temporary_queries())
 
 

@@ -100,7 +100,7 @@ def test_what_judgements_would_decide_is_advised_as_a_command_and_a_budget_where
 ) -> None:
     give(tmp_path, "undecided")
     advice = changed("apply").err.partition("  do: ")[2]
-    assert "more queries: diptych judge judgements --queries QUERIES.jsonl --sample " in advice
+    assert " anew: diptych judge judgements --queries QUERIES.jsonl --sample " in advice
     assert changed("rollback").code == 0
     name(tmp_path, OTHER, "swap: {gate: {seconds: 0.000001}}\n" + judge(tmp_path, 100))
     answer = changed("apply")

@@ -60,6 +60,7 @@ def _document(state: Status, options: Options, *, history: bool) -> dict[str, ob
     swap = dataclasses.asdict(state.swap) if state.swap else None
     document: dict[str, object] = {"collection": state.collection, "documents": state.documents, "vectors": vectors}
     document |= {"swap": swap, "orphans": list(state.orphans), "can_roll_back": state.can_roll_back}
+    document |= {"refused": state.refused, "refused_at": state.refused_at}
     if history:
         document["history"] = [event.model_dump(mode="json") for event in state.history]
     return document
@@ -94,6 +95,8 @@ def _what_next(state: Status) -> Iterator[str]:
     kept = [vector for vector in state.vectors if vector.role == "kept"]
     behind = [vector.vector for vector in kept if vector.behind]
     drop = f"to drop {'them' if len(kept) > 1 else 'it'}: diptych finish"
+    if state.refused:
+        yield f"the gate refused other settings {moment(state.refused_at)}: {state.refused}"
     if state.swap:
         yield from _swap(state.swap)
     elif behind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,13 +18,14 @@ from diptych.metadata.store import GATE, raw_metadata, update_metadata
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.gate.answers import remembering, searched_otherwise, warm_up
 from diptych.swap.gate.gate import GateReport, change_of, coverage, run_gate
-from diptych.swap.gate.judged import JudgedComparison, how_to_judge
+from diptych.swap.gate.judged import JudgedComparison, how_to_judge, is_judged_here
 from diptych.swap.gate.storage_trial import StorageTrial, changed_storage
 from diptych.swap.gate.threshold import Threshold, carried_threshold
 from diptych.swap.gate.vector_health import Coverage
 from diptych.swap.pace import in_background
 from diptych.swap.records import note_refusal, refusal_of
 
+MOST_QUERIES = 5_000  # judged ones, above which the advice is not to judge more
 FIRST_QUERIES = 50  # to judge where nothing tells how many are needed
 ENCODERS, SETTINGS, STORAGE = "encoders", "settings", "storage settings"
 
@@ -42,7 +44,7 @@ class Decision:
     def __init__(self, context: ApplyContext, trial: StorageTrial, details: Callable[[], Mapping[str, object]]) -> None:
         self._context, self._handle, self._trial, self._details = context, context.handle, trial, details
         self.threshold: Threshold | None = None
-        self._refused = ""  # what the gate said of this swap by judgements
+        self._refused = ""  # what the gate said of this swap, or of these settings, by judgements
 
     def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
         """Run the gate on a swap; None without `options.gate`, or if measuring failed and `options.ignore_gate` is set.
@@ -60,18 +62,27 @@ class Decision:
         if not self._context.options.gate:
             return None
         covered = {generation.vector: coverage(client, name, generation) for generation in swap.target.slots.values()}
-        refusal = refusal_of(raw_metadata(client, name), swap)
+
+        def measure() -> GateReport | None:
+            report = self._accepted(ENCODERS, old, between, covered)
+            return self._on_storage(report, old, between, new, covered)
+
+        return self._remembering(swap.began, measure)
+
+    def _remembering(self, began: str, measure: Callable[[], GateReport | None]) -> GateReport | None:
+        """Measure, and note a refusal under this name; one by judgements outlives them until others let it pass."""
+        client, name = self._handle.client, self._handle.name
+        refusal = refusal_of(raw_metadata(client, name), began)
         self._refused = refusal.judged if refusal else ""
         try:
-            report = self._accepted(ENCODERS, old, between, covered)
-            report = self._on_storage(report, old, between, new, covered)
+            report = measure()
         except GateFailed as error:
             comparison = getattr(error.context["report"], "judged", None)
             sentence = f"{error.context['outcome']}: {error.got}"
             if comparison is not None:
                 self._refused = sentence if comparison.verdict != "passed" or comparison.lost_slices else ""
             with contextlib.suppress(Exception):  # the gate's own error says more
-                note_refusal(client, name, swap, sentence, self._refused)
+                note_refusal(client, name, began, sentence, self._refused)
             raise
         if self._refused and report and report.outcome == "passed":
             update_metadata(client, name, {GATE: None})
@@ -93,8 +104,13 @@ class Decision:
         if not self._context.options.gate:
             return None
         differs = searched_otherwise(old.search_config, between.search_config, old.slots)
-        report = self._accepted(SETTINGS, old, between) if differs else None
-        return self._on_storage(report, old, between, new)
+
+        def measure() -> GateReport | None:
+            report = self._accepted(SETTINGS, old, between) if differs else None
+            return self._on_storage(report, old, between, new)
+
+        settings = f"{target.model_dump_json()} {search.model_dump_json()}"
+        return self._remembering(hashlib.sha256(settings.encode()).hexdigest(), measure)
 
     def _views(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> tuple[View, View, View]:
         """The live view, the new one with kept vectors' old storage, and the new one."""
@@ -177,7 +193,7 @@ class Decision:
             return None
         if self._refused and report.outcome == "not measured":
             reasons = report.reasons or (change_of(report),)
-            report = replace(report, reasons=(*reasons, f"with judgements the gate said of this swap: {self._refused}"))
+            report = replace(report, reasons=(*reasons, f"with judgements the gate said: {self._refused}"))
         if report.reasons and not options.ignore_gate and not self._consented(report):
             raise self._failed(what, report)
         return report
@@ -226,10 +242,14 @@ class Decision:
             seconds = math.ceil(config.swap.gate.seconds * count / comparison.queries)
             return f"raise swap.gate.seconds to {seconds}, enough for all {count:,} judged queries, then diptych apply"
         needed = comparison.needed if comparison and comparison.needed else FIRST_QUERIES
-        judging = how_to_judge(config.evaluate, judged, max(needed, FIRST_QUERIES))
-        if comparison and comparison.needed:
-            return f"judge about {needed - comparison.queries:,} more queries: {judging}"
-        return f"judge queries: {judging}"
+        sample = max(needed, FIRST_QUERIES)
+        judging = how_to_judge(config.evaluate, judged, sample)
+        if not comparison or not comparison.needed:
+            return f"judge queries: {judging}"
+        if needed > MOST_QUERIES:
+            return f"some {needed:,} judged queries would decide, as the difference is so close to the margin"
+        anew = "" if is_judged_here(config.evaluate) else f"add them to your judgements, or judge {sample:,} anew: "
+        return f"judge about {needed - comparison.queries:,} more queries: {anew}{judging}"
 
 
 def _state_of(view: View) -> State:

@@ -7,7 +7,7 @@ are shown. Coverage, canaries and the state of the stored vectors count in both 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from diptych.config.models import GateConfig
@@ -148,20 +148,25 @@ def run_gate(
     untested = [slot for slot in searched if not any(takes(slot, query) for query in asked)]
     names, remarks = tuple(slot.name for slot in untested), map(unreached_remark, untested)
     report = replace(report, untested=names, remarks=(*report.remarks, *remarks))
-    return _decided(_timed(report, old, new, texts, config), config)
+    return _decided(_timed(report, old, new, texts, config), config, _added(old, new))
 
 
-def _decided(report: GateReport, config: GateConfig) -> GateReport:
-    """The report with its outcome: its reasons so far are faults."""
+def _decided(report: GateReport, config: GateConfig, added: Collection[str]) -> GateReport:
+    """The report with its outcome: its reasons so far are faults. `added` slots had no earlier side to compare with."""
     comparison = report.judged
     if report.reasons:
         return replace(report, outcome="worse")
     if comparison is not None:
-        reasons = () if comparison.verdict == "passed" else (comparison.sentence,)
-        return replace(report, outcome=comparison.verdict, reasons=reasons)
-    if (1.0 if report.changed is None else report.changed) <= config.unmeasured:
-        return report
-    return replace(report, reasons=(f"{change_of(report)}; swap.gate.unmeasured allows {config.unmeasured:.0%}",))
+        faults = () if comparison.verdict == "passed" else (comparison.sentence,)
+        return replace(report, outcome=comparison.verdict, reasons=faults)
+    deaf = [
+        f"the added slot {item.of!r} alone finds {item.new:.1%} of {item.documents} documents by {item.by}"
+        for item in report.known_items
+        if item.of in added and item.new < LEAST_FOUND
+    ]
+    few = report.changed is not None and report.changed <= config.unmeasured and not deaf
+    reasons = (f"{change_of(report)}; swap.gate.unmeasured allows {config.unmeasured:.0%}", *deaf)
+    return report if few or config.unmeasured == 1 else replace(report, reasons=reasons)
 
 
 def _timed(report: GateReport, old: View, new: View, texts: Sequence[Query], config: GateConfig) -> GateReport:
@@ -243,6 +248,10 @@ def _without_judgements(
             if texts
             for item in known_items(name, before, new, texts, compared[name], confidence=config.confidence)
         ]
+        for pair in map(alone, _added(old, new)) if texts else ():
+            if takes_words(new, pair):
+                name = pair.slots[0]
+                items += known_items(name, None, new, texts, (pair, pair), confidence=config.confidence)
         samples = side_by_side(before, new, texts, pipelines) if texts else ()
         return [pair for pair in pairs if pair is not None], items, samples
 
@@ -259,7 +268,7 @@ def _without_judgements(
     if not items:
         remark = UNJUDGED if overlaps else "no point has a text: nothing was searched"
         return replace(base, reasons=(*base.reasons, *apart), remarks=(*base.remarks, remark))
-    lost = _unfound(items[0]) if obstacle else [reason for item in items for reason in _lost(item)]
+    lost = _unfound(items[0]) if obstacle else [reason for item in items if item.found for reason in _lost(item)]
     return replace(
         base,
         reasons=(*base.reasons, *lost, *apart),
@@ -267,6 +276,13 @@ def _without_judgements(
         samples=samples,
         remarks=(*base.remarks, *_obstacle_remark(obstacle), *_remarks(items[0], obstacle)),
     )
+
+
+def _added(old: View, new: View) -> list[str]:
+    """Changed slots from which only the new pipeline retrieves, beside others."""
+    before, after = ([branch.slot for branch in pipeline_of(view).retrieve] for view in (old, new))
+    changed = [slot.name for slot in changed_slots(old, new) if slot.name in after and slot.name not in before]
+    return changed if len(after) > 1 else []
 
 
 def _retrieved_by_both(old: View, new: View) -> list[str]:

@@ -40,6 +40,7 @@ DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs ha
 QUERIES_SHOWN = 5  # queries that lost most
 SEED = 0  # of the queries that are drawn
 RESERVE = 1.1  # of the queries that are advised, as the bootstrap's interval is a little wider than the normal one
+SAME = 0.1  # share of all queries that may be answered otherwise, by the exact bound, where no judged one is
 LEAST_QUERIES = 2  # judged queries that can be compared at all
 Verdict: TypeAlias = Literal["passed", "worse", "undecided"]
 
@@ -98,7 +99,7 @@ class JudgedComparison:
         low, high: paired bootstrap interval of the difference.
         wins, ties, losses: queries on which the new pipeline is better, equal, worse.
         verdict: `passed` when `low` is at least minus the margin, or when all answers are the same and, by the exact
-            bound, at most the share `swap.gate.unmeasured` of all queries is answered otherwise; `worse` when `high` is
+            bound, at most the share `SAME` of all queries is answered otherwise; `worse` when `high` is
             below 0 and the difference beyond the margin; else `undecided`.
         changed: share of the first ten hits that differ.
         needed: judged queries that would decide, if the difference and its variance stay; None if unknown.
@@ -183,14 +184,18 @@ def compare_judged(
     return replace(comparison, slices=tuple(sorted(by_slice, key=lambda part: part.mean)))
 
 
+def is_judged_here(config: EvaluateConfig) -> bool:
+    """Whether the config's judgements are those that `diptych judge` keeps in a folder, and can add to."""
+    return config.qrels is not None and (Path(config.qrels).parent.parent / "judgements.jsonl").is_file()
+
+
 def how_to_judge(config: EvaluateConfig, judged: Judged | None, needed: int) -> str:
     """The command that judges `needed` queries in all, and what of it the config should name."""
-    folder = Path(config.qrels or "").parent.parent
-    folder = folder if (folder / "judgements.jsonl").is_file() else Path("judgements")
+    is_named = is_judged_here(config)
+    folder = Path(config.qrels or "").parent.parent if is_named else Path("judgements")
     is_enough = config.queries is not None and judged is not None and len(judged.queries) >= needed
     queries = "" if is_enough else " --queries QUERIES.jsonl"
     name = f"evaluate.queries: {folder}/queries.jsonl and evaluate.qrels: {folder}/qrels/test.tsv"
-    is_named = config.qrels is not None and Path(config.qrels).parent.parent == folder
     then = "" if is_named else f", name {name} in the config"
     return f"diptych judge {folder}{queries} --sample {needed} --all{then}, then diptych apply"
 
@@ -215,7 +220,7 @@ def _comparison(
 ) -> JudgedComparison:
     old, new = (side.means[metric] for side in sides)
     is_equal = not changed and difference.wins + difference.losses == 0
-    is_nothing, is_same = old == new == 0, is_equal and difference.high <= config.unmeasured
+    is_nothing, is_same = old == new == 0, is_equal and difference.high <= SAME
     verdict = "undecided" if is_nothing else "passed" if is_same else _verdict(difference, config.margin)
     needed = None if is_nothing or verdict != "undecided" else _needed(difference, config, is_same=is_equal)
     return JudgedComparison(
@@ -287,7 +292,7 @@ def _needed(difference: Difference, config: GateConfig, *, is_same: bool) -> int
     """
     gaps, mean, tail = np.array([*difference.per_query.values()]), difference.mean, (1 - config.confidence) / 2
     room = -mean if mean < -config.margin else mean + config.margin
-    room = max(room, config.unmeasured) if is_same else room
+    room = max(room, SAME) if is_same else room
     if room <= 0:
         return None
     if np.ptp(gaps):
@@ -317,7 +322,7 @@ def _left_out(judged: Judged, used: Sequence[Query]) -> list[str]:
 
 def _too_few(metric: str, config: GateConfig, count: int, remarks: Sequence[str]) -> JudgedComparison:
     sentence = (
-        f"{count} judged queries have a relevant document: nothing can be compared with fewer than {LEAST_QUERIES}"
+        f"judged queries with a relevant document: {count}; nothing can be compared with fewer than {LEAST_QUERIES}"
     )
     zeros = (0.0, 0.0, 0.0, 0.0, 0.0)
     return JudgedComparison(

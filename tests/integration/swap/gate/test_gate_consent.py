@@ -136,7 +136,7 @@ def test_a_refusal_by_judgements_outlives_them_until_others_let_the_swap_pass(
     for _ in range(2):
         kept = applies(OTHER, 1)
         assert outcome(kept) == "not measured, kept"
-        assert kept.got.endswith(f"with judgements the gate said of this swap: undecided: {lost.got}")
+        assert kept.got.endswith(f"with judgements the gate said: undecided: {lost.got}")
     assert outcome(applies(OTHER, unmeasured=True)) == "not measured, kept", "a script that always consents"
     swap = status(filled.handle).swap
     assert swap is not None
@@ -161,6 +161,51 @@ def test_a_refusal_is_forgotten_with_the_swap_and_one_without_judgements_is_none
     assert outcome(applies(OTHER, 1)) == "not measured"
 
 
+def test_why_a_swap_was_refused_stays_in_the_history_when_it_is_given_up(applies: Applies, filled: Collection) -> None:
+    applies(DEAF, judged=judged())
+    rollback(filled.handle)
+    assert filled.handle.read().history[-1].what == "abandoned"
+    assert filled.handle.read().history[-1].gate.startswith("worse: nDCG@10 ")
+
+
+def weighed(**weights: float) -> dict[str, Any]:
+    return {"fuse": {"kind": "linear", "weights": weights}}
+
+
+def test_a_refusal_of_settings_is_seen_and_outlives_its_judgements(
+    client: QdrantBase, config: Callable[..., Any], opened: Callable[..., Collection]
+) -> None:
+    slots = {"dense": DENSE, "other": OTHER}
+    collection = opened(client, config(slots, search=weighed(dense=1, other=0.1)), BringsDeaf())
+    collection.populate(corpus())
+    turned = config(slots, search=weighed(dense=0.1, other=1))
+    with pytest.raises(GateFailed) as refused:
+        collection.apply(turned, ApplyOptions(judged=judged(20)))
+    assert status(collection.handle).refused == f"undecided: {refused.value.got}"
+    with pytest.raises(GateFailed) as kept:
+        collection.apply(turned, ApplyOptions(unmeasured=True))
+    assert kept.value.got.endswith(f"with judgements the gate said: undecided: {refused.value.got}")
+    others = config(slots, search=weighed(dense=0.2, other=1))
+    assert collection.apply(others, ApplyOptions(unmeasured=True)).outcome == "changed settings"
+    assert status(collection.handle).refused == ""
+
+
+def test_an_added_slot_that_finds_nothing_wants_consent_though_its_weight_changes_little(
+    client: QdrantBase, config: Callable[..., Any], opened: Callable[..., Collection]
+) -> None:
+    gate = {"gate": {"sample": 60, "unmeasured": 0.1}}
+    collection = opened(client, config({"dense": DENSE}), BringsDeaf())
+    collection.populate(corpus())
+    with pytest.raises(GateFailed) as kept:
+        collection.apply(config({"dense": DENSE, "deaf": DEAF}, search=weighed(dense=0.95, deaf=0.05), swap=gate))
+    assert kept.value.context["outcome"] == "not measured"
+    assert "the added slot 'deaf' alone finds " in kept.value.got
+
+
+def test_the_share_that_may_change_unmeasured_is_no_bound_of_what_judgements_show(applies: Applies) -> None:
+    assert outcome(applies(DENSE, 1.0, judged=judged(3))) == "undecided, kept"
+
+
 def test_what_undecided_advises_decides(applies: Applies) -> None:
     few = applies(DENSE, judged=judged(20))
     assert outcome(few) == "undecided, kept"
@@ -176,7 +221,8 @@ def test_what_undecided_advises_decides(applies: Applies) -> None:
 
 def advice(kept: GateFailed) -> tuple[int, int]:
     """How many more queries are wanted, and how many the command judges in all."""
-    found = re.match(r"judge about ([\d,]+) more queries: diptych judge .* --sample (\d+) --all,", kept.do)
+    said = r"judge about ([\d,]+) more queries: add them to your judgements, or judge .* anew: diptych judge"
+    found = re.match(rf"{said} .* --sample (\d+) --all,", kept.do)
     assert found is not None
     return int(found[1].replace(",", "")), int(found[2])
 
