@@ -73,7 +73,7 @@ One file says which encoders fill and query a collection. `diptych init` writes 
 SHARED_HEAD = """
 # Options of the adapters
 
-Options that several adapters share stand once, in the first table. An adapter lists those that it has below its own.
+The first table has the options that several adapters share. Below its own, an adapter names those that it takes.
 
 ## Shared options
 """

@@ -31,7 +31,7 @@ class Bm25Vectors:
     """BM25 weights over the terms of a lexicon.
 
     Args:
-        constant: FastEmbed's way: an average length that no corpus changes, and queries that count each word once.
+        constant: the average length, as FastEmbed has it: no corpus changes it, and queries count each word once.
 
     `encode_document` needs `calibrate` or the option `average_length` first. Where nobody measures the corpus, as in a
     plain client, `assumed` is calibrated with.

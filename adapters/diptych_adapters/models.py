@@ -97,10 +97,10 @@ def resolve(
 
 
 def _checked(folder: Path) -> Path:
-    """The folder, without what a library would wait for, read without end, or take all memory for.
+    """The folder, if it has no file that would make a library hang, or take all memory.
 
     Raises:
-        ModelError: there is a pipe or a device in it or its modules, or a config with an absurd number.
+        ModelError: there is a pipe or a device in it or its modules, or a config with an implausible number.
     """
     for place, folders, names in os.walk(folder, followlinks=True):
         for path in (Path(place, name) for name in names):
@@ -115,12 +115,12 @@ def _checked(folder: Path) -> Path:
 
 
 def _require_plausible(path: Path) -> None:
-    """Raise ModelError for a number in a JSON file by which a library builds parts or tables for ever."""
+    """Raise ModelError for a number in a JSON file that would make a library build layers or tables without end."""
     with suppress(OSError):
         content = path.read_bytes()
         if found := _HUGE.search(content) or (path.name != "tokenizer.json" and _MANY.search(content)):
             got = brief(content[max(0, found.start() - 24) : found.end()].decode("utf-8", "replace"))
-            do = "take the file from the model's maker again; if that changes nothing, do not use it"
+            do = "get the file from the model's maker again; if it has the same number, do not use the model"
             raise ModelError("the model's file holds an implausible number", where=path, got=got, do=do)
 
 

@@ -142,8 +142,8 @@ class GateSummary:
     """The decision of a swap's gate.
 
     Args:
-        outcome: `passed`, judgements show that the new is about as good; `worse`, or broken; `undecided`, there are too
-            few judgements; `not measured`, there are none, and nothing is broken.
+        outcome: `passed`: judgements show that the new is about as good; `worse`: it is not, is broken or is too slow;
+            `undecided`: too few judgements; `not measured`: no judgements, and nothing is broken.
         reasons: why it does not go live by itself; empty if it does.
     """
 

@@ -93,7 +93,7 @@ class FastEmbedSparseEncoder(EncoderModel):
             raise ModelError(
                 "FastEmbed's BM25 takes the average document length as a constant",
                 got=options.model,
-                do="use adapter: bm25, which measures it; with compatible_with: fastembed it makes these very vectors",
+                do="use adapter: bm25, which measures it; with compatible_with: fastembed it makes the same vectors",
             )
         super().__init__(SparseTextEmbedding, options.model, options.path, options)
         self._batch_size = options.batch_size

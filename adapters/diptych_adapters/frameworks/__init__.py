@@ -16,7 +16,7 @@ S = TypeVar("S")
 
 
 def in_thread(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
-    """A coroutine that runs the method of this name in a thread, without blocking the event loop."""
+    """An async method that runs the method of this name in a thread, so that the event loop is not blocked."""
 
     @wraps(method)
     async def run(self: S, /, *args: P.args, **options: P.kwargs) -> R:

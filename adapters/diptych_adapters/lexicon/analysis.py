@@ -112,16 +112,16 @@ class FastEmbedAnalyzer(Analyzer):
 
     def words(self, text: str) -> list[str]:
         """The words of `text` in order, including stop words."""
-        text = _SEPARATORS.sub(" ", text).lower()  # in this order: what follows a final sigma decides its small letter
+        text = _SEPARATORS.sub(" ", text).lower()  # in this order: what follows a Greek sigma decides its small letter
         return [word for word in self._plain_words.findall(text) if word != "_"]
 
     def stem(self, word: str) -> str | None:
-        """The id of the word's stem, which Qdrant does not tell; None for a stop word."""
+        """The id of the word's stem, as text, since Qdrant does not give the stem; None for a stop word."""
         with self._lock:
             return next(map(str, self._qdrant.embed_query(word).indices), None)
 
     def term_id(self, stem: str) -> int:
-        """The id that `stem` gave."""
+        """The id that `stem` returned, as a number."""
         return int(stem)
 
 

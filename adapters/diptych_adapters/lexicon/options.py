@@ -79,7 +79,7 @@ class Bm25Options(Bm25Weights, LexiconOptions):
     def _fastembed_has_its_own_words(self) -> Bm25Options:
         usual = LexiconOptions(language=self.language).model_dump()
         if self.compatible_with and self.model_dump(include={*usual}) != usual:
-            raise ValueError("compatible_with: fastembed has its own words: of their options it takes only language")
+            raise ValueError("compatible_with: fastembed has fixed rules for words: of their options set only language")
         return self
 
 

@@ -31,7 +31,7 @@ class RemoteOptions(Options):
         300.0, gt=0, le=86_400, description="Seconds for one request with all its retries and waits."
     )
     query_deadline: float = Field(
-        60.0, gt=0, le=86_400, description="The same for queries and rerankers, for which a user waits."
+        60.0, gt=0, le=86_400, description="`deadline` of queries and rerankers, for which a user waits."
     )
     retries: int = Field(5, ge=0, le=1000, description="Retries after 429, 5xx and broken connections.")
     backoff: float = Field(

@@ -190,7 +190,7 @@ class GateConfig(Section):
         10, description="Limit of the gate's searches, after loading; to keep it, fewer documents or queries are used."
     )
     overlap: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Without judgements: minimum share of common neighbours; null only reports it."
+        None, description="Without judgements: least share of hits kept; null: .5 for storage, .9 for students, else 0."
     )
     unmeasured: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Without judgements: share of the first ten hits that may change without consent."

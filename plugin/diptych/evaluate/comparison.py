@@ -133,15 +133,15 @@ def compare(
     base, others = _baseline_and_others(evaluations, baseline)
     per_query = [_per_query(other, base, metric) for other in others]
     values = [np.array(list(gaps.values()), np.float64) for gaps in per_query]
-    means = [bootstrap_means(own, samples=samples, seed=seed) for own in values]
+    means = [bootstrap_means(gaps, samples=samples, seed=seed) for gaps in values]
     p_values = [_p_value(*pair, method, samples, seed) for pair in zip(values, means, strict=True)]
     adjusted, compared = holm(p_values), holm_comparisons(p_values)
     # Holm's procedure stops at the first that is not significant: all after it are compared at its level.
     stopped = max((n for n, p_value in zip(compared, adjusted, strict=True) if p_value > 1 - confidence), default=1)
     differences = []
     for row, other in enumerate(others):
-        each = 1 - (1 - confidence) / max(compared[row], stopped)
-        low, high = difference_interval(values[row], means[row], confidence=each)
+        level = 1 - (1 - confidence) / max(compared[row], stopped)
+        low, high = difference_interval(values[row], means[row], confidence=level)
         wins, losses = int((values[row] > 0).sum()), int((values[row] < 0).sum())
         differences.append(
             Difference(

@@ -54,8 +54,8 @@ def bootstrap_p_value(differences: Doubles, means: Doubles) -> float:
 def difference_interval(differences: Doubles, means: Doubles, *, confidence: float) -> tuple[float, float]:
     """The interval of the mean of two differences or more between -1 and 1, from their resampled `means`.
 
-    Resamples of equal differences are all alike and bound nothing. Then the exact bound of the share of queries that
-    differ otherwise counts, each of them as far as it can.
+    If all differences are equal, so are their resamples. Then the interval assumes that the exact upper bound of the
+    share of other queries has the least, or the greatest, possible difference.
 
     Raises:
         MissingExtra: scipy is not installed.
@@ -83,12 +83,12 @@ def percentile_interval(means: Doubles, *, size: int, confidence: float) -> tupl
 
 
 def clopper_pearson(count: int, size: int, *, tail: float) -> tuple[float, float]:
-    """The exact bounds of a share of which `count` of `size` were seen, each missed with probability `tail` at most."""
+    """Exact bounds of a share, given `count` of `size` observed; each fails with probability `tail` at most."""
     return 1 - _highest_share(size - count, size, tail), _highest_share(count, size, tail)
 
 
 def _highest_share(count: int, size: int, tail: float) -> float:
-    """The share of which `count` or fewer of `size` are seen with probability `tail`, by bisection."""
+    """The share at which `count` or fewer of `size` are observed with probability `tail`, by bisection."""
     if count >= size:
         return 1.0
     ways = [math.lgamma(size + 1) - math.lgamma(k + 1) - math.lgamma(size - k + 1) for k in range(count + 1)]
@@ -101,7 +101,7 @@ def _highest_share(count: int, size: int, tail: float) -> float:
 
 
 def holm_comparisons(p_values: Sequence[float]) -> list[int]:
-    """By how many comparisons Holm's procedure corrects each p-value: all for the least, 1 for the greatest."""
+    """The number of comparisons by which Holm corrects each p-value: all for the least, 1 for the greatest."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     return [len(p_values) - order.index(index) for index in range(len(p_values))]
 

@@ -10,7 +10,7 @@
 4. Repair: fill points that still lack the new vector, because other programs write them, in at most 20 passes. The gate
    counts those that are left, such as points without a text (`backfill.backfill`).
 5. Gate: the new view answers the same queries as the live one. With judgements the gate refuses a new encoder that is
-   not shown to be about as good; without, a broken one, and one that changes many answers unless the user consents.
+   not shown to be about as good; without, a broken one, and without consent one that changes many answers.
    Then the old vectors stay live (`gate`).
 6. Cut over: one metadata update makes the new state live; the old one stays as `previous` (`transitions`). Other
    processes follow: at most every 2 s a search starts a read of the metadata, new encoders load in the background, then

@@ -35,8 +35,8 @@ class ApplyOptions:
             the documents encoded so far, in slots where it measures well enough.
         gate: whether a gate runs; False measures nothing.
         ignore_gate: cut over, or change settings, whatever the gate measures.
-        unmeasured: accept that, without judgements, more answers change than `swap.gate.unmeasured` allows; or a
-            function that is given the gate's report and decides this.
+        unmeasured: without judgements, accept more changed answers than `swap.gate.unmeasured` allows, if no judgements
+            refused the swap before; or a function that decides by the gate's report.
         cut_over: False stops before it: the new vectors exist, the old ones answer, and settings are unchanged.
         rate, pace, parallel: instead of the config's.
         later: do not wait until vectors that nothing needs any more can be dropped, see `finish`.

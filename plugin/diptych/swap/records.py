@@ -114,7 +114,7 @@ def _runs(pid: int) -> bool:
 class Refusal(Record):
     """What the gate said of the swap that began at `began`, or of settings by their digest; measured at `when` by `by`.
 
-    `judged` is what it said when it last had judgements; empty if these let the swap pass, or there were none.
+    `judged` is what it said when it last had judgements; empty if the swap passed by them, or there were none.
     """
 
     began: str

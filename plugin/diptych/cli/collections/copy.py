@@ -1,4 +1,4 @@
-"""`diptych copy`: a collection from one store to another. `diptych export` and `diptych import`: by a file."""
+"""`diptych copy`: a collection from one store to another. `diptych export`, `diptych import`: to and from a file."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | 
 
 
 def _swapped(collection: Collection) -> dict[str, Searched]:
-    """The pipeline that a swap under way makes live, once its vectors are complete: the gate compares it next."""
+    """The new pipeline of a swap under way, once its vectors are complete; the gate compares it next."""
     from diptych.collection.pipeline_runs import Searched
     from diptych.config.models import SearchConfig
     from diptych.search import Pipeline

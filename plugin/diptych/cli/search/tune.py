@@ -193,9 +193,9 @@ def show(found: IndexReport) -> None:
         say(stderr(), f"warning: nothing is of {found.rule}; this one comes closest", "yellow")
     number = found.rows.index(found.chosen) + 1
     say(console, f"★ {number}: {found.rule}" if found.reached else f"★ {number}: highest recall")
-    # The YAML that sets the row up; empty when nothing has to be said.
-    said = found.chosen.setup.config(found.slot)
-    snippet = "\n".join(f"  {line}" for line in yaml_of(said).splitlines()) if said else ""
+    # The YAML that configures the row; empty if the defaults do.
+    settings = found.chosen.setup.config(found.slot)
+    snippet = "\n".join(f"  {line}" for line in yaml_of(settings).splitlines()) if settings else ""
     console.print(snippet or "it is what an empty storage section gives", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
 """Commands that serve collections to other programs: `serve` over HTTP, `mcp` to language models.
 
-Begin with `serve`, which holds them and `studio`.
+Begin with `serve`, which has them all, `studio` included.
 """

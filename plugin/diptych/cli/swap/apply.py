@@ -99,8 +99,8 @@ def apply(
 ) -> None:
     """Re-encode what the config changes while the collection keeps answering, run the gate, and cut over.
 
-    After a kill, run it again to continue. If the gate keeps the old encoders, it exits with 5 where the new ones are
-    worse, 6 where too few judgements do not decide, 7 where more answers change unmeasured than are allowed.
+    After a kill, run it again to continue. If the gate keeps the old encoders, the exit code says why: 5, the new
+    ones are worse; 6, too few judgements to decide; 7, no judgements, and more answers change than are allowed.
 
     [dim]Examples:[/dim]
 
@@ -175,7 +175,7 @@ def run_apply(opened: Collection, config: Config, options: ApplyOptions, as_json
 
 
 def _consent(report: GateReport, bars: Bars, asked: list[GateReport]) -> bool:
-    """Show what an unmeasured change does, and ask whether it may go live."""
+    """Show what the change does, and ask whether it may go live without judgements."""
     asked.append(report)
     with bars.paused():
         show_gate(stdout(), report)
@@ -230,7 +230,7 @@ def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None
 
 
 def _show_failed(name: str, error: GateFailed, as_json: bool, shown: Sequence[GateReport]) -> None:
-    """What the gate measured, unless it was shown; the error itself says why it was not enough."""
+    """What the gate measured, unless it was shown with the question; the error itself says why it was not enough."""
     report, missing = error.context.get("report"), error.context.get("missing") or 0
     unfilled, asking = (error.context.get(key) or {} for key in ("left", "asking"))
     if as_json:

@@ -35,13 +35,13 @@ def show_gate(console: Console, report: GateReport) -> None:
 
 
 def _known_items(items: Sequence[KnownItem]) -> Table:
-    """Documents that their own words find."""
-    found = f"  {items[0].documents:,} documents, found among the first 10 by"
-    listing = table(found, "old", "new", "lost", "at most", right=1)
+    """How many documents their own words find."""
+    heading = f"  {items[0].documents:,} documents, found among the first 10 by"
+    listing = table(heading, "old", "new", "lost", "at most", right=1)
     for item in items:
-        alone = "" if item.of == "pipeline" else f"{printable(item.of)} alone, "
+        slot = "" if item.of == "pipeline" else f"{printable(item.of)} alone, "
         lost = f"{item.losses:,} of {item.found:,}", f"{item.most_lost:.1%}"
-        listing.add_row(f"  {alone}{item.by}", f"{item.old:.1%}", f"{item.new:.1%}", *lost)
+        listing.add_row(f"  {slot}{item.by}", f"{item.old:.1%}", f"{item.new:.1%}", *lost)
     return listing
 
 

@@ -44,13 +44,13 @@ class Decision:
     def __init__(self, context: ApplyContext, trial: StorageTrial, details: Callable[[], Mapping[str, object]]) -> None:
         self._context, self._handle, self._trial, self._details = context, context.handle, trial, details
         self.threshold: Threshold | None = None
-        self._refused = ""  # what the gate said of this swap, or of these settings, by judgements
+        self._refused = ""  # what the gate last said of the swap or settings by judgements; empty if that passed
 
     def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
         """Run the gate on a swap; None without `options.gate`, or if measuring failed and `options.ignore_gate` is set.
 
         Kept vectors with new storage are measured last; the new storage stays unless the gate fails or the apply stops
-        before the cut-over. A refusal is recorded, and one by judgements is remembered where there are none any more.
+        before the cut-over. A refusal is recorded; one by judgements holds after these are removed.
 
         Raises:
             GateFailed: the gate keeps the old encoders.
@@ -189,7 +189,7 @@ class Decision:
         except DiptychError as error:
             if not options.ignore_gate:  # what could not be measured must not pass
                 raise
-            self._context.warnings.append(f"the gate could not measure, which --ignore-gate lets pass: {error.what}")
+            self._context.warnings.append(f"the gate could not measure, which --ignore-gate accepts: {error.what}")
             return None
         if self._refused and report.outcome == "not measured":
             reasons = report.reasons or (change_of(report),)
@@ -199,9 +199,9 @@ class Decision:
         return report
 
     def _consented(self, report: GateReport) -> bool:
-        """Whether the user accepts an unmeasured change; needless where nothing goes live.
+        """Whether the user accepts an unmeasured change; true where nothing goes live.
 
-        Consent given in advance, as scripts do, does not overrule what judgements said.
+        Consent in advance (`--unmeasured`) does not overrule a refusal by judgements.
         """
         options = self._context.options
         if report.outcome != "not measured" or not options.cut_over:

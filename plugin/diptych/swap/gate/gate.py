@@ -1,7 +1,7 @@
 """`run_gate`: may the new encoders replace the old ones?
 
-With judgements, a metric decides. Without judgements, checks that a broken encoder fails decide; figures and samples
-are shown. Coverage, canaries and the state of the stored vectors count in both cases.
+With judgements, a metric decides. Without them, a broken encoder fails, and a change of many answers needs the user's
+consent. Coverage, canaries and the state of the stored vectors count in both cases.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ from diptych.types import Query
 UNJUDGED = "no judgements: quality is not measured, only that the new encoders are not broken"
 NOT_SEARCHED = "the searches were left out, because an encoder is not the one that filled its vector"
 PIPELINE = "pipeline"
-# A known item is a document that its own title, or an excerpt, should find. A swap fails if it certainly, by the whole
-# interval, loses more than this share of those that the old pipeline finds.
+# A known item is a document that its own title, or an excerpt, should find. A swap fails if the whole interval shows
+# that it loses more than this share of those that the old pipeline finds.
 MOST_LOST = 0.25
 # Where the old pipeline cannot answer, the share of known items that the new one must find. Measured: broken encoders
 # found .50 and .64.
@@ -70,7 +70,7 @@ class GateReport(GateSummary, ReprHtml):
         coverage: one entry per new vector.
         canaries, vectors: one entry per changed slot.
         judged: the comparison by judgements; None without.
-        overlaps: the whole pipeline's, then each changed slot's; empty with judgements or without texts.
+        overlaps: the whole pipeline's, then each changed slot's; empty with judgements or without queries.
         known_items: documents found by their beginnings, and by words from their middles, through the whole pipeline
             and through each changed slot alone; empty with judgements or without texts.
         latency: the time of a query; None unless `swap.gate.max_slowdown` is set.
@@ -128,9 +128,9 @@ def run_gate(
     with phase("gate: encode the canaries of the new encoders"):
         canaries = tuple(check_canary(slot) for slot in changed)
     new_vectors = _new_vectors(old, changed)
-    strange = [f"slot {canary.slot!r}: {canary.problem}" for canary in canaries if canary.likeness is None]
-    reasons = [*_uncovered([count for count in counts if count.vector in new_vectors], config), *strange]
-    if strange:
+    mismatched = [f"slot {canary.slot!r}: {canary.problem}" for canary in canaries if canary.likeness is None]
+    reasons = [*_uncovered([count for count in counts if count.vector in new_vectors], config), *mismatched]
+    if mismatched:
         return GateReport("worse", tuple(reasons), counts, canaries, remarks=(NOT_SEARCHED,))
     points = sample_points(old.client, old.name, config.sample)
     documents = sample_documents(old, points)
@@ -236,15 +236,15 @@ def _without_judgements(
 ) -> GateReport:
     obstacle, pipelines = query_obstacle(old), without_common_rerankers(old, new)
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
-    before, speaks = None if obstacle else old, all(map(takes_words, (old, new), pipelines))
-    worded = [name for name, pair in compared.items() if speaks and all(map(takes_words, (old, new), pair))]
+    before, both_take_words = None if obstacle else old, all(map(takes_words, (old, new), pipelines))
+    in_words = [name for name, pair in compared.items() if both_take_words and all(map(takes_words, (old, new), pair))]
 
     def measured(part: Sequence[Sampled]) -> tuple[list[Overlap], list[KnownItem], tuple[SideBySide, ...]]:
         pairs = [neighbour_overlap(name, old, new, part, pair) for name, pair in compared.items() if not obstacle]
-        texts = [document for document in part if document.item] if speaks else []
+        texts = [document for document in part if document.item] if both_take_words else []
         items = [
             item
-            for name in worded
+            for name in in_words
             if texts
             for item in known_items(name, before, new, texts, compared[name], confidence=config.confidence)
         ]
@@ -256,22 +256,22 @@ def _without_judgements(
         return [pair for pair in pairs if pair is not None], items, samples
 
     with phase(f"gate: search up to {len(documents):,} documents by their own words"):
-        asked = affordable(old, documents, measured, seconds=config.seconds, clock=clock)
-    (overlaps, items, samples), least = measured(asked), _least_kept(old, new)
-    apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, least=least)]
+        sampled = affordable(old, documents, measured, seconds=config.seconds, clock=clock)
+    (overlaps, items, samples), least = measured(sampled), _least_kept(old, new)
+    too_different = [reason for overlap in overlaps[:1] for reason in _too_different(overlap, config, least=least)]
     base = replace(
         base,
         overlaps=tuple(overlaps),
-        remarks=fewer(asked, documents, "documents of the sample were searched", config.seconds),
+        remarks=fewer(sampled, documents, "documents of the sample were searched", config.seconds),
         changed=1 - overlaps[0].mean if overlaps and not obstacle else base.changed,
     )
     if not items:
         remark = UNJUDGED if overlaps else "no point has a text: nothing was searched"
-        return replace(base, reasons=(*base.reasons, *apart), remarks=(*base.remarks, remark))
+        return replace(base, reasons=(*base.reasons, *too_different), remarks=(*base.remarks, remark))
     lost = _unfound(items[0]) if obstacle else [reason for item in items if item.found for reason in _lost(item)]
     return replace(
         base,
-        reasons=(*base.reasons, *lost, *apart),
+        reasons=(*base.reasons, *lost, *too_different),
         known_items=tuple(items),
         samples=samples,
         remarks=(*base.remarks, *_obstacle_remark(obstacle), *_remarks(items[0], obstacle)),
@@ -296,9 +296,9 @@ def _retrieved_by_both(old: View, new: View) -> list[str]:
 def _lost(item: KnownItem) -> list[str]:
     if item.high >= -MOST_LOST * item.old:
         return []
-    alone = "" if item.of == PIPELINE else f"slot {item.of!r} alone: "
+    slot = "" if item.of == PIPELINE else f"slot {item.of!r} alone: "
     return [
-        f"{alone}fewer documents are found by {item.by}: {item.old:.1%} -> {item.new:.1%} of {item.documents} are "
+        f"{slot}fewer documents are found by {item.by}: {item.old:.1%} -> {item.new:.1%} of {item.documents} are "
         f"among the first 10 hits, exact interval of the difference [{item.low:+z.3f}, {item.high:+z.3f}]; a loss of a "
         "quarter is allowed"
     ]
@@ -326,7 +326,7 @@ def _least_kept(old: View, new: View) -> float:
     return LEAST_ALIKE if students else LEAST_KEPT
 
 
-def _apart(overlap: Overlap, config: GateConfig, *, least: float) -> list[str]:
+def _too_different(overlap: Overlap, config: GateConfig, *, least: float) -> list[str]:
     if config.overlap is None and overlap.mean < least:
         return [
             f"only {overlap.mean:.1%} of the first 10 that the same vectors gave before are still found, at least "
@@ -347,17 +347,17 @@ def _obstacle_remark(obstacle: str) -> list[str]:
 def _remarks(item: KnownItem, obstacle: str) -> list[str]:
     remarks = [UNJUDGED]
     if item.old < POOR and not obstacle:
-        remarks.append(f"even the old pipeline finds {item.old:.0%} of known items: the check says little here")
+        remarks.append(f"the old pipeline finds only {item.old:.0%} of known items: the check says little here")
     return remarks
 
 
 def change_of(report: GateReport) -> str:
-    """How many answers change, without judgements."""
+    """How many answers change, in words."""
     if report.changed is None:
         return "no judgements, and no answers of both pipelines could be compared"
     if not report.overlaps:
         return "there is nothing to search"
     documents, first = report.overlaps[0].documents, 1 - report.overlaps[0].first
-    but = f", but {first:.0%} of the first hits" if first > report.changed else ""
-    share = f"{report.changed:.0%} of the first 10 hits change{but}"
+    first_hits = f", but {first:.0%} of the first hits" if first > report.changed else ""
+    share = f"{report.changed:.0%} of the first 10 hits change{first_hits}"
     return f"no judgements; {share}, with {documents:,} documents as queries"

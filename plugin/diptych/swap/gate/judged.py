@@ -167,13 +167,13 @@ def compare_judged(
             answers(view, part, depth=depth)
 
     drawn = random.Random(SEED).sample(queries, len(queries))
-    asked = {query.id for query in affordable(old or new, drawn, ask, seconds=config.seconds, clock=clock)}
-    remarks += fewer([*asked], queries, "judged queries were asked", config.seconds)
-    queries = [query for query in queries if query.id in asked]
-    qrels = judged.qrels.restricted(asked)
+    asked_ids = {query.id for query in affordable(old or new, drawn, ask, seconds=config.seconds, clock=clock)}
+    remarks += fewer([*asked_ids], queries, "judged queries were asked", config.seconds)
+    queries = [query for query in queries if query.id in asked_ids]
+    qrels = judged.qrels.restricted(asked_ids)
     hits = [answers(view, queries, depth=depth) for view in views.values()]
     sides = [
-        evaluate(Run.from_hits(name, queries, own), qrels, [metric]) for name, own in zip(views, hits, strict=True)
+        evaluate(Run.from_hits(name, queries, lists), qrels, [metric]) for name, lists in zip(views, hits, strict=True)
     ]
     difference = compare(sides, "old", metric, confidence=config.confidence).of("new")
     changed = 1 - float(np.mean([common_share(*pair) for pair in zip(*hits, strict=True)]))
@@ -220,9 +220,9 @@ def _comparison(
 ) -> JudgedComparison:
     old, new = (side.means[metric] for side in sides)
     is_equal = not changed and difference.wins + difference.losses == 0
-    is_nothing, is_same = old == new == 0, is_equal and difference.high <= SAME
-    verdict = "undecided" if is_nothing else "passed" if is_same else _verdict(difference, config.margin)
-    needed = None if is_nothing or verdict != "undecided" else _needed(difference, config, is_same=is_equal)
+    finds_nothing, is_same = old == new == 0, is_equal and difference.high <= SAME
+    verdict = "undecided" if finds_nothing else "passed" if is_same else _verdict(difference, config.margin)
+    needed = None if finds_nothing or verdict != "undecided" else _needed(difference, config, is_same=is_equal)
     return JudgedComparison(
         metric=metric,
         margin=config.margin,

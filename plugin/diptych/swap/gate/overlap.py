@@ -28,7 +28,7 @@ class Overlap:
         of: the slot, or `pipeline` for the whole.
         documents: how many were asked.
         mean: the mean share; `lowest` and `median` of the documents.
-        first: the share of documents whose first hit stays; it tells where all documents are among the first 10.
+        first: the share of documents whose first hit stays; it says more where the first 10 hold all documents.
     """
 
     of: str
@@ -48,9 +48,9 @@ class KnownItem:
         by: which words.
         documents: how many were asked.
         old, new: the shares found.
-        difference: new minus old; `low` and `high` from the exact bounds of the shares that were lost and gained.
+        difference: new minus old; `low` and `high` come from exact bounds of the shares lost and gained.
         found: documents that the old pipeline finds; `losses` of them the new one does not.
-        most_lost: the exact upper bound of the share of losses, by one side.
+        most_lost: exact one-sided upper bound of losses / found.
         lost: ids of some documents that only the old pipeline finds.
     """
 
@@ -141,13 +141,13 @@ def known_items(
     *,
     confidence: float,
 ) -> tuple[KnownItem, KnownItem]:
-    """How often titles or first sentences, and excerpts, find their documents. `old` None answers nothing."""
-    both, found = list(zip((old, new), pipelines, strict=True)), []
-    for by, texts in ((BEGINNING, [own.item for own in documents]), (MIDDLE, [own.excerpt for own in documents])):
-        queries = [Query(text, own.id) for text, own in zip(texts, documents, strict=True)]
+    """How often titles or first sentences, and excerpts, find their documents; `old` may be None, which finds none."""
+    both, items = list(zip((old, new), pipelines, strict=True)), []
+    for by, texts in ((BEGINNING, [d.item for d in documents]), (MIDDLE, [d.excerpt for d in documents])):
+        queries = [Query(text, document.id) for text, document in zip(texts, documents, strict=True)]
         sides = [answers(view, queries, depth=TOP, pipeline=pipeline) for view, pipeline in both]
-        found.append(_known_item(of, by, queries, sides, confidence))
-    return found[0], found[1]
+        items.append(_known_item(of, by, queries, sides, confidence))
+    return items[0], items[1]
 
 
 def _known_item(
@@ -158,8 +158,8 @@ def _known_item(
         for side in sides
     )
     lost, gained, found, size = before & ~after, int((after & ~before).sum()), int(before.sum()), len(queries)
-    losses, each = int(lost.sum()), (1 - confidence) / 4  # of either end of the bounds of losses and of gains
-    lost_bounds, gained_bounds = (clopper_pearson(count, size, tail=each) for count in (losses, gained))
+    losses, tail = int(lost.sum()), (1 - confidence) / 4  # four bounds: both ends of losses and of gains
+    lost_bounds, gained_bounds = (clopper_pearson(count, size, tail=tail) for count in (losses, gained))
     return KnownItem(
         of=of,
         by=by,
@@ -179,7 +179,7 @@ def _known_item(
 def side_by_side(
     old: View | None, new: View, documents: Sequence[Sampled], pipelines: tuple[Pipeline, Pipeline]
 ) -> tuple[SideBySide, ...]:
-    """Titles or first sentences whose first hits differ, the most different first. `old` None answers nothing."""
+    """Titles or first sentences whose first hits differ, the most different first; `old` may be None."""
     queries = list({document.item: Query(document.item, document.id) for document in documents}.values())
     before, after = (
         answers(view, queries, depth=TOP, pipeline=pipeline, texts=True)

@@ -59,5 +59,5 @@ def test_terms_are_decoded_as_words() -> None:
 
 @pytest.mark.parametrize("options", [{"language": "none"}, {"stopwords": []}, {"ascii_folding": True}])
 def test_options_that_fastembed_does_not_have_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(RegistryError, match=r"has its own words|unsupported language"):
+    with pytest.raises(RegistryError, match=r"has fixed rules for words|unsupported language"):
         Registry.default().create("bm25", {"compatible_with": "fastembed", **options})
