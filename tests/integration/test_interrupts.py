@@ -202,7 +202,7 @@ def test_populate_and_search_by_words(lexical: Folder) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [("plan",), ("apply",)])
+@pytest.mark.parametrize("words", [("plan",), ("apply", "--ignore-gate")])  # which is interrupted, too
 def test_a_swap_by_words(lexical: Folder, words: tuple[str, ...]) -> None:
     lexical.run("populate", "corpus.jsonl")
     lexical.configure({"lexical": {"adapter": "bm25", "language": "german"}})

@@ -1,4 +1,4 @@
-"""The metadata of relevant documents, by which judged queries are grouped."""
+"""Relevant documents as the collection holds them: which there are, and the metadata that groups judged queries."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def fields_of_queries(view: View, by: Sequence[str], qrels: Qrels) -> dict[str, 
         key: {q: str(value) for q, name in best.items() if (value := metadata.get(name, {}).get(key)) is not None}
         for key in keys
     }
+
+
+def held_documents(view: View, ids: Sequence[str]) -> set[str]:
+    """Those of the documents that the collection has, whatever the tenant."""
+    return {document for document, _ in _metadata(view, ids)}
 
 
 def _metadata(view: View, ids: Sequence[str]) -> Iterator[tuple[str, Any]]:

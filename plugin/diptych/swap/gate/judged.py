@@ -31,15 +31,17 @@ from diptych.evaluate import (
     slices_of,
 )
 from diptych.evaluate.metric_names import cutoff, parse_metrics
+from diptych.evaluate.significance import clopper_pearson
 from diptych.handle.snapshot import View
 from diptych.swap.gate.answers import TOP, Clock, affordable, answers, common_share, fewer, remembering
-from diptych.swap.gate.document_fields import fields_of_queries
+from diptych.swap.gate.document_fields import fields_of_queries, held_documents
 from diptych.types import Query, Run, said
 
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
 QUERIES_SHOWN = 5  # queries that lost most
 SEED = 0  # of the queries that are drawn
 RESERVE = 1.1  # of the queries that are advised, as the bootstrap's interval is a little wider than the normal one
+FEW = 10  # queries that differ, below which their resamples are no bound
 SAME = 0.1  # share of all queries that may be answered otherwise, by the exact bound, where no judged one is
 LEAST_QUERIES = 2  # judged queries that can be compared at all
 Verdict: TypeAlias = Literal["passed", "worse", "undecided"]
@@ -155,8 +157,14 @@ def compare_judged(
     """
     metric = config.metric or judged.metric
     parse_metrics([metric])
-    queries = judged.asked
+    queries, relevant = judged.asked, judged.qrels.relevant
+    held = held_documents(new, sorted({document for query in queries for document in relevant(query.id)}))
+    known = [query for query in queries if held & relevant(query.id)]
     remarks = _left_out(judged, queries)
+    if known and len(known) < len(queries):  # the others score 0 on both sides, which would narrow the interval
+        absent = len(queries) - len(known)
+        remarks.append(f"{absent:,} judged queries have no relevant document in this collection and are left out")
+        queries = known
     if len(queries) < LEAST_QUERIES:
         return _too_few(metric, config, len(queries), remarks)
     views = {"old": remembering(old) if old else None, "new": remembering(new)}
@@ -221,6 +229,7 @@ def _comparison(
     old, new = (side.means[metric] for side in sides)
     is_equal = not changed and difference.wins + difference.losses == 0
     finds_nothing, is_same = old == new == 0, is_equal and difference.high <= SAME
+    difference = replace(difference, low=_lower_end(difference, config.confidence))
     verdict = "undecided" if finds_nothing else "passed" if is_same else _verdict(difference, config.margin)
     needed = None if finds_nothing or verdict != "undecided" else _needed(difference, config, is_same=is_equal)
     return JudgedComparison(
@@ -243,6 +252,17 @@ def _comparison(
         changed=changed,
         needed=needed,
     )
+
+
+def _lower_end(difference: Difference, confidence: float) -> float:
+    """The interval's lower end: where few queries differ and no gain is shown, none above that of equal differences.
+
+    Resamples of a handful of differences say nothing of the losses that were not met.
+    """
+    size, mean = len(difference.per_query), difference.mean
+    if difference.wins + difference.losses >= FEW or difference.low > 0:
+        return difference.low
+    return min(difference.low, mean - clopper_pearson(0, size, tail=(1 - confidence) / 2)[1] * (1 + mean))
 
 
 def _verdict(difference: Difference, margin: float) -> Verdict:
@@ -295,10 +315,11 @@ def _needed(difference: Difference, config: GateConfig, *, is_same: bool) -> int
     room = max(room, SAME) if is_same else room
     if room <= 0:
         return None
+    size = 0.0
     if np.ptp(gaps):
         size = RESERVE * float(gaps.var(ddof=1)) * (NormalDist().inv_cdf(tail) / room) ** 2
-    else:
-        size = math.log(tail) / math.log1p(-room / (1 + abs(mean)))
+    if difference.wins + difference.losses < FEW or not np.ptp(gaps):
+        size = max(size, math.log(tail) / math.log1p(-room / (1 + abs(mean))))
     number = max(math.ceil(size), len(gaps) + 1)
     unit: int = 10 ** max(0, len(str(number)) - 2)
     return math.ceil(number / unit) * unit  # rounded up to two digits

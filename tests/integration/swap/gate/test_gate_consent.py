@@ -202,6 +202,27 @@ def test_an_added_slot_that_finds_nothing_wants_consent_though_its_weight_change
     assert "the added slot 'deaf' alone finds " in kept.value.got
 
 
+def test_one_loss_among_equal_queries_does_not_decide_what_they_alone_leave_open(applies: Applies) -> None:
+    """Few queries that differ bound the losses that were not met no better than none."""
+    mixed = judged(60)
+    one = Qrels({**mixed.qrels.judgements, "q0": {str(n): 1 for n in range(0, 60, 2)}})
+    kept = applies(OTHER, judged=Judged(mixed.queries, one), cut_over=False)
+    assert outcome(kept) == "undecided, kept"
+    comparison = kept.context["report"].judged
+    assert 0 < comparison.wins + comparison.losses < 10
+    assert comparison.low <= comparison.difference - 0.0596 * (1 + comparison.difference)
+
+
+def test_judged_queries_whose_documents_are_not_here_narrow_no_interval(applies: Applies) -> None:
+    here = judged(20)
+    strange = [Query(f"word{n}", f"x{n}") for n in range(180)]
+    both = Qrels({**here.qrels.judgements, **{query.id: {"elsewhere": 1} for query in strange}})
+    kept = applies(OTHER, judged=Judged([*here.queries, *strange], both), cut_over=False)
+    assert kept.context["report"].judged.queries == 20
+    said = "180 judged queries have no relevant document in this collection and are left out"
+    assert said in kept.context["report"].remarks
+
+
 def test_the_share_that_may_change_unmeasured_is_no_bound_of_what_judgements_show(applies: Applies) -> None:
     assert outcome(applies(DENSE, 1.0, judged=judged(3))) == "undecided, kept"
 

@@ -179,7 +179,7 @@ def test_judgements_of_another_collection_let_nothing_pass(views: tuple[View, Vi
 def test_one_judged_query_lets_nothing_pass(views: tuple[View, View]) -> None:
     report = gate(views, Judged(QUERIES, Qrels({"q0": {"d0": 1}, "q1": {"d0": 0}})))
     assert compared(report).verdict == "undecided"
-    assert report.reasons == ("1 judged queries have a relevant document: nothing can be compared with fewer than 2",)
+    assert report.reasons == ("judged queries with a relevant document: 1; nothing can be compared with fewer than 2",)
 
 
 def test_queries_that_cannot_tell_are_left_out_and_said(views: tuple[View, View]) -> None:
