@@ -83,8 +83,10 @@ def read_existing(client: QdrantBase, name: str, read: Callable[[str], T]) -> T:
         from qdrant_client.http.exceptions import ResponseHandlingException
 
         # A store that does not answer is not asked again: that would take as long once more.
-        if isinstance(error, ResponseHandlingException) or client.collection_exists(name):
+        if isinstance(error, ResponseHandlingException):
             raise
+        if client.collection_exists(name):
+            return read(name)  # another process may just have made it
         existing = sorted(c.name for c in client.get_collections().collections)
         raise CollectionNotFound(
             f"there is no collection {name!r}",

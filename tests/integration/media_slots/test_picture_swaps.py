@@ -315,8 +315,9 @@ def test_judged_pictures_reach_a_slot_of_pictures_alone(
     collection: Collection, config: Made, documents: list[Document]
 ) -> None:
     slots = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "pictures-alone", "of": "image"}}
-    qrels = Qrels({name: {name: 1} for name in COLOURS})
-    judged = Judged([Query(id=name, media={"image": f"{name}.png"}) for name in COLOURS], qrels)
+    asked = {f"{name} {n}": name for name in COLOURS for n in range(10)}  # again and again, as few decide nothing
+    qrels = Qrels({query: {name: 1} for query, name in asked.items()})
+    judged = Judged([Query(id=query, media={"image": f"{name}.png"}) for query, name in asked.items()], qrels)
     gate = apply(collection.handle, Config.model_validate(config(slots=slots)), ApplyOptions(judged=judged)).gate
     assert gate is not None
     assert (gate.outcome, gate.untested) == ("passed", ())
