@@ -96,7 +96,9 @@ SWAPS: dict[str, Case] = {
         {"dense": DENSE}, {"dense": OTHER}, options={"source": [{**d, "text": f"{d['text']} whole"} for d in corpus(9)]}
     ),
     "queries switch at once": Case(
-        {"dense": BLURRED}, {"dense": CLEAR}, options={"switch_queries": True, "judged": corpus(9)}
+        {"dense": BLURRED},
+        {"dense": CLEAR},
+        options={"switch_queries": True, "judged": corpus(9), "ignore_gate": True},  # nine queries decide nothing
     ),
     "a drift map bridges": Case(
         {"dense": RETIRED},

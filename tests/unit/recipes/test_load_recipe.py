@@ -167,9 +167,7 @@ def test_two_plugins_with_one_recipe_are_an_error() -> None:
 
 
 def test_a_hook_that_returns_something_else_is_an_error() -> None:
-    with pytest.raises(
-        HookError, match=r"diptych_register_recipes returned an unexpected (?s:.*)diptych.RecipeSpec"
-    ):
+    with pytest.raises(HookError, match=r"diptych_register_recipes returned an unexpected (?s:.*)diptych.RecipeSpec"):
         registry("toy")  # type: ignore[arg-type]
 
 
