@@ -23,7 +23,7 @@ from diptych.protocols import Fingerprint, Kind, Reranker, Similarity
 from diptych.registry import Registry
 from diptych.slots.encode import Side, Vector, require_finite
 from diptych.slots.slot import Slot
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 ENCODES = ("dense", "sparse", "multivector")
 # By a part of a hub's name, the adapter of its model; others are taken for dense text models.

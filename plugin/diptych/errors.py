@@ -50,7 +50,7 @@ FingerprintMismatch prints its fingerprints, which are long, last.
 
 from __future__ import annotations
 
-from qdrant_edge_client.errors import (
+from diptych_edge.errors import (
     CollectionError,
     CollectionNotFound,
     DiptychError,

@@ -31,7 +31,7 @@ from diptych.slots.cache import EmbeddingCache
 from diptych.slots.encode import Vector
 from diptych.specs import AdapterSpec
 from diptych.types import Document, Floats
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 WAYS = ("without", "cold", "warm")
 PIECE = 256  # texts in a call, as populate makes them

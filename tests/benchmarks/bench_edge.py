@@ -21,9 +21,9 @@ import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
+from diptych_edge import EdgeClient
 from figures import Figure, Result
 from machine import versions
-from qdrant_edge_client import EdgeClient
 from rounds import in_rounds
 
 PIECE = 1000

@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 from qdrant_client import models
 
-from qdrant_edge_client import EdgeClient, SharedEdgeClient
+from diptych_edge import EdgeClient, SharedEdgeClient
 
 POINTS, DIM, BATCH = 5_000, 384, 256
-HOLD = (
-    "import sys; from qdrant_edge_client import EdgeClient; c = EdgeClient(sys.argv[1]); print(1, flush=True); input()"
-)
+HOLD = "import sys; from diptych_edge import EdgeClient; c = EdgeClient(sys.argv[1]); print(1, flush=True); input()"
 Call = Callable[[Any, int], object]
 
 

@@ -39,10 +39,10 @@ from qdrant_client import models
 
 from diptych.metadata.payloads import hashed_point
 from diptych.populate import populate
+from diptych_edge import EdgeClient
 from drawn_corpus import BLOCK, TABLE, WIDTH, WORDS, Documents, Drawn, block, drawn, opened, vectors, write_table
 from figures import Figure, Result
 from machine import versions
-from qdrant_edge_client import EdgeClient
 
 PIECE = 512
 WIDTHS = (None, 256, 512, 1024)  # of the graph search; Qdrant's own is 100

@@ -20,10 +20,10 @@ from typing import Any
 from corpora import folder_of
 from diptych import Registry
 from diptych.populate import populate
+from diptych_edge import EdgeClient
 from drawn_corpus import GIVEN, opened
 from figures import Figure, Result
 from machine import versions
-from qdrant_edge_client import EdgeClient
 from variants import fastest
 
 

@@ -27,7 +27,7 @@ from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.testing import fakes_plugin
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 LIMIT_MB = 300
 SLOTS = {

@@ -32,9 +32,9 @@ from diptych.registry import Registry
 from diptych.search import search
 from diptych.specs import AdapterSpec
 from diptych.types import Document, Floats
+from diptych_edge import EdgeClient
 from figures import Figure, Result
 from machine import versions
-from qdrant_edge_client import EdgeClient
 from rounds import in_rounds
 
 NAME, VECTOR, LIMIT = "bench", "dense.1", 10

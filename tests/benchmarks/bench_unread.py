@@ -26,8 +26,8 @@ from diptych import Registry
 from diptych.populate import populate
 from diptych.slots.unread import UnreadCounter
 from diptych_adapters.models import resolve
+from diptych_edge import EdgeClient
 from drawn_corpus import GIVEN, opened
-from qdrant_edge_client import EdgeClient
 from rounds import interleaved
 
 CORPUS = Path(__file__).parents[2] / "examples" / "debian" / "corpus.jsonl.gz"

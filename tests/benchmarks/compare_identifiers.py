@@ -21,7 +21,7 @@ from compare_lexical_adapters import answers, fill_bm25
 from diptych.evaluate import Qrels, compare, evaluate
 from diptych.types import Run
 from diptych_adapters.bm25 import Bm25
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 QUERIES, LEAST_WORDS = 500, 4
 LEFT_OUT = {"test", "tests", "site-packages", "idlelib", "lib2to3"}

@@ -28,8 +28,8 @@ from diptych.types import Run
 from diptych_adapters.bm25 import Bm25
 from diptych_adapters.ngrams import NGrams
 from diptych_adapters.text_index import QdrantTextIndex
+from diptych_edge import EdgeClient
 from fusion_sets import load
-from qdrant_edge_client import EdgeClient
 
 LANGUAGES = {
     **{"th": "thai", "lo": "lao", "km": "khmer", "my": "burmese", "zh": "chinese", "ja": "japanese", "ko": "none"},

@@ -28,7 +28,7 @@ from diptych.types import Run
 from diptych_adapters.bm25 import Bm25
 from diptych_adapters.ngrams import NGrams
 from diptych_adapters.text_index import QdrantTextIndex
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 Ask: TypeAlias = Callable[[str], "tuple[models.SparseVector | models.TextQuery, str]"]
 LUCENE = sorted(Bm25().lexicon.analyzer.stopwords)

@@ -31,7 +31,7 @@ from diptych import Run
 from diptych.encoders import Encoders
 from diptych.evaluate import Qrels, evaluate, read_beir
 from diptych.types import Floats
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 MODEL, METRIC, WHOLE = "all-MiniLM-L6-v2", "nDCG@10", "float32"
 WIDTHS, CLIP, K = (8, 6, 4, 2), 99.9, 10

@@ -32,9 +32,9 @@ from qdrant_client import models
 from corpora import folder_of, read_documents
 from diptych.evaluate import read_beir
 from diptych.types import Floats
+from diptych_edge import EdgeClient
 from machine import facts
 from manual_pages.ways import Vectors
-from qdrant_edge_client import EdgeClient
 
 DIMENSION, QUERIES, WARM_UP, SENTENCES, HITS = 384, 300, 20, 9000, 10
 COMMON, OWN, ASKED = 0.55, 0.65, 0.3  # lengths of the moves: of a document, of each of its passages, of a query

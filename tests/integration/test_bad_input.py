@@ -20,8 +20,8 @@ from diptych.search import Pipeline, Retrieve, Rrf
 from diptych.specs import AdapterSpec
 from diptych.stores import open_store
 from diptych.types import Run
-from qdrant_edge_client import SharedEdgeClient
-from qdrant_edge_client.engine.folders import PathLock
+from diptych_edge import SharedEdgeClient
+from diptych_edge.engine.folders import PathLock
 
 
 @dataclass
@@ -72,7 +72,7 @@ class World:
         lock = PathLock(self.folder / "locked")
         try:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("qdrant_edge_client.share.client.LONG", 0.2)  # a minute until a holder has started
+                patch.setattr("diptych_edge.share.client.LONG", 0.2)  # a minute until a holder has started
                 return open_store(f"edge:{self.folder}/locked")
         finally:
             lock.release()

@@ -26,7 +26,7 @@ from diptych.config.placement import ClusterConfig
 from diptych.protocols import Kind
 from diptych.stores import open_store
 from diptych.stores.versions import FEATURES, dotted, is_server_client, server_version
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 KEY = "DIPTYCH_TEST_SERVER_KEY"
 SPREAD = {"shards": 2, "replicas": 2, "write_consistency": 2}

@@ -10,7 +10,7 @@ from qdrant_client import models
 from diptych.errors import CollectionError
 from diptych.protocols import Kind, Similarity
 from diptych.slots.slot import Slot
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 Params = models.VectorParams | models.SparseVectorParams
 _SIMILARITIES: Mapping[models.Distance, Similarity] = {

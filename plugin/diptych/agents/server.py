@@ -32,7 +32,7 @@ from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
 from diptych.service.served import Served
 from diptych.service.shutdown import Ending
-from qdrant_edge_client.validation_messages import actual_value, error_path, expectation
+from diptych_edge.validation_messages import actual_value, error_path, expectation
 
 PATH = "/mcp"
 LOCAL = ("localhost", "127.0.0.1", "[::1]")

@@ -15,7 +15,7 @@ from diptych.encoders import Encoders
 from diptych.slots.encode import Side
 from diptych.stores.cluster_client import ClusterClient
 from diptych.stores.server_client import ServerClient
-from qdrant_edge_client import SharedEdgeClient
+from diptych_edge import SharedEdgeClient
 
 C = TypeVar("C", bound=type[Any])
 _CALLS: Mapping[str, tuple[Side, tuple[str, ...]]] = {

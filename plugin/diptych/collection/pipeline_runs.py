@@ -19,7 +19,7 @@ from diptych.search.media_queries import answerable
 from diptych.search.options import SearchOptions
 from diptych.search.pipeline import parts
 from diptych.types import Hit, Query, Run
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 FUSIONS: dict[str, Fusion] = {"rrf": Rrf(), "dbsf": Dbsf(), "linear": Linear()}
 T = TypeVar("T")

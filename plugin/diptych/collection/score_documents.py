@@ -30,7 +30,7 @@ from diptych.search.retrieve import retrieve_together
 from diptych.search.run import on_current_view
 from diptych.slots.slot import Slot
 from diptych.types import Query, SparseVector
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 Widths: TypeAlias = Mapping[str, int]  # of a vector's blocks in order, by name
 BlocksLike: TypeAlias = Mapping[str, Sequence[int] | Widths]  # by slot

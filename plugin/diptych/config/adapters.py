@@ -18,7 +18,7 @@ from diptych.plugins.anchor_scores import anchored
 from diptych.plugins.factory import validate_options, vector_kind
 from diptych.runtime.environment import interpolate
 from diptych.specs import AdapterSpec
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 if TYPE_CHECKING:
     from diptych.registry import Registry

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diptych.errors import EvaluationError
 from diptych.runtime.text_budget import LINE
-from qdrant_edge_client.plain_files import regular_file
+from diptych_edge.plain_files import regular_file
 
 _LIMIT = f"at most {LINE:,} characters"
 _GZIP_MAGIC = b"\x1f\x8b"

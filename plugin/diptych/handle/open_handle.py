@@ -24,7 +24,7 @@ from diptych.slots.slot_factory import SlotMaker
 from diptych.slots.vocabulary_check import LEAST_TEXTS, UnfitSlot, unfit_fusion
 from diptych.stores import is_store_url, open_store, open_store_of
 from diptych.types import is_unicode
-from qdrant_edge_client.validation_messages import error_path
+from diptych_edge.validation_messages import error_path
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -15,7 +15,7 @@ from diptych.protocols import Reranker
 from diptych.registry import Registry
 from diptych.slots.consent import named_by
 from diptych.slots.slot import Slot
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

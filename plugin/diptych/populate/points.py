@@ -44,7 +44,7 @@ class PointMaker:
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE, media: MediaStore | None = None) -> None:
         from diptych.stores.protobuf_points import Point
         from diptych.stores.server_client import ServerClient
-        from qdrant_edge_client import EdgeClient, SharedEdgeClient
+        from diptych_edge import EdgeClient, SharedEdgeClient
 
         server = isinstance(client, ServerClient)
         self._numpy = server or isinstance(client, EdgeClient | SharedEdgeClient)

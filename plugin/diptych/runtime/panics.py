@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from diptych.errors import AdapterCrashed
-from qdrant_edge_client.panics import contained as contained
-from qdrant_edge_client.panics import described
-from qdrant_edge_client.panics import is_panic as is_panic
+from diptych_edge.panics import contained as contained
+from diptych_edge.panics import described
+from diptych_edge.panics import is_panic as is_panic
 
 
 def as_error(error: BaseException) -> Exception:

@@ -14,7 +14,7 @@ from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload
 from diptych.search.qdrant.store_calls import read_store
 from diptych.stores.nodes import search_deadline
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 if TYPE_CHECKING:
     from diptych.handle.collection_handle import CollectionHandle

@@ -15,7 +15,7 @@ from diptych.search.boost_parts import BoostPart
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant.filters import FilterLike, Where
 from diptych.types import Query, is_unicode
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 MOST_CHARACTERS = 1_000_000  # of a query; documents have the same limit by default
 MOST_IDS = 1000  # in `pin`, and in `exclude`

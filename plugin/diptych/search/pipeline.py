@@ -15,7 +15,7 @@ from diptych.config.stages import Dbsf, Diversify, Fusion, Linear, Rerank, Resco
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.search.boost import Boost
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 Stage: TypeAlias = Fusion | Rescore | Boost | Diversify | Rerank
 

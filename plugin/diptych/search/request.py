@@ -29,7 +29,7 @@ from diptych.search.qdrant.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.stores.versions import TEXT_INDEX, require_version
 from diptych.types import Floats, Query
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 MOST_HITS = MOST_CANDIDATES  # that a query can ask for
 MOST_EXAMPLES = 32  # liked, and unliked: Qdrant computes every pair of a liked and an unliked one for each candidate

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.service.api_keys import Keys
 from diptych.service.error_answers import Refused
-from qdrant_edge_client.share.address import host_name
+from diptych_edge.share.address import host_name
 
 OPEN = ("/healthz", "/readyz")  # answered without a key
 UNCOUNTED = (*OPEN, "/metrics")  # answered however many requests are under way

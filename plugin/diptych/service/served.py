@@ -25,7 +25,7 @@ from diptych.service.model_batches import Model
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.stores.nodes import deadline
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 _WITHIN = ("edge:", "local:", "memory:")  # stores that one client holds: collections in one of them share it
 

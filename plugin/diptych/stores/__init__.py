@@ -193,7 +193,7 @@ def _local(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
 
 
 def _edge(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
-    from qdrant_edge_client import SharedEdgeClient
+    from diptych_edge import SharedEdgeClient
 
     read_only = path.name.endswith(READ_ONLY)
     path = path.with_name(path.name.removesuffix(READ_ONLY)) if read_only else path

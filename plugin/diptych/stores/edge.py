@@ -1,7 +1,7 @@
-"""The embedded store `qdrant_edge_client`, under the import path of diptych's documentation."""
+"""The embedded store `diptych_edge`, under the import path of diptych's documentation."""
 
 from __future__ import annotations
 
-from qdrant_edge_client import EdgeClient, ReadOnlyEdgeClient, SharedEdgeClient
+from diptych_edge import EdgeClient, ReadOnlyEdgeClient, SharedEdgeClient
 
 __all__ = ["EdgeClient", "ReadOnlyEdgeClient", "SharedEdgeClient"]

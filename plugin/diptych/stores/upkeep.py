@@ -52,8 +52,8 @@ def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str =
     root = getattr(client, "path", None)
     if not isinstance(root, Path) or not looks_at_disk(client):
         return
-    from qdrant_edge_client.engine.folders import COLLECTIONS, folder_name
-    from qdrant_edge_client.health import space, wal
+    from diptych_edge.engine.folders import COLLECTIONS, folder_name
+    from diptych_edge.health import space, wal
 
     held = wal.allocated(root / COLLECTIONS / folder_name(moving)) if moving else 0
     do = "free some space on that disk, or use another one, and run again"
@@ -71,7 +71,7 @@ class DiskUse:
 def disk_use(client: QdrantBase, name: str) -> DiskUse | None:
     """What the files of a collection take; None where they are not on this machine, as a server's are not."""
     from diptych.stores.edge import EdgeClient, SharedEdgeClient
-    from qdrant_edge_client.engine.folders import COLLECTIONS, folder_name
+    from diptych_edge.engine.folders import COLLECTIONS, folder_name
 
     if not isinstance(client, EdgeClient | SharedEdgeClient):
         return None

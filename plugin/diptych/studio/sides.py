@@ -39,7 +39,7 @@ from diptych.service.bodies import Body
 from diptych.service.error_answers import Refused
 from diptych.slots.slot import Slot
 from diptych.studio.generations import beside, difference, rolled_back
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 MOST_CANDIDATES, MOST_RERANKED = 10_000, 1000
 _NAME, _SORT = Path("pipeline"), Sort("pipeline", "write a search section, such as retrieve: {dense: 100}")

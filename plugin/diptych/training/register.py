@@ -18,7 +18,7 @@ from diptych.config.spliced import as_yaml, read_lines, spliced
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.training.contracts import Registration
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 if TYPE_CHECKING:
     from diptych.registry import Registry

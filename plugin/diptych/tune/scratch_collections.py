@@ -20,7 +20,7 @@ from diptych.search.qdrant.query import Nearest
 from diptych.tune.grid import Setup
 from diptych.tune.sample import Sample
 from diptych.types import Floats
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 NAME, VECTOR = "sample", "v"
 PAGE = 1000  # points written in one call

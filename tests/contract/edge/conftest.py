@@ -23,9 +23,9 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.share.address import Address, read_address
-from qdrant_edge_client.share.remote import RemoteEdgeClient
+from diptych_edge import EdgeClient
+from diptych_edge.share.address import Address, read_address
+from diptych_edge.share.remote import RemoteEdgeClient
 
 DENSE = {"cos": "Cosine", "dot": "Dot", "euclid": "Euclid", "man": "Manhattan"}
 DIM = 8

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from qdrant_client import models as m
 
-from qdrant_edge_client.errors import SearchError
+from diptych_edge.errors import SearchError
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from diptych import Registry
 from diptych.cli import app
 from diptych.cli.ui.session import Session
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 Run = Callable[..., Any]
 CONFIG = """\

@@ -21,7 +21,7 @@ from diptych.populate import open_source
 from diptych.registry import Registry
 from diptych.stores import open_store
 from diptych.types import Query
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes of POSIX")
 

@@ -14,8 +14,8 @@ from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.testing import fakes_plugin
+from diptych_edge import EdgeClient
 from named_server import clear, server_client, urls
-from qdrant_edge_client import EdgeClient
 
 AssertSame = Callable[..., None]
 Fill = Callable[..., CollectionHandle]

@@ -15,7 +15,7 @@ from diptych import Collection, Registry
 from diptych.copying import CopyReport, copy_collection
 from diptych.errors import CollectionNotFound, CopyError, StoreUnsupported
 from diptych.search import Retrieve
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 OpenClient = Callable[..., QdrantBase]
 STORES = ("memory", "edge", "server")

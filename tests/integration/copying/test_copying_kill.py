@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ SIZE, BATCH = 600, 20
 PROGRAM = f"""
 import sys
 from diptych.copying import copy_collection
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 class Progress:
     def begin(self, stage, total):

@@ -21,7 +21,7 @@ from diptych.stores.server_errors import too_old
 from diptych.swap import ApplyOptions, apply, finish, rollback
 from diptych.swap.legacy_server import CannotAddVectors
 from diptych.testing import fakes_plugin
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 NOT_FOUND = UnexpectedResponse(404, "Not Found", b"", httpx.Headers())
 DOCUMENTS = [{"id": str(i), "text": f"word{i % 17} word{i % 23} number{i}", "section": i % 3} for i in range(120)]

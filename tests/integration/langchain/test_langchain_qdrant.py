@@ -17,7 +17,7 @@ from diptych.config import parse_config
 from diptych.encoders import Encoders
 from diptych.search import Retrieve, Rrf
 from diptych_adapters.langchain import DiptychEmbeddings, DiptychSparseEmbeddings, DiptychVectorStore
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 TEXTS = {
     "sox": "convert audio files between formats",

@@ -22,7 +22,7 @@ from diptych.service import readiness
 from diptych.service.application import application
 from diptych.service.served import Served
 from diptych.testing import fakes_plugin
-from qdrant_edge_client.engine.shard import Shard
+from diptych_edge.engine.shard import Shard
 from serving import ANIMALS, served, until
 
 

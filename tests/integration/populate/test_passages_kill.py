@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from qdrant_client.client_base import QdrantBase
 
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 pytestmark = pytest.mark.slow
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]

@@ -19,8 +19,8 @@ from diptych.reports import PopulateReport
 from diptych.slots.guard import TEXTS
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import SparseVector
+from diptych_edge import EdgeClient
 from named_server import clear
-from qdrant_edge_client import EdgeClient
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
 OpenHandle = Callable[..., CollectionHandle]

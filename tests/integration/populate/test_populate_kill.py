@@ -16,7 +16,7 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 from diptych.slots.guard import TEXTS
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
 SIZE, CHUNK = 240, 16
@@ -26,7 +26,7 @@ from diptych import Registry
 from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 from diptych.testing import fakes_plugin
 
 store, log = sys.argv[1:]

@@ -11,7 +11,7 @@ import pytest
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.testing import fakes_plugin
-from qdrant_edge_client.health.wal import allocated
+from diptych_edge.health.wal import allocated
 
 FLOOR = 24 << 20  # bytes: a small store has a log of 1 to 3 MB, twice while it is optimised; docs/stores.md says so
 

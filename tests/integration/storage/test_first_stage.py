@@ -21,8 +21,8 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import Retrieve, Rrf
 from diptych.testing import fakes_plugin
 from diptych.types import Hit
+from diptych_edge import EdgeClient
 from named_server import placed
-from qdrant_edge_client import EdgeClient
 
 COUNT, LIMIT, SHORT = 1500, 10, 16
 QUERIES = [f"q{n}" for n in range(support.QUERIES)]

@@ -16,8 +16,8 @@ from diptych import Collection, Registry
 from diptych.config.models import Config
 from diptych.metadata.payloads import from_payload
 from diptych.types import SparseVector
+from diptych_edge import EdgeClient
 from named_server import clear, server_client
-from qdrant_edge_client import EdgeClient
 
 OLD: Mapping[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
 

@@ -41,7 +41,7 @@ from diptych.swap.backfill.documents import SourceDocuments
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.testing.fakes import FakeReranker
 from diptych.types import Floats, Query
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 from spaces import PUPIL
 
 WRITES = (

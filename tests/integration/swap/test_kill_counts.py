@@ -20,8 +20,8 @@ import pytest
 from diptych.metadata.models import CollectionMetadata, Generation
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
 from diptych.types import SparseVector
+from diptych_edge import EdgeClient
 from killed import CHUNK, Processes, fake, plain
-from qdrant_edge_client import EdgeClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")]
 POPULATE_KILLS = int(os.environ.get("DIPTYCH_POPULATE_KILLS", "8"))

@@ -20,8 +20,8 @@ import pytest
 
 from diptych.plugins.anchor_scores import write_anchors
 from diptych.slots.guard import TEXTS
+from diptych_edge import EdgeClient
 from killed import CHUNK, Processes, copied, corpus, fake, plain
-from qdrant_edge_client import EdgeClient
 
 pytestmark = [pytest.mark.slow(first=True), pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")]
 

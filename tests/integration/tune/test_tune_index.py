@@ -24,8 +24,8 @@ from diptych.evaluate import ann_recall
 from diptych.tune import Rule, Setup, tune_index
 from diptych.tune.sample import Sample
 from diptych.types import Run
+from diptych_edge import EdgeClient
 from named_server import placed
-from qdrant_edge_client import EdgeClient
 
 COUNT, MANY = 900, 10**7
 DENSE: dict[str, Any] = {"adapter": "rows", "count": COUNT}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 Run = Callable[..., Any]
 

@@ -301,11 +301,9 @@ def test_a_store_that_another_process_has_open_and_shares_is_fine(run: Run, conf
 def test_a_store_that_another_process_keeps_to_itself_fails_its_check(
     run: Run, config: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdrant_edge_client.share.client.PATIENCE", 0.2)
+    monkeypatch.setattr("diptych_edge.share.client.PATIENCE", 0.2)
     run("populate", corpus)
-    code = (
-        "from qdrant_edge_client import EdgeClient as C; s = C('./qdrant', share=False); print(1, flush=True); input()"
-    )
+    code = "from diptych_edge import EdgeClient as C; s = C('./qdrant', share=False); print(1, flush=True); input()"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with other:
         assert other.stdout is not None

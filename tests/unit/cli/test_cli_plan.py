@@ -11,7 +11,7 @@ import pytest
 
 from diptych.cli.swap.swap_text import encoder_text
 from diptych.runtime.amounts import duration, moment, size
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 Run = Callable[..., Any]
 

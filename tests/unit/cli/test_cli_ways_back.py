@@ -11,7 +11,7 @@ import pytest
 
 from diptych.errors import FollowWarning
 from diptych.metadata.store import behind_key
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 from small_server import Routes, served
 
 Run = Callable[..., Any]

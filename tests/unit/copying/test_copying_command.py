@@ -20,7 +20,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.testing import fakes_plugin
 from diptych_adapters import hooks
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 Run = Callable[..., Any]
 

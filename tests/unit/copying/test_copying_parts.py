@@ -16,7 +16,7 @@ from diptych.copying.side import REQUEST, Digest, pieces
 from diptych.errors import CopyError
 from diptych.slots.consent import place_of
 from diptych.stores.versions import is_local
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 COSINE, DOT = models.Distance.COSINE, models.Distance.DOT
 F16, U8 = models.Datatype.FLOAT16, models.Datatype.UINT8

@@ -21,7 +21,7 @@ from diptych.slots.encode import encode
 from diptych.specs import AdapterSpec
 from diptych.testing import FakeDenseEncoder
 from diptych.types import SparseVector
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 SLOTS: dict[str, Any] = {
     "dense": {"adapter": "fake-dense", "dimension": 32},

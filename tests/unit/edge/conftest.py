@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 DIM = 32
 TEMPORARY = Path(tempfile.gettempdir())
@@ -78,7 +78,7 @@ def start(folder: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         import os, signal, sys, threading
         import numpy as np
         from qdrant_client import models
-        from qdrant_edge_client import EdgeClient
+        from diptych_edge import EdgeClient
         folder = {str(folder)!r}
         """
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
+from diptych_edge import EdgeClient
+from diptych_edge.errors import StoreError
+from diptych_edge.health import ledger, space
+from diptych_edge.health.repair import RepairReport
+from diptych_edge.health.wal import log_end, newest_version
 from killed import copy_without_holes
-from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.errors import StoreError
-from qdrant_edge_client.health import ledger, space
-from qdrant_edge_client.health.repair import RepairReport
-from qdrant_edge_client.health.wal import log_end, newest_version
 
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = 660
@@ -55,7 +55,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     for name, folder in made.items():
         head = (
             "import os, signal\nimport numpy as np\nfrom qdrant_client import models\n"
-            f"from qdrant_edge_client import EdgeClient\nfolder = {str(folder)!r}\n"
+            f"from diptych_edge import EdgeClient\nfolder = {str(folder)!r}\n"
         )
         end = KILL if name == "killed" else "\nclient.close()\n"
         program = head + textwrap.dedent(FILL) + textwrap.dedent(end)
@@ -317,7 +317,7 @@ def test_a_log_that_is_replayed_needs_more_space(stores: Mapping[str, Path], tmp
 
 
 FILL_A_DISK = """
-    from qdrant_edge_client.errors import StoreError
+    from diptych_edge.errors import StoreError
     client = EdgeClient(folder)
     client.create_collection("docs", {"d": models.VectorParams(size=256, distance=models.Distance.DOT)})
     written = 0
@@ -366,7 +366,7 @@ def test_a_disk_that_fills_up_ends_in_an_error_and_not_in_a_signal(start: Start,
 
 
 ASK = """
-    from qdrant_edge_client.errors import StoreError
+    from diptych_edge.errors import StoreError
     try:
         with EdgeClient(folder) as client:
             print("found", len(client.query_points("docs", [1.0] * 16, using="d", limit=5).points))

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-import qdrant_edge_client
-from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.errors import CollectionError, StoreError
+import diptych_edge
+from diptych_edge import EdgeClient
+from diptych_edge.errors import CollectionError, StoreError
 
 Start = Callable[[str], subprocess.Popen[str]]
 WRITE = """
@@ -74,8 +74,8 @@ def test_everything_comes_back_after_closing(docs: EdgeClient) -> None:
 
 
 KILLED = """
-    from qdrant_edge_client.engine import collection
-    from qdrant_edge_client.engine.catalog import Catalog
+    from diptych_edge.engine import collection
+    from diptych_edge.engine.catalog import Catalog
     params = models.VectorParams(size=8, distance=models.Distance.DOT)
     client = EdgeClient(folder)
     if {action!r} == "delete":
@@ -100,7 +100,7 @@ KILLED = """
 def test_a_kill_at_any_line_of_a_creation_or_deletion_leaves_all_or_nothing(
     start: Start, tmp_path: Path, folder: Path, action: str
 ) -> None:
-    package = str(Path(qdrant_edge_client.__file__).parent)
+    package = str(Path(diptych_edge.__file__).parent)
     seen = set()
     for lines in (*range(2, 200, 66), 10_000):
         output, errors = start(KILLED.format(action=action, package=package, lines=lines)).communicate(timeout=60)

@@ -10,9 +10,9 @@ import qdrant_edge as edge
 from qdrant_client import models as m
 from qdrant_client.client_base import QdrantBase
 
-from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.client.base import SERVER_METHODS
-from qdrant_edge_client.errors import (
+from diptych_edge import EdgeClient
+from diptych_edge.client.base import SERVER_METHODS
+from diptych_edge.errors import (
     CollectionError,
     CollectionNotFound,
     DiptychError,

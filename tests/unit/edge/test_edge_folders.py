@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
-from qdrant_edge_client import EdgeClient, SharedEdgeClient
-from qdrant_edge_client.errors import StoreError
+from diptych_edge import EdgeClient, SharedEdgeClient
+from diptych_edge.errors import StoreError
 
 DOT = models.VectorParams(size=2, distance=models.Distance.DOT)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import time
 
-from qdrant_edge_client.engine.shard import Gate
+from diptych_edge.engine.shard import Gate
 from waiting import until
 
 

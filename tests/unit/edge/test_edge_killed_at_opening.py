@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from qdrant_edge_client import EdgeClient
-    from qdrant_edge_client.engine import collection
+    from diptych_edge import EdgeClient
+    from diptych_edge.engine import collection
 
     def killed(place, *_):
         segment = next(path for path in (place / "segments").iterdir() if path.is_dir())

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
-from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.errors import StoreError, StoreLocked
+from diptych_edge import EdgeClient
+from diptych_edge.errors import StoreError, StoreLocked
 
 Start = Callable[[str], subprocess.Popen[str]]
 HOLD = """

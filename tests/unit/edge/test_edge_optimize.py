@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.engine import optimizer
-from qdrant_edge_client.engine import shard as shards
-from qdrant_edge_client.engine.optimization import STAGES
-from qdrant_edge_client.errors import StoreError
-from qdrant_edge_client.health.copy_shard import link_data, unlink_data
-from qdrant_edge_client.health.wal import allocated
+from diptych_edge import EdgeClient
+from diptych_edge.engine import optimizer
+from diptych_edge.engine import shard as shards
+from diptych_edge.engine.optimization import STAGES
+from diptych_edge.errors import StoreError
+from diptych_edge.health.copy_shard import link_data, unlink_data
+from diptych_edge.health.wal import allocated
 
 Start = Callable[[str], subprocess.Popen[str]]
 DIM = 32
@@ -277,7 +277,7 @@ KILLED_INSIDE = """
     def count(frame, event, argument):
         global left
         name = frame.f_code.co_filename
-        left -= "/qdrant_edge_client/" in name and "/health/" not in name  # whose lines are as many as files and blocks
+        left -= "/diptych_edge/" in name and "/health/" not in name  # whose lines are as many as files and blocks
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return count

@@ -21,11 +21,11 @@ import pytest
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
-from qdrant_edge_client import EdgeClient, SharedEdgeClient
-from qdrant_edge_client.rest import Routes, connection, server
-from qdrant_edge_client.share.address import Address, read_address
-from qdrant_edge_client.share.holder import serve_at
-from qdrant_edge_client.timed_reader import TimedReader
+from diptych_edge import EdgeClient, SharedEdgeClient
+from diptych_edge.rest import Routes, connection, server
+from diptych_edge.share.address import Address, read_address
+from diptych_edge.share.holder import serve_at
+from diptych_edge.timed_reader import TimedReader
 from serving import until
 
 Serve = Callable[..., tuple[subprocess.Popen[str], dict[str, Any]]]
@@ -326,7 +326,7 @@ def test_hundreds_of_half_sent_bodies_do_not_keep_another_process_from_the_store
         attackers = [threading.Thread(target=half_send, daemon=True) for _ in range(385)]
         for attacker in attackers:
             attacker.start()
-        program = f"from qdrant_edge_client import *; print(SharedEdgeClient({str(folder)!r}).collection_exists('c'))"
+        program = f"from diptych_edge import *; print(SharedEdgeClient({str(folder)!r}).collection_exists('c'))"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
         assert done.stdout == "True\n", done.stderr
 

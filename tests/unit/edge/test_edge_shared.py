@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from qdrant_edge_client import EdgeClient, SharedEdgeClient
-from qdrant_edge_client.errors import CollectionError, StoreError, StoreLocked
-from qdrant_edge_client.share import address as addresses
-from qdrant_edge_client.share.address import read_address
-from qdrant_edge_client.share.remote import RemoteEdgeClient
+from diptych_edge import EdgeClient, SharedEdgeClient
+from diptych_edge.errors import CollectionError, StoreError, StoreLocked
+from diptych_edge.share import address as addresses
+from diptych_edge.share.address import read_address
+from diptych_edge.share.remote import RemoteEdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
 HOLD = """
-    from qdrant_edge_client import SharedEdgeClient
+    from diptych_edge import SharedEdgeClient
     client = SharedEdgeClient(folder)
     client.create_collection("c", models.VectorParams(size=2, distance="Dot"), metadata={"made": "there"})
     client.upsert("c", [models.PointStruct(id=1, vector=[1.0, 0.0], payload={"n": 1})])
@@ -164,7 +164,7 @@ def test_a_third_process_finds_whoever_is_the_holder_now(
     assert shared.count("c").count == 1
     third = start(
         """
-    from qdrant_edge_client import SharedEdgeClient
+    from diptych_edge import SharedEdgeClient
     with SharedEdgeClient(folder) as client:
         print(client.is_holder, client.count("c").count)
     """
@@ -313,7 +313,7 @@ def test_without_unix_sockets_a_port_of_the_machine_answers_who_has_the_token(
 
 def test_a_holder_that_does_not_answer_is_named(start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holder = started(start, "client = EdgeClient(folder, share=False)\nprint('open', flush=True)\nsignal.pause()")
-    monkeypatch.setattr("qdrant_edge_client.share.client.PATIENCE", 0.2)
+    monkeypatch.setattr("diptych_edge.share.client.PATIENCE", 0.2)
     with pytest.raises(StoreLocked, match=rf"(?s)does not answer.*process {holder.pid}\b.*share=False"):
         SharedEdgeClient(folder)
 

@@ -16,13 +16,13 @@ import orjson
 import pytest
 from qdrant_client import models
 
-from qdrant_edge_client import EdgeClient, SharedEdgeClient
-from qdrant_edge_client.errors import CollectionError, SearchError, StoreDamaged, StoreFull, StoreUnavailable
-from qdrant_edge_client.rest.answers import rebuilt, refused
-from qdrant_edge_client.rest.request import Request
-from qdrant_edge_client.share.address import read_address
-from qdrant_edge_client.share.holder import engine_routes
-from qdrant_edge_client.share.remote import HolderGone, RemoteEdgeClient
+from diptych_edge import EdgeClient, SharedEdgeClient
+from diptych_edge.errors import CollectionError, SearchError, StoreDamaged, StoreFull, StoreUnavailable
+from diptych_edge.rest.answers import rebuilt, refused
+from diptych_edge.rest.request import Request
+from diptych_edge.share.address import read_address
+from diptych_edge.share.holder import engine_routes
+from diptych_edge.share.remote import HolderGone, RemoteEdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
@@ -205,7 +205,7 @@ def test_numbers_that_json_does_not_have_are_refused_over_the_socket_too(
 def test_a_holder_that_is_stopped_is_told_and_not_waited_for(
     holder: subprocess.Popen[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdrant_edge_client.share.transport.LOOK", 0.5)
+    monkeypatch.setattr("diptych_edge.share.transport.LOOK", 0.5)
     with SharedEdgeClient(folder) as client:
         holder.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)  # a busy process may still answer before it stops
@@ -227,11 +227,11 @@ def test_a_holder_that_is_stopped_is_told_and_not_waited_for(
 def test_a_holder_that_takes_long_to_start_is_waited_for(
     start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdrant_edge_client.share.client.PATIENCE", 0.2)
+    monkeypatch.setattr("diptych_edge.share.client.PATIENCE", 0.2)
     holder = start(
         """
     import time
-    from qdrant_edge_client.engine import shared_engine as engine
+    from diptych_edge.engine import shared_engine as engine
     start_holder = engine._start_holder
     def slowly(*given):
         print("starting", flush=True)
@@ -263,7 +263,7 @@ def test_optimisations_of_one_holder_are_not_taken_for_those_of_another(folder: 
 def test_a_holder_that_takes_long_to_end_is_waited_for(
     start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdrant_edge_client.share.client.PATIENCE", 0.2)
+    monkeypatch.setattr("diptych_edge.share.client.PATIENCE", 0.2)
     holder = start(
         """
     import time
@@ -277,7 +277,7 @@ def test_a_holder_that_takes_long_to_end_is_waited_for(
             time.sleep(3)
     threading.Thread(target=hold).start()
     held.wait()
-    from qdrant_edge_client.engine.catalog import Catalog
+    from diptych_edge.engine.catalog import Catalog
     close = Catalog.close
     def told(catalog):
         print("ending", flush=True)

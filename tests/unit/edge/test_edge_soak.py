@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.health.wal import allocated
+from diptych_edge import EdgeClient
+from diptych_edge.health.wal import allocated
 
 SECONDS = float(os.environ.get("DIPTYCH_SOAK_SECONDS", "20"))
 KILLS = int(os.environ.get("DIPTYCH_EDGE_KILLS", "5"))

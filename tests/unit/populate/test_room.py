@@ -17,7 +17,7 @@ from diptych.populate.sources.open_source import open_source
 from diptych.populate.validate import Item
 from diptych.testing import fakes_plugin
 from diptych.types import Document
-from qdrant_edge_client.health.wal import allocated
+from diptych_edge.health.wal import allocated
 
 COUNT = 800
 SLOTS = {"dense": ["fake-dense"], "sparse": ["fake-sparse"], "tokens": ["fake-multivector"]}

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 HOST, GUESTS, TRAINING = (
     ROOT / part for part in ("plugin/diptych", "adapters/diptych_adapters", "adapters/diptych_training")
 )
-EDGE, EDGE_TESTS = ROOT / "plugin/qdrant_edge_client", ROOT / "tests/unit/edge"
+EDGE, EDGE_TESTS = ROOT / "plugin/diptych_edge", ROOT / "tests/unit/edge"
 BRIDGES = ("langchain", "llama_index", "haystack", "sklearn")
 PUBLIC = (
     *(

@@ -11,7 +11,7 @@ from qdrant_client import models
 from diptych.errors import CollectionNotFound, StoreError, StoreReadOnly
 from diptych.metadata.store import raw_metadata, read_metadata
 from diptych.stores import open_store
-from qdrant_edge_client import EdgeClient, SharedEdgeClient
+from diptych_edge import EdgeClient, SharedEdgeClient
 
 DOT = models.VectorParams(size=2, distance=models.Distance.DOT)
 

@@ -22,7 +22,7 @@ from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
 from diptych.stores import is_store_url, open_store
 from diptych.testing import fakes_plugin
-from qdrant_edge_client import SharedEdgeClient
+from diptych_edge import SharedEdgeClient
 
 
 @pytest.mark.parametrize("url", ["", "qdrant", "ftp://host", "edge:", "http://", "grpc:", "C:\\folder"])

@@ -23,7 +23,7 @@ from diptych.metadata.store import APPLY, CLAIM, raw_metadata
 from diptych.swap import lease as leases
 from diptych.swap.lease import Lease
 from diptych.swap.records import STALE, Checkpoint, LeaseRecord, process_scope, read_lease
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 from waiting import until
 
 

@@ -43,8 +43,8 @@ def serve(
       diptych edge serve ./qdrant --port 6333
     """
     from diptych.service.api_keys import Keys
-    from qdrant_edge_client import SharedEdgeClient
-    from qdrant_edge_client.share.holder import serve_at
+    from diptych_edge import SharedEdgeClient
+    from diptych_edge.share.holder import serve_at
 
     keys = Keys.from_environment(api_keys_env)
     signal.signal(signal.SIGTERM, _leave)

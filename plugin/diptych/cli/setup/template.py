@@ -9,7 +9,7 @@ from typing import Any
 
 from diptych.errors import ConfigError
 from diptych.specs import AdapterSpec
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 DEFAULT_ADAPTER = "sentence-transformers"  # of a bare model name
 NONE = "none"

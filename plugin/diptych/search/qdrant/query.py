@@ -21,7 +21,7 @@ from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import MOST_HITS, SearchRequest, direction
 from diptych.slots.slot import Slot
 from diptych.stores.versions import is_local
-from qdrant_edge_client.unchecked import unchecked_in_part
+from diptych_edge.unchecked import unchecked_in_part
 
 Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector, models.TextQuery or QueryWithExamples
 Inputs: TypeAlias = Mapping[str, Input]  # by slot; a slot for which the query has no terms is left out

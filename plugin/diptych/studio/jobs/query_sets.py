@@ -15,7 +15,7 @@ from diptych.evaluate.queries import beir_file
 from diptych.judge.judgement_files import MANIFEST, QRELS, noted_collections
 from diptych.service.error_answers import Refused
 from diptych.types import Query
-from qdrant_edge_client.validation_messages import nearest
+from diptych_edge.validation_messages import nearest
 
 Content: TypeAlias = tuple[list[Query], Qrels | None]
 Signature: TypeAlias = tuple[tuple[int, int] | None, ...]

@@ -30,7 +30,7 @@ from diptych.stores import retired_vectors
 from diptych.swap import vectors
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import Document, Floats
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 Slots: TypeAlias = Mapping[str, Mapping[str, Any]]
 

@@ -16,7 +16,7 @@ from diptych.populate import open_source
 from diptych.swap.gate.gate import GateReport, Judged, run_gate
 from diptych.swap.gate.overlap import MIDDLE
 from diptych.types import Document
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 pytestmark = [pytest.mark.slow(first=True), pytest.mark.usefixtures("vectors_of_the_run")]
 

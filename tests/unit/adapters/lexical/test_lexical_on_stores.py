@@ -15,7 +15,7 @@ from diptych_adapters.bm25 import Bm25
 from diptych_adapters.lexicon.analysis import Analyzer
 from diptych_adapters.lexicon.options import Bm25Options
 from diptych_adapters.text_index import QdrantTextIndex
-from qdrant_edge_client import EdgeClient
+from diptych_edge import EdgeClient
 
 TEXTS = [
     "convert audio files between formats",

@@ -17,8 +17,8 @@ from diptych.specs import AdapterSpec
 from diptych_adapters.lexicon.options import SPACELESS, IndexLanguage
 from diptych_adapters.specs import LEXICAL
 from diptych_adapters.text_index import QdrantTextIndex
-from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.convert.config import index_schema
+from diptych_edge import EdgeClient
+from diptych_edge.convert.config import index_schema
 
 TEXTS = ["audio files of the network", "text file editing", "audio audio audio", "a café in the network"]
 

@@ -1,0 +1,133 @@
+"""The base classes of clients of embedded stores, and what they refuse since only a server can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+from qdrant_client.migrate.migrate import migrate
+
+from diptych_edge.engine.catalog import Catalog
+from diptych_edge.engine.collection import EdgeCollection
+from diptych_edge.engine.native_errors import edge_errors
+from diptych_edge.errors import StoreError, StoreUnsupported
+
+SERVER_METHODS = (
+    "list_snapshots", "create_snapshot", "delete_snapshot", "recover_snapshot",
+    "list_full_snapshots", "create_full_snapshot", "delete_full_snapshot",
+    "list_shard_snapshots", "create_shard_snapshot", "delete_shard_snapshot", "recover_shard_snapshot",
+    "create_shard_key", "delete_shard_key", "list_shard_keys",
+    "cluster_collection_update", "collection_cluster_info", "cluster_status", "cluster_telemetry",
+    "recover_current_peer", "remove_peer",
+)  # fmt: skip
+HARMLESS = frozenset(
+    {"wait", "ordering", "timeout", "consistency", "batch_size", "parallel", "method", "max_retries", "wal_config"}
+)
+SERVER_ONLY = frozenset(
+    {
+        "shard_key_selector", "shard_key", "shard_number", "sharding_method", "replication_factor",
+        "write_consistency_factor", "strict_mode_config", "init_from",
+    }
+)  # fmt: skip
+_NEUTRAL = (None, 1)  # one shard, one replica: what Edge has
+
+
+def check_arguments(method: str, arguments: Mapping[str, Any]) -> None:
+    """Ignore harmless arguments, refuse others.
+
+    Raises:
+        StoreUnsupported: an argument that only a server can honour.
+        StoreError: an argument that the method does not have.
+    """
+    for name, value in arguments.items():
+        if name in HARMLESS or (name in SERVER_ONLY and value in _NEUTRAL):
+            continue
+        if name in SERVER_ONLY:
+            raise unsupported(f"{method}(..., {name}=...)", got=repr(value))
+        raise StoreError(f"{method}() has no argument {name!r}", where="EdgeClient", do="leave it out")
+
+
+class FolderClient(QdrantBase):
+    """A client of the store in a folder, `path`."""
+
+    path: Path
+
+    def migrate(
+        self,
+        dest_client: QdrantBase,
+        collection_names: list[str] | None = None,
+        batch_size: int = 100,
+        recreate_on_collision: bool = False,
+    ) -> None:
+        """Copy collections into another store, such as from a folder to a server."""
+        migrate(self, dest_client, collection_names, recreate_on_collision, batch_size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+
+class EdgeBase(FolderClient):
+    """Holds the catalog; each part of the interface derives from it."""
+
+    _catalog: Catalog
+    _operations = count()
+
+    def _find(self, collection_name: str) -> EdgeCollection:
+        return self._catalog.find(collection_name)
+
+    def _write(self, collection: EdgeCollection, build: Callable[[], Any], *, size: int = 0) -> models.UpdateResult:
+        """Apply the operation that `build` makes, of about `size` bytes; Edge's errors become ours.
+
+        Raises:
+            StoreFull: the disk has too little space.
+        """
+        with edge_errors(collection.record.name, reading=False):
+            operation = build()
+        if collection.shard.write(operation, size=size):
+            self._maintain(collection)
+        return self._done()
+
+    def _maintain(self, collection: EdgeCollection) -> None:
+        """Do occasional maintenance in a collection that is written to."""
+
+    def _done(self) -> models.UpdateResult:
+        return models.UpdateResult(operation_id=next(self._operations), status=models.UpdateStatus.COMPLETED)
+
+
+def refuse_server_methods(client: type[Any]) -> type[Any]:
+    """Class decorator: give `client` each of `SERVER_METHODS` as a method that raises StoreUnsupported."""
+    for name in SERVER_METHODS:
+        setattr(client, name, _refusal(name))
+    return client
+
+
+def _refusal(name: str) -> Callable[..., NoReturn]:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        raise unsupported(f"{name}()")
+
+    refuse.__name__ = refuse.__qualname__ = name
+    refuse.__doc__ = "Take a server; this store raises StoreUnsupported."
+    return refuse
+
+
+def unsupported(what: str, *, got: str = "") -> StoreUnsupported:
+    """The error for everything that only a server can do."""
+    return StoreUnsupported(
+        f"the embedded store has no {what}",
+        where="EdgeClient",
+        got=got,
+        do="use a store that has it, a Qdrant server: store: http(s)://...",
+    )

@@ -1,0 +1,151 @@
+"""Reads a store without changing it, such as one in an image: no lock, no socket, no file written to it.
+
+Edge opens all its files for writing and fails where it cannot (tried with 0.9.0), so a collection is copied into a
+temporary folder when it is first used.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import Any, NoReturn
+
+import portalocker
+
+from diptych_edge.client.edge_client import EdgeClient
+from diptych_edge.engine.catalog import ALIASES, Catalog
+from diptych_edge.engine.folders import COLLECTIONS, LOCK, opening
+from diptych_edge.engine.sidecar import RECORD, Record
+from diptych_edge.errors import StoreError, StoreLocked, StoreReadOnly
+from diptych_edge.health.copy_shard import copy_sparse
+from diptych_edge.plain_files import plain_file
+
+WRITES = (
+    "upsert", "upload_points", "upload_collection", "update_vectors", "delete_vectors", "delete", "set_payload",
+    "overwrite_payload", "delete_payload", "clear_payload", "batch_update_points", "create_collection",
+    "recreate_collection", "delete_collection", "update_collection", "update_collection_aliases", "create_vector_name",
+    "delete_vector_name", "create_payload_index", "delete_payload_index", "optimize", "repair",
+)  # fmt: skip
+
+
+class ReadOnlyEdgeClient(EdgeClient):
+    """An `EdgeClient` for a store on a read-only medium. Calls that write raise `StoreReadOnly`.
+
+    Writes of others after the first use of a collection are not visible. The copies lie in the system's temporary
+    folder (`TMPDIR`), and are removed when the client is closed.
+
+    Raises:
+        StoreError: there is no store.
+        StoreLocked: a process has the store open for writing; also raised at the first use of a collection.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().resolve()
+        if not (self.path / COLLECTIONS).is_dir():
+            raise StoreError("there is no embedded store here", where=f"edge:{self.path}", do="check the path")
+        copies = Path(tempfile.mkdtemp(prefix="diptych-read-only-"))
+        try:
+            catalog = _CopyingCatalog(self.path, copies)
+        except BaseException:
+            shutil.rmtree(copies, ignore_errors=True)
+            raise
+        self._catalog, self._futures, self._starting = catalog, {}, RLock()
+        self._finalizer = weakref.finalize(self, _removed, catalog, copies, os.getpid())
+
+    def needs_optimizing(self, collection_name: str) -> bool:
+        """False, since a read-only store cannot be optimised."""
+        self._find(collection_name)
+        return False
+
+
+class _CopyingCatalog(Catalog):
+    """A catalog that copies each collection at its first use."""
+
+    def __init__(self, source: Path, copies: Path) -> None:
+        self._source = source
+        with _unchanged(source):
+            for folder in sorted((source / COLLECTIONS).iterdir()):
+                if (folder / RECORD).is_file():
+                    (copies / COLLECTIONS / folder.name).mkdir(parents=True)
+                    shutil.copyfile(folder / RECORD, copies / COLLECTIONS / folder.name / RECORD)
+            if (source / ALIASES).is_file():
+                shutil.copyfile(source / ALIASES, copies / ALIASES)
+        super().__init__(copies, create=True)
+        self.root = source  # what errors name
+
+    def _prepare(self, folder: Path) -> None:
+        """Copy the data of a collection that its record currently names."""
+        original = self._source / COLLECTIONS / folder.name
+        with opening(self._source), _unchanged(self._source):
+            shutil.copyfile(original / RECORD, folder / RECORD)
+            shard = Record.read(folder).shard
+            _copy(original / shard, folder / shard)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder with the holes of its files, but without its modes, which may forbid writing."""
+    target.mkdir()
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy(path, target / path.name)
+        elif path.is_file():
+            copy_sparse(str(path), str(target / path.name))
+
+
+@contextmanager
+def _unchanged(root: Path) -> Iterator[None]:
+    """Keep writers out within the block. Readers do not block each other, and nothing is written."""
+    try:
+        lock = open(root / LOCK, encoding="ascii", opener=plain_file)  # noqa: SIM115 - closed below
+    except OSError:
+        yield  # never opened where it lies, or not by this user
+        return
+    with lock:
+        try:
+            portalocker.lock(lock, portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.LockException as error:
+            raise _in_use(root, lock.read().strip()) from error
+        try:
+            yield
+        finally:
+            portalocker.unlock(lock)
+
+
+def _removed(catalog: Catalog, copies: Path, process: int) -> None:
+    if os.getpid() == process:  # a forked process has no part in the copies
+        try:
+            catalog.close()
+        finally:
+            shutil.rmtree(copies, ignore_errors=True)
+
+
+def _refusal(name: str) -> Callable[..., NoReturn]:
+    def refuse(self: ReadOnlyEdgeClient, *args: Any, **kwargs: Any) -> NoReturn:
+        raise StoreReadOnly(
+            f"{name}() would change a store that was opened to be read only",
+            where=f"edge:{self.path}",
+            do="open it without mode=ro",
+        )
+
+    refuse.__name__ = refuse.__qualname__ = name
+    refuse.__doc__ = "Raise StoreReadOnly."
+    return refuse
+
+
+def _in_use(root: Path, holder: str) -> StoreLocked:
+    return StoreLocked(
+        "the embedded store is open for writing, so it cannot be read beside its engine",
+        where=f"edge:{root}",
+        got=f"held by process {holder or 'unknown'}",
+        do="share it with that process: open it without mode=ro",
+    )
+
+
+for _name in WRITES:
+    setattr(ReadOnlyEdgeClient, _name, _refusal(_name))

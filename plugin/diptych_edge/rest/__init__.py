@@ -1,0 +1,9 @@
+"""Serves a client of this process through Qdrant's REST routes, to Qdrant clients in any language.
+
+Begin with `server`, then `routes`, which maps routes to calls. `collections` and `points` are the handlers.
+"""
+
+from diptych_edge.rest.routes import Routes
+from diptych_edge.rest.server import RestServer
+
+__all__ = ["RestServer", "Routes"]
