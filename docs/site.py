@@ -22,7 +22,7 @@ API = {
     "diptych": ("diptych", ["diptych"], "What `import diptych` offers, besides the [errors](errors.md)."),
     "errors": (
         "Errors",
-        ["diptych.errors", "diptych_edge.errors"],
+        ["diptych.errors"],
         "Every error is a `DiptychError` that says what, where, got, expected and what to do.",
     ),
     "search": (

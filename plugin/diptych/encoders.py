@@ -21,9 +21,9 @@ from diptych.handle.open_handle import config_at
 from diptych.handle.snapshot import Rerankers
 from diptych.protocols import Fingerprint, Kind, Reranker, Similarity
 from diptych.registry import Registry
+from diptych.runtime.validation_messages import nearest
 from diptych.slots.encode import Side, Vector, require_finite
 from diptych.slots.slot import Slot
-from diptych_edge.validation_messages import nearest
 
 ENCODES = ("dense", "sparse", "multivector")
 # By a part of a hub's name, the adapter of its model; others are taken for dense text models.

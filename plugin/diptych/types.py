@@ -273,12 +273,3 @@ class Run:
         """From `hits`, the answers to `queries` in the same order, under `name`."""
         pairs = zip(queries, hits, strict=True)
         return cls(name, {query.id: [(hit.id, hit.score) for hit in found] for query, found in pairs})
-
-
-def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can encode the text. Lone surrogates, as in JSON's escape `\\ud800`, cannot be encoded."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

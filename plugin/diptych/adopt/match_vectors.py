@@ -9,8 +9,8 @@ from qdrant_client import models
 
 from diptych.errors import CollectionError
 from diptych.protocols import Kind, Similarity
+from diptych.runtime.validation_messages import nearest
 from diptych.slots.slot import Slot
-from diptych_edge.validation_messages import nearest
 
 Params = models.VectorParams | models.SparseVectorParams
 _SIMILARITIES: Mapping[models.Distance, Similarity] = {

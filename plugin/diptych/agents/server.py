@@ -26,13 +26,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from diptych import __version__
 from diptych.agents.tools import Tools
 from diptych.errors import ConfigError
+from diptych.runtime.validation_messages import actual_value, error_path, expectation
 from diptych.service.admission import Gate
 from diptych.service.api_keys import Keys
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
 from diptych.service.served import Served
 from diptych.service.shutdown import Ending
-from diptych_edge.validation_messages import actual_value, error_path, expectation
 
 PATH = "/mcp"
 LOCAL = ("localhost", "127.0.0.1", "[::1]")

@@ -8,7 +8,6 @@ import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.clients.inference_clients import (
     AsyncInferenceClient,
     ClusterInferenceClient,
-    EdgeInferenceClient,
     InferenceClient,
     ServerInferenceClient,
 )
@@ -19,7 +18,6 @@ __all__ = [
     "AsyncInferenceClient",
     "ClientOptions",
     "ClusterInferenceClient",
-    "EdgeInferenceClient",
     "InferenceClient",
     "ServerInferenceClient",
     "async_client",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from diptych.clients.inference_clients import (
     AsyncInferenceClient,
     ClusterInferenceClient,
-    EdgeInferenceClient,
     InferenceClient,
     Inferring,
     ServerInferenceClient,
+    edge_inference_client,
 )
 from diptych.config import Config
 from diptych.encoders import Encoders
@@ -25,8 +25,11 @@ from diptych.runtime.environment import interpolate
 from diptych.stores import Classes, open_store, open_store_of, place_of
 from diptych.stores.api_key import key_headers
 
-AnyClient: TypeAlias = InferenceClient | ServerInferenceClient | EdgeInferenceClient
-_CLASSES = Classes(InferenceClient, EdgeInferenceClient, ServerInferenceClient, ClusterInferenceClient)
+if TYPE_CHECKING:
+    from diptych_edge import SharedEdgeClient
+
+AnyClient: TypeAlias = "InferenceClient | ServerInferenceClient | SharedEdgeClient"
+_CLASSES = Classes(InferenceClient, edge_inference_client, ServerInferenceClient, ClusterInferenceClient)
 _OWN_URLS = ("edge", "local", "memory", "grpc", "grpcs")  # store URLs of diptych that qdrant-client does not read
 _PLACES = ("url", "host", "path")
 

@@ -15,10 +15,11 @@ from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope_of
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter, text_fields
 from diptych.populate.store import PAGE, Store
+from diptych.runtime.json_faults import is_unicode
 from diptych.search.qdrant.filters import FilterLike, Where, combined
 from diptych.search.qdrant.store_calls import is_refusal, read_store, scrolled
 from diptych.stores.scroll import PointId, plain_id
-from diptych.types import Document, is_unicode
+from diptych.types import Document
 
 
 def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:

@@ -14,12 +14,12 @@ from diptych.errors import SearchError
 from diptych.evaluate import Qrels, ann_recall
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
+from diptych.runtime.validation_messages import nearest
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, search
 from diptych.search.media_queries import answerable
 from diptych.search.options import SearchOptions
 from diptych.search.pipeline import parts
 from diptych.types import Hit, Query, Run
-from diptych_edge.validation_messages import nearest
 
 FUSIONS: dict[str, Fusion] = {"rrf": Rrf(), "dbsf": Dbsf(), "linear": Linear()}
 T = TypeVar("T")

@@ -19,6 +19,7 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.protocols import Blocks
 from diptych.registry import notifying_failure
+from diptych.runtime.validation_messages import nearest
 from diptych.search import Retrieve
 from diptych.search.fusion import PointId
 from diptych.search.options import Options
@@ -30,7 +31,6 @@ from diptych.search.retrieve import retrieve_together
 from diptych.search.run import on_current_view
 from diptych.slots.slot import Slot
 from diptych.types import Query, SparseVector
-from diptych_edge.validation_messages import nearest
 
 Widths: TypeAlias = Mapping[str, int]  # of a vector's blocks in order, by name
 BlocksLike: TypeAlias = Mapping[str, Sequence[int] | Widths]  # by slot

@@ -17,8 +17,8 @@ from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
 from diptych.plugins.anchor_scores import anchored
 from diptych.plugins.factory import validate_options, vector_kind
 from diptych.runtime.environment import interpolate
+from diptych.runtime.validation_messages import nearest
 from diptych.specs import AdapterSpec
-from diptych_edge.validation_messages import nearest
 
 if TYPE_CHECKING:
     from diptych.registry import Registry

@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from diptych.config.problems import Problem
 from diptych.config.section import Duration, Factor, Section
-from diptych_edge.validation_messages import nearest
+from diptych.runtime.validation_messages import nearest
 
 Curve: TypeAlias = Literal["exp", "gauss", "linear"]
 # Qdrant computes with float32: numbers beyond these limits become 0, 1 or infinite, or lose their digits.

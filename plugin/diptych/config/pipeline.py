@@ -14,7 +14,7 @@ from diptych.config.locations import Location
 from diptych.config.problems import PipelineProblems, Problem
 from diptych.config.section import Candidates, Duration, Factor, Positive, Score, Section, Weight, gather_options
 from diptych.errors import SearchError
-from diptych_edge.validation_messages import nearest
+from diptych.runtime.validation_messages import nearest
 
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
 DocumentIds = Annotated[list[str], Field(max_length=1000)]

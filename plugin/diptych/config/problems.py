@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from diptych.config.locations import Location, Source
 from diptych.config.secrets import is_secret
 from diptych.errors import ConfigError, brief
-from diptych_edge.validation_messages import expectation, nearest, remedy
+from diptych.runtime.validation_messages import expectation, nearest, remedy
 
 _TOLD = 50  # problems that are told at once
 

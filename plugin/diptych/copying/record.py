@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from diptych.errors import CopyError
 from diptych.metadata.models import Record
 from diptych.metadata.store import APPLY, CLAIM, COPY, GATE, RETIRED, StoredId
-from diptych_edge.validation_messages import expectation
+from diptych.runtime.validation_messages import expectation
 
 
 class CopyRecord(Record):

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diptych.errors import EvaluationError
+from diptych.runtime.plain_files import regular_file
 from diptych.runtime.text_budget import LINE
-from diptych_edge.plain_files import regular_file
 
 _LIMIT = f"at most {LINE:,} characters"
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -20,7 +20,7 @@ from diptych.evaluate.significance import (
     randomization_p_value,
 )
 from diptych.repr_html import ReprHtml
-from diptych_edge.validation_messages import nearest
+from diptych.runtime.validation_messages import nearest
 
 Method: TypeAlias = Literal["randomization", "bootstrap"]
 _EQUAL = 1e-9  # values of one query nearer than this are a tie

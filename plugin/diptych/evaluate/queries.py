@@ -9,7 +9,8 @@ from typing import Any
 from diptych.errors import EvaluationError
 from diptych.evaluate._lines import numbered_lines, place
 from diptych.evaluate.qrels import Qrels
-from diptych.types import Query, is_unicode
+from diptych.runtime.json_faults import is_unicode
+from diptych.types import Query
 
 
 def read_queries(path: str | Path) -> list[Query]:

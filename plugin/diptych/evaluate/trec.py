@@ -12,7 +12,8 @@ from typing import Literal
 from diptych.errors import EvaluationError
 from diptych.evaluate._lines import numbered_lines, place
 from diptych.evaluate.ranking_order import Ranking, ordered, rank_scores
-from diptych.types import Run, is_unicode
+from diptych.runtime.json_faults import is_unicode
+from diptych.types import Run
 
 
 def to_trec(run: Run, path: str | Path, *, scores: Literal["own", "rank"] = "own") -> None:

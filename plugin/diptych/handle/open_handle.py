@@ -19,12 +19,12 @@ from diptych.metadata.models import CollectionMetadata, QueryEncoder, State
 from diptych.plugins.anchor_scores import ANCHORS, reranker_of, reranker_space
 from diptych.protocols import Reranker
 from diptych.registry import Registry
+from diptych.runtime.json_faults import is_unicode
+from diptych.runtime.validation_messages import error_path
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
 from diptych.slots.vocabulary_check import LEAST_TEXTS, UnfitSlot, unfit_fusion
 from diptych.stores import is_store_url, open_store, open_store_of
-from diptych.types import is_unicode
-from diptych_edge.validation_messages import error_path
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

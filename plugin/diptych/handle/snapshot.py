@@ -13,9 +13,9 @@ from diptych.media import MediaStore
 from diptych.metadata.models import CollectionMetadata, Layout, Reading, Tenancy
 from diptych.protocols import Reranker
 from diptych.registry import Registry
+from diptych.runtime.validation_messages import nearest
 from diptych.slots.consent import named_by
 from diptych.slots.slot import Slot
-from diptych_edge.validation_messages import nearest
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

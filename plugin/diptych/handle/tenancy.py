@@ -13,7 +13,8 @@ from diptych.errors import CollectionError, DocumentError, TenantError, brief
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Layout, Tenancy
 from diptych.metadata.payloads import NATIVE, field_of, has_foreign_point_ids, id_filter, own_point, point_id
-from diptych.types import Document, is_unicode
+from diptych.runtime.json_faults import is_unicode
+from diptych.types import Document
 
 
 def tenancy_of(config: Config | None) -> Tenancy | None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from diptych.errors import EvaluationError, brief
 from diptych.evaluate import Qrels
+from diptych.runtime.plain_files import plain_file
 from diptych.types import Query
-from diptych_edge.plain_files import plain_file
 
 HIGHEST = 3  # grade: 0 not relevant, 1 related, 2 relevant, 3 exactly what was asked for
 LOG, QUERIES, QRELS, MANIFEST = "judgements.jsonl", "queries.jsonl", "qrels/test.tsv", "manifest.json"

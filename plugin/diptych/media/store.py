@@ -25,7 +25,7 @@ from diptych.media.config import MediaConfig
 from diptych.media.read import checked_length, reason, too_large
 from diptych.media.values import Content, Media, Modality, RawMedia, Sound, checked_modality, digest_of, reference
 from diptych.media.values import from_payload as _from_payload
-from diptych_edge.timed_reader import TimedReader
+from diptych.runtime.sockets import TimedReader
 
 SECONDS, _CONNECT_SECONDS = 60.0, 10.0  # for a whole download, and to connect
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

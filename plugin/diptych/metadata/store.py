@@ -31,7 +31,7 @@ from pydantic import BeforeValidator, PlainSerializer, ValidationError
 from diptych.errors import CollectionError, CollectionNotFound, StoreUnavailable
 from diptych.metadata.models import FORMAT, CollectionMetadata
 from diptych.reports import UnreadTokens
-from diptych_edge.validation_messages import expectation, nearest
+from diptych.runtime.validation_messages import expectation, nearest
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

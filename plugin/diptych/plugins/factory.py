@@ -142,7 +142,7 @@ def _of_slot(spec: AdapterSpec, name: str, model: type[BaseModel], raw: object, 
 def _option_error(
     spec: AdapterSpec, error: ValidationError, known: list[str], where: str, raw: object, prefix: str = ""
 ) -> AdapterOptionsError:
-    from diptych_edge.validation_messages import expectation, remedy
+    from diptych.runtime.validation_messages import expectation, remedy
 
     errors = error.errors()
     first = next((detail for detail in errors if detail["type"] == "extra_forbidden"), errors[0])

@@ -44,10 +44,10 @@ class PointMaker:
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE, media: MediaStore | None = None) -> None:
         from diptych.stores.protobuf_points import Point
         from diptych.stores.server_client import ServerClient
-        from diptych_edge import EdgeClient, SharedEdgeClient
+        from diptych.stores.upkeep import looks_at_disk
 
         server = isinstance(client, ServerClient)
-        self._numpy = server or isinstance(client, EdgeClient | SharedEdgeClient)
+        self._numpy = server or looks_at_disk(client)
         # Their validation is not wanted here, and `model_construct` too is slow for what is made for each document.
         self._point: Any = Point if server else models.PointStruct.model_construct
         self._update: Any = Point if server else models.PointVectors.model_construct

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
-from diptych.types import is_unicode
-
 Place: TypeAlias = tuple[str | int, ...]
 MAX_DEPTH = 64
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # integers beyond become floats in JSON readers and Qdrant
@@ -32,7 +30,7 @@ def first_fault(value: Any, *, limit: int, plain: bool = True) -> Fault | None:
 
     Args:
         value: may be cyclic or of any depth.
-        most: how many keys and values it may hold.
+        limit: how many keys and values it may hold.
         plain: refuse other types than JSON's and numbers that are not finite, too.
     """
     for count, (at, inside) in enumerate(_walk((), value)):
@@ -77,3 +75,12 @@ def _fault(at: Place, value: object, plain: bool) -> Fault | None:
     if not isinstance(value, _PLAIN):
         return Fault(at, "a value that is neither text nor a number", type(value).__name__, "text; put it in quotes")
     return None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can encode the text. Lone surrogates, as in JSON's escape `\\ud800`, cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

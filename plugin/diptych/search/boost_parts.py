@@ -12,8 +12,8 @@ from qdrant_client import models
 
 from diptych.config.boost import BOOSTS, LARGEST, BoostConfig, Curve
 from diptych.errors import SearchError
+from diptych.runtime.validation_messages import actual_value, error_path, expectation
 from diptych.search.qdrant.filters import equals
-from diptych_edge.validation_messages import actual_value, error_path, expectation
 
 Bounds: TypeAlias = models.Range | models.DatetimeRange | models.GeoBoundingBox
 Expression: TypeAlias = Any  # one of qdrant-client's expressions, a condition, a variable's name or a number

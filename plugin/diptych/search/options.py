@@ -10,12 +10,13 @@ from qdrant_client import models
 from diptych.config.section import is_score
 from diptych.errors import SearchError, brief
 from diptych.media import RawMedia
+from diptych.runtime.json_faults import is_unicode
+from diptych.runtime.validation_messages import nearest
 from diptych.search.boost import Boost
 from diptych.search.boost_parts import BoostPart
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant.filters import FilterLike, Where
-from diptych.types import Query, is_unicode
-from diptych_edge.validation_messages import nearest
+from diptych.types import Query
 
 MOST_CHARACTERS = 1_000_000  # of a query; documents have the same limit by default
 MOST_IDS = 1000  # in `pin`, and in `exclude`

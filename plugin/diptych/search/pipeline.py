@@ -14,8 +14,8 @@ from diptych.config.section import MOST_CANDIDATES, require_count
 from diptych.config.stages import Dbsf, Diversify, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
+from diptych.runtime.validation_messages import nearest
 from diptych.search.boost import Boost
-from diptych_edge.validation_messages import nearest
 
 Stage: TypeAlias = Fusion | Rescore | Boost | Diversify | Rerank
 

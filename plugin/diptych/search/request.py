@@ -20,6 +20,7 @@ from diptych.media import Media
 from diptych.metadata.media_payloads import content_fields, reference_fields
 from diptych.metadata.payload_paths import quoted
 from diptych.metadata.payloads import field_of, from_payload, id_fields
+from diptych.runtime.validation_messages import nearest
 from diptych.search.boost import Boost
 from diptych.search.media_queries import media_read, without_rerankers
 from diptych.search.options import Options, check_types, ids_of, media_of, texts_of
@@ -29,7 +30,6 @@ from diptych.search.qdrant.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.stores.versions import TEXT_INDEX, require_version
 from diptych.types import Floats, Query
-from diptych_edge.validation_messages import nearest
 
 MOST_HITS = MOST_CANDIDATES  # that a query can ask for
 MOST_EXAMPLES = 32  # liked, and unliked: Qdrant computes every pair of a liked and an unliked one for each candidate

@@ -9,9 +9,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import diptych.runtime.lazy_imports  # noqa: F401
+from diptych.runtime.sockets import host_name
 from diptych.service.api_keys import Keys
 from diptych.service.error_answers import Refused
-from diptych_edge.share.address import host_name
 
 OPEN = ("/healthz", "/readyz")  # answered without a key
 UNCOUNTED = (*OPEN, "/metrics")  # answered however many requests are under way

@@ -10,10 +10,10 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from diptych.runtime.validation_messages import actual_value, error_path, expectation
 from diptych.service.bodies import MOST_FIELDS
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
-from diptych_edge.validation_messages import actual_value, error_path, expectation
 
 MOST_DIGITS = 19  # of a Content-Length: more than any body has; Python reads at most 4,300
 JSON = "application/json"

@@ -20,12 +20,12 @@ from diptych.plugins.factory import validate_options
 from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.runtime.environment import interpolate
+from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline
 from diptych.service.model_batches import Model
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.stores.nodes import deadline
-from diptych_edge.validation_messages import nearest
 
 _WITHIN = ("edge:", "local:", "memory:")  # stores that one client holds: collections in one of them share it
 

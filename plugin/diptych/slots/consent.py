@@ -28,7 +28,7 @@ from diptych.metadata.models import CollectionMetadata
 from diptych.plugins.factory import options_model
 from diptych.registry import Registry
 from diptych.runtime.option_demands import demands_of
-from diptych_edge.plain_files import plain_file
+from diptych.runtime.plain_files import plain_file
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -28,11 +28,11 @@ import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.config.placement import placement
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 from diptych.runtime.environment import interpolate
+from diptych.runtime.json_faults import is_unicode
 from diptych.stores.api_key import key_headers
 from diptych.stores.nodes import deadline
 from diptych.stores.server_errors import error_line, refuses_key
 from diptych.stores.versions import server_version
-from diptych.types import is_unicode
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -70,12 +70,12 @@ class DiskUse:
 
 def disk_use(client: QdrantBase, name: str) -> DiskUse | None:
     """What the files of a collection take; None where they are not on this machine, as a server's are not."""
-    from diptych.stores.edge import EdgeClient, SharedEdgeClient
+    root = getattr(client, "path", None)
+    if not isinstance(root, Path) or not looks_at_disk(client):
+        return None
     from diptych_edge.engine.folders import COLLECTIONS, folder_name
 
-    if not isinstance(client, EdgeClient | SharedEdgeClient):
-        return None
-    folder = client.path / COLLECTIONS / folder_name(name)
+    folder = root / COLLECTIONS / folder_name(name)
     total, vectors = 0, dict[str, int]()
     for above, _, files in os.walk(folder):
         size = sum(_allocated(Path(above) / file) for file in files)

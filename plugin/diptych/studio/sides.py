@@ -32,6 +32,7 @@ from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.plugins.anchor_scores import has_anchors
+from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline
 from diptych.search.pipeline import parts
 from diptych.search.qdrant.store_calls import read_store
@@ -39,7 +40,6 @@ from diptych.service.bodies import Body
 from diptych.service.error_answers import Refused
 from diptych.slots.slot import Slot
 from diptych.studio.generations import beside, difference, rolled_back
-from diptych_edge.validation_messages import nearest
 
 MOST_CANDIDATES, MOST_RERANKED = 10_000, 1000
 _NAME, _SORT = Path("pipeline"), Sort("pipeline", "write a search section, such as retrieve: {dense: 100}")

@@ -17,8 +17,8 @@ from diptych.config.models import RerankStage, SlotConfig
 from diptych.config.spliced import as_yaml, read_lines, spliced
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
+from diptych.runtime.validation_messages import nearest
 from diptych.training.contracts import Registration
-from diptych_edge.validation_messages import nearest
 
 if TYPE_CHECKING:
     from diptych.registry import Registry

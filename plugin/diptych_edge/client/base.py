@@ -12,10 +12,10 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.migrate.migrate import migrate
 
+from diptych.errors import StoreError, StoreUnsupported
 from diptych_edge.engine.catalog import Catalog
 from diptych_edge.engine.collection import EdgeCollection
 from diptych_edge.engine.native_errors import edge_errors
-from diptych_edge.errors import StoreError, StoreUnsupported
 
 SERVER_METHODS = (
     "list_snapshots", "create_snapshot", "delete_snapshot", "recover_snapshot",

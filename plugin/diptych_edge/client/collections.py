@@ -9,13 +9,13 @@ from typing import Any
 import qdrant_edge as edge
 from qdrant_client import models
 
+from diptych.errors import CollectionError, CollectionNotFound
 from diptych_edge.client.base import EdgeBase, check_arguments
 from diptych_edge.convert.config import dense_vectors, edge_config, has_vectors, index_schema, vectors_of
 from diptych_edge.convert.points import jsonable
 from diptych_edge.engine.catalog import check_name
 from diptych_edge.engine.collection import EdgeCollection, describe
 from diptych_edge.engine.sidecar import Record
-from diptych_edge.errors import CollectionError, CollectionNotFound
 
 Vectors = models.VectorParams | Mapping[str, models.VectorParams]
 _SETTINGS = ("hnsw_config", "optimizers_config", "quantization_config", "on_disk_payload", "payload", "id_tracker")

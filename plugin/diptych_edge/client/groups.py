@@ -7,9 +7,9 @@ from typing import Any
 
 from qdrant_client import models
 
+from diptych.errors import SearchError
 from diptych_edge.client.base import check_arguments
 from diptych_edge.client.search import ReadPoints, SearchPoints
-from diptych_edge.errors import SearchError
 
 UNNARROWED_LIMIT = 1000  # points that are looked through before groups are searched one by one
 

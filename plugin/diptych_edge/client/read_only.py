@@ -18,13 +18,13 @@ from typing import Any, NoReturn
 
 import portalocker
 
+from diptych.errors import StoreError, StoreLocked, StoreReadOnly
+from diptych.runtime.plain_files import plain_file
 from diptych_edge.client.edge_client import EdgeClient
 from diptych_edge.engine.catalog import ALIASES, Catalog
 from diptych_edge.engine.folders import COLLECTIONS, LOCK, opening
 from diptych_edge.engine.sidecar import RECORD, Record
-from diptych_edge.errors import StoreError, StoreLocked, StoreReadOnly
 from diptych_edge.health.copy_shard import copy_sparse
-from diptych_edge.plain_files import plain_file
 
 WRITES = (
     "upsert", "upload_points", "upload_collection", "update_vectors", "delete_vectors", "delete", "set_payload",

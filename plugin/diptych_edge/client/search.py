@@ -10,6 +10,8 @@ import qdrant_edge as edge
 from qdrant_client import models
 from qdrant_client.http.models import QueryResponse
 
+from diptych.errors import SearchError
+from diptych.runtime.unchecked import unchecked
 from diptych_edge.client.base import EdgeBase, check_arguments, unsupported
 from diptych_edge.convert import queries
 from diptych_edge.convert.filters import edge_filter
@@ -18,8 +20,6 @@ from diptych_edge.convert.queries import order_by as edge_order
 from diptych_edge.convert.queries import with_payload as edge_payload
 from diptych_edge.convert.queries import with_vector as edge_vector
 from diptych_edge.engine.shard import Shard
-from diptych_edge.errors import SearchError
-from diptych_edge.unchecked import unchecked
 
 
 class SearchPoints(EdgeBase):

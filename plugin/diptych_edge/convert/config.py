@@ -10,7 +10,7 @@ from typing import Any
 import qdrant_edge as edge
 from qdrant_client import models
 
-from diptych_edge.errors import StoreUnsupported
+from diptych.errors import StoreUnsupported
 
 _PARAMS: dict[type[Any], type[Any]] = {
     models.KeywordIndexParams: edge.KeywordIndexParams,

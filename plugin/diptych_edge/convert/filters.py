@@ -10,7 +10,7 @@ import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
-from diptych_edge.errors import SearchError
+from diptych.errors import SearchError
 
 Condition = models.Condition | models.Filter
 _SLICE: Any = edge.SliceCondition  # type: ignore[attr-defined] # its stubs forgot it

@@ -16,8 +16,8 @@ import qdrant_edge as edge
 from pydantic_core import to_jsonable_python
 from qdrant_client import models
 
+from diptych.errors import CollectionError, StoreUnsupported
 from diptych_edge.engine.native_errors import reason
-from diptych_edge.errors import CollectionError, StoreUnsupported
 
 DEEPEST = 64  # levels of a payload: beyond 125 Edge writes to its log what it cannot read again, and all is lost
 KEEPS = "JSON values: text, finite numbers, true and false, null, lists and objects"

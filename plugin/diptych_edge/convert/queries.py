@@ -11,10 +11,10 @@ import qdrant_edge as edge
 from qdrant_client import models
 from qdrant_client.http.models import QueryResponse
 
+from diptych.errors import SearchError
+from diptych.runtime.unchecked import unchecked
 from diptych_edge.convert.filters import edge_condition, edge_filter, geo_point, iso
 from diptych_edge.convert.points import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse, refuse_inference
-from diptych_edge.errors import SearchError
-from diptych_edge.unchecked import unchecked
 
 _scored_point = unchecked(models.ScoredPoint)
 _record = unchecked(models.Record)

@@ -12,6 +12,7 @@ from typing import NoReturn
 from pydantic import TypeAdapter
 from qdrant_client import models
 
+from diptych.errors import CollectionError, CollectionNotFound, StoreDamaged, StoreError, brief
 from diptych_edge.engine.collection import EdgeCollection
 from diptych_edge.engine.folders import (
     PATIENCE,
@@ -24,7 +25,6 @@ from diptych_edge.engine.folders import (
     without_record,
 )
 from diptych_edge.engine.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, validated, write_json
-from diptych_edge.errors import CollectionError, CollectionNotFound, StoreDamaged, StoreError, brief
 from diptych_edge.health.repair import RepairReport, repair
 
 ALIASES = "aliases.json"

@@ -14,6 +14,7 @@ from uuid import uuid4
 import qdrant_edge as edge
 from qdrant_client import models
 
+from diptych.errors import StoreError
 from diptych_edge.convert.config import (
     PLACEHOLDER,
     dense_vectors,
@@ -31,7 +32,6 @@ from diptych_edge.engine import shard as shards
 from diptych_edge.engine.folders import remove
 from diptych_edge.engine.shard import Shard
 from diptych_edge.engine.sidecar import RECORD, SHARD, UNFINISHED, Record, replace_file, sync_folder
-from diptych_edge.errors import StoreError
 from diptych_edge.health.inspection import begin, inspect
 from diptych_edge.health.ledger import Ledger
 from diptych_edge.health.seal import break_seal

@@ -19,9 +19,9 @@ from typing import IO
 
 import portalocker
 
+from diptych.errors import StoreError, StoreLocked
+from diptych.runtime.plain_files import plain_file
 from diptych_edge.engine.sidecar import RECORD, SHARD, UNFINISHED, Record
-from diptych_edge.errors import StoreError, StoreLocked
-from diptych_edge.plain_files import plain_file
 
 LOCK = ".lock"
 STARTING, ENDING = "starting", "ending"  # states of a holder that does not answer other processes yet, or any more

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from diptych_edge.errors import CollectionError, DiptychError, SearchError, StoreError
-from diptych_edge.panics import contained
+from diptych.errors import CollectionError, DiptychError, SearchError, StoreError
+from diptych.runtime.panics import contained
 
 PANICKED = "Qdrant Edge panicked"
 REPAIR = "open the collection again; if it recurs: diptych doctor --repair"

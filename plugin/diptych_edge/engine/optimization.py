@@ -16,12 +16,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from diptych.errors import StoreError
 from diptych_edge.engine import optimizer
 from diptych_edge.engine import shard as shards
 from diptych_edge.engine.collection import EdgeCollection, new_shard_name
 from diptych_edge.engine.folders import remove
 from diptych_edge.engine.shard import Journal
-from diptych_edge.errors import StoreError
 from diptych_edge.health import space
 from diptych_edge.health.copy_shard import link_data, unlink_data
 from diptych_edge.health.inspection import Findings, begin

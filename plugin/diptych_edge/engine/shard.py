@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import qdrant_edge as edge
 
+from diptych.errors import DiptychError, StoreDamaged, StoreError
+from diptych.runtime.panics import contained
 from diptych_edge.engine.native_errors import PANICKED, edge_errors, reason
-from diptych_edge.errors import DiptychError, StoreDamaged, StoreError
 from diptych_edge.health.inspection import REPAIR
 from diptych_edge.health.ledger import Ledger, trim_log
 from diptych_edge.health.wal import use_small_files
-from diptych_edge.panics import contained
 
 Answer = TypeVar("Answer")
 JOURNAL, JOURNAL_SHARE = 1 << 20, 4  # bytes of a full journal, or a quarter of the data, if more

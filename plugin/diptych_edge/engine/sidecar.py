@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
-from diptych_edge.errors import StoreError
-from diptych_edge.plain_files import regular_file
-from diptych_edge.validation_messages import actual_value, error_path, expectation
+from diptych.errors import StoreError
+from diptych.runtime.plain_files import regular_file
+from diptych.runtime.validation_messages import actual_value, error_path, expectation
 
 FORMAT = 1
 RECORD = "collection.json"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych_edge.errors import StoreDamaged
+from diptych.errors import StoreDamaged
 from diptych_edge.health import space
 from diptych_edge.health.ledger import Ledger, probe, read_mark
 from diptych_edge.health.seal import Seal, broken, read_seal

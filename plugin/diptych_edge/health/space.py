@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from diptych_edge.errors import StoreFull
+from diptych.errors import StoreFull
 
 Free = Callable[[Path], int]
 TO_READ = 1 << 20  # bytes that are to stay free when a closed collection is opened, which writes some small files

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from diptych_edge import errors
+from diptych import errors
 from diptych_edge.rest.routes import NoRoute
 
 _STATUS: tuple[tuple[type[BaseException], int], ...] = (

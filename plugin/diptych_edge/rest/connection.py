@@ -14,9 +14,9 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from diptych.runtime.sockets import TimedReader
 from diptych_edge.rest.answers import encoded, refused
 from diptych_edge.rest.routes import Routes
-from diptych_edge.timed_reader import TimedReader
 
 MOST = 256 * 2**20  # bytes of a body
 IDLE = 300.0  # seconds between two requests, and for one piece of an answer

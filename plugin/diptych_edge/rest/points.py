@@ -10,8 +10,8 @@ from typing import Any
 
 from qdrant_client import models
 
+from diptych.runtime.unchecked import unchecked
 from diptych_edge.rest.request import Request, Route, validator
-from diptych_edge.unchecked import unchecked
 
 _Selector = models.PointsSelector
 _record_of = unchecked(models.SparseVector)

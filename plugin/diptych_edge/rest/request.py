@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import SchemaValidator
 
-from diptych_edge.unchecked import unchecked
+from diptych.runtime.unchecked import unchecked
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import json
 import os
-import re
 import secrets
 import socket
 import stat
@@ -26,7 +25,6 @@ LONGEST = 100  # bytes of a socket's path: the systems take 104 to 108 with the 
 TOKEN_HEADER = "api-key"  # as Qdrant's own clients send theirs
 HAS_UNIX = hasattr(socket, "AF_UNIX")
 _BACKLOG = 128
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]\\]+)(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +163,6 @@ def _runtime_folder() -> Path:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder} is not this user's alone")
     return folder
-
-
-def host_name(header: str) -> str:
-    """The host in the header Host, in lower case and without port and brackets; empty if it is no plain host."""
-    plain = _HOST.fullmatch(header)
-    return plain[1].strip("[]").lower() if plain else ""
 
 
 def may_connect(connection: socket.socket) -> bool:

@@ -18,6 +18,7 @@ from pydantic_core import PydanticSerializationError
 from qdrant_client import models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
+from diptych.errors import CollectionError, DiptychError, StoreLocked, StoreUnavailable
 from diptych_edge.client.base import FolderClient, refuse_server_methods
 from diptych_edge.client.edge_client import EdgeClient
 from diptych_edge.client.read_only import ReadOnlyEdgeClient
@@ -26,7 +27,6 @@ from diptych_edge.engine.catalog import closed
 from diptych_edge.engine.folders import ENDING, STARTING
 from diptych_edge.engine.optimization import OnStage
 from diptych_edge.engine.shared_engine import keep_for_ever
-from diptych_edge.errors import CollectionError, DiptychError, StoreLocked, StoreUnavailable
 from diptych_edge.share.address import Address, read_address
 from diptych_edge.share.holder import IDENTITY
 from diptych_edge.share.remote import HolderGone, RemoteEdgeClient

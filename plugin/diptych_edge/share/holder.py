@@ -12,8 +12,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych_edge.errors import StoreError, StoreUnavailable
-from diptych_edge.share.address import TOKEN_HEADER, Address, forget, host_name, listen, may_connect
+from diptych.errors import StoreError, StoreUnavailable
+from diptych.runtime.sockets import host_name
+from diptych_edge.share.address import TOKEN_HEADER, Address, forget, listen, may_connect
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

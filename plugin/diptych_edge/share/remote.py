@@ -19,9 +19,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from qdrant_client.http.models import QueryResponse
 
-from diptych_edge.convert.points import FINITE, flaw_of_dense, flaw_of_sparse, jsonable, misfit, require_json
-from diptych_edge.engine.optimization import OnStage
-from diptych_edge.errors import (
+from diptych.errors import (
     CollectionError,
     DiptychError,
     SearchError,
@@ -29,10 +27,12 @@ from diptych_edge.errors import (
     StoreLocked,
     StoreUnavailable,
 )
+from diptych.runtime.unchecked import unchecked
+from diptych_edge.convert.points import FINITE, flaw_of_dense, flaw_of_sparse, jsonable, misfit, require_json
+from diptych_edge.engine.optimization import OnStage
 from diptych_edge.rest.answers import rebuilt
 from diptych_edge.share.address import TOKEN_HEADER, Address
 from diptych_edge.share.transport import LIMITS, transport
-from diptych_edge.unchecked import unchecked
 
 _BULK = (models.PointStruct, models.PointVectors, models.Batch, models.SparseVector)
 _POINTS = (models.PointStruct, models.PointVectors)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 
-from diptych_edge.errors import StoreUnavailable
+from diptych.errors import StoreUnavailable
 from diptych_edge.share.address import Address, is_stopped, may_serve
 
 Answer = TypeVar("Answer")

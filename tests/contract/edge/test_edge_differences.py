@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from qdrant_client import models as m
 
-from diptych_edge.errors import SearchError
+from diptych.errors import SearchError
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from diptych import AdapterSpec
 from diptych.config import load_config, parse_config
 from diptych.errors import AdapterOptionsError, ConfigError
 from diptych.plugins.factory import validate_options
-from diptych_edge.validation_messages import actual_value, error_path, expectation
+from diptych.runtime.validation_messages import actual_value, error_path, expectation
 
 
 class Options(BaseModel, extra="forbid"):

@@ -10,8 +10,8 @@ import pytest
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
+from diptych.errors import CollectionError, CollectionNotFound, StoreUnsupported
 from diptych_edge import EdgeClient
-from diptych_edge.errors import CollectionError, CollectionNotFound, StoreUnsupported
 
 EARLY = m.OptimizersConfigDiff(indexing_threshold=50)
 DOT = m.VectorParams(size=4, distance=m.Distance.DOT)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
+from diptych.errors import StoreError
 from diptych_edge import EdgeClient
-from diptych_edge.errors import StoreError
 from diptych_edge.health import ledger, space
 from diptych_edge.health.repair import RepairReport
 from diptych_edge.health.wal import log_end, newest_version
@@ -317,7 +317,7 @@ def test_a_log_that_is_replayed_needs_more_space(stores: Mapping[str, Path], tmp
 
 
 FILL_A_DISK = """
-    from diptych_edge.errors import StoreError
+    from diptych.errors import StoreError
     client = EdgeClient(folder)
     client.create_collection("docs", {"d": models.VectorParams(size=256, distance=models.Distance.DOT)})
     written = 0
@@ -366,7 +366,7 @@ def test_a_disk_that_fills_up_ends_in_an_error_and_not_in_a_signal(start: Start,
 
 
 ASK = """
-    from diptych_edge.errors import StoreError
+    from diptych.errors import StoreError
     try:
         with EdgeClient(folder) as client:
             print("found", len(client.query_points("docs", [1.0] * 16, using="d", limit=5).points))

@@ -12,8 +12,8 @@ import pytest
 from qdrant_client import models
 
 import diptych_edge
+from diptych.errors import CollectionError, StoreError
 from diptych_edge import EdgeClient
-from diptych_edge.errors import CollectionError, StoreError
 
 Start = Callable[[str], subprocess.Popen[str]]
 WRITE = """

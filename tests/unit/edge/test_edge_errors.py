@@ -10,9 +10,7 @@ import qdrant_edge as edge
 from qdrant_client import models as m
 from qdrant_client.client_base import QdrantBase
 
-from diptych_edge import EdgeClient
-from diptych_edge.client.base import SERVER_METHODS
-from diptych_edge.errors import (
+from diptych.errors import (
     CollectionError,
     CollectionNotFound,
     DiptychError,
@@ -20,6 +18,8 @@ from diptych_edge.errors import (
     StoreError,
     StoreUnsupported,
 )
+from diptych_edge import EdgeClient
+from diptych_edge.client.base import SERVER_METHODS
 
 V = [1.0, 2.0, 3.0, 4.0]
 Call = Callable[[EdgeClient], object]

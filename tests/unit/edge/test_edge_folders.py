@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
+from diptych.errors import StoreError
 from diptych_edge import EdgeClient, SharedEdgeClient
-from diptych_edge.errors import StoreError
 
 DOT = models.VectorParams(size=2, distance=models.Distance.DOT)
 

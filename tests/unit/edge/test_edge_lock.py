@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
+from diptych.errors import StoreError, StoreLocked
 from diptych_edge import EdgeClient
-from diptych_edge.errors import StoreError, StoreLocked
 
 Start = Callable[[str], subprocess.Popen[str]]
 HOLD = """

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
+from diptych.errors import StoreError
 from diptych_edge import EdgeClient
 from diptych_edge.engine import optimizer
 from diptych_edge.engine import shard as shards
 from diptych_edge.engine.optimization import STAGES
-from diptych_edge.errors import StoreError
 from diptych_edge.health.copy_shard import link_data, unlink_data
 from diptych_edge.health.wal import allocated
 

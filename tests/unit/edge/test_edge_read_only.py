@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
+from diptych.errors import CollectionNotFound, StoreLocked, StoreReadOnly
 from diptych_edge import EdgeClient, ReadOnlyEdgeClient
 from diptych_edge.client.read_only import WRITES
-from diptych_edge.errors import CollectionNotFound, StoreLocked, StoreReadOnly
 
 NOBODY = 65534
 

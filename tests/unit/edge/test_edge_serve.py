@@ -21,11 +21,11 @@ import pytest
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
+from diptych.runtime.sockets import TimedReader
 from diptych_edge import EdgeClient, SharedEdgeClient
 from diptych_edge.rest import Routes, connection, server
 from diptych_edge.share.address import Address, read_address
 from diptych_edge.share.holder import serve_at
-from diptych_edge.timed_reader import TimedReader
 from serving import until
 
 Serve = Callable[..., tuple[subprocess.Popen[str], dict[str, Any]]]

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
+from diptych.errors import CollectionError, StoreError, StoreLocked
 from diptych_edge import EdgeClient, SharedEdgeClient
-from diptych_edge.errors import CollectionError, StoreError, StoreLocked
 from diptych_edge.share import address as addresses
 from diptych_edge.share.address import read_address
 from diptych_edge.share.remote import RemoteEdgeClient

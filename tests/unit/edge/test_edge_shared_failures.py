@@ -16,8 +16,8 @@ import orjson
 import pytest
 from qdrant_client import models
 
+from diptych.errors import CollectionError, SearchError, StoreDamaged, StoreFull, StoreUnavailable
 from diptych_edge import EdgeClient, SharedEdgeClient
-from diptych_edge.errors import CollectionError, SearchError, StoreDamaged, StoreFull, StoreUnavailable
 from diptych_edge.rest.answers import rebuilt, refused
 from diptych_edge.rest.request import Request
 from diptych_edge.share.address import read_address

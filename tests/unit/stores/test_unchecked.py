@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from diptych_edge.unchecked import unchecked, unchecked_in_part
+from diptych.runtime.unchecked import unchecked, unchecked_in_part
 
 LEAF: dict[str, Any] = {"query": [0.5, 0.25], "using": "dense.1", "limit": 3}
 

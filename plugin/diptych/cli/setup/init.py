@@ -16,7 +16,7 @@ from diptych.cli.ui.output import stdout, warn, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
 from diptych.plugins.extras import to_install
-from diptych_edge.validation_messages import nearest
+from diptych.runtime.validation_messages import nearest
 
 if TYPE_CHECKING:
     from diptych.registry import Registry

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.errors import ConfigError
+from diptych.runtime.validation_messages import nearest
 from diptych.specs import AdapterSpec
-from diptych_edge.validation_messages import nearest
 
 DEFAULT_ADAPTER = "sentence-transformers"  # of a bare model name
 NONE = "none"

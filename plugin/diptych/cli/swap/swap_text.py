@@ -42,7 +42,7 @@ def slots_to_encode(names: Iterable[str] | None, config: Config) -> frozenset[st
     Raises:
         SwapError: the config has no such slot.
     """
-    from diptych_edge.validation_messages import nearest
+    from diptych.runtime.validation_messages import nearest
 
     slots = frozenset(names or ())
     for name in sorted(slots - config.slots.keys()):

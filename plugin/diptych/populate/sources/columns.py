@@ -10,7 +10,7 @@ from typing import Any
 
 from diptych.errors import PopulateError, brief
 from diptych.media import MODALITIES, Modality
-from diptych_edge.validation_messages import nearest
+from diptych.runtime.validation_messages import nearest
 
 TYPES = ("text", "integer", "float", "bool")
 EVERY = "*"  # stands for all columns that are not named

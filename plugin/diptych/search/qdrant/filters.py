@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from diptych.errors import SearchError
 from diptych.runtime.json_faults import first_fault
-from diptych_edge.validation_messages import actual_value, error_path, expectation, shown
+from diptych.runtime.validation_messages import actual_value, error_path, expectation, shown
 
 FilterLike: TypeAlias = models.Filter | Mapping[str, Any]
 Where: TypeAlias = Mapping[str, Any]

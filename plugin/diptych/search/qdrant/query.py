@@ -16,12 +16,12 @@ from diptych.config.stages import Dbsf, Linear, Rrf
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.models import Prefix
+from diptych.runtime.unchecked import unchecked_in_part
 from diptych.search.fusion import PointId
 from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import MOST_HITS, SearchRequest, direction
 from diptych.slots.slot import Slot
 from diptych.stores.versions import is_local
-from diptych_edge.unchecked import unchecked_in_part
 
 Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector, models.TextQuery or QueryWithExamples
 Inputs: TypeAlias = Mapping[str, Input]  # by slot; a slot for which the query has no terms is left out

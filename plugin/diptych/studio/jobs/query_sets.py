@@ -13,9 +13,9 @@ from diptych.errors import DiptychError, EvaluationError
 from diptych.evaluate import Qrels, read_beir, read_queries
 from diptych.evaluate.queries import beir_file
 from diptych.judge.judgement_files import MANIFEST, QRELS, noted_collections
+from diptych.runtime.validation_messages import nearest
 from diptych.service.error_answers import Refused
 from diptych.types import Query
-from diptych_edge.validation_messages import nearest
 
 Content: TypeAlias = tuple[list[Query], Qrels | None]
 Signature: TypeAlias = tuple[tuple[int, int] | None, ...]

@@ -1,16 +1,25 @@
-"""Reads from a socket until a deadline: with a timeout for each piece, a peer that drips could hold a thread."""
+"""What servers and clients here do by hand: read from a socket until a deadline, and read the header Host."""
 
 from __future__ import annotations
 
 import io
 import math
+import re
 import socket
 import time
 from typing import Any
 
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]\\]+)(?::[0-9]{1,5})?")
+
+
+def host_name(header: str) -> str:
+    """The host in the header Host, in lower case and without port and brackets; empty if it is no plain host."""
+    plain = _HOST.fullmatch(header)
+    return plain[1].strip("[]").lower() if plain else ""
+
 
 class TimedReader(io.RawIOBase):
-    """Everything that is read comes before one deadline.
+    """Everything that is read comes before one deadline: with a timeout for each piece, a peer that drips could go on.
 
     Args:
         connected: the socket that is read.
