@@ -64,7 +64,7 @@ pictures: $(VENV)/.test
 site: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# The page of `diptych studio` from its sources, into plugin/diptych/studio/page, which is committed: only who changes it needs Node.
+# The page of `diptych studio` from its sources, into plugin/diptych_serve/studio/page, which is committed: only who changes it needs Node.
 studio-page:
 	cd plugin/studio_page && npm ci --no-audit --no-fund && npm run types && npm run build
 

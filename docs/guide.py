@@ -1,4 +1,4 @@
-"""Writes docs/studio.md as plugin/diptych/studio/guide.html, the guide that Studio's page links to.
+"""Writes docs/studio.md as plugin/diptych_serve/studio/guide.html, the guide that Studio's page links to.
 
 `make docs` runs it. The wheel contains no other page of the documentation, so links to other pages become plain words,
 and pictures are left out.
@@ -14,7 +14,7 @@ from markdown import Markdown
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "docs" / "studio.md"
-GUIDE = ROOT / "plugin" / "diptych" / "studio" / "guide.html"
+GUIDE = ROOT / "plugin" / "diptych_serve" / "studio" / "guide.html"
 HEAD = """\
 <!doctype html>
 <!-- Written by docs/guide.py; change docs/studio.md (sha256 {digest}), not this page. -->

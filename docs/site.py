@@ -38,7 +38,7 @@ API = {
     "swap": ("Swap", ["diptych.swap"], "Plans, reports and options of a swap. See [the guide](../../swap.md)."),
     "evaluate": (
         "Evaluate and tune",
-        ["diptych.evaluate", "diptych.judge", "diptych.tune"],
+        ["diptych.evaluate", "diptych_lab.judge", "diptych_lab.tune"],
         "Measures, comparisons and setups. See [evaluation](../../evaluate.md) and [storage](../../storage.md).",
     ),
     "stores": (

@@ -7,7 +7,9 @@ begin with `protocols`, then `registry`, `populate`, `search` and `swap`; docs/a
 
 from __future__ import annotations
 
+import html
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from diptych.runtime import interrupts as interrupts  # first: it ends the command quietly at Ctrl-C from here on
@@ -74,10 +76,9 @@ _LATER = {
 
 
 def _html(value: object) -> str:
-    """What a notebook shows of a result; the writers are imported when the first is shown."""
-    from diptych import notebook
-
-    return notebook.html(value)
+    """What a notebook shows of a result, by the installed package that writes it; imported when the first is shown."""
+    found = importlib.metadata.entry_points(group="diptych.html")
+    return str(next(iter(found)).load()(value)) if found else f"<pre>{html.escape(repr(value))}</pre>"
 
 
 repr_html.show_by(_html)

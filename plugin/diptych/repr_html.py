@@ -14,7 +14,7 @@ def show_by(writer: Callable[[object], str]) -> None:
 
 
 class ReprHtml:
-    """A value that notebooks show as HTML. `diptych.notebook` writes it; plain terminals go on showing the repr."""
+    """A value that notebooks show as HTML. The entry point `diptych.html` names its writer; terminals show the repr."""
 
     __slots__ = ()
 

@@ -2,7 +2,7 @@ import { defineConfig, type Plugin } from "vite";
 
 import { noteSources } from "./sources.ts";
 
-const OUT = "../diptych/studio/page";
+const OUT = "../diptych_serve/studio/page";
 
 /** The files come from the page's own server: no need to ask as another page would. */
 const withoutCors: Plugin = {

@@ -31,8 +31,8 @@ from diptych import AdapterSpec, Collection, Document, Registry
 from diptych.evaluate import Qrels, read_queries
 from diptych.plugins.anchor_scores import choose_anchors, write_anchors
 from diptych.protocols import Fingerprint, Pair
-from diptych.tune import RerankReport, tune_rerank
 from diptych.types import Floats
+from diptych_lab.tune import RerankReport, tune_rerank
 
 MINILM = "all-MiniLM-L6-v2"
 BUDGETS = (50, 100, 200)

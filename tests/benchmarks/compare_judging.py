@@ -19,10 +19,10 @@ import numpy as np
 
 from diptych import Collection
 from diptych.evaluate import Qrels, compare, evaluate, from_trec, read_beir
-from diptych.judge import Judgements, Judging, Verdict
 from diptych.populate import open_source
 from diptych.search import Linear, Pipeline, Retrieve, Rrf
 from diptych.types import Query, Run
+from diptych_lab.judge import Judgements, Judging, Verdict
 
 EXAMPLE = Path(__file__).parents[2] / "examples/debian"
 PAIRS = (

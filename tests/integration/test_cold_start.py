@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 HEAVY = ("torch", "sentence_transformers", "transformers", "sklearn", "scipy", "pandas", "datasets", "fastembed")
-HOST = ("diptych.swap", "diptych.adopt", "diptych.evaluate", "diptych.tune", "diptych.copying")
+HOST = ("diptych.swap", "diptych.adopt", "diptych.evaluate", "diptych_lab.tune", "diptych.copying")
 RUN = """
 import json, sys
 from diptych.cli import main

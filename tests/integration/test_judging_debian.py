@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from diptych import Collection
 from diptych.cli import app
 from diptych.evaluate import Qrels, evaluate, read_beir
-from diptych.judge import Judgements, Judging
 from diptych.populate import open_source
 from diptych.search import Pipeline, Retrieve
 from diptych.types import Query, Run
+from diptych_lab.judge import Judgements, Judging
 
 EXAMPLE = Path(__file__).parents[2] / "examples/debian"
 CONFIG = f"""\

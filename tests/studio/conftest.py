@@ -16,9 +16,9 @@ from browsing import Visit, browsing
 from diptych import Collection
 from diptych.config import parse_config
 from diptych.populate import open_source
-from diptych.service.application import application
-from diptych.service.served import Served
-from diptych.studio.routes import studio
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
+from diptych_serve.studio.routes import studio
 from serving import served
 from shared_vectors import shared
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, Route, expect
 from browsing import Visit
 from diptych import Collection
 from diptych.search import Retrieve
-from diptych.studio.display import name_of
+from diptych_serve.studio.display import name_of
 
 pytestmark = pytest.mark.slow(first=True)  # fills the store that the other files of this folder wait for
 

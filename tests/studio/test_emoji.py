@@ -18,9 +18,9 @@ from browsing import Visit, exported, overflow, violations
 from diptych import Collection, Query, Registry
 from diptych.config import parse_config
 from diptych.search import Retrieve
-from diptych.service.application import application
-from diptych.service.served import Served
-from diptych.studio.routes import studio
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
+from diptych_serve.studio.routes import studio
 from pages import ROOT
 from serving import served
 

@@ -15,9 +15,9 @@ from browsing import Visit, exported, overflow, violations
 from diptych import Collection, Run
 from diptych.evaluate import Comparison, compare, evaluate, read_beir
 from diptych.search import Pipeline
-from diptych.service.application import application
-from diptych.service.served import Served
-from diptych.studio.routes import studio
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
+from diptych_serve.studio.routes import studio
 from serving import served
 
 pytestmark = pytest.mark.slow

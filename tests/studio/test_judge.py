@@ -13,9 +13,9 @@ from playwright.sync_api import Locator, Page, expect
 from browsing import Visit, overflow, violations
 from diptych import Collection
 from diptych.evaluate import read_beir
-from diptych.service.application import application
-from diptych.service.served import Served
-from diptych.studio.routes import studio
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
+from diptych_serve.studio.routes import studio
 from serving import served
 
 pytestmark = pytest.mark.slow

@@ -24,11 +24,11 @@ from browsing import Visit, exported, overflow, violations
 from colour_plugin import COLOURS
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.service.api_keys import Keys
-from diptych.service.application import application
-from diptych.service.served import Served
-from diptych.studio.routes import studio
 from diptych.swap import ApplyOptions
+from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
+from diptych_serve.studio.routes import studio
 from serving import ANIMALS, animals, served, until
 
 pytestmark = pytest.mark.slow

@@ -15,10 +15,10 @@ from playwright.sync_api import Browser, Page, Route, expect
 from browsing import Visit, overflow, violations
 from diptych import Collection, Registry
 from diptych.config import Config, parse_config
-from diptych.service.application import application
-from diptych.service.served import Served
-from diptych.studio.routes import studio
 from diptych.swap import ApplyOptions, status
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
+from diptych_serve.studio.routes import studio
 from serving import animals, served
 
 pytestmark = pytest.mark.slow(first=True)

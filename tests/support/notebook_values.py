@@ -6,8 +6,6 @@ from diptych.collection.explanation import Block, Explanation, Explanations, Slo
 from diptych.collection.verify import VerifyReport
 from diptych.config.models import VectorStorage
 from diptych.evaluate import Comparison, Difference, Evaluation, Slice, SliceDifference
-from diptych.judge.verdict import Difference as JudgedDifference
-from diptych.judge.verdict import Verdict
 from diptych.media import Media
 from diptych.repr_html import ReprHtml
 from diptych.search import Answers, Dbsf, HitGroup, HitGroups, Hits, Rerank, Retrieve
@@ -17,13 +15,15 @@ from diptych.swap.gate.judged import JudgedComparison, QueryLoss
 from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide
 from diptych.swap.gate.vector_health import Canary, Coverage
 from diptych.swap.plan import Step
-from diptych.tune import EncoderReport, IndexReport, RerankReport, SearchReport
-from diptych.tune.choose import Against
-from diptych.tune.encoder_report import EncoderRow
-from diptych.tune.grid import Setup
-from diptych.tune.reports import RerankGain, RerankRow, Row
-from diptych.tune.search_report import SearchRow
 from diptych.types import Document, Highlight, Hit, Passage
+from diptych_lab.judge.verdict import Difference as JudgedDifference
+from diptych_lab.judge.verdict import Verdict
+from diptych_lab.tune import EncoderReport, IndexReport, RerankReport, SearchReport
+from diptych_lab.tune.choose import Against
+from diptych_lab.tune.encoder_report import EncoderRow
+from diptych_lab.tune.grid import Setup
+from diptych_lab.tune.reports import RerankGain, RerankRow, Row
+from diptych_lab.tune.search_report import SearchRow
 
 
 def hit(text: str) -> Hit:

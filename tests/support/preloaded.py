@@ -151,7 +151,7 @@ def preload() -> None:
     What is imported stays: neither the import nor a program looks through it for garbage.
     """
     gc.disable()
-    for name in ("diptych", "diptych_adapters"):
+    for name in ("diptych", "diptych_lab", "diptych_serve", "diptych_adapters"):
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
             with contextlib.suppress(ImportError):

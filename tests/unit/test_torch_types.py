@@ -34,7 +34,15 @@ disallow_untyped_decorators = false
 def test_no_type_ignore_is_unused_when_torch_has_no_types(tmp_path: Path) -> None:
     """An ignore that is needed for the types of torch alone is unused without them. The probe shows it."""
     settings = (ROOT / "pyproject.toml").read_text("utf-8")
-    packages = ["diptych", "diptych_adapters", "diptych_training", "diptych_edge", "tests"]
+    packages = [
+        "diptych",
+        "diptych_adapters",
+        "diptych_training",
+        "diptych_edge",
+        "diptych_lab",
+        "diptych_serve",
+        "tests",
+    ]
     own = [f"{name}.*" for name in packages] + [name for bare in BARE for name in names_in(ROOT / bare)]
     config, probe = tmp_path / "mypy.toml", tmp_path / "probe.py"
     config.write_text(settings + UNTYPED.format(own=own), "utf-8")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from diptych.cli.collections import adopt, cache, copy, documents, edge, info, populate
-from diptych.cli.search import evaluate, judge, search, tune
-from diptych.cli.serve import serve
+from diptych.cli.collections import adopt, cache, copy, documents, info, populate
+from diptych.cli.search import evaluate, search
 from diptych.cli.setup import adapter, adapters, demo, doctor, init
 from diptych.cli.swap import anchors, apply, plan, rollback, status
 from diptych.cli.train import train
+from diptych.cli.ui.output import warn
 from diptych.cli.ui.run_command import PlainGroup, command
 from diptych.cli.ui.session import Level, Session, show_warnings
 from diptych.cli.ui.session import show as show_logs
@@ -24,6 +25,7 @@ from diptych.runtime.vendor_telemetry import quiet
 
 # Imported modules stay in memory: looking for garbage among them took a tenth of a command's start.
 GARBAGE = (50_000, 20, 100)
+COMMANDS = "diptych.commands"  # the entry-point group; an entry names a function, or a `typer.Typer`
 TRITON = "triton._C.libtriton"  # lists what it holds, as leaks, in 30 lines unless that search has freed it
 EPILOG = (
     "Exit codes: 0 success, 1 an error or a failed check, 2 wrong usage, 3 some documents were rejected, "
@@ -77,6 +79,15 @@ def _root(
         show_logs(level)
 
 
+def _of_packages() -> Iterator[tuple[str, Any]]:
+    """The commands, and groups of commands, that installed packages bring by entry points, by name."""
+    for entry in sorted(importlib.metadata.entry_points(group=COMMANDS), key=lambda entry: entry.name):
+        try:
+            yield entry.name, entry.load()
+        except ImportError as error:
+            warn(f"the command {entry.name} is left out, since {entry.value} cannot be imported: {error}")
+
+
 for _name, _function in (
     ("demo", demo.demo),
     ("init", init.init),
@@ -86,17 +97,12 @@ for _name, _function in (
     ("search", search.search),
     ("explain", search.explain),
     ("evaluate", evaluate.evaluate),
-    ("judge", judge.judge),
-    ("clicks", judge.clicks),
     ("info", info.info),
     ("collections", info.collections),
     ("get", documents.get),
     ("delete", documents.delete),
     ("export", copy.export),
     ("import", copy.import_file),
-    ("serve", serve.serve),
-    ("studio", serve.studio),
-    ("mcp", serve.mcp),
     ("train", train.train),
     ("recipes", train.recipes),
     ("plan", plan.plan),
@@ -110,9 +116,12 @@ for _name, _function in (
 ):
     command(app, _name, _function)
 app.add_typer(adapter.app)
-app.add_typer(tune.app)
 app.add_typer(anchors.app)
-app.add_typer(edge.app)
+for _name, _function in _of_packages():
+    if isinstance(_function, typer.Typer):
+        app.add_typer(_function)
+    else:
+        command(app, _name, _function)
 
 
 def main(args: Sequence[str] | None = None, *, session: Session | None = None) -> None:

@@ -6,19 +6,15 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from diptych.clients.inference import Resolver, inference_objects, unknown
+from diptych.clients.inference import Resolver, inference_objects
 from diptych.encoders import Encoders
 from diptych.slots.encode import Side
 from diptych.stores.cluster_client import ClusterClient
 from diptych.stores.server_client import ServerClient
-
-if TYPE_CHECKING:
-    from diptych_edge import SharedEdgeClient
 
 C = TypeVar("C", bound=type[Any])
 _CALLS: Mapping[str, tuple[Side, tuple[str, ...]]] = {
@@ -167,26 +163,6 @@ class ServerInferenceClient(Inferring, ServerClient):
 @infers
 class ClusterInferenceClient(Inferring, ClusterClient):
     """The client of a cluster that a config describes."""
-
-
-def edge_inference_client(path: Path, **options: Any) -> SharedEdgeClient:
-    """A `SharedEdgeClient` that encodes inference objects by encoders of diptych; it has no other models."""
-    return _edge_class()(path, **options)
-
-
-@functools.cache
-def _edge_class() -> type[SharedEdgeClient]:
-    from diptych_edge import SharedEdgeClient  # who uses servers alone does not import the embedded store
-
-    @infers
-    class EdgeInferenceClient(Inferring, SharedEdgeClient):
-        def get_embedding_size(self, model_name: str) -> int:
-            raise unknown(self._encoders, model_name)
-
-        def _goes_on(self, model: str) -> bool:
-            return False
-
-    return EdgeInferenceClient
 
 
 def _of_fastembed() -> frozenset[str]:

@@ -13,7 +13,6 @@ from diptych.clients.inference_clients import (
     InferenceClient,
     Inferring,
     ServerInferenceClient,
-    edge_inference_client,
 )
 from diptych.config import Config
 from diptych.encoders import Encoders
@@ -26,10 +25,17 @@ from diptych.stores import Classes, open_store, open_store_of, place_of
 from diptych.stores.api_key import key_headers
 
 if TYPE_CHECKING:
-    from diptych_edge import SharedEdgeClient
+    from diptych.clients.edge_inference import EdgeInferenceClient
 
-AnyClient: TypeAlias = "InferenceClient | ServerInferenceClient | SharedEdgeClient"
-_CLASSES = Classes(InferenceClient, edge_inference_client, ServerInferenceClient, ClusterInferenceClient)
+
+def _edge(path: Path, **options: Any) -> EdgeInferenceClient:
+    from diptych.clients.edge_inference import EdgeInferenceClient
+
+    return EdgeInferenceClient(path, **options)
+
+
+AnyClient: TypeAlias = "InferenceClient | ServerInferenceClient | EdgeInferenceClient"
+_CLASSES = Classes(InferenceClient, _edge, ServerInferenceClient, ClusterInferenceClient)
 _OWN_URLS = ("edge", "local", "memory", "grpc", "grpcs")  # store URLs of diptych that qdrant-client does not read
 _PLACES = ("url", "host", "path")
 

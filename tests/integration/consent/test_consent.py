@@ -26,10 +26,10 @@ from diptych.errors import DiptychError, NotTrusted
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.store import KEY, SEARCH, raw_metadata
 from diptych.runtime.option_demands import demands_of
-from diptych.service.served import Served
 from diptych.stores import open_store
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder, FakeReranker
+from diptych_serve.service.served import Served
 
 SECRET = "DIPTYCH_TEST_SENTINEL"
 DOCUMENTS = [{"id": str(number), "text": f"word{number} common"} for number in range(4)]

@@ -19,15 +19,15 @@ from qdrant_client.client_base import QdrantBase
 from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
-from diptych.agents.server import mcp_server
 from diptych.cli import main
 from diptych.copying import copy_collection, export_collection, import_collection
 from diptych.errors import DiptychError
 from diptych.metadata.store import raw_metadata
-from diptych.service.application import application
-from diptych.service.served import Served
 from diptych.stores import open_store
-from diptych.studio.routes import studio
+from diptych_serve.agents.server import mcp_server
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
+from diptych_serve.studio.routes import studio
 from gifts import KEY, SECRET, Gift, gifts, given, hostile_folders
 from json_server import Reply, Request, json_server
 from tiny_encoders import tiny_encoder

@@ -15,13 +15,13 @@ from qdrant_client import models
 from diptych.copying import import_collection
 from diptych.errors import DiptychError, EvaluationError, StoreError
 from diptych.evaluate import Qrels, read_queries
-from diptych.judge import Judgements
-from diptych.judge.judgement_files import noted_collections, stored_queries, write_queries
 from diptych.populate import open_source
 from diptych.registry import Registry
 from diptych.stores import open_store
 from diptych.types import Query
 from diptych_edge import EdgeClient
+from diptych_lab.judge import Judgements
+from diptych_lab.judge.judgement_files import noted_collections, stored_queries, write_queries
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes of POSIX")
 

@@ -18,8 +18,8 @@ import colour_plugin
 import diptych_adapters.hooks
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Registry
-from diptych.agents.server import mcp_server
-from diptych.service.served import Served
+from diptych_serve.agents.server import mcp_server
+from diptych_serve.service.served import Served
 
 
 def uri(colour: str) -> str:

@@ -15,10 +15,10 @@ from mcp.types import TextContent
 
 import long_documents
 from diptych import Collection, Registry
-from diptych.agents.server import mcp_server
 from diptych.config import parse_config
 from diptych.search import Retrieve
-from diptych.service.served import Served
+from diptych_serve.agents.server import mcp_server
+from diptych_serve.service.served import Served
 from named_server import emptied
 from serving import animals
 

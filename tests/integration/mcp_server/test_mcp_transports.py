@@ -183,7 +183,7 @@ def test_over_http_packets_are_not_delayed(folder: Path) -> None:
     """A socket's options are seen by its own process alone, so that one looks at its connections."""
     look = """\
 import socket
-from diptych.service import connections
+from diptych_serve.service import connections
 made = connections.Connection.connection_made
 def looked(self, transport):
     made(self, transport)

@@ -19,8 +19,8 @@ from diptych.errors import SearchError, TuneError
 from diptych.evaluate import Qrels
 from diptych.search import Pipeline, Rerank, Retrieve
 from diptych.testing import FakeReranker
-from diptych.tune import EncoderChoice, tune_encoder
-from diptych.tune.grid import of_bits
+from diptych_lab.tune import EncoderChoice, tune_encoder
+from diptych_lab.tune.grid import of_bits
 
 Run = Callable[..., Result]
 PICTURES = [Query(id=name, media={"image": f"{name}.png"}) for name in COLOURS]

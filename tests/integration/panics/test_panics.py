@@ -18,11 +18,11 @@ from diptych.cli import app
 from diptych.cli.ui.session import Session
 from diptych.config import parse_config
 from diptych.errors import AdapterCrashed, AdapterFactoryError, DiptychError, PopulateError, StoreError
-from diptych.service import readiness
-from diptych.service.application import application
-from diptych.service.served import Served
 from diptych.testing import fakes_plugin
 from diptych_edge.engine.shard import Shard
+from diptych_serve.service import readiness
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
 from serving import ANIMALS, served, until
 
 

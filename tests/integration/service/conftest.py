@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from diptych import Collection, Registry
-from diptych.service.application import application
-from diptych.service.served import Served
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
 from named_server import emptied
 from serving import animals, served, until
 

@@ -14,8 +14,8 @@ import openai
 import pytest
 
 from diptych import Collection, Registry
-from diptych.service.application import application
-from diptych.service.served import Served
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
 from serving import animals, served
 
 TEXTS = ["the cat sleeps", "an owl"]

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from diptych import AdapterSpec, Registry, hookimpl
-from diptych.service.application import application
-from diptych.service.served import Served
 from diptych.testing import fakes_plugin
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
 from serving import animals, served
 
 

@@ -18,14 +18,14 @@ from pydantic import BaseModel, ValidationError
 
 import panicking
 from diptych import Registry
-from diptych.service.api_keys import Keys
-from diptych.service.application import application
-from diptych.service.bodies import EmbeddingsRequest, RerankRequest, SearchRequest
-from diptych.service.error_answers import Refused
-from diptych.service.limits import Bounds, Limits
-from diptych.service.requests import parsed
-from diptych.service.served import Served
 from diptych.testing import fakes_plugin
+from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.application import application
+from diptych_serve.service.bodies import EmbeddingsRequest, RerankRequest, SearchRequest
+from diptych_serve.service.error_answers import Refused
+from diptych_serve.service.limits import Bounds, Limits
+from diptych_serve.service.requests import parsed
+from diptych_serve.service.served import Served
 from serving import animals, served, until
 
 LIMITS = Limits(body=2000, inputs=3, characters=50, hits=20)

@@ -16,8 +16,8 @@ import colour_plugin
 import diptych_adapters.hooks
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Registry
-from diptych.service.application import application
-from diptych.service.served import Served
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
 from serving import served
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from diptych import Collection, Registry
 from diptych.search import score
-from diptych.service.application import application
-from diptych.service.served import Served
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
 from serving import animals, served
 
 QUERY = "the cat sleeps"

@@ -12,9 +12,9 @@ from qdrant_client import models
 
 from diptych import Collection, Hit, Query, Registry
 from diptych.search import Retrieve
-from diptych.service.application import application
-from diptych.service.search_answers import FoundDocument, SearchAnswer
-from diptych.service.served import Served
+from diptych_serve.service.application import application
+from diptych_serve.service.search_answers import FoundDocument, SearchAnswer
+from diptych_serve.service.served import Served
 from serving import animals, served
 
 FILTER = {"must": [{"key": "letter", "match": {"any": ["c", "o"]}}]}

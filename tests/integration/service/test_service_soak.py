@@ -20,9 +20,9 @@ import httpx
 import pytest
 
 from diptych import Registry
-from diptych.service.application import application
-from diptych.service.limits import Bounds
-from diptych.service.served import Served
+from diptych_serve.service.application import application
+from diptych_serve.service.limits import Bounds
+from diptych_serve.service.served import Served
 from hostile import mutated, text_of
 from serving import animals, served, until
 

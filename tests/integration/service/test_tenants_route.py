@@ -12,8 +12,8 @@ import pytest
 
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.service.application import application
-from diptych.service.served import Served
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
 from serving import served
 
 

@@ -14,11 +14,11 @@ import pytest
 import panicking
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.service import readiness as module
-from diptych.service.api_keys import Keys
-from diptych.service.application import application
-from diptych.service.served import Served
 from diptych.testing import fakes_plugin
+from diptych_serve.service import readiness as module
+from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
 from serving import SEARCH, SLOTS, animals, served, until
 
 SECRET = "s3cret-key"

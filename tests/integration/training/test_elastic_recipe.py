@@ -14,7 +14,7 @@ from diptych.config import load_config
 from diptych.encoders import Encoders
 from diptych.errors import FollowWarning, SwapError
 from diptych.training import register
-from diptych.tune import choices_of
+from diptych_lab.tune import choices_of
 from every_recipe import REGISTRY, made, options_of, write_world
 from tiny_encoders import WIDTH
 from tiny_training import Told

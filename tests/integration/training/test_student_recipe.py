@@ -16,7 +16,7 @@ from diptych.encoders import Encoders
 from diptych.errors import ConfigError
 from diptych.slots.slot import Slot
 from diptych.training import register
-from diptych.tune import choices_of
+from diptych_lab.tune import choices_of
 from diptych_training.losses.distillation import StudentLoss
 from every_recipe import REGISTRY, made, options_of, write_world
 from tiny_training import Told

@@ -21,10 +21,10 @@ from diptych.config import parse_config
 from diptych.config.models import SearchParams, VectorStorage
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall
-from diptych.tune import Rule, Setup, tune_index
-from diptych.tune.sample import Sample
 from diptych.types import Run
 from diptych_edge import EdgeClient
+from diptych_lab.tune import Rule, Setup, tune_index
+from diptych_lab.tune.sample import Sample
 from named_server import placed
 
 COUNT, MANY = 900, 10**7

@@ -19,8 +19,8 @@ from diptych.search import Pipeline
 from diptych.stores.versions import is_server_client
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeReranker
-from diptych.tune import Budget, SearchReport, tune_search
 from diptych.types import Document, Query, Run
+from diptych_lab.tune import Budget, SearchReport, tune_search
 from named_server import placed
 
 WORDS = [f"word{n}" for n in range(80)]
@@ -45,7 +45,7 @@ def opened(
 def few_are_timed() -> Iterator[None]:
     """Times are medians of fewer queries than usual, since no test compares them."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("diptych.tune.search.ASKED", 6)
+        patched.setattr("diptych_lab.tune.search.ASKED", 6)
         yield
 
 

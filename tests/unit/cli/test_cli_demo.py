@@ -77,6 +77,6 @@ def test_the_wheel_has_the_data_and_studios_page_and_stays_small(tmp_path: Path)
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         assert {f"diptych/demo_data/{name}" for name in FILES} <= names
-        assert {f"diptych/studio/{name}" for name in ("guide.html", "page/index.html", "page/studio.js")} <= names
+        assert {f"diptych_serve/studio/{name}" for name in ("guide.html", "page/index.html", "page/studio.js")} <= names
         assert not [name for name in names if "studio_page" in name or "node_modules" in name]
         assert sum(archive.getinfo(f"diptych/demo_data/{name}").compress_size for name in FILES) < 400_000

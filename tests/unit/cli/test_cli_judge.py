@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from diptych import Registry, hookimpl
-from diptych.cli.search.judge_terminal import _key, without_echo
 from diptych.evaluate import read_beir
 from diptych.generation import JudgeRequest
+from diptych_lab.cli.judge_terminal import _key, without_echo
 
 Run = Callable[..., Any]
 QUERIES = {"q1": "cat on a mat", "q2": "barks at the man", "q3": "hunts mice", "q4": "an egg"}
@@ -144,7 +144,7 @@ def test_a_model_is_refused_before_people_have_judged_and_where_none_is_configur
 def test_a_model_goes_on_where_it_agrees_and_is_refused_where_it_does_not(
     ready: Run, config: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diptych.judge.model_judge.LEAST_PAIRS", 2)
+    monkeypatch.setattr("diptych_lab.judge.model_judge.LEAST_PAIRS", 2)
     registry._register("model", Model)
     config.write_text(config.read_text().replace("queries.jsonl}", "queries.jsonl, judge: {generator: kind}}"))
     ready("judge", *BOTH, input="03q")

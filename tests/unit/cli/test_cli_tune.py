@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from diptych.cli.search.tune import show
 from diptych.config import parse_config
 from diptych.config.models import SearchParams, VectorStorage
-from diptych.tune import IndexReport, Row, Setup
+from diptych_lab.cli.tune import show
+from diptych_lab.tune import IndexReport, Row, Setup
 
 Run = Callable[..., Any]
 PLAIN = Setup(VectorStorage(), now=True)

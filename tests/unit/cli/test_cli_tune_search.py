@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from diptych.cli.search.tune_search import budget_of, show_search
 from diptych.config import load_config
 from diptych.config.models import SearchConfig
 from diptych.errors import SearchError, TuneError
 from diptych.registry import Registry
 from diptych.search import Dbsf, Linear, Pipeline, Rerank, Retrieve, Rrf
-from diptych.tune import Budget, ConfigChange, SearchReport, SearchRow, config_change, search_change, write_config
-from diptych.tune.choose import Against
+from diptych_lab.cli.tune_search import budget_of, show_search
+from diptych_lab.tune import Budget, ConfigChange, SearchReport, SearchRow, config_change, search_change, write_config
+from diptych_lab.tune.choose import Against
 
 Run = Callable[..., Any]
 PAIR = Retrieve("dense", 100) + Retrieve("lexical", 100)

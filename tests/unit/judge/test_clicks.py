@@ -10,9 +10,9 @@ import pytest
 
 from diptych.errors import EvaluationError
 from diptych.evaluate import evaluate
-from diptych.judge import ClickLog, Propensities, judged_from_clicks
-from diptych.judge.clicks import Shown
 from diptych.types import Run
+from diptych_lab.judge import ClickLog, Propensities, judged_from_clicks
+from diptych_lab.judge.clicks import Shown
 
 WORTH = {"best": 0.9, "good": 0.6, "some": 0.3, "none": 0.0}
 LOOKED_AT = (1.0, 0.5, 0.25, 0.2)

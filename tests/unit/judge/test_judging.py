@@ -18,10 +18,10 @@ from diptych.errors import ConfigError, EvaluationError
 from diptych.evaluate import Qrels, evaluate, read_beir
 from diptych.generation import JudgeRequest
 from diptych.hookspecs import hookimpl
-from diptych.judge import Judgements, Judging, ModelJudge, SecondJudging, agreements, confidence_sequence, kappa
-from diptych.judge.judging import Pool
 from diptych.registry import Registry
 from diptych.types import Query, Run
+from diptych_lab.judge import Judgements, Judging, ModelJudge, SecondJudging, agreements, confidence_sequence, kappa
+from diptych_lab.judge.judging import Pool
 from diptych_training import hooks
 
 RELEVANT = {f"q{n:02}": f"d{n:02}" for n in range(40)}

@@ -14,13 +14,13 @@ from diptych import Document, Hit
 from diptych.errors import StoreError
 from diptych.evaluate import Evaluation, SliceDifference, compare
 from diptych.evaluate.slices import Slice
-from diptych.notebook import MODULES, html
-from diptych.notebook.charts import COLOURS, Part, bar, extent, interval, scatter, strip
-from diptych.notebook.elements import BAD, GOOD, GREY, WARNING, foreign, marked, table, tag
 from diptych.repr_html import ReprHtml
 from diptych.search import Answers, HitGroup, HitGroups, Hits
 from diptych.swap import Plan
 from diptych.types import Highlight, Passage
+from diptych_lab.notebook import MODULES, html
+from diptych_lab.notebook.charts import COLOURS, Part, bar, extent, interval, scatter, strip
+from diptych_lab.notebook.elements import BAD, GOOD, GREY, WARNING, foreign, marked, table, tag
 from notebook_values import all_values, explanation, gate
 
 HOSTILE = [

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 HOST, GUESTS, TRAINING = (
     ROOT / part for part in ("plugin/diptych", "adapters/diptych_adapters", "adapters/diptych_training")
 )
-EDGE = ROOT / "plugin/diptych_edge"
+EDGE, LAB, SERVE = (ROOT / part for part in ("plugin/diptych_edge", "plugin/diptych_lab", "plugin/diptych_serve"))
 BRIDGES = ("langchain", "llama_index", "haystack", "sklearn")
 PUBLIC = (
     *(
@@ -38,7 +38,8 @@ PUBLIC = (
 )
 # What a search says of a hit and how media look outside, alike in every framework.
 SHARED = ("diptych_adapters.frameworks.",)
-FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_adapters", "diptych_training")
+GUEST_PACKAGES = ("diptych_adapters", "diptych_lab", "diptych_serve", "diptych_training")
+FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", *GUEST_PACKAGES)
 
 LINES, MODULES = 600, 20  # of a module, and of a folder
 
@@ -57,13 +58,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("slots", "stores"),
     ("handle",),
     ("encoders", "search", "populate"),
-    ("adopt", "clients", "copying", "judge", "training"),
+    ("adopt", "clients", "copying", "training"),
     ("swap",),
-    ("tune",),
     ("collection",),
-    ("notebook",),
-    ("service",),
-    ("agents", "studio"),
     ("cli",),
     ("__main__",),
 )
@@ -113,7 +110,7 @@ def modules(root: Path) -> list[Path]:
 
 
 def all_modules() -> list[Path]:
-    return [path for root in (HOST, EDGE, GUESTS, TRAINING) for path in modules(root)]
+    return [path for root in (HOST, EDGE, LAB, SERVE, GUESTS, TRAINING) for path in modules(root)]
 
 
 def relative(path: Path) -> str:
@@ -134,7 +131,7 @@ def test_arrows_of_the_host_point_one_way(path: Path) -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    names = {_dotted(path): path for root in (HOST, EDGE, GUESTS, TRAINING) for path in modules(root)}
+    names = {_dotted(path): path for root in (HOST, EDGE, LAB, SERVE, GUESTS, TRAINING) for path in modules(root)}
     arrows = {
         name: {_module_of(target, names) for target in imports(path)} & set(names) for name, path in names.items()
     }
@@ -188,6 +185,26 @@ def test_the_example_of_the_embedded_store_alone_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", example[1]], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "hello" in done.stdout
+
+
+@pytest.mark.parametrize("path", modules(HOST), ids=relative)
+def test_the_host_reaches_the_embedded_store_from_its_stores_alone_and_when_one_is_opened(path: Path) -> None:
+    at_once = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    first = {name for name in _imports(list(at_once)) if name.startswith("diptych_edge")}
+    anywhere = {name for name in imports(path) if name.startswith("diptych_edge")}
+    assert not anywhere or path.is_relative_to(HOST / "stores") or path.parent.name == "clients"
+    assert not first or path.stem == "edge_inference"
+
+
+@pytest.mark.parametrize("path", modules(LAB), ids=relative)
+def test_the_lab_imports_no_guest_but_the_embedded_store(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] in {*GUEST_PACKAGES} - {"diptych_lab"}}
+
+
+@pytest.mark.parametrize("path", modules(SERVE), ids=relative)
+def test_the_services_import_no_guest_but_the_lab_and_the_embedded_store(path: Path) -> None:
+    own = {"diptych_lab", "diptych_serve"}
+    assert not {name for name in imports(path) if name.split(".")[0] in {*GUEST_PACKAGES} - own}
 
 
 def bridges() -> list[Path]:

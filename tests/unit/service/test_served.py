@@ -20,8 +20,8 @@ from diptych.errors import (
     MissingExtra,
     UnknownAdapter,
 )
-from diptych.service.served import Served
 from diptych.testing import fakes_plugin
+from diptych_serve.service.served import Served
 from serving import SEARCH, SLOTS, animals
 
 

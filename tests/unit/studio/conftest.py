@@ -10,9 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
-from diptych.service.application import application
-from diptych.service.served import Served
-from diptych.studio.routes import studio
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
+from diptych_serve.studio.routes import studio
 from serving import animals
 
 

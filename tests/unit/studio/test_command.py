@@ -42,8 +42,8 @@ def run(folder: Path, fakes: Registry, capsys: pytest.CaptureFixture[str]) -> Ru
 def apps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The applications that commands would run."""
     found: list[Any] = []
-    monkeypatch.setattr("diptych.service.server.run", lambda app, listening, **options: found.append(app))
-    monkeypatch.setattr("diptych.service.server.log_to_stderr", lambda *level: None)
+    monkeypatch.setattr("diptych_serve.service.server.run", lambda app, listening, **options: found.append(app))
+    monkeypatch.setattr("diptych_serve.service.server.log_to_stderr", lambda *level: None)
     return found
 
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_served_says_why(run: Run, apps: list[Any], args: list[st
 
 
 def test_a_password_of_a_stores_address_is_in_no_snippet(fakes: Registry) -> None:
-    from diptych.cli.serve.serve import studio_of
+    from diptych_serve.cli.serve import studio_of
 
     class Names:
         collections = ("animals",)

@@ -19,12 +19,12 @@ from starlette.requests import Request
 from diptych import Collection, Registry
 from diptych.search import run
 from diptych.search.microbatch import MicroBatcher
-from diptych.service.application import application
-from diptych.service.error_answers import Refused
-from diptych.service.readiness import Readiness
-from diptych.service.served import Served
-from diptych.studio.context import unless_gone
-from diptych.studio.routes import studio
+from diptych_serve.service.application import application
+from diptych_serve.service.error_answers import Refused
+from diptych_serve.service.readiness import Readiness
+from diptych_serve.service.served import Served
+from diptych_serve.studio.context import unless_gone
+from diptych_serve.studio.routes import studio
 from serving import served, until
 
 GONE = re.compile(r'diptych_requests_total\{route="/studio/api/search",status="4.."} 1\.0')

@@ -16,9 +16,9 @@ import colour_plugin
 import diptych_adapters.hooks
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Registry
-from diptych.service.application import application
-from diptych.service.served import Served
-from diptych.studio.routes import studio
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
+from diptych_serve.studio.routes import studio
 
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
 

@@ -14,15 +14,15 @@ from diptych import Collection, Query, Registry
 from diptych.config import parse_config
 from diptych.evaluate import Qrels, compare, evaluate
 from diptych.search import Retrieve
-from diptych.studio.handlers import tuned
-from diptych.studio.jobs.answers import HealthAnswer, JobAnswer
-from diptych.studio.jobs.evaluations import Wanted, evaluated
-from diptych.studio.jobs.query_sets import QuerySets
-from diptych.studio.jobs.queue import Job, Work
-from diptych.studio.jobs.thorough_health import checked
-from diptych.studio.sides import side_of
 from diptych.swap import ApplyOptions
 from diptych.types import Run
+from diptych_serve.studio.handlers import tuned
+from diptych_serve.studio.jobs.answers import HealthAnswer, JobAnswer
+from diptych_serve.studio.jobs.evaluations import Wanted, evaluated
+from diptych_serve.studio.jobs.query_sets import QuerySets
+from diptych_serve.studio.jobs.queue import Job, Work
+from diptych_serve.studio.jobs.thorough_health import checked
+from diptych_serve.studio.sides import side_of
 from serving import until
 
 Fill = Callable[..., Collection]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from diptych.studio.page import assets
+from diptych_serve.studio.page import assets
 
 HOSTILE = ["</script><script>alert(1)</script>", "<!--<script>", "\u2028", "<img src=x onerror=alert(1)>", "{0} %s"]
 

@@ -15,12 +15,12 @@ from diptych import Collection, Registry
 from diptych.collection.pipeline_runs import absent_documents
 from diptych.config import parse_config
 from diptych.evaluate import Qrels
-from diptych.judge import Judgements
 from diptych.metadata.models import Layout
-from diptych.studio.answers import Grades
-from diptych.studio.grades import MOST, NAMED
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Query
+from diptych_lab.judge import Judgements
+from diptych_serve.studio.answers import Grades
+from diptych_serve.studio.grades import MOST, NAMED
 
 Fill = Callable[..., Collection]
 Over = Callable[..., TestClient]

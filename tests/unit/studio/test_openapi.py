@@ -11,12 +11,12 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
-from diptych.service.api_keys import Keys
-from diptych.service.application import application
-from diptych.service.served import Served
-from diptych.studio.answers import Found, Grades, Located, ShownDocument, Snippets, State
-from diptych.studio.page import API
-from diptych.studio.routes import OPERATIONS, ROUTES, studio
+from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.application import application
+from diptych_serve.service.served import Served
+from diptych_serve.studio.answers import Found, Grades, Located, ShownDocument, Snippets, State
+from diptych_serve.studio.page import API
+from diptych_serve.studio.routes import OPERATIONS, ROUTES, studio
 
 QUESTION = {"query": "the cat at night", "explain": True}
 

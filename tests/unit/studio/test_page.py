@@ -9,12 +9,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
-from diptych.service.api_keys import Keys
-from diptych.service.application import application
-from diptych.service.limits import Limits
-from diptych.service.served import Served
-from diptych.studio.page import API, CSP, assets
-from diptych.studio.routes import studio
+from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.application import application
+from diptych_serve.service.limits import Limits
+from diptych_serve.service.served import Served
+from diptych_serve.studio.page import API, CSP, assets
+from diptych_serve.studio.routes import studio
 
 
 def test_the_page_runs_only_what_the_server_serves(client: TestClient) -> None:

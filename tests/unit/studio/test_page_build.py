@@ -1,4 +1,4 @@
-"""The built page in plugin/diptych/studio/page: made from these sources, small, nothing in it that a CSP refuses."""
+"""The built page of Studio: made from these sources, small, nothing in it that a CSP refuses."""
 
 import gzip
 import hashlib
@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3] / "plugin"
 SOURCES = ROOT / "studio_page"
-PAGE = ROOT / "diptych" / "studio" / "page"
+PAGE = ROOT / "diptych_serve" / "studio" / "page"
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -45,4 +45,6 @@ def test_the_page_names_no_other_host() -> None:
 
 def test_the_guide_is_made_of_its_page_of_the_documentation_as_it_is() -> None:
     digest = hashlib.sha256((ROOT.parent / "docs" / "studio.md").read_bytes()).hexdigest()
-    assert digest in (ROOT / "diptych" / "studio" / "guide.html").read_text(), "run `make docs`, and commit guide.html"
+    assert digest in (ROOT / "diptych_serve" / "studio" / "guide.html").read_text(), (
+        "run `make docs`, and commit guide.html"
+    )

@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 from diptych import Collection, Document
 from diptych.collection.explain import explain
 from diptych.search import Retrieve
-from diptych.studio.display import isolated, name_of
-from diptych.studio.search import _no_field
+from diptych_serve.studio.display import isolated, name_of
+from diptych_serve.studio.search import _no_field
 
 Ask = Callable[..., Any]
 Over = Callable[..., TestClient]
@@ -270,7 +270,7 @@ def test_hits_that_were_deleted_since_the_search_have_no_explanation(
         collection.delete(gone)
         return explain(*args, **options)
 
-    monkeypatch.setattr("diptych.studio.search.explain", later)
+    monkeypatch.setattr("diptych_serve.studio.search.explain", later)
     found = client.post("/studio/api/search", json={"query": "cat", "explain": True}).json()
     assert {hit["id"]: "parts" in hit for hit in found["hits"]} == {"1": False, "2": gone == ["1"]}
     assert found["warnings"] == [f"deleted since the search, so without explanation: {', '.join(sorted(gone))}"]

@@ -18,9 +18,9 @@ from diptych.errors import CollectionError, GateFailed
 from diptych.handle.config_state import describes, live_lines, reading_of, storage_of
 from diptych.metadata.models import Generation, QueryEncoder, State
 from diptych.metadata.store import GATE, raw_metadata
-from diptych.studio.jobs.answers import SwapAnswer
-from diptych.studio.swaps import Rates
 from diptych.swap import ApplyOptions
+from diptych_serve.studio.jobs.answers import SwapAnswer
+from diptych_serve.studio.swaps import Rates
 from serving import ANIMALS
 
 Over = Callable[..., TestClient]
@@ -125,7 +125,7 @@ def test_a_back_fill_of_another_process_is_seen(client: TestClient, other: Colle
 
 def test_the_speed_is_that_between_looks_and_begins_anew_with_another_swap(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    monkeypatch.setattr("diptych.studio.swaps.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr("diptych_serve.studio.swaps.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     rates = Rates()
     assert rates.of("swap", 0) is None, "one look tells no speed"
     assert rates.of("swap", 100) == 50

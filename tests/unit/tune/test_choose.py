@@ -10,10 +10,10 @@ import pytest
 from diptych.evaluate import Qrels, evaluate
 from diptych.search import Dbsf, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.search.fusion import fuse
-from diptych.tune.choose import choose, simplest, simplicity
-from diptych.tune.slot_candidates import Legs
-from diptych.tune.trials import Trial, Values, trials
 from diptych.types import Run
+from diptych_lab.tune.choose import choose, simplest, simplicity
+from diptych_lab.tune.slot_candidates import Legs
+from diptych_lab.tune.trials import Trial, Values, trials
 
 SLOTS = ("a", "b")
 Rankings: TypeAlias = dict[str, list[list[tuple[str, float]]]]

@@ -8,8 +8,8 @@ import pytest
 
 from diptych.config.models import VectorStorage
 from diptych.errors import TuneError
-from diptych.tune import Row, Rule, Setup
-from diptych.tune.index import with_front
+from diptych_lab.tune import Row, Rule, Setup
+from diptych_lab.tune.index import with_front
 
 SETUP = Setup(VectorStorage())
 

@@ -10,7 +10,7 @@ import pytest
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.config import load_config
-from diptych.tune import edited
+from diptych_lab.tune import edited
 
 ADAPTERS = Registry(diptych_adapters.hooks, installed=False)
 CONFIG = """\

@@ -6,7 +6,7 @@ import pytest
 
 from diptych.config import parse_config
 from diptych.config.models import SearchParams, VectorStorage
-from diptych.tune import Setup, grid
+from diptych_lab.tune import Setup, grid
 
 
 def test_the_grid_holds_each_kind_of_quantization_graphs_half_precision_and_first_stages() -> None:

@@ -12,9 +12,9 @@ from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.errors import TenantError, TuneError
 from diptych.protocols import Fingerprint, Pair
 from diptych.testing import fakes_plugin
-from diptych.tune import tune_rerank
-from diptych.tune.reports import RerankGain
 from diptych.types import Document, Floats, Query
+from diptych_lab.tune import tune_rerank
+from diptych_lab.tune.reports import RerankGain
 
 
 class Lengths:

@@ -1,0 +1,273 @@
+"""`diptych judge`: grade the hits of pipelines, without knowing which found them, until their comparison is settled."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli.ui.options import CONFIG, ConfigsOption, JsonOption, QueriesOption, TenantOption
+from diptych.cli.ui.output import printable, say, stderr, stdout, write_json
+from diptych.cli.ui.progress import Bars
+from diptych.cli.ui.session import Session
+from diptych.errors import ConfigError, EvaluationError
+from diptych_lab.cli.judge_terminal import DocumentTexts, judge_all, show_agreements
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.collection.pipeline_runs import Searched
+    from diptych.config import Config
+    from diptych.types import Query, Run
+    from diptych_lab.judge import Judging, Kappa, ModelJudge, Verdict
+
+FOLDER = Path("judgements")
+
+
+def judge(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the judgements.")] = FOLDER,
+    config: ConfigsOption = None,
+    queries: QueriesOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="RUN", help="Only this run, as evaluate names it; repeat for more.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="The run to compare with; the first pipeline unless given."),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="A metric with a cutoff; that many hits of each pipeline are judged.")
+    ] = "nDCG@10",
+    sample: Annotated[int, typer.Option(min=2, metavar="N", help="Judge at most N queries, drawn at random.")] = 50,
+    seed: Annotated[int, typer.Option(help="Seed for drawing queries and for all random orders.")] = 0,
+    judge: Annotated[
+        str, typer.Option("--judge", metavar="NAME", help="Your name as judge. [default: the user name]")
+    ] = "",
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Confidence of the verdict.")] = 0.95,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="Smaller differences count as equal.")] = 0.0,
+    general: Annotated[
+        bool, typer.Option("--general", help="Decide for all queries like these, not only for the judged ones.")
+    ] = False,
+    complete: Annotated[
+        bool, typer.Option("--all", help="Judge all queries, even after the comparison is settled.")
+    ] = False,
+    again: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Grade N pairs that others have graded, to measure agreement.")
+    ] = 0,
+    model: Annotated[
+        bool, typer.Option("--model", help="Let the model of evaluate.judge continue, if it agrees with people.")
+    ] = False,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Grade what two or more pipelines found, without seeing which found it, until their comparison is settled.
+
+    Keys: 0 not relevant, 1 related, 2 relevant, 3 exactly what was asked for; s skips, u undoes, q quits. The same
+    command continues later. `diptych evaluate FOLDER` reads the judgements. Where a swap is filled but not live yet,
+    its new pipeline is judged, too.
+
+    [dim]Examples:[/dim]
+
+      diptych judge --queries queries.jsonl
+
+      diptych judge --config diptych.yaml --config other.yaml --sample 100
+
+      diptych judge --judge bob --again 40
+    """
+    from diptych.cli.search import open_configs
+    from diptych.collection import pipeline_runs
+    from diptych_lab.judge import Judgements, Judging, SecondJudging, agreements
+
+    session, configs = context.obj, list(dict.fromkeys(config or [CONFIG]))
+    settings = session.config(configs[0])
+    drawn = _drawn(settings, queries, sample, seed)
+    name, judgements = judge or _user(), Judgements(folder)
+    judgements.require_same(drawn)
+    with open_configs.opened(session, configs) as collections:
+        names = [collection.name for collection in collections]
+        judgements.require_collections(names)
+        texts, verdict = DocumentTexts(collections, tenant), None
+        if again:
+            known = [*drawn, *judgements.queries()]
+            judgements.note_collections(names)
+            judge_all(SecondJudging(judgements, known, judge=name, count=again, seed=seed), texts)
+        else:
+            by_label = dict(zip(open_configs.labels(configs), collections, strict=True))
+            listed = pipeline_runs.pipelines_of(by_label)
+            chosen = _chosen(listed if only else pipeline_runs.answering(listed, drawn), len(configs), only)
+            if not only and len(collections) == 1:
+                chosen |= _swapped(collections[0])
+            judging = Judging(
+                _runs(chosen, drawn, metric, tenant), drawn, judgements, judge=name, baseline=baseline, metric=metric,
+                seed=seed, confidence=confidence, margin=margin, general=general, complete=complete,
+            )  # fmt: skip
+            judgements.note_collections(names)
+            if model:
+                _by_model(_model_of(settings, session), judging, texts)
+            else:
+                judge_all(judging, texts)
+            verdict = judging.verdict()
+    is_written = bool(len(judgements.save(drawn)))
+    _show(verdict, agreements(judgements), folder if is_written else None, as_json=as_json)
+
+
+def _show(verdict: Verdict | None, kappas: Sequence[Kappa], folder: Path | None, *, as_json: bool) -> None:
+    """The verdict, how well judges agree, and where the judgements are."""
+    if as_json:
+        facts = {**dataclasses.asdict(verdict), "settled": verdict.is_settled} if verdict else None
+        return write_json({"verdict": facts, "agreements": [dataclasses.asdict(kappa) for kappa in kappas]})
+    if verdict:
+        settled = "settled" if verdict.is_settled else "not settled"
+        for line in f"{settled}: {verdict.sentence}".splitlines():
+            say(stdout(), line)
+    show_agreements(kappas)
+    if folder:
+        stdout().print(f"wrote {folder}; to read it: diptych evaluate {folder}", soft_wrap=True)
+    return None
+
+
+def _user() -> str:
+    """The user's name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError) as error:  # in a container without users
+        raise EvaluationError("no user name is known", got=str(error), do="name the judge: --judge NAME") from error
+
+
+def _drawn(settings: Config, queries: Path | None, sample: int, seed: int) -> list[Query]:
+    """The queries to judge."""
+    from diptych.evaluate import read_queries
+    from diptych_lab.judge.judging import drawn
+
+    path = queries or settings.evaluate.queries
+    if path is None:
+        do = "give --queries FILE, or set evaluate.queries in the config file"
+        raise EvaluationError("there are no queries to judge", do=do)
+    return drawn(read_queries(path), sample, seed)
+
+
+def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | None) -> dict[str, Searched]:
+    """The named pipelines; else each config's whole pipeline, and with one config its single slots as well."""
+    from diptych.collection.pipeline_runs import choose
+
+    if only:
+        return choose(pipelines, only)
+    last = {id(pipeline.view): name for name, pipeline in pipelines.items()}
+    wholes = list(last.values())
+    singles = [name for name, pipeline in pipelines.items() if not pipeline.pipeline.stages and name not in wholes]
+    return choose(pipelines, wholes if configs > 1 else [*wholes, *singles])
+
+
+def _swapped(collection: Collection) -> dict[str, Searched]:
+    """The new pipeline of a swap under way, once its vectors are complete; the gate compares it next."""
+    from diptych.collection.pipeline_runs import Searched
+    from diptych.config.models import SearchConfig
+    from diptych.search import Pipeline
+    from diptych.swap import status
+
+    swap, state = collection.handle.read().swap, status(collection.handle).swap
+    if swap is None or state is None or not state.filled:
+        return {}
+    view = collection.handle.at(swap.target, search=SearchConfig.model_validate(swap.search or {}))
+    return {"after the swap": Searched(view, Pipeline.from_config(view.search_config, view.slots))}
+
+
+def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, tenant: str | None) -> list[Run]:
+    from diptych.collection.pipeline_runs import run_queries
+    from diptych.evaluate.metric_names import cutoff
+
+    depth = cutoff(metric) or 10
+    with Bars() as bars:
+
+        def run_of(name: str, own: Searched) -> Run:
+            bars.begin(name, len(queries))
+            advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
+            options: dict[str, Any] = {"depth": depth, "advance": advance, "tenant": tenant}
+            return run_queries(own.view, name, own.pipeline, queries, **options)
+
+        return [run_of(name, own) for name, own in chosen.items()]
+
+
+def _model_of(settings: Config, session: Session) -> ModelJudge:
+    from diptych_lab.judge import ModelJudge
+
+    judge_config = settings.evaluate.judge
+    if judge_config is None:
+        do = "add evaluate.judge: {generator: chat, options: {base_url: ..., model: ...}} to the config file"
+        raise ConfigError("no judging model is configured", do=do)
+    return ModelJudge(
+        judge_config.generator, judge_config.options, session.registry, least_kappa=judge_config.least_kappa
+    )
+
+
+def _by_model(model: ModelJudge, judging: Judging, texts: DocumentTexts) -> None:
+    """Measure the model's agreement with people, then let it judge until the comparison is settled.
+
+    Raises:
+        EvaluationError: the agreement is below `least_kappa`.
+    """
+    console, judgements = stderr(), judging.judgements
+    console.print(model.description, soft_wrap=True)
+    pairs = {name for grades in judgements.grades.values() for _, name in grades}
+    agreement = model.agree(judgements, judging.queries, texts.of(pairs))
+    console.print(f"agreement with people: kappa {agreement.kappa:.2f} over {agreement.pairs} pairs", soft_wrap=True)
+    if not agreement.accepted:
+        raise EvaluationError(
+            "the model agrees too little with people, and its grades do not count",
+            got=f"kappa {agreement.kappa:.2f} over {agreement.pairs} pairs",
+            expected=f"at least {model.least_kappa:g}",
+            do="judge yourself, try another model, or set evaluate.judge.least_kappa",
+        )
+    while pair := judging.next():
+        of_query = [own for own in judging.pending if own[0].id == pair.query.id]
+        model.judge(judgements, of_query, texts.of(name for _, name in of_query))
+
+
+def clicks(
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help='JSON lines with "query", and lists of ids as "shown" and "clicked".')
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The BEIR folder to write.")],
+    power: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="P", help="Assume that users look at rank r with probability (1/r)**P."),
+    ] = None,
+    least: Annotated[int, typer.Option(min=1, metavar="N", help="Leave out queries shown fewer times.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Make judged queries from clicks, corrected for position bias: higher ranks are clicked more often.
+
+    The bias is measured on documents that were shown at several ranks for the same query, or assumed with --power. A
+    document's rank must not have depended on how relevant it was at that moment.
+
+    [dim]Examples:[/dim]
+
+      diptych clicks log.jsonl from-clicks && diptych evaluate from-clicks
+
+      diptych clicks log.jsonl from-clicks --power 1
+    """
+    from diptych_lab.judge import ClickLog, Propensities, judged_from_clicks, write_beir
+
+    click_log = ClickLog.read(log)
+    propensities = Propensities.harvested(click_log) if power is None else Propensities.power_law(power, ranks=10)
+    queries, qrels = judged_from_clicks(click_log, propensities, least_shown=least)
+    write_beir(folder, queries, qrels)
+    ignored = click_log.ignored
+    count = sum(len(grades) for grades in qrels.judgements.values())
+    facts = {"lists": len(click_log.shown), "queries": len(queries), "judgements": count, "ignored": len(ignored)}
+    if ignored:
+        (query, name), clicks_text = ignored[0], "1 click" if len(ignored) == 1 else f"{len(ignored)} clicks"
+        first = f"first {printable(name)!r} for {printable(query)!r}"
+        say(stderr(), f"warning: {clicks_text} on ids that were not shown, ignored: {first}", "yellow")
+    if as_json:
+        return write_json({**facts, "propensities": propensities.values})
+    console, source = stdout(), "measured" if power is None else "assumed"
+    values = " ".join(f"{value:.2f}" for value in propensities.values)
+    console.print(f"ranks are looked at ({source}): {values}", soft_wrap=True)
+    text = f"{len(queries)} queries, {count} judgements from {len(click_log.shown)} lists; wrote {folder}"
+    console.print(text, soft_wrap=True)
+    return None

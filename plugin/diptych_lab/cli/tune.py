@@ -1,0 +1,306 @@
+"""`diptych tune`: `index` measures how vectors are stored, `search` and `rerank` which pipeline answers best."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from diptych.cli.search.judgements import judged_queries
+from diptych.cli.ui.options import (
+    CONFIG,
+    CollectionOption,
+    ConfigOption,
+    DenseSlotOption,
+    HtmlOption,
+    JsonOption,
+    JudgedFolder,
+    QrelsOption,
+    QueriesOption,
+    StoreOption,
+    SyntheticOption,
+    WriteOption,
+)
+from diptych.cli.ui.output import say, stderr, stdout, table, write_html, write_json
+from diptych.cli.ui.progress import Bars
+from diptych.cli.ui.run_command import command, group
+from diptych.cli.ui.session import Session
+from diptych.config.written import yaml_of
+from diptych.runtime.amounts import size
+from diptych_lab.cli.tune_encoder import encoder
+
+if TYPE_CHECKING:
+    from diptych_lab.tune import IndexReport, RerankReport, Row
+
+
+app = group("tune", "Measure settings of indexes, searches and encoders, and recommend some.")
+
+
+class Least(StrEnum):
+    """What the chosen setup takes least of."""
+
+    MEMORY = "memory"
+    LATENCY = "latency"
+    DISK = "disk"
+
+
+def index(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    slot: DenseSlotOption = None,
+    sample: Annotated[int, typer.Option(min=100, metavar="N", help="Maximum number of vectors to index.")] = 10_000,
+    points: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Measure as if the collection had N points, to plan ahead.")
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="queries.jsonl(.gz) to search with; by default 200 held-out vectors."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Measure recall of the first N.")] = 10,
+    recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="Minimum recall of the chosen settings.")] = 0.98,
+    least: Annotated[Least, typer.Option(metavar="WHAT", help="memory, latency or disk: what to minimise.")] = (
+        Least.MEMORY
+    ),
+    prefix: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N", help="First-stage dimension to try; repeat for more. [default: a half and a quarter]"
+        ),
+    ] = None,
+    html: HtmlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure graphs, quantization and first stages: recall against exact search, latency, bytes.
+
+    A sample of the slot's vectors is indexed with each setting in a temporary folder. The collection is only read.
+
+    [dim]Examples:[/dim]
+
+      diptych tune index
+
+      diptych tune index --queries queries.jsonl --recall 0.99 --html index.html
+
+      diptych tune index --slot dense --least latency --json
+    """
+    from diptych.evaluate import read_queries
+    from diptych_lab.tune import Rule, tune_index
+
+    texts = [query.text for query in read_queries(str(queries))] if queries else []
+    session: Session = context.obj
+    with session.stored(config, store, collection) as opened, Bars() as bars:
+        found = tune_index(
+            opened.handle,
+            slot,
+            prefixes=prefix,
+            queries=texts,
+            sample=sample,
+            points=points,
+            k=k,
+            rule=Rule(recall, least.value),
+            progress=bars,
+        )
+    if as_json:
+        write_json(document(found))
+    else:
+        show(found)
+    if html:
+        write_html(found, html)
+
+
+def search(
+    context: typer.Context,
+    folder: JudgedFolder = None,
+    config: ConfigOption = CONFIG,
+    queries: QueriesOption = None,
+    qrels: QrelsOption = None,
+    depth: Annotated[
+        list[int] | None,
+        typer.Option(min=10, metavar="N", help="Candidates of each slot; repeat for more. [default: 50 and 100]"),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Longest median time of a query, such as 50ms.")
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(min=0.0, metavar="COST", help="Highest cost of 1,000 queries, computed from --price."),
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RERANKER=PRICE", help="Price of 1,000 pairs that this reranker scores; repeat for more."),
+    ] = None,
+    synthetic: SyntheticOption = False,
+    write: WriteOption = False,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder for retrieved candidates, to continue after an interrupt."),
+    ] = None,
+    html: HtmlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try fusions, weights, rescoring, rerankers and search parameters, and recommend what is shown to be better.
+
+    Each query is searched once in each slot, and each reranker scores each candidate once; the rest is computed from
+    that. The collection is only read.
+
+    [dim]Examples:[/dim]
+
+      diptych tune search
+
+      diptych tune search my-data --budget 50ms --html search.html
+
+      diptych tune search --write && diptych plan && diptych apply
+    """
+    from diptych_lab.cli import tune_search as parts
+    from diptych_lab.tune import ConfigChange, config_change, write_config
+
+    limits = parts.budget_of(budget, max_cost, price or [])
+    session: Session = context.obj
+    with session.collection(config, None, None) as opened, Bars() as bars:
+        settings = session.config(config).evaluate
+        asked, judged, made = parts.judged_or_synthetic(
+            opened, settings, folder, queries, qrels, synthetic=synthetic, write=write
+        )
+        found = parts.run(opened, asked, judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
+    change = config_change(config, found, session.registry) if found.passed else ConfigChange()
+    if write and found.passed:
+        write_config(config, change)
+    parts.show_search(found, change, synthetic=made, write=write, config=config, as_json=as_json)
+    if html:
+        write_html(found, html)
+
+
+def document(found: IndexReport) -> dict[str, object]:
+    """The report as JSON values; each row with the config that sets it up."""
+    rows = [{**_row_document(row, found.slot), "chosen": row == found.chosen} for row in found.rows]
+    return {**dataclasses.asdict(found), "rows": rows, "chosen": _row_document(found.chosen, found.slot)}
+
+
+def show(found: IndexReport) -> None:
+    """What was measured as a table, and the config of the chosen row."""
+    console = stdout()
+    asked = "held-out vectors asked" if found.held_out else "queries asked"
+    say(console, f"{found.collection}, slot {found.slot}: {found.points:,} vectors of {found.dimension}", "bold")
+    say(console, f"{found.sample:,} of them indexed as in a collection of {found.as_of:,}; {found.queries:,} {asked}")
+    _print_table(console, found)
+    say(console, "● on the Pareto front of recall, p50 and memory; memory and disk are bytes of a point")
+    if not found.reached:
+        say(stderr(), f"warning: nothing is of {found.rule}; this one comes closest", "yellow")
+    number = found.rows.index(found.chosen) + 1
+    say(console, f"★ {number}: {found.rule}" if found.reached else f"★ {number}: highest recall")
+    # The YAML that configures the row; empty if the defaults do.
+    settings = found.chosen.setup.config(found.slot)
+    snippet = "\n".join(f"  {line}" for line in yaml_of(settings).splitlines()) if settings else ""
+    console.print(snippet or "it is what an empty storage section gives", soft_wrap=True)
+
+
+def _print_table(console: Console, found: IndexReport) -> None:
+    shown = table("#", "", "storage", "search", f"recall@{found.k}", "p50", "p95", "memory", "disk", "build", right=4)
+    shown.columns[0].justify = "right"
+    for number, row in enumerate(found.rows, 1):
+        mark = ("★" if row == found.chosen else " ") + ("●" if row.front else " ")
+        now = " (now)" if row.setup.now else ""
+        shown.add_row(str(number), mark, row.setup.stored + now, row.setup.asked, *_figures(row))
+    console.print(shown)
+
+
+def _figures(row: Row) -> tuple[str, ...]:
+    times = (f"{row.p50:.2f} ms", f"{row.p95:.2f} ms")
+    return (f"{row.recall:.3f}", *times, size(row.memory), size(row.disk), f"{row.build:.1f} s")
+
+
+def _row_document(row: Row, slot: str) -> dict[str, object]:
+    facts = {name: getattr(row, name) for name in ("recall", "p50", "p95", "memory", "disk", "build", "front")}
+    setup = row.setup
+    return {"stored": setup.stored, "asked": setup.asked, "now": setup.now, **facts, "config": setup.config(slot)}
+
+
+def rerank(
+    context: typer.Context,
+    folder: JudgedFolder = None,
+    config: ConfigOption = CONFIG,
+    queries: QueriesOption = None,
+    qrels: QrelsOption = None,
+    budget: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, metavar="N", help="Pairs scored for a query; repeat for more. [default: 25, 50, 100 and 200]"
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of queries.")] = 50,
+    pooled: Annotated[
+        bool,
+        typer.Option("--pooled", help="Compare with the best of all trials instead of scoring every document."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure quality and recall by the number of pairs that the reranker scores, with and without exploring.
+
+    The config's first reranker is tried after each slot and after the config's fusion. First it scores every document
+    for each query, unless --pooled is set. The collection is only read.
+
+    [dim]Examples:[/dim]
+
+      diptych tune rerank
+
+      diptych tune rerank my-data --budget 50 --budget 100 --sample 100
+
+      diptych tune rerank --pooled --json
+    """
+    from diptych_lab.tune import tune_rerank
+    from diptych_lab.tune.rerank import BUDGETS
+
+    session: Session = context.obj
+    with session.collection(config, None, None) as opened, Bars() as bars:
+        asked, judged = judged_queries(session.config(config).evaluate, folder, queries, qrels)
+        found = tune_rerank(
+            opened.handle,
+            asked,
+            judged,
+            budgets=budget or BUDGETS,
+            sample=sample,
+            pooled=pooled,
+            progress=bars,
+            announce=_announce,
+        )
+    if as_json:
+        return write_json(dataclasses.asdict(found))
+    return _show_rerank(found)
+
+
+def _announce(queries: int, documents: int) -> None:
+    calls = f"{queries * documents:,} calls of the reranker"
+    say(stderr(), f"{queries:,} queries x {documents:,} documents = {calls}")
+
+
+def _show_rerank(found: RerankReport) -> None:
+    """The rows as a table, and what exploring adds."""
+    console = stdout()
+    against = "its own list" if found.documents else "the best of all trials"
+    say(console, f"{found.collection}: {found.reranker} on {found.queries:,} queries, against {against}", "bold")
+    depths = (f"top {depth}" for depth in found.rows[0].recall)
+    listing = table("", "first stage", "explores", "calls", "nDCG@10", *depths, right=3)
+    for row in sorted(found.rows, key=lambda own: (own.first, own.calls, own.explore)):
+        ndcg = "" if row.ndcg is None else f"{row.ndcg:.3f}"
+        shares = (f"{share:.3f}" for share in row.recall.values())
+        mark = ("●" if row.front and ndcg else " ") + ("○" if row.recall_front else " ")
+        explores = "yes" if row.explore else ""
+        listing.add_row(mark, row.first, explores, f"{row.calls:.0f}", ndcg, *shares)
+    console.print(listing)
+    say(console, "on the Pareto front with calls: ● nDCG@10, ○ top 50")
+    say(console, "top 10, top 50: share of the reranker's own that it scored")
+    for gain in found.gains:
+        say(console, str(gain))
+    if not found.gains:
+        say(console, "the reranker does not explore: see `explore` in the docs of rerankers")
+
+
+command(app, "index", index)
+command(app, "search", search)
+command(app, "rerank", rerank)
+command(app, "encoder", encoder)

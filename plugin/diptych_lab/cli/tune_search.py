@@ -1,0 +1,182 @@
+"""Reads the input of `diptych tune search`, shows its report and writes the config."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych.cli.search.judgements import judged_queries
+from diptych.cli.ui.output import say, stdout, table, warn, write_json
+from diptych.errors import EvaluationError, TuneError
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.config.models import EvaluateConfig
+    from diptych.evaluate import Qrels
+    from diptych.runtime.phases import Progress
+    from diptych.types import Query
+    from diptych_lab.tune import Budget, ConfigChange, SearchReport
+
+SAMPLE, SHOWN = 200, 12
+SYNTHETIC = "words of the documents favour lexical slots: judge real queries before you trust it"
+
+
+def budget_of(duration: str | None, cost: float | None, prices: Sequence[str]) -> Budget:
+    """The budget of the options `--budget 50ms`, `--max-cost 2` and `--price cohere=0.02`.
+
+    Raises:
+        SearchError, TuneError: a value that cannot be read.
+    """
+    from diptych.config.section import require_duration
+    from diptych_lab.tune import Budget
+
+    by_reranker: dict[str, float] = {}
+    for price in prices:
+        name, _, number = price.partition("=")
+        try:
+            by_reranker[name] = float(number)
+        except ValueError:
+            expected = "RERANKER=PRICE, such as cohere=0.02"
+            raise TuneError("the price cannot be read", where="--price", got=price, expected=expected) from None
+    longest = None if duration is None else 1000 * require_duration("the budget", duration, "--budget")
+    return Budget(longest, cost, by_reranker)
+
+
+def judged_or_synthetic(
+    opened: Collection,
+    settings: EvaluateConfig,
+    folder: Path | None,
+    queries: Path | None,
+    qrels: Path | None,
+    *,
+    synthetic: bool,
+    write: bool,
+) -> tuple[list[Query], Qrels, bool]:
+    """The judged queries; if none are named, synthetic ones, each answered by the document that it was cut from.
+
+    The last value says whether they are synthetic. Synthetic queries favour lexical slots, so a config is written from
+    them only if `synthetic` is set.
+
+    Raises:
+        EvaluationError: judgements cannot be read, or a config is to be written without any.
+    """
+    if not synthetic and any((folder, queries, qrels, settings.queries, settings.qrels)):
+        return *judged_queries(settings, folder, queries, qrels), False
+    if write and not synthetic:
+        do = "give a BEIR folder, or --queries and --qrels; or --synthetic to use synthetic queries"
+        raise EvaluationError("no judged queries are named", where="--write", do=do)
+    from diptych.evaluate import Qrels
+    from diptych.swap.sample import sample_documents, sample_points
+    from diptych.types import Query
+
+    view = opened.handle.now()
+    sampled = sample_documents(view, sample_points(view.client, view.name, SAMPLE))
+    documents = [own for own in sampled if own.item]
+    made = [Query(own.excerpt, own.id) for own in documents]
+    return made, Qrels({own.id: {own.id: 1} for own in documents}), True
+
+
+def run(
+    opened: Collection,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    *,
+    depths: Sequence[int],
+    budget: Budget,
+    folder: Path | None,
+    progress: Progress,
+) -> SearchReport:
+    """Run the tuner on the judged queries."""
+    from diptych_lab.tune import tune_search
+
+    return tune_search(opened.handle, queries, qrels, depths=depths, budget=budget, folder=folder, progress=progress)
+
+
+def show_search(
+    found: SearchReport,
+    change: ConfigChange,
+    *,
+    synthetic: bool,
+    write: bool,
+    config: Path,
+    as_json: bool,
+) -> None:
+    """The best pipelines as a table, the verdict, and the change of the config that sets up the chosen one."""
+    written = write and found.passed
+    if as_json:
+        return write_json(document(found, change, synthetic=synthetic, written=written))
+    console = stdout()
+    kind = "made queries, cut from the documents" if synthetic else "judged queries"
+    say(console, found.verdict, "bold")
+    say(console, f"{found.collection}: {len(found.rows)} pipelines tried on {found.queries} {kind}")
+    console.print(_table(found))
+    star = "★ the one to take; " if found.chosen != found.present else ""
+    say(
+        console,
+        f"{star}● on the Pareto front of nDCG@10 and time; ± standard error; now: what the config says",
+    )
+    for line in _gains(found):
+        say(console, line)
+    if change.diff:
+        console.print(change.diff, soft_wrap=True, markup=False, highlight=False)
+    if synthetic:
+        warn([SYNTHETIC])
+    if written:
+        live = f"to make it live: diptych plan, then diptych apply{_gate(found)}"
+        say(console, f"wrote {change.keys} to {config}; {live}")
+    elif write:
+        say(console, f"{config} stays as it is: no change passed, so nothing was written")
+    for name in found.left_out:
+        why = "its scores depend on the other candidates, or on whose passages it reads (read: document reads none)"
+        say(console, f"{name} is left out: {why}, so they cannot be computed once")
+    scored = f", {found.pairs:,} pairs scored by rerankers" if found.rerankers else ""
+    say(console, f"{found.seconds:.1f} s, {found.calls} searches{scored}")
+    return None
+
+
+def _gate(found: SearchReport) -> str:
+    """What to do where the gate of apply, which knows no budget, may refuse a loss of quality."""
+    return "" if found.fits else "; its gate knows no budget: if it refuses the loss, diptych apply --ignore-gate"
+
+
+def _gains(found: SearchReport) -> Iterator[str]:
+    for gain in found.gains:
+        text = f"held out, against {gain.name}: {gain.mean:+z.4f} [{gain.low:+z.4f}, {gain.high:+z.4f}]"
+        yield f"{text}; {found.more(gain)}" if gain.needed else text
+
+
+def document(found: SearchReport, change: ConfigChange, *, synthetic: bool, written: bool) -> dict[str, Any]:
+    """The report as JSON values."""
+    rows = [
+        {
+            "pipeline": row.name,
+            "config": row.config(),
+            **{name: getattr(row, name) for name in ("value", "error", "milliseconds", "cost", "front")},
+        }
+        for row in found.rows
+    ]
+    facts = {name: getattr(found, name) for name in ("collection", "queries", "present", "chosen", "tuned", "passed")}
+    gains = [dataclasses.asdict(gain) for gain in found.gains]
+    facts |= {name: getattr(found, name) for name in ("fits", "rerankers", "left_out", "pairs")}
+    more = {"verdict": found.verdict, "seconds": found.seconds, "calls": found.calls}
+    more |= {"synthetic": synthetic, "diff": change.diff, "written": change.keys if written else ""}
+    return {**facts, "rows": rows, "gains": gains, **more}
+
+
+def _table(found: SearchReport) -> Any:
+    from diptych_lab.tune.search_report import pipeline_label
+
+    best = sorted(range(len(found.rows)), key=lambda n: -found.rows[n].value)[:SHOWN]
+    singles = [n for n, row in enumerate(found.rows) if not row.pipeline.stages]
+    priced = any(row.cost for row in found.rows)
+    deep = len({branch.candidates for row in found.rows if row.pipeline.stages for branch in row.pipeline.retrieve}) > 1
+    shown = table("", "pipeline", "nDCG@10", "±", "ms", *(["cost/1,000"] if priced else []), right=2)
+    for n in sorted({*best, *singles, found.present, found.tuned}, key=lambda n: -found.rows[n].value):
+        row = found.rows[n]
+        mark = ("★" if n == found.chosen != found.present else " ") + ("●" if row.front else " ")
+        name = f"{pipeline_label(row.pipeline, with_candidates=deep)}{' (now)' if n == found.present else ''}"
+        cost = [f"{row.cost:.2f}"] if priced else []
+        shown.add_row(mark, name, f"{row.value:.4f}", f"{row.error:.4f}", f"{row.milliseconds:.1f}", *cost)
+    return shown

@@ -1,0 +1,278 @@
+"""`EncoderTrials`: encodes a sample by each encoder, and measures it at each width and in each way to store it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from diptych.config.models import SlotConfig, VectorStorage
+from diptych.errors import AdapterOptionsError, TuneError
+from diptych.evaluate import Qrels
+from diptych.handle.snapshot import View
+from diptych.metadata.payloads import from_payload, id_filter
+from diptych.plugins.factory import validate_options
+from diptych.protocols import Similarity
+from diptych.runtime.phases import Progress
+from diptych.search.media_queries import QueryInput, media_read, vectors_of_queries, with_media
+from diptych.search.qdrant.store_calls import read_store, scrolled
+from diptych.slots.encode import Input
+from diptych.slots.slot import Slot
+from diptych.swap.sample import sample_points
+from diptych.types import Floats, Query
+from diptych_lab.tune.encoder_report import NOW, EncoderChoice, EncoderRow
+from diptych_lab.tune.grid import Setup, bytes_read
+from diptych_lab.tune.sample import Sample, unit
+from diptych_lab.tune.scratch_collections import Scratch
+from diptych_lab.tune.slot_candidates import Doubles, Legs
+
+CUTOFF, TIMED, BATCH, PAGE = 10, 20, 64, 256
+SHORTEST = 32  # numbers that are kept at least, unless others are asked for
+UNRELATED = 0.5  # share of the best nDCG below which two encoders are taken to be of different spaces
+Found: TypeAlias = list[list[tuple[str, float]]]  # for each query the first documents, by their place in the sample
+
+
+class _Way(NamedTuple):
+    """A width and a way to store, for one encoder of documents and one of queries, and what was found with it."""
+
+    queries: str
+    setup: Setup
+    found: Found
+    milliseconds: float
+
+
+class EncoderTrials:
+    """Runs judged queries over a sample of the documents, encoded by each encoder in turn.
+
+    Args:
+        view, slot: whose encoder is the present one.
+        others: further encoders.
+        queries, qrels: judged.
+        documents: most that are sampled beside those that are relevant.
+        progress: of `encode` and `search`.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        slot: Slot,
+        others: Sequence[EncoderChoice],
+        queries: Sequence[Query],
+        qrels: Qrels,
+        documents: int,
+        progress: Progress,
+    ) -> None:
+        self._view, self._slot, self._progress = view, slot, progress
+        self._asked = with_media([query.text for query in queries], media_read(view, queries))
+        self._grades = [qrels.judgements[query.id] for query in queries]
+        names = [NOW, *(choice.name for choice in others)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise TuneError("two encoders have one name", where=slot.where, got=twice[0], do="name each differently")
+        own = EncoderChoice(NOW, slot.config.adapter, slot.config.options)
+        self.choices = {choice.name: choice for choice in (own, *others)}
+        registry = view.registry.guarded(None)  # the user names the others
+        self._slots = {NOW: slot} | {
+            choice.name: Slot(choice.name, _config(choice, slot), None, registry, media=view.media) for choice in others
+        }
+        relevant = {name for own in self._grades for name, grade in own.items() if grade > 0}
+        self.ids, self._documents, self._stored = self._sampled(relevant, documents)
+        self.left_out: list[tuple[str, str]] = []
+
+    def measured(self, widths: Sequence[int], setups: Sequence[Setup]) -> tuple[list[EncoderRow], Doubles]:
+        """The rows, and the value of each for each query `[rows, n]`; the last is the present one."""
+        documents, queries = self._encoded()
+        encoding = self._encoding_times()
+        storage = self._slot.generation.storage if self._slot.generation else {}
+        now = Setup(VectorStorage.model_validate(storage), self._view.search_config.params, now=True)
+        pairs = self._pairs(documents, queries)
+        wanted = list(self._present(documents[NOW], queries[NOW]))
+        rows, values = list[EncoderRow](), list[Doubles]()
+        if too_wide := [width for width in widths if width > max(rows.shape[1] for rows in documents.values())]:
+            expected = f"at most {max(rows.shape[1] for rows in documents.values())}"
+            raise TuneError("no encoder has vectors of this width", where="width", got=too_wide[0], expected=expected)
+        cuts = [(name, width) for name in pairs for width in self._widths(name, documents[name].shape[1], widths)]
+        self._progress.begin("search", len(cuts))
+        for name, width in cuts:
+            whole = name == NOW and width == documents[name].shape[1]
+            tried = [own for own in setups if not whole or (own.storage, own.params) != (now.storage, now.params)]
+            tried += [now] if whole else []
+            asked = {own: _cut(queries[own], width, self._similarity) for own in pairs[name]}
+            for way in self._searched(_cut(documents[name], width, self._similarity), asked, tried):
+                value = self._ndcg(way.found)
+                error = float(value.std(ddof=1) / np.sqrt(len(value))) if len(value) > 1 else 0.0
+                common = [
+                    len({own for own, _ in found} & first) / max(1, len(first))
+                    for found, first in zip(way.found, wanted, strict=True)
+                ]
+                rows.append(
+                    EncoderRow(
+                        documents=name,
+                        queries=way.queries,
+                        width=width,
+                        cut=width < documents[name].shape[1],
+                        setup=way.setup,
+                        value=float(value.mean()),
+                        error=error,
+                        overlap=float(np.mean(common)),
+                        milliseconds=encoding[way.queries] + way.milliseconds,
+                        encoding=encoding[way.queries],
+                        size=bytes_read(way.setup.storage, width),
+                    )
+                )
+                values.append(value)
+            self._progress.advance("search", 1)
+        present = next(n for n, row in enumerate(rows) if row.setup.now and row.queries == NOW)
+        order = [*(n for n in range(len(rows)) if n != present), present]
+        return [rows[n] for n in order], np.vstack([values[n] for n in order])
+
+    @property
+    def _similarity(self) -> Similarity:
+        return self._slot.similarity or "cosine"
+
+    def _sampled(self, relevant: set[str], most: int) -> tuple[list[str], list[Input], Floats]:
+        """Ids, texts or media, and stored vectors of the relevant documents that are there and of some others."""
+        view, found = self._view, dict[str, tuple[Input, Floats]]()
+        names: Any = [self._slot.vector] if self._slot.vector else True  # the unnamed one cannot be asked for by name
+        points: list[Any] = []
+        for page in _blocks(sorted(relevant), PAGE):
+            for records in scrolled(view, id_filter(page, view.layout), PAGE, payload=False):
+                points += [record.id for record in records]
+        points = list(dict.fromkeys([*points, *sample_points(view.client, view.name, most)]))
+        for page in _blocks(points, PAGE):
+            for record in read_store(
+                view,
+                lambda page=page: view.client.retrieve(  # type: ignore[misc]
+                    view.name, page, with_payload=True, with_vectors=names
+                ),
+            ):
+                vector = record.vector.get(self._slot.vector) if isinstance(record.vector, dict) else record.vector
+                document = from_payload(record.id, record.payload, view.layout)
+                read = self._slot.reading.input_of(document)
+                if vector is not None:
+                    found[document.id] = read or "", np.asarray(vector, np.float32)
+        if not found:
+            raise TuneError("no document has a vector", where=self._slot.where, do="diptych populate")
+        return [*found], [read for read, _ in found.values()], np.stack([vector for _, vector in found.values()])
+
+    def _encoded(self) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """The vectors of documents and of queries by each encoder."""
+        others = [name for name, choice in self.choices.items() if name != NOW and choice.documents]
+        self._progress.begin("encode", len(others) * len(self._documents) + len(self.choices) * len(self._asked))
+        documents = {NOW: self._stored} | {
+            name: self._vectors(self._slots[name], self._documents, partial(self._slots[name].encode, "document"))
+            for name in others
+        }
+        return documents, {
+            name: self._vectors(own, self._asked, partial(_of_queries, own)) for name, own in self._slots.items()
+        }
+
+    def _vectors(self, slot: Slot, inputs: Sequence[Any], encode: Callable[[list[Any]], list[Any]]) -> Floats:
+        if slot.kind != "dense":
+            what, do = "this encoder makes no dense vectors", "name encoders that make one vector per text"
+            raise TuneError(what, where=f"encoder {slot.name!r}", got=f"kind {slot.kind}", do=do)
+        rows: list[Any] = []
+        for page in _blocks(inputs, BATCH):
+            rows += encode(page)
+            self._progress.advance("encode", len(page))
+        return np.stack(rows).astype(np.float32)
+
+    def _encoding_times(self) -> dict[str, float]:
+        """By encoder, the median milliseconds of one query, all in turn."""
+        times: dict[str, list[float]] = {name: [] for name in self._slots}
+        for query in self._asked[:TIMED]:
+            for name, slot in self._slots.items():
+                begin = time.perf_counter()
+                vectors_of_queries(slot, [query], 0)
+                times[name].append(1000 * (time.perf_counter() - begin))
+        return {name: float(np.median(time_of)) for name, time_of in times.items()}
+
+    def _pairs(self, documents: Mapping[str, Floats], queries: Mapping[str, Floats]) -> dict[str, list[str]]:
+        """By encoder of documents, the encoders of queries that find something with it, by exact search."""
+        values = {
+            (name, own): float(self._ndcg(self._exact(rows, asked)).mean())
+            for name, rows in documents.items()
+            for own, asked in queries.items()
+            if rows.shape[1] == asked.shape[1] and (name == NOW or own != NOW or self._slot.asker is None)
+        }
+        least = UNRELATED * max(values.values())
+        kept = {pair for pair, value in values.items() if value >= least} | {(NOW, NOW)}
+        self.left_out += [pair for pair in values if pair not in kept]
+        by_documents = {name: [query for query in queries if (name, query) in kept] for name in documents}
+        return {name: own for name, own in by_documents.items() if own}
+
+    def _widths(self, name: str, dimension: int, wanted: Sequence[int]) -> list[int]:
+        """The widths to try: those that the encoder's own option can cut to, and all of it."""
+        choice = self.choices[name]
+        shorter = wanted or [width for width in (dimension // 2, dimension // 4) if width >= SHORTEST]
+        try:
+            validate_options(self._slots[name].spec, {**choice.options, "truncate_dim": dimension})
+        except AdapterOptionsError:
+            if wanted and name == NOW:
+                what, do = "this adapter cannot cut its vectors", "leave --width out"
+                raise TuneError(
+                    what, where=self._slot.where, got=f"{choice.adapter} has no truncate_dim", do=do
+                ) from None
+            shorter = []  # a config could not ask for it
+        return sorted({dimension, *(width for width in shorter if width < dimension)}, reverse=True)
+
+    def _searched(self, documents: Floats, queries: Mapping[str, Floats], setups: Sequence[Setup]) -> Iterator[_Way]:
+        """What is found in each way, and the median milliseconds of a search."""
+        some = next(iter(queries.values()))
+        count = self._view.client.count(self._view.name, exact=True).count
+        with Scratch(Sample(documents, some, self._similarity, count, False), max(count, len(documents))) as scratch:
+            stored = {setup.storage.model_dump_json(): setup.storage for setup in setups}
+            built = {key: scratch.build(storage) for key, storage in stored.items()}
+            for own, setup in ((own, setup) for own in queries for setup in setups):
+                found, times = list[list[tuple[str, float]]](), list[float]()
+                for query in queries[own].tolist():
+                    begin = time.perf_counter()
+                    found.append(scratch.ask(built[setup.storage.model_dump_json()], query, setup, CUTOFF))
+                    times.append(1000 * (time.perf_counter() - begin))
+                yield _Way(own, setup, found, float(np.median(times)))
+
+    def _exact(self, documents: Floats, queries: Floats) -> Found:
+        rows, asked = (_cut(own, own.shape[1], self._similarity) for own in (documents, queries))
+        run = Sample(rows, asked, self._similarity, len(rows), False).exact(CUTOFF)
+        return [list(run.rankings[str(n)]) for n in range(len(asked))]
+
+    def _present(self, documents: Floats, queries: Floats) -> Iterator[set[str]]:
+        """The first documents of the present encoder, by exact search."""
+        yield from ({own for own, _ in found} for found in self._exact(documents, queries))
+
+    def _ndcg(self, found: Found) -> Doubles:
+        named = [[(self.ids[int(place)], score) for place, score in own] for own in found]
+        return Legs.of({"way": named}, self._grades, cutoff=CUTOFF).alone("way")
+
+
+def _config(choice: EncoderChoice, slot: Slot) -> SlotConfig:
+    """The slot's config with the encoder `choice`; an encoder of documents reads the slot's modality."""
+    of = slot.reading.modality if choice.documents else "text"
+    return SlotConfig(adapter=choice.adapter, of=of, options=dict(choice.options))
+
+
+def _of_queries(slot: Slot, queries: Sequence[QueryInput]) -> list[Any]:
+    """A vector for each query.
+
+    Raises:
+        TuneError: the encoder takes neither the text of a query nor its media.
+    """
+    vectors = vectors_of_queries(slot, queries, 0)
+    for query, vector in zip(queries, vectors, strict=True):
+        if vector is None:
+            got = "a text" if isinstance(query, str) else " and ".join(filter(None, (query[0][:60], *query[1])))
+            what, do = "this encoder accepts no part of a query", "leave out the encoder, or such queries"
+            expected = " or ".join(slot.query_inputs)
+            raise TuneError(what, where=f"encoder {slot.name!r}", got=got, expected=expected, do=do)
+    return vectors
+
+
+def _cut(rows: Floats, width: int, similarity: Similarity) -> Floats:
+    """The first numbers of each vector, as the adapter's `truncate_dim` leaves them."""
+    return unit(rows[:, :width]) if similarity == "cosine" else rows[:, :width]
+
+
+def _blocks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    return (list(items[start : start + size]) for start in range(0, len(items), size))

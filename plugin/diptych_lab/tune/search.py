@@ -1,0 +1,371 @@
+"""`tune_search`: finds the slots, fusion, later stages and parameters that suit judged queries, and tests the gain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from diptych.config.models import SearchParams
+from diptych.config.stages import Rerank
+from diptych.errors import TuneError
+from diptych.evaluate import Qrels
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
+from diptych.protocols import Reranker
+from diptych.runtime.phases import PlannedProgress, Progress, Unwatched
+from diptych.search.media_queries import takes
+from diptych.search.pipeline import Pipeline
+from diptych.search.rerank import score_pairs
+from diptych.search.run import search
+from diptych.stores.versions import is_local
+from diptych.types import Hit, Query, said
+from diptych_lab.tune.answers import BATCH, Answers, OnceScored, Rankings, asking, rescoring
+from diptych_lab.tune.choose import choose, with_front
+from diptych_lab.tune.search_report import Budget, SearchReport, SearchRow
+from diptych_lab.tune.slot_candidates import Doubles, Legs
+from diptych_lab.tune.trials import Trial, Values, bases_of, reranker_stages, stage_key, trials
+
+TIMING = "timing"  # the stage of the progress
+
+DEPTHS, CUTOFF, ASKED = (50, 100), 10, 20
+PRESENT = "asking the present pipeline"  # a stage of the progress
+EFS = (32, 64, 128, 256)  # widths of the graph search to try
+OVERSAMPLING = (1.0, 2.0, 4.0)
+
+
+def tune_search(
+    handle: CollectionHandle | View,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    *,
+    depths: Sequence[int] = (),
+    budget: Budget | None = None,
+    confidence: float = 0.95,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> SearchReport:
+    """Try fusions, later stages and parameters of the search on judged queries; the collection is only read.
+
+    Each slot is asked once for each query and each set of parameters. Slots that can rescore, and the rerankers that
+    the config declares, score each candidate once. The hundreds of trials after that are arithmetic. Rerankers whose
+    scores depend on the other candidates are left out on both sides.
+
+    Args:
+        handle: the open collection.
+        queries, qrels: with judgements; queries without a relevant document are left out.
+        depths: candidates of each slot to try; by default 50 and 100, if the config's limit is not above these.
+        budget: limits of a query. A present pipeline that exceeds them is replaced by the best that does not.
+        confidence: of the gate's intervals.
+        folder: stores the answers of slots and rerankers, so that an interrupted run can continue; None stores nothing.
+        progress: receives the progress of the stages, such as `asking SLOT`; a `PlannedProgress` is told them first.
+        seed: of the divisions into parts.
+
+    Raises:
+        TuneError: no judged query, or nothing to choose between.
+        CollectionNotFound: nothing has been populated yet.
+    """
+    started, view, limits = time.perf_counter(), handle.now(), budget or Budget()
+    judged = [query for query in queries if qrels.relevant(query.id)]
+    if not judged:
+        raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
+    _require_answerable(view, judged)
+    run = _Run(view, judged, qrels, depths or _depths(view), folder, progress or Unwatched())
+    run.plan()
+    candidates, table, pipelines = run.tried()
+    rows = _rows(run, pipelines, table, limits)
+    present = len(rows) - 1
+    fitting = [n for n, row in enumerate(rows) if n == present or limits.fits(row)]
+    choice = choose(
+        table[fitting],
+        [candidates[n] for n in fitting],
+        len(fitting) - 1,
+        confidence=confidence,
+        seed=seed,
+        start_fits=limits.fits(rows[present]) or len(fitting) == 1,
+    )
+    return SearchReport(
+        collection=view.name,
+        queries=len(judged),
+        rows=tuple(with_front(rows, lambda row: (-row.value, row.milliseconds))),
+        present=present,
+        chosen=fitting[choice.index],
+        tuned=fitting[choice.tuned],
+        passed=choice.passed,
+        gains=choice.gains,
+        confidence=confidence,
+        seconds=time.perf_counter() - started,
+        calls=run.answers.calls,
+        pairs=sum(reranker.pairs for reranker in run.rerankers.values()),
+        fits=limits.fits(rows[present]),
+        rerankers=tuple(stage.label for stage in run.stages),
+        left_out=run.left_out,
+    )
+
+
+class _Run:
+    """Asks slots and rerankers, and computes the values of all trials."""
+
+    def __init__(
+        self,
+        view: View,
+        queries: Sequence[Query],
+        qrels: Qrels,
+        depths: Sequence[int],
+        folder: Path | None,
+        progress: Progress,
+    ) -> None:
+        self.view, self.queries, self.depths = view, queries, depths
+        self.grades = [qrels.judgements[query.id] for query in queries]
+        self.answers, self.progress = Answers(view, queries, max(depths), folder, progress), progress
+        served = Pipeline.from_config(view.search_config, view.slots)
+        self.config = replace(served, boost=None, diversify=None)  # trials have neither, and the config keeps both
+        made = {stage_key(stage): _reranker(view, stage) for stage in self.config.rerank}
+        self.rerankers = {
+            stage_key(stage): OnceScored.of(stage, made[stage_key(stage)])
+            for stage in self.config.rerank
+            if made[stage_key(stage)].independent
+        }
+        # The best passages are those of a pipeline's own slots, so a pair's score is another in another pipeline.
+        passages = any(slot.passage_vectors for slot in view.slots.values())
+        once = [
+            stage_key(stage) in self.rerankers and not (passages and stage.read == "passages")
+            for stage in self.config.rerank
+        ]
+        self.stages = tuple(stage for stage, known in zip(self.config.rerank, once, strict=True) if known)
+        self.left_out = tuple(stage.label for stage, known in zip(self.config.rerank, once, strict=True) if not known)
+        self.made: Mapping[str, Reranker] = made
+        labels = [stage.label for stage in self.stages]
+        self._reranking = {
+            stage_key(stage): f"reranking by {stage.label}{f' {n + 1}' if stage.label in labels[:n] else ''}"
+            for n, stage in enumerate(self.stages)
+        }
+
+    def plan(self) -> None:
+        """Tell the progress which stages will come, if it wants to know."""
+        if not isinstance(self.progress, PlannedProgress):
+            return
+        slots, rescorers = _slots(self.view, self.stages)
+        params = self.view.search_config.params
+        others = _other_params(self.view, self._dense(slots))
+        stages = [asking(slot, params) for slot in slots]
+        stages += map(rescoring, rescorers)
+        stages += [asking(slot, other) for other in others for slot in self._dense(slots)]
+        counts = dict.fromkeys([*stages, *self._reranking.values(), PRESENT], len(self.queries))
+        # An estimate: requests are timed one by one, in about one shape for each slot, fusion, depth and parameter set.
+        shapes = (len(slots) + 2) * len(self.depths) * (1 + len(others))
+        self.progress.plan({**counts, TIMING: shapes * min(ASKED, len(self.queries))})
+
+    def tried(self) -> tuple[list[Trial], Doubles, list[Pipeline]]:
+        """The trials, their values `[trials, n]`, and their pipelines; the last is the present one."""
+        slots, rescorers = _slots(self.view, self.stages)
+        params = self.view.search_config.params
+        rankings = {slot: self.answers.candidates(slot, params) for slot in slots}
+        legs = Legs.of(rankings, self.grades, cutoff=CUTOFF)
+        late = {slot: self.answers.scores(slot, legs, rankings) for slot in rescorers}
+        variants = self._variants(rankings)
+        values = Values(legs, late, self._scores(Values(legs, late), rankings, rescorers), variants)
+        present = replace(self.config, rerank=self.stages)
+        tried = trials(slots, rescorers, depths=self.depths, rerankers=self.stages, params=list(variants))
+        tried = [trial for trial in tried if not _same(trial.pipeline(params), present)]
+        table = np.vstack([*map(values.of, tried), self._present(present)])
+        return [*tried, Trial.of(present)], table, [*(trial.pipeline(params) for trial in tried), present]
+
+    def _scores(self, values: Values, rankings: Mapping[str, Rankings], rescorers: Sequence[str]) -> dict[str, Doubles]:
+        """Each reranker's scores of the candidates that any trial has it read."""
+        if not self.stages:
+            return {}
+        bases = bases_of(trials(values.legs.slots, rescorers, depths=self.depths))
+        return {
+            stage_key(stage): self.answers.reranker_scores(
+                self.rerankers[stage_key(stage)],
+                stage_key(stage),
+                values.first(bases, stage.candidates),
+                values.legs,
+                rankings,
+                stage=self._reranking[stage_key(stage)],
+            )
+            for stage in self.stages
+        }
+
+    def _dense(self, slots: Iterable[str]) -> list[str]:
+        return [name for name in slots if self.view.slots[name].kind == "dense"]
+
+    def _variants(self, rankings: Mapping[str, Rankings]) -> dict[SearchParams, Legs]:
+        """What slots find with other parameters, if these change their candidates."""
+        dense = self._dense(rankings)
+        variants: dict[SearchParams, Legs] = {}
+        for params in _other_params(self.view, dense):
+            other = {**rankings, **{slot: self.answers.candidates(slot, params) for slot in dense}}
+            if other != rankings:
+                variants[params] = Legs.of(other, self.grades, cutoff=CUTOFF)
+        return variants
+
+    def _present(self, pipeline: Pipeline) -> Doubles:
+        """The value of the present pipeline for each query, as it is served."""
+        once = tuple(replace(stage, adapter=self.rerankers[stage_key(stage)], options={}) for stage in pipeline.rerank)
+        pipeline, hits = replace(pipeline, rerank=once), list[Sequence[Hit]]()
+        limit = min(CUTOFF, pipeline.depth or CUTOFF)
+        self.progress.begin(PRESENT, len(self.queries))
+        for start in range(0, len(self.queries), BATCH):
+            batch = self.queries[start : start + BATCH]
+            hits += search(self.view, batch, pipeline=pipeline, limit=limit, with_payload=False)
+            self.answers.calls += 1
+            self.progress.advance(PRESENT, len(batch))
+        ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(query_hits)] for query_hits in hits]}
+        return Legs.of(ranked, self.grades, cutoff=CUTOFF).alone("present")
+
+
+def _depths(view: View) -> Sequence[int]:
+    """Candidates of each slot to try, so many that a page of the config's size has enough of them."""
+    limit = view.search_config.limit
+    return [depth for depth in DEPTHS if depth >= limit] or [limit]
+
+
+def _same(one: Pipeline, other: Pipeline) -> bool:
+    """Whether two pipelines find the same; one slot alone returns as many hits as a search asks for."""
+    alone = not (one.stages or other.stages)
+    return one == other or (
+        alone and replace(one.retrieve[0], candidates=1) == replace(other.retrieve[0], candidates=1)
+    )
+
+
+def _reranker(view: View, stage: Rerank) -> Reranker:
+    return view.reranker(stage.adapter, stage.options) if isinstance(stage.adapter, str) else stage.adapter
+
+
+def _other_params(view: View, dense: Sequence[str]) -> list[SearchParams]:
+    """Other parameters of the approximate search than the config's: of the graph, and of quantized vectors."""
+    present = view.search_config.params
+    if not dense or present.exact or is_local(view.client):
+        return []
+    variants = [present.model_copy(update={"hnsw_ef": width}) for width in EFS]
+    generations = [view.slots[slot].generation for slot in dense]
+    if any(generation and generation.storage.get("quantization") for generation in generations):
+        variants.append(present.model_copy(update={"rescore": False, "oversampling": None}))
+        variants += [present.model_copy(update={"rescore": True, "oversampling": factor}) for factor in OVERSAMPLING]
+    return [params for params in variants if params != present]
+
+
+def _slots(view: View, stages: Sequence[Rerank]) -> tuple[tuple[str, ...], list[str]]:
+    """The slots to retrieve from, and those that can only rescore."""
+    rescorers = [name for name, slot in view.slots.items() if slot.kind == "multivector" and not slot.passage_vectors]
+    slots = tuple(name for name, slot in view.slots.items() if name not in rescorers and not slot.anchored)
+    if len(slots) + len(rescorers) + len(stages) < 2 or not slots:
+        raise TuneError(
+            "there is nothing to choose between",
+            where=f"collection {view.name!r}",
+            got=", ".join(view.slots),
+            expected="two slots or more, or a slot and a reranker",
+        )
+    return slots, rescorers
+
+
+def _require_answerable(view: View, queries: Sequence[Query]) -> None:
+    """Each slot is asked alone, and rerankers read texts."""
+    alone = [query for query in queries if not query.text.strip()]
+    readers = [(name, [query for query in queries if not takes(slot, query)]) for name, slot in view.slots.items()]
+    readers += [(f"reranker {stage.adapter}", alone) for stage in view.search_config.rerank]
+    for name, unread in readers:
+        if unread:
+            raise TuneError(
+                "not every slot and reranker can read all judged queries",
+                where=name,
+                got=f"{len(unread)} of {len(queries)} queries, such as {said(unread[0])!r}",
+                do="judge queries that all of them take, or choose weights by hand and compare with diptych evaluate",
+            )
+
+
+def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budget) -> list[SearchRow]:
+    """A row for each trial. Trials whose requests have the same shape share one measurement of time."""
+    shapes: dict[object, Pipeline] = {}
+    for pipeline in pipelines:
+        shapes.setdefault(shape_of(pipeline), replace(pipeline, rerank=()))
+    times = milliseconds(run.view, shapes, run.queries[:ASKED], limit=CUTOFF, progress=run.progress)
+    run.answers.calls += (len(run.queries[:ASKED]) + 1) * len(shapes)
+    reading = reranker_milliseconds(run.stages, run.made, run.rerankers, run.queries[:ASKED])
+    errors = table.std(axis=1, ddof=1) / np.sqrt(table.shape[1]) if table.shape[1] > 1 else np.zeros(len(table))
+    return [
+        SearchRow(
+            pipeline,
+            float(table[n].mean()),
+            float(errors[n]),
+            times[shape_of(pipeline)] + sum(reading[stage_key(stage), stage.passes_on] for stage in pipeline.rerank),
+            cost=limits.cost_of(pipeline.rerank),
+        )
+        for n, pipeline in enumerate(pipelines)
+    ]
+
+
+def shape_of(pipeline: Pipeline) -> object:
+    """What decides how long a request of the pipeline takes, rerankers aside."""
+    fuse, rescore = pipeline.fuse, pipeline.rescore
+    weighted = bool(getattr(fuse, "weights", {}))
+    kind = (type(fuse).__name__, getattr(fuse, "missing", None) is None, weighted)
+    return (
+        tuple((branch.slot, branch.candidates, repr(branch.params)) for branch in pipeline.retrieve),
+        kind,
+        (rescore.slot, rescore.candidates, rescore.weight < 1) if rescore else None,
+        pipeline.diversify,
+    )
+
+
+def milliseconds(
+    view: View, shapes: Mapping[object, Pipeline], queries: Sequence[Query], *, limit: int, progress: Progress
+) -> dict[object, float]:
+    """The median time of a query, encoding included; each query is searched by all pipelines, in a rotating order.
+
+    Args:
+        view: what is searched.
+        shapes: a pipeline of each shape.
+        queries: those that are timed; the first one also warms up.
+        limit: hits of each query.
+        progress: receives the progress of stage `timing`.
+    """
+    config = view.search_config.model_copy(update={"remember": 0})
+    forgetful = replace(view, search_config=config, memo={})
+    seconds: dict[object, list[float]] = {shape: [] for shape in shapes}
+    order = list(shapes.items())
+    progress.begin(TIMING, len(queries))
+    for turn, query in enumerate([queries[0], *queries]):
+        for shape, pipeline in order[turn % len(order) :] + order[: turn % len(order)]:
+            begin = time.perf_counter()
+            search(forgetful, [query], pipeline=pipeline, limit=min(limit, pipeline.depth or limit))
+            if turn:  # the first one warms up
+                seconds[shape].append(time.perf_counter() - begin)
+        progress.advance(TIMING, min(turn, 1))
+    return {shape: 1000 * float(np.median(times)) for shape, times in seconds.items()}
+
+
+def reranker_milliseconds(
+    stages: Sequence[Rerank],
+    made: Mapping[str, Reranker],
+    scored: Mapping[str, OnceScored],
+    queries: Sequence[Query],
+) -> dict[tuple[str, int], float]:
+    """By reranker and number of candidates, the median time of scoring them for one query.
+
+    Args:
+        stages: of the pipeline.
+        made, scored: the rerankers by `stage_key`, and those that keep which candidates they have scored.
+        queries: those that are timed.
+    """
+    times: dict[tuple[str, int], float] = {}
+    for stage in stages:
+        key, reranker = stage_key(stage), made[stage_key(stage)]
+        groups: dict[str, list[tuple[str, str]]] = {query.text: [] for query in queries}
+        for query, text in scored[key].scores:
+            if query in groups:
+                groups[query].append((query, text))
+        for count in {stage.passes_on, *(variant.candidates for variant in reranker_stages(stage))}:
+            seconds = []
+            for pairs in groups.values():
+                begin = time.perf_counter()
+                score_pairs(reranker, [pairs[:count]], where=f"reranker {stage.label!r}")
+                seconds.append(time.perf_counter() - begin)
+            times[key, count] = 1000 * float(np.median(seconds))
+    return times

@@ -1,0 +1,242 @@
+"""The result of `tune_search`: a row for each trial, what is chosen, and a verdict in one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.config.secrets import redacted
+from diptych.config.stages import Dbsf, Linear, Rerank, Rrf
+from diptych.repr_html import ReprHtml
+from diptych.search.pipeline import Pipeline
+from diptych_lab.tune.choose import LEAST, Against
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRow:
+    """One pipeline that was tried.
+
+    Args:
+        pipeline: the stages.
+        value: mean nDCG@10 over all queries; `error` is its standard error.
+        milliseconds: median time of a query, encoding included; rows whose requests have the same shape share it.
+        cost: cost of 1,000 queries, by the given prices of rerankers.
+        front: whether no row is both better and faster.
+    """
+
+    pipeline: Pipeline
+    value: float
+    error: float
+    milliseconds: float
+    cost: float = 0.0
+    front: bool = False
+
+    @property
+    def name(self) -> str:
+        """The pipeline as it is written, without options that may hold a secret."""
+        shown = tuple(replace(stage, options=redacted(stage.options)) for stage in self.pipeline.rerank)
+        return repr(replace(self.pipeline, rerank=shown))
+
+    def config(self) -> dict[str, Any]:
+        """The keys of the config's `search` section that describe it, without the options of rerankers."""
+        section: dict[str, Any] = {"retrieve": {branch.slot: branch.candidates for branch in self.pipeline.retrieve}}
+        if self.pipeline.fuse is not None:
+            section["fuse"] = _fusion(self.pipeline.fuse)
+        if self.pipeline.rescore is not None:
+            rescore = self.pipeline.rescore
+            weight = {"weight": rescore.weight} if rescore.weight < 1 else {}
+            section["rescore"] = {"slot": rescore.slot, "candidates": rescore.candidates, **weight}
+        params = self.pipeline.retrieve[0].params
+        if params is not None:
+            section["params"] = _params(params)
+        if self.pipeline.rerank:
+            section["rerank"] = [_reranker(stage) for stage in self.pipeline.rerank]
+        return section
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The limits of a query's time and cost.
+
+    Args:
+        milliseconds: longest time of the median query, encoding included.
+        cost: highest cost of 1,000 queries, in the currency of `prices`.
+        prices: by reranker, the price of 1,000 pairs that it scores; other rerankers cost nothing.
+    """
+
+    milliseconds: float | None = None
+    cost: float | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
+
+    def cost_of(self, stages: Sequence[Rerank]) -> float:
+        """The cost of 1,000 queries with these rerankers."""
+        return sum(self.prices.get(stage.label, 0.0) * stage.passes_on for stage in stages)
+
+    def fits(self, row: SearchRow) -> bool:
+        """Whether the row is fast and cheap enough."""
+        is_fast = self.milliseconds is None or row.milliseconds <= self.milliseconds
+        return is_fast and (self.cost is None or row.cost <= self.cost)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchReport(ReprHtml):
+    """What `tune_search` found.
+
+    Args:
+        collection: its name.
+        queries: judged ones that have a relevant document.
+        rows: one for each pipeline; the last is the present one.
+        present, chosen, tuned: places of the present pipeline, of the recommended one, and of the rule's choice before
+            the gate.
+        passed: whether the gate lets the tuned one replace the present one.
+        gains: of the choice on queries that did not choose it.
+        confidence: of their intervals.
+        seconds, calls, pairs: time, requests to the store, and pairs that rerankers scored.
+        fits: whether the present pipeline is within the budget.
+        rerankers: those that were tried.
+        left_out: rerankers that were not tried, because their scores depend on the other candidates, or on
+            which slots' passages they read.
+    """
+
+    collection: str
+    queries: int
+    rows: tuple[SearchRow, ...]
+    present: int
+    chosen: int
+    tuned: int
+    passed: bool
+    gains: tuple[Against, ...]
+    confidence: float
+    seconds: float
+    calls: int
+    pairs: int = 0
+    fits: bool = True
+    rerankers: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The result in one sentence."""
+        if self.queries < LEAST:
+            more = f"at least {LEAST - self.queries} more are needed, {50 - self.queries} more are better"
+            return f"{self.queries} judged queries are too few to choose by: {more}"
+        if self.tuned == self.present:
+            return "nothing simpler or better than the present pipeline was found: it stays"
+        gain = self.gains[0]
+        change = f"gains {gain.mean:+z.4f}" if gain.mean > 0 else f"loses {-gain.mean:.4f}"
+        figures = (
+            f"searching {pipeline_words(self.rows[self.tuned].pipeline)}, {change} nDCG@10 on held-out queries, "
+            f"{self.confidence:.0%} interval [{gain.low:+z.4f}, {gain.high:+z.4f}]"
+        )
+        if self.passed and not self.fits:
+            return f"{figures}: the best within the budget, which the present pipeline exceeds"
+        if self.passed:
+            return f"{figures}: it is better than the present pipeline"
+        if gain.mean <= 0:
+            return f"{figures}: the present pipeline stays"
+        unclear = next((gain_over for gain_over in self.gains if gain_over.low <= 0), gain)
+        more = f"; {self.more(unclear)} if the gain stays" if unclear.needed else ""
+        return f"{figures}: not shown to be better than {unclear.name}, so the present pipeline stays{more}"
+
+    def more(self, gain: Against) -> str:
+        """How many queries would show a gain that is not shown yet; empty if there is none or it is shown."""
+        if gain.needed is None:
+            return ""
+        return f"about {gain.needed} queries, {gain.needed - self.queries} more than now, would show it"
+
+
+def pipeline_label(pipeline: Pipeline, *, with_candidates: bool = True) -> str:
+    """A pipeline in short, such as `dense 100 + lexical 100 >> Rrf(k=60)`, without what may be a secret.
+
+    Args:
+        pipeline: the stages.
+        with_candidates: whether to say how many candidates each slot gives.
+    """
+    counted = with_candidates and pipeline.stages  # one slot alone returns as many hits as a search asks for
+    branches = (f"{branch.slot} {branch.candidates}" if counted else branch.slot for branch in pipeline.retrieve)
+    params = params_text(pipeline.retrieve[0].params)
+    slots = " + ".join(branches) + (f" ({params})" if params else "")
+    stages = (
+        replace(stage, options=redacted(stage.options)) if isinstance(stage, Rerank) else stage
+        for stage in pipeline.stages
+    )
+    return " >> ".join([slots, *map(repr, stages)])
+
+
+def pipeline_words(pipeline: Pipeline) -> str:
+    """A pipeline in plain words, such as `dense and lexical, 100 candidates each, fused by rrf (k 60)`.
+
+    Args:
+        pipeline: the stages. Neither options of rerankers nor single weights are said.
+    """
+    slots = [branch.slot for branch in pipeline.retrieve]
+    counts = [f"{branch.candidates:,}" for branch in pipeline.retrieve]
+    said = [f"{', '.join(slots[:-1])} and {slots[-1]}" if len(slots) > 1 else f"{slots[0]} alone"]
+    if pipeline.stages:
+        each = " each" if len(counts) > 1 and len(set(counts)) == 1 else ""
+        said.append(f"{counts[0] if each else ' and '.join(counts)} candidates{each}")
+    if params := params_text(pipeline.retrieve[0].params):
+        said.append(f"with {params}")
+    if (fuse := pipeline.fuse) is not None:
+        details = [f"k {fuse.k}"] if isinstance(fuse, Rrf) else [fuse.normalize] if isinstance(fuse, Linear) else []
+        details += ["weighted"] if getattr(fuse, "weights", {}) else []
+        said.append(f"fused by {fuse.label}" + (f" ({', '.join(details)})" if details else ""))
+    if (rescore := pipeline.rescore) is not None:
+        said.append(f"the best {rescore.candidates:,} rescored by {rescore.slot}")
+    said += [f"the best {stage.candidates:,} reranked by {stage.label}" for stage in pipeline.rerank]
+    return ", ".join(said)
+
+
+def params_text(params: models.SearchParams | None) -> str:
+    """The parameters of the approximate search in a few words, such as `ef 64, rescore x2`; empty without any."""
+    if params is None:
+        return ""
+    shown = [f"ef {params.hnsw_ef}"] if params.hnsw_ef else []
+    if params.exact:
+        shown.append("exact")
+    if params.quantization:
+        quantization = params.quantization
+        shown.append(f"rescore x{quantization.oversampling or 1:g}" if quantization.rescore else "no rescore")
+    return ", ".join(shown)
+
+
+def _params(params: models.SearchParams) -> dict[str, Any]:
+    """The config's keys of Qdrant's search parameters."""
+    quantization = params.quantization
+    said = {
+        "hnsw_ef": params.hnsw_ef,
+        "exact": params.exact,
+        "oversampling": quantization.oversampling if quantization else None,
+        "rescore": quantization.rescore if quantization else None,
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _reranker(stage: Rerank) -> dict[str, Any]:
+    section: dict[str, Any] = {"adapter": stage.label, "candidates": stage.candidates}
+    if stage.weight < 1:
+        section["weight"] = stage.weight
+    if stage.early_exit is not None:
+        section["early_exit"] = {"block": stage.early_exit.block, "patience": stage.early_exit.patience}
+    if stage.deadline is not None:
+        section["deadline"] = stage.deadline
+    if stage.explore is not None:
+        section["explore"] = dataclasses.asdict(stage.explore)
+    return section
+
+
+def _fusion(fusion: Rrf | Dbsf | Linear) -> dict[str, Any]:
+    section: dict[str, Any] = {"kind": fusion.label}
+    if isinstance(fusion, Rrf):
+        section["k"] = fusion.k
+    if isinstance(fusion, Linear):
+        section["normalize"] = fusion.normalize
+        if fusion.missing is not None:
+            section["missing"] = fusion.missing
+    if getattr(fusion, "weights", {}):
+        section["weights"] = dict(fusion.weights)  # type: ignore[union-attr]
+    return section

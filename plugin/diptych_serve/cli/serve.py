@@ -1,0 +1,422 @@
+"""`diptych serve` is the HTTP service, `diptych studio` collections in the browser, `diptych mcp` the MCP server."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import sys
+import threading
+import webbrowser
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from diptych.cli.ui.options import CONFIG, JsonOption, QuietOption, StoreOption
+from diptych.cli.ui.output import stderr, write_json
+from diptych.cli.ui.session import Session
+from diptych.errors import ConfigError, MissingExtra
+from diptych_serve.service.limits import Bounds, Limits
+
+if TYPE_CHECKING:
+    from diptych_serve.service.application import Extension
+    from diptych_serve.service.served import Served
+
+ConfigsOption: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option("--config", "-c", metavar="FILE", help="A config file; repeat for more. [default: diptych.yaml]"),
+]
+CollectionsOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--collection", metavar="NAME", help="With --store: a collection; repeat for more.")
+]
+HostOption: TypeAlias = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen at.")]
+KeysOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Environment variable with the API keys, instead of DIPTYCH_API_KEY."),
+]
+HostsOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--allowed-host", metavar="NAME", help="A further host name of the server; repeat for more."),
+]
+OriginsOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ORIGIN", help="Origin of a web page that may call from a browser; repeat for more."),
+]
+InsecureOption: TypeAlias = Annotated[
+    bool, typer.Option("--insecure", help="Let other machines call without an API key.")
+]
+GraceOption: TypeAlias = Annotated[
+    int, typer.Option(min=1, metavar="SECONDS", help="After SIGTERM or Ctrl-C: time for running requests to finish.")
+]
+ConnectionsOption: TypeAlias = Annotated[
+    int, typer.Option("--max-connections", min=1, metavar="N", help="Maximum number of connections.")
+]
+HeaderSecondsOption: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--header-seconds", min=0.1, metavar="SECONDS", help="Maximum time for a client to send request headers."
+    ),
+]
+IdleSecondsOption: TypeAlias = Annotated[
+    int, typer.Option("--idle-seconds", min=1, metavar="SECONDS", help="Maximum idle time of a connection.")
+]
+JudgedFoldersOption: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--queries", metavar="FOLDER", help="Studio: queries.jsonl, and qrels/ if they are judged; repeat for more."
+    ),
+]
+JudgementsOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--judgements", metavar="FOLDER", help="Studio: let people judge, and save their grades there."),
+]
+LOCAL = "127.0.0.1"
+
+
+class Transports(StrEnum):
+    """How clients reach the server."""
+
+    STDIO = "stdio"
+    HTTP = "http"
+
+
+GRACE = 5
+_USER = re.compile(r"//[^/@]*@")  # of a URL, with a password
+
+
+MOST, BOUNDS = Limits(), Bounds()
+
+
+def serve(
+    context: typer.Context,
+    configs: ConfigsOption = None,
+    store: StoreOption = None,
+    collections: CollectionsOption = None,
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option("--adapter", metavar="NAME[:MODEL]", help="A further adapter to serve; repeat for more."),
+    ] = None,
+    encoders_only: Annotated[
+        bool, typer.Option("--encoders-only", help="Serve the configs' encoders and rerankers; open no store.")
+    ] = False,
+    host: HostOption = LOCAL,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 for a free one.")] = 8000,
+    allow_writes: Annotated[
+        bool, typer.Option("--allow-writes", help="Let clients write documents: PUT /documents, POST /populate.")
+    ] = False,
+    max_upload: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Maximum bytes of a /populate request.")
+    ] = MOST.upload,
+    with_studio: Annotated[
+        bool, typer.Option("--studio", help="Also serve the page of diptych studio, at /studio/.")
+    ] = False,
+    queries: JudgedFoldersOption = None,
+    judgements: JudgementsOption = None,
+    api_keys_env: KeysOption = None,
+    insecure: InsecureOption = False,
+    allowed_hosts: HostsOption = None,
+    cors_origin: OriginsOption = None,
+    max_body: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum bytes of a request.")] = MOST.body,
+    max_inputs: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum texts in a request.")] = MOST.inputs,
+    max_characters: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Maximum characters of a text.")
+    ] = MOST.characters,
+    max_concurrent: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Maximum requests at once.")
+    ] = MOST.concurrent,
+    max_connections: ConnectionsOption = BOUNDS.connections,
+    header_seconds: HeaderSecondsOption = BOUNDS.header_seconds,
+    idle_seconds: IdleSecondsOption = BOUNDS.idle_seconds,
+    grace: GraceOption = 30,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve collections, encoders and rerankers over HTTP: /search, /v1/embeddings, /v1/models, /rerank.
+
+    /healthz, /readyz and /metrics serve monitoring. If DIPTYCH_API_KEY holds an API key, requests must send it.
+
+    [dim]Examples:[/dim]
+
+      diptych serve
+
+      diptych serve -c packages.yaml -c articles.yaml --port 8080
+
+      diptych serve --store https://qdrant.example.org:6333 --collection packages --host 0.0.0.0
+
+      diptych serve --encoders-only --adapter cross-encoder:./my-reranker
+
+      diptych serve --studio --queries judged
+    """
+    require("starlette", "uvicorn", "prometheus_client", extra="serve")
+    from diptych_serve.service.api_keys import Keys, require_key
+    from diptych_serve.service.application import application
+    from diptych_serve.service.server import address, called, listen, log_to_stderr, run
+
+    keys = Keys.from_environment(api_keys_env)
+    require_key(host, keys, insecure=insecure)
+    if not with_studio and (queries or judgements):
+        got = "--queries" if queries else "--judgements"
+        raise ConfigError("judged queries are for Studio", got=got, do="add --studio")
+    if with_studio and encoders_only:
+        raise ConfigError("Studio shows collections", got="--encoders-only", do="leave one of the two out")
+    require_folders(queries, judgements)
+    limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent, upload=max_upload)
+    session: Session = context.obj
+    with listen(host, port) as listening:
+        served = _served(
+            session, configs, store, collections, adapters, encoders_only=encoders_only, writes=allow_writes
+        )
+        judged = (queries, judgements)
+        extension = studio_of(served, configs, store, *judged, writes=allow_writes) if with_studio else None
+        may_ask = {"origins": cors_origin or (), "hosts": called(host, allowed_hosts or (), keys)}
+        app = application(served, keys=keys, limits=limits, writes=allow_writes, extension=extension, **may_ask)
+        log_to_stderr(logging.WARNING if quiet else logging.INFO)
+        _announce(address(listening, host), served, as_json=as_json)
+        run(app, listening, grace=grace, bounds=Bounds(max_connections, header_seconds, idle_seconds))
+
+
+def _served(
+    session: Session,
+    configs: list[Path] | None,
+    store: str | None,
+    collections: list[str] | None,
+    adapters: list[str] | None,
+    *,
+    encoders_only: bool,
+    writes: bool,
+) -> Served:
+    from diptych_serve.service.served import Served
+
+    if writes and (encoders_only or store is not None):
+        got = "--encoders-only" if encoders_only else f"--store {store}"
+        raise ConfigError("--allow-writes needs configs", got=got, do="name a config by -c FILE")
+
+    if not encoders_only:
+        return opened(session, configs, store, collections, adapters=adapters or (), create=writes)
+    if store is not None:
+        raise ConfigError(
+            "--encoders-only opens no store", got=f"--store {store}", do="name a config, or leave one out"
+        )
+    paths = configs or ([CONFIG] if CONFIG.exists() or not adapters else [])
+    return Served.of_encoders(paths, adapters=adapters or (), registry=session.registry)
+
+
+def _announce(url: str, served: Served, *, as_json: bool) -> None:
+    models = [model.id for model in served.models()]
+    document = {"url": url, "collections": list(served.collections), "models": models}
+    names = f"collections: {', '.join(served.collections) or 'none'}; models: {', '.join(models)}"
+    announce(document, f"listening on {url}", names, as_json=as_json)
+
+
+def studio(
+    context: typer.Context,
+    configs: ConfigsOption = None,
+    store: StoreOption = None,
+    collections: CollectionsOption = None,
+    queries: JudgedFoldersOption = None,
+    judgements: JudgementsOption = None,
+    allow_writes: Annotated[
+        bool, typer.Option("--allow-writes", help="Let the page roll a swap back; by default it only reads.")
+    ] = False,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    host: HostOption = LOCAL,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 for a free one.")] = 8002,
+    api_keys_env: KeysOption = None,
+    insecure: InsecureOption = False,
+    allowed_hosts: HostsOption = None,
+    grace: GraceOption = GRACE,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search collections in the browser; compare, explain and judge their answers.
+
+    The page reads only, unless --judgements or --allow-writes say otherwise. Nothing leaves this machine. If
+    DIPTYCH_API_KEY holds an API key, the page asks for it.
+
+    [dim]Examples:[/dim]
+
+      diptych studio --open
+
+      diptych studio -c packages.yaml -c articles.yaml --queries judged --judgements judgements
+
+      diptych studio --store edge:./qdrant --collection packages
+    """
+    require("starlette", "uvicorn", "prometheus_client", extra="serve")
+    from diptych_serve.service.api_keys import Keys, require_key
+    from diptych_serve.service.application import application
+    from diptych_serve.service.server import address, called, listen, log_to_stderr, run
+
+    keys = Keys.from_environment(api_keys_env)
+    require_key(host, keys, insecure=insecure)
+    require_folders(queries, judgements)
+    session: Session = context.obj
+    with listen(host, port) as listening:
+        served = opened(session, configs, store, collections)
+        extension = studio_of(served, configs, store, queries, judgements, writes=allow_writes)
+        hosts = called(host, allowed_hosts or (), keys)
+        app = application(served, keys=keys, hosts=hosts, extension=extension)
+        log_to_stderr(logging.WARNING if quiet else logging.INFO)
+        url = f"{address(listening, host)}/studio/"
+        names = list(served.collections)
+        said = f"Studio of {', '.join(names)} is at {url}", "Ctrl-C ends it"
+        announce({"url": url, "collections": names}, *said, as_json=as_json)
+        if open_browser:
+            # In a thread: a browser for terminals would keep the service from starting.
+            threading.Thread(target=webbrowser.open, args=(url,), name="diptych-browser", daemon=True).start()
+        run(app, listening, grace=grace)
+
+
+def require_folders(queries: Sequence[Path] | None, judgements: Path | None) -> None:
+    """Raise ConfigError if queries do not exist, or judgements cannot be saved to a folder of this name."""
+    for folder in queries or ():
+        if not folder.exists():
+            raise ConfigError("there is no such folder", where="--queries", got=str(folder))
+    if judgements is not None and not judgements.parent.is_dir():
+        raise ConfigError("there is no such folder", where="--judgements", got=str(judgements.parent))
+    if judgements is not None and judgements.exists() and not judgements.is_dir():
+        expected = "a folder, or a name for a new one"
+        raise ConfigError("grades cannot be saved there", where="--judgements", got=str(judgements), expected=expected)
+
+
+def studio_of(
+    served: Served,
+    configs: Sequence[Path] | None,
+    store: str | None,
+    queries: Sequence[Path] | None,
+    judgements: Path | None,
+    *,
+    writes: bool,
+) -> Extension:
+    """Studio with these options of a command."""
+    from diptych_serve.studio.routes import studio
+
+    names = list(served.collections)
+    if store is not None:
+        place = _USER.sub("//", store)
+        opened = {name: f"{place!r}, {name!r}" for name in names}
+    else:
+        opened = {name: repr(str(path)) for name, path in zip(names, configs or [CONFIG], strict=True)}
+    return studio(queries=queries or (), judgements=judgements, writes=writes, opened=opened)
+
+
+def mcp(
+    context: typer.Context,
+    configs: ConfigsOption = None,
+    store: StoreOption = None,
+    collections: CollectionsOption = None,
+    allow_populate: Annotated[
+        bool, typer.Option("--allow-populate", help="Let the model write documents; by default it only reads.")
+    ] = False,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Serve only this tenant's documents, whatever a call says.")
+    ] = None,
+    transport: Annotated[
+        Transports, typer.Option(metavar="TRANSPORT", help="stdio, for a client that starts the server; or http.")
+    ] = Transports.STDIO,
+    host: HostOption = LOCAL,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="http: the port; 0 for a free one.")] = 8001,
+    api_keys_env: KeysOption = None,
+    insecure: InsecureOption = False,
+    allowed_hosts: HostsOption = None,
+    allowed_origin: OriginsOption = None,
+    max_connections: ConnectionsOption = BOUNDS.connections,
+    header_seconds: HeaderSecondsOption = BOUNDS.header_seconds,
+    idle_seconds: IdleSecondsOption = BOUNDS.idle_seconds,
+    grace: GraceOption = 30,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve collections to language models by the Model Context Protocol: the tools search, explain and info.
+
+    Over stdio, standard output carries only the protocol. Over http the address ends with /mcp, and if
+    DIPTYCH_API_KEY holds an API key, requests must send it.
+
+    [dim]Examples:[/dim]
+
+      diptych mcp -c /home/me/packages/diptych.yaml
+
+      diptych mcp -c packages.yaml -c notes.yaml --allow-populate
+
+      diptych mcp --transport http --port 8001
+    """
+    require("mcp", extra="mcp")
+    session: Session = context.obj
+    if store is not None and allow_populate:
+        raise ConfigError("--allow-populate needs configs", got=f"--store {store}", do="name a config by -c FILE")
+    with closing(opened(session, configs, store, collections, create=allow_populate)) as served:
+        from diptych_serve.agents.server import http_application, mcp_server, serve_stdio
+        from diptych_serve.service.api_keys import Keys, require_key
+        from diptych_serve.service.readiness import warm_in_background
+
+        server = mcp_server(served, allow_populate=allow_populate, tenant=tenant)
+        server.listed = partial(warm_in_background, served)
+        if transport is Transports.STDIO:
+            if sys.stdin.isatty():
+                stderr().print("waiting for a client on standard input; one usually starts this command itself")
+            return serve_stdio(server, served.close, grace=grace)
+        keys = Keys.from_environment(api_keys_env)
+        require_key(host, keys, insecure=insecure)
+        app = http_application(server, keys=keys, host=host, hosts=allowed_hosts or (), origins=allowed_origin or ())
+        bounds = Bounds(max_connections, header_seconds, idle_seconds)
+        return _over_http(app, host, port, grace=grace, bounds=bounds, as_json=as_json)
+
+
+def _over_http(app: Any, host: str, port: int, *, grace: int, bounds: Bounds, as_json: bool) -> None:
+    from diptych_serve.agents.server import PATH
+    from diptych_serve.service.server import address, listen, log_to_stderr, run
+
+    with listen(host, port) as listening:
+        log_to_stderr()
+        url = f"{address(listening, host)}{PATH}"
+        announce({"url": url}, f"listening on {url}", as_json=as_json)
+        run(app, listening, grace=grace, bounds=bounds)
+
+
+def opened(
+    session: Session,
+    configs: Sequence[Path] | None,
+    store: str | None,
+    names: Sequence[str] | None,
+    *,
+    adapters: Sequence[str] = (),
+    create: bool = False,
+) -> Served:
+    """The collections that the options name.
+
+    Raises:
+        ConfigError, StoreError, CollectionError: see diptych.collection.collection.
+    """
+    from diptych_serve.service.served import Served
+
+    if store is not None:
+        return Served.stored(store, names or [], adapters=adapters, registry=session.registry)
+    if names:
+        raise ConfigError("--collection goes with --store", do="name configs instead: each names its collection")
+    return Served.open(configs or [CONFIG], adapters=adapters, registry=session.registry, create=create)
+
+
+def announce(document: Mapping[str, object], *lines: str, as_json: bool) -> None:
+    """Say that a service listens: as JSON on standard output, or as lines on standard error."""
+    if as_json:
+        write_json(document)
+        sys.stdout.flush()
+        return
+    for number, line in enumerate(lines):
+        stderr().print(line, style="" if number else "bold")
+
+
+def require(*modules: str, extra: str) -> None:
+    """Raise MissingExtra when one of these modules is not installed."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise MissingExtra(
+                f"this command needs the package {module.partition('.')[0]}",
+                got=str(error),
+                do=f"pip install 'diptych[{extra}]'",
+            ) from error

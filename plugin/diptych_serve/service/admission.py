@@ -1,0 +1,131 @@
+"""`Gate`: admits requests with a valid key, as long as there is capacity."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import diptych.runtime.lazy_imports  # noqa: F401
+from diptych.runtime.sockets import host_name
+from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.error_answers import Refused
+
+OPEN = ("/healthz", "/readyz")  # answered without a key
+UNCOUNTED = (*OPEN, "/metrics")  # answered however many requests are under way
+
+
+class Gate:
+    """Checks requests in front of an ASGI application.
+
+    Args:
+        app: what answers.
+        keys: required of callers; without keys the server is open.
+        concurrent: requests that may be under way at once, beside those whose body is still to come.
+        hosts: names by which it may be called, any for none: against pages that a browser takes for others.
+        origins: web pages that may ask; None leaves that to the application. A browser says on whose behalf it asks,
+            and would send a simple request even where it shows the page no answer.
+        own_page: whether the service has a page of its own, which may ask from a browser.
+        is_public: whether a path needs no key, beside those of health.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys,
+        concurrent: int,
+        hosts: Sequence[str] = (),
+        origins: Sequence[str] | None = None,
+        own_page: bool = False,
+        is_public: Callable[[str], bool] = lambda path: False,
+    ) -> None:
+        self._is_public, self._own_page = is_public, own_page
+        self._app, self._keys, self._concurrent = app, keys, concurrent
+        self._hosts, self._inside = frozenset(map(str.lower, hosts)), 0
+        self._origins = None if origins is None or "*" in origins else frozenset(map(str.lower, origins))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        path = scope["path"]
+        is_counted = path not in UNCOUNTED
+        try:
+            self._require(Headers(scope=scope), key=path not in OPEN and not self._is_public(path), room=is_counted)
+        except Refused as refused:
+            return await refused.response()(scope, receive, send)
+        waits = is_counted
+
+        async def received() -> Message:
+            """A part of the body. A request takes no room while its client is waited for."""
+            nonlocal waits
+            if not waits:
+                return await receive()
+            self._inside -= 1
+            try:
+                message = await receive()
+            finally:
+                self._inside += 1
+            waits = message.get("more_body", False)
+            if not waits and self._inside > self._concurrent:
+                raise self._too_many()
+            return message
+
+        self._inside += is_counted
+        try:
+            await self._app(scope, received, send)
+        finally:
+            self._inside -= is_counted
+
+    def _require(self, headers: Headers, *, key: bool, room: bool) -> None:
+        if self._hosts and host_name(headers.get("host", "")) not in self._hosts:
+            raise Refused(421, "the service is not called by this name\n  do: --allowed-host NAME", code="wrong_host")
+        if self._is_foreign(headers):
+            do = "--cors-origin ORIGIN, where that page may ask"
+            raise Refused(403, f"this web page may not ask the service\n  do: {do}", code="wrong_origin")
+        if key and self._keys and not self._keys.accept(headers.get("authorization")):
+            message = _key_message(headers.get("authorization", ""))
+            raise Refused(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+        if room and self._inside >= self._concurrent:
+            raise self._too_many()
+
+    def _too_many(self) -> Refused:
+        message = f"too many requests at once\n  expected: at most {self._concurrent}\n  do: ask again in a second"
+        return Refused(429, message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
+
+    def _is_foreign(self, headers: Headers) -> bool:
+        """Whether a browser asks on behalf of a page that may not ask."""
+        origin = headers.get("origin", "").lower()
+        if not origin or self._origins is None or origin in self._origins:
+            return False
+        host = headers.get("host", "").lower()
+        # A page of another host could pass for this one if its name led here; it has no key, and no number is a name.
+        is_sure = bool(self._hosts or self._keys) or _is_address(host_name(host))
+        return not (self._own_page and is_sure and origin.partition("://")[2] == host)
+
+
+def _key_message(header: str) -> str:
+    """Whether a key is missing, sent in another form, or wrong. It never contains the header, which may be a key."""
+    scheme, _, key = header.strip().partition(" ")
+    if not header.strip():
+        got = "no header Authorization"
+    elif scheme.lower() != "bearer":
+        got = "the header Authorization without the word Bearer"
+    elif not key.strip():
+        got = "the header Authorization with no key after Bearer"
+    else:
+        do = "send one of the keys that the service was started with, in full"
+        return f"the API key is wrong\n  where: the header Authorization: Bearer KEY\n  do: {do}"
+    do = "send the header Authorization: Bearer KEY, with a key of this service"
+    return f"an API key is needed\n  got: {got}\n  do: {do}"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

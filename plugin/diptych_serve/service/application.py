@@ -1,0 +1,278 @@
+"""`application`: the service as an ASGI application, for `diptych serve` or any ASGI server.
+
+An `Extension` is what another package adds to the service.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from diptych.errors import MissingExtra
+
+try:
+    import starlette as _needed  # noqa: F401
+except ModuleNotFoundError as error:
+    raise MissingExtra(f"{__name__} needs starlette", got=str(error), do="pip install 'diptych[serve]'") from error
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from diptych.errors import DiptychError
+from diptych.runtime.panics import as_error, is_panic
+from diptych_serve.service.admission import UNCOUNTED, Gate
+from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.error_answers import LOG, Refused, refusal_of
+from diptych_serve.service.limits import Limits
+from diptych_serve.service.metrics import Metrics
+from diptych_serve.service.model_batches import Batches
+from diptych_serve.service.readiness import Readiness
+from diptych_serve.service.route_context import Serving, json_of
+from diptych_serve.service.routes.models import embeddings, model, models, rerank
+from diptych_serve.service.routes.openapi import Operation, openapi
+from diptych_serve.service.routes.search import search
+from diptych_serve.service.routes.write import populate, put_documents
+from diptych_serve.service.served import Served
+from diptych_serve.service.write_queue import Writes
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+ACCESS_LOG = logging.getLogger("diptych.access")
+_MODEL = "/v1/models/"
+
+
+def application(
+    served: Served,
+    *,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    origins: Sequence[str] = (),
+    hosts: Sequence[str] = (),
+    writes: bool = False,
+    extension: Extension | None = None,
+) -> Starlette:
+    """Build the service. It warms up what it serves at start, and closes it at the end.
+
+    Args:
+        served: collections, encoders and rerankers.
+        keys: required of callers; without keys the server is open.
+        limits: how much one request may ask.
+        origins: web pages that may ask from a browser (CORS); none unless given.
+        hosts: names by which it may be called; any unless given.
+        writes: whether documents may be brought in.
+        extension: further routes, such as those of `diptych_serve.studio`.
+    """
+    extension = extension or Extension()
+    metrics = Metrics()
+    readiness = Readiness(served, lambda ready: metrics.ready.set(ready), may_be_empty=writes)
+    writers = Writes() if writes else None
+    serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness, writers)
+    routes = [*ROUTES, *(WRITING if writes else ()), *map(_with_answered_errors, extension.routes)]
+    gate: dict[str, Any] = {"concurrent": serving.limits.concurrent, "hosts": hosts, "origins": origins}
+    gate |= {"is_public": extension.is_public, "own_page": extension.has_page}
+    app = Starlette(
+        routes=routes,
+        middleware=[
+            *extension.middleware,
+            Middleware(Watch, serving=serving, routes=routes),
+            *_cors(origins),
+            Middleware(Gate, keys=serving.keys, **gate),
+        ],
+        exception_handlers={HTTPException: _no_such_route},
+        lifespan=_lifespan,
+    )
+    app.state.serving, app.state.extension = serving, extension
+    for name, value in extension.state.items():
+        setattr(app.state, name, value)
+    return app
+
+
+async def healthz(request: Request) -> Response:
+    """`GET /healthz`: the process answers."""
+    return json_of({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """`GET /readyz`: 200 while everything that is served can answer and its stores respond; else 503."""
+    state = await Serving.of(request).readiness.now()
+    return json_of({"status": state}, 200 if state == "ready" else 503)
+
+
+async def metrics(request: Request) -> Response:
+    """`GET /metrics`, for Prometheus."""
+    collected = Serving.of(request).metrics
+    return Response(collected.text(), headers={"Content-Type": collected.content_type})
+
+
+async def description(request: Request) -> Response:
+    """`GET /openapi.json`: the API, for client generators."""
+    further = request.app.state.extension.operations
+    return json_of(openapi(writes=Serving.of(request).writes is not None, further=further))
+
+
+def _answered(handler: Handler) -> Handler:
+    """The handler, with errors turned into answers that say what went wrong and what to do."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
+            refused = refusal_of(as_error(error))
+            if refused.status >= 500 and refused.status != 501:
+                Serving.of(request).readiness.suspect()
+            if refused.status >= 500 and isinstance(error, DiptychError):
+                LOG.warning("%s: %s (%s)", type(error).__name__, error.what, error.where)  # `got` may be a text
+            return refused.response()
+
+    return answer
+
+
+def _with_answered_errors(route: Route) -> Route:
+    return Route(route.path, _answered(route.endpoint), methods=[*(route.methods or ())])
+
+
+ROUTES = [  # starlette looks at them in this order
+    Route("/search", _answered(search), methods=["POST"]),
+    Route("/v1/embeddings", _answered(embeddings), methods=["POST"]),
+    Route("/v1/models", _answered(models)),
+    Route("/v1/models/{model:path}", _answered(model)),
+    Route("/rerank", _answered(rerank), methods=["POST"]),
+    Route("/v1/rerank", _answered(rerank), methods=["POST"]),
+    Route("/v2/rerank", _answered(rerank), methods=["POST"]),
+    Route("/healthz", healthz),
+    Route("/readyz", readyz),
+    Route("/metrics", metrics),
+    Route("/openapi.json", description),
+]
+WRITING = [
+    Route("/documents", _answered(put_documents), methods=["PUT"]),
+    Route("/populate", _answered(populate), methods=["POST"]),
+]
+_WRITES = "diptych serve --allow-writes, in Python application(..., writes=True)"
+_STUDIO = "diptych serve --studio, in Python application(..., extension=diptych_serve.studio.routes.studio())"
+SWITCHED_OFF = {  # by path, what such a request may want, and by what it is switched on
+    "/documents": ("PUT /documents", _WRITES),
+    "/populate": ("POST /populate", _WRITES),
+    "/docs": ("GET /docs, the page of the routes,", _STUDIO),
+    "/studio": ("GET /studio/, the page of Studio,", _STUDIO),
+}
+
+
+def _cors(origins: Sequence[str]) -> list[Middleware]:
+    if not origins:
+        return []
+    methods, headers = ["GET", "POST", "PUT"], ["Authorization", "Content-Type"]
+    return [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=headers)]
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    routes = [*ROUTES, *(WRITING if Serving.of(request).writes else ()), *request.app.state.extension.routes]
+    served_routes = ", ".join(
+        f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}" for route in routes
+    )
+    where = f"{request.method} {request.url.path[:80]}"
+    message = f"{error.detail}\n  where: {where}\n  expected: {served_routes}"
+    off = SWITCHED_OFF.get(request.url.path.rstrip("/"))
+    if error.status_code == 404 and off is not None:
+        message = (
+            f"{off[0]} is switched off\n  where: {where}\n  expected: {served_routes}\n  do: switch it on by {off[1]}"
+        )
+    return Refused(error.status_code, message, code="no_such_route", headers=error.headers).response()
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    serving: Serving = app.state.serving
+    serving.readiness.start()
+    try:
+        yield
+    finally:
+        await run_in_threadpool(app.state.extension.close)
+        await run_in_threadpool(serving.readiness.stop)
+        if serving.writes is not None:  # before the collection that it writes to is closed
+            await run_in_threadpool(serving.writes.stop)
+        await run_in_threadpool(serving.served.close)
+
+
+# `Watch`: metrics and the access log, which holds no texts.
+
+
+class Watch:
+    """Counts and times each request and logs a line: method, route, status, milliseconds.
+
+    Args:
+        app: what answers.
+        serving: whose metrics.
+        routes: what is known; other paths are one, so that nobody fills the metrics with names.
+    """
+
+    def __init__(self, app: ASGIApp, serving: Serving, routes: Sequence[Route]) -> None:
+        self._app, self._metrics = app, serving.metrics
+        self._routes = {route.path: route for route in routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        begin, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            self._metrics.in_flight.dec()
+            seconds = time.perf_counter() - begin
+            route = self._route(scope["path"])
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(seconds)
+            level = logging.DEBUG if route in UNCOUNTED else logging.INFO
+            ACCESS_LOG.log(level, "%s %s %d %.1f ms", scope["method"][:16], route, status, 1000 * seconds)
+
+    def _route(self, path: str) -> str:
+        if path.startswith(_MODEL):
+            return f"{_MODEL}MODEL"
+        if path in self._routes:
+            return path
+        patterns = (route for route in self._routes.values() if "{" in route.path)
+        return next((route.path for route in patterns if route.path_regex.match(path)), "other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """What is added to the service's own routes.
+
+    Args:
+        routes: their errors are answered as the service's are.
+        operations: of the OpenAPI document.
+        middleware: around everything else.
+        has_page: whether one of the routes is a page that asks the others from a browser.
+        is_public: whether a path is answered without a key.
+        state: what the routes find in `request.app.state`.
+        close: ends what the routes began, before the collections are closed.
+    """
+
+    routes: Sequence[Route] = ()
+    operations: Sequence[Operation] = ()
+    middleware: Sequence[Middleware] = ()
+    has_page: bool = False
+    is_public: Callable[[str], bool] = lambda path: False
+    state: Mapping[str, Any] = field(default_factory=dict)
+    close: Callable[[], None] = lambda: None

@@ -1,0 +1,152 @@
+"""`Readiness`: checks repeatedly whether everything that is served can answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from diptych.errors import CollectionNotFound, DiptychError
+from diptych.runtime.panics import as_error
+from diptych_serve.service.served import Served
+
+AGAIN = 5.0  # seconds until what could not answer is tried again
+EVERY = 10.0  # seconds between checks of what is ready
+STUCK = 20.0  # seconds after which a running check counts as failed
+ANSWERS = 2.0  # seconds in which a store must answer whoever asks for readiness
+LOG = logging.getLogger("diptych.service")
+
+
+class Readiness:
+    """Checks each served collection in a thread of its own, so that one that hangs does not hide others.
+
+    Args:
+        served: what is checked.
+        tell: called after each check with whether all is ready.
+        may_be_empty: whether an empty collection counts as ready, because it waits for writes.
+    """
+
+    def __init__(
+        self, served: Served, tell: Callable[[bool], None] = lambda ready: None, *, may_be_empty: bool = False
+    ) -> None:
+        self._stopped, self._tell, self._served = threading.Event(), tell, served
+        self._pending: asyncio.Future[bool] | None = None
+        allowed: tuple[type[Exception], ...] = (CollectionNotFound,) if may_be_empty else ()
+        self._checks = [_Check(served, name, self._stopped, self._on_change, allowed) for name in served.names]
+
+    @property
+    def state(self) -> str:
+        """`ready`; `starting` until everything was ready once; or `failing`."""
+        if all(check.ready for check in self._checks):
+            return "ready"
+        return "failing" if all(check.was_ready for check in self._checks) else "starting"
+
+    async def now(self) -> str:
+        """The state, after asking the stores; `failing` if one does not answer within `ANSWERS`.
+
+        However many callers wait for it, only one check of the stores runs at a time.
+        """
+        if self.state != "ready":
+            return self.state
+        if self._pending is None or self._pending.done():
+            self._pending = asyncio.ensure_future(asyncio.to_thread(self._served.stores_answer, ANSWERS))
+        try:
+            stores_answer = await asyncio.wait_for(asyncio.shield(self._pending), ANSWERS)
+        except TimeoutError:
+            stores_answer = False
+        if not stores_answer:
+            self.suspect()
+        return self.state if stores_answer else "failing"
+
+    def start(self) -> None:
+        """Warm everything, then check it repeatedly."""
+        self._on_change()
+        for check in self._checks:
+            check.thread.start()
+
+    def suspect(self) -> None:
+        """Check now, because a request failed, perhaps through a fault of the service."""
+        for check in self._checks:
+            check.due.set()
+
+    def stop(self) -> None:
+        """Stop checking; waits for running checks, even for a model that is loading."""
+        self._stopped.set()
+        self.suspect()
+        for check in self._checks:
+            if check.thread.ident is not None:
+                check.thread.join()
+
+    def _on_change(self) -> None:
+        self._tell(self.state == "ready")
+
+
+class _Check:
+    """Checks one collection, or the encoders of one config."""
+
+    def __init__(
+        self,
+        served: Served,
+        name: str,
+        stopped: threading.Event,
+        on_change: Callable[[], None],
+        allowed: tuple[type[Exception], ...],
+    ) -> None:
+        self._served, self._name, self._stopped = served, name, stopped
+        self._on_change, self._allowed = on_change, allowed
+        self._works, self._began, self._reasons = False, 0.0, set[str]()
+        self.was_ready = False
+        self.due = threading.Event()
+        # Not a daemon: a daemon that loads a model while Python exits makes the process abort.
+        self.thread = threading.Thread(target=self._run, name=f"diptych-ready-{name}", daemon=False)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the last check passed and no check has been running for too long."""
+        began = self._began
+        return self._works and not (began and time.monotonic() - began > STUCK)
+
+    def _run(self) -> None:
+        thorough = True
+        while not self._stopped.is_set():
+            self._run_check(self._served.warm if thorough else self._served.check)
+            self._on_change()
+            thorough = self.due.wait(EVERY if self._works else AGAIN) or not self._works
+            self.due.clear()
+
+    def _run_check(self, check: Callable[[str], None]) -> None:
+        self._began = time.monotonic()
+        try:
+            with suppress(*self._allowed):
+                check(self._name)
+        except BaseException as error:  # whatever it is, the next check follows
+            self._works = False
+            self._log(as_error(error))
+        else:
+            self._works = self.was_ready = True
+            self._reasons.clear()
+        finally:
+            self._began = 0.0
+
+    def _log(self, error: Exception) -> None:
+        """Log each reason once; it may come every few seconds."""
+        text = type(error).__name__
+        if isinstance(error, DiptychError):
+            text = f"{error.what} ({error.where})" if error.where else error.what
+        if text not in self._reasons:
+            LOG.warning("%s: not ready: %s", self._name or "--adapter", text)
+        self._reasons.add(text)
+
+
+def warm_in_background(served: Served) -> None:
+    """Start loading all models in the background. A model that cannot be loaded fails the requests that need it."""
+
+    def warm() -> None:
+        for name in served.names:
+            with suppress(Exception):
+                served.warm(name)
+
+    threading.Thread(target=warm, name="diptych-warm", daemon=False).start()

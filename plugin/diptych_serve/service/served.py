@@ -1,0 +1,278 @@
+"""`Served`: the open collections of a server, and its encoders and rerankers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from diptych.collection.collection import Collection
+from diptych.collection.warm_up import check
+from diptych.config import Config
+from diptych.config.models import SlotConfig
+from diptych.encoders import Encoders
+from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound, ConfigError, UnknownAdapter
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.open_handle import config_at
+from diptych.plugins.extras import check_requirements
+from diptych.plugins.factory import validate_options
+from diptych.protocols import Kind
+from diptych.registry import Registry
+from diptych.runtime.environment import interpolate
+from diptych.runtime.validation_messages import nearest
+from diptych.search import Pipeline
+from diptych.slots.slot import Slot
+from diptych.specs import AdapterSpec
+from diptych.stores.nodes import deadline
+from diptych_serve.service.model_batches import Model
+
+_WITHIN = ("edge:", "local:", "memory:")  # stores that one client holds: collections in one of them share it
+
+
+class Served:
+    """Open collections by name, with all encoders and rerankers that serve them.
+
+    Args:
+        collections: open ones; they are closed with this.
+        encoders: those of configs that are served without their collections, by name.
+        adapters: further adapters to serve: NAME, with its default options, or NAME:MODEL.
+        registry: where adapters come from; everything installed unless given.
+
+    Raises:
+        ConfigError: two collections have one name.
+        RegistryError: an adapter is unknown, or needs packages or options that are not there.
+    """
+
+    def __init__(
+        self,
+        collections: Iterable[Collection] = (),
+        *,
+        encoders: Mapping[str, Encoders] | None = None,
+        adapters: Sequence[str] = (),
+        registry: Registry | None = None,
+    ) -> None:
+        registry = registry or Registry.default()
+        self.collections: dict[str, Collection] = {}
+        for collection in collections:
+            if collection.name in self.collections:
+                raise _twice(collection.name)
+            self.collections[collection.name] = collection
+        self._encoders = {name: collection.encoders for name, collection in self.collections.items()} | dict(
+            encoders or {}
+        )
+        if adapters:
+            self._encoders = {"": _alone(adapters, registry), **self._encoders}
+
+    @classmethod
+    def open(
+        cls,
+        configs: Sequence[str | Path | Config],
+        *,
+        adapters: Sequence[str] = (),
+        registry: Registry | None = None,
+        create: bool = False,
+    ) -> Served:
+        """Open the collections of config files. Collections in one embedded store share it.
+
+        Args:
+            configs: files or `Config`s.
+            adapters, registry: as above.
+            create: whether the folder of an embedded store is made when it is not there.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.errors.
+        """
+        registry = registry or Registry.default()
+        loaded = [config_at(config, registry) for config in configs]
+        with ExitStack() as stack:
+            opened: list[Collection] = []
+            for config in loaded:
+                opened.append(_opened(config, opened, registry, create))
+                stack.callback(opened[-1].close)
+            served = cls(opened, adapters=adapters, registry=registry)
+            stack.pop_all()
+            return served
+
+    @classmethod
+    def stored(
+        cls, store: str, names: Sequence[str], *, adapters: Sequence[str] = (), registry: Registry | None = None
+    ) -> Served:
+        """Open collections of one store with the encoders they have; arguments as in `open`."""
+        registry = registry or Registry.default()
+        if not names:
+            raise CollectionError("no collection is named", where=f"--store {store}", do="add --collection NAME")
+        first = Collection.open(store, names[0], registry=registry, create=False)
+        try:
+            further = [Collection.open(first.client, name, registry=registry) for name in names[1:]]
+            return cls([first, *further], adapters=adapters, registry=registry)
+        except BaseException:
+            first.close()
+            raise
+
+    @classmethod
+    def of_encoders(
+        cls, configs: Sequence[str | Path | Config], *, adapters: Sequence[str] = (), registry: Registry | None = None
+    ) -> Served:
+        """The encoders and rerankers of configs, without any store; arguments as in `open`."""
+        registry = registry or Registry.default()
+        encoders: dict[str, Encoders] = {}
+        for config in (config_at(config, registry) for config in configs):
+            if config.collection in encoders:
+                raise _twice(config.collection)
+            encoders[config.collection] = Encoders.open(config, registry=registry)
+        return cls(encoders=encoders, adapters=adapters, registry=registry)
+
+    def close(self) -> None:
+        """Close the collections; those that share a store before the one that opened it."""
+        with ExitStack() as stack:
+            for collection in self.collections.values():
+                stack.callback(collection.close)
+
+    def collection(self, name: str | None) -> Collection:
+        """The collection of this name; for None the only one.
+
+        Raises:
+            CollectionNotFound: there is none.
+            CollectionError: there are several to choose from.
+        """
+        names = ", ".join(self.collections) or "none: only encoders are served"
+        if name is None and len(self.collections) == 1:
+            return next(iter(self.collections.values()))
+        if name is None and self.collections:
+            raise CollectionError("the request names no collection", got="no `collection`", expected=names)
+        if name is None or name not in self.collections:
+            do = nearest(name, self.collections)
+            raise CollectionNotFound(f"no collection is called {name!r}", where="this server", expected=names, do=do)
+        return self.collections[name]
+
+    def models(self) -> list[Model]:
+        """The further adapters, the current slots, and the rerankers of the pipelines."""
+        # The rerankers; if several pipelines have the same one, that of the first.
+        rerankers: dict[str, Model] = {}
+        for collection, encoders in self._encoders.items():
+            for name in encoders.rerankers:
+                rerankers.setdefault(name, Model(name, "reranker", collection, name, encoders))
+        models = [*self._slots(), *rerankers.values()]
+        names = [model.name for model in models]
+        return [m if not m.collection or names.count(m.name) == 1 else m.qualified for m in models]
+
+    def model(self, id: str, *kinds: Kind) -> Model:
+        """The model of this name, which must be of one of `kinds`. `COLLECTION/SLOT` always names a slot.
+
+        Raises:
+            UnknownAdapter: there is none; the text names the nearest.
+            AdapterOptionsError: it is of another kind.
+        """
+        models = self.models()
+        by_id = {**{f"{m.collection}/{m.name}": m for m in models if m.collection}, **{m.id: m for m in models}}
+        served_model = by_id.get(id)
+        fitting = [model.id for model in models if model.kind in kinds]
+        if served_model is None:
+            names = ", ".join(fitting) or "none is served"
+            raise UnknownAdapter(f"no model is called {id!r}", expected=names, do=nearest(id, fitting))
+        if served_model.kind not in kinds:
+            raise AdapterOptionsError(
+                f"model {id!r} cannot do this",
+                got=served_model.kind.replace("_", " "),
+                expected=f"a model that is {' or '.join(kinds)}: {', '.join(fitting) or 'none is served'}",
+            )
+        return served_model
+
+    def warm(self, name: str) -> None:
+        """Load what a collection or config needs, or for "" the further adapters; see `Collection.warm`.
+
+        Raises:
+            DiptychError: its queries would fail.
+        """
+        if name in self.collections:
+            self.collections[name].warm()
+            return
+        for model in (model for model in self.models() if model.collection == name):
+            model.try_out()
+
+    def check(self, name: str) -> None:
+        """Make the smallest possible call to the store and the local encoders of a collection or config.
+
+        Raises:
+            DiptychError: its queries would fail now.
+        """
+        if name in self.collections:
+            check(self.collections[name].handle)
+            return
+        for model in (model for model in self.models() if model.collection == name):
+            if model.kind != "reranker" and not model.encoders.slot(model.name).spec.remote:
+                model.try_out()
+
+    def stores_answer(self, seconds: float) -> bool:
+        """Whether each store answers the smallest possible call; servers within that time."""
+        stores = {id(collection.client): collection for collection in self.collections.values()}
+        try:
+            with deadline(seconds):
+                for collection in stores.values():
+                    collection.client.collection_exists(collection.name)
+        except Exception:  # whatever it is, a search would fail
+            return False
+        return True
+
+    @property
+    def names(self) -> list[str]:
+        """The collections, or the configs served without collections; "" stands for the further adapters."""
+        return list(self._encoders)
+
+    def _slots(self) -> Iterable[Model]:
+        for collection, encoders in self._encoders.items():
+            for name, kind in encoders.kinds.items():
+                yield Model(name, kind, collection, name, encoders)
+
+
+def single(collection: Collection, slot: str | None) -> Pipeline | None:
+    """The pipeline of one slot alone, with the config's search parameters; None for the config's own pipeline.
+
+    Raises:
+        SearchError, CollectionNotFound: as a search.
+    """
+    if slot is None:
+        return None
+    return Pipeline.of_slot(slot, collection.handle.now().search_config)
+
+
+def _opened(config: Config, before: Sequence[Collection], registry: Registry, create: bool) -> Collection:
+    for collection in before:
+        other_config: Any = collection.handle.config
+        if config.urls[0].startswith(_WITHIN) and other_config is not None and other_config.store == config.store:
+            return Collection(CollectionHandle(collection.client, config.collection, config, registry))
+    return Collection.open(config, registry=registry, create=create)
+
+
+def _alone(adapters: Sequence[str], registry: Registry) -> Encoders:
+    """Encoders of adapters without a config: NAME or NAME:MODEL."""
+    slots: dict[str, Slot] = {}
+    rerankers: dict[str, dict[str, Any]] = {}
+    for name, colon, chosen in (text.partition(":") for text in adapters):
+        options = {"model": chosen} if colon else {}
+        spec = registry.spec(name, where="--adapter")
+        _require_usable(spec, options)
+        if spec.kind == "reranker":
+            rerankers[name] = options
+        else:
+            slots[name] = Slot(name, SlotConfig(adapter=name, options=options), None, registry)
+    return Encoders(lambda: slots, registry, rerankers)
+
+
+def _require_usable(spec: AdapterSpec, options: Mapping[str, Any]) -> None:
+    """Raise at once for missing packages or options, which would prevent the service from ever being ready."""
+    where = f"--adapter {spec.name}"
+    check_requirements(spec, options, where=where)
+    try:
+        validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
+    except AdapterOptionsError as error:
+        missing = error.context.get("key")
+        if missing in options:
+            raise
+        expected = f"{where}:MODEL" if missing == "model" else "a slot of a config, which can give it"
+        raise AdapterOptionsError(error.what, where=where, expected=expected, do=error.do, key=missing) from error
+
+
+def _twice(name: str) -> ConfigError:
+    return ConfigError("two collections have one name", got=name, do="serve them by two processes")

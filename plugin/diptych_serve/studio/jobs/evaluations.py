@@ -1,0 +1,267 @@
+"""Evaluation of one or two sides by judged queries: the verdict first, then intervals, slices and each query."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from diptych.collection.collection import Collection
+from diptych.collection.pipeline_runs import absent_documents, run_queries
+from diptych.errors import EvaluationError
+from diptych.evaluate import Comparison, Evaluation, Qrels, compare, differences_by_slice, evaluate, slices_of
+from diptych.evaluate.metric_names import cutoff, parse_metrics
+from diptych.evaluate.significance import bootstrap_means, percentile_interval
+from diptych.handle.snapshot import View
+from diptych.search import Pipeline, search
+from diptych.swap.gate.document_fields import fields_of_queries
+from diptych.types import Query, Run, said
+from diptych_serve.studio.jobs.query_sets import QuerySet
+from diptych_serve.studio.jobs.queue import Job
+from diptych_serve.studio.sides import Side
+
+DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
+MOST_HITS = 2_000_000  # of all queries and sides together, which are kept until the end
+TIMED = 20  # queries that are asked one by one, in turn of both sides
+TIMING, MEASURING = "timing single queries", "comparing the sides"
+CONFIDENCE, SAMPLES, SEED = 0.95, 10_000, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be evaluated.
+
+    Args:
+        collection: what is searched.
+        sides: one, or two to compare; the first is the baseline.
+        judged: the queries.
+        metric: as `diptych evaluate` names them.
+        limit: hits of a page, by which the answers of two sides are said to overlap.
+        slices: what queries are grouped by: `length`, `language`, or a metadata key.
+        tenant: whose documents are searched, in collections with tenants.
+    """
+
+    collection: Collection
+    sides: tuple[Side, ...]
+    judged: QuerySet
+    metric: str = "nDCG@10"
+    limit: int = 10
+    slices: tuple[str, ...] = ()
+    tenant: str | None = None
+
+    @property
+    def depth(self) -> int:
+        """Hits of each query that are asked for.
+
+        Raises:
+            EvaluationError: the metric is unknown.
+            MissingExtra: ir-measures is not installed.
+        """
+        deepest = max(cutoff(name) or DEEPEST for name in parse_metrics([self.metric]))
+        return max(deepest, self.limit)
+
+    def require(self) -> None:
+        """Raise EvaluationError or MissingExtra for what could not be evaluated, before anything is asked."""
+        queries, _ = self.judged.judged()
+        hits = len(queries) * len(self.sides) * self.depth
+        if hits > MOST_HITS:
+            got = f"{len(queries):,} queries x {len(self.sides)} sides x {self.depth:,} hits"
+            do = "choose a metric with a smaller cutoff, such as nDCG@10, or run diptych evaluate"
+            raise EvaluationError("too many hits to keep", got=got, expected=f"at most {MOST_HITS:,}", do=do)
+
+
+def evaluated(wanted: Wanted, job: Job) -> dict[str, Any]:
+    """The evaluation as JSON values.
+
+    Raises:
+        EvaluationError, SearchError, TenantError: it cannot be measured.
+        JobCancelled: nobody wants it any more.
+    """
+    queries, qrels = wanted.judged.judged()
+    asking, asked, timed = "asking the judged queries", len(queries) * len(wanted.sides), _timed(queries)
+    job.plan({asking: asked, TIMING: len(timed), MEASURING: 0})
+    job.begin(asking, asked)
+    views, runs = list[View](), list[Run]()
+    for side in wanted.sides:
+        views.append(view := side.view.now())  # one view, so that no swap comes between two queries
+        run = run_queries(
+            view,
+            side.id,
+            side.pipeline,
+            queries,
+            depth=wanted.depth,
+            advance=lambda n: job.advance(asking, n),
+            tenant=wanted.tenant,
+        )
+        runs.append(run)
+    milliseconds = _milliseconds(wanted, timed, job)
+    job.begin(MEASURING, None)
+    evaluations = [_labelled(evaluate(run, qrels, [wanted.metric]), n, wanted) for n, run in enumerate(runs)]
+    comparison = _comparison(evaluations, wanted.metric)
+    slices, remarks = _slices(wanted, queries, qrels, comparison)
+    has_tenants = wanted.collection.handle.view.tenancy is not None  # judgements may be of others' documents
+    absent = "" if has_tenants else absent_documents(wanted.collection, qrels)
+    return {
+        "metric": wanted.metric,
+        "verdict": _verdict(evaluations, comparison, wanted.metric),
+        "remarks": [
+            *([absent] if absent else []),
+            *(remark for evaluation in evaluations for remark in evaluation.remarks()),
+            *remarks,
+        ],
+        "queries_judged": len(evaluations[0].queries),
+        "sides": [
+            {**_side(side, evaluation, wanted.metric, time_of), "generations": _generations(side, view)}
+            for side, view, evaluation, time_of in zip(wanted.sides, views, evaluations, milliseconds, strict=True)
+        ],
+        "difference": _difference(comparison),
+        "queries": _queries(wanted, queries, runs, evaluations),
+        "slices": slices,
+    }
+
+
+def names_of(sides: Sequence[Side]) -> list[str]:
+    """A name for each side: its label, with a number where two have the same.
+
+    Raises:
+        EvaluationError: a side comes twice.
+    """
+    for number, side in enumerate(sides):
+        if any(other.id == side.id and other.view is side.view for other in sides[:number]):
+            got = ", ".join(own.id for own in sides)
+            raise EvaluationError("a side cannot be compared with itself", got=got, expected="different sides")
+    labels = [side.label for side in sides]
+    return [
+        f"{label} {labels[: number + 1].count(label)}" if labels.count(label) > 1 else label
+        for number, label in enumerate(labels)
+    ]
+
+
+def _labelled(evaluation: Evaluation, number: int, wanted: Wanted) -> Evaluation:
+    return replace(evaluation, name=names_of(wanted.sides)[number])
+
+
+def _comparison(evaluations: Sequence[Evaluation], metric: str) -> Comparison | None:
+    """The second side against the first; None with one side, or with one query, from which nothing can be tested."""
+    if len(evaluations) < 2 or len(evaluations[0].queries) < 2:
+        return None
+    return compare(evaluations, evaluations[0].name, metric, confidence=CONFIDENCE, samples=SAMPLES, seed=SEED)
+
+
+def _verdict(evaluations: Sequence[Evaluation], comparison: Comparison | None, metric: str) -> str:
+    if comparison is not None:
+        return comparison.sentence(evaluations[1].name)
+    means = ", ".join(f"{evaluation.name} has {metric} {evaluation.means[metric]:.3f}" for evaluation in evaluations)
+    count = len(evaluations[0].queries)
+    why = "; one query is not enough for a comparison" if count == 1 else ""
+    return f"{means} over {count} judged {'query' if count == 1 else 'queries'}{why}"
+
+
+def _side(side: Side, evaluation: Evaluation, metric: str, milliseconds: float | None) -> dict[str, Any]:
+    values = np.array(list(evaluation.values(metric).values()), np.float64)
+    low, high = _interval(values)
+    facts = {"id": side.id, "label": evaluation.name, "mean": evaluation.means[metric], "low": low, "high": high}
+    return {**facts, "milliseconds": milliseconds}
+
+
+def _generations(side: Side, view: View) -> dict[str, int]:
+    """The generation of each slot that was asked, by which a later swap or rollback is noticed."""
+    pipeline = side.pipeline or Pipeline.from_config(view.search_config, view.slots)
+    generations = {name: view.slots[name].generation for name in pipeline.slots}
+    return {name: generation.number for name, generation in generations.items() if generation is not None}
+
+
+def _interval(values: np.ndarray) -> tuple[float | None, float | None]:
+    """The bootstrap interval of the mean of `values`, float64 `[n]`; None for fewer than two."""
+    if len(values) < 2:
+        return None, None
+    means = bootstrap_means(values, samples=SAMPLES, seed=SEED)
+    return percentile_interval(means, size=len(values), confidence=CONFIDENCE)
+
+
+def _difference(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    (found,) = comparison.differences
+    facts: dict[str, Any] = {name: getattr(found, name) for name in ("mean", "low", "high", "wins", "ties", "losses")}
+    return {**facts, "p": found.adjusted, "test": comparison.describe()}
+
+
+def _queries(
+    wanted: Wanted, queries: Sequence[Query], runs: Sequence[Run], evaluations: Sequence[Evaluation]
+) -> list[dict[str, Any]]:
+    """Each query with its values; the second side's, the difference and the overlap are None with one side."""
+    values = [evaluation.values(wanted.metric) for evaluation in evaluations]
+    rows = []
+    for query in queries:
+        a, b = values[0][query.id], values[1][query.id] if len(values) > 1 else None
+        rows.append(
+            {
+                "id": query.id,
+                "text": said(query),
+                "a": a,
+                "b": b,
+                "difference": None if b is None else b - a,
+                "overlap": None if b is None else _overlap(query.id, runs, wanted.limit),
+            }
+        )
+    return rows
+
+
+def _overlap(query: str, runs: Sequence[Run], limit: int) -> float:
+    """The share of the first `limit` hits that two runs have in common; 1 where both have none."""
+    first, second = ({name for name, _ in run.rankings[query][:limit]} for run in runs)
+    longest = max(len(first), len(second))
+    return len(first & second) / longest if longest else 1.0
+
+
+def _slices(
+    wanted: Wanted, queries: Sequence[Query], qrels: Qrels, comparison: Comparison | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The difference within each group of queries, and a sentence for each way of grouping that gives none."""
+    if comparison is None or not wanted.slices:
+        return [], []
+    fields: Mapping[str, Mapping[str, str]] = fields_of_queries(wanted.sides[0].view.now(), wanted.slices, qrels)
+    parts = slices_of(queries, wanted.slices, fields)
+    rows = [
+        {
+            "name": part.slice.by,
+            "value": part.slice.value,
+            "queries": len(part.slice.queries),
+            "difference": part.mean,
+            "low": part.low,
+            "high": part.high,
+        }
+        for part in differences_by_slice(comparison.differences[0], parts, confidence=CONFIDENCE)
+    ]
+    empty = [name for name in wanted.slices if name not in {part.by for part in parts}]
+    return rows, [f"slices by {name}: no 10 queries share a value of it" for name in empty]
+
+
+def _timed(queries: Sequence[Query]) -> list[Query]:
+    """The queries whose time is taken, after one that warms up."""
+    return [queries[0], *queries[:TIMED]] if queries else []
+
+
+def _milliseconds(wanted: Wanted, timed: Sequence[Query], job: Job) -> list[float | None]:
+    """The median time of a query on each side, encoding included; both are asked in turn."""
+    seconds = [list[float]() for _ in wanted.sides]
+    job.begin(TIMING, len(timed))
+    views = [_forgetful(side) for side in wanted.sides]
+    for turn, query in enumerate(timed):
+        for number, side in enumerate(wanted.sides):
+            begin = time.perf_counter()
+            search(views[number], [query], pipeline=side.pipeline, limit=wanted.limit, tenant=wanted.tenant)
+            if turn:
+                seconds[number].append(time.perf_counter() - begin)
+        job.advance(TIMING, 1)
+    return [1000 * float(np.median(times)) if times else None for times in seconds]
+
+
+def _forgetful(side: Side) -> Any:
+    """The side's view, which remembers no vectors of queries."""
+    view = side.view.now()
+    return replace(view, search_config=view.search_config.model_copy(update={"remember": 0}), memo={})

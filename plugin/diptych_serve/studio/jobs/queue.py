@@ -1,0 +1,253 @@
+"""`Jobs`: work that takes longer than a request, one at a time, with its progress; it ends when nobody asks for it."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, TypeAlias
+
+from diptych.runtime.panics import as_error, is_panic
+from diptych_serve.service.error_answers import Refused, refusal_of
+
+PATIENCE = 30.0  # seconds after which a job that nobody asks for is cancelled: the page was closed
+WAITING = 8  # jobs that may wait
+KEPT = 16  # finished jobs whose results are kept
+
+State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
+Work: TypeAlias = "Callable[[Job], Any]"
+
+
+class JobCancelled(Exception):
+    """Ends the work of a job that was cancelled, or that nobody asks for any more."""
+
+
+class Job:
+    """One piece of work, and a `diptych.runtime.phases.Progress` for it: both of its methods end a cancelled job.
+
+    Args:
+        kind: what it does, such as `evaluate`.
+        work: is given the job, and returns the result.
+        patience: seconds that it lives after it was last asked for.
+
+    `result` is what the work returned, `error` what it raised; None before. Work that knows its stages plans them, and
+    `steps` then counts the steps of all of them, so that a bar never goes back.
+    """
+
+    def __init__(self, kind: str, work: Work, *, patience: float = PATIENCE) -> None:
+        self.id, self.kind = secrets.token_urlsafe(12), kind
+        self.state: State = "waiting"
+        self.stage, self.done = "", 0
+        self.total: int | None = None
+        self.result: Any = None
+        self.error: Refused | None = None
+        self._work, self._patience = work, patience
+        self._plan, self._past = dict[str, int](), 0  # steps of planned stages, and of those that are over
+        self._cancelled, self._asked, self._began = threading.Event(), time.monotonic(), 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self.state not in ("waiting", "running")
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it was neither cancelled nor forgotten."""
+        return not self._cancelled.is_set() and time.monotonic() - self._asked < self._patience
+
+    @property
+    def steps(self) -> tuple[int, int | None]:
+        """How many steps are done and how many there are: of all planned stages, else of this one."""
+        with self._lock:
+            if not self._plan:
+                return self.done, self.total
+            steps = self._plan.get(self.stage, 0)
+            done = round(steps * self.done / self.total) if self.total else self.done
+            return self._past + min(done, steps), sum(self._plan.values())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the stage ends, at its speed so far; None if that is unknown."""
+        done, total, passed = self.done, self.total, time.monotonic() - self._began
+        if self.state != "running" or not total or not done:
+            return None
+        return max(0.0, passed / done * (total - done))
+
+    def touch(self) -> None:
+        """Note that somebody asks for it."""
+        self._asked = time.monotonic()
+
+    def cancel(self) -> None:
+        """End it at the next step of its progress."""
+        self._cancelled.set()
+        with self._lock:
+            if self.state == "waiting":
+                self.state = "cancelled"
+
+    def plan(self, stages: Mapping[str, int]) -> None:
+        """Announce the stages and how many steps each has, so that one bar covers all of them.
+
+        A stage may count in other units than its steps here. Stages that were not announced leave the bar where it is.
+        """
+        self._plan = dict(stages)
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """A stage starts.
+
+        Raises:
+            JobCancelled: nobody wants it any more.
+        """
+        self.require_wanted()
+        with self._lock:  # otherwise a reader could see the steps of one stage with the name of another
+            if stage in self._plan:
+                self._past = self._before(stage)
+            elif self.stage in self._plan:
+                self._past = self._before(self.stage) + self._plan[self.stage]
+            self.stage, self.done, self.total, self._began = stage, 0, total, time.monotonic()
+
+    def advance(self, stage: str, n: int) -> None:
+        """`n` more steps of the stage are done; raises as `begin`."""
+        self.require_wanted()
+        if stage == self.stage:
+            self.done += n
+
+    def require_wanted(self) -> None:
+        """Raise JobCancelled if nobody wants it any more."""
+        if not self.is_wanted:
+            raise JobCancelled
+
+    def run(self) -> None:
+        """Do the work in this thread, unless it was cancelled before; whatever it raises is kept."""
+        with self._lock:
+            if self.is_over or not self.is_wanted:
+                self.state = "cancelled"
+                return
+            self.state = "running"
+        state: State = "failed"
+        try:
+            self.result = self._work(self)
+            state = "done"
+        except JobCancelled:
+            state = "cancelled"
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
+            self.error = refusal_of(as_error(error))
+        finally:
+            self.state = state
+
+    def described(self, before: int = 0) -> dict[str, Any]:
+        """The job as JSON values.
+
+        Args:
+            before: how many jobs are done before it.
+        """
+        left = self.seconds_left
+        done, total = self.steps
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "state": self.state,
+            "sentence": self._sentence(before),
+            "stage": self.stage,
+            "done": done,
+            "total": total,
+            "seconds_left": None if left is None else math.ceil(left),
+            "result": self.result if self.state == "done" else None,
+            "error": self.error.fields if self.error else None,
+        }
+
+    def _before(self, stage: str) -> int:
+        """The steps of the planned stages that come before one."""
+        names = list(self._plan)
+        return sum(self._plan[name] for name in names[: names.index(stage)])
+
+    def _sentence(self, before: int) -> str:
+        if self.state == "waiting":
+            jobs = "1 job is" if before == 1 else f"{before} jobs are"
+            return f"waiting: {jobs} before this one" if before else "about to begin"
+        if self.state != "running":
+            words = {"done": "done", "failed": "failed", "cancelled": "cancelled"}
+            return words[self.state]
+        count = f", {self.done:,} of {self.total:,}" if self.total else ""
+        names = list(self._plan)
+        step = f"step {names.index(self.stage) + 1} of {len(names)}: " if self.stage in names else ""
+        return f"{step}{self.stage or 'beginning'}{count}"
+
+
+class Jobs:
+    """Runs jobs one after another in a thread of their own, so that searches keep the other threads and the memory.
+
+    Args:
+        patience: seconds that a job lives after it was last asked for.
+        waiting: how many may wait.
+        kept: how many finished ones are kept.
+    """
+
+    def __init__(self, *, patience: float = PATIENCE, waiting: int = WAITING, kept: int = KEPT) -> None:
+        self._patience, self._waiting, self._kept = patience, waiting, kept
+        self._jobs: dict[str, Job] = {}
+        self._lock, self._stopped = threading.Lock(), False
+        self._pool = ThreadPoolExecutor(1, "diptych-studio")
+
+    def start(self, kind: str, work: Work) -> Job:
+        """Begin a job, or let it wait.
+
+        Args:
+            kind: what it does.
+            work: is given the job, tells it the progress, and returns the result.
+
+        Raises:
+            Refused: too many wait already, or the service ends.
+        """
+        job = Job(kind, work, patience=self._patience)
+        with self._lock:
+            if self._stopped:
+                raise Refused(503, "the service ends\n  do: start it again once the service is back", code="ending")
+            waiting = [other for other in self._jobs.values() if other.state == "waiting" and other.is_wanted]
+            if len(waiting) >= self._waiting:
+                message = f"{len(waiting)} jobs are waiting\n  do: cancel one, or try again later"
+                raise Refused(429, message, code="rate_limit_exceeded", headers={"Retry-After": "5"})
+            self._forget()
+            self._jobs[job.id] = job
+            self._pool.submit(job.run)
+        return job
+
+    def job(self, id: str) -> Job:
+        """The job of this id, which is now asked for.
+
+        Raises:
+            Refused: there is none, or it was too long ago.
+        """
+        job = self._jobs.get(id)
+        if job is None:
+            message = f"no job is called {id[:40]!r}\n  do: start it again; only the last {self._kept} results are kept"
+            raise Refused(404, message, code="no_such_job")
+        job.touch()
+        return job
+
+    def described(self, job: Job) -> dict[str, Any]:
+        """The job as JSON values, with its place among those that wait."""
+        with self._lock:
+            others = list(self._jobs.values())
+        before = others[: others.index(job)] if job in others else []
+        return job.described(sum(not other.is_over for other in before))
+
+    def stop(self) -> None:
+        """Cancel all jobs and start no other; waits until the running one has noticed."""
+        with self._lock:
+            self._stopped = True
+            jobs = list(self._jobs.values())
+        for job in jobs:
+            job.cancel()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _forget(self) -> None:
+        """Drop the oldest finished jobs beyond those that are kept."""
+        over = [job.id for job in self._jobs.values() if job.is_over]
+        for id in over[: max(0, len(over) - self._kept + 1)]:
+            del self._jobs[id]

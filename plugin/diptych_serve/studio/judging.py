@@ -1,0 +1,288 @@
+"""`JudgingSessions`: pairs of query and document to grade, blind to the side that found them, saved at every grade.
+
+A session is one judge's work on one comparison. Its runs are made by a job; after that it only reads and writes the
+folder of judgements, so the same request goes on after a restart, and other judges may grade the same pairs meanwhile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diptych.collection.collection import Collection
+from diptych.collection.pipeline_runs import run_queries
+from diptych.errors import EvaluationError
+from diptych.evaluate.metric_names import cutoff, parse_metrics
+from diptych.types import Query, said
+from diptych_lab.judge import Judgements, Judging, Pooled
+from diptych_lab.judge.judgement_files import LOG
+from diptych_lab.judge.judgements import Grade, Pair
+from diptych_serve.service.error_answers import Refused
+from diptych_serve.studio.display import Window, document_fields
+from diptych_serve.studio.jobs.evaluations import names_of
+from diptych_serve.studio.jobs.queue import Job, Jobs
+from diptych_serve.studio.sides import Side
+
+LIVES = 3600.0  # seconds that a session is kept after it was last asked for
+MOST = 64  # sessions at once
+DEEPEST, MOST_HITS = 100, 100_000  # ranks that are pooled, and hits of all queries and sides that a session keeps
+NAME, READ = 100, 20_000  # characters of a judge's name, and of a text that a judge sees
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a judge compares.
+
+    Args:
+        collection: whose documents are judged.
+        sides: two or more; the first is the baseline.
+        queries: those that may be judged.
+        who: the judge.
+        metric: a measure with a cutoff, which is also how deep the sides are pooled.
+        seed: of the order.
+        complete: go on when the comparison is settled, until everything is judged.
+        tenant: whose documents are searched, in collections with tenants.
+    """
+
+    collection: Collection
+    sides: tuple[Side, ...]
+    queries: tuple[Query, ...]
+    who: str
+    metric: str = "nDCG@10"
+    seed: int = 0
+    complete: bool = False
+    tenant: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise EvaluationError for what cannot be judged, before anything is asked."""
+        names_of(self.sides)
+        depth = _depth(self.metric)
+        if not 0 < depth <= DEEPEST or len(self.sides) < 2 or not self.queries:
+            got = f"{self.metric}, {len(self.sides)} sides, {len(self.queries)} queries"
+            expected = f"a measure with a cutoff of at most {DEEPEST}, such as nDCG@10, two sides, and a query"
+            raise EvaluationError("the judging session cannot start", got=got, expected=expected)
+        if (hits := depth * len(self.sides) * len(self.queries)) > MOST_HITS:
+            do = "choose a smaller sample, or a measure with a smaller cutoff"
+            raise EvaluationError("too many hits to judge", got=f"{hits:,}", expected=f"at most {MOST_HITS:,}", do=do)
+        if not self.who.strip() or len(self.who) > NAME or not self.who.isprintable():
+            expected = f"1 to {NAME} printable characters"
+            raise EvaluationError("a judge needs a name", got=repr(self.who[:NAME]), expected=expected)
+
+
+@dataclass(slots=True)
+class Session:
+    """One judge's work on a comparison: `job` makes the runs, then `judging` is there."""
+
+    comparison: Comparison
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    asked: float = field(default_factory=time.monotonic)
+    job: Job | None = None
+    judging: Judging | None = None
+
+
+class JudgingSessions:
+    """The sessions of a service, all of which write to one folder.
+
+    Args:
+        folder: of the judgements; see `diptych_lab.judge.Judgements`.
+        jobs: make the runs.
+    """
+
+    def __init__(self, folder: Path, jobs: Jobs) -> None:
+        self._folder, self._jobs = folder, jobs
+        self._sessions: dict[str, Session] = {}
+        self._judgements: Judgements | None = None
+        self._size = -1  # of the log, when it was last read or written here
+        self._lock = threading.RLock()
+
+    def start(self, comparison: Comparison) -> Session:
+        """Begin a session, or go on with what the folder holds of it.
+
+        Raises:
+            EvaluationError: the folder cannot be read, or the judge's name is that of a model.
+            Refused: too many jobs wait already.
+        """
+        with self._lock:
+            judgements = self._read()
+            if comparison.who in judgements.models:
+                do = "judge under another name"
+                raise EvaluationError("this is the name of a model that judges", got=comparison.who, do=do)
+            judgements.note_collections([comparison.collection.name])
+            judgements.note(comparison.queries)
+            self._forget()
+            session = Session(comparison)
+            session.job = self._jobs.start("judging", lambda job: self._prepare(session, job))
+            self._sessions[session.id] = session
+            return session
+
+    def session(self, id: str) -> Session:
+        """The session of this id, which is now asked for.
+
+        Raises:
+            Refused: there is none, or it was too long ago.
+        """
+        session = self._sessions.get(id)
+        if session is None:
+            message = f"there is no judging session {id[:40]!r}\n  do: start it again; what was graded is saved"
+            raise Refused(404, message, code="no_such_session")
+        session.asked = time.monotonic()
+        if session.job is not None:
+            session.job.touch()
+        return session
+
+    def described(self, session: Session, *, first: Pair | None = None) -> dict[str, Any]:
+        """What the judge sees now: the progress of the preparation, the next pair, or the verdict.
+
+        Args:
+            session: whose.
+            first: a pair of it that is shown before all others.
+        """
+        judging = session.judging
+        if judging is None:
+            assert session.job is not None, "a session that is started has a job"
+            facts = self._jobs.described(session.job)
+            kept = ("state", "sentence", "stage", "done", "total", "error")
+            return {"id": session.id, **{name: facts[name] for name in kept}}
+        with self._lock:
+            self._renew(judging)
+            pair = _own(judging, first) or judging.next()
+            self._note()
+            (done, total), verdict = judging.pairs, judging.verdict()
+        facts = {"id": session.id, "settled": verdict.is_settled, "done": done, "total": total, "error": None}
+        if pair is not None:  # which side is ahead would tempt a judge, so only the count is said
+            counted = {"verdict": verdict.sentence.splitlines()[0], "differences": None}
+            return {**facts, "state": "judging", **counted, **self._shown(session, pair)}
+        state = "settled" if verdict.is_settled else "finished"
+        differences = [dataclasses.asdict(difference) for difference in verdict.differences]
+        ended = {"query": None, "document": None, "folder": str(self._folder)}
+        return {**facts, "state": state, "verdict": verdict.sentence, "differences": differences, **ended}
+
+    def record(self, session: Session, query: str, document: str, grade: Grade) -> None:
+        """Save a grade, 0 to 3, or None for a pair that the judge skips.
+
+        Raises:
+            EvaluationError: this is no pair of the session, or the grade cannot be saved.
+            Refused: the session is not prepared yet.
+        """
+        judging = _ready(session)
+        with self._lock:
+            self._renew(judging)
+            judging.record(judging.pair(query, document), grade)
+            self._note()
+            if not judging.pair(query, document).left:
+                self._save(session)
+
+    def undo(self, session: Session) -> Pair | None:
+        """Undo the judge's last grade, even one of an earlier session; its pair, or None if there is none.
+
+        Raises:
+            EvaluationError: it cannot be saved.
+            Refused: the session is not prepared yet.
+        """
+        judging = _ready(session)
+        with self._lock:
+            self._renew(judging)
+            pair = judging.judgements.last(judging.judge)
+            if judging.undo():
+                self._save(session)
+            return pair
+
+    def _prepare(self, session: Session, job: Job) -> None:
+        """Ask all sides; the answers are pooled."""
+        wanted = session.comparison
+        asking, depth = "asking the queries", _depth(wanted.metric)
+        job.begin(asking, len(wanted.queries) * len(wanted.sides))
+        runs = [
+            run_queries(
+                side.view.now(),
+                name,
+                side.pipeline,
+                wanted.queries,
+                depth=depth,
+                advance=lambda n: job.advance(asking, n),
+                tenant=wanted.tenant,
+            )
+            for side, name in zip(wanted.sides, names_of(wanted.sides), strict=True)
+        ]
+        with self._lock:
+            options: dict[str, Any] = {"metric": wanted.metric, "seed": wanted.seed, "complete": wanted.complete}
+            session.judging = Judging(runs, wanted.queries, self._read(), judge=wanted.who, **options)
+
+    def _shown(self, session: Session, pair: Pooled) -> dict[str, Any]:
+        """A pair as the page shows it, without which side found it and at which rank."""
+        assert session.judging is not None
+        query: dict[str, Any] = {"id": pair.query.id, "text": said(pair.query)}
+        query |= {"number": pair.number, "of": len(session.judging.queries)}
+        collection, tenant = session.comparison.collection, session.comparison.tenant
+        found = collection.get([pair.document], tenant=tenant)
+        fields: dict[str, Any] = {"name": "", "title": "", "text": "(the document has been deleted)", "thumbnail": None}
+        if found:
+            window = Window(0, min(len(found[0].text), READ))
+            fields = document_fields(found[0], collection.name, tenant=tenant, window=window)
+            fields = {name: fields[name] for name in ("name", "title", "text", "text_length", "media", "thumbnail")}
+        return {"query": query, "document": {"id": pair.document, "left": pair.left, "deleted": not found, **fields}}
+
+    def _read(self) -> Judgements:
+        """The folder's judgements, which all sessions share."""
+        if self._judgements is None:
+            self._judgements = Judgements(self._folder)
+            self._note()
+        return self._judgements
+
+    def _renew(self, judging: Judging) -> None:
+        """Read what other processes wrote, and what other judges did here."""
+        if self._length() != self._size:
+            judging.judgements.reload()
+            self._note()
+        judging.forget()
+
+    def _save(self, session: Session) -> None:
+        """Write the qrels, in which queries count that are judged completely."""
+        self._read().save(session.comparison.queries)
+        self._note()
+
+    def _note(self) -> None:
+        self._size = self._length()
+
+    def _length(self) -> int:
+        path = self._folder / LOG
+        return path.stat().st_size if path.exists() else 0
+
+    def _forget(self) -> None:
+        """Drop sessions that nobody asks for; what was graded is saved."""
+        now = time.monotonic()
+        kept = sorted(self._sessions.values(), key=lambda session: session.asked)[-(MOST - 1) :]
+        self._sessions = {session.id: session for session in kept if now - session.asked < LIVES}
+
+
+def typed_queries(texts: Sequence[str]) -> tuple[Query, ...]:
+    """Queries that a judge typed, each once, with ids that are the same for the same words."""
+    known = {text.strip(): None for text in texts if text.strip()}
+    return tuple(Query(text, f"typed-{hashlib.sha256(text.encode()).hexdigest()[:12]}") for text in known)
+
+
+def _depth(metric: str) -> int:
+    parse_metrics([metric])
+    return cutoff(metric) or 0
+
+
+def _own(judging: Judging, pair: Pair | None) -> Pooled | None:
+    """The pair, if it is one of this comparison; an undone one may be of an earlier session."""
+    try:
+        return None if pair is None else judging.pair(*pair)
+    except EvaluationError:
+        return None
+
+
+def _ready(session: Session) -> Judging:
+    if session.judging is None:
+        message = "the queries are still running\n  do: wait until the first document is shown"
+        raise Refused(409, message, code="not_ready")
+    return session.judging

@@ -1,0 +1,334 @@
+"""Sides: what a query can be asked of, such as the whole pipeline, one slot, or another generation during a swap.
+
+| id | what answers |
+|---|---|
+| `pipeline` | the collection as it answers everybody |
+| `slot:NAME` | one slot alone |
+| `part:NAME` | the pipeline up to a stage, by the names of `diptych evaluate`, such as `part:rrf` |
+| `state:building`, `state:kept` | the whole pipeline as it will be after the swap, or was before the last cut-over |
+| `generation:VECTOR` | one slot alone by a vector that is being built, or kept for a rollback |
+| `{"yaml": TEXT}` | the whole pipeline with another `search` section |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from diptych.collection.collection import Collection
+from diptych.config.locations import Source
+from diptych.config.models import RerankStage, SearchConfig
+from diptych.config.pipeline import pipeline_problems
+from diptych.config.problems import Problem, problems_of, raise_problems
+from diptych.config.read_yaml import Sort, parse_yaml
+from diptych.config.size_limits import check_values
+from diptych.errors import ConfigError, SearchError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.open_handle import stored_search
+from diptych.handle.snapshot import View
+from diptych.metadata.models import CollectionMetadata, Generation, State
+from diptych.plugins.anchor_scores import has_anchors
+from diptych.runtime.validation_messages import nearest
+from diptych.search import Pipeline
+from diptych.search.pipeline import parts
+from diptych.search.qdrant.store_calls import read_store
+from diptych.slots.slot import Slot
+from diptych_serve.service.bodies import Body
+from diptych_serve.service.error_answers import Refused
+from diptych_serve.studio.generations import beside, difference, rolled_back
+
+MOST_CANDIDATES, MOST_RERANKED = 10_000, 1000
+_NAME, _SORT = Path("pipeline"), Sort("pipeline", "write a search section, such as retrieve: {dense: 100}")
+
+PIPELINE, BUILDING, KEPT = "pipeline", "state:building", "state:kept"
+_OF_SWAP = ("state:", "generation:")
+_STATES = {
+    BUILDING: (
+        "no swap is under way, so no state is being built",
+        f"choose another side; {BUILDING} exists from diptych apply until the cut-over",
+    ),
+    KEPT: (
+        "no earlier state is kept: no swap was cut over, or the last one is finished",
+        f"choose another side; {KEPT} exists from the cut-over until diptych finish",
+    ),
+}
+MOST_VIEWS = 32  # of states and own sections that a collection keeps
+
+
+class OwnSearch(Body):
+    """A side of one's own: the `search` section of a config as YAML."""
+
+    yaml: Annotated[str, Field(max_length=20_000)]
+
+
+SideId: TypeAlias = Annotated[str, Field(max_length=1000)] | OwnSearch
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One thing that can be asked.
+
+    Args:
+        id: names it in requests and links.
+        label: for people.
+        kind: `pipeline`, `slot`, `part`, `state`, `generation` or `yaml`.
+        view: what is searched.
+        pipeline: the stages; None for those of the view's own settings.
+        building: whether a swap still fills it.
+    """
+
+    id: str
+    label: str
+    kind: str
+    view: CollectionHandle | View
+    pipeline: Pipeline | None = None
+    building: bool = False
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the page knows of it."""
+        return {"id": self.id, "label": self.label, "kind": self.kind}
+
+
+def sides_of(collection: Collection) -> Iterator[Side]:
+    """All sides of a collection that need no text from the user, the whole pipeline first. Loads no encoder.
+
+    Raises:
+        CollectionNotFound: nothing has been populated yet.
+    """
+    yield Side(PIPELINE, "whole pipeline", PIPELINE, collection.handle)
+    yield from _states(collection.handle)
+    yield from _live(collection.handle)
+
+
+def side_of(collection: Collection, wanted: SideId) -> Side:
+    """The side that is asked for.
+
+    Raises:
+        SearchError: there is none of this id.
+        Refused: YAML that is no `search` section of this collection.
+    """
+    if isinstance(wanted, OwnSearch):
+        return _own(collection.handle, wanted.yaml)
+    if wanted == PIPELINE:
+        return Side(PIPELINE, "whole pipeline", PIPELINE, collection.handle)
+    found = (_states if wanted.startswith(_OF_SWAP) else _live)(collection.handle)
+    known = {side.id: side for side in found}
+    if wanted in known:
+        return known[wanted]
+    for side in _live(collection.handle):
+        if wanted == f"generation:{_vector(side)}":  # a cut-over or a rollback has made it live
+            return side
+    raise _absent(wanted, [PIPELINE, *known], where=f"collection {collection.name!r}")
+
+
+def _absent(wanted: str, names: Sequence[str], *, where: str) -> SearchError:
+    """The error for a side that does not exist. Sides of swaps come and go, so a link to one may have been right."""
+    state = _STATES.get(wanted)
+    if state is not None:
+        what, do = state
+        return SearchError(what, where=where, got=repr(wanted), expected=", ".join(names), do=do)
+    what = f"there is no side {wanted[:80]!r}"
+    if wanted.startswith("state:"):
+        return SearchError(what, where=where, expected=" or ".join(_STATES), do=nearest(wanted, _STATES))
+    do = nearest(wanted, names) or "choose another side; a swap's generations are dropped when it is finished"
+    return SearchError(what, where=where, expected=", ".join(names), do=do)
+
+
+def _vector(side: Side) -> str | None:
+    """The vector that a live slot's side asks; None for other sides."""
+    slot = side.view.now().slots.get(side.id.removeprefix("slot:")) if side.kind == "slot" else None
+    return slot.generation.vector if slot and slot.generation else None
+
+
+def asks_no_store(collection: Collection, wanted: SideId) -> bool:
+    """Whether `side_of` finds the side without reading the collection's metadata, or YAML."""
+    return collection.handle.exists and isinstance(wanted, str) and not wanted.startswith(_OF_SWAP)
+
+
+def _live(handle: CollectionHandle) -> Iterator[Side]:
+    """Each slot alone, and the pipeline up to each of its stages."""
+    view = handle.now()
+    for name, slot in view.slots.items():
+        if not slot.anchored:  # queries have no vector for scores of anchors
+            yield Side(f"slot:{name}", f"{name} alone", "slot", handle, Pipeline.of_slot(name, view.search_config))
+    whole = Pipeline.from_config(view.search_config, view.slots)
+    for name, part in parts(whole).items():
+        if part != whole and name not in view.slots:
+            yield Side(f"part:{name}", f"up to {name}", "part", handle, part)
+
+
+def _states(handle: CollectionHandle) -> Iterator[Side]:
+    """The state that a swap builds, the one it left, and each of their vectors that is not live.
+
+    The metadata are read now: the view may be some seconds behind what another process does.
+    """
+    metadata = read_store(handle.view, handle.read)
+    kept = handle.view.memo.get("studio", {})
+    for key, state in ((BUILDING, metadata.swap), (KEPT, metadata.previous)):
+        if state is None:
+            kept.pop(key, None)  # with the encoders that it has loaded
+    if swap := metadata.swap:
+        view = _at(handle, metadata, BUILDING, swap.target, swap.search)
+        yield Side(
+            BUILDING, f"after the swap ({_changes(metadata, swap.target, swap.search)})", "state", view, building=True
+        )
+        yield from _generations(view, swap.building, metadata, "being built")
+    if before := metadata.previous:
+        view = _at(handle, metadata, KEPT, before, metadata.previous_search)
+        when = "before the rollback" if rolled_back(metadata) else "before the cut-over"
+        yield Side(KEPT, f"{when} ({_changes(metadata, before, metadata.previous_search)})", "state", view)
+        yield from _generations(view, before.slots, metadata, "kept")
+
+
+def _generations(
+    view: View, slots: Mapping[str, Generation], metadata: CollectionMetadata, role: str
+) -> Iterator[Side]:
+    live = metadata.live.vectors()
+    for name, generation in slots.items():
+        if generation.vector not in live and not has_anchors(generation.options):
+            alone = Pipeline.of_slot(name, view.search_config)
+            made = difference(generation, beside(metadata, name, generation))
+            label = f"{name} generation {generation.number} ({role}, {made})"
+            side = Side(f"generation:{generation.vector}", label, "generation", view, alone)
+            yield replace(side, building=role == "being built")
+
+
+def _at(
+    handle: CollectionHandle, metadata: CollectionMetadata, key: str, state: State, search: Mapping[str, Any] | None
+) -> View:
+    """The view of a state, made once for each metadata of the collection; encoders that are loaded are used again."""
+    views: dict[str, tuple[object, View]] = handle.view.memo.setdefault("studio", {})
+    known = views.get(key)
+    if known and known[0] == metadata:
+        return known[1]
+    settings = metadata.model_copy(update={"search": dict(search)}) if search is not None else metadata
+    made = handle.at(state, metadata, stored_search(settings))
+    if known:
+        before = known[1].slots
+        made = replace(made, slots={name: _same(before.get(name), slot) for name, slot in made.slots.items()})
+    _keep(views, key, metadata, made)
+    return made
+
+
+def _same(before: Slot | None, now: Slot) -> Slot:
+    """The slot as it was, with its loaded encoder, where nothing about it has changed."""
+    if before is not None and (before.generation, before.asking) == (now.generation, now.asking):
+        return before
+    return now
+
+
+def _own(handle: CollectionHandle, text: str) -> Side:
+    """The whole pipeline with the `search` section of a text."""
+    view = handle.now()
+    views: dict[str, tuple[object, View]] = view.memo.setdefault("studio", {})
+    known = views.get(f"yaml {text}")
+    if known is None or known[0] is not view:
+        search: SearchConfig = own_search(text, view.search_config, view.slots)
+        known = view, replace(view, search_config=search, memo={})
+        _keep(views, f"yaml {text}", *known)
+    return Side("yaml", "own pipeline", "yaml", known[1])
+
+
+def _keep(views: dict[str, tuple[object, View]], key: str, of: object, made: View) -> None:
+    while len(views) >= MOST_VIEWS:
+        views.pop(next(iter(views)), None)
+    views[key] = of, made
+
+
+def _changes(metadata: CollectionMetadata, state: State, search: Mapping[str, Any] | None) -> str:
+    """How a state differs from the live one: encoders, missing slots, or only search settings."""
+    live, slots = metadata.live.vectors(), state.slots
+    changed = [
+        f"{name} generation {generation.number}, {difference(generation, beside(metadata, name, generation))}"
+        for name, generation in slots.items()
+        if generation.vector not in live
+    ]
+    if gone := [name for name in metadata.live.slots if name not in slots]:
+        changed.append(f"without {' and '.join(gone)}")
+    now, other = metadata.search or {}, (metadata.search if search is None else search) or {}
+    keys = [key for key in {**now, **other} if now.get(key) != other.get(key)]
+    return "; ".join(changed) or " ".join(["other search settings", *([f"({', '.join(keys)})"] if keys else [])])
+
+
+class _Section(BaseModel):
+    """A config of one section."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    search: SearchConfig
+
+
+def own_search(text: str, live: SearchConfig, slots: Mapping[str, Slot]) -> SearchConfig:
+    """The settings that a `search` section says, with or without its heading.
+
+    Rerankers can only be those of the live settings: others would be code and addresses that the server is made to
+    load by whoever sees the page.
+
+    Args:
+        text: YAML.
+        live: the collection's own settings.
+        slots: the collection's.
+
+    Raises:
+        Refused: it is no such section, or asks too much of the server; with the line.
+    """
+    try:
+        return _read(text, live, slots)
+    except ConfigError as error:
+        raise Refused(400, str(error), code="config_error", param="side.yaml") from None
+
+
+def _read(text: str, live: SearchConfig, slots: Mapping[str, Slot]) -> SearchConfig:
+    raw, source = parse_yaml(text, _NAME, _SORT) if text.strip() else ({}, Source(_NAME))
+    if "search" not in raw:
+        raw, source = {"search": raw}, Source(_NAME, {("search", *key): line for key, line in source.lines.items()})
+        check_values(raw, source)
+    problems: list[Problem] = []
+    try:
+        found = _Section.model_validate(raw).search
+    except ValidationError as error:
+        problems = problems_of(error, _Section, raw)
+    raise_problems(problems, source)
+    raise_problems([*pipeline_problems(found, slots), *_too_much(found), *_other_rerankers(found, live)], source)
+    rerank = [_with_options(stage, live) for stage in found.rerank]
+    # What the server remembers is not for a page to say.
+    return found.model_copy(update={"rerank": rerank, "remember": live.remember})
+
+
+def _too_much(search: SearchConfig) -> Iterator[Problem]:
+    widths: list[tuple[tuple[Any, ...], int, int]] = [
+        (("search", "retrieve", name), width, MOST_CANDIDATES) for name, width in search.retrieve.items()
+    ]
+    if search.rescore:
+        widths.append((("search", "rescore", "candidates"), search.rescore.candidates, MOST_CANDIDATES))
+    if search.diversify:
+        widths.append((("search", "diversify", "candidates"), search.diversify.candidates, MOST_CANDIDATES))
+    for place, stage in enumerate(search.rerank):
+        widths.append((("search", "rerank", place), max(stage.candidates, stage.stage().passes_on), MOST_RERANKED))
+    for location, width, most in widths:
+        if width > most:
+            yield Problem(location, "more candidates than Studio asks a server for", str(width), f"at most {most}")
+
+
+def _other_rerankers(search: SearchConfig, live: SearchConfig) -> Iterator[Problem]:
+    known = ", ".join(dict.fromkeys(stage.adapter for stage in live.rerank)) or "none: its config has no reranker"
+    for place, stage in enumerate(search.rerank):
+        if not any(_is_same(stage, own) for own in live.rerank):
+            what = "Studio runs only the rerankers of the collection's own pipeline, with their options"
+            do = "put another one into the config, diptych.yaml, to try it"
+            yield Problem(("search", "rerank", place), what, got=stage.adapter, expected=known, do=do)
+
+
+def _is_same(stage: RerankStage, own: RerankStage) -> bool:
+    """Whether it is this reranker; its options may be left out, or be written as they are there."""
+    return stage.adapter == own.adapter and (not stage.options or stage.options == own.options)
+
+
+def _with_options(stage: RerankStage, live: SearchConfig) -> RerankStage:
+    own = next(own for own in live.rerank if _is_same(stage, own))
+    return stage.model_copy(update={"options": own.options})

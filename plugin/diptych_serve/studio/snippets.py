@@ -1,0 +1,267 @@
+"""`POST /studio/api/snippets`: the query as YAML of a config, Python, a call of curl, and JSON of Qdrant."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from qdrant_client import models
+from ruamel.yaml import YAML
+from starlette.requests import Request
+from starlette.responses import Response
+
+from diptych.collection.collection import Collection
+from diptych.config.models import SearchConfig
+from diptych.handle.snapshot import View
+from diptych.search import Pipeline
+from diptych.search.options import Options
+from diptych.search.qdrant.retrieval import first_requests, fuses_in_diptych
+from diptych.search.request import SearchRequest
+from diptych.search.retrieve import inputs_of
+from diptych_serve.service.requests import read
+from diptych_serve.service.route_context import Serving
+from diptych_serve.studio.context import Studio, unless_gone
+from diptych_serve.studio.page import API
+from diptych_serve.studio.question import Question, checked, options_of
+from diptych_serve.studio.search import json_text
+from diptych_serve.studio.sides import PIPELINE, OwnSearch, Side, side_of
+
+KEY = "Authorization: Bearer $DIPTYCH_API_KEY"
+MOST_SHOWN = 500  # characters of a query in a comment
+_CALLS = re.compile(r"\b([A-Z][A-Za-z]+)\(")
+_PRINT = (
+    "for hit in hits:",
+    '    name = hit.document.title or " ".join(hit.document.text.split())[:60]',
+    '    print(f"{hit.score:.4f}  {hit.id}  {name}")',
+)
+
+
+async def snippets(request: Request) -> Response:
+    """`POST /studio/api/snippets`; the body is that of a search."""
+    serving = Serving.of(request)
+    body = await read(request, Question, serving.limits)
+    collection = checked(serving, body)
+    studio = Studio.of(request)
+    opened = studio.opened.get(collection.name, '"diptych.yaml"')
+    url, with_key = str(request.base_url).rstrip("/"), bool(serving.keys)
+    work = partial(_snippets, collection, body, opened, url, with_key=with_key)
+    return json_text(await unless_gone(request, studio.aside(work)))
+
+
+def _snippets(collection: Collection, body: Question, opened: str, url: str, *, with_key: bool) -> dict[str, Any]:
+    side = side_of(collection, body.side)
+    options = options_of(body, side)
+    view = side.view.now()
+    request = SearchRequest.of(view, [body.question], options)
+    qdrant, notes = _qdrant(request, body)
+    return {
+        "yaml": _yaml(side, view, body, options),
+        "python": _python(collection, side, body, options, request, opened),
+        "curl": _curl(side, body, options, url, with_key=with_key),
+        "qdrant": qdrant,
+        "notes": notes,
+    }
+
+
+# The config.
+
+
+def _yaml(side: Side, view: View, body: Question, options: Options) -> str:
+    """The `search` section that gives this side's pipeline, below what is asked of it."""
+    config = _section(side, view.search_config)
+    found = {"retrieve": {}, **config.model_dump(mode="json", exclude_defaults=True)}
+    pipeline = Pipeline.from_config(config, view.slots)
+    found["retrieve"] = {branch.slot: branch.candidates for branch in pipeline.retrieve}
+    if pipeline.fuse or "fuse" in found:
+        found["fuse"] = {
+            key: value for key, value in config.fuse.model_dump(mode="json").items() if value not in ({}, None)
+        }
+    for key in ("rescore", "diversify"):
+        if stage := getattr(config, key):
+            found[key] |= {"candidates": stage.candidates}
+    for shown, own in zip(found.get("rerank", ()), config.rerank, strict=False):
+        shown |= {"candidates": own.candidates}
+    yaml, text = YAML(typ="safe", pure=True), io.StringIO()
+    yaml.default_flow_style, yaml.width = None, 100
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump({"search": _plain_rerank(found)}, text)
+    return "".join([*_asked(side, body, options), text.getvalue()])
+
+
+def _asked(side: Side, body: Question, options: Options) -> Iterator[str]:
+    """What a config does not hold, as comments; `repr` leaves no end of line in them."""
+    media = f" with {', '.join(body.media)}" if body.media else ""
+    facts = {"side": " ".join(side.label.split()), "query": f"{_cut(body.text)}{media}", "limit": options.limit}
+    facts |= {"filter": _cut(body.filter)} if body.filter is not None else {}
+    facts |= {"tenant": _cut(body.tenant)} if body.tenant is not None else {}
+    for name, value in facts.items():
+        yield f"# {name}: {value}\n"
+
+
+def _cut(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
+
+def _section(side: Side, config: SearchConfig) -> SearchConfig:
+    """The config without the stages that the side leaves out."""
+    pipeline = side.pipeline
+    if pipeline is None:
+        return config
+    later: dict[str, Any] = {
+        "retrieve": {branch.slot: branch.candidates for branch in pipeline.retrieve},
+        "rescore": config.rescore if pipeline.rescore else None,
+        "boost": config.boost if pipeline.boost else [],
+        "diversify": config.diversify if pipeline.diversify else None,
+        "rerank": config.rerank[: len(pipeline.rerank)],
+        "pin": [],
+        "recent": None,
+        **({} if pipeline.fuse else {"fuse": SearchConfig().fuse}),
+    }
+    return config.model_copy(update=later)
+
+
+def _plain_rerank(section: dict[str, Any]) -> dict[str, Any]:
+    """A reranker's options among its own keys, as configs write them."""
+    for stage in section.get("rerank", ()):
+        options = stage.pop("options", {})
+        own = {"adapter", "candidates", "early_exit", "weight", "deadline", "read", "explore"}
+        stage |= {"options": options} if own & options.keys() else options
+    return section
+
+
+# Python.
+
+
+def _python(
+    collection: Collection, side: Side, body: Question, options: Options, request: SearchRequest, opened: str
+) -> str:
+    """A program that prints the same hits."""
+    arguments: dict[str, str] = {"limit": repr(options.limit)}
+    if body.offset:
+        arguments["offset"] = repr(body.offset)
+    if body.filter is not None:
+        arguments["filter"] = repr(body.filter)
+    if body.tenant is not None:
+        arguments["tenant"] = repr(body.tenant)
+    own = isinstance(body.side, OwnSearch)
+    if side.pipeline is not None or own:
+        arguments["pipeline"] = repr(request.pipeline)
+    if own:
+        arguments |= _of_settings(request)
+    if body.media:
+        query = f"Query({body.text!r}, media={body.media!r})"
+    else:
+        query = repr(body.text)
+    listed = "".join(f",\n    {name}={value}" for name, value in arguments.items())
+    code = arguments.get("pipeline", "")
+    imports = _imports(code)
+    if body.media:
+        imports = ["from diptych import Query", *imports]
+    if side.kind in ("state", "generation"):
+        return _of_state(imports, opened, side, query, listed)
+    call = f"hits = collection.search(\n    {query}{listed},\n)"
+    return "\n".join([*["from diptych import Collection", *imports], "", *_opening(opened), call, *_PRINT, ""])
+
+
+def _opening(opened: str) -> list[str]:
+    return [f"collection = Collection.open({opened})"]
+
+
+def _of_settings(request: SearchRequest) -> dict[str, str]:
+    """What an own section says beside its stages."""
+    found = {"score_threshold": request.score_threshold, "pin": [*request.pin], "exclude": [*request.exclude]}
+    return {name: repr(value) for name, value in found.items() if value not in (None, [])}
+
+
+def _of_state(imports: list[str], opened: str, side: Side, query: str, listed: str) -> str:
+    """A program that asks a generation that is not live, which no public method does."""
+    state = "metadata.swap.target" if side.building else "metadata.previous"
+    settings = "metadata.swap.search" if side.building else "metadata.previous_search"
+    lines = [
+        "from diptych import Collection",
+        "from diptych.handle.open_handle import stored_search",
+        *imports,
+        "from diptych.search import search",
+        "",
+        *_opening(opened),
+        f"metadata = collection.handle.read()  # {side.label}",
+        f"settings = {settings} or metadata.search",
+        "settings = stored_search(metadata.model_copy(update={'search': settings}))",
+        f"view = collection.handle.at({state}, metadata, settings)",
+        f"(hits,) = search(\n    view,\n    [{query}]{listed},\n)",
+        *_PRINT,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _imports(code: str) -> list[str]:
+    """The imports that the text of a pipeline needs."""
+    from diptych import search
+
+    names = sorted(set(_CALLS.findall(code)) & set(search.__all__))
+    lines = [f"from diptych.search import {', '.join(names)}"] if names else []
+    return [*lines, *(["from qdrant_client.models import SearchParams"] if "SearchParams(" in code else [])]
+
+
+# curl.
+
+
+def _curl(side: Side, body: Question, options: Options, url: str, *, with_key: bool) -> str:
+    """A command that gets the same hits from this service."""
+    sent = body.model_dump(mode="json", exclude_unset=True, exclude={"explain"}) | {"limit": options.limit}
+    path = f"{API}/search"
+    if side.kind in (PIPELINE, "slot"):
+        path = "/search"
+        sent.pop("side", None)
+        query = {"query": body.text or None, "media": body.media or None}
+        sent |= {name: value for name, value in query.items() if value}
+        if not body.text:
+            sent.pop("query", None)
+        if side.kind == "slot":
+            sent["slot"] = side.id.partition(":")[2]
+    text = json.dumps(sent, ensure_ascii=False)
+    key = f' \\\n  -H "{KEY}"' if with_key else ""
+    return (
+        f"curl -s {shlex.quote(url + path)}{key} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(text)}"
+    )
+
+
+# Qdrant.
+
+
+def _qdrant(request: SearchRequest, body: Question) -> tuple[dict[str, Any], list[str]]:
+    """The first requests that the engine gets, and what diptych does with the answers."""
+    ((inputs,),) = inputs_of([request])
+    asked = [_json(own) for own in first_requests(request, inputs)]
+    path = f"/collections/{request.view.name}/points/query/batch"
+    return {"method": "POST", "path": path, "body": {"searches": asked}}, [*_notes(request, len(asked))]
+
+
+def _json(request: models.QueryRequest) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = request.model_dump(mode="json", exclude_none=True)
+    return found
+
+
+def _notes(request: SearchRequest, count: int) -> list[str]:
+    """What happens after Qdrant's answer, which its JSON does not show."""
+    pipeline: Pipeline = request.pipeline
+    notes = []
+    if not count:
+        notes.append("Qdrant is not asked: the query has nothing that a slot looks for.")
+    if fuses_in_diptych(request):
+        notes.append(f"diptych then fuses the {count} answers by {pipeline.fuse!r} and fetches the best documents.")
+    if pipeline.rescore and pipeline.rescore.weight < 1:
+        notes.append(f"diptych then combines the scores of {pipeline.rescore!r} with those before.")
+    notes += [f"diptych then reranks by {stage!r}." for stage in pipeline.rerank]
+    if request.pin:
+        notes.append(f"diptych puts {len(request.pin)} pinned documents first.")
+    if (pipeline.fuse or pipeline.rescore or pipeline.boost) and not pipeline.rerank:
+        notes.append("It asks for a few more hits than are shown: equal scores are ordered by id, then cut.")
+    return notes

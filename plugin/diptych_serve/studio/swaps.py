@@ -1,0 +1,275 @@
+"""The swap of a collection as a timeline, read from what the collection records, so that another process's is seen too.
+
+The only thing that Studio may change is to roll back, where the service allows writes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from diptych.collection.collection import Collection
+from diptych.errors import CollectionNotFound
+from diptych.metadata.models import CollectionMetadata, Event, Generation, State
+from diptych.runtime.amounts import moment
+from diptych.swap import Status, SwapStatus, VectorStatus, state_token, status
+from diptych.swap.changes import compared
+from diptych_serve.studio.generations import beside, encoder, maker, own_options, rolled_back, stale_config
+from diptych_serve.studio.sides import sides_of
+
+WINDOW = 60.0  # seconds over which the speed of a back-fill is measured
+StepState: TypeAlias = Literal["done", "running", "waiting", "failed", "undone"]
+Step: TypeAlias = dict[str, Any]
+PLAN, FILL, GATE, CUT_OVER = "plan", "back-fill", "gate", "cut-over"
+
+
+class Rates:
+    """The speed of back-fills, from how far they were at each look; another process may do the work."""
+
+    def __init__(self) -> None:
+        self._looks: dict[object, deque[tuple[float, int]]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, swap: object, done: int) -> float | None:
+        """Documents a second of this swap, of which `done` are done now; None until it has moved between two looks."""
+        now = time.monotonic()
+        with self._lock:
+            looks = self._looks.setdefault(swap, deque())
+            if looks and done < looks[-1][1]:  # the collection was made anew
+                looks.clear()
+            looks.append((now, done))
+            while looks[0][0] < now - WINDOW and len(looks) > 2:
+                looks.popleft()
+            (began, first), (ended, last) = looks[0], looks[-1]
+            while len(self._looks) > 64:
+                self._looks.pop(next(iter(self._looks)))
+        return (last - first) / (ended - began) if last > first and ended > began else None
+
+
+def timeline(collection: Collection, rates: Rates, *, writes: bool) -> dict[str, Any]:
+    """The state of a collection's swap as JSON values. Loads no encoder.
+
+    Args:
+        collection: which may not be filled yet.
+        rates: remembers earlier looks.
+        writes: whether a rollback may be asked for.
+    """
+    handle = collection.handle
+    try:
+        metadata, found = handle.read(), status(handle)
+    except CollectionNotFound:
+        sentence = "the collection is not filled yet: diptych populate SOURCE"
+        empty: dict[str, Any] = {"steps": [], "generations": [], "history": [], "rollback": "", "seen": ""}
+        empty |= {"forward": False, "config": None}
+        return {"state": "none", "sentence": sentence, **empty, "may_roll_back": False, "reason": sentence}
+    state, sentence = _state(metadata, found)
+    reason = _reason(metadata, found, writes=writes)
+    return {
+        "state": state,
+        "sentence": sentence,
+        "steps": _steps(metadata, found, rates),
+        "generations": _generations(collection, metadata, found),
+        "history": [_event(event) for event in found.history],
+        "may_roll_back": not reason,
+        "reason": reason,
+        "rollback": _rollback(metadata),
+        "forward": rolled_back(metadata),
+        "config": stale_config(collection, metadata),
+        "seen": state_token(metadata),
+    }
+
+
+def _state(metadata: CollectionMetadata, found: Status) -> tuple[str, str]:
+    """What goes on, as a word and in a sentence with what to do."""
+    swap, last = found.swap, _last(found.history)
+    if swap is not None and swap.running:
+        doing = "the new vectors are complete, and the gate compares" if swap.filled else "the new vectors are filled"
+        heard = f"{swap.holder} applies it, last heard of {moment(swap.last_heard)}"
+        return ("gate" if swap.filled else "filling"), f"a swap is under way: {doing}; {heard}"
+    if swap is not None:
+        why = f"the gate refused it: {swap.refused}" if swap.refused else "no process applies it"
+        return "stopped", f"a swap is under way, but {why}; to continue: diptych apply; to abandon it: roll back"
+    if metadata.previous is not None:
+        forward = "gone forward again" if last and last.what == "rolled back" else "cut over"
+        what = "rolled back" if rolled_back(metadata) else forward
+        when = f" {moment(last.when)}" if last else ""
+        return "kept", f"{what}{when}; {_kept(metadata, metadata.previous)}"
+    if last is not None:
+        return "none", f"no swap is under way; the last one was {_over(found.history)} {moment(last.when)}"
+    return "none", "no encoder was ever swapped here; to swap one: edit the config, then diptych plan and diptych apply"
+
+
+def _kept(metadata: CollectionMetadata, before: State) -> str:
+    """What a rollback can return to."""
+    if before.vectors() - metadata.live.vectors():
+        return "the other generation is kept until diptych finish drops it"
+    added = [name for name in metadata.live.slots if name not in before.slots]
+    how = f"without {' and '.join(added)}" if added else "with the earlier settings"
+    return f"no vectors were replaced, and a rollback searches {how} again, until diptych finish"
+
+
+def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[Step]:
+    """Plan, back-fill, gate and cut-over of the swap under way, else of the one whose other generation is kept."""
+    swap = found.swap
+    if swap is not None:
+        began = f"{moment(swap.began)} by {swap.by}{f': {swap.why}' if swap.why else ''}"
+        plan = _step(PLAN, "done", f"{_change(metadata)}; begun {began}")
+        return [plan, _filling(found, swap, rates), _gate(swap), _step(CUT_OVER, "waiting", "after the gate")]
+    cut = next((event for event in reversed(found.history) if event.what == "cut over"), None)
+    if metadata.previous is None or cut is None:
+        return []
+    began_event = next((event for event in reversed(found.history) if event.what == "began"), cut)
+    why = f": {reason}" if (reason := began_event.why or cut.why) else ""
+    gate: StepState = "failed" if cut.gate.startswith(("worse", "undecided")) else "done"
+    back = _last(found.history) if rolled_back(metadata) else None
+    text = f"live since {moment(cut.when)}"
+    if back is not None:
+        text = f"was live from {moment(cut.when)}; rolled back {moment(back.when)}"
+    return [
+        _step(PLAN, "done", f"{_changed(metadata)}; begun {moment(began_event.when)} by {began_event.by}{why}"),
+        _step(FILL, "done", "the new vectors are complete", done=found.documents, total=found.documents),
+        _step(GATE, gate, cut.gate or "what it said is not recorded"),
+        _step(CUT_OVER, "undone" if back else "done", text),
+    ]
+
+
+def _filling(found: Status, swap: SwapStatus, rates: Rates) -> Step:
+    """The back-fill: vectors that are there, of all that there will be."""
+    building = [vector for vector in found.vectors if vector.role == "building"]
+    total = sum(vector.points for vector in building)
+    done = total - sum(vector.missing for vector in building)
+    if swap.filled:
+        left = f"{total - done:,} have nothing that the new encoder reads" if done < total else "the vectors are there"
+        return _step(FILL, "done", left, done=done, total=total)
+    rate = rates.of((found.collection, swap.began, swap.holder), done)
+    if not swap.running:
+        text = f"stopped: no process fills them; {swap.holder or 'nobody'} was the last"
+        return _step(FILL, "waiting", text, done=done, total=total)
+    names = ", ".join(vector.vector for vector in building)
+    left_seconds = (total - done) / rate if rate else None
+    return _step(FILL, "running", f"filling {names}", done=done, total=total, rate=rate, seconds_left=left_seconds)
+
+
+def _gate(swap: SwapStatus) -> Step:
+    if swap.filled and swap.running:
+        return _step(GATE, "running", "the new pipeline is compared with the old one")
+    if swap.refused and not swap.running:
+        return _step(GATE, "failed", f"refused {moment(swap.refused_at)}: {swap.refused}")
+    return _step(GATE, "waiting", "diptych apply runs it" if swap.filled else "after the back-fill")
+
+
+def _step(
+    name: str,
+    state: StepState,
+    text: str,
+    *,
+    done: int | None = None,
+    total: int | None = None,
+    rate: float | None = None,
+    seconds_left: float | None = None,
+) -> Step:
+    counts = {"done": done, "total": total, "rate": rate, "seconds_left": seconds_left}
+    return {"name": name, "state": state, "text": text, **counts}
+
+
+def _generations(collection: Collection, metadata: CollectionMetadata, found: Status) -> list[dict[str, Any]]:
+    """Each vector with who made it, how its options differ, and the side by which it can be searched."""
+    known = {side.id for side in sides_of(collection)}
+    made = metadata.written()
+    rows = [_generation(vector, known) for vector in found.vectors]
+    for row in rows:
+        slot, generation = made.get(row["vector"], (row["slot"], None))
+        row["options"] = own_options(generation, beside(metadata, slot, generation)) if generation else []
+    return rows
+
+
+def _generation(vector: VectorStatus, known: set[str]) -> dict[str, Any]:
+    side = f"slot:{vector.slot}" if vector.role == "live" else f"generation:{vector.vector}"
+    names = ("slot", "vector", "adapter", "model", "role", "missing", "points", "behind", "asking")
+    facts = {name: getattr(vector, name) for name in names}
+    facts |= {"state": "kept, behind" if vector.behind else vector.role, "vectors": vector.points - vector.missing}
+    return {**facts, "generation": vector.number, "side": side if side in known else None}
+
+
+def _event(event: Event) -> Mapping[str, Any]:
+    return {name: getattr(event, name) for name in ("what", "when", "by", "why", "gate", "slots")}
+
+
+def _reason(metadata: CollectionMetadata, found: Status, *, writes: bool) -> str:
+    """Why nothing can be rolled back from here; empty if it can."""
+    if metadata.swap is None and metadata.previous is None:
+        return "there is nothing to roll back to: no earlier generation is kept"
+    if found.swap is not None and found.swap.running:
+        return f"{found.swap.holder} is applying a swap: stop it first"
+    behind = sorted(metadata.previous.vectors() & set(metadata.behind)) if metadata.previous else []
+    if metadata.swap is None and behind:
+        missed = f"{', '.join(behind)} misses documents that a populate could not write"
+        return f"{missed}; to roll back anyway: diptych rollback --anyway"
+    if not writes:
+        return "Studio only reads: start it with --allow-writes, or run diptych rollback"
+    return ""
+
+
+def _rollback(metadata: CollectionMetadata) -> str:
+    """What a rollback would do."""
+    if metadata.swap is not None:
+        building = ", ".join(generation.vector for generation in metadata.swap.building.values())
+        return f"abandon the swap, and drop {building}"
+    if metadata.previous is None:
+        return ""
+    live, before = metadata.live.slots, metadata.previous.slots
+    changed = [
+        f"generation {own.number} of {name} ({encoder(own, live.get(name))})"
+        for name, own in before.items()
+        if own != live.get(name)
+    ]
+    without = " and ".join(name for name in live if name not in before)
+    if without and not changed:
+        return f"search without {without} again, in one update"
+    doing = f"make {' and '.join(changed) or 'the earlier settings'} live again, in one update"
+    return f"{doing}; and search without {without}" if without else doing
+
+
+def _change(metadata: CollectionMetadata) -> str:
+    """What the swap under way replaces by what."""
+    assert metadata.swap is not None
+    live = metadata.live.slots
+    parts = [_replaced(name, live.get(name), generation) for name, generation in metadata.swap.building.items()]
+    return "; ".join(parts) or "other settings"
+
+
+def _changed(metadata: CollectionMetadata) -> str:
+    """What the last cut-over replaced by what, whichever of the two is live now."""
+    assert metadata.previous is not None
+    live, other, parts = metadata.live.slots, metadata.previous.slots, []
+    for name in {**other, **live}:
+        states = [own for own in (other.get(name), live.get(name)) if own is not None]
+        old, new = min(states, key=lambda own: own.number), max(states, key=lambda own: own.number)
+        if old != new or len(states) < 2:
+            parts.append(_replaced(name, old if len(states) == 2 else None, new))
+    return "; ".join(parts) or "other settings"
+
+
+def _replaced(slot: str, old: Generation | None, new: Generation) -> str:
+    """A slot's encoders, or the options in which they differ."""
+    if old is None or old.adapter != new.adapter or old.options.get("model") != new.options.get("model"):
+        return f"{slot}: {_maker(old)} -> {_maker(new)}"
+    return f"{slot}: {_maker(new)}, {', '.join(compared(old.options, new.options)) or 'encoded again'}"
+
+
+def _maker(generation: Generation | None, other: Generation | None = None) -> str:
+    return "nothing" if generation is None else maker(generation, other)
+
+
+def _last(history: Sequence[Event]) -> Event | None:
+    """The last event of a swap."""
+    swaps = ("cut over", "rolled back", "finished", "abandoned")
+    return next((event for event in reversed(history) if event.what in swaps), None)
+
+
+def _over(history: Sequence[Event]) -> str:
+    last = _last(history)
+    return last.what if last else ""
