@@ -40,7 +40,7 @@ tests: $(VENV)/.test
 test-slow: $(VENV)/.test
 	$(PYTEST) -m slow
 
-# Into docs/performance.md. ONLY=encode,populate picks steps; AGAIN=1 measures anew, QUICK=1 tries, MILLION=1 goes to a million
+# Into docs/research/performance.md. ONLY=encode,populate picks steps; AGAIN=1 measures anew, QUICK=1 tries, MILLION=1 goes to a million
 # points, RENDER=1 only writes the page again.
 bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/run_all.py $(if $(ONLY),--only $(ONLY)) $(if $(AGAIN),--again) $(if $(QUICK),--quick) \

@@ -215,7 +215,7 @@ def _options(model: type[BaseModel]) -> dict[str, Option]:
 def _recipe(spec: RecipeSpec, shared: dict[str, Option]) -> Iterator[str]:
     """What a recipe takes beside what all take, with other defaults, or not at all."""
     own = _options(recipe_options(spec))
-    yield f"\n## `recipe: {spec.name}`\n\n{spec.kind}. {spec.summary} [About it](../methods/{spec.name}.md).\n"
+    yield f"\n## `recipe: {spec.name}`\n\n{spec.kind}. {spec.summary} [About it](../research/methods/{spec.name}.md).\n"
     lacking = sorted(
         {name.partition(".")[0] for name in shared.keys() - own.keys()} - {n.partition(".")[0] for n in own}
     )

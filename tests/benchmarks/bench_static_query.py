@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_static_query.py
 
-This is the path of a student of kind `static` (docs/methods/student.md): its table has 384 numbers for each token of
+The path of a student of kind `static` (docs/research/methods/student.md): its table has 384 numbers for each token of
 all-MiniLM-L6-v2's tokenizer. Here they are random, which changes what is found, not how long it takes. The collection
 holds the packages of examples/debian, and its queries are asked one at a time; none is remembered.
 """

@@ -1,4 +1,4 @@
-"""docs/performance.md, out of results."""
+"""docs/research/performance.md, out of results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from machine import arithmetic
 INTRODUCTION = """\
 # Performance
 
-This page is written by `make bench` from `docs/performance.json`; change neither by hand. To measure your machine:
+`make bench` writes this page from `docs/research/performance.json`; change neither by hand. To measure your machine:
 
 ```sh
 make bench                        # all; a run that was cut off continues where it stopped

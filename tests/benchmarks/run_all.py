@@ -1,10 +1,10 @@
-"""All benchmarks, one after another, into docs/performance.json and docs/performance.md. What `make bench` runs.
+"""All benchmarks, one after another, into docs/research/performance.json and performance.md: what `make bench` runs.
 
     python tests/benchmarks/run_all.py                          what this commit has not measured yet
     python tests/benchmarks/run_all.py --only encode,populate   these, whether measured or not
     python tests/benchmarks/run_all.py --million                the growth to 1,000,000 points too
     python tests/benchmarks/run_all.py --quick                  a try with few documents; leaves docs/ alone
-    python tests/benchmarks/run_all.py --render                 writes the page from docs/performance.json again
+    python tests/benchmarks/run_all.py --render                 writes the page again from its JSON
 
 Every step is a process of its own and writes `build/bench/STEP.json` (its form: figures.py). A run that was cut off
 goes on with the steps that have no such file of this command and commit; with code that is not committed it measures
@@ -31,7 +31,7 @@ from peers.venvs import ROOT
 from reporting import write_page
 
 HERE = Path(__file__).parent
-DOCS, RESULTS = ROOT / "docs", ROOT / "build" / "bench"
+DOCS, RESULTS = ROOT / "docs" / "research", ROOT / "build" / "bench"
 FAILED = "failed"
 
 

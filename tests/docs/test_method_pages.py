@@ -11,7 +11,7 @@ import pytest
 from diptych_training.hooks import RECIPES
 from pages import LINK, ROOT, blocks, name
 
-METHODS = ROOT / "docs" / "methods"
+METHODS = ROOT / "docs" / "research" / "methods"
 PAGES = sorted(path for path in METHODS.glob("*.md") if path.name != "README.md")
 OF_METHODS = [page for page in PAGES if page.stem != "literature"]
 WITHOUT_CONFIG = {

@@ -25,7 +25,7 @@ def test_the_readme_has_at_most_700_words() -> None:
 def test_the_figures_of_the_readme_are_those_of_the_performance_page() -> None:
     figures = set(re.findall(r"\d[\d.]*×", README))
     assert len(figures) > 10
-    performance = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    performance = (ROOT / "docs" / "research" / "performance.md").read_text(encoding="utf-8")
     assert {figure for figure in figures if f"| {figure}" not in performance} == set()
 
 

@@ -1,6 +1,7 @@
 """`dexml`: a dense encoder for queries with many relevant documents, against all documents or a pool of them.
 
-Source: Gupta et al., "Dual-Encoders for Extreme Multi-Label Classification", ICLR 2024; see docs/methods/dexml.md.
+Source: Gupta et al., "Dual-Encoders for Extreme Multi-Label Classification", ICLR 2024.
+See docs/research/methods/dexml.md.
 """
 
 from __future__ import annotations

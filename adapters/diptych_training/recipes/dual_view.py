@@ -1,6 +1,6 @@
 """`dual_view`: a dense encoder that follows instructions, by views in pairs with exchanged labels.
 
-Source: "Dual-View Training for Instruction-Following Information Retrieval"; see docs/methods/dual_view.md.
+Source: "Dual-View Training for Instruction-Following Information Retrieval"; see docs/research/methods/dual_view.md.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class GeneratorOptions(Section):
 
     name: str = Field("templates", description="`templates`, `chat`, or a generator from an installed plugin.")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of the generator; see docs/methods/synthetic_queries.md."
+        default_factory=dict, description="Options of the generator; see docs/research/methods/synthetic_queries.md."
     )
 
 

@@ -1,7 +1,7 @@
 """`lexlip_text`: a lexicon of unit vectors, first through a bottleneck without queries, then against a momentum queue.
 
 Luo et al., "LexLIP: Lexicon-Bottlenecked Language-Image Pre-Training", ICCV 2023, for text alone; see
-docs/methods/lexlip_text.md.
+docs/research/methods/lexlip_text.md.
 """
 
 from __future__ import annotations

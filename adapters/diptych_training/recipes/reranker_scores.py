@@ -1,6 +1,6 @@
 """`distill` and `cprd`: a dense encoder learns from a reranker's scores alone, or from their order beside contrast.
 
-Source of `cprd`: Contrastive Partial Ranking Distillation; see docs/methods/cprd.md.
+Source of `cprd`: Contrastive Partial Ranking Distillation; see docs/research/methods/cprd.md.
 """
 
 from __future__ import annotations

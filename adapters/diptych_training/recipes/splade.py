@@ -1,6 +1,7 @@
 """`splade`: a lexicon of term weights, trained contrastively or by a teacher, kept sparse by FLOPS.
 
-Formal et al., "SPLADE v2" and "From Distillation to Hard Negative Sampling", 2021 and 2022; see docs/methods/splade.md.
+Formal et al., "SPLADE v2" and "From Distillation to Hard Negative Sampling", 2021 and 2022.
+See docs/research/methods/splade.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`tas_balanced`: Margin-MSE from a reranker, over batches of one topic with balanced margins.
 
-Source: Hofstätter et al., SIGIR 2021; see docs/methods/tas_balanced.md.
+Source: Hofstätter et al., SIGIR 2021; see docs/research/methods/tas_balanced.md.
 """
 
 from __future__ import annotations

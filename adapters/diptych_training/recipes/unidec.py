@@ -1,7 +1,7 @@
 """`unidec`: a dual encoder and a classifier over the documents, trained together and served as one vector.
 
 Source: Kharbanda et al., "UniDEC: Unified Dual Encoder and Classifier Training for Extreme Multi-Label Classification",
-WWW 2025; see docs/methods/unidec.md.
+WWW 2025; see docs/research/methods/unidec.md.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class SearchConfig(Section):
         default_factory=dict, description="Candidates per slot; empty means 100 from each slot that is not a rescorer."
     )
     fuse: Fusion = Field(
-        default_factory=DbsfFusion,  # measured against the others in docs/measurements.md
+        default_factory=DbsfFusion,  # measured against the others in docs/research/measurements.md
         description="How the slots' candidates become one list.",
     )
     rescore: Rescore | None = Field(None, description="Rescoring by another slot, inside Qdrant.")

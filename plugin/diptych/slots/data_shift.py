@@ -3,7 +3,7 @@
 Once asked for (`diptych doctor --accept-data`), a slot keeps a sample of its vectors in the collection's metadata, and
 takes a new one at each cut-over. `data_shift` compares it with current vectors by the maximum mean discrepancy
 (Gretton et al., "A Kernel Two-Sample Test", JMLR 2012), by which PaD-TS compares populations of series; the threshold
-comes from permutations. docs/methods/data_shift.md has figures.
+comes from permutations. docs/research/methods/data_shift.md has figures.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python tests/benchmarks/run_effects.py --only mw,cprd     these scripts of tests/benchmarks/effects, measured anew
     python tests/benchmarks/run_effects.py --render           only the tables again
 
-Results are kept in docs/methods/effects.json, and tables stand on the pages of docs/methods. One core
+Results are kept in docs/research/methods/effects.json, and tables stand on the pages of docs/research/methods. One core
 is used, whatever there is, so that sums are added in the same order everywhere.
 """
 
@@ -26,7 +26,7 @@ from effects.running import Effect
 from effects.table import line, write_into
 from machine import facts
 
-HERE, METHODS = Path(__file__).parent, Path(__file__).parents[3] / "docs" / "methods"
+HERE, METHODS = Path(__file__).parent, Path(__file__).parents[3] / "docs" / "research" / "methods"
 HARNESS = {"deb", "lex", "mat", "run", "running", "scoring", "served", "table", "teacher", "tiny", "vec", "world"}
 
 

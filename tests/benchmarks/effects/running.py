@@ -62,7 +62,7 @@ class Effect:
         better: what the method's authors claim; `equal` claims no difference beyond `tolerance`.
         queries: 95 % interval of the mean difference over queries, where the metric has a value a query.
         tolerance: see `better`.
-        page: the page of docs/methods, without .md; "" has none.
+        page: the page of docs/research/methods, without .md; "" has none.
         conditions: what has to hold.
     """
 

@@ -1,4 +1,4 @@
-"""The tables of effects on the pages of docs/methods, out of docs/methods/effects.json."""
+"""The tables of effects on the pages of docs/research/methods, out of docs/research/methods/effects.json."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def table_of(found: Mapping[str, Any], page: str) -> str:
 
 
 def written(file: Path, found: Mapping[str, Any]) -> str:
-    """A page of docs/methods with its table: the overview in README.md, its own effects in others that have markers."""
+    """A page of methods with its table: the overview in README.md, its own effects in others that have markers."""
     page, pages = file.read_text(encoding="utf-8"), [other.stem for other in file.parent.glob("*.md")]
     if file.name != "README.md" and BEGIN not in page:
         return page

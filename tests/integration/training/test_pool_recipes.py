@@ -132,7 +132,7 @@ def test_what_a_recipe_has_no_use_for_is_refused(data: dict[str, str], tmp_path:
 def test_the_recipe_on_the_page_is_one(page: str) -> None:
     from ruamel.yaml import YAML
 
-    text = (Path(__file__).parents[3] / "docs" / "methods" / f"{page}.md").read_text("utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "research" / "methods" / f"{page}.md").read_text("utf-8")
     written = [YAML(typ="safe").load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
     [whole] = [own for own in written if "recipe" in own]
     for more in [{}, *(own for own in written if own.keys() == {"pool"})]:

@@ -56,7 +56,7 @@ def test_the_commented_choices_of_the_file_are_valid_too(tmp_path: Path) -> None
 
 
 def test_the_file_says_of_fusions_what_the_table_of_measurements_says() -> None:
-    page = (Path(__file__).parents[3] / "docs/measurements.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs/research/measurements.md").read_text("utf-8")
     (dbsf, dense, lexical, rrf, minmax), *_ = re.findall(r"^\| mean \| \|" + r" 0(\.\d+) \|" * 5, page, re.MULTILINE)
     text = " ".join(render("memory:", "c", [SlotChoice("a", "b", {})], schema=None).replace("#", "").split())
     assert f"{dbsf} by dbsf, {minmax} by linear without weights, {rrf} by rrf" in text

@@ -63,7 +63,7 @@ def test_what_two_processors_have_measured_stands_side_by_side(tmp_path: Path) -
 
 
 def test_the_page_in_the_docs_says_what_its_figures_say() -> None:
-    file = ROOT / "docs" / "performance.json"
+    file = ROOT / "docs" / "research" / "performance.json"
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    plotted = (ROOT / "docs" / "images" / "growth.png").exists()
-    assert (ROOT / "docs" / "performance.md").read_text(encoding="utf-8") == page(found, plotted=plotted)
+    plotted = (ROOT / "docs" / "research" / "images" / "growth.png").exists()
+    assert (ROOT / "docs" / "research" / "performance.md").read_text(encoding="utf-8") == page(found, plotted=plotted)
