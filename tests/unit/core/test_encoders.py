@@ -129,6 +129,7 @@ def test_unknown_names_and_what_makes_no_vectors_are_said(encoders: Encoders) ->
 
 
 def test_bm25_encodes_by_a_given_average_length_until_a_corpus_is_measured(tmp_path: Path) -> None:
+    pytest.importorskip("diptych_adapters")
     slots = {"lexical": {"adapter": "bm25", "average_length": 4}}
     config = parse_config({**CONFIG, "slots": slots, "search": {"retrieve": {"lexical": 10}}})
     (vector,) = Encoders.open(config)["lexical"].encode_document(["four words exactly here"])

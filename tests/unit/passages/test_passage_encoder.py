@@ -198,6 +198,7 @@ def test_unusable_options_are_named(passages: object, message: str) -> None:
 
 
 def test_an_adapter_that_reads_no_documents_takes_no_passages() -> None:
+    pytest.importorskip("diptych_adapters")
     with pytest.raises(AdapterOptionsError, match=r"a reranker reads no documents in passages"):
         Registry(fakes_plugin).create("fake-reranker", {"passages": {}})
     with pytest.raises(AdapterOptionsError, match=r"(?s)takes no passages.*counts? their length"):

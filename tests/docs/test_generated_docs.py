@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "docs/generate.py"
+SCRIPT = Path(__file__).parents[2] / "docs/generate.py"
 
 
 @pytest.fixture(scope="module")
