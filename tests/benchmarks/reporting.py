@@ -24,16 +24,13 @@ make bench MILLION=1              # the growth to 1,000,000 points too
 DIPTYCH_TEST_SERVER_BINARY=/path/to/qdrant make bench     # a Qdrant server too
 ```
 
-It takes about an hour on two cores, and should be alone on the machine. The other libraries are installed into
-environments of their own below `.venv-bench` first: some minutes and 6 GB, once. Test collections are looked for below
-`$DIPTYCH_DATA`; one that is not there is replaced by `examples/debian`, and the result says so.
+It takes about an hour on two cores, on an otherwise idle machine. The first run installs the other libraries below
+`.venv-bench` (some minutes, 6 GB). A test collection missing from `$DIPTYCH_DATA` is replaced by `examples/debian`.
 
-How to read it: both sides of a ratio are measured in turn, round by round, on the same cores with the same number of
-threads, after a round that does not count. A ratio is taken within a round; one marked × is above 1 where diptych is
-faster. Given are the median of the rounds and, in brackets, the least and the most. *Wanted* is what the project set
-itself before measuring; what is missed is printed as missed. *On* is the arithmetic of the processor, which decides
-what bfloat16 and int8 gain: AMX multiplies matrices in both, AVX-512 in int8 alone, if at all. Results from one kind
-of processor leave those from another.
+The page shows the ratios to other software and what had a target: median [least, most] of the rounds. All figures,
+notes, commits and versions are in `performance.json`. Both sides of a ratio run in turn on the same cores with the same
+number of threads, after a round that does not count. A ratio marked × is above 1 where diptych is faster. AMX and
+AVX-512 are the arithmetic of the processor: AMX multiplies matrices in bfloat16 and int8, AVX-512 in int8 alone.
 """
 NOTHING = "\nNothing was measured yet.\n"
 IMAGE = Path("images") / "growth.png"
@@ -57,7 +54,7 @@ def page(found: Mapping[str, Any], *, plotted: bool) -> str:
         for data in found.values()
         if "failed" in data
     ]
-    return "\n".join([INTRODUCTION, _overview(results), *failed, *plot, *map(_section, results)])
+    return "\n".join([INTRODUCTION, *failed, *plot, *_sections(results)])
 
 
 def _results(found: Mapping[str, Any]) -> list[Result]:
@@ -74,47 +71,33 @@ def _grown(results: Sequence[Result]) -> list[Figure]:
     ]
 
 
-def _overview(results: Sequence[Result]) -> str:
-    rows = [
-        [
-            result.title,
-            figure.name,
-            figure.side,
-            arithmetic(result.machine),
-            figure.wanted,
-            _spread(figure),
-            "yes" if figure.met else "**missed**",
-        ]
-        for result in results
-        for figure in result.figures
-        if figure.wanted
-    ]
-    return "## What was wanted\n\n" + _table(("of", "figure", "way", "on", "wanted", "measured", "met"), rows)
+def _sections(results: Sequence[Result]) -> Iterable[str]:
+    """A section for each title, with a column for each processor that measured it."""
+    for title in dict.fromkeys(result.title for result in results):
+        same = [result for result in results if result.title == title]
+        rows: dict[tuple[str, str], dict[str, str]] = {}
+        for result in same:
+            for figure in filter(_is_shown, result.figures):
+                wanted = figure.wanted and f"{figure.wanted}{'' if figure.met else ', **missed**'}"
+                cell = f"{_spread(figure)}{f' ({wanted})' if wanted else ''}"
+                rows.setdefault((figure.name, figure.side), {})[arithmetic(result.machine)] = cell
+        on = list(dict.fromkeys(arithmetic(result.machine) for result in same))
+        yield f"\n## {title}\n"
+        yield from (line for result in same for line in _origin(result))
+        if rows:
+            cells = [[name, side, *(by.get(one, "") for one in on)] for (name, side), by in rows.items()]
+            yield "\n" + _table(("figure", "way", *on), cells)
 
 
-def _section(result: Result) -> str:
-    rows = [
-        [figure.name, figure.side, _spread(figure), figure.wanted, str(len(figure.values))] for figure in result.figures
-    ]
-    parts = [
-        f"\n## {result.title}, on {arithmetic(result.machine)}\n",
-        *(f"- {note}" for note in result.notes),
-        *_origin(result),
-    ]
-    if rows:
-        parts.append("\n" + _table(("figure", "way", "median [least, most]", "wanted", "rounds"), rows))
-    return "\n".join(parts)
+def _is_shown(figure: Figure) -> bool:
+    """Whether users decide by it: it has a target, or is a ratio to other software."""
+    return bool(figure.wanted or (figure.unit == "x" and figure.against))
 
 
 def _origin(result: Result) -> Iterable[str]:
-    """Command, date, machine and versions."""
-    machine = ", ".join(
-        f"{value}" if key == "cpu" else f"{key} {value}" for key, value in result.machine.items() if value
-    )
-    yield f"- {result.threads} threads on each side; {result.date}; `python tests/benchmarks/{result.command}`"
-    yield f"- {machine}"
-    for side, packages in result.versions.items():
-        yield f"- {side}: {', '.join(f'{package} {version}' for package, version in packages.items())}"
+    """Command, date and machine."""
+    cpu = result.machine.get("cpu", "")
+    yield f"- {arithmetic(result.machine)} ({cpu}): `{result.command}`, {result.threads} threads, {result.date}"
 
 
 def _spread(figure: Figure) -> str:

@@ -13,8 +13,8 @@ from effects.running import Effect, Interval
 
 BEGIN, END = "<!-- effects: written by run_effects.py -->", "<!-- effects: end -->"
 HEAD = (
-    "| method | what is compared | harness | metric | baseline | method | difference [95 % over seeds] | over queries"
-    " | conditions | verdict | `--only` |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    "| method | what is compared | harness | metric | baseline -> method | difference [95 % over seeds] | verdict"
+    " | `--only` |\n|---|---|---|---|---|---|---|---|"
 )
 VERDICTS = ("shown", "not shown", "opposite", "not measurable")
 NOTHING = "Nothing was measured yet."
@@ -84,11 +84,10 @@ def _all(found: Mapping[str, Any]) -> Iterator[tuple[str, Effect]]:
 
 
 def _row(script: str, one: Effect) -> str:
-    over = "" if one.queries is None else _interval(one.queries)
-    sides = [number(np.mean(side)) for side in (one.baseline, one.found)]
-    told = "; ".join(condition.told + ("" if condition.met else ": **no**") for condition in one.conditions)
+    sides = " -> ".join(number(np.mean(side)) for side in (one.baseline, one.found))
     verdict = one.verdict if one.verdict == "shown" else f"**{one.verdict}**"
-    cells = [one.method, one.compared, one.harness, one.metric, *sides, _difference(one), over, told, verdict]
+    unmet = "".join(f"; not met: {condition.told}" for condition in one.conditions if not condition.met)
+    cells = [one.method, one.compared, one.harness, one.metric, sides, _difference(one), verdict + unmet]
     return f"| {' | '.join(cells)} | `{script}` |"
 
 
