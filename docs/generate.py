@@ -86,9 +86,15 @@ def _config_page(registry: Registry) -> Iterator[str]:
     yield CONFIG_HEAD
     yield "## The whole file\n"
     yield from _rows(schema, definitions)
+    places: dict[str, str] = {}
     for title, name in _sections(schema, definitions):
-        yield f"\n## `{title}`\n\n{definitions[name].get('description', '')}\n"
-        yield from _rows(definitions[name], definitions)
+        yield f"\n## `{title}`\n"
+        if name in places:
+            yield f"The same keys as `{places[name]}`.\n"
+        else:
+            places[name] = title
+            yield f"{definitions[name].get('description', '')}\n"
+            yield from _rows(definitions[name], definitions)
     yield from _adapters(registry.specs())
 
 
@@ -195,13 +201,24 @@ the nearest key that exists. `${NAME}` comes from the environment; paths start a
 """
 
 
+REPEATED_HEAD = """
+## Options of several recipes
+
+A recipe names those that it takes.
+"""
+
+
 def _recipes_page(registry: Registry) -> Iterator[str]:
     yield NOTE
     yield RECIPES_HEAD
     shared = _options(RetrievalOptions)
     yield from _options_table(shared.values())
-    for spec in registry.recipes.sorted():
-        yield from _recipe(spec, shared)
+    specs = registry.recipes.sorted()
+    repeated = _repeated([_options(recipe_options(spec)) for spec in specs], shared)
+    yield REPEATED_HEAD
+    yield from _options_table(repeated.values())
+    for spec in specs:
+        yield from _recipe(spec, shared, repeated)
 
 
 Option: TypeAlias = tuple[str, dict[str, Any], bool]
@@ -212,7 +229,16 @@ def _options(model: type[BaseModel]) -> dict[str, Option]:
     return {option[0]: option for option in flat_options(schema)}
 
 
-def _recipe(spec: RecipeSpec, shared: dict[str, Option]) -> Iterator[str]:
+def _repeated(recipes: Iterable[dict[str, Option]], shared: dict[str, Option]) -> dict[str, Option]:
+    """For each option that two recipes or more describe alike, the most frequent description."""
+    own = [option for options in recipes for name, option in options.items() if shared.get(name) != option]
+    counts = Counter(_option_row(*option) for option in own)
+    best = sorted(own, key=lambda option: counts[_option_row(*option)])
+    repeated = {option[0]: option for option in best if counts[_option_row(*option)] >= 2}
+    return {name: repeated[name] for name in sorted(repeated)}
+
+
+def _recipe(spec: RecipeSpec, shared: dict[str, Option], repeated: dict[str, Option]) -> Iterator[str]:
     """What a recipe takes beside what all take, with other defaults, or not at all."""
     own = _options(recipe_options(spec))
     yield f"\n## `recipe: {spec.name}`\n\n{spec.kind}. {spec.summary} [About it](../research/methods/{spec.name}.md).\n"
@@ -221,7 +247,10 @@ def _recipe(spec: RecipeSpec, shared: dict[str, Option]) -> Iterator[str]:
     )
     if lacking:
         yield f"It has no {', '.join(f'`{name}`' for name in lacking)}.\n"
-    yield from _options_table(option for name, option in own.items() if shared.get(name) != option)
+    own = {name: option for name, option in own.items() if shared.get(name) != option}
+    yield from _options_table(option for name, option in own.items() if repeated.get(name) != option)
+    if common := [f"`{name}`" for name, option in own.items() if repeated.get(name) == option]:
+        yield f"[Shared](#options-of-several-recipes): {', '.join(common)}.\n"
 
 
 def _options_table(options: Iterable[Option]) -> Iterator[str]:
@@ -238,9 +267,14 @@ def _option_row(name: str, facts: dict[str, Any], required: bool) -> str:
     return f"| `{name}` | {_cell(_type(facts))} | {_cell(default)} | {meaning} |"
 
 
-JSON_NOTE = """\
-Every command takes `--json`: one JSON document on standard output, errors as JSON on standard error; wrong usage stays
-text.
+CLI_SHARED = """\
+## Shared options
+
+Every command takes `--json` and `--debug`. With `--json`, errors are JSON on standard error; wrong usage stays text. Each
+command names the other shared options that it takes.
+
+| | default | |
+|---|---|---|\
 """
 
 
@@ -249,15 +283,30 @@ def _cli_page() -> Iterator[str]:
     yield NOTE
     yield f"# The `diptych` command\n\n{inspect.cleandoc(root.help)}\n"
     yield f"{root.epilog}\n"
-    yield JSON_NOTE
+    commands = dict(_commands(root))
+    counts = Counter(row for command in commands.values() for row in _parameters(command).values())
+    shared = {row for row, count in counts.items() if count >= 5}
+    yield CLI_SHARED
+    yield from (row for row in counts if row in shared)
+    yield ""
+    for name, command in commands.items():
+        yield from _command(name, command, shared)
+
+
+def _commands(root: Any) -> Iterator[tuple[str, Any]]:
     for name, command in root.commands.items():
         for own, nested in getattr(command, "commands", {}).items():
-            yield from _command(f"{name} {own}", nested)
+            yield f"{name} {own}", nested
         if not hasattr(command, "commands"):
-            yield from _command(name, command)
+            yield name, command
 
 
-def _command(name: str, command: Any) -> Iterator[str]:
+def _parameters(command: Any) -> dict[str, str]:
+    """Name -> row of the table."""
+    return {parameter.opts[0]: _parameter(parameter) for parameter in command.params if parameter.name != "help"}
+
+
+def _command(name: str, command: Any, shared: set[str]) -> Iterator[str]:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     usage = " ".join(["diptych", name, *(_argument(p) for p in arguments), "[OPTIONS]"])
     prose, _, examples = inspect.cleandoc(command.help).partition("[dim]Examples:[/dim]")
@@ -265,11 +314,14 @@ def _command(name: str, command: Any) -> Iterator[str]:
     if examples.strip():
         lines = "\n".join(line.strip() for line in examples.splitlines() if line.strip())
         yield f"```text\n{lines}\n```\n"
-    yield "| | default | |\n|---|---|---|"
-    for parameter in command.params:
-        if parameter.name != "help":
-            yield _parameter(parameter)
-    yield ""
+    rows = _parameters(command)
+    if own := [row for row in rows.values() if row not in shared]:
+        yield "| | default | |\n|---|---|---|"
+        yield from own
+        yield ""
+    everywhere = {"--json", "--debug"}
+    if common := [f"`{option}`" for option, row in rows.items() if row in shared and option not in everywhere]:
+        yield f"[Shared](#shared-options): {', '.join(common)}.\n"
 
 
 def _argument(parameter: Any) -> str:
