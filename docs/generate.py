@@ -270,8 +270,8 @@ def _option_row(name: str, facts: dict[str, Any], required: bool) -> str:
 CLI_SHARED = """\
 ## Shared options
 
-Every command takes `--json` and `--debug`. With `--json`, errors are JSON on standard error; wrong usage stays text. Each
-command names the other shared options that it takes.
+Every command takes `--json` and `--debug`. With `--json`, errors are JSON on standard error; wrong usage stays text.
+Each command names the other shared options that it takes.
 
 | | default | |
 |---|---|---|\
