@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 # A write waits at most one interval for a flush to begin, and that flush is confirmed one interval later. The third is
-# for a flush that takes longer. Trials on 1.18.3: docs/stores.md.
+# for a flush that takes longer. Trials on 1.18.3: docs/research/servers.md.
 FLUSHES = 3
 LEAST_INTERVAL = 1.0  # seconds that an interval counts at least
 SKEW = 60.0  # seconds by which the clocks of two machines may differ
