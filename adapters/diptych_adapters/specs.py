@@ -16,6 +16,14 @@ from diptych_adapters.remote import SPECS as REMOTE
 Names: TypeAlias = tuple[str, ...]
 TEXT: Names = ("text",)
 _PACKAGE = "diptych_adapters"
+_TRANSFORMERS: dict[str, Names] = {
+    "image": ("image",),
+    "image-text": ("image", "text"),
+    "sound": ("sound",),
+    "sound-text": ("sound", "text"),
+    "video": ("video",),
+    "series": ("series",),
+}
 _OPTIONS = f"{_PACKAGE}.model_options"
 
 
@@ -42,19 +50,6 @@ def _fastembed(name: str, kind: Kind, factory: str, options: str, summary: str, 
         summary=summary,
         requires=("fastembed",),
         extra="diptych[fastembed]",
-        accepts=accepts,
-    )
-
-
-def _media(name: str, accepts: Names, summary: str) -> AdapterSpec:
-    return AdapterSpec(
-        name=f"transformers-{name}",
-        kind="dense",
-        factory=f"{_PACKAGE}.media_models.encoder:{name.replace('-', '_')}",
-        options=f"{_PACKAGE}.media_models.options:MediaModelOptions",
-        summary=summary,
-        requires=("torch", "sentence_transformers", "PIL"),
-        extra="diptych[media]",
         accepts=accepts,
     )
 
@@ -97,12 +92,18 @@ MEDIA = [
         extra="diptych[media]",
         accepts=("image", "text"),
     ),
-    _media("image-text", ("image", "text"), "Pictures and texts in one space: CLIP and SigLIP of transformers."),
-    _media("image", ("image",), "Pictures: ViT, DeiT, DINOv2, ConvNeXt, ResNet or Swin of transformers."),
-    _media("sound-text", ("sound", "text"), "Sounds and texts in one space: CLAP of transformers."),
-    _media("sound", ("sound",), "Sounds: Whisper's encoder, wav2vec 2.0, HuBERT, WavLM or AST of transformers."),
-    _media("video", ("video",), "Clips: VideoMAE, ViViT or TimeSformer of transformers."),
-    _media("series", ("series",), "Series of numbers: PatchTST of transformers."),
+    AdapterSpec(
+        name="transformers-media",
+        kind="dense",
+        factory=f"{_PACKAGE}.media_models.encoder:MediaEncoder.of",
+        options=f"{_PACKAGE}.media_models.options:MediaModelOptions",
+        summary="Pictures, sounds, clips or series by models of transformers, some with texts in one space.",
+        requires=("torch", "sentence_transformers", "PIL"),
+        extra="diptych[media]",
+        accepts=("image", "text", "sound", "video", "series"),
+        by_modality=_TRANSFORMERS,
+        aliases={f"transformers-{modality}": {"modality": modality} for modality in _TRANSFORMERS},
+    ),
     AdapterSpec(
         name="shape-descriptor",
         kind="dense",

@@ -200,7 +200,13 @@ class Encoders:
         return NamedEncoder(name, lambda: self.slot(name))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._slots() or any(spec.name == name for spec in self._registry.specs())
+        return name in self._slots() or self._is_adapter(name)
+
+    def _is_adapter(self, name: str) -> bool:
+        try:
+            return bool(self._registry.spec(name))
+        except UnknownAdapter:
+            return False
 
     def slot(self, name: str) -> Slot:
         """The slot that serves under this name now.
@@ -284,7 +290,7 @@ class Encoders:
     def _require(self, name: str) -> None:
         slots, adapters = self.names, [spec.name for spec in self._registry.specs() if spec.kind in ENCODES]
         names = [*slots, *adapters]
-        if name not in names and all(spec.name != name for spec in self._registry.specs()):
+        if name not in names and not self._is_adapter(name):
             raise UnknownAdapter(
                 f"no encoder is called {name!r}",
                 where="encoders",

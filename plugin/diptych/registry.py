@@ -105,6 +105,14 @@ class Registry:
         """
         return self._adapters.get(name, where=where)
 
+    def spellings(self, name: str, options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        """The adapter and options, and all others that mean the same because the adapter was renamed."""
+        try:
+            spec = self.spec(name)
+        except UnknownAdapter:
+            return [(name, {**options})]
+        return list(self._adapters.renamed(spec).spellings({**options, **spec.implied}))
+
     def source(self, name: str) -> str:
         """The distribution or module that registered the adapter `name`."""
         return self._adapters.source(name)
@@ -127,7 +135,13 @@ class Registry:
         """
         if self._require is not None:
             self._require(name, options or {}, where or f"adapter {name!r}")
-        make_it = functools.partial(make, self.spec(name, where=where), options or {}, hooks=self._passage_hooks)
+        spec = self.spec(name, where=where)
+        if spec.implied:
+            now = self._adapters.renamed(spec).name
+            written = ", ".join(f"{key}: {value}" for key, value in spec.implied.items())
+            what = f"adapter {name!r} is called {now!r} now: write `adapter: {now}, {written}` in its place"
+            warnings.warn(what, FutureWarning, stacklevel=2)
+        make_it = functools.partial(make, spec, options or {}, hooks=self._passage_hooks)
         if self._shared is None:
             return make_it(where=where or f"adapter {name!r}")
         key = json.dumps([name, options or {}], sort_keys=True, default=repr)
@@ -276,6 +290,7 @@ class Catalogue(Generic[Spec]):
         self._form: type[Spec] = form
         self._word = word
         self._specs: dict[str, Spec] = {}
+        self._aliases: dict[str, tuple[Spec, Spec]] = {}  # the spec under an old name, and the spec itself
         self._sources: dict[str, str] = {}
 
     def collect(self, implementations: Iterable[Any]) -> None:
@@ -301,6 +316,8 @@ class Catalogue(Generic[Spec]):
         """
         if name in self._specs:
             return self._specs[name]
+        if name in self._aliases:
+            return self._aliases[name][0]
         near = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.7)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         word = self._word
@@ -311,9 +328,13 @@ class Catalogue(Generic[Spec]):
             do=f"{hint}`diptych {word}s` lists all; the {word} of another package appears once that is installed",
         )
 
+    def renamed(self, spec: Spec) -> Spec:
+        """The spec under its present name."""
+        return self._aliases[spec.name][1] if spec.name in self._aliases else spec
+
     def source(self, name: str) -> str:
         """The distribution or module that registered it."""
-        return self._sources[self.get(name).name]
+        return self._sources[self.renamed(self.get(name)).name]
 
     def _add(self, spec: Spec, source: str) -> None:
         if spec.name in self._specs:
@@ -323,6 +344,8 @@ class Catalogue(Generic[Spec]):
                 do="rename one of them or uninstall one of the two packages",
             )
         self._specs[spec.name] = spec
+        if isinstance(spec, AdapterSpec):
+            self._aliases |= {alias: (spec.under(alias), spec) for alias in spec.aliases}
         self._sources[spec.name] = source
 
     def _specs_of(self, implementation: Any) -> list[Spec]:

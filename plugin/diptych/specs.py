@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, get_args
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel
 
@@ -47,6 +47,10 @@ class AdapterSpec:
         facts: facts known before the model is loaded, such as `{"dimension": 384}`; the made object must agree.
         accepts: kinds of input: `"text"`; `"image"`, `"sound"` (or `"audio"`), `"video"`, `"series"`, `"points"`, which
             come decoded (`diptych.media.Content`). A config whose slot is `of` another kind is refused.
+        by_modality: what it accepts with each value of its option `modality`; `accepts` lists them all.
+        aliases: names that it had before, each with the options that the name alone meant. Configs and collections
+            that hold such a name keep working.
+        implied: options that the name alone means; only for an alias.
         remote: the adapter sends texts to a server that the user names.
         cached: vectors of documents are worth keeping on disk; False when making them is about as fast as reading.
         carried: models that distributions of their own carry, by the name that the option `model` gives.
@@ -62,6 +66,9 @@ class AdapterSpec:
     extra: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     accepts: tuple[str, ...] = ("text",)
+    by_modality: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    implied: Mapping[str, Any] = field(default_factory=dict)
     remote: bool = False
     cached: bool = True
     carried: Mapping[str, ModelWheel] = field(default_factory=dict)
@@ -85,6 +92,22 @@ class AdapterSpec:
             raise RegistryError(
                 f"adapter {self.name!r} names no factory", got=repr(self.factory), expected='"package.module:attribute"'
             )
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """The spec with the kinds of input that it accepts with these options."""
+        accepts = self.by_modality.get(str({**options, **self.implied}.get("modality")), self.accepts)
+        return replace(self, accepts=accepts)
+
+    def under(self, alias: str) -> Self:
+        """The spec under a name that the adapter had before."""
+        return replace(self, name=alias, aliases={}, implied=self.aliases[alias]).with_options({})
+
+    def spellings(self, options: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Its name with these options, and each alias and options that mean the same."""
+        yield self.name, {**options}
+        for alias, implied in self.aliases.items():
+            if all(name in options and options[name] == value for name, value in implied.items()):
+                yield alias, {name: value for name, value in options.items() if name not in implied}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

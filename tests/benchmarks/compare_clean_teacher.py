@@ -100,8 +100,8 @@ def trained(pigs: Pigs, out: Path, arm: str, seed: int, steps: int) -> Path:
 
 def served(run: Path) -> Encode:
     """The encoder of a folder, as the adapter serves it."""
-    options = {"model": str(run), "device": "cpu", "batch_size": 64}
-    encoder: Any = Registry.default().create("transformers-series", options)
+    options = {"modality": "series", "model": str(run), "device": "cpu", "batch_size": 64}
+    encoder: Any = Registry.default().create("transformers-media", options)
     encode: Encode = encoder.encode_document
     return encode
 

@@ -77,8 +77,8 @@ def untrained(folder: Path, seed: int) -> Path:
 
 def vectors(run: Path, images: Sequence[Any]) -> Floats:
     """Of pictures, as the adapter serves them."""
-    options = {"model": str(run), "pooling": "mean", "device": "cpu", "batch_size": 64}
-    encoder: Any = Registry.default().create("transformers-image", options)
+    options = {"modality": "image", "model": str(run), "pooling": "mean", "device": "cpu", "batch_size": 64}
+    encoder: Any = Registry.default().create("transformers-media", options)
     found: Floats = encoder.encode_document(images)
     return found
 

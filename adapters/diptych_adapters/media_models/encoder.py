@@ -53,9 +53,9 @@ class Family:
         return self.poolings == ("features",)
 
     @property
-    def adapter(self) -> str:
-        """The adapter that serves it."""
-        return f"transformers-{self.reads}{'-text' if self.with_text else ''}"
+    def modality(self) -> str:
+        """The value of the option `modality` that serves it."""
+        return f"{self.reads}-text" if self.with_text else self.reads
 
 
 _VIT = Family("image", ("cls", "mean", "pooler"), leading=1)
@@ -108,22 +108,18 @@ class MediaEncoder:
 
     A string is always a text, never the name of a file.
 
-    Args:
-        adapter: the adapter's name, which says what it reads.
-        options: the adapter's options.
-
     Raises:
-        ModelError: the folder has no model that this adapter serves, or lacks weights or preprocessing.
+        ModelError: the folder has no model of this modality, or lacks weights or preprocessing.
     """
 
     similarity: Similarity = "cosine"
 
-    def __init__(self, adapter: str, options: MediaModelOptions) -> None:
-        self._adapter, self._options = adapter, options
+    def __init__(self, options: MediaModelOptions) -> None:
+        self._options = options
         self._folder = resolve(options.model, revision=options.revision)
         self.name = self._folder.name
         check_safe(self._folder, trust_remote_code=False, allow_pickle_weights=False)
-        self._kind, self._family = family_of(self._folder, adapter)
+        self._kind, self._family = family_of(self._folder, options.modality)
         self._pooling = _pooling(self._family, options, self._kind)
         self._lock = threading.Lock()
         config = config_of(self._folder, self._kind)
@@ -134,9 +130,9 @@ class MediaEncoder:
         self.dimension = _common({int(vectors.shape[-1]) for vectors in self._trial()}, self._folder)
 
     @classmethod
-    def of(cls, adapter: str, **options: Any) -> Self:
-        """The adapter of that name, from its options as keywords, as a config file gives them."""
-        return cls(adapter, MediaModelOptions(**options))
+    def of(cls, **options: Any) -> Self:
+        """The adapter from its options as keywords, as a config file gives them."""
+        return cls(MediaModelOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -160,7 +156,9 @@ class MediaEncoder:
         if state is None:
             return ""
         libraries = [version(name) for name in ("pillow", "scipy", "numpy")]
-        return identity_of(self._adapter, self._options.model_dump(mode="json"), state, libraries, str(self._device))
+        return identity_of(
+            "transformers-media", self._options.model_dump(mode="json"), state, libraries, str(self._device)
+        )
 
     def encode_query(self, inputs: Sequence[str | Content]) -> Floats:
         """Vectors of queries, texts and media mixed, float32 `[n, dimension]`."""
@@ -192,7 +190,7 @@ class MediaEncoder:
         if reader is None:
             what = "a text" if kind == "text" else f"{kind} content"
             raise ContractError(
-                f"adapter {self._adapter} does not read this",
+                f"adapter transformers-media does not read this with modality: {self._options.modality}",
                 where=f"model {self.name!r}",
                 got=f"{what}: {brief(content)}" if kind == "text" else what,
                 expected=" or ".join(self._readers),
@@ -307,14 +305,6 @@ def _pooling(family: Family, options: MediaModelOptions, kind: str) -> Pooling:
     return pooling
 
 
-image = partial(MediaEncoder.of, "transformers-image")
-image_text = partial(MediaEncoder.of, "transformers-image-text")
-sound = partial(MediaEncoder.of, "transformers-sound")
-sound_text = partial(MediaEncoder.of, "transformers-sound-text")
-video = partial(MediaEncoder.of, "transformers-video")
-series = partial(MediaEncoder.of, "transformers-series")
-
-
 def config_of(folder: ModelFolder, kind: str) -> Any:
     """The folder's config. A model of series reads one channel at a time, so that it takes series of any number.
 
@@ -387,26 +377,22 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def family_of(folder: ModelFolder, adapter: str) -> tuple[str, Family]:
+def family_of(folder: ModelFolder, modality: str) -> tuple[str, Family]:
     """The model type of a folder with its family.
 
     Raises:
-        ModelError: the folder has no such model, or another adapter serves it.
+        ModelError: the folder has no such model, or one of another modality.
     """
     kind = str(folder.config().get("model_type", ""))
-    served = [name for name, family in FAMILIES.items() if family.adapter == adapter]
+    served = [name for name, family in FAMILIES.items() if family.modality == modality]
     family = FAMILIES.get(kind)
-    if family is not None and family.adapter == adapter:
+    if family is not None and family.modality == modality:
         return kind, family
-    reads = f", which reads {_inputs(family)}" if family else ""
+    reads = f", which reads {family.reads}{' and text' if family.with_text else ''}" if family else ""
     raise ModelError(
-        f"model {folder.name!r} is not one that {adapter} runs",
+        f"model {folder.name!r} is not one that transformers-media runs with modality: {modality}",
         where=folder.path / "config.json",
         got=f"model_type {kind!r}{reads}" if kind else "no model_type",
         expected=f"one of {', '.join(served)}",
-        do=f"use adapter: {family.adapter}, in a slot `of: {family.reads}`" if family else "use such a model",
+        do=f"set modality: {family.modality}, in a slot `of: {family.reads}`" if family else "use such a model",
     )
-
-
-def _inputs(family: Family) -> str:
-    return f"{family.reads} and text" if family.with_text else family.reads

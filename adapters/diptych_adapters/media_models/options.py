@@ -10,8 +10,11 @@ from diptych_adapters.model_options import ModelOptions
 
 
 class MediaModelOptions(ModelOptions):
-    """Options of the `transformers-...` adapters."""
+    """Options of `transformers-media`."""
 
+    modality: Literal["image", "image-text", "sound", "sound-text", "video", "series"] = Field(
+        description="What the model reads; with `-text` also texts, in the same space."
+    )
     device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; null takes cuda if present, else cpu.")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Number format of the model.")
     batch_size: int = Field(16, ge=1, description="Maximum inputs per forward pass.")

@@ -126,7 +126,7 @@ def _trial(model: Any) -> Iterator[Any]:
 def _check_modalities(modalities: Sequence[Any], folder: ModelFolder) -> None:
     if {"text", "image"} <= set(modalities):
         return
-    adapter = "sentence-transformers" if "text" in modalities else "transformers-image"
+    adapter = "sentence-transformers" if "text" in modalities else "transformers-media, modality: image"
     raise ModelError(
         f"model {folder.name!r} does not read both pictures and texts",
         where=folder.path,

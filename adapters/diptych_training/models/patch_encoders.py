@@ -59,7 +59,6 @@ class Body(nn.Module, ABC):
         values: numbers of a patch.
     """
 
-    adapter: ClassVar[str]  # that serves the saved model
     axes: ClassVar[tuple[int, ...]]  # of a batch of inputs, those of space and time
     processor: Any = None  # of transformers, which makes the inputs
 
@@ -108,7 +107,6 @@ class Body(nn.Module, ABC):
 class PictureBody(Body):
     """A vision transformer (ViT). Inputs: float32 `[n, 3, size, size]` from -1 to 1."""
 
-    adapter = "transformers-image"
     axes = (2, 3)
 
     def __init__(self, shape: EncoderShape) -> None:
@@ -145,7 +143,6 @@ class PictureBody(Body):
 class ClipBody(Body):
     """VideoMAE's transformer. Inputs: float32 `[n, frames, 3, size, size]` from -1 to 1."""
 
-    adapter = "transformers-video"
     axes = (1, 3, 4)
 
     def __init__(self, shape: EncoderShape) -> None:
@@ -184,7 +181,6 @@ class ClipBody(Body):
 class SeriesBody(Body):
     """PatchTST with layer norms. Inputs: float32 `[n, context]`, each with mean 0 and deviation 1."""
 
-    adapter = "transformers-series"
     axes = (1,)
 
     def __init__(self, shape: EncoderShape) -> None:

@@ -260,7 +260,8 @@ class Pretrain(Training[Options]):
         body = module.body.eval().cpu()
         body.save(self.folder.path)
         pooling = {} if self.options.of == "series" else {"pooling": "mean"}
-        return [Registration(body.adapter, {"model": str(self.folder.path), **pooling}, of=self.options.of)]
+        options = {"modality": self.options.of, "model": str(self.folder.path), **pooling}
+        return [Registration("transformers-media", options, of=self.options.of)]
 
     @cached_property
     def _items(self) -> Unlabelled:

@@ -13,7 +13,7 @@ from diptych.config.models import Config, SlotConfig
 from diptych.config.problems import Problem, raise_problems, shown
 from diptych.config.storage import storage_problems
 from diptych.config.written import plain_values
-from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
+from diptych.errors import AdapterOptionsError, ConfigError, RegistryError, UnknownAdapter
 from diptych.plugins.anchor_scores import anchored
 from diptych.plugins.factory import validate_options, vector_kind
 from diptych.runtime.environment import interpolate
@@ -55,7 +55,7 @@ def _slot(config: Config, name: str, registry: Registry) -> Iterator[Problem]:
             yield Problem((*at, "adapter"), f"{spec.name!r} is a reranker, no encoder", do=do)
         else:
             yield from _options(spec, slot.options, at, type(slot))
-            yield from _modality(spec, slot, at)
+            yield from _modality(spec.with_options(slot.options), slot, at)
             yield from storage_problems(vector_kind(spec.kind, slot.options), slot.storage, at)
             yield from _student(slot, spec, registry, at)
             yield from _of_anchors(spec, slot, at)
@@ -120,9 +120,11 @@ def _stage(config: Config, position: int, registry: Registry) -> Iterator[Proble
 
 def _find(name: str, registry: Registry, *, kind: str) -> AdapterSpec | list[str]:
     """The adapter, or the names of those that would fit the place."""
-    known = {spec.name: spec for spec in registry.specs()}
-    rerank = kind == "reranker"
-    return known.get(name) or sorted(other for other in known if (known[other].kind == "reranker") == rerank)
+    try:
+        return registry.spec(name)
+    except UnknownAdapter:
+        rerank = kind == "reranker"
+        return sorted(spec.name for spec in registry.specs() if (spec.kind == "reranker") == rerank)
 
 
 def _unknown(location: Location, name: str, known: list[str]) -> Problem:
@@ -156,11 +158,11 @@ def _options(
 def _roles(config: Config, registry: Registry) -> Iterator[Problem]:
     """Slots that a stage uses for what their kind cannot do."""
     search = config.search
-    specs = {spec.name: spec for spec in registry.specs()}
     uses = (("rescore", search.rescore, ("multivector", "dense")), ("diversify", search.diversify, ("dense",)))
     for stage, section, allowed in uses:
         slot = config.slots[section.slot] if section else None
-        kind = vector_kind(specs[slot.adapter].kind, slot.options) if slot and slot.adapter in specs else None
+        spec = _find(slot.adapter, registry, kind="encoder") if slot else None
+        kind = vector_kind(spec.kind, slot.options) if slot and isinstance(spec, AdapterSpec) else None
         if section and kind and kind not in allowed:
             what = f"slot {section.slot!r} cannot {stage}"
             got = "a vector for each passage" if slot and slot.passages and kind == "multivector" else f"kind {kind}"

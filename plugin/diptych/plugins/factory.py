@@ -108,6 +108,7 @@ def validate_options(
     Raises:
         AdapterOptionsError: an unknown option (the nearest known one is named), or a wrong value.
     """
+    options = {**options, **spec.implied}
     for name, model_of_slot in _OF_SLOTS.items():
         if options.get(name) is not None and (name != ANCHORS or anchored(spec.kind, options)):
             own = {key: value for key, value in options.items() if key != name}

@@ -68,7 +68,7 @@ class Consent:
 
     def state(self, config: Config) -> None:
         """Agree to all that a config of the user's says."""
-        self._agree(_stated(config))
+        self._agree(same for stated in _stated(config) for same in self._registry.spellings(*stated))
 
     def agree(self, metadata: CollectionMetadata) -> None:
         """Agree to all that the collection says now, if it is opened with consent."""

@@ -74,7 +74,7 @@ class SlotFacts:
     @cached_property
     def spec(self) -> AdapterSpec:
         """What its plugin says about the slot's adapter."""
-        return self._registry.spec(self.config.adapter, where=self.where)
+        return self._registry.spec(self.config.adapter, where=self.where).with_options(self.config.options)
 
     @property
     def vector(self) -> str:
@@ -101,9 +101,9 @@ class SlotFacts:
     @property
     def changed(self) -> bool:
         """Whether the config differs in adapter or options from what filled the collection."""
-        live = self.generation
-        config = self.config
-        return live is not None and (config.adapter, config.options) != (live.adapter, live.options)
+        live, config = self.generation, self.config
+        same = [] if live is None else self._registry.spellings(config.adapter, config.options)
+        return live is not None and (live.adapter, live.options) not in same
 
 
 RECHECK = 600.0  # seconds of use after which the canaries of a side are encoded again

@@ -233,7 +233,7 @@ def test_no_door_obeys_what_a_collection_asks_for(trap: Trap, capsys: pytest.Cap
 
 
 ADAPTERS = ["sentence-transformers", "token-vectors", "static", "fastembed", "splade", "cross-encoder", "uni-encoder"]
-KINDS = ["sentence-transformers-multivector", "sentence-transformers-sparse", "yes-no", "unidec", "transformers-image"]
+KINDS = ["sentence-transformers-multivector", "sentence-transformers-sparse", "yes-no", "unidec", "transformers-media"]
 
 
 @pytest.mark.parametrize("adapter", [*ADAPTERS, *(pytest.param(name, marks=pytest.mark.slow) for name in KINDS)])
@@ -246,7 +246,8 @@ def test_a_models_folder_runs_no_code_and_takes_no_memory_without_consent(
         shutil.copytree(trap.base, folder)
         change(folder)
         try:
-            model: Any = Registry.default().create(adapter, {"model": str(folder)})
+            modality = {"modality": "image"} if adapter == "transformers-media" else {}
+            model: Any = Registry.default().create(adapter, {"model": str(folder), **modality})
             if hasattr(model, "encode_document"):
                 model.encode_document(["word1"])
         except DiptychError:

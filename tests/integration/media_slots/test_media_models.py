@@ -24,7 +24,15 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def slots(model: Path, **more: Any) -> dict[str, Any]:
-    return {"picture": {"adapter": "transformers-image-text", "of": "image", "model": str(model), **more}}
+    return {
+        "picture": {
+            "adapter": "transformers-media",
+            "modality": "image-text",
+            "of": "image",
+            "model": str(model),
+            **more,
+        }
+    }
 
 
 def test_pictures_are_found_by_pictures_texts_and_both(
@@ -50,6 +58,24 @@ def test_pictures_are_found_by_pictures_texts_and_both(
 def test_a_slot_of_texts_with_an_encoder_of_pictures_alone_is_refused_when_it_is_opened(
     config: Made, colours: Registry
 ) -> None:
-    wrong = {"picture": {"adapter": "transformers-image", "model": "not-loaded"}}
-    with pytest.raises(ConfigError, match=r"(?s)'transformers-image' does not read.*slots\.picture.*write of: image"):
+    wrong = {"picture": {"adapter": "transformers-media", "modality": "image", "model": "not-loaded"}}
+    with pytest.raises(ConfigError, match=r"(?s)'transformers-media' does not read.*slots\.picture.*write of: image"):
         Collection.open(config(slots=wrong), registry=colours)
+
+
+def test_a_collection_that_holds_an_adapters_old_name_takes_the_new_one_and_the_same_vectors(
+    config: Made, documents: list[Document], colours: Registry, clip: Path
+) -> None:
+    now = slots(clip)
+    before = {"picture": {"adapter": "transformers-image-text", "of": "image", "model": str(clip)}}
+    pictures = [document for document in documents if document.media]
+    with Collection.open(config(slots=before), registry=colours) as old:
+        with pytest.warns(FutureWarning, match="write `adapter: transformers-media, modality: image-text`"):
+            old.populate(pictures)
+        stored = old.handle.read().live.slots["picture"]
+        assert (stored.adapter, stored.options) == ("transformers-image-text", {"model": str(clip)})
+        hits = [(hit.id, hit.score) for hit in old.search("word1")]
+    with Collection.open(config(slots=now), registry=colours) as renamed:
+        assert not renamed.handle.slot("picture").changed
+        assert renamed.populate(pictures).unchanged == len(pictures)
+        assert [(hit.id, hit.score) for hit in renamed.search("word1")] == hits

@@ -76,7 +76,7 @@ def test_an_encoder_learns_without_labels_and_is_served(
     assert recipe.prepare() == []
     report = recipe.train()
     (model,) = report.models
-    assert model.adapter == f"transformers-{of}"
+    assert (model.adapter, model.options["modality"]) == ("transformers-media", of)
     if changes.get("target") != "features":
         before, after = (report.measured[when]["explained variance"] for when in ("before", "after"))
         assert after > before, "something was learned"

@@ -144,8 +144,8 @@ MODALITIES: dict[str, tuple[dict[str, Any], str]] = {
         "'pitches' does not read what.*slots.s.of.*got: of: text, the default.*expected: of: sound.*write of: sound",
     ),
     "sounds for an adapter of pictures": (
-        {"adapter": "transformers-image", "model": "m", "of": "sound"},
-        "'transformers-image' does not read what.*got: of: sound.*expected: of: image.*write of: image",
+        {"adapter": "transformers-media", "modality": "image", "model": "m", "of": "sound"},
+        "'transformers-media' does not read what.*got: of: sound.*expected: of: image.*write of: image",
     ),
 }
 

@@ -150,8 +150,8 @@ def test_a_config_that_is_none_is_refused_and_stays(config: Path, adapters: Regi
 
 
 PICTURES = {
-    "of": "look: {adapter: transformers-image, of: image, model: m, device: cpu}",
-    "nested": "look: {adapter: transformers-image, of: image, options: {model: m}}",
+    "of": "look: {adapter: transformers-media, modality: image, of: image, model: m, device: cpu}",
+    "nested": "look: {adapter: transformers-media, of: image, options: {model: m, modality: image}}",
     "new": "words: {adapter: bm25}",
 }
 
@@ -175,14 +175,16 @@ def test_the_only_slot_of_its_modality_gets_a_model_of_media_and_one_of_texts_is
     with pytest.raises(ConfigError, match=r"dense model of image(?s:.*)no dense slot of: image(?s:.*)--slot NAME"):
         register(config, model, adapters)
     assert config.read_text() == CONFIG
-    look = "  look: {adapter: transformers-image, of: image, model: m}\n"
+    look = "  look: {adapter: transformers-media, modality: image, of: image, model: m}\n"
     config.write_text(CONFIG.replace("search:\n", f"{look}search:\n"))
     assert register(config, model, adapters) == "slots.look"
     assert load_config(config).slots["dense"].adapter == "sentence-transformers"
 
 
 def test_a_model_of_texts_is_not_put_into_a_slot_of_pictures(config: Path, adapters: Registry) -> None:
-    text = CONFIG.replace("{adapter: sentence-transformers,", "{adapter: transformers-image, of: image,")
+    text = CONFIG.replace(
+        "{adapter: sentence-transformers,", "{adapter: transformers-media, modality: image, of: image,"
+    )
     config.write_text(text.replace(", backend: openvino, truncate_dim: 256", ""))
     before = config.read_text()
     with pytest.raises(ConfigError, match=r"'sentence-transformers' does not read(?s:.*)got: of: image"):

@@ -195,3 +195,53 @@ def test_a_module_is_a_plugin() -> None:
 
 def test_the_default_registry_is_made_once() -> None:
     assert diptych.Registry.default() is Registry.default()
+
+
+class Renamed:
+    @hookimpl
+    def diptych_register_adapters(self) -> Iterable[AdapterSpec]:
+        yield AdapterSpec(
+            name="toys",
+            kind="dense",
+            factory="diptych.testing:FakeDenseEncoder",
+            summary="a toy",
+            accepts=("text", "image"),
+            by_modality={"8": ("image",)},
+            aliases={"toy-four": {"dimension": 4}, "toy-eight": {"dimension": 8}},
+        )
+
+
+def test_an_old_name_makes_the_adapter_with_the_options_that_it_meant_and_warns() -> None:
+    registry = Registry(Renamed(), installed=False)
+    with pytest.warns(FutureWarning, match="adapter 'toy-four' is called 'toys' now: write `adapter: toys, dimension"):
+        old: Any = registry.create("toy-four", {})
+    new: Any = registry.create("toys", {"dimension": 4})
+    assert (old.dimension, old.fingerprint) == (4, new.fingerprint)
+    assert [found.name for found in registry.specs()] == ["toys"]
+    assert registry.source("toy-four") == registry.source("toys")
+
+
+def test_spellings_are_the_name_and_the_old_names_that_mean_the_same() -> None:
+    registry = Registry(Renamed(), installed=False)
+    both = [("toys", {"seed": 1, "dimension": 8}), ("toy-eight", {"seed": 1})]
+    assert registry.spellings("toys", {"seed": 1, "dimension": 8}) == both
+    assert registry.spellings("toy-eight", {"seed": 1}) == both
+    assert registry.spellings("toys", {"dimension": 5}) == [("toys", {"dimension": 5})]
+    assert registry.spellings("absent", {"seed": 1}) == [("absent", {"seed": 1})]
+
+
+def test_a_plugin_may_register_what_was_an_old_name_of_another_adapter() -> None:
+    class Own:
+        @hookimpl
+        def diptych_register_adapters(self) -> Iterable[AdapterSpec]:
+            yield spec("toy-four")
+
+    registry = Registry(Renamed(), Own(), installed=False)
+    assert registry.spec("toy-four").implied == {}
+
+
+def test_what_an_adapter_accepts_can_depend_on_its_option_modality() -> None:
+    registry = Registry(Renamed(), installed=False)
+    assert registry.spec("toys").accepts == ("text", "image")
+    assert registry.spec("toys").with_options({"modality": "8"}).accepts == ("image",)
+    assert registry.spec("toys").with_options({"modality": "none"}).accepts == ("text", "image")

@@ -33,11 +33,11 @@ def encoder(folder: Folder) -> Encoder:
     made: dict[str, MediaEncoder] = {}
 
     def of(kind: str, **options: Any) -> MediaEncoder:
-        adapter = FAMILIES[kind].adapter
-        if options:
-            return MediaEncoder.of(adapter, model=str(folder(kind)), **options)
+        options = {"modality": FAMILIES[kind].modality, "model": str(folder(kind)), **options}
+        if len(options) > 2:
+            return MediaEncoder.of(**options)
         if kind not in made:
-            made[kind] = MediaEncoder.of(adapter, model=str(folder(kind)))
+            made[kind] = MediaEncoder.of(**options)
         return made[kind]
 
     return of

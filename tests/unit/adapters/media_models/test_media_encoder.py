@@ -47,9 +47,9 @@ def inputs_of(kind: str) -> list[Any]:
 
 def test_each_family_has_a_tiny_model_and_a_spec() -> None:
     assert MADE.keys() == FAMILIES.keys()
-    specs = {spec.name: spec.accepts for spec in MEDIA if spec.name.startswith("transformers-")}
-    assert specs == {
-        family.adapter: (family.reads, "text") if family.with_text else (family.reads,) for family in FAMILIES.values()
+    (spec,) = [spec for spec in MEDIA if spec.name == "transformers-media"]
+    assert spec.by_modality == {
+        family.modality: (family.reads, "text") if family.with_text else (family.reads,) for family in FAMILIES.values()
     }
 
 
@@ -70,9 +70,9 @@ def test_vectors_are_in_order_and_do_not_depend_on_the_batch(kind: str, encoder:
 @pytest.mark.parametrize("kind", GUARDED)
 def test_a_model_loaded_again_passes_the_guard(kind: str, encoder: Encoder, folder: Folder, tmp_path: Path) -> None:
     family, first = FAMILIES[kind], encoder(kind)
-    spec = Registry(hooks, installed=False).spec(family.adapter)
+    spec = Registry(hooks, installed=False).spec("transformers-media").with_options({"modality": family.modality})
     recorded = guard.record_canaries(first, "dense", family.reads, spec.accepts, where="slot")
-    again = MediaEncoder.of(family.adapter, model=str(shutil.copytree(folder(kind), tmp_path / "elsewhere")))
+    again = MediaEncoder.of(modality=family.modality, model=str(shutil.copytree(folder(kind), tmp_path / "elsewhere")))
     assert again.fingerprint == first.fingerprint
     repeated = guard.record_canaries(again, "dense", family.reads, spec.accepts, where="slot")
     assert repeated == recorded
@@ -106,7 +106,7 @@ def test_a_string_is_a_text_whatever_it_names(
     Image.fromarray(PICTURE).save("picture.png")
     text, picture = encoder("clip").encode_query([name, PICTURE])
     assert float(text @ picture) < 0.99
-    with pytest.raises(ContractError, match=r"transformers-image does not read this[\s\S]*got: a text"):
+    with pytest.raises(ContractError, match=r"does not read this with modality: image\n[\s\S]*got: a text"):
         encoder("vit").encode_document([name])
 
 
@@ -125,25 +125,25 @@ def test_content_of_another_kind_is_refused(kind: str, content: Any, got: str, e
 
 
 def test_a_model_of_another_adapter_is_refused_by_name(folder: Folder) -> None:
-    with pytest.raises(ModelError, match=r"(?s)which reads video.*use adapter: transformers-video, in a slot `of: vid"):
-        MediaEncoder.of("transformers-image", model=str(folder("videomae")))
-    with pytest.raises(ModelError, match=r"(?s)which reads image and text.*use adapter: transformers-image-text"):
-        MediaEncoder.of("transformers-image", model=str(folder("clip")))
+    with pytest.raises(ModelError, match=r"(?s)which reads video.*set modality: video, in a slot `of: video`"):
+        MediaEncoder.of(modality="image", model=str(folder("videomae")))
+    with pytest.raises(ModelError, match=r"(?s)which reads image and text.*set modality: image-text"):
+        MediaEncoder.of(modality="image", model=str(folder("clip")))
 
 
 def test_a_model_type_that_nobody_serves_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelError, match=r"(?s)model_type 'bert'.*one of clip, siglip"):
-        MediaEncoder.of("transformers-image-text", model=str(tmp_path))
+        MediaEncoder.of(modality="image-text", model=str(tmp_path))
     with pytest.raises(ModelError, match="no such model folder"):
-        MediaEncoder.of("transformers-image-text", model=str(tmp_path / "absent"))
+        MediaEncoder.of(modality="image-text", model=str(tmp_path / "absent"))
 
 
 def test_pickled_weights_are_refused(folder: Folder, tmp_path: Path) -> None:
     copy = shutil.copytree(folder("vit"), tmp_path / "copy")
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(ModelError, match="pickled"):
-        MediaEncoder.of("transformers-image", model=str(copy))
+        MediaEncoder.of(modality="image", model=str(copy))
 
 
 def test_weights_that_are_missing_are_named(folder: Folder, tmp_path: Path) -> None:
@@ -152,31 +152,31 @@ def test_weights_that_are_missing_are_named(folder: Folder, tmp_path: Path) -> N
     del weights["visual_projection.weight"]
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"1 missing: visual_projection\.weight"):
-        MediaEncoder.of("transformers-image-text", model=str(copy))
+        MediaEncoder.of(modality="image-text", model=str(copy))
 
 
 def test_preprocessing_that_is_missing_or_of_another_model_is_named(folder: Folder, tmp_path: Path) -> None:
     copy = shutil.copytree(folder("vit"), tmp_path / "copy")
     (copy / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match="does not come with its preprocessing settings"):
-        MediaEncoder.of("transformers-image", model=str(copy))
+        MediaEncoder.of(modality="image", model=str(copy))
     hf.ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(copy)
     with pytest.raises(ModelError, match="fails on the output of its own processor"):
-        MediaEncoder.of("transformers-image", model=str(copy))
+        MediaEncoder.of(modality="image", model=str(copy))
 
 
 def test_the_fingerprint_follows_weights_preprocessing_and_pooling(encoder: Encoder, tmp_path: Path) -> None:
     first = encoder("vit").fingerprint
-    weights = MediaEncoder.of("transformers-image", model=str(saved("vit", tmp_path / "weights", seed=1)))
+    weights = MediaEncoder.of(modality="image", model=str(saved("vit", tmp_path / "weights", seed=1)))
     assert guard.difference(weights.fingerprint, first) == "weights"
     grey = saved("vit", tmp_path / "grey", image_mean=[0.1, 0.1, 0.1])
-    assert guard.difference(MediaEncoder.of("transformers-image", model=str(grey)).fingerprint, first) == "pooling"
+    assert guard.difference(MediaEncoder.of(modality="image", model=str(grey)).fingerprint, first) == "pooling"
     assert guard.difference(encoder("vit", pooling="mean").fingerprint, first) == "pooling"
     assert guard.difference(encoder("vit", normalize=False).fingerprint, first) == "pooling"
     heads = saved("vit", tmp_path / "heads")
     config = json.loads((heads / "config.json").read_text())
     (heads / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 0.1}))
-    assert guard.difference(MediaEncoder.of("transformers-image", model=str(heads)).fingerprint, first) == "weights"
+    assert guard.difference(MediaEncoder.of(modality="image", model=str(heads)).fingerprint, first) == "weights"
 
 
 def test_a_precision_is_numerics_and_not_another_space(encoder: Encoder) -> None:
@@ -195,7 +195,7 @@ def test_options_that_do_not_fit_are_refused(encoder: Encoder) -> None:
     with pytest.raises(ValidationError, match="trust_remote_code"):
         encoder("clip", trust_remote_code=True)
     with pytest.raises(AdapterOptionsError, match="needs the option 'model'"):
-        Registry(hooks, installed=False).create("transformers-image", {})
+        Registry(hooks, installed=False).create("transformers-media", {"modality": "image"})
 
 
 def test_the_poolings_of_a_vision_transformer(folder: Folder, encoder: Encoder) -> None:
@@ -276,7 +276,7 @@ def test_a_model_of_series_with_weights_for_channels_is_refused(folder: Folder, 
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"share_embedding": False}))
     with pytest.raises(ModelError, match="has weights for particular channels"):
-        MediaEncoder.of("transformers-series", model=str(copy))
+        MediaEncoder.of(modality="series", model=str(copy))
 
 
 def test_the_adapters_satisfy_the_contract(encoder: Encoder) -> None:

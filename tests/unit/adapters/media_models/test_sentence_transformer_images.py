@@ -50,7 +50,7 @@ def test_the_vectors_are_those_of_the_same_model_of_transformers(
     encoder: SentenceTransformerImageEncoder, folder: Folder
 ) -> None:
     inputs = ["word1 word2", *media_canaries("image"), "word3", PICTURE]
-    expected = MediaEncoder.of("transformers-image-text", model=str(folder("clip"))).encode_query(inputs)
+    expected = MediaEncoder.of(modality="image-text", model=str(folder("clip"))).encode_query(inputs)
     vectors = encoder.encode_query(inputs)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
@@ -106,7 +106,7 @@ def test_models_that_do_not_read_both_are_refused(folder: Folder, tmp_path: Path
     tiny_encoder(tmp_path / "bare").save(str(tmp_path / "bert"))
     with pytest.raises(ModelError, match=r"(?s)does not read both.*use adapter: sentence-transformers$"):
         SentenceTransformerImageEncoder.of(model=str(tmp_path / "bert"))
-    with pytest.raises(ModelError, match=r"(?s)does not read both.*use adapter: transformers-image$"):
+    with pytest.raises(ModelError, match=r"(?s)does not read both.*use adapter: transformers-media, modality: image$"):
         SentenceTransformerImageEncoder.of(model=str(folder("dinov2")))
 
 
