@@ -85,7 +85,7 @@ def _of_packages() -> Iterator[tuple[str, Any]]:
         try:
             yield entry.name, entry.load()
         except ImportError as error:
-            warn(f"the command {entry.name} is left out, since {entry.value} cannot be imported: {error}")
+            warn([f"the command {entry.name} is left out, since {entry.value} cannot be imported: {error}"])
 
 
 for _name, _function in (

@@ -92,7 +92,7 @@ def read_existing(client: QdrantBase, name: str, read: Callable[[str], T]) -> T:
             f"there is no collection {name!r}",
             got="" if existing else "the store has no collections",
             expected=", ".join(existing),
-            do=nearest(name, existing) or "fill it first: diptych populate SOURCE",
+            do=nearest(name, existing) or "name one that exists, or fill this one first: diptych populate SOURCE",
         ) from error
 
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from diptych.config.models import Config, SearchConfig
@@ -154,7 +155,7 @@ class _Apply:
         if not changed and metadata.search and search == stored_search(metadata).model_dump(mode="json"):
             return self._report("filled gaps" if any(self._backfill.encoded.values()) else "nothing to do")
         target = start.settings(metadata.live)
-        with phase("gate: compare the new settings with the old ones"):
+        with self._gate("gate: compare the new settings with the old ones"):
             gate = self._decision.on_settings(metadata, target, self._context.config.search)
         if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("measured", gate)
@@ -183,12 +184,16 @@ class _Apply:
         if self._context.stopped.is_set():
             return self._report("filled")
         self._optimize()  # before the gate, which is to measure the index that will serve
-        with phase("gate: compare the new pipeline with the old one"):
+        with self._gate("gate: compare the new pipeline with the old one"):
             gate = self._decision.on_encoders(self._handle.read(), swap)
         if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("filled", gate)
         with phase("cut over"):
             return self._cut_over(gate)
+
+    def _gate(self, what: str) -> AbstractContextManager[None]:
+        """The phase of the gate, where there is one: `on_encoders` and `on_settings` do a little without it too."""
+        return phase(what) if self._options.gate else nullcontext()
 
     def _switch_queries(self, metadata: CollectionMetadata) -> CollectionMetadata:
         judged = self._context.judged

@@ -393,3 +393,9 @@ def test_ctrl_c_loses_nothing_and_the_next_apply_goes_on(run: Run, tmp_path: Pat
     missing = run("status", "--json").json()["vectors"][1]["missing"]
     assert 0 < missing < 120
     assert missing <= run("apply", "--unmeasured", "--json").json()["encoded"]["dense.2"] <= missing + 8
+
+
+def test_without_a_gate_none_is_announced(edited: Run) -> None:
+    answer = edited("-v", "apply", "--no-gate")
+    assert answer.code == 0
+    assert "gate" not in answer.err

@@ -111,6 +111,9 @@ def test_it_is_said_before_an_apply_that_its_gate_has_no_judgements(
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\tcat\t1\n")
     config.write_text(config.read_text() + "evaluate: {queries: queries.jsonl, qrels: qrels.tsv}\n")
     assert said not in filled("plan", "--sample", 0).out
+    assert "cannot measure" not in filled("plan", "--sample", 0).err
+    (tmp_path / "qrels.tsv").unlink()
+    assert "warning: the gate cannot measure quality: " in filled("plan", "--sample", 0).err
 
 
 def test_it_is_said_who_uses_edited_search_settings_before_apply(filled: Run, config: Path) -> None:

@@ -56,6 +56,7 @@ def test_a_swap_that_the_gate_refused_says_why(filled: Run, config: Path) -> Non
     text = filled("status").out
     assert "the gate refused it 20" in text
     assert "UTC: not measured: no judgements; 100% of the first 10 hits change" in text
+    assert "to cut over anyway: diptych apply --ignore-gate" in text
     swap = filled("status", "--json").json()["swap"]
     assert (swap["filled"], swap["refused"].startswith("not measured: no judgements; 100% of")) == (True, True)
     filled("rollback")

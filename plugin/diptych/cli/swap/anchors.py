@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diptych.cli.swap import apply as applying
-from diptych.cli.swap.swap_text import unjudged
+from diptych.cli.swap.swap_text import judgements, unjudged
 from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
@@ -82,7 +82,7 @@ def build(
             _show_costs(costs)
         if dry_run:
             return write_json({"anchors": [_cost(cost) for cost in costs]}) if as_json else None
-        judged = applying.judgements(new_config, None, None)
+        judged = judgements(new_config, None, None)
         options = ApplyOptions(gate=not no_gate, ignore_gate=ignore_gate, unmeasured=unmeasured, judged=judged)
         report = applying.run_apply(opened, new_config, options, as_json)
     if as_json:

@@ -15,7 +15,15 @@ import typer
 from diptych.cli.collections.populate import from_cache, together
 from diptych.cli.swap import plan as planning
 from diptych.cli.swap.show_gate import show_gate
-from diptych.cli.swap.swap_text import LaterOption, ReEncodeOption, WhyOption, slots_to_encode, under_way, unjudged
+from diptych.cli.swap.swap_text import (
+    LaterOption,
+    ReEncodeOption,
+    WhyOption,
+    judgements,
+    slots_to_encode,
+    under_way,
+    unjudged,
+)
 from diptych.cli.ui.options import CONFIG, ConfigOption, IgnoreGateOption, JsonOption, NoGateOption, UnmeasuredOption
 from diptych.cli.ui.output import printable, say, stderr, stdout, warn, write_json
 from diptych.cli.ui.progress import Bars, waiting
@@ -26,7 +34,7 @@ from diptych.runtime import interrupts
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.config import Config
-    from diptych.swap import ApplyOptions, ApplyReport, GateReport, Judged
+    from diptych.swap import ApplyOptions, ApplyReport, GateReport
     from diptych.swap.backfill.documents import SourceDocuments
 
 SHOWN = 5  # points without vector that are named
@@ -196,24 +204,6 @@ def _documents(opened: Collection, sources: Sequence[str] | None) -> Iterator[So
 
     with SourceDocuments(opened.handle, together([open_source(path) for path in sources])) as documents:
         yield documents
-
-
-def judgements(config: Config, queries: Path | None, qrels: Path | None) -> Judged | None:
-    """The queries and judgements of the options, else of the config; read now, not after hours of encoding.
-
-    Raises:
-        EvaluationError: only one of the two is there, a file cannot be read, or the metric is unknown.
-        MissingExtra: ir-measures is not installed.
-    """
-    from diptych.evaluate.metric_names import parse_metrics
-    from diptych.swap import Judged
-
-    options = {"queries": queries, "qrels": qrels}
-    paths = {name: str(path) for name, path in options.items() if path is not None}
-    judged = Judged.of(config.evaluate.model_copy(update=paths))
-    if judged is not None:
-        parse_metrics([config.swap.gate.metric or judged.metric])
-    return judged
 
 
 def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None:

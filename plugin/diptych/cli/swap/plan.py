@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from diptych.cli.swap.swap_text import ReEncodeOption, slots_to_encode, under_way, unjudged
+from diptych.cli.swap.swap_text import ReEncodeOption, judgements, slots_to_encode, under_way, unjudged
 from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.ui.output import say, stdout, table, warn, write_json
 from diptych.cli.ui.progress import waiting
 from diptych.cli.ui.run_command import PENDING
 from diptych.cli.ui.session import Session
+from diptych.errors import EvaluationError, MissingExtra
 from diptych.runtime.amounts import duration, size
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ def plan(
     else:
         evaluated = new_config.evaluate
         show(result, progress, advice=True, judged=evaluated.queries is not None or evaluated.qrels is not None)
+        try:
+            judgements(new_config, None, None)
+        except (EvaluationError, MissingExtra) as error:  # apply would stop at it
+            warn([f"the gate cannot measure quality: {error.what}; {error.do}"])
     if exit_code and result.pending:
         raise typer.Exit(PENDING)
 

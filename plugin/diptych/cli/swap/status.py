@@ -119,7 +119,9 @@ def _swap(swap: SwapStatus) -> Iterator[str]:
     if swap.running:
         yield f"{swap.holder} is applying it; last sign of life {moment(swap.last_heard)}"
     else:
-        yield "no process is applying it; to continue: diptych apply; to abandon it: diptych rollback"
+        anyway = "after more judgements or another config; to cut over anyway: diptych apply --ignore-gate; "
+        go_on = f"diptych apply{f', {anyway}' if swap.refused else '; '}"
+        yield f"no process is applying it; to continue: {go_on}to abandon it: diptych rollback"
 
 
 def _history(console: Console, events: tuple[Event, ...]) -> None:

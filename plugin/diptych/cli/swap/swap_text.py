@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from diptych.cli.ui.session import Session
     from diptych.config import Config
     from diptych.metadata.models import CollectionMetadata, State
+    from diptych.swap import Judged
 
 ReEncodeOption: TypeAlias = Annotated[
     list[str] | None,
@@ -88,3 +89,21 @@ def stale_config(session: Session, path: Path, live: State) -> str:
         slots = ", ".join(map(repr, waiting))
         return f"{path} names a student for {slots}: its own encoder makes the queries until diptych apply admits it"
     return f"{path} names other encoders than those that are live now: edit it before you search or populate with it"
+
+
+def judgements(config: Config, queries: Path | None, qrels: Path | None) -> Judged | None:
+    """The queries and judgements of the options, else of the config; read now, not after hours of encoding.
+
+    Raises:
+        EvaluationError: only one of the two is there, a file cannot be read, or the metric is unknown.
+        MissingExtra: ir-measures is not installed.
+    """
+    from diptych.evaluate.metric_names import parse_metrics
+    from diptych.swap import Judged
+
+    options = {"queries": queries, "qrels": qrels}
+    paths = {name: str(path) for name, path in options.items() if path is not None}
+    judged = Judged.of(config.evaluate.model_copy(update=paths))
+    if judged is not None:
+        parse_metrics([config.swap.gate.metric or judged.metric])
+    return judged

@@ -220,6 +220,8 @@ class Decision:
         give_up = "abandon the swap: diptych rollback" if what == ENCODERS else "restore the config"
         accept = "look at the answers, and accept them: diptych apply --unmeasured"
         decide, anyway = self._how_to_decide(report.judged), "cut over anyway: diptych apply --ignore-gate"
+        if self._refused and self._context.judged is None:
+            decide = "put `evaluate` back into the config, so that judgements decide again"
         remedies = {
             "worse": f"{give_up}; or {anyway}",
             "undecided": f"{decide}; or {give_up}; or {anyway}",

@@ -185,6 +185,7 @@ def test_a_refusal_of_settings_is_seen_and_outlives_its_judgements(
     with pytest.raises(GateFailed) as kept:
         collection.apply(turned, ApplyOptions(unmeasured=True))
     assert kept.value.got.endswith(f"with judgements the gate said: undecided: {refused.value.got}")
+    assert "put `evaluate` back into the config" in kept.value.do
     others = config(slots, search=weighed(dense=0.2, other=1))
     assert collection.apply(others, ApplyOptions(unmeasured=True)).outcome == "changed settings"
     assert status(collection.handle).refused == ""
