@@ -11,7 +11,7 @@ from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
 
 
-def _remote(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
+def _remote(name: str, kind: Kind, factory: str, options: str, summary: str, **aliases: dict[str, str]) -> AdapterSpec:
     return AdapterSpec(
         name=name,
         kind=kind,
@@ -20,14 +20,22 @@ def _remote(name: str, kind: Kind, factory: str, options: str, summary: str) -> 
         options=f"{__name__}.options:{options}",
         requires=("httpx", "tenacity"),
         extra="diptych[remote]",
+        aliases={alias.replace("_", "-"): implied for alias, implied in aliases.items()},
         remote=True,
     )
 
 
 SPECS = [
-    _remote("openai", "dense", "dense:OpenAIEncoder", "OpenAIOptions", "any OpenAI-compatible /v1/embeddings"),
-    _remote("cohere", "dense", "dense:CohereEncoder", "CohereOptions", "Cohere's /v2/embed"),
-    _remote("tei", "dense", "dense:TeiEncoder", "TeiOptions", "text-embeddings-inference, /embed"),
+    _remote(
+        "remote",
+        "dense",
+        "dense:remote",
+        "RemoteDenseOptions",
+        "Embeddings over HTTP: any OpenAI-compatible server, Cohere, or text-embeddings-inference",
+        openai={"api": "openai"},
+        cohere={"api": "cohere"},
+        tei={"api": "tei"},
+    ),
     _remote(
         "tei-sparse",
         "sparse",
@@ -36,9 +44,14 @@ SPECS = [
         "text-embeddings-inference, /embed_sparse",
     ),
     _remote(
-        "tei-reranker", "reranker", "rerank:TeiReranker", "TeiRerankerOptions", "text-embeddings-inference, /rerank"
+        "remote-reranker",
+        "reranker",
+        "rerank:remote_reranker",
+        "RemoteRerankerOptions",
+        "Rerankers over HTTP: /rerank of Cohere, Jina, Voyage, vLLM or text-embeddings-inference",
+        rerank_api={"api": "cohere"},
+        tei_reranker={"api": "tei"},
     ),
-    _remote("rerank-api", "reranker", "rerank:ApiReranker", "RerankApiOptions", "Cohere, Jina, Voyage or vLLM /rerank"),
     _remote(
         "yes-no-api",
         "reranker",

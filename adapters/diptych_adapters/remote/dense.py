@@ -16,14 +16,14 @@ from diptych.types import Floats
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.identity import document_facts, space, tei_fingerprint, text_facts, truncation
 from diptych_adapters.remote.json_answers import batches, in_order, items, matrix
-from diptych_adapters.remote.options import COHERE_URL, OPENAI, CohereOptions, OpenAIOptions, TeiOptions
+from diptych_adapters.remote.options import COHERE_URL, OPENAI, RemoteDenseOptions
 
 
 class _RemoteDense(ABC):
     """The base of the dense endpoints; a subclass builds the request and finds the vectors in the answer."""
 
     path: ClassVar[str]
-    options: OpenAIOptions | CohereOptions | TeiOptions
+    options: RemoteDenseOptions
     endpoint: Endpoint
 
     @property
@@ -83,10 +83,9 @@ class _HostedModel(_RemoteDense):
 
     name: ClassVar[str]
     vendor: ClassVar[tuple[str, str]]
-    options: OpenAIOptions | CohereOptions
 
-    def __init__(self, options: OpenAIOptions | CohereOptions) -> None:
-        self.options = options.with_key_of(*self.vendor)
+    def __init__(self, **options: Any) -> None:
+        self.options = RemoteDenseOptions(**options, api=self.name).with_key_of(*self.vendor)
         self.endpoint = Endpoint(self.options, name=self.name)
 
     @property
@@ -106,13 +105,9 @@ class _HostedModel(_RemoteDense):
 
 
 class OpenAIEncoder(_HostedModel):
-    """A model behind an OpenAI-compatible `/v1/embeddings`; see `OpenAIOptions` for the options."""
+    """A model behind an OpenAI-compatible `/v1/embeddings`; see `RemoteDenseOptions`."""
 
     path, name, vendor = "/embeddings", "openai", OPENAI
-    options: OpenAIOptions
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(OpenAIOptions(**options))
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
         fields = {"dimensions": self.options.dimensions, "encoding_format": self.options.encoding_format}
@@ -133,16 +128,12 @@ class OpenAIEncoder(_HostedModel):
 
 
 class CohereEncoder(_HostedModel):
-    """A model behind Cohere's `/v2/embed`; see `CohereOptions` for the options."""
+    """A model behind Cohere's `/v2/embed`; see `RemoteDenseOptions`."""
 
     path, name, vendor = "/embed", "cohere", (COHERE_URL, "COHERE_API_KEY")
-    options: CohereOptions
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(CohereOptions(**options))
 
     def _model_facts(self) -> tuple[str, ...]:
-        return (self.options.truncate,)
+        return (str(self.options.truncate),)
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
         dimension = {"output_dimension": self.options.dimensions} if self.options.dimensions else {}
@@ -155,12 +146,12 @@ class CohereEncoder(_HostedModel):
 
 
 class TeiEncoder(_RemoteDense):
-    """A model behind text-embeddings-inference's `/embed`; see `TeiOptions` for the options."""
+    """A model behind text-embeddings-inference's `/embed`; see `RemoteDenseOptions`."""
 
     path = "/embed"
 
     def __init__(self, **options: Any) -> None:
-        self.options: TeiOptions = TeiOptions(**options)
+        self.options = RemoteDenseOptions(**options, api="tei")
         self.endpoint = Endpoint(self.options, name="tei")
 
     @functools.cached_property
@@ -177,3 +168,9 @@ class TeiEncoder(_RemoteDense):
 
     def _rows(self, answer: Any, count: int) -> list[Any]:
         return items(self.endpoint, self.path, answer)
+
+
+def remote(*, api: str, **options: Any) -> _RemoteDense:
+    """The adapter `remote` with one of its interfaces."""
+    by_api: dict[str, type[_RemoteDense]] = {"openai": OpenAIEncoder, "cohere": CohereEncoder, "tei": TeiEncoder}
+    return by_api[api](**options)

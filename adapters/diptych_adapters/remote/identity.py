@@ -10,18 +10,9 @@ from diptych.errors import RemoteError
 from diptych.protocols import Fingerprint
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.json_answers import as_text
-from diptych_adapters.remote.options import (
-    CohereOptions,
-    OpenAIOptions,
-    RerankApiOptions,
-    TeiOptions,
-    TeiRerankerOptions,
-    TeiSparseOptions,
-)
+from diptych_adapters.remote.options import RemoteDenseOptions, RemoteRerankerOptions, TeiSparseOptions
 
-Options: TypeAlias = (
-    OpenAIOptions | CohereOptions | TeiOptions | TeiSparseOptions | TeiRerankerOptions | RerankApiOptions
-)
+Options: TypeAlias = RemoteDenseOptions | RemoteRerankerOptions | TeiSparseOptions
 _MODEL_FACTS = ("model_id", "model_sha", "model_type", "max_input_length")  # of text-embeddings-inference
 _TEXT_FACTS = {"query_prompt", "document_prompt", "query_fields", "document_fields", "max_characters"}
 
@@ -45,15 +36,13 @@ def document_facts(options: Options) -> dict[str, Any]:
 # Of text-embeddings-inference, which tells what it serves.
 
 
-def truncation(options: TeiOptions | TeiSparseOptions | TeiRerankerOptions) -> dict[str, Any]:
+def truncation(options: Options) -> dict[str, Any]:
     """The fields that control how long texts are cut."""
-    direction = options.truncation_direction.capitalize()
+    direction = str(options.truncation_direction).capitalize()
     return {"truncate": options.truncate, "truncation_direction": direction}
 
 
-def tei_fingerprint(
-    endpoint: Endpoint, adapter: str, options: TeiOptions | TeiSparseOptions | TeiRerankerOptions, **facts: object
-) -> Fingerprint:
+def tei_fingerprint(endpoint: Endpoint, adapter: str, options: Options, **facts: object) -> Fingerprint:
     """The fingerprint of the served model, text truncation and `facts`; the server's precision is `numerics`."""
     info = _info(endpoint)
     model = [info.get(name) for name in _MODEL_FACTS] if info else endpoint.url.partition("://")[2]

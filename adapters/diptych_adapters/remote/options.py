@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ByteSize, Field
+from pydantic import BaseModel, ByteSize, Field, ValidationInfo, field_validator, model_validator
 
 from diptych_adapters.model_options import Options
 from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION, Answers
@@ -70,90 +71,160 @@ class _Sides(BaseModel):
     )
 
 
-class _Dense(RemoteOptions, _Sides):
-    dimension: int | None = Field(None, ge=1, description="Length of the vectors; null measures it by one request.")
-    similarity: Literal["cosine", "dot", "euclidean"] = Field("cosine", description="Similarity of its vectors.")
+class _ByApi(RemoteOptions):
+    """Options of an adapter for several interfaces, of which each has defaults and options of its own."""
+
+    by_api: ClassVar[Mapping[str, Mapping[str, Any]]]  # the own options of each interface with their defaults
+    required: ClassVar[Mapping[str, str]]
+    most: ClassVar[Mapping[str, int]] = {}  # inputs per request
+    api: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        return {**cls.by_api.get(str(given.get("api")), {}), **given} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _check_api(self) -> Self:
+        own, required = self.by_api[self.api], self.required.get(self.api)
+        shared = {*RemoteOptions.model_fields, *_Sides.model_fields}
+        others = {name for options in self.by_api.values() for name in options} - {*own} - shared
+        if foreign := sorted(name for name in others if getattr(self, name) is not None):
+            raise ValueError(f"api: {self.api} has no option {foreign[0]!r}")
+        if required and not getattr(self, required):
+            raise ValueError(f"api: {self.api} needs the option {required!r}")
+        if self.batch_size > self.most.get(self.api, self.batch_size):
+            raise ValueError(f"api: {self.api} takes a batch_size of at most {self.most[self.api]}")
+        return self
 
 
-class _OpenAI(RemoteOptions):
-    base_url: str = Field(OPENAI_URL, description="Address of the endpoint up to and including `/v1`, without a key.")
-    api_key_env: str | None = Field(
-        None, description="NAME of the environment variable with the key; for OpenAI itself, null is OPENAI_API_KEY."
+class RemoteDenseOptions(_ByApi, _Sides):
+    """Options of `remote`."""
+
+    by_api: ClassVar = {
+        "openai": {
+            "base_url": OPENAI_URL,
+            "batch_size": 128,
+            "model": None,
+            "dimensions": None,
+            "encoding_format": None,
+        },
+        "cohere": {
+            "base_url": COHERE_URL,
+            "batch_size": 96,
+            "model": None,
+            "dimensions": None,
+            "truncate": "END",
+            "query_fields": {"input_type": "search_query"},
+            "document_fields": {"input_type": "search_document"},
+        },
+        "tei": {"truncate": True, "truncation_direction": "right", "normalize": True},
+    }
+    required: ClassVar = {"openai": "model", "cohere": "model", "tei": "base_url"}
+    most: ClassVar = {"openai": 2048, "cohere": 96}
+
+    api: Literal["openai", "cohere", "tei"] = Field(
+        description="Interface: any OpenAI-compatible `/embeddings`, Cohere's `/embed`, or text-embeddings-inference's "
+        "`/embed`."
     )
-
-
-class OpenAIOptions(_OpenAI, _Dense):
-    """Options of the `openai` adapter."""
-
-    model: str = Field(min_length=1, description="Model name, as the endpoint knows it.")
-    batch_size: int = Field(128, ge=1, le=2048, description="Texts per request.")
-    dimensions: int | None = Field(None, ge=1, description="Ask the model for shorter vectors of this length.")
+    base_url: str = Field(
+        "",
+        description="Address of the endpoint without a key; for `openai` up to `/v1`, for `cohere` up to `/v2`, and by "
+        "default the vendor's own.",
+    )
+    api_key_env: str | None = Field(
+        None,
+        description="NAME of the environment variable with the key; for the vendor's own address, null is "
+        "OPENAI_API_KEY or COHERE_API_KEY.",
+    )
+    model: str | None = Field(
+        None, min_length=1, description="Model name, as the endpoint knows it; text-embeddings-inference has one model."
+    )
+    batch_size: int = Field(
+        32, ge=1, description="Texts per request; 128 for `openai`, 96, the maximum, for `cohere` unless given."
+    )
+    dimensions: int | None = Field(
+        None, ge=1, description="For `openai` and `cohere`: ask the model for shorter vectors of this length."
+    )
     encoding_format: Literal["float", "base64"] | None = Field(
         None,
-        description="Transfer format of vectors; `base64` takes a third of the bytes; null is the server's default.",
+        description="For `openai`: transfer format of vectors; `base64` takes a third of the bytes; null is the "
+        "server's default.",
     )
-
-
-class CohereOptions(_Dense):
-    """Options of the `cohere` adapter."""
-
-    base_url: str = Field(COHERE_URL, description="Address of the endpoint up to and including `/v2`, without a key.")
-    api_key_env: str | None = Field(
-        None, description="NAME of the environment variable with the key; for Cohere itself, null is COHERE_API_KEY."
+    truncate: bool | Literal["END", "START", "NONE"] | None = Field(
+        None,
+        description="For `cohere`: end to cut from long texts, END unless given. For `tei`: true lets the server cut, "
+        "false makes it reject them.",
     )
-    model: str = Field(min_length=1, description="Model name, such as `embed-v4.0`.")
-    batch_size: int = Field(96, ge=1, le=96, description="Texts per request, at most 96 as Cohere allows.")
-    dimensions: int | None = Field(None, ge=1, description="Ask the model for shorter vectors of this length.")
-    truncate: Literal["END", "START", "NONE"] = Field("END", description="End to cut from long texts; NONE cuts none.")
-    query_fields: dict[str, Any] = Field(
-        default_factory=lambda: {"input_type": "search_query"}, description="Extra fields sent with queries."
+    truncation_direction: Literal["right", "left"] | None = Field(
+        None, description="For `tei`: side to cut off, right unless given."
     )
-    document_fields: dict[str, Any] = Field(
-        default_factory=lambda: {"input_type": "search_document"}, description="Extra fields sent with documents."
-    )
+    dimension: int | None = Field(None, ge=1, description="Length of the vectors; null measures it by one request.")
+    similarity: Literal["cosine", "dot", "euclidean"] = Field("cosine", description="Similarity of its vectors.")
+    normalize: bool | None = Field(None, description="For `tei`: scale vectors to unit length, true unless given.")
+
+    @field_validator("truncate")
+    @classmethod
+    def _check_truncate(cls, value: Any, given: ValidationInfo) -> Any:
+        if value is not None and isinstance(value, bool) != (given.data.get("api") == "tei"):
+            raise ValueError("END, START or NONE go with api: cohere, true or false with api: tei")
+        return value
 
 
-class _Tei(RemoteOptions):
-    truncate: bool = Field(True, description="Let the server cut texts that are too long; otherwise it rejects them.")
-    truncation_direction: Literal["right", "left"] = Field("right", description="Side to cut off.")
-
-
-class TeiOptions(_Dense, _Tei):
-    """Options of the `tei` adapter."""
-
-    normalize: bool = Field(True, description="Scale vectors to unit length.")
-
-
-class TeiSparseOptions(_Sides, _Tei):
+class TeiSparseOptions(RemoteOptions, _Sides):
     """Options of the `tei-sparse` adapter."""
 
     dimension: int = Field(2**32, ge=1, le=2**32, description="Size of the model's vocabulary, if known.")
     uses_idf: bool = Field(False, description="Let Qdrant apply IDF, for models trained that way.")
+    truncate: bool = Field(True, description="Let the server cut texts that are too long; otherwise it rejects them.")
+    truncation_direction: Literal["right", "left"] = Field("right", description="Side to cut off.")
 
 
-class TeiRerankerOptions(_Tei):
-    """Options of the `tei-reranker` adapter."""
+class RemoteRerankerOptions(_ByApi):
+    """Options of `remote-reranker`."""
 
-    raw_scores: bool = Field(False, description="Return the model's own scores instead of scores from 0 to 1.")
+    by_api: ClassVar = {
+        "cohere": {"batch_size": 100, "model": None, "path": "/rerank", "count_field": "top_n", "fields": {}},
+        "tei": {"truncate": True, "truncation_direction": "right", "raw_scores": False},
+    }
+    required: ClassVar = {"cohere": "model"}
 
-
-class RerankApiOptions(RemoteOptions):
-    """Options of the `rerank-api` adapter."""
-
-    model: str = Field(min_length=1, description="Model name, as the endpoint knows it.")
-    path: str = Field("/rerank", pattern="^/", description="Path after base_url, such as `/rerank`.")
-    batch_size: int = Field(100, ge=1, description="Documents per request.")
-    count_field: Literal["top_n", "top_k"] = Field(
-        "top_n", description="Name of the request field for the number of scores: `top_n`, or `top_k` at Voyage."
+    api: Literal["cohere", "tei"] = Field(
+        description="Interface: `/rerank` of Cohere, Jina, Voyage or vLLM, or of text-embeddings-inference."
     )
-    fields: dict[str, Any] = Field(
-        default_factory=dict, description="Extra request fields, such as `{return_documents: false}` for Jina."
+    model: str | None = Field(
+        None, min_length=1, description="Model name, as the endpoint knows it; text-embeddings-inference has one model."
+    )
+    path: str | None = Field(
+        None, pattern="^/", description="For `cohere`: path after base_url, `/rerank` unless given."
+    )
+    batch_size: int = Field(32, ge=1, description="Documents per request; 100 for `cohere`.")
+    count_field: Literal["top_n", "top_k"] | None = Field(
+        None,
+        description="For `cohere`: name of the request field for the number of scores: `top_n`, or `top_k` at Voyage.",
+    )
+    fields: dict[str, Any] | None = Field(
+        None, description="For `cohere`: extra request fields, such as `{return_documents: false}` for Jina."
+    )
+    truncate: bool | None = Field(
+        None,
+        description="For `tei`: let the server cut texts that are too long, true unless given; else it rejects them.",
+    )
+    truncation_direction: Literal["right", "left"] | None = Field(
+        None, description="For `tei`: side to cut off, right unless given."
+    )
+    raw_scores: bool | None = Field(
+        None, description="For `tei`: return the model's own scores instead of scores from 0 to 1."
     )
 
 
-class YesNoApiOptions(_OpenAI):
+class YesNoApiOptions(RemoteOptions):
     """Options of the `yes-no-api` adapter."""
 
+    base_url: str = Field(OPENAI_URL, description="Address of the endpoint up to and including `/v1`, without a key.")
+    api_key_env: str | None = Field(
+        None, description="NAME of the environment variable with the key; for OpenAI itself, null is OPENAI_API_KEY."
+    )
     model: str = Field(min_length=1, description="Name of the chat model, as the endpoint knows it.")
     instruction: str = Field(INSTRUCTION, min_length=1, description="Task, put before query and document.")
     answers: Answers = Field(ANSWERS, description="Words for relevant and irrelevant.")

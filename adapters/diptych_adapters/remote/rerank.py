@@ -15,7 +15,7 @@ from diptych.types import Floats
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.identity import space, tei_fingerprint, text_facts, truncation
 from diptych_adapters.remote.json_answers import batches, in_order, items, matrix
-from diptych_adapters.remote.options import RerankApiOptions, TeiRerankerOptions
+from diptych_adapters.remote.options import RemoteRerankerOptions
 from diptych_adapters.remote.secrets import checked_url
 
 
@@ -26,7 +26,7 @@ class _RemoteReranker(ABC):
     independent = True
     lists: ClassVar[tuple[str, ...]]
     score: ClassVar[str]
-    options: TeiRerankerOptions | RerankApiOptions
+    options: RemoteRerankerOptions
     endpoint: Endpoint
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
@@ -60,12 +60,12 @@ class _RemoteReranker(ABC):
 
 
 class TeiReranker(_RemoteReranker):
-    """A cross-encoder behind text-embeddings-inference's `/rerank`; see `TeiRerankerOptions` for the options."""
+    """A cross-encoder behind text-embeddings-inference's `/rerank`; see `RemoteRerankerOptions`."""
 
     lists, score, _path = (), "score", "/rerank"
 
     def __init__(self, **options: Any) -> None:
-        self.options: TeiRerankerOptions = TeiRerankerOptions(**options)
+        self.options = RemoteRerankerOptions(**options, api="tei")
         self.endpoint = Endpoint(self.options, name="tei-reranker")
 
     @functools.cached_property
@@ -79,14 +79,14 @@ class TeiReranker(_RemoteReranker):
 
 
 class ApiReranker(_RemoteReranker):
-    """A reranker behind an endpoint in the manner of Cohere, Jina, Voyage or vLLM; see `RerankApiOptions`."""
+    """A reranker behind an endpoint in the manner of Cohere, Jina, Voyage or vLLM; see `RemoteRerankerOptions`."""
 
     lists, score = ("results", "data"), "relevance_score"
 
     def __init__(self, **options: Any) -> None:
-        self.options: RerankApiOptions = RerankApiOptions(**options)
+        self.options = RemoteRerankerOptions(**options, api="cohere")
         self.endpoint = Endpoint(self.options, name="rerank-api")
-        checked_url(self.endpoint.url + self.options.path, where="adapter 'rerank-api', option 'path'")
+        checked_url(self.endpoint.url + self._path, where="adapter 'rerank-api', option 'path'")
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -95,11 +95,11 @@ class ApiReranker(_RemoteReranker):
 
     @property
     def _path(self) -> str:
-        return self.options.path
+        return str(self.options.path)
 
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
         fields = {"model": self.options.model, "query": query, "documents": documents}
-        return {**fields, self.options.count_field: len(documents), **self.options.fields}
+        return {**fields, str(self.options.count_field): len(documents), **(self.options.fields or {})}
 
 
 def _positions_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, list[int]]]:
@@ -108,3 +108,8 @@ def _positions_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, lis
     for position, (query, _) in enumerate(pairs):
         positions.setdefault(query, []).append(position)
     return [(query, rows[i : i + size]) for query, rows in positions.items() for i in range(0, len(rows), size)]
+
+
+def remote_reranker(*, api: str, **options: Any) -> _RemoteReranker:
+    """The adapter `remote-reranker` with one of its interfaces."""
+    return TeiReranker(**options) if api == "tei" else ApiReranker(**options)

@@ -47,7 +47,8 @@ class Clock:
 
 def slot(server: ModelServer, adapter: str) -> dict[str, Any]:
     options = ADAPTERS[adapter]
-    return {"adapter": adapter, **options, "base_url": server.url + options["base_url"], "retries": 0}
+    name = {"adapter": adapter} if adapter == "tei-sparse" else {"adapter": "remote", "api": adapter}
+    return {**name, **options, "base_url": server.url + options["base_url"], "retries": 0}
 
 
 def opened(server: ModelServer, place: Place, adapter: str = "openai", **more: Any) -> Collection:

@@ -281,7 +281,9 @@ def test_all_components_survive_yaml_with_their_secrets_as_names(monkeypatch: py
     key = Secret.from_env_var("MY_KEY")
     pipeline = Pipeline()
     remote = {"base_url": "http://127.0.0.1:9/v1"}
-    pipeline.add_component("text", DiptychTextEmbedder("openai", options={"model": "m", **remote}, api_key=key))
+    pipeline.add_component(
+        "text", DiptychTextEmbedder("remote", options={"api": "openai", "model": "m", **remote}, api_key=key)
+    )
     pipeline.add_component(
         "documents", DiptychDocumentEmbedder("dense", source="diptych.yaml", meta_fields_to_embed=["a"])
     )
@@ -333,7 +335,9 @@ def test_a_model_that_is_not_there_is_named() -> None:
 
 
 def test_a_token_is_no_key_for_a_remote_adapter() -> None:
-    embedder = DiptychTextEmbedder("openai", options={"model": "m"}, api_key=Secret.from_token("hunter2"))
+    embedder = DiptychTextEmbedder(
+        "remote", options={"api": "openai", "model": "m"}, api_key=Secret.from_token("hunter2")
+    )
     with pytest.raises(ConfigError, match=r"(?s)read from the environment.*Secret.from_env_var") as told:
         embedder.warm_up()
     assert "hunter2" not in str(told.value)

@@ -27,7 +27,8 @@ store: edge:./qdrant
 collection: c
 slots:
   dense:
-    adapter: openai
+    adapter: remote
+    api: openai
     base_url: {url}/v1
     model: m
     dimension: 8

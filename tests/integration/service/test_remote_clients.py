@@ -27,7 +27,7 @@ def test_the_openai_adapter_gives_both_sides_of_the_slot(
     url: str, collection: Collection, installed: Registry, format: str | None
 ) -> None:
     options = {"base_url": f"{url}/v1", "model": "dense", "encoding_format": format, "batch_size": 2, **SIDES}
-    remote: Any = installed.create("openai", options)
+    remote: Any = installed.create("remote", {"api": "openai", **options})
     encoder = collection.encoders["dense"]
     assert remote.dimension == 64
     assert np.array_equal(remote.encode_query(TEXTS), np.stack(encoder.encode_query(TEXTS)))  # type: ignore[arg-type]
@@ -35,7 +35,9 @@ def test_the_openai_adapter_gives_both_sides_of_the_slot(
 
 
 def test_the_rerank_adapter_gives_the_rerankers_scores(url: str, fakes: Registry, installed: Registry) -> None:
-    remote: Any = installed.create("rerank-api", {"base_url": url, "model": "fake-reranker", "batch_size": 3})
+    remote: Any = installed.create(
+        "remote-reranker", {"api": "cohere", "base_url": url, "model": "fake-reranker", "batch_size": 3}
+    )
     local: Any = fakes.create("fake-reranker")
     pairs = [(query, text) for query in ("the cat", "night mice") for text in TEXTS]
     assert np.allclose(remote.predict(pairs), local.predict(pairs), atol=1e-7)
@@ -44,7 +46,7 @@ def test_the_rerank_adapter_gives_the_rerankers_scores(url: str, fakes: Registry
 def test_a_collection_filled_through_the_service_finds_what_one_filled_directly_finds(
     url: str, collection: Collection, installed: Registry, tmp_path: Path
 ) -> None:
-    slot = {"adapter": "openai", "base_url": f"{url}/v1", "model": "dense", **SIDES}
+    slot = {"adapter": "remote", "api": "openai", "base_url": f"{url}/v1", "model": "dense", **SIDES}
     config = {
         "store": f"edge:{tmp_path / 'other'}",
         "collection": "through",

@@ -56,7 +56,7 @@ def here(options: dict[str, Any], url: str, path: str) -> dict[str, Any]:
 
 def encoder(name: str, url: str, **options: Any) -> Any:
     chosen = PROVIDERS[name]
-    return BUILTIN.create(chosen.adapter, {**here(dict(chosen.options), url, _DEFAULTS.get(name, "")), **options})
+    return BUILTIN.create("remote", {**here(dict(chosen.options), url, _DEFAULTS.get(name, "")), **options})
 
 
 _DEFAULTS = {"openai": "https://api.openai.com/v1", "cohere": "https://api.cohere.com/v2"}
@@ -121,7 +121,7 @@ def test_the_file_of_init_fills_and_searches_with_the_reranker(
     path = tmp_path / "diptych.yaml"
     text = path.read_text().replace("  # rerank:", "  rerank:") if PROVIDERS[name].reranker else path.read_text()
     if name in _DEFAULTS:  # whose address is the adapter's own
-        text = re.sub(rf"adapter: {name}(, |\n *)", rf'adapter: {name}\1base_url: "{_DEFAULTS[name]}"\1', text, count=1)
+        text = re.sub(rf"api: {name}(, |\n *)", rf'api: {name}\1base_url: "{_DEFAULTS[name]}"\1', text, count=1)
     path.write_text(re.sub(r'"https?://[^/"]+', f'"{url}', text))
     config = load_config(path)
     with Collection.open(config, registry=BUILTIN) as collection:

@@ -183,14 +183,13 @@ class Provider:
     Each follows the provider's documentation of 2026-11-27. The models are suggestions; others work, too.
     """
 
-    adapter: str
     options: Mapping[str, Any]
     reranker: Mapping[str, Any] | None = None
 
     @property
     def slot(self) -> SlotChoice:
         """The slot of the new file."""
-        return SlotChoice("dense", self.adapter, self.options)
+        return SlotChoice("dense", "remote", self.options)
 
     @property
     def stage(self) -> str:
@@ -201,21 +200,32 @@ class Provider:
 
 
 def _rerank_api(base_url: str, model: str, **options: Any) -> dict[str, Any]:
-    return {"adapter": "rerank-api", "base_url": base_url, "model": model, **options, "candidates": 50}
+    return {
+        "adapter": "remote-reranker",
+        "api": "cohere",
+        "base_url": base_url,
+        "model": model,
+        **options,
+        "candidates": 50,
+    }
 
 
 PROVIDERS: dict[str, Provider] = {
     "openai": Provider(
-        "openai", {"api_key_env": "OPENAI_API_KEY", "model": "text-embedding-3-small", "encoding_format": "base64"}
+        {
+            "api": "openai",
+            "api_key_env": "OPENAI_API_KEY",
+            "model": "text-embedding-3-small",
+            "encoding_format": "base64",
+        }
     ),
     "cohere": Provider(
-        "cohere",
-        {"api_key_env": "COHERE_API_KEY", "model": "embed-v4.0"},
+        {"api": "cohere", "api_key_env": "COHERE_API_KEY", "model": "embed-v4.0"},
         _rerank_api("https://api.cohere.com/v2", "rerank-v3.5", api_key_env="COHERE_API_KEY"),
     ),
     "jina": Provider(
-        "openai",
         {
+            "api": "openai",
             "base_url": "https://api.jina.ai/v1",
             "api_key_env": "JINA_API_KEY",
             "model": "jina-embeddings-v3",
@@ -230,8 +240,8 @@ PROVIDERS: dict[str, Provider] = {
         ),
     ),
     "voyage": Provider(
-        "openai",
         {
+            "api": "openai",
             "base_url": "https://api.voyageai.com/v1",
             "api_key_env": "VOYAGE_API_KEY",
             "model": "voyage-3.5",
@@ -242,8 +252,8 @@ PROVIDERS: dict[str, Provider] = {
         _rerank_api("https://api.voyageai.com/v1", "rerank-2.5", api_key_env="VOYAGE_API_KEY", count_field="top_k"),
     ),
     "mistral": Provider(
-        "openai",
         {
+            "api": "openai",
             "base_url": "https://api.mistral.ai/v1",
             "api_key_env": "MISTRAL_API_KEY",
             "model": "mistral-embed",
@@ -251,8 +261,8 @@ PROVIDERS: dict[str, Provider] = {
         },
     ),
     "ollama": Provider(
-        "openai",
         {
+            "api": "openai",
             "base_url": "http://localhost:11434/v1",
             "model": "nomic-embed-text",
             "batch_size": 32,
@@ -261,8 +271,8 @@ PROVIDERS: dict[str, Provider] = {
         },
     ),
     "vllm": Provider(
-        "openai",
         {
+            "api": "openai",
             "base_url": "http://localhost:8000/v1",
             "model": "intfloat/e5-base-v2",
             "query_prompt": "query: ",
@@ -271,9 +281,8 @@ PROVIDERS: dict[str, Provider] = {
         _rerank_api("http://localhost:8001/v1", "BAAI/bge-reranker-v2-m3"),
     ),
     "tei": Provider(
-        "tei",
-        {"base_url": "http://localhost:8080", "query_prompt": "query: ", "document_prompt": "passage: "},
-        {"adapter": "tei-reranker", "base_url": "http://localhost:8081", "candidates": 50},
+        {"api": "tei", "base_url": "http://localhost:8080", "query_prompt": "query: ", "document_prompt": "passage: "},
+        {"adapter": "remote-reranker", "api": "tei", "base_url": "http://localhost:8081", "candidates": 50},
     ),
 }
 

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 TEXTS = [f"text number {n}" for n in range(11)]
 FAST: dict[str, Any] = {"backoff": 0.001, "retries": 1, "batch_size": 4}
 PATIENT: dict[str, dict[str, Any]] = {
-    "openai": {"base_url": "/v1", "model": "m"},
-    "tei": {"base_url": ""},
+    "openai": {"api": "openai", "base_url": "/v1", "model": "m"},
+    "tei": {"api": "tei", "base_url": ""},
     "tei-sparse": {"base_url": ""},
-    "tei-reranker": {"base_url": ""},
-    "rerank-api": {"base_url": "/v1", "model": "m"},
+    "tei-reranker": {"api": "tei", "base_url": ""},
+    "rerank-api": {"api": "cohere", "base_url": "/v1", "model": "m"},
 }
+NAMES = {"openai": "remote", "tei": "remote", "tei-reranker": "remote-reranker", "rerank-api": "remote-reranker"}
 
 
 class Plugin:
@@ -42,7 +43,7 @@ class Plugin:
 def create(name: str, service: Service, **options: Any) -> Any:
     given = PATIENT[name] | FAST | options
     given["base_url"] = service.url + given["base_url"]
-    return Registry(Plugin(), installed=False).create(name, given)
+    return Registry(Plugin(), installed=False).create(NAMES.get(name, name), given)
 
 
 Vectors = Callable[[str], list[float]]
@@ -51,7 +52,7 @@ Score = Callable[[str, str], float]
 
 @pytest.mark.parametrize("name", PATIENT)
 def test_each_satisfies_its_contract_and_is_marked_as_remote(service: Service, name: str) -> None:
-    spec = next(spec for spec in REMOTE if spec.name == name)
+    spec = next(spec for spec in REMOTE if spec.name == NAMES.get(name, name))
     assert isinstance(create(name, service), CONTRACTS[spec.kind])
     assert spec.remote
     assert spec.extra == "diptych[remote]"
@@ -379,3 +380,40 @@ def test_what_concerns_queries_alone_leaves_the_documents_of_a_fingerprint(servi
     assert plain.documents
     assert (asked.documents == plain.documents, asked.space == plain.space) == (True, False)
     assert len({plain.documents, told.documents, cut.documents, plain.space, told.space}) == 5
+
+
+BEFORE = {  # fingerprints that the adapters had under their old names, in 0.4.0
+    "openai": ("2904ad185b99df09e9766dc15f4452f6", "48097c38d43490dfbeb6da6760ab6d71"),
+    "cohere": ("ef322d79036978fba094e23f257fe36b", "cda52c26e662615371103edd31b54659"),
+    "rerank-api": ("5b176f63da8cbdca90a299da26f5ca8d", ""),
+}
+
+
+@pytest.mark.parametrize("old", BEFORE)
+def test_an_old_name_and_the_new_one_have_the_fingerprint_of_before(old: str) -> None:
+    registry = Registry(Plugin(), installed=False)
+    dimension = {} if old == "rerank-api" else {"dimension": 8}
+    options = {"base_url": "http://127.0.0.1:9/v1", "model": "m", **dimension}
+    with pytest.warns(FutureWarning, match=f"adapter '{old}' is called 'remote"):
+        first: Any = registry.create(old, options)
+    name, renamed = registry.spellings(old, options)[0]
+    assert registry.spellings(name, renamed) == [(name, renamed), (old, options)]
+    again: Any = registry.create(name, renamed)
+    assert [(e.fingerprint.space, e.fingerprint.documents) for e in (first, again)] == [BEFORE[old]] * 2
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "an option of another interface": ({"api": "tei", "base_url": "http://a", "model": "m"}, "no option 'model'"),
+    "a model is needed": ({"api": "openai"}, "needs the option 'model'"),
+    "an address is needed": ({"api": "tei"}, "needs the option 'base_url'"),
+    "too many texts": ({"api": "cohere", "model": "m", "batch_size": 97}, "at most 96"),
+    "a side to cut at tei": ({"api": "tei", "base_url": "http://a", "truncate": "END"}, "go with api: cohere"),
+    "no interface": ({"model": "m"}, "needs the option 'api'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_options_that_an_interface_does_not_take_are_refused(name: str) -> None:
+    options, match = WRONG[name]
+    with pytest.raises(AdapterOptionsError, match=match):
+        Registry(Plugin(), installed=False).create("remote", options)
