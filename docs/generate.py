@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 import diptych_adapters.hooks
+import diptych_experimental.hooks
 import diptych_training.hooks
 from diptych import Registry
 from diptych.cli import app
@@ -36,7 +37,7 @@ NOTE = "<!-- Written by docs/generate.py; change the code it reads, not this pag
 
 def pages() -> dict[Path, str]:
     """Each generated file with its text."""
-    registry = Registry(diptych_adapters.hooks, diptych_training.hooks, installed=False)
+    registry = Registry(diptych_adapters.hooks, diptych_training.hooks, diptych_experimental.hooks, installed=False)
     schema = json.dumps(json_schema(registry), indent=1, ensure_ascii=False) + "\n"
     return {
         REFERENCE / "config.md": "\n".join(_config_page(registry)),

@@ -40,27 +40,20 @@ def _recipe(name: str, kind: Kind, recipe_class: str, summary: str) -> RecipeSpe
 
 
 RECIPES = [
-    _recipe("ar2", "dense", "Adversarial", "A retriever and a ranker that train each other, round by round."),
     _recipe("cross_encoder", "reranker", "CrossEncoding", "A reranker, from what the first stage finds."),
     _recipe("uni_encoder", "reranker", "UniEncoding", "A reranker that reads a query once, with all its candidates."),
     _recipe("cprd", "dense", "Cprd", "A reranker's order of the hard negatives."),
     _recipe("distill", "dense", "Distill", "A reranker's distribution over each query's candidates."),
-    _recipe("mw", "dense", "MannWhitney", "Scores that one threshold over all queries can cut."),
     _recipe("splade", "sparse", "Splade", "A lexicon, kept sparse by FLOPS; queries may go without a network."),
-    _recipe("lexlip_text", "sparse", "LexLIPText", "A lexicon through a bottleneck, then against a momentum queue."),
     _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
-    _recipe("dual_view", "dense", "DualView", "Instructions that turn a ranking round, both views in one batch."),
     _recipe("student", "dense", "Student", "A small model makes the queries of an encoder whose index stays."),
     _recipe("elastic", "dense", "Elastic", "Exits and widths of one encoder that all search one index."),
-    _recipe("multi_exit", "dense", "MultiExit", "One encoder that may be left after several of its layers."),
     _recipe(
         "dual_head", "dense", "DualHead", "A head for judgements beside one for a reranker's scores, mixed afterwards."
     ),
     _recipe("prototype_tuning", "dense", "PrototypeTuning", "Classes for a frozen encoder, from few examples."),
-    _recipe("cmim", "dense", "CMIM", "Texts alone, read back from their vectors by a decoder that is discarded."),
     _recipe("contrastive", "dense", "Contrastive", "Judged pairs and mined negatives, by the contrastive family."),
     _recipe("dexml", "dense", "Dexml", "Queries with many relevant documents, against all documents."),
-    _recipe("pretrain", "dense", "Pretrain", "Pictures, clips or series without labels, by filling in what is hidden."),
     _recipe("image_text", "dense", "ImageText", "Pictures into a text encoder's space, and as words of a lexicon."),
     _recipe("sound_text", "dense", "SoundText", "Sounds into a text encoder's space, and as words of a lexicon."),
     _recipe("video_text", "dense", "VideoText", "Clips into a text encoder's space, and as words of a lexicon."),

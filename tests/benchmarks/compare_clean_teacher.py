@@ -26,8 +26,8 @@ from compare_students import Quiet
 from diptych import Registry
 from diptych.training import load_recipe
 from diptych.types import Floats
-from diptych_training.data.unlabelled_media import corrupted
-from diptych_training.models.patch_encoders import EncoderShape, SeriesBody
+from diptych_experimental.pretraining.encoders import EncoderShape, SeriesBody
+from diptych_experimental.pretraining.media import corrupted
 from effects.running import FEW, LEARNT, ONE, Condition, above, effect, plateau
 from machine import facts
 

@@ -28,10 +28,10 @@ from compare_students import Quiet
 from diptych import Registry
 from diptych.training import load_recipe
 from diptych.types import Floats
-from diptych_training.data.patch_masks import Policy
-from diptych_training.losses.masked import MaskedLoss
-from diptych_training.models.masked import masked_model
-from diptych_training.models.patch_encoders import EncoderShape, PictureBody
+from diptych_experimental.pretraining.encoders import EncoderShape, PictureBody
+from diptych_experimental.pretraining.losses import MaskedLoss
+from diptych_experimental.pretraining.masks import Policy
+from diptych_experimental.pretraining.models import masked_model
 from effects.running import ONE, SEEDS, above, effect, plateau
 from machine import facts
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from diptych_training.hooks import RECIPES
+import diptych_experimental.hooks
+import diptych_training.hooks
 from pages import LINK, ROOT, blocks, name
 
+RECIPES = (*diptych_training.hooks.RECIPES, *diptych_experimental.hooks.RECIPES)
 METHODS = ROOT / "docs" / "research" / "methods"
 PAGES = sorted(path for path in METHODS.glob("*.md") if path.name != "README.md")
 OF_METHODS = [page for page in PAGES if page.stem != "literature"]

@@ -37,6 +37,7 @@ def test_no_type_ignore_is_unused_when_torch_has_no_types(tmp_path: Path) -> Non
     packages = [
         "diptych",
         "diptych_adapters",
+        "diptych_experimental",
         "diptych_training",
         "diptych_edge",
         "diptych_lab",

@@ -5,6 +5,5 @@
 | `mining` | hard negatives from a live collection, or by an encoder in memory (`candidate_sources`) |
 | `scoring` | a teacher's scores for mined lists, kept in a file |
 | `synthetic` | queries for documents, written by a generator and filtered (`query_filters`, `saturation`) |
-| `dual_view` | for each instruction its counterpart, with the two labels exchanged |
 | `generators` | the generators: `templates` without a model, `chat` over HTTP, or a plugin's |
 """

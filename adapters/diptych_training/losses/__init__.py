@@ -4,7 +4,6 @@ One module for each family of losses, each loss with its citation. Begin with `c
 embeds the batches for all.
 """
 
-from diptych_training.losses.bottleneck import LexiconBottleneckLoss
 from diptych_training.losses.common.base import CachedLoss, OnlineDistillationLoss, RetrievalLoss
 from diptych_training.losses.common.extra_negatives import Mixing, with_extra_negatives
 from diptych_training.losses.contrastive import ContrastiveLoss
@@ -13,8 +12,6 @@ from diptych_training.losses.distillation import AR2RetrieverLoss, DualMarginMSE
 from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, SparseLoss
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
 from diptych_training.losses.listwise import ListwiseLoss, PSLLoss, SoftTopKLoss
-from diptych_training.losses.mann_whitney import MannWhitneyLoss
-from diptych_training.losses.momentum import LexLIPLoss, MomentumContrastiveLoss
 
 __all__ = [
     "AR2RetrieverLoss",
@@ -28,12 +25,8 @@ __all__ = [
     "Groups",
     "HybridNCELoss",
     "KLDistillation",
-    "LexLIPLoss",
-    "LexiconBottleneckLoss",
     "ListwiseLoss",
-    "MannWhitneyLoss",
     "Mixing",
-    "MomentumContrastiveLoss",
     "NonNegative",
     "OnlineDistillationLoss",
     "PSLLoss",

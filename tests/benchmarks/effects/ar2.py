@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from diptych.protocols import Pair
-from diptych_training.ar2_rounds import AR2, Game, Mined, Round
+from diptych_experimental.ar2_rounds import AR2, Game, Mined, Round
 from diptych_training.data.model_candidates import mine
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.models.trained_module import TrainedModule

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from diptych.evaluate import read_beir
+from diptych_experimental.dual_view import flip_accuracy, p_mrr
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.recipes.dual_view import flip_accuracy, p_mrr
 from diptych_training.relevance import Relevance
 from diptych_training.samplers import PairedViews
 from effects.deb import LONG, SHORT, data_of, read_by_bert, teacher_vectors, tokenised

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from diptych_training.losses import ContrastiveLoss, MannWhitneyLoss
+from diptych_experimental.mann_whitney import MannWhitneyLoss
+from diptych_training.losses import ContrastiveLoss
 from effects import deb, tiny
 from effects.lex import lex
 from effects.running import FEW, SEEDS, Condition, Effect, best, each, effect, plateau

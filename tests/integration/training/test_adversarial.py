@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diptych.errors import ContractError
-from diptych_training.ar2_rounds import AR2, Game
+from diptych_experimental.ar2_rounds import AR2, Game
 from diptych_training.data.model_candidates import mine
 from tiny_models import WORDS, cross_encoder, encoder
 

@@ -12,8 +12,8 @@ from sentence_transformers import SentenceTransformer
 from diptych import Registry
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
-from diptych_training.data.dual_view import TrainingView
-from diptych_training.recipes.dual_view import instruction_measures
+from diptych_experimental.dual_view import instruction_measures
+from diptych_experimental.dual_view_rows import TrainingView
 from tiny_training import WORDS, Told, lines, tiny_bert
 
 

@@ -14,6 +14,7 @@ from diptych.config import parse_config
 from diptych.errors import ConfigError
 from diptych.registry import Registry
 from diptych.training import TrainReport, load_recipe, read_documents
+from diptych_experimental import hooks as experimental
 from diptych_training import hooks
 from tiny_encoders import WORDS, tiny_encoder
 from tiny_training import Told, lines
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 def registry() -> Registry:
     """With the recipes of the package, whether or not it is installed."""
     found = Registry()
-    return found if "multi_exit" in [spec.name for spec in found.recipes.sorted()] else Registry(hooks)
+    return found if "multi_exit" in [spec.name for spec in found.recipes.sorted()] else Registry(hooks, experimental)
 
 
 def asked(folder: Path, **options: Any) -> dict[str, Any]:

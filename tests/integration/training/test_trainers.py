@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from diptych_experimental.mann_whitney import MannWhitneyLoss
 from diptych_training.losses import (
     ContrastiveLoss,
     CPRDLoss,
@@ -16,7 +17,6 @@ from diptych_training.losses import (
     HybridNCELoss,
     KLDistillation,
     ListwiseLoss,
-    MannWhitneyLoss,
     SoftTopKLoss,
 )
 from diptych_training.relevance import Relevance

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 HOST, GUESTS, TRAINING = (
     ROOT / part for part in ("plugin/diptych", "adapters/diptych_adapters", "adapters/diptych_training")
 )
+EXPERIMENTAL = ROOT / "adapters/diptych_experimental"
 EDGE, LAB, SERVE = (ROOT / part for part in ("plugin/diptych_edge", "plugin/diptych_lab", "plugin/diptych_serve"))
 BRIDGES = ("langchain", "llama_index", "haystack", "sklearn")
 PUBLIC = (
@@ -38,7 +39,8 @@ PUBLIC = (
 )
 # What a search says of a hit and how media look outside, alike in every framework.
 SHARED = ("diptych_adapters.frameworks.",)
-GUEST_PACKAGES = ("diptych_adapters", "diptych_lab", "diptych_serve", "diptych_training")
+GUEST_PACKAGES = ("diptych_adapters", "diptych_experimental", "diptych_lab", "diptych_serve", "diptych_training")
+PACKAGES = (HOST, EDGE, LAB, SERVE, GUESTS, TRAINING, EXPERIMENTAL)
 FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", *GUEST_PACKAGES)
 
 LINES, MODULES = 600, 20  # of a module, and of a folder
@@ -110,7 +112,7 @@ def modules(root: Path) -> list[Path]:
 
 
 def all_modules() -> list[Path]:
-    return [path for root in (HOST, EDGE, LAB, SERVE, GUESTS, TRAINING) for path in modules(root)]
+    return [path for root in PACKAGES for path in modules(root)]
 
 
 def relative(path: Path) -> str:
@@ -131,7 +133,7 @@ def test_arrows_of_the_host_point_one_way(path: Path) -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    names = {_dotted(path): path for root in (HOST, EDGE, LAB, SERVE, GUESTS, TRAINING) for path in modules(root)}
+    names = {_dotted(path): path for root in PACKAGES for path in modules(root)}
     arrows = {
         name: {_module_of(target, names) for target in imports(path)} & set(names) for name, path in names.items()
     }
@@ -233,7 +235,12 @@ def test_guests_use_the_contracts_of_the_host_and_none_of_its_insides(path: Path
     assert own <= allowed | shared | set(public_names())
 
 
-@pytest.mark.parametrize("path", modules(TRAINING), ids=relative)
+@pytest.mark.parametrize("path", [*modules(GUESTS), *modules(TRAINING)], ids=relative)
+def test_what_was_shown_to_help_stands_without_what_was_not(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] == "diptych_experimental"}
+
+
+@pytest.mark.parametrize("path", [*modules(TRAINING), *modules(EXPERIMENTAL)], ids=relative)
 def test_training_uses_the_public_host_alone(path: Path) -> None:
     """What users import, and beside it the specs, hooks, measures and the contract of recipes."""
     own = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"}

@@ -10,8 +10,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from diptych.errors import ContractError
-from diptych_training.losses import LexiconBottleneckLoss, bottleneck
-from diptych_training.losses.bottleneck import WeakDecoder
+from diptych_experimental import bottleneck
+from diptych_experimental.bottleneck import LexiconBottleneckLoss, WeakDecoder
 from diptych_training.models.lexicon import lexicon
 from diptych_training.models.lexicon_head import max_logits
 from given_embeddings import drawn

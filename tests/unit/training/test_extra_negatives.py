@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from diptych.errors import ContractError
+from diptych_experimental.mann_whitney import MannWhitneyLoss
 from diptych_training.losses import (
     CachedLoss,
     ContrastiveLoss,
@@ -17,7 +18,6 @@ from diptych_training.losses import (
     FocalBCELoss,
     HybridNCELoss,
     KLDistillation,
-    MannWhitneyLoss,
     Mixing,
     RetrievalLoss,
     SoftTopKLoss,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diptych.errors import ContractError
+from diptych_experimental.mann_whitney import MannWhitneyLoss
 from diptych_training.losses import (
     CachedLoss,
     ContrastiveLoss,
@@ -18,7 +19,6 @@ from diptych_training.losses import (
     FocalBCELoss,
     HybridNCELoss,
     KLDistillation,
-    MannWhitneyLoss,
     Mixing,
     SoftTopKLoss,
     with_extra_negatives,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import ContractError
+from diptych_experimental.mann_whitney import MannWhitneyLoss, mann_whitney
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.losses.mann_whitney import MannWhitneyLoss, mann_whitney
 from given_embeddings import Given, columns, drawn
 
 SEEDS = st.integers(0, 10_000)

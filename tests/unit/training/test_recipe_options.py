@@ -12,8 +12,8 @@ from diptych.cli.train.train import flat_options
 from diptych.errors import ConfigError
 from diptych.plugins.factory import load_object
 from diptych.training import load_recipe
+from diptych_experimental.ar2 import Options as AdversarialOptions
 from diptych_training.options import NegativesOptions
-from diptych_training.recipes.ar2 import Options as AdversarialOptions
 from diptych_training.recipes.reranker_scores import CprdOptions
 
 RECIPES = [spec.name for spec in Registry.default().recipes.sorted()]

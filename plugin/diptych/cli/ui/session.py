@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from diptych.config import Config
     from diptych.registry import Registry
 
-LOGGERS = ("diptych", "diptych_adapters", "diptych_edge", "diptych_lab", "diptych_serve", "diptych_training")
+LOGGERS = (
+    "diptych",
+    "diptych_adapters",
+    "diptych_edge",
+    "diptych_experimental",
+    "diptych_lab",
+    "diptych_serve",
+    "diptych_training",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 
 from diptych import Registry
 from diptych.errors import DocumentError, EvaluationError
+from diptych_experimental.dual_view import flip_accuracy, p_mrr
+from diptych_experimental.dual_view_rows import (
+    Instructed,
+    TrainingView,
+    dual_views,
+    originals,
+    view_relevance,
+    view_rows,
+)
 from diptych_training import hooks
-from diptych_training.data.dual_view import Instructed, TrainingView, dual_views, originals, view_relevance, view_rows
 from diptych_training.data.generators import Generator
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.recipes.dual_view import flip_accuracy, p_mrr
 from diptych_training.relevance import Candidates, Relevance
 from diptych_training.samplers import PairedViews
 

@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor, nn
 
 from diptych.media import Modality
-from diptych_training.data.patch_masks import Grid
+from diptych_experimental.pretraining.masks import Grid
 
 PERIOD = 10_000.0  # of the slowest wave of position vectors
 

@@ -15,8 +15,8 @@ from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import Spla
 
 from diptych.protocols import Kind
 from diptych.training import Registration
-from diptych_training.losses import LexiconBottleneckLoss, LexLIPLoss
-from diptych_training.losses.bottleneck import Variant
+from diptych_experimental.bottleneck import LexiconBottleneckLoss, Variant
+from diptych_experimental.momentum import LexLIPLoss
 from diptych_training.losses.flops import ActiveTerms
 from diptych_training.models.lexicon import lexicon
 from diptych_training.models.lexicon_head import blockwise
@@ -51,7 +51,7 @@ class BottleneckOptions(Section):
 
 
 class LossOptions(Section):
-    """The second phase; see `diptych_training.losses.momentum.MomentumContrastiveLoss`."""
+    """The second phase; see `diptych_experimental.momentum.MomentumContrastiveLoss`."""
 
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
     momentum: Share = Field(0.99, description="Momentum of the momentum encoder.")

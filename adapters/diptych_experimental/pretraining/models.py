@@ -13,9 +13,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from diptych.media import Modality
-from diptych_training.data.patch_masks import Grid
-from diptych_training.data.unlabelled_media import Unlabelled
-from diptych_training.models.patch_encoders import BODIES, Body, EncoderShape, positions
+from diptych_experimental.pretraining.encoders import BODIES, Body, EncoderShape, positions
+from diptych_experimental.pretraining.masks import Grid
+from diptych_experimental.pretraining.media import Unlabelled
 from diptych_training.models.trained_module import TrainedModule
 
 Target: TypeAlias = Literal["pixels", "features", "spectrum"]

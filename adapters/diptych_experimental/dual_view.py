@@ -16,9 +16,7 @@ from pydantic import Field
 from diptych.errors import ConfigError, DocumentError, EvaluationError
 from diptych.evaluate.instructions import rank_change
 from diptych.training import RelativePath
-from diptych_training.corpus import TrainingData
-from diptych_training.data.candidate_sources import text_of
-from diptych_training.data.dual_view import (
+from diptych_experimental.dual_view_rows import (
     DualViews,
     Instructed,
     TrainingView,
@@ -27,6 +25,8 @@ from diptych_training.data.dual_view import (
     view_relevance,
     view_rows,
 )
+from diptych_training.corpus import TrainingData
+from diptych_training.data.candidate_sources import text_of
 from diptych_training.data.generators import Generator
 from diptych_training.data.scoring import read_lines
 from diptych_training.losses import ContrastiveLoss

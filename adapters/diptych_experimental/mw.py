@@ -6,14 +6,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diptych_training.losses import MannWhitneyLoss
+from diptych_experimental.mann_whitney import MannWhitneyLoss
 from diptych_training.options import AboveZero, RetrievalOptions, Section
 from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.running.evaluation import HeldOutEvaluator, threshold_evaluator
 
 
 class LossOptions(Section):
-    """See `diptych_training.losses.mann_whitney.MannWhitneyLoss`."""
+    """See `diptych_experimental.mann_whitney.MannWhitneyLoss`."""
 
     tau: AboveZero = Field(0.05, description="Temperature: differences of cosines are divided by it.")
     scope: Literal["batch", "query"] = Field(

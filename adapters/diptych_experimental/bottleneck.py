@@ -2,7 +2,7 @@
 
 The text is masked twice. The encoder fills its gaps, and of its logits `E [T, V]` over the masked text the maximum over
 the tokens becomes a distribution over the lexicon, `a = softmax(max_t E)`. Mixed to `b = a sg(W)`, W the word
-embeddings, that is all that a weak decoder knows beside a text with more gaps (`diptych_training.losses.bottleneck`).
+embeddings, that is all that a weak decoder knows beside a text with more gaps (`diptych_experimental.bottleneck`).
 Loss: the encoder's cross-entropy plus the decoder's. Luo et al., "LexLIP: Lexicon-Bottlenecked Language-Image
 Pre-Training", ICCV 2023; Shen et al., "LexMAE", ICLR 2023. Images are left out here.
 

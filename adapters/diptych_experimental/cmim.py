@@ -13,10 +13,10 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych.training import Registration, RelativePath
+from diptych_experimental.information import Decoder, encoder_of, with_decoder, words_of
 from diptych_training.corpus import TrainingData
 from diptych_training.losses.common.base import Features
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.models.information import Decoder, encoder_of, with_decoder, words_of
 from diptych_training.models.trained_module import last_of, saved
 from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section
 from diptych_training.recipes.common.base import Training

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
-from diptych_training.data.patch_masks import Masks, Policy, drawn_masks
-from diptych_training.data.unlabelled_media import Unlabelled
+from diptych_experimental.pretraining.masks import Masks, Policy, drawn_masks
+from diptych_experimental.pretraining.media import Unlabelled
+from diptych_experimental.pretraining.models import MaskedModule, SpectrumHead, Target, picked
 from diptych_training.losses.common.extra_negatives import MomentumEncoder
-from diptych_training.models.masked import MaskedModule, SpectrumHead, Target, picked
 from diptych_training.running.evaluation import HeldOutEvaluator
 
 EXPLAINED = "explained variance"

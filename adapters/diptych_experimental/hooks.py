@@ -1,0 +1,46 @@
+"""The plugin that registers the experimental recipes. Imports no torch."""
+
+from __future__ import annotations
+
+from diptych import hookimpl
+from diptych.protocols import Kind
+from diptych.specs import RecipeSpec
+
+__all__ = ["RECIPES", "diptych_register_recipes"]
+
+
+def _recipe(name: str, kind: Kind, recipe_class: str, summary: str, module: str = "") -> RecipeSpec:
+    """The spec of a recipe; `module` where that is not called like the recipe: there it has options of its own name."""
+    where = f"diptych_experimental.{module or name}"
+    return RecipeSpec(
+        name=name,
+        kind=kind,
+        factory=f"{where}:{recipe_class}",
+        options=f"{where}:{recipe_class if module else ''}Options",
+        summary=f"Experimental. {summary}",
+        requires=("torch", "sentence_transformers", "accelerate", "datasets"),
+        extra="diptych[train]",
+    )
+
+
+RECIPES = [
+    _recipe("ar2", "dense", "Adversarial", "A retriever and a ranker that train each other, round by round."),
+    _recipe("mw", "dense", "MannWhitney", "Scores that one threshold over all queries can cut."),
+    _recipe("lexlip_text", "sparse", "LexLIPText", "A lexicon through a bottleneck, then against a momentum queue."),
+    _recipe("dual_view", "dense", "DualView", "Instructions that turn a ranking round, both views in one batch."),
+    _recipe("multi_exit", "dense", "MultiExit", "One encoder that may be left after several of its layers."),
+    _recipe("cmim", "dense", "CMIM", "Texts alone, read back from their vectors by a decoder that is discarded."),
+    _recipe(
+        "pretrain",
+        "dense",
+        "Pretrain",
+        "Pictures, clips or series without labels, by filling in what is hidden.",
+        module="pretraining.recipe",
+    ),
+]
+
+
+@hookimpl
+def diptych_register_recipes() -> list[RecipeSpec]:
+    """All experimental recipes."""
+    return RECIPES
