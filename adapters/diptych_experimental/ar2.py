@@ -13,10 +13,9 @@ import torch
 from pydantic import Field, model_validator
 
 from diptych.training import Registration
-from diptych_experimental.ar2_rounds import AR2, Game, Round, Scoring
+from diptych_experimental.ar2_rounds import AR2, Form, Game, Round, Scoring
 from diptych_training.data.scoring import score_lists
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.losses.distillation import Form
 from diptych_training.options import (
     MINED,
     AboveZero,

@@ -11,23 +11,25 @@ import copy
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych.protocols import Kind
 from diptych_training.data.model_candidates import excluded, mine
-from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, OnlineDistillationLoss
-from diptych_training.losses.distillation import Form
+from diptych_training.losses import ListwiseLoss, OnlineDistillationLoss
+from diptych_training.losses.distillation import RowDistillation
 from diptych_training.running import family
 from diptych_training.running.columns import prompts_of_columns
 from diptych_training.running.run import SCHEDULES
 from diptych_training.teacher_scores import LiveTeacher
 
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
+Form: TypeAlias = Literal["expectation", "log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,3 +281,48 @@ def _plan(
     name, warmup_steps = SCHEDULES[game.schedule], round(game.warmup * steps)
     scheduler: Any = get_scheduler(name, adam, num_warmup_steps=warmup_steps, num_training_steps=max(1, steps))
     return adam, scheduler
+
+
+class AR2RetrieverLoss(RowDistillation):
+    """The retriever's step of AR2: probability to negatives that fool the ranker, held by its distribution.
+
+    `reward_i = log(e^f+ / (e^f+ + e^f_i))`, f the ranker's scores. The adversarial term is the expectation of the
+    reward under the softmax over the negatives, or the sum of `reward_i log p_i` over the row, the authors' released
+    form, here averaged over the batch; they add it up, so that theirs weighs as many times more as a batch has rows. It
+    asks for no judgements: negatives that are judged relevant must not be in the rows (see
+    `diptych_training.data.model_candidates`).
+
+    Args:
+        model, tau, similarity: see `RowDistillation`.
+        adv_weight: of the adversarial term; the rest goes to the cross-entropy with the ranker's distribution.
+        form: `expectation`, or `log`, the released one, mean-reduced.
+        temperature: of the ranker's distribution.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tau: float = 0.05,
+        adv_weight: float = 0.5,
+        form: Form = "expectation",
+        temperature: float = 1.0,
+        similarity: str = "cosine",
+    ) -> None:
+        super().__init__(model, tau=tau, similarity=similarity)
+        if form not in ("expectation", "log"):
+            raise ContractError("unknown form", where="AR2RetrieverLoss", got=form, expected="expectation, log")
+        self.adv_weight, self.form, self.temperature = adv_weight, form, temperature
+
+    def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss of scores `[B, 1 + H]`."""
+        target = (teacher / self.temperature).softmax(1)
+        distilled = -(target * student.log_softmax(1)).sum(1).mean()
+        return self.adv_weight * self.adversarial(student, teacher) + (1 - self.adv_weight) * distilled
+
+    def adversarial(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The term that rewards negatives that fool the ranker."""
+        reward = torch.nn.functional.logsigmoid(teacher[:, :1] - teacher)
+        if self.form == "log":
+            return (reward * student.log_softmax(1)).sum(1).mean()
+        return (student[:, 1:].softmax(1) * reward[:, 1:]).sum(1).mean()

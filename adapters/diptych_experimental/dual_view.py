@@ -25,6 +25,7 @@ from diptych_experimental.dual_view_rows import (
     view_relevance,
     view_rows,
 )
+from diptych_experimental.samplers import PairedViews
 from diptych_training.corpus import TrainingData
 from diptych_training.data.candidate_sources import text_of
 from diptych_training.data.generators import Generator
@@ -35,7 +36,6 @@ from diptych_training.recipes.common.base import Training
 from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running import Fitted
 from diptych_training.running.evaluation import HeldOutEvaluator, search_evaluator
-from diptych_training.samplers import PairedViews
 
 VIEWS, HELD = "views", "held_views"
 

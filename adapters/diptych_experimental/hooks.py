@@ -37,6 +37,20 @@ RECIPES = [
         "Pictures, clips or series without labels, by filling in what is hidden.",
         module="pretraining.recipe",
     ),
+    _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
+    _recipe(
+        "dual_head", "dense", "DualHead", "A head for judgements beside one for a reranker's scores, mixed afterwards."
+    ),
+    *(
+        _recipe(
+            f"{modality}_text",
+            "dense",
+            f"{modality.capitalize()}Text",
+            f"{items} into a text encoder's space, and as words of a lexicon.",
+            module="media_text",
+        )
+        for modality, items in (("sound", "Sounds"), ("video", "Clips"), ("points", "Point clouds"))
+    ),
 ]
 
 

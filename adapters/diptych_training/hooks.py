@@ -22,7 +22,7 @@ __all__ = [
 _PACKAGE = "diptych_training.recipes"
 _MODULES = {  # recipes that share a module; each has options of its own name there
     **dict.fromkeys(("cprd", "distill"), "reranker_scores"),
-    **dict.fromkeys(("image_text", "sound_text", "video_text", "points_text"), "media_text"),
+    "image_text": "media_text",
 }
 
 
@@ -45,21 +45,12 @@ RECIPES = [
     _recipe("cprd", "dense", "Cprd", "A reranker's order of the hard negatives."),
     _recipe("distill", "dense", "Distill", "A reranker's distribution over each query's candidates."),
     _recipe("splade", "sparse", "Splade", "A lexicon, kept sparse by FLOPS; queries may go without a network."),
-    _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
     _recipe("student", "dense", "Student", "A small model makes the queries of an encoder whose index stays."),
     _recipe("elastic", "dense", "Elastic", "Exits and widths of one encoder that all search one index."),
-    _recipe(
-        "dual_head", "dense", "DualHead", "A head for judgements beside one for a reranker's scores, mixed afterwards."
-    ),
     _recipe("prototype_tuning", "dense", "PrototypeTuning", "Classes for a frozen encoder, from few examples."),
     _recipe("contrastive", "dense", "Contrastive", "Judged pairs and mined negatives, by the contrastive family."),
     _recipe("dexml", "dense", "Dexml", "Queries with many relevant documents, against all documents."),
     _recipe("image_text", "dense", "ImageText", "Pictures into a text encoder's space, and as words of a lexicon."),
-    _recipe("sound_text", "dense", "SoundText", "Sounds into a text encoder's space, and as words of a lexicon."),
-    _recipe("video_text", "dense", "VideoText", "Clips into a text encoder's space, and as words of a lexicon."),
-    _recipe(
-        "points_text", "dense", "PointsText", "Point clouds into a text encoder's space, and as words of a lexicon."
-    ),
     _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),
 ]
 

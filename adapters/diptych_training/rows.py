@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import ConfigError, ContractError
 from diptych_training.corpus import TrainingData, first_of
-from diptych_training.losses.dual_head import labels_of
+from diptych_training.teacher_scores import labels_of
 
 Lists = Mapping[str, Sequence[str]]  # for each query the ids of some documents, the hardest first
 Scores = Mapping[str, Mapping[str, float]]  # for each query what a teacher gives some documents

@@ -18,6 +18,8 @@ from diptych import Reranker
 from diptych.errors import ContractError
 from diptych.types import Floats
 
+EXACT = 2**24  # up to here float32 holds every integer
+
 
 def scored(teacher: Reranker, queries: Sequence[str], documents: Sequence[Sequence[str]]) -> Floats:
     """The teacher's scores float32 `[B, C]` of each query's C documents, all pairs in one call.
@@ -125,3 +127,39 @@ def _of_tokens(queries: Tensor, documents: Tensor) -> Tensor:
         queries, documents, a_mask=query_mask, b_mask=document_mask, length_normalize=True
     )
     return similarity
+
+
+def labels_of(ids: Sequence[int], scores: Sequence[float]) -> list[float]:
+    """The label of a row: `2 + H` ids, those of an unlabelled row -1, and `1 + H` scores of the teacher.
+
+    Raises:
+        ContractError: lengths that do not fit, or ids above 16,777,216, which a float does not hold.
+    """
+    if len(ids) != len(scores) + 1:
+        got = f"{len(ids)} ids, {len(scores)} scores"
+        raise ContractError(
+            "ids and scores are of different rows", where="labels_of", got=got, expected="2 + H and 1 + H"
+        )
+    if max(ids) > EXACT:
+        raise ContractError("an id is too large for a label", where="labels_of", got=max(ids), expected=f"<= {EXACT}")
+    return [*map(float, ids), *map(float, scores)]
+
+
+def split_labels(
+    labels: Tensor | None, rows: int, columns: int, *, where: str = "DualHeadLoss"
+) -> tuple[Tensor, Tensor]:
+    """The ids `[rows, 1 + columns]` and the scores `[rows, columns]` of a label column.
+
+    Raises:
+        ContractError: labels of another form.
+    """
+    shape = (rows, 2 * columns + 1)
+    if labels is None or tuple(labels.shape) != shape:
+        raise ContractError(
+            "labels are not ids and scores",
+            where=where,
+            got="no labels" if labels is None else list(labels.shape),
+            expected=f"float {list(shape)}: ids of the row, then the teacher's scores",
+            do="make each label by diptych_training.teacher_scores.labels_of(ids, scores)",
+        )
+    return labels[:, : columns + 1].round().long(), labels[:, columns + 1 :].float()

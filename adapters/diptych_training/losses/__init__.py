@@ -8,20 +8,18 @@ from diptych_training.losses.common.base import CachedLoss, OnlineDistillationLo
 from diptych_training.losses.common.extra_negatives import Mixing, with_extra_negatives
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.cprd import CPRDLoss
-from diptych_training.losses.distillation import AR2RetrieverLoss, DualMarginMSELoss, FocalBCELoss, KLDistillation
+from diptych_training.losses.distillation import DualMarginMSELoss, KLDistillation
 from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, SparseLoss
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
 from diptych_training.losses.listwise import ListwiseLoss, PSLLoss, SoftTopKLoss
 
 __all__ = [
-    "AR2RetrieverLoss",
     "ActiveTerms",
     "CPRDLoss",
     "CachedLoss",
     "ContrastiveLoss",
     "DualMarginMSELoss",
     "Flops",
-    "FocalBCELoss",
     "Groups",
     "HybridNCELoss",
     "KLDistillation",

@@ -15,9 +15,8 @@ from torch import Tensor
 from diptych.errors import ContractError
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.losses.distillation import RowDistillation
-from diptych_training.losses.dual_head import split_labels
 from diptych_training.relevance import Relevance
-from diptych_training.teacher_scores import own_scores
+from diptych_training.teacher_scores import own_scores, split_labels
 
 Taught: TypeAlias = Literal["order", "distribution", "scores"]
 
@@ -32,7 +31,7 @@ class CPRDLoss(RowDistillation):
     valid one.
 
     Requirements: (query, positive, negative_1, ...) columns; labels: float `[B, (2 + H) + (1 + H)]`, ids and after them
-    the teacher's scores, as `diptych_training.losses.dual_head.labels_of` makes them. With scores alone, `[B, 1 + H]`,
+    the teacher's scores, as `diptych_training.teacher_scores.labels_of` makes them. With scores alone, `[B, 1 + H]`,
     nobody knows what of other rows is relevant, and the contrast is within the row.
 
     Args:

@@ -7,26 +7,23 @@ positive and each negative (see `diptych_training.teacher_scores`).
 |---|---|---|
 | `KLDistillation` | the distribution over the row | Hinton et al. 2015 |
 | `diptych_training.losses.CPRDLoss` | the order of the negatives alone | CPRD |
-| `AR2RetrieverLoss` | what fools the ranker, and its distribution | AR2: Zhang et al., ICLR 2022 |
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.common.base import Features, RetrievalLoss, SeededDraws, mean_of_rows
-from diptych_training.relevance import Candidates, Relevance
+from diptych_training.losses.common.base import Features, RetrievalLoss
+from diptych_training.relevance import Relevance
 from diptych_training.teacher_scores import own_scores, teacher_scores
 
 InBatchTeacher: TypeAlias = Callable[[Sequence[Features]], Tensor]
-
-Form: TypeAlias = Literal["expectation", "log"]
 
 
 class RowDistillation(RetrievalLoss):
@@ -73,111 +70,6 @@ class KLDistillation(RowDistillation):
         target, logs = ((scores / self.temperature).log_softmax(1) for scores in (teacher, student))
         divergence = torch.nn.functional.kl_div(logs, target, reduction="batchmean", log_target=True)
         return self.temperature**2 * divergence
-
-
-class AR2RetrieverLoss(RowDistillation):
-    """The retriever's step of AR2: probability to negatives that fool the ranker, held by its distribution.
-
-    `reward_i = log(e^f+ / (e^f+ + e^f_i))`, f the ranker's scores. The adversarial term is the expectation of the
-    reward under the softmax over the negatives, or the sum of `reward_i log p_i` over the row, the authors' released
-    form, here averaged over the batch; they add it up, so that theirs weighs as many times more as a batch has rows. It
-    asks for no judgements: negatives that are judged relevant must not be in the rows (see
-    `diptych_training.data.model_candidates`).
-
-    Args:
-        model, tau, similarity: see `RowDistillation`.
-        adv_weight: of the adversarial term; the rest goes to the cross-entropy with the ranker's distribution.
-        form: `expectation`, or `log`, the released one, mean-reduced.
-        temperature: of the ranker's distribution.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        *,
-        tau: float = 0.05,
-        adv_weight: float = 0.5,
-        form: Form = "expectation",
-        temperature: float = 1.0,
-        similarity: str = "cosine",
-    ) -> None:
-        super().__init__(model, tau=tau, similarity=similarity)
-        if form not in ("expectation", "log"):
-            raise ContractError("unknown form", where="AR2RetrieverLoss", got=form, expected="expectation, log")
-        self.adv_weight, self.form, self.temperature = adv_weight, form, temperature
-
-    def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The loss of scores `[B, 1 + H]`."""
-        target = (teacher / self.temperature).softmax(1)
-        distilled = -(target * student.log_softmax(1)).sum(1).mean()
-        return self.adv_weight * self.adversarial(student, teacher) + (1 - self.adv_weight) * distilled
-
-    def adversarial(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The term that rewards negatives that fool the ranker."""
-        reward = torch.nn.functional.logsigmoid(teacher[:, :1] - teacher)
-        if self.form == "log":
-            return (reward * student.log_softmax(1)).sum(1).mean()
-        return (student[:, 1:].softmax(1) * reward[:, 1:]).sum(1).mean()
-
-
-class FocalBCELoss(RetrievalLoss):
-    """Binary cross-entropy of each pair by itself, the easy ones counting less: for retrieval by a threshold.
-
-    `-(1 - p)^gamma log p` of a positive, `-p^gamma log(1 - p)` of a negative, p = sigmoid(similarity / tau + bias).
-    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; in FlashMemory's indexer with gamma 2.
-
-    Requirements: (query, positive, ...) columns; labels: none, or ids `[B, 2 + H]`.
-
-    Args:
-        model, relevance, similarity: see `RetrievalLoss`.
-        gamma: 0 is plain cross-entropy.
-        tau: temperature.
-        bias: where the trained bias starts; `-c / tau` puts the threshold at a similarity of c. It is trained at the
-            model's rate, at which it hardly moves for a transformer.
-        negatives: how many negatives a positive count, drawn anew for each batch; None takes all.
-        seed: of the draws.
-    """
-
-    takes_further: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        model: Any,
-        *,
-        gamma: float = 2.0,
-        tau: float = 0.05,
-        bias: float = 0.0,
-        negatives: int | None = None,
-        seed: int = 0,
-        relevance: Relevance | None = None,
-        similarity: str = "cosine",
-    ) -> None:
-        super().__init__(model, relevance=relevance, similarity=similarity)
-        self.gamma, self.tau, self.negatives = gamma, tau, negatives
-        self.bias = torch.nn.Parameter(torch.tensor(float(bias)))
-        self._draws = SeededDraws(seed)
-
-    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """The loss of a batch."""
-        similarity, candidates = self.masked(embeddings, labels)
-        logits = similarity / self.tau + self.bias
-        negative = candidates.negative if self.negatives is None else self._draw(candidates, self.negatives)
-        counted = candidates.positive | negative
-        losses = focal_bce(logits, candidates.positive, self.gamma)
-        rows = torch.where(counted, losses, torch.zeros_like(losses)).sum(1) / counted.sum(1).clamp(min=1)
-        return mean_of_rows(rows, counted.any(1))
-
-    def _draw(self, candidates: Candidates, number: int) -> Tensor:
-        """`number` negatives for each positive of a row, or as many as it has."""
-        draws = torch.rand(candidates.negative.shape, generator=self._draws()).to(candidates.negative.device)
-        ranks = draws.masked_fill(~candidates.negative, 2.0).argsort(1).argsort(1)
-        return candidates.negative & (ranks < number * candidates.positive.sum(1, keepdim=True))
-
-
-def focal_bce(logits: Tensor, positive: Tensor, gamma: float) -> Tensor:
-    """The loss of each pair, of the shape of `logits`."""
-    right = torch.where(positive, logits, -logits)
-    return -torch.nn.functional.logsigmoid(right) * torch.sigmoid(-right) ** gamma
 
 
 class DualMarginMSELoss(RetrievalLoss):

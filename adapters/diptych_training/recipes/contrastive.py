@@ -7,24 +7,15 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from diptych.errors import ConfigError
-from diptych_training.losses import (
-    ContrastiveLoss,
-    FocalBCELoss,
-    HybridNCELoss,
-    Mixing,
-    RetrievalLoss,
-    with_extra_negatives,
-)
+from diptych_training.losses import ContrastiveLoss, HybridNCELoss, Mixing, RetrievalLoss, with_extra_negatives
 from diptych_training.losses.hybrid_nce import Groups
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share
 from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.recipes.common.negatives import documents_of
-from diptych_training.running.evaluation import HeldOutEvaluator, threshold_evaluator
 from diptych_training.samplers import NoDuplicates
 
 MOST_CELLS = 2**28  # of the table of groups, four bytes each
-# The options of `loss` that these losses have, too.
-SHARED = {"hybrid": {"tau", "symmetric", "margin"}, "focal": {"tau", "margin"}}
+SHARED = {"tau", "symmetric", "margin"}  # options of `loss` that Hybrid-NCE has, too
 
 
 class LossOptions(Section):
@@ -72,14 +63,6 @@ class HybridOptions(Section):
         return self
 
 
-class FocalOptions(Section):
-    """Each pair by itself, for retrieval by a threshold; see `diptych_training.losses.distillation.FocalBCELoss`."""
-
-    gamma: float = Field(2.0, ge=0, description="Discount of easy pairs; 0 is plain cross-entropy.")
-    bias: float = Field(0.0, description="Initial trained bias; -c / tau puts the threshold at cosine c.")
-    negatives: Positive | None = Field(None, description="Negatives per positive, drawn per batch; null takes all.")
-
-
 class Options(RetrievalOptions):
     """Options of `contrastive`."""
 
@@ -94,7 +77,6 @@ class Options(RetrievalOptions):
         " each batch once more; null queues the encoder's own vectors.",
     )
     hybrid: HybridOptions | None = Field(None, description="Use the Hybrid-NCE loss, which weights negatives.")
-    focal: FocalOptions | None = Field(None, description="Use focal cross-entropy of each pair as the loss.")
     sampler: Literal["random", "no_duplicates"] = Field(
         "random", description="no_duplicates: a row's documents are not in, or relevant to, another row of the batch."
     )
@@ -107,13 +89,10 @@ class Options(RetrievalOptions):
 
     @model_validator(mode="after")
     def _one_loss(self) -> Self:
-        chosen = [name for name in SHARED if getattr(self, name) is not None]
-        if len(chosen) > 1:
-            raise ValueError(f"{' and '.join(chosen)} cannot be combined: choose one loss")
         changed = {name for name, value in self.loss if value != getattr(LossOptions(), name)}
-        for name in chosen:
-            if unusable := [f"loss.{option}" for option in sorted(changed - SHARED[name])]:
-                raise ValueError(f"{name} is a loss of its own, without {', '.join(unusable)}")
+        unusable = [f"loss.{option}" for option in sorted(changed - SHARED)]
+        if self.hybrid is not None and unusable:
+            raise ValueError(f"hybrid is a loss of its own, without {', '.join(unusable)}")
         return self
 
 
@@ -123,7 +102,7 @@ class Contrastive(RetrievalTraining[Options]):
     name: ClassVar[str] = "contrastive"
 
     def loss(self, model: Any) -> RetrievalLoss:
-        """The family's loss, Hybrid-NCE or focal cross-entropy, with the configured further negatives."""
+        """The family's loss or Hybrid-NCE, with the configured further negatives."""
         mixing, queue, seed = self.options.mixing, self.options.queue, self.options.seed
         base = self._base(model)
         if mixing is None and not queue:
@@ -131,21 +110,13 @@ class Contrastive(RetrievalTraining[Options]):
         mixes = Mixing(**mixing.model_dump(), seed=seed) if mixing else None
         return with_extra_negatives(base, mixing=mixes, queue=queue, momentum=self.options.queue_momentum)
 
-    def evaluator(self) -> HeldOutEvaluator | None:
-        """The evaluator, which also measures the threshold if focal cross-entropy trains for one."""
-        evaluator = super().evaluator()
-        return evaluator if self.options.focal is None else threshold_evaluator(evaluator, self.held)
-
     def _base(self, model: Any) -> RetrievalLoss:
-        options, hybrid, focal = self.options.loss, self.options.hybrid, self.options.focal
+        options, hybrid = self.options.loss, self.options.hybrid
         relevance = self.data.relevance(margin=options.margin)
         if hybrid is not None:
             settings = {"symmetric": options.symmetric, **hybrid.model_dump(exclude={"groups"})}
             groups = None if hybrid.groups is None else self._groups(hybrid.groups)
             return HybridNCELoss(model, groups=groups, tau=options.tau, relevance=relevance, **settings)
-        if focal is not None:
-            settings = {"seed": self.options.seed, **focal.model_dump()}
-            return FocalBCELoss(model, tau=options.tau, relevance=relevance, **settings)
         return ContrastiveLoss(model, relevance=relevance, **options.model_dump(exclude={"margin"}))
 
     def _groups(self, key: str) -> Groups:

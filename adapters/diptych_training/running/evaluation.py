@@ -9,14 +9,11 @@ from typing import Any, Self
 import numpy as np
 from sentence_transformers.base.evaluation import BaseEvaluator
 
-from diptych.evaluate import ScorePool
-from diptych.evaluate.score_pool import POOLED
 from diptych.protocols import Kind
 from diptych_training.corpus import TrainingData
-from diptych_training.data.model_candidates import ModelSource
 from diptych_training.precision import Precision, computed_in
 
-PRIMARY, AUC = "nDCG@10", "pooled AUC"
+PRIMARY = "nDCG@10"
 METRICS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "recall@100": "R@100", "accuracy@1": "P@1"}
 TERMS = {"query_active_dims": "query terms", "corpus_active_dims": "document terms"}  # of lexicons
 
@@ -51,41 +48,6 @@ class HeldOutEvaluator(BaseEvaluator):
         return other
 
 
-class ThresholdEvaluator(HeldOutEvaluator):
-    """Beside the search, measures whether one threshold works for all queries. Pooled AUC chooses checkpoints.
-
-    Args:
-        inner: the search, an evaluator of sentence-transformers for dense models, of documents that all have text.
-        held_out: the judged queries.
-    """
-
-    def __init__(self, inner: Any, held_out: TrainingData) -> None:
-        super().__init__(inner)
-        self.primary_metric, self.held = AUC, held_out
-
-    def measured(self, model: Any) -> dict[str, float]:
-        """The values of a model, by measure: the greatest F1 at one threshold, and that threshold, among them."""
-        texts = dict(zip(self.inner.corpus_ids, self.inner.corpus, strict=True))
-        source = ModelSource(model, texts, batch_size=self.inner.batch_size)
-        searched, pool = self.inner(model, corpus_embeddings=source.vectors), self._pool(source)
-        return {**by_metric(searched), AUC: pool.auc, "F1": pool.best.f1, "threshold": pool.best.score}
-
-    def _pool(self, source: ModelSource) -> ScorePool:
-        """The scores of each query's relevant documents and of its best others."""
-        searched = set(self.inner.corpus_ids)
-        relevant_of = {
-            query: [name for name in self.held.relevant(query) if name in searched] for query in self.held.qrels
-        }
-        depth = POOLED + max(map(len, relevant_of.values()))
-        results = source.find([self.held.queries[query] for query in relevant_of], list(relevant_of.values()), depth)
-        rows: list[tuple[float, bool]] = []
-        for result, relevant in zip(results, relevant_of.values(), strict=True):
-            others = [score for name, score in result.ranking if name not in relevant][:POOLED]
-            rows += [(result.named[name], True) for name in relevant] + [(score, False) for score in others]
-        scores, kinds = zip(*rows, strict=True)
-        return ScorePool("held out", np.array(scores, np.float64), np.array(kinds, bool))
-
-
 def search_evaluator(
     held_out: TrainingData, kind: Kind, *, documents: int, seed: int, batch_size: int = 64
 ) -> HeldOutEvaluator | None:
@@ -115,11 +77,6 @@ def search_evaluator(
         write_csv=False,
     )
     return HeldOutEvaluator(evaluator)
-
-
-def threshold_evaluator(evaluator: HeldOutEvaluator | None, held_out: TrainingData) -> ThresholdEvaluator | None:
-    """An evaluator of `search_evaluator` that also measures the threshold; None if nothing is held out."""
-    return None if evaluator is None else ThresholdEvaluator(evaluator.inner, held_out)
 
 
 def by_metric(values: Mapping[str, Any]) -> dict[str, float]:

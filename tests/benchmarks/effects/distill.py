@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych_training.losses import AR2RetrieverLoss, ContrastiveLoss, CPRDLoss, KLDistillation
+from diptych_experimental.ar2_rounds import AR2RetrieverLoss
+from diptych_training.losses import ContrastiveLoss, CPRDLoss, KLDistillation
 from diptych_training.losses.cprd import Taught
 from effects.deb import Real, deb, train
 from effects.running import FEW, ONE, Effect, above, best, each, effect, learnt, plateau

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diptych_experimental.dual_head_losses import DualHeadLoss
+from diptych_experimental.dual_head_models import HEADS, DualHead, best_mix
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.losses.dual_head import DualHeadLoss
-from diptych_training.models.dual_head import HEADS, DualHead, best_mix
 from diptych_training.relevance import Relevance
 from effects.deb import POOL, RATE, Real, averaged, deb
 from effects.running import FEW, ONE, TUNING, Condition, Effect, above, each, effect, learnt, plateau

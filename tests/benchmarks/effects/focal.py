@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from diptych_training.losses import ContrastiveLoss, FocalBCELoss
+from diptych_experimental.mw import FocalBCELoss
+from diptych_training.losses import ContrastiveLoss
 from effects import mw
 from effects.mw import FIRST, FROZEN, HARNESSES, METRICS, TAUS, Found, beside_none, parts, seeds_of
 from effects.running import ONE, TUNING, Effect, best, each, effect, plateau

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from diptych_experimental.mann_whitney import MannWhitneyLoss
+from diptych_experimental.mw import MannWhitneyLoss
 from diptych_training.losses import ContrastiveLoss
 from effects import deb, tiny
 from effects.lex import lex

@@ -21,8 +21,8 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from diptych_experimental.samplers import TASBalanced
 from diptych_training.losses import DualMarginMSELoss
-from diptych_training.samplers import TASBalanced
 from effects import distill
 from effects.deb import SHARPNESS, Real, deb, train
 from effects.running import FEW, ONE, Condition, Effect, above, best, each, effect, learnt, plateau

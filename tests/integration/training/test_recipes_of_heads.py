@@ -157,7 +157,7 @@ def test_queries_that_nobody_judged_have_rows_without_ids_and_held_out_ones_none
 
 
 def test_another_weight_of_queries_alone_encodes_no_document(folder: Path) -> None:
-    from diptych_training.models.dual_head import dual_head, export_dual_head
+    from diptych_experimental.dual_head_models import dual_head, export_dual_head
 
     model = dual_head(tiny_encoder(folder / "bert", layers=2))
     slots = [

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from diptych_training.models.dual_head import dual_head, export_dual_head
+from diptych_experimental.dual_head_models import dual_head, export_dual_head
 from every_recipe import made, options_of, write_world
 from tiny_training import Told
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from diptych_experimental.mann_whitney import MannWhitneyLoss
+from diptych_experimental.mw import FocalBCELoss, MannWhitneyLoss
+from diptych_experimental.samplers import PairedViews
 from diptych_training.losses import (
     ContrastiveLoss,
     CPRDLoss,
-    FocalBCELoss,
     Groups,
     HybridNCELoss,
     KLDistillation,
@@ -20,7 +20,7 @@ from diptych_training.losses import (
     SoftTopKLoss,
 )
 from diptych_training.relevance import Relevance
-from diptych_training.samplers import NoDuplicates, PairedViews
+from diptych_training.samplers import NoDuplicates
 from tiny_models import cross_encoder
 
 WORDS = [f"word{n}" for n in range(40)]

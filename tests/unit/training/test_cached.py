@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diptych_experimental.mann_whitney import MannWhitneyLoss
+from diptych_experimental.mw import MannWhitneyLoss
 from diptych_training.losses import CachedLoss, ContrastiveLoss
 from given_embeddings import drawn
 

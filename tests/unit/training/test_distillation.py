@@ -15,19 +15,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from diptych.errors import ContractError
 from diptych.testing.fakes import FakeReranker
+from diptych_experimental.ar2_rounds import AR2RetrieverLoss
+from diptych_experimental.mw import FocalBCELoss, focal_bce
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.cprd import CPRDLoss, Taught
-from diptych_training.losses.distillation import (
-    AR2RetrieverLoss,
-    DualMarginMSELoss,
-    FocalBCELoss,
-    KLDistillation,
-    focal_bce,
-    in_batch_margins,
-)
-from diptych_training.losses.dual_head import labels_of
+from diptych_training.losses.distillation import DualMarginMSELoss, KLDistillation, in_batch_margins
 from diptych_training.relevance import Relevance
-from diptych_training.teacher_scores import scored
+from diptych_training.teacher_scores import labels_of, scored
 from given_embeddings import Given, columns, drawn
 
 SEEDS = st.integers(0, 10_000)

@@ -11,8 +11,17 @@ import torch
 
 from diptych.errors import ContractError
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
-from diptych_training.losses.dual_head import DualHeadLoss, labels_of
-from diptych_training.models.dual_head import DualHead, best_mix, dual_head, export_dual_head, mixed, mixed_model, ndcg
+from diptych_experimental.dual_head_losses import DualHeadLoss
+from diptych_experimental.dual_head_models import (
+    DualHead,
+    best_mix,
+    dual_head,
+    export_dual_head,
+    mixed,
+    mixed_model,
+    ndcg,
+)
+from diptych_training.teacher_scores import labels_of
 from given_embeddings import drawn
 from tiny_encoders import features_of, tiny_encoder
 

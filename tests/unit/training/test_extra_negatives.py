@@ -10,12 +10,11 @@ import torch
 from torch.nn.functional import normalize
 
 from diptych.errors import ContractError
-from diptych_experimental.mann_whitney import MannWhitneyLoss
+from diptych_experimental.mw import FocalBCELoss, MannWhitneyLoss
 from diptych_training.losses import (
     CachedLoss,
     ContrastiveLoss,
     CPRDLoss,
-    FocalBCELoss,
     HybridNCELoss,
     KLDistillation,
     Mixing,

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_experimental.mann_whitney import MannWhitneyLoss
+from diptych_experimental.mw import FocalBCELoss, MannWhitneyLoss
 from diptych_training.losses import (
     CachedLoss,
     ContrastiveLoss,
     DualMarginMSELoss,
-    FocalBCELoss,
     HybridNCELoss,
     KLDistillation,
     Mixing,

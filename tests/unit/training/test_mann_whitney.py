@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import ContractError
-from diptych_experimental.mann_whitney import MannWhitneyLoss, mann_whitney
+from diptych_experimental.mw import MannWhitneyLoss, mann_whitney
 from diptych_training.losses.contrastive import contrastive
 from given_embeddings import Given, columns, drawn
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diptych_experimental.mann_whitney import MannWhitneyLoss
 from diptych_experimental.momentum import MomentumContrastiveLoss
-from diptych_training.losses import ContrastiveLoss, FocalBCELoss, HybridNCELoss, PSLLoss, SoftTopKLoss
+from diptych_experimental.mw import FocalBCELoss, MannWhitneyLoss
+from diptych_training.losses import ContrastiveLoss, HybridNCELoss, PSLLoss, SoftTopKLoss
 from diptych_training.models.unidec import LabelTable
 from diptych_training.relevance import Candidates, Relevance
 from given_embeddings import Given, columns, drawn

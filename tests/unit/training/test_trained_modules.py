@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from diptych_experimental.dual_head_models import DualHead
 from diptych_experimental.information import Decoder
-from diptych_training.models.dual_head import DualHead
 from diptych_training.models.multi_exit import Exits
 from diptych_training.models.prototypes import Prototypes
 

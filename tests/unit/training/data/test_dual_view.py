@@ -21,11 +21,11 @@ from diptych_experimental.dual_view_rows import (
     view_relevance,
     view_rows,
 )
+from diptych_experimental.samplers import PairedViews
 from diptych_training import hooks
 from diptych_training.data.generators import Generator
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.relevance import Candidates, Relevance
-from diptych_training.samplers import PairedViews
 
 TEMPLATES = Generator("templates", registry=Registry(hooks, installed=False))
 DOCUMENTS = {f"d{n}": f"topic{n % 3} attribute{n} attribute{(n * 7) % 11}" for n in range(20)}

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from sentence_transformers.sentence_transformer.modules import Normalize
 
 from diptych.errors import ConfigError
+from diptych_experimental.samplers import TASBalanced
 from diptych_training.losses import DualMarginMSELoss
 from diptych_training.losses.common.base import Features
 from diptych_training.options import AboveZero, Beside, Positive, Relative, Section
@@ -25,7 +26,6 @@ from diptych_training.recipes.common.distillation import (
 from diptych_training.rows import MarginRows, left_out, margin_rows, query_list
 from diptych_training.running import Fitted
 from diptych_training.running.columns import prompts_of_sides
-from diptych_training.samplers import TASBalanced
 
 CLUSTERS = "clusters"
 WITHIN = 0.95  # of the margins are brought within 1
@@ -33,7 +33,7 @@ PER_CLUSTER = 200  # queries, as in the paper
 
 
 class SamplerOptions(Section):
-    """How batches are drawn; see `diptych_training.samplers.TASBalanced`."""
+    """How batches are drawn; see `diptych_experimental.samplers.TASBalanced`."""
 
     clusters: Positive | None = Field(None, description="Query clusters; null is one per 200 queries, at least 10.")
     clusters_per_batch: Positive = Field(1, description="Clusters per batch.")

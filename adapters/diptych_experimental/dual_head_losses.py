@@ -8,13 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diptych.errors import ContractError
+from diptych_experimental.dual_head_models import HEADS
 from diptych_training.losses.common.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.distillation import KLDistillation, RowDistillation
-from diptych_training.models.dual_head import HEADS
-
-EXACT = 2**24  # up to here float32 holds every integer
+from diptych_training.teacher_scores import split_labels
 
 
 class DualHeadLoss(torch.nn.Module):
@@ -87,39 +85,3 @@ class DualHeadLoss(torch.nn.Module):
             "distill_tau": self.distill.tau,
             "distill_weight": self.distill_weight,
         }
-
-
-def labels_of(ids: Sequence[int], scores: Sequence[float]) -> list[float]:
-    """The label of a row: `2 + H` ids, those of an unlabelled row -1, and `1 + H` scores of the teacher.
-
-    Raises:
-        ContractError: lengths that do not fit, or ids above 16,777,216, which a float does not hold.
-    """
-    if len(ids) != len(scores) + 1:
-        got = f"{len(ids)} ids, {len(scores)} scores"
-        raise ContractError(
-            "ids and scores are of different rows", where="labels_of", got=got, expected="2 + H and 1 + H"
-        )
-    if max(ids) > EXACT:
-        raise ContractError("an id is too large for a label", where="labels_of", got=max(ids), expected=f"<= {EXACT}")
-    return [*map(float, ids), *map(float, scores)]
-
-
-def split_labels(
-    labels: Tensor | None, rows: int, columns: int, *, where: str = "DualHeadLoss"
-) -> tuple[Tensor, Tensor]:
-    """The ids `[rows, 1 + columns]` and the scores `[rows, columns]` of a label column.
-
-    Raises:
-        ContractError: labels of another form.
-    """
-    shape = (rows, 2 * columns + 1)
-    if labels is None or tuple(labels.shape) != shape:
-        raise ContractError(
-            "labels are not ids and scores",
-            where=where,
-            got="no labels" if labels is None else list(labels.shape),
-            expected=f"float {list(shape)}: ids of the row, then the teacher's scores",
-            do="make each label by diptych_training.losses.dual_head.labels_of(ids, scores)",
-        )
-    return labels[:, : columns + 1].round().long(), labels[:, columns + 1 :].float()

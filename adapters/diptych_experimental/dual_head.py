@@ -11,11 +11,12 @@ from pydantic import Field
 
 from diptych.evaluate import read_queries
 from diptych.training import Registration, RelativePath
+from diptych_experimental.dual_head_losses import DualHeadLoss
+from diptych_experimental.dual_head_models import best_mix, dual_head, export_dual_head
+from diptych_experimental.samplers import MixedBatches
 from diptych_training.corpus import TrainingData
 from diptych_training.data.candidate_sources import CandidateSource
 from diptych_training.losses import ContrastiveLoss, KLDistillation
-from diptych_training.losses.dual_head import DualHeadLoss, labels_of
-from diptych_training.models.dual_head import best_mix, dual_head, export_dual_head
 from diptych_training.options import AboveZero, Beside, Positive, Section
 from diptych_training.recipes.common.distillation import (
     DistillationNegatives,
@@ -27,7 +28,7 @@ from diptych_training.recipes.contrastive import LossOptions
 from diptych_training.rows import Lists, Scores, columns, left_out, scored_rows
 from diptych_training.running import Fitted
 from diptych_training.running.run import measured
-from diptych_training.samplers import MixedBatches
+from diptych_training.teacher_scores import labels_of
 
 CANDIDATES = "candidates"
 

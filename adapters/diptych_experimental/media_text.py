@@ -1,0 +1,98 @@
+"""`sound_text`, `video_text`, `points_text`: what `image_text` trains, for sounds, clips and point clouds."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from diptych_adapters.media_text.forms import Clip, Cloud, Spectrogram
+from diptych_adapters.media_text.spectra import FRAMES_A_SECOND
+from diptych_training.options import Positive
+from diptych_training.recipes.common.media_text import MediaText, MediaTextOptions, NetworkOptions
+
+
+class SoundOptions(NetworkOptions):
+    """The network and the spectrograms that it gets."""
+
+    rate: int = Field(16_000, ge=1000, le=96_000, description="Sample rate in Hz to which sounds are resampled.")
+    seconds: float = Field(2.0, gt=0, le=60, description="Seconds per spectrogram; longer sounds have several.")
+    bands: int = Field(64, ge=16, le=256, description="Mel bands, from 30 Hz to half the sample rate.")
+    width: Positive = Field(16, description="Channels of the first layer; three stages double them.")
+    augment: float = Field(
+        0.6, ge=0, le=2, description="Strength of the augmentation: pitch, start, loudness, silenced bands."
+    )
+
+
+class SoundTextOptions(MediaTextOptions):
+    """Options of `sound_text`."""
+
+    sound: SoundOptions = Field(default_factory=SoundOptions)
+
+
+class SoundText(MediaText[SoundTextOptions]):
+    """Trains the network on sounds and their texts."""
+
+    name: ClassVar[str] = "sound_text"
+    items_noun: ClassVar[str] = "sounds"
+
+    @property
+    def form(self) -> Spectrogram:
+        """What the network gets of an item."""
+        sound = self.options.sound
+        return Spectrogram(sound.rate, max(8, round(sound.seconds * FRAMES_A_SECOND)), sound.bands)
+
+
+class VideoOptions(NetworkOptions):
+    """The network and the frames that it gets."""
+
+    size: int = Field(48, ge=16, le=512, description="Side length in pixels to which frames are scaled.")
+    frames: int = Field(4, ge=1, le=64, description="Frames of a clip, evenly spaced from the first to the last.")
+    augment: float = Field(
+        0.6, ge=0, le=2, description="Strength of the augmentation: rotation, colour, blur, as for pictures."
+    )
+
+
+class VideoTextOptions(MediaTextOptions):
+    """Options of `video_text`."""
+
+    video: VideoOptions = Field(default_factory=VideoOptions)
+
+
+class VideoText(MediaText[VideoTextOptions]):
+    """Trains the network on clips and their texts."""
+
+    name: ClassVar[str] = "video_text"
+    items_noun: ClassVar[str] = "clips"
+
+    @property
+    def form(self) -> Clip:
+        """What the network gets of an item."""
+        return Clip(self.options.video.size, self.options.video.frames)
+
+
+class PointsOptions(NetworkOptions):
+    """The network and the descriptors that it gets."""
+
+    shells: int = Field(8, ge=1, le=32, description="Distances from the centre to distinguish.")
+    degrees: int = Field(12, ge=0, le=32, description="Highest degree of the harmonics; higher tells finer directions.")
+    width: Positive = Field(16, description="Units of each layer, divided by 16.")
+    augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation (noise).")
+
+
+class PointsTextOptions(MediaTextOptions):
+    """Options of `points_text`."""
+
+    points: PointsOptions = Field(default_factory=PointsOptions)
+
+
+class PointsText(MediaText[PointsTextOptions]):
+    """Trains the network on point clouds and their texts."""
+
+    name: ClassVar[str] = "points_text"
+    items_noun: ClassVar[str] = "point clouds"
+
+    @property
+    def form(self) -> Cloud:
+        """What the network gets of an item."""
+        return Cloud(self.options.points.shells, self.options.points.degrees)
