@@ -1,6 +1,6 @@
 """Haystack components over diptych: embedders, a document store, a retriever and a ranker.
 
-Begin with `store` and `collection_store` (Haystack's document store over a `Collection`), then `retriever`,
+Begin with `store` (Haystack's document store over a `Collection`), then `retriever`,
 `embedders` and `ranker`. Haystack's own usage reports are off (`diptych.quiet`) unless
 HAYSTACK_TELEMETRY_ENABLED=True is set in the environment.
 """

@@ -1,12 +1,38 @@
-"""`DiptychDocumentStore`: the document store, with a coroutine for each of its methods."""
+"""`DiptychDocumentStore`: Haystack's document store over a `Collection`, which encodes the documents itself."""
 
 from __future__ import annotations
 
+import json
+import logging
+import threading
+import weakref
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from haystack import Document, default_from_dict, default_to_dict
+from haystack.document_stores.types import DuplicatePolicy
+from haystack.utils import Secret
+
+import diptych
+from diptych import Collection
 from diptych_adapters.frameworks import in_thread
-from diptych_adapters.haystack.collection_store import CollectionStore
+from diptych_adapters.frameworks.hit_details import SEARCH_KEY
+from diptych_adapters.frameworks.media import Reads
+from diptych_adapters.frameworks.sources import Opened
+from diptych_adapters.haystack.documents import checked, to_diptych, to_haystack
+from diptych_adapters.haystack.encoder_choice import Shared, serializable, source_key, unserializable
+from diptych_adapters.haystack.errors import DuplicateDocument, UnusableDocument, UnusableFilter
+from diptych_adapters.haystack.filters import Filters, to_qdrant
+
+logger = logging.getLogger(__name__)
+_OPEN: Shared[Collection] = Shared(Collection.close)
+_WRITERS: weakref.WeakKeyDictionary[object, threading.Lock] = weakref.WeakKeyDictionary()
+_TYPES = {bool: "boolean", int: "long", float: "float"}  # and `keyword` for all else, in Haystack's words
 
 
-class DiptychDocumentStore(CollectionStore):
+class DiptychDocumentStore:
     """Documents of a collection, written, read and searched with the collection's own encoders.
 
     Args:
@@ -20,16 +46,244 @@ class DiptychDocumentStore(CollectionStore):
     coroutine runs the method without `_async` in a thread, without blocking the event loop.
     """
 
-    count_documents_async = in_thread(CollectionStore.count_documents)
-    filter_documents_async = in_thread(CollectionStore.filter_documents)
-    write_documents_async = in_thread(CollectionStore.write_documents)
-    delete_documents_async = in_thread(CollectionStore.delete_documents)
-    delete_all_documents_async = in_thread(CollectionStore.delete_all_documents)
-    delete_by_filter_async = in_thread(CollectionStore.delete_by_filter)
-    update_by_filter_async = in_thread(CollectionStore.update_by_filter)
-    count_documents_by_filter_async = in_thread(CollectionStore.count_documents_by_filter)
-    get_metadata_fields_info_async = in_thread(CollectionStore.get_metadata_fields_info)
-    get_metadata_field_min_max_async = in_thread(CollectionStore.get_metadata_field_min_max)
-    count_unique_metadata_by_filter_async = in_thread(CollectionStore.count_unique_metadata_by_filter)
-    get_metadata_field_unique_values_async = in_thread(CollectionStore.get_metadata_field_unique_values)
-    close_async = in_thread(CollectionStore.close)
+    def __init__(
+        self,
+        source: str | Path | dict[str, Any] | Opened,
+        name: str | None = None,
+        *,
+        api_key: Secret | None = None,
+        tenant: str | None = None,
+    ) -> None:
+        self._source = str(source) if isinstance(source, Path) else source
+        self._name, self._api_key, self._tenant = name, api_key, tenant
+
+    @property
+    def collection(self) -> Opened:
+        """The collection, or the tenant's view of it, opened at the first call.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.errors; TenantError: there can be no such tenant.
+        """
+        source = self._source
+        collection = source if isinstance(source, Opened) else _OPEN.acquire(self._key(source), self, self._opened)
+        return collection if self._tenant is None else collection.for_tenant(self._tenant)
+
+    def close(self) -> None:
+        """Close the collection, unless it was given or another store uses it."""
+        if not isinstance(self._source, Opened):
+            _OPEN.release(self._key(self._source), self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The store as serialisable names.
+
+        Raises:
+            NotSerializable: it was made of an open collection, or of a config with a key in clear.
+        """
+        if isinstance(self._source, Opened):
+            raise unserializable(self, self._source)
+        api_key = self._api_key and self._api_key.to_dict()
+        source = serializable(self._source)
+        return default_to_dict(self, source=source, name=self._name, api_key=api_key, tenant=self._tenant)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The store that `to_dict` wrote."""
+        return default_from_dict(cls, data)
+
+    def count_documents(self) -> int:
+        """Number of documents."""
+        return self.collection.count()
+
+    def filter_documents(self, filters: Filters = None) -> list[Document]:
+        """The documents that match the filter, or all.
+
+        Raises:
+            UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
+        """
+        return list(self._matching(filters))
+
+    def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
+        """Write documents and encode new and changed ones; returns how many were written or present already.
+
+        Args:
+            documents: of several with the same id the last counts, with SKIP the first.
+            policy: NONE and OVERWRITE replace documents with the same id; SKIP leaves and does not count them; FAIL
+                writes nothing if there are any.
+
+        Raises:
+            UnusableDocument: one is not a document, or a part of it would be lost; then none is written. If only
+                metadata cannot be stored, the other documents are written.
+            DuplicateDocument: with FAIL, an id exists.
+            PopulateError, ContractError: see diptych.errors.
+        """
+        reads = Reads.of(self.collection)
+        converted = [to_diptych(document, reads) for document in checked(documents)]
+        # A lock for one writer at a time, of any tenant, so that a policy's check stays valid while it writes.
+        with _WRITERS.setdefault(self.collection.handle, threading.Lock()):
+            documents_to_write = self._apply_policy(converted, policy)
+            if documents_to_write:
+                self._populate(documents_to_write)
+        vectors = sum(document.embedding is not None or document.sparse_embedding is not None for document in documents)
+        if vectors:
+            logger.warning("the embeddings of %d documents are not stored: the collection encodes them", vectors)
+        return len(documents_to_write) if policy is DuplicatePolicy.SKIP else len(converted)
+
+    def delete_documents(self, document_ids: list[str]) -> None:
+        """Delete the documents with these ids; missing ids are ignored."""
+        self.collection.delete(document_ids)
+
+    def delete_all_documents(self) -> None:
+        """Delete all documents, of a tenant only its own; the collection and its statistics stay."""
+        self.collection.delete([document.id for document in self._matching(None)])
+
+    def delete_by_filter(self, filters: Filters) -> int:
+        """Delete the documents that match the filter; returns their number.
+
+        Raises:
+            UnusableFilter: as `filter_documents`; or there is no filter.
+        """
+        if not filters:
+            raise UnusableFilter("there is no filter", got=repr(filters), do="delete_all_documents() deletes all")
+        return self.collection.delete([document.id for document in self._matching(filters)])
+
+    def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
+        """Merge `meta` into the metadata of the documents that match the filter; returns their number.
+
+        Raises:
+            UnusableFilter, UnusableDocument, PopulateError: as `filter_documents` and `write_documents`.
+        """
+        changed = [replace(document, meta={**document.meta, **meta}) for document in self._matching(filters)]
+        return self.write_documents(changed, DuplicatePolicy.OVERWRITE)
+
+    def count_documents_by_filter(self, filters: Filters) -> int:
+        """Number of documents that match the filter."""
+        return self.collection.count(to_qdrant(filters, self.collection))
+
+    def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
+        """The type of each field of the metadata: keyword, long, float or boolean. Reads all documents."""
+        return fields_of(self._matching(None))
+
+    def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
+        """The least and the greatest value of a field. Reads all documents."""
+        return extremes_of(self._matching(None), metadata_field)
+
+    def count_unique_metadata_by_filter(self, filters: Filters, metadata_fields: list[str]) -> dict[str, int]:
+        """The number of distinct values of each field in the documents that match the filter. Reads them all."""
+        return numbers_of_values(self._matching(filters), metadata_fields)
+
+    def get_metadata_field_unique_values(
+        self,
+        metadata_field: str,
+        search_term: str | None = None,
+        from_: int = 0,
+        size: int = 10,
+        filters: Filters = None,
+    ) -> tuple[list[Any], int]:
+        """A page of the distinct values of a field whose text contains `search_term`, and the number of all."""
+        values = values_of(self._matching(filters), metadata_field, search_term)
+        return values[from_ : from_ + size], len(values)
+
+    def _key(self, source: str | dict[str, Any]) -> Hashable:
+        return source_key(source), self._name, self._api_key
+
+    def _opened(self) -> Collection:
+        key = self._api_key.resolve_value() if self._api_key else None
+        source: Any = self._source
+        return Collection.open(source, self._name, api_key=key)
+
+    def _matching(self, filters: Filters) -> Iterator[Document]:
+        reads, documents = Reads.of(self.collection), self.collection.documents(to_qdrant(filters, self.collection))
+        return (to_haystack(document, reads=reads) for document in documents)
+
+    def _apply_policy(self, documents: list[diptych.Document], policy: DuplicatePolicy) -> list[diptych.Document]:
+        """The documents to write, each id once."""
+        if policy in (DuplicatePolicy.NONE, DuplicatePolicy.OVERWRITE):
+            return list({document.id: document for document in documents}.values())
+        existing = {document.id for document in self.collection.get([document.id for document in documents])}
+        accepted: dict[str, diptych.Document] = {}
+        for document in documents:
+            if document.id not in existing and document.id not in accepted:
+                accepted[document.id] = document
+            elif policy is DuplicatePolicy.FAIL:
+                do = "DuplicatePolicy.SKIP keeps the existing document, OVERWRITE replaces it"
+                raise DuplicateDocument("a document with this id exists", where=f"document {document.id!r}", do=do)
+        return list(accepted.values())
+
+    def _populate(self, documents: list[diptych.Document]) -> None:
+        report = self.collection.populate(documents, drop_media=True)
+        if report.set_aside:
+            raise UnusableDocument(
+                f"{report.set_aside} of {report.read} documents cannot be stored; the others are",
+                where=", ".join(f"document {example.id!r}" for example in report.examples),
+                got="; ".join(dict.fromkeys(example.reason for example in report.examples)),
+                do=f"see {report.report_file}" if report.report_file else "",
+            )
+
+    count_documents_async = in_thread(count_documents)
+    filter_documents_async = in_thread(filter_documents)
+    write_documents_async = in_thread(write_documents)
+    delete_documents_async = in_thread(delete_documents)
+    delete_all_documents_async = in_thread(delete_all_documents)
+    delete_by_filter_async = in_thread(delete_by_filter)
+    update_by_filter_async = in_thread(update_by_filter)
+    count_documents_by_filter_async = in_thread(count_documents_by_filter)
+    get_metadata_fields_info_async = in_thread(get_metadata_fields_info)
+    get_metadata_field_min_max_async = in_thread(get_metadata_field_min_max)
+    count_unique_metadata_by_filter_async = in_thread(count_unique_metadata_by_filter)
+    get_metadata_field_unique_values_async = in_thread(get_metadata_field_unique_values)
+    close_async = in_thread(close)
+
+
+# Fields, extremes and distinct values of metadata, computed by reading the documents one by one.
+
+
+def fields_of(documents: Iterable[Document]) -> dict[str, dict[str, str]]:
+    """The type of each field, by its first value."""
+    fields: dict[str, dict[str, str]] = {}
+    for document in documents:
+        for name, value in document.meta.items():
+            if value is not None and name != SEARCH_KEY:
+                fields.setdefault(name, {"type": _TYPES.get(type(value), "keyword")})
+    return fields
+
+
+def extremes_of(documents: Iterable[Document], field: str) -> dict[str, Any]:
+    """The least and the greatest value of a field; None without any. Incomparable values are left out."""
+    kinds: dict[bool, list[Any]] = {True: [], False: []}
+    for value in _values(documents, field):
+        if isinstance(value, int | float | str):
+            kinds[isinstance(value, str)].append(value)
+    values = kinds[False] or kinds[True]
+    return {"min": min(values, default=None), "max": max(values, default=None)}
+
+
+def numbers_of_values(documents: Iterable[Document], fields: Sequence[str]) -> dict[str, int]:
+    """The number of distinct values of each field."""
+    values_by_field: dict[str, set[object]] = {field: set() for field in fields}
+    for document in documents:
+        for field, values in values_by_field.items():
+            values.update(map(_key, _values([document], field)))
+    return {field: len(values) for field, values in values_by_field.items()}
+
+
+def values_of(documents: Iterable[Document], field: str, search_term: str | None) -> list[Any]:
+    """The distinct values of a field whose text contains `search_term`, sorted by text and type."""
+    values_by_key = {_key(value): value for value in _values(documents, field)}
+    term = (search_term or "").lower()
+    matching = [value for value in values_by_key.values() if term in str(value).lower()]
+    return sorted(matching, key=lambda value: (str(value), type(value).__name__))
+
+
+def _values(documents: Iterable[Document], field: str) -> Iterator[Any]:
+    """The values of a field, `meta.` before it or not, dots leading inwards; those of a list one by one."""
+    parts = field.removeprefix("meta.").split(".")
+    for document in documents:
+        value: Any = document.meta
+        for part in parts:
+            value = value.get(part) if isinstance(value, dict) else None
+        yield from (item for item in (value if isinstance(value, list) else [value]) if item is not None)
+
+
+def _key(value: object) -> object:
+    """A key that distinguishes values: in Python 1, 1.0 and True are equal, and a mapping has no hash."""
+    return type(value), json.dumps(value, sort_keys=True, default=str)
