@@ -106,7 +106,7 @@ class Registry:
         return self._adapters.get(name, where=where)
 
     def spellings(self, name: str, options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-        """The adapter and options, and all others that mean the same because the adapter was renamed."""
+        """The adapter `name` with `options`, and all others that mean the same because the adapter was renamed."""
         try:
             spec = self.spec(name)
         except UnknownAdapter:

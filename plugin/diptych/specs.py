@@ -94,16 +94,16 @@ class AdapterSpec:
             )
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
-        """The spec with the kinds of input that it accepts with these options."""
+        """The spec with the kinds of input that it accepts with these `options`."""
         accepts = self.by_modality.get(str({**options, **self.implied}.get("modality")), self.accepts)
         return replace(self, accepts=accepts)
 
     def under(self, alias: str) -> Self:
-        """The spec under a name that the adapter had before."""
+        """The spec under an `alias`, a name that the adapter had before."""
         return replace(self, name=alias, aliases={}, implied=self.aliases[alias]).with_options({})
 
     def spellings(self, options: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Its name with these options, and each alias and options that mean the same."""
+        """Its name with these `options`, and each alias and options that mean the same."""
         yield self.name, {**options}
         for alias, implied in self.aliases.items():
             if all(name in options and options[name] == value for name, value in implied.items()):

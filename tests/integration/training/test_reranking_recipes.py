@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import diptych_adapters.hooks
+import diptych_experimental.hooks
 import diptych_training.hooks
 from curves import curves
 from diptych import Collection, Registry
@@ -28,7 +29,7 @@ QUERIES = {f"q{n}": WORDS[n] for n in range(16)}
 RELEVANT = {f"r{n}": f"{WORDS[n]} {WORDS[20 + n % 10]} {GOOD}" for n in range(16)}
 OTHERS = {f"o{n}-{m}": f"{WORDS[n]} {WORDS[20 + m]} {BAD}" for n in range(16) for m in range(3)}
 QRELS = {f"q{n}": {f"r{n}": 1.0} for n in range(16)}
-REGISTRY = Registry(diptych_adapters.hooks, diptych_training.hooks, installed=False)
+REGISTRY = Registry(diptych_adapters.hooks, diptych_training.hooks, diptych_experimental.hooks, installed=False)
 DATA = TrainingData(QUERIES, {**RELEVANT, **OTHERS}, QRELS)
 
 
