@@ -12,7 +12,7 @@ from re import _constants, _parser  # type: ignore[attr-defined]  # not public, 
 from typing import Any, Literal
 
 sre: Any = _constants
-MOST = 3_000_000  # steps after which a text is given up
+MOST = 400_000  # steps after which a text is given up
 # Texts of one kind of character, which patterns and readers of texts get in lengths of n and 4n.
 RUNS = {
     "dots": ".",
