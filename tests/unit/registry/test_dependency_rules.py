@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -119,17 +119,33 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def offenders(paths: Iterable[Path], excess: Callable[[Path], Iterable[str]]) -> dict[str, list[str]]:
+    """The modules that do what a rule forbids, and what they do."""
+    return {relative(path): found for path in paths if (found := sorted(excess(path)))}
+
+
+def of_host(path: Path) -> set[str]:
+    """The parts of the host that a module imports."""
+    return {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"}
+
+
+def of_packages(path: Path, packages: Iterable[str]) -> set[str]:
+    """The names of these packages that a module imports."""
+    return {name for name in imports(path) if name.split(".")[0] in packages}
+
+
 def test_every_part_of_the_host_has_its_layer() -> None:
     parts = {path.relative_to(HOST).parts[0].removesuffix(".py") for path in modules(HOST)} - {"__init__"}
     assert parts <= set(RANK), f"give them a layer: {sorted(parts - set(RANK))}"
 
 
-@pytest.mark.parametrize("path", [p for p in modules(HOST) if p.parent != HOST or p.stem != "__init__"], ids=relative)
-def test_arrows_of_the_host_point_one_way(path: Path) -> None:
-    own = path.relative_to(HOST).parts[0].removesuffix(".py")
-    reached = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"} & set(RANK)
-    upward = {name for name in reached - {own} if RANK[name] >= RANK[own]}
-    assert not upward, f"{own} imports {sorted(upward)}, which stand beside or above it"
+def test_arrows_of_the_host_point_one_way() -> None:
+    def upward(path: Path) -> set[str]:
+        own = path.relative_to(HOST).parts[0].removesuffix(".py")
+        return {name for name in of_host(path) & set(RANK) - {own} if RANK[name] >= RANK[own]}
+
+    inside = [path for path in modules(HOST) if path.parent != HOST or path.stem != "__init__"]
+    assert offenders(inside, upward) == {}, "these import what stands beside or above them"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -151,13 +167,17 @@ def test_no_module_and_no_folder_is_too_large_to_be_taken_in() -> None:
     assert not full, f"give some of the modules of these folders a folder of their own: {full}"
 
 
-@pytest.mark.parametrize("path", [p for p in all_modules() if p.stem == "__init__"], ids=relative)
-def test_every_package_says_where_to_begin(path: Path) -> None:
-    text = path.read_text()
-    named = re.search(r"[Bb]egin with\s+`([\w.]+)`", ast.get_docstring(ast.parse(text)) or "")
-    assert named, "say what the room is for, and the module to begin with"
-    module = path.parent.joinpath(*named[1].split("."))
-    assert module.is_dir() or module.with_suffix(".py").exists() or re.search(rf"\b{named[1]}\b", text.split('"""')[2])
+def test_every_package_says_where_to_begin() -> None:
+    def unsaid(path: Path) -> list[str]:
+        text = path.read_text()
+        named = re.search(r"[Bb]egin with\s+`([\w.]+)`", ast.get_docstring(ast.parse(text)) or "")
+        if not named:
+            return ["say what the room is for, and the module to begin with"]
+        module = path.parent.joinpath(*named[1].split("."))
+        exists = module.is_dir() or module.with_suffix(".py").exists()
+        return [] if exists or re.search(rf"\b{named[1]}\b", text.split('"""')[2]) else [f"no {named[1]}"]
+
+    assert offenders([path for path in all_modules() if path.stem == "__init__"], unsaid) == {}
 
 
 def _dotted(path: Path) -> str:
@@ -171,14 +191,12 @@ def _module_of(name: str, known: Mapping[str, Path]) -> str:
     return name if name in known else name.rpartition(".")[0]
 
 
-@pytest.mark.parametrize("path", modules(HOST), ids=relative)
-def test_the_host_imports_no_model_library_and_no_guest(path: Path) -> None:
-    assert not {name for name in imports(path) if name.split(".")[0] in FORBIDDEN_TO_HOST}
+def test_the_host_imports_no_model_library_and_no_guest() -> None:
+    assert offenders(modules(HOST), lambda path: of_packages(path, FORBIDDEN_TO_HOST)) == {}
 
 
-@pytest.mark.parametrize("path", modules(EDGE), ids=relative)
-def test_the_embedded_store_takes_errors_and_small_helpers_of_diptych_alone(path: Path) -> None:
-    assert {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"} <= {"errors", "runtime"}
+def test_the_embedded_store_takes_errors_and_small_helpers_of_diptych_alone() -> None:
+    assert offenders(modules(EDGE), lambda path: of_host(path) - {"errors", "runtime"}) == {}
 
 
 def test_the_example_of_the_embedded_store_alone_runs(tmp_path: Path) -> None:
@@ -189,24 +207,23 @@ def test_the_example_of_the_embedded_store_alone_runs(tmp_path: Path) -> None:
     assert "hello" in done.stdout
 
 
-@pytest.mark.parametrize("path", modules(HOST), ids=relative)
-def test_the_host_reaches_the_embedded_store_from_its_stores_alone_and_when_one_is_opened(path: Path) -> None:
-    at_once = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-    first = {name for name in _imports(list(at_once)) if name.startswith("diptych_edge")}
-    anywhere = {name for name in imports(path) if name.startswith("diptych_edge")}
-    assert not anywhere or path.is_relative_to(HOST / "stores") or path.parent.name == "clients"
-    assert not first or path.stem == "edge_inference"
+def test_the_host_reaches_the_embedded_store_from_its_stores_alone_and_when_one_is_opened() -> None:
+    def reached(path: Path) -> set[str]:
+        at_once = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        first = set() if path.stem == "edge_inference" else set(_imports(list(at_once)))
+        stores = path.is_relative_to(HOST / "stores") or path.parent.name == "clients"
+        return {name for name in (first if stores else imports(path)) if name.startswith("diptych_edge")}
+
+    assert offenders(modules(HOST), reached) == {}
 
 
-@pytest.mark.parametrize("path", modules(LAB), ids=relative)
-def test_the_lab_imports_no_guest_but_the_embedded_store(path: Path) -> None:
-    assert not {name for name in imports(path) if name.split(".")[0] in {*GUEST_PACKAGES} - {"diptych_lab"}}
+def test_the_lab_imports_no_guest_but_the_embedded_store() -> None:
+    assert offenders(modules(LAB), lambda path: of_packages(path, {*GUEST_PACKAGES} - {"diptych_lab"})) == {}
 
 
-@pytest.mark.parametrize("path", modules(SERVE), ids=relative)
-def test_the_services_import_no_guest_but_the_lab_and_the_embedded_store(path: Path) -> None:
-    own = {"diptych_lab", "diptych_serve"}
-    assert not {name for name in imports(path) if name.split(".")[0] in {*GUEST_PACKAGES} - own}
+def test_the_services_import_no_guest_but_the_lab_and_the_embedded_store() -> None:
+    foreign = {*GUEST_PACKAGES} - {"diptych_lab", "diptych_serve"}
+    assert offenders(modules(SERVE), lambda path: of_packages(path, foreign)) == {}
 
 
 def bridges() -> list[Path]:
@@ -219,58 +236,53 @@ def guests() -> list[Path]:
     return [path for path in modules(GUESTS) if path not in bridges()]
 
 
-@pytest.mark.parametrize("path", guests(), ids=relative)
-def test_encoders_never_import_the_client_of_the_store(path: Path) -> None:
-    # A text index is made of the store's own words, and so are the terms of FastEmbed's BM25.
-    allowed = "text_index" in path.stem or path.parts[-2:] == ("lexicon", "analysis.py")
-    found = {name for name in imports(path) if name.split(".")[0] in ("qdrant_client", "qdrant_edge")}
-    assert allowed or not found
+def test_encoders_never_import_the_client_of_the_store() -> None:
+    def clients(path: Path) -> set[str]:
+        # A text index is made of the store's own words, and so are the terms of FastEmbed's BM25.
+        allowed = "text_index" in path.stem or path.parts[-2:] == ("lexicon", "analysis.py")
+        return set() if allowed else of_packages(path, ("qdrant_client", "qdrant_edge"))
+
+    assert offenders(guests(), clients) == {}
 
 
-@pytest.mark.parametrize("path", guests(), ids=relative)
-def test_guests_use_the_contracts_of_the_host_and_none_of_its_insides(path: Path) -> None:
-    own = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"}
-    allowed = {"", "types", "media", "errors", "protocols", "specs", "hookspecs", "reports", "runtime"}
-    shared = {"config", "encoders"} if path.parent.name == "frameworks" else set()  # of the bridges
-    assert own <= allowed | shared | set(public_names())
+def test_guests_use_the_contracts_of_the_host_and_none_of_its_insides() -> None:
+    allowed = {"", "types", "media", "errors", "protocols", "specs", "hookspecs", "reports", "runtime"} | public_names()
+
+    def insides(path: Path) -> set[str]:
+        shared = {"config", "encoders"} if path.parent.name == "frameworks" else set()  # of the bridges
+        return of_host(path) - allowed - shared
+
+    assert offenders(guests(), insides) == {}
 
 
-@pytest.mark.parametrize("path", [*modules(GUESTS), *modules(TRAINING)], ids=relative)
-def test_what_was_shown_to_help_stands_without_what_was_not(path: Path) -> None:
-    assert not {name for name in imports(path) if name.split(".")[0] == "diptych_experimental"}
+def test_what_was_shown_to_help_stands_without_what_was_not() -> None:
+    paths = [*modules(GUESTS), *modules(TRAINING)]
+    assert offenders(paths, lambda path: of_packages(path, ("diptych_experimental",))) == {}
 
 
-@pytest.mark.parametrize("path", [*modules(TRAINING), *modules(EXPERIMENTAL)], ids=relative)
-def test_training_uses_the_public_host_alone(path: Path) -> None:
+def test_training_uses_the_public_host_alone() -> None:
     """What users import, and beside it the specs, hooks, measures and the contract of recipes."""
-    own = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"}
-    allowed = {name.partition(".")[2] for name in PUBLIC if name.startswith("diptych.")}
-    assert own <= {
-        "specs",
-        "generation",
-        "hookspecs",
-        "protocols",
-        "runtime",
-        "evaluate",
-        "media",
-        "training",
-        "",
-        *allowed,
-    } | set(public_names())
+    allowed = {name.partition(".")[2] for name in PUBLIC if name.startswith("diptych.")} | public_names()
+    allowed |= {"", "specs", "generation", "hookspecs", "protocols", "runtime", "evaluate", "media", "training"}
+    paths = [*modules(TRAINING), *modules(EXPERIMENTAL)]
+    assert offenders(paths, lambda path: of_host(path) - allowed) == {}
 
 
-@pytest.mark.parametrize("path", bridges(), ids=relative)
-def test_bridges_use_the_public_host_alone(path: Path) -> None:
+def test_bridges_use_the_public_host_alone() -> None:
     """Of the host what users import; of the store's client its values; of the adapters its own and what all share."""
-    own = f"diptych_adapters.{path.relative_to(GUESTS).parts[0]}."
-    for name in imports(path):
-        if name.split(".")[0] in ("diptych", "qdrant_client", "qdrant_edge", "diptych_adapters", "diptych_training"):
-            module = name.rpartition(".")[0]
-            public = name in PUBLIC or module in PUBLIC
-            assert public or f"{name}.".startswith((own, *SHARED)), f"{name} is not for bridges"
-            assert module != "diptych" or name in PUBLIC or name.split(".")[1] in public_names(), (
-                f"{name} is no public name"
-            )
+    names = public_names()
+    bounded = ("diptych", "qdrant_client", "qdrant_edge", "diptych_adapters", "diptych_training")
+
+    def allowed(name: str, own: str) -> bool:
+        module = name.rpartition(".")[0]
+        public = name in PUBLIC or (module in PUBLIC and (module != "diptych" or name.split(".")[1] in names))
+        return public or f"{name}.".startswith((own, *SHARED))
+
+    def insides(path: Path) -> set[str]:
+        own = f"diptych_adapters.{path.relative_to(GUESTS).parts[0]}."
+        return {name for name in of_packages(path, bounded) if not allowed(name, own)}
+
+    assert offenders(bridges(), insides) == {}
 
 
 def public_names() -> set[str]:
