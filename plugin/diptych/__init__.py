@@ -7,16 +7,14 @@ begin with `protocols`, then `registry`, `populate`, `search` and `swap`; docs/a
 
 from __future__ import annotations
 
-import html
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from diptych.runtime import interrupts as interrupts  # first: it ends the command quietly at Ctrl-C from here on
 
 # isort: split
 
-from diptych import errors, repr_html
+from diptych import errors
 from diptych.errors import DiptychError
 from diptych.hookspecs import hookimpl
 from diptych.protocols import (
@@ -73,15 +71,6 @@ _LATER = {
     "client": "diptych.clients",
     "async_client": "diptych.clients",
 }
-
-
-def _html(value: object) -> str:
-    """What a notebook shows of a result, by the installed package that writes it; imported when the first is shown."""
-    found = importlib.metadata.entry_points(group="diptych.html")
-    return str(next(iter(found)).load()(value)) if found else f"<pre>{html.escape(repr(value))}</pre>"
-
-
-repr_html.show_by(_html)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import importlib.metadata
 from collections.abc import Callable
-
-# The writers know every kind of value, so no value can know them: `diptych` hands over the function that calls them.
-_writers: list[Callable[[object], str]] = []
-
-
-def show_by(writer: Callable[[object], str]) -> None:
-    """Have `writer` make the HTML of all values."""
-    _writers[:] = [writer]
+from functools import cache
 
 
 class ReprHtml:
@@ -19,4 +14,13 @@ class ReprHtml:
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        return _writers[0](self)
+        return _writer()(self)
+
+
+@cache
+def _writer() -> Callable[[object], str]:
+    """What makes the HTML of all values, by the installed package that does; imported when the first is shown."""
+    for entry in importlib.metadata.entry_points(group="diptych.html"):
+        writer: Callable[[object], str] = entry.load()
+        return writer
+    return lambda value: f"<pre>{html.escape(repr(value))}</pre>"
