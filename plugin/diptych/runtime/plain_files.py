@@ -1,10 +1,17 @@
-"""Opens files in folders that may come from somebody else, who may have put links, pipes or devices there."""
+"""Opens files in folders that may come from somebody else, who may have put links, pipes or devices there.
+
+`is_local_folder` recognises the folders of qdrant-client's local mode.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from pathlib import Path
+
+LOCAL_MODE = "meta.json"  # what qdrant-client's local mode writes, and a server too
+SERVER = "raft_state.json"  # what only a server writes
 
 
 def plain_file(path: str, flags: int) -> int:
@@ -27,3 +34,8 @@ def regular_file(path: str, flags: int) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", path)
     return descriptor
+
+
+def is_local_folder(path: Path) -> bool:
+    """Whether qdrant-client's local mode created the folder."""
+    return (path / LOCAL_MODE).is_file() and not (path / SERVER).exists()

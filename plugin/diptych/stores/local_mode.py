@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import pathname2url
 
 from diptych.errors import CollectionNotFound, StoreError, StoreLocked
+from diptych.runtime.plain_files import LOCAL_MODE, is_local_folder
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 COLLECTIONS, POINTS = "collection", "storage.sqlite"
-LOCAL_MODE, SERVER = "meta.json", "raft_state.json"  # files that it writes, and that only a server writes
 _TABLE = "CREATE TABLE points (id TEXT PRIMARY KEY, point BLOB)"
 _MODELS = "qdrant_client.http.models.models"
 _OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
@@ -100,7 +100,7 @@ def open_local(path: Path, create: bool, make: Callable[..., QdrantBase]) -> Qdr
         StoreLocked: another process has it open.
     """
     where = f"local:{path}"
-    if not (path / LOCAL_MODE).is_file() or (path / SERVER).exists():
+    if not is_local_folder(path):
         if not create:
             do = "check the path; qdrant-client made it by QdrantClient(path=...)"
             raise CollectionNotFound("there is no folder of qdrant-client's local mode", where=where, do=do)

@@ -20,7 +20,7 @@ from typing import IO
 import portalocker
 
 from diptych.errors import StoreError, StoreLocked
-from diptych.runtime.plain_files import plain_file
+from diptych.runtime.plain_files import LOCAL_MODE, SERVER, is_local_folder, plain_file
 from diptych_edge.engine.sidecar import RECORD, SHARD, UNFINISHED, Record
 
 LOCK = ".lock"
@@ -32,14 +32,7 @@ _NAMED = re.compile(r"[A-Za-z0-9_]{1,40}-[0-9a-f]{12}")
 _TRIES, _PAUSE = 20, 0.05  # seconds
 COLLECTIONS = "collections"
 DAMAGED = ".damaged-"  # prefix of data folders that a repair could not read completely
-_SERVER = "raft_state.json"
-LOCAL_MODE = "meta.json"  # what qdrant-client's local mode writes, and a server too
 _MARKERS = (f"{Path(UNFINISHED).stem}.tmp", f"{Path(RECORD).stem}.tmp", UNFINISHED)  # in the order of their removal
-
-
-def is_local_folder(path: Path) -> bool:
-    """Whether qdrant-client's local mode created the folder."""
-    return (path / LOCAL_MODE).is_file() and not (path / _SERVER).exists()
 
 
 def prepare(root: Path, *, create: bool) -> Path:
@@ -135,8 +128,8 @@ def opening(root: Path) -> Iterator[None]:
 
 def _foreign_files(root: Path, home: Path) -> Iterator[Path]:
     """Files that show that the path is not a store."""
-    if (root / _SERVER).exists():
-        yield root / _SERVER
+    if (root / SERVER).exists():
+        yield root / SERVER
     if is_local_folder(root):
         yield root / LOCAL_MODE
     if home.exists():
