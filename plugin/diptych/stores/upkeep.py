@@ -36,7 +36,13 @@ def optimized(client: QdrantBase, name: str) -> str:
 
 def looks_at_disk(client: QdrantBase) -> bool:
     """Whether this is an embedded store, whose disk space is checked before a run."""
-    return isinstance(getattr(client, "path", None), Path) and hasattr(client, "needs_optimizing")
+    return _folder(client) is not None
+
+
+def _folder(client: QdrantBase) -> Path | None:
+    """The folder of an embedded store; None for every other store."""
+    path = getattr(client, "path", None)
+    return path if isinstance(path, Path) and hasattr(client, "needs_optimizing") else None
 
 
 def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str = "") -> None:
@@ -49,8 +55,8 @@ def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str =
     Raises:
         StoreFull: it has not.
     """
-    root = getattr(client, "path", None)
-    if not isinstance(root, Path) or not looks_at_disk(client):
+    root = _folder(client)
+    if root is None:
         return
     from diptych_edge.engine.folders import COLLECTIONS, folder_name
     from diptych_edge.health import space, wal
@@ -70,8 +76,8 @@ class DiskUse:
 
 def disk_use(client: QdrantBase, name: str) -> DiskUse | None:
     """What the files of a collection take; None where they are not on this machine, as a server's are not."""
-    root = getattr(client, "path", None)
-    if not isinstance(root, Path) or not looks_at_disk(client):
+    root = _folder(client)
+    if root is None:
         return None
     from diptych_edge.engine.folders import COLLECTIONS, folder_name
 
