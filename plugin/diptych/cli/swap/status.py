@@ -119,9 +119,10 @@ def _swap(swap: SwapStatus) -> Iterator[str]:
     if swap.running:
         yield f"{swap.holder} is applying it; last sign of life {moment(swap.last_heard)}"
     else:
-        anyway = "after more judgements or another config; to cut over anyway: diptych apply --ignore-gate; "
-        go_on = f"diptych apply{f', {anyway}' if swap.refused else '; '}"
-        yield f"no process is applying it; to continue: {go_on}to abandon it: diptych rollback"
+        go_on = "diptych apply"
+        if swap.refused:
+            go_on += ", after more judgements or another config; to cut over anyway: diptych apply --ignore-gate"
+        yield f"no process is applying it; to continue: {go_on}; to abandon it: diptych rollback"
 
 
 def _history(console: Console, events: tuple[Event, ...]) -> None:
