@@ -5,13 +5,22 @@ from __future__ import annotations
 from diptych import hookimpl
 from diptych.protocols import Kind
 from diptych.specs import RecipeSpec
-from diptych_training.hooks import recipe_spec
 
 __all__ = ["RECIPES", "diptych_register_recipes"]
 
 
 def _recipe(name: str, kind: Kind, recipe_class: str, summary: str, module: str = "") -> RecipeSpec:
-    return recipe_spec("diptych_experimental", name, kind, recipe_class, f"Experimental. {summary}", module)
+    """The spec of a recipe; `module` where that is not called like the recipe: there it has options of its own name."""
+    where = f"diptych_experimental.{module or name}"
+    return RecipeSpec(
+        name=name,
+        kind=kind,
+        factory=f"{where}:{recipe_class}",
+        options=f"{where}:{recipe_class if module else ''}Options",
+        summary=f"Experimental. {summary}",
+        requires=("torch", "sentence_transformers", "accelerate", "datasets"),
+        extra="diptych[train]",
+    )
 
 
 RECIPES = [

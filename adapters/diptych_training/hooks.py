@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 from diptych import hookimpl
@@ -18,48 +17,40 @@ __all__ = [
     "diptych_generate_queries",
     "diptych_judge",
     "diptych_register_recipes",
-    "recipe_spec",
 ]
 
+_PACKAGE = "diptych_training.recipes"
+_MODULES = {  # recipes that share a module; each has options of its own name there
+    **dict.fromkeys(("cprd", "distill"), "reranker_scores"),
+    "image_text": "media_text",
+}
 
-def recipe_spec(where: str, name: str, kind: Kind, recipe_class: str, summary: str, module: str = "") -> RecipeSpec:
-    """The spec of a recipe in the package `where`.
 
-    `module` names the module if it is not called like the recipe: there each recipe has options of its own name.
-    """
-    place = f"{where}.{module or name}"
+def _recipe(name: str, kind: Kind, recipe_class: str, summary: str) -> RecipeSpec:
+    module, own = _MODULES.get(name, name), recipe_class if name in _MODULES else ""
     return RecipeSpec(
         name=name,
         kind=kind,
-        factory=f"{place}:{recipe_class}",
-        options=f"{place}:{recipe_class if module else ''}Options",
+        factory=f"{_PACKAGE}.{module}:{recipe_class}",
+        options=f"{_PACKAGE}.{module}:{own}Options",
         summary=summary,
         requires=("torch", "sentence_transformers", "accelerate", "datasets"),
         extra="diptych[train]",
     )
 
 
-_recipe = partial(recipe_spec, "diptych_training.recipes")
 RECIPES = [
     _recipe("cross_encoder", "reranker", "CrossEncoding", "A reranker, from what the first stage finds."),
     _recipe("uni_encoder", "reranker", "UniEncoding", "A reranker that reads a query once, with all its candidates."),
-    _recipe("cprd", "dense", "Cprd", "A reranker's order of the hard negatives.", "reranker_scores"),
-    _recipe(
-        "distill", "dense", "Distill", "A reranker's distribution over each query's candidates.", "reranker_scores"
-    ),
+    _recipe("cprd", "dense", "Cprd", "A reranker's order of the hard negatives."),
+    _recipe("distill", "dense", "Distill", "A reranker's distribution over each query's candidates."),
     _recipe("splade", "sparse", "Splade", "A lexicon, kept sparse by FLOPS; queries may go without a network."),
     _recipe("student", "dense", "Student", "A small model makes the queries of an encoder whose index stays."),
     _recipe("elastic", "dense", "Elastic", "Exits and widths of one encoder that all search one index."),
     _recipe("prototype_tuning", "dense", "PrototypeTuning", "Classes for a frozen encoder, from few examples."),
     _recipe("contrastive", "dense", "Contrastive", "Judged pairs and mined negatives, by the contrastive family."),
     _recipe("dexml", "dense", "Dexml", "Queries with many relevant documents, against all documents."),
-    _recipe(
-        "image_text",
-        "dense",
-        "ImageText",
-        "Pictures into a text encoder's space, and as words of a lexicon.",
-        "media_text",
-    ),
+    _recipe("image_text", "dense", "ImageText", "Pictures into a text encoder's space, and as words of a lexicon."),
     _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),
 ]
 
