@@ -25,7 +25,7 @@ from colour_plugin import COLOURS
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.swap import ApplyOptions
-from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.access import Keys
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
 from diptych_serve.studio.routes import studio

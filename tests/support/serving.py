@@ -10,7 +10,7 @@ from typing import Any
 
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych_serve.service.limits import Bounds
+from diptych_serve.service.access import Bounds
 from diptych_serve.service.server import address, listen, server_of
 from waiting import until as until
 

@@ -44,7 +44,7 @@ def serve(
     """
     from diptych_edge import SharedEdgeClient
     from diptych_edge.share.holder import serve_at
-    from diptych_serve.service.api_keys import Keys
+    from diptych_serve.service.access import Keys
 
     keys = Keys.from_environment(api_keys_env)
     signal.signal(signal.SIGTERM, _leave)

@@ -21,7 +21,7 @@ from diptych.cli.ui.options import CONFIG, JsonOption, QuietOption, StoreOption
 from diptych.cli.ui.output import stderr, write_json
 from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError, MissingExtra
-from diptych_serve.service.limits import Bounds, Limits
+from diptych_serve.service.access import Bounds, Limits
 
 if TYPE_CHECKING:
     from diptych_serve.service.application import Extension
@@ -153,7 +153,7 @@ def serve(
       diptych serve --studio --queries judged
     """
     require("starlette", "uvicorn", "prometheus_client", extra="serve")
-    from diptych_serve.service.api_keys import Keys, require_key
+    from diptych_serve.service.access import Keys, require_key
     from diptych_serve.service.application import application
     from diptych_serve.service.server import address, called, listen, log_to_stderr, run
 
@@ -247,7 +247,7 @@ def studio(
       diptych studio --store edge:./qdrant --collection packages
     """
     require("starlette", "uvicorn", "prometheus_client", extra="serve")
-    from diptych_serve.service.api_keys import Keys, require_key
+    from diptych_serve.service.access import Keys, require_key
     from diptych_serve.service.application import application
     from diptych_serve.service.server import address, called, listen, log_to_stderr, run
 
@@ -348,9 +348,9 @@ def mcp(
     if store is not None and allow_populate:
         raise ConfigError("--allow-populate needs configs", got=f"--store {store}", do="name a config by -c FILE")
     with closing(opened(session, configs, store, collections, create=allow_populate)) as served:
-        from diptych_serve.agents.server import http_application, mcp_server, serve_stdio
-        from diptych_serve.service.api_keys import Keys, require_key
-        from diptych_serve.service.readiness import warm_in_background
+        from diptych_serve.agents import http_application, mcp_server, serve_stdio
+        from diptych_serve.service.access import Keys, require_key
+        from diptych_serve.service.context import warm_in_background
 
         server = mcp_server(served, allow_populate=allow_populate, tenant=tenant)
         server.listed = partial(warm_in_background, served)
@@ -366,7 +366,7 @@ def mcp(
 
 
 def _over_http(app: Any, host: str, port: int, *, grace: int, bounds: Bounds, as_json: bool) -> None:
-    from diptych_serve.agents.server import PATH
+    from diptych_serve.agents import PATH
     from diptych_serve.service.server import address, listen, log_to_stderr, run
 
     with listen(host, port) as listening:

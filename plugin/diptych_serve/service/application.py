@@ -31,20 +31,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych.errors import DiptychError
 from diptych.runtime.panics import as_error, is_panic
-from diptych_serve.service.admission import UNCOUNTED, Gate
-from diptych_serve.service.api_keys import Keys
-from diptych_serve.service.error_answers import LOG, Refused, refusal_of
-from diptych_serve.service.limits import Limits
-from diptych_serve.service.metrics import Metrics
-from diptych_serve.service.model_batches import Batches
-from diptych_serve.service.readiness import Readiness
-from diptych_serve.service.route_context import Serving, json_of
-from diptych_serve.service.routes.models import embeddings, model, models, rerank
-from diptych_serve.service.routes.openapi import Operation, openapi
-from diptych_serve.service.routes.search import search
-from diptych_serve.service.routes.write import populate, put_documents
-from diptych_serve.service.served import Served
-from diptych_serve.service.write_queue import Writes
+from diptych_serve.service.access import Keys, Limits
+from diptych_serve.service.admission import LOG, UNCOUNTED, Gate, Refused, refusal_of
+from diptych_serve.service.answers import Operation, openapi
+from diptych_serve.service.context import Readiness, Serving, Writes, json_of
+from diptych_serve.service.routes import embeddings, model, models, populate, put_documents, rerank, search
+from diptych_serve.service.served import Batches, Metrics, Served
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 ACCESS_LOG = logging.getLogger("diptych.access")

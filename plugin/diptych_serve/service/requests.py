@@ -1,25 +1,207 @@
-"""Reads the requests of clients, and refuses invalid ones."""
+"""The requests of clients: bodies as pydantic models, read from HTTP; invalid ones and names of files are refused."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, TypeVar
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from starlette.requests import ClientDisconnect, Request
 
+from diptych.collection.collection import Collection
+from diptych.collection.score_documents import MOST_BLOCKS
+from diptych.errors import SearchError, brief
+from diptych.media import Modality
+from diptych.media.read import is_data_uri
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
-from diptych_serve.service.bodies import MOST_FIELDS
-from diptych_serve.service.error_answers import Refused
-from diptych_serve.service.limits import Limits
+from diptych.search.boost import MOST_PARTS
+from diptych.search.options import MOST_IDS, MOST_PASSAGES
+from diptych.search.request import MOST_EXAMPLES
+from diptych.types import Query
+from diptych_serve.service.access import Limits
+from diptych_serve.service.admission import Refused
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:|file:", re.IGNORECASE)
 
 MOST_DIGITS = 19  # of a Content-Length: more than any body has; Python reads at most 4,300
 JSON = "application/json"
 INPUTS = ("input", "queries", "documents")
 INLINE = 16 * 1024  # bytes of a body that is read within the event loop; more are read in a thread
 Asked = TypeVar("Asked", bound=BaseModel)
+Text = Annotated[str, Field(min_length=1)]
+MOST_FIELDS = 64  # keys of a request's object
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _mapped(value: Any) -> Any:
+    return {"text": value} if isinstance(value, str) else value
+
+
+class Body(BaseModel):
+    """A request in diptych's own format: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Foreign(BaseModel):
+    """A request in another service's format: fields that do not concern diptych are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+Texts = Annotated[
+    list[Text],
+    Field(fail_fast=True, min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Text | list[Text]),
+]
+
+
+class EmbeddingsRequest(_Foreign):
+    """`POST /v1/embeddings` in OpenAI's format; `input_type` chooses the side of the encoder."""
+
+    model: Text
+    input: Texts  # one text alone, too
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    input_type: Literal["query", "document"] | None = None
+
+
+class RerankDocument(_Foreign):
+    """A document: its text, or a mapping that holds it."""
+
+    text: str
+
+
+_Mapped = Annotated[RerankDocument, BeforeValidator(_mapped, json_schema_input_type=str | RerankDocument)]
+
+
+class RerankRequest(_Foreign):
+    """`POST /rerank` in Cohere's format."""
+
+    model: Text | None = None
+    query: Text
+    documents: Annotated[list[_Mapped], Field(fail_fast=True, min_length=1)]
+    top_n: Annotated[int, Field(ge=1)] | None = None
+    return_documents: bool = False
+
+    @property
+    def texts(self) -> list[str]:
+        """The documents' texts."""
+        return [document.text for document in self.documents]
+
+
+class ExampleText(Body):
+    """An example by its text."""
+
+    text: Text
+
+
+Examples = Annotated[list[Text | ExampleText], Field(fail_fast=True, max_length=MOST_EXAMPLES)]
+Ids = Annotated[list[Text], Field(fail_fast=True, max_length=MOST_IDS)]
+
+
+Width = Annotated[int, Field(ge=1)]
+Widths = (
+    Annotated[list[Width], Field(fail_fast=True, min_length=1, max_length=MOST_BLOCKS)]
+    | Annotated[dict[str, Width], Field(min_length=1, max_length=MOST_BLOCKS)]
+)
+BlocksOfSlots = Annotated[dict[str, Widths], Field(max_length=MOST_FIELDS)]
+
+
+Inline = Annotated[str, Field(min_length=1, description="A data: URI.")] | list[Any]
+InlineMedia = Annotated[dict[Modality, Inline], Field(min_length=1)]
+
+
+class SearchRequest(Body):
+    """`POST /search`."""
+
+    collection: str | None = None
+    query: Text | None = None
+    queries: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
+    media: InlineMedia | None = None
+    slot: str | None = None
+    tenant: str | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    offset: Annotated[int, Field(ge=0)] = 0
+    filter: dict[str, Any] | None = None
+    score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    with_payload: bool | Annotated[list[str], Field(fail_fast=True, max_length=MOST_FIELDS)] = True
+    explain: bool = False
+    blocks: BlocksOfSlots | None = None
+    highlight: bool | None = None
+    passages: Annotated[int, Field(ge=0, le=MOST_PASSAGES)] | None = None
+    boost: Annotated[list[dict[str, Any]], Field(max_length=MOST_PARTS)] | None = None
+    like: Examples = Field(default_factory=list)
+    unlike: Examples = Field(default_factory=list)
+    pin: Ids | None = None
+    exclude: Ids | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SearchRequest:
+        """Require either one query, of text or media or both, or several, and blocks only to be explained."""
+        if (self.query is None and self.media is None) == (self.queries is None):
+            raise ValueError("either `query` or `queries`; `media` beside `query` or alone")
+        if self.blocks and not self.explain:
+            raise ValueError("`blocks` with `explain: true` only")
+        return self
+
+    @property
+    def texts(self) -> list[str]:
+        """The queries as a list."""
+        return self.queries or [self.query or ""]
+
+    @property
+    def question(self) -> str | Query:
+        """The query, with its media if it has any."""
+        text = self.query or ""
+        return Query(text, media={str(name): raw for name, raw in self.media.items()}) if self.media else text
+
+    @property
+    def examples(self) -> dict[str, list[str | Query]]:
+        """The examples as options of a search."""
+
+        def read(examples: list[str | ExampleText]) -> list[str | Query]:
+            return [Query(one.text) if isinstance(one, ExampleText) else one for one in examples]
+
+        return {"like": read(self.like), "unlike": read(self.unlike)}
+
+    @property
+    def example_texts(self) -> list[str]:
+        """The texts of examples, which are encoded as the query is."""
+        return [one.text for one in (*self.like, *self.unlike) if isinstance(one, ExampleText)]
+
+
+class DocumentsRequest(Body):
+    """`PUT /documents`: each document has `id` and `text`, may have `title`, and `metadata` or further keys.
+
+    In a collection with slots that read media it may have `media`, as a search has; then `text` may be missing.
+    """
+
+    documents: Annotated[list[dict[str, Any]], Field(fail_fast=True, min_length=1)]
+    collection: str | None = None
+    tenant: str | None = None
+    dry_run: bool = False
+
+
+class PopulateOptions(BaseModel):
+    """The query of `POST /populate`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: str | None = None
+    tenant: str | None = None
+    sync: bool = Field(False, description="Delete documents that are not in the body.")
+    dry_run: bool = Field(False, description="Only count what would change; write nothing.")
+    yes: bool = Field(
+        False, description="Let `sync` delete more than `populate.max_deleted` allows, and let documents lose media."
+    )
 
 
 async def read(request: Request, kind: type[Asked], limits: Limits) -> Asked:
@@ -163,3 +345,54 @@ def _innermost(value: Any) -> Any:
     while isinstance(value, list) and value:
         value = value[0]
     return None if isinstance(value, bool) else value
+
+
+def require_words(texts: Iterable[str], accepts: Sequence[str], *, where: str) -> None:
+    """Raise SearchError for a path or address, if the encoder accepts more than text and would open it.
+
+    Args:
+        texts: what a client sent.
+        accepts: kinds of input that the encoder takes.
+        where: how the error calls the encoder.
+    """
+    if set(accepts) <= {"text"}:
+        return
+    for text in filter(str.strip, texts):
+        if _ADDRESS.match(text.strip()) or _is_file(text.strip()):
+            raise SearchError(
+                "a server does not open files or addresses that a client names",
+                where=where,
+                got=repr(text[:80]),
+                expected="words",
+            )
+
+
+def require_inline(media: Mapping[Any, Any], *, where: str) -> None:
+    """Raise SearchError for media that a client sent by their name, not as data: URIs or lists of numbers."""
+    for modality, raw in media.items():
+        if not isinstance(raw, list) and not (isinstance(raw, str) and is_data_uri(raw)):
+            raise SearchError(
+                "a server does not open files or addresses that a client names",
+                where=f"{where}, {str(modality)[:80]}",
+                got=brief(raw),
+                expected="media as a data: URI, or numbers in lists",
+            )
+
+
+def accepted(collection: Collection, *, documents: bool = False) -> list[str]:
+    """All kinds of input that the collection's encoders accept; with `documents`, of those that read texts of them."""
+    slots = collection.handle.slots.values()
+    return [kind for slot in slots if not (documents and slot.reads_media) for kind in slot.spec.accepts]
+
+
+def reads_media(collection: Collection) -> bool:
+    """Whether a slot of the collection reads media, so that `media` of a document are not metadata."""
+    return any(slot.reads_media for slot in collection.handle.slots.values())
+
+
+def _is_file(text: str) -> bool:
+    """Whether an encoder could find a file with this name."""
+    try:
+        return text.startswith(("/", "~", "\\\\")) or Path(text).exists()
+    except (OSError, ValueError):
+        return False

@@ -1,11 +1,15 @@
-"""`Served`: the open collections of a server, and its encoders and rerankers by name."""
+"""`Served`: the open collections of a server, and its encoders and rerankers, whose calls `Batches` joins."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diptych.collection.collection import Collection
 from diptych.collection.warm_up import check
@@ -17,15 +21,23 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import config_at
 from diptych.plugins.extras import check_requirements
 from diptych.plugins.factory import validate_options
-from diptych.protocols import Kind
+from diptych.protocols import Kind, Pair
 from diptych.registry import Registry
 from diptych.runtime.environment import interpolate
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline
+from diptych.search.microbatch import MicroBatcher
+from diptych.search.rerank import score_pairs
+from diptych.slots.encode import Side, Vector, require_finite
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.stores.nodes import deadline
-from diptych_serve.service.model_batches import Model
+from diptych.types import Floats
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+_SIDES: tuple[Side, ...] = ("query", "document")
+_TEXT = "warm"
 
 _WITHIN = ("edge:", "local:", "memory:")  # stores that one client holds: collections in one of them share it
 
@@ -276,3 +288,143 @@ def _require_usable(spec: AdapterSpec, options: Mapping[str, Any]) -> None:
 
 def _twice(name: str) -> ConfigError:
     return ConfigError("two collections have one name", got=name, do="serve them by two processes")
+
+
+class _Texts(NamedTuple):
+    side: Side
+    texts: Sequence[str]
+
+
+class Batches:
+    """Encodes texts and scores pairs for many clients; see `diptych.search.microbatch` for the rules of waiting.
+
+    Args:
+        metrics: receives the counts.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._batchers: dict[tuple[int, str, str], MicroBatcher[Any, Any]] = {}
+        self._lock = threading.Lock()
+
+    async def encode(self, model: Model, side: Side, texts: Sequence[str]) -> list[Vector]:
+        """A vector for each text.
+
+        Raises:
+            ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
+        """
+        batcher = self._batcher(model, lambda requests: self._encoded(model, requests))
+        vectors: list[Vector] = await asyncio.wrap_future(batcher.later(_Texts(side, texts)))
+        return vectors
+
+    async def score(self, model: Model, pairs: Sequence[Pair]) -> Floats:
+        """Scores float32 `[n]` of the pairs.
+
+        Raises:
+            ContractError, RegistryError: see diptych.errors.
+        """
+        batcher = self._batcher(model, lambda requests: self._scored(model, requests))
+        scores: Floats = await asyncio.wrap_future(batcher.later(pairs))
+        return scores
+
+    def _batcher(self, model: Model, work: Callable[[Sequence[Any]], Sequence[Any]]) -> MicroBatcher[Any, Any]:
+        with self._lock:
+            return self._batchers.setdefault((id(model.encoders), model.kind, model.name), MicroBatcher(work))
+
+    def _encoded(self, model: Model, requests: Sequence[_Texts]) -> list[list[Vector]]:
+        answers: dict[int, list[Vector]] = {}
+        for side in _SIDES:
+            places = [place for place, request in enumerate(requests) if request.side == side]
+            if not places:
+                continue
+            texts = [text for place in places for text in requests[place].texts]
+            encoder = model.encoders[model.name]
+            vectors = encoder.encode_query(texts) if side == "query" else encoder.encode_document(texts)
+            require_finite(vectors, texts, where=f"model {model.id!r}")
+            self._metrics.texts.labels(model.id, side).inc(len(texts))
+            self._metrics.batches.labels(model.id).observe(len(texts))
+            answers.update(zip(places, _parted(vectors, [len(requests[place].texts) for place in places]), strict=True))
+        return [answers[place] for place in range(len(requests))]
+
+    def _scored(self, model: Model, requests: Sequence[Sequence[Pair]]) -> list[Floats]:
+        scores = score_pairs(model.encoders.reranker(model.name), requests, where=f"model {model.id!r}")
+        count = sum(map(len, requests))
+        self._metrics.pairs.labels(model.id).inc(count)
+        self._metrics.batches.labels(model.id).observe(count)
+        return scores
+
+
+def _parted(values: Sequence[Vector], lengths: Sequence[int]) -> list[list[Vector]]:
+    """`values` in pieces of these lengths."""
+    return [list(values[start:end]) for start, end in pairwise(accumulate(lengths, initial=0))]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A slot or adapter that clients can name.
+
+    Args:
+        id: its name here: the slot's or adapter's own, or `COLLECTION/SLOT` where that would mean several.
+        kind: its contract.
+        collection: whose slot it is; "" for an adapter.
+        name: the slot's or adapter's own name.
+        encoders: make it.
+    """
+
+    id: str
+    kind: Kind
+    collection: str
+    name: str
+    encoders: Encoders
+
+    @property
+    def qualified(self) -> Model:
+        """The same model under its long name, `COLLECTION/SLOT`."""
+        return replace(self, id=f"{self.collection}/{self.name}")
+
+    def try_out(self) -> None:
+        """Encode or score one word, as a test.
+
+        Raises:
+            DiptychError: it cannot.
+        """
+        if self.kind == "reranker":
+            score_pairs(self.encoders.reranker(self.name), [[(_TEXT, _TEXT)]], where=f"model {self.id!r}")
+        else:
+            self.encoders[self.name].encode_query([_TEXT])
+
+
+class Metrics:
+    """The metrics of one service, in a registry of their own. Needs `diptych[serve]`, which the MCP server does not."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
+
+        self.content_type = CONTENT_TYPE_LATEST
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter("diptych_requests", "Requests answered.", ["route", "status"], registry=registry)
+        self.seconds = Histogram(
+            "diptych_request_seconds", "Seconds from request to answer.", ["route"], buckets=SECONDS, registry=registry
+        )
+        self.in_flight = Gauge("diptych_requests_in_flight", "Requests under way.", registry=registry)
+        self.texts = Counter(
+            "diptych_texts_encoded", "Texts encoded by /v1/embeddings.", ["model", "side"], registry=registry
+        )
+        self.pairs = Counter(
+            "diptych_pairs_scored", "Pairs of query and document reranked.", ["model"], registry=registry
+        )
+        self.queries = Counter("diptych_queries", "Queries searched.", ["collection"], registry=registry)
+        self.batches = Histogram(
+            "diptych_encode_batch_size",
+            "Texts or pairs in a call of a model.",
+            ["model"],
+            buckets=SIZES,
+            registry=registry,
+        )
+        self.ready = Gauge("diptych_ready", "1 once everything that is served has been warmed.", registry=registry)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self._registry)

@@ -15,9 +15,9 @@ from typing import Any, TypeVar, cast
 
 from starlette.requests import Request
 
-from diptych_serve.service.error_answers import Refused
-from diptych_serve.studio.jobs.query_sets import QuerySets
-from diptych_serve.studio.jobs.queue import Jobs
+from diptych_serve.service.admission import Refused
+from diptych_serve.studio.evaluations import QuerySets
+from diptych_serve.studio.jobs import Jobs
 from diptych_serve.studio.judging import JudgingSessions
 from diptych_serve.studio.swaps import Rates
 

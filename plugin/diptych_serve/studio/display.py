@@ -10,12 +10,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from qdrant_client import models
+
+from diptych.handle.snapshot import View
 from diptych.media import Media
-from diptych.metadata.media_payloads import PICTURED
+from diptych.metadata.media_payloads import PICTURED, content_fields
+from diptych.metadata.payload_paths import quoted
+from diptych.metadata.payloads import field_of, from_payload
 from diptych.search.excerpts.highlights import matching_words
+from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest
 from diptych.types import Document, Hit
 
+SAMPLED, MOST_FIELDS = 8, 64  # documents whose keys are shown, and keys
+_TYPES: dict[type, str] = {bool: "bool", int: "integer", float: "float", str: "keyword"}  # bool before int
 SHOWN = 4000  # characters of a document's text in an answer
 BEFORE = 200  # of them before its best passage
 NAMED = 60  # characters of its text that name a document without a title
@@ -168,3 +176,28 @@ def _media(found: Any, document: Document, collection: str, tenant: str | None) 
         asked["tenant"] = tenant
     link = f"/media?{urlencode(asked)}" if found.modality in PICTURED else None
     return {"name": found.modality, "source": found.source, "bytes": found.bytes, "thumbnail": link}
+
+
+def fields_of(view: View) -> list[dict[str, Any]]:
+    """Payload keys that filters can use: those with an index, then those of some documents."""
+    schema = read_store(view, lambda: view.client.get_collection(view.name)).payload_schema
+    found = {key: {"key": key, "type": str(part.data_type.value), "indexed": True} for key, part in schema.items()}
+    if view.tenancy is not None:  # whose documents these are is not for everybody
+        return list(found.values())
+    texts = [key for key in (view.layout.text, view.layout.title) if key]  # which may be long
+    content = content_fields() if view.has_media else []
+    left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies, *content])
+    records, _ = read_store(view, lambda: view.client.scroll(view.name, limit=SAMPLED, with_payload=left_out))
+    for record in records:
+        for name, value in from_payload(record.id, record.payload, view.layout).metadata.items():
+            key = quoted(field_of(view.layout, name))
+            if len(found) < MOST_FIELDS and (kind := _type(value)):
+                found.setdefault(key, {"key": key, "type": kind, "indexed": False})
+    return list(found.values())
+
+
+def _type(value: Any) -> str | None:
+    """The index type that fits a value; None for what filters cannot match."""
+    if isinstance(value, list):
+        return _type(value[0]) if value else None
+    return next((name for kind, name in _TYPES.items() if isinstance(value, kind)), None)

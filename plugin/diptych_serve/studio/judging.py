@@ -24,10 +24,10 @@ from diptych.types import Query, said
 from diptych_lab.judge import Judgements, Judging, Pooled
 from diptych_lab.judge.judgement_files import LOG
 from diptych_lab.judge.judgements import Grade, Pair
-from diptych_serve.service.error_answers import Refused
+from diptych_serve.service.admission import Refused
 from diptych_serve.studio.display import Window, document_fields
-from diptych_serve.studio.jobs.evaluations import names_of
-from diptych_serve.studio.jobs.queue import Job, Jobs
+from diptych_serve.studio.evaluations import names_of
+from diptych_serve.studio.jobs import Job, Jobs
 from diptych_serve.studio.sides import Side
 
 LIVES = 3600.0  # seconds that a session is kept after it was last asked for

@@ -1,34 +1,58 @@
-"""`POST /studio/api/search`: hits of one side, with the time of each stage and, if asked, the parts of each score."""
+"""What the page asks about documents: hits of a side, where a document stands and why, its grades, text and media."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from pydantic_core import to_json
+from qdrant_client import models
 from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
+from diptych.collection.documents import held, records_of
 from diptych.collection.explain import explain, explained_hits
-from diptych.collection.explanation import Explanation
-from diptych.errors import DiptychError
+from diptych.collection.explanation import Explanation, SlotScore
+from diptych.collection.thumbnails import thumbnail_of
+from diptych.errors import DiptychError, DocumentNotFound, SearchError
+from diptych.handle.snapshot import View
+from diptych.media.read import format_of
+from diptych.metadata.media_payloads import MEDIA, OWN, content_fields, picture_items
+from diptych.metadata.payloads import from_payload
+from diptych.search import Pipeline, Retrieve
 from diptych.search.filter_keys import proposed, some_missing
 from diptych.search.options import Options
+from diptych.search.qdrant.filters import read_filter
 from diptych.search.qdrant.store_calls import read_store
-from diptych.search.run import SearchOutcome, outcome_later
-from diptych_serve.service.requests import read
-from diptych_serve.service.route_context import Serving
-from diptych_serve.service.search_answers import ExplainedDocument
+from diptych.search.run import SearchOutcome, outcome, outcome_later
+from diptych_serve.service.admission import Refused
+from diptych_serve.service.answers import ExplainedDocument
+from diptych_serve.service.context import Serving
+from diptych_serve.service.requests import Body, read, read_query, require_room
 from diptych_serve.studio.context import Studio, unless_gone
-from diptych_serve.studio.display import shown_hits
-from diptych_serve.studio.question import Question, checked, options_of
-from diptych_serve.studio.sides import Side, asks_no_store, side_of
-from diptych_serve.studio.state import fields_of
+from diptych_serve.studio.display import document_fields, fields_of, isolated, name_of, shown_hits
+from diptych_serve.studio.evaluations import Judged
+from diptych_serve.studio.sides import (
+    DocumentQuestion,
+    Question,
+    Side,
+    Words,
+    asks_no_store,
+    checked,
+    options_of,
+    side_of,
+)
+
+NAMED, MOST = 100, 1000  # relevant documents that are named, and judged ones that are looked up beside them
+RELEVANT = 1  # the lowest grade of a relevant document
+
+DEEPEST = 10_000  # ranks of a slot in which a document is looked for
 
 
 async def search(request: Request) -> Response:
@@ -145,3 +169,226 @@ def _no_field(key: str, known: Sequence[str]) -> str:
     """`no document has 'lettre', which the filter asks for: did you mean 'letter'?`."""
     near = proposed(key, known)
     return f"no document has {key!r}, which the filter asks for{f': {near}' if near else ''}"
+
+
+async def locate(request: Request) -> Response:
+    """`POST /studio/api/locate`."""
+    serving = Serving.of(request)
+    body = await read(request, DocumentQuestion, serving.limits)
+    collection = checked(serving, body)
+    return json_text(await unless_gone(request, Studio.of(request).aside(_located, collection, body)))
+
+
+def _located(collection: Collection, body: DocumentQuestion) -> dict[str, Any]:
+    side = side_of(collection, body.side)
+    question = Question(**body.model_dump(exclude={"id"}, exclude_unset=True))
+    view = side.view.now()
+    if record_of(view, body.id, body.tenant) is None:
+        return _absent(collection, body)
+    options = options_of(question, side)
+    try:
+        (why,) = explanations(question, side, [body.id])
+    except DocumentNotFound:  # deleted just now
+        return _absent(collection, body)
+    chosen = None if body.filter is None else read_filter(body.filter)
+    excluded = chosen is not None and record_of(view, body.id, body.tenant, chosen=chosen) is None
+    legs = [_leg(side, view, options, question, name, slot, why) for name, slot in why.slots.items()]
+    sentence = _sentence(why, options.limit or 0, excluded=excluded, legs=legs)
+    return {
+        "sentence": sentence,
+        "exists": True,
+        "rank": why.rank,
+        "score": why.score,
+        "legs": legs,
+        "parts": parts_of(why),
+        "before": before(why),
+        "why": ExplainedDocument.of(why).model_dump(),
+        "document": {"id": body.id, **document_fields(why.document, collection.name, tenant=body.tenant)},
+    }
+
+
+def _absent(collection: Collection, body: DocumentQuestion) -> dict[str, Any]:
+    of_tenant = "" if body.tenant is None else f" of tenant {body.tenant!r}"
+    sentence = f"Collection {collection.name!r} holds no document{of_tenant} with the id {body.id!r}."
+    return {"sentence": sentence, "exists": False, "rank": None, "score": None, "legs": [], "parts": [], "before": []}
+
+
+def _leg(
+    side: Side, view: View, options: Options, body: Question, name: str, own: SlotScore, why: Explanation
+) -> dict[str, Any]:
+    """The document in one slot; if it is not among the slot's candidates, its rank further down."""
+    rank, candidates = own.rank, next(b.candidates for b in why.pipeline.retrieve if b.slot == name)
+    deep = None
+    if rank is None and own.score is not None:
+        deep = _deep_rank(side, view, options, body, name, why.document.id)
+    return {
+        "slot": name,
+        "rank": rank or deep,
+        "candidate": rank is not None,
+        "candidates": candidates,
+        "score": own.score,
+        "contribution": own.contribution,
+    }
+
+
+def _deep_rank(side: Side, view: View, options: Options, body: Question, name: str, id: str) -> int | None:
+    """The document's rank among the best `DEEPEST` of the slot; None further down."""
+    params = next((b.params for b in (side.pipeline.retrieve if side.pipeline else ()) if b.slot == name), None)
+    alone = Pipeline((Retrieve(name, DEEPEST, params=params),))
+    asked = Options(pipeline=alone, limit=DEEPEST, filter=options.filter, tenant=options.tenant, with_payload=False)
+    try:
+        (hits,) = outcome(view, [body.question], asked).hits
+    except SearchError:  # a store that limits how much may be asked
+        return None
+    return next((rank for rank, hit in enumerate(hits, 1) if hit.id == id), None)
+
+
+def _sentence(why: Explanation, limit: int, *, excluded: bool, legs: list[dict[str, Any]]) -> str:
+    """Where the document stands, in one or two sentences."""
+    name = f"“{isolated(name_of(why.document))}”"
+    if why.rank is not None:
+        further = "" if why.rank <= limit else f", below the {limit} hits that are shown"
+        return f"{name} is at rank {why.rank}{further}."
+    if excluded:
+        return f"{name} does not match the filter."
+    if why.lost == "excluded by id":
+        return f"{name} is excluded by its id in the pipeline's settings."
+    if any(leg["candidate"] for leg in legs):
+        return f"{name} was lost on the way: it is {why.lost}."
+    return f"No slot passes {name} on: {'; '.join(map(_leg_text, legs))}."
+
+
+def _leg_text(leg: dict[str, Any]) -> str:
+    if leg["score"] is None:
+        return f"{leg['slot']} finds nothing of the query in it"
+    rank = f"at rank {leg['rank']:,}" if leg["rank"] else f"beyond rank {DEEPEST:,}"
+    return f"{leg['slot']} has it {rank} and passes only its first {leg['candidates']:,} on"
+
+
+class OneDocument(Body):
+    """`POST /studio/api/document`: a document whole."""
+
+    collection: str | None = None
+    id: Annotated[str, Field(min_length=1, max_length=1024)]
+    tenant: str | None = None
+
+
+class OneMedia(OneDocument):
+    """`GET /studio/api/media`: a small picture of a document's media."""
+
+    name: Annotated[str, Field(max_length=40)] = "image"
+
+
+async def document(request: Request) -> Response:
+    """`POST /studio/api/document`."""
+    serving = Serving.of(request)
+    body = await read(request, OneDocument, serving.limits)
+    collection = serving.served.collection(body.collection)
+    return json_text(await asyncio.to_thread(_whole, collection, body))
+
+
+async def media(request: Request) -> Response:
+    """`GET /studio/api/media`: an image, which a browser can show and nothing else."""
+    serving = Serving.of(request)
+    body = read_query(request, OneMedia)
+    collection = serving.served.collection(body.collection)
+    content = await asyncio.to_thread(_small, collection, body)
+    kind = "image/png" if format_of(content) == "PNG" else "image/jpeg"
+    return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=300"})
+
+
+def _whole(collection: Collection, body: OneDocument) -> dict[str, Any]:
+    view = collection.handle.now()
+    left_out = [*view.copies, *(content_fields() if view.has_media else ())]
+    payload = models.PayloadSelectorExclude(exclude=left_out) if left_out else True
+    record = record_of(view, body.id, body.tenant, payload=payload)
+    if record is None:
+        raise _none(collection, body)
+    found = from_payload(record.id, record.payload, view.layout)
+    return {"id": found.id, **document_fields(found, collection.name, tenant=body.tenant)}
+
+
+def _small(collection: Collection, body: OneMedia) -> bytes:
+    """The stored thumbnail, or one that is made now of bytes on this machine."""
+    item = picture_items(_stored(collection, body)).get(body.name)
+    if item is None:
+        raise Refused(404, f"the document has no {body.name[:40]!r} that can be shown", code="no_picture")
+    try:
+        return thumbnail_of(collection.handle.view.media, body.name, item)
+    except DiptychError as error:
+        raise Refused(404, str(error), code="no_picture") from None
+
+
+def _stored(collection: Collection, body: OneMedia) -> Mapping[str, Any]:
+    """The part of the document's payload that is of its media."""
+    fields = models.PayloadSelectorInclude(include=[f"{OWN}.{MEDIA}"])
+    record = record_of(collection.handle.now(), body.id, body.tenant, payload=fields)
+    if record is None:
+        raise _none(collection, body)
+    return record.payload or {}
+
+
+def record_of(
+    view: View,
+    id: str,
+    tenant: str | None,
+    *,
+    chosen: models.Filter | None = None,
+    payload: bool | models.PayloadSelector = False,
+) -> models.Record | None:
+    """The point of a document, if the collection holds it for this tenant and it matches a filter.
+
+    Raises:
+        TenantError: no tenant where one is required, or one that cannot be.
+        SearchError, StoreError: the store cannot answer.
+    """
+    return next(records_of(view, [id], tenant, chosen=chosen, payload=payload), None)
+
+
+def _none(collection: Collection, body: OneDocument) -> Refused:
+    what = f"collection {collection.name!r} holds no document {body.id[:80]!r}"
+    return Refused(404, what, code="no_such_document", param="id")
+
+
+class JudgedQuestion(Body):
+    """A query by its words, which may be those of a judged one."""
+
+    collection: str | None = None
+    query: Words
+    judged: Annotated[str, Field(max_length=1000)] | None = None
+    tenant: str | None = None
+
+
+async def grades(request: Request) -> Response:
+    """`POST /studio/api/grades`."""
+    serving, studio = Serving.of(request), Studio.of(request)
+    body = await read(request, JudgedQuestion, serving.limits)
+    require_room(serving.limits, [body.query], param="query")
+    collection = serving.served.collection(body.collection)
+    served = list(serving.served.collections.values())
+
+    def found() -> dict[str, Any]:
+        judged = studio.sets.judged_query(body.query, collection, served, first=body.judged)
+        return _grades(collection, judged, body.tenant)
+
+    return json_text(await asyncio.to_thread(found))
+
+
+def _grades(collection: Collection, judged: Judged | None, tenant: str | None) -> dict[str, Any]:
+    """The grades of documents that the collection holds for this tenant; of others nothing is said."""
+    ranked = sorted(judged.grades.items(), key=lambda item: (-item[1], item[0])) if judged else []
+    relevant = [name for name, grade in ranked if grade >= RELEVANT]
+    wanted = dict.fromkeys(relevant[:NAMED])
+    others = [name for name, _ in ranked if name not in wanted][:MOST]
+    view = collection.handle.now()
+    named, unnamed = held(view, list(wanted), tenant, with_text=True), held(view, others, tenant)
+    return {
+        "judged": judged.name if judged else None,
+        "query": judged.query if judged else None,
+        "grades": {name: grade for name, grade in ranked if name in named or name in unnamed},
+        "relevant": [
+            {"id": name, "name": name_of(named[name]), "grade": grade} for name, grade in ranked if name in named
+        ],
+        "more": len(relevant) - len(wanted),
+        "absent": 0 if collection.handle.view.tenancy else len(wanted) - len(named),
+    }

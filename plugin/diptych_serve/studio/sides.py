@@ -1,5 +1,7 @@
 """Sides: what a query can be asked of, such as the whole pipeline, one slot, or another generation during a swap.
 
+`Question` is what the page asks of one.
+
 | id | what answers |
 |---|---|
 | `pipeline` | the collection as it answers everybody |
@@ -14,32 +16,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from diptych.collection.collection import Collection
+from diptych.config import Config, load_config
 from diptych.config.locations import Source
 from diptych.config.models import RerankStage, SearchConfig
 from diptych.config.pipeline import pipeline_problems
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import Sort, parse_yaml
+from diptych.config.secrets import redacted
 from diptych.config.size_limits import check_values
-from diptych.errors import ConfigError, SearchError
+from diptych.errors import ConfigError, DiptychError, SearchError
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.config_state import describes, live_lines
 from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.plugins.anchor_scores import has_anchors
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline
+from diptych.search.options import Options
 from diptych.search.pipeline import parts
+from diptych.search.qdrant.filters import read_filter
 from diptych.search.qdrant.store_calls import read_store
 from diptych.slots.slot import Slot
-from diptych_serve.service.bodies import Body
-from diptych_serve.service.error_answers import Refused
-from diptych_serve.studio.generations import beside, difference, rolled_back
+from diptych.types import Query
+from diptych_serve.service.admission import Refused
+from diptych_serve.service.context import Serving
+from diptych_serve.service.requests import Body, InlineMedia, accepted, require_inline, require_room, require_words
+
+MOST, DEEPEST = 100, 10_000  # hits of an answer, which a page shows, and of those before
+Words: TypeAlias = Annotated[str, Field(max_length=1_000_000)]
 
 MOST_CANDIDATES, MOST_RERANKED = 10_000, 1000
 _NAME, _SORT = Path("pipeline"), Sort("pipeline", "write a search section, such as retrieve: {dense: 100}")
@@ -332,3 +344,159 @@ def _is_same(stage: RerankStage, own: RerankStage) -> bool:
 def _with_options(stage: RerankStage, live: SearchConfig) -> RerankStage:
     own = next(own for own in live.rerank if _is_same(stage, own))
     return stage.model_copy(update={"options": own.options})
+
+
+class MixedQuery(Body):
+    """A query of media, perhaps with words."""
+
+    text: Words = ""
+    media: InlineMedia | None = None
+
+
+class Asked(Body):
+    """A query of one side."""
+
+    collection: str | None = None
+    side: SideId = PIPELINE
+    query: Words | MixedQuery
+    filter: dict[str, Any] | None = None
+    tenant: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The query's words."""
+        return self.query if isinstance(self.query, str) else self.query.text
+
+    @property
+    def media(self) -> dict[str, Any]:
+        """The query's media by modality."""
+        found = {} if isinstance(self.query, str) else self.query.media or {}
+        return {str(name): raw for name, raw in found.items()}
+
+    @property
+    def question(self) -> str | Query:
+        """The query, with its media if it has any."""
+        return Query(self.text, media=self.media) if self.media else self.text
+
+
+class Question(Asked):
+    """`POST /studio/api/search`: hits of one side."""
+
+    limit: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    offset: Annotated[int, Field(ge=0, le=DEEPEST)] = 0
+    explain: bool = False
+
+
+class DocumentQuestion(Asked):
+    """`POST /studio/api/locate`: where a document stands."""
+
+    id: Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+def checked(serving: Serving, body: Asked) -> Collection:
+    """The collection that is asked.
+
+    Raises:
+        DiptychError, Refused: the question names another collection, is too long, or names a file or address.
+    """
+    collection = serving.served.collection(body.collection)
+    require_room(serving.limits, [body.text], param="query")
+    where = f"collection {collection.name!r}"
+    require_words([body.text], accepted(collection), where=where)
+    require_inline(body.media, where=f"{where}, media")
+    return collection
+
+
+def options_of(body: Question, side: Side) -> Options:
+    """The question's options of a search: at most the hits that a page shows, and that the side's stages pass on."""
+    view = side.view.now()
+    pipeline = side.pipeline or Pipeline.from_config(view.search_config, view.slots)
+    left = MOST if pipeline.depth is None else max(1, pipeline.depth - body.offset)
+    limit = min(body.limit or view.search_config.limit, left, MOST)
+    filter = None if body.filter is None else read_filter(body.filter)
+    return Options(pipeline=side.pipeline, limit=limit, offset=body.offset, filter=filter, tenant=body.tenant)
+
+
+def maker(generation: Generation, beside: Generation | None = None) -> str:
+    """The encoder and the generation's number: `bm25, language: german, generation 2`.
+
+    Args:
+        beside: another generation of the slot; the options in which the first differs from it are named.
+    """
+    return f"{encoder(generation, beside)}, generation {generation.number}"
+
+
+def encoder(generation: Generation, beside: Generation | None = None) -> str:
+    """The encoder, with the options in which it differs from that of another generation: `bm25, language: german`."""
+    model = str(generation.options.get("model", "")).rpartition("/")[2]
+    return ", ".join([f"{generation.adapter} {model}".strip(), *own_options(generation, beside)])
+
+
+def difference(generation: Generation, beside: Generation | None) -> str:
+    """How a generation differs from another: the options that differ, else the encoder."""
+    options = own_options(generation, beside)
+    alike = beside is not None and beside.options.get("model") == generation.options.get("model")
+    return ", ".join(options) if options and alike else encoder(generation, beside)
+
+
+def own_options(generation: Generation, beside: Generation | None) -> list[str]:
+    """The options, without the model, in which a generation differs from another by the same adapter."""
+    if beside is None or beside.adapter != generation.adapter:
+        return []
+    mine, other = generation.options, beside.options
+    names = [name for name in {**mine, **other} if name != "model" and mine.get(name) != other.get(name)]
+    shown = redacted(mine)
+    return [f"{name}: {_short(shown.get(name))}" for name in names]
+
+
+def beside(metadata: CollectionMetadata, slot: str, generation: Generation) -> Generation | None:
+    """The slot's other generation, which a generation has to be told from; None where there is no other."""
+    building = metadata.swap.building if metadata.swap else {}
+    before = metadata.previous.slots if metadata.previous else {}
+    all_slots: tuple[Mapping[str, Generation], ...] = (metadata.live.slots, building, before)
+    others = (slots[slot] for slots in all_slots if slot in slots)
+    return next((one for one in others if one.number != generation.number), None)
+
+
+def rolled_back(metadata: CollectionMetadata) -> bool:
+    """Whether the last cut-over is taken back, so that a rollback would go forward again: that is recorded alike."""
+    if metadata.swap is not None or metadata.previous is None:
+        return False
+    whats = [event.what for event in reversed(metadata.history)]
+    since = whats[: whats.index("cut over")] if "cut over" in whats else whats
+    return since.count("rolled back") % 2 == 1
+
+
+def stale_config(collection: Collection, metadata: CollectionMetadata) -> dict[str, str] | None:
+    """That the config file, as it is now, names other encoders than those that are live, and the lines to restore.
+
+    After a rollback it often does. None where it names the live ones, where a swap to just those of the file is under
+    way, and where there is no file to read.
+    """
+    served = collection.handle.config
+    path = served.source.path if served is not None else None
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+        config = _read_config(path, (found.st_mtime_ns, found.st_size))
+    except (DiptychError, OSError):
+        return None
+    live = metadata.live
+    if describes(config, live) or (metadata.swap is not None and describes(config, metadata.swap.target)):
+        return None
+    sentence = (
+        f"{path.name} names other encoders than those that are live, and a program that is started now may refuse it. "
+        "To keep the live ones, restore the lines below; to go to those of the file, run diptych apply"
+    )
+    return {"sentence": sentence, "restore": "\n".join(live_lines(config, live))}
+
+
+@lru_cache(8)
+def _read_config(path: Path, signature: tuple[int, int]) -> Config:
+    return load_config(path)
+
+
+def _short(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -23,13 +23,12 @@ from diptych.search.options import Options
 from diptych.search.qdrant.retrieval import first_requests, fuses_in_diptych
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import inputs_of
+from diptych_serve.service.context import Serving
 from diptych_serve.service.requests import read
-from diptych_serve.service.route_context import Serving
 from diptych_serve.studio.context import Studio, unless_gone
 from diptych_serve.studio.page import API
-from diptych_serve.studio.question import Question, checked, options_of
 from diptych_serve.studio.search import json_text
-from diptych_serve.studio.sides import PIPELINE, OwnSearch, Side, side_of
+from diptych_serve.studio.sides import PIPELINE, OwnSearch, Question, Side, checked, options_of, side_of
 
 KEY = "Authorization: Bearer $DIPTYCH_API_KEY"
 MOST_SHOWN = 500  # characters of a query in a comment

@@ -17,8 +17,7 @@ from diptych.metadata.models import CollectionMetadata, Event, Generation, State
 from diptych.runtime.amounts import moment
 from diptych.swap import Status, SwapStatus, VectorStatus, state_token, status
 from diptych.swap.changes import compared
-from diptych_serve.studio.generations import beside, encoder, maker, own_options, rolled_back, stale_config
-from diptych_serve.studio.sides import sides_of
+from diptych_serve.studio.sides import beside, encoder, maker, own_options, rolled_back, sides_of, stale_config
 
 WINDOW = 60.0  # seconds over which the speed of a back-fill is measured
 StepState: TypeAlias = Literal["done", "running", "waiting", "failed", "undone"]

@@ -24,7 +24,7 @@ from diptych.copying import copy_collection, export_collection, import_collectio
 from diptych.errors import DiptychError
 from diptych.metadata.store import raw_metadata
 from diptych.stores import open_store
-from diptych_serve.agents.server import mcp_server
+from diptych_serve.agents import mcp_server
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
 from diptych_serve.studio.routes import studio

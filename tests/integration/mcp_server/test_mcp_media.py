@@ -18,7 +18,7 @@ import colour_plugin
 import diptych_adapters.hooks
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Registry
-from diptych_serve.agents.server import mcp_server
+from diptych_serve.agents import mcp_server
 from diptych_serve.service.served import Served
 
 

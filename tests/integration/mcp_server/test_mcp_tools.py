@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +19,7 @@ import long_documents
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.search import Retrieve
-from diptych_serve.agents.server import mcp_server
+from diptych_serve.agents import mcp_server
 from diptych_serve.service.served import Served
 from named_server import emptied
 from serving import animals
@@ -324,3 +326,9 @@ def test_hits_and_explanations_have_the_passages_that_answer(fakes: Registry) ->
         (explained,) = called(served, "explain", query=query, limit=1)["explanations"]
         assert sentence in explained["slots"]["dense"]["passage"]["text"]
         assert "passages" in refused(served, "search", query=query, passages=101)
+
+
+def test_the_server_needs_no_package_of_the_http_service() -> None:
+    blocked = "import sys; sys.modules['prometheus_client'] = None; import diptych_serve.agents"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

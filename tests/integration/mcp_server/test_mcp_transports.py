@@ -183,13 +183,13 @@ def test_over_http_packets_are_not_delayed(folder: Path) -> None:
     """A socket's options are seen by its own process alone, so that one looks at its connections."""
     look = """\
 import socket
-from diptych_serve.service import connections
-made = connections.Connection.connection_made
+from diptych_serve.service import server
+made = server.Connection.connection_made
 def looked(self, transport):
     made(self, transport)
     option = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     print("no delay:", option, file=sys.stderr, flush=True)
-connections.Connection.connection_made = looked
+server.Connection.connection_made = looked
 """
     with over_http(folder, program=PROGRAM.replace("main(sys", look + "main(sys")) as (url, process):
         assert httpx2.post(url, json=INITIALIZE, headers=ACCEPT).status_code == 200

@@ -20,7 +20,7 @@ from diptych.config import parse_config
 from diptych.errors import AdapterCrashed, AdapterFactoryError, DiptychError, PopulateError, StoreError
 from diptych.testing import fakes_plugin
 from diptych_edge.engine.shard import Shard
-from diptych_serve.service import readiness
+from diptych_serve.service import context
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
 from serving import ANIMALS, served, until
@@ -113,7 +113,7 @@ def test_a_panic_of_the_embedded_store_is_a_store_error_and_others_read_on() -> 
 def test_the_service_answers_a_panic_goes_on_and_tells_whether_it_is_ready(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "AGAIN", 0.05)
+    monkeypatch.setattr(context, "AGAIN", 0.05)
     collection = animals(tmp_path, registry)
     adapters = ["panicking-reranker"]
     with (
@@ -155,8 +155,8 @@ def test_an_encoder_that_calls_for_the_end_ends_no_service(tmp_path: Path, regis
 def test_a_service_whose_encoder_hangs_is_not_ready(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "EVERY", 0.05)
-    monkeypatch.setattr(readiness, "STUCK", 0.5)
+    monkeypatch.setattr(context, "EVERY", 0.05)
+    monkeypatch.setattr(context, "STUCK", 0.5)
     with served(application(Served([animals(tmp_path, registry)], registry=registry))) as url:
         until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
         (tmp_path / "hang").touch()

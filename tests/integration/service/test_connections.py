@@ -28,10 +28,10 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from diptych import Registry
+from diptych_serve.service.access import Bounds
 from diptych_serve.service.application import application
-from diptych_serve.service.connections import SELDOM, JoinedWrites, OnceAMinute
-from diptych_serve.service.limits import Bounds
 from diptych_serve.service.served import Served
+from diptych_serve.service.server import SELDOM, JoinedWrites, OnceAMinute
 from serving import animals, served, until
 
 
@@ -233,7 +233,7 @@ def test_bounds_fit_the_descriptors_that_a_process_may_have() -> None:
     code = (
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 512))\n"
-        "from diptych_serve.service.limits import Bounds\n"
+        "from diptych_serve.service.access import Bounds\n"
         "print(Bounds(connections=1000).fitting().connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from diptych import Registry
-from diptych_serve.agents.server import http_application, mcp_server
-from diptych_serve.service.api_keys import Keys
+from diptych_serve.agents import http_application, mcp_server
+from diptych_serve.service.access import Keys
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
 from hostile import damaged, filter_of, mutated, text_of

@@ -19,12 +19,10 @@ from pydantic import BaseModel, ValidationError
 import panicking
 from diptych import Registry
 from diptych.testing import fakes_plugin
-from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.access import Bounds, Keys, Limits
+from diptych_serve.service.admission import Refused
 from diptych_serve.service.application import application
-from diptych_serve.service.bodies import EmbeddingsRequest, RerankRequest, SearchRequest
-from diptych_serve.service.error_answers import Refused
-from diptych_serve.service.limits import Bounds, Limits
-from diptych_serve.service.requests import parsed
+from diptych_serve.service.requests import EmbeddingsRequest, RerankRequest, SearchRequest, parsed
 from diptych_serve.service.served import Served
 from serving import animals, served, until
 

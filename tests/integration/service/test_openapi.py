@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from diptych_serve.service.answers import openapi
 from diptych_serve.service.application import ROUTES, WRITING
-from diptych_serve.service.routes.openapi import openapi
 
 
 def test_it_is_a_valid_document_of_openapi() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from diptych import Collection, Registry
 from diptych.config import parse_config
+from diptych_serve.service.answers import SearchAnswer
 from diptych_serve.service.application import application
-from diptych_serve.service.search_answers import SearchAnswer
 from diptych_serve.service.served import Served
 from long_documents import QUERY, SENTENCES, SLOTS, manuals
 from serving import served

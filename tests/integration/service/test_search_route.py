@@ -12,8 +12,8 @@ from qdrant_client import models
 
 from diptych import Collection, Hit, Query, Registry
 from diptych.search import Retrieve
+from diptych_serve.service.answers import FoundDocument, SearchAnswer
 from diptych_serve.service.application import application
-from diptych_serve.service.search_answers import FoundDocument, SearchAnswer
 from diptych_serve.service.served import Served
 from serving import animals, served
 

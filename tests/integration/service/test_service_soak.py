@@ -20,8 +20,8 @@ import httpx
 import pytest
 
 from diptych import Registry
+from diptych_serve.service.access import Bounds
 from diptych_serve.service.application import application
-from diptych_serve.service.limits import Bounds
 from diptych_serve.service.served import Served
 from hostile import mutated, text_of
 from serving import animals, served, until

@@ -15,8 +15,8 @@ import panicking
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.testing import fakes_plugin
-from diptych_serve.service import readiness as module
-from diptych_serve.service.api_keys import Keys
+from diptych_serve.service import context as module
+from diptych_serve.service.access import Keys
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
 from serving import SEARCH, SLOTS, animals, served, until

@@ -17,12 +17,12 @@ import pytest
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config import parse_config
 from diptych.testing import fakes_plugin
+from diptych_serve.service.access import Limits
+from diptych_serve.service.admission import Refused
+from diptych_serve.service.answers import populated
 from diptych_serve.service.application import application
-from diptych_serve.service.error_answers import Refused
-from diptych_serve.service.limits import Limits
-from diptych_serve.service.search_answers import populated
+from diptych_serve.service.context import Writes
 from diptych_serve.service.served import Served
-from diptych_serve.service.write_queue import Writes
 from serving import ANIMALS, animals, served, until
 
 LINES = {"Content-Type": "application/x-ndjson"}

@@ -6,7 +6,7 @@ import pytest
 
 from diptych.errors import ConfigError
 from diptych.runtime.environment import is_loopback
-from diptych_serve.service.api_keys import Keys, require_key
+from diptych_serve.service.access import Keys, require_key
 
 
 def test_one_key_or_several_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

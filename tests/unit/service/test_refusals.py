@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from diptych import errors
-from diptych_serve.service.error_answers import Refused, refusal_of
+from diptych_serve.service.admission import Refused, refusal_of
 
 
 @pytest.mark.parametrize(

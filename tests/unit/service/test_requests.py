@@ -10,10 +10,9 @@ import pytest
 from pydantic import BaseModel, field_validator
 from starlette.requests import Request
 
-from diptych_serve.service.bodies import SearchRequest
-from diptych_serve.service.error_answers import Refused
-from diptych_serve.service.limits import Limits
-from diptych_serve.service.requests import read
+from diptych_serve.service.access import Limits
+from diptych_serve.service.admission import Refused
+from diptych_serve.service.requests import SearchRequest, read
 
 
 class Noted(BaseModel):

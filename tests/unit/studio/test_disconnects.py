@@ -19,9 +19,9 @@ from starlette.requests import Request
 from diptych import Collection, Registry
 from diptych.search import run
 from diptych.search.microbatch import MicroBatcher
+from diptych_serve.service.admission import Refused
 from diptych_serve.service.application import application
-from diptych_serve.service.error_answers import Refused
-from diptych_serve.service.readiness import Readiness
+from diptych_serve.service.context import Readiness
 from diptych_serve.service.served import Served
 from diptych_serve.studio.context import unless_gone
 from diptych_serve.studio.routes import studio

@@ -16,12 +16,11 @@ from diptych.evaluate import Qrels, compare, evaluate
 from diptych.search import Retrieve
 from diptych.swap import ApplyOptions
 from diptych.types import Run
-from diptych_serve.studio.handlers import tuned
-from diptych_serve.studio.jobs.answers import HealthAnswer, JobAnswer
-from diptych_serve.studio.jobs.evaluations import Wanted, evaluated
-from diptych_serve.studio.jobs.query_sets import QuerySets
-from diptych_serve.studio.jobs.queue import Job, Work
-from diptych_serve.studio.jobs.thorough_health import checked
+from diptych_serve.studio.answers import HealthAnswer, JobAnswer
+from diptych_serve.studio.evaluations import EvaluationPlan, QuerySets, evaluated
+from diptych_serve.studio.health import checked
+from diptych_serve.studio.jobs import Job, Work
+from diptych_serve.studio.routes import tuned
 from diptych_serve.studio.sides import side_of
 from serving import until
 
@@ -281,7 +280,7 @@ def test_a_job_has_one_bar_that_never_goes_back(
     chosen = queries.get("few", [own])
     works: dict[str, Work] = {
         "evaluate": lambda job: evaluated(
-            Wanted(own, (side_of(own, "pipeline"), side_of(own, "slot:dense")), chosen), job
+            EvaluationPlan(own, (side_of(own, "pipeline"), side_of(own, "slot:dense")), chosen), job
         ),
         "tune": lambda job: tuned(own, chosen, None, job),
         "health": lambda job: checked(own, chosen, 12, job),

@@ -20,7 +20,7 @@ from diptych.testing import FakeDenseEncoder
 from diptych.types import Query
 from diptych_lab.judge import Judgements
 from diptych_serve.studio.answers import Grades
-from diptych_serve.studio.grades import MOST, NAMED
+from diptych_serve.studio.search import MOST, NAMED
 
 Fill = Callable[..., Collection]
 Over = Callable[..., TestClient]

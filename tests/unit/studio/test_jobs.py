@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from diptych.errors import EvaluationError
-from diptych_serve.service.error_answers import Refused
-from diptych_serve.studio.jobs.queue import Job, Jobs
+from diptych_serve.service.admission import Refused
+from diptych_serve.studio.jobs import Job, Jobs
 from serving import until
 
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from diptych import Collection, Registry
 from diptych.evaluate import read_beir
 from diptych_lab.judge import Agreement, Judgements
-from diptych_serve.studio.jobs.answers import JudgingAnswer
+from diptych_serve.studio.answers import JudgingAnswer
 from serving import ANIMALS, until
 
 Fill = Callable[..., Collection]

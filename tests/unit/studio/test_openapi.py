@@ -11,7 +11,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
-from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.access import Keys
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
 from diptych_serve.studio.answers import Found, Grades, Located, ShownDocument, Snippets, State

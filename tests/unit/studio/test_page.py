@@ -9,9 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
-from diptych_serve.service.api_keys import Keys
+from diptych_serve.service.access import Keys, Limits
 from diptych_serve.service.application import application
-from diptych_serve.service.limits import Limits
 from diptych_serve.service.served import Served
 from diptych_serve.studio.page import API, CSP, assets
 from diptych_serve.studio.routes import studio

@@ -76,7 +76,7 @@ def test_python_prints_what_a_document_without_a_title_says(client: TestClient, 
 
 
 def test_curl_sends_a_key_where_one_is_needed(client: TestClient, collection: Collection, fakes: Registry) -> None:
-    from diptych_serve.service.api_keys import Keys
+    from diptych_serve.service.access import Keys
     from diptych_serve.service.application import application
     from diptych_serve.service.served import Served
     from diptych_serve.studio.routes import studio

@@ -19,7 +19,7 @@ from diptych.handle.config_state import describes, live_lines, reading_of, stora
 from diptych.metadata.models import Generation, QueryEncoder, State
 from diptych.metadata.store import GATE, raw_metadata
 from diptych.swap import ApplyOptions
-from diptych_serve.studio.jobs.answers import SwapAnswer
+from diptych_serve.studio.answers import SwapAnswer
 from diptych_serve.studio.swaps import Rates
 from serving import ANIMALS
 

@@ -1,4 +1,4 @@
-"""`Readiness`: checks repeatedly whether everything that is served can answer."""
+"""`Serving`: what the routes of one service share, with `Writes`, the queue of populates, and `Readiness`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,112 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
-from diptych.errors import CollectionNotFound, DiptychError
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.runtime.panics import as_error
-from diptych_serve.service.served import Served
+from diptych_serve.service.access import Keys, Limits
+from diptych_serve.service.admission import Refused
+from diptych_serve.service.served import Batches, Metrics, Served
 
 AGAIN = 5.0  # seconds until what could not answer is tried again
 EVERY = 10.0  # seconds between checks of what is ready
 STUCK = 20.0  # seconds after which a running check counts as failed
 ANSWERS = 2.0  # seconds in which a store must answer whoever asks for readiness
 LOG = logging.getLogger("diptych.service")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Everything that a request may need."""
+
+    served: Served
+    keys: Keys
+    limits: Limits
+    metrics: Metrics
+    batches: Batches
+    readiness: Readiness
+    writes: Writes | None = None  # None where nothing may be written
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    @classmethod
+    def of(cls, request: Request) -> Serving:
+        """The `Serving` of the application that received the request."""
+        return cast(Serving, request.app.state.serving)
+
+
+def json_of(value: Any, status: int = 200) -> Response:
+    """`value` as JSON; rows of numpy are lists of numbers."""
+    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
+
+
+class Writes:
+    """Runs populates one after another in a thread of their own, so that they take no threads from searches.
+
+    Args:
+        waiting: how many may wait.
+    """
+
+    def __init__(self, waiting: int = 16) -> None:
+        self._pool, self._room = ThreadPoolExecutor(1, "diptych-write"), waiting + 1
+        self._stopped = threading.Event()
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """A place in the queue for one write, from before its documents are received until it is done.
+
+        Raises:
+            Refused: too many wait already.
+        """
+        if not self._room:
+            message = "too many writes are waiting\n  do: send more documents per request, and try again later"
+            raise Refused(429, message, code="rate_limit_exceeded", headers={"Retry-After": "5"})
+        self._room -= 1
+        try:
+            yield
+        finally:
+            self._room += 1
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of `work`. The caller has a place from `room`.
+
+        Raises:
+            Refused: the service ends.
+        """
+        if self._stopped.is_set():
+            raise _ending()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except PopulateError as error:
+            if self._stopped.is_set():
+                raise _ending() from error
+            raise
+
+    def until_stopped(self, rows: Iterable[T]) -> Iterator[T]:
+        """The rows of a running write; once the service ends, PopulateError instead of the next row."""
+        for row in rows:
+            if self._stopped.is_set():
+                raise PopulateError("the service ends", do="run it again: it continues from there")
+            yield row
+
+    def stop(self) -> None:
+        """End the running write before its next document, and start no other; written documents stay."""
+        self._stopped.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ending() -> Refused:
+    return Refused(503, "the service ends\n  do: send the documents again: what is written is known", code="ending")
 
 
 class Readiness:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeAlias
 
 from diptych.runtime.panics import as_error, is_panic
-from diptych_serve.service.error_answers import Refused, refusal_of
+from diptych_serve.service.admission import Refused, refusal_of
 
 PATIENCE = 30.0  # seconds after which a job that nobody asks for is cancelled: the page was closed
 WAITING = 8  # jobs that may wait

@@ -1,0 +1,388 @@
+"""The routes that search, write documents, encode and rerank."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from diptych.collection.collection import Collection
+from diptych.collection.score_documents import BlocksLike
+from diptych.errors import AdapterOptionsError, PopulateError
+from diptych.populate import open_source
+from diptych.populate.sources.readers import Row
+from diptych.protocols import Kind
+from diptych.search.filter_keys import known_missing
+from diptych.search.qdrant.filters import read_filter
+from diptych.slots.encode import Vector
+from diptych.types import Floats, Hit, Query
+from diptych_serve.service.access import Limits
+from diptych_serve.service.admission import Refused
+from diptych_serve.service.answers import ExplainedDocument, PopulateAnswer, explained, hit_fields, populated
+from diptych_serve.service.context import Serving, Writes, json_of
+from diptych_serve.service.requests import (
+    DocumentsRequest,
+    EmbeddingsRequest,
+    PopulateOptions,
+    RerankRequest,
+    SearchRequest,
+    accepted,
+    read,
+    read_query,
+    reads_media,
+    require_inline,
+    require_kind,
+    require_room,
+    require_words,
+)
+from diptych_serve.service.served import Model, Served, single
+
+LISTED: tuple[Kind, ...] = ("dense", "reranker")  # kinds that a client can name
+INLINE_NUMBERS = 50_000  # numbers and characters that are written within the event loop; more are written in a thread
+_WORDS = re.compile(r"\w+|[^\w\s]")
+
+EXPLAINED_OPTIONS = ("filter", "pipeline", "tenant", "boost", "pin", "exclude", "like", "unlike")
+EXPLAINED = 100  # hits of a request that are explained at most
+INLINE = 100  # hits that are written within the event loop; more are written in a thread
+
+LINES = ("application/x-ndjson", "application/jsonl")
+_LOOK = 8 << 20  # bytes after which free space is looked at again
+_CLOSE = {"Connection": "close"}
+
+
+async def put_documents(request: Request) -> Response:
+    """`PUT /documents`: write some documents; one with a known id replaces that document."""
+    serving, writes = _writable(request)
+    with writes.room():
+        body = await read(request, DocumentsRequest, serving.limits)
+        collection = serving.served.collection(body.collection)
+        options = {"dry_run": body.dry_run, "tenant": body.tenant, "drop_media": True}
+        rows = _of_words(collection, writes.until_stopped(body.documents))
+        return await _written(writes, lambda: populated(collection, rows, options))
+
+
+async def populate(request: Request) -> Response:
+    """`POST /populate`: write documents from JSON lines, any number; `sync` deletes those that are missing."""
+    serving, writes = _writable(request)
+    require_kind(request, LINES)
+    params = read_query(request, PopulateOptions)
+    collection = serving.served.collection(params.collection)
+    options = params.model_dump(include={"sync", "dry_run", "tenant"}) | {"max_deleted": 1.0 if params.yes else None}
+    options["drop_media"] = params.yes
+    with writes.room(), tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
+        path = Path(folder) / "request.jsonl"
+        with path.open("wb") as file:
+            await receive(request, file, serving.limits)
+        try:
+            rows = _of_words(collection, writes.until_stopped(open_source(path)))
+            return await _written(writes, lambda: populated(collection, rows, options))
+        except PopulateError as error:
+            if "lost" in error.context:  # documents would lose their media
+                raise Refused(409, str(error), code="populate_error") from error
+            if error.where.startswith(path.name):  # what was sent is at fault
+                raise Refused(400, str(error), code="populate_error") from error
+            raise
+
+
+def _writable(request: Request) -> tuple[Serving, Writes]:
+    serving = Serving.of(request)
+    assert serving.writes is not None, "the routes are there only where writes are allowed"
+    return serving, serving.writes
+
+
+async def _written(writes: Writes, work: Callable[[], PopulateAnswer]) -> Response:
+    return json_of((await writes.run(work)).model_dump())
+
+
+def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
+    """The rows, after checking that nothing in them would be opened as a file or address."""
+    kinds, has_media, where = (
+        accepted(collection, documents=True),
+        reads_media(collection),
+        f"collection {collection.name!r}",
+    )
+    for row in rows:
+        if isinstance(row, Mapping):
+            marked = isinstance(row, Row) and row.has_media  # by the header of an exported file
+            if (has_media or marked) and isinstance(row.get("media"), Mapping):
+                require_inline(row["media"], where=where)
+            title, text = (value if isinstance(value, str) else "" for value in (row.get("title"), row.get("text")))
+            read_by_encoders = collection.handle.view.reading.of(title, text)
+            require_words([title, text, read_by_encoders], kinds, where=where)
+        yield row
+
+
+# `receive`: the documents of a populate, on their way to a file.
+
+
+async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
+    """Write the body to a file, piece by piece.
+
+    Raises:
+        Refused: it is larger than `Limits.upload`, nothing comes for `Limits.body_seconds`, it comes more slowly than
+            `Limits.upload_rate`, or the disk has too little space.
+    """
+    size, checked, start = 0, -_LOOK, time.monotonic()
+    stream = request.stream().__aiter__()
+    while True:
+        remaining = start + limits.body_seconds + size / limits.upload_rate - time.monotonic()
+        try:
+            async with asyncio.timeout(min(remaining, limits.body_seconds)):
+                piece = await anext(stream, None)
+        except TimeoutError:
+            raise _slow(limits) from None
+        except ClientDisconnect:
+            raise Refused(400, "the client went away", code="disconnected") from None
+        if piece is None:
+            return
+        size += len(piece)
+        if size > limits.upload:
+            expected = f"at most {limits.upload} bytes"
+            message = f"the documents are too large\n  expected: {expected}\n  do: send several requests"
+            raise Refused(413, message, code="request_too_large", headers=_CLOSE)
+        if size - checked >= _LOOK:
+            _require_space(file, len(piece) + limits.spare)
+            checked = size
+        await asyncio.to_thread(file.write, piece)
+
+
+def _slow(limits: Limits) -> Refused:
+    expected = f"a byte every {limits.body_seconds:g} s, and then {limits.upload_rate} bytes per second"
+    return Refused(408, f"the documents come too slowly\n  expected: {expected}", code="timeout", headers=_CLOSE)
+
+
+def _require_space(file: IO[bytes], needed: int) -> None:
+    if shutil.disk_usage(Path(file.name).parent).free < needed:
+        message = "the server has too little disk space to receive documents\n  do: make room where its TMPDIR is"
+        raise Refused(507, message, code="store_full", headers=_CLOSE)
+
+
+async def search(request: Request) -> Response:
+    """`POST /search`."""
+    serving = Serving.of(request)
+    body = await read(request, SearchRequest, serving.limits)
+    texts = body.texts
+    require_room(serving.limits, texts, param="query" if body.query is not None else "queries")
+    collection = serving.served.collection(body.collection)
+    require_room(serving.limits, body.example_texts, param="like")
+    require_words([*texts, *body.example_texts], accepted(collection), where=f"collection {collection.name!r}")
+    require_inline(body.media or {}, where=f"collection {collection.name!r}, media")
+    _require_few(body, collection.handle.search_config.limit, serving.limits)
+    if body.slot is None and body.filter is None:  # nothing to look up and little to read: a thread would cost more
+        options = _options(collection, body)
+    else:
+        options = await asyncio.to_thread(_options, collection, body)
+    hits = await _hits(collection, body, options)
+    serving.metrics.queries.labels(collection.name).inc(len(texts))
+    if not body.explain and sum(map(len, hits)) <= INLINE:
+        return _response(collection, body, hits, options)
+    return await asyncio.to_thread(_response, collection, body, hits, options)
+
+
+def _response(
+    collection: Collection, body: SearchRequest, hits: Sequence[list[Hit]], options: dict[str, Any]
+) -> Response:
+    """The answer in the format of `SearchAnswer`, without building its models: that took four times as long."""
+    results: list[dict[str, Any]] = [
+        {"query": text, "hits": [hit_fields(hit) for hit in query_hits]}
+        for text, query_hits in zip(body.texts, hits, strict=True)
+    ]
+    if body.explain:
+        questions: list[str | Query] = [*body.queries] if body.queries else [body.question]
+        for result, question, query_hits in zip(results, questions, hits, strict=True):
+            result["explanations"] = _explained(collection, question, query_hits, options, body.blocks)
+    answer: dict[str, Any] = {"collection": collection.name, "results": results}
+    if not any(hits) and (warnings := _warnings(collection, options)):
+        answer["warnings"] = warnings
+    return Response(to_json(answer, inf_nan_mode="null"), media_type="application/json")
+
+
+def _warnings(collection: Collection, options: dict[str, Any]) -> list[str]:
+    """What is wrong with the filter, according to the search just made."""
+    if options["filter"] is None:
+        return []
+    missing = known_missing(collection.handle.view, options["filter"], tenant=options["tenant"])
+    return [f"no document has {key!r}, which the filter asks for" for key in missing]
+
+
+def _options(collection: Collection, body: SearchRequest) -> dict[str, Any]:
+    return {
+        "limit": body.limit,
+        "offset": body.offset,
+        "filter": None if body.filter is None else read_filter(body.filter),
+        "score_threshold": body.score_threshold,
+        "pipeline": single(collection, body.slot),
+        "with_payload": body.with_payload,
+        "tenant": body.tenant,
+        "boost": body.boost,
+        "pin": body.pin,
+        "exclude": body.exclude,
+        "passages": body.passages,
+        "highlight": body.highlight,
+        **body.examples,
+    }
+
+
+async def _hits(collection: Collection, body: SearchRequest, options: dict[str, Any]) -> list[list[Hit]]:
+    """One query, joined with those of other requests; several as a batch of their own."""
+    if body.queries is None or len(body.queries) == 1:
+        return [await collection.asearch(body.question if body.queries is None else body.queries[0], **options)]
+    return await asyncio.to_thread(collection.search_batch, body.texts, **options)
+
+
+def _explained(
+    collection: Collection, query: str | Query, hits: list[Hit], options: dict[str, Any], blocks: BlocksLike | None
+) -> list[ExplainedDocument]:
+    from diptych.collection.explain import explained_hits
+
+    same = {name: options[name] for name in EXPLAINED_OPTIONS}
+    ids = [hit.id for hit in hits]
+    return explained(explained_hits(lambda ids: collection.explain(query, ids=ids, blocks=blocks, **same), ids))
+
+
+def _require_few(body: SearchRequest, default: int, limits: Limits) -> None:
+    each = body.offset + (body.limit or default)
+    requested = len(body.texts) * each
+    limit = EXPLAINED if body.explain else limits.hits
+    if requested > limit:
+        raise Refused(
+            422,
+            f"a request for too many hits\n  got: {len(body.texts)} queries x {each} hits, skipped ones included\n"
+            f"  expected: at most {limit} hits{' with explanations' if body.explain else ''}\n"
+            "  do: lower `limit` or `offset`, or send several requests",
+            code="too_many_hits",
+            param="limit",
+        )
+
+
+async def embeddings(request: Request) -> Response:
+    """`POST /v1/embeddings`."""
+    serving = Serving.of(request)
+    body = await read(request, EmbeddingsRequest, serving.limits)
+    require_room(serving.limits, body.input, param="input")
+    model = serving.served.model(body.model, "dense")
+    require_words(body.input, model.encoders[model.name].accepts, where=f"model {model.id!r}")
+    dimension = (
+        None if body.dimensions is None else await asyncio.to_thread(_requested_dimension, model, body.dimensions)
+    )
+    vectors: Sequence[Any] = await serving.batches.encode(model, body.input_type or "document", body.input)
+    if sum(map(len, body.input)) + sum(vector.size for vector in vectors) <= INLINE_NUMBERS:
+        return _embedded(body, vectors, dimension)
+    return await asyncio.to_thread(_embedded, body, vectors, dimension)
+
+
+def _embedded(body: EmbeddingsRequest, vectors: Sequence[Vector], dimension: int | None) -> Response:
+    data = [
+        {"object": "embedding", "index": place, "embedding": _encoded_row(row, body.encoding_format)}
+        for place, row in enumerate(_shortened(vectors, dimension))
+    ]
+    return json_of({"object": "list", "data": data, "model": body.model, "usage": _usage(body.input)})
+
+
+async def models(request: Request) -> Response:
+    """`GET /v1/models`."""
+    serving = Serving.of(request)
+    data = [_listed_model(serving, model) for model in serving.served.models() if model.kind in LISTED]
+    return json_of({"object": "list", "data": data})
+
+
+async def model(request: Request) -> Response:
+    """`GET /v1/models/MODEL`."""
+    serving = Serving.of(request)
+    return json_of(_listed_model(serving, serving.served.model(request.path_params["model"], *LISTED)))
+
+
+def _listed_model(serving: Serving, model: Model) -> dict[str, Any]:
+    return {"id": model.id, "object": "model", "created": serving.started, "owned_by": "diptych", "kind": model.kind}
+
+
+def _requested_dimension(model: Model, dimensions: int) -> int | None:
+    """The requested dimension, None for whole vectors.
+
+    Raises:
+        AdapterOptionsError: the slot does not say that its vectors may be cut, or not so short.
+    """
+    encoder = model.encoders[model.name]
+    dimension, shortest = encoder.dimension, encoder.shortest
+    if dimensions == dimension:
+        return None
+    if shortest is not None and shortest <= dimensions < dimension:
+        return dimensions
+    raise AdapterOptionsError(
+        f"model {model.id!r} does not give vectors of this length",
+        where="dimensions",
+        got=dimensions,
+        expected=f"{dimension}" if shortest is None else f"{shortest} to {dimension}",
+        do="" if shortest else "leave it out; a slot allows it by `storage: {first_stage: ...}`, for Matryoshka models",
+    )
+
+
+def _shortened(vectors: Sequence[Vector], dimension: int | None) -> Sequence[Any]:
+    """The vectors, or their first numbers, rescaled to length 1 if the whole vectors have that."""
+    if dimension is None:
+        return vectors
+    vectors_array: Floats = np.stack([np.asarray(vector) for vector in vectors])
+    shortened, norms = vectors_array[:, :dimension], np.linalg.norm(vectors_array, axis=1)
+    unit = np.isclose(norms, 1, atol=1e-3)
+    lengths = np.where(unit, np.linalg.norm(shortened, axis=1), 1)
+    return list((shortened / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32))
+
+
+def _encoded_row(row: Floats, format: Literal["float", "base64"]) -> Any:
+    """The numbers, or the base64 of float32 with the low byte first."""
+    if format == "float":
+        return np.ascontiguousarray(row)
+    return base64.b64encode(row.astype("<f4").tobytes()).decode("ascii")
+
+
+def _usage(texts: Sequence[str]) -> dict[str, int]:
+    """Number of words and punctuation marks, as an estimate of tokens, which only the tokenizer knows."""
+    count = sum(len(_WORDS.findall(text)) for text in texts)
+    return {"prompt_tokens": count, "total_tokens": count}
+
+
+async def rerank(request: Request) -> Response:
+    """Documents of one query by relevance, best first; ties stay in their order."""
+    serving = Serving.of(request)
+    body = await read(request, RerankRequest, serving.limits)
+    texts = body.texts
+    require_room(serving.limits, [body.query], param="query")
+    require_room(serving.limits, texts, param="documents")
+    model = _reranker(serving.served, body.model)
+    scores = await serving.batches.score(model, [(body.query, text) for text in texts])
+    order = np.argsort(-scores, kind="stable")[: body.top_n].tolist()
+    results: list[dict[str, Any]] = [{"index": place, "relevance_score": float(scores[place])} for place in order]
+    if body.return_documents:
+        results = [{**result, "document": {"text": texts[result["index"]]}} for result in results]
+    version = "2" if request.url.path.startswith("/v2") else "1"
+    meta = {"api_version": {"version": version}, "billed_units": {"search_units": 1}}
+    return json_of({"id": str(uuid.uuid4()), "model": model.id, "results": results, "meta": meta})
+
+
+def _reranker(served: Served, name: str | None) -> Model:
+    """The reranker of this name, or the only one.
+
+    Raises:
+        UnknownAdapter, AdapterOptionsError: as `Served.model`; or there are several to choose from.
+    """
+    if name is not None:
+        return served.model(name, "reranker")
+    rerankers = [model for model in served.models() if model.kind == "reranker"]
+    if len(rerankers) != 1:
+        names = ", ".join(model.id for model in rerankers)
+        what = "several rerankers are served" if rerankers else "no reranker is served"
+        do = "name one as `model`" if rerankers else "serve one: diptych serve --adapter cross-encoder:MODEL"
+        raise AdapterOptionsError(what, where="model", expected=names, do=do)
+    return rerankers[0]
