@@ -194,9 +194,9 @@ def _shared(tables: Iterable[dict[str, str]]) -> dict[str, str]:
 RECIPES_HEAD = """\
 # Recipes
 
-What a recipe file for [`diptych train`](../train.md) may say: `recipe: NAME`, and options, whose dots stand for
-sections: `training.epochs` is `epochs` below `training:`. A key that nobody reads is an error, which names the line and
-the nearest key that exists. `${NAME}` comes from the environment; paths start at the folder of the file.
+A recipe file for [`diptych train`](../adapters.md#train-your-own) says `recipe: NAME`, and options, whose dots stand
+for sections: `training.epochs` is `epochs` below `training:`. A key that nobody reads is an error, which names the
+line and the nearest key that exists. `${NAME}` comes from the environment; paths start at the folder of the file.
 
 ## Every recipe that learns from judged queries
 """

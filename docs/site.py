@@ -39,7 +39,7 @@ API = {
     "evaluate": (
         "Evaluate and tune",
         ["diptych.evaluate", "diptych_lab.judge", "diptych_lab.tune"],
-        "Measures, comparisons and setups. See [evaluation](../../evaluate.md) and [storage](../../storage.md).",
+        "Measures, comparisons and setups. See [evaluation](../../evaluate.md) and [stores](../../stores.md).",
     ),
     "stores": (
         "Stores, copy, adopt",
@@ -54,13 +54,13 @@ API = {
     "media": (
         "Media",
         ["diptych.media"],
-        "Pictures, sounds, clips and series. See [the guide](../../media.md).",
+        "Pictures, sounds, clips and series. See [the guide](../../populate.md#pictures-sounds-and-other-media).",
     ),
     "plugins": (
         "Plugins",
         ["diptych.protocols", "diptych.reports", "diptych.generation", "diptych.passages", "diptych.training"],
         "What adapters may offer beyond their contract, and what hooks get. The contracts and specs are on the page "
-        "[diptych](diptych.md). See [hooks](../hooks.md) and [write an adapter](../../write-an-adapter.md).",
+        "[diptych](diptych.md). See [hooks](../hooks.md) and [write an adapter](../../adapters.md#write-an-adapter).",
     ),
     "config": ("Config", ["diptych.config"], "The models behind [diptych.yaml](../config.md), and how it is read."),
     "integrations": (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from diptych.registry import Registry
 
-PAGE = Path(__file__).parents[2] / "docs" / "adapters" / "README.md"
-ROW = re.compile(r"^\| \[`(?P<name>[\w-]+)`\].*?\| (?P<kind>\w+) \|.*\| `?(?P<extra>\w*)`? ?\|$", re.MULTILINE)
+PAGE = Path(__file__).parents[2] / "docs" / "adapters.md"
+ROW = re.compile(r"^\| \[?`(?P<name>[\w-]+)`.*?\| (?P<kind>\w+) \|.*\| `?(?P<extra>\w*)`? ?\|$", re.MULTILINE)
 
 
 def test_every_adapter_is_listed_with_its_kind_and_extra() -> None:

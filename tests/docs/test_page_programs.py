@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import preloaded_process
-from pages import blocks, name, with_blocks, write_config
+from pages import name, program, with_blocks, write_config
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
     write_config(page, tmp_path)
     script = tmp_path / "page.py"
-    script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
+    script.write_text(program(page), encoding="utf-8")
     done = subprocess.run(
         preloaded_process.words(script), cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )

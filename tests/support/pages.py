@@ -33,3 +33,14 @@ def write_config(page: Path, folder: Path) -> None:
     """The page's first whole config is the `diptych.yaml` that its snippets speak of; commands see each in its turn."""
     if configs := [body for body in blocks(page, "yaml") if is_config(body)]:
         (folder / "diptych.yaml").write_text(configs[0], encoding="utf-8")
+
+
+def program(page: Path) -> str:
+    """The page's Python from top to bottom; each whole config on the way becomes the `diptych.yaml` of what follows."""
+    parts = []
+    for match in FENCE.finditer(page.read_text(encoding="utf-8")):
+        if match["language"] == "python":
+            parts.append(match["body"])
+        elif match["language"] == "yaml" and is_config(match["body"]):
+            parts.append(f"__import__('pathlib').Path('diptych.yaml').write_text({match['body']!r}, 'utf-8')\n")
+    return "\n".join(parts)

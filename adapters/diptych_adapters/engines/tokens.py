@@ -19,7 +19,7 @@ from diptych.protocols import Pair
 _SPACES = {"▁", "Ġ"}  # space marks of sentencepiece and of byte pairs
 _WORD = re.compile(r"[^\W\d_]+")
 _ALPHABET = "LATIN"
-_LEAST_PIECE = 3.5  # letters a token: docs/languages.md
+_LEAST_PIECE = 3.5  # letters a token: docs/research/languages.md
 Row: TypeAlias = NDArray[np.int64]  # [channels, tokens]: ids, and for pairs the text that each token is of
 
 

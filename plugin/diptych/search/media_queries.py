@@ -92,7 +92,7 @@ def vectors_of_queries(slot: Slot, queries: Sequence[QueryInput], remember: int)
     """For each query its vector, or None if the slot takes no part of it.
 
     The vector of a text and an image is their mean: of unit vectors if the slot compares by cosine, term by term if
-    it is sparse. A multi-vector holds the token vectors of both. See docs/media.md.
+    it is sparse. A multi-vector holds the token vectors of both. See docs/populate.md.
 
     Args:
         slot: whose encoder makes the vectors.

@@ -12,7 +12,7 @@ from diptych.runtime.panics import contained
 from diptych.slots.calibration_texts import SAMPLE, Texts
 from diptych.slots.slot import Slot
 
-MOST_UNREAD = 0.5  # measured in docs/languages.md
+MOST_UNREAD = 0.5  # measured in docs/research/languages.md
 UNREAD_WEIGHT = 0.2  # beside 1 of other slots; chosen on Russian, Chinese and Japanese
 LEAST_TEXTS = 20  # fewer texts may differ from those that follow, so they warn and decide nothing
 

@@ -120,7 +120,7 @@ def alias_warnings(client: QdrantBase, name: str) -> list[str]:
         return []
     return [
         f"diptych apply will be refused: this server adds a vector by a second collection, and {name!r} is a "
-        "collection, not an alias that can be moved to it; update the server, or make an alias first (docs/copy.md)"
+        "collection, not an alias that can be moved to it; update the server, or make an alias first (docs/stores.md)"
     ]
 
 

@@ -23,7 +23,6 @@ from diptych.protocols import Reranker
 from json_server import json_server, vector_of
 from provider_imitations import KEY, Imitation, imitations, score_of
 
-PAGE = Path(__file__).parents[3] / "docs" / "adapters" / "providers.md"
 TEXTS = [f"text about topic{n}" for n in range(130)]
 BUILTIN = Registry(diptych_adapters.hooks, installed=False)
 RANKED = [name for name, provider in PROVIDERS.items() if provider.reranker]
@@ -141,9 +140,3 @@ def test_an_unknown_provider_is_refused_with_those_there_are(tmp_path: Path, mon
     assert "did you mean 'cohere'?" in result.stderr
     both = CliRunner().invoke(app, ["init", "--provider", "cohere", "--dense", "fastembed:x"], obj=Session(BUILTIN))
     assert "give one of the two" in both.stderr
-
-
-def test_the_page_shows_what_init_writes(name: str) -> None:
-    page = PAGE.read_text("utf-8")
-    assert PROVIDERS[name].slot.line() in page
-    assert PROVIDERS[name].stage in page

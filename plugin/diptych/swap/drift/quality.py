@@ -20,7 +20,7 @@ from diptych.types import Floats
 DEPTH = 10
 MOST_ASKED = 500
 _BLOCK = 256
-# The rule of docs/drift.md, drawn from tests/benchmarks/compare_drift.py.
+# The rule of docs/research/drift.md, drawn from tests/benchmarks/compare_drift.py.
 PAIRS = 200  # with fewer, the held-out tenth is too small to judge by
 LIKENESS = 0.8
 GAIN = 0.02
