@@ -1,8 +1,8 @@
-"""The runs of an evaluation: the answers of pipelines, of their slots and of their stages to judged queries."""
+"""The pipelines that an evaluation asks: each slot alone, fusions and later stages of one or several collections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -11,20 +11,18 @@ from qdrant_client import models
 from diptych.collection.collection import Collection
 from diptych.collection.documents import held
 from diptych.errors import SearchError
-from diptych.evaluate import Qrels, ann_recall
+from diptych.evaluate import Qrels
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.runtime.validation_messages import nearest
-from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, search
+from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf
 from diptych.search.media_queries import answerable
-from diptych.search.options import SearchOptions
 from diptych.search.pipeline import parts
-from diptych.types import Hit, Query, Run
+from diptych.types import Query
 
 FUSIONS: dict[str, Fusion] = {"rrf": Rrf(), "dbsf": Dbsf(), "linear": Linear()}
 T = TypeVar("T")
 LOOKED_FOR = 1000  # relevant documents that the collection is asked for
-BATCH = 64  # queries searched together, and between two movements of the progress bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,49 +84,6 @@ def fused_by(pipeline: Pipeline, fusions: Sequence[str]) -> dict[str, Pipeline]:
     return {name: retrieved >> FUSIONS[name] for name in fusions if len(pipeline.retrieve) > 1}
 
 
-def run_queries(
-    handle: CollectionHandle | View,
-    name: str,
-    pipeline: Pipeline | None,
-    queries: Sequence[Query],
-    *,
-    depth: int,
-    advance: Callable[[int], None],
-    tenant: str | None = None,
-) -> Run:
-    """The answers of a pipeline to the queries, as deep as `depth` or as the pipeline goes.
-
-    Args:
-        handle: what is searched: an open collection, or a view of it, such as that of another generation.
-        name: of the run.
-        pipeline: the stages; None for the one that is served, with its pins, boosts and threshold.
-        queries: each with its id. Those of which no slot takes the text or the media have no hits, unless this is so
-            for all, which is an error; those without a text are not reranked.
-        depth: hits of each query.
-        advance: called after each batch with its number of queries; what it raises ends the run.
-        tenant: whose documents are searched, in collections with tenants.
-    """
-    served = pipeline or Pipeline.from_config(handle.search_config, handle.slots)
-    limit = min(depth, served.depth or depth)
-    unread = pipeline and replace(pipeline, rerank=())  # the served one leaves its rerankers out by itself
-    found: list[Sequence[Hit]] = [()] * len(queries)
-    places = answerable(served.slots, handle.slots, queries) or [*range(len(queries))]
-    if len(places) < len(queries):
-        advance(len(queries) - len(places))
-    for stages, group in (
-        (pipeline, [place for place in places if queries[place].text.strip()]),
-        (unread, [place for place in places if not queries[place].text.strip()]),
-    ):
-        options: SearchOptions = {"pipeline": stages, "limit": limit, "with_payload": False, "tenant": tenant}
-        for begin in range(0, len(group), BATCH):
-            batch = group[begin : begin + BATCH]
-            hits = search(handle, [queries[place] for place in batch], **options)
-            for place, own in zip(batch, hits, strict=True):
-                found[place] = own
-            advance(len(batch))
-    return Run.from_hits(name, queries, found)
-
-
 def answering(pipelines: Mapping[str, Searched], queries: Sequence[Query]) -> dict[str, Searched]:
     """The pipelines that search with some of the queries; all of them if none does."""
     found = {
@@ -147,11 +102,6 @@ def exact(pipeline: Pipeline) -> Pipeline:
 
 def _exact(params: models.SearchParams | None) -> models.SearchParams:
     return (params or models.SearchParams()).model_copy(update={"exact": True})
-
-
-def recall_of(approximate: Run, truth: Run, *, k: int) -> float:
-    """The share of the exact first `k` that the approximate search found, from 0 to 1."""
-    return ann_recall(approximate, truth, k)
 
 
 def absent_documents(collection: Collection, qrels: Qrels, tenant: str | None = None) -> str:

@@ -50,7 +50,7 @@ def _check(view: View) -> None:
     if any((view.slots[name].asker or view.slots[name]).spec.remote for name in pipeline.slots):
         read_store(view, lambda: view.client.count(view.name, exact=False))
     else:
-        retrieve_together([SearchRequest.of(_unremembered(view), _queries(view)[:1], Options(pipeline, 1))])
+        retrieve_together([SearchRequest.of(whole(view).unremembered(), _queries(view)[:1], Options(pipeline, 1))])
 
 
 def _queries(view: View) -> list[Query]:
@@ -62,13 +62,8 @@ def _queries(view: View) -> list[Query]:
     return [Query(text, media=media) for text in QUERIES]
 
 
-def _unremembered(view: View) -> View:
-    config = view.search_config.model_copy(update={"remember": 0})
-    return replace(whole(view), search_config=config, memo={})
-
-
 def _search(view: View) -> None:
-    view = _unremembered(view)
+    view = whole(view).unremembered()
     queries = _queries(view)
     for some in (*([query] for query in queries), queries):
         request = SearchRequest.of(view, some, Options())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SearchConfig
@@ -82,6 +82,11 @@ class View:
     def now(self) -> View:
         """This view itself, since it never changes. `CollectionHandle.now` may return a newer one."""
         return self
+
+    def unremembered(self) -> View:
+        """The same view without caches, those of query vectors included, so that a search takes its whole time."""
+        config = self.search_config.model_copy(update={"remember": 0})
+        return replace(self, search_config=config, memo={})
 
     def catch_up(self) -> None:
         """Does nothing; see `CollectionHandle.catch_up`."""

@@ -177,8 +177,9 @@ def _swapped(collection: Collection) -> dict[str, Searched]:
 
 
 def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, tenant: str | None) -> list[Run]:
-    from diptych.collection.pipeline_runs import run_queries
+    from diptych.evaluate.ask import ask
     from diptych.evaluate.metric_names import cutoff
+    from diptych.types import Run
 
     depth = cutoff(metric) or 10
     with Bars() as bars:
@@ -187,7 +188,7 @@ def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, te
             bars.begin(name, len(queries))
             advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
             options: dict[str, Any] = {"depth": depth, "advance": advance, "tenant": tenant}
-            return run_queries(own.view, name, own.pipeline, queries, **options)
+            return Run.from_hits(name, queries, ask(own.view, queries, pipeline=own.pipeline, **options))
 
         return [run_of(name, own) for name, own in chosen.items()]
 

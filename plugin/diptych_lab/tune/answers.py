@@ -12,20 +12,20 @@ import numpy as np
 
 from diptych.config.models import SearchParams
 from diptych.config.stages import Rerank
+from diptych.evaluate.ask import BATCH, ask
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.anchor_scores import reranker_space
 from diptych.protocols import Fingerprint, Pair, Reranker
 from diptych.runtime.phases import Progress
-from diptych.search.pipeline import Retrieve, search_params
+from diptych.search.pipeline import Pipeline, Retrieve, search_params
 from diptych.search.qdrant.store_calls import scrolled
 from diptych.search.rerank import score_pairs
-from diptych.search.run import search
-from diptych.types import Floats, Query, said
+from diptych.types import Floats, Hit, Query, said
 from diptych_lab.tune.search_report import params_text
 from diptych_lab.tune.slot_candidates import Doubles, Legs, pools_of
 
-BATCH, PAGE = 64, 256
+PAGE = 256
 T = TypeVar("T")
 Rankings = list[list[tuple[str, float]]]
 
@@ -94,20 +94,24 @@ class Answers:
         self._view, self._queries, self._depth = view, queries, depth
         self._folder, self._progress, self.calls = folder, progress, 0
 
+    def ask(self, pipeline: Pipeline, depth: int, stage: str) -> list[Sequence[Hit]]:
+        """The hits of each query; `stage` is that of the progress."""
+        self._progress.begin(stage, len(self._queries))
+
+        def advance(queries: int) -> None:
+            self.calls += 1
+            self._progress.advance(stage, queries)
+
+        return ask(self._view, self._queries, depth=depth, pipeline=pipeline, advance=advance)
+
     def candidates(self, slot: str, params: SearchParams) -> Rankings:
         """The first `depth` documents of each query with their scores, found with these parameters."""
-        stages = Retrieve(slot, self._depth, params=search_params(params))
+        stages = Pipeline((Retrieve(slot, self._depth, params=search_params(params)),))
         label = asking(slot, params)
 
         def retrieve() -> Rankings:
-            self._progress.begin(label, len(self._queries))
-            rankings: Rankings = []
-            for batch in _blocks(self._queries, BATCH):
-                hits = search(self._view, batch, pipeline=stages, limit=self._depth, with_payload=False)
-                rankings += [[(hit.id, hit.score) for hit in query_hits] for query_hits in hits]
-                self.calls += 1
-                self._progress.advance(label, len(batch))
-            return rankings
+            hits = self.ask(stages, self._depth, label)
+            return [[(hit.id, hit.score) for hit in query_hits] for query_hits in hits]
 
         return self._once(f"{slot} {params.model_dump_json(exclude_defaults=True)}", retrieve)
 
@@ -182,9 +186,7 @@ class Answers:
 
     def _scored(self, slot: str, query: Query, ids: Sequence[str]) -> list[tuple[str, float]]:
         chosen = id_filter(ids, self._view.layout)
-        (hits,) = search(
-            self._view, [query], pipeline=Retrieve(slot), limit=len(ids), filter=chosen, with_payload=False
-        )
+        (hits,) = ask(self._view, [query], depth=len(ids), pipeline=Pipeline((Retrieve(slot),)), filter=chosen)
         return [(hit.id, hit.score) for hit in hits]
 
     def _once(self, what: str, compute: Callable[[], Rankings]) -> Rankings:

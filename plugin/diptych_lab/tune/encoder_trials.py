@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -12,6 +11,7 @@ import numpy as np
 from diptych.config.models import SlotConfig, VectorStorage
 from diptych.errors import AdapterOptionsError, TuneError
 from diptych.evaluate import Qrels
+from diptych.evaluate.ask import times
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.factory import validate_options
@@ -41,7 +41,7 @@ class _Way(NamedTuple):
     queries: str
     setup: Setup
     found: Found
-    milliseconds: float
+    milliseconds: float = 0.0
 
 
 class EncoderTrials:
@@ -181,13 +181,9 @@ class EncoderTrials:
 
     def _encoding_times(self) -> dict[str, float]:
         """By encoder, the median milliseconds of one query, all in turn."""
-        times: dict[str, list[float]] = {name: [] for name in self._slots}
-        for query in self._asked[:TIMED]:
-            for name, slot in self._slots.items():
-                begin = time.perf_counter()
-                vectors_of_queries(slot, [query], 0)
-                times[name].append(1000 * (time.perf_counter() - begin))
-        return {name: float(np.median(time_of)) for name, time_of in times.items()}
+        slots, queries = [*self._slots.values()], self._asked[:TIMED]
+        measured = times(lambda slot, query: vectors_of_queries(slot, [query], 0), slots, queries)
+        return dict(zip(self._slots, np.median(measured, axis=1).tolist(), strict=True))
 
     def _pairs(self, documents: Mapping[str, Floats], queries: Mapping[str, Floats]) -> dict[str, list[str]]:
         """By encoder of documents, the encoders of queries that find something with it, by exact search."""
@@ -225,13 +221,15 @@ class EncoderTrials:
         with Scratch(Sample(documents, some, self._similarity, count, False), max(count, len(documents))) as scratch:
             stored = {setup.storage.model_dump_json(): setup.storage for setup in setups}
             built = {key: scratch.build(storage) for key, storage in stored.items()}
-            for own, setup in ((own, setup) for own in queries for setup in setups):
-                found, times = list[list[tuple[str, float]]](), list[float]()
-                for query in queries[own].tolist():
-                    begin = time.perf_counter()
-                    found.append(scratch.ask(built[setup.storage.model_dump_json()], query, setup, CUTOFF))
-                    times.append(1000 * (time.perf_counter() - begin))
-                yield _Way(own, setup, found, float(np.median(times)))
+            ways = [_Way(own, setup, [[]] * len(some)) for own in queries for setup in setups]
+
+            def ask(way: _Way, number: int) -> None:
+                collection = built[way.setup.storage.model_dump_json()]
+                way.found[number] = scratch.ask(collection, queries[way.queries][number].tolist(), way.setup, CUTOFF)
+
+            measured = np.median(times(ask, ways, range(len(some))), axis=1)
+            for way, milliseconds in zip(ways, measured.tolist(), strict=True):
+                yield way._replace(milliseconds=milliseconds)
 
     def _exact(self, documents: Floats, queries: Floats) -> Found:
         rows, asked = (_cut(own, own.shape[1], self._similarity) for own in (documents, queries))

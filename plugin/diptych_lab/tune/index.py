@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from diptych.config.models import VectorStorage
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall
+from diptych.evaluate.ask import times
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.runtime.phases import Progress, Unwatched
@@ -22,6 +23,7 @@ from diptych_lab.tune.grid import Setup, grid
 from diptych_lab.tune.reports import IndexReport, Row
 from diptych_lab.tune.sample import Sample, draw
 from diptych_lab.tune.scratch_collections import Built, Scratch
+from diptych_lab.tune.slot_candidates import Doubles
 
 SAMPLE, HELD_OUT, ROUNDS = 10_000, 200, 3
 
@@ -96,7 +98,6 @@ class _Measuring:
 
     def __init__(self, scratch: Scratch, sample: Sample, k: int, rounds: int, progress: Progress) -> None:
         self._scratch, self._sample, self._k, self._rounds, self._progress = scratch, sample, k, rounds, progress
-        self._random = np.random.default_rng(0)
         self._queries = [row.tolist() for row in sample.queries]
 
     def rows(self, setups: Sequence[Setup]) -> list[Row]:
@@ -108,12 +109,12 @@ class _Measuring:
             collections[key] = self._scratch.build(VectorStorage.model_validate_json(key))
             self._progress.advance("build", 1)
         pairs = [(setup, collections[_key(setup)]) for setup in setups]
-        answers, seconds = self._measure(pairs)
+        answers, measured = self._measure(pairs)
         truth = self._sample.exact(2 * self._k)
         count = len(self._sample.documents)
         rows = []
-        for (setup, scratch_collection), run, times in zip(pairs, answers, seconds, strict=True):
-            p50, p95 = np.percentile(1000 * np.array(times), (50, 95))
+        for (setup, scratch_collection), run, milliseconds in zip(pairs, answers, measured, strict=True):
+            p50, p95 = np.percentile(milliseconds, (50, 95))
             recall = ann_recall(run, truth, self._k)
             rows.append(
                 Row(
@@ -128,21 +129,20 @@ class _Measuring:
             )
         return rows
 
-    def _measure(self, pairs: Sequence[tuple[Setup, Built]]) -> tuple[list[Run], list[list[float]]]:
-        """For each setup the answers, and the seconds of each query in each round; the first round warms up."""
+    def _measure(self, pairs: Sequence[tuple[Setup, Built]]) -> tuple[list[Run], Doubles]:
+        """For each setup the answers, and the milliseconds of each query in each round; one more round warms up."""
         rankings: list[dict[str, list[tuple[str, float]]]] = [{} for _ in pairs]
-        seconds: list[list[float]] = [[] for _ in pairs]
-        self._progress.begin("ask", (self._rounds + 1) * len(self._queries))
-        for turn in range(self._rounds + 1):
-            for number, query in enumerate(self._queries):
-                for place in self._random.permutation(len(pairs)):  # none is always asked when caches are cold
-                    setup, scratch_collection = pairs[place]
-                    begin = time.perf_counter()
-                    rankings[place][str(number)] = self._scratch.ask(scratch_collection, query, setup, self._k)
-                    if turn:
-                        seconds[place].append(time.perf_counter() - begin)
-                self._progress.advance("ask", 1)
-        return [Run(setup.stored, ranking) for (setup, _), ranking in zip(pairs, rankings, strict=True)], seconds
+
+        def ask(place: int, number: int) -> None:
+            setup, scratch_collection = pairs[place]
+            answer = self._scratch.ask(scratch_collection, self._queries[number], setup, self._k)
+            rankings[place][str(number)] = answer
+
+        count = len(self._queries)
+        self._progress.begin("ask", self._rounds * count)
+        advance = partial(self._progress.advance, "ask")
+        measured = times(ask, range(len(pairs)), range(count), rounds=self._rounds, warm_up=count, advance=advance)
+        return [Run(setup.stored, ranking) for (setup, _), ranking in zip(pairs, rankings, strict=True)], measured
 
 
 def _key(setup: Setup) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,18 @@ from diptych.config.models import SearchParams
 from diptych.config.stages import Rerank
 from diptych.errors import TuneError
 from diptych.evaluate import Qrels
+from diptych.evaluate.ask import times
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.protocols import Reranker
+from diptych.protocols import Pair, Reranker
 from diptych.runtime.phases import PlannedProgress, Progress, Unwatched
 from diptych.search.media_queries import takes
 from diptych.search.pipeline import Pipeline
 from diptych.search.rerank import score_pairs
 from diptych.search.run import search
 from diptych.stores.versions import is_local
-from diptych.types import Hit, Query, said
-from diptych_lab.tune.answers import BATCH, Answers, OnceScored, Rankings, asking, rescoring
+from diptych.types import Query, said
+from diptych_lab.tune.answers import Answers, OnceScored, Rankings, asking, rescoring
 from diptych_lab.tune.choose import choose, with_front
 from diptych_lab.tune.search_report import Budget, SearchReport, SearchRow
 from diptych_lab.tune.slot_candidates import Doubles, Legs
@@ -208,14 +210,7 @@ class _Run:
     def _present(self, pipeline: Pipeline) -> Doubles:
         """The value of the present pipeline for each query, as it is served."""
         once = tuple(replace(stage, adapter=self.rerankers[stage_key(stage)], options={}) for stage in pipeline.rerank)
-        pipeline, hits = replace(pipeline, rerank=once), list[Sequence[Hit]]()
-        limit = min(CUTOFF, pipeline.depth or CUTOFF)
-        self.progress.begin(PRESENT, len(self.queries))
-        for start in range(0, len(self.queries), BATCH):
-            batch = self.queries[start : start + BATCH]
-            hits += search(self.view, batch, pipeline=pipeline, limit=limit, with_payload=False)
-            self.answers.calls += 1
-            self.progress.advance(PRESENT, len(batch))
+        hits = self.answers.ask(replace(pipeline, rerank=once), CUTOFF, PRESENT)
         ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(query_hits)] for query_hits in hits]}
         return Legs.of(ranked, self.grades, cutoff=CUTOFF).alone("present")
 
@@ -285,7 +280,7 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budg
     shapes: dict[object, Pipeline] = {}
     for pipeline in pipelines:
         shapes.setdefault(shape_of(pipeline), replace(pipeline, rerank=()))
-    times = milliseconds(run.view, shapes, run.queries[:ASKED], limit=CUTOFF, progress=run.progress)
+    asking_times = milliseconds(run.view, shapes, run.queries[:ASKED], limit=CUTOFF, progress=run.progress)
     run.answers.calls += (len(run.queries[:ASKED]) + 1) * len(shapes)
     reading = reranker_milliseconds(run.stages, run.made, run.rerankers, run.queries[:ASKED])
     errors = table.std(axis=1, ddof=1) / np.sqrt(table.shape[1]) if table.shape[1] > 1 else np.zeros(len(table))
@@ -294,7 +289,8 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budg
             pipeline,
             float(table[n].mean()),
             float(errors[n]),
-            times[shape_of(pipeline)] + sum(reading[stage_key(stage), stage.passes_on] for stage in pipeline.rerank),
+            asking_times[shape_of(pipeline)]
+            + sum(reading[stage_key(stage), stage.passes_on] for stage in pipeline.rerank),
             cost=limits.cost_of(pipeline.rerank),
         )
         for n, pipeline in enumerate(pipelines)
@@ -317,28 +313,23 @@ def shape_of(pipeline: Pipeline) -> object:
 def milliseconds(
     view: View, shapes: Mapping[object, Pipeline], queries: Sequence[Query], *, limit: int, progress: Progress
 ) -> dict[object, float]:
-    """The median time of a query, encoding included; each query is searched by all pipelines, in a rotating order.
+    """The median time of a query, encoding included; each query is searched by all pipelines in turn.
 
     Args:
         view: what is searched.
         shapes: a pipeline of each shape.
-        queries: those that are timed; the first one also warms up.
+        queries: those that are timed.
         limit: hits of each query.
         progress: receives the progress of stage `timing`.
     """
-    config = view.search_config.model_copy(update={"remember": 0})
-    forgetful = replace(view, search_config=config, memo={})
-    seconds: dict[object, list[float]] = {shape: [] for shape in shapes}
-    order = list(shapes.items())
+    view = view.unremembered()
+
+    def ask(pipeline: Pipeline, query: Query) -> None:
+        search(view, [query], pipeline=pipeline, limit=min(limit, pipeline.depth or limit))
+
     progress.begin(TIMING, len(queries))
-    for turn, query in enumerate([queries[0], *queries]):
-        for shape, pipeline in order[turn % len(order) :] + order[: turn % len(order)]:
-            begin = time.perf_counter()
-            search(forgetful, [query], pipeline=pipeline, limit=min(limit, pipeline.depth or limit))
-            if turn:  # the first one warms up
-                seconds[shape].append(time.perf_counter() - begin)
-        progress.advance(TIMING, min(turn, 1))
-    return {shape: 1000 * float(np.median(times)) for shape, times in seconds.items()}
+    measured = times(ask, [*shapes.values()], queries, advance=lambda n: progress.advance(TIMING, n))
+    return dict(zip(shapes, np.median(measured, axis=1).tolist(), strict=True))
 
 
 def reranker_milliseconds(
@@ -354,18 +345,19 @@ def reranker_milliseconds(
         made, scored: the rerankers by `stage_key`, and those that keep which candidates they have scored.
         queries: those that are timed.
     """
-    times: dict[tuple[str, int], float] = {}
+    medians: dict[tuple[str, int], float] = {}
     for stage in stages:
         key, reranker = stage_key(stage), made[stage_key(stage)]
         groups: dict[str, list[tuple[str, str]]] = {query.text: [] for query in queries}
         for query, text in scored[key].scores:
             if query in groups:
                 groups[query].append((query, text))
-        for count in {stage.passes_on, *(variant.candidates for variant in reranker_stages(stage))}:
-            seconds = []
-            for pairs in groups.values():
-                begin = time.perf_counter()
-                score_pairs(reranker, [pairs[:count]], where=f"reranker {stage.label!r}")
-                seconds.append(time.perf_counter() - begin)
-            times[key, count] = 1000 * float(np.median(seconds))
-    return times
+        counts = sorted({stage.passes_on, *(variant.candidates for variant in reranker_stages(stage))})
+        score = partial(_score, reranker, f"reranker {stage.label!r}")
+        measured = np.median(times(score, counts, list(groups.values()), warm_up=0), axis=1)
+        medians |= {(key, count): float(value) for count, value in zip(counts, measured, strict=True)}
+    return medians
+
+
+def _score(reranker: Reranker, where: str, count: int, pairs: Sequence[Pair]) -> None:
+    score_pairs(reranker, [pairs[:count]], where=where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.collection.collection import Collection
-from diptych.collection.pipeline_runs import absent_documents, run_queries
+from diptych.collection.pipeline_runs import absent_documents
 from diptych.errors import DiptychError, EvaluationError
 from diptych.evaluate import (
     Comparison,
@@ -25,6 +24,7 @@ from diptych.evaluate import (
     read_queries,
     slices_of,
 )
+from diptych.evaluate.ask import ask, times
 from diptych.evaluate.metric_names import cutoff, parse_metrics
 from diptych.evaluate.queries import beir_file
 from diptych.evaluate.significance import bootstrap_means, percentile_interval
@@ -293,22 +293,21 @@ def evaluated(wanted: EvaluationPlan, job: Job) -> dict[str, Any]:
         JobCancelled: nobody wants it any more.
     """
     queries, qrels = wanted.judged.judged()
-    asking, asked, timed = "asking the judged queries", len(queries) * len(wanted.sides), _timed(queries)
+    asking, asked, timed = "asking the judged queries", len(queries) * len(wanted.sides), queries[:TIMED]
     job.plan({asking: asked, TIMING: len(timed), MEASURING: 0})
     job.begin(asking, asked)
     views, runs = list[View](), list[Run]()
     for side in wanted.sides:
         views.append(view := side.view.now())  # one view, so that no swap comes between two queries
-        run = run_queries(
+        hits = ask(
             view,
-            side.id,
-            side.pipeline,
             queries,
+            pipeline=side.pipeline,
             depth=wanted.depth,
             advance=lambda n: job.advance(asking, n),
             tenant=wanted.tenant,
         )
-        runs.append(run)
+        runs.append(Run.from_hits(side.id, queries, hits))
     milliseconds = _milliseconds(wanted, timed, job)
     job.begin(MEASURING, None)
     evaluations = [_labelled(evaluate(run, qrels, [wanted.metric]), n, wanted) for n, run in enumerate(runs)]
@@ -372,7 +371,7 @@ def _verdict(evaluations: Sequence[Evaluation], comparison: Comparison | None, m
     return f"{means} over {count} judged {'query' if count == 1 else 'queries'}{why}"
 
 
-def _side(side: Side, evaluation: Evaluation, metric: str, milliseconds: float | None) -> dict[str, Any]:
+def _side(side: Side, evaluation: Evaluation, metric: str, milliseconds: float) -> dict[str, Any]:
     values = np.array(list(evaluation.values(metric).values()), np.float64)
     low, high = _interval(values)
     facts = {"id": side.id, "label": evaluation.name, "mean": evaluation.means[metric], "low": low, "high": high}
@@ -453,27 +452,14 @@ def _slices(
     return rows, [f"slices by {name}: no 10 queries share a value of it" for name in empty]
 
 
-def _timed(queries: Sequence[Query]) -> list[Query]:
-    """The queries whose time is taken, after one that warms up."""
-    return [queries[0], *queries[:TIMED]] if queries else []
-
-
-def _milliseconds(wanted: EvaluationPlan, timed: Sequence[Query], job: Job) -> list[float | None]:
-    """The median time of a query on each side, encoding included; both are asked in turn."""
-    seconds = [list[float]() for _ in wanted.sides]
+def _milliseconds(wanted: EvaluationPlan, timed: Sequence[Query], job: Job) -> list[float]:
+    """The median time of a query on each side, encoding included."""
     job.begin(TIMING, len(timed))
-    views = [_forgetful(side) for side in wanted.sides]
-    for turn, query in enumerate(timed):
-        for number, side in enumerate(wanted.sides):
-            begin = time.perf_counter()
-            search(views[number], [query], pipeline=side.pipeline, limit=wanted.limit, tenant=wanted.tenant)
-            if turn:
-                seconds[number].append(time.perf_counter() - begin)
-        job.advance(TIMING, 1)
-    return [1000 * float(np.median(times)) if times else None for times in seconds]
+    sides = [(side.view.now().unremembered(), side.pipeline) for side in wanted.sides]
 
+    def ask_side(side: tuple[View, Pipeline | None], query: Query) -> None:
+        search(side[0], [query], pipeline=side[1], limit=wanted.limit, tenant=wanted.tenant)
 
-def _forgetful(side: Side) -> Any:
-    """The side's view, which remembers no vectors of queries."""
-    view = side.view.now()
-    return replace(view, search_config=view.search_config.model_copy(update={"remember": 0}), memo={})
+    if not timed:
+        return []
+    return list(np.median(times(ask_side, sides, timed, advance=lambda n: job.advance(TIMING, n)), axis=1).tolist())

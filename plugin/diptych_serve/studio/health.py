@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from qdrant_client import models
 
 from diptych.collection.collection import Collection
-from diptych.collection.pipeline_runs import BATCH, exact, recall_of
+from diptych.collection.pipeline_runs import exact
 from diptych.config.secrets import redacted
 from diptych.errors import CollectionNotFound, DiptychError
+from diptych.evaluate import ann_recall
+from diptych.evaluate.ask import ask
 from diptych.handle.snapshot import View
 from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import Generation
@@ -23,7 +26,6 @@ from diptych.slots.unread import unread_warnings
 from diptych.stores.upkeep import DiskUse, disk_use
 from diptych.stores.versions import is_local, version_warnings
 from diptych.swap import Status, status
-from diptych.swap.gate.answers import answers
 from diptych.swap.gate.vector_health import Canary, check_canary
 from diptych.swap.sample import sample_documents, sample_points
 from diptych.types import Query, Run
@@ -253,14 +255,11 @@ def _recall(view: View, name: str, queries: Sequence[Query], job: Job) -> float:
     job.begin(stage, 2 * len(queries))
 
     def run(label: str, stages: Pipeline) -> Run:
-        hits = []
-        for begin in range(0, len(queries), BATCH):
-            batch = queries[begin : begin + BATCH]
-            hits += answers(view, batch, depth=at, pipeline=stages)  # of all tenants together
-            job.advance(stage, len(batch))
+        advance = partial(job.advance, stage)
+        hits = ask(view, queries, depth=at, pipeline=stages, every_tenant=True, advance=advance)
         return Run.from_hits(label, queries, hits)
 
-    return recall_of(run("graph", pipeline), run("exact", exact(pipeline)), k=at)
+    return ann_recall(run("graph", pipeline), run("exact", exact(pipeline)), at)
 
 
 def _known_items(view: View, sample: int) -> list[Query]:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from diptych.collection.collection import Collection
-from diptych.collection.pipeline_runs import run_queries
 from diptych.errors import EvaluationError
+from diptych.evaluate.ask import ask
 from diptych.evaluate.metric_names import cutoff, parse_metrics
-from diptych.types import Query, said
+from diptych.types import Query, Run, said
 from diptych_lab.judge import Judgements, Judging, Pooled
 from diptych_lab.judge.judgement_files import LOG
 from diptych_lab.judge.judgements import Grade, Pair
@@ -200,14 +200,17 @@ class JudgingSessions:
         asking, depth = "asking the queries", _depth(wanted.metric)
         job.begin(asking, len(wanted.queries) * len(wanted.sides))
         runs = [
-            run_queries(
-                side.view.now(),
+            Run.from_hits(
                 name,
-                side.pipeline,
                 wanted.queries,
-                depth=depth,
-                advance=lambda n: job.advance(asking, n),
-                tenant=wanted.tenant,
+                ask(
+                    side.view.now(),
+                    wanted.queries,
+                    pipeline=side.pipeline,
+                    depth=depth,
+                    advance=lambda n: job.advance(asking, n),
+                    tenant=wanted.tenant,
+                ),
             )
             for side, name in zip(wanted.sides, names_of(wanted.sides), strict=True)
         ]

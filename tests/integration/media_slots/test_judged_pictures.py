@@ -14,9 +14,9 @@ from colour_plugin import COLOURS
 from diptych import Collection, Document, Query, Registry
 from diptych.cli import app
 from diptych.cli.ui.session import Session
-from diptych.collection.pipeline_runs import run_queries
 from diptych.errors import SearchError, TuneError
 from diptych.evaluate import Qrels
+from diptych.evaluate.ask import ask
 from diptych.search import Pipeline, Rerank, Retrieve
 from diptych.testing import FakeReranker
 from diptych_lab.tune import EncoderChoice, tune_encoder
@@ -91,12 +91,14 @@ def test_pictures_are_not_reranked_by_what_reads_texts(collection: Collection) -
     reranked = Pipeline((Retrieve("picture", 4),)) >> Rerank(FakeReranker(), 4)
     counts = list[int]()
     options: dict[str, Any] = {"depth": 4, "advance": counts.append}
-    both = run_queries(collection.handle, "both", reranked, [*PICTURES, *words], **options)
+    both = ask(collection.handle, [*PICTURES, *words], pipeline=reranked, **options)
     assert sum(counts) == 2 * len(COLOURS)
-    alone = run_queries(collection.handle, "alone", Pipeline((Retrieve("picture", 4),)), PICTURES, **options)
-    assert {name: both.rankings[name] for name in COLOURS} == alone.rankings
+    alone = ask(collection.handle, PICTURES, pipeline=Pipeline((Retrieve("picture", 4),)), **options)
+    assert [[(hit.id, hit.score) for hit in hits] for hits in both[: len(PICTURES)]] == [
+        [(hit.id, hit.score) for hit in hits] for hits in alone
+    ]
     with pytest.raises(SearchError, match="no slot of the pipeline takes this query"):
-        run_queries(collection.handle, "none", Pipeline((Retrieve("lexical", 4),)), PICTURES, **options)
+        ask(collection.handle, PICTURES, pipeline=Pipeline((Retrieve("lexical", 4),)), **options)
 
 
 def test_a_search_is_not_tuned_by_pictures_that_a_slot_does_not_take(run: Run) -> None:

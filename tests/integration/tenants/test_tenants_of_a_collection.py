@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from qdrant_client import models
 
 from diptych import Collection, Query, Registry
-from diptych.collection.pipeline_runs import run_queries
 from diptych.config import Config
 from diptych.copying import copy_collection
 from diptych.errors import CollectionError, SearchError, TenantError
 from diptych.evaluate import Qrels
+from diptych.evaluate.ask import ask
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.store import raw_metadata
 from diptych.search import Pipeline, Retrieve
@@ -135,9 +135,9 @@ def test_a_collection_without_tenants_tells_that_it_has_none(opened: Open) -> No
     collection.populate(documents("a"))
     assert "tenancy" not in raw_metadata(collection.client, collection.name)["diptych"]
     assert len(collection.search("red")) == 8
-    for ask in (lambda: collection.search("red", tenant="a"), lambda: collection.for_tenant("a")):
+    for refused in (lambda: collection.search("red", tenant="a"), lambda: collection.for_tenant("a")):
         with pytest.raises(TenantError, match="the collection has no tenants"):
-            ask()
+            refused()
     with pytest.raises(TenantError, match="the collection has no tenants"):
         collection.populate(documents("a"), tenant="a")
 
@@ -199,11 +199,10 @@ def test_a_judged_gate_goes_over_all_tenants_also_where_they_have_the_same_ids(o
 def test_evaluations_are_a_tenants_own(filled: Collection) -> None:
     queries = [Query("red green", "q1"), Query("blue pink", "q2")]
     pipeline = Pipeline((Retrieve("lexical"),))
-    quiet: dict[str, Any] = {"depth": 20, "advance": lambda _: None}
     with pytest.raises(TenantError):
-        run_queries(filled.handle, "lexical", pipeline, queries, **quiet)
-    run = run_queries(filled.handle, "lexical", pipeline, queries, tenant="a", **quiet)
-    assert all(len(ranking) == len(dict(ranking)) for ranking in run.rankings.values())
+        ask(filled.handle, queries, pipeline=pipeline, depth=20)
+    asked = ask(filled.handle, queries, pipeline=pipeline, depth=20, tenant="a")
+    assert all(len(hits) == len({hit.id for hit in hits}) for hits in asked)
 
 
 def test_a_process_that_serves_follows_a_collection_that_is_made_anew_with_tenants(

@@ -212,7 +212,10 @@ def _evaluate(
     tenant: str | None,
 ) -> Outcome:
     from diptych.collection import pipeline_runs
+    from diptych.evaluate import ann_recall
     from diptych.evaluate import evaluate as score
+    from diptych.evaluate.ask import ask
+    from diptych.types import Run
 
     listed = pipeline_runs.pipelines_of(collections, fusions)
     chosen = pipeline_runs.choose(listed if only else pipeline_runs.answering(listed, queries), only)
@@ -229,11 +232,11 @@ def _evaluate(
             advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
             deep: dict[str, Any] = {"depth": max(depth, at), "advance": advance, "tenant": tenant}
             pipeline = pipeline_runs.exact(searched.pipeline) if exactly else searched.pipeline
-            return pipeline_runs.run_queries(searched.view, name, pipeline, queries, **deep)
+            return Run.from_hits(name, queries, ask(searched.view, queries, pipeline=pipeline, **deep))
 
         runs = {name: answers(name, searched) for name, searched in chosen.items()}
         truths = {n: answers(f"{n}, exact", own, exactly=True) for n, own in chosen.items()} if with_exact else {}
-    recalls = {name: pipeline_runs.recall_of(runs[name], truth, k=at) for name, truth in truths.items()}
+    recalls = {name: ann_recall(runs[name], truth, at) for name, truth in truths.items()}
     singles = [name for name, searched in chosen.items() if not searched.pipeline.stages]
     return Outcome(runs, [score(run, qrels, metrics) for run in runs.values()], recalls, at, singles=singles)
 

@@ -15,6 +15,7 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.config.models import SearchConfig
+from diptych.evaluate.ask import BATCH
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, State
@@ -27,7 +28,7 @@ from diptych.slots.slot_factory import slot_config
 from diptych.swap.drift import Fitted, best_map, offer
 from diptych.swap.drift.pairs import MINIMUM
 from diptych.swap.drift.quality import MOST_ASKED, PAIRS, likenesses
-from diptych.swap.gate.answers import BATCH, query_obstacle_of
+from diptych.swap.gate.answers import query_obstacle_of
 from diptych.swap.gate.judged import Judged, mean_of
 from diptych.swap.query_override import CANDIDATES, withdraw
 from diptych.swap.sample import FETCH, sample_points

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.config.models import SearchConfig
 from diptych.errors import ContractError, DiptychError, FingerprintMismatch, RegistryError, RemoteError
+from diptych.evaluate.ask import BATCH, ask, times
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.runtime.phases import detail
@@ -23,7 +24,6 @@ from diptych.types import Hit, Query
 
 FIRST = 8  # documents or queries that are asked whatever the budget
 TOP = 10  # hits that are compared
-BATCH = 64  # queries that are encoded and searched together
 _ANSWERS = "answers of a gate"  # a key of a view's `memo`
 QUERIES = 100  # whose time is taken, asked one by one at most
 _TIMES, _AFFORDED = "latency of a gate", "sample of a gate"  # keys of a view's `memo`
@@ -132,7 +132,7 @@ def alone(slot: str) -> Pipeline:
 
 def answers(
     view: View | None, queries: Sequence[Query], *, depth: int, pipeline: Pipeline | None = None, texts: bool = False
-) -> list[list[Hit]]:
+) -> list[Sequence[Hit]]:
     """The hits of each query, best first: `depth` of them, or as many as the pipeline passes on.
 
     A query that no slot of the pipeline takes, such as a text where all read pictures alone, has none.
@@ -144,7 +144,7 @@ def answers(
     """
     if view is None:
         return [[] for _ in queries]
-    cached: dict[object, list[Hit]] = view.memo.get(_ANSWERS, {})
+    cached: dict[object, Sequence[Hit]] = view.memo.get(_ANSWERS, {})
     key = (depth, repr(pipeline), texts)
     missing = [query for query in dict.fromkeys(queries) if (query, *key) not in cached]
     for query, hits in zip(missing, _answers(view, missing, depth, pipeline, texts), strict=True):
@@ -159,20 +159,13 @@ def is_taken(view: View, query: Query) -> bool:
 
 def _answers(
     view: View, queries: Sequence[Query], depth: int, pipeline: Pipeline | None, texts: bool
-) -> list[list[Hit]]:
+) -> Sequence[Sequence[Hit]]:
     live_pipeline = pipeline_of(view)
-    limit = min(depth, (pipeline or live_pipeline).depth or depth)
     pipeline = None if pipeline == live_pipeline else pipeline
+    if not answerable((pipeline or live_pipeline).slots, view.slots, queries):
+        return [[] for _ in queries]
     payload: bool | list[str] = ["text", "title"] if texts else False
-    taken = answerable((pipeline or live_pipeline).slots, view.slots, queries)
-    hits: list[list[Hit]] = [[] for _ in queries]
-    for start in range(0, len(taken), BATCH):
-        places = taken[start : start + BATCH]
-        batch = [queries[at] for at in places]
-        found = search(whole(view), batch, pipeline=pipeline, limit=limit, with_payload=payload)
-        for at, query_hits in zip(places, found, strict=True):
-            hits[at] = query_hits
-    return [_once(query_hits) for query_hits in hits] if view.tenancy else hits
+    return ask(view, queries, depth=depth, pipeline=pipeline, every_tenant=True, with_payload=payload)
 
 
 def common_share(old: Sequence[Hit], new: Sequence[Hit]) -> float:
@@ -180,14 +173,6 @@ def common_share(old: Sequence[Hit], new: Sequence[Hit]) -> float:
     before, after = ({hit.id for hit in hits[:TOP]} for hits in (old, new))
     longer = max(len(before), len(after))
     return len(before & after) / longer if longer else 1.0
-
-
-def _once(hits: list[Hit]) -> list[Hit]:
-    """The hits without repeated document ids, which several tenants may share; the best is kept."""
-    by_id: dict[str, Hit] = {}
-    for hit in hits:
-        by_id.setdefault(hit.id, hit)
-    return list(by_id.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,26 +203,15 @@ class Latency:
         return f"a query takes {times} ({self.ratio:.2f} times as long), median of {self.queries}"
 
 
-def measure_latency(old: View, new: View, queries: Sequence[str | Query]) -> Latency:
-    """Ask both views the same queries in turn, without the query cache.
+def measure_latency(old: View, new: View, queries: Sequence[Query]) -> Latency:
+    """Ask both views the same queries, in turn.
 
     The old view's times are taken once, where the view remembers its answers: its storage may have changed since.
     """
     queries = list(dict.fromkeys(queries))[:QUERIES]
-    known: list[float] | None = old.memo.get(_TIMES)
-    sides: list[tuple[View, list[float] | None]] = [(old, [] if known is None else None), (new, [])]
-    for query in queries:
-        for view, times in sides:
-            if times is not None:
-                times.append(_milliseconds(view, query))
-    before, after = known if known is not None else sides[0][1] or [], sides[1][1] or []
-    old.memo[_TIMES] = before
-    (a, b), (c, d) = (np.percentile(times, (50, 95)) for times in (before, after))
-    return Latency(len(queries), float(a), float(c), float(b), float(d))
-
-
-def _milliseconds(view: View, query: str | Query) -> float:
-    forgetful = replace(view, search_config=view.search_config.model_copy(update={"remember": 0}))
-    begin = time.perf_counter()
-    search(whole(forgetful), [query], with_payload=False)
-    return 1000 * (time.perf_counter() - begin)
+    known: NDArray[np.float64] | None = old.memo.get(_TIMES)
+    views = [whole(view.unremembered()) for view in ([new] if known is not None else [old, new])]
+    measured = times(lambda view, query: search(view, [query], with_payload=False), views, queries)
+    before = old.memo[_TIMES] = measured[0] if known is None else known
+    (a, b), (c, d) = np.percentile([before, measured[-1]], (50, 95), axis=1).T.tolist()
+    return Latency(len(queries), a, c, b, d)

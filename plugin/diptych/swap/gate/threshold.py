@@ -148,7 +148,7 @@ def _lowest_as_precise(scored: Sequence[tuple[float, bool]], precision: float) -
 def _scored(view: View, queries: Sequence[Query], qrels: Qrels) -> list[tuple[float, bool]]:
     """The score of each hit that the view would return without a threshold, and whether it is judged relevant."""
     limit = view.search_config.limit
-    hits: list[list[Hit]] = answers(without_threshold(view), queries, depth=limit)
+    hits: list[Sequence[Hit]] = answers(without_threshold(view), queries, depth=limit)
     return [
         (hit.score, hit.id in qrels.relevant(query.id))
         for query, query_hits in zip(queries, hits, strict=True)
