@@ -1,10 +1,10 @@
-# Everything runs on a machine that has Python 3.11 or newer, make and PyPI: `make demo`, `make test` and `make test-slow`.
+# Everything runs on a machine that has Python 3.11 or newer, make and PyPI: `make demo`, `make test` and `make test-all`.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo demo-emoji test test-slow lint types tests bench versions docs pictures site studio-page browser clean
+.PHONY: demo demo-emoji test test-all test-long lint types tests all-tests bench versions docs pictures site studio-page browser clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/debian/demo.py
@@ -13,7 +13,7 @@ demo: $(VENV)/.demo
 demo-emoji: $(VENV)/.demo-emoji
 	$(BIN)/python examples/emoji/demo.py
 
-# Lint and types run beside the tests: mypy keeps one core busy for a minute or two.
+# What to run while you work. Lint and types run beside the tests: mypy keeps one core busy for a minute or two.
 test: $(VENV)/.test
 	@$(MAKE) --no-print-directory --jobs 3 lint types tests
 
@@ -33,12 +33,20 @@ MEMORY := $(if $(ROOM),$(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4
 # Byte code is kept whatever the environment says: hundreds of processes would each compile diptych anew.
 PYTEST  = PYTHONDONTWRITEBYTECODE= TMPDIR="$${TMPDIR:-$(MEMORY)}" $(BIN)/pytest --workers $(WORKERS) --durations 40
 
+# Fast tests of the core and of the embedded store, and of each guest that differs from the upstream branch.
 tests: $(VENV)/.test
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --reach -m "not slow and not long"
 
-# Examples, the commands and programs of the pages, Ray, real models, trainings and kills.
-test-slow: $(VENV)/.test
-	$(PYTEST) -m slow
+# Everything but the long run: all guests, examples, the commands and programs of the pages, Ray, real models, kills.
+test-all: $(VENV)/.test
+	@$(MAKE) --no-print-directory --jobs 3 lint types all-tests
+
+all-tests: $(VENV)/.test
+	$(PYTEST) -m "not long"
+
+# By hand before a release: kills in every place, trainings that converge, other Pythons, published figures. Takes an hour.
+test-long: $(VENV)/.test
+	$(PYTEST) -m long
 
 # Into docs/research/performance.md. ONLY=encode,populate picks steps; AGAIN=1 measures anew, QUICK=1 tries, MILLION=1 goes to a million
 # points, RENDER=1 only writes the page again.

@@ -27,7 +27,7 @@ from diptych.testing import fakes_plugin
 
 ROOT = Path(__file__).parents[1]
 TORCH_SEED = 67280421310721  # with which torch itself begins
-pytest_plugins = ["forked_workers"]
+pytest_plugins = ["forked_workers", "reach"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

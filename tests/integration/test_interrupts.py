@@ -274,7 +274,7 @@ def test_taking_over_a_collection(tmp_path: Path) -> None:
     interrupted_at_random(folder, "adopt", restore=True)
 
 
-@pytest.mark.slow(first=True)
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_populate_by_ray_and_none_of_its_processes_stays(lexical: Folder) -> None:
     pytest.importorskip("ray", reason="needs diptych[ray]")

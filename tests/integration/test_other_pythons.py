@@ -29,7 +29,7 @@ def other_python() -> str | None:
     return None
 
 
-@pytest.mark.slow(first=True)
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_another_python_passes_the_tests_of_the_core(tmp_path: Path) -> None:
     python = other_python()

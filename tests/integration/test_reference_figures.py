@@ -6,7 +6,6 @@ with k 60 over the top 100 of each, MaxSim of token vectors over the top 50, and
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from diptych.populate import open_source
 from diptych.search import Pipeline, Rescore, Retrieve, Rrf
 from diptych.types import Run
 
-pytestmark = pytest.mark.slow(first=True)
+pytestmark = pytest.mark.long
 
 MINILM = "all-MiniLM-L6-v2"
 SLOTS: dict[str, dict[str, Any]] = {
@@ -69,7 +68,6 @@ def test_cranfield(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(2400)
-@pytest.mark.skipif(not os.environ.get("DIPTYCH_SLOW"), reason="takes many minutes: set DIPTYCH_SLOW=1")
 def test_scifact(data: Path, tmp_path: Path) -> None:
     expected = {"BM25": 0.679, "MiniLM": 0.645, "RRF": 0.713, "SPLADE-tiny": 0.644}
     assert measure(data / "scifact", tmp_path / "store", list(expected)) == pytest.approx(expected, abs=0.01)

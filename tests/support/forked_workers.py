@@ -54,7 +54,7 @@ def groups_of(items: Sequence[pytest.Item]) -> list[list[pytest.Item]]:
 
 
 def _group(item: pytest.Item) -> str:
-    alone = item.get_closest_marker("slow") and not _shares_fixtures(item)
+    alone = (item.get_closest_marker("slow") or item.get_closest_marker("long")) and not _shares_fixtures(item)
     return item.nodeid if alone else item.nodeid.partition("::")[0]
 
 

@@ -29,7 +29,7 @@ disallow_untyped_decorators = false
 """
 
 
-@pytest.mark.slow(first=True)
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_no_type_ignore_is_unused_when_torch_has_no_types(tmp_path: Path) -> None:
     """An ignore that is needed for the types of torch alone is unused without them. The probe shows it."""

@@ -25,7 +25,7 @@ def filled(*options: object) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow(first=True)
+@pytest.mark.long
 def test_a_document_of_100_megabytes_is_stored_whole_within_a_multiple_of_its_text() -> None:
     found = filled()
     assert (found["new"], found["whole"], found["rejected"]) == (2, True, [])

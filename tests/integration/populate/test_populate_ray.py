@@ -129,7 +129,8 @@ def told(report: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in report.items() if name not in differing}
 
 
-@pytest.mark.parametrize(("store", "window"), [("edge", 5), ("server", 10)])  # a window has workers of its own
+# A window has workers of its own.
+@pytest.mark.parametrize(("store", "window"), [("edge", 5), pytest.param("server", 10, marks=pytest.mark.long)])
 def test_ray_leaves_what_threads_leave_although_a_worker_is_killed(
     store: str, window: int, tmp_path: Path, small_server: Callable[..., Any], contents: Contents, with_ray: WithRay
 ) -> None:

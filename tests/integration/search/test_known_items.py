@@ -13,7 +13,7 @@ from diptych.evaluate import Qrels, compare, evaluate, read_beir
 from diptych.populate import open_source
 from diptych.types import Hit
 
-pytestmark = pytest.mark.slow(first=True)
+pytestmark = pytest.mark.long
 
 PAGES = Path(__file__).parents[2] / "data/manual_pages"
 MINILM: dict[str, Any] = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}

@@ -18,7 +18,7 @@ import pytest
 from diptych.plugins.anchor_scores import write_anchors
 from killed import CHUNK, Processes, copied, corpus, fake
 
-pytestmark = [pytest.mark.slow(first=True), pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")]
+pytestmark = [pytest.mark.long, pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")]
 
 Slots = Mapping[str, Any]
 EXPLORING = {

@@ -113,6 +113,12 @@ SWAPS: dict[str, Case] = {
     "fewer vectors of a document": Case({"late": few(4)}, {"late": few(2)}, documents=LONG),
 }
 QUERIES_ONLY = ("a student takes over the queries", "a student returns the queries")  # no document is encoded again
+OFTEN = {"storage of a slot changes along", "a student takes over the queries"}
+
+
+def cases(*kinds: str) -> list[Any]:
+    """Kinds of swaps as parameters, of which all but a few are for the long run."""
+    return [pytest.param(kind, marks=() if kind in OFTEN else pytest.mark.long) for kind in kinds]
 
 
 def filled(processes: Processes, folder: Path, case: Case) -> Path:
@@ -156,9 +162,6 @@ def _timeless(metadata: dict[str, Any]) -> str:
     return re.sub(r'"(when|began)": "[^"]*"', "", told)
 
 
-THOROUGH = bool(os.environ.get("DIPTYCH_SLOW"))  # else of most swaps only some writes are the last
-
-
 def applied(processes: Processes, folder: Path, case: Case, **more: Any) -> dict[str, Any]:
     more = {"options": case.options, "checkpoint": case.checkpoint, **more}
     return processes.run(folder, "apply", case.config(case.after), **more)
@@ -175,12 +178,12 @@ def moments(done: Mapping[str, Any], step: int, first: int) -> list[int]:
     return sorted({*range(1 + first % step, done["writes"] + 1, step), *about})
 
 
-@pytest.mark.parametrize("kind", SWAPS)
+@pytest.mark.parametrize("kind", cases(*SWAPS))
 def test_an_apply_killed_after_any_of_its_writes_ends_as_an_undisturbed_one(
     processes: Processes, tmp_path: Path, kind: str
 ) -> None:
     case = SWAPS[kind]
-    step = 1 if THOROUGH or kind == "both change side by side" else len(case.documents) // 2
+    step = len(case.documents) // 2 if kind in OFTEN else 1
     start = filled(processes, tmp_path / "start", case)
     undisturbed = copied(start, tmp_path / "undisturbed")
     done = applied(processes, undisturbed, case)
@@ -202,7 +205,7 @@ def test_an_apply_killed_after_any_of_its_writes_ends_as_an_undisturbed_one(
 
 @pytest.mark.parametrize(
     "kind",
-    [
+    cases(
         "a slot is added and one dropped",
         "a reranker scores anchors",
         "storage of a slot changes along",
@@ -211,7 +214,7 @@ def test_an_apply_killed_after_any_of_its_writes_ends_as_an_undisturbed_one(
         *QUERIES_ONLY,
         "a new encoder comes with its student",
         "fewer vectors of a document",
-    ],
+    ),
 )
 def test_an_apply_killed_after_any_of_its_writes_can_be_given_up(
     processes: Processes, tmp_path: Path, kind: str
@@ -231,7 +234,9 @@ def test_an_apply_killed_after_any_of_its_writes_can_be_given_up(
     assert kills.count(False) <= 3, "pages may share a checkpoint, so that a run is over some writes earlier"
 
 
-@pytest.mark.parametrize("kind", [*QUERIES_ONLY, "a new encoder comes with its student", "fewer vectors of a document"])
+@pytest.mark.parametrize(
+    "kind", cases(*QUERIES_ONLY, "a new encoder comes with its student", "fewer vectors of a document")
+)
 def test_a_collection_whose_apply_was_killed_answers_as_before_or_as_after(
     processes: Processes, tmp_path: Path, kind: str
 ) -> None:
@@ -296,12 +301,12 @@ AGAIN = ("rolled back", "finished", "nothing to finish")  # the last where the k
 @pytest.mark.parametrize("step", ["rollback", "finish"])
 @pytest.mark.parametrize(
     "kind",
-    [
+    cases(
         "a text index becomes a sparse vector",
         "storage of a slot changes along",
         "a new encoder comes with its student",
         "fewer vectors of a document",
-    ],
+    ),
 )
 def test_a_step_back_killed_after_any_of_its_writes_can_be_taken_again(
     processes: Processes, tmp_path: Path, kind: str, step: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -22,7 +21,7 @@ from diptych.handle import collection_handle
 from diptych.types import Floats, Hit
 from loads import Load
 
-pytestmark = [pytest.mark.slow(first=True), pytest.mark.usefixtures("vectors_of_the_run")]
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("vectors_of_the_run")]
 
 MINILM: Mapping[str, Any] = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
 SHORT: Mapping[str, Any] = {**MINILM, "truncate_dim": 256}
@@ -125,7 +124,6 @@ def test_real_models_are_swapped_under_load_without_a_failed_or_a_mixed_answer(
 
 
 @pytest.mark.timeout(2400)
-@pytest.mark.skipif(not os.environ.get("DIPTYCH_SLOW"), reason="takes minutes: set DIPTYCH_SLOW=1")
 def test_cranfield_is_swapped_under_load_and_all_its_queries_are_answered_as_before_after_rollback(
     tmp_path: Path, data: Path, paraphrase: Mapping[str, Any]
 ) -> None:

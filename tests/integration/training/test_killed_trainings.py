@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from every_recipe import RECIPES, made, options_of, write_world
 from tiny_training import Told
 
-pytestmark = pytest.mark.slow(first=True)
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def folder(on_disk: Path) -> Path:
     return on_disk / "edge"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux, which tells what a process holds")
 @pytest.mark.timeout(SECONDS + 600)
 def test_updates_for_a_long_time_keep_disk_memory_and_files_in_bounds(start: Start, folder: Path) -> None:
@@ -147,7 +147,7 @@ def read(folder: Path) -> State:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(60 * KILLS + 300)
 def test_kills_among_updates_deletions_and_exchanges_lose_nothing(start: Start, folder: Path) -> None:
     held: State = {}
