@@ -50,7 +50,7 @@ from diptych_serve.service.answers import (
     explained,
     populated,
 )
-from diptych_serve.service.requests import accepted, require_inline, require_words
+from diptych_serve.service.requests import accepted, require_inline, require_words, too_large, too_slow
 from diptych_serve.service.served import Served, single
 from diptych_serve.service.server import Ending
 
@@ -252,8 +252,7 @@ def http_application(
         streamable_http_path=PATH, stateless_http=True, json_response=True, transport_security=security, host=host
     )
     limits = limits or Limits()
-    posts = Posts(app, limit=limits.body, seconds=limits.body_seconds)
-    return Gate(posts, keys=keys, concurrent=concurrent, hosts=[name.strip("[]") for name in names])
+    return Gate(Posts(app, limits), keys=keys, concurrent=concurrent, hosts=[name.strip("[]") for name in names])
 
 
 def _instructions(served: Served) -> str:
@@ -275,12 +274,11 @@ class Posts:
 
     Args:
         app: what answers.
-        most: bytes of a body.
-        seconds: time limit for receiving a body.
+        limits: of a body's size and duration.
     """
 
-    def __init__(self, app: ASGIApp, *, limit: int, seconds: float) -> None:
-        self._app, self._limit, self._seconds = app, limit, seconds
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app, self._limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -294,11 +292,10 @@ class Posts:
                     code="method_not_allowed",
                     headers={"Allow": "POST"},
                 )
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._limits.body_seconds):
                 body = await self._body(receive)
         except TimeoutError:
-            slow = Refused(408, f"the body did not come within {self._seconds:g} s", code="timeout")
-            return await slow.response()(scope, receive, send)
+            return await too_slow(self._limits).response()(scope, receive, send)
         except Refused as refused:
             return await refused.response()(scope, receive, send)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -315,13 +312,8 @@ class Posts:
             if message["type"] != "http.request":
                 raise Refused(400, "the client went away", code="disconnected")
             body += message.get("body", b"")
-            if len(body) > self._limit:
-                raise Refused(
-                    413,
-                    f"the request's body is too large\n  expected: at most {self._limit} bytes",
-                    code="request_too_large",
-                    headers={"Connection": "close"},
-                )
+            if len(body) > self._limits.body:
+                raise too_large(self._limits.body)
             if not message.get("more_body", False):
                 return bytes(body)
 

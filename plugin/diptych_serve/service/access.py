@@ -113,8 +113,7 @@ class Bounds:
     """What a client may use of a server before it sends a request.
 
     Args:
-        connections: open at once; beyond it the one that has been idle longest is closed, or else the one that has sent
-            parts of its body for longest and for `header_seconds`, or else the new one refused.
+        connections: open at once; further ones are refused with 503.
         header_seconds: until the headers of a request have come, from the connection or the request's first byte.
         idle_seconds: that a connection is kept between two requests.
     """

@@ -215,7 +215,7 @@ async def read(request: Request, kind: type[Asked], limits: Limits) -> Asked:
         async with asyncio.timeout(limits.body_seconds):
             body = await _body(request, limits.body)
     except TimeoutError:
-        raise Refused(408, f"the body did not come within {limits.body_seconds:g} s", code="timeout") from None
+        raise too_slow(limits) from None
     except ClientDisconnect:
         raise Refused(400, "the client went away", code="disconnected") from None
     if len(body) <= INLINE:
@@ -309,16 +309,23 @@ async def _body(request: Request, limit: int) -> bytes:
     if not (length.isascii() and length.isdigit() and len(length) <= MOST_DIGITS):
         raise Refused(400, "Content-Length is not a number of bytes", code="invalid_value")
     if int(length) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
     return bytes(body)
 
 
-def _too_large(limit: int) -> Refused:
+def too_slow(limits: Limits) -> Refused:
+    """The refusal of a body that did not come in time; it ends the connection, which would wait for the rest."""
+    message = f"the body did not come within {limits.body_seconds:g} s"
+    return Refused(408, message, code="timeout", headers={"Connection": "close"})
+
+
+def too_large(limit: int) -> Refused:
+    """The refusal of a body of more bytes than `limit`."""
     message = f"the request's body is too large\n  expected: at most {limit} bytes\n  do: send several requests"
     return Refused(413, message, code="request_too_large", headers={"Connection": "close"})
 
