@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from diptych.errors import ConfigError, DocumentError, EvaluationError
-from diptych.evaluate.instructions import rank_change
+from diptych.evaluate.scoring import rank_change
 from diptych.training import RelativePath
 from diptych_experimental.dual_view_rows import (
     DualViews,

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diptych.config.stages import Dbsf, Fusion, Linear, Rrf
-from diptych.evaluate.significance import bootstrap_means, percentile_interval
+from diptych.evaluate.comparison import bootstrap_means, percentile_interval
 from diptych.slots.vocabulary_check import UNREAD_WEIGHT
 from diptych_lab.tune.choose import choose
 from diptych_lab.tune.search import DEPTHS

@@ -31,8 +31,8 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 
 from diptych.evaluate import read_beir
+from diptych.evaluate.comparison import bootstrap_means, percentile_interval
 from diptych.evaluate.qrels import Qrels
-from diptych.evaluate.significance import bootstrap_means, percentile_interval
 from diptych.training import read_documents
 from diptych.types import Floats
 from diptych_adapters.models import resolve

@@ -150,7 +150,7 @@ def evaluation_values(text: str) -> list[ReprHtml]:
     judged = (JudgedDifference(text, 0.1, 0.02, 0.2, "better"),)
     return [
         Evaluation(text, {text: values, "nDCG@10": values}, unjudged=(text,)),
-        Comparison("nDCG@10", text, "randomization", 0, 1000, 0.95, differences),
+        Comparison("nDCG@10", text, 0, 1000, 0.95, differences),
         Verdict(text, text, 20, 10, 50, 2, 0.95, 0.0, True, judged),
     ]
 

@@ -1,23 +1,38 @@
 """Measures how well a collection answers: relevance judgements, measures, significance tests and tables.
 
-Begin with `qrels` and `scoring`, then `comparison` for two runs side by side. Importing this package imports nothing
-heavy; ir-measures and scipy (`pip install 'diptych[eval]'`) are loaded by the functions that use them.
+Begin with `ask`, which searches and takes times, and `qrels`; `scoring` computes measures, `comparison` sets two runs
+side by side. ir-measures and scipy (`pip install 'diptych[eval]'`) are loaded by the functions that use them.
 """
 
 from __future__ import annotations
 
-from diptych.evaluate.ann import ann_recall, ann_recall_per_query
-from diptych.evaluate.comparison import Comparison, Difference, compare
+from diptych.evaluate.ask import ask, fields_of_queries, times
+from diptych.evaluate.comparison import (
+    Comparison,
+    Difference,
+    Slice,
+    SliceDifference,
+    bootstrap_means,
+    compare,
+    differences_by_slice,
+    interval,
+    percentile_interval,
+    slices_of,
+)
 from diptych.evaluate.display import comparison_table, table, to_data, to_json
-from diptych.evaluate.instructions import p_mrr, p_mrr_per_query
-from diptych.evaluate.metric_names import DEFAULT_METRICS
 from diptych.evaluate.minimal_pairs import MinimalPair, Preference, minimal_pairs, picture_pairs, preferences
-from diptych.evaluate.qrels import Qrels
-from diptych.evaluate.queries import read_beir, read_queries
+from diptych.evaluate.qrels import Qrels, beir_file, read_beir, read_queries
+from diptych.evaluate.runs import ann_recall, ann_recall_per_query, from_trec, ordered, to_trec
 from diptych.evaluate.score_pool import ScoreBin, ScorePool, Threshold, pooled_auc, pooled_f1
-from diptych.evaluate.scoring import Evaluation, evaluate
-from diptych.evaluate.slices import Slice, SliceDifference, differences_by_slice, slices_of
-from diptych.evaluate.trec import from_trec, to_trec
+from diptych.evaluate.scoring import (
+    DEFAULT_METRICS,
+    Evaluation,
+    cutoff,
+    evaluate,
+    p_mrr,
+    p_mrr_per_query,
+    parse_metrics,
+)
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -34,14 +49,23 @@ __all__ = [
     "Threshold",
     "ann_recall",
     "ann_recall_per_query",
+    "ask",
+    "beir_file",
+    "bootstrap_means",
     "compare",
     "comparison_table",
+    "cutoff",
     "differences_by_slice",
     "evaluate",
+    "fields_of_queries",
     "from_trec",
+    "interval",
     "minimal_pairs",
+    "ordered",
     "p_mrr",
     "p_mrr_per_query",
+    "parse_metrics",
+    "percentile_interval",
     "picture_pairs",
     "pooled_auc",
     "pooled_f1",
@@ -50,6 +74,7 @@ __all__ = [
     "read_queries",
     "slices_of",
     "table",
+    "times",
     "to_data",
     "to_json",
     "to_trec",

@@ -6,20 +6,25 @@ The gate, the tuner, the judge, Studio and `diptych evaluate` all measure by the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
+from diptych.evaluate.comparison import LANGUAGE, LENGTH
+from diptych.evaluate.qrels import Qrels
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
+from diptych.metadata.payloads import from_payload, id_filter
 from diptych.search import Pipeline, SearchOptions, search
 from diptych.search.media_queries import answerable
 from diptych.types import Hit, Query
+
+PAGE = 256
 
 BATCH = 64  # queries that are encoded and searched together
 S = TypeVar("S")
@@ -119,3 +124,34 @@ def times(
         if advance and number >= len(items[:warm_up]):
             advance(1)
     return 1000 * seconds[:, len(items[:warm_up]) :]
+
+
+def fields_of_queries(view: View, by: Sequence[str], qrels: Qrels) -> dict[str, dict[str, str]]:
+    """For each metadata key of `by`, what the most relevant document of each query says, by query id."""
+    keys = [key for key in by if key not in (LENGTH, LANGUAGE)]
+    if not keys:
+        return {}
+    best = {
+        query: max(grades, key=lambda name: (grades[name], name))
+        for query, grades in qrels.judgements.items()
+        if grades
+    }
+    metadata = dict(_metadata(view, list(dict.fromkeys(best.values()))))
+    return {
+        key: {q: str(value) for q, name in best.items() if (value := metadata.get(name, {}).get(key)) is not None}
+        for key in keys
+    }
+
+
+def held_documents(view: View, ids: Sequence[str]) -> set[str]:
+    """Those of the documents that the collection has, whatever the tenant."""
+    return {document for document, _ in _metadata(view, ids)}
+
+
+def _metadata(view: View, ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    for start in range(0, len(ids), PAGE):
+        part = ids[start : start + PAGE]
+        records, _ = view.client.scroll(view.name, id_filter(part, view.layout), limit=len(part), with_payload=True)
+        for record in records:
+            document = from_payload(record.id, record.payload, view.layout)
+            yield document.id, document.metadata

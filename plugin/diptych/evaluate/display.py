@@ -155,7 +155,6 @@ def _comparison(comparison: Comparison, per_query: bool) -> dict[str, Any]:
     return {
         "metric": comparison.metric,
         "baseline": comparison.baseline,
-        "method": comparison.method,
         "seed": comparison.seed,
         "samples": comparison.samples,
         "confidence": comparison.confidence,

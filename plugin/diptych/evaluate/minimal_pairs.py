@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import EvaluationError
+from diptych.evaluate.comparison import Doubles, bootstrap_means, percentile_interval
 from diptych.evaluate.qrels import Qrels
-from diptych.evaluate.ranking_order import ordered
-from diptych.evaluate.significance import Doubles, bootstrap_means, percentile_interval
+from diptych.evaluate.runs import ordered
 from diptych.media import MediaStore
 from diptych.types import Document, Query, Run
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diptych.errors import EvaluationError
-from diptych.evaluate._extras import load
-from diptych.evaluate.metric_names import DEFAULT_METRICS, cutoff, parse_metrics
+from diptych.errors import EvaluationError, MissingExtra
 from diptych.evaluate.qrels import Qrels
-from diptych.evaluate.ranking_order import ordered, rank_scores
+from diptych.evaluate.runs import ordered, rank_scores
 from diptych.repr_html import ReprHtml
 from diptych.types import Run
+
+DEFAULT_METRICS = ("nDCG@10", "MRR@10", "Recall@100", "MAP", "P@10")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
 
     nDCG has gains equal to the grades and log2 discounts; the other default metrics count grades of 1 or more as
     relevant. Ties are broken for each measure as ir-measures' provider does, which for `MRR@k` is MS MARCO's script;
-    see `diptych.evaluate.ranking_order.ordered`.
+    see `diptych.evaluate.runs.ordered`.
 
     Raises:
         EvaluationError: an unknown metric, a document twice in a ranking, a score that is NaN, or no query in common.
@@ -161,3 +164,143 @@ def _compute(measures: list[object], qrels: Qrels, answered: Mapping[str, list[s
     scores = {query: rank_scores(ranking) for query, ranking in answered.items() if query in judged}
     values = ir_measures.iter_calc(measures, judged, scores)
     return {(str(value.measure), value.query_id): float(value.value) for value in values}
+
+
+def parse_metrics(metrics: Sequence[str]) -> dict[str, Any]:
+    """`{name as given: ir-measures' measure}`, in order.
+
+    Raises:
+        EvaluationError: no name, or one that no installed provider computes; the nearest known one is named.
+        MissingExtra: ir-measures is not installed.
+    """
+    if not metrics or isinstance(metrics, str):
+        raise EvaluationError("there are no metrics", got=repr(metrics), expected="names like 'nDCG@10'")
+    return {name: _parse(name) for name in metrics}
+
+
+def cutoff(name: str) -> int | None:
+    """The rank at which a measure stops reading, None when it reads everything."""
+    found = re.search(r"@(\d+)$", name)
+    return int(found[1]) if found else None
+
+
+def _parse(name: str) -> Any:
+    ir_measures = load("ir_measures", purpose="evaluation")
+    try:
+        measure = ir_measures.parse_measure(name)
+        measure.validate_params()
+        supported = ir_measures.DefaultPipeline.supports(measure)
+    except (NameError, ValueError, TypeError, AssertionError, KeyError) as error:
+        raise _unknown(name, str(error), ir_measures) from error
+    if not supported:
+        raise _unknown(name, "no installed provider computes it", ir_measures)
+    if cutoff(name) == 0:
+        raise _unknown(name, "a cutoff of 0", ir_measures)
+    return measure
+
+
+def _unknown(name: str, reason: str, ir_measures: Any) -> EvaluationError:
+    near = _nearest(name, list(ir_measures.measures.registry))
+    return EvaluationError(
+        f"unknown metric {name!r}",
+        got=reason,
+        expected=f"a measure of ir-measures, such as {', '.join(DEFAULT_METRICS)}",
+        do=f"did you mean {near!r}?" if near else "see https://ir-measur.es/en/latest/measures.html",
+        metric=name,
+    )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The known measure most similar to `name`, ignoring case, with its cutoff or else 10."""
+    stem, at, depth = (part.strip() for part in name.partition("@"))
+    by_lower = {measure.lower(): measure for measure in reversed(known)}  # of nDCG and its alias NDCG, the first
+    near = difflib.get_close_matches(stem.lower(), list(by_lower), n=1)
+    if not near:
+        return ""
+    found = by_lower[near[0]]
+    if at or found == stem:
+        return f"{found}@{depth if depth.isdigit() and int(depth) else 10}"
+    return found
+
+
+def load(module: str, *, purpose: str) -> Any:
+    """The imported `module`; `Any`, since these packages carry no types.
+
+    Raises:
+        MissingExtra: its distribution is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"{purpose} needs the package {module.partition('.')[0]}",
+            got=str(error),
+            do="pip install 'diptych[eval]'",
+        ) from error
+
+
+def p_mrr(original: Run, changed: Run, original_qrels: Qrels, changed_qrels: Qrels) -> float:
+    """Mean over the queries of `p_mrr_per_query`: from -1 (does the opposite) over 0 (does not care) to 1.
+
+    FollowIR reports it times 100: Weller et al., "FollowIR: Evaluating and Teaching Information Retrieval Models to
+    Follow Instructions", NAACL 2025.
+
+    Args:
+        original: answers to the queries with their first instruction.
+        changed: answers to the same queries, by the same ids, with the changed instruction.
+        original_qrels, changed_qrels: the judgements under each.
+
+    Raises:
+        EvaluationError: the change makes no document irrelevant, or a run has no answer to a query where it does.
+    """
+    values = p_mrr_per_query(original, changed, original_qrels, changed_qrels)
+    return sum(values.values()) / len(values)
+
+
+def p_mrr_per_query(original: Run, changed: Run, original_qrels: Qrels, changed_qrels: Qrels) -> Mapping[str, float]:
+    """`{query id: mean change}` over the documents that the changed instruction makes irrelevant.
+
+    A document that falls from rank r to s counts `1 - r / s`, one that rises `s / r - 1`. One that is not in a ranking
+    has the rank after its last.
+    """
+    flipped = _made_irrelevant(original_qrels, changed_qrels)
+    before, after = (_ranks(run, flipped) for run in (original, changed))
+    return {
+        query: sum(rank_change(before[query][name], after[query][name]) for name in names) / len(names)
+        for query, names in flipped.items()
+    }
+
+
+def rank_change(before: int, after: int) -> float:
+    """How far a document fell from one rank to another, both from 1: from -1 (rose to the top) to 1."""
+    return 1 - before / after if after >= before else after / before - 1
+
+
+def _made_irrelevant(original: Qrels, changed: Qrels) -> dict[str, frozenset[str]]:
+    both = [query for query in original.queries if query in changed.judgements]
+    gone = {query: original.relevant(query) - changed.relevant(query) for query in both}
+    flipped = {query: names for query, names in gone.items() if names}
+    if not flipped:
+        raise EvaluationError(
+            "the changed instruction makes no document irrelevant",
+            got=f"{len(both)} queries that both qrels judge",
+            expected="documents of grade 1 or more that have grade 0, or none, under the changed instruction",
+        )
+    return flipped
+
+
+def _ranks(run: Run, flipped: Mapping[str, frozenset[str]]) -> dict[str, dict[str, int]]:
+    """The rank, from 1, of each document of interest."""
+    lost = [query for query in flipped if not run.rankings.get(query)]
+    if lost:
+        raise EvaluationError(
+            f"run {run.name!r} has no answer to a query whose judgements change",
+            got=f"{len(lost)} such queries, the first {lost[0]!r}",
+            do="search all queries under both instructions, with the same ids",
+        )
+    found = {}
+    for query, names in flipped.items():
+        ranking = ordered(run.rankings[query], where=f"run {run.name!r}, query {query!r}")
+        places = {name: rank for rank, name in enumerate(ranking, 1)}
+        found[query] = {name: places.get(name, len(ranking) + 1) for name in names}
+    return found

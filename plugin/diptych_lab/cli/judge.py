@@ -178,7 +178,7 @@ def _swapped(collection: Collection) -> dict[str, Searched]:
 
 def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, tenant: str | None) -> list[Run]:
     from diptych.evaluate.ask import ask
-    from diptych.evaluate.metric_names import cutoff
+    from diptych.evaluate.scoring import cutoff
     from diptych.types import Run
 
     depth = cutoff(metric) or 10

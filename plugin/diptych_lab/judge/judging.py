@@ -18,8 +18,8 @@ import numpy as np
 
 from diptych.errors import EvaluationError
 from diptych.evaluate import Qrels, evaluate
-from diptych.evaluate.metric_names import cutoff, parse_metrics
-from diptych.evaluate.ranking_order import ordered
+from diptych.evaluate.runs import ordered
+from diptych.evaluate.scoring import cutoff, parse_metrics
 from diptych.types import Query, Run
 from diptych_lab.judge.judgements import Grade, Judgements
 from diptych_lab.judge.verdict import Difference, Verdict, difference_of

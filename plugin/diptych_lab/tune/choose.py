@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.evaluate.significance import bootstrap_means, difference_interval
+from diptych.evaluate.comparison import interval
 from diptych_lab.tune.slot_candidates import Doubles
 from diptych_lab.tune.trials import Trial
 
@@ -161,7 +161,7 @@ def folds(count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np
 def against(name: str, gaps: Doubles, confidence: float) -> Against:
     """What held-out gaps `[n]` to the baseline of this name say."""
     mean = float(gaps.mean())
-    low, high = difference_interval(gaps, bootstrap_means(gaps, samples=5_000, seed=0), confidence=confidence)
+    low, high = interval(gaps, confidence=confidence, samples=5_000)
     is_unclear = mean > 1e-4 and low <= 0
     needed = math.ceil(len(gaps) * ((mean - low) / mean) ** 2) if is_unclear else None
     return Against(name, mean, low, high, needed)

@@ -24,14 +24,13 @@ from diptych.evaluate import (
     read_queries,
     slices_of,
 )
-from diptych.evaluate.ask import ask, times
-from diptych.evaluate.metric_names import cutoff, parse_metrics
-from diptych.evaluate.queries import beir_file
-from diptych.evaluate.significance import bootstrap_means, percentile_interval
+from diptych.evaluate.ask import ask, fields_of_queries, times
+from diptych.evaluate.comparison import bootstrap_means, percentile_interval
+from diptych.evaluate.qrels import beir_file
+from diptych.evaluate.scoring import cutoff, parse_metrics
 from diptych.handle.snapshot import View
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline, search
-from diptych.swap.gate.document_fields import fields_of_queries
 from diptych.types import Query, Run, said
 from diptych_lab.judge.judgement_files import MANIFEST, QRELS, noted_collections
 from diptych_serve.service.admission import Refused

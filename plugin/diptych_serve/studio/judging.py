@@ -19,7 +19,7 @@ from typing import Any
 from diptych.collection.collection import Collection
 from diptych.errors import EvaluationError
 from diptych.evaluate.ask import ask
-from diptych.evaluate.metric_names import cutoff, parse_metrics
+from diptych.evaluate.scoring import cutoff, parse_metrics
 from diptych.types import Query, Run, said
 from diptych_lab.judge import Judgements, Judging, Pooled
 from diptych_lab.judge.judgement_files import LOG

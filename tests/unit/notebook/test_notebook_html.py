@@ -13,7 +13,7 @@ import pytest
 from diptych import Document, Hit
 from diptych.errors import StoreError
 from diptych.evaluate import Evaluation, SliceDifference, compare
-from diptych.evaluate.slices import Slice
+from diptych.evaluate.comparison import Slice
 from diptych.repr_html import ReprHtml
 from diptych.search import Answers, HitGroup, HitGroups, Hits
 from diptych.swap import Plan

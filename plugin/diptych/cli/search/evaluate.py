@@ -222,7 +222,7 @@ def _evaluate(
     note_left_out([name for name in listed if not only and name not in chosen])
     at = max(collection.handle.search_config.limit for collection in collections.values())
     # How many hits the metrics read.
-    from diptych.evaluate.metric_names import cutoff, parse_metrics
+    from diptych.evaluate.scoring import cutoff, parse_metrics
 
     depth = max(least, max(cutoff(name) or DEEPEST for name in parse_metrics(metrics)))
     with Bars() as bars:
@@ -325,13 +325,13 @@ def sliced(
 ) -> list[SliceMeans]:
     """The mean of each run in each group of at least 10 queries, with a warning where nothing is grouped."""
     from diptych.evaluate import slices_of
-    from diptych.swap.gate.document_fields import fields_of_queries
+    from diptych.evaluate.ask import fields_of_queries
 
     if not by:
         return []
     parts = slices_of(queries, by, fields_of_queries(collection.handle.now(), by, qrels))
     # Warn of each way of grouping that gives no group, such as a misspelt metadata key.
-    from diptych.evaluate.slices import LEAST
+    from diptych.evaluate.comparison import LEAST
 
     for name in by:
         if name not in {part.by for part in parts}:

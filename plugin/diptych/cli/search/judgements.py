@@ -56,7 +56,7 @@ def note_unnamed(
     settings: EvaluateConfig, config: Path, folder: Path | None, queries: Path | None, qrels: Path | None
 ) -> None:
     """Say how the config names the judgements of the command's options, if it names none, for the gate of `apply`."""
-    from diptych.evaluate.queries import beir_file
+    from diptych.evaluate.qrels import beir_file
 
     if folder is not None and queries is None and qrels is None:
         queries, qrels = beir_file(folder, "queries.jsonl"), beir_file(folder / "qrels", "test.tsv")

@@ -98,7 +98,7 @@ def judgements(config: Config, queries: Path | None, qrels: Path | None) -> Judg
         EvaluationError: only one of the two is there, a file cannot be read, or the metric is unknown.
         MissingExtra: ir-measures is not installed.
     """
-    from diptych.evaluate.metric_names import parse_metrics
+    from diptych.evaluate.scoring import parse_metrics
     from diptych.swap import Judged
 
     options = {"queries": queries, "qrels": qrels}

@@ -30,11 +30,11 @@ from diptych.evaluate import (
     read_queries,
     slices_of,
 )
-from diptych.evaluate.metric_names import cutoff, parse_metrics
-from diptych.evaluate.significance import clopper_pearson
+from diptych.evaluate.ask import fields_of_queries, held_documents
+from diptych.evaluate.comparison import clopper_pearson
+from diptych.evaluate.scoring import cutoff, parse_metrics
 from diptych.handle.snapshot import View
 from diptych.swap.gate.answers import TOP, Clock, affordable, answers, common_share, fewer, remembering
-from diptych.swap.gate.document_fields import fields_of_queries, held_documents
 from diptych.types import Query, Run, said
 
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have

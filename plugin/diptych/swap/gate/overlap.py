@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diptych.errors import MediaError
-from diptych.evaluate.significance import clopper_pearson
+from diptych.evaluate.comparison import clopper_pearson
 from diptych.handle.snapshot import View
 from diptych.media import Media, RawMedia, Readable
 from diptych.search import Pipeline
