@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.adopt.checks import (
+    Physical,
+    matched,
     media_keys,
+    physical_vectors,
     require_foreign,
     require_kept,
     require_same_storage,
@@ -17,9 +20,7 @@ from diptych.adopt.checks import (
     warnings_of,
 )
 from diptych.adopt.layouts import layouts_of, with_id
-from diptych.adopt.match_vectors import Physical, matched, physical_vectors
-from diptych.adopt.sample import Sampled, sampled
-from diptych.adopt.verify_encoders import Trial, Verified, Verifier
+from diptych.adopt.verify_encoders import Sampled, Trial, Verified, Verifier, sampled
 from diptych.config.models import Config, SlotConfig
 from diptych.config.storage import VectorStorage, slot_problems
 from diptych.errors import CollectionError, DiptychError, StoreUnavailable
@@ -27,13 +28,11 @@ from diptych.handle.config_state import reading_of
 from diptych.handle.create import timestamp, who
 from diptych.handle.open_handle import media_of
 from diptych.handle.tenancy import tenancy_of
-from diptych.metadata import node_payloads
 from diptych.metadata.models import CollectionMetadata, Event, Layout, Reading, State
-from diptych.metadata.payloads import NATIVE, field_of, from_payload, id_filter, text_fields
+from diptych.metadata.payloads import NATIVE, ORIGIN, field_of, from_payload, id_filter, text_fields
 from diptych.metadata.store import metadata_payload, update_metadata
 from diptych.populate.media_references import store_references
-from diptych.populate.read_ahead import batched
-from diptych.populate.statistics import summed
+from diptych.populate.read_ahead import batched, summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import SAMPLE, provide_texts
@@ -177,7 +176,7 @@ class _Adoption:
         """The stated layout, or the possible one that the encoders fit best."""
         stated = stated.model_copy(update={"media": dict(self._keys)}) if stated else None
         layouts = [stated] if stated else layouts_of(payloads, where=self._where, media=self._keys)
-        if self._keys and layouts[0].origin in (node_payloads.ORIGIN, NATIVE.origin):
+        if self._keys and layouts[0].origin in (ORIGIN, NATIVE.origin):
             what, do = "this layout has a place of its own for media", "populate the media into a new collection"
             raise CollectionError(what, where=self._where, got=layouts[0].origin, expected="another layout", do=do)
         documents = (from_payload(point, payload, layouts[0]) for point, payload in payloads.items())

@@ -8,18 +8,26 @@ from functools import reduce
 from typing import Any
 
 from diptych.errors import CollectionError
-from diptych.metadata import node_payloads
 from diptych.metadata.models import Layout
-from diptych.metadata.payload_paths import find, without
-from diptych.metadata.payloads import DERIVED, NATIVE, OWN, derived_point, own_point
+from diptych.metadata.payloads import (
+    DERIVED,
+    HEADER,
+    NATIVE,
+    NODE,
+    ORIGIN,
+    OWN,
+    TEXT,
+    derived_point,
+    find,
+    own_point,
+    without,
+)
 from diptych.stores.scroll import PointId
 
 BY_HAND = "by hand"
 LAYOUTS: Mapping[str, Layout] = {
     "langchain": Layout(text="page_content", title=None, id=None, metadata="metadata", origin="langchain"),
-    "llama-index": Layout(
-        text=node_payloads.TEXT, title=node_payloads.HEADER, id=None, metadata=None, origin=node_payloads.ORIGIN
-    ),
+    "llama-index": Layout(text=TEXT, title=HEADER, id=None, metadata=None, origin=ORIGIN),
     "haystack": Layout(text="content", title=None, id="id", metadata="meta", origin="haystack"),
     "fastembed": Layout(text="document", title=None, id=None, metadata=None, origin="fastembed"),
 }
@@ -119,8 +127,8 @@ def with_id(layout: Layout, points: Mapping[PointId, Payload]) -> Layout:
 def _origin(payload: Payload) -> str:
     if OWN in payload and isinstance(payload.get("text"), str):
         return NATIVE.origin
-    if node_payloads.NODE in payload:
-        return node_payloads.ORIGIN
+    if NODE in payload:
+        return ORIGIN
     if "page_content" in payload and "metadata" in payload:
         return "langchain"
     if {"content", "meta", "id"} <= payload.keys():

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qdrant_client import models
 
-from diptych.adopt.match_vectors import Physical
-from diptych.adopt.sample import Sampled, with_media
-from diptych.errors import CollectionError, FingerprintMismatch
-from diptych.media import MediaStore
+from diptych.adopt.checks import Physical
+from diptych.errors import CollectionError, FingerprintMismatch, MediaError
+from diptych.media import Media, MediaStore
 from diptych.metadata.models import Layout, Reading
 from diptych.metadata.payloads import from_payload
+from diptych.populate.media_references import media_named
+from diptych.populate.rejects import reason_of
 from diptych.slots.encode import Input, Side, Vector
 from diptych.slots.guard import MINIMUM_LIKENESS, OTHER_NUMERICS
 from diptych.slots.slot import Slot
+from diptych.stores.scroll import plain_id
 from diptych.types import Floats, SparseVector
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
 
 MOST = 0.95  # of the sampled points must have the encoder's vectors; a few may have been written by something else
 RELATED = 0.5  # vectors this near may be of the same model with words before the text
@@ -294,3 +301,60 @@ def _words(layout: Layout, reading: Reading) -> str:
     keys = {"title": layout.title, "text": layout.text}
     keys_read = [f"payload key {keys[name]!r}" for name in reading.input if keys[name]]
     return f" + {reading.separator!r} + ".join(keys_read)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A point: id, payload, and its vectors by physical name, "" for the unnamed one."""
+
+    id: int | str
+    payload: Mapping[str, Any]
+    vectors: Mapping[str, Vector]
+
+
+def sampled(client: QdrantBase, name: str, size: int, *, having: str | None = None) -> list[Sampled]:
+    """At most `size` points chosen at random, those that have the vector `having` if one is named."""
+    chosen = None
+    if having is not None:
+        chosen = models.Filter(must=[models.HasVectorCondition(has_vector=having)])
+    response = client.query_points(
+        name,
+        query=models.SampleQuery(sample=models.Sample.RANDOM),
+        query_filter=chosen,
+        limit=size,
+        with_payload=True,
+        with_vectors=True,
+    )
+    return [Sampled(plain_id(point.id), point.payload or {}, _vectors(point.vector)) for point in response.points]
+
+
+def with_media(
+    points: Sequence[Sampled], vector: str, modality: str, layout: Layout, store: MediaStore
+) -> tuple[list[Sampled], list[Media], str]:
+    """The points with the vector and readable media of a modality, those media, and why others cannot be read."""
+    kept: list[Sampled] = []
+    found: list[Media] = []
+    reason = ""
+    for point in points:
+        raw = media_named(point.payload, layout.media.get(modality, ""))
+        if raw is None or vector not in point.vectors:
+            continue
+        try:
+            media = store.take(modality, raw)
+            store.content(media)  # a damaged file must not hide what the others show
+            found.append(media)
+            kept.append(point)
+        except MediaError as error:
+            reason = reason or f"point {point.id}: {reason_of(error)}"
+    return kept, found, reason
+
+
+def _vectors(raw: Any) -> dict[str, Vector]:
+    by_name = raw if isinstance(raw, dict) else {"": raw}
+    return {name: _vector(value) for name, value in by_name.items() if value is not None}
+
+
+def _vector(raw: Any) -> Vector:
+    if not isinstance(raw, models.SparseVector):
+        return np.asarray(raw, np.float32)
+    return SparseVector.from_mapping(dict(zip(raw.indices, raw.values, strict=True)))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from diptych.clients.inference import unknown
-from diptych.clients.inference_clients import Inferring, infers
+from diptych.clients.inference import Inferring, infers, unknown
 from diptych_edge import SharedEdgeClient
 
 

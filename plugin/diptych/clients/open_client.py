@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 from urllib.parse import urlsplit
 
-from diptych.clients.inference_clients import (
+from diptych.clients.inference import (
     AsyncInferenceClient,
     ClusterInferenceClient,
     InferenceClient,
@@ -21,8 +21,7 @@ from diptych.handle.open_handle import config_at
 from diptych.registry import Registry
 from diptych.runtime.acknowledge import EVENT_HOOKS
 from diptych.runtime.environment import interpolate
-from diptych.stores import Classes, open_store, open_store_of, place_of
-from diptych.stores.api_key import key_headers
+from diptych.stores import Classes, key_headers, open_store, open_store_of, place_of
 
 if TYPE_CHECKING:
     from diptych.clients.edge_inference import EdgeInferenceClient

@@ -12,8 +12,7 @@ from diptych.errors import CollectionError, PopulateError, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope_of, tenant_of, with_ids
-from diptych.metadata.payload_paths import quoted
-from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter, text_fields
+from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter, quoted, text_fields
 from diptych.populate.store import PAGE, Store
 from diptych.runtime.json_faults import is_unicode
 from diptych.search.qdrant.filters import FilterLike, Where, combined

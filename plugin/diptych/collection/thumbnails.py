@@ -10,7 +10,7 @@ from diptych.errors import DiptychError, MediaError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.media import MediaStore, pictures
 from diptych.media.read import is_url
-from diptych.metadata.media_payloads import THUMBNAIL, picture_items, thumbnail_in
+from diptych.metadata.payloads import THUMBNAIL, picture_items, thumbnail_in
 
 
 def thumbnails(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> dict[str, bytes]:

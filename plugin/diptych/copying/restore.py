@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.copying import target_collection
-from diptych.copying.export_rows import Header, Shapes
-from diptych.copying.record import CopyRecord, copied_metadata, hash_of, record_of
+from diptych.copying.dump import Header, Shapes
 from diptych.copying.side import CopySide
+from diptych.copying.target_collection import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.errors import CopyError, DocumentError, PopulateError
 from diptych.handle.create import timestamp, who
 from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import Rejected, Rejects, reason_of
-from diptych.populate.seen_ids import SeenIds
 from diptych.populate.sources import readers
+from diptych.populate.validate import SeenIds
 from diptych.reports import SetAside
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.stores.server_errors import needs_answers
-from diptych.stores.upkeep import optimized
+from diptych.stores.versions import optimized
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -62,7 +62,7 @@ def read_header(path: Path) -> Header | None:
         raise PopulateError("there is no such file", got=path, expected="a regular file that diptych export wrote")
     if path.suffix.lower() == ".parquet":
         readers.require_pyarrow()
-        from diptych.copying.export_rows import header_of
+        from diptych.copying.dump import header_of
 
         line = header_of(path)
     else:
@@ -194,7 +194,7 @@ class _Import:
 
 def _rows(path: Path) -> Iterable[Mapping[str, Any] | Rejected]:
     if path.suffix.lower() == ".parquet":
-        from diptych.copying.export_rows import rows_of
+        from diptych.copying.dump import rows_of
 
         return rows_of(path)
     return readers.read_json_lines(path)

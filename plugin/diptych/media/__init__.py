@@ -6,12 +6,12 @@ limits of `MediaConfig`. No decoder is imported before something is decoded. `ca
 compared.
 """
 
-from diptych.media.config import MediaConfig
 from diptych.media.store import MediaStore
 from diptych.media.values import (
     MODALITIES,
     Content,
     Media,
+    MediaConfig,
     Modality,
     RawMedia,
     Readable,

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import MediaError
-from diptych.media.config import MediaConfig
 from diptych.media.read import format_of
 from diptych.media.signals import array_of, check_complete, decoding, undecodable
+from diptych.media.values import MediaConfig
 
 Pixels = NDArray[np.uint8]
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")

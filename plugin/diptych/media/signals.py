@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import MediaError, brief
-from diptych.media.config import MediaConfig
 from diptych.media.read import format_of, stated_length
-from diptych.media.values import Sound
+from diptych.media.values import MediaConfig, Sound
 
 SOUNDS = ("WAV", "FLAC", "Ogg", "MP3", "AIFF")
 FASTEST = 768_000  # samples per second

@@ -21,9 +21,18 @@ import numpy as np
 
 from diptych.errors import MediaError, brief
 from diptych.media import pictures, read, signals
-from diptych.media.config import MediaConfig
 from diptych.media.read import checked_length, reason, too_large
-from diptych.media.values import Content, Media, Modality, RawMedia, Sound, checked_modality, digest_of, reference
+from diptych.media.values import (
+    Content,
+    Media,
+    MediaConfig,
+    Modality,
+    RawMedia,
+    Sound,
+    checked_modality,
+    digest_of,
+    reference,
+)
 from diptych.media.values import from_payload as _from_payload
 from diptych.runtime.sockets import TimedReader
 

@@ -2,21 +2,33 @@
 
 {"section": "sound", "text": "...", "title": "...", "_diptych": {"id": "lame", "hash": "..."}}
 
-Media stand beside the id: see `diptych.metadata.media_payloads`.
-Collections that others filled have another `Layout`, which is kept when documents are written into them.
+Collections that others filled have another `Layout`, which is kept when documents are written into them; its keys are
+dotted paths, and a key that contains the dots itself takes precedence over nested keys. LlamaIndex writes a node as
+JSON in one string, and repeats its metadata at the top level for filters. It encodes a header, one line for each
+metadata key that the node does not exclude, followed by the text: for diptych the header is the document's title.
+
+Media stand beside the id as references, with a thumbnail or the bytes if configured:
+
+    "_diptych": {"id": "lame", ..., "media": {"image": {"digest": "...", "bytes": 812, "source": "lame.png"}}}
+
+A document that has media and no text says `"textless": true` there, so that it is not expected to have vectors of text.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import json
+import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diptych.errors import DocumentError
-from diptych.metadata import media_payloads, node_payloads, payload_paths
-from diptych.metadata.media_payloads import MEDIA, media_in, payload_of, with_keys, without_media
+from diptych.media import MODALITIES, Media, MediaStore, RawMedia, from_json, to_json
+from diptych.media.read import format_of
 from diptych.metadata.models import Layout
 from diptych.types import Document
 
@@ -26,7 +38,22 @@ if TYPE_CHECKING:
     from diptych.media import MediaStore
     from diptych.registry import Registry
 
-OWN = media_payloads.OWN
+OWN, MEDIA, TEXTLESS = "_diptych", "media", "textless"
+THUMBNAIL = "thumbnail"
+LARGEST_THUMBNAIL = 1_000_000  # characters of base64; those that diptych makes have a hundredth of it
+PICTURED = ("image", "video")  # the modalities that have thumbnails; that of a clip is its first frame
+_REFERENCE, _CONTENT = ("digest", "bytes", "source"), ("data", THUMBNAIL)  # the keys of an item
+
+ORIGIN = "llama-index"
+NODE = "_node_content"
+TEXT, HEADER = f"{NODE}.text", f"{NODE}.header"
+_SOURCE = "1"  # LlamaIndex's number for the relationship of a node with the document that it comes from
+_REFERENCES = ("document_id", "doc_id", "ref_doc_id")
+_OTHER_KEYS = ("_node_type", *_REFERENCES)
+NODE_KEYS = (NODE, *_OTHER_KEYS)  # what a document's metadata must leave alone
+
+_PLAIN = re.compile(r"[\w-]+(\[\d*\])?")  # a key, and perhaps which values of its list
+
 RESERVED = ("text", "title", OWN)
 NATIVE = Layout()
 LARGEST = 2**64 - 1
@@ -80,21 +107,21 @@ def from_payload(point_id: object, payload: Mapping[str, Any] | None, layout: La
 
 def text_fields(layout: Layout, *, media: bool = False) -> list[str]:
     """The payload keys that `from_payload` needs for title and text, and for media."""
-    fields = dict.fromkeys(payload_paths.head(path) for path in (layout.text, layout.title) if path)
+    fields = dict.fromkeys(head(path) for path in (layout.text, layout.title) if path)
     return [*fields, *([f"{OWN}.{MEDIA}"] if media else [])]
 
 
 def id_fields(layout: Layout) -> list[str]:
     """The payload keys that `from_payload` needs for the id."""
     id_key = f"{OWN}.id"  # not all of it, which may hold the bytes of media
-    return [id_key, *([payload_paths.head(layout.id)] if layout.id and layout.id != id_key else [])]
+    return [id_key, *([head(layout.id)] if layout.id and layout.id != id_key else [])]
 
 
 def field_of(layout: Layout, name: str) -> str:
     """The payload key for what a document calls `text`, `title`, or a key of its metadata."""
     key = {"text": layout.text, "title": layout.title}.get(name)
     if key:
-        return payload_paths.head(key)
+        return head(key)
     return f"{layout.metadata}.{name}" if layout.metadata else name
 
 
@@ -151,13 +178,13 @@ def id_filter(ids: Sequence[str], layout: Layout) -> models.Filter:
 
 
 def _adopted_document(point_id: object, payload: Mapping[str, Any], layout: Layout) -> Document:
-    if layout.origin == node_payloads.ORIGIN:
-        payload = node_payloads.parsed(payload)
+    if layout.origin == ORIGIN:
+        payload = parsed(payload)
     internal = payload.get(OWN) or {}
-    identifier = payload_paths.find(payload, layout.id) if layout.id else None
+    identifier = find(payload, layout.id) if layout.id else None
     text, title = (
-        payload_paths.find(payload, layout.text),
-        payload_paths.find(payload, layout.title) if layout.title else None,
+        find(payload, layout.text),
+        find(payload, layout.title) if layout.title else None,
     )
     media = media_in(internal)
     metadata = _metadata(payload, layout, [key for modality, key in layout.media.items() if modality in media])
@@ -174,10 +201,10 @@ def _metadata(payload: Mapping[str, Any], layout: Layout, named: Sequence[str]) 
         layout.title,
         layout.id,
         OWN,
-        node_payloads.NODE if layout.origin == node_payloads.ORIGIN else None,
+        NODE if layout.origin == ORIGIN else None,
     ):
-        fields = payload_paths.without(fields, path) if path else fields
-    metadata = fields if layout.metadata is None else payload_paths.find(fields, layout.metadata)
+        fields = without(fields, path) if path else fields
+    metadata = fields if layout.metadata is None else find(fields, layout.metadata)
     return dict(metadata) if isinstance(metadata, Mapping) else {}
 
 
@@ -192,30 +219,30 @@ def _adopted_payload(
     _require_free(document, metadata, layout)
     named = {"id": document.id} if layout.id is None and own_point(document.id) is None else {}
     internal = {OWN: {**named, **media}} if named or media else {}
-    if layout.origin == node_payloads.ORIGIN:
+    if layout.origin == ORIGIN:
         return {
-            **node_payloads.node_payload(document.id, usual_point(document.id), document.text, metadata, existing),
+            **node_payload(document.id, usual_point(document.id), document.text, metadata, existing),
             **internal,
         }
     payload: dict[str, Any] = {**existing} if layout.metadata else {**metadata}
     if layout.metadata:
-        payload = payload_paths.put(payload, layout.metadata, metadata)
+        payload = put(payload, layout.metadata, metadata)
     if layout.id:
-        payload = payload_paths.put(payload, layout.id, payload_id(document.id, layout))
+        payload = put(payload, layout.id, payload_id(document.id, layout))
     if layout.title:
-        payload = payload_paths.without(payload, layout.title)
+        payload = without(payload, layout.title)
     if layout.title and document.title:
-        payload = payload_paths.put(payload, layout.title, document.title)
-    return {**payload_paths.put(payload, layout.text, document.text), **internal}
+        payload = put(payload, layout.title, document.title)
+    return {**put(payload, layout.text, document.text), **internal}
 
 
 def _with_title(document: Document, layout: Layout) -> dict[str, Any]:
     """The metadata, with the title added where the layout has no other place for it."""
     metadata = dict(document.metadata)
-    derived = layout.origin == node_payloads.ORIGIN
+    derived = layout.origin == ORIGIN
     if not document.title or (layout.title and not derived):
         return metadata
-    if derived and node_payloads.is_header(document.title, metadata):
+    if derived and is_header(document.title, metadata):
         return metadata
     if "title" in metadata:
         raise _reserved(document, "title", ("title",))
@@ -228,13 +255,9 @@ def _require_free(document: Document, metadata: Mapping[str, Any], layout: Layou
     named = (key for modality, key in layout.media.items() if modality in document.media)
     paths = [path for path in (layout.text, layout.title, layout.id, *named) if path]
     inner = [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
-    reserved = (
-        inner
-        if layout.metadata
-        else [OWN, *inner, *(node_payloads.OWN if layout.origin == node_payloads.ORIGIN else ())]
-    )
+    reserved = inner if layout.metadata else [OWN, *inner, *(NODE_KEYS if layout.origin == ORIGIN else ())]
     for path in reserved:
-        if payload_paths.has(metadata, path):
+        if has(metadata, path):
             raise _reserved(document, path, reserved)
 
 
@@ -286,3 +309,259 @@ def payload_id(identifier: str, layout: Layout) -> int | str:
     """The id in the type that the collection's payloads use."""
     point = own_point(identifier) if layout.integer_ids else None
     return point if isinstance(point, int) else identifier
+
+
+def quoted(path: str) -> str:
+    """The path as Qdrant's filters expect it: keys with spaces or other signs are quoted."""
+    return ".".join(key if _PLAIN.fullmatch(key) or '"' in key else f'"{key}"' for key in path.split("."))
+
+
+def head(path: str) -> str:
+    """The top-level payload key of a path."""
+    return path.partition(".")[0]
+
+
+def find(payload: Mapping[str, Any], path: str) -> Any:
+    """The value at a path, None if it does not exist."""
+    if path in payload:
+        return payload[path]
+    key, dot, inner_path = path.partition(".")
+    inner = payload.get(key)
+    return find(inner, inner_path) if dot and isinstance(inner, Mapping) else None
+
+
+def has(payload: Mapping[str, Any], path: str) -> bool:
+    """Whether the path exists, even if its value is None."""
+    key, dot, inner_path = path.partition(".")
+    inner = payload.get(key)
+    return path in payload or (bool(dot) and isinstance(inner, Mapping) and has(inner, inner_path))
+
+
+def without(payload: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A copy without the value at the path, and without mappings that become empty."""
+    copy = dict(payload)
+    if path in copy:
+        del copy[path]
+        return copy
+    key, dot, inner_path = path.partition(".")
+    inner = copy.get(key)
+    if dot and isinstance(inner, Mapping):
+        copy[key] = without(inner, inner_path)
+        if inner and not copy[key]:
+            del copy[key]
+    return copy
+
+
+def put(payload: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with the value at the path."""
+    key, dot, inner_path = path.partition(".")
+    if not dot or path in payload:
+        return {**payload, path: value}
+    inner = payload.get(key)
+    return {**payload, key: put(inner if isinstance(inner, Mapping) else {}, inner_path, value)}
+
+
+def parsed(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload with `_node_content` parsed into text and header, and without LlamaIndex's other internal keys."""
+    fields = {key: value for key, value in payload.items() if key not in _OTHER_KEYS}
+    node = node_of(payload)
+    if node:
+        fields[NODE] = {"text": _text(node), "header": header(node)}
+    return fields
+
+
+def node_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The node in a payload; empty when there is none that can be read."""
+    raw = payload.get(NODE)
+    try:
+        node = json.loads(raw) if isinstance(raw, str) else raw
+    except json.JSONDecodeError:
+        return {}
+    return node if isinstance(node, dict) else {}
+
+
+def header(node: Mapping[str, Any]) -> str:
+    """The lines that LlamaIndex encodes before the text."""
+    excluded = node.get("excluded_embed_metadata_keys") or ()
+    line = node.get("metadata_template") or "{key}: {value}"
+    separator = node.get("metadata_separator", node.get("metadata_seperator", "\n"))  # older releases misspell it
+    metadata = node.get("metadata") or {}
+    lines = [_fill(line, key, value) for key, value in metadata.items() if key not in excluded]
+    return str(separator).join(lines)
+
+
+def is_header(title: str, metadata: Mapping[str, Any]) -> bool:
+    """Whether a title only repeats metadata, as the title of a document read from such a collection does."""
+    return set(title.splitlines()) <= set(header({"metadata": metadata}).splitlines())
+
+
+def node_payload(
+    identifier: str, point: object, text: str, metadata: Mapping[str, Any], existing: Mapping[str, Any]
+) -> dict[str, Any]:
+    """LlamaIndex's payload for a document: the node in `existing` with this text and metadata, or a new node."""
+    node = {**(node_of(existing) or _blank(identifier, point)), "metadata": dict(metadata)}
+    if isinstance(node.get("text_resource"), Mapping):
+        node["text_resource"] = {**node["text_resource"], "text": text}
+    else:
+        node["text"] = text
+    references = {key: existing.get(key, identifier) for key in _REFERENCES}
+    kind = existing.get("_node_type", "TextNode")
+    return {**metadata, NODE: json.dumps(node, ensure_ascii=False), "_node_type": kind, **references}
+
+
+def _fill(template: str, key: str, value: object) -> str:
+    """Like `str.format`, but a template from a payload can access nothing but its values."""
+    return re.sub(r"\{(key|value)\}", lambda match: key if match[1] == "key" else str(value), template)
+
+
+def _text(node: Mapping[str, Any]) -> str:
+    """The text of a node of either class: `TextNode` has it as a key, `Node` inside a resource."""
+    resource = node.get("text_resource")
+    text = resource.get("text") if isinstance(resource, Mapping) else node.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _blank(identifier: str, point: object) -> dict[str, Any]:
+    source: dict[str, Any] = {
+        "node_id": identifier,
+        "node_type": "4",
+        "metadata": {},
+        "hash": None,
+        "class_name": "RelatedNodeInfo",
+    }
+    return {
+        "id_": str(point),
+        "embedding": None,
+        "excluded_embed_metadata_keys": [],
+        "excluded_llm_metadata_keys": [],
+        "relationships": {_SOURCE: source},
+        "metadata_template": "{key}: {value}",
+        "metadata_separator": "\n",
+        "mimetype": "text/plain",
+        "text_template": "{metadata_str}\n\n{content}",
+        "class_name": "TextNode",
+    }
+
+
+def payload_of(document: Document, store: MediaStore | None) -> dict[str, Any]:
+    """The payload fields of a document's media; empty for a document without media, and without a store."""
+    if not document.media or store is None:
+        return {}
+    textless = {} if document.text.strip() or document.title.strip() else {TEXTLESS: True}
+    media = {name: store.to_payload(found) for name, found in document.media.items() if isinstance(found, Media)}
+    return {MEDIA: media, **textless}
+
+
+def without_media(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The payload without its media, for a document that may have lost them."""
+    found = payload.get(OWN)
+    if not isinstance(found, Mapping) or not {MEDIA, TEXTLESS} & found.keys():
+        return payload
+    kept = {key: value for key, value in found.items() if key not in (MEDIA, TEXTLESS)}
+    rest = {key: value for key, value in payload.items() if key != OWN}
+    return {**rest, **({OWN: kept} if kept else {})}
+
+
+def with_keys(
+    payload: Mapping[str, Any], document: Document, keys: Mapping[str, str], existing: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The payload with the sources of the document's media where another program looks for them.
+
+    Args:
+        keys: by modality, that program's payload key.
+        existing: the payload so far; the keys of media that the document no longer has are removed.
+    """
+    had, named = media_of(existing), dict(payload)
+    for modality, key in keys.items():
+        media = document.media.get(modality)
+        if isinstance(media, Media) and media.source:
+            named = put(named, key, media.source)
+        elif media is not None or modality in had:
+            named = without(named, key)
+    return named
+
+
+def media_of(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a payload holds of media, by modality."""
+    internal = payload.get(OWN)
+    media = internal.get(MEDIA) if isinstance(internal, Mapping) else None
+    return media if isinstance(media, Mapping) else {}
+
+
+def media_in(internal: Mapping[str, Any]) -> dict[str, Media]:
+    """The media that a payload refers to; their files are not read."""
+    return {name: MediaStore.from_payload(name, raw) for name, raw in (internal.get(MEDIA) or {}).items()}
+
+
+def reference_fields() -> list[str]:
+    """The payload keys from which `media_in` reads references."""
+    return _fields(_REFERENCE)
+
+
+def content_fields() -> list[str]:
+    """The payload keys that hold the bytes and thumbnails of media, which searches do not fetch."""
+    return _fields(_CONTENT)
+
+
+def thumbnail_fields() -> list[str]:
+    """The payload keys from which `stored_thumbnail` reads."""
+    return _fields([THUMBNAIL], PICTURED)
+
+
+def stored_thumbnail(payload: Mapping[str, Any] | None) -> bytes | None:
+    """The small JPEG or PNG in a payload, of its picture rather than its clip; None where there is none."""
+    items = picture_items(payload).values()
+    return next(filter(None, (thumbnail_in(item) for item in items)), None)
+
+
+def picture_items(payload: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    """What a payload, even one that another program wrote, says of media that have thumbnails, by modality."""
+    media = media_of(payload or {})
+    return {name: item for name in PICTURED if isinstance(item := media.get(name), Mapping)}
+
+
+def thumbnail_in(item: Mapping[str, Any]) -> bytes | None:
+    """The thumbnail of one item of a payload; None where there is none, or something that is no small JPEG or PNG."""
+    encoded = item.get(THUMBNAIL)
+    if not isinstance(encoded, str) or len(encoded) > LARGEST_THUMBNAIL:
+        return None
+    try:
+        picture = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return picture if format_of(picture) in ("JPEG", "PNG") else None
+
+
+def _fields(keys: Iterable[str], modalities: Iterable[str] = MODALITIES) -> list[str]:
+    return [f"{OWN}.{MEDIA}.{modality}.{key}" for modality in modalities for key in keys]
+
+
+def letters_in(payload: Mapping[str, Any] | None) -> int:
+    """Number of characters of the bytes and thumbnails in a payload, even one that another program wrote."""
+    items = [item for item in media_of(payload or {}).values() if isinstance(item, Mapping)]
+    return sum(len(item[key]) for item in items for key in _CONTENT if isinstance(item.get(key), str))
+
+
+def to_rows(media: Mapping[str, RawMedia]) -> list[dict[str, Any]]:
+    """Media that have been read, as JSON values; `from_rows` reads them."""
+    return [to_json(found) for found in media.values() if isinstance(found, Media)]
+
+
+def from_rows(rows: Iterable[object]) -> dict[str, Media]:
+    """The media by modality that `to_rows` wrote."""
+    return {found.modality: found for found in map(from_json, rows)}
+
+
+def has_media(modality: str) -> models.Filter:
+    """Qdrant's filter for the documents with media of a modality."""
+    from qdrant_client import models
+
+    empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{OWN}.{MEDIA}.{modality}"))
+    return models.Filter(must_not=[empty])
+
+
+def is_textless() -> models.FieldCondition:
+    """Qdrant's condition for documents with media and no text."""
+    from qdrant_client import models
+
+    return models.FieldCondition(key=f"{OWN}.{TEXTLESS}", match=models.MatchValue(value=True))

@@ -17,7 +17,7 @@ import orjson
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.payloads import from_payload
 from diptych.slots.slot import Slot
-from diptych.stores.upkeep import looks_at_disk, require_room
+from diptych.stores.versions import looks_at_disk, require_room
 from diptych.types import Document
 
 if TYPE_CHECKING:

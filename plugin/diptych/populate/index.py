@@ -1,13 +1,19 @@
-"""`Changes` finds the items that are new or changed; `Indexer` sends them through the pipeline into the store."""
+"""`Changes` finds the items that are new or changed; `Indexer` sends them through the pipeline into the store.
+
+`MediaLosses` stops a run that would take the pictures, or other media, of many documents away. The usual cause is a
+forgotten `--media COLUMN=MODALITY`: the rows then have no media, so every document looks changed. The stored hashes are
+read before anything is written, and with them which media a document has.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -18,10 +24,8 @@ from diptych.errors import PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.models import CollectionMetadata
-from diptych.metadata.payloads import has_foreign_point_ids
-from diptych.populate.encode import Targets, documents_at_once, has_vector
-from diptych.populate.engine import Engine, Outcomes, Work, Written
-from diptych.populate.media_losses import MediaLosses
+from diptych.metadata.payloads import MEDIA, has_foreign_point_ids, has_media, media_of
+from diptych.populate.encode import Engine, Outcomes, Targets, Work, Written, documents_at_once, has_vector
 from diptych.populate.points import PointMaker, Ready, Stale, Unwritable, Upload, refusals
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import RejectSink
@@ -30,6 +34,12 @@ from diptych.populate.validate import Item, Tally, merged_into
 from diptych.runtime.phases import Progress
 from diptych.stores.scroll import PointId, plain_id
 from diptych.stores.versions import is_local
+
+# A run is refused that takes media from more than this share of the documents that have some, both of those read so far
+# and of all of them; of the latter more than MOST is enough.
+SHARE = Fraction(1, 5)
+MOST = 100  # documents
+EXAMPLES = 5  # ids that the error names
 
 LOOKUP = 256  # documents whose hashes are read in one call, at most
 # Pieces of a chunk: one is encoded while one is uploaded. Fewer, larger pieces pad less, since the encoder sorts each
@@ -289,3 +299,83 @@ def _is_mended(stored: Mapping[str, Any]) -> bool:
 
 def _owner(stored: Mapping[str, object]) -> str:
     return f"document {stored['id']!r}" if "id" in stored else "a point that diptych did not write"
+
+
+class MediaLosses:
+    """Counts the documents that would lose media that slots read, batch by batch, before each batch is written.
+
+    Args:
+        store: the collection; its `modalities` are those that slots read.
+        allowed: any number of documents may lose their media.
+        dry_run: nothing is refused; `warnings` says what would be.
+    """
+
+    def __init__(self, store: Store, *, allowed: bool = False, dry_run: bool = False) -> None:
+        self._store, self._allowed, self._dry_run = store, allowed, dry_run
+        self._had, self._lost = Counter[str](), Counter[str]()
+        self._examples: dict[str, list[str]] = {}
+        self._limits: dict[str, int] = {}
+
+    def check(self, batch: Sequence[Item], stored: Mapping[PointId, Mapping[str, Any] | None]) -> None:
+        """Count a batch, given what is stored of its documents.
+
+        Raises:
+            PopulateError: too many of the documents read so far would lose their media; the batch is not written.
+        """
+        if not self._store.modalities:
+            return
+        for item in batch:
+            known = stored.get(item.point) or {}
+            had = media_of(known["payload"]) if "payload" in known else known.get(MEDIA) or {}
+            if known.get("id") != item.document.id:
+                continue
+            for modality in self._store.modalities:
+                if modality in had:
+                    self._count(modality, item)
+        if not self._dry_run and (refusal := self._refusal()):
+            raise refusal
+
+    def warnings(self) -> list[str]:
+        """A sentence for each modality whose media some documents have lost, or would lose in a dry run."""
+        if self._dry_run and (refusal := self._refusal()):
+            return [f"populate would be refused: {refusal.what}: {refusal.do}"]
+        verb = "would lose" if self._dry_run else "have lost"
+        return [
+            f"{lost:,} of the documents read {verb} their {modality}, which the source does not give: "
+            f"{', '.join(self._examples[modality])}"
+            for modality, lost in self._lost.items()
+        ]
+
+    def _count(self, modality: str, item: Item) -> None:
+        self._had[modality] += 1
+        if modality in item.document.media:
+            return
+        self._lost[modality] += 1
+        examples = self._examples.setdefault(modality, [])
+        if len(examples) < EXAMPLES:
+            examples.append(item.document.id)
+
+    def _refusal(self) -> PopulateError | None:
+        if self._allowed:
+            return None
+        for modality, lost in self._lost.items():
+            if lost <= SHARE * self._had[modality] or lost <= self._limit(modality):
+                continue
+            more = ", …" if lost > EXAMPLES else ""
+            return PopulateError(
+                f"{lost:,} of {self._had[modality]:,} documents read so far would lose their {modality}",
+                where=f"collection {self._store.name!r}",
+                got=f"no {modality} in the source for {', '.join(map(repr, self._examples[modality]))}{more}",
+                expected=f"at most {self._limit(modality):,} that lose it",
+                do=f"name the column of the media: --media COLUMN={modality}, in Python open_source(path, "
+                f"media={{'COLUMN': {modality!r}}}); to take them away: --drop-media, in Python drop_media=True",
+                lost=lost,
+            )
+        return None
+
+    def _limit(self, modality: str) -> int:
+        """How many documents may lose their media; counted before the run has written any that do."""
+        if modality not in self._limits:
+            held = self._store.count(has_media(modality))
+            self._limits[modality] = max(1, min(MOST, int(SHARE * held)))
+        return self._limits[modality]

@@ -14,10 +14,8 @@ from qdrant_client import models
 
 from diptych.errors import MediaError
 from diptych.media import MediaStore
-from diptych.metadata.media_payloads import MEDIA, OWN, TEXTLESS
 from diptych.metadata.models import Layout
-from diptych.metadata.payload_paths import find, head, quoted
-from diptych.metadata.payloads import from_payload, text_fields
+from diptych.metadata.payloads import MEDIA, OWN, TEXTLESS, find, from_payload, head, quoted, text_fields
 from diptych.populate.rejects import reason_of
 from diptych.stores.scroll import pages
 

@@ -15,11 +15,9 @@ from qdrant_client import models
 
 from diptych.errors import DocumentError
 from diptych.media import MediaStore
-from diptych.metadata.media_payloads import MEDIA, letters_in
 from diptych.metadata.models import Layout
-from diptych.metadata.payloads import NATIVE, OWN, to_payload
-from diptych.populate.encode import has_vector
-from diptych.populate.engine import Outcomes
+from diptych.metadata.payloads import MEDIA, NATIVE, OWN, letters_in, to_payload
+from diptych.populate.encode import Outcomes, has_vector
 from diptych.populate.rejects import reason_of
 from diptych.populate.store import Refused, Store
 from diptych.populate.validate import Item
@@ -44,7 +42,7 @@ class PointMaker:
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE, media: MediaStore | None = None) -> None:
         from diptych.stores.protobuf_points import Point
         from diptych.stores.server_client import ServerClient
-        from diptych.stores.upkeep import looks_at_disk
+        from diptych.stores.versions import looks_at_disk
 
         server = isinstance(client, ServerClient)
         self._numpy = server or looks_at_disk(client)

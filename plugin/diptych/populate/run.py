@@ -28,17 +28,21 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import require_same_reranker, search_with_unfit
 from diptych.handle.tenancy import scope
 from diptych.populate.disk_room import with_room
-from diptych.populate.encode import Targets
-from diptych.populate.engine import Engine, Threads
-from diptych.populate.index import Changes, Indexer, compare
-from diptych.populate.media_losses import MediaLosses
-from diptych.populate.read_ahead import Spool, length_of, require_documents, with_progress
+from diptych.populate.encode import Engine, Targets, Threads
+from diptych.populate.index import Changes, Indexer, MediaLosses, compare
+from diptych.populate.read_ahead import (
+    Measure,
+    Spool,
+    calibrated,
+    length_of,
+    require_documents,
+    shift_warnings,
+    with_progress,
+)
 from diptych.populate.rejects import Rejected, Rejects, reason_of, report_file
-from diptych.populate.seen_ids import SeenIds
-from diptych.populate.statistics import Measure, calibrated, shift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of
-from diptych.populate.validate import Item, Tally, Validator
+from diptych.populate.validate import Item, SeenIds, Tally, Validator
 from diptych.registry import notify_failure
 from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
@@ -47,8 +51,7 @@ from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
 from diptych.stores.cluster_client import require_shard_key
 from diptych.stores.retired_vectors import drop_retired
 from diptych.stores.server_errors import is_conflict
-from diptych.stores.upkeep import optimized
-from diptych.stores.versions import is_local
+from diptych.stores.versions import is_local, optimized
 from diptych.types import Document
 
 if TYPE_CHECKING:

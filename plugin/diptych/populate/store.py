@@ -27,15 +27,17 @@ from diptych.errors import (
     SwapError,
 )
 from diptych.handle.tenancy import scope, tenant_of
-from diptych.metadata.media_payloads import MEDIA, has_media, is_textless
 from diptych.metadata.models import Generation, Layout, Tenancy
 from diptych.metadata.payloads import (
+    MEDIA,
     NATIVE,
     OWN,
     field_of,
     from_payload,
+    has_media,
     id_fields,
     id_filter,
+    is_textless,
     text_fields,
 )
 from diptych.populate.rejects import reason_of

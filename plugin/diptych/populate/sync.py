@@ -18,8 +18,8 @@ from diptych.handle.tenancy import document_key
 from diptych.metadata.payloads import has_foreign_point_ids
 from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import Rejects
-from diptych.populate.seen_ids import SeenIds
 from diptych.populate.store import PAGE, Store
+from diptych.populate.validate import SeenIds
 
 EXAMPLES = 5  # ids that an error or a report names
 

@@ -17,8 +17,7 @@ from diptych.config.boost import INDEXES, BoostConfig
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.metadata.models import Layout
-from diptych.metadata.payload_paths import quoted
-from diptych.metadata.payloads import field_of
+from diptych.metadata.payloads import field_of, quoted
 from diptych.search.boost_parts import KINDS, BoostPart, Expression, boost_section
 from diptych.search.qdrant.store_calls import read_store
 

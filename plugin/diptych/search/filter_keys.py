@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.handle.tenancy import narrowed, scope_of
-from diptych.metadata.payload_paths import quoted
-from diptych.metadata.payloads import field_of, from_payload
+from diptych.metadata.payloads import field_of, from_payload, quoted
 from diptych.runtime.validation_messages import nearest
 from diptych.search.qdrant.store_calls import read_store
 from diptych.stores.nodes import search_deadline

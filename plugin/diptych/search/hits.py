@@ -10,7 +10,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych import frames
-from diptych.metadata.media_payloads import stored_thumbnail, thumbnail_fields
+from diptych.metadata.payloads import stored_thumbnail, thumbnail_fields
 from diptych.repr_html import ReprHtml
 from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest

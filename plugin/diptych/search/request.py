@@ -17,9 +17,7 @@ from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, scope_of, without_ids
 from diptych.media import Media
-from diptych.metadata.media_payloads import content_fields, reference_fields
-from diptych.metadata.payload_paths import quoted
-from diptych.metadata.payloads import field_of, from_payload, id_fields
+from diptych.metadata.payloads import content_fields, field_of, from_payload, id_fields, quoted, reference_fields
 from diptych.runtime.validation_messages import nearest
 from diptych.search.boost import Boost
 from diptych.search.media_queries import media_read, without_rerankers

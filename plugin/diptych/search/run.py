@@ -14,8 +14,7 @@ from typing import NamedTuple, TypeVar, Unpack
 from diptych.errors import PluginWarning, SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.metadata.payload_paths import head
-from diptych.metadata.payloads import NATIVE
+from diptych.metadata.payloads import NATIVE, head
 from diptych.registry import notify_failure, notifying_failure
 from diptych.reports import SearchReport
 from diptych.search.excerpts.highlights import with_highlights

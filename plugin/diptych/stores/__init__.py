@@ -10,14 +10,15 @@
 | `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
 
 Begin with `open_store`, below. The clients are in `edge`, `server_client`, `nodes`, `cluster_client` and `local_mode`;
-`api_key` carries the key of a server, `versions` says what older servers lack, and `scroll` reads a collection page by
-page.
+`versions` says what older servers lack and keeps an eye on an embedded store's disk, and `scroll` reads a collection
+page by page.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,9 @@ from urllib.parse import urlsplit
 
 import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.config.placement import placement
-from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
-from diptych.runtime.environment import interpolate
+from diptych.errors import CollectionNotFound, ConfigError, InsecureKeyWarning, StoreUnavailable, StoreURLError
+from diptych.runtime.environment import interpolate, is_loopback
 from diptych.runtime.json_faults import is_unicode
-from diptych.stores.api_key import key_headers
 from diptych.stores.nodes import deadline
 from diptych.stores.server_errors import error_line, refuses_key
 from diptych.stores.versions import server_version
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from diptych.config.models import Config
     from diptych.config.placement import ClusterConfig
     from diptych.registry import Registry
+
+_PLAIN = {"http": "https", "grpc": "grpcs"}  # protocols without encryption, and those with it
 
 __all__ = ["Classes", "deadline", "is_server", "is_store_url", "open_store", "open_store_of", "place_of"]
 READ_ONLY = "?mode=ro"
@@ -292,3 +294,27 @@ def _refuse_secrets(url: str) -> None:
             expected="SCHEME://HOST:PORT/PREFIX",
             do="give the key apart: api_key: ${QDRANT_API_KEY}",
         )
+
+
+def exposed(urls: Sequence[str]) -> list[str]:
+    """The URLs to which a key would go unencrypted over a network."""
+    return [url for url in urls if (parts := urlsplit(url)).scheme in _PLAIN and not is_loopback(parts.hostname or "")]
+
+
+def key_headers(urls: Sequence[str], api_key: str | None) -> dict[str, str]:
+    """The headers that carry the key to these servers, {} without one; warns once of `exposed` ones.
+
+    qdrant-client's own warning names no server, comes once for each connection, and comes for this machine, too. It
+    is left out where the key is given as a header.
+    """
+    if api_key is None:
+        return {}
+    if plain := exposed(urls):
+        secure = _PLAIN[urlsplit(plain[0]).scheme]
+        warnings.warn(
+            f"the API key goes to {', '.join(plain)} unencrypted, so others on the network can read it: "
+            f"use {secure}://, or an encrypted tunnel that ends on this machine",
+            InsecureKeyWarning,
+            stacklevel=2,
+        )
+    return {"api-key": api_key}

@@ -42,7 +42,7 @@ from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.data_shift import keep_samples
 from diptych.stores.retired_vectors import Dropped, drop_orphans
 from diptych.stores.server_errors import needs_answers
-from diptych.stores.upkeep import optimized
+from diptych.stores.versions import optimized
 from diptych.swap.anchors import require_same_files
 from diptych.swap.apply_types import POINTS_SHOWN, ApplyContext, ApplyOptions, ApplyReport, generation_names
 from diptych.swap.backfill.run import BackfillRun

@@ -12,9 +12,9 @@ from diptych.config.models import Config, SearchConfig
 from diptych.errors import SwapError
 from diptych.handle.config_state import describes, reading_of, storage_of
 from diptych.handle.create import named_params, timestamp, who
-from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import CollectionMetadata, Generation, Prefix, QueryEncoder, State, Swap, vector_name
-from diptych.populate.statistics import summed
+from diptych.metadata.payloads import has_media
+from diptych.populate.read_ahead import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.slot import Slot
 from diptych.stores.retired_vectors import drop_orphans, orphans

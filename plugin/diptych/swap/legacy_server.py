@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from qdrant_client import models
 
 from diptych.copying import copy_collection
-from diptych.copying.late_writes import Base, copy_late_writes
-from diptych.copying.record import record_of
+from diptych.copying.run import Base, copy_late_writes
 from diptych.copying.side import CopySide
-from diptych.copying.target_collection import Extra, Params, shapes
+from diptych.copying.target_collection import Extra, Params, record_of, shapes
 from diptych.errors import StoreUnsupported
 from diptych.metadata.store import APPLY, COPY, await_metadata
 from diptych.runtime.phases import Progress

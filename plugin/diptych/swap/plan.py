@@ -14,9 +14,8 @@ from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.config_state import lost_modalities, reading_of
 from diptych.handle.open_handle import stored_search, with_stored_default
-from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import CollectionMetadata, Generation, vector_name
-from diptych.metadata.payloads import from_payload
+from diptych.metadata.payloads import from_payload, has_media
 from diptych.populate.media_references import reference_warnings
 from diptych.populate.store import lacking
 from diptych.reports import UnreadTokens

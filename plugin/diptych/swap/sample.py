@@ -24,7 +24,7 @@ from diptych.handle.snapshot import View
 from diptych.media import Media
 from diptych.metadata.models import Layout, Reading
 from diptych.metadata.payloads import from_payload
-from diptych.populate.statistics import TOLERANCE
+from diptych.populate.read_ahead import TOLERANCE
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.calibration_texts import texts_of
 from diptych.stores.scroll import pages

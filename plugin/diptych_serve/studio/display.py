@@ -14,9 +14,7 @@ from qdrant_client import models
 
 from diptych.handle.snapshot import View
 from diptych.media import Media
-from diptych.metadata.media_payloads import PICTURED, content_fields
-from diptych.metadata.payload_paths import quoted
-from diptych.metadata.payloads import field_of, from_payload
+from diptych.metadata.payloads import PICTURED, content_fields, field_of, from_payload, quoted
 from diptych.search.excerpts.highlights import matching_words
 from diptych.search.qdrant.store_calls import read_store
 from diptych.search.request import SearchRequest

@@ -15,16 +15,15 @@ from diptych.errors import CollectionNotFound, DiptychError
 from diptych.evaluate import ann_recall
 from diptych.evaluate.ask import ask
 from diptych.handle.snapshot import View
-from diptych.metadata.media_payloads import has_media
 from diptych.metadata.models import Generation
+from diptych.metadata.payloads import has_media
 from diptych.metadata.store import stored_unread
 from diptych.populate.store import lacking
 from diptych.reports import UnreadTokens
 from diptych.search import Pipeline
 from diptych.slots.slot import Slot
 from diptych.slots.unread import unread_warnings
-from diptych.stores.upkeep import DiskUse, disk_use
-from diptych.stores.versions import is_local, version_warnings
+from diptych.stores.versions import DiskUse, disk_use, is_local, version_warnings
 from diptych.swap import Status, status
 from diptych.swap.gate.vector_health import Canary, check_canary
 from diptych.swap.sample import sample_documents, sample_points

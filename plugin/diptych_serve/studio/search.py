@@ -23,8 +23,7 @@ from diptych.collection.thumbnails import thumbnail_of
 from diptych.errors import DiptychError, DocumentNotFound, SearchError
 from diptych.handle.snapshot import View
 from diptych.media.read import format_of
-from diptych.metadata.media_payloads import MEDIA, OWN, content_fields, picture_items
-from diptych.metadata.payloads import from_payload
+from diptych.metadata.payloads import MEDIA, OWN, content_fields, from_payload, picture_items
 from diptych.search import Pipeline, Retrieve
 from diptych.search.filter_keys import proposed, some_missing
 from diptych.search.options import Options

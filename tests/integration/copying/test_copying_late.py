@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.copying import copy_collection
-from diptych.copying.late_writes import Base, copy_late_writes
+from diptych.copying.run import Base, copy_late_writes
 from diptych.copying.side import CopySide
 from diptych.populate import Progress
 

@@ -15,7 +15,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Registry
 from diptych.config.models import Config
 from diptych.copying import export_collection, import_collection
-from diptych.copying.record import copied_metadata
+from diptych.copying.target_collection import copied_metadata
 from diptych.errors import CollectionError, CopyError, TenantError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import open_source, populate

@@ -14,7 +14,7 @@ from PIL import Image
 from diptych import Collection, Document, Query, Registry
 from diptych.config import parse_config
 from diptych.errors import DiptychError
-from diptych.metadata.media_payloads import stored_thumbnail
+from diptych.metadata.payloads import stored_thumbnail
 
 Made = Callable[..., dict[str, Any]]
 

@@ -15,12 +15,12 @@ from diptych import Document, Registry
 from diptych.adopt import LAYOUTS
 from diptych.errors import DocumentError
 from diptych.media import Media, MediaConfig, MediaStore
-from diptych.metadata import node_payloads, payload_paths
+from diptych.metadata import payloads
 from diptych.metadata.models import CollectionMetadata, Layout, State
-from diptych.metadata.payload_paths import find
 from diptych.metadata.payloads import (
     NATIVE,
     field_of,
+    find,
     from_payload,
     id_fields,
     id_filter,
@@ -65,10 +65,10 @@ def test_a_document_survives_being_written_and_read(layout: Layout, seed: int, f
     read = written_as(document, layout, point)
     assert (read.id, read.text) == (document.id, document.text)
     titled = dict(document.metadata) if layout.title or not document.title else {"title": document.title}
-    if layout.origin == node_payloads.ORIGIN and document.title:
+    if layout.origin == payloads.ORIGIN and document.title:
         titled = {"title": document.title}
     assert {**titled, **document.metadata} == read.metadata
-    if layout.title and layout.origin != node_payloads.ORIGIN:
+    if layout.title and layout.origin != payloads.ORIGIN:
         assert read.title == document.title
     again = written_as(read, layout, point)
     assert (again, again.content_hash()) == (read, read.content_hash())
@@ -91,8 +91,8 @@ def test_fields_to_fetch_bring_title_text_and_id(layout: Layout, fakes: Registry
     whole = from_payload(point, payload, layout)
     fetched: dict[str, Any] = {}
     for path in (*text_fields(layout), *id_fields(layout)):  # paths, as a store takes them
-        if payload_paths.has(payload, path):
-            fetched = payload_paths.put(fetched, path, payload_paths.find(payload, path))
+        if payloads.has(payload, path):
+            fetched = payloads.put(fetched, path, payloads.find(payload, path))
     read = from_payload(point, fetched, layout)
     assert (read.id, read.title, read.text) == (whole.id, whole.title, whole.text)
 
@@ -160,12 +160,12 @@ def test_point_ids_are_those_that_the_layouts_own_writer_would_choose(fakes: Reg
 def test_the_header_is_what_llama_index_encodes_before_the_text() -> None:
     metadata = {"a": 1, "deep": [1, 2], "file": "x.txt", "{value}": None}
     node: dict[str, Any] = {"metadata": metadata, "excluded_embed_metadata_keys": ["file"]}
-    assert node_payloads.header(node) == "a: 1\ndeep: [1, 2]\n{value}: None"
-    assert node_payloads.header({**node, "metadata_template": "<{key}={value}>", "metadata_separator": ""}).startswith(
+    assert payloads.header(node) == "a: 1\ndeep: [1, 2]\n{value}: None"
+    assert payloads.header({**node, "metadata_template": "<{key}={value}>", "metadata_separator": ""}).startswith(
         "<a=1>"
     )
-    assert node_payloads.header({**node, "metadata_seperator": "; "}).startswith("a: 1; deep: ")
-    assert node_payloads.header({}) == ""
+    assert payloads.header({**node, "metadata_seperator": "; "}).startswith("a: 1; deep: ")
+    assert payloads.header({}) == ""
 
 
 def test_nodes_of_either_class_and_none_at_all() -> None:
@@ -181,24 +181,24 @@ def test_nodes_of_either_class_and_none_at_all() -> None:
 
 def test_dotted_paths() -> None:
     payload = {"a": {"b": {"c": 1}, "d": 2}, "x.y": 3, "n": None}
-    assert [payload_paths.find(payload, path) for path in ("a.b.c", "x.y", "a.q", "n", "n.m")] == [
+    assert [payloads.find(payload, path) for path in ("a.b.c", "x.y", "a.q", "n", "n.m")] == [
         1,
         3,
         None,
         None,
         None,
     ]
-    assert [payload_paths.has(payload, path) for path in ("a.b", "x.y", "a.q", "n", "n.m")] == [
+    assert [payloads.has(payload, path) for path in ("a.b", "x.y", "a.q", "n", "n.m")] == [
         True,
         True,
         False,
         True,
         False,
     ]
-    assert payload_paths.without(payload, "a.b.c") == {"a": {"d": 2}, "x.y": 3, "n": None}
-    assert payload_paths.without(payload, "x.y") == {"a": {"b": {"c": 1}, "d": 2}, "n": None}
-    assert payload_paths.put(payload, "a.b.e", 4)["a"] == {"b": {"c": 1, "e": 4}, "d": 2}
-    assert payload_paths.put({"n": 3}, "n.m", 4) == {"n": {"m": 4}}
+    assert payloads.without(payload, "a.b.c") == {"a": {"d": 2}, "x.y": 3, "n": None}
+    assert payloads.without(payload, "x.y") == {"a": {"b": {"c": 1}, "d": 2}, "n": None}
+    assert payloads.put(payload, "a.b.e", 4)["a"] == {"b": {"c": 1, "e": 4}, "d": 2}
+    assert payloads.put({"n": 3}, "n.m", 4) == {"n": {"m": 4}}
     assert payload == {"a": {"b": {"c": 1}, "d": 2}, "x.y": 3, "n": None}
 
 

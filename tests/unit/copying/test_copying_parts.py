@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from diptych.copying.compare import Rule, difference, rules_of, same
-from diptych.copying.record import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.copying.run import Pace
-from diptych.copying.side import REQUEST, Digest, pieces
+from diptych.copying.side import REQUEST, Digest, Rule, difference, pieces, rules_of, same
+from diptych.copying.target_collection import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.errors import CopyError
 from diptych.slots.consent import place_of
 from diptych.stores.versions import is_local

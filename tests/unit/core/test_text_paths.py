@@ -24,7 +24,7 @@ from diptych.config.read_yaml import parse_yaml
 from diptych.errors import DiptychError
 from diptych.passages.document_splitter import MARK, PassageHooks, PassageOptions, Splitter
 from diptych.populate import open_source
-from diptych.populate.sources.files import parse_markdown
+from diptych.populate.sources.open_source import parse_markdown
 from diptych.runtime.environment import conceal, interpolate
 from diptych.swap.sample import excerpt, known_item
 from diptych.testing import fakes_plugin

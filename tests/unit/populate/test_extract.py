@@ -10,7 +10,7 @@ import pytest
 
 from diptych.errors import PopulateError
 from diptych.populate import Rejected, open_source
-from diptych.populate.sources import extract
+from diptych.populate.sources import open_source as extract
 from diptych.runtime import text_budget
 
 pypdf = pytest.importorskip("pypdf")

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from diptych.config.models import SlotConfig
-from diptych.populate.encode import SlotEncoder
-from diptych.populate.engine import Outcomes, PiecePipeline
+from diptych.populate.encode import Outcomes, PiecePipeline, SlotEncoder
 from diptych.populate.validate import Item
 from diptych.registry import Registry
 from diptych.slots.slot import Slot

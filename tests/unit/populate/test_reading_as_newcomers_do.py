@@ -9,7 +9,7 @@ import pytest
 
 from diptych.errors import PopulateError
 from diptych.populate import Rejected, open_source
-from diptych.populate.sources.files import parse_markdown
+from diptych.populate.sources.open_source import parse_markdown
 
 
 def write(path: Path, text: str) -> Path:

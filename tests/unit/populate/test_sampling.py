@@ -13,7 +13,7 @@ from diptych.config import Config
 from diptych.config.models import CacheConfig, SlotConfig
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import Reading
-from diptych.populate.ray_worker import Encoding, WorkerJob
+from diptych.populate.ray_engine import Encoding, WorkerJob
 from diptych.populate.validate import Item
 from diptych.protocols import Sampling
 from diptych.slots.calibration_texts import CollectionTexts, take_sample

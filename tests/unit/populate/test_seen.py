@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from diptych.populate import seen_ids
-from diptych.populate.seen_ids import ClaimResult, SeenIds
+from diptych.populate import validate
+from diptych.populate.validate import ClaimResult, SeenIds
 
 ONE, TWO = "0" * 32, "f" * 32
 
@@ -21,8 +21,8 @@ def test_an_id_is_met_first_then_the_same_or_with_other_content() -> None:
 @pytest.mark.parametrize("newest", [1, 7, 8192], ids=["each at once", "some at a time", "all in memory"])
 @pytest.mark.parametrize("bits", [64, 1 << 27], ids=["a filter that is full", "a filter with room"])
 def test_it_agrees_with_a_dictionary_over_many_ids(monkeypatch: pytest.MonkeyPatch, newest: int, bits: int) -> None:
-    monkeypatch.setattr(seen_ids, "NEWEST", newest)
-    monkeypatch.setattr(seen_ids, "FILTER_BITS", bits)
+    monkeypatch.setattr(validate, "NEWEST", newest)
+    monkeypatch.setattr(validate, "FILTER_BITS", bits)
     chance = random.Random(3)
     known: dict[str, str] = {}
     with SeenIds() as seen:
@@ -37,7 +37,7 @@ def test_it_agrees_with_a_dictionary_over_many_ids(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_id_that_was_put_down_as_mentioned_can_be_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen_ids, "NEWEST", 1)
+    monkeypatch.setattr(validate, "NEWEST", 1)
     with SeenIds() as seen:
         seen.mention("a")
         assert seen.claim("a", ONE, 7) is ClaimResult.FIRST

@@ -5,8 +5,7 @@ import pytest
 from diptych import Registry
 from diptych.config.models import SlotConfig
 from diptych.metadata.models import Generation
-from diptych.populate.read_ahead import batched
-from diptych.populate.statistics import shift, shift_warnings
+from diptych.populate.read_ahead import batched, shift, shift_warnings
 from diptych.slots.slot import Slot
 from diptych.testing import fakes_plugin
 

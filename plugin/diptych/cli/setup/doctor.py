@@ -198,7 +198,7 @@ def _without_hub_hint(check: Check) -> Check:
 
 
 def _key(config: Config) -> Iterator[Check]:
-    from diptych.stores.api_key import exposed
+    from diptych.stores import exposed
 
     if config.api_key and "${" not in config.api_key.get_secret_value():
         do = "put it into an environment variable and write api_key: ${QDRANT_API_KEY}"

@@ -14,23 +14,50 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
+import re
+import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, Self
 
-from diptych.errors import PopulateError, brief
-from diptych.media import MODALITIES
-from diptych.populate.rejects import Rejected
-from diptych.populate.sources import files, readers
+from diptych.errors import DocumentError, PopulateError, brief
+from diptych.media import MODALITIES, Modality
+from diptych.populate.rejects import Rejected, reason_of
+from diptych.populate.sources import extractors, readers
 from diptych.populate.sources.columns import EVERY, Columns, checked_media, checked_types
-from diptych.populate.sources.extract import require_package
+from diptych.populate.sources.readers import Raw, Row
+from diptych.runtime import text_budget
 
-Raw: TypeAlias = Mapping[str, Any] | Rejected
+_NEEDED = {
+    ".pdf": (("pypdf", "pypdf"),),
+    ".html": (("lxml", "lxml"),),
+    ".htm": (("lxml", "lxml"),),
+    ".docx": (("lxml", "lxml"), ("docx", "python-docx")),
+}
+KINDS = tuple(_NEEDED)
+TEXT_FILES = (".md", ".markdown", ".txt", *KINDS)
+VENDORED = "node_modules"
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_TABLES = (".npy", ".csv")
+MEDIA_FILES: Mapping[Modality, tuple[str, ...]] = {
+    "image": _PICTURES,
+    "sound": (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff"),
+    "video": (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".gif", ".apng", ".png", ".webp"),
+    "series": _TABLES,
+    "points": _TABLES,
+}
+_KEY = re.compile(r"[\w.-]+\s*:(\s|$)")
+_TITLE = re.compile(r"title\s*:(.*)", re.IGNORECASE)
+CAPTION = ".txt"  # beside cat.png, cat.txt holds its text
+
 FORMATS = ("jsonl", "csv", "parquet", "beir", "files", *MODALITIES)
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 _CORPUS = ("corpus.jsonl.gz", "corpus.jsonl")
@@ -184,9 +211,9 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
         case "files":
             if path.is_file():
                 require_package(path.suffix.lower())
-            return CountedSource(path, files.read_files, files.count_files)
+            return CountedSource(path, read_files, count_files)
         case "image" | "sound" | "video" | "series" | "points":
-            read, count = partial(files.read_media, modality=format), partial(files.count_media, modality=format)
+            read, count = partial(read_media, modality=format), partial(count_media, modality=format)
             return CountedSource(path, read, count)
     raise PopulateError("unknown format of a source", where=str(path), got=repr(format), expected=", ".join(FORMATS))
 
@@ -202,7 +229,7 @@ def _json_lines(path: Path, columns: Columns) -> Source:
 def _format_of(path: Path) -> str:
     if path.is_dir():
         return "beir" if any((path / name).is_file() for name in _CORPUS) else "files"
-    if path.suffix.lower() in files.TEXT_FILES:
+    if path.suffix.lower() in TEXT_FILES:
         return "files"
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix.lower() in _BY_SUFFIX:
@@ -210,7 +237,7 @@ def _format_of(path: Path) -> str:
     raise PopulateError(
         "the name of the source does not show its format",
         where=str(path),
-        expected=f"{', '.join(_BY_SUFFIX)} (.gz too), {', '.join(files.TEXT_FILES)}, or a folder",
+        expected=f"{', '.join(_BY_SUFFIX)} (.gz too), {', '.join(TEXT_FILES)}, or a folder",
         do=f"an array of objects: {readers.SPLIT_ARRAY.replace('FILE', str(path))}; JSON lines: --format jsonl"
         if suffix.lower() == ".json"
         else f"name the format: --format {' | '.join(_formats_for(suffix.lower()))}",
@@ -219,7 +246,7 @@ def _format_of(path: Path) -> str:
 
 def _formats_for(suffix: str) -> Sequence[str]:
     """The formats to choose from: for a picture and the like its modalities."""
-    return [modality for modality, suffixes in files.MEDIA_FILES.items() if suffix in suffixes] or FORMATS
+    return [modality for modality, suffixes in MEDIA_FILES.items() if suffix in suffixes] or FORMATS
 
 
 def _beir_corpus(folder: Path) -> Path:
@@ -227,3 +254,199 @@ def _beir_corpus(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise PopulateError("not a BEIR folder", where=str(folder), expected=" or ".join(_CORPUS))
+
+
+def read_media(folder: Path, modality: Modality) -> Iterator[Raw]:
+    """The files of a modality under a folder, or a single one, each with the text of the .txt file of its name."""
+    base = folder if folder.is_dir() else folder.parent
+    for path in _files(folder, MEDIA_FILES[modality]):
+        identifier = path.relative_to(base).as_posix()
+        caption = path.with_suffix(CAPTION)
+        try:
+            text = _text_of(caption) if caption.is_file() else ""
+        except (UnicodeDecodeError, OSError) as error:
+            yield Rejected(identifier, f"unreadable text in {caption.name}: {error}", id=identifier)
+        else:
+            media = {modality: os.path.abspath(path)}
+            yield Row({"id": identifier, "text": text.strip(), "media": media}, identifier, has_media=True)
+
+
+def count_media(folder: Path, modality: Modality) -> int:
+    """Number of files that `read_media` reads."""
+    return len(_files(folder, MEDIA_FILES[modality]))
+
+
+def read_files(folder: Path) -> Iterator[Raw]:
+    """Text, Markdown, PDF, HTML and DOCX files under a folder, or a single one; the relative path is the id."""
+    base = folder if folder.is_dir() else folder.parent
+    with Extractor() as extractor:
+        for path in _files(folder, TEXT_FILES):
+            identifier = path.relative_to(base).as_posix()
+            try:
+                title, text = _title_and_text(path, extractor)
+            except (UnicodeDecodeError, OSError) as error:
+                yield Rejected(identifier, f"unreadable file: {error}", id=identifier)
+            except DocumentError as error:
+                yield Rejected(identifier, reason_of(error), id=identifier)
+            else:
+                yield {"id": identifier, "text": text, "title": title}
+
+
+def _title_and_text(path: Path, extractor: Extractor) -> tuple[str, str]:
+    kind, size = path.suffix.lower(), path.stat().st_size
+    if size > text_budget.FILE:
+        raise DocumentError("the file is too large", got=f"{size:,} bytes", expected=f"{text_budget.FILE:,}")
+    if kind in KINDS:
+        return extractor.read(path)
+    text = _text_of(path)
+    return ("", text) if kind == ".txt" else parse_markdown(text)
+
+
+def _text_of(path: Path) -> str:
+    with path.open(encoding="utf-8-sig") as file:
+        text = file.read(text_budget.TEXT + 1)
+    if len(text) > text_budget.TEXT:
+        raise DocumentError("the file has too much text", expected=f"at most {text_budget.TEXT:,} characters")
+    return text
+
+
+def count_files(folder: Path) -> int:
+    """Number of files that `read_files` reads."""
+    return len(_files(folder, TEXT_FILES))
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    found = _below(folder) if folder.is_dir() else [folder]
+    return sorted(path for path in found if path.suffix.lower() in suffixes and path.is_file())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files under a folder, without hidden ones and those of installed packages."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != VENDORED]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
+def parse_markdown(text: str) -> tuple[str, str]:
+    """Title and text: the title is that of the front matter, or else the first heading outside of code blocks.
+
+    The heading leaves the text when it is the title; another one stays.
+    """
+    matter, lines = _split(text.splitlines())
+    at = _heading_at(lines)
+    heading = "" if at is None else lines[at].strip("# \t")
+    title = _title(matter) or heading
+    if at is not None and heading.casefold() == title.casefold():
+        del lines[at]
+    return title, "\n".join(lines).strip() if matter or title else text
+
+
+def _split(lines: list[str]) -> tuple[list[str], list[str]]:
+    """The lines of the front matter, YAML between two `---`, and the rest; a lone rule `---` does not start one."""
+    if not lines or lines[0].rstrip() != "---":
+        return [], lines
+    end = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() in ("---", "...")), 0)
+    matter = lines[1:end]
+    return (matter, lines[end + 1 :]) if matter and all(map(_is_yaml, matter)) else ([], lines)
+
+
+def _is_yaml(line: str) -> bool:
+    return not line.strip() or line[0] in " \t#-]}" or _KEY.match(line) is not None
+
+
+def _title(matter: list[str]) -> str:
+    found = next((match[1].strip() for line in matter if (match := _TITLE.match(line))), "")
+    if found[:1] in ("'", '"') and found[-1:] == found[:1] and len(found) > 1:
+        return found[1:-1].replace("''" if found[0] == "'" else '\\"', found[0]).strip()
+    return "" if found[:1] in ("|", ">", "~") or found == "null" else found
+
+
+def _heading_at(lines: list[str]) -> int | None:
+    fenced = False
+    for number, line in enumerate(lines):
+        if line.lstrip().startswith(("```", "~~~")):
+            fenced = not fenced
+        elif not fenced and line.startswith("#") and line.lstrip("#").startswith(" ") and line.strip("# \t"):
+            return number
+    return None
+
+
+class Extractor:
+    """Reads files one by one; a context manager. Its process begins with the first file, and again after a kill."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def read(self, path: Path) -> tuple[str, str]:
+        """Title and text of a file; the title is empty if there is none.
+
+        Raises:
+            DocumentError: it is damaged, encrypted or without text, it takes too much time or memory, or the extra is
+                not installed.
+        """
+        kind, size = path.suffix.lower(), path.stat().st_size
+        if missing := missing_package(kind):
+            raise DocumentError(f"{kind} files need {missing}", do='pip install "diptych[documents]"')
+        seconds = text_budget.seconds(size)
+        memory, unpacked, characters = text_budget.MEMORY, text_budget.FILE, text_budget.TEXT
+        limits = {"seconds": seconds, "memory": memory, "unpacked": unpacked, "characters": characters}
+        answer = self._answer({"path": os.path.abspath(path), **limits}, seconds)
+        if answer is None:
+            expected = f"{seconds:.0f} seconds and {memory:,} bytes at most"
+            raise DocumentError("reading the file takes too much time or memory", expected=expected)
+        if len(answer) > 2:
+            raise DocumentError(answer[0], got=answer[1], expected=answer[2])
+        title, text = answer
+        if not text:
+            scanned = ": pages that were scanned are images" if kind == ".pdf" else ""
+            raise DocumentError(f"there is no text in the file{scanned}")
+        return title, text
+
+    def _answer(self, request: object, seconds: float) -> list[str] | None:
+        """What the process answers; None if it ended, by its limits or since it hung."""
+        process = self._process = self._process or _started()
+        assert process.stdin is not None, "it is a pipe"
+        assert process.stdout is not None, "it is a pipe"
+        # Its limit is processor time; waiting longer than that is for a busy machine.
+        timer = threading.Timer(text_budget.PATIENCE * seconds, process.kill)
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        finally:
+            timer.cancel()
+        if line.endswith(b"\n"):
+            answer: list[str] = json.loads(line)
+            return answer
+        self.__exit__()
+        return None
+
+
+def _started() -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-P", extractors.__file__]
+    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=quiet)
+
+
+def missing_package(kind: str) -> str:
+    """The missing package that files of this kind need; empty if all are installed."""
+    return next((name for module, name in _NEEDED[kind] if importlib.util.find_spec(module) is None), "")
+
+
+def require_package(kind: str) -> None:
+    """Raise PopulateError if files of this kind cannot be read."""
+    if kind in _NEEDED and (missing := missing_package(kind)):
+        raise PopulateError(f"{kind} files need {missing}", do='pip install "diptych[documents]"')

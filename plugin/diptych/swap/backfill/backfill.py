@@ -20,11 +20,9 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.media import Media, MediaStore
-from diptych.metadata.media_payloads import media_in, payload_of
-from diptych.metadata.payloads import NATIVE, OWN
+from diptych.metadata.payloads import NATIVE, OWN, media_in, payload_of
 from diptych.metadata.store import add_unread
-from diptych.populate.encode import SlotEncoder, documents_at_once, has_vector, taken_unread
-from diptych.populate.engine import Outcomes, PiecePipeline
+from diptych.populate.encode import Outcomes, PiecePipeline, SlotEncoder, documents_at_once, has_vector, taken_unread
 from diptych.populate.points import PointMaker
 from diptych.populate.store import lacking
 from diptych.populate.validate import Item

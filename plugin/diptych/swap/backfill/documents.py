@@ -14,11 +14,9 @@ from qdrant_client import models
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.media import Media
-from diptych.metadata.media_payloads import from_rows, to_rows
 from diptych.metadata.models import Layout
-from diptych.metadata.payloads import from_payload
-from diptych.populate.seen_ids import SeenIds, temporary_tables
-from diptych.populate.validate import Tally, Validator
+from diptych.metadata.payloads import from_payload, from_rows, to_rows
+from diptych.populate.validate import SeenIds, Tally, Validator, temporary_tables
 from diptych.stores.scroll import plain_id
 from diptych.types import Document
 

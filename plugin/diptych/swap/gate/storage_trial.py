@@ -16,7 +16,7 @@ from qdrant_client import models
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.slots.slot_factory import slot_config
-from diptych.stores.upkeep import optimized
+from diptych.stores.versions import optimized
 from diptych.swap.lease import Lease
 from diptych.swap.records import Trial
 from diptych.swap.vectors import configure_dense, set_sparse_on_disk, set_storage
