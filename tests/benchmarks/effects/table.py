@@ -13,8 +13,9 @@ from effects.running import Effect, Interval
 
 BEGIN, END = "<!-- effects: written by run_effects.py -->", "<!-- effects: end -->"
 HEAD = (
-    "| method | what is compared | harness | metric | baseline -> method | difference [95 % over seeds] | verdict"
-    " | `--only` |\n|---|---|---|---|---|---|---|---|"
+    "| what is compared | harness | metric | baseline -> method | difference [95 % over seeds] "
+    "| verdict; other metrics |\n"
+    "|---|---|---|---|---|---|"
 )
 VERDICTS = ("shown", "not shown", "opposite", "not measurable")
 NOTHING = "Nothing was measured yet."
@@ -34,9 +35,22 @@ def overview(found: Mapping[str, Any], pages: Iterable[str]) -> str:
 
 
 def table_of(found: Mapping[str, Any], page: str) -> str:
-    """The effects of one page."""
-    rows = [_row(script, one) for script, one in _all(found) if one.page == page]
-    return "\n".join([HEAD, *rows]) if rows else NOTHING
+    """The effects of one page: a row for each comparison, with figures of its first metric that could be measured.
+
+    What could not be measured is counted below; effects.json has all figures.
+    """
+    own = [one for _, one in _all(found) if one.page == page]
+    if not own:
+        return NOTHING
+    measured = [one for one in own if one.verdict != "not measurable"]
+    one_method = len({one.method for one in own}) == 1
+    groups: dict[tuple[str, str, str], list[Effect]] = {}
+    for one in measured:
+        groups.setdefault((one.method, one.compared, one.harness), []).append(one)
+    rows = [_row(first, others, one_method) for first, *others in groups.values()]
+    missing = len(own) - len(measured)
+    note = f"\n\nNot measurable, since a condition was not met: {missing} more." if missing else ""
+    return "\n".join([HEAD, *rows]) + note
 
 
 def written(file: Path, found: Mapping[str, Any]) -> str:
@@ -83,12 +97,15 @@ def _all(found: Mapping[str, Any]) -> Iterator[tuple[str, Effect]]:
     return ((script, Effect.of(one)) for script, own in sorted(found.items()) for one in own["effects"])
 
 
-def _row(script: str, one: Effect) -> str:
+def _row(one: Effect, others: Iterable[Effect], one_method: bool) -> str:
+    compared = one.compared if one_method else f"{one.method}: {one.compared}"
     sides = " -> ".join(number(np.mean(side)) for side in (one.baseline, one.found))
-    verdict = one.verdict if one.verdict == "shown" else f"**{one.verdict}**"
-    unmet = "".join(f"; not met: {condition.told}" for condition in one.conditions if not condition.met)
-    cells = [one.method, one.compared, one.harness, one.metric, sides, _difference(one), verdict + unmet]
-    return f"| {' | '.join(cells)} | `{script}` |"
+    verdict = "; ".join([_told(one.verdict), *(f"{other.metric} {_told(other.verdict)}" for other in others)])
+    return f"| {' | '.join([compared, one.harness, one.metric, sides, _difference(one), verdict])} |"
+
+
+def _told(verdict: str) -> str:
+    return verdict if verdict == "shown" else f"**{verdict}**"
 
 
 def _difference(one: Effect) -> str:
