@@ -146,13 +146,13 @@ class Encoders:
         registry = registry or Registry.default()
         config = None if source is None else config_at(source, registry)
         slots = {name: _unopened(name, slot, registry) for name, slot in config.slots.items()} if config else {}
-        stages = {stage.adapter: stage.options for stage in config.search.rerank} if config else {}
+        stages = {stage.label: stage.options for stage in config.search.rerank} if config else {}
         return cls(lambda: slots, registry, stages)
 
     @classmethod
     def of(cls, handle: CollectionHandle) -> Encoders:
         """The encoders that serve an open collection."""
-        stages = {stage.adapter: stage.options for stage in handle.search_config.rerank}
+        stages = {stage.label: stage.options for stage in handle.search_config.rerank}
 
         def slots() -> Mapping[str, Slot]:
             return handle.now().slots if handle.exists else handle.slots

@@ -16,7 +16,7 @@ import pytest
 import diptych_adapters.hooks
 from diptych import Collection, Registry
 from diptych.config import Config, parse_config
-from diptych.config.models import DbsfFusion, RrfFusion
+from diptych.config.stages import Dbsf, Rrf
 from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin
 
@@ -60,7 +60,7 @@ def test_a_config_without_a_fusion_searches_an_older_collection_as_before_the_de
     silent = config(folder, seed=1).model_dump(mode="json", exclude_unset=True)
     del silent["search"]["fuse"]
     with Collection.open(parse_config(silent), registry=REGISTRY) as collection:
-        assert collection.handle.search_config.fuse == RrfFusion()
+        assert collection.handle.search_config.fuse == Rrf()
         assert answers(collection, known["queries"]) == known["after"]
         assert not collection.plan(parse_config(silent), sample=0).search
         assert collection.apply(parse_config(silent)).outcome in ("nothing to do", "filled gaps")
@@ -70,7 +70,7 @@ def test_a_config_without_a_fusion_searches_an_older_collection_as_before_the_de
         assert not collection.plan(alone, sample=0).search, "one slot fuses nothing, so no fusion differs"
     with Collection.open(parse_config({**silent, "store": "memory:"}), registry=REGISTRY) as new:
         new.populate(DOCUMENTS)
-        assert new.handle.search_config.fuse == DbsfFusion()
+        assert new.handle.search_config.fuse == Dbsf()
         assert (new.handle.read().search or {})["fuse"]["kind"] == "dbsf"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -298,5 +299,5 @@ class Collection(CollectionPopulate, Searching):
         kinds = [slot.kind for slot in self.handle.slots.values()]
         warnings = version_warnings(self.client, kinds, tenants=tenancy is not None)
         search, field = self.handle.search_config, tenancy.field if tenancy else ""
-        fusion = search.fuse.model_dump() if len(search.retrieved(slots)) > 1 else {}
+        fusion = asdict(search.fuse) if len(search.retrieved(slots)) > 1 else {}
         return CollectionInfo(self.name, self.count(), rows, field, tuple(warnings), fusion)

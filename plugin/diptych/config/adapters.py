@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
 from diptych.config.load import parse_config
 from diptych.config.locations import Location
 from diptych.config.models import Config, SlotConfig
 from diptych.config.problems import Problem, raise_problems, shown
+from diptych.config.section import fields_of
 from diptych.config.storage import storage_problems
 from diptych.config.written import plain_values
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError, UnknownAdapter
@@ -107,7 +106,7 @@ def _of_anchors(spec: AdapterSpec, slot: SlotConfig, at: Location) -> Iterator[P
 
 def _stage(config: Config, position: int, registry: Registry) -> Iterator[Problem]:
     stage, at = config.search.rerank[position], ("search", "rerank", position)
-    spec = _find(stage.adapter, registry, kind="reranker")
+    spec = _find(stage.label, registry, kind="reranker")
     if isinstance(spec, AdapterSpec):
         if spec.kind != "reranker":
             do = "give it a slot; search.rescore can rescore candidates with a slot"
@@ -115,7 +114,7 @@ def _stage(config: Config, position: int, registry: Registry) -> Iterator[Proble
         else:
             yield from _options(spec, stage.options, at, type(stage))
     else:
-        yield _unknown((*at, "adapter"), stage.adapter, spec)
+        yield _unknown((*at, "adapter"), stage.label, spec)
 
 
 def _find(name: str, registry: Registry, *, kind: str) -> AdapterSpec | list[str]:
@@ -132,9 +131,7 @@ def _unknown(location: Location, name: str, known: list[str]) -> Problem:
     return Problem(location, f"no adapter is called {name!r}", expected=", ".join(known), do=do)
 
 
-def _options(
-    spec: AdapterSpec, options: Mapping[str, Any], at: Location, section: type[BaseModel]
-) -> Iterator[Problem]:
+def _options(spec: AdapterSpec, options: Mapping[str, Any], at: Location, section: type) -> Iterator[Problem]:
     """What the adapter's own options model has against the options; values from the environment are not shown.
 
     A key that neither the adapter nor the section has may be a misspelt one of the section.
@@ -146,7 +143,7 @@ def _options(
         raw = options.get(str(location[len(at)]))
         got = shown(raw, location) if error.got else ""
         unknown = location[len(at) :] == (location[-1],) and location[-1] in options and not (error.got or error.do)
-        do = nearest(str(location[-1]), section.model_fields) if unknown else error.do
+        do = nearest(str(location[-1]), fields_of(section)) if unknown else error.do
         yield Problem(location, error.what, got, error.expected, do)
     except ConfigError as error:
         key = next((key for key, value in options.items() if error.got in str(value)), "")
@@ -188,6 +185,6 @@ def _anchors_in_their_place(config: Config) -> Iterator[Problem]:
         if name in slots and name not in of_anchors:
             do = "give it a slot with the same adapter and `anchors`"
             yield Problem(at, f"slot {name!r} holds no scores of anchors", f"adapter {slots[name].adapter}", do=do)
-        elif name in slots and slots[name].adapter != stage.adapter:
-            what, expected = "the anchors are scored by another reranker", f"adapter {stage.adapter}"
+        elif name in slots and slots[name].adapter != stage.label:
+            what, expected = "the anchors are scored by another reranker", f"adapter {stage.label}"
             yield Problem(at, what, f"adapter {slots[name].adapter}", expected, "name the same one in both")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
 from diptych.config.locations import Source
-from diptych.config.models import Config, RerankStage, SlotConfig
+from diptych.config.models import Config, SlotConfig
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import read_yaml
 from diptych.config.size_limits import check_values
 from diptych.errors import ConfigError
 
-T = TypeVar("T", SlotConfig, RerankStage)
 EMBEDDED = ("edge:", "local:")  # store URLs that end in a path
 
 
@@ -74,7 +74,7 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     evaluate = config.evaluate.model_copy(
         update={name: _path(value, folder) for name, value in files.items() if value is not None}
     )
-    rerank = [_with_options(stage, folder) for stage in config.search.rerank]
+    rerank = [replace(stage, options=with_paths(stage.options, folder)) for stage in config.search.rerank]
     return config.model_copy(
         update={
             "store": _store(config.store, folder),
@@ -98,15 +98,11 @@ def _path(value: str, folder: Path) -> str:
 
 
 def _slot(slot: SlotConfig, folder: Path) -> SlotConfig:
-    own, query = _with_options(slot, folder), slot.query
+    own, query = slot.model_copy(update={"options": with_paths(slot.options, folder)}), slot.query
     if query is not None:
         paths = {"student": with_paths(query.student, folder), "options": with_paths(query.options, folder)}
         own = own.model_copy(update={"query": query.model_copy(update=paths)})
     return own
-
-
-def _with_options(section: T, folder: Path) -> T:
-    return section.model_copy(update={"options": with_paths(section.options, folder)})
 
 
 def with_paths(value: Any, folder: Path) -> Any:

@@ -8,25 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from diptych.config.boost import boost_problems, recent_problems
 from diptych.config.locations import Source
-from diptych.config.pipeline import (
-    CANDIDATES,
-    DbsfFusion,
-    Diversify,
-    EarlyExit,
-    Explore,
-    LinearFusion,
-    RerankStage,
-    Rescore,
-    RrfFusion,
-    SearchConfig,
-    SearchParams,
-    pipeline_problems,
-)
+from diptych.config.pipeline import CANDIDATES, SearchConfig, SearchParams, pipeline_problems
 from diptych.config.placement import ClusterConfig, TenantConfig, cluster_problems, tenant_problems
 from diptych.config.problems import PipelineProblems
 from diptych.config.section import Positive, Section, gather_options
+from diptych.config.stages import boost_problems, recent_problems
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
 from diptych.media import MediaConfig, Readable
 from diptych.passages import OPTION, PassageOptions
@@ -38,22 +25,14 @@ __all__ = [
     "CacheConfig",
     "ClusterConfig",
     "Config",
-    "DbsfFusion",
-    "Diversify",
-    "EarlyExit",
     "EvaluateConfig",
-    "Explore",
     "FirstStage",
     "GateConfig",
     "Hnsw",
     "IndexType",
-    "LinearFusion",
     "PopulateConfig",
     "Quantization",
     "QueryEncoder",
-    "RerankStage",
-    "Rescore",
-    "RrfFusion",
     "SearchConfig",
     "SearchParams",
     "SlotConfig",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from diptych.config.locations import Location, Source
 from diptych.config.secrets import is_secret
+from diptych.config.section import fields_of
 from diptych.errors import ConfigError, brief
 from diptych.runtime.validation_messages import expectation, nearest, remedy
 
@@ -76,7 +77,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], raw: Mapping[str
 
 def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str, Any]) -> Problem:
     location = _as_written(detail["loc"], raw)
-    if detail["type"] == "extra_forbidden":
+    if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return _unknown_key(location, list(fields_at(model, detail["loc"][:-1])), model)
     if detail["type"] == "missing":
         do = _misspelt(location, raw, fields_at(model, detail["loc"][:-1])) or _describe(model, detail["loc"])
@@ -165,9 +166,7 @@ def _describe(model: type[BaseModel], location: Location) -> str:
 def fields_at(model: type[BaseModel], location: Location) -> dict[str, str]:
     """The keys that `model` allows at `location`, with their descriptions; empty where any key goes."""
     section = _walk(model, list(location))
-    if isinstance(section, type) and issubclass(section, BaseModel):
-        return {name: field.description or "" for name, field in section.model_fields.items()}
-    return {}
+    return {name: field.description or "" for name, field in fields_of(section).items()}
 
 
 def kinds_at(model: type[BaseModel], location: Location) -> list[str]:
@@ -179,7 +178,7 @@ def kinds_at(model: type[BaseModel], location: Location) -> list[str]:
 def places_of(model: type[BaseModel], key: str) -> list[str]:
     """The sections of `model`, named from its top, that have a key of this name: `["search"]` for `limit`."""
     sections = {name: _unwrap(field.annotation) for name, field in model.model_fields.items()}
-    return [name for name, section in sections.items() if key in getattr(section, "model_fields", {})]
+    return [name for name, section in sections.items() if key in fields_of(section)]
 
 
 def _walk(annotation: Any, location: list[str | int]) -> Any:
@@ -191,11 +190,10 @@ def _walk(annotation: Any, location: list[str | int]) -> Any:
     if isinstance(annotation, tuple):
         # The section whose `kind` is `tag`.
         return _walk(next((member for member in annotation if key in _kinds(member)), None), remaining)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        field = annotation.model_fields.get(str(key))
-        return _walk(field.annotation, remaining) if field else None
+    if known := fields_of(annotation):
+        return _walk(known[key].annotation, remaining) if key in known else None
     arguments = get_args(annotation)
-    return _walk(arguments[-1], remaining) if get_origin(annotation) in (dict, list) else None
+    return _walk(arguments[-1], remaining) if get_origin(annotation) in (dict, list, Mapping) else None
 
 
 def _unwrap(annotation: Any) -> Any:
@@ -209,5 +207,5 @@ def _unwrap(annotation: Any) -> Any:
 
 
 def _kinds(member: Any) -> tuple[Any, ...]:
-    field = member.model_fields.get("kind") if isinstance(member, type) and issubclass(member, BaseModel) else None
+    field = fields_of(member).get("kind")
     return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()

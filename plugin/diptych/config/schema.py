@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from diptych.config.models import Config, RerankStage, SlotConfig
+from diptych.config.models import Config, SlotConfig
+from diptych.config.stages import Rerank
 from diptych.errors import RegistryError
 from diptych.plugins.anchor_scores import ANCHORS
 from diptych.plugins.factory import options_model
 from diptych.specs import AdapterSpec
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from diptych.registry import Registry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -27,12 +26,12 @@ def json_schema(registry: Registry) -> dict[str, Any]:
     specs = registry.specs()
     encoders = [spec for spec in specs if spec.kind != "reranker"]
     rerankers = [spec for spec in specs if spec.kind == "reranker"]
-    for model, fitting in ((SlotConfig, [*encoders, *rerankers]), (RerankStage, rerankers)):
+    for model, fitting in ((SlotConfig, [*encoders, *rerankers]), (Rerank, rerankers)):
         definitions[model.__name__] = _one_per_adapter(definitions, model, fitting)
     return {"$schema": DIALECT, **schema, "title": "diptych.yaml"}
 
 
-def _one_per_adapter(definitions: dict[str, Any], model: type[BaseModel], specs: Sequence[AdapterSpec]) -> Any:
+def _one_per_adapter(definitions: dict[str, Any], model: type, specs: Sequence[AdapterSpec]) -> Any:
     """One schema per adapter, told apart by the adapter's name, and one for all other names."""
     base = definitions[model.__name__]
     properties = base["properties"]

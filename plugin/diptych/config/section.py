@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, TypeGuard
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from diptych.errors import SearchError, brief
 
-Positive = Annotated[int, Field(ge=1)]
+# Strict where they stand: a stage that takes mappings, as configs have them, can itself not be strict.
+Positive = Annotated[int, Field(ge=1, strict=True)]
 MOST_CANDIDATES = 100_000  # of a stage; Qdrant reserves memory for them before it looks
-Candidates = Annotated[int, Field(ge=1, le=MOST_CANDIDATES)]
+Candidates = Annotated[int, Field(ge=1, le=MOST_CANDIDATES, strict=True)]
 _MOST = 1e6  # weights and deviations beyond could make a score infinite
-Factor = Annotated[float, Field(ge=-_MOST, le=_MOST)]
-Weight = Annotated[float, Field(ge=0, le=_MOST)]
+Factor = Annotated[float, Field(ge=-_MOST, le=_MOST, strict=True)]
+Weight = Annotated[float, Field(ge=0, le=_MOST, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 _LARGEST_SCORE = 3.4e38  # Qdrant's scores are float32; a larger one would become infinite
 Score = Annotated[float, Field(ge=-_LARGEST_SCORE, le=_LARGEST_SCORE)]
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -34,18 +36,27 @@ def duration(value: object) -> object:
         return value.total_seconds()
     if not isinstance(value, str):
         return value
+    if value.isdecimal():
+        raise ValueError(f"a unit: {value}ms or {value}s")
     if (match := _DURATION.fullmatch(value)) is None:
         raise ValueError("a duration such as 300ms, 2s, 5m, 12h, 30d or 2w; a number counts seconds")
     return float(match[1]) * _UNITS[match[2]]
 
 
-Duration = Annotated[float, BeforeValidator(duration, json_schema_input_type=float | str), Field(ge=1e-6, le=1e15)]
+Duration = Annotated[
+    float, BeforeValidator(duration, json_schema_input_type=float | str), Field(ge=1e-6, le=1e15, strict=True)
+]
 
 
 class Section(BaseModel):
     """A part of the config: unknown keys are errors, no value is converted, such as `"60"` to 60, and none changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def fields_of(section: object) -> dict[str, FieldInfo]:
+    """The fields of a class of sections by name; none for other types."""
+    return getattr(section, "model_fields", None) or getattr(section, "__pydantic_fields__", {})
 
 
 def gather_options(raw: Any, section_keys: tuple[str, ...]) -> Any:
@@ -82,30 +93,11 @@ def require_duration(what: str, value: object, where: str) -> float:
     return float(seconds)
 
 
-def require_share(what: str, value: object, where: str) -> None:
-    """Raise SearchError unless `value` is a number from 0 to 1."""
-    if not is_number(value) or not 0 <= value <= 1:
-        raise SearchError(f"{what} is out of range", where=where, got=brief(value), expected="0 to 1")
-
-
 def is_number(value: object) -> TypeGuard[float]:
     """Whether the value is a number that a float can be."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def is_factor(value: object) -> TypeGuard[float]:
-    """Whether the value can be a weight, or a number of deviations."""
-    return is_number(value) and abs(value) <= _MOST
-
-
 def is_score(value: object) -> TypeGuard[float]:
     """Whether the value is a number that Qdrant takes as a score."""
     return is_number(value) and abs(value) <= _LARGEST_SCORE
-
-
-def require_weights(weights: Mapping[str, float], where: str) -> None:
-    """Raise SearchError for a weight that is no number from 0 to a million."""
-    for slot, weight in weights.items():
-        if not is_factor(weight) or weight < 0:
-            what, expected = f"the weight of {slot!r} is not usable", f"a number from 0 to {_MOST:,.0f}"
-            raise SearchError(what, where=where, got=brief(weight), expected=expected)

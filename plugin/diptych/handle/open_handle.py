@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 
 from diptych.config import check_adapters, load_config, parse_config
-from diptych.config.models import Config, LinearFusion, RrfFusion, SearchConfig, SlotConfig
+from diptych.config.models import Config, SearchConfig, SlotConfig
+from diptych.config.stages import Linear, Rrf
 from diptych.errors import CollectionError, CollectionNotFound, ConfigError, FollowWarning, RegistryError, brief
 from diptych.handle.config_state import asks, describes, live_lines, reading_of, storage_of, waiting_student
 from diptych.handle.tenancy import require_same
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 
-FIRST_DEFAULT = RrfFusion()  # how slots were fused until 0.5 where the config named no fusion
+FIRST_DEFAULT = Rrf()  # how slots were fused until 0.5 where the config named no fusion
 APPLY = "to change it: diptych plan, then diptych apply"
 
 
@@ -91,7 +92,7 @@ def _opened_slots(
 def stored_search(metadata: CollectionMetadata) -> SearchConfig:
     """The pipeline stored in the collection; where that cannot search, the default one, with a warning."""
     try:
-        return SearchConfig.model_validate({"fuse": FIRST_DEFAULT.model_dump(), **(metadata.search or {})})
+        return SearchConfig.model_validate({"fuse": FIRST_DEFAULT, **(metadata.search or {})})
     except ValidationError as error:
         problem = error_path(error.errors(include_url=False)[0])
         text = (
@@ -135,7 +136,7 @@ def search_with_unfit(config: Config | None, search: SearchConfig, unfit: Sequen
 def _is_for_unfit(stored: SearchConfig, config: Config, live: State) -> bool:
     """Whether the fusion is the default for slots that cannot read the texts, and the config changes none of them."""
     fusion, retrieved = stored.fuse, config.search.retrieved(config.slots)
-    if not isinstance(fusion, LinearFusion) or not fusion.weights or fusion != unfit_fusion(fusion.weights):
+    if not isinstance(fusion, Linear) or not fusion.weights or fusion != unfit_fusion(fusion.weights):
         return False
     return all(
         name in retrieved
@@ -161,15 +162,15 @@ def require_same_reranker(search: SearchConfig, slots: Iterable[Slot], registry:
         if slot is None:
             continue
         options = {name: value for name, value in slot.config.options.items() if name != ANCHORS}
-        if (slot.config.adapter, options) == (stage.adapter, stage.options):
+        if (slot.config.adapter, options) == (stage.label, stage.options):
             continue
         where = f"search.rerank[{number}].explore, {slot.where}"
         try:
-            reranker = registry.create(stage.adapter, stage.options, where=where)
+            reranker = registry.create(stage.label, stage.options, where=where)
         except RegistryError:  # the search, and the gate of an apply, say why
             continue
         scores = reranker_of(slot.fingerprint.space)
-        explores = reranker_space(cast("Reranker", reranker), stage.adapter, stage.options)
+        explores = reranker_space(cast("Reranker", reranker), stage.label, stage.options)
         if explores != scores:
             raise ConfigError(
                 "the anchors are scored by another reranker than the one that explores by them",

@@ -114,7 +114,7 @@ class View:
             RegistryError: it is unknown, is not a reranker, or cannot be created.
         """
         named = named_by(self.metadata) if self.metadata else []
-        named += [(stage.adapter, stage.options) for stage in self.search_config.rerank]
+        named += [(stage.label, stage.options) for stage in self.search_config.rerank]
         stored = any((name, dict(own)) == (adapter, dict(options)) for name, own in named)
         return self.rerankers.get(adapter, options, stored=stored)
 

@@ -13,6 +13,7 @@ _SIZE = "a size: 500MB, 2GB, 1.5GiB"
 _PLAIN = {
     "missing": "a value",
     "extra_forbidden": "no such key",
+    "unexpected_keyword_argument": "no such key",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -27,6 +28,7 @@ _PLAIN = {
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,
     "dataclass_type": _MAPPING,
+    "dataclass_exact_type": _MAPPING,
     "list_type": "a list",
     "tuple_type": "a list",
     "none_required": "null",

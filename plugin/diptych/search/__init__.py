@@ -9,9 +9,23 @@ passages and highlights. `microbatch` joins queries that arrive together.
 from __future__ import annotations
 
 import diptych.runtime.lazy_imports  # noqa: F401
-from diptych.config.stages import Dbsf, Diversify, EarlyExit, Explore, Fusion, Linear, Rerank, Rescore, Rrf
+from diptych.config.stages import (
+    Dbsf,
+    Diversify,
+    EarlyExit,
+    Explore,
+    FieldBoost,
+    Fusion,
+    GeoBoost,
+    Linear,
+    NumberBoost,
+    RangeBoost,
+    RecencyBoost,
+    Rerank,
+    Rescore,
+    Rrf,
+)
 from diptych.search.boost import Boost
-from diptych.search.boost_parts import FieldBoost, GeoBoost, NumberBoost, RangeBoost, RecencyBoost
 from diptych.search.groups import HitGroup, HitGroups, search_groups
 from diptych.search.hits import Answers, Hits
 from diptych.search.options import BoostLike, SearchOptions

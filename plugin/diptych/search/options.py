@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict
 from qdrant_client import models
 
 from diptych.config.section import is_score
+from diptych.config.stages import BoostPart
 from diptych.errors import SearchError, brief
 from diptych.media import RawMedia
 from diptych.runtime.json_faults import is_unicode
 from diptych.runtime.validation_messages import nearest
 from diptych.search.boost import Boost
-from diptych.search.boost_parts import BoostPart
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant.filters import FilterLike, Where
 from diptych.types import Query

@@ -109,11 +109,11 @@ class Pipeline:
         branches = tuple(Retrieve(slot, n, params=params) for slot, n in config.retrieved(slots).items())
         return cls(
             branches,
-            config.fuse.stage() if len(branches) > 1 else None,
-            config.rescore.stage() if config.rescore else None,
-            config.diversify.stage() if config.diversify else None,
-            tuple(stage.stage() for stage in config.rerank),
-            Boost.from_config(config.boost) if config.boost else None,
+            config.fuse if len(branches) > 1 else None,
+            config.rescore,
+            config.diversify,
+            tuple(config.rerank),
+            Boost(*config.boost) if config.boost else None,
         )
 
     @classmethod

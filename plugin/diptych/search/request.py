@@ -11,8 +11,8 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.config.boost import ORDERED, Recent
 from diptych.config.section import MOST_CANDIDATES, require_count
+from diptych.config.stages import ORDERED, Recent
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, scope_of, without_ids

@@ -138,7 +138,7 @@ def _stated(config: Config) -> Iterator[Named]:
         if slot.student is not None:
             yield slot.student.adapter, slot.student.options
     for stage in config.search.rerank:
-        yield stage.adapter, stage.options
+        yield stage.label, stage.options
 
 
 def _remembered() -> set[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from diptych.config.models import LinearFusion, SearchConfig
+from diptych.config.models import SearchConfig
+from diptych.config.stages import Linear
 from diptych.errors import AdapterCrashed
 from diptych.protocols import Kind, VocabularyCheck
 from diptych.runtime.panics import contained
@@ -46,11 +47,9 @@ def unfit_slots(slots: Iterable[Slot], texts: Texts) -> list[UnfitSlot]:
     return unfit
 
 
-def unfit_fusion(names: Iterable[str]) -> LinearFusion:
+def unfit_fusion(names: Iterable[str]) -> Linear:
     """The fusion in which slots that cannot read the texts have little weight; Qdrant computes it in one request."""
-    return LinearFusion(
-        kind="linear", normalize="zscore", missing=-2.5, weights=dict.fromkeys(sorted(names), UNREAD_WEIGHT)
-    )
+    return Linear("zscore", dict.fromkeys(sorted(names), UNREAD_WEIGHT), missing=-2.5)
 
 
 def vocabulary_warnings(unfit: Sequence[UnfitSlot], search: SearchConfig, retrieved: int) -> list[str]:

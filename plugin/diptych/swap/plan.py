@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from diptych.config.models import Config
-from diptych.config.pipeline import RerankStage
+from diptych.config.stages import Rerank
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.config_state import lost_modalities, reading_of
@@ -356,11 +356,11 @@ def _rerank_warnings(handle: CollectionHandle, config: Config, tokens: Sequence[
 
 
 def _rerank_warning(
-    handle: CollectionHandle, place: str, stage: RerankStage, tokens: Sequence[int], *, passages: bool
+    handle: CollectionHandle, place: str, stage: Rerank, tokens: Sequence[int], *, passages: bool
 ) -> str:
     """A sentence about one stage that reads the beginning of documents; empty if it reads most of them whole."""
     try:
-        limit = handle.view.reranker(stage.adapter, stage.options).max_length
+        limit = handle.view.reranker(stage.label, stage.options).max_length
     except RegistryError:  # the search, and the gate of an apply, say why
         return ""
     longer = sum(count > limit for count in tokens) if limit is not None else 0
@@ -372,6 +372,6 @@ def _rerank_warning(
     if stage.explore:
         do = "use a reranker that reads more: with explore it reads no passages"
     return (
-        f"{place} ({stage.adapter}) judges long documents by their beginning: it reads {limit:,} tokens of query and "
+        f"{place} ({stage.label}) judges long documents by their beginning: it reads {limit:,} tokens of query and "
         f"document, and about {longer:,} of a sample of {len(tokens):,} documents are longer. To let it read more, {do}"
     )

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from diptych.config import check_adapters, load_config
 from diptych.config.adapters import check_text
 from diptych.config.load import replace_config
-from diptych.config.models import RerankStage, SlotConfig
+from diptych.config.models import SlotConfig
+from diptych.config.section import fields_of
 from diptych.config.spliced import as_yaml, read_lines, spliced
+from diptych.config.stages import Rerank
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.runtime.validation_messages import nearest
@@ -128,7 +130,7 @@ def _reranker(raw: Any, trained: Registration, config: Path) -> str:
     stages = raw.setdefault("search", {}).setdefault("rerank", [])
     if not stages:
         stages.append({})
-    stages[0] = _section(stages[0], trained, config, tuple(RerankStage.model_fields))
+    stages[0] = _section(stages[0], trained, config, tuple(fields_of(Rerank)))
     return "search.rerank[0]"
 
 

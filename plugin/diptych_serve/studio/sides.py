@@ -25,12 +25,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from diptych.collection.collection import Collection
 from diptych.config import Config, load_config
 from diptych.config.locations import Source
-from diptych.config.models import RerankStage, SearchConfig
+from diptych.config.models import SearchConfig
 from diptych.config.pipeline import pipeline_problems
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import Sort, parse_yaml
 from diptych.config.secrets import redacted
 from diptych.config.size_limits import check_values
+from diptych.config.stages import Rerank
 from diptych.errors import ConfigError, DiptychError, SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.config_state import describes, live_lines
@@ -321,29 +322,29 @@ def _too_much(search: SearchConfig) -> Iterator[Problem]:
     if search.diversify:
         widths.append((("search", "diversify", "candidates"), search.diversify.candidates, MOST_CANDIDATES))
     for place, stage in enumerate(search.rerank):
-        widths.append((("search", "rerank", place), max(stage.candidates, stage.stage().passes_on), MOST_RERANKED))
+        widths.append((("search", "rerank", place), max(stage.candidates, stage.passes_on), MOST_RERANKED))
     for location, width, most in widths:
         if width > most:
             yield Problem(location, "more candidates than Studio asks a server for", str(width), f"at most {most}")
 
 
 def _other_rerankers(search: SearchConfig, live: SearchConfig) -> Iterator[Problem]:
-    known = ", ".join(dict.fromkeys(stage.adapter for stage in live.rerank)) or "none: its config has no reranker"
+    known = ", ".join(dict.fromkeys(stage.label for stage in live.rerank)) or "none: its config has no reranker"
     for place, stage in enumerate(search.rerank):
         if not any(_is_same(stage, own) for own in live.rerank):
             what = "Studio runs only the rerankers of the collection's own pipeline, with their options"
             do = "put another one into the config, diptych.yaml, to try it"
-            yield Problem(("search", "rerank", place), what, got=stage.adapter, expected=known, do=do)
+            yield Problem(("search", "rerank", place), what, got=stage.label, expected=known, do=do)
 
 
-def _is_same(stage: RerankStage, own: RerankStage) -> bool:
+def _is_same(stage: Rerank, own: Rerank) -> bool:
     """Whether it is this reranker; its options may be left out, or be written as they are there."""
     return stage.adapter == own.adapter and (not stage.options or stage.options == own.options)
 
 
-def _with_options(stage: RerankStage, live: SearchConfig) -> RerankStage:
+def _with_options(stage: Rerank, live: SearchConfig) -> Rerank:
     own = next(own for own in live.rerank if _is_same(stage, own))
-    return stage.model_copy(update={"options": own.options})
+    return replace(stage, options=own.options)
 
 
 class MixedQuery(Body):

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -77,9 +78,7 @@ def _yaml(side: Side, view: View, body: Question, options: Options) -> str:
     pipeline = Pipeline.from_config(config, view.slots)
     found["retrieve"] = {branch.slot: branch.candidates for branch in pipeline.retrieve}
     if pipeline.fuse or "fuse" in found:
-        found["fuse"] = {
-            key: value for key, value in config.fuse.model_dump(mode="json").items() if value not in ({}, None)
-        }
+        found["fuse"] = {key: value for key, value in asdict(config.fuse).items() if value not in ({}, None)}
     for key in ("rescore", "diversify"):
         if stage := getattr(config, key):
             found[key] |= {"candidates": stage.candidates}

@@ -282,7 +282,7 @@ def test_a_field_that_is_indexed_as_something_else_is_refused(collection: Collec
         (lambda: NumberBoost("n", float("nan"), 3), r"NumberBoost\.target\n.*nan"),
         (lambda: NumberBoost("n", 1, 3, midpoint=1.0), r"NumberBoost\.midpoint\n.*1.0"),
         (lambda: NumberBoost("n", 1, 3, curve="steep"), r"NumberBoost\.curve\n.*steep.*\n.*'exp', 'gauss' or 'linear'"),  # type: ignore[arg-type]
-        (lambda: RangeBoost("n", 3, 3), "RangeBoost\n.*\n.*`low` and `high` that differ"),
+        (lambda: RangeBoost("n", 3, 3), r"no width\n.*RangeBoost\n.*low 3.0, high 3.0\n.*`low` and `high` that differ"),
         (lambda: GeoBoost("n", 91, 0, 5), r"GeoBoost\.lat\n.*91\n.*at most 90"),
         (lambda: FieldBoost("", "x"), r"FieldBoost\.field\n.*\n.*at least 1 character"),
         (lambda: FieldBoost("n", []), r"FieldBoost\.equals"),

@@ -93,5 +93,5 @@ def test_the_weight_comes_from_the_config_and_is_told() -> None:
 
 @pytest.mark.parametrize("weight", [-0.1, 1.5, "half", float("nan"), True])
 def test_a_weight_is_a_share(weight: object) -> None:
-    with pytest.raises(SearchError, match=r"weight is out of range\n.*Rescore\n.*\n.*0 to 1"):
+    with pytest.raises(SearchError, match=r"weight is not usable\n.*Rescore\.weight\n"):
         Rescore("late", weight=weight)  # type: ignore[arg-type]

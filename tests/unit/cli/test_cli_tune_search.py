@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def test_what_passed_is_written_and_comments_stay(config: Path, registry: Regist
     assert text.startswith("# mine\n")
     assert "# how many" in text
     assert (search.limit, search.rescore) == (7, None)
-    assert search.fuse.model_dump() == {
+    assert asdict(search.fuse) == {
         "kind": "linear",
         "normalize": "zscore",
         "weights": {"dense": 0.7, "lexical": 0.3},

@@ -60,7 +60,7 @@ def test_adapters_without_declared_options_take_any() -> None:
 
 
 def test_slots_choose_among_all_adapters_and_rerank_among_rerankers() -> None:
-    for place, names in (("SlotConfig", ["typed", "free", "broken", "judge"]), ("RerankStage", ["judge"])):
+    for place, names in (("SlotConfig", ["typed", "free", "broken", "judge"]), ("Rerank", ["judge"])):
         *known, other = SCHEMA["$defs"][place]["oneOf"]
         assert sorted(choice["$ref"] for choice in known) == sorted(f"#/$defs/{place}.{name}" for name in names)
         assert sorted(other["properties"]["adapter"]["not"]["enum"]) == sorted(names)
@@ -69,7 +69,7 @@ def test_slots_choose_among_all_adapters_and_rerank_among_rerankers() -> None:
 def test_every_field_of_the_config_is_described() -> None:
     assert set(SCHEMA["properties"]) == set(Config.model_fields)
     for name, definition in SCHEMA["$defs"].items():
-        if name.startswith(("SlotConfig", "RerankStage", "Inner")):
+        if name.startswith(("SlotConfig", "Rerank", "Inner")):
             continue
         for key, value in definition["properties"].items():
             assert key == "kind" or "$ref" in value or value.get("description"), f"{name}.{key} has no description"
@@ -77,5 +77,5 @@ def test_every_field_of_the_config_is_described() -> None:
 
 def test_a_reranker_in_a_slot_needs_anchors() -> None:
     assert "anchors" in SCHEMA["$defs"]["SlotConfig.judge"]["required"]
-    assert "anchors" not in SCHEMA["$defs"]["RerankStage.judge"]["required"]
+    assert "anchors" not in SCHEMA["$defs"]["Rerank.judge"]["required"]
     assert "anchors" not in SCHEMA["$defs"]["SlotConfig.typed"]["required"]

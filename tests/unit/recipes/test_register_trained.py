@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,8 +132,7 @@ def test_what_a_stage_says_of_itself_stays_when_its_reranker_is_another(config: 
     before = load_config(config).search.rerank[0]
     register(config, Registration("cross-encoder", {"model": "/models/y"}), adapters)
     after = load_config(config).search.rerank[0]
-    changed = {"adapter": "cross-encoder", "options": {"model": "/models/y"}}
-    assert after == before.model_copy(update=changed)
+    assert after == replace(before, adapter="cross-encoder", options={"model": "/models/y"})
     assert after.weight == 0.4
 
 

@@ -137,5 +137,5 @@ def test_the_stage_says_when_it_stops() -> None:
 
 @pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (True, 1), (1.5, 1)])
 def test_block_and_patience_are_counts(numbers: tuple[int, int]) -> None:
-    with pytest.raises(SearchError, match=r"is not a positive integer\n.*EarlyExit"):
+    with pytest.raises(SearchError, match=r"is not usable\n.*EarlyExit\.(block|patience)\n.*\n.*(least 1|whole)"):
         EarlyExit(*numbers)

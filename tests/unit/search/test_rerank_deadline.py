@@ -84,7 +84,7 @@ def collection() -> Collection:
     return opened
 
 
-AT_ONCE = 1e-9  # over after the first batch on any machine
+AT_ONCE = 1e-6  # over after the first batch on any machine
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.5])
@@ -109,7 +109,7 @@ def test_candidates_without_a_score_follow_in_their_former_order(collection: Col
 def test_explain_says_how_many_were_scored(collection: Collection) -> None:
     pipeline = Retrieve("dense") >> Rerank(Slow(), 20, deadline=AT_ONCE)
     (explanation,) = collection.explain("word3", pipeline=pipeline, limit=1)
-    note = f"Slow scored {FIRST_BATCH} of 20 candidates within its deadline of 1e-09 s"
+    note = f"Slow scored {FIRST_BATCH} of 20 candidates within its deadline of 1e-06 s"
     assert explanation.notes == (note,) == tuple(explanation.as_dict()["notes"])
     assert f"  note: {note}" in str(explanation)
     in_time = Retrieve("dense") >> Rerank(Slow(), 20, deadline="10m")
@@ -127,12 +127,15 @@ def test_the_deadline_comes_from_the_config_and_is_told() -> None:
 
 @pytest.mark.parametrize("deadline", [0, -1, "soon", "3 fortnights", float("nan"), True])
 def test_a_deadline_is_a_time(deadline: object) -> None:
-    with pytest.raises(SearchError, match=r"deadline is not a duration\n.*Rerank\n.*\n.*such as 300ms, 2s"):
+    with pytest.raises(
+        SearchError,
+        match=r"deadline is not usable\n.*Rerank\.deadline\n.*\n.*(at least|such as 300ms|number)",
+    ):
         Rerank("a", deadline=deadline)  # type: ignore[arg-type]
 
 
 def test_a_time_without_a_unit_is_told_both() -> None:
-    with pytest.raises(SearchError, match=r"got: '50'\n.*\n  do: add a unit: 50ms or 50s"):
+    with pytest.raises(SearchError, match=r"got: '50'\n  expected: a unit: 50ms or 50s"):
         Rerank("a", deadline="50")
 
 

