@@ -36,7 +36,7 @@ from corpora import folder_of
 from diptych import Registry
 from diptych.evaluate import Qrels, read_queries
 from diptych.types import Floats
-from diptych_lab.tune.slot_candidates import Candidates, Legs
+from diptych_lab.tune.trials import Candidates, Legs
 from effects.running import student_interval
 from fusion_sets import MINILM, _matrix
 from machine import facts

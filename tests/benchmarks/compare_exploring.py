@@ -32,7 +32,7 @@ from diptych.evaluate import Qrels, read_queries
 from diptych.plugins.anchor_scores import choose_anchors, write_anchors
 from diptych.protocols import Fingerprint, Pair
 from diptych.types import Floats
-from diptych_lab.tune import RerankReport, tune_rerank
+from rerank_budgets import RerankReport, tune_rerank
 
 MINILM = "all-MiniLM-L6-v2"
 BUDGETS = (50, 100, 200)

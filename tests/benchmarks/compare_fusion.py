@@ -29,10 +29,8 @@ import numpy as np
 from diptych.config.stages import Dbsf, Fusion, Linear, Rrf
 from diptych.evaluate.comparison import bootstrap_means, percentile_interval
 from diptych.slots.vocabulary_check import UNREAD_WEIGHT
-from diptych_lab.tune.choose import choose
 from diptych_lab.tune.search import DEPTHS
-from diptych_lab.tune.slot_candidates import Doubles, Legs
-from diptych_lab.tune.trials import Trial, Values, trials
+from diptych_lab.tune.trials import Doubles, Legs, Trial, Values, choose, trials
 from fusion_sets import DENSE, SPARSE, VARIATIONS, Judged, Vectors, excerpts, load
 
 DEPTH, FOLDS, ROUNDS = 100, 5, 2

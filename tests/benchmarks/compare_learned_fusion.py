@@ -27,9 +27,7 @@ import numpy as np
 
 from compare_fusion import ROUNDS, interval, pairs
 from diptych.config.stages import Dbsf, Linear
-from diptych_lab.tune.choose import FOLDS, choose
-from diptych_lab.tune.slot_candidates import Doubles, Legs
-from diptych_lab.tune.trials import Trial, Values, trials
+from diptych_lab.tune.trials import FOLDS, Doubles, Legs, Trial, Values, choose, trials
 from fusion_sets import VARIATIONS, Judged, Vectors, load
 
 RIDGES = (1.0, 0.1, 0.01)

@@ -16,14 +16,12 @@ from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide
 from diptych.swap.gate.vector_health import Canary, Coverage
 from diptych.swap.plan import Step
 from diptych.types import Document, Highlight, Hit, Passage
-from diptych_lab.judge.verdict import Difference as JudgedDifference
-from diptych_lab.judge.verdict import Verdict
-from diptych_lab.tune import EncoderReport, IndexReport, RerankReport, SearchReport
-from diptych_lab.tune.choose import Against
-from diptych_lab.tune.encoder_report import EncoderRow
-from diptych_lab.tune.grid import Setup
-from diptych_lab.tune.reports import RerankGain, RerankRow, Row
+from diptych_lab.judge.judging import JudgedDifference, Verdict
+from diptych_lab.tune import EncoderReport, IndexReport, SearchReport
+from diptych_lab.tune.encoder import EncoderRow
+from diptych_lab.tune.index import IndexRow, Setup
 from diptych_lab.tune.search_report import SearchRow
+from diptych_lab.tune.trials import Against
 
 
 def hit(text: str) -> Hit:
@@ -121,20 +119,11 @@ def tuning_values(text: str) -> list[ReprHtml]:
         EncoderRow(text, text, 64, True, setup, 0.6, 0.01, 0.9, 2.0, 1.0, 128, True),
         EncoderRow("now", "now", 128, False, setup, 0.5, 0.01, 1.0, 3.0, 1.0, 512),
     )
-    stored = (Row(setup, 0.99, 1.0, 2.0, 400, 500, 1.0, True), Row(setup, 0.9, 0.5, 1.0, 100, 500, 1.0))
+    stored = (IndexRow(setup, 0.99, 1.0, 2.0, 400, 500, 1.0, True), IndexRow(setup, 0.9, 0.5, 1.0, 100, 500, 1.0))
     return [
         SearchReport(text, 40, rows, 1, 0, 0, True, gains, 0.95, 1.0, 10, left_out=(text,)),
         EncoderReport(
             text, text, 40, 100, 200, {}, encoders, 1, 0, gains[0], True, True, True, ((text, text),), 0.95, 1.0
-        ),
-        RerankReport(
-            text,
-            text,
-            40,
-            100,
-            900,
-            (RerankRow(text, True, 10, 10.0, 0.5, {10: 0.5, 50: 0.4}, True),),
-            (RerankGain(text, 10, (0.1, 0.05, 0.15), None),),
         ),
         IndexReport(text, text, 64, "cosine", 100, 100, 100, 10, True, 10, stored, stored[0], "least memory", True),
     ]

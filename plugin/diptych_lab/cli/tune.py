@@ -1,4 +1,4 @@
-"""`diptych tune`: `index` measures how vectors are stored, `search` and `rerank` which pipeline answers best."""
+"""`diptych tune`: `index` measures how vectors are stored, `search` which pipeline answers best."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from diptych.cli.search.judgements import judged_queries
 from diptych.cli.ui.options import (
     CONFIG,
     CollectionOption,
@@ -34,7 +33,7 @@ from diptych.runtime.amounts import size
 from diptych_lab.cli.tune_encoder import encoder
 
 if TYPE_CHECKING:
-    from diptych_lab.tune import IndexReport, RerankReport, Row
+    from diptych_lab.tune import IndexReport, IndexRow
 
 
 app = group("tune", "Measure settings of indexes, searches and encoders, and recommend some.")
@@ -209,98 +208,17 @@ def _print_table(console: Console, found: IndexReport) -> None:
     console.print(shown)
 
 
-def _figures(row: Row) -> tuple[str, ...]:
+def _figures(row: IndexRow) -> tuple[str, ...]:
     times = (f"{row.p50:.2f} ms", f"{row.p95:.2f} ms")
     return (f"{row.recall:.3f}", *times, size(row.memory), size(row.disk), f"{row.build:.1f} s")
 
 
-def _row_document(row: Row, slot: str) -> dict[str, object]:
+def _row_document(row: IndexRow, slot: str) -> dict[str, object]:
     facts = {name: getattr(row, name) for name in ("recall", "p50", "p95", "memory", "disk", "build", "front")}
     setup = row.setup
     return {"stored": setup.stored, "asked": setup.asked, "now": setup.now, **facts, "config": setup.config(slot)}
 
 
-def rerank(
-    context: typer.Context,
-    folder: JudgedFolder = None,
-    config: ConfigOption = CONFIG,
-    queries: QueriesOption = None,
-    qrels: QrelsOption = None,
-    budget: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=1, metavar="N", help="Pairs scored for a query; repeat for more. [default: 25, 50, 100 and 200]"
-        ),
-    ] = None,
-    sample: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of queries.")] = 50,
-    pooled: Annotated[
-        bool,
-        typer.Option("--pooled", help="Compare with the best of all trials instead of scoring every document."),
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure quality and recall by the number of pairs that the reranker scores, with and without exploring.
-
-    The config's first reranker is tried after each slot and after the config's fusion. First it scores every document
-    for each query, unless --pooled is set. The collection is only read.
-
-    [dim]Examples:[/dim]
-
-      diptych tune rerank
-
-      diptych tune rerank my-data --budget 50 --budget 100 --sample 100
-
-      diptych tune rerank --pooled --json
-    """
-    from diptych_lab.tune import tune_rerank
-    from diptych_lab.tune.rerank import BUDGETS
-
-    session: Session = context.obj
-    with session.collection(config, None, None) as opened, Bars() as bars:
-        asked, judged = judged_queries(session.config(config).evaluate, folder, queries, qrels)
-        found = tune_rerank(
-            opened.handle,
-            asked,
-            judged,
-            budgets=budget or BUDGETS,
-            sample=sample,
-            pooled=pooled,
-            progress=bars,
-            announce=_announce,
-        )
-    if as_json:
-        return write_json(dataclasses.asdict(found))
-    return _show_rerank(found)
-
-
-def _announce(queries: int, documents: int) -> None:
-    calls = f"{queries * documents:,} calls of the reranker"
-    say(stderr(), f"{queries:,} queries x {documents:,} documents = {calls}")
-
-
-def _show_rerank(found: RerankReport) -> None:
-    """The rows as a table, and what exploring adds."""
-    console = stdout()
-    against = "its own list" if found.documents else "the best of all trials"
-    say(console, f"{found.collection}: {found.reranker} on {found.queries:,} queries, against {against}", "bold")
-    depths = (f"top {depth}" for depth in found.rows[0].recall)
-    listing = table("", "first stage", "explores", "calls", "nDCG@10", *depths, right=3)
-    for row in sorted(found.rows, key=lambda own: (own.first, own.calls, own.explore)):
-        ndcg = "" if row.ndcg is None else f"{row.ndcg:.3f}"
-        shares = (f"{share:.3f}" for share in row.recall.values())
-        mark = ("●" if row.front and ndcg else " ") + ("○" if row.recall_front else " ")
-        explores = "yes" if row.explore else ""
-        listing.add_row(mark, row.first, explores, f"{row.calls:.0f}", ndcg, *shares)
-    console.print(listing)
-    say(console, "on the Pareto front with calls: ● nDCG@10, ○ top 50")
-    say(console, "top 10, top 50: share of the reranker's own that it scored")
-    for gain in found.gains:
-        say(console, str(gain))
-    if not found.gains:
-        say(console, "the reranker does not explore: see `explore` in the docs of rerankers")
-
-
 command(app, "index", index)
 command(app, "search", search)
-command(app, "rerank", rerank)
 command(app, "encoder", encoder)

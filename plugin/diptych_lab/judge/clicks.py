@@ -21,7 +21,7 @@ from pathlib import Path
 from diptych.errors import EvaluationError
 from diptych.evaluate import Qrels
 from diptych.types import Query
-from diptych_lab.judge.judgement_files import HIGHEST
+from diptych_lab.judge.judgements import HIGHEST
 
 LEAST_SHOWN = 10  # times that a query was shown; with fewer, its clicks are noise
 LEAST_CLICKS = 20  # on documents shown at both of two neighbouring ranks, to measure their ratio

@@ -27,7 +27,6 @@ MODULES = {
     "VerifyReport": "swaps",
     "SearchReport": "tuning",
     "EncoderReport": "tuning",
-    "RerankReport": "tuning",
     "IndexReport": "tuning",
 }
 

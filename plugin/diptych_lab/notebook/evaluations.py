@@ -10,7 +10,7 @@ import numpy as np
 from diptych.errors import MissingExtra
 from diptych.evaluate.comparison import Comparison, Difference, bootstrap_means, percentile_interval
 from diptych.evaluate.scoring import Evaluation
-from diptych_lab.judge.verdict import Verdict
+from diptych_lab.judge.judging import Verdict
 from diptych_lab.notebook.charts import around, differences, interval, strip
 from diptych_lab.notebook.elements import BAD, GOOD, GREY, Content, Html, foreign, join, note, notes, page, table, tag
 

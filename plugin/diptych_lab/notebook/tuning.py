@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from diptych.runtime.amounts import size
 from diptych_lab.notebook.charts import differences, scatter
 from diptych_lab.notebook.elements import GOOD, GREY, Content, Html, foreign, join, note, notes, page, table, tag
-from diptych_lab.tune import EncoderReport, IndexReport, RerankReport, SearchReport
-from diptych_lab.tune.choose import Against
+from diptych_lab.tune import EncoderReport, IndexReport, SearchReport
+from diptych_lab.tune.trials import Against
 
 CHOSEN, PRESENT, FRONT = "★", "now", "●"
 SHOWN = 12  # rows of a table, beside those that are marked
@@ -67,33 +67,6 @@ def encoderreport(value: EncoderReport) -> Html:
         ),
         notes(apart),
         mark=GOOD if value.passed else GREY,
-    )
-
-
-def rerankreport(value: RerankReport) -> Html:
-    """How a reranker's quality depends on how many documents it scores."""
-    listed = sorted(value.rows, key=lambda own: (own.first, own.calls, own.explore))
-    depths = [*(listed[0].recall if listed else ())]
-    rows = [
-        (
-            f"{FRONT if own.front and own.ndcg is not None else ''}{'○' if own.recall_front else ''}",
-            foreign(own.first),
-            "yes" if own.explore else "",
-            f"{own.calls:.0f}",
-            "" if own.ndcg is None else f"{own.ndcg:.4f}",
-            *(f"{own.recall[depth]:.3f}" for depth in depths),
-        )
-        for own in listed
-    ]
-    names = ("", "first stage", "explores", "calls", "nDCG@10", *(f"of its top {depth}" for depth in depths))
-    gains = [str(gain) for gain in value.gains]
-    headline = gains[0] if gains else f"{value.reranker}: {len(rows)} budgets on {value.queries:,} queries"
-    return page(
-        foreign(headline, limit=1000),
-        notes(gains[1:]),
-        table(names, rows, right=3),
-        note(f"on the Pareto front with calls: {FRONT} of nDCG@10, ○ of its top {depths[-1] if depths else 50}"),
-        note(foreign(f"{value.reranker} scored {value.pairs:,} pairs for {value.queries:,} queries")),
     )
 
 

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal, TypeAlias, get_args
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
+from qdrant_client import models
 
-from diptych.config.models import VectorStorage
+from diptych.config.models import SearchParams, Stored, VectorStorage
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall
 from diptych.evaluate.ask import times
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.create import first_stage_params, vector_params
 from diptych.handle.snapshot import View
+from diptych.metadata.models import Prefix
+from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import Progress, Unwatched
+from diptych.search.pipeline import search_params
+from diptych.search.qdrant.query import Nearest
 from diptych.slots.slot import Slot
-from diptych.types import Run
-from diptych_lab.tune import choose
-from diptych_lab.tune.grid import Setup, grid
-from diptych_lab.tune.reports import IndexReport, Row
+from diptych.types import Floats, Run
+from diptych_edge import EdgeClient
+from diptych_lab.tune import trials
 from diptych_lab.tune.sample import Sample, draw
-from diptych_lab.tune.scratch_collections import Built, Scratch
-from diptych_lab.tune.slot_candidates import Doubles
+from diptych_lab.tune.trials import Doubles
+
+NAME, VECTOR = "sample", "v"
+WRITTEN = 1000  # points written in one call
+THRESHOLD = 10_000  # kB of a vector: below, Qdrant builds no index, and scans instead of using a graph
+
+SHORTEST = 32  # numbers of a first stage that is tried unasked
+_QUANTIZED: tuple[tuple[dict[str, Any], tuple[float, ...]], ...] = (
+    ({"kind": "scalar"}, (1, 2)),
+    ({"kind": "turbo", "bits": "bits4"}, (1, 2)),
+    ({"kind": "turbo", "bits": "bits2"}, (2, 4)),
+    ({"kind": "binary", "encoding": "two_bits"}, (4, 8)),
+    ({"kind": "binary", "encoding": "one_bit"}, (4, 8)),
+    ({"kind": "product", "compression": "x16"}, (4,)),
+)
+_GRAPHS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
+    (8, 100, (64, 128)),
+    (16, 100, (32, 64, 128)),
+    (32, 200, (128,)),
+)  # m, ef_construct and hnsw_ef
 
 SAMPLE, HELD_OUT, ROUNDS = 10_000, 200, 3
 
@@ -100,7 +128,7 @@ class _Measuring:
         self._scratch, self._sample, self._k, self._rounds, self._progress = scratch, sample, k, rounds, progress
         self._queries = [row.tolist() for row in sample.queries]
 
-    def rows(self, setups: Sequence[Setup]) -> list[Row]:
+    def rows(self, setups: Sequence[Setup]) -> list[IndexRow]:
         """A row for each setup."""
         storages = list(dict.fromkeys(_key(setup) for setup in setups))
         self._progress.begin("build", len(storages))
@@ -117,7 +145,7 @@ class _Measuring:
             p50, p95 = np.percentile(milliseconds, (50, 95))
             recall = ann_recall(run, truth, self._k)
             rows.append(
-                Row(
+                IndexRow(
                     setup,
                     recall,
                     float(p50),
@@ -200,7 +228,7 @@ class Rule:
         if self.least not in LEAST:
             raise TuneError("there is no such measure", got=self.least, expected=", ".join(LEAST))
 
-    def choose(self, rows: Sequence[Row]) -> tuple[Row, bool]:
+    def choose(self, rows: Sequence[IndexRow]) -> tuple[IndexRow, bool]:
         """The row, and whether it has the recall; if none has, the one that comes closest."""
         fitting = [row for row in rows if row.recall >= self.recall]
         if not fitting:
@@ -210,10 +238,301 @@ class Rule:
     def __str__(self) -> str:
         return f"least {self.least} with a recall of {self.recall:g} or more"
 
-    def _cost(self, row: Row) -> float:
+    def _cost(self, row: IndexRow) -> float:
         return {"memory": row.memory, "latency": row.p50, "disk": row.disk}[self.least]
 
 
-def with_front(rows: Sequence[Row]) -> list[Row]:
+def with_front(rows: Sequence[IndexRow]) -> list[IndexRow]:
     """The rows, each marked if it is on the Pareto front of recall, p50 and memory."""
-    return choose.with_front(rows, lambda row: (-row.recall, row.p50, row.memory))
+    return trials.with_front(rows, lambda row: (-row.recall, row.p50, row.memory))
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One way to store and search a slot's vectors, in the config's terms.
+
+    Args:
+        now: whether the collection has it already.
+    """
+
+    storage: VectorStorage
+    params: SearchParams = field(default_factory=SearchParams)
+    now: bool = False
+
+    @property
+    def stored(self) -> str:
+        """How the vectors are stored: `float32, m 16`, `turbo bits2`, `first 96`."""
+        storage, first = self.storage, self.storage.first_stage
+        parts = [f"first {first.dimension} x{first.oversampling:g}"] if first else []
+        for section in (first, storage) if first else (storage,):
+            if section.quantization:
+                quantization = section.quantization
+                compression = quantization.compression if quantization.kind == "product" else None
+                size = compression or quantization.encoding or quantization.bits
+                parts.append(f"{quantization.kind} {size}" if size else quantization.kind)
+            if section.hnsw and section.hnsw.m is not None:
+                parts.append(f"m {section.hnsw.m}")
+        if not (first or storage.quantization):
+            parts.insert(0, storage.datatype or "float32")
+        return ", ".join([*parts, *(["on disk"] if storage.on_disk and not (first or storage.quantization) else [])])
+
+    @property
+    def asked(self) -> str:
+        """How they are searched: `ef 128`, `rescore x4`."""
+        params, parts = self.params, []
+        if params.hnsw_ef:
+            parts.append(f"ef {params.hnsw_ef}")
+        if params.rescore is not None or params.oversampling is not None:
+            parts.append("no rescore" if params.rescore is False else f"rescore x{params.oversampling or 1:g}")
+        return ", ".join([*parts, *(["exact"] if params.exact else [])]) or "default"
+
+    def config(self, slot: str) -> dict[str, Any]:
+        """The sections of a config file for it, without empty ones."""
+        storage, params = (
+            part.model_dump(mode="json", exclude_none=True, exclude_unset=True) for part in (self.storage, self.params)
+        )
+        slots = {"slots": {slot: {"storage": storage}}} if storage else {}
+        return {**slots, **({"search": {"params": params}} if params else {})}
+
+
+def of_bits() -> list[Setup]:
+    """A setup for 32, 16, 8, 4, 2 bits a number and 1, searched by these alone or rescored by the originals."""
+    copies = [setup for setup in _quantized() if setup.storage.quantization and _bits(setup.storage) in (8, 4, 2, 1)]
+    kinds = [setup for setup in copies if (setup.stored.partition(" ")[0], _bits(setup.storage)) != ("binary", 2)]
+    return [Setup(_storage()), Setup(_storage(datatype="float16")), *kinds]
+
+
+def bytes_read(storage: VectorStorage, width: int) -> int:
+    """Bytes of the numbers of a vector of this width that a search compares; those that only rescore do not count."""
+    first = storage.first_stage
+    return round((first.dimension if first else width) * _bits(first or storage) / 8)
+
+
+def _bits(stored: Stored) -> float:
+    """Bits a number, as quantized or else as stored."""
+    quantization = stored.quantization
+    if quantization is None:
+        return {"float32": 32, "float16": 16, "uint8": 8}[stored.datatype or "float32"]
+    if quantization.kind == "product":
+        return 32 / int(quantization.compression[1:])
+    binary = {"one_bit": 1, "one_and_half_bits": 1.5, "two_bits": 2}[quantization.encoding or "one_bit"]
+    turbo = {"bits1": 1, "bits1_5": 1.5, "bits2": 2, "bits4": 4}[quantization.bits or "bits4"]
+    return {"scalar": 8, "binary": binary, "turbo": turbo}[quantization.kind]
+
+
+def grid(dimension: int, *, whole_numbers: bool = False, prefixes: Sequence[int] | None = None) -> list[Setup]:
+    """About 25 setups: graphs, number formats, every kind of quantization, first stages.
+
+    Quantized copies and first stages lie in memory, their originals on disk: that is what one has them for.
+
+    Args:
+        dimension: of the vectors.
+        whole_numbers: whether a byte can hold each number of them.
+        prefixes: dimensions of first stages; a half and a quarter of the vectors unless given.
+    """
+    setups = [*_graphs(), Setup(_storage(datatype="float16"))]
+    if whole_numbers:
+        setups.append(Setup(_storage(datatype="uint8")))
+    chosen = [n for n in (dimension // 2, dimension // 4) if n >= SHORTEST] if prefixes is None else prefixes
+    return [*setups, *_quantized(), *_first_stages(chosen)]
+
+
+def _graphs() -> Iterator[Setup]:
+    for m, construct, widths in _GRAPHS:
+        hnsw = {"m": m, "ef_construct": construct}
+        yield from (Setup(_storage(hnsw=hnsw), SearchParams(hnsw_ef=ef)) for ef in widths)
+
+
+def _quantized() -> Iterator[Setup]:
+    for quantization, factors in _QUANTIZED:
+        storage = _storage(quantization={**quantization, "always_ram": True}, on_disk=True)
+        if quantization["kind"] in ("scalar", "turbo"):
+            yield Setup(storage, SearchParams(rescore=False))
+        yield from (Setup(storage, SearchParams(rescore=True, oversampling=factor)) for factor in factors)
+
+
+def _first_stages(dimensions: Iterable[int]) -> Iterator[Setup]:
+    for dimension in dimensions:
+        for oversampling in (1, 4):
+            yield Setup(_storage(first_stage={"dimension": dimension, "oversampling": oversampling}, on_disk=True))
+
+
+def _storage(**settings: Any) -> VectorStorage:
+    return VectorStorage.model_validate(settings)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """The measurements of one setup.
+
+    Args:
+        recall: mean share of the exact first k that it finds.
+        p50, p95: milliseconds of a query.
+        memory, disk: bytes of a point: vectors, quantized copies and graph; memory is what is not only on disk.
+        build: seconds to write the sample and build its index.
+        front: whether no other row is at least as good in recall, p50 and memory, and better in one of them.
+    """
+
+    setup: Setup
+    recall: float
+    p50: float
+    p95: float
+    memory: float
+    disk: float
+    build: float
+    front: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport(ReprHtml):
+    """The result of `tune_index`.
+
+    Args:
+        collection, slot: whose vectors.
+        dimension, similarity: of the vectors.
+        points: that the collection holds; `as_of`: by which Qdrant decided whether to build indexes.
+        sample: vectors that were indexed.
+        queries: that were asked; `held_out` when they are vectors of documents and not of texts.
+        k: of the recall.
+        rows: by memory, least first.
+        chosen: the row that the rule chooses.
+        rule: by which, in words.
+        reached: whether it has the recall that was wanted.
+    """
+
+    collection: str
+    slot: str
+    dimension: int
+    similarity: str
+    points: int
+    as_of: int
+    sample: int
+    queries: int
+    held_out: bool
+    k: int
+    rows: tuple[IndexRow, ...]
+    chosen: IndexRow
+    rule: str
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A collection of the sample: its client, the seconds to build it, and bytes on disk and in memory."""
+
+    client: EdgeClient
+    seconds: float
+    disk: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """The facts of an encoder from which parameters are made."""
+
+    dimension: int
+    similarity: str
+
+
+class Scratch:
+    """A context manager: embedded stores in a temporary folder, one for each way of storing the sample.
+
+    Args:
+        sample: what is stored.
+        points: of the collection that it stands for. Qdrant decides by bytes whether to index, to quantize and to use
+            the graph; the thresholds are made smaller as the sample is, so that it decides as it does there.
+    """
+
+    def __init__(self, sample: Sample, points: int) -> None:
+        self._sample, self._share = sample, min(1.0, len(sample.documents) / points)
+        self._folder = tempfile.TemporaryDirectory(prefix="diptych-tune-", ignore_cleanup_errors=True)
+        self._stores = ExitStack()
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._stores.close()
+        finally:
+            self._folder.cleanup()
+
+    def build(self, storage: VectorStorage) -> Built:
+        """Write the sample with this storage, and build its index.
+
+        Raises:
+            StoreError, ConfigError: that cannot be.
+        """
+        begin, folder = time.perf_counter(), Path(tempfile.mkdtemp(dir=self._folder.name))
+        client = self._stores.enter_context(EdgeClient(folder, share=False))
+        first, vectors = _first(storage), self._params(storage)
+        optimizers = models.OptimizersConfigDiff(indexing_threshold=self._scaled(THRESHOLD))
+        hnsw = models.HnswConfigDiff(full_scan_threshold=self._scaled(THRESHOLD))
+        client.create_collection(NAME, vectors_config=vectors, optimizers_config=optimizers, hnsw_config=hnsw)
+        for points in _batches(self._sample.documents, first):
+            client.upsert(NAME, points)
+        client.optimize(NAME)
+        seconds = time.perf_counter() - begin
+        parts = [_bytes(folder, VECTOR, storage)]
+        if first is not None and storage.first_stage is not None:
+            parts.append(_bytes(folder, first.vector, storage.first_stage))
+        return Built(client, seconds, sum(disk for disk, _ in parts), sum(memory for _, memory in parts))
+
+    def ask(self, built: Built, query: list[float], setup: Setup, k: int) -> list[tuple[str, float]]:
+        """The first `k` documents with their scores, searched like diptych's search does; a distance is negative."""
+        nearest = Nearest(query, VECTOR, search_params(setup.params), k)
+        request = nearest.request(_first(setup.storage), {"quantization": setup.storage.quantization})
+        (answer,) = built.client.query_batch_points(NAME, [request])
+        sign = -1 if self._sample.similarity == "euclidean" else 1
+        return [(str(point.id), sign * point.score) for point in answer.points]
+
+    def _params(self, storage: VectorStorage) -> dict[str, models.VectorParams]:
+        facts = _Facts(self._sample.documents.shape[1], self._sample.similarity)
+        full, first = vector_params(facts, "dense", storage), _first(storage)
+        assert isinstance(full, models.VectorParams), "the slot is dense"
+        params_by_name = {VECTOR: full}
+        if first is not None and storage.first_stage is not None:
+            params_by_name[first.vector] = first_stage_params(full, storage.first_stage)
+        for params in params_by_name.values():
+            if params.hnsw_config and params.hnsw_config.full_scan_threshold:
+                params.hnsw_config.full_scan_threshold = self._scaled(params.hnsw_config.full_scan_threshold)
+        return params_by_name
+
+    def _scaled(self, threshold: int) -> int:
+        return max(1, round(threshold * self._share))
+
+
+def _first(storage: VectorStorage) -> Prefix | None:
+    return Prefix.of(VECTOR, storage.model_dump(include={"first_stage"}))
+
+
+def _batches(documents: Floats, first: Prefix | None) -> Iterator[list[models.PointStruct]]:
+    for start in range(0, len(documents), WRITTEN):
+        page = []
+        for number, row in enumerate(documents[start : start + WRITTEN], start):
+            vectors = {VECTOR: row} if first is None else {VECTOR: row, first.vector: row[: first.dimension]}
+            page.append(models.PointStruct.model_construct(id=number, vector=vectors, payload={}))
+        yield page
+
+
+def _bytes(folder: Path, vector: str, stored: Stored) -> tuple[int, int]:
+    """Bytes of a vector's files on disk, and of the part that Qdrant keeps in memory with these settings."""
+    originals = copies = graph = 0
+    for file in folder.rglob("*"):
+        part = next((parent.name for parent in file.parents if parent.name.endswith(f"-{vector}")), "")
+        if not part or not file.is_file():
+            continue
+        size = 512 * file.stat().st_blocks  # what is allocated: some files are mostly holes
+        if part.startswith("vector_index-"):
+            graph += size
+        elif "quantized" in file.relative_to(folder).as_posix():
+            copies += size
+        else:
+            originals += size
+    quantized = stored.quantization
+    copies_stay = quantized is not None and (quantized.always_ram or not stored.on_disk)
+    graph_stays = not (stored.hnsw and stored.hnsw.on_disk)
+    memory = (0 if stored.on_disk else originals) + copies * copies_stay + graph * graph_stays
+    return originals + copies + graph, memory

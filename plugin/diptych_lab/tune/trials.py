@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import le
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config.models import SearchParams
 from diptych.config.stages import Dbsf, Fusion, Linear, Rerank, Rescore, Rrf
+from diptych.evaluate.comparison import interval
 from diptych.search.pipeline import Pipeline, Retrieve, search_params
-from diptych_lab.tune.slot_candidates import Doubles, Legs
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+from collections.abc import Hashable
+from typing import Literal, TypeAlias
+
+Doubles: TypeAlias = NDArray[np.float64]
+Candidates: TypeAlias = Sequence[tuple[Hashable, float]]  # best first, higher is better
+Normalization: TypeAlias = Literal["rrf", "dbsf", "minmax", "zscore"]
+
+R = TypeVar("R", bound="DataclassInstance")
+FOLDS, ROUNDS = 5, 4
+LEAST = 10  # queries below which nothing is tuned
+PRESENT, SINGLE = "the present pipeline", "the best single slot"
 
 KS = (5, 20, 60)  # of RRF
 MISSING = (-2.5, -1.0)  # deviations that a document counts where a slot did not find it
@@ -268,3 +285,286 @@ def _kind(fusion: Fusion) -> tuple[object, ...]:
     if isinstance(fusion, Rrf):
         return ("rrf", fusion.k)
     return ("dbsf",) if isinstance(fusion, Dbsf) else (fusion.normalize, fusion.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What the tuner's choice gains on queries that did not choose it.
+
+    Args:
+        name: name of the baseline.
+        mean: held-out nDCG of the choices minus the baseline's.
+        low, high: bootstrap interval of the mean.
+        needed: queries that would show the gain if it stayed as it is; None where there is no gain or it is shown.
+    """
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    needed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The chosen trial.
+
+    Args:
+        index: place of the trial; `start` if no other passes the gate.
+        tuned: the trial that the rule chooses on all queries, whether it passes or not.
+        passed: whether the tuned one passes.
+        gains: held-out gains of the tuned one, against the start and, unless it is that slot, the best single slot.
+    """
+
+    index: int
+    tuned: int
+    passed: bool
+    gains: tuple[Against, ...]
+
+
+def choose(
+    values: Doubles,
+    trials: Sequence[Trial],
+    start: int,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    start_fits: bool = True,
+) -> Choice:
+    """The trial to search by.
+
+    The queries are divided into five parts, four times over. The rule chooses on four parts, and its choice is measured
+    on the fifth, so the gate reads a gain on queries that did not choose. The gate passes if two intervals lie above 0:
+    that of the gain over the start, and that of the gain over the best single slot, chosen on the same four parts. If
+    the gate does not pass, but that slot alone is shown to beat the start, the slot is taken.
+
+    Args:
+        values: `[trials, n]`.
+        start: the trial that stays unless another one passes.
+        confidence: of the intervals.
+        seed: of the divisions.
+        start_fits: whether the start may stay; if it exceeds a budget, the rule's choice among the others passes, or
+            the best single slot if that is better on held-out queries.
+    """
+    count = values.shape[1]
+    order = simplicity(trials, start)
+    if not start_fits and len(trials) > 1:
+        order = order[order != start]
+    tuned = simplest(values, order)
+    if count < LEAST:
+        return Choice(start, tuned, False, ())
+    chosen_values, single_values = held_out(values, trials, order, seed=seed)
+    gains: tuple[Against, ...] = (
+        against(PRESENT, chosen_values - values[start], confidence),
+        against(SINGLE, chosen_values - single_values, confidence),
+    )
+    single_gain = against(PRESENT, single_values - values[start], confidence)
+    beats_single = trials[tuned].is_single or (gains[1].low if start_fits else gains[1].mean) > 0
+    shown = beats_single and (gains[0].low > 0 or not start_fits)
+    if not shown and (single_gain.low > 0 or not start_fits):
+        tuned, gains, shown = _best_single(values, trials, order), (single_gain,), True
+    passed = shown and tuned != start
+    return Choice(tuned if passed else start, tuned, passed, gains)
+
+
+def _best_single(values: Doubles, trials: Sequence[Trial], order: NDArray[np.int64]) -> int:
+    singles = [int(place) for place in order if trials[place].is_single]
+    return max(singles or [int(order[0])], key=lambda place: float(values[place].mean()))
+
+
+def simplicity(trials: Sequence[Trial], start: int) -> NDArray[np.int64]:
+    """The trials from the simplest on; of equally simple ones the start comes first."""
+    keys = [(*trial.complexity, place != start, place) for place, trial in enumerate(trials)]
+    return np.array(sorted(range(len(trials)), key=lambda place: keys[place]), np.int64)
+
+
+def simplest(values: Doubles, order: NDArray[np.int64]) -> int:
+    """The first trial in `order` that loses less than one standard error to the best of them.
+
+    Breiman et al., "Classification and Regression Trees", 1984; the error is that of the paired difference.
+    """
+    ordered = values[order]
+    gaps = ordered[ordered.mean(axis=1).argmax()] - ordered
+    errors = gaps.std(axis=1, ddof=1) / math.sqrt(values.shape[1]) if values.shape[1] > 1 else np.zeros(len(order))
+    return int(order[np.flatnonzero(gaps.mean(axis=1) <= errors)[0]])
+
+
+def with_front(rows: Sequence[R], costs: Callable[[R], tuple[float, ...]]) -> list[R]:
+    """The rows, each marked if it is on the Pareto front: no other costs less somewhere and nowhere more."""
+    each = [costs(row) for row in rows]
+    return [
+        replace(row, front=not any(other != own and all(map(le, other, own)) for other in each))
+        for row, own in zip(rows, each, strict=True)
+    ]
+
+
+def held_out(
+    values: Doubles, trials: Sequence[Trial], order: NDArray[np.int64], *, seed: int = 0
+) -> tuple[Doubles, Doubles]:
+    """For each query the value of what the others choose, and of the single slot that they find best, `[n]` each."""
+    count = values.shape[1]
+    alone = [int(place) for place in order if trials[place].is_single]
+    singles = np.array(alone or order[:1], np.int64)  # no single slot if all are too slow
+    chosen_values, single = np.zeros(count), np.zeros(count)
+    for training, part in folds(count, seed):
+        chosen_values[part] += values[simplest(values[:, training], order), part] / ROUNDS
+        best = singles[values[singles][:, training].mean(axis=1).argmax()]
+        single[part] += values[best, part] / ROUNDS
+    return chosen_values, single
+
+
+def folds(count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Queries to choose by, and those that are held out, so that each is held out in each of `ROUNDS` rounds."""
+    random = np.random.default_rng(seed)
+    for _ in range(ROUNDS):
+        for part in np.array_split(random.permutation(count), min(FOLDS, count)):
+            yield np.setdiff1d(np.arange(count), part), part
+
+
+def against(name: str, gaps: Doubles, confidence: float) -> Against:
+    """What held-out gaps `[n]` to the baseline of this name say."""
+    mean = float(gaps.mean())
+    low, high = interval(gaps, confidence=confidence, samples=5_000)
+    is_unclear = mean > 1e-4 and low <= 0
+    needed = math.ceil(len(gaps) * ((mean - low) / mean) ** 2) if is_unclear else None
+    return Against(name, mean, low, high, needed)
+
+
+@dataclass(frozen=True, slots=True)
+class Legs:
+    """What each slot found for each of n queries, over the at most `width` documents that any slot found.
+
+    Args:
+        slots: their names.
+        scores: `[n, slots, width]`, NaN where the slot did not find the document.
+        ranks: `[n, slots, width]` from 1, 0 where it did not.
+        gains: `[n, width]`, the grades of the documents, 0 where not judged.
+        ideal: `[n]`, the DCG of the best ranking of all judged documents.
+        cutoff: k of nDCG@k.
+    """
+
+    slots: tuple[str, ...]
+    scores: Doubles
+    ranks: NDArray[np.int64]
+    gains: Doubles
+    ideal: Doubles
+    cutoff: int = 10
+
+    @classmethod
+    def of(
+        cls,
+        candidates: Mapping[str, Sequence[Candidates]],
+        judgements: Sequence[Mapping[str, int]],
+        *,
+        cutoff: int = 10,
+    ) -> Legs:
+        """Arrays from each slot's candidates of each query, and the grades of each query's documents."""
+        slots, count = tuple(candidates), len(judgements)
+        pools = pools_of(candidates)
+        width = max((len(pool) for pool in pools), default=0) or 1
+        scores = np.full((count, len(slots), width), np.nan)
+        ranks, gains = np.zeros(scores.shape, np.int64), np.zeros((count, width))
+        for n, pool in enumerate(pools):
+            places = {document: place for place, document in enumerate(pool)}
+            gains[n, : len(pool)] = [max(0, judgements[n].get(str(document), 0)) for document in pool]
+            for s, slot in enumerate(slots):
+                places_in_pool = [places[document] for document, _ in candidates[slot][n]]
+                scores[n, s, places_in_pool] = [score for _, score in candidates[slot][n]]
+                ranks[n, s, places_in_pool] = np.arange(1, len(places_in_pool) + 1)
+        return cls(slots, scores, ranks, gains, _ideal(judgements, cutoff), cutoff)
+
+    def __len__(self) -> int:
+        return len(self.ideal)
+
+    def cut(self, depth: int) -> Legs:
+        """As if each slot had passed on only its first `depth` candidates."""
+        inside = (self.ranks > 0) & (self.ranks <= depth)
+        return replace(self, scores=np.where(inside, self.scores, np.nan), ranks=np.where(inside, self.ranks, 0))
+
+    def of_queries(self, chosen: NDArray[np.int64]) -> Legs:
+        """The same for some of the queries."""
+        fields = {name: getattr(self, name)[chosen] for name in ("scores", "ranks", "gains", "ideal")}
+        return replace(self, **fields)
+
+    def of_slots(self, chosen: Sequence[str]) -> Legs:
+        """The same for some of the slots."""
+        places = [self.slots.index(slot) for slot in chosen]
+        return replace(self, slots=tuple(chosen), scores=self.scores[:, places], ranks=self.ranks[:, places])
+
+    def parts(self, kind: Normalization, *, k: int = 60, missing: float | None = None) -> Doubles:
+        """Each slot's unweighted part of a fused score, `[n, slots, width]`; 0 for slots that found nothing.
+
+        Args:
+            kind: how the parts are made comparable, as in `diptych.search.fusion`.
+            k: of RRF.
+            missing: of z-scores, what a document counts that the slot did not find; None is its lowest candidate's.
+        """
+        is_candidate = self.ranks > 0
+        if kind == "rrf":
+            return np.where(is_candidate, 1.0 / (k + self.ranks), 0.0)
+        silent = ~is_candidate.any(axis=2, keepdims=True)
+        if missing is not None:
+            return np.where(silent, 0.0, np.where(is_candidate, 6 * _dbsf(self.scores, is_candidate) - 3, missing))
+        parts = _NORMALISERS[kind](self.scores, is_candidate)
+        if kind == "zscore":
+            lowest = np.min(np.where(is_candidate, parts, np.inf), axis=2, keepdims=True)
+            return np.where(silent, 0.0, np.where(is_candidate, parts, lowest))
+        return np.where(is_candidate, parts, 0.0)
+
+    def values(self, fused: Doubles) -> Doubles:
+        """nDCG@k of each query, `[n]`, with documents ordered by `fused`, `[n, width]`; minus infinity is no hit."""
+        somewhere = (self.ranks > 0).any(axis=1) & (fused > -np.inf)
+        ordered = np.argsort(np.where(somewhere, -fused, np.inf), axis=1, kind="stable")[:, : self.cutoff]
+        gains = np.take_along_axis(np.where(somewhere, self.gains, 0.0), ordered, axis=1)
+        dcg = gains @ _discounts(gains.shape[1])
+        return np.divide(dcg, self.ideal, out=np.zeros_like(dcg), where=self.ideal > 0)
+
+    def alone(self, slot: str) -> Doubles:
+        """nDCG@k of each query by one slot."""
+        ranks = self.ranks[:, self.slots.index(slot)]
+        return self.values(np.where(ranks > 0, -ranks, -np.inf))
+
+
+def pools_of(candidates: Mapping[str, Sequence[Candidates]]) -> list[list[Hashable]]:
+    """The documents that any slot found for each query; the greatest id first, as trec_eval orders equal scores."""
+    together = zip(*candidates.values(), strict=True)
+    return [
+        sorted({document for ranking in lists for document, _ in ranking}, key=str, reverse=True) for lists in together
+    ]
+
+
+def _ideal(judgements: Sequence[Mapping[str, int]], cutoff: int) -> Doubles:
+    best = [sorted((grade for grade in grades.values() if grade > 0), reverse=True)[:cutoff] for grades in judgements]
+    return np.array([float(np.dot(grades, _discounts(len(grades)))) for grades in best])
+
+
+def _discounts(count: int) -> Doubles:
+    return np.asarray(1.0 / np.log2(np.arange(2, count + 2)))
+
+
+def _spread(scores: Doubles, is_candidate: NDArray[np.bool_], degrees: int) -> tuple[Doubles, Doubles]:
+    """Mean and deviation of what each slot found, `[n, slots, 1]`; `degrees` are subtracted from the count."""
+    count = is_candidate.sum(axis=2, keepdims=True)
+    mean = np.where(is_candidate, scores, 0.0).sum(axis=2, keepdims=True) / np.maximum(count, 1)
+    squares = np.where(is_candidate, scores - mean, 0.0) ** 2
+    return mean, np.sqrt(squares.sum(axis=2, keepdims=True) / np.maximum(count - degrees, 1))
+
+
+def _minmax(scores: Doubles, is_candidate: NDArray[np.bool_]) -> Doubles:
+    low = np.min(np.where(is_candidate, scores, np.inf), axis=2, keepdims=True)
+    high = np.max(np.where(is_candidate, scores, -np.inf), axis=2, keepdims=True)
+    width = np.where(high > low, high - low, 1.0)
+    return np.where(is_candidate, np.where(high > low, (scores - low) / width, 1.0), 0.0)
+
+
+def _zscore(scores: Doubles, is_candidate: NDArray[np.bool_]) -> Doubles:
+    mean, deviation = _spread(scores, is_candidate, 0)
+    return np.where(deviation > 0, (scores - mean) / np.where(deviation > 0, deviation, 1.0), 1.0)
+
+
+def _dbsf(scores: Doubles, is_candidate: NDArray[np.bool_]) -> Doubles:
+    mean, deviation = _spread(scores, is_candidate, 1)
+    return np.where(deviation > 0, (scores - mean) / (6 * np.where(deviation > 0, deviation, 1.0)) + 0.5, 0.5)
+
+
+_NORMALISERS = {"minmax": _minmax, "zscore": _zscore, "dbsf": _dbsf}

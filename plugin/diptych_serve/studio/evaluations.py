@@ -32,7 +32,7 @@ from diptych.handle.snapshot import View
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline, search
 from diptych.types import Query, Run, said
-from diptych_lab.judge.judgement_files import MANIFEST, QRELS, noted_collections
+from diptych_lab.judge.judgements import MANIFEST, QRELS, noted_collections
 from diptych_serve.service.admission import Refused
 from diptych_serve.studio.jobs import Job
 from diptych_serve.studio.sides import Side

@@ -22,8 +22,7 @@ from diptych.evaluate.ask import ask
 from diptych.evaluate.scoring import cutoff, parse_metrics
 from diptych.types import Query, Run, said
 from diptych_lab.judge import Judgements, Judging, Pooled
-from diptych_lab.judge.judgement_files import LOG
-from diptych_lab.judge.judgements import Grade, Pair
+from diptych_lab.judge.judgements import LOG, Grade, Pair
 from diptych_serve.service.admission import Refused
 from diptych_serve.studio.display import Window, document_fields
 from diptych_serve.studio.evaluations import names_of

@@ -21,7 +21,7 @@ from diptych.stores import open_store
 from diptych.types import Query
 from diptych_edge import EdgeClient
 from diptych_lab.judge import Judgements
-from diptych_lab.judge.judgement_files import noted_collections, stored_queries, write_queries
+from diptych_lab.judge.judgements import noted_collections, stored_queries, write_queries
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes of POSIX")
 

@@ -20,7 +20,7 @@ from diptych.evaluate.ask import ask
 from diptych.search import Pipeline, Rerank, Retrieve
 from diptych.testing import FakeReranker
 from diptych_lab.tune import EncoderChoice, tune_encoder
-from diptych_lab.tune.grid import of_bits
+from diptych_lab.tune.index import of_bits
 
 Run = Callable[..., Result]
 PICTURES = [Query(id=name, media={"image": f"{name}.png"}) for name in COLOURS]

@@ -17,7 +17,7 @@ from diptych.evaluate import Qrels
 from diptych.testing import fakes_plugin
 from diptych.types import Query
 from diptych_lab.tune import EncoderBudget, EncoderChoice, EncoderReport, choices_of, tune_encoder
-from diptych_lab.tune.grid import bytes_read, of_bits
+from diptych_lab.tune.index import bytes_read, of_bits
 from named_server import placed
 
 COUNT, WIDTH = 240, 64

@@ -1,4 +1,4 @@
-"""`diptych anchors` builds and shows scores of anchors; `diptych tune rerank` measures what they buy."""
+"""`diptych anchors` builds and shows scores of anchors."""
 
 from __future__ import annotations
 
@@ -167,36 +167,3 @@ def test_too_few_titles_are_an_error(run: Run, tmp_path: Path) -> None:
     assert "by which no query can be searched" in answer.err
     (tmp_path / "diptych.yaml").write_text(CONFIG + SCORES + SEARCH)
     assert "too few documents to choose anchors from" in run("anchors", "build").err
-
-
-def test_tuning_shows_quality_and_recall_against_calls(filled: Run, tmp_path: Path) -> None:
-    (tmp_path / "queries.jsonl").write_text(
-        "".join(f"{json.dumps({'_id': f'q{n}', 'text': f'word{n} word{n + 5}'})}\n" for n in range(6))
-    )
-    rows = "".join(f"q{n}\td{n}\t1\n" for n in range(6))
-    (tmp_path / "qrels.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
-    judged = ("--queries", "queries.jsonl", "--qrels", "qrels.tsv")
-    assert filled("anchors", "build", "--count", 5).code == 0
-    shown = filled("tune", "rerank", *judged, "--budget", 4, "--budget", 12)
-    assert shown.code == 0, shown.err
-    assert "6 queries x 12 documents = 72 calls of the reranker" in shown.err
-    assert "fake-reranker on 6 queries, against its own list" in shown.out
-    assert "dense, 4 calls: exploring adds" in shown.out
-    assert "on the Pareto front with calls: ● nDCG@10, ○ top 50" in shown.out
-    tried = filled("tune", "rerank", *judged, "--budget", 4, "--budget", 12, "--json").json()["rows"]
-    measured = {"front": [row["ndcg"] for row in tried], "recall_front": [row["recall"]["50"] for row in tried]}
-    for kind, values in measured.items():
-        points = [(row["calls"], -value) for row, value in zip(tried, values, strict=True)]
-        beaten = [any(other != own and other[0] <= own[0] and other[1] <= own[1] for other in points) for own in points]
-        assert [row[kind] for row in tried] == [not one for one in beaten], kind
-    found = filled("tune", "rerank", *judged, "--budget", 12, "--pooled", "--sample", 4, "--json").json()
-    assert (found["queries"], found["documents"]) == (4, 0)
-    plain, explored = found["rows"]
-    assert (plain["explore"], explored["explore"]) == (False, True)
-    assert plain["calls"] == explored["calls"] == 12
-    assert plain["ndcg"] == pytest.approx(explored["ndcg"]), "both scored all documents"
-    assert plain["recall"] == {"10": 1.0, "50": 1.0}
-    refused = filled("tune", "rerank", *judged, "--budget", 1).err
-    assert refused.startswith("error: a budget is too small"), "and announces no calls that are never made"
-    assert "got: 1\n  expected: 2 or more, a document for each round\n" in refused
-    assert "do: name a larger one, or lower search.rerank[0].explore.rounds" in refused

@@ -144,7 +144,7 @@ def test_a_model_is_refused_before_people_have_judged_and_where_none_is_configur
 def test_a_model_goes_on_where_it_agrees_and_is_refused_where_it_does_not(
     ready: Run, config: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diptych_lab.judge.model_judge.LEAST_PAIRS", 2)
+    monkeypatch.setattr("diptych_lab.judge.agreement.LEAST_PAIRS", 2)
     registry._register("model", Model)
     config.write_text(config.read_text().replace("queries.jsonl}", "queries.jsonl, judge: {generator: kind}}"))
     ready("judge", *BOTH, input="03q")

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from diptych.config import parse_config
 from diptych.config.models import SearchParams, VectorStorage
 from diptych_lab.cli.tune import show
-from diptych_lab.tune import IndexReport, Row, Setup
+from diptych_lab.tune import IndexReport, IndexRow, Setup
 
 Run = Callable[..., Any]
 PLAIN = Setup(VectorStorage(), now=True)
@@ -23,8 +23,8 @@ TURBO = Setup(
     SearchParams(rescore=True, oversampling=4),
 )
 ROWS = (
-    Row(TURBO, 0.991, 0.32, 0.7, 250.4, 1786.0, 3.0, front=True),
-    Row(PLAIN, 0.998, 0.41, 0.9, 1690.0, 1690.0, 2.5, front=True),
+    IndexRow(TURBO, 0.991, 0.32, 0.7, 250.4, 1786.0, 3.0, front=True),
+    IndexRow(PLAIN, 0.998, 0.41, 0.9, 1690.0, 1690.0, 2.5, front=True),
 )
 REPORT = IndexReport(
     "packages", "dense", 384, "cosine", 57_980, 57_980, 10_000, 200, True, 10, ROWS, ROWS[0], "least memory", True

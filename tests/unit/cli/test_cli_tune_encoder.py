@@ -15,7 +15,7 @@ from diptych.config.models import SearchParams, VectorStorage
 from diptych.errors import SearchError, TuneError
 from diptych_lab.cli.tune_encoder import document, limits_of, set_encoder, show
 from diptych_lab.tune import ConfigChange, EncoderBudget, EncoderChoice, EncoderReport, EncoderRow, Setup
-from diptych_lab.tune.choose import Against
+from diptych_lab.tune.trials import Against
 
 Run = Callable[..., Any]
 NOW = Setup(VectorStorage(), now=True)

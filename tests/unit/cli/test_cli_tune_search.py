@@ -19,7 +19,7 @@ from diptych.registry import Registry
 from diptych.search import Dbsf, Linear, Pipeline, Rerank, Retrieve, Rrf
 from diptych_lab.cli.tune_search import budget_of, show_search
 from diptych_lab.tune import Budget, ConfigChange, SearchReport, SearchRow, config_change, search_change, write_config
-from diptych_lab.tune.choose import Against
+from diptych_lab.tune.trials import Against
 
 Run = Callable[..., Any]
 PAIR = Retrieve("dense", 100) + Retrieve("lexical", 100)

@@ -182,7 +182,6 @@ def test_the_sentence_comes_first() -> None:
     assert first["VerifyReport"].startswith("word: 3 documents have a fault, 1 file differs")
     assert first["SearchReport"].startswith("searching dense and lexical, 100 candidates each")
     assert first["EncoderReport"].startswith("word, 64 numbers, float32: nDCG@10 +0.1000 on held-out queries")
-    assert first["RerankReport"].startswith("word, 10 calls: exploring adds")
     assert first["IndexReport"].startswith("float32, searched with default: least memory")
 
 

@@ -11,9 +11,7 @@ from diptych.evaluate import Qrels, evaluate
 from diptych.search import Dbsf, Fusion, Linear, Rerank, Rescore, Rrf
 from diptych.search.fusion import fuse
 from diptych.types import Run
-from diptych_lab.tune.choose import choose, simplest, simplicity
-from diptych_lab.tune.slot_candidates import Legs
-from diptych_lab.tune.trials import Trial, Values, trials
+from diptych_lab.tune.trials import Legs, Trial, Values, choose, simplest, simplicity, trials
 
 SLOTS = ("a", "b")
 Rankings: TypeAlias = dict[str, list[list[tuple[str, float]]]]

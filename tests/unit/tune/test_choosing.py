@@ -8,17 +8,17 @@ import pytest
 
 from diptych.config.models import VectorStorage
 from diptych.errors import TuneError
-from diptych_lab.tune import Row, Rule, Setup
+from diptych_lab.tune import IndexRow, Rule, Setup
 from diptych_lab.tune.index import with_front
 
 SETUP = Setup(VectorStorage())
 
 
-def row(recall: float, p50: float, memory: float, disk: float = 1.0) -> Row:
-    return Row(SETUP, recall, p50, 2 * p50, memory, disk, 1.0)
+def row(recall: float, p50: float, memory: float, disk: float = 1.0) -> IndexRow:
+    return IndexRow(SETUP, recall, p50, 2 * p50, memory, disk, 1.0)
 
 
-def front(*rows: Row) -> list[bool]:
+def front(*rows: IndexRow) -> list[bool]:
     return [found.front for found in with_front(rows)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -29,13 +29,87 @@ from diptych.search.request import SearchRequest
 from diptych.search.rerank_explore import require_anchors
 from diptych.search.run import search
 from diptych.types import Hit, Query
-from diptych_lab.tune.answers import OnceScored
-from diptych_lab.tune.choose import with_front
-from diptych_lab.tune.reports import CUTOFF, DEPTHS, RerankGain, RerankReport, RerankRow
-from diptych_lab.tune.slot_candidates import Doubles, Legs
+from diptych_lab.tune.search import OnceScored
+from diptych_lab.tune.trials import Doubles, Legs, with_front
 
 BUDGETS, SAMPLE, BATCH, PAGE = (25, 50, 100, 200), 50, 64, 256
 DRAWS, TAIL = 10_000, 0.025
+
+DEPTHS, CUTOFF = (10, 50), 10  # of recall of the reranker's own list, and of nDCG
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRow:
+    """One first stage with one budget.
+
+    Args:
+        first: the first stage: a slot, or the config's fusion.
+        explore: whether the reranker explored.
+        calls: documents that it scored for a query, in the mean.
+        ndcg: mean nDCG@10; None without judgements.
+        recall: mean share of the reranker's own top 10 and top 50 that was scored, by depth.
+        front: whether no other row is as good with fewer calls, by nDCG, or by recall of the top 50 without judgements.
+        recall_front: the same by recall of the top 50, with judgements or without.
+    """
+
+    first: str
+    explore: bool
+    budget: int
+    calls: float
+    ndcg: float | None
+    recall: Mapping[int, float]
+    front: bool = False
+    recall_front: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RerankGain:
+    """What exploring adds over the same first stage with the same budget, with 95 % paired bootstrap intervals.
+
+    Args:
+        recall: difference in recall of the reranker's own top 50, then the interval.
+        ndcg: likewise of nDCG@10; None without judgements.
+    """
+
+    first: str
+    budget: int
+    recall: tuple[float, float, float]
+    ndcg: tuple[float, float, float] | None
+
+    def __str__(self) -> str:
+        parts = [f"{_signed(self.recall)} of its own top {DEPTHS[-1]}"]
+        if self.ndcg is not None:
+            _, low, high = self.ndcg
+            verdict = "" if low > 0 else ", a loss" if high < 0 else ", which shows no gain"
+            parts.append(f"{_signed(self.ndcg)} nDCG@{CUTOFF}{verdict}")
+        return f"{self.first}, {self.budget} calls: exploring adds {', '.join(parts)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RerankReport:
+    """The result of `tune_rerank`.
+
+    Args:
+        reranker: its label.
+        queries: how many were asked.
+        documents: how many the reranker scored for each of them to know its own list; 0 where its list is only what all
+            trials together found.
+        pairs: that the reranker scored in all.
+        rows, gains: what was measured; there are no gains if the stage does not explore.
+    """
+
+    collection: str
+    reranker: str
+    queries: int
+    documents: int
+    pairs: int
+    rows: tuple[RerankRow, ...]
+    gains: tuple[RerankGain, ...]
+
+
+def _signed(values: tuple[float, float, float]) -> str:
+    mean, low, high = values
+    return f"{mean:+z.3f} [{low:+z.3f}, {high:+z.3f}]"
 
 
 def tune_rerank(
@@ -95,15 +169,6 @@ def tune_rerank(
         progress.advance("search", 1)
     rows, gains = run.result()
     return RerankReport(view.name, stage.label, len(chosen), len(texts), len(reranker.scores), rows, gains)
-
-
-def sampled(queries: Sequence[Query], qrels: Qrels | None, sample: int | None, *, seed: int = 0) -> list[Query]:
-    """The queries to search with: those with a relevant document, or `sample` of them, in their order."""
-    judged = [query for query in queries if qrels is None or qrels.relevant(query.id)]
-    if sample is None or len(judged) <= sample:
-        return judged
-    places = np.random.default_rng(seed).permutation(len(judged))[:sample]
-    return [judged[place] for place in sorted(places.tolist())]
 
 
 class _Run:
@@ -269,3 +334,12 @@ def _costs(row: RerankRow) -> tuple[float, float]:
 
 def _costs_by_recall(row: RerankRow) -> tuple[float, float]:
     return row.calls, -row.recall[DEPTHS[-1]]
+
+
+def sampled(queries: Sequence[Query], qrels: Qrels | None, sample: int | None, *, seed: int = 0) -> list[Query]:
+    """The queries to search with: those with a relevant document, or `sample` of them, in their order."""
+    judged = [query for query in queries if qrels is None or qrels.relevant(query.id)]
+    if sample is None or len(judged) <= sample:
+        return judged
+    places = np.random.default_rng(seed).permutation(len(judged))[:sample]
+    return [judged[place] for place in sorted(places.tolist())]
