@@ -27,8 +27,8 @@ DIPTYCH_TEST_SERVER_BINARY=/path/to/qdrant make bench     # a Qdrant server too
 It takes about an hour on two cores, on an otherwise idle machine. The first run installs the other libraries below
 `.venv-bench` (some minutes, 6 GB). A test collection missing from `$DIPTYCH_DATA` is replaced by `examples/debian`.
 
-The page shows the ratios to other software and what had a target: median [least, most] of the rounds. All figures,
-notes, commits and versions are in `performance.json`. Both sides of a ratio run in turn on the same cores with the same
+The page shows what had a target: median [least, most] of the rounds. All figures, notes, commits and versions are in
+`performance.json`. Both sides of a ratio run in turn on the same cores with the same
 number of threads, after a round that does not count. A ratio marked × is above 1 where diptych is faster. AMX and
 AVX-512 are the arithmetic of the processor: AMX multiplies matrices in bfloat16 and int8, AVX-512 in int8 alone.
 """
@@ -77,21 +77,16 @@ def _sections(results: Sequence[Result]) -> Iterable[str]:
         same = [result for result in results if result.title == title]
         rows: dict[tuple[str, str], dict[str, str]] = {}
         for result in same:
-            for figure in filter(_is_shown, result.figures):
-                wanted = figure.wanted and f"{figure.wanted}{'' if figure.met else ', **missed**'}"
-                cell = f"{_spread(figure)}{f' ({wanted})' if wanted else ''}"
+            for figure in (figure for figure in result.figures if figure.wanted):
+                cell = f"{_spread(figure)} ({figure.wanted}{'' if figure.met else ', **missed**'})"
                 rows.setdefault((figure.name, figure.side), {})[arithmetic(result.machine)] = cell
+        if not rows:
+            continue
         on = list(dict.fromkeys(arithmetic(result.machine) for result in same))
         yield f"\n## {title}\n"
         yield from (line for result in same for line in _origin(result))
-        if rows:
-            cells = [[name, side, *(by.get(one, "") for one in on)] for (name, side), by in rows.items()]
-            yield "\n" + _table(("figure", "way", *on), cells)
-
-
-def _is_shown(figure: Figure) -> bool:
-    """Whether users decide by it: it has a target, or is a ratio to other software."""
-    return bool(figure.wanted or (figure.unit == "x" and figure.against))
+        cells = [[name, side, *(by.get(one, "") for one in on)] for (name, side), by in rows.items()]
+        yield "\n" + _table(("figure", "way", *on), cells)
 
 
 def _origin(result: Result) -> Iterable[str]:

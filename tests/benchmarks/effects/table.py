@@ -22,15 +22,14 @@ NOTHING = "Nothing was measured yet."
 
 
 def overview(found: Mapping[str, Any], pages: Iterable[str]) -> str:
-    """How many rows of each method have which verdict, as a table in Markdown below a list of the pages."""
+    """How many results of each page have which verdict, as a table in Markdown below a list of the pages."""
     links = "Pages: " + ", ".join(f"[{page}]({page}.md)" for page in sorted({*pages} - {"README"})) + ".\n"
-    counts = Counter((one.page, one.method, one.verdict) for _, one in _all(found))
-    methods = sorted({(page, method) for page, method, _ in counts})
+    counts = Counter((one.page, one.verdict) for _, one in _all(found))
     rows = [
-        f"| [{method}]({page}.md) | {' | '.join(str(counts[page, method, verdict] or '') for verdict in VERDICTS)} |"
-        for page, method in methods
+        f"| [{page}]({page}.md) | {' | '.join(str(counts[page, verdict] or '') for verdict in VERDICTS)} |"
+        for page in sorted({page for page, _ in counts})
     ]
-    head = f"| rows on the method's page | {' | '.join(VERDICTS)} |\n|---|{'---|' * len(VERDICTS)}"
+    head = f"| results of the page | {' | '.join(VERDICTS)} |\n|---|{'---|' * len(VERDICTS)}"
     return "\n".join([links, head, *rows]) if rows else NOTHING
 
 

@@ -357,7 +357,7 @@ def test_a_table_prints_what_is_not_shown_in_bold_and_the_overview_counts_verdic
     assert second.endswith("| **not shown** |")
     links, _, _, _, *counts = overview(found, ["cprd", "README"]).splitlines()
     assert links == "Pages: [cprd](cprd.md)."
-    assert counts == ["| [CPRD](cprd.md) | 1 |  |  |  |", "| [MW](mw.md) |  | 1 |  |  |"]
+    assert counts == ["| [cprd](cprd.md) | 1 |  |  |  |", "| [mw](mw.md) |  | 1 |  |  |"]
     assert line(good) == "CPRD: beside KL, H-mat tau 0.500 -> 0.608, +0.108 [+0.098, +0.118]: shown"
 
 
@@ -399,7 +399,7 @@ def test_a_page_has_its_own_effects_and_one_without_markers_stays_as_it_is(tmp_p
     for name, text in (("README", f"{BEGIN}{END}"), ("cprd", f"{BEGIN}{END}"), ("mw", f"{BEGIN}{END}"), ("xmc", "x")):
         (tmp_path / f"{name}.md").write_text(text)
     write_into(tmp_path, found)
-    assert "| [CPRD](cprd.md) |" in (tmp_path / "README.md").read_text()
+    assert "| [cprd](cprd.md) |" in (tmp_path / "README.md").read_text()
     assert "| beside KL | H-mat |" in (tmp_path / "cprd.md").read_text()
     assert "Nothing was measured yet." in (tmp_path / "mw.md").read_text()
     assert (tmp_path / "xmc.md").read_text() == "x"

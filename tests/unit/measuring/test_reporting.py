@@ -26,11 +26,11 @@ def test_what_is_missed_is_printed_as_missed_and_what_is_met_as_met() -> None:
     assert "| speed | c against b | 1× (>= 2, **missed**) |" in text
 
 
-def test_a_result_tells_machine_command_threads_and_date_and_only_figures_that_decide() -> None:
-    rate, ratio = Figure("rate", "a", "1/s", [7.0]), Figure("ratio", "a", "x", [3.0], "b")
+def test_a_result_tells_machine_command_threads_and_date_and_only_figures_with_a_target() -> None:
+    rate, ratio = Figure("rate", "a", "1/s", [7.0]), Figure("ratio", "a", "x", [3.0], "b", ">= 2")
     text = page({"one": data(rate, ratio)}, plotted=False)
     assert "- fast (fast): `bench.py`, 2 threads, today" in text
-    assert "| ratio | a against b | 3× |" in text
+    assert "| ratio | a against b | 3× (>= 2) |" in text
     assert "| rate |" not in text
 
 
@@ -50,7 +50,7 @@ def test_growth_is_plotted_when_there_are_two_sizes_of_a_way(tmp_path: Path) -> 
 
 def test_what_two_processors_have_measured_stands_side_by_side(tmp_path: Path) -> None:
     sizes = [Figure("time", "Edge", "ms", [1.0], at=n) for n in (1000, 10_000)]
-    ratio = Figure("ratio", "a", "x", [3.0], "b")
+    ratio = Figure("ratio", "a", "x", [3.0], "b", ">= 2")
     found = {"one": data(ratio, *sizes), "two": data(ratio, *sizes, cpu="slow")}
     assert "| figure | way | fast | slow |" in page(found, plotted=False)
     ways = [figure.way for figure in _grown(_results(found)) if figure.at == 1000]
