@@ -10,10 +10,9 @@ from diptych.media import Media
 from diptych.repr_html import ReprHtml
 from diptych.search import Answers, Dbsf, HitGroup, HitGroups, Hits, Rerank, Retrieve
 from diptych.swap import ApplyReport, GateReport, Plan
-from diptych.swap.gate.answers import Latency
+from diptych.swap.gate.answers import KnownItem, Latency, Overlap, SideBySide
+from diptych.swap.gate.gate import Canary, Coverage
 from diptych.swap.gate.judged import JudgedComparison, QueryLoss
-from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide
-from diptych.swap.gate.vector_health import Canary, Coverage
 from diptych.swap.plan import Step
 from diptych.types import Document, Highlight, Hit, Passage
 from diptych_lab.judge.judging import JudgedDifference, Verdict

@@ -24,9 +24,8 @@ from diptych.adopt.verify_encoders import Sampled, Trial, Verified, Verifier, sa
 from diptych.config.models import Config, SlotConfig
 from diptych.config.storage import VectorStorage, slot_problems
 from diptych.errors import CollectionError, DiptychError, StoreUnavailable
-from diptych.handle.config_state import reading_of
 from diptych.handle.create import timestamp, who
-from diptych.handle.open_handle import media_of
+from diptych.handle.open_handle import media_of, reading_of
 from diptych.handle.tenancy import tenancy_of
 from diptych.metadata.models import CollectionMetadata, Event, Layout, Reading, State
 from diptych.metadata.payloads import NATIVE, ORIGIN, field_of, from_payload, id_filter, text_fields

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.errors import CollectionError, StoreUnsupported
-from diptych.handle.config_state import storage_of
 from diptych.handle.create import vector_params
+from diptych.handle.open_handle import storage_of
 from diptych.media import MODALITIES
 from diptych.metadata.models import Event, Layout
 from diptych.metadata.payloads import head

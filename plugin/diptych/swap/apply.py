@@ -34,8 +34,7 @@ from dataclasses import replace
 from diptych.config.models import Config, SearchConfig
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.config_state import describes
-from diptych.handle.open_handle import stored_search, with_stored_default
+from diptych.handle.open_handle import describes, stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Swap
 from diptych.registry import notifying_failure
 from diptych.runtime.phases import Progress, Unwatched, phase
@@ -48,9 +47,8 @@ from diptych.swap.apply_types import POINTS_SHOWN, ApplyContext, ApplyOptions, A
 from diptych.swap.backfill.run import BackfillRun
 from diptych.swap.begin import SwapStart
 from diptych.swap.changes import SWAPS, Change, changes
-from diptych.swap.gate.decision import Decision
+from diptych.swap.gate.decision import Decision, StorageTrial
 from diptych.swap.gate.gate import GateReport
-from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.lease import Lease
 from diptych.swap.query_override import comparable, describe, query_side, switch
 from diptych.swap.transitions import changed_settings, cleared_behind, cut_over, write

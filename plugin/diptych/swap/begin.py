@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from diptych.config.models import Config, SearchConfig
 from diptych.errors import SwapError
-from diptych.handle.config_state import describes, reading_of, storage_of
 from diptych.handle.create import named_params, timestamp, who
+from diptych.handle.open_handle import describes, reading_of, storage_of
 from diptych.metadata.models import CollectionMetadata, Generation, Prefix, QueryEncoder, State, Swap, vector_name
 from diptych.metadata.payloads import has_media
 from diptych.populate.read_ahead import summed
@@ -22,9 +22,8 @@ from diptych.stores.scroll import pages
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.changes import ENCODES, Change
-from diptych.swap.legacy_server import CannotAddVectors, provide
 from diptych.swap.transitions import begun, intended, write
-from diptych.swap.vectors import create, empty, taken
+from diptych.swap.vectors import CannotAddVectors, create, empty, provide, taken
 
 PAGE = 256  # documents read at once to measure the corpus
 

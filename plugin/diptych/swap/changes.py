@@ -16,8 +16,7 @@ from diptych.config.secrets import redacted
 from diptych.config.written import as_written
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.config_state import reading_of, storage_of
-from diptych.handle.open_handle import require_same_reranker
+from diptych.handle.open_handle import reading_of, require_same_reranker, storage_of
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, Reading
 from diptych.passages import without_passages
 from diptych.protocols import TEACHER_FILE, Calibrated

@@ -5,24 +5,30 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, Self
 
-from diptych.config.models import Config
+import numpy as np
+
+from diptych.config.models import Config, Stored
 from diptych.config.stages import Rerank
-from diptych.errors import FingerprintMismatch, RegistryError
+from diptych.errors import FingerprintMismatch, MediaError, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.config_state import lost_modalities, reading_of
-from diptych.handle.open_handle import stored_search, with_stored_default
+from diptych.handle.open_handle import lost_modalities, reading_of, stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Generation, vector_name
 from diptych.metadata.payloads import from_payload, has_media
+from diptych.passages import PassageEncoder
 from diptych.populate.media_references import reference_warnings
 from diptych.populate.store import lacking
+from diptych.protocols import Calibrated, MultiVectorEncoder
 from diptych.reports import UnreadTokens
 from diptych.repr_html import ReprHtml
+from diptych.runtime.amounts import size
 from diptych.runtime.phases import phase
 from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
-from diptych.slots.encode import Input
+from diptych.slots.encode import Input, Vector, encode
 from diptych.slots.slot import Slot
 from diptych.slots.unread import MOST_UNREAD, PASSAGE, PER_CHARACTER, sampled_unread, unread_warnings
 from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
@@ -30,14 +36,32 @@ from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import alias_warnings, version_warnings
 from diptych.swap.begin import edited_search
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared, spread_warnings
-from diptych.swap.estimate import Estimate
 from diptych.swap.gate.answers import searched_otherwise
+from diptych.swap.gate.decision import threshold_warnings
+from diptych.swap.gate.gate import coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison
-from diptych.swap.gate.threshold import threshold_warnings
-from diptych.swap.gate.vector_health import coverage
 from diptych.swap.pace import pace_warnings
-from diptych.swap.query_override import comparable, query_side
-from diptych.types import Document
+from diptych.swap.query_override import comparable, describe, query_side
+from diptych.types import Document, Floats, SparseVector
+
+WARM_UP = 8  # documents that warm the encoder up before the sample is timed
+PASSAGES_FROM = 100_000  # characters of a sample that is read whole; a plan should not take minutes
+CALLS = 2048  # pairs that a reranker scores to estimate the cost of its anchors
+_BYTES = {"float16": 2, "uint8": 1}
+_LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
+
+ACTIONS = {  # in the words of docs/swap.md; the keys are what `plan --json` and notebooks have always said
+    "add": "add",
+    "drop": "drop",
+    "re-encode": "re-encode",
+    "recalibrate": "recalibrate",
+    "reuse": "use kept vectors",
+    "re-prompt": "queries only",
+    "storage": "storage only",
+    "numerics": "settings only",
+    "keep": "as it is",
+}
+SEARCH = "search: programs that open this config use these settings already, all others after diptych apply"
 
 POINTS_READ = 1000  # points without a vector that are read to estimate how many of them have a text
 JUDGED: tuple[Action, ...] = ("re-encode", "numerics")  # actions whose new queries can be tried on the old vectors
@@ -375,3 +399,167 @@ def _rerank_warning(
         f"{place} ({stage.label}) judges long documents by their beginning: it reads {limit:,} tokens of query and "
         f"document, and about {longer:,} of a sample of {len(tokens):,} documents are longer. To let it read more, {do}"
     )
+
+
+def change_of(step: Step) -> str:
+    """What happens to the slot, in a word or three."""
+    return "fill gaps" if step.action == "keep" and step.encode else ACTIONS[step.action]
+
+
+def details(planned: Plan) -> Iterator[str]:
+    """What differs, and what was measured of the new encoders' queries."""
+    for step in planned.steps:
+        if step.encode and step.action not in ENCODES:
+            yield f"{step.slot}: {step.encode:,} documents have no vector yet and get one"
+        if step.why:
+            yield f"{step.slot}: {step.why}"
+        if step.passages is not None:
+            total = step.passages * step.encode
+            yield f"{step.slot}: about {step.passages:,.1f} passages a document, {total:,.0f} in all"
+        if step.reduced is not None:
+            whole, kept = step.reduced
+            sizes = f"{size(step.disk)} in place of {size(int(step.disk * whole / kept))}"
+            yield f"{step.slot}: about {kept:,.1f} of {whole:,.1f} vectors of a document are kept, {sizes}"
+        if step.unread and step.unread.longer:
+            yield f"{step.slot}: {step.unread}"
+        if step.action == "numerics" and step.likeness is not None:
+            yield f"{step.slot}: canaries encode as before, lowest cosine {step.likeness:.5f}"
+        if step.query_side is not None:
+            yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
+    if planned.search:
+        yield planned.search_why or "search: the collection has no stored search settings yet"
+        if not planned.under_way and all(step.action in UNCHANGED for step in planned.steps):
+            yield SEARCH  # with any other change, opening the config is refused, or searches use the stored settings
+
+
+def _to_do(step: Step) -> str:
+    """Advice from the measurement, for slots that are re-encoded."""
+    if step.query_side is None or step.action == "numerics":
+        return ""
+    if step.query_side.low > 0:
+        return "; diptych apply --switch-queries lets the new one encode queries at once"
+    return "; the old one encodes queries until the new vectors are ready, then the gate compares both"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The costs of a document.
+
+    Args:
+        rate: documents a second.
+        disk, memory: bytes of a document as Qdrant stores it.
+        passages: of a document, in the mean; None where the slot has none.
+        reduced: mean vectors of a document, without `reduce` and with it; None if the slot has no `reduce`.
+    """
+
+    rate: float
+    disk: float
+    memory: float
+    passages: float | None = None
+    reduced: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, slot: Slot, texts: Sequence[Any]) -> Self:
+        """Measured on `texts`, or media; with passages on the first of them, since all of each is encoded.
+
+        Raises:
+            MediaError: all of the media are gone or have changed; those of a few are left out, as in a back-fill.
+        """
+        while True:
+            try:
+                return cls._of(slot, texts)
+            except MediaError as error:
+                rest = [given for given in texts if given != error.media]
+                if not rest or len(rest) == len(texts):
+                    raise
+                texts = rest
+
+    @classmethod
+    def _of(cls, slot: Slot, texts: Sequence[Any]) -> Self:
+        encoder = slot.encoder
+        texts = _affordable(texts) if slot.passages else texts
+        texts = texts[: max(2, CALLS // encoder.dimension)] if slot.anchored else texts
+        if isinstance(encoder, Calibrated):
+            encoder.calibrate(encoder.measure(list(texts)))
+        warm_up = (
+            [text[:1000] for text in texts[:WARM_UP]] if slot.passages else texts[: 1 if slot.anchored else WARM_UP]
+        )
+        _encode(slot, encoder, warm_up)
+        counting = None
+        if slot.config.reduce:
+            encoder, counting = _counting(encoder)
+        begin = time.perf_counter()
+        vectors = _encode(slot, encoder, texts)
+        passed = max(time.perf_counter() - begin, 1e-9)
+        slot.keep(texts, vectors)  # so that the back-fill does not encode them again
+        passages = _count(vectors) if slot.passage_vectors else None
+        reduced = (counting.counted / len(texts), _count(vectors)) if counting else None
+        return cls(len(texts) / passed, *_bytes(slot, vectors), passages, reduced)
+
+
+def _encode(slot: Slot, encoder: Any, inputs: Sequence[Any]) -> list[Vector]:
+    if slot.reads_media:  # decoded as in the back-fill
+        return slot.encode("document", inputs, fresh=True)
+    return encode(encoder, slot.kind, "document", inputs, where=slot.where)
+
+
+def _count(vectors: Sequence[Vector]) -> float:
+    return float(np.mean([len(vector) for vector in vectors]))
+
+
+class _Counting:
+    """Encodes documents as `inner` does, and counts their vectors."""
+
+    def __init__(self, inner: MultiVectorEncoder) -> None:
+        self.inner, self.counted = inner, 0
+
+    def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
+        """As `inner`."""
+        documents = self.inner.encode_document(inputs)
+        self.counted += sum(map(len, documents))
+        return documents
+
+
+def _counting(encoder: Any) -> tuple[Any, _Counting]:
+    """A copy of a slot's encoder that counts the vectors of documents before `reduce` makes fewer of them."""
+    encoder = copy.copy(encoder)
+    if isinstance(encoder, PassageEncoder):
+        encoder.inner, counting = _counting(encoder.inner)
+    else:
+        encoder.inner = counting = _Counting(encoder.inner)
+    return encoder, counting
+
+
+def _affordable(texts: Sequence[str]) -> Sequence[str]:
+    lengths = accumulate(map(len, texts))
+    return texts[: max(1, sum(length <= PASSAGES_FROM for length in lengths))]
+
+
+def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:
+    """Bytes of a document on disk and in memory, including the first stage."""
+    storage = slot.config.storage
+    width, first = _BYTES.get(storage.datatype or "", 4), storage.first_stage
+    size = float(np.mean([_size(vector, width) for vector in vectors]))
+    disk, memory = _placed(storage, size, _graph(slot, storage, indexed=first is None))
+    if first is None:
+        return disk, memory
+    more = _placed(first, first.dimension * _BYTES.get(first.datatype or "", 4), _graph(slot, first))
+    return disk + more[0], memory + more[1]
+
+
+def _placed(stored: Stored, size: float, graph: int) -> tuple[float, float]:
+    """Bytes on disk, and those in memory, of a vector and its place in the graph."""
+    in_memory = 0 if stored.hnsw and stored.hnsw.on_disk else graph
+    return size + graph, in_memory if stored.on_disk else size + graph
+
+
+def _size(vector: Vector, width: int) -> int:
+    return len(vector) * (4 + width) if isinstance(vector, SparseVector) else int(vector.size) * width
+
+
+def _graph(slot: Slot, stored: Stored, *, indexed: bool = True) -> int:
+    """Bytes of a document in the graph; multi-vectors that only rescore have none."""
+    if slot.spec.kind != "dense" and not slot.anchored:
+        return 0
+    unset = _LINKS if indexed else 0
+    return unset if stored.hnsw is None or stored.hnsw.m is None else 2 * stored.hnsw.m * 4

@@ -16,10 +16,9 @@ from diptych.populate.rejects import reason_of
 from diptych.stores.retired_vectors import drop_orphans, orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.swap.apply_types import generation_names
-from diptych.swap.gate.storage_trial import StorageTrial
-from diptych.swap.gate.vector_health import coverage
-from diptych.swap.lease import Lease
-from diptych.swap.records import refusal_of
+from diptych.swap.gate.decision import StorageTrial
+from diptych.swap.gate.gate import coverage
+from diptych.swap.lease import Lease, refusal_of
 from diptych.swap.transitions import abandoned, cleared_behind, finished, rolled_back, write
 from diptych.swap.vectors import set_shared_storage
 

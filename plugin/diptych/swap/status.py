@@ -11,9 +11,9 @@ from diptych.metadata.models import CollectionMetadata, Event, Generation, Swap
 from diptych.metadata.store import APPLY, raw_metadata
 from diptych.stores.retired_vectors import orphans
 from diptych.stores.server_errors import needs_answers
-from diptych.swap.gate.vector_health import coverage
+from diptych.swap.gate.gate import coverage
+from diptych.swap.lease import LeaseRecord, lease_of, refusal_of
 from diptych.swap.query_override import query_encoders
-from diptych.swap.records import LeaseRecord, lease_of, refusal_of
 
 Role: TypeAlias = Literal["live", "building", "kept"]
 

@@ -8,11 +8,10 @@ from itertools import zip_longest
 from diptych.collection.verify import VerifyReport
 from diptych.runtime.amounts import duration, size
 from diptych.swap import ApplyReport, GateReport, Plan
+from diptych.swap.gate.answers import KnownItem, SideBySide
+from diptych.swap.gate.gate import Canary
 from diptych.swap.gate.judged import JudgedComparison
-from diptych.swap.gate.overlap import KnownItem, SideBySide
-from diptych.swap.gate.vector_health import Canary
-from diptych.swap.plan import Step
-from diptych.swap.plan_text import change_of, details
+from diptych.swap.plan import Step, change_of, details
 from diptych_lab.notebook.charts import differences
 from diptych_lab.notebook.elements import (
     BAD,

@@ -25,7 +25,7 @@ from diptych.slots.slot import Slot
 from diptych.slots.unread import unread_warnings
 from diptych.stores.versions import DiskUse, disk_use, is_local, version_warnings
 from diptych.swap import Status, status
-from diptych.swap.gate.vector_health import Canary, check_canary
+from diptych.swap.gate.gate import Canary, check_canary
 from diptych.swap.sample import sample_documents, sample_points
 from diptych.types import Query, Run
 from diptych_serve.studio.evaluations import QuerySet

@@ -34,8 +34,7 @@ from diptych.config.size_limits import check_values
 from diptych.config.stages import Rerank
 from diptych.errors import ConfigError, DiptychError, SearchError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.config_state import describes, live_lines
-from diptych.handle.open_handle import stored_search
+from diptych.handle.open_handle import describes, live_lines, stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.plugins.anchor_scores import has_anchors

@@ -19,7 +19,7 @@ from diptych.populate import populate
 from diptych.search import search
 from diptych.stores.server_errors import too_old
 from diptych.swap import ApplyOptions, apply, finish, rollback
-from diptych.swap.legacy_server import CannotAddVectors
+from diptych.swap.vectors import CannotAddVectors
 from diptych.testing import fakes_plugin
 from diptych_edge import EdgeClient
 

@@ -14,7 +14,7 @@ from diptych import Collection
 from diptych.handle import collection_handle
 from diptych.passages import PassageEncoder, PassageOptions
 from diptych.swap import plan
-from diptych.swap.plan_text import details
+from diptych.swap.plan import details
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document, Hit
 from loads import Load

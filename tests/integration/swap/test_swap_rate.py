@@ -19,8 +19,7 @@ from diptych.stores import open_store
 from diptych.swap import ApplyOptions
 from diptych.swap import pace as pace_module
 from diptych.swap.backfill import backfill
-from diptych.swap.lease import Lease
-from diptych.swap.records import Checkpoint
+from diptych.swap.lease import Checkpoint, Lease
 from diptych.types import Document
 from small_server import Routes, served
 

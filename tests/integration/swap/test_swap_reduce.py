@@ -18,7 +18,7 @@ from diptych.errors import FingerprintMismatch
 from diptych.plugins.token_pooling import ReducedEncoder, ReduceOptions
 from diptych.slots.slot import Slot
 from diptych.swap import plan
-from diptych.swap.estimate import Estimate
+from diptych.swap.plan import Estimate
 from diptych.testing import FakeMultiVectorEncoder, fakes_plugin
 from diptych.types import Document
 

@@ -18,7 +18,7 @@ from diptych.errors import GateFailed
 from diptych.evaluate import Qrels
 from diptych.metadata.store import APPLY
 from diptych.swap import ApplyOptions, Judged
-from diptych.swap.gate.storage_trial import StorageTrial
+from diptych.swap.gate.decision import StorageTrial
 from diptych.types import Document, Query
 
 Open: TypeAlias = Callable[..., Collection]

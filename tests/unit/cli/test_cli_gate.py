@@ -11,9 +11,9 @@ from rich.console import Console
 
 from diptych.cli.swap.show_gate import show_gate
 from diptych.cli.ui.output import say
+from diptych.swap.gate.answers import KnownItem, Overlap, SideBySide
 from diptych.swap.gate.gate import GateReport
 from diptych.swap.gate.judged import JudgedComparison, QueryLoss, Verdict
-from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide
 
 SAMPLE = SideBySide(
     "a query of several words that is longer than half of the terminal, and then some more of it",

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from diptych import Collection, Registry
 from diptych.config import Config, load_config, parse_config
 from diptych.errors import CollectionError, GateFailed
-from diptych.handle.config_state import describes, live_lines, reading_of, storage_of
+from diptych.handle.open_handle import describes, live_lines, reading_of, storage_of
 from diptych.metadata.models import Generation, QueryEncoder, State
 from diptych.metadata.store import GATE, raw_metadata
 from diptych.swap import ApplyOptions

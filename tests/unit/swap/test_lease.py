@@ -21,8 +21,7 @@ from qdrant_client.conversions.conversion import json_to_value
 from diptych.errors import ApplyRunning
 from diptych.metadata.store import APPLY, CLAIM, raw_metadata
 from diptych.swap import lease as leases
-from diptych.swap.lease import Lease
-from diptych.swap.records import STALE, Checkpoint, LeaseRecord, process_scope, read_lease
+from diptych.swap.lease import STALE, Checkpoint, Lease, LeaseRecord, process_scope, read_lease
 from diptych_edge import EdgeClient
 from waiting import until
 

@@ -286,24 +286,24 @@ def _store_check(urls: Iterable[str], exists: bool) -> Check:
 
 def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
     """What opening would refuse without an encoder being loaded, and a swap that is under way."""
-    from diptych.handle import config_state, open_handle
+    from diptych.handle import open_handle
 
     if metadata.swap is not None:
         swap_text = f"under way, begun {moment(metadata.swap.began)} by {metadata.swap.by}"
         yield Check("swap", "warn", swap_text, "diptych status shows where it is")
-        if config_state.describes(config, metadata.swap.target):
+        if open_handle.describes(config, metadata.swap.target):
             return
     live, names = metadata.live.slots, ", ".join(metadata.live.slots)
-    storage = {name: config_state.storage_of(slot_config) for name, slot_config in config.slots.items()}
+    storage = {name: open_handle.storage_of(slot_config) for name, slot_config in config.slots.items()}
     queries_by = {name: (slot_config, metadata.live.asking.get(name)) for name, slot_config in config.slots.items()}
-    waiting = {name: student for name, own in queries_by.items() if (student := config_state.waiting_student(*own))}
+    waiting = {name: student for name, own in queries_by.items() if (student := open_handle.waiting_student(*own))}
     if config.slots.keys() != live.keys():
         difference = f"the config names {', '.join(config.slots)}, the collection has {names}"
-    elif config_state.reading_of(config.populate) != metadata.reading:
+    elif open_handle.reading_of(config.populate) != metadata.reading:
         difference = "populate.input or populate.separator is not what the vectors were made from"
     elif changed := [name for name, slot_config in live.items() if storage[name] != slot_config.storage]:
         difference = f"storage of {', '.join(changed)} is not as the config says"
-    elif others := [name for name in live if name not in waiting and not config_state.asks(*queries_by[name])]:
+    elif others := [name for name in live if name not in waiting and not open_handle.asks(*queries_by[name])]:
         difference = f"queries of {', '.join(others)} are not made by what the config says"
     else:
         for name, student in waiting.items():

@@ -85,7 +85,7 @@ def show(planned: Plan, progress: str = "", *, advice: bool = False, judged: boo
         advice: whether to say what to do next.
         judged: whether the config names judgements.
     """
-    from diptych.swap.plan_text import details
+    from diptych.swap.plan import details
 
     console = stdout()
     say(console, f"{planned.collection}: {planned.documents:,} documents", "bold")
@@ -112,7 +112,7 @@ def _table(planned: Plan) -> Table:
 
 def _row(step: Step) -> tuple[str, ...]:
     """The cells: documents that the change affects, those that are encoded, and what that costs."""
-    from diptych.swap.plan_text import change_of
+    from diptych.swap.plan import change_of
 
     documents, encode = (f"{count:,}" if count else "" for count in (step.points, step.encode))
     if not step.rate:

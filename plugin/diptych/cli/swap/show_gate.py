@@ -14,8 +14,8 @@ from diptych.cli.ui.output import printable, say, table
 
 if TYPE_CHECKING:
     from diptych.swap import GateReport
+    from diptych.swap.gate.answers import KnownItem, SideBySide
     from diptych.swap.gate.judged import QueryLoss
-    from diptych.swap.gate.overlap import KnownItem, SideBySide
 
 SNIPPET = 60  # characters of a query or hit where the terminal does not decide
 

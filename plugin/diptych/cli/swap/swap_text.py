@@ -62,7 +62,7 @@ def unjudged(config: Config) -> Config:
 
 def under_way(metadata: CollectionMetadata, config: Config) -> str:
     """What became of a swap that was begun, and what to do about it; empty without one."""
-    from diptych.handle.config_state import describes
+    from diptych.handle.open_handle import describes
 
     swap = metadata.swap
     if swap is None:
@@ -75,7 +75,7 @@ def under_way(metadata: CollectionMetadata, config: Config) -> str:
 
 def stale_config(session: Session, path: Path, live: State) -> str:
     """That the config file asks for other encoders than those that answer now; empty where it does not, or is none."""
-    from diptych.handle.config_state import describes, waiting_student
+    from diptych.handle.open_handle import describes, waiting_student
 
     try:
         config = session.config(path)

@@ -34,8 +34,8 @@ from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.backfill.drift_fallback import Bridge
 from diptych.swap.backfill.live_points import LivePoints
+from diptych.swap.lease import Checkpoint
 from diptych.swap.pace import Pace, pace_of
-from diptych.swap.records import Checkpoint
 from diptych.types import Document
 
 if TYPE_CHECKING:

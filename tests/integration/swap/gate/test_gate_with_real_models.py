@@ -13,8 +13,8 @@ from diptych.config.models import GateConfig
 from diptych.evaluate import read_beir
 from diptych.handle.snapshot import View
 from diptych.populate import open_source
+from diptych.swap.gate.answers import MIDDLE
 from diptych.swap.gate.gate import GateReport, Judged, run_gate
-from diptych.swap.gate.overlap import MIDDLE
 from diptych.types import Document
 from diptych_edge import EdgeClient
 

@@ -12,8 +12,8 @@ import pytest
 
 from diptych.config.models import GateConfig
 from diptych.handle.snapshot import View
+from diptych.swap.gate.answers import _shown
 from diptych.swap.gate.gate import Coverage, GateReport, coverage, run_gate
-from diptych.swap.gate.overlap import _shown
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Document, Floats, Hit
 
