@@ -22,8 +22,7 @@ from qdrant_client import QdrantClient, models
 from diptych.errors import StoreUnavailable
 from diptych.stores.retired_vectors import existing
 from diptych_edge import rest
-from diptych_edge.rest.request import Request
-from diptych_edge.rest.routes import NoRoute
+from diptych_edge.rest.routes import NoRoute, Request
 
 Body: TypeAlias = dict[str, Any]
 SPREAD = ("shard_number", "sharding_method", "replication_factor", "write_consistency_factor")

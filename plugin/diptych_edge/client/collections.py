@@ -15,7 +15,7 @@ from diptych_edge.convert.config import dense_vectors, edge_config, has_vectors,
 from diptych_edge.convert.points import jsonable
 from diptych_edge.engine.catalog import check_name
 from diptych_edge.engine.collection import EdgeCollection, describe
-from diptych_edge.engine.sidecar import Record
+from diptych_edge.engine.folders import Record
 
 Vectors = models.VectorParams | Mapping[str, models.VectorParams]
 _SETTINGS = ("hnsw_config", "optimizers_config", "quantization_config", "on_disk_payload", "payload", "id_tracker")

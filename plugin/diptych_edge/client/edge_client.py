@@ -14,9 +14,8 @@ from diptych_edge.client.collections import Aliases, Collections, Schema
 from diptych_edge.client.groups import Grouping
 from diptych_edge.client.search import Matrix
 from diptych_edge.client.write_points import Uploading, WritePoints
-from diptych_edge.engine.catalog import ClosedCatalog
+from diptych_edge.engine.catalog import ClosedCatalog, Engine, Holder
 from diptych_edge.engine.folders import PATIENCE
-from diptych_edge.engine.shared_engine import Engine, Holder
 
 if TYPE_CHECKING:
     from diptych_edge.engine.catalog import Catalog
@@ -164,7 +163,7 @@ class EdgeClient(Collections, Aliases, Schema, WritePoints, Uploading, Grouping,
 
     @staticmethod
     def _holder_for(engine: Engine) -> Holder:
-        from diptych_edge.share.holder import Holder
+        from diptych_edge.share.client import Holder
 
         return Holder(engine.path, lambda: EdgeClient.over(engine))
 

@@ -22,9 +22,8 @@ from diptych.errors import StoreError, StoreLocked, StoreReadOnly
 from diptych.runtime.plain_files import plain_file
 from diptych_edge.client.edge_client import EdgeClient
 from diptych_edge.engine.catalog import ALIASES, Catalog
-from diptych_edge.engine.folders import COLLECTIONS, LOCK, opening
-from diptych_edge.engine.sidecar import RECORD, Record
-from diptych_edge.health.copy_shard import copy_sparse
+from diptych_edge.engine.folders import COLLECTIONS, LOCK, RECORD, Record, opening
+from diptych_edge.health.repair import copy_sparse
 
 WRITES = (
     "upsert", "upload_points", "upload_collection", "update_vectors", "delete_vectors", "delete", "set_payload",

@@ -14,8 +14,7 @@ from diptych.errors import SearchError
 from diptych.runtime.unchecked import unchecked
 from diptych_edge.client.base import EdgeBase, check_arguments, unsupported
 from diptych_edge.convert import queries
-from diptych_edge.convert.filters import edge_filter
-from diptych_edge.convert.queries import Examples, Lookup, edge_request
+from diptych_edge.convert.queries import Examples, Lookup, edge_filter, edge_request
 from diptych_edge.convert.queries import order_by as edge_order
 from diptych_edge.convert.queries import with_payload as edge_payload
 from diptych_edge.convert.queries import with_vector as edge_vector

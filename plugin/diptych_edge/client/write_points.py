@@ -15,8 +15,8 @@ from qdrant_client import models
 from diptych.errors import CollectionError
 from diptych_edge.client.base import EdgeBase, check_arguments, unsupported
 from diptych_edge.convert.config import member
-from diptych_edge.convert.filters import edge_filter
 from diptych_edge.convert.points import edge_point_vectors, edge_points, jsonable
+from diptych_edge.convert.queries import edge_filter
 from diptych_edge.engine.collection import EdgeCollection
 from diptych_edge.engine.native_errors import edge_errors
 

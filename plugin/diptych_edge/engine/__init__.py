@@ -1,6 +1,5 @@
 """Collections on disk: the folder, the record and the shard of each.
 
-Begin with `catalog` (all collections of a path), then `collection` and `shard`. `sidecar` keeps what Edge does not
-store, `folders` keeps other processes out, `optimization` builds indexes on a copy in another process, `shared_engine`
-lets several clients of one process use one engine.
+Begin with `catalog` (all collections of a path), then `collection` and `shard`. `folders` keeps the record of
+what Edge does not store, and other processes out; `optimization` builds indexes on a copy in another process.
 """

@@ -29,12 +29,10 @@ from diptych_edge.convert.config import (
 )
 from diptych_edge.convert.points import Space, VectorKind
 from diptych_edge.engine import shard as shards
-from diptych_edge.engine.folders import remove
+from diptych_edge.engine.folders import RECORD, SHARD, UNFINISHED, Record, remove, replace_file, sync_folder
 from diptych_edge.engine.shard import Shard
-from diptych_edge.engine.sidecar import RECORD, SHARD, UNFINISHED, Record, replace_file, sync_folder
 from diptych_edge.health.inspection import begin, inspect
-from diptych_edge.health.ledger import Ledger
-from diptych_edge.health.seal import break_seal
+from diptych_edge.health.seal import Ledger, break_seal
 from diptych_edge.health.wal import SEGMENTS, log_end
 
 _SEGMENT, _CONFIG = "segment.json", "edge_config.json"

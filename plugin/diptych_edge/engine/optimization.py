@@ -23,8 +23,8 @@ from diptych_edge.engine.collection import EdgeCollection, new_shard_name
 from diptych_edge.engine.folders import remove
 from diptych_edge.engine.shard import Journal
 from diptych_edge.health import space
-from diptych_edge.health.copy_shard import link_data, unlink_data
 from diptych_edge.health.inspection import Findings, begin
+from diptych_edge.health.repair import link_data, unlink_data
 from diptych_edge.health.wal import allocated, log_end, newest_version, restart_log
 
 OnStage = Callable[[str], None]

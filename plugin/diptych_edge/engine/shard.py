@@ -15,7 +15,7 @@ from diptych.errors import DiptychError, StoreDamaged, StoreError
 from diptych.runtime.panics import contained
 from diptych_edge.engine.native_errors import PANICKED, edge_errors, reason
 from diptych_edge.health.inspection import REPAIR
-from diptych_edge.health.ledger import Ledger, trim_log
+from diptych_edge.health.seal import Ledger, trim_log
 from diptych_edge.health.wal import use_small_files
 
 Answer = TypeVar("Answer")

@@ -16,8 +16,7 @@ import numpy as np
 
 from diptych.errors import StoreDamaged
 from diptych_edge.health import space
-from diptych_edge.health.ledger import Ledger, probe, read_mark
-from diptych_edge.health.seal import Seal, broken, read_seal
+from diptych_edge.health.seal import Ledger, Seal, broken, probe, read_mark, read_seal
 from diptych_edge.health.wal import (
     SEGMENTS,
     WAL,

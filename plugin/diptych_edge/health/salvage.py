@@ -15,7 +15,7 @@ import qdrant_edge as edge
 
 from diptych.runtime.panics import is_panic
 from diptych_edge.convert.config import PLACEHOLDER, edge_config, has_vectors, index_infos, index_schema
-from diptych_edge.engine.sidecar import Record
+from diptych_edge.engine.folders import Record
 
 PAGE = 256  # points read at once
 LISTED = 1000  # unreadable points that are named

@@ -15,7 +15,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from diptych_edge.engine.sidecar import replace_file, sync_folder
+from diptych_edge.engine.folders import replace_file, sync_folder
 
 WAL, SEGMENTS = "wal", "segments"
 _NEW, _OLD = "wal.new", "wal.old"

@@ -1,6 +1,6 @@
 """Shares an embedded store between processes: the process that holds the engine serves the others over a socket.
 
-Begin with `client`, which takes the engine or connects to its holder. `holder` serves, `remote` is the client of the
+Begin with `client`, which takes the engine or connects to its holder. `remote` is the client of the
 other processes, `address` says where the socket is and admits only processes of the same user.
 """
 

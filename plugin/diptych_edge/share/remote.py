@@ -30,9 +30,8 @@ from diptych.errors import (
 from diptych.runtime.unchecked import unchecked
 from diptych_edge.convert.points import FINITE, flaw_of_dense, flaw_of_sparse, jsonable, misfit, require_json
 from diptych_edge.engine.optimization import OnStage
-from diptych_edge.rest.answers import rebuilt
-from diptych_edge.share.address import TOKEN_HEADER, Address
-from diptych_edge.share.transport import LIMITS, transport
+from diptych_edge.rest.connection import rebuilt
+from diptych_edge.share.address import LIMITS, TOKEN_HEADER, Address, transport
 
 _BULK = (models.PointStruct, models.PointVectors, models.Batch, models.SparseVector)
 _POINTS = (models.PointStruct, models.PointVectors)

@@ -17,7 +17,7 @@ from qdrant_client import models
 
 from diptych.errors import StoreError
 from diptych_edge import EdgeClient
-from diptych_edge.health import ledger, space
+from diptych_edge.health import seal, space
 from diptych_edge.health.repair import RepairReport
 from diptych_edge.health.wal import log_end, newest_version
 from killed import copy_without_holes
@@ -127,7 +127,7 @@ def test_a_lost_log_is_told_and_nothing_is_changed(store: Path, lost: str) -> No
         for path in logs if lost == "files" else logs[-1:]:
             path.unlink()
     left = log_end(shard_of(store)) if any(wal.glob("open-*")) or any(wal.glob("closed-*")) else 0
-    if left > newest_version(shard_of(store)) and left > (ledger.read_mark(shard_of(store)) or (-1, 0))[0]:
+    if left > newest_version(shard_of(store)) and left > (seal.read_mark(shard_of(store)) or (-1, 0))[0]:
         return  # an empty file, which nobody misses
     before = files(store)
     for _ in range(2):

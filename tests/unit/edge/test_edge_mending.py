@@ -15,7 +15,7 @@ from qdrant_client import models
 
 from diptych.errors import StoreError
 from diptych_edge import EdgeClient
-from diptych_edge.engine.sidecar import Record
+from diptych_edge.engine.folders import Record
 
 SIZE, WIDTH, LATER = 600, 64, 20
 DENSE = models.DenseVectorNameConfig(dense=models.DenseVectorConfig(size=8, distance=models.Distance.COSINE))

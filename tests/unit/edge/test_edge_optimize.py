@@ -21,7 +21,7 @@ from diptych_edge import EdgeClient
 from diptych_edge.engine import optimizer
 from diptych_edge.engine import shard as shards
 from diptych_edge.engine.optimization import STAGES
-from diptych_edge.health.copy_shard import link_data, unlink_data
+from diptych_edge.health.repair import link_data, unlink_data
 from diptych_edge.health.wal import allocated
 
 Start = Callable[[str], subprocess.Popen[str]]

@@ -18,10 +18,10 @@ from qdrant_client import models
 
 from diptych.errors import CollectionError, SearchError, StoreDamaged, StoreFull, StoreUnavailable
 from diptych_edge import EdgeClient, SharedEdgeClient
-from diptych_edge.rest.answers import rebuilt, refused
-from diptych_edge.rest.request import Request
+from diptych_edge.rest.connection import rebuilt, refused
+from diptych_edge.rest.routes import Request
 from diptych_edge.share.address import read_address
-from diptych_edge.share.holder import engine_routes
+from diptych_edge.share.client import engine_routes
 from diptych_edge.share.remote import HolderGone, RemoteEdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
@@ -205,7 +205,7 @@ def test_numbers_that_json_does_not_have_are_refused_over_the_socket_too(
 def test_a_holder_that_is_stopped_is_told_and_not_waited_for(
     holder: subprocess.Popen[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diptych_edge.share.transport.LOOK", 0.5)
+    monkeypatch.setattr("diptych_edge.share.address.LOOK", 0.5)
     with SharedEdgeClient(folder) as client:
         holder.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)  # a busy process may still answer before it stops
@@ -231,7 +231,7 @@ def test_a_holder_that_takes_long_to_start_is_waited_for(
     holder = start(
         """
     import time
-    from diptych_edge.engine import shared_engine as engine
+    from diptych_edge.engine import catalog as engine
     start_holder = engine._start_holder
     def slowly(*given):
         print("starting", flush=True)
