@@ -30,8 +30,7 @@ from mcp.types import Tool, ToolAnnotations
 from pydantic import BaseModel, Field, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from diptych import __version__
-from diptych.collection.collection import Collection
+from diptych import Collection, __version__
 from diptych.media import Modality
 from diptych.runtime.panics import is_panic
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
@@ -46,8 +45,6 @@ from diptych_serve.service.answers import (
     ExplainedDocument,
     FoundDocument,
     PopulateAnswer,
-    documents_of,
-    explained,
     populated,
 )
 from diptych_serve.service.requests import accepted, require_inline, require_words, too_large, too_slow
@@ -405,8 +402,9 @@ class Tools:
             options |= {"passages": passages, "highlight": highlight}
             require_inline(media or {}, where=f"collection {opened.name!r}, media")
             question = Query(query, media={str(name): raw for name, raw in media.items()}) if media else query
-            hits = documents_of(await opened.asearch(question, limit=limit, **options))
-            return SearchResult(collection=opened.name, hits=[_cut(hit, text_length) for hit in hits])
+            found = await opened.asearch(question, limit=limit, **options)
+            hits = [_cut(FoundDocument.of(hit), text_length) for hit in found]
+            return SearchResult(collection=opened.name, hits=hits)
 
     async def explain(
         self,
@@ -436,7 +434,9 @@ class Tools:
                 opened.explain, query, ids=ids or None, limit=count, blocks=blocks, **options
             )
             pipeline = repr(items[0].pipeline) if items else _pipeline(opened)
-            return ExplainResult(collection=opened.name, pipeline=pipeline, explanations=explained(items))
+            return ExplainResult(
+                collection=opened.name, pipeline=pipeline, explanations=[*map(ExplainedDocument.of, items)]
+            )
 
     async def info(self, collection: CollectionName = None) -> InfoResult:
         """List the collections: how many documents they hold, their slots, and how they are searched."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from diptych import __version__
-from diptych.collection.collection import Collection
+from diptych import Collection, __version__
 from diptych.collection.explanation import Explanation, SlotScore
 from diptych.collection.populate_methods import log_report
 from diptych.config.secrets import redacted
 from diptych.media import Media, RawMedia
 from diptych.populate import populate
-from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
+from diptych.reports import CollectionInfo, SlotInfo
 from diptych.types import Highlight, Hit, Passage
 from diptych_serve.service.requests import (
     DocumentsRequest,
@@ -33,24 +31,6 @@ from diptych_serve.service.requests import (
 
 REFERENCE = "#/components/schemas/{model}"
 _REFUSALS = (400, 404, 408, 413, 415, 422, 429, 500, 503)
-
-
-class FoundPassage(BaseModel):
-    """A part of a document, by its characters in the document's text."""
-
-    text: str
-    start: int
-    end: int
-    score: float = Field(description="Score of the passage, on the scale of its slot; higher is better.")
-
-
-class FoundHighlight(BaseModel):
-    """What of a document answers the query."""
-
-    sentence: FoundPassage | None = Field(None, description="The sentence nearest to the query.")
-    words: list[tuple[int, int]] = Field(
-        default_factory=list, description="Start and end of each matching word in the document's text."
-    )
 
 
 class FoundMedia(BaseModel):
@@ -70,10 +50,10 @@ class FoundDocument(BaseModel):
     text: str = ""
     metadata: dict[str, Any] = Field(default_factory=dict, description="JSON values to filter by.")
     stages: dict[str, float] = Field(default_factory=dict, description="Scores by stage.")
-    passages: list[FoundPassage] = Field(
+    passages: list[Passage] = Field(
         default_factory=list, description="Best passages of the document, best first, if a slot has passages."
     )
-    highlight: FoundHighlight | None = Field(None, description="Best sentence and matching words, if requested.")
+    highlight: Highlight | None = Field(None, description="Best sentence and matching words, if requested.")
     media: dict[str, FoundMedia] = Field(default_factory=dict, description="The document's media by modality.")
 
     @classmethod
@@ -82,48 +62,13 @@ class FoundDocument(BaseModel):
         return cls(**hit_fields(hit))
 
 
-class MatchedTerm(BaseModel):
-    """A word that query and document share; contribution = query * document * idf."""
-
-    word: str
-    query: float
-    document: float
-    idf: float
-    contribution: float
-
-
-class VectorBlock(BaseModel):
-    """A block of a dense vector."""
-
-    name: str
-    width: int
-    contribution: float = Field(description="Part of the slot's score; the parts of all blocks add up to it.")
-
-
-class SlotPart(BaseModel):
-    """A document in one slot."""
-
-    score: float | None = Field(None, description="Similarity to the query; null if the slot gives none.")
-    rank: int | None = Field(None, description="Rank among the slot's candidates, from 1; null if it is none.")
-    contribution: float | None = Field(None, description="What the slot adds to the fused score.")
-    terms: list[MatchedTerm] = Field(default_factory=list, description="Sparse slot: the matching words.")
-    blocks: list[VectorBlock] = Field(default_factory=list, description="Dense slot with blocks: their contributions.")
-    passage: FoundPassage | None = Field(None, description="Slot with passages: the best one, its text shortened.")
-    passages: int = Field(0, description="Number of the document's passages in the slot.")
-
-    @classmethod
-    def of(cls, part: SlotScore) -> SlotPart:
-        """From an explanation's part."""
-        return cls.model_validate(dataclasses.asdict(part))
-
-
 class ExplainedDocument(BaseModel):
     """Why a document has its rank: the slots' contributions add up to the fused score."""
 
     id: str
     rank: int | None = Field(None, description="Rank among the hits, from 1; null if it is no hit.")
     score: float | None = None
-    slots: dict[str, SlotPart] = Field(default_factory=dict, description="The document's scores in each slot.")
+    slots: dict[str, SlotScore] = Field(default_factory=dict, description="The document's scores in each slot.")
     fused: float | None = Field(None, description="Sum of the slots' contributions.")
     boosts: dict[str, float] = Field(default_factory=dict, description="What each boost adds.")
     stages: dict[str, float] = Field(default_factory=dict, description="Scores of later stages, such as rerankers.")
@@ -133,17 +78,8 @@ class ExplainedDocument(BaseModel):
     @classmethod
     def of(cls, item: Explanation) -> ExplainedDocument:
         """From an explanation."""
-        return cls(
-            id=item.document.id,
-            rank=item.rank,
-            score=item.score,
-            slots={name: SlotPart.of(part) for name, part in item.slots.items()},
-            fused=item.fused,
-            boosts=dict(item.boosts),
-            stages=dict(item.stages),
-            lost=item.lost,
-            notes=list(item.notes),
-        )
+        names = cls.model_fields.keys() - {"id"}
+        return cls(id=item.document.id, **{name: getattr(item, name) for name in names})
 
 
 class QueryAnswer(BaseModel):
@@ -195,14 +131,14 @@ class CollectionDescription(BaseModel):
         return cls(**facts, slots=slots, pipeline=pipeline)
 
 
-class SetAsideDocument(BaseModel):
+class SetAsideDocument(BaseModel, from_attributes=True):
     """A rejected document and the reason."""
 
     id: str
     reason: str
 
 
-class PopulateAnswer(BaseModel):
+class PopulateAnswer(BaseModel, from_attributes=True):
     """The counts of a populate."""
 
     collection: str
@@ -218,15 +154,6 @@ class PopulateAnswer(BaseModel):
     warnings: list[str]
     dry_run: bool = Field(description="Whether the counts say what would be done, and nothing was written.")
 
-    @classmethod
-    def of(cls, report: PopulateReport) -> PopulateAnswer:
-        """From the report of a populate."""
-        rejected = [SetAsideDocument(id=example.id, reason=example.reason) for example in report.examples]
-        names = cls.model_fields.keys() - {"examples"}
-        facts = {name: getattr(report, name) for name in names}
-        facts |= {name: list(facts[name]) for name in ("deleted_examples", "warnings")}
-        return cls(**facts, examples=rejected)
-
 
 def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateAnswer:
     """Populate and return the answer; rejected documents are listed in it, not in a file of the server.
@@ -238,7 +165,7 @@ def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str,
         report_path = Path(folder) / "rejected.jsonl"
         report = populate(collection.handle, rows, report_path=report_path, **options)
     log_report(report, rejected=False)  # the answer names them, and they may quote documents
-    return PopulateAnswer.of(report)
+    return PopulateAnswer.model_validate(report)
 
 
 def hit_fields(hit: Hit) -> dict[str, Any]:
@@ -251,8 +178,8 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
         "text": document.text,
         "metadata": dict(document.metadata),
         "stages": dict(hit.stages),
-        "passages": [passage_fields(passage) for passage in hit.passages],
-        "highlight": None if hit.highlight is None else highlight_fields(hit.highlight),
+        "passages": hit.passages,
+        "highlight": hit.highlight,
         "media": {modality: media_fields(found) for modality, found in document.media.items()},
     }
 
@@ -261,27 +188,6 @@ def media_fields(media: RawMedia) -> dict[str, Any]:
     """The fields of a `FoundMedia`."""
     assert isinstance(media, Media), "a collection returns media that were read"
     return {"source": media.source, "digest": media.digest, "bytes": media.bytes}
-
-
-def highlight_fields(highlight: Highlight) -> dict[str, Any]:
-    """The fields of a `FoundHighlight`."""
-    sentence = None if highlight.sentence is None else passage_fields(highlight.sentence)
-    return {"sentence": sentence, "words": [list(place) for place in highlight.words]}
-
-
-def passage_fields(passage: Passage) -> dict[str, Any]:
-    """The fields of a `FoundPassage`."""
-    return {"text": passage.text, "start": passage.start, "end": passage.end, "score": passage.score}
-
-
-def documents_of(hits: Iterable[Hit]) -> list[FoundDocument]:
-    """The hits, in order."""
-    return [FoundDocument.of(hit) for hit in hits]
-
-
-def explained(items: Iterable[Explanation]) -> list[ExplainedDocument]:
-    """The explanations, in order."""
-    return [ExplainedDocument.of(item) for item in items]
 
 
 class Embedding(BaseModel):

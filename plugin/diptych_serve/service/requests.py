@@ -12,7 +12,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from starlette.requests import ClientDisconnect, Request
 
-from diptych.collection.collection import Collection
+from diptych import Collection
 from diptych.collection.score_documents import MOST_BLOCKS
 from diptych.errors import SearchError, brief
 from diptych.media import Modality

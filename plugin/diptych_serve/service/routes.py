@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from diptych.collection.collection import Collection
+from diptych import Collection
 from diptych.collection.score_documents import BlocksLike
 from diptych.errors import AdapterOptionsError, PopulateError
 from diptych.populate import open_source
@@ -30,7 +30,7 @@ from diptych.slots.encode import Vector
 from diptych.types import Floats, Hit, Query
 from diptych_serve.service.access import Limits
 from diptych_serve.service.admission import Refused
-from diptych_serve.service.answers import ExplainedDocument, PopulateAnswer, explained, hit_fields, populated
+from diptych_serve.service.answers import ExplainedDocument, PopulateAnswer, hit_fields, populated
 from diptych_serve.service.context import Serving, Writes, json_of
 from diptych_serve.service.requests import (
     DocumentsRequest,
@@ -249,7 +249,8 @@ def _explained(
 
     same = {name: options[name] for name in EXPLAINED_OPTIONS}
     ids = [hit.id for hit in hits]
-    return explained(explained_hits(lambda ids: collection.explain(query, ids=ids, blocks=blocks, **same), ids))
+    found = explained_hits(lambda ids: collection.explain(query, ids=ids, blocks=blocks, **same), ids)
+    return [*map(ExplainedDocument.of, found)]
 
 
 def _require_few(body: SearchRequest, default: int, limits: Limits) -> None:

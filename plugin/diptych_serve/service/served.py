@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diptych.collection.collection import Collection
+from diptych import Collection, Registry
 from diptych.collection.warm_up import check
 from diptych.config import Config
 from diptych.config.models import SlotConfig
@@ -22,7 +22,6 @@ from diptych.handle.open_handle import config_at
 from diptych.plugins.extras import check_requirements
 from diptych.plugins.factory import validate_options
 from diptych.protocols import Kind, Pair
-from diptych.registry import Registry
 from diptych.runtime.environment import interpolate
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline

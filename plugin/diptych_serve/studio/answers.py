@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from diptych_serve.service.answers import ExplainedDocument, FoundPassage
+from diptych.types import Passage
+from diptych_serve.service.answers import ExplainedDocument
 
 
 class Answer(BaseModel):
@@ -140,7 +141,7 @@ class ShownHit(ShownDocument):
 
     score: float
     highlights: list[tuple[int, int]] = Field(description="Begin and end of words that match, within `text`.")
-    passages: list[FoundPassage] = Field(description="The best passages, by their places in the whole text.")
+    passages: list[Passage] = Field(description="The best passages, by their places in the whole text.")
     parts: list[Part] | None = Field(None, description="With `explain`.")
     before: list[BeforePart] | None = Field(
         None, description="With `explain`, where a stage such as a reranker gave the whole score: the parts before it."

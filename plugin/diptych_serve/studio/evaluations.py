@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.collection.collection import Collection
+from diptych import Collection
 from diptych.collection.pipeline_runs import absent_documents
 from diptych.errors import DiptychError, EvaluationError
 from diptych.evaluate import (

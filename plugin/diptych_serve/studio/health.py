@@ -8,7 +8,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.collection.collection import Collection
+from diptych import Collection
 from diptych.collection.pipeline_runs import exact
 from diptych.config.secrets import redacted
 from diptych.errors import CollectionNotFound, DiptychError

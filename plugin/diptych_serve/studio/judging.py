@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diptych.collection.collection import Collection
+from diptych import Collection
 from diptych.errors import EvaluationError
 from diptych.evaluate.ask import ask
 from diptych.evaluate.scoring import cutoff, parse_metrics

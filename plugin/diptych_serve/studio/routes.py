@@ -15,8 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from diptych import __version__
-from diptych.collection.collection import Collection
+from diptych import Collection, __version__
 from diptych.config import load_config
 from diptych.errors import CollectionNotFound, ConfigError, DiptychError
 from diptych.handle.snapshot import View

@@ -15,7 +15,7 @@ from qdrant_client import models
 from starlette.requests import Request
 from starlette.responses import Response
 
-from diptych.collection.collection import Collection
+from diptych import Collection
 from diptych.collection.documents import held, records_of
 from diptych.collection.explain import explain, explained_hits
 from diptych.collection.explanation import Explanation, SlotScore

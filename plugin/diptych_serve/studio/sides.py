@@ -22,7 +22,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from diptych.collection.collection import Collection
+from diptych import Collection
 from diptych.config import Config, load_config
 from diptych.config.locations import Source
 from diptych.config.models import SearchConfig

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from starlette.requests import Request
 from starlette.responses import Response
 
-from diptych.collection.collection import Collection
+from diptych import Collection
 from diptych.config.models import SearchConfig
 from diptych.handle.snapshot import View
 from diptych.search import Pipeline

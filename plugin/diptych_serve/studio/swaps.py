@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from diptych.collection.collection import Collection
+from diptych import Collection
 from diptych.errors import CollectionNotFound
 from diptych.metadata.models import CollectionMetadata, Event, Generation, State
 from diptych.runtime.amounts import moment

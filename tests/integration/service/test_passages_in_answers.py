@@ -72,8 +72,8 @@ def test_a_number_that_is_none_is_refused(client: httpx.Client, most: object) ->
 def test_the_description_has_the_field_and_the_passages(client: httpx.Client) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     assert "passages" in schemas["SearchRequest"]["properties"]
-    assert schemas["FoundDocument"]["properties"]["passages"]["items"]["$ref"].endswith("FoundPassage")
-    assert set(schemas["FoundPassage"]["properties"]) == {"text", "start", "end", "score"}
+    assert schemas["FoundDocument"]["properties"]["passages"]["items"]["$ref"].endswith("Passage")
+    assert set(schemas["Passage"]["properties"]) == {"text", "start", "end", "score"}
 
 
 def test_highlights_come_along_where_they_are_asked_for(client: httpx.Client) -> None:

@@ -47,7 +47,7 @@ def test_the_hits_are_those_of_the_collection(client: httpx.Client, collection: 
 def test_an_answer_is_what_its_description_says(client: httpx.Client, explain: bool) -> None:
     answer = client.post("/search", json={"queries": ["the cat at night", "an egg"], "explain": explain})
     described = SearchAnswer.model_validate_json(answer.content, extra="forbid")
-    assert described.model_dump(exclude_unset=True) == answer.json()
+    assert described.model_dump(mode="json", exclude_unset=True) == answer.json()
     assert set(answer.json()["results"][0]) == {"query", "hits", *(("explanations",) if explain else ())}
     assert set(answer.json()["results"][0]["hits"][0]) == set(FoundDocument.model_fields)
 

@@ -226,6 +226,21 @@ def test_the_services_import_no_guest_but_the_lab_and_the_embedded_store() -> No
     assert offenders(modules(SERVE), lambda path: of_packages(path, foreign)) == {}
 
 
+def test_the_services_reach_ever_fewer_insides_of_the_host() -> None:
+    """The number may only fall: what a guest needs and has no public name for is missing from the door, for all."""
+    documented = set(re.findall(r'"diptych\.(\w+)"', (ROOT / "docs" / "site.py").read_text()))
+    public = {"", "types", "specs", "runtime"} | documented | public_names()
+
+    def inside(name: str) -> bool:
+        return name.startswith("diptych.") and (layer_of(name) not in public or name.count(".") > 2)
+
+    runtime = "diptych.runtime."
+    reached = {
+        name for path in modules(SERVE) for name in imports(path) if inside(name) and not name.startswith(runtime)
+    }
+    assert len(reached) <= 106, "\n".join(sorted(reached))
+
+
 def bridges() -> list[Path]:
     """The modules of the bridges to frameworks."""
     return [path for name in BRIDGES for path in modules(GUESTS / name)]
