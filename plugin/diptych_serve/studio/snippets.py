@@ -139,7 +139,9 @@ def _plain_rerank(section: dict[str, Any]) -> dict[str, Any]:
 def _python(
     collection: Collection, side: Side, body: Question, options: Options, request: SearchRequest, opened: str
 ) -> str:
-    """A program that prints the same hits."""
+    """A program that prints the same hits, where a public method can ask for them."""
+    if side.kind in ("state", "generation"):
+        return f"# No public name asks what is not live: {' '.join(side.label.split())}.\n"
     arguments: dict[str, str] = {"limit": repr(options.limit)}
     if body.offset:
         arguments["offset"] = repr(body.offset)
@@ -151,7 +153,8 @@ def _python(
     if side.pipeline is not None or own:
         arguments["pipeline"] = repr(request.pipeline)
     if own:
-        arguments |= _of_settings(request)
+        said = {"score_threshold": request.score_threshold, "pin": [*request.pin], "exclude": [*request.exclude]}
+        arguments |= {name: repr(value) for name, value in said.items() if value not in (None, [])}
     if body.media:
         query = f"Query({body.text!r}, media={body.media!r})"
     else:
@@ -161,42 +164,9 @@ def _python(
     imports = _imports(code)
     if body.media:
         imports = ["from diptych import Query", *imports]
-    if side.kind in ("state", "generation"):
-        return _of_state(imports, opened, side, query, listed)
     call = f"hits = collection.search(\n    {query}{listed},\n)"
-    return "\n".join([*["from diptych import Collection", *imports], "", *_opening(opened), call, *_PRINT, ""])
-
-
-def _opening(opened: str) -> list[str]:
-    return [f"collection = Collection.open({opened})"]
-
-
-def _of_settings(request: SearchRequest) -> dict[str, str]:
-    """What an own section says beside its stages."""
-    found = {"score_threshold": request.score_threshold, "pin": [*request.pin], "exclude": [*request.exclude]}
-    return {name: repr(value) for name, value in found.items() if value not in (None, [])}
-
-
-def _of_state(imports: list[str], opened: str, side: Side, query: str, listed: str) -> str:
-    """A program that asks a generation that is not live, which no public method does."""
-    state = "metadata.swap.target" if side.building else "metadata.previous"
-    settings = "metadata.swap.search" if side.building else "metadata.previous_search"
-    lines = [
-        "from diptych import Collection",
-        "from diptych.handle.open_handle import stored_search",
-        *imports,
-        "from diptych.search import search",
-        "",
-        *_opening(opened),
-        f"metadata = collection.handle.read()  # {side.label}",
-        f"settings = {settings} or metadata.search",
-        "settings = stored_search(metadata.model_copy(update={'search': settings}))",
-        f"view = collection.handle.at({state}, metadata, settings)",
-        f"(hits,) = search(\n    view,\n    [{query}]{listed},\n)",
-        *_PRINT,
-        "",
-    ]
-    return "\n".join(lines)
+    opening = f"collection = Collection.open({opened})"
+    return "\n".join(["from diptych import Collection", *imports, "", opening, call, *_PRINT, ""])
 
 
 def _imports(code: str) -> list[str]:
