@@ -163,7 +163,7 @@ class EdgeClient(Collections, Aliases, Schema, WritePoints, Uploading, Grouping,
 
     @staticmethod
     def _holder_for(engine: Engine) -> Holder:
-        from diptych_edge.share.client import Holder
+        from diptych_edge.share.address import Holder
 
         return Holder(engine.path, lambda: EdgeClient.over(engine))
 

@@ -43,7 +43,7 @@ def serve(
       diptych edge serve ./qdrant --port 6333
     """
     from diptych_edge import SharedEdgeClient
-    from diptych_edge.share.client import serve_at
+    from diptych_edge.share.address import serve_at
     from diptych_serve.service.access import Keys
 
     keys = Keys.from_environment(api_keys_env)

@@ -24,8 +24,7 @@ from qdrant_client import QdrantClient, models
 from diptych.runtime.sockets import TimedReader
 from diptych_edge import EdgeClient, SharedEdgeClient
 from diptych_edge.rest import Routes, connection, server
-from diptych_edge.share.address import Address, read_address
-from diptych_edge.share.client import serve_at
+from diptych_edge.share.address import Address, read_address, serve_at
 from serving import until
 
 Serve = Callable[..., tuple[subprocess.Popen[str], dict[str, Any]]]

@@ -20,8 +20,7 @@ from diptych.errors import CollectionError, SearchError, StoreDamaged, StoreFull
 from diptych_edge import EdgeClient, SharedEdgeClient
 from diptych_edge.rest.connection import rebuilt, refused
 from diptych_edge.rest.routes import Request
-from diptych_edge.share.address import read_address
-from diptych_edge.share.client import engine_routes
+from diptych_edge.share.address import engine_routes, read_address
 from diptych_edge.share.remote import HolderGone, RemoteEdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
