@@ -47,11 +47,11 @@ from qdrant_client import QdrantClient, models
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.payloads import hashed_point
 from diptych.populate import populate
+from diptych.populate.pace import IN_FLIGHT, PART
 from diptych.stores import open_store
 from diptych.stores.protobuf_points import Point
 from diptych.stores.versions import server_version
 from diptych.swap import ApplyOptions, apply
-from diptych.swap.pace import IN_FLIGHT, PART
 from drawn_corpus import WIDTH, WORDS, Documents, Drawn, config_of, opened, table_in_memory, vectors
 from figures import Figure, Result
 from machine import versions

@@ -41,7 +41,7 @@ def _found(
     handle: CollectionHandle, ids: Sequence[str], tenant: str | None
 ) -> Iterator[tuple[Document, dict[str, Any]]]:
     for store, points in _located_pages(handle, ids, tenant):
-        for record in store.records(points):
+        for record in store.records(points, payload=store.whole):
             yield from_payload(record.id, record.payload, handle.view.layout), record.payload or {}
 
 
@@ -214,7 +214,7 @@ def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant:
     if needs_payloads(handle.view):
         records = store.scrolled(narrowed(scope_of(handle.view, tenant), id_filter(ids, layout)), fields)
     else:
-        records = iter(store.records(points_of(handle.view, ids, tenant), only=fields))
+        records = iter(store.records(points_of(handle.view, ids, tenant), payload=fields))
     documents = {plain_id(record.id): from_payload(record.id, record.payload, layout) for record in records}
     return {
         point: document.id

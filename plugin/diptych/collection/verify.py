@@ -30,7 +30,7 @@ from diptych.stores.server_errors import needs_answers
 from diptych.types import SparseVector
 
 if TYPE_CHECKING:
-    from diptych.swap.backfill.live_points import LivePoints
+    from diptych.populate.store import Store
 
 SAMPLE = 64  # documents that are encoded again
 PAGE = 256  # points read at once
@@ -130,9 +130,9 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
     The latter are those whose payload was altered: their hash is emptied, so that populate takes them for changed.
     Points that were deleted meanwhile are left out.
     """
-    from diptych.swap.backfill.live_points import LivePoints
+    from diptych.populate.store import Store
 
-    slots, live = handle.slots, LivePoints.of(handle, threading.Event())
+    slots, live = handle.slots, Store.of(handle, threading.Event())
     points = {point for ids in report.vectors.values() for point in ids} - report.altered.keys()
     for batch in _batches(sorted(points, key=str)):
         _encode_again(handle, {name: slots[name] for name in report.vectors}, batch, report, live)
@@ -267,7 +267,7 @@ def _encode_again(
     slots: Mapping[str, Slot],
     points: Sequence[PointId],
     report: VerifyReport,
-    live: LivePoints,
+    live: Store,
 ) -> None:
     from diptych.populate.points import PointMaker
 

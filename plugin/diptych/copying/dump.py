@@ -14,7 +14,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
@@ -37,7 +36,7 @@ from diptych.populate.sources.readers import HEADER, parquet_rows
 from diptych.populate.store import Store
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.runtime.text_budget import FILE, RECORD
-from diptych.stores.scroll import pages, plain_id
+from diptych.stores.scroll import plain_id
 from diptych.stores.server_errors import needs_answers
 from diptych.types import Document
 
@@ -150,12 +149,7 @@ def _documents(handle: CollectionHandle, scoped_filter: models.Filter | None) ->
 
 def _points(handle: CollectionHandle, scoped_filter: models.Filter | None) -> Iterator[dict[str, Any]]:
     side = CopySide(handle.client, handle.name)
-
-    def page(offset: Any) -> tuple[list[models.Record], Any]:
-        scroll = partial(handle.client.scroll, handle.name, scoped_filter, limit=PAGE, offset=offset)
-        return side.call("read from", partial(scroll, with_payload=True, with_vectors=True))
-
-    for records in pages(page):
+    for records, _ in side.pages(PAGE, None, scoped_filter, vectors=True):
         yield from map(point_row, records)
 
 

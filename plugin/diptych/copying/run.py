@@ -34,6 +34,7 @@ from diptych.copying.target_collection import (
 from diptych.errors import CopyError
 from diptych.handle.create import timestamp, who
 from diptych.metadata.store import KEY, read_metadata
+from diptych.populate.pace import Pace
 from diptych.populate.validate import temporary_tables
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.stores.retired_vectors import existing, orphans
@@ -96,10 +97,12 @@ def copy_collection(
         base: remembers the source's content as of the last pass, for `copy_late_writes`.
 
     Raises:
-        CopyError: a target that is not a copy of this source, a swap under way, a store that fails for good, contents
-            that differ after all.
+        CopyError: a rate that is not positive, a target that is not a copy of this source, a swap under way, a store
+            that fails for good, contents that differ after all.
         CollectionNotFound: there is no source.
     """
+    if rate is not None and rate <= 0:
+        raise CopyError("a rate must be positive", got=rate, expected="points per second, or None for no limit")
     source_side = CopySide(source, name, place=places[0], retries=retries)
     target_side = CopySide(target, target_name or name, place=places[1], retries=retries)
     prepared, watcher = begin(source_side, target_side, registry, extra), progress or Unwatched()
@@ -124,7 +127,7 @@ class _Copy:
     ) -> None:
         self._source, self._target, self._prepared, self._extra = source, target, prepared, prepared.extra
         self._batch, self._limit, self._progress, self._base = batch, passes, progress, base
-        self._pace = Pace(rate)
+        self._pace = Pace(rate=rate)
         self._started = time.perf_counter()
         self._copied = self._changed = self._deleted = self._passes = 0
 
@@ -148,14 +151,14 @@ class _Copy:
         """Copy all points of the source once, continuing an earlier run."""
         self._progress.begin("copying", self._source.count())
         self._progress.advance("copying", record.copied)
-        for records, next_offset in self._source.pages(self._batch, record.offset):
+        for records, next_offset in self._source.whole_pages(self._batch, record.offset):
+            self._pace.wait(len(records))
             self._target.write([struct(point) for point in records])
             record = record.model_copy(update={"offset": next_offset, "copied": record.copied + len(records)})
             if next_offset is not None:
                 self._target.note(record.payload())
             self._copied += len(records)
             self._progress.advance("copying", len(records))
-            self._pace.wait(len(records))
         return self._stage(record, "passes")
 
     def _compared(self, record: CopyRecord) -> CopyRecord:
@@ -276,38 +279,6 @@ def require_unchanged(target: CopySide, record: CopyRecord, result: Pass) -> Non
         do="copy under another name: --as NAME; or overwrite them with the source's points: --overwrite",
         examples=tuple(result.examples),
     )
-
-
-class Pace:
-    """Delays its caller to keep a rate.
-
-    Args:
-        rate: points a second; None lets everything pass.
-        clock, sleep: where time comes from.
-
-    Raises:
-        CopyError: a rate that is not positive.
-    """
-
-    def __init__(
-        self,
-        rate: float | None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        if rate is not None and rate <= 0:
-            raise CopyError("a rate must be positive", got=rate, expected="points per second, or None for no limit")
-        self._rate, self._clock, self._sleep = rate, clock, sleep
-        self._free = clock()
-
-    def wait(self, points: int) -> None:
-        """Return when so many more points may pass. Lost time is not made up for by a burst."""
-        if self._rate is None:
-            return
-        now = self._clock()
-        self._free = max(self._free, now) + points / self._rate
-        self._sleep(max(0.0, self._free - now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,7 +407,7 @@ class Comparison:
         result = Pass()
         if self._base is not None:
             self._base.clear()
-        for records, _ in self._source.pages(self._batch):
+        for records, _ in self._source.whole_pages(self._batch):
             self._page(records, result)
             self._on_compared(len(records))
         for ids in self._target.ids(self._batch):
@@ -503,7 +474,7 @@ def copy_late_writes(source: CopySide, target: CopySide, base: Base, *, batch: i
     Nobody writes to the source any more; others write to the target. `base` is used up.
     """
     brought = 0
-    for records, _ in source.pages(batch):
+    for records, _ in source.whole_pages(batch):
         late = {plain_id(record.id): hashes for record in records if (hashes := _changed(record, base)) is not False}
         if late:
             brought += _write([record for record in records if plain_id(record.id) in late], target, late)

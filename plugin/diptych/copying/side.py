@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from diptych.errors import CopyError, DiptychError
-from diptych.metadata.payloads import letters_in
 from diptych.metadata.store import update_metadata
+from diptych.populate.points import requests
 from diptych.populate.rejects import reason_of
-from diptych.populate.store import retrying
+from diptych.populate.store import PointStore
 from diptych.slots.consent import place_of
 from diptych.stores.scroll import PointId, plain_id
 
@@ -37,13 +37,11 @@ _TURBO = {
     models.Datatype.TURBO16: (0.003, 0.0002),
 }
 
-REQUEST = 1_000_000  # numbers of vectors in one request: about 20 MB of JSON, where a server takes 32
-_LETTERS = 20  # of a payload's media that take as much room as a number
 
 T = TypeVar("T")
 
 
-class CopySide:
+class CopySide(PointStore):
     """One collection of a copy, the source or the target.
 
     Args:
@@ -52,98 +50,63 @@ class CopySide:
         retries: further tries after a failure that may pass.
     """
 
+    says_what_to_do = (DiptychError,)
+
     def __init__(self, client: QdrantBase, name: str, *, place: str = "", retries: int = 5) -> None:
-        self.client, self.name, self.place = client, name, place or place_of(client)
+        super().__init__(client, name, retries=retries, stopped=threading.Event())
+        self.place = place or place_of(client)
         self.vectors: bool | list[str] = True  # that are read of a whole point
-        self._retrying = retrying(retries, threading.Event())
 
     def __str__(self) -> str:
         return f"{self.place}, collection {self.name!r}"
 
+    def failed(self, verb: str, error: Exception) -> Exception:
+        """The error of a call that failed for good."""
+        return CopyError(
+            f"cannot {verb} the store",
+            where=self,
+            got=reason_of(error),
+            do="fix the store and run it again: the copy continues where it stopped",
+        )
+
     def exists(self) -> bool:
         """Whether the collection exists."""
-        return self.call("read from", lambda: self.client.collection_exists(self.name))
+        return self.request(lambda: self.client.collection_exists(self.name))
 
     def info(self) -> models.CollectionInfo:
         """Its description from the store."""
-        return self.call("read from", lambda: self.client.get_collection(self.name))
+        return self.request(lambda: self.client.get_collection(self.name))
 
     def metadata(self) -> dict[str, Any]:
         """Its metadata."""
         return dict(self.info().config.metadata or {})
 
-    def count(self) -> int:
-        """Number of points."""
-        return self.call("read from", lambda: self.client.count(self.name, exact=True)).count
-
-    def pages(self, size: int, start: PointId | None = None) -> Iterator[tuple[list[models.Record], PointId | None]]:
+    def whole_pages(self, size: int, start: PointId | None = None) -> Iterator[tuple[list[models.Record], Any]]:
         """Whole points by id, from `start` on, each page with the id at which the next begins."""
-        offset = start
-        while True:
-            records, next_id = self.call("read from", partial(self._page, size, offset, with_content=True))
-            offset = plain_id(next_id)
-            if records:
-                yield records, offset
-            if offset is None:
-                return
+        return ((records, offset) for records, offset in self.pages(size, start, vectors=self.vectors) if records)
 
     def ids(self, size: int) -> Iterator[list[PointId]]:
         """The ids of all points, page by page."""
-        offset: PointId | None = None
-        while True:
-            records, next_id = self.call("read from", partial(self._page, size, offset, with_content=False))
-            offset = plain_id(next_id)
-            yield [plain_id(record.id) for record in records]
-            if offset is None:
-                return
+        return ([plain_id(record.id) for record in records] for records, _ in self.pages(size, payload=False))
 
     def points(self, ids: Sequence[PointId], *, with_content: bool = True) -> dict[PointId, models.Record]:
         """The existing points among `ids`; with payload and vectors only if `with_content`."""
-        retrieve = partial(
-            self.client.retrieve, self.name, ids, with_payload=with_content, with_vectors=with_content and self.vectors
-        )
-        return {plain_id(record.id): record for record in self.call("read from", retrieve)}
+        records = self.records(ids, payload=with_content, vectors=with_content and self.vectors)
+        return {plain_id(record.id): record for record in records}
 
     def write(self, points: Sequence[models.PointStruct]) -> None:
         """Upsert whole points in requests of bounded size; on return the store has acknowledged them."""
-        for piece in pieces(points):
-            self.call("write to", partial(self.client.upsert, self.name, piece, wait=True))
-
-    def delete(self, ids: Sequence[PointId]) -> None:
-        """Delete points."""
-        selector = models.PointIdsList(points=list(ids))
-        self.call("delete from", lambda: self.client.delete(self.name, selector, wait=True))
+        for part in requests(points):
+            self.upsert(part)
 
     def note(self, metadata: dict[str, Any]) -> None:
         """Merge into the collection's metadata in one call; a None deletes its key."""
         # Every QdrantBase takes it; the base class only says **kwargs.
-        self.call("write to", lambda: self.client.update_collection(self.name, metadata=metadata))
+        self.request(lambda: self.client.update_collection(self.name, metadata=metadata), "write to")
 
     def settle(self, metadata: dict[str, Any]) -> None:
         """Merge into the metadata as `note` does, and wait until every node of the store shows it."""
-        self.call("write to", partial(update_metadata, self.client, self.name, metadata))
-
-    def _page(self, size: int, start: PointId | None, *, with_content: bool) -> tuple[list[models.Record], Any]:
-        vectors = with_content and self.vectors
-        return self.client.scroll(self.name, limit=size, offset=start, with_payload=with_content, with_vectors=vectors)
-
-    def call(self, verb: str, request: Callable[[], T]) -> T:
-        """The result of `request`, retried while the store fails temporarily; `verb` names the attempt in errors.
-
-        Raises:
-            CopyError: the store fails for good.
-        """
-        try:
-            return self._retrying(request)
-        except DiptychError:
-            raise
-        except Exception as error:
-            raise CopyError(
-                f"cannot {verb} the store",
-                where=self,
-                got=reason_of(error),
-                do="fix the store and run it again: the copy continues where it stopped",
-            ) from error
+        self.request(partial(update_metadata, self.client, self.name, metadata), "write to")
 
 
 class Digest:
@@ -198,31 +161,6 @@ def arrays(vector: Any) -> tuple[NDArray[Any], ...]:
     indices = np.asarray(vector.indices, np.uint32)
     order = np.argsort(indices)
     return indices[order], np.asarray(vector.values, np.float32)[order]
-
-
-def pieces(points: Sequence[models.PointStruct]) -> Iterator[list[models.PointStruct]]:
-    """The points in lists of at most `REQUEST` numbers, or media of that size, each of at least one point."""
-    piece: list[models.PointStruct] = []
-    numbers = 0
-    for point in points:
-        size = sum(map(_numbers, _values(point.vector))) + letters_in(point.payload) // _LETTERS
-        if piece and numbers + size > REQUEST:
-            yield piece
-            piece, numbers = [], 0
-        piece.append(point)
-        numbers += size
-    if piece:
-        yield piece
-
-
-def _values(vector: Any) -> Iterable[Any]:
-    return vector.values() if isinstance(vector, Mapping) else (vector,)
-
-
-def _numbers(vector: Any) -> int:
-    if isinstance(vector, models.SparseVector):
-        return 2 * len(vector.indices)
-    return sum(map(len, vector)) if vector and isinstance(vector[0], list) else len(vector)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def create(
         metadata=metadata,
         **{name: value for name, value in settings.items() if value is not None},
     )
-    target.call("create a collection in", create_target)
+    target.request(create_target, "create a collection in")
 
 
 def shapes(params: models.CollectionParams, extra: Extra = NO_EXTRA) -> dict[str, str]:
@@ -117,7 +117,8 @@ def ensure_indexes(target: CopySide, schemas: Mapping[str, Any]) -> None:
         if is_local(target.client) and not isinstance(schema, models.TextIndexParams):
             continue  # of no use there, and it warns
         if field not in existing:
-            target.call("write to", partial(target.client.create_payload_index, target.name, field, schema, wait=True))
+            create = partial(target.client.create_payload_index, target.name, field, schema, wait=True)
+            target.request(create, "write to")
         elif (actual := existing[field].data_type) != (kind := _kind(schema)):
             where = f"{target}, field {field!r}"
             do = "drop the index in the target and run it again"

@@ -1,14 +1,16 @@
 """Builds points from items and their vectors, and writes them.
 
-`PointMaker` gives points the form that the client takes. `Upload` writes them in requests, several of them under way at
-a server, and finds the points that it refuses.
+`PointMaker` gives points the form that the client takes. A `Sender` has several requests under way at a server.
+`Upload` writes points through it and finds those that the store refuses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 from qdrant_client import models
@@ -18,6 +20,7 @@ from diptych.media import MediaStore
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import MEDIA, NATIVE, OWN, letters_in, to_payload
 from diptych.populate.encode import Outcomes, has_vector
+from diptych.populate.pace import Pace
 from diptych.populate.rejects import reason_of
 from diptych.populate.store import Refused, Store
 from diptych.populate.validate import Item
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES = 16 * 2**20  # half of what a Qdrant server takes in one request
 _BYTES_A_NUMBER, _BYTES_A_POINT = 12, 512  # rough sizes in JSON; the second without the point's numbers and texts
-IN_FLIGHT, AT_ONCE = 3, 256  # requests on their way to a server, and points of each
 Ready: TypeAlias = "tuple[Item, models.PointStruct]"
+T = TypeVar("T")
 ReadTargets = Callable[[], frozenset[str]]
 
 
@@ -99,16 +102,46 @@ class Stale(Exception):
     """A write was refused because the set of vectors to write has changed."""
 
 
+class Sender:
+    """Sends requests that write points, several at a time where the pace says so; a context manager.
+
+    Other stores than servers get one at a time: reading local mode during a write breaks it.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        overlaps = pace.in_flight > 1
+        self._threads = ThreadPoolExecutor(pace.in_flight, "write", pace.begin) if overlaps else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait until no request is on its way."""
+        if self._threads is not None:
+            self._threads.shutdown()
+
+    def send(self, write: Callable[[], T]) -> Future[T]:
+        """The request: on its way, or made in this thread where requests do not overlap."""
+        if self._threads is not None:
+            return self._threads.submit(write)
+        future = Future[T]()
+        try:
+            future.set_result(write())
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
 class Upload:
     """Writes points. While a server handles some requests, the next are prepared; other stores get one at a time.
 
-    `overlaps`: whether the store takes several calls at once. Reading local mode during a write breaks it.
+    `overlaps`: whether the store takes several calls at once.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self.overlaps = is_server_client(store.client)
-        self._writers = ThreadPoolExecutor(IN_FLIGHT, "write") if self.overlaps else None
+        self._store, self._pace = store, Pace(server=is_server_client(store.client))
+        self.overlaps = self._pace.in_flight > 1
+        self._sender = Sender(self._pace)
 
     def begin(
         self, ready: Sequence[Ready], vectors: frozenset[str], read_targets: ReadTargets
@@ -119,23 +152,15 @@ class Upload:
             vectors: the names of the vectors that the points have.
             read_targets: reads the names of the vectors to write now.
         """
-        sent = []
-        for batch in requests(ready, AT_ONCE if self._writers else None):
-            if self._writers is not None:
-                sent.append(self._writers.submit(self._written, batch, vectors, read_targets))
-                continue
-            future = Future[list[Unwritable]]()  # the write is made here, in this thread
-            try:
-                future.set_result(self._written(batch, vectors, read_targets))
-            except BaseException as error:
-                future.set_exception(error)
-            sent.append(future)
+        sent, items = [], iter(ready)
+        for points in requests([point for _, point in ready], self._pace.most):
+            batch = list(islice(items, len(points)))
+            sent.append(self._sender.send(partial(self._written, batch, vectors, read_targets)))
         return sent
 
     def close(self) -> None:
         """Wait until no request is on its way."""
-        if self._writers is not None:
-            self._writers.shutdown()
+        self._sender.__exit__()
 
     def _written(self, batch: Sequence[Ready], vectors: frozenset[str], read_targets: ReadTargets) -> list[Unwritable]:
         """Write the points; a refused request is halved until the faulty points are alone.
@@ -168,16 +193,16 @@ def refusals(sent: Sequence[Future[list[Unwritable]]]) -> list[Unwritable]:
     return [refusal for one in sent for refusal in one.result()]
 
 
-def requests(points: Sequence[Ready], most: int | None = None) -> Iterator[list[Ready]]:
-    """The points with their items, in lists that fit one request, each of at most so many points."""
-    batch: list[Ready] = []
+def requests(points: Iterable[models.PointStruct], most: int | None = None) -> Iterator[list[models.PointStruct]]:
+    """The points in lists that fit one request, each of at most so many points."""
+    batch: list[models.PointStruct] = []
     size = 0
-    for item, point in points:
+    for point in points:
         weight = _weight(point)
         if batch and (size + weight > REQUEST_BYTES or len(batch) == most):
             yield batch
             batch, size = [], 0
-        batch.append((item, point))
+        batch.append(point)
         size += weight
     if batch:
         yield batch
@@ -188,9 +213,10 @@ def _weight(point: models.PointStruct) -> int:
     vectors: Any = point.vector
     payload: Any = point.payload
     weight = _BYTES_A_POINT
-    for vector in vectors.values():  # in loops, which take half the time of sums over generators
+    # In loops, which take half the time of sums over generators.
+    for vector in vectors.values() if isinstance(vectors, Mapping) else (vectors,):
         weight += _BYTES_A_NUMBER * _numbers(vector)
-    for key, value in payload.items():
+    for key, value in (payload or {}).items():
         if key != OWN:
             weight += 4 * (len(value) if type(value) is str else len(str(value)))
         elif isinstance(value, dict) and MEDIA in value:
@@ -203,4 +229,4 @@ def _numbers(vector: Any) -> int:
         return int(vector.size)
     if isinstance(vector, models.SparseVector):
         return 2 * len(vector.indices)
-    return sum(len(row) for row in vector) if isinstance(vector[0], list) else len(vector)
+    return sum(len(row) for row in vector) if vector and isinstance(vector[0], list) else len(vector)

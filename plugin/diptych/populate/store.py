@@ -1,4 +1,8 @@
-"""`Store`: the calls that populate makes to a collection, retried when the store fails temporarily."""
+"""Reads and writes the points of a collection, with retries when the store fails temporarily.
+
+`PointStore` reads pages and writes points, for copies, too. `Store` knows the documents in them, for populate and for a
+back-fill, to which a point that was deleted meanwhile is no error. `points` makes the points and sends them.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +45,8 @@ from diptych.metadata.payloads import (
     text_fields,
 )
 from diptych.populate.rejects import reason_of
-from diptych.stores.scroll import PointId, pages, plain_id
-from diptych.stores.server_errors import grpc_code
+from diptych.stores.scroll import PointId, plain_id
+from diptych.stores.server_errors import error_line, grpc_code, not_found
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
 LONGEST_PAUSE = 30.0
 PAGE = 1024  # points read or deleted in one call
+TRIES = 20  # tries for a point that keeps being deleted and rewritten
 # Errors of arguments or code, and diptych's own: another try would end in the same way.
 _PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError, RecursionError)
 _OURS = (
@@ -77,19 +82,112 @@ class Refused(Exception):
     """The store works, but refuses the content of a request's points; the cause says why."""
 
 
-class Store:
-    """One collection as populate uses it. Its calls raise PopulateError when the store fails for good.
+class PointStore:
+    """One collection whose points are read page by page and written, with retries; base of all who do so.
 
     Args:
         client, name: the collection.
         retries: further tries after a failure that may pass.
         stopped: when set, no further try is made and pauses end.
+    """
+
+    # Errors that say themselves what to do: of the metadata read (encoder, lease), or of the embedded store.
+    says_what_to_do: tuple[type[Exception], ...] = (
+        FingerprintMismatch,
+        RegistryError,
+        SwapError,
+        StoreDamaged,
+        StoreFull,
+        StoreReadOnly,
+    )
+
+    def __init__(self, client: QdrantBase, name: str, *, retries: int, stopped: threading.Event) -> None:
+        self.client, self.name = client, name
+        self.retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(may_pass),
+            stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
+            wait=tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE) + tenacity.wait_random(0, FIRST_PAUSE),
+            sleep=tenacity.sleep_using_event(stopped),
+            reraise=True,
+        )
+
+    def request(self, call: Callable[[], T], verb: str = "read from") -> T:
+        """Make a call with retries; `verb` says in errors what could not be done to the store.
+
+        Raises:
+            PopulateError: it failed for good; a subclass may raise another error.
+            FingerprintMismatch, RegistryError, SwapError, StoreError: errors that say themselves what to do.
+        """
+        try:
+            return self.retrying(call)
+        except self.says_what_to_do:
+            raise
+        except Exception as error:
+            raise self.failed(verb, error) from error
+
+    def failed(self, verb: str, error: Exception) -> Exception:
+        """The error of a call that failed for good."""
+        if verb == "write to" and refuses_content(error):
+            return Refused()
+        return PopulateError(
+            f"cannot {verb} the store",
+            where=f"collection {self.name!r}",
+            got=reason_of(error),
+            do="fix the store and run again: what it acknowledged is kept and not encoded again",
+        )
+
+    def pages(
+        self,
+        size: int,
+        start: Any = None,
+        chosen: models.Filter | None = None,
+        *,
+        payload: Any = True,
+        vectors: Any = False,
+    ) -> Iterator[tuple[list[models.Record], PointId | None]]:
+        """The points that match `chosen` by id from `start` on, each page with the id at which the next begins."""
+        scroll = partial(self.client.scroll, self.name, chosen, limit=size, with_payload=payload, with_vectors=vectors)
+        while True:
+            records, following = self.request(partial(scroll, offset=start))
+            start = plain_id(following)
+            yield records, start
+            if start is None:
+                return
+
+    def records(self, points: Sequence[PointId], *, payload: Any = True, vectors: Any = False) -> list[models.Record]:
+        """Those of these points that exist."""
+        read = partial(self.client.retrieve, self.name, points, with_payload=payload, with_vectors=vectors)
+        return self.request(read)
+
+    def count(self, wanted: models.Filter | None = None) -> int:
+        """Number of points, or of those that match a filter."""
+        return self.request(partial(self.client.count, self.name, wanted, exact=True)).count
+
+    def upsert(self, points: list[models.PointStruct]) -> None:
+        """Write whole points in one request; on return the store has acknowledged them.
+
+        Raises:
+            Refused: the store rejects the points' content.
+        """
+        self.request(partial(self.client.upsert, self.name, points, wait=True), "write to")
+
+    def delete(self, points: Sequence[PointId]) -> None:
+        """Delete points."""
+        selector = models.PointIdsList(points=list(points))
+        self.request(partial(self.client.delete, self.name, selector, wait=True), "delete from")
+
+
+class Store(PointStore):
+    """One collection as populate and back-fills use it. Its calls raise PopulateError when the store fails for good.
+
+    Args:
+        client, name, retries, stopped: see `PointStore`.
         layout: the payload keys of documents.
         copies: payload keys that text indexes read, which are no part of the documents.
         tenancy: the metadata key that names a document's tenant.
         modalities: of the media that slots read.
 
-    `retrying` runs a call with retries; what it raises at last is its own error.
+    `texts`, the payload keys that hold documents' texts, are all that a back-fill reads; with `with_media` media, too.
     """
 
     def __init__(
@@ -104,12 +202,12 @@ class Store:
         tenancy: Tenancy | None = None,
         modalities: Collection[str] = (),
     ) -> None:
-        self.client, self.name = client, name
+        super().__init__(client, name, retries=retries, stopped=stopped)
         self.layout, self._copies, self.tenancy = layout, list(copies), tenancy
         self.modalities = tuple(modalities)
         # The payload keys to fetch so that a point's tenant is known.
         self.tenant_fields = [field_of(layout, tenancy.field)] if tenancy else []
-        self.retrying = retrying(retries, stopped)
+        self.texts = text_fields(layout)
 
     @classmethod
     def of(cls, handle: CollectionHandle, stopped: threading.Event) -> Self:
@@ -126,26 +224,9 @@ class Store:
             modalities=sorted({slot.reading.modality for slot in view.slots.values()} - {"text"}),
         )
 
-    def request(self, call: Callable[[], T], verb: str = "read from") -> T:
-        """Make a call with retries.
-
-        Raises:
-            PopulateError: it failed for good; `verb` says what could not be done to the store.
-            FingerprintMismatch, RegistryError, SwapError, StoreError: errors that say themselves what to do.
-        """
-        try:
-            return self.retrying(call)
-        except (FingerprintMismatch, RegistryError, SwapError, StoreDamaged, StoreFull, StoreReadOnly):
-            raise  # raised by the metadata read (encoder, lease), or by the embedded store, whose error says what to do
-        except Exception as error:
-            if verb == "write to" and refuses_content(error):
-                raise Refused from error
-            raise PopulateError(
-                f"cannot {verb} the store",
-                where=f"collection {self.name!r}",
-                got=reason_of(error),
-                do="fix the store and run again: what it acknowledged is kept and not encoded again",
-            ) from error
+    def with_media(self) -> None:
+        """Let `texts` include the keys of media."""
+        self.texts = text_fields(self.layout, media=True)
 
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
         """Document id, hash, tenant and media of each existing point among `points`; None for a foreign point.
@@ -154,13 +235,8 @@ class Store:
         """
         media = [f"{OWN}.{MEDIA}.{modality}.digest" for modality in self.modalities]
         fields = [*_OWN_FIELDS, *media, *self.tenant_fields]
-        records = self.records(points, only=fields if self.layout == NATIVE else None)
+        records = self.records(points, payload=fields if self.layout == NATIVE else self.whole)
         return {plain_id(record.id): self._own(record) for record in records}
-
-    def records(self, points: Sequence[PointId], *, only: list[str] | None = None) -> list[models.Record]:
-        """The existing ones of these points, with the whole document's payload, or `only` some keys."""
-        read = partial(self.client.retrieve, self.name, points, with_payload=self._fields(only), with_vectors=False)
-        return self.request(read)
 
     def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
         """The points of the documents with these ids. Call it only where point ids do not follow from document ids."""
@@ -168,19 +244,6 @@ class Store:
         for record in self.scrolled(id_filter(ids, self.layout), id_fields(self.layout)):
             found.setdefault(from_payload(record.id, record.payload, self.layout).id, plain_id(record.id))
         return found
-
-    def upsert(self, points: list[models.PointStruct]) -> None:
-        """Write whole points; on return the store has acknowledged them.
-
-        Raises:
-            Refused: the store rejects the points' content.
-        """
-        self.request(partial(self.client.upsert, self.name, points, wait=True), "write to")
-
-    def delete(self, points: Sequence[PointId]) -> None:
-        """Delete points."""
-        selector = models.PointIdsList(points=list(points))
-        self.request(partial(self.client.delete, self.name, selector, wait=True), "delete from")
 
     def documents(self, tenant: str | None = None) -> Iterator[tuple[PointId, str, str | None]]:
         """Point id, document id and tenant of every point that diptych wrote, page by page; or of one tenant's points.
@@ -196,10 +259,6 @@ class Store:
             if stored and "id" in stored and stored.get("text", True):
                 yield plain_id(record.id), str(stored["id"]), stored.get("tenant")
 
-    def count(self, wanted: models.Filter | None = None) -> int:
-        """Number of points, or of those that match a filter."""
-        return self.request(partial(self.client.count, self.name, wanted, exact=True)).count
-
     def _own(self, record: models.Record) -> Mapping[str, Any] | None:
         payload = record.payload or {}
         if self.layout == NATIVE:
@@ -211,17 +270,60 @@ class Store:
         return {**known, "tenant": tenant_of(document.metadata, self.tenancy)}
 
     def scrolled(self, chosen: models.Filter | None, fields: list[str] | None) -> Iterator[models.Record]:
-        """All points that match `chosen`, page by page, with these payload keys; for None all documents."""
-        wanted = self._fields(fields)
-        for records in pages(lambda offset: self.request(partial(self._page, chosen, wanted, offset))):
+        """All points that match `chosen`, with these payload keys; for None all documents."""
+        for records, _ in self.pages(PAGE, None, chosen, payload=fields or self.whole):
             yield from records
 
-    def _fields(self, only: list[str] | None) -> Any:
-        """The payload to fetch: these keys, or the whole document's."""
-        return only or (models.PayloadSelectorExclude(exclude=self._copies) if self._copies else True)
+    @property
+    def whole(self) -> Any:
+        """The payload to fetch for whole documents."""
+        return models.PayloadSelectorExclude(exclude=self._copies) if self._copies else True
 
-    def _page(self, chosen: models.Filter | None, fields: Any, start: Any) -> tuple[list[models.Record], Any]:
-        return self.client.scroll(self.name, chosen, limit=PAGE, offset=start, with_payload=fields, with_vectors=False)
+    def add_vectors(self, points: Sequence[models.PointVectors]) -> set[PointId]:
+        """Give points these vectors beside those they have; returns the ids of points that are gone."""
+        write = partial(self.client.update_vectors, self.name, wait=True)
+        return self._without_gone({point.id: point for point in points}, write)
+
+    def add_payload(self, payloads: Mapping[PointId, Mapping[str, Any]], key: str | None = None) -> set[PointId]:
+        """Give each point these keys beside those it has; returns the ids of points that are gone."""
+        operations = {
+            point: models.SetPayloadOperation(
+                set_payload=models.SetPayload(payload=dict(payload), points=[point], key=key)
+            )
+            for point, payload in payloads.items()
+        }
+        return self._without_gone(operations, partial(self.client.batch_update_points, self.name))
+
+    def _without_gone(self, changes: Mapping[Any, Any], write: Callable[[list[Any]], object]) -> set[PointId]:
+        """Write to each point that still exists; returns the ids of points that are gone.
+
+        A store refuses the whole request for one missing point. That point may exist again at the next read, because
+        its document was deleted and rewritten: then smaller requests are tried, which fewer such changes hit.
+        """
+        gone: set[PointId] = set()
+        left, tries = dict(changes), 0
+        while left:
+            try:
+                self.request(partial(write, list(left.values())), "write to")
+                break
+            except (Refused, PopulateError) as error:
+                missing = left.keys() - self._there(list(left))
+                deleted = isinstance(error.__cause__, CollectionNotFound)
+                if deleted or not (missing or names_missing_point(error)):
+                    raise _refused(self.name, error) from error
+            gone |= missing
+            left = {point: change for point, change in left.items() if point not in missing}
+            if missing:
+                continue
+            if len(left) > 1:
+                return gone.union(*(self._without_gone(half, write) for half in _halves(left)))
+            tries += 1
+            if tries == TRIES:  # its writers write the new vector too, or a repair fills it
+                return gone | left.keys()
+        return gone
+
+    def _there(self, points: Sequence[PointId]) -> set[PointId]:
+        return {plain_id(record.id) for record in self.records(points, payload=False)}
 
 
 def lacking(generation: Generation) -> models.Filter:
@@ -236,17 +338,6 @@ def lacking(generation: Generation) -> models.Filter:
         for name in generation.vectors
     ]
     return without[0] if len(without) == 1 else models.Filter(should=without)
-
-
-def retrying(retries: int, stopped: threading.Event) -> tenacity.Retrying:
-    """Calls what it is given again after a failure that may pass, until `stopped` is set."""
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(may_pass),
-        stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
-        wait=tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE) + tenacity.wait_random(0, FIRST_PAUSE),
-        sleep=tenacity.sleep_using_event(stopped),
-        reraise=True,
-    )
 
 
 def may_pass(error: BaseException) -> bool:
@@ -267,4 +358,28 @@ def refuses_content(error: BaseException) -> bool:
         return True
     return isinstance(error, ValueError | TypeError | CollectionError | DocumentError) and not isinstance(
         error, CollectionNotFound
+    )
+
+
+def names_missing_point(error: Exception) -> bool:
+    """Whether a store refused a write because a point is not there; each of the clients says so in its own way."""
+    cause = error.__cause__
+    if isinstance(cause, KeyError) or "no point" in str(cause).lower():
+        return True
+    return cause is not None and not_found(cause) and "collection" not in error_line(cause).lower()
+
+
+def _halves(points: Mapping[Any, Any]) -> list[dict[Any, Any]]:
+    items = list(points.items())
+    return [dict(items[: len(items) // 2]), dict(items[len(items) // 2 :])]
+
+
+def _refused(name: str, error: Exception) -> Exception:
+    if isinstance(error, PopulateError):
+        return error
+    return PopulateError(
+        "the store refuses the new vectors",
+        where=f"collection {name!r}",
+        got=error_line(error.__cause__ or error),
+        do="run diptych apply again; if it fails again, roll back and check the encoder's options",
     )

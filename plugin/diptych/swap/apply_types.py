@@ -9,11 +9,11 @@ from typing import Literal
 
 from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.populate.store import Store
 from diptych.reports import SwapReport
 from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import Progress
 from diptych.swap.backfill.documents import SourceDocuments
-from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.gate.gate import GateReport, Judged
 from diptych.swap.lease import Lease
 
@@ -106,9 +106,9 @@ class ApplyContext:
     progress: Progress
     stopped: threading.Event
     warnings: list[str] = field(default_factory=list)
-    points: LivePoints = field(init=False)
+    points: Store = field(init=False)
     judged: Judged | None = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", LivePoints.of(self.handle, self.stopped))
+        object.__setattr__(self, "points", Store.of(self.handle, self.stopped))
         object.__setattr__(self, "judged", self.options.judged or Judged.of(self.config.evaluate))

@@ -18,7 +18,6 @@ from diptych.populate.read_ahead import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.slot import Slot
 from diptych.stores.retired_vectors import drop_orphans, orphans
-from diptych.stores.scroll import pages
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.changes import ENCODES, Change
@@ -170,7 +169,7 @@ class SwapStart:
             return None
         reading, sums = reading_of(self.context.config.populate), dict[str, float]()
         layout, given = self.context.handle.view.layout, self.context.options.documents
-        for records in pages(lambda offset: self.context.points.page(offset, PAGE)):
+        for records, _ in self.context.points.pages(PAGE, payload=self.context.points.texts):
             documents = (document_of(record, layout, given) for record in records)
             sums = summed(sums, slot, [text for d in documents if d and (text := reading.of(d.title, d.text))])
         return _require_documents(sums, slot, self.context.handle.name)

@@ -21,6 +21,7 @@ from diptych.metadata.models import CollectionMetadata, Generation, vector_name
 from diptych.metadata.payloads import from_payload, has_media
 from diptych.passages import PassageEncoder
 from diptych.populate.media_references import reference_warnings
+from diptych.populate.pace import pace_warnings
 from diptych.populate.store import lacking
 from diptych.protocols import Calibrated, MultiVectorEncoder
 from diptych.reports import UnreadTokens
@@ -40,7 +41,6 @@ from diptych.swap.gate.answers import searched_otherwise
 from diptych.swap.gate.decision import threshold_warnings
 from diptych.swap.gate.gate import coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison
-from diptych.swap.pace import pace_warnings
 from diptych.swap.query_override import comparable, describe, query_side
 from diptych.types import Document, Floats, SparseVector
 

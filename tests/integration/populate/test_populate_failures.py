@@ -19,7 +19,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from diptych.errors import CollectionNotFound, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import open_source, populate
-from diptych.populate.points import AT_ONCE
+from diptych.populate.pace import PART as AT_ONCE
 from diptych.slots.guard import TEXTS
 from diptych.stores import open_store
 from named_server import clear

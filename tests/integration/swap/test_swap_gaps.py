@@ -14,10 +14,10 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry
 from diptych.errors import ApplyRunning, GateFailed, SwapError
 from diptych.metadata.payloads import point_id
+from diptych.populate.store import Store
 from diptych.stores import retired_vectors
 from diptych.swap import ApplyOptions
 from diptych.swap.backfill.documents import SourceDocuments
-from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.gate.gate import run_gate
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
@@ -141,14 +141,14 @@ def test_a_repair_that_is_killed_before_it_looked_again_is_done_again(
     found.apply(config({"dense": OTHER}), ApplyOptions(cut_over=False))
     client.delete_vectors("c", ["dense.2"], [point_id(Document("3", ""), fakes)])  # a populate that had no new encoder
 
-    def killed(points: LivePoints, given: Sequence[models.PointVectors]) -> set[int | str]:
+    def killed(points: Store, given: Sequence[models.PointVectors]) -> set[int | str]:
         writing.populate([Document("3", "quite another text")])
         add(points, given)
         raise Killed
 
-    add = LivePoints.add_vectors
+    add = Store.add_vectors
     with monkeypatch.context() as patch:
-        patch.setattr(LivePoints, "add_vectors", killed)
+        patch.setattr(Store, "add_vectors", killed)
         with pytest.raises(Killed):
             found.apply(config({"dense": OTHER}))
     assert faults(client, "dense.2", NEW_ENCODER) != []

@@ -14,10 +14,10 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
+from diptych.populate import pace as pace_module
 from diptych.runtime.phases import watched
 from diptych.stores import open_store
 from diptych.swap import ApplyOptions
-from diptych.swap import pace as pace_module
 from diptych.swap.backfill import backfill
 from diptych.swap.lease import Checkpoint, Lease
 from diptych.types import Document

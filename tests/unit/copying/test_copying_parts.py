@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from diptych.copying.run import Pace
-from diptych.copying.side import REQUEST, Digest, Rule, difference, pieces, rules_of, same
+from diptych.copying import copy_collection
+from diptych.copying.side import Digest, Rule, difference, rules_of, same
 from diptych.copying.target_collection import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.errors import CopyError
 from diptych.slots.consent import place_of
@@ -114,34 +114,9 @@ def test_a_digest_is_that_of_the_set_whatever_the_order() -> None:
     assert len({digest(records), *map(digest, others)}) == 4
 
 
-def test_requests_hold_a_bounded_number_of_numbers_and_at_least_one_point() -> None:
-    rows: Any = {"a": [[0.0] * 128] * 1000, "s": models.SparseVector(indices=[1, 2], values=[1.0, 1.0])}
-    large = [models.PointStruct.model_construct(id=i, vector=rows) for i in range(20)]
-    sizes = [len(piece) for piece in pieces(large)]
-    assert sizes == [REQUEST // 128_004] * 2 + [6]
-    huge = models.PointStruct.model_construct(id=1, vector=[0.0] * (REQUEST + 1))
-    assert [len(piece) for piece in pieces([huge, huge])] == [1, 1]
-
-
-def test_the_pace_is_kept_and_time_lost_elsewhere_is_not_made_up_for() -> None:
-    time, slept = [0.0], list[float]()
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        time[0] += seconds
-
-    pace = Pace(100, clock=lambda: time[0], sleep=sleep)
-    pace.wait(50)
-    time[0] += 10
-    pace.wait(50)
-    assert slept == [pytest.approx(0.5), pytest.approx(0.5)]
-    Pace(None, sleep=sleep).wait(10**9)
-    assert len(slept) == 2
-
-
 def test_a_rate_must_be_positive() -> None:
     with pytest.raises(CopyError, match="a rate must be positive"):
-        Pace(0)
+        copy_collection(QdrantClient(":memory:"), "c", QdrantClient(":memory:"), rate=0)
 
 
 def test_stores_are_named_alike_in_every_process_and_without_secrets(tmp_path: Path) -> None:

@@ -22,8 +22,6 @@ from diptych.errors import (
 )
 from diptych.populate.points import REQUEST_BYTES, requests
 from diptych.populate.store import Store, may_pass, refuses_content
-from diptych.populate.validate import Item
-from diptych.types import Document
 
 
 class GrpcFailure(grpc.RpcError):  # type: ignore[misc]
@@ -107,13 +105,12 @@ def test_documents_are_listed_over_pages_without_foreign_points(monkeypatch: pyt
 
 def test_requests_stay_below_what_a_server_takes_and_keep_every_point() -> None:
     vector = np.zeros((256, 384), np.float32)
-    item = Item(Document("a", "x"), "", "x", 1, 0)
     sparse = models.SparseVector(indices=[1], values=[1.0])
     vectors: Any = {"m": vector, "s": sparse, "l": [[0.0] * 10]}
     points = [models.PointStruct.model_construct(id=i, vector=vectors, payload={"text": "x"}) for i in range(40)]
-    batches = list(requests([(item, point) for point in points]))
-    assert [point.id for batch in batches for _, point in batch] == list(range(40))
+    batches = list(requests(points))
+    assert [point.id for batch in batches for point in batch] == list(range(40))
     limit = REQUEST_BYTES // (vector.size * 12)
     assert {len(batch) for batch in batches[:-1]} == {limit}
-    (alone,) = requests([(item, models.PointStruct.model_construct(id=1, vector={}, payload={"text": "x" * 2**25}))])
-    assert len(alone) == 1
+    huge = models.PointStruct.model_construct(id=1, vector=[0.0] * REQUEST_BYTES, payload={"text": "x" * 2**25})
+    assert [len(batch) for batch in requests([huge, huge])] == [1, 1]

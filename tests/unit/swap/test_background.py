@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.swap.pace import NICENESS, in_background
+from diptych.populate.pace import NICENESS, in_background
 from interrupting import interrupted
 
 

@@ -13,8 +13,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.metadata.models import Generation, State
-from diptych.runtime.phases import phase, watched
-from diptych.swap.pace import (
+from diptych.populate.pace import (
     AT_ONCE,
     DECIDE,
     FAILED,
@@ -27,6 +26,7 @@ from diptych.swap.pace import (
     Pace,
     pace_of,
 )
+from diptych.runtime.phases import phase, watched
 
 QUIET = 0.002
 SLOW, USUAL = 1.5 * SLOWER * QUIET, QUIET
@@ -102,6 +102,14 @@ def test_time_that_was_lost_elsewhere_is_not_made_up_for_by_a_burst(pace: Gentle
     begin = clock.now
     list(pace.parts(list(range(3 * AT_ONCE))))
     assert clock.now - begin == pytest.approx(2 * AT_ONCE / FIRST_RATE)
+
+
+def test_a_copy_keeps_its_rate_and_makes_up_for_no_lost_time(clock: Clock) -> None:
+    limited = Pace(rate=100, stopped=clock, clock=clock)
+    limited.wait(50)
+    clock.now += 10
+    assert [limited.wait(50), limited.wait(50), clock.now] == [False, True, pytest.approx(10.5)]
+    assert not Pace(stopped=clock, clock=clock).wait(10**9)
 
 
 def test_slow_probes_lower_the_rate_to_its_least_and_usual_ones_raise_it_to_its_most(pace: Gentle) -> None:

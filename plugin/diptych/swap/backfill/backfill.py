@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,8 +23,9 @@ from diptych.media import Media, MediaStore
 from diptych.metadata.payloads import NATIVE, OWN, media_in, payload_of
 from diptych.metadata.store import add_unread
 from diptych.populate.encode import Outcomes, PiecePipeline, SlotEncoder, documents_at_once, has_vector, taken_unread
-from diptych.populate.points import PointMaker
-from diptych.populate.store import lacking
+from diptych.populate.pace import Pace, pace_of
+from diptych.populate.points import PointMaker, Sender
+from diptych.populate.store import Store, lacking
 from diptych.populate.validate import Item
 from diptych.slots.slot import Slot
 from diptych.slots.unread import unread_warnings
@@ -33,9 +34,7 @@ from diptych.stores.versions import is_server_client
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.backfill.drift_fallback import Bridge
-from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.lease import Checkpoint
-from diptych.swap.pace import Pace, pace_of
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -74,10 +73,11 @@ class Backfill:
         self._rate, self._documents = options.rate or config.rate, options.documents
         live = handle.read().live
         self._pace = pace_of(options.pace or config.pace, handle.client, handle.name, live, context.stopped)
-        self._store = LivePoints.of(handle, context.stopped)
+        self._store = Store.of(handle, context.stopped)
         self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
         self._modalities = {reading.modality for reading in self._readings}
-        self._store.media = any(slot.reads_media for slot in (*slots.values(), *handle.view.slots.values()))
+        if any(slot.reads_media for slot in (*slots.values(), *handle.view.slots.values())):
+            self._store.with_media()
         self._writer = PageWriter(self._store, handle.client, slots, self._pace, handle.media)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         pages = SERVER_PAGES if is_server_client(handle.client) else PAGES
@@ -120,7 +120,7 @@ class Backfill:
     def _finish_interrupted(self) -> None:
         """Write the points of a killed repair again, since their texts may have changed meanwhile."""
         if points := self._lease.interrupted_repairs(self._slots):
-            self._repair(self._items(self._store.read(points)))
+            self._repair(self._items(self._store.records(points, payload=self._store.texts)))
             self._note(())
 
     def _start(self) -> Checkpoint:
@@ -214,17 +214,15 @@ class Backfill:
         if not page:
             return []
         then = {item.point: item for item in page}
-        records = self._store.read(list(then))
+        records = self._store.records(list(then), payload=self._store.texts)
         others = [record for record in records if record.payload != then[plain_id(record.id)].held]
         return [item for item in self._items(others) if item.input != then[item.point].input]
 
     def _scrolled(self, offset: Any) -> Iterator[tuple[list[Item], Any]]:
-        while not self._stopped.is_set():
-            records, following = self._store.page(offset, self._size)
+        for records, following in self._store.pages(self._size, offset, payload=self._store.texts):
             yield self._items(records), following
-            if following is None:
+            if self._stopped.is_set():
                 return
-            offset = following
 
     def _repaired(self) -> int:
         """Fill the points that lack a vector because others wrote them without; returns their number."""
@@ -250,7 +248,7 @@ class Backfill:
         lacking_any = models.Filter(
             should=[lacking(slot.generation) for slot in self._slots.values() if slot.generation]
         )
-        for records in self._store.matching(lacking_any, self._size):
+        for records, _ in self._store.pages(self._size, None, lacking_any, payload=self._store.texts):
             if items := self._items(record for record in records if record.id not in self.filled.left):
                 yield items, None
 
@@ -279,11 +277,9 @@ class Backfill:
         return "\n".join(entry.key if isinstance(entry, Media) else entry for entry in found if entry is not None)
 
     def _limited(self, pages: Iterable[tuple[list[Item], Any]]) -> Iterator[tuple[list[Item], Any]]:
-        begin, passed = time.monotonic(), 0
+        limit = Pace(rate=self._rate, stopped=self._stopped)
         for page, following in pages:
-            if self._rate:
-                self._stopped.wait(max(0.0, passed / self._rate - (time.monotonic() - begin)))
-            passed += len(page)
+            limit.wait(len(page))
             yield page, following
 
 
@@ -298,43 +294,29 @@ class PageWriter:
     """
 
     def __init__(
-        self, store: LivePoints, client: QdrantBase, slots: Mapping[str, Slot], pace: Pace, media: MediaStore
+        self, store: Store, client: QdrantBase, slots: Mapping[str, Slot], pace: Pace, media: MediaStore
     ) -> None:
         self._store, self._slots, self._pace, self._media = store, slots, pace, media
         self._points = PointMaker(client)
         self._copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
-        self._threads: ThreadPoolExecutor | None = None
+        self._sender = Sender(Pace())
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """Within the block, requests may overlap where the pace allows it; none is on its way at the end."""
-        if self._pace.in_flight == 1:
+        with Sender(self._pace) as self._sender:
             yield
-            return
-        try:
-            with ThreadPoolExecutor(self._pace.in_flight, "write", self._pace.begin) as self._threads:
-                yield
-        finally:
-            self._threads = None
 
     def begin(self, page: Sequence[Item], outcomes: Outcomes, rows: Sequence[int]) -> list[Future[int]]:
         """Begin to write these rows of a page; for each request, how many points it gives vectors."""
-        sent = [self._sent(partial(self._add_vectors, page, outcomes, part)) for part in self._pace.parts(rows)]
+        sent = [self._sender.send(partial(self._add_vectors, page, outcomes, part)) for part in self._pace.parts(rows)]
         # Copies go to the whole page, not to `rows`: an encoder that fails on a document does not concern a text index.
         copied = self._pace.parts(page) if self._copied else ()
-        sent += [self._sent(partial(self._add_copies, part)) for part in copied]
+        sent += [self._sender.send(partial(self._add_copies, part)) for part in copied]
         media = [page[row] for row in rows if page[row].document.media]
         # Only media that the point does not name yet, such as those of a source.
         news = [item for item in media if item.document.media.keys() - media_in(_own(item)).keys()]
-        return [*sent, *(self._sent(partial(self._add_media, part)) for part in self._pace.parts(news))]
-
-    def _sent(self, write: Callable[[], int]) -> Future[int]:
-        """The request: on its way, or made in this thread where requests do not overlap."""
-        if self._threads is not None:
-            return self._threads.submit(write)
-        future = Future[int]()
-        future.set_result(write())
-        return future
+        return [*sent, *(self._sender.send(partial(self._add_media, part)) for part in self._pace.parts(news))]
 
     def _add_vectors(self, page: Sequence[Item], outcomes: Outcomes, rows: Sequence[int]) -> int:
         updates: list[models.PointVectors] = []

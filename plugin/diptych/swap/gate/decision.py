@@ -23,6 +23,7 @@ from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, State, Swap
 from diptych.metadata.store import GATE, raw_metadata, update_metadata
+from diptych.populate.pace import in_background
 from diptych.search import Pipeline
 from diptych.slots.slot_factory import slot_config
 from diptych.stores.versions import optimized
@@ -40,7 +41,6 @@ from diptych.swap.gate.answers import (
 from diptych.swap.gate.gate import Coverage, GateReport, change_of, coverage, run_gate
 from diptych.swap.gate.judged import Judged, JudgedComparison, how_to_judge, is_judged_here
 from diptych.swap.lease import Lease, TriedStorage, note_refusal, refusal_of
-from diptych.swap.pace import in_background
 from diptych.swap.vectors import configure_dense, set_sparse_on_disk, set_storage
 from diptych.types import Hit, Query
 

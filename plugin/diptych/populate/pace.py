@@ -1,4 +1,4 @@
-"""`Pace` and `in_background`: how fast a back-fill writes, and how it gives way to searches of the same process.
+"""`Pace` and `in_background`: how fast points are written, and how a back-fill gives way to searches of its process.
 
 A server answers searches more slowly while it takes vectors: a write locks a segment and uses processor time. So the
 gentle pace writes few points at once and repeats a probe query whose time without writes it knows. If probes take too
@@ -51,20 +51,41 @@ class Pace:
     """The full pace: to a server several requests at a time, to other stores everything at once.
 
     `begin` is called first in each thread of the back-fill. It keeps the normal priority at a server, where the full
-    pace is for collections that nobody searches yet.
+    pace is for collections that nobody searches yet. `in_flight` requests, of at most `most` points, may be under way.
 
     Args:
         server: whether the store is a server.
+        rate: points a second, at most; None for no limit.
+        stopped: when set, all waits end.
+        clock: returns the time in seconds.
     """
 
-    def __init__(self, *, server: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        server: bool = False,
+        rate: float | None = None,
+        stopped: threading.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.in_flight = IN_FLIGHT if server else 1
-        self._most = PART if server else None
+        self.most = PART if server else None
         self.begin: Callable[[], None] = _keep_priority if server else stand_back
+        self.rate, self._stopped, self._clock = rate, stopped or threading.Event(), clock
+        self._free = clock()
+
+    def wait(self, points: int) -> bool:
+        """Return when so many more points may pass, and whether they had to wait. Lost time is not made up for."""
+        if not self.rate:
+            return False
+        now, due = self._clock(), self._free
+        self._stopped.wait(max(0.0, due - now))
+        self._free = max(due, now) + points / self.rate
+        return due > now
 
     def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
         """The points in parts, one for each request, each yielded when it may be written."""
-        size = self._most or max(1, len(points))
+        size = self.most or max(1, len(points))
         for start in range(0, len(points), size):
             yield points[start : start + size]
 
@@ -80,27 +101,23 @@ class Gentle(Pace):
 
     Args:
         probe: runs the query and returns its seconds.
-        stopped: when set, all waits end.
-        clock: returns the time in seconds.
+        stopped, clock: see `Pace`.
     """
+
+    rate: float
 
     def __init__(
         self, probe: Callable[[], float], stopped: threading.Event, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__()
-        self._probe, self._stopped, self._clock = probe, stopped, clock
+        super().__init__(rate=FIRST_RATE, stopped=stopped, clock=clock)
+        self._probe, self.quiet, self.most = probe, 0.0, AT_ONCE
         self._newest: deque[float] = deque(maxlen=WINDOW)
-        self._probed, self._free, self._held_back = 0, clock(), False
-        self.quiet, self.rate = 0.0, FIRST_RATE
+        self._probed, self._held_back = 0, False
 
     def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
         """As many points as fit in a request, when the rate allows; lost time is not made up for."""
-        for start in range(0, len(points), AT_ONCE):
-            part = points[start : start + AT_ONCE]
-            now = self._clock()
-            self._held_back |= self._free > now
-            self._stopped.wait(max(0.0, self._free - now))
-            self._free = max(self._free, now) + len(part) / self.rate
+        for part in super().parts(points):
+            self._held_back |= self.wait(len(part))
             yield part
 
     @contextmanager
