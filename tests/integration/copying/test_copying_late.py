@@ -41,7 +41,7 @@ def side(points: dict[Any, tuple[int, float]]) -> CopySide:
 
 
 def held(found: CopySide) -> dict[Any, tuple[int, float]]:
-    records: list[Any] = [record for page, _ in found.pages(10) for record in page]
+    records: list[Any] = [record for page, _ in found.whole_pages(10) for record in page]
     return {record.id: (record.payload["n"], record.vector[0]) for record in records}
 
 
@@ -72,7 +72,7 @@ def test_a_late_write_is_brought_over_where_the_target_has_not_gone_on(
         return {**others, **({identifier: own} if own else {})}
 
     with Base() as base:
-        for page, _ in side(points(then)).pages(10):
+        for page, _ in side(points(then)).whole_pages(10):
             base.add(page)
         there = side(points(target))
         assert copy_late_writes(side(points(source)), there, base, batch=10) == brought

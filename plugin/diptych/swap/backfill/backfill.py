@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -309,14 +309,21 @@ class PageWriter:
 
     def begin(self, page: Sequence[Item], outcomes: Outcomes, rows: Sequence[int]) -> list[Future[int]]:
         """Begin to write these rows of a page; for each request, how many points it gives vectors."""
-        sent = [self._sender.send(partial(self._add_vectors, page, outcomes, part)) for part in self._pace.parts(rows)]
+        sent = [self._sent(partial(self._add_vectors, page, outcomes, part)) for part in self._pace.parts(rows)]
         # Copies go to the whole page, not to `rows`: an encoder that fails on a document does not concern a text index.
         copied = self._pace.parts(page) if self._copied else ()
-        sent += [self._sender.send(partial(self._add_copies, part)) for part in copied]
+        sent += [self._sent(partial(self._add_copies, part)) for part in copied]
         media = [page[row] for row in rows if page[row].document.media]
         # Only media that the point does not name yet, such as those of a source.
         news = [item for item in media if item.document.media.keys() - media_in(_own(item)).keys()]
-        return [*sent, *(self._sender.send(partial(self._add_media, part)) for part in self._pace.parts(news))]
+        return [*sent, *(self._sent(partial(self._add_media, part)) for part in self._pace.parts(news))]
+
+    def _sent(self, write: Callable[[], int]) -> Future[int]:
+        """The request, sent; one that has failed already ends the back-fill before the next is made."""
+        future = self._sender.send(write)
+        if future.done():
+            future.result()
+        return future
 
     def _add_vectors(self, page: Sequence[Item], outcomes: Outcomes, rows: Sequence[int]) -> int:
         updates: list[models.PointVectors] = []
