@@ -94,7 +94,7 @@ def _config_page(registry: Registry) -> Iterator[str]:
             yield f"The same keys as `{places[name]}`.\n"
         else:
             places[name] = title
-            yield f"{definitions[name].get('description', '')}\n"
+            yield f"{str(definitions[name].get('description', '')).partition(chr(10) * 2)[0]}\n"
             yield from _rows(definitions[name], definitions)
     yield from _adapters(registry.specs())
 
@@ -127,6 +127,8 @@ def _table(rows: Iterable[str]) -> Iterator[str]:
 def _rows_by_key(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, str]:
     rows = {}
     for key, facts in schema.get("properties", {}).items():
+        if "const" in facts:  # the heading says it
+            continue
         default = "required" if key in schema.get("required", []) else _default(facts)
         rows[key] = f"| `{key}` | {_cell(_type(facts))} | {_cell(default)} | {_cell(_meaning(facts, definitions))} |"
     return rows
