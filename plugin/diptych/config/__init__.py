@@ -8,7 +8,19 @@ installed adapters without importing a model.
 from diptych.config.adapters import check_adapters
 from diptych.config.load import load_config, parse_config
 from diptych.config.locations import Source
-from diptych.config.models import Config
+from diptych.config.models import Config, SearchConfig, SearchParams, SlotConfig, Stored, VectorStorage
 from diptych.config.schema import json_schema
 
-__all__ = ["Config", "Source", "check_adapters", "json_schema", "load_config", "parse_config"]
+__all__ = [
+    "Config",
+    "SearchConfig",
+    "SearchParams",
+    "SlotConfig",
+    "Source",
+    "Stored",
+    "VectorStorage",
+    "check_adapters",
+    "json_schema",
+    "load_config",
+    "parse_config",
+]

@@ -25,18 +25,21 @@ from diptych.config.stages import (
     Rescore,
     Rrf,
 )
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
 from diptych.search.boost import Boost
 from diptych.search.groups import HitGroup, HitGroups, search_groups
 from diptych.search.hits import Answers, Hits
 from diptych.search.options import BoostLike, SearchOptions
-from diptych.search.pipeline import Pipeline, Retrieve, Stage
-from diptych.search.rerank import score
+from diptych.search.pipeline import Pipeline, Retrieve, Stage, search_params
+from diptych.search.rerank import score, score_pairs
 from diptych.search.run import search
 
 __all__ = [
     "Answers",
     "Boost",
     "BoostLike",
+    "CollectionHandle",
     "Dbsf",
     "Diversify",
     "EarlyExit",
@@ -58,7 +61,10 @@ __all__ = [
     "Rrf",
     "SearchOptions",
     "Stage",
+    "View",
     "score",
+    "score_pairs",
     "search",
     "search_groups",
+    "search_params",
 ]

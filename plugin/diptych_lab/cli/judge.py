@@ -18,7 +18,7 @@ from diptych.errors import ConfigError, EvaluationError
 from diptych_lab.cli.judge_terminal import DocumentTexts, judge_all, show_agreements
 
 if TYPE_CHECKING:
-    from diptych.collection.collection import Collection
+    from diptych import Collection
     from diptych.collection.pipeline_runs import Searched
     from diptych.config import Config
     from diptych.types import Query, Run
@@ -165,7 +165,7 @@ def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | 
 def _swapped(collection: Collection) -> dict[str, Searched]:
     """The new pipeline of a swap under way, once its vectors are complete; the gate compares it next."""
     from diptych.collection.pipeline_runs import Searched
-    from diptych.config.models import SearchConfig
+    from diptych.config import SearchConfig
     from diptych.search import Pipeline
     from diptych.swap import status
 
@@ -177,8 +177,7 @@ def _swapped(collection: Collection) -> dict[str, Searched]:
 
 
 def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, tenant: str | None) -> list[Run]:
-    from diptych.evaluate.ask import ask
-    from diptych.evaluate.scoring import cutoff
+    from diptych.evaluate import ask, cutoff
     from diptych.types import Run
 
     depth = cutoff(metric) or 10

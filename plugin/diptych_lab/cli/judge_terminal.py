@@ -14,7 +14,7 @@ from diptych.cli.ui.output import printable, say, stderr, stdout, table
 from diptych.config.written import as_written
 
 if TYPE_CHECKING:
-    from diptych.collection.collection import Collection
+    from diptych import Collection
     from diptych.types import Metadata
     from diptych_lab.judge import Judging, Kappa, Pooled, SecondJudging
 

@@ -12,7 +12,7 @@ from diptych.cli.ui.output import say, stdout, table, warn, write_json
 from diptych.errors import EvaluationError, TuneError
 
 if TYPE_CHECKING:
-    from diptych.collection.collection import Collection
+    from diptych import Collection
     from diptych.config.models import EvaluateConfig
     from diptych.evaluate import Qrels
     from diptych.runtime.phases import Progress
@@ -68,7 +68,7 @@ def judged_or_synthetic(
         do = "give a BEIR folder, or --queries and --qrels; or --synthetic to use synthetic queries"
         raise EvaluationError("no judged queries are named", where="--write", do=do)
     from diptych.evaluate import Qrels
-    from diptych.swap.sample import sample_documents, sample_points
+    from diptych.swap import sample_documents, sample_points
     from diptych.types import Query
 
     view = opened.handle.now()

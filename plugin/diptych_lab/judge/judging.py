@@ -20,9 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import EvaluationError
-from diptych.evaluate import Qrels, evaluate
-from diptych.evaluate.runs import ordered
-from diptych.evaluate.scoring import cutoff, parse_metrics
+from diptych.evaluate import Qrels, cutoff, evaluate, ordered, parse_metrics
 from diptych.repr_html import ReprHtml
 from diptych.types import Query, Run
 from diptych_lab.judge.judgements import Grade, Judgements

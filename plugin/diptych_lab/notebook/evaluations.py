@@ -8,8 +8,7 @@ from operator import attrgetter
 import numpy as np
 
 from diptych.errors import MissingExtra
-from diptych.evaluate.comparison import Comparison, Difference, bootstrap_means, percentile_interval
-from diptych.evaluate.scoring import Evaluation
+from diptych.evaluate import Comparison, Difference, Evaluation, bootstrap_means, percentile_interval
 from diptych_lab.judge.judging import Verdict
 from diptych_lab.notebook.charts import around, differences, interval, strip
 from diptych_lab.notebook.elements import BAD, GOOD, GREY, Content, Html, foreign, join, note, notes, page, table, tag

@@ -7,11 +7,18 @@ from itertools import zip_longest
 
 from diptych.collection.verify import VerifyReport
 from diptych.runtime.amounts import duration, size
-from diptych.swap import ApplyReport, GateReport, Plan
-from diptych.swap.gate.answers import KnownItem, SideBySide
-from diptych.swap.gate.gate import Canary
-from diptych.swap.gate.judged import JudgedComparison
-from diptych.swap.plan import Step, change_of, details
+from diptych.swap import (
+    ApplyReport,
+    Canary,
+    GateReport,
+    JudgedComparison,
+    KnownItem,
+    Plan,
+    SideBySide,
+    Step,
+    change_of,
+    details,
+)
 from diptych_lab.notebook.charts import differences
 from diptych_lab.notebook.elements import (
     BAD,

@@ -13,22 +13,20 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from diptych.config.models import SlotConfig, VectorStorage
+from diptych.config import SlotConfig, VectorStorage
 from diptych.errors import AdapterOptionsError, TuneError
-from diptych.evaluate import Qrels
-from diptych.evaluate.ask import times
-from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import View
+from diptych.evaluate import Qrels, times
 from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.factory import validate_options
 from diptych.protocols import TEACHER_FILE, Similarity
 from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import Progress, Unwatched
+from diptych.search import CollectionHandle, View
 from diptych.search.media_queries import QueryInput, media_read, vectors_of_queries, with_media
 from diptych.search.qdrant.store_calls import read_store, scrolled
 from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
-from diptych.swap.sample import sample_points
+from diptych.swap import sample_points
 from diptych.types import Floats, Query
 from diptych_lab.tune.index import Scratch, Setup, bytes_read, of_bits, slot_to_tune
 from diptych_lab.tune.sample import Sample, require_dense, unit

@@ -15,17 +15,14 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from qdrant_client import models
 
-from diptych.config.models import SearchParams, Stored, VectorStorage
+from diptych.config import SearchParams, Stored, VectorStorage
 from diptych.errors import TuneError
-from diptych.evaluate import ann_recall
-from diptych.evaluate.ask import times
-from diptych.handle.collection_handle import CollectionHandle
+from diptych.evaluate import ann_recall, times
 from diptych.handle.create import first_stage_params, vector_params
-from diptych.handle.snapshot import View
 from diptych.metadata.models import Prefix
 from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import Progress, Unwatched
-from diptych.search.pipeline import search_params
+from diptych.search import CollectionHandle, View, search_params
 from diptych.search.qdrant.query import Nearest
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Run

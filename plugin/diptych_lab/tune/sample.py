@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from diptych.errors import TuneError
-from diptych.handle.snapshot import View
 from diptych.protocols import Similarity
 from diptych.runtime.phases import Progress
+from diptych.search import View
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Run
 

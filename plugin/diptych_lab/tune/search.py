@@ -13,22 +13,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from diptych.config.models import SearchParams
-from diptych.config.stages import Rerank
+from diptych.config import SearchParams
 from diptych.errors import TuneError
-from diptych.evaluate import Qrels
-from diptych.evaluate.ask import BATCH, ask, times
-from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import View
+from diptych.evaluate import Qrels, ask, times
+from diptych.evaluate.ask import BATCH
 from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.anchor_scores import reranker_space
 from diptych.protocols import Fingerprint, Pair, Reranker
 from diptych.runtime.phases import PlannedProgress, Progress, Unwatched
+from diptych.search import CollectionHandle, Pipeline, Rerank, Retrieve, View, score_pairs, search, search_params
 from diptych.search.media_queries import takes
-from diptych.search.pipeline import Pipeline, Retrieve, search_params
 from diptych.search.qdrant.store_calls import scrolled
-from diptych.search.rerank import score_pairs
-from diptych.search.run import search
 from diptych.stores.versions import is_local
 from diptych.types import Floats, Hit, Query, said
 from diptych_lab.tune.search_report import Budget, SearchReport, SearchRow, params_text

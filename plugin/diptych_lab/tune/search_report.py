@@ -13,15 +13,14 @@ from typing import Any
 
 from qdrant_client import models
 
+from diptych.config import SearchConfig
 from diptych.config.load import replace_config
-from diptych.config.models import SearchConfig
 from diptych.config.secrets import redacted
 from diptych.config.spliced import as_yaml, changed_entries, read_lines, spliced
-from diptych.config.stages import Dbsf, Linear, Rerank, Rrf
 from diptych.config.written import plain_values, yaml_of
 from diptych.registry import Registry
 from diptych.repr_html import ReprHtml
-from diptych.search.pipeline import Pipeline
+from diptych.search import Dbsf, Linear, Pipeline, Rerank, Rrf
 from diptych_lab.tune.trials import LEAST, Against
 
 KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets

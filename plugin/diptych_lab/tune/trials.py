@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.config.models import SearchParams
-from diptych.config.stages import Dbsf, Fusion, Linear, Rerank, Rescore, Rrf
-from diptych.evaluate.comparison import interval
-from diptych.search.pipeline import Pipeline, Retrieve, search_params
+from diptych.config import SearchParams
+from diptych.evaluate import interval
+from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search_params
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -44,6 +44,7 @@ PACKAGES = (HOST, EDGE, LAB, SERVE, GUESTS, TRAINING, EXPERIMENTAL)
 FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", *GUEST_PACKAGES)
 
 LINES, MODULES = 600, 20  # of a module, and of a folder
+INSIDES_OF_LAB = 37  # may only fall
 
 # From the ground up; a name stands for a module or a package. A line may import the lines above it, none of its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -219,6 +220,17 @@ def test_the_host_reaches_the_embedded_store_from_its_stores_alone_and_when_one_
 
 def test_the_lab_imports_no_guest_but_the_embedded_store() -> None:
     assert offenders(modules(LAB), lambda path: of_packages(path, {*GUEST_PACKAGES} - {"diptych_lab"})) == {}
+
+
+def test_the_lab_takes_ever_fewer_insides_of_the_host() -> None:
+    """Names from below a room's door, such as `diptych.slots.slot.Slot`: what is listed is missing from the door."""
+
+    def insides(path: Path) -> set[str]:
+        below = {name for name in imports(path) if re.match(r"diptych\.\w+\.\w+\.\w", name)}
+        return {name for name in below if layer_of(name) != "runtime"}
+
+    found = offenders([path for path in modules(LAB) if path.parent.name != "cli"], insides)
+    assert sum(map(len, found.values())) <= INSIDES_OF_LAB, found
 
 
 def test_the_services_import_no_guest_but_the_lab_and_the_embedded_store() -> None:
