@@ -11,8 +11,7 @@ from qdrant_client import models
 
 from diptych_edge.client.base import check_arguments, refuse_server_methods
 from diptych_edge.client.collections import Aliases, Collections, Schema
-from diptych_edge.client.groups import Grouping
-from diptych_edge.client.search import Matrix
+from diptych_edge.client.search import Grouping, Matrix
 from diptych_edge.client.write_points import Uploading, WritePoints
 from diptych_edge.engine.catalog import ClosedCatalog, Engine, Holder
 from diptych_edge.engine.folders import PATIENCE
