@@ -1,4 +1,4 @@
-"""Reads and writes the metadata of a collection; older formats are upgraded.
+"""Reads and writes the metadata of a collection.
 
 Qdrant merges metadata key by key, so each writer has a key of its own and none overwrites another's news:
 
@@ -67,7 +67,7 @@ def read_metadata(client: QdrantBase, name: str, raw: Mapping[str, Any] | None =
 
     Raises:
         CollectionNotFound: there is no such collection.
-        CollectionError: the metadata is of a newer format, or damaged.
+        CollectionError: the metadata is of another format, or damaged.
     """
     raw = read_existing(client, name, partial(raw_metadata, client)) if raw is None else raw
     if KEY not in raw and (raw.get(COPY) or {}).get("stage", "done") != "done":
@@ -226,21 +226,20 @@ def metadata_of(raw: Mapping[str, Any], name: str) -> CollectionMetadata:
     """The metadata in the whole stored metadata by key.
 
     Raises:
-        CollectionError: it is of a newer format, or damaged.
+        CollectionError: it is of another format, or damaged.
     """
     content = raw[KEY]
-    if content.get("format") not in (1, FORMAT):
+    if content.get("format") != FORMAT:
         raise CollectionError(
             "the collection's metadata has another format",
             where=f"collection {name!r}",
             got=repr(content.get("format")),
             expected=str(FORMAT),
-            do="use the release of diptych that wrote it, or a newer one",
+            do="use the release of diptych that wrote it",
         )
-    content = _upgraded(content) if content["format"] == 1 else {**content, "search": raw.get(SEARCH)}
     behind = sorted(key.removeprefix(BEHIND) for key, is_behind in raw.items() if key.startswith(BEHIND) and is_behind)
     try:
-        return CollectionMetadata.model_validate({**content, "behind": behind})
+        return CollectionMetadata.model_validate({**content, "search": raw.get(SEARCH), "behind": behind})
     except ValidationError as error:
         first = error.errors()[0]
         raise CollectionError(
@@ -249,12 +248,3 @@ def metadata_of(raw: Mapping[str, Any], name: str) -> CollectionMetadata:
             got=repr(first["input"])[:80],
             expected=expectation(first),
         ) from error
-
-
-def _upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Format 1, which had one generation for each slot, as format 2."""
-    slots = content.get("slots") or {}
-    reading = {key: content[key] for key in ("input", "separator") if key in content}
-    live = {name: {**(slot.get("live") or {}), "reading": reading} for name, slot in slots.items()}
-    numbers = {name: generation.get("number", 1) for name, generation in live.items()}
-    return {"format": FORMAT, "live": {"slots": live}, "numbers": numbers, "search": content.get("search")}

@@ -197,7 +197,8 @@ def test_a_missing_collection_names_those_that_exist(client: QdrantClient, fakes
     ("metadata", "message"),
     [
         ({"format": 99}, "another format"),
-        ({"format": 1, "slots": {"dense": {}}}, r"damaged(?s:.*)live\.slots\.dense\.number"),
+        ({"format": 1, "slots": {"dense": {}}}, "another format"),
+        ({"format": 2, "live": {"slots": {"dense": {}}}}, r"damaged(?s:.*)live\.slots\.dense\.number"),
     ],
 )
 def test_metadata_of_another_format_or_damaged_is_refused(
