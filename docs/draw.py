@@ -88,7 +88,7 @@ def packages() -> str:
         470,
         [
             Box((20, 20), (180, 56), "cli", ["diptych populate, search, ..."], "host"),
-            Box((220, 20), (180, 56), "service, agents", ["diptych serve, diptych mcp"], "host"),
+            Box((220, 20), (180, 56), "service, agents", ["diptych serve, diptych studio"], "host"),
             Box((420, 20), (220, 56), "bridges", ["LangChain, LlamaIndex, Haystack"], "guest"),
             Box((660, 20), (240, 56), "your program", ["import diptych"]),
             Box((20, 116), (620, 48), "Collection", ["opens a collection; each method calls one room below"], "host"),

@@ -22,8 +22,8 @@ import diptych_experimental.hooks
 import diptych_training.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.setup.adapters import type_of
-from diptych.cli.train.train import flat_options
+from diptych.cli.adapters import type_of
+from diptych.cli.train import flat_options
 from diptych.config import json_schema
 from diptych.config.models import Config
 from diptych.plugins.factory import options_model

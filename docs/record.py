@@ -46,7 +46,7 @@ PREPARE = [
 SEARCH = [
     "diptych populate packages.jsonl",
     'diptych search "decompress old archives" --limit 3',
-    'diptych explain "decompress old archives" --limit 1',
+    'diptych search "decompress old archives" --explain --limit 1',
 ]
 SWAP = [
     "sed -i 's/, truncate_dim: 128//' diptych.yaml",

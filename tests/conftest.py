@@ -21,7 +21,7 @@ import typer.testing
 from hypothesis import HealthCheck, settings
 
 import diptych
-from diptych.cli.ui.session import LOGGERS
+from diptych.cli.run_command import LOGGERS
 from diptych.registry import Registry
 from diptych.testing import fakes_plugin
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diptych import Collection, Query
-from diptych.cli.ui.progress import Bars
+from diptych.cli.output import Bars
 from diptych.evaluate import Evaluation, Qrels, evaluate, read_queries, table
 from diptych.populate import open_source
 from diptych.search import Pipeline, Rescore, Retrieve, Rrf
@@ -28,7 +28,7 @@ QUESTIONS = [
     "watch who uses my network bandwidth",
 ]
 METRICS = ("nDCG@10", "MRR@10", "Recall@50")
-NEXT = ('search "play music in the terminal"', 'explain "play music in the terminal" --limit 2', "info")
+NEXT = ('search "play music in the terminal"', 'search "play music in the terminal" --explain --limit 2', "info")
 
 exact = models.SearchParams(exact=True)
 dense, lexical = Retrieve("dense", 100), Retrieve("lexical", 100)

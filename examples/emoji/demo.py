@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from diptych import Collection, Document, Hit, Query, Registry
-from diptych.cli.train.train import Watched
-from diptych.cli.ui.progress import Bars
+from diptych.cli.output import Bars
+from diptych.cli.train import Watched
 from diptych.evaluate import Qrels, evaluate
 from diptych.search import Pipeline, Retrieve, Rrf
 from diptych.training import load_recipe

@@ -321,11 +321,12 @@ class Catalogue(Generic[Spec]):
         near = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.7)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         word = self._word
+        listed = "diptych train --list" if word == "recipe" else f"diptych {word}s"
         raise UnknownAdapter(
             f"no {word} is called {name!r}",
             where=where,
             expected=", ".join(sorted(self._specs)) or f"no {word} is installed",
-            do=f"{hint}`diptych {word}s` lists all; the {word} of another package appears once that is installed",
+            do=f"{hint}`{listed}` lists all; the {word} of another package appears once that is installed",
         )
 
     def renamed(self, spec: Spec) -> Spec:

@@ -119,7 +119,7 @@ class RecipeSpec:
         kind: the contract of the trained model.
         factory: `"module:attribute"`, called with the options and a progress; gives a `diptych.training.Recipe`.
         options: `"module:attribute"` of the pydantic model of a recipe file. It may import torch.
-        summary: one line for `diptych recipes`.
+        summary: one line for `diptych train --list`.
         requires: modules that must be importable.
         extra: what to install when one of them is missing.
     """

@@ -37,7 +37,7 @@ SERVE = """\
 import sys
 from diptych import Registry
 from diptych.cli import main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.testing import fakes_plugin
 main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """

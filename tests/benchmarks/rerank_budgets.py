@@ -250,7 +250,7 @@ class _Run:
 def _stage(view: View, served: Pipeline) -> tuple[Rerank, OnceScored]:
     where = f"collection {view.name!r}"
     if not served.rerank:
-        do = "add one under search.rerank; if it is there, make it live: diptych apply, or diptych anchors build"
+        do = "add one under search.rerank; if it is there, make it live: diptych apply"
         raise TuneError("the pipeline has no reranker", where=where, do=do)
     stage = served.rerank[0]
     reranker = view.reranker(stage.adapter, stage.options) if isinstance(stage.adapter, str) else stage.adapter

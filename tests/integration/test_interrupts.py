@@ -214,7 +214,7 @@ def test_a_swap_by_words(lexical: Folder, words: tuple[str, ...]) -> None:
     "words",
     [
         ("evaluate",),
-        ("explain", "convert audio"),
+        ("search", "convert audio", "--explain"),
         ("copy", "diptych.yaml", "edge:./other"),
         ("export", "all.jsonl.gz", "--vectors", "--force"),
         ("info",),

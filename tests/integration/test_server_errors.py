@@ -21,7 +21,7 @@ import named_server
 from diptych import Collection, Registry
 from diptych.adopt import adopt
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.collection.verify import verify
 from diptych.config import Config
 from diptych.copying import copy_collection, export_collection
@@ -159,7 +159,7 @@ def test_a_populate_says_them_at_whichever_call_they_begin(refusing: Refusing, f
     assert all(sentence in text for text in said)
 
 
-@pytest.mark.parametrize("command", ["doctor", "search words", "status", "collections", "populate documents.jsonl"])
+@pytest.mark.parametrize("command", ["doctor", "search words", "status", "info --all", "populate documents.jsonl"])
 def test_every_command_says_them(refusing: Refusing, fakes: Registry, tmp_path: Path, command: str) -> None:
     (tmp_path / "documents.jsonl").write_text("\n".join(map(json.dumps, DOCUMENTS)), "utf-8")
     for url, _, said in refusing:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from diptych import Collection, Query
 from diptych.adopt import adopt
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.copying import copy_collection, export_collection, import_collection

@@ -56,7 +56,16 @@ def commands(folder: Path) -> None:
     write_project(folder, slots)
     for line in ("doctor", "populate documents.jsonl", "doctor", "search cat", "search cat --only lexical"):
         command(*line.split(), codes=(0, 1) if line == "doctor" else (0,))
-    for line in ("explain cat", "evaluate", "info", "status", "adapters", "recipes", "cache", "init --config new.yaml"):
+    for line in (
+        "search cat --explain",
+        "evaluate",
+        "info",
+        "status",
+        "adapters",
+        "train --list",
+        "cache",
+        "init --config new.yaml",
+    ):
         command(*line.split())
     command("copy", f"edge:{folder / 'qdrant'}", f"edge:{folder / 'copied'}")
     command("tune", "index", "--queries", "queries.jsonl", codes=(0, 1))
@@ -110,11 +119,17 @@ def others(folder: Path) -> None:
     write_project(folder, {"lexical": SLOTS["lexical"]}, "others")
     for line in ("populate documents.jsonl", "populate documents.jsonl --sync --dry-run", "doctor --verify"):
         command(*line.split())
-    for line in ("collections", "get cat", "export all.jsonl --vectors", "export texts.jsonl", "delete owl --yes"):
+    for line in (
+        "info --all",
+        "export --id cat",
+        "export all.jsonl --vectors",
+        "export texts.jsonl",
+        "delete owl --yes",
+    ):
         command(*line.split())
     for line in ("import all.jsonl --collection again", "import texts.jsonl", "cache clear", "demo shown"):
         command(*line.split())
-    for line in ("adapter new private", "adapter check bm25 --option language=english"):
+    for line in ("adapters --new private", "adapters --check bm25 --option language=english"):
         command(*line.split())
 
 
@@ -130,18 +145,18 @@ def train(folder: Path) -> None:
 
 
 def services(folder: Path) -> None:
-    """`serve` and `edge serve`, which are asked once and ended, and `mcp`, whose client goes away."""
+    """`serve` and `serve --edge`, which are asked once and ended, and `serve --mcp`, whose client goes away."""
     write_project(folder, {"lexical": SLOTS["lexical"]}, "served")
     command("populate", "documents.jsonl")
-    edge = ["edge", "serve", str(folder / "served"), "--port", "0", "--json"]
-    for arguments in (["serve", "--port", "0", "--json"], edge, ["mcp"]):
+    edge = ["serve", "--edge", str(folder / "served"), "--port", "0", "--json"]
+    for arguments in (["serve", "--port", "0", "--json"], edge, ["serve", "--mcp"]):
         process = subprocess.Popen(
             [sys.executable, "-m", "diptych", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert process.stdin
         assert process.stdout
         try:
-            if arguments[0] != "mcp":
+            if "--mcp" not in arguments:
                 _ask(json.loads("".join(iter(process.stdout.readline, "}\n")) + "}"))
                 process.send_signal(signal.SIGTERM)
             process.stdin.close()

@@ -1,9 +1,8 @@
 """The `diptych` command. Importing this package imports no model library and no Qdrant client.
 
-Begin with `app`, which registers all commands. Each command is one module, grouped by purpose: `setup`,
-`collections`, `search`, `swap` and `train`. Entry points of the group `diptych.commands` bring more. Commands only
-read options and print: the work is done by the packages they call. What commands share, such as output, progress and
-exit codes, is in `ui`.
+Begin with `app`, which registers all commands; entry points of the group `diptych.commands` bring more. Commands only
+read options and print: the work is done by the packages they call. What they share is in `run_command` (the session of
+a call, and how errors become text and exit codes), `options` and `output`.
 """
 
 from diptych.cli.app import app, main

@@ -11,15 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from diptych.cli.collections import adopt, cache, copy, documents, info, populate
-from diptych.cli.search import evaluate, search
-from diptych.cli.setup import adapter, adapters, demo, doctor, init
-from diptych.cli.swap import anchors, apply, plan, rollback, status
-from diptych.cli.train import train
-from diptych.cli.ui.output import warn
-from diptych.cli.ui.run_command import PlainGroup, command
-from diptych.cli.ui.session import Level, Session, show_warnings
-from diptych.cli.ui.session import show as show_logs
+from diptych.cli import adapters, apply, collections, doctor, evaluate, init, populate, search, status, train
+from diptych.cli.output import warn
+from diptych.cli.run_command import Level, PlainGroup, Session, command, show_warnings
+from diptych.cli.run_command import show as show_logs
 from diptych.runtime import interrupts
 from diptych.runtime.vendor_telemetry import quiet
 
@@ -83,45 +78,54 @@ def _of_packages() -> Iterator[tuple[str, Any]]:
     """The commands, and groups of commands, that installed packages bring by entry points, by name."""
     for entry in sorted(importlib.metadata.entry_points(group=COMMANDS), key=lambda entry: entry.name):
         try:
-            yield entry.name, entry.load()
+            if (loaded := entry.load()) is not None:  # None: a command that is gone, in an older installation's list
+                yield entry.name, loaded
         except ImportError as error:
             warn([f"the command {entry.name} is left out, since {entry.value} cannot be imported: {error}"])
 
 
-for _name, _function in (
-    ("demo", demo.demo),
-    ("init", init.init),
-    ("doctor", doctor.doctor),
-    ("populate", populate.populate),
-    ("adopt", adopt.adopt),
-    ("search", search.search),
-    ("explain", search.explain),
-    ("evaluate", evaluate.evaluate),
-    ("info", info.info),
-    ("collections", info.collections),
-    ("get", documents.get),
-    ("delete", documents.delete),
-    ("export", copy.export),
-    ("import", copy.import_file),
-    ("train", train.train),
-    ("recipes", train.recipes),
-    ("plan", plan.plan),
-    ("apply", apply.apply),
-    ("status", status.status),
-    ("rollback", rollback.rollback),
-    ("finish", rollback.finish),
-    ("copy", copy.copy),
-    ("cache", cache.cache),
-    ("adapters", adapters.adapters),
-):
-    command(app, _name, _function)
-app.add_typer(adapter.app)
-app.add_typer(anchors.app)
-for _name, _function in _of_packages():
-    if isinstance(_function, typer.Typer):
-        app.add_typer(_function)
-    else:
-        command(app, _name, _function)
+OWN = {
+    "demo": init.demo,
+    "init": init.init,
+    "doctor": doctor.doctor,
+    "search": search.search,
+    "populate": populate.populate,
+    "adopt": populate.adopt,
+    "info": collections.info,
+    "delete": collections.delete,
+    "export": collections.export,
+    "import": collections.import_file,
+    "copy": collections.copy,
+    "cache": collections.cache,
+    "plan": apply.plan,
+    "apply": apply.apply,
+    "status": status.status,
+    "rollback": status.rollback,
+    "finish": status.finish,
+    "evaluate": evaluate.evaluate,
+    "train": train.train,
+    "adapters": adapters.adapters,
+}
+PANELS = {  # of the help, by what one wants; commands of other packages stand below them
+    "Search": ("demo", "init", "doctor", "search", "serve", "studio"),
+    "Data": ("populate", "adopt", "info", "delete", "export", "import", "copy", "cache"),
+    "Change": ("plan", "apply", "status", "rollback", "finish"),
+    "Measure": ("evaluate", "judge", "tune"),
+    "Train": ("train", "adapters"),
+}
+
+
+def _register(commands: dict[str, Any]) -> None:
+    """Add the commands to the application, those of the panels first."""
+    panels = {name: panel for panel, names in PANELS.items() for name in names}
+    for name in [*(name for name in panels if name in commands), *(name for name in commands if name not in panels)]:
+        if isinstance(commands[name], typer.Typer):
+            app.add_typer(commands[name], rich_help_panel=panels.get(name))
+        else:
+            command(app, name, commands[name], panels.get(name))
+
+
+_register({**OWN, **dict(_of_packages())})
 
 
 def main(args: Sequence[str] | None = None, *, session: Session | None = None) -> None:

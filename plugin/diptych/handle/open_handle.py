@@ -211,13 +211,11 @@ def _last(metadata: CollectionMetadata) -> str:
 
 def _require_same_slots(configs: Mapping[str, SlotConfig], live: State) -> None:
     if configs.keys() != live.slots.keys():
-        new = [config for name, config in configs.items() if name not in live.slots]
-        build = "; to score its anchors: diptych anchors build" if any(slot.anchors is not None for slot in new) else ""
         raise CollectionError(
             "config and collection name different slots",
             got=", ".join(sorted(configs)),
             expected=", ".join(sorted(live.slots)),
-            do=f"give the config the collection's slots; {APPLY}{build}",
+            do=f"give the config the collection's slots; {APPLY}",
         )
 
 

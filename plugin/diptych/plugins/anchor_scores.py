@@ -21,6 +21,7 @@ from diptych.protocols import Fingerprint, Kind, Reranker, Similarity
 from diptych.types import Floats
 
 _PAIRS = 8192  # scored in one call
+CHOOSE = "diptych.swap.anchors.choose_missing(collection.handle, config)"
 ANCHORS = "anchors"  # the key beside a reranker's own options
 FEWEST, MOST = 2, 8192  # anchors: one alone has no deviation from its mean; a vector holds a number for each
 LONGEST = 1000  # characters of an anchor that is chosen
@@ -109,8 +110,7 @@ class AnchorOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     texts: Annotated[str, Field(min_length=1)] = Field(
-        description="Text file with one anchor per line, such as past queries; `diptych anchors build` writes it from "
-        "titles if missing."
+        description="Text file with one anchor per line, such as past queries."
     )
 
 
@@ -134,7 +134,7 @@ def read_anchors(path: str | Path, *, where: str) -> tuple[str, ...]:
         lines = Path(path).read_text("utf-8").splitlines()
     except FileNotFoundError as error:
         do = (
-            "to choose titles of the collection: diptych anchors build; or write queries into it, one per line. "
+            f"write queries into it, one per line; to choose titles of the collection: {CHOOSE}. "
             "A new collection is populated without the slot first"
         )
         raise AdapterOptionsError("there is no file of anchors", where=where, got=str(path), do=do) from error
@@ -152,7 +152,7 @@ def read_anchors(path: str | Path, *, where: str) -> tuple[str, ...]:
     if not FEWEST <= len(places) <= MOST:
         got, expected = f"{len(places):,} in {path}", f"{FEWEST} to {MOST:,}"
         what = "the number of anchors is not usable"
-        do = "write queries into it, one per line, or delete it and run: diptych anchors build"
+        do = f"write queries into it, one per line, or delete it and choose titles: {CHOOSE}"
         raise AdapterOptionsError(what, where=where, got=got, expected=expected, do=do)
     return tuple(places)
 

@@ -267,7 +267,7 @@ def _require_roles(pipeline: Pipeline, view: View) -> None:
     for explore in filter(None, (stage.explore for stage in pipeline.rerank)):
         of_anchors = [name for name, slot in view.slots.items() if slot.anchored]
         if explore.anchors not in of_anchors:
-            got, expected = repr(explore.anchors), ", ".join(of_anchors) or "none has any: diptych anchors build"
+            got, expected = repr(explore.anchors), ", ".join(of_anchors) or "none has any: diptych apply"
             what = "`explore` needs a slot with anchor scores"
             raise SearchError(what, where=repr(pipeline), got=got, expected=expected)
 

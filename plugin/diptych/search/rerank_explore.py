@@ -122,7 +122,7 @@ def require_anchors(request: SearchRequest, stage: Rerank, reranker: Reranker) -
     slot = request.view.slots[stage.explore.anchors]
     where = f"{slot.where}, reranker {stage.label!r}"
     if slot.generation is None:
-        raise SearchError("the anchors are not built", where=where, do="diptych anchors build")
+        raise SearchError("the anchors are not built", where=where, do="diptych apply")
     recorded = reranker_of(slot.generation.space)
     space = reranker_space(reranker, stage.label, stage.options)
     if space != recorded:
@@ -131,7 +131,7 @@ def require_anchors(request: SearchRequest, stage: Rerank, reranker: Reranker) -
             where=where,
             got=f"a reranker of {space}",
             expected=recorded,
-            do="name the same adapter and options in the slot and in the stage, then: diptych anchors build",
+            do="name the same adapter and options in the slot and in the stage, then: diptych apply",
         )
     return slot
 

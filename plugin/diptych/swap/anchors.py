@@ -1,4 +1,4 @@
-"""Anchors of a collection: chosen among its documents, what scoring them costs, and how far it is."""
+"""Anchors of a collection: chosen among its documents, and how far scoring them is. `diptych apply` scores them."""
 
 from __future__ import annotations
 
@@ -21,34 +21,10 @@ from diptych.plugins.anchor_scores import (
     write_anchors,
 )
 from diptych.stores.scroll import pages
-from diptych.swap.plan import Plan
 from diptych.swap.status import Role, status
 
 PAGE = 1000  # points that are read at a time
 COUNT = 400  # anchors that are chosen unless told otherwise
-
-
-@dataclass(frozen=True, slots=True)
-class AnchorsToScore:
-    """What filling a slot of anchors costs.
-
-    Args:
-        slot, reranker: the slot, and its adapter.
-        anchors: how many.
-        documents: how many have no scores yet.
-        seconds: estimated from a sample; None where nothing is to be scored.
-    """
-
-    slot: str
-    reranker: str
-    anchors: int
-    documents: int
-    seconds: float | None
-
-    @property
-    def calls(self) -> int:
-        """Pairs that the reranker scores."""
-        return self.anchors * self.documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +116,7 @@ def _require_same(path: Path, digest: str, whose: _Whose, where: str) -> None:
         raise SwapError(what, where=where, got=str(path), do=whose.edited)
 
 
-def choose_missing(handle: CollectionHandle, config: Config, *, count: int | None, seed: int) -> list[Path]:
+def choose_missing(handle: CollectionHandle, config: Config, *, count: int | None = None, seed: int = 0) -> list[Path]:
     """Write the files of anchors that do not exist, from the titles of the collection's documents.
 
     Args:
@@ -179,36 +155,12 @@ def _require_count(
             continue  # the same command wrote it
         new = "name a new file in the config" if path in scored else "delete the file, or name a new one in the config"
         raise SwapError(
-            "the file of anchors holds another number than --count",
+            "the file of anchors holds another number than count",
             where=where,
             got=f"{path}: {present:,} anchors",
             expected=count,
-            do=f"leave --count out to use these; for others {new}",
+            do=f"leave count out to use these; for others {new}",
         )
-
-
-def to_score(handle: CollectionHandle, planned: Plan, config: Config) -> list[AnchorsToScore]:
-    """What each slot of anchors costs; after a kill, what is left of it.
-
-    Raises:
-        SwapError: other slots change as well.
-    """
-    files = slots_of_anchors(config)
-    if others := [step.slot for step in planned.steps if step.slot not in files and step.action != "keep"]:
-        do = "apply all of it: diptych plan, then diptych apply"
-        raise SwapError(
-            "the config changes other slots as well", where=config.source.name, got=", ".join(others), do=do
-        )
-    states = anchors_status(handle) if planned.under_way else []
-    left = {state.slot: state.missing for state in states if state.role == "building"}
-    found = []
-    for step in planned.steps:
-        if step.slot in files:
-            anchors = len(read_anchors(files[step.slot], where=f"slot {step.slot!r}"))
-            documents = left.get(step.slot, step.encode)
-            seconds = documents / step.rate if step.rate else None
-            found.append(AnchorsToScore(step.slot, config.slots[step.slot].adapter, anchors, documents, seconds))
-    return found
 
 
 def anchors_status(handle: CollectionHandle) -> list[AnchorsState]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RECIPE = Sort(
     "recipe",
-    "write one: `recipe: NAME` and its options; `diptych recipes` lists names, `diptych recipes NAME` the options",
+    "write one: `recipe: NAME` and its options; `diptych train --list` lists names, and `--options NAME` the options",
 )
 
 
@@ -129,7 +129,7 @@ def _name(raw: Mapping[str, Any], source: Source) -> str:
             where=source.where(()),
             got="" if name is None else repr(name),
             expected="a line such as recipe: contrastive",
-            do="`diptych recipes` lists all",
+            do="`diptych train --list` lists all",
         )
     return name
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.ui.options import CONFIG, ConfigsOption, JsonOption, QueriesOption, TenantOption
-from diptych.cli.ui.output import printable, say, stderr, stdout, write_json
-from diptych.cli.ui.progress import Bars
-from diptych.cli.ui.session import Session
+from diptych.cli.options import CONFIG, ConfigsOption, JsonOption, QueriesOption, TenantOption
+from diptych.cli.output import Bars, printable, say, stderr, stdout, write_json
+from diptych.cli.run_command import Session
 from diptych.errors import ConfigError, EvaluationError
 from diptych_lab.cli.judge_terminal import DocumentTexts, judge_all, show_agreements
 
@@ -61,6 +60,19 @@ def judge(
     model: Annotated[
         bool, typer.Option("--model", help="Let the model of evaluate.judge continue, if it agrees with people.")
     ] = False,
+    clicks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LOG", help='Make judgements of clicks: JSON lines with "query", "shown" and "clicked" ids.'
+        ),
+    ] = None,
+    power: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="P", help="With --clicks: users look at rank r with probability (1/r)**P."),
+    ] = None,
+    least: Annotated[
+        int, typer.Option(min=1, metavar="N", help="With --clicks: leave out queries shown fewer times.")
+    ] = 10,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,6 +82,10 @@ def judge(
     command continues later. `diptych evaluate FOLDER` reads the judgements. Where a swap is filled but not live yet,
     its new pipeline is judged, too.
 
+    --clicks writes judged queries from a log, corrected for position bias: higher ranks are clicked more often. The
+    bias is measured on documents that were shown at several ranks for the same query, or assumed with --power. A
+    document's rank must not have depended on how relevant it was at that moment.
+
     [dim]Examples:[/dim]
 
       diptych judge --queries queries.jsonl
@@ -77,8 +93,12 @@ def judge(
       diptych judge --config diptych.yaml --config other.yaml --sample 100
 
       diptych judge --judge bob --again 40
+
+      diptych judge from-clicks --clicks log.jsonl && diptych evaluate from-clicks
     """
-    from diptych.cli.search import open_configs
+    if clicks is not None:
+        return _by_clicks(clicks, folder, power, least, as_json)
+    from diptych.cli.evaluate import labels, opened
     from diptych.collection import pipeline_runs
     from diptych_lab.judge import Judgements, Judging, SecondJudging, agreements
 
@@ -87,7 +107,7 @@ def judge(
     drawn = _drawn(settings, queries, sample, seed)
     name, judgements = judge or _user(), Judgements(folder)
     judgements.require_same(drawn)
-    with open_configs.opened(session, configs) as collections:
+    with opened(session, configs) as collections:
         names = [collection.name for collection in collections]
         judgements.require_collections(names)
         texts, verdict = DocumentTexts(collections, tenant), None
@@ -96,7 +116,7 @@ def judge(
             judgements.note_collections(names)
             judge_all(SecondJudging(judgements, known, judge=name, count=again, seed=seed), texts)
         else:
-            by_label = dict(zip(open_configs.labels(configs), collections, strict=True))
+            by_label = dict(zip(labels(configs), collections, strict=True))
             listed = pipeline_runs.pipelines_of(by_label)
             chosen = _chosen(listed if only else pipeline_runs.answering(listed, drawn), len(configs), only)
             if not only and len(collections) == 1:
@@ -112,7 +132,7 @@ def judge(
                 judge_all(judging, texts)
             verdict = judging.verdict()
     is_written = bool(len(judgements.save(drawn)))
-    _show(verdict, agreements(judgements), folder if is_written else None, as_json=as_json)
+    return _show(verdict, agreements(judgements), folder if is_written else None, as_json=as_json)
 
 
 def _show(verdict: Verdict | None, kappas: Sequence[Kappa], folder: Path | None, *, as_json: bool) -> None:
@@ -227,29 +247,8 @@ def _by_model(model: ModelJudge, judging: Judging, texts: DocumentTexts) -> None
         model.judge(judgements, of_query, texts.of(name for _, name in of_query))
 
 
-def clicks(
-    log: Annotated[
-        Path, typer.Argument(metavar="LOG", help='JSON lines with "query", and lists of ids as "shown" and "clicked".')
-    ],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The BEIR folder to write.")],
-    power: Annotated[
-        float | None,
-        typer.Option(min=0, metavar="P", help="Assume that users look at rank r with probability (1/r)**P."),
-    ] = None,
-    least: Annotated[int, typer.Option(min=1, metavar="N", help="Leave out queries shown fewer times.")] = 10,
-    as_json: JsonOption = False,
-) -> None:
-    """Make judged queries from clicks, corrected for position bias: higher ranks are clicked more often.
-
-    The bias is measured on documents that were shown at several ranks for the same query, or assumed with --power. A
-    document's rank must not have depended on how relevant it was at that moment.
-
-    [dim]Examples:[/dim]
-
-      diptych clicks log.jsonl from-clicks && diptych evaluate from-clicks
-
-      diptych clicks log.jsonl from-clicks --power 1
-    """
+def _by_clicks(log: Path, folder: Path, power: float | None, least: int, as_json: bool) -> None:
+    """Make judged queries from clicks."""
     from diptych_lab.judge import ClickLog, Propensities, judged_from_clicks, write_beir
 
     click_log = ClickLog.read(log)
@@ -271,3 +270,6 @@ def clicks(
     text = f"{len(queries)} queries, {count} judgements from {len(click_log.shown)} lists; wrote {folder}"
     console.print(text, soft_wrap=True)
     return None
+
+
+clicks = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.padding import Padding
 from rich.text import Text
 
-from diptych.cli.ui.output import printable, say, stderr, stdout, table
+from diptych.cli.output import printable, say, stderr, stdout, table
 from diptych.config.written import as_written
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from diptych.cli.ui.options import (
+from diptych.cli.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
@@ -24,10 +24,8 @@ from diptych.cli.ui.options import (
     SyntheticOption,
     WriteOption,
 )
-from diptych.cli.ui.output import say, stderr, stdout, table, write_html, write_json
-from diptych.cli.ui.progress import Bars
-from diptych.cli.ui.run_command import command, group
-from diptych.cli.ui.session import Session
+from diptych.cli.output import Bars, say, stderr, stdout, table, write_html, write_json
+from diptych.cli.run_command import Session, command, group
 from diptych.config.written import yaml_of
 from diptych.runtime.amounts import size
 from diptych_lab.cli.tune_encoder import encoder

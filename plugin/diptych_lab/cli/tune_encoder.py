@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.ui.options import (
+from diptych.cli.options import (
     CONFIG,
     ConfigOption,
     DenseSlotOption,
@@ -20,9 +20,8 @@ from diptych.cli.ui.options import (
     SyntheticOption,
     WriteOption,
 )
-from diptych.cli.ui.output import printable, say, stdout, table, warn, write_json
-from diptych.cli.ui.progress import Bars
-from diptych.cli.ui.session import Session
+from diptych.cli.output import Bars, printable, say, stdout, table, warn, write_json
+from diptych.cli.run_command import Session
 from diptych.errors import TuneError
 from diptych_lab.cli.tune_search import SYNTHETIC, judged_or_synthetic
 

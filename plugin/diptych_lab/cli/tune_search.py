@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.cli.search.judgements import judged_queries
-from diptych.cli.ui.output import say, stdout, table, warn, write_json
+from diptych.cli.evaluate import judged_queries
+from diptych.cli.output import say, stdout, table, warn, write_json
 from diptych.errors import EvaluationError, TuneError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`diptych edge`: an embedded store for programs in other processes and languages."""
+"""`diptych serve --edge`: an embedded store for programs in other processes and languages."""
 
 from __future__ import annotations
 
@@ -8,40 +8,15 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
 
-import typer
+from diptych.cli.output import stderr, write_json
 
-from diptych.cli.ui.options import JsonOption
-from diptych.cli.ui.output import stderr, write_json
-from diptych.cli.ui.run_command import command, group
-from diptych_serve.cli.serve import KeysOption
-
-app = group("edge", "Serve an embedded store to other programs.")
+app = None
 _LOOK = 0.5  # seconds between checks that the store still has a holder
 
 
-def serve(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The store's folder; created if missing.")],
-    port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, metavar="N", help="Also serve at this local port; 0 takes a free one."),
-    ] = None,
-    api_keys_env: KeysOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Keep an embedded store open and serve Qdrant's REST API; prints the address.
-
-    Any Qdrant client can connect. Requests to the port must send an API key in the header api-key: the one in
-    DIPTYCH_API_KEY, or else a random one that is printed. Programs of this user that open edge:PATH share the store
-    with or without this command, and need no key.
-
-    [dim]Examples:[/dim]
-
-      diptych edge serve ./qdrant
-
-      diptych edge serve ./qdrant --port 6333
-    """
+def serve_edge(path: Path, port: int | None, api_keys_env: str | None, *, as_json: bool) -> None:
+    """Keep an embedded store open and serve Qdrant's REST API at its socket and at a local port; say the addresses."""
     from diptych_edge import SharedEdgeClient
     from diptych_edge.share.address import serve_at
     from diptych_serve.service.access import Keys
@@ -73,6 +48,3 @@ def _announce(places: list[str], token: str, client: object, *, as_json: bool) -
 
 def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
-
-
-command(app, "serve", serve)

@@ -1,4 +1,4 @@
-"""`diptych serve` is the HTTP service, `diptych studio` collections in the browser, `diptych mcp` the MCP server."""
+"""`diptych serve`: HTTP, the Model Context Protocol, or Qdrant's API of a store. `diptych studio`: in the browser."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import re
 import sys
 import threading
 import webbrowser
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from diptych.cli.ui.options import CONFIG, JsonOption, QuietOption, StoreOption
-from diptych.cli.ui.output import stderr, write_json
-from diptych.cli.ui.session import Session
+from diptych.cli.options import CONFIG, JsonOption, QuietOption, StoreOption
+from diptych.cli.output import stderr, write_json
+from diptych.cli.run_command import Session
 from diptych.errors import ConfigError, MissingExtra
-from diptych_serve.service.access import Bounds, Limits
+from diptych_serve.service.access import Bounds, Keys, Limits, require_key
 
 if TYPE_CHECKING:
+    from diptych_serve.agents import AgentServer
     from diptych_serve.service.application import Extension
     from diptych_serve.service.served import Served
 
@@ -78,13 +78,6 @@ JudgementsOption: TypeAlias = Annotated[
 LOCAL = "127.0.0.1"
 
 
-class Transports(StrEnum):
-    """How clients reach the server."""
-
-    STDIO = "stdio"
-    HTTP = "http"
-
-
 GRACE = 5
 _USER = re.compile(r"//[^/@]*@")  # of a URL, with a password
 
@@ -104,8 +97,21 @@ def serve(
     encoders_only: Annotated[
         bool, typer.Option("--encoders-only", help="Serve the configs' encoders and rerankers; open no store.")
     ] = False,
+    mcp: Annotated[
+        bool,
+        typer.Option("--mcp", help="Serve the Model Context Protocol: on standard input, or with --port over HTTP."),
+    ] = False,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --mcp: serve only this tenant's documents.")
+    ] = None,
+    edge: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Serve Qdrant's REST API of this embedded store, at a socket and --port."),
+    ] = None,
     host: HostOption = LOCAL,
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 for a free one.")] = 8000,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 for a free one. [default: 8000]")
+    ] = None,
     allow_writes: Annotated[
         bool, typer.Option("--allow-writes", help="Let clients write documents: PUT /documents, POST /populate.")
     ] = False,
@@ -140,6 +146,13 @@ def serve(
 
     /healthz, /readyz and /metrics serve monitoring. If DIPTYCH_API_KEY holds an API key, requests must send it.
 
+    With --mcp, language models get the tools search, explain and info instead. On standard input, standard output
+    carries only the protocol; with --port the address ends with /mcp.
+
+    With --edge, any Qdrant client can connect. Programs of this user that open edge:PATH share the store with or
+    without this command; requests to the port must send an API key in the header api-key: the one in DIPTYCH_API_KEY,
+    or else a random one that is printed.
+
     [dim]Examples:[/dim]
 
       diptych serve
@@ -151,13 +164,45 @@ def serve(
       diptych serve --encoders-only --adapter cross-encoder:./my-reranker
 
       diptych serve --studio --queries judged
+
+      diptych serve --mcp -c /home/me/packages/diptych.yaml
+
+      diptych serve --edge ./qdrant --port 6333
     """
+    session: Session = context.obj
+    if edge is not None:
+        from diptych_serve.cli.edge import serve_edge
+
+        others = {"--config": configs, "--store": store, "--mcp": mcp, "--studio": with_studio}
+        _require_alone("--edge", {**others, "--adapter": adapters, "--encoders-only": encoders_only})
+        return serve_edge(edge, port, api_keys_env, as_json=as_json)
+    keys = Keys.from_environment(api_keys_env)
+    limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent, upload=max_upload)
+    bounds = Bounds(max_connections, header_seconds, idle_seconds)
+    if mcp:
+        _require_alone("--mcp", {"--studio": with_studio, "--adapter": adapters, "--encoders-only": encoders_only})
+        made = _mcp_server(session, configs, store, collections, allow_writes=allow_writes, tenant=tenant)
+        with made as (server, close):
+            from diptych_serve.agents import http_application, serve_stdio
+
+            if port is None:
+                if sys.stdin.isatty():
+                    stderr().print("waiting for a client on standard input; one usually starts this command itself")
+                return serve_stdio(server, close, grace=grace)
+            require_key(host, keys, insecure=insecure)
+            names: dict[str, Any] = {
+                "concurrent": max_concurrent,
+                "hosts": allowed_hosts or (),
+                "origins": cors_origin or (),
+            }
+            served_by = http_application(server, keys=keys, host=host, limits=limits, **names)
+            return _over_http(served_by, host, port, grace=grace, bounds=bounds, as_json=as_json)
+    if tenant is not None:
+        raise ConfigError("--tenant goes with --mcp", got=tenant, do="add --mcp; requests name their own tenant")
     require("starlette", "uvicorn", "prometheus_client", extra="serve")
-    from diptych_serve.service.access import Keys, require_key
     from diptych_serve.service.application import application
     from diptych_serve.service.server import address, called, listen, log_to_stderr, run
 
-    keys = Keys.from_environment(api_keys_env)
     require_key(host, keys, insecure=insecure)
     if not with_studio and (queries or judgements):
         got = "--queries" if queries else "--judgements"
@@ -165,9 +210,7 @@ def serve(
     if with_studio and encoders_only:
         raise ConfigError("Studio shows collections", got="--encoders-only", do="leave one of the two out")
     require_folders(queries, judgements)
-    limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent, upload=max_upload)
-    session: Session = context.obj
-    with listen(host, port) as listening:
+    with listen(host, 8000 if port is None else port) as listening:
         served = _served(
             session, configs, store, collections, adapters, encoders_only=encoders_only, writes=allow_writes
         )
@@ -177,7 +220,14 @@ def serve(
         app = application(served, keys=keys, limits=limits, writes=allow_writes, extension=extension, **may_ask)
         log_to_stderr(logging.WARNING if quiet else logging.INFO)
         _announce(address(listening, host), served, as_json=as_json)
-        run(app, listening, grace=grace, bounds=Bounds(max_connections, header_seconds, idle_seconds))
+        run(app, listening, grace=grace, bounds=bounds)
+    return None
+
+
+def _require_alone(option: str, others: Mapping[str, object]) -> None:
+    """Raise ConfigError for options that do not go with this one."""
+    for name in (name for name, value in others.items() if value):
+        raise ConfigError(f"{name} does not go with {option}", do="leave one of the two out")
 
 
 def _served(
@@ -247,7 +297,6 @@ def studio(
       diptych studio --store edge:./qdrant --collection packages
     """
     require("starlette", "uvicorn", "prometheus_client", extra="serve")
-    from diptych_serve.service.access import Keys, require_key
     from diptych_serve.service.application import application
     from diptych_serve.service.server import address, called, listen, log_to_stderr, run
 
@@ -304,65 +353,27 @@ def studio_of(
     return studio(queries=queries or (), judgements=judgements, writes=writes, opened=opened)
 
 
-def mcp(
-    context: typer.Context,
-    configs: ConfigsOption = None,
-    store: StoreOption = None,
-    collections: CollectionsOption = None,
-    allow_populate: Annotated[
-        bool, typer.Option("--allow-populate", help="Let the model write documents; by default it only reads.")
-    ] = False,
-    tenant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Serve only this tenant's documents, whatever a call says.")
-    ] = None,
-    transport: Annotated[
-        Transports, typer.Option(metavar="TRANSPORT", help="stdio, for a client that starts the server; or http.")
-    ] = Transports.STDIO,
-    host: HostOption = LOCAL,
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="http: the port; 0 for a free one.")] = 8001,
-    api_keys_env: KeysOption = None,
-    insecure: InsecureOption = False,
-    allowed_hosts: HostsOption = None,
-    allowed_origin: OriginsOption = None,
-    max_connections: ConnectionsOption = BOUNDS.connections,
-    header_seconds: HeaderSecondsOption = BOUNDS.header_seconds,
-    idle_seconds: IdleSecondsOption = BOUNDS.idle_seconds,
-    grace: GraceOption = 30,
-    as_json: JsonOption = False,
-) -> None:
-    """Serve collections to language models by the Model Context Protocol: the tools search, explain and info.
-
-    Over stdio, standard output carries only the protocol. Over http the address ends with /mcp, and if
-    DIPTYCH_API_KEY holds an API key, requests must send it.
-
-    [dim]Examples:[/dim]
-
-      diptych mcp -c /home/me/packages/diptych.yaml
-
-      diptych mcp -c packages.yaml -c notes.yaml --allow-populate
-
-      diptych mcp --transport http --port 8001
-    """
+@contextmanager
+def _mcp_server(
+    session: Session,
+    configs: list[Path] | None,
+    store: str | None,
+    collections: list[str] | None,
+    *,
+    allow_writes: bool,
+    tenant: str | None,
+) -> Iterator[tuple[AgentServer, Callable[[], None]]]:
+    """The MCP server of these collections, and what closes them, as the end of this does, too."""
     require("mcp", extra="mcp")
-    session: Session = context.obj
-    if store is not None and allow_populate:
-        raise ConfigError("--allow-populate needs configs", got=f"--store {store}", do="name a config by -c FILE")
-    with closing(opened(session, configs, store, collections, create=allow_populate)) as served:
-        from diptych_serve.agents import http_application, mcp_server, serve_stdio
-        from diptych_serve.service.access import Keys, require_key
+    if store is not None and allow_writes:
+        raise ConfigError("--allow-writes needs configs", got=f"--store {store}", do="name a config by -c FILE")
+    with closing(opened(session, configs, store, collections, create=allow_writes)) as served:
+        from diptych_serve.agents import mcp_server
         from diptych_serve.service.context import warm_in_background
 
-        server = mcp_server(served, allow_populate=allow_populate, tenant=tenant)
+        server = mcp_server(served, allow_populate=allow_writes, tenant=tenant)
         server.listed = partial(warm_in_background, served)
-        if transport is Transports.STDIO:
-            if sys.stdin.isatty():
-                stderr().print("waiting for a client on standard input; one usually starts this command itself")
-            return serve_stdio(server, served.close, grace=grace)
-        keys = Keys.from_environment(api_keys_env)
-        require_key(host, keys, insecure=insecure)
-        app = http_application(server, keys=keys, host=host, hosts=allowed_hosts or (), origins=allowed_origin or ())
-        bounds = Bounds(max_connections, header_seconds, idle_seconds)
-        return _over_http(app, host, port, grace=grace, bounds=bounds, as_json=as_json)
+        yield server, served.close
 
 
 def _over_http(app: Any, host: str, port: int, *, grace: int, bounds: Bounds, as_json: bool) -> None:
@@ -420,3 +431,6 @@ def require(*modules: str, extra: str) -> None:
                 got=str(error),
                 do=f"pip install 'diptych[{extra}]'",
             ) from error
+
+
+mcp = None

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych_edge import EdgeClient
 
 Run = Callable[..., Any]
@@ -55,7 +55,7 @@ def test_it_says_what_it_found_and_searching_goes_on(run: Run, folder: Path) -> 
         "(cosine over 64 sampled points: median 1.0000, lowest 1.0000)",
         "only metadata was written; to change an encoder, edit the config and run: diptych plan",
     ]
-    for command in (("search", "word3 word10"), ("explain", "word3"), ("info",), ("plan",)):
+    for command in (("search", "word3 word10"), ("search", "word3", "--explain"), ("info",), ("plan",)):
         assert run(*command).exit_code == 0, command
     assert "adopted" in run("status", "--history").stdout
     again = run("adopt")

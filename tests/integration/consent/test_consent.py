@@ -20,7 +20,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.cli.app import main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.config.models import Config
 from diptych.errors import DiptychError, NotTrusted
 from diptych.handle.collection_handle import CollectionHandle
@@ -217,13 +217,13 @@ def test_each_door_refuses_and_names_the_command_that_consents(
     said = capsys.readouterr().err
     assert f"would send texts and {SECRET} to {address.removeprefix('http://')}" in " ".join(said.split())
     assert f"diptych info --store edge:{store} --collection c --trust" in " ".join(said.split())
-    assert command("explain", "word1", *opened, registry=registry) == 1
+    assert command("search", "word1", "--explain", *opened, registry=registry) == 1
     served = Served.stored(f"edge:{store}", ["c"], registry=registry)  # what serve, studio and mcp open
     with pytest.raises(NotTrusted):
         next(iter(served.collections.values())).search("word1")
     served.close()
     assert (reached, got) == ([], [])
-    for service in ("serve", "studio", "mcp"):
+    for service in ("serve", "studio"):
         assert command(service, *opened, "--trust", registry=registry) == 2  # no service gives consent
 
 

@@ -130,7 +130,7 @@ ASKING: dict[str, Door] = {
     "explain": asked(lambda collection: collection.explain("word1")),
     "stored": asked(lambda collection: collection.search("word1"), Collection.stored),
     "command search": said("search", "word1"),
-    "command explain": said("explain", "word1"),
+    "command explain": said("search", "word1", "--explain"),
     "serve": posted("/search"),
     "studio": posted("/studio/api/search", extension=studio()),
     "mcp": called,

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from diptych import Collection, Document
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.config import parse_config
 from diptych.errors import FingerprintMismatch, RemoteError
 from diptych.slots.canaries import TEXTS

@@ -1,4 +1,4 @@
-"""`diptych mcp` as a process, over stdio and over HTTP, asked by the SDK's own client."""
+"""`diptych serve --mcp` as a process, over stdio and over HTTP, asked by the SDK's own client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from diptych import Collection, Registry
 from diptych.cli.app import main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.testing import fakes_plugin
 from serving import ANIMALS, until
 
@@ -37,7 +37,7 @@ PROGRAM = """\
 import sys
 from diptych import Registry
 from diptych.cli import main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.testing import fakes_plugin
 main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """
@@ -64,7 +64,7 @@ def environment(**further: str) -> dict[str, str]:
 
 def over_stdio(folder: Path, *args: str) -> StdioServerParameters:
     return StdioServerParameters(
-        command=sys.executable, args=["-c", PROGRAM, "mcp", *args], cwd=folder, env=environment()
+        command=sys.executable, args=["-c", PROGRAM, "serve", "--mcp", *args], cwd=folder, env=environment()
     )
 
 
@@ -87,7 +87,7 @@ def test_over_stdio_the_tools_answer_and_the_store_is_free_afterwards(folder: Pa
 
 def test_over_stdio_documents_come_in_when_that_is_allowed(folder: Path, fakes: Registry) -> None:
     async def session() -> Any:
-        async with Client(stdio_client(over_stdio(folder, "--allow-populate"))) as client:
+        async with Client(stdio_client(over_stdio(folder, "--allow-writes"))) as client:
             documents = [{"id": "ape", "text": "the ape eats fruit"}]
             return (await client.call_tool("populate", {"documents": documents})).structured_content
 
@@ -101,7 +101,7 @@ def test_standard_output_carries_the_protocol_alone(folder: Path) -> None:
     call = {"name": "search", "arguments": {"query": "cat"}}
     lines = [INITIALIZE, initialized, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}]
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "mcp"],
+        [sys.executable, "-c", PROGRAM, "serve", "--mcp"],
         cwd=folder,
         env=environment(),
         stdin=subprocess.PIPE,
@@ -125,7 +125,7 @@ def test_standard_output_carries_the_protocol_alone(folder: Path) -> None:
 def test_reading_makes_no_store(tmp_path: Path) -> None:
     (tmp_path / "diptych.yaml").write_text(CONFIG)
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "mcp"],
+        [sys.executable, "-c", PROGRAM, "serve", "--mcp"],
         cwd=tmp_path,
         env=environment(),
         stdin=subprocess.DEVNULL,
@@ -144,7 +144,7 @@ def over_http(
     folder: Path, *args: str, env: Mapping[str, str] | None = None, program: str = PROGRAM
 ) -> Iterator[tuple[str, Any]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "mcp", "--transport", "http", "--port", "0", *args],
+        [sys.executable, "-c", program, "serve", "--mcp", "--port", "0", *args],
         cwd=folder,
         env=environment(COLUMNS="200", **(env or {})),
         stderr=subprocess.PIPE,
@@ -198,7 +198,7 @@ server.Connection.connection_made = looked
 
 
 def test_over_http_strange_names_and_strange_pages_are_refused(folder: Path) -> None:
-    with over_http(folder, "--allowed-host", "mine.example.org", "--allowed-origin", "https://mine.example.org") as (
+    with over_http(folder, "--allowed-host", "mine.example.org", "--cors-origin", "https://mine.example.org") as (
         url,
         _,
     ):
@@ -217,7 +217,7 @@ def test_over_http_strange_names_and_strange_pages_are_refused(folder: Path) -> 
 
 def said(capsys: pytest.CaptureFixture[str], *args: str) -> Any:
     with pytest.raises(SystemExit) as left:
-        main(["mcp", "--json", *args], session=Session(Registry(installed=False)))
+        main(["serve", "--mcp", "--json", *args], session=Session(Registry(installed=False)))
     assert left.value.code == 1
     return json.loads(capsys.readouterr().err)["error"]
 
@@ -227,7 +227,7 @@ def test_options_that_do_not_fit_say_so(
 ) -> None:
     monkeypatch.delenv("DIPTYCH_API_KEY", raising=False)
     monkeypatch.chdir(folder)
-    assert said(capsys, "--store", "memory:", "--allow-populate")["what"] == "--allow-populate needs configs"
+    assert said(capsys, "--store", "memory:", "--allow-writes")["what"] == "--allow-writes needs configs"
     (folder / "diptych.yaml").write_text(CONFIG.replace("fake-dense", "none"))
     assert "none" in said(capsys)["what"]
     monkeypatch.setitem(sys.modules, "mcp", None)
@@ -252,7 +252,7 @@ def test_over_http_a_body_that_is_too_large_is_refused(folder: Path) -> None:
 def talking(folder: Path, *args: str) -> Iterator[tuple[Any, subprocess.Popen[str]]]:
     """A server over stdio whose standard input stays open: a function that asks it, and the process."""
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "mcp", *args],
+        [sys.executable, "-c", PROGRAM, "serve", "--mcp", *args],
         cwd=folder,
         env=environment(),
         stdin=subprocess.PIPE,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Query, Registry
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.errors import SearchError, TuneError
 from diptych.evaluate import Qrels
 from diptych.evaluate.ask import ask
@@ -74,16 +74,15 @@ def test_among_words_and_pictures_each_slot_answers_what_it_takes(run: Run) -> N
 
 def test_a_picture_is_explained_on_the_command_line(run: Run, pictures: Path) -> None:
     picture = pictures / "green.png"
-    found = json.loads(run("explain", "--image", picture, "--json").stdout)
+    (found,) = json.loads(run("search", "--explain", "--image", picture, "--json").stdout)["queries"]
     first, slots = found["explanations"][0], found["explanations"][0]["slots"]
     assert (found["query"], first["id"], slots["picture"]["rank"]) == ("", "green", 1)
     assert "lexical" not in slots or slots["lexical"]["rank"] is None
-    (both,) = json.loads(run("explain", "blue", "--media", f"image={picture}", "--id", "blue", "--json").stdout)[
-        "explanations"
-    ]
+    options = ("--explain", "--media", f"image={picture}", "--id", "blue", "--json")
+    (both,) = json.loads(run("search", "blue", *options).stdout)["queries"][0]["explanations"]
     assert both["slots"]["lexical"]["rank"] == 1
-    assert "cannot be read" in run("explain", "--image", "nothing.png", code=1).output
-    assert "there is no query" in run("explain", code=1).output
+    assert "cannot be read" in run("search", "--explain", "--image", "nothing.png", code=1).output
+    assert "holds no query" in run("search", "--explain", code=1).output
 
 
 def test_pictures_are_not_reranked_by_what_reads_texts(collection: Collection) -> None:

@@ -18,7 +18,7 @@ import colour_plugin
 import diptych_adapters.hooks
 from colour_plugin import COLOURS, Colours
 from diptych import AdapterSpec, Collection, Document, Query, Registry, hookimpl
-from diptych.cli.swap.show_gate import show_gate
+from diptych.cli.apply import show_gate
 from diptych.collection.verify import mend, verify
 from diptych.collection.warm_up import check
 from diptych.config.models import Config

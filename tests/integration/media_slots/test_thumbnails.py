@@ -56,7 +56,7 @@ def test_what_is_no_picture_is_not_taken_for_one(colours: Registry, config: Conf
 PROGRAM = """
 import sys
 from diptych.cli.app import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych import Registry
 import colour_plugin, diptych_adapters.hooks
 app(sys.argv[1:], obj=Session(Registry(colour_plugin, diptych_adapters.hooks, installed=False)))

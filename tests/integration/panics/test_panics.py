@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import panicking
 from diptych import Collection, Registry
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.config import parse_config
 from diptych.errors import AdapterCrashed, AdapterFactoryError, DiptychError, PopulateError, StoreError
 from diptych.testing import fakes_plugin

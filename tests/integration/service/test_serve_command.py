@@ -17,7 +17,7 @@ import pytest
 
 from diptych import Collection, Registry
 from diptych.cli.app import main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from serving import ANIMALS, until
 
 CONFIG = """\
@@ -31,7 +31,7 @@ PROGRAM = """\
 import sys
 from diptych import Registry
 from diptych.cli import main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.testing import fakes_plugin
 main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """

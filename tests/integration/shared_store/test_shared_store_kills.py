@@ -36,7 +36,7 @@ WORKER = [sys.executable, shared_process.__file__]
 SERVE = """
 import sys
 from diptych.cli import main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from shared_process import REGISTRY
 main(sys.argv[1:], session=Session(REGISTRY))
 """

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.config.models import Config
 from diptych.copying import copy_collection
 from diptych.errors import SwapError

@@ -167,7 +167,7 @@ def test_a_killed_rollback_of_anchors_that_are_half_built_leaves_none_of_them(
         require_alike(workshop.look(folder), workshop.made_anew(before))
 
 
-def test_a_killed_build_goes_on_with_the_anchors_that_it_chose(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_killed_build_goes_on_where_it_was(workshop: Workshop, tmp_path: Path) -> None:
     """The command itself, killed after every eighth write and about each change of the metadata."""
     slots = {**DENSE, "scores": {"adapter": "smooth", "anchors": {"texts": "./chosen.txt"}}}
     written = {**config(slots), "store": "edge:./store", "collection": "c", "populate": {"chunk": CHUNK}}
@@ -177,20 +177,18 @@ def test_a_killed_build_goes_on_with_the_anchors_that_it_chose(workshop: Worksho
     def command(*arguments: str, **more: Any) -> dict[str, Any]:
         return workshop.run(folder, "command", DENSE, arguments=arguments, **more)
 
-    build, kills = ("anchors", "build", "--count", "5", "--json"), list[bool]()
+    write_anchors(start / "chosen.txt", [f"word{n} number{n}" for n in range(5)])
+    build, kills = ("apply", "--json"), list[bool]()
     copied(start, folder)
-    done, right, chosen = command(*build), workshop.look(folder), (folder / "chosen.txt").read_text()
+    done, right = command(*build), workshop.look(folder)
     assert json.loads(done["out"])["outcome"] == "cut over"
     for last in moments(done, 8):
         shutil.rmtree(folder)
         copied(start, folder)
         kills.append(command(*build, last=last)["killed"])
-        states = json.loads(command("anchors", "status", "--json")["out"])["anchors"]
-        missing = states[0]["missing"] if states else len(DOCUMENTS)
-        again = json.loads(command(*build)["out"])
-        assert again["anchors"][0]["documents"] == missing
-        assert again["encoded"].get("scores.1", 0) <= missing + CHUNK
-        assert (folder / "chosen.txt").read_text() == chosen
+        vectors = json.loads(command("status", "--json")["out"])["vectors"]
+        missing = next((own["missing"] for own in vectors if own["slot"] == "scores"), len(DOCUMENTS))
+        assert json.loads(command(*build)["out"])["encoded"].get("scores.1", 0) <= missing + CHUNK
         require_alike(workshop.look(folder), right)
     assert kills.count(True) > len(kills) / 2, "pages may share a checkpoint, so that a run is over some writes earlier"
 

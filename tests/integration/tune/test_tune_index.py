@@ -199,7 +199,7 @@ def test_a_collection_that_is_too_small_is_refused(tmp_path: Path) -> None:
 SCRIPT = """
 import rows
 from diptych.cli import app, main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 main(["tune", "index", "--sample", "800", "--points", "9999999"], session=Session(rows.registry()))
 """
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from diptych import Collection, Registry
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.collection.verify import VerifyReport, mend, verify
 from diptych.config import Config, parse_config
 from diptych.errors import StoreDamaged

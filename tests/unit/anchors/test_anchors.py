@@ -109,10 +109,13 @@ def test_anchors_are_read_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"one\n\n", r"number of anchors.*\n.*\n.*got: 1 in .*\n.*expected: 2 to.*\n.*or delete it and run: diptych"),
+        (
+            b"one\n\n",
+            r"number of anchors.*\n.*\n.*got: 1 in .*\n.*expected: 2 to.*\n.*or delete it",
+        ),
         (b"one\ntwo\none\n", r"appears twice\n.*\n.*'one' in lines 1 and 3"),
         (b"\xff\xfe\n", r"cannot be read\n.*\n.*utf-8.*\n.*expected: a UTF-8 text file with one anchor per line"),
-        (None, r"no file of anchors\n.*slot 's'\n.*a.txt\n.*to choose titles of the collection: diptych anchors"),
+        (None, r"no file of anchors\n.*slot 's'\n.*a.txt\n.*to choose titles of the collection: diptych"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_an_error(tmp_path: Path, content: bytes | None, message: str) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.testing import fakes_plugin
 from spaces import PUPIL
 

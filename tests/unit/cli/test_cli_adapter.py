@@ -1,4 +1,4 @@
-"""`diptych adapter new` writes a package that passes the conformance kit, which `diptych adapter check` runs."""
+"""`diptych adapters --new` writes a package that passes the conformance kit, which `diptych adapters --check` runs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typer.testing import CliRunner
 
 from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
-from diptych.cli.setup.adapter import KINDS
-from diptych.cli.ui.session import Session
+from diptych.cli.adapters import KINDS
+from diptych.cli.run_command import Session
 
 Run = Callable[..., Any]
 
 
 def check(*arguments: str, plugin: object) -> Any:
     session = Session(Registry(plugin, installed=False))
-    return CliRunner().invoke(app, ["adapter", "check", *arguments], obj=session, env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["adapters", "--check", *arguments], obj=session, env={"COLUMNS": "200"})
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_package_passes_the_kit_at_once(
     run: Run, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = run("adapter", "new", f"my-{kind}", "--kind", kind)
+    answer = run("adapters", "--new", f"my-{kind}", "--kind", kind)
     assert (answer.code, answer.err) == (0, "")
-    assert f"next: pip install -e 'diptych-my-{kind}[test]' && diptych adapter check my-{kind}" in answer.out
+    assert f"next: pip install -e 'diptych-my-{kind}[test]' && diptych adapters --check my-{kind}" in answer.out
     package = tmp_path / f"diptych-my-{kind}"
     for path in package.rglob("*.py"):
         compile(path.read_text(), str(path), "exec")
@@ -76,15 +76,17 @@ def test_a_check_that_fails_is_told_with_what_was_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["new", "My Encoder"], "not a valid name for an adapter\n  got: My Encoder"),
-        (["new", "x", "--kind", "text_index"], "there is no template of this kind"),
-        (["new", "x", "--folder", "."], "the folder exists"),
-        (["check", "nope"], "no adapter is called 'nope'"),
-        (["check", "fake-dense", "--option", "dimension"], "--option is not KEY=VALUE"),
-        (["check", "heavy"], "pip install 'diptych[heavy]'"),
+        (["--new", "My Encoder"], "not a valid name for an adapter\n  got: My Encoder"),
+        (["--new", "x", "--kind", "text_index"], "there is no template of this kind"),
+        (["--new", "x", "--folder", "."], "the folder exists"),
+        (["--check", "nope"], "no adapter is called 'nope'"),
+        (["--check", "fake-dense", "--option", "dimension"], "--option is not KEY=VALUE"),
+        (["bm25", "--check", "bm25"], "do not go together"),
+        (["--option", "a=1"], "--option goes with --check NAME"),
+        (["--check", "heavy"], "pip install 'diptych[heavy]'"),
     ],
 )
 def test_what_cannot_be_is_said(run: Run, config: Path, arguments: list[str], message: str) -> None:
-    answer = run("adapter", *arguments)
+    answer = run("adapters", *arguments)
     assert (answer.code, answer.out) == (1, "")
     assert message in answer.err

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.setup.adapters import type_of
-from diptych.cli.ui.session import Session
+from diptych.cli.adapters import type_of
+from diptych.cli.run_command import Session
 
 Run = Callable[..., Any]
 

@@ -13,9 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from diptych import Registry
-from diptych.cli.collections import cache, populate
-from diptych.cli.ui.run_command import command
-from diptych.cli.ui.session import Session
+from diptych.cli.collections import cache
+from diptych.cli.populate import populate
+from diptych.cli.run_command import Session, command
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Answer:
 
 Run = Callable[..., Any]
 APP = typer.Typer(rich_markup_mode="rich")
-command(APP, "populate", populate.populate)
-command(APP, "cache", cache.cache)
+command(APP, "populate", populate)
+command(APP, "cache", cache)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.setup.demo import FILES
-from diptych.cli.ui.session import Session
+from diptych.cli.init import FILES
+from diptych.cli.run_command import Session
 
 ROOT = Path(__file__).parents[3]
 
@@ -61,7 +61,7 @@ def test_what_make_demo_ends_with_goes_on_from_there(tmp_path: Path, monkeypatch
     with shown.capture() as capture:
         demo["show_next"](shown)
     commands = [shlex.split(line) for line in capture.get().splitlines() if line.startswith("  ")]
-    assert [command[1] for command in commands] == ["search", "explain", "info"]
+    assert [command[1] for command in commands] == ["search", "search", "info"]
     for program, *arguments in commands:
         assert Path(program) == Path(sys.executable).with_name("diptych"), "make demo puts it on no PATH"
         assert arguments[-2:] == ["-c", "debian/diptych.yaml"], "as typed from where the demo was started"

@@ -1,4 +1,4 @@
-"""`collections`, `get`, `delete`, `export` and `import` show, remove and move documents without loading a model."""
+"""`info --all`, `delete`, `export` and `import` show, remove and move documents without loading a model."""
 
 from __future__ import annotations
 
@@ -26,33 +26,29 @@ def filled(run: Run, config: Path, corpus: Path) -> Run:
 def test_collections_are_listed_with_points_slots_and_whether_diptych_knows_them(filled: Run, tmp_path: Path) -> None:
     with EdgeClient(tmp_path / "qdrant") as client:
         client.create_collection("foreign", vectors_config=models.VectorParams(size=2, distance=models.Distance.DOT))
-    found = filled("collections", "--json").json()["collections"]
+    found = filled("info", "--all", "--json").json()["collections"]
     slots = {"dense": "fake-dense", "lexical": "fake-sparse"}
     assert found[0] == {"name": "animals", "points": 5, "slots": slots, "known": True, "state": "ready"}
     assert (found[1]["name"], found[1]["known"]) == ("foreign", False)
-    answer = filled("collections", "--store", "edge:./qdrant")
+    answer = filled("info", "--store", "edge:./qdrant")
     assert "animals     5       dense (fake-dense), lexical (fake-sparse)  ready" in answer.out
     assert "diptych adopt" in answer.out
-    assert "animals *" in filled("collections").out
+    assert "animals *" in filled("info", "--all").out
 
 
 def test_an_empty_store_says_how_to_fill_it(run: Run) -> None:
-    answer = run("collections", "--store", "memory:")
+    answer = run("info", "--store", "memory:")
     assert (answer.code, answer.out) == (0, "")
     assert "diptych populate SOURCE" in answer.err
 
 
 def test_documents_are_shown_by_their_ids(filled: Run) -> None:
-    answer = filled("get", "bat", "cat")
-    assert (answer.code, answer.err) == (0, "")
-    assert answer.out.startswith("bat\n  title: Bat\n  text: the bat hunts\n  legs: 2\ncat\n")
-    answer = filled("get", "bat", "unicorn", "--json")
-    assert answer.code == 1
-    assert answer.json() == {
-        "documents": [{"id": "bat", "text": "the bat\nhunts", "title": "Bat", "metadata": {"legs": 2}, "media": {}}],
-        "missing": ["unicorn"],
-    }
-    assert answer.err == "not there: unicorn\n"
+    answer = filled("export", "--id", "bat", "--id", "cat")
+    _, *rows = [json.loads(line) for line in answer.out.splitlines()]
+    assert (answer.code, answer.err, {row["id"] for row in rows}) == (0, "", {"bat", "cat"})
+    assert {"id": "bat", "text": "the bat\nhunts", "title": "Bat", "metadata": {"legs": 2}} in rows
+    answer = filled("export", "--id", "bat", "--id", "unicorn")
+    assert (answer.code, len(answer.out.splitlines()), answer.err) == (1, 2, "not there: unicorn\n")
 
 
 def test_documents_are_deleted_by_ids_and_by_filter(filled: Run) -> None:

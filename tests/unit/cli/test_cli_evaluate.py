@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from diptych import AdapterSpec, Registry
-from diptych.cli.search.evaluate import Outcome, split_names
+from diptych.cli.evaluate import Outcome, split_names
 from diptych.collection.collection import Collection
 from diptych.collection.pipeline_runs import choose, exact
 from diptych.config import load_config

@@ -9,8 +9,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from diptych.cli.swap.show_gate import show_gate
-from diptych.cli.ui.output import say
+from diptych.cli.apply import show_gate
+from diptych.cli.output import say
 from diptych.swap.gate.answers import KnownItem, Overlap, SideBySide
 from diptych.swap.gate.gate import GateReport
 from diptych.swap.gate.judged import JudgedComparison, QueryLoss, Verdict

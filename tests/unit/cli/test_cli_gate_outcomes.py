@@ -22,7 +22,6 @@ slots:
   dense: {adapter: fake-dense}
 """
 OTHER, BAD = "{adapter: fake-dense, dimension: 12, seed: 3}", "{adapter: fake-dense, dimension: 2}"
-SCORES = "  scores: {adapter: fake-reranker, anchors: {texts: ./anchors.txt}}\n"
 CODES = {"worse": 5, "undecided": 6, "not measured": 7}
 
 
@@ -81,20 +80,6 @@ def test_each_outcome_has_its_exit_code_and_is_said_wherever_the_swap_is_shown(
     assert [own["vector"] for own in status["vectors"] if own["role"] == "live"] == ["dense.1"]
 
 
-@pytest.mark.parametrize(
-    ("outcome", "anchors", "queries"), [("worse", 3, 0), ("undecided", 9, 3), ("not measured", 9, 0)]
-)
-def test_anchors_build_ends_with_the_same_codes(
-    changed: Run, tmp_path: Path, outcome: str, anchors: int, queries: int
-) -> None:
-    rerank = "{adapter: fake-reranker, candidates: 4, explore: {anchors: scores, rounds: 2, budget: 8}}"
-    config = f"{CONFIG}{SCORES}search: {{rerank: [{rerank}]}}\n{judge(tmp_path, queries) if queries else ''}"
-    (tmp_path / "diptych.yaml").write_text(config)
-    answer = changed("anchors", "build", "--count", anchors)
-    assert (answer.code, f"gate: {outcome}: " in answer.out) == (CODES[outcome], True)
-    assert changed("anchors", "build", "--ignore-gate", "--json").json()["outcome"] == "cut over"
-
-
 def test_what_judgements_would_decide_is_advised_as_a_command_and_a_budget_where_it_cut_them(
     changed: Run, tmp_path: Path
 ) -> None:
@@ -140,7 +125,7 @@ RUN = """
 import sys
 from diptych import Registry
 from diptych.cli import main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.testing import fakes_plugin
 main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """

@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.setup.doctor import _indented
-from diptych.cli.setup.template import SlotChoice, parse_choice, render
-from diptych.cli.ui.session import Session
+from diptych.cli.doctor import _indented
+from diptych.cli.init import SlotChoice, parse_choice, render
+from diptych.cli.run_command import Session
 from diptych.errors import ConfigError
 
 Run = Callable[..., Any]
 COMMANDS = (
-    *("init", "doctor", "populate", "search", "explain", "evaluate", "info", "adapters"),
-    *("collections", "get", "delete", "export", "import", "demo"),
+    *("init", "doctor", "populate", "search", "evaluate", "info", "adapters"),
+    *("delete", "export", "import", "demo"),
 )
 
 
@@ -45,7 +46,7 @@ def test_help_shows_no_types_of_python(command: tuple[str, ...]) -> None:
     [
         ("populate", "diptych populate [OPTIONS] SOURCE..."),
         ("search", "diptych search [OPTIONS] [QUERY...]"),
-        ("explain", "diptych explain [OPTIONS] [QUERY]"),
+        ("train", "diptych train [OPTIONS] [RECIPE]"),
         ("adapters", "diptych adapters [OPTIONS] [NAME]"),
         ("doctor", "diptych doctor [OPTIONS]"),
     ],
@@ -58,7 +59,7 @@ def test_usage_calls_each_argument_by_one_name(command: str, usage: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "example"),
     [
-        (["explain", "mail server", "postfix"], 'diptych explain "mail server" --id postfix --json'),
+        (["adapters", "bm25", "postfix"], "diptych adapters --kind reranker"),
         (["demo", "packages", "more"], "diptych demo packages --dense"),
         (["tune", "search", "data", "more"], "diptych tune search my-data --budget 50ms --html search.html"),
     ],
@@ -77,9 +78,16 @@ def test_paragraphs_of_help_are_as_wide_as_the_terminal() -> None:
     assert "diptych judge --queries queries.jsonl" in out
 
 
-def test_brackets_in_help_are_not_taken_for_styles() -> None:
-    out = CliRunner().invoke(app, ["clicks", "--help"], env={"COLUMNS": "160"}).stdout
-    assert 'JSON lines with "query", and lists of ids as "shown" and "clicked".' in out
+def test_the_help_lists_26_commands_in_five_groups() -> None:
+    out = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "160"}).stdout
+    assert re.findall(r"─ (\w+) ─", out) == ["Options", "Search", "Data", "Change", "Measure", "Train"]
+    root: Any = typer.main.get_command(app)
+    assert sum(len(getattr(command, "commands", [command])) for command in root.commands.values()) == 26
+
+
+def test_a_mistyped_command_is_told_the_nearest() -> None:
+    answer = CliRunner().invoke(app, ["serach"])
+    assert (answer.exit_code, "Did you mean 'search'" in answer.stderr) == (2, True)
 
 
 def test_a_missing_argument_is_named_as_in_the_help(run: Run) -> None:

@@ -25,12 +25,12 @@ Run = Callable[..., Any]
 
 READING = [
     ("search", "cat"),
-    ("explain", "cat"),
+    ("search", "cat", "--explain"),
     ("evaluate", "--queries", "q.jsonl", "--qrels", "q.tsv"),
     ("info",),
     ("status",),
     ("plan",),
-    ("get", "cat"),
+    ("export", "--id", "cat"),
     ("export", "-"),
     ("tune", "index"),
 ]
@@ -67,7 +67,7 @@ def test_reading_before_the_first_populate_says_how_to_fill_and_creates_nothing(
     assert untouched()
 
 
-@pytest.mark.parametrize("command", [*WRITING, ("collections",), ("doctor",), ("cache",)], ids=" ".join)
+@pytest.mark.parametrize("command", [*WRITING, ("info", "--all"), ("doctor",), ("cache",)], ids=" ".join)
 def test_no_command_but_populate_and_import_creates_a_store(
     run: Run, untouched: Callable[[], bool], command: tuple[str, ...]
 ) -> None:
@@ -87,7 +87,7 @@ def test_doctor_checks_the_models_of_a_collection_whose_store_does_not_exist(
     assert untouched()
 
 
-@pytest.mark.parametrize("command", [("info",), ("search", "cat"), ("explain", "cat")])
+@pytest.mark.parametrize("command", [("info",), ("search", "cat"), ("search", "cat", "--explain")])
 def test_a_mistyped_store_is_named_and_not_made(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
     answer = run(*command, "--store", "edge:./nothere", "--collection", "animals")
     assert answer.code == 1
@@ -120,11 +120,11 @@ def test_info_shows_documents_slots_and_fingerprints(run: Run, config: Path, cor
 
 
 def test_a_store_without_a_collection_name_is_refused(run: Run) -> None:
-    answer = run("info", "--store", "edge:./qdrant")
+    answer = run("status", "--store", "edge:./qdrant")
     assert answer.code == 1
     assert "no collection is named" in answer.err
-    assert "diptych collections --store edge:./qdrant lists the names" in answer.err
-    assert "'edge:./my store'" in run("info", "--store", "edge:./my store").err
+    assert "diptych info --store edge:./qdrant lists the names" in answer.err
+    assert "'edge:./my store'" in run("status", "--store", "edge:./my store").err
 
 
 def statuses(answer: Any) -> dict[str, str]:

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.setup.template import SlotChoice, render, scalar
-from diptych.cli.ui.session import Session
+from diptych.cli.init import SlotChoice, render, scalar
+from diptych.cli.run_command import Session
 from diptych.config import check_adapters, load_config
 from small_server import Routes, served
 

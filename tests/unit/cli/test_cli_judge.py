@@ -1,4 +1,4 @@
-"""`diptych judge` in the terminal, and `diptych clicks`."""
+"""`diptych judge` in the terminal, and `diptych judge --clicks`."""
 
 from __future__ import annotations
 
@@ -187,21 +187,21 @@ def test_clicks_become_judged_queries(run: Run, tmp_path: Path) -> None:
         clicked = [name for rank, name in enumerate(shown, 1) if chance.random() < worth[name] / rank]
         lines.append(json.dumps({"query": "a query", "shown": shown, "clicked": clicked}))
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    answer = run("clicks", "log.jsonl", "clicked")
+    answer = run("judge", "clicked", "--clicks", "log.jsonl")
     assert answer.code == 0
     assert "ranks are looked at (measured): 1.00 0." in answer.out
     queries, qrels = read_beir(tmp_path / "clicked")
     assert queries[0].metadata == {"shown": 2000}
     assert qrels.judgements == {queries[0].id: {"good": 3, "bad": 1}}
     assert queries[0].id.split() == [queries[0].id], "the tools that read TREC files need one word"
-    assumed = run("clicks", "log.jsonl", "clicked", "--power", "1", "--json").json()
+    assumed = run("judge", "clicked", "--clicks", "log.jsonl", "--power", "1", "--json").json()
     assert assumed["propensities"][:2] == [1.0, 0.5]
     assert assumed["ignored"] == 0
     stray = json.dumps({"query": "a query", "shown": ["good"], "clicked": ["gone", "lost"]})
     (tmp_path / "log.jsonl").write_text("\n".join([*lines, stray]))
-    answer = run("clicks", "log.jsonl", "clicked")
+    answer = run("judge", "clicked", "--clicks", "log.jsonl")
     assert "warning: 2 clicks on ids that were not shown, ignored: first 'gone' for 'a query'" in answer.err
-    assert run("clicks", "log.jsonl", "clicked", "--json").json()["ignored"] == 2
+    assert run("judge", "clicked", "--clicks", "log.jsonl", "--json").json()["ignored"] == 2
 
 
 def test_a_terminal_does_not_show_keys_that_are_typed_between_two_documents() -> None:

@@ -71,11 +71,11 @@ def test_phases_within_phases_are_told_to_whoever_watches() -> None:
 PROGRAM = """
 import time
 import rich.live
-from diptych.cli.ui.output import stderr
-from diptych.cli.ui.progress import Bars, waiting
+from diptych.cli.output import stderr
+from diptych.cli.output import Bars, waiting
 from diptych.runtime.phases import phase
 import logging, sys, warnings
-from diptych.cli.ui.session import Level, show
+from diptych.cli.run_command import Level, show
 show(Level.info)
 draw, drawings = rich.live.Live.refresh, []
 def counted(live):
@@ -166,7 +166,7 @@ def displayed(raw: str) -> list[str]:
 def test_a_command_shows_diptychs_own_warnings_without_their_line_of_code() -> None:
     program = (
         "import warnings\n"
-        "from diptych.cli.ui.session import show_warnings\n"
+        "from diptych.cli.run_command import show_warnings\n"
         "from diptych.errors import InsecureKeyWarning\n"
         "show_warnings()\n"
         "warnings.warn('the key is exposed', InsecureKeyWarning)\n"
@@ -180,7 +180,7 @@ def test_pillows_warning_of_a_large_picture_is_not_shown_beside_diptychs_error()
     program = (
         "import io\n"
         "from PIL import Image\n"
-        "from diptych.cli.ui.session import show_warnings\n"
+        "from diptych.cli.run_command import show_warnings\n"
         "from diptych.media.values import MediaConfig\n"
         "from diptych.media.pictures import check_image\n"
         "file = io.BytesIO()\n"

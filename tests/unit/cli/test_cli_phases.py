@@ -94,7 +94,7 @@ def test_edited_but_not_applied_reading_and_writing_are_refused_with_what_to_do(
     filled: Run, config: Path, tmp_path: Path
 ) -> None:
     write(config, NEW)
-    for command in (ASKED, ("explain", "mice"), ("evaluate",), ("populate", more(tmp_path))):
+    for command in (ASKED, ("search", "mice", "--explain"), ("evaluate",), ("populate", more(tmp_path))):
         answer = filled(*command)
         assert answer.code == 1, command
         assert REFUSED in answer.err
@@ -117,12 +117,12 @@ def test_a_refusal_names_what_differs_without_secrets(filled: Run, config: Path)
 HOLDERS = {
     "a notebook": "from diptych import Collection; held = Collection.open('diptych.yaml', registry=fakes); input()",
     "serve": "main(['serve', '--port', '0'], session=Session(fakes))",
-    "mcp": "main(['mcp'], session=Session(fakes))",
+    "mcp": "main(['serve', '--mcp'], session=Session(fakes))",
 }
 FAKES = """
 from diptych import Registry
 from diptych.cli import main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.testing import fakes_plugin
 fakes = Registry(fakes_plugin, installed=False)
 """
@@ -175,7 +175,7 @@ def test_with_other_slots_texts_or_storage_they_are_refused_likewise(
 
 def test_under_way_the_old_encoder_answers_the_new_config(under_way: Run) -> None:
     assert found(under_way(*ASKED)) == "39"
-    assert under_way("explain", "hunts mice").code == 0
+    assert under_way("search", "hunts mice", "--explain").code == 0
     assert under_way("evaluate").code == 0
     assert under_way("doctor").code == 0
     assert under_way("info", "--json").json()["slots"][0]["vector"] == "dense.1"
@@ -223,7 +223,7 @@ def test_under_way_another_config_is_told_to_restore_or_give_up(under_way: Run, 
 
 def test_after_the_cut_over_the_old_config_is_refused_and_told_of_the_swap(cut_over: Run, config: Path) -> None:
     write(config, OLD)
-    for command in (ASKED, ("populate", "corpus.jsonl"), ("evaluate",), ("explain", "mice")):
+    for command in (ASKED, ("populate", "corpus.jsonl"), ("evaluate",), ("search", "mice", "--explain")):
         answer = cut_over(*command)
         assert answer.code == 1
         assert REFUSED in answer.err

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from diptych.cli.swap.swap_text import encoder_text
+from diptych.cli.status import encoder_text
 from diptych.runtime.amounts import duration, moment, size
 from diptych_edge import EdgeClient
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from diptych.cli.collections.populate import counted, together
-from diptych.cli.ui.progress import Bars
+from diptych.cli.output import Bars
+from diptych.cli.populate import counted, together
 from diptych.populate import open_source
 
 Run = Callable[..., Any]
@@ -208,7 +208,7 @@ class Terminal(io.StringIO):
 def test_a_stage_expects_what_an_earlier_one_has_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = io.StringIO()
-    monkeypatch.setattr("diptych.cli.ui.progress.stderr", lambda: Console(file=stream, force_terminal=True, width=120))
+    monkeypatch.setattr("diptych.cli.output.stderr", lambda: Console(file=stream, force_terminal=True, width=120))
     with Bars() as bars:
         bars.begin("measure", None)
         bars.advance("measure", 7)
@@ -224,7 +224,7 @@ def test_a_bar_shows_count_and_rate_on_a_terminal_only(monkeypatch: pytest.Monke
     for terminal in (True, False):
         stream = io.StringIO()
         console = Console(file=stream, force_terminal=terminal, width=120)
-        monkeypatch.setattr("diptych.cli.ui.progress.stderr", lambda made=console: made)
+        monkeypatch.setattr("diptych.cli.output.stderr", lambda made=console: made)
         with Bars() as bars:
             bars.begin("index", 10)
             bars.advance("index", 4)

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from diptych import __version__
 from diptych.cli import app
-from diptych.cli.ui.output import error_document, printable, write_json
-from diptych.cli.ui.run_command import command
+from diptych.cli.output import error_document, printable, write_json
+from diptych.cli.run_command import command
 from diptych.errors import ConfigError, DiptychError
 
 Run = Callable[..., Any]
@@ -88,7 +88,7 @@ def test_an_error_as_json_has_its_parts_and_its_single_problems() -> None:
 
 
 def test_a_note_on_an_error_is_shown(failing: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
-    from diptych.cli.ui.output import write_error
+    from diptych.cli.output import write_error
 
     error = DiptychError("what")
     error.add_note("what was acknowledged is kept")
@@ -97,7 +97,7 @@ def test_a_note_on_an_error_is_shown(failing: typer.Typer, capsys: pytest.Captur
 
 
 def test_on_a_terminal_an_error_breaks_between_words_and_keeps_its_indent() -> None:
-    from diptych.cli.ui.output import drawing, write_error
+    from diptych.cli.output import drawing, write_error
 
     screen = io.StringIO()
     expected = "a duration such as 300ms, 2s, 5m, 12h, 30d or 2w; a number counts seconds"
@@ -161,7 +161,7 @@ def test_a_command_that_loaded_triton_ends_without_a_list_of_leaks() -> None:
 
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
     code = (
-        "import sys, typer; from diptych.cli.ui.run_command import command\n"
+        "import sys, typer; from diptych.cli.run_command import command\n"
         "def many(as_json: bool = False) -> None:\n"
         "    for n in range(200_000): sys.stdout.write(f'{n}\\n')\n"
         "app = typer.Typer(); app.callback()(lambda: None); command(app, 'many', many); app(['many'])\n"
@@ -179,7 +179,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_ctrl_c_ends_a_command_with_130_and_no_traceback() -> None:
     code = (
-        "import time, typer; from diptych.cli.ui.run_command import command\n"
+        "import time, typer; from diptych.cli.run_command import command\n"
         "def sleep(as_json: bool = False) -> None:\n"
         "    print('ready', flush=True); time.sleep(60)\n"
         "app = typer.Typer(); app.callback()(lambda: None); command(app, 'sleep', sleep); app(['sleep'])\n"

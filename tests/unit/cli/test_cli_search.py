@@ -1,4 +1,4 @@
-"""`diptych search` and `diptych explain` answer queries."""
+"""`diptych search` answers queries, and explains its answers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from qdrant_client import models
 from rich.console import Console
 
 import long_documents
-from diptych.cli.search.filters import parse_filter
-from diptych.cli.search.search import _show, search_params, texts_of
-from diptych.cli.search.show_hits import _hits, snippet
+from diptych.cli.search import _hits, _show, parse_filter, search_params, snippet, texts_of
 from diptych.collection.collection import Collection
 from diptych.registry import Registry
 from diptych.types import Document, Highlight, Hit
@@ -61,7 +59,6 @@ def test_one_slot_alone_gives_only_its_own_scores(filled: Run) -> None:
     hits = filled("search", "owl at night", "--only", "lexical", "--json").json()["queries"][0]["hits"]
     assert hits[0]["id"] == "owl"
     assert set(hits[0]["stages"]) == {"lexical"}
-    assert hits == filled("search", "owl at night", "--slot", "lexical", "--json").json()["queries"][0]["hits"]
 
 
 def test_filters_and_where_leave_other_documents_out(filled: Run) -> None:
@@ -106,6 +103,8 @@ def test_a_collection_can_be_searched_without_a_config_file(filled: Run, config:
         (["night", "--collection", "animal"], 1, "did you mean 'animals'?"),
         (["night", "--group-by", "kind", "--offset", "1"], 1, "--offset counts hits"),
         (["night", "--hnsw-ef", "0"], 2, "--hnsw-ef"),
+        (["night", "--id", "owl"], 1, "--id goes with --explain"),
+        (["night", "--explain", "--group-by", "kind"], 1, "--group-by does not go with --explain"),
         ([" "], 1, "a query is empty"),
         (["-"], 1, "standard input holds no query"),
     ],
@@ -167,17 +166,16 @@ def test_where_finds_numbers_of_a_csv_file_and_what_looks_like_numbers(filled: R
     assert [hit["id"] for hit in hits] == ["dune"]
 
 
-@pytest.mark.parametrize("command", [["search"], ["search", "--json"], ["explain"], ["search", "--group-by", "kind"]])
-def test_a_filter_on_a_key_that_no_document_has_is_told_beside_the_answer(filled: Run, command: list[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--json"], ["--explain"], ["--group-by", "kind"]])
+def test_a_filter_on_a_key_that_no_document_has_is_told_beside_the_answer(filled: Run, options: list[str]) -> None:
     slip = json.dumps({"should": [{"key": "legz", "match": {"value": 2}}, {"key": "kind", "match": {"value": "fish"}}]})
-    name, *options = command
-    answer = filled(name, "night", "--filter", slip, *options)
+    answer = filled("search", "night", "--filter", slip, *options)
     assert (answer.code, answer.err) == (
         0,
         "warning: no document has 'legz', which the filter asks for: did you mean 'legs'?\n",
     )
     no_fish = json.dumps({"must": [{"key": "kind", "match": {"value": "fish"}}]})
-    assert filled(name, "night", "--filter", no_fish, *options).err == ""
+    assert filled("search", "night", "--filter", no_fish, *options).err == ""
 
 
 def test_a_key_to_group_by_that_no_document_has_is_told_with_what_may_be_meant(filled: Run) -> None:
@@ -216,7 +214,7 @@ def test_exact_and_effort_change_the_search_parameters_of_the_config(
 
 
 def test_a_piped_explanation_is_not_padded(filled: Run) -> None:
-    answer = filled("explain", "owl at night")
+    answer = filled("search", "--explain", "owl at night")
     assert answer.code == 0
     assert max(len(line) for line in answer.out.splitlines()) < 100
 
@@ -233,8 +231,8 @@ def test_a_snippet_is_one_harmless_line() -> None:
 
 
 def test_an_explanation_has_the_parts_that_the_library_gives(filled: Run) -> None:
-    answer = filled("explain", "owl hunts at night", "--json").json()
-    first, *_ = answer["explanations"]
+    answer = filled("search", "--explain", "owl hunts at night", "--json").json()
+    first, *_ = answer["queries"][0]["explanations"]
     assert (first["id"], first["rank"], first["document"]["text"]) == ("owl", 1, "the owl hunts mice at night")
     assert first["pipeline"].startswith("Retrieve('dense', 100) + Retrieve('lexical', 100) >> Dbsf()")
     parts = [slot["contribution"] for slot in first["slots"].values()]
@@ -243,7 +241,7 @@ def test_an_explanation_has_the_parts_that_the_library_gives(filled: Run) -> Non
 
 
 def test_an_explanation_is_shown_slot_by_slot_with_words(filled: Run) -> None:
-    lines = filled("explain", "owl hunts at night", "-n", 1).out.splitlines()
+    lines = filled("search", "--explain", "owl hunts at night", "-n", 1).out.splitlines()
     assert lines[0].split() == ["1", "1.3544", "owl"]
     rows = {line.split()[0]: line for line in lines[2:]}
     assert list(rows) == ["dense", "lexical", "dbsf"]
@@ -270,33 +268,40 @@ def test_an_explanation_shows_the_strongest_words_and_counts_the_others(filled: 
     text = " ".join(f"w{number}" for number in range(15))
     (tmp_path / "long.jsonl").write_text(json.dumps({"id": "long", "text": text}) + "\n")
     assert filled("populate", "long.jsonl").code == 0
-    answer = filled("explain", text, "-n", 1)
+    answer = filled("search", "--explain", text, "-n", 1)
     assert answer.out.count(" 1.00,") == 12
     assert ", and 3 more" in answer.out
-    (explained,) = filled("explain", text, "-n", 1, "--json").json()["explanations"]
+    (explained,) = filled("search", "--explain", text, "-n", 1, "--json").json()["queries"][0]["explanations"]
     assert len(explained["slots"]["lexical"]["terms"]) == 15
 
 
+def test_several_queries_are_explained_one_after_another(filled: Run) -> None:
+    found = filled("search", "owl", "an egg", "--explain", "-n", 1, "--json").json()["queries"]
+    assert [(own["query"], own["explanations"][0]["id"]) for own in found] == [("owl", "owl"), ("an egg", "hen")]
+
+
 def test_blocks_of_a_vector_are_shown_with_their_parts(filled: Run) -> None:
-    answer = filled("explain", "owl at night", "-n", 1, "--blocks", "dense=left:40,right:24", "--json").json()
-    dense = answer["explanations"][0]["slots"]["dense"]
+    answer = filled(
+        "search", "--explain", "owl at night", "-n", 1, "--blocks", "dense=left:40,right:24", "--json"
+    ).json()
+    dense = answer["queries"][0]["explanations"][0]["slots"]["dense"]
     assert sum(block["contribution"] for block in dense["blocks"]) == pytest.approx(dense["score"], abs=1e-5)
-    out = filled("explain", "owl at night", "-n", 1, "--blocks", "dense=40,24").out
+    out = filled("search", "--explain", "owl at night", "-n", 1, "--blocks", "dense=40,24").out
     assert re.search(r"1 -?0\.\d{4}, 2 -?0\.\d{4}", out)
 
 
 @pytest.mark.parametrize("given", ["dense", "dense=a", "=1", "dense=a:40,24", "dense=a:40,a:24", "dense=40;24"])
 def test_blocks_that_cannot_be_read_say_how_to_write_them(filled: Run, given: str) -> None:
-    answer = filled("explain", "owl", "--blocks", given)
+    answer = filled("search", "--explain", "owl", "--blocks", given)
     assert answer.code != 0
     assert "SLOT=NAME:384,NAME:384" in answer.err
 
 
 def test_a_document_that_is_no_hit_is_explained_too(filled: Run) -> None:
-    answer = filled("explain", "owl hunts at night", "--id", "hen", "--only", "lexical")
+    answer = filled("search", "--explain", "owl hunts at night", "--id", "hen", "--only", "lexical")
     assert answer.code == 0
     assert "no hit: not among the candidates of any slot" in answer.out
-    assert "there is no such document" in filled("explain", "owl", "--id", "unicorn").err
+    assert "there is no such document" in filled("search", "--explain", "owl", "--id", "unicorn").err
 
 
 TENANTS = [
@@ -314,11 +319,11 @@ def with_tenants(run: Run, config: Path, corpus: Path) -> Run:
     return run
 
 
-@pytest.mark.parametrize("command", ["search", "explain"])
-def test_a_tenant_is_named_or_nobody_is_answered(with_tenants: Run, command: str) -> None:
-    answer = with_tenants(command, "mice", "--tenant", "north")
+@pytest.mark.parametrize("command", [["search"], ["search", "--explain"]])
+def test_a_tenant_is_named_or_nobody_is_answered(with_tenants: Run, command: list[str]) -> None:
+    answer = with_tenants(*command, "mice", "--tenant", "north")
     assert (answer.code, "owl" in answer.out, "cat" in answer.out) == (0, True, False)
-    refused = with_tenants(command, "mice")
+    refused = with_tenants(*command, "mice")
     assert (refused.code, refused.out) == (1, "")
     assert "a tenant is required" in refused.err
     assert "--tenant" in refused.err
@@ -334,13 +339,12 @@ def test_groups_and_synced_sources_are_a_tenants_own(with_tenants: Run, corpus: 
     assert "owl" in with_tenants("search", "mice", "--tenant", "north").out
 
 
-@pytest.mark.parametrize("command", [["search"], ["search", "--json"], ["search", "--group-by", "zoo"], ["explain"]])
-def test_a_tenant_that_has_no_documents_is_told_beside_the_answer(with_tenants: Run, command: list[str]) -> None:
-    name, *options = command
-    answer = with_tenants(name, "mice", "--tenant", "nroth", *options)
+@pytest.mark.parametrize("options", [[], ["--json"], ["--explain"], ["--group-by", "zoo"]])
+def test_a_tenant_that_has_no_documents_is_told_beside_the_answer(with_tenants: Run, options: list[str]) -> None:
+    answer = with_tenants("search", "mice", "--tenant", "nroth", *options)
     assert (answer.code, answer.err) == (0, "tenant 'nroth' has no documents\n")
     assert "nroth" not in answer.out
-    assert with_tenants(name, "mice", "--tenant", "north", *options).err == ""
+    assert with_tenants("search", "mice", "--tenant", "north", *options).err == ""
 
 
 def test_a_tenant_whose_documents_do_not_fit_has_documents(with_tenants: Run) -> None:
@@ -354,13 +358,11 @@ def test_what_a_search_waits_for_is_said_on_a_terminal_only(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = io.StringIO()
-    monkeypatch.setattr(
-        "diptych.cli.ui.progress.stderr", lambda: Console(file=stream, force_terminal=terminal, width=80)
-    )
-    for command in ("search", "explain"):
+    monkeypatch.setattr("diptych.cli.output.stderr", lambda: Console(file=stream, force_terminal=terminal, width=80))
+    for explain in ([], ["--explain"]):
         stream.seek(0)
         stream.truncate()
-        answer = filled(command, "owl", "--json")
+        answer = filled("search", "owl", *explain, "--json")
         assert (answer.code, "encoders are loaded" in answer.out) == (0, False)
         answer.json()
         assert ("encoders are loaded" in stream.getvalue()) is terminal
@@ -377,7 +379,7 @@ def test_examples_pins_and_exclusions_are_options(filled: Run) -> None:
     assert "owl" not in ids("--exclude", "owl")
     assert {*ids("--like", "bat", "--unlike", "text:an egg")} == {*ids()}
     assert "there is no such document" in filled("search", "night", "--like", "nobody").err
-    explained = filled("explain", "night", "--like", "bat", "--pin", "owl", "--limit", "1")
+    explained = filled("search", "--explain", "night", "--like", "bat", "--pin", "owl", "--limit", "1")
     assert "pinned" in explained.out
     assert "1 liked and 0 unliked examples" in explained.out.replace("\n", " ")
 
@@ -415,7 +417,7 @@ def test_the_best_passage_is_shown_instead_of_the_beginning(run: Run, tmp_path: 
     (hit,) = query["hits"]
     assert len(hit["passages"]) == 5
     assert hit["passages"][0]["text"] == hit["text"][hit["passages"][0]["start"] : hit["passages"][0]["end"]]
-    explained = run("explain", long_documents.QUERY, "-n", 1).out
+    explained = run("search", "--explain", long_documents.QUERY, "-n", 1).out
     assert "passages: " in explained
     assert long_documents.SENTENCES["sox"][:20] in explained
 

@@ -290,7 +290,7 @@ def test_what_clicks_show_is_written_and_apply_makes_it_live(run: Run, config: P
     weak = config.read_text().replace("fake-dense}", "fake-dense, dimension: 2}")
     config.write_text(weak + "  fuse: {kind: rrf}\n")
     assert run("populate", "corpus.jsonl").code == 0
-    assert run("clicks", "log.jsonl", "clicked", "--power", "1", "--least", "1").code == 0
+    assert run("judge", "clicked", "--clicks", "log.jsonl", "--power", "1", "--least", "1").code == 0
     answer = run("tune", "search", "clicked", "--write")
     assert "it is better than the present pipeline" in answer.out, answer
     assert "to make it live: diptych plan, then diptych apply" in answer.out

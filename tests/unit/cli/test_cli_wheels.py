@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.errors import ContractError
 from diptych.plugins.extras import missing_wheel, to_install
 from diptych.specs import ModelWheel
@@ -99,8 +99,8 @@ def test_doctor_offers_to_fetch_a_model_in_its_own_words(tmp_path: Path, monkeyp
 
 OFFLINE = """
 from pathlib import Path
-from diptych.cli.setup.doctor import run_checks
-from diptych.cli.ui.session import Session
+from diptych.cli.doctor import run_checks
+from diptych.cli.run_command import Session
 for check in run_checks(Path("diptych.yaml"), Session(), models=True, download=False):
     assert check.status != "fail", check
 import huggingface_hub.constants

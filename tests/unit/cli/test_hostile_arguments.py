@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.testing import fakes_plugin
 from mutations import NUMBERS, TEXTS, mutated
 
 TRIES = int(os.environ.get("DIPTYCH_FUZZ_COMMANDS", "60"))
-LEFT_OUT = {"serve", "studio", "mcp", "train", "tune", "edge"}  # that run on, or train
+LEFT_OUT = {"serve", "studio", "train", "tune"}  # that run on, or train
 KEPT = {"help", "debug", "engine", "workers", "worker_cpus", "worker_gpus", "download", "plot", "install_completion"}
 CONFIG = """\
 store: edge:./qdrant
@@ -36,9 +36,9 @@ cache: {enabled: false}
 """
 FILTER = {"must": [{"key": "year", "range": {"gte": 1}}, {"key": "kind", "match": {"value": "x"}}]}
 ARGUMENTS: dict[str, list[str]] = {
-    "populate": ["docs.jsonl"], "search": ["cat"], "explain": ["cat"], "evaluate": ["--queries", "queries.jsonl",
+    "populate": ["docs.jsonl"], "search": ["cat"], "evaluate": ["--queries", "queries.jsonl",
     "--qrels", "qrels.tsv"],
-    "get": ["cat"], "delete": ["nothing", "--yes"], "export": ["out.jsonl", "--force"], "import": ["docs.jsonl"],
+    "delete": ["nothing", "--yes"], "export": ["out.jsonl", "--force"], "import": ["docs.jsonl"],
     "adopt": ["--slot", "dense=fake-dense"], "copy": ["edge:./qdrant", "edge:./other"], "cache": ["info"],
     "init": ["--config", "new.yaml"],
 }  # fmt: skip

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import diptych_adapters.hooks
 from diptych import Collection, Document, Registry
 from diptych.cli import app
-from diptych.cli.setup.init import PROVIDERS
-from diptych.cli.ui.session import Session
+from diptych.cli.init import PROVIDERS
+from diptych.cli.run_command import Session
 from diptych.config import load_config
 from diptych.errors import RemoteError
 from diptych.protocols import Reranker

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.config.models import Config
 from diptych.copying import copy_collection
 from diptych.handle.collection_handle import CollectionHandle

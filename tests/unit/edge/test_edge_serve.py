@@ -1,4 +1,4 @@
-"""`diptych edge serve`: plain HTTP from any language, at a socket and at a port."""
+"""`diptych serve --edge`: plain HTTP from any language, at a socket and at a port."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def serve(folder: Path) -> Iterator[Serve]:
     started: list[subprocess.Popen[str]] = []
 
     def launch(*options: str, **variables: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
-        command = [sys.executable, "-m", "diptych", "edge", "serve", str(folder), "--json", *options]
+        command = [sys.executable, "-m", "diptych", "serve", "--edge", str(folder), "--json", *options]
         environment = {**os.environ, **variables}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         started.append(process)

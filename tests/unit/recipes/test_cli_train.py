@@ -1,4 +1,4 @@
-"""`diptych train` and `diptych recipes` with a toy recipe."""
+"""`diptych train` and `diptych train --list` with a toy recipe."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 import colour_plugin
 from diptych import Collection, Registry
 from diptych.cli import app
-from diptych.cli.train.train import doubt
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
+from diptych.cli.train import doubt
 from diptych.config import load_config
 from diptych.errors import FingerprintMismatch
 from diptych.runtime import interrupts
@@ -183,10 +183,10 @@ def test_a_change_without_a_value_is_an_error(folder: Path) -> None:
 
 
 def test_recipes_are_listed_with_their_kind(folder: Path) -> None:
-    lines = run("recipes").stdout.splitlines()
+    lines = run("train", "--list").stdout.splitlines()
     kinds = [["student", "dense"], ["toy", "dense"], ["reranking", "reranker"], ["other", "sparse"]]
     assert [line.split()[:2] for line in lines[1:]] == kinds
-    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == [
+    assert [row["name"] for row in json.loads(run("train", "--list", "--json").stdout)] == [
         "student",
         "toy",
         "reranking",
@@ -195,7 +195,7 @@ def test_recipes_are_listed_with_their_kind(folder: Path) -> None:
 
 
 def test_options_of_a_recipe_are_shown_with_their_dotted_names(folder: Path) -> None:
-    lines = {line.split()[0]: line for line in run("recipes", "toy").stdout.splitlines()[1:]}
+    lines = {line.split()[0]: line for line in run("train", "--options", "toy").stdout.splitlines()[1:]}
     assert "required" in lines["model"]
     assert "2.0" in lines["training.epochs"]
     assert "Passes." in lines["training.epochs"]
@@ -203,7 +203,7 @@ def test_options_of_a_recipe_are_shown_with_their_dotted_names(folder: Path) -> 
 
 def test_a_section_that_is_off_unless_given_says_so(folder: Path) -> None:
     answer = CliRunner().invoke(
-        app, ["recipes", "contrastive"], obj=Session(Registry.default()), env={"COLUMNS": "200"}
+        app, ["train", "--options", "contrastive"], obj=Session(Registry.default()), env={"COLUMNS": "200"}
     )
     lines = [line.split() for line in answer.stdout.splitlines()]
     sections = [line[0] for line in lines if line[1:5] == ["section", "Off", "unless", "given."]]

@@ -77,7 +77,7 @@ def test_a_recipe_file_that_is_missing_or_empty_is_called_one_and_shown_how_to_b
         ConfigError, match=r"there is no recipe file(?s:.*)nope\.yaml(?s:.*)`recipe: NAME` and its options"
     ):
         load_recipe(tmp_path / "nope.yaml", registry(spec()))
-    with pytest.raises(ConfigError, match=r"the recipe file is empty(?s:.*)`diptych recipes` lists names"):
+    with pytest.raises(ConfigError, match=r"the recipe file is empty(?s:.*)`diptych train --list` lists names"):
         load_recipe(written(tmp_path, ""), registry(spec()))
     with pytest.raises(ConfigError, match="the recipe file is not YAML"):
         load_recipe(written(tmp_path, "recipe: [toy\n"), registry(spec()))
@@ -135,7 +135,7 @@ def test_a_recipe_that_a_change_names_is_named_as_one(tmp_path: Path) -> None:
 def test_an_unknown_recipe_is_an_error_with_the_nearest(tmp_path: Path) -> None:
     path = written(tmp_path, "recipe: toyy\nmodel: a\noutput: x\n")
     with pytest.raises(
-        UnknownAdapter, match=r"no recipe is called 'toyy'(?s:.*)did you mean 'toy'(?s:.*)diptych recipes"
+        UnknownAdapter, match=r"no recipe is called 'toyy'(?s:.*)did you mean 'toy'(?s:.*)diptych train --list"
     ):
         load_recipe(path, registry(spec()))
 

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
 from diptych.cli.app import main
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from serving import ANIMALS
 
 CONFIG = "store: edge:./qdrant\ncollection: animals\nslots: {dense: {adapter: fake-dense}}\ncache: {enabled: false}\n"

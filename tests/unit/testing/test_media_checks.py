@@ -14,7 +14,7 @@ import colour_plugin
 from colour_plugin import Colours, ColourWords, Pitches
 from diptych import Registry
 from diptych.cli.app import app
-from diptych.cli.ui.session import Session
+from diptych.cli.run_command import Session
 from diptych.testing import ConformanceFailure, MediaEncoderContract, checks
 
 
@@ -90,7 +90,7 @@ def test_a_fault_is_caught_by_its_check(name: str) -> None:
 @pytest.mark.parametrize(("name", "skipped"), [("colours", 0), ("colour-words", 0), ("pitches", 1)])
 def test_the_command_checks_an_adapter_of_media(name: str, skipped: int) -> None:
     session = Session(Registry(colour_plugin, installed=False))
-    answer = CliRunner().invoke(app, ["adapter", "check", name, "--json"], obj=session)
+    answer = CliRunner().invoke(app, ["adapters", "--check", name, "--json"], obj=session)
     assert answer.exit_code == 0, answer.output
     outcomes = [own["outcome"] for own in json.loads(answer.stdout)["checks"]]
     assert (len(outcomes), outcomes.count("skipped")) == (len(checks.MEDIA_CHECKS), skipped)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
 from diptych import Registry
-from diptych.cli.train.train import flat_options
+from diptych.cli.train import flat_options
 from diptych.errors import ConfigError
 from diptych.plugins.factory import load_object
 from diptych.training import load_recipe

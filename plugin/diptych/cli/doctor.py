@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from diptych import __version__
-from diptych.cli.ui.options import CONFIG, ConfigOption, JsonOption
-from diptych.cli.ui.output import printable, stdout, write_json
-from diptych.cli.ui.run_command import FAILED
-from diptych.cli.ui.session import Session
+from diptych.cli.options import CONFIG, ConfigOption, JsonOption
+from diptych.cli.output import printable, stdout, write_json
+from diptych.cli.run_command import FAILED, Session
 from diptych.errors import CollectionNotFound, DiptychError, InsecureKeyWarning
 from diptych.plugins.extras import missing, missing_wheel, to_install
 from diptych.runtime.amounts import moment
 
 if TYPE_CHECKING:
-    from diptych.cli.ui.session import Session
+    from diptych.cli.run_command import Session
     from diptych.collection.collection import Collection
     from diptych.collection.verify import VerifyReport
     from diptych.config import Config

@@ -1,4 +1,4 @@
-"""`diptych train` trains an encoder or reranker by a recipe file, `diptych recipes` lists how they can be trained."""
+"""`diptych train` trains an encoder or reranker by a recipe file, and lists how they can be trained."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.setup.adapters import options_table
-from diptych.cli.swap.swap_text import encoder_text
-from diptych.cli.ui.options import JsonOption
-from diptych.cli.ui.output import say, stderr, stdout, table, write_json
-from diptych.cli.ui.progress import Bars
-from diptych.cli.ui.session import Session
+from diptych.cli.adapters import options_table
+from diptych.cli.options import JsonOption
+from diptych.cli.output import Bars, say, stderr, stdout, table, write_json
+from diptych.cli.run_command import Session
+from diptych.cli.status import encoder_text
 from diptych.config.written import plain_values
 from diptych.errors import ConfigError
 from diptych.runtime import interrupts
@@ -54,7 +53,13 @@ class Watched(Bars):
 
 def train(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file with `recipe: NAME` and options.")],
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="RECIPE", help="A YAML file with `recipe: NAME` and options.")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the recipes instead of training.")] = False,
+    options: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Show the options of this recipe instead of training.")
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="OPTION=VALUE", help="Replace an option of the file; repeat for more."),
@@ -75,6 +80,10 @@ def train(
 
     [dim]Examples:[/dim]
 
+      diptych train --list
+
+      diptych train --options contrastive
+
       diptych train recipe.yaml
 
       diptych train recipe.yaml --set training.epochs=1 --set seed=2 --set output=./runs/seed-2
@@ -82,6 +91,12 @@ def train(
       diptych train recipe.yaml --into diptych.yaml && diptych plan && diptych apply
     """
     session: Session = context.obj
+    if options is not None:
+        return _show_recipe(session, session.registry.recipes.get(options), as_json)
+    if listed:
+        return _list_recipes(session, as_json)
+    if recipe is None:
+        raise ConfigError("no recipe file is named", do="diptych train RECIPE; diptych train --list lists recipes")
     report: TrainReport | None = None
     with interrupts.resumable(RESUME), Watched("reading the recipe") as bars:
         from diptych.training import Shown, load_recipe
@@ -224,24 +239,7 @@ def _chosen(report: TrainReport, name: str | None) -> Registration:
     raise ConfigError(f"the training made no model {name!r}", where="--model", expected=names)
 
 
-def recipes(
-    context: typer.Context,
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Show the options of this one.", show_default=False)
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the recipes for `diptych train`, or show the options of one.
-
-    [dim]Examples:[/dim]
-
-      diptych recipes
-
-      diptych recipes contrastive
-    """
-    session: Session = context.obj
-    if name is not None:
-        return _show_one(session, session.registry.recipes.get(name), as_json)
+def _list_recipes(session: Session, as_json: bool) -> None:
     rows = [_row(session, spec) for spec in session.registry.recipes.sorted()]
     if as_json:
         return write_json(rows)
@@ -257,7 +255,7 @@ def _row(session: Session, spec: RecipeSpec) -> dict[str, Any]:
     return {"name": spec.name, "kind": spec.kind, "summary": spec.summary, "source": source}
 
 
-def _show_one(session: Session, spec: RecipeSpec, as_json: bool) -> None:
+def _show_recipe(session: Session, spec: RecipeSpec, as_json: bool) -> None:
     from diptych.training.recipe_file import options_model
 
     schema = options_model(spec).model_json_schema()

@@ -1,25 +1,186 @@
-"""Runs commands and writes their help: errors become text and exit codes, a closed pipe and Ctrl-C end quietly."""
+"""Runs commands: their session, their help, and errors as text and exit codes; a closed pipe and Ctrl-C end quietly."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import re
+import shlex
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from diptych.cli.ui.output import stderr, write_error
-from diptych.errors import DiptychError, GateFailed
+from diptych.cli.output import stderr, warn, write_error
+from diptych.errors import CollectionError, DiptychError, GateFailed
 from diptych.runtime import interrupts
 from diptych.runtime.panics import is_panic
-from diptych.runtime.phases import LOG
+from diptych.runtime.phases import LOG, phase
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.collection.collection import Collection
+    from diptych.config import Config
+    from diptych.registry import Registry
+
+
+LOGGERS = (
+    "diptych",
+    "diptych_adapters",
+    "diptych_edge",
+    "diptych_experimental",
+    "diptych_lab",
+    "diptych_serve",
+    "diptych_training",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Where adapters come from; everything installed unless a registry is given."""
+
+    given: Registry | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """The registry, made at the first use."""
+        from diptych.registry import Registry
+
+        return self.given or Registry.default()
+
+    def config(self, path: Path) -> Config:
+        """The config file, checked against the adapters at hand.
+
+        Raises:
+            ConfigError: see diptych.config.
+        """
+        from diptych.config import check_adapters, load_config
+
+        config = load_config(path)
+        check_adapters(config, self.registry)
+        return config
+
+    def collection(
+        self, path: Path, store: str | None, name: str | None, *, verify: bool = True, create: bool = False
+    ) -> Collection:
+        """The collection of a config file, or without one that of `store` and `name`.
+
+        Only what fills a collection asks to `create` the folder of its store.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.collection.collection.
+        """
+        with phase("import what searches and fills collections"):
+            from diptych.collection.collection import Collection
+
+        with phase("open the collection"):
+            _require_name(store, name)
+            return Collection.open(store or path, name, registry=self.registry, verify=verify, create=create)
+
+    def stored(self, path: Path, store: str | None, name: str | None) -> Collection:
+        """The collection with the encoders that it has, whatever the config file wants.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.collection.collection.
+        """
+        from diptych.collection.collection import Collection
+
+        with phase("open the collection"):
+            _require_name(store, name)
+            return Collection.stored(store or path, name, registry=self.registry)
+
+
+def _require_name(store: str | None, name: str | None) -> None:
+    """Raise CollectionError for a store without a collection's name, with the command that lists the names."""
+    if store is not None and name is None:
+        do = f"add --collection NAME; diptych info --store {shlex.quote(store)} lists the names"
+        raise CollectionError("no collection is named", where=f"--store {store}", do=do)
+
+
+@contextmanager
+def opened_store(
+    session: Session, config: Path, store: str | None, *, create: bool = False
+) -> Iterator[tuple[QdrantBase, str | None]]:
+    """The store, and the collection that the config names; None with a URL.
+
+    Raises:
+        ConfigError, StoreError: see diptych.stores.
+    """
+    from diptych.stores import open_store, open_store_of
+
+    if store is not None:
+        client, name = open_store(store, registry=session.registry, create=create), None
+    else:
+        loaded = session.config(config)
+        client, name = open_store_of(loaded, registry=session.registry, create=create), loaded.collection
+    try:
+        yield client, name
+    finally:
+        client.close()
+
+
+class Level(StrEnum):
+    """The log levels of `--log-level`."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+class StandardError(logging.Handler):
+    """Writes to the current standard error; while progress bars are shown, to their console, above them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a closed pipe is ignored."""
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
+def show(level: Level) -> None:
+    """Show diptych's own log from this level on; other libraries' logs stay as they are."""
+    handler = StandardError()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(level.value.upper())
+
+
+def show_warnings() -> None:
+    """Show diptych's own warnings as commands show theirs, without the line of code that gave them."""
+    plain = warnings.showwarning
+
+    def show_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if file is None and category.__module__.partition(".")[0] == "diptych":
+            return warn([str(message)])
+        return plain(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show_warning
+    # Pillow's warning of a large picture, which is rejected by `media.max_pixels` with a message of its own.
+    warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit")
+
 
 EXAMPLES = 3  # that an error shows
 NAMES = {int: "N", float: "NUMBER", str: "TEXT"}
@@ -36,15 +197,15 @@ TRUST = inspect.Parameter(
     default=False,
     annotation=Annotated[bool, typer.Option("--trust", help="Agree to what the collection's stored settings ask for.")],
 )
-SERVICES = ("serve", "studio", "mcp")  # they never give consent
+SERVICES = ("serve", "studio")  # they never give consent
 _LONGEST_PATH = 300  # characters that an error shows
 FAILED, REJECTED, PENDING, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 130, 141
 GATE_CLOSED = {"worse": 5, "undecided": 6, "not measured": 7}  # by the outcome of a swap's gate
 
 
-def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
+def command(app: typer.Typer, name: str, function: Callable[..., None], panel: str | None = None) -> None:
     """Add `function` as command `name`, with `--debug`; that and its own `--json` decide how errors look."""
-    app.command(name, cls=PlainCommand)(Command(name, function))
+    app.command(name, cls=PlainCommand, rich_help_panel=panel)(Command(name, function))
 
 
 def group(name: str, help: str) -> typer.Typer:

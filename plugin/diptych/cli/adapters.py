@@ -1,26 +1,195 @@
-"""`diptych adapter`: creates an adapter package, and runs the conformance kit on an installed adapter."""
+"""`diptych adapters`: what can be used, and with which options; makes an adapter's package, and checks adapters."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+from rich.table import Table
 
-from diptych.cli.ui.options import JsonOption
-from diptych.cli.ui.output import printable, stdout, write_json
-from diptych.cli.ui.run_command import FAILED, command, group
-from diptych.cli.ui.session import Session
+from diptych.cli.init import scalar
+from diptych.cli.options import JsonOption
+from diptych.cli.output import printable, stdout, table, write_json
+from diptych.cli.run_command import FAILED, Session
 from diptych.errors import RegistryError
+from diptych.plugins.extras import missing
+from diptych.protocols import Kind
+from diptych.specs import AdapterSpec
 
 if TYPE_CHECKING:
-    from diptych.specs import AdapterSpec
     from diptych.testing.checks import Check, Conditions
+
+
+NARROW = 100  # columns of a terminal below which kinds become headings
+WORDS = {"int": "integer", "float": "number", "str": "text", "bool": "boolean"}
+
+
+def adapters(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Show the options of this adapter.", show_default=False)] = None,
+    *,
+    kind: Annotated[
+        Kind | None, typer.Option(metavar="KIND", help=f"Only this kind, or of a new one: {', '.join(get_args(Kind))}.")
+    ] = None,
+    check: Annotated[str | None, typer.Option(metavar="NAME", help="Run the conformance kit on this adapter.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="With --check: an option of the adapter; repeat for more."),
+    ] = None,
+    new: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Create a package with an adapter of this name for your model.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="With --new: the package's folder. [default: diptych-NAME]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the adapters of all installed plugins, or the options of one; check one, or begin a new one.
+
+    A new adapter passes the conformance kit. --check exits with 1 if a check fails.
+
+    [dim]Examples:[/dim]
+
+      diptych adapters
+
+      diptych adapters --kind reranker
+
+      diptych adapters bm25
+
+      diptych adapters --check sentence-transformers --option model=all-MiniLM-L6-v2
+
+      diptych adapters --new my-reranker --kind reranker --folder ../my-reranker
+    """
+    session: Session = context.obj
+    if sum(given is not None for given in (name, check, new)) > 1:
+        raise RegistryError("NAME, --check and --new do not go together", do="give one of them")
+    if (option and check is None) or (folder and new is None):
+        what, needed = ("--option", "--check NAME") if option else ("--folder", "--new NAME")
+        raise RegistryError(f"{what} goes with {needed}", do=f"add {needed}")
+    if new is not None:
+        return _create(new, kind or "dense", folder, as_json)
+    if check is not None:
+        return _check(session, check, option or [], as_json)
+    if name is not None:
+        return _show_one(session, session.registry.spec(name), as_json)
+    rows = [_row(session, spec) for spec in session.registry.specs() if kind in (None, spec.kind)]
+    if as_json:
+        return write_json({"adapters": rows})
+    return _show_all(rows)
+
+
+def _show_all(rows: Sequence[Mapping[str, Any]]) -> None:
+    """One table, by kind where it is too narrow for a column of kinds; names are never broken."""
+    console = stdout()
+    is_narrow, sources = console.width < NARROW, len({row["source"] for row in rows}) > 1
+    columns = {"adapter": True, "kind": not is_narrow, "what it is": True, "ready": True, "from": sources}
+    listing = table(*(name for name, is_shown in columns.items() if is_shown))
+    for column in listing.columns:
+        column.no_wrap = column.header != "what it is"
+    kind = ""
+    for row in rows:
+        if is_narrow and row["kind"] != kind:
+            kind = row["kind"]
+            listing.add_row(f"{kind}:")
+        cells = dict(zip(columns, (row["name"], row["kind"], row["summary"], _ready(row), row["source"]), strict=True))
+        listing.add_row(*(cells[name] for name, is_shown in columns.items() if is_shown))
+    console.print(listing)
+    for install in sorted({row["missing"] for row in rows if row["missing"]}):
+        console.print(install, style="dim", soft_wrap=True)
+
+
+def _ready(row: Mapping[str, Any]) -> str:
+    """`yes`, or the name of the extra that is missing: `torch`."""
+    if not row["missing"]:
+        return "yes"
+    package = str(row["missing"]).removeprefix("pip install ").strip("'")
+    return f"needs {package.removeprefix('diptych[').removesuffix(']')}"
+
+
+def _row(session: Session, spec: AdapterSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "kind": spec.kind,
+        "summary": spec.summary,
+        "missing": missing(spec),
+        "remote": spec.remote,
+        "source": session.registry.source(spec.name),
+    }
+
+
+def _show_one(session: Session, spec: AdapterSpec, as_json: bool) -> None:
+    from diptych.plugins.factory import options_model
+
+    model = options_model(spec)
+    schema = model.model_json_schema() if model else None if missing(spec) else _schema_of_factory(spec)
+    row = {**_row(session, spec), "facts": dict(spec.facts), "factory": spec.factory, "options": schema}
+    if as_json:
+        return write_json(row)
+    console = stdout()
+    console.print(f"{spec.name} ({spec.kind}): {spec.summary}", style="bold")
+    console.print(f"from {row['source']}; {row['missing'] or 'ready to use'}")
+    if schema is None:
+        console.print("options: whatever its factory takes; it declares none")
+        return None
+    if not schema["properties"]:
+        console.print("options: none")
+        return None
+    required = schema.get("required", [])
+    console.print(options_table((name, facts, name in required) for name, facts in schema["properties"].items()))
+    return None
+
+
+def options_table(options: Iterable[tuple[str, dict[str, Any], bool]]) -> Table:
+    """Options by name, facts in the form of a JSON Schema, and whether they are required."""
+    listing = table("option", "type", "default", "meaning")
+    listing.columns[0].no_wrap = True
+    for name, facts, is_required in options:
+        default = facts.get("default")
+        shown = "required" if is_required else "" if default is None else scalar(default)
+        listing.add_row(name, type_of(facts), shown, facts.get("description", ""))
+    return listing
+
+
+def _schema_of_factory(spec: AdapterSpec) -> dict[str, Any] | None:
+    """The parameters of the adapter's factory in the form of a JSON Schema, None when it takes anything."""
+    from diptych.plugins.factory import factory_parameters
+
+    parameters = factory_parameters(spec)
+    if parameters is None:
+        return None
+    empty = inspect.Parameter.empty
+    properties = {p.name: _facts(p) for p in parameters}
+    return {"properties": properties, "required": [p.name for p in parameters if p.default is empty]}
+
+
+def _facts(parameter: inspect.Parameter) -> dict[str, Any]:
+    empty, annotation = inspect.Parameter.empty, parameter.annotation
+    name = getattr(annotation, "__name__", annotation) if annotation is not empty else ""
+    facts: dict[str, Any] = {"type": WORDS.get(str(name), str(name))} if name else {}
+    return facts if parameter.default is empty else {**facts, "default": parameter.default}
+
+
+def type_of(facts: dict[str, Any]) -> str:
+    """A JSON Schema's type in a few words: `integer`, `cpu | cuda`, `text or null`."""
+    if "enum" in facts:
+        return " | ".join(map(str, facts["enum"]))
+    if "const" in facts:
+        return str(facts["const"])
+    if "anyOf" in facts:
+        return " or ".join(type_of(option) for option in facts["anyOf"])
+    if "oneOf" in facts:
+        return " or ".join(type_of(option) for option in facts["oneOf"])
+    if facts.get("type") == "array":
+        return f"list of {type_of(facts.get('items', {}))}"
+    return str(facts.get("type") or facts.get("$ref", "any").rpartition("/")[2]).replace("string", "text")
+
 
 KINDS = ("dense", "sparse", "multivector", "reranker")
 _CONTRACTS = {
@@ -61,7 +230,7 @@ An adapter of kind $kind for [diptych](https://pypi.org/project/diptych/), calle
 
     pip install -e '.[test]'
     pytest                           # the conformance kit
-    diptych adapter check $name      # the same, through the entry point
+    diptych adapters --check $name      # the same, through the entry point
 
 Replace what `src/$module/adapter.py` computes by your model.
 """
@@ -239,27 +408,11 @@ def _overlap(query: str, document: str) -> float:
     + _WORDS,
 }
 
-app = group("adapter", "For adapter authors: create a package, or check an installed adapter.")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The adapter's name in diptych.yaml, such as word-hash.")],
-    kind: Annotated[str, typer.Option(metavar="KIND", help=f"The kind of adapter: {', '.join(KINDS)}.")] = "dense",
-    folder: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="The new folder; by default diptych-NAME in the working folder."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Create a package with an adapter that passes the conformance kit, ready for your model.
-
-    [dim]Examples:[/dim]
-
-      diptych adapter new word-hash
-
-      diptych adapter new my-reranker --kind reranker --folder ../my-reranker
-    """
+def _create(name: str, kind: str, folder: Path | None, as_json: bool) -> None:
+    """Write a package with an adapter that passes the conformance kit."""
     if not _NAME.fullmatch(name):
         raise RegistryError("not a valid name for an adapter", got=name, expected="lower case letters, digits, hyphens")
     if kind not in KINDS:
@@ -275,7 +428,7 @@ def new(
         return write_json({"folder": str(place), "files": list(files)})
     console = stdout()
     console.print(f"{place}: {len(files)} files", style="bold", soft_wrap=True)
-    console.print(f"next: pip install -e '{place}[test]' && diptych adapter check {name}", soft_wrap=True)
+    console.print(f"next: pip install -e '{place}[test]' && diptych adapters --check {name}", soft_wrap=True)
     return None
 
 
@@ -288,25 +441,10 @@ class Outcome:
     reason: str = ""
 
 
-def check(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An adapter; diptych adapters lists them.")],
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the adapter; repeat for more.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Run the conformance kit on an installed adapter. Exits with 1 if a check fails.
-
-    [dim]Examples:[/dim]
-
-      diptych adapter check bm25
-
-      diptych adapter check sentence-transformers --option model=all-MiniLM-L6-v2
-    """
-    session: Session = context.obj
+def _check(session: Session, name: str, options: Sequence[str], as_json: bool) -> None:
+    """Run the conformance kit on an installed adapter."""
     spec = session.registry.spec(name)
-    adapter: Any = session.registry.create(name, _options(option or []), where=f"adapter {name!r}")
+    adapter: Any = session.registry.create(name, _options(options), where=f"adapter {name!r}")
     outcomes = list(_outcomes(spec, adapter))
     failed = sum(outcome.outcome == "failed" for outcome in outcomes)
     if as_json:
@@ -382,10 +520,6 @@ def _show(name: str, kind: str, outcomes: Sequence[Outcome]) -> None:
     counts = {word: sum(outcome.outcome == word for outcome in outcomes) for word in styles}
     totals = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
     console.print(f"{name} ({kind}): {totals}", style="bold", soft_wrap=True)
-
-
-command(app, "new", new)
-command(app, "check", check)
 
 
 @dataclass(frozen=True, slots=True)

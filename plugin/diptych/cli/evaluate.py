@@ -1,18 +1,22 @@
-"""`diptych evaluate`: how well each slot and the whole pipeline answer judged queries."""
+"""`diptych evaluate`: how well each slot and the whole pipeline answer judged queries.
+
+Also reads the judged queries that a command's options name, or else the config, and opens the collections of several
+configs, for `evaluate`, `judge` and `tune`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
-from diptych.cli.search.judgements import judged_queries, note_absent, note_left_out, note_unnamed
-from diptych.cli.search.show_hits import note_empty_tenant
-from diptych.cli.ui.options import (
+from diptych.cli.options import (
     CONFIG,
     ConfigsOption,
     HtmlOption,
@@ -22,26 +26,17 @@ from diptych.cli.ui.options import (
     QueriesOption,
     TenantOption,
 )
-from diptych.cli.ui.output import stderr, stdout, write_html, write_json
-from diptych.cli.ui.progress import Bars
-from diptych.cli.ui.session import Session
+from diptych.cli.output import Bars, printable, stderr, stdout, table, write_html, write_json
+from diptych.cli.run_command import Session
+from diptych.cli.search import note_empty_tenant
 from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.collection.pipeline_runs import Searched
+    from diptych.config.models import EvaluateConfig
     from diptych.evaluate import Comparison, Evaluation, Qrels, ScorePool
     from diptych.types import Query, Run
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-
-from diptych.cli.ui.output import table
-
-if TYPE_CHECKING:
-    from diptych.collection.collection import Collection
-    from diptych.evaluate import Evaluation, Qrels
-    from diptych.types import Query
 
 
 POOLED, DEEPEST = 500, 1000  # other documents in a query's pool of scores; ranks, as in TREC, without a cutoff
@@ -101,8 +96,6 @@ def evaluate(
 
       diptych evaluate --config diptych.yaml --config other.yaml
     """
-    from diptych.cli.search.open_configs import labels, opened
-
     session: Session = context.obj
     configs = list(dict.fromkeys(config or [CONFIG]))
     settings = session.config(configs[0]).evaluate
@@ -359,3 +352,94 @@ def show_slices(console: Console, slices: Sequence[SliceMeans]) -> None:
     for part in slices:
         shown.add_row(f"{part.by} {part.value}", str(part.queries), *(f"{mean:.3f}" for mean in part.means.values()))
     console.print(shown)
+
+
+def judged_queries(
+    settings: EvaluateConfig, folder: Path | None, queries: Path | None, qrels: Path | None
+) -> tuple[list[Query], Qrels]:
+    """The queries that are judged, and the judgements.
+
+    Raises:
+        EvaluationError: none are named, or they cannot be read.
+    """
+    from diptych.evaluate import Qrels, read_beir, read_queries
+
+    if folder is not None and queries is None and qrels is None:
+        return read_beir(folder)
+    places = {"queries": queries or settings.queries, "qrels": qrels or settings.qrels}
+    for name, place in places.items():
+        if place is None:
+            do = f"give a BEIR folder, --{name} FILE, or evaluate.{name} in the config file"
+            raise EvaluationError(f"no {name} are named", do=do)
+    judgements = Qrels.read(str(places["qrels"]))
+    return [query for query in read_queries(str(places["queries"])) if query.id in judgements.judgements], judgements
+
+
+def note_left_out(names: Sequence[str]) -> None:
+    """Name the runs that are left out because they can search with none of the queries."""
+    if names:
+        text = f"left out: {', '.join(names)}, which can search with none of the queries"
+        stderr().print(text, style="yellow", soft_wrap=True, markup=False)
+
+
+def note_absent(collection: Collection, qrels: Qrels, tenant: str | None) -> None:
+    """Say on standard error how many relevant documents no search can find, because the collection lacks them."""
+    from diptych.collection.pipeline_runs import absent_documents
+
+    if sentence := absent_documents(collection, qrels, tenant):
+        stderr().print(printable(sentence), style="yellow", soft_wrap=True, markup=False)
+
+
+def note_unnamed(
+    settings: EvaluateConfig, config: Path, folder: Path | None, queries: Path | None, qrels: Path | None
+) -> None:
+    """Say how the config names the judgements of the command's options, if it names none, for the gate of `apply`."""
+    from diptych.evaluate.qrels import beir_file
+
+    if folder is not None and queries is None and qrels is None:
+        queries, qrels = beir_file(folder, "queries.jsonl"), beir_file(folder / "qrels", "test.tsv")
+    if settings.queries is None and settings.qrels is None and queries is not None and qrels is not None:
+        places = f"{{queries: {_from_config(queries, config)}, qrels: {_from_config(qrels, config)}}}"
+        text = f"for the gate of apply, name these judgements in the config: evaluate: {places}"
+        stdout().print(printable(text), soft_wrap=True, markup=False)
+
+
+def _from_config(path: Path, config: Path) -> str:
+    """The path as the config may name it, relative to the config's folder; in quotes where YAML needs them."""
+    from diptych.cli.init import scalar
+
+    return scalar(str(path if config.parent == Path() else path.absolute()))
+
+
+@contextmanager
+def opened(session: Session, configs: Sequence[Path]) -> Iterator[list[Collection]]:
+    """Open the collections of these config files: each store once, and each model loaded once.
+
+    Raises:
+        ConfigError, StoreError, CollectionError: see diptych.collection.collection.
+    """
+    if len(configs) == 1:
+        with session.collection(configs[0], None, None) as collection:
+            yield [collection]
+        return
+    from diptych.collection.collection import Collection
+    from diptych.handle.collection_handle import CollectionHandle
+    from diptych.stores import open_store_of
+
+    registry, clients, collections = session.registry.sharing(), {}, []
+    with ExitStack() as stack:
+        for path in configs:
+            config = session.config(path)
+            place = repr((config.urls, config.api_key and config.api_key.get_secret_value()))
+            if place not in clients:
+                client = open_store_of(config, registry=registry, create=False)
+                clients[place] = stack.enter_context(closing(client))
+            handle = CollectionHandle(clients[place], config.collection, config, registry)
+            collections.append(stack.enter_context(Collection(handle)))
+        yield collections
+
+
+def labels(configs: Sequence[Path]) -> list[str]:
+    """A short name for each config file: its file name, with its folder if two files have the same name."""
+    stems = [path.stem for path in configs]
+    return [f"{p.absolute().parent.name}/{p.stem}" if stems.count(p.stem) > 1 else p.stem for p in configs]

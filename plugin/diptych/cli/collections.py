@@ -1,0 +1,617 @@
+"""Commands on a collection that is filled: `info`, `delete`, `export`, `import`, `copy`, and `cache` of its vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.options import (
+    CONFIG,
+    CollectionOption,
+    ConfigOption,
+    FilterOption,
+    JsonOption,
+    StoreOption,
+    TenantOption,
+    WhereOption,
+)
+from diptych.cli.output import Bars, printable, stderr, stdout, table, warn, write_json
+from diptych.cli.populate import show_report
+from diptych.cli.run_command import FAILED, REJECTED, Session, opened_store
+from diptych.cli.search import note_missing_keys, parse_filter
+from diptych.config.secrets import redacted
+from diptych.config.written import as_written
+from diptych.errors import CollectionError, ConfigError, CopyError
+from diptych.runtime import interrupts
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.collection.collection import Collection
+    from diptych.config.placement import ClusterConfig
+    from diptych.copying import CopyReport, ImportReport
+    from diptych.reports import CollectionInfo, SlotInfo
+    from diptych.slots.cache import EmbeddingCache, Usage
+
+
+def info(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    all: Annotated[bool, typer.Option("--all", help="List all collections of the store.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a collection: documents, slots, encoders, fingerprints. Loads no model.
+
+    With --all, or with --store and no --collection, list a store's collections: points, slots, and whether diptych
+    knows them.
+
+    [dim]Examples:[/dim]
+
+      diptych info
+
+      diptych info --all
+
+      diptych info --store edge:./qdrant --collection packages --json
+    """
+    session: Session = context.obj
+    if all or (store is not None and collection is None):
+        if collection is not None:
+            raise CollectionError("--all lists every collection", got=f"--collection {collection}", do="leave one out")
+        return _list(session, config, store, as_json)
+    with session.collection(config, store, collection, verify=False) as opened:
+        description = opened.info()
+    if as_json:
+        slots = [{**dataclasses.asdict(slot), "options": redacted(slot.options)} for slot in description.slots]
+        return write_json(
+            {
+                "name": description.name,
+                "documents": description.documents,
+                "slots": slots,
+                "fusion": dict(description.fusion),
+                "warnings": description.warnings,
+            }
+        )
+    _show(description)
+    warn(description.warnings)
+    return None
+
+
+def _show(description: CollectionInfo) -> None:
+    console = stdout()
+    console.print(f"{description.name}: {description.documents:,} documents", style="bold")
+    if not description.slots:
+        console.print("not filled yet: diptych populate SOURCE")
+        return
+    for slot in description.slots:
+        console.print(f"{slot.name} ({slot.kind})", style="bold cyan")
+        for label, value in _facts(slot):
+            console.print(f"  {label:<12}{printable(value)}", soft_wrap=True)
+    if description.fusion:
+        fusion = ", ".join(f"{key}: {value}" for key, value in description.fusion.items())
+        console.print(f"fused by {printable(fusion)}", soft_wrap=True, markup=False)
+
+
+def _facts(slot: SlotInfo) -> Iterator[tuple[str, str]]:
+    yield "adapter", slot.adapter
+    if slot.of != "text":
+        yield "reads", slot.of
+    if slot.options:
+        yield "options", ", ".join(f"{key}: {as_written(value)}" for key, value in redacted(slot.options).items())
+    if slot.statistics:
+        yield "corpus", ", ".join(f"{key} {value:,.0f}" for key, value in slot.statistics.items())
+    if slot.unread:
+        yield "unread", f"{slot.unread} (all documents encoded so far)"
+    yield "vector", f"{slot.vector or '(unnamed)'}, generation {slot.generation}"
+    yield "fingerprint", slot.fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A collection: points, adapters by slot, and whether diptych knows it, or why it cannot be opened."""
+
+    name: str
+    points: int
+    slots: dict[str, str]
+    known: bool
+    state: str
+
+
+def _list(session: Session, config: Path, store: str | None, as_json: bool) -> None:
+    with opened_store(session, config, store) as (client, configured):
+        names = sorted(description.name for description in client.get_collections().collections)
+        rows = [_row(client, name) for name in names]
+    if as_json:
+        return write_json({"collections": rows})
+    if not rows:
+        return stderr().print("the store has no collections; fill one: diptych populate SOURCE")
+    listing = table("collection", "points", "slots", "state")
+    for row in rows:
+        slots = ", ".join(f"{slot} ({adapter})" for slot, adapter in row.slots.items())
+        marker = " *" if row.name == configured else ""
+        listing.add_row(printable(row.name) + marker, f"{row.points:,}", printable(slots) or "-", row.state)
+    return stdout().print(listing)
+
+
+def _row(client: QdrantBase, name: str) -> Row:
+    from diptych.metadata.store import read_metadata
+
+    points = client.count(name, exact=True).count
+    try:
+        metadata = read_metadata(client, name)
+    except CollectionError as error:
+        return Row(name, points, {}, False, error.what)
+    if metadata is None:
+        return Row(name, points, {}, False, "not diptych's; take it over: diptych adopt")
+    slots = {slot: generation.adapter for slot, generation in metadata.live.slots.items()}
+    return Row(name, points, slots, True, "a swap is under way" if metadata.swap else "ready")
+
+
+def delete(
+    context: typer.Context,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="The documents' ids.")] = None,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    filter: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Delete the documents that match this Qdrant filter.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Delete the documents with this metadata; repeat for more."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete documents by id, or those that match a filter. Asks for confirmation; loads no model.
+
+    Exits with 1 if an id does not exist; the others are deleted.
+
+    [dim]Examples:[/dim]
+
+      diptych delete postfix sox
+
+      diptych delete --where section=games --yes
+    """
+    condition = parse_filter(filter, where or [])
+    if bool(ids) == (condition is not None):
+        raise CollectionError(
+            "which documents?" if not ids else "ids and a filter do not go together",
+            expected="ids, or --where and --filter",
+            do="diptych delete ID..., or diptych delete --where KEY=VALUE",
+        )
+    session: Session = context.obj
+    with session.stored(config, store, collection) as opened:
+        if condition is None:
+            matching = [document.id for document in opened.get(ids or [], tenant=tenant)]
+        else:
+            matching = [document.id for document in opened.documents(condition, tenant=tenant)]
+        if not matching and condition is not None:
+            note_missing_keys(opened, condition, tenant)
+        _ask(opened, matching, yes=yes)
+        deleted = opened.delete(matching, tenant=tenant) if matching else 0
+    missing = [identifier for identifier in dict.fromkeys(ids or []) if identifier not in set(matching)]
+    if as_json:
+        write_json({"collection": opened.name, "deleted": deleted, "missing": missing})
+    else:
+        stdout().print(f"{opened.name}: {deleted:,} deleted", style="bold")
+    _end_by(missing)
+
+
+def _end_by(missing: list[str]) -> None:
+    """Exit with 1 where ids do not exist, and name them."""
+    if missing:
+        stderr().print(printable(f"not there: {', '.join(missing)}"), style="yellow", soft_wrap=True)
+        raise typer.Exit(FAILED)
+
+
+def _ask(collection: Collection, ids: list[str], *, yes: bool) -> None:
+    """Ask the user to confirm, unless --yes was given.
+
+    Raises:
+        CollectionError: there is no terminal to ask at.
+    """
+    if yes or not ids:
+        return
+    examples = ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
+    question = printable(f"delete {len(ids):,} of {collection.count():,} documents of {collection.name}: {examples}")
+    if not sys.stdin.isatty():
+        raise CollectionError(
+            "nothing was deleted: there is no terminal to ask at", got=question, do="run it with --yes"
+        )
+    typer.confirm(question, abort=True, err=True)
+
+
+SHOWN = 5  # ids that the question of delete names
+RESUME = "what was copied stays; run it again to continue"
+
+
+def copy(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A store's URL, or a config file.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="A store's URL, or a config file.")],
+    collection: Annotated[
+        str | None,
+        typer.Option("--collection", metavar="NAME", help="The collection to copy, if the store has several."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The copy's name, if different.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Points to read and write at once.")] = 256,
+    rate: Annotated[float | None, typer.Option(metavar="N", min=0.001, help="Maximum points per second.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Read both sides again and compare all contents.")
+    ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Overwrite points that were changed in the copy.")
+    ] = False,
+    from_api_key: Annotated[
+        str | None, typer.Option(metavar="'${NAME}'", help="API key of the source server, as a variable.")
+    ] = None,
+    to_api_key: Annotated[
+        str | None, typer.Option(metavar="'${NAME}'", help="API key of the target server, as a variable.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a collection to another store or name, with vectors, payloads, indexes, settings and encoders.
+
+    Run it again to continue after an interruption, or to transfer what has changed since.
+
+    [dim]Examples:[/dim]
+
+      diptych copy edge:./qdrant http://localhost:6333
+
+      diptych copy edge:./qdrant edge:./qdrant --collection packages --as packages.2
+
+      diptych copy diptych.yaml https://qdrant.example.org --to-api-key '${QDRANT_API_KEY}'
+    """
+    session: Session = context.obj
+    ends = _End.of(source, from_api_key, session), _End.of(target, to_api_key, session)
+    _require_lasting(ends[1])
+    with interrupts.resumable(RESUME), _opened_ends(ends, session) as clients, Bars() as bars:
+        from diptych.copying import copy_collection
+
+        source_name = collection or ends[0].collection or _only(clients[0])
+        report = copy_collection(
+            clients[0],
+            source_name,
+            clients[1],
+            name or ends[1].collection or source_name,
+            batch=batch,
+            rate=rate,
+            verify=verify,
+            overwrite=overwrite,
+            progress=bars,
+            registry=session.registry,
+        )
+    write_json(dataclasses.asdict(report)) if as_json else _show_copied(report)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A side as the command line names it: its store, the reference to its key, and a config's collection."""
+
+    urls: tuple[str, ...]
+    key: str | None = None
+    collection: str | None = None
+    timeout: int = 60
+    cluster: ClusterConfig | None = None
+
+    @classmethod
+    def of(cls, text: str, key: str | None, session: Session) -> _End:
+        from diptych.stores import is_store_url
+
+        if key is not None and not key.startswith("${"):
+            do = "export it and name the variable, in single quotes: --to-api-key '${QDRANT_API_KEY}'"
+            raise ConfigError("a key on the command line can be seen by others", where="--*-api-key", do=do)
+        if is_store_url(text):
+            return cls((text,), key)
+        config = session.config(Path(text))
+        config_key = config.api_key.get_secret_value() if config.api_key else None
+        return cls(config.urls, key or config_key, config.collection, config.timeout, config.cluster)
+
+    def open(self, session: Session, *, create: bool) -> QdrantBase:
+        from diptych.runtime.environment import interpolate
+        from diptych.stores import open_store
+
+        key = interpolate(self.key, where="api_key") if self.key else None
+        return open_store(
+            self.urls,
+            api_key=key,
+            timeout=self.timeout,
+            registry=session.registry,
+            create=create,
+            cluster=self.cluster,
+        )
+
+    @property
+    def spreads(self) -> bool:
+        """Whether it says how collections are spread over a cluster."""
+        return self.cluster is not None and bool(self.cluster.given)
+
+
+@contextmanager
+def _opened_ends(ends: tuple[_End, _End], session: Session) -> Iterator[tuple[QdrantBase, QdrantBase]]:
+    """Both stores, opened once if they are the same: an embedded store cannot be opened twice."""
+    with ExitStack() as stack:
+        clients: list[QdrantBase] = []
+        for end in ends:
+            if clients and _same(*ends) and not end.spreads:
+                clients.append(clients[0])
+                continue
+            clients.append(end.open(session, create=bool(clients)))
+            stack.callback(clients[-1].close)
+        yield clients[0], clients[1]
+
+
+def _require_lasting(target: _End) -> None:
+    if target.urls[0].startswith("memory:"):
+        what = "what is copied into memory is gone when the command ends"
+        raise ConfigError(
+            what, where=target.urls[0], do="copy to edge:PATH or a server; in Python, copy_collection can"
+        )
+
+
+def _same(source: _End, target: _End) -> bool:
+    from diptych.runtime.environment import interpolate
+
+    first, second = interpolate(source.urls[0], where="FROM"), interpolate(target.urls[0], where="TO")
+    return _normalized(first) == _normalized(second)
+
+
+def _normalized(url: str) -> str:
+    scheme, _, path = url.partition(":")
+    return f"{scheme}:{Path(path).expanduser().resolve()}" if scheme in ("edge", "local") else url.rstrip("/")
+
+
+def _only(client: QdrantBase) -> str:
+    from diptych.slots.consent import place_of
+
+    names = sorted(description.name for description in client.get_collections().collections)
+    if len(names) == 1:
+        return names[0]
+    raise ConfigError(
+        "which collection is to be copied?" if names else "there is no collection to copy",
+        where=place_of(client),
+        expected=", ".join(names),
+        do="name it: --collection NAME" if names else "fill one first: diptych populate SOURCE",
+    )
+
+
+def _show_copied(report: CopyReport) -> None:
+    console = stdout()
+    console.print(f"{report.source} -> {report.target}", style="bold", soft_wrap=True)
+    console.print(f"{report.points:,} points: {_counts(report)} in {report.seconds:.1f} s", soft_wrap=True)
+    console.print(_checked(report))
+    warn(report.warnings)
+
+
+def _counts(report: CopyReport) -> str:
+    names = ("copied", "changed", "deleted")
+    return ", ".join(f"{n:,} {name}" for name in names if (n := getattr(report, name))) or "nothing to do"
+
+
+def _checked(report: CopyReport) -> str:
+    if not report.verified:
+        return "not verified: only the numbers of points were compared"
+    passes = f" after {report.passes} passes" if report.passes > 1 else ""
+    return f"verified{passes}: every point was read on both sides and is the same"
+
+
+def export(
+    context: typer.Context,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="*.jsonl, *.jsonl.gz or *.parquet; - is standard output.")
+    ] = "-",
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Points with vectors and settings, to import without encoding.")
+    ] = False,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="Only this document; repeat for more.")
+    ] = None,
+    filter: FilterOption = None,
+    where: WhereOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a collection to a file: documents for populate, or with --vectors the complete collection.
+
+    Loads no model. Exits with 1 if a document that --id names does not exist; the others are written.
+
+    [dim]Examples:[/dim]
+
+      diptych export --id postfix --id sox
+
+      diptych export notes.jsonl.gz
+
+      diptych export notes.parquet --where section=mail
+
+      diptych export notes.jsonl.gz --vectors --store edge:./qdrant --collection notes
+    """
+    from diptych.copying import export_collection
+
+    path = None if file == "-" else Path(file)
+    if path is not None and path.exists() and not force:
+        raise CopyError("the file exists", where=file, do="name another one, or replace it: --force")
+    if path is None and as_json:
+        raise CopyError("--json and the export both write to standard output", do="leave --json out, or name a file")
+    condition, missing = parse_filter(filter, where or []), list[str]()
+    session: Session = context.obj
+    with session.stored(config, store, collection) as opened, Bars() as bars:
+        if ids:
+            condition, missing = _only_ids(opened, ids, condition, tenant)
+        number = export_collection(opened.handle, path, vectors=vectors, filter=condition, tenant=tenant, progress=bars)
+        name = opened.name
+    if as_json:
+        write_json({"collection": name, "file": file, "vectors": vectors, "exported": number, "missing": missing})
+    elif path is not None:
+        unit = "points with vectors" if vectors else "documents"
+        stdout().print(f"{name}: {number:,} {unit} in {file}", soft_wrap=True)
+    _end_by(missing)
+
+
+def _only_ids(
+    opened: Collection, ids: Sequence[str], condition: models.Filter | None, tenant: str | None
+) -> tuple[models.Filter, list[str]]:
+    """The filter narrowed to the documents with these ids, and the ids that do not exist."""
+    from qdrant_client import models
+
+    from diptych.handle.tenancy import with_ids
+
+    there = {document.id for document in opened.get(ids, tenant=tenant)}
+    return models.Filter(must=[with_ids(opened.handle.view, ids, tenant), *([condition] if condition else [])]), [
+        name for name in dict.fromkeys(ids) if name not in there
+    ]
+
+
+def import_file(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by diptych export.")],
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File for rejected lines, with the reasons.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import an exported file: with vectors it restores the collection, without it populates the documents.
+
+    With vectors nothing is encoded, and the collection must not exist yet. Lines that cannot be read are rejected with
+    the reason; the command then exits with 3.
+
+    [dim]Examples:[/dim]
+
+      diptych import notes.jsonl.gz
+
+      diptych import notes.parquet --store http://localhost:6333 --collection notes.2
+    """
+    from diptych.copying.restore import read_header
+
+    header = read_header(file)
+    session: Session = context.obj
+    if header is None or not header.vectors:
+        return _populate(session, file, config, store, collection, report, as_json)
+    from diptych.copying import import_collection
+
+    with opened_store(session, config, store, create=True) as (client, configured), Bars() as bars:
+        result = import_collection(client, file, collection or configured, report_path=report, progress=bars)
+    if as_json:
+        write_json({**dataclasses.asdict(result), "complete": result.complete})
+    else:
+        _show_restored(result)
+    if not result.complete:
+        raise typer.Exit(REJECTED)
+    return None
+
+
+def _populate(
+    session: Session,
+    file: Path,
+    config: Path,
+    store: str | None,
+    collection: str | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Populate the documents of a file without vectors."""
+    from diptych.populate import open_source
+    from diptych.populate import populate as bring_in
+
+    documents = open_source(file)
+    with session.collection(config, store, collection, create=True) as opened, Bars() as bars:
+        result = bring_in(opened.handle, documents, progress=bars, report_path=report)
+    show_report(result, as_json=as_json)
+
+
+def _show_restored(report: ImportReport) -> None:
+    seconds = f"{report.seconds:.1f} s"
+    stdout().print(f"{report.collection}: {report.written:,} points in {seconds}", style="bold", soft_wrap=True)
+    console = stderr()
+    warn(report.warnings)
+    if not report.complete:
+        console.print(f"{report.set_aside:,} rejected, with reasons in {report.report_file}", style="yellow")
+        for point in report.examples[:5]:
+            console.print(printable(f"  {point.id}: {point.reason}", limit=200), soft_wrap=True)
+
+
+class Action(StrEnum):
+    """What to do with the cache."""
+
+    INFO = "info"
+    CLEAR = "clear"
+
+
+def cache(
+    context: typer.Context,
+    action: Annotated[Action, typer.Argument(metavar="ACTION", help="info, or clear to empty it.")] = Action.INFO,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the embedding cache of this machine, or empty it.
+
+    Populate and apply store document vectors there, so that no text is encoded twice with the same encoder.
+
+    [dim]Examples:[/dim]
+
+      diptych cache
+
+      diptych cache clear
+
+      DIPTYCH_CACHE=/mnt/big/diptych diptych cache
+    """
+    opened = _cache_of(config)
+    if opened is None:
+        return write_json({"path": None}) if as_json else stdout().print("the embedding cache is off")
+    with opened:
+        usages = opened.usage() if opened.path.exists() else []
+        size = opened.size() if usages else 0
+        if action is Action.CLEAR and opened.path.exists():
+            opened.clear()
+        if warnings := opened.take_warnings():
+            warn(warnings)
+            raise typer.Exit(FAILED)
+    if as_json:
+        return write_json({"path": str(opened.path), "limit": opened.limit, "size": size, "spaces": usages})
+    return _show_cache(opened, usages, size, cleared=action is Action.CLEAR)
+
+
+def _cache_of(path: Path) -> EmbeddingCache | None:
+    """The cache that the config names; without a config file that of everybody."""
+    from diptych.config import load_config
+    from diptych.config.models import CacheConfig
+    from diptych.slots.cache import EmbeddingCache
+
+    is_named = path.exists() or path != CONFIG
+    return EmbeddingCache.open(load_config(path).cache if is_named else CacheConfig())
+
+
+def _show_cache(opened: EmbeddingCache, usages: list[Usage], size: int, *, cleared: bool) -> None:
+    console = stdout()
+    entries = sum(usage.entries for usage in usages)
+    if cleared:
+        return console.print(f"{opened.path}: {entries:,} vectors dropped", soft_wrap=True)
+    console.print(f"{opened.path}: {_megabytes(size)} of {_megabytes(opened.limit)}", style="bold", soft_wrap=True)
+    if usages:
+        rows = table("vectors", "size", "space")
+        for usage in usages:
+            rows.add_row(f"{usage.entries:,}", _megabytes(usage.size), printable(usage.space))
+        console.print(rows)
+    return None
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

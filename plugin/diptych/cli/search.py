@@ -1,0 +1,595 @@
+"""`diptych search`: the best documents for a query, and with `--explain` why each stands where it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.color import Color
+from rich.console import Console
+from rich.padding import Padding
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from diptych.cli.options import (
+    CONFIG,
+    CollectionOption,
+    ConfigOption,
+    ExcludeOption,
+    FilterOption,
+    ImageOption,
+    JsonOption,
+    LikeOption,
+    MediaOption,
+    PinOption,
+    StoreOption,
+    TenantOption,
+    UnlikeOption,
+    WhereOption,
+)
+from diptych.cli.output import printable, stderr, stdout, waiting, write_json
+from diptych.cli.run_command import Session
+from diptych.errors import MediaError, SearchError
+from diptych.media import Media
+from diptych.types import Hit, Query
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+    from diptych.collection.collection import Collection
+    from diptych.collection.explanation import Explanation, SlotScore
+    from diptych.search import HitGroup
+    from diptych.types import Document
+
+
+INDENT = (0, 0, 0, 5)
+WORDS = 12  # matching words shown of a slot; --json has all
+
+
+def search(
+    context: typer.Context,
+    queries: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="QUERY...", help="The query; with none or -, reads one per line from standard input."),
+    ] = None,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Hits per query; by default the config's.")
+    ] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Hits to skip at the top.")] = 0,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="NAME", help="Only this slot, or a run of evaluate."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show rank and score in every slot, matching words and later stages.")
+    ] = False,
+    ids: Annotated[
+        list[str] | None,
+        typer.Option("--id", metavar="ID", help="With --explain: this document, hit or not; repeat for more."),
+    ] = None,
+    blocks: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SLOT=WIDTHS",
+            help="With --explain: a dense slot's score by blocks of its vectors, dense=384,384 or dense=a:384,b:384.",
+        ),
+    ] = None,
+    filter: FilterOption = None,
+    where: WhereOption = None,
+    threshold: Annotated[float | None, typer.Option(help="Drop hits below this score.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Group hits by this metadata key; -n counts groups.")
+    ] = None,
+    group_size: Annotated[int, typer.Option(min=1, metavar="N", help="With --group-by: hits per group.")] = 3,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with every vector instead of using the graph.")
+    ] = False,
+    hnsw_ef: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Effort of the graph search; higher finds more and is slower."),
+    ] = None,
+    passages: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Passages per hit, where a slot has some; the best one is shown."),
+    ] = None,
+    highlight: Annotated[
+        bool, typer.Option("--highlight", help="Show the sentence that answers best, with the words that match.")
+    ] = False,
+    image: ImageOption = None,
+    media: MediaOption = None,
+    like: LikeOption = None,
+    unlike: UnlikeOption = None,
+    pin: PinOption = None,
+    exclude: ExcludeOption = None,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search with the config's pipeline. Piped, each hit is a tab-separated line: query, rank, score, id, text.
+
+    The text is the hit's best passage if a slot has passages, otherwise the beginning of the document. A document
+    without a text shows the files of its media.
+
+    With --explain the parts of a fusion add up to its score, and the parts of words or blocks to the score of their
+    slot.
+
+    [dim]Examples:[/dim]
+
+      diptych search "convert audio files between formats"
+
+      diptych search "mail server" --limit 5 --where section=mail --json
+
+      diptych search "mail server" --only lexical
+
+      diptych search "mail server" --group-by section --group-size 2
+
+      diptych search --filter '{"must_not": [{"key": "section", "match": {"value": "games"}}]}' "card deck"
+
+      diptych search "mail server" --like postfix --unlike "text:mail client" --exclude sendmail
+
+      diptych search "how to convert audio files" --highlight
+
+      diptych search --image photo.jpg "on a white background"
+
+      diptych search - < queries.txt
+
+      diptych search "mail server" --explain --id postfix --json
+    """
+    given = media_files(image, media or [])
+    texts = [""] if given and not queries else texts_of(queries, beside="--like and --unlike" if like or unlike else "")
+    wanted, widths = parse_filter(filter, where or []), parse_blocks(blocks or [])
+    _require_together(
+        explain,
+        {"--id": ids, "--blocks": blocks},
+        {"--offset": offset, "--group-by": group_by, "--passages": passages, "--highlight": highlight},
+    )
+    session: Session = context.obj
+    with session.collection(config, store, collection) as opened:
+        asked: dict[str, Any] = {
+            "limit": limit,
+            "filter": wanted,
+            "score_threshold": threshold,
+            "pipeline": only,
+            "params": search_params(opened, exact=exact, hnsw_ef=hnsw_ef),
+            "tenant": tenant,
+            **examples_and_pins(like, unlike, pin, exclude),
+        }
+        shown: dict[str, Any] = {"passages": passages, "highlight": highlight or None}
+        questions = [Query(text, media=given) if given else text for text in texts]
+        begin = time.perf_counter()
+        found: list[Any]  # per query: explanations, groups or hits
+        waits = waiting("searching; encoders are loaded first")
+        with naming_files(image, media or []), waits, without_log_of_missing_keys():
+            if explain:
+                found = [opened.explain(question, ids=ids, blocks=widths, **asked) for question in questions]
+            elif group_by is not None:
+                sizes = {"group_size": group_size, "offset": offset}
+                found = grouped(opened, questions, {**asked, **shown}, group_by=group_by, **sizes)
+            else:
+                found = opened.search_batch(questions, offset=offset, **asked, **shown)
+        seconds = time.perf_counter() - begin
+        if not any(found):
+            note_empty_tenant(opened, tenant)
+            note_threshold(opened, threshold, only)
+            note_missing_keys(opened, wanted, tenant, group_by)
+        hits = (
+            []
+            if as_json or explain
+            else [hit for own in found for item in own for hit in getattr(item, "hits", [item])]
+        )
+        pictures = pictures_of(opened, hits, tenant)
+    if as_json:
+        key, document = (
+            ("explanations", _document) if explain else ("groups", _group) if group_by else ("hits", hit_document)
+        )
+        answers = [{"query": text, key: list(map(document, own))} for text, own in zip(texts, found, strict=True)]
+        return write_json({"collection": opened.name, "seconds": round(seconds, 4), "queries": answers})
+    if not sys.stdout.isatty() and not explain:
+        return _lines([printable(text) for text in texts], found, offset)
+    console = stdout()
+    for text, own in zip(texts, found, strict=True):
+        if len(texts) > 1:
+            console.print(printable(text), style="bold underline", soft_wrap=True)
+        if not own and console.is_terminal:
+            stderr().print("nothing found", style="dim")
+        if explain:
+            for item in own:
+                _show(console, item)
+        elif group_by is None:
+            _hits(console, own, offset, pictures)
+        else:
+            for group in own:
+                console.print(printable(str(group.value)), style="bold", soft_wrap=True)
+                _hits(console, group.hits, 0, pictures)
+    return None
+
+
+def _require_together(explain: bool, only_with: Mapping[str, object], only_without: Mapping[str, object]) -> None:
+    """Raise SearchError for an option that does not go with `--explain`, or not without it."""
+    for name in (name for name, value in (only_without if explain else only_with).items() if value):
+        what = f"{name} does not go with --explain" if explain else f"{name} goes with --explain"
+        raise SearchError(what, do="leave one of the two out" if explain else "add --explain")
+
+
+def texts_of(queries: Sequence[str] | None, *, beside: str = "") -> list[str]:
+    """The queries given, or the lines of standard input; `beside` names options that need a query.
+
+    Raises:
+        SearchError: there is none.
+    """
+    if queries and list(queries) != ["-"]:
+        return list(queries)
+    needed = f"there is no query; {beside} go with words or a picture" if beside else "there is no query"
+    if not queries and sys.stdin.isatty():
+        raise SearchError(needed, do='diptych search "some words", or pipe queries in, one per line')
+    lines = [line.strip() for line in sys.stdin if line.strip()]
+    if not lines:
+        do = "add words, or --image FILE" if beside else ""
+        raise SearchError(needed if beside else "standard input holds no query", expected="one query per line", do=do)
+    return lines
+
+
+def grouped(
+    collection: Collection,
+    queries: Sequence[str | Query],
+    asked: Mapping[str, Any],
+    *,
+    group_by: str,
+    group_size: int,
+    offset: int,
+) -> list[list[HitGroup]]:
+    """The groups of each query, by the options that `search` takes too.
+
+    Raises:
+        SearchError: groups cannot be left out at the top.
+    """
+    from diptych.search import search_groups
+
+    if offset:
+        raise SearchError("--offset counts hits and does not go with --group-by", got=offset, do="leave one out")
+    return search_groups(collection.handle, queries, group_by=group_by, group_size=group_size, **asked)
+
+
+def search_params(collection: Collection, *, exact: bool, hnsw_ef: int | None) -> models.SearchParams | None:
+    """The config's search parameters with these changes, None without changes."""
+    if not exact and hnsw_ef is None:
+        return None
+    from qdrant_client import models
+
+    from diptych.search import Pipeline
+
+    handle = collection.handle
+    given = Pipeline.from_config(handle.search_config, handle.slots).retrieve[0].params or models.SearchParams()
+    changes = {"exact": exact or None, "hnsw_ef": hnsw_ef}
+    return given.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+
+def parse_blocks(given: Sequence[str]) -> dict[str, list[int] | dict[str, int]]:
+    """By slot the widths of `SLOT=384,384`, or names and widths of `SLOT=a:384,b:384`.
+
+    Raises:
+        SearchError: it cannot be read.
+    """
+    blocks: dict[str, list[int] | dict[str, int]] = {}
+    for text in given:
+        slot, _, listed = text.partition("=")
+        pairs = [part.rpartition(":") for part in listed.split(",")]
+        names, widths = [name.strip() for name, _, _ in pairs], [width.strip() for _, _, width in pairs]
+        named = len({*names} - {""}) == len(pairs)
+        if not slot or slot in blocks or not all(width.isdecimal() for width in widths) or (any(names) and not named):
+            expected = "SLOT=384,384, or SLOT=NAME:384,NAME:384, each slot and name once"
+            raise SearchError("the blocks cannot be read", where="--blocks", got=text, expected=expected)
+        numbers = [int(width) for width in widths]
+        blocks[slot] = dict(zip(names, numbers, strict=True)) if named else numbers
+    return blocks
+
+
+def _document(item: Explanation) -> dict[str, Any]:
+    parts = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+    return {"id": item.document.id, **parts, "pipeline": repr(item.pipeline)}
+
+
+def _show(console: Console, item: Explanation) -> None:
+    place = f"{item.rank:>3}  {item.score:>8.4f}" if item.rank is not None else "  -         -"
+    console.print(f"{place}  ", end="", style="dim")
+    console.print(printable(item.document.id), style="bold cyan", soft_wrap=True)
+    if item.lost:
+        console.print(Padding(Text(f"no hit: {item.lost}", style="yellow"), INDENT, expand=False))
+    console.print(Padding(Text(snippet(item.document)), INDENT, expand=False))
+    rows = Table.grid(padding=(0, 2))
+    for _ in ("name", "rank", "score", "part"):
+        rows.add_column(no_wrap=True)  # a narrow terminal wraps the words instead of cutting numbers
+    for row in _rows(item):
+        rows.add_row(*row)
+    console.print(Padding(rows, INDENT, expand=False))
+
+
+def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
+    """Slot or stage, rank, score, part of the fused score, matching words, blocks or best passage."""
+    for name, slot in item.slots.items():
+        yield _slot_row(name, slot)
+    if item.fused is not None and item.pipeline.fuse:
+        yield item.pipeline.fuse.label, "", "", f"={item.fused:.4f}"
+    for name, added in item.boosts.items():
+        yield name, "", "", f"{added:+z.4f}"
+    for name, score in item.stages.items():
+        yield name, "", f"{score:.4f}"
+    for note in item.notes:
+        yield "note", "", "", "", note
+
+
+def _slot_row(name: str, slot: SlotScore) -> tuple[str, ...]:
+    rank = "-" if slot.rank is None else f"#{slot.rank}"
+    score = "" if slot.score is None else f"{slot.score:.4f}"
+    part = "" if slot.contribution is None else f"{slot.contribution:+z.4f}"
+    shown = [f"{printable(term.word)} {term.contribution:.2f}" for term in slot.terms[:WORDS]]
+    more = [f"and {len(slot.terms) - WORDS:,} more"] if len(slot.terms) > WORDS else []
+    words = ", ".join(shown + more)
+    blocks = ", ".join(f"{printable(block.name)} {block.contribution:.4f}" for block in slot.blocks)
+    return name, rank, score, part, words or blocks or _passage(slot)
+
+
+def _passage(slot: SlotScore) -> str:
+    if slot.passage is None:
+        return ""
+    return f"best of {slot.passages} passages: {printable(slot.passage.text, limit=SNIPPET)}"
+
+
+SNIPPET, PASSAGE = 140, 320  # characters of a hit's text, and of its best passage
+WIDTH = 24  # columns of a picture; it has half as many lines
+
+
+def pictures_of(collection: Collection, hits: Iterable[Hit], tenant: str | None) -> Mapping[str, bytes]:
+    """Small pictures of the hits that have one, for a terminal that shows 24-bit colours; needs Pillow."""
+    ids = [hit.id for hit in hits if {"image", "video"} & hit.document.media.keys()]
+    if not ids or not sys.stdout.isatty() or stdout().color_system != "truecolor" or find_spec("PIL") is None:
+        return {}
+    from diptych.collection.thumbnails import thumbnails
+
+    return thumbnails(collection.handle, ids, tenant=tenant)
+
+
+def note_empty_tenant(collection: Collection, tenant: str | None) -> None:
+    """Where nothing was found for a tenant: say on standard error if that one has no documents, perhaps misspelt."""
+    if tenant is not None and not collection.count(tenant=tenant):
+        stderr().print(f"tenant {printable(tenant)!r} has no documents", style="yellow", soft_wrap=True)
+
+
+def note_threshold(collection: Collection, threshold: float | None, pipeline: str | None) -> None:
+    """Where nothing was found: say on standard error from which score on hits are returned, if that is limited."""
+    if threshold is None and pipeline is None:
+        threshold = collection.handle.view.search_config.score_threshold
+    if threshold is not None:
+        stderr().print(
+            f"hits of scores below {threshold:g}, the score threshold, are left out", style="yellow", soft_wrap=True
+        )
+
+
+def _group(group: HitGroup) -> dict[str, Any]:
+    return {"value": group.value, "hits": [hit_document(hit) for hit in group.hits]}
+
+
+def hit_document(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON values."""
+    return {
+        **document_fields(hit.document),
+        "score": hit.score,
+        "pinned": _is_pinned(hit),
+        "stages": dict(hit.stages),
+        "passages": list(hit.passages),
+        "highlight": hit.highlight,
+    }
+
+
+def document_fields(document: Document) -> dict[str, Any]:
+    """A document as JSON values, its media without their bytes."""
+    return {
+        "id": document.id,
+        "text": document.text,
+        "title": document.title,
+        "metadata": dict(document.metadata),
+        "media": {m: {"source": own.source, "digest": own.digest, "bytes": own.bytes} for m, own in media_of(document)},
+    }
+
+
+def media_of(document: Document) -> list[tuple[str, Media]]:
+    """The document's media by modality, as the collection knows them."""
+    return [(modality, content) for modality, content in document.media.items() if isinstance(content, Media)]
+
+
+def _drawn(picture: bytes) -> Text:
+    """A picture as half blocks: each character shows two pixels, one above the other."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.thumbnail((WIDTH, WIDTH))
+    rows = np.asarray(image)
+    rows = np.pad(rows, ((0, len(rows) % 2), (0, 0), (0, 0)))  # an odd last row has black below it
+    text = Text(no_wrap=True)
+    for upper, lower in zip(rows[::2], rows[1::2], strict=True):
+        for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
+            text.append("▀", Style(color=Color.from_rgb(*above), bgcolor=Color.from_rgb(*below)))
+        text.append("\n")
+    text.rstrip()
+    return text
+
+
+def _hits(console: Console, hits: Sequence[Hit], offset: int, pictures: Mapping[str, bytes]) -> None:
+    for rank, hit in enumerate(hits, offset + 1):
+        console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
+        console.print(printable(hit.id), style="bold cyan", soft_wrap=True, end="")
+        console.print("  pinned" if _is_pinned(hit) else "", style="dim")
+        # The excerpt, in which the words that match stand out.
+        text = Text(_excerpt(hit))
+        words = {hit.document.text[start:end] for start, end in hit.highlight.words} if hit.highlight else set()
+        if words:
+            text.highlight_regex(rf"\b(?:{'|'.join(map(re.escape, sorted(words)))})\b", "bold yellow")
+        console.print(Padding(text, (0, 0, 0, 5)))
+        if hit.id in pictures:
+            console.print(Padding(_drawn(pictures[hit.id]), (0, 0, 0, 5), expand=False))
+        elif hit.document.text.strip() or hit.document.title.strip():  # else its media are the excerpt
+            for _, media in media_of(hit.document):
+                console.print(Padding(Text(printable(str(media)), "dim"), (0, 0, 0, 5)))
+
+
+def _is_pinned(hit: Hit) -> bool:
+    from diptych.search.pins import PINNED
+
+    return PINNED in hit.stages
+
+
+def _excerpt(hit: Hit, *, limit: int | None = None) -> str:
+    """Title and best sentence or passage on one line, or the beginning of the text."""
+    best = hit.highlight.sentence if hit.highlight and hit.highlight.sentence else next(iter(hit.passages), None)
+    if best is None:
+        return snippet(hit.document, limit=limit or SNIPPET)
+    return snippet(replace(hit.document, text=best.text), limit=limit or PASSAGE)
+
+
+def snippet(document: Document, *, limit: int = SNIPPET) -> str:
+    """Title and beginning of the text, on one line; of a document without either, its media."""
+    parts = (document.title, document.text)
+    if not any(part.strip() for part in parts):
+        return printable(", ".join(str(own) for _, own in media_of(document)), limit=limit)
+    return printable(": ".join(part for part in parts if part.strip()), limit=limit)
+
+
+def _lines(texts: Sequence[str], found: Sequence[Sequence[Hit | HitGroup]], offset: int) -> None:
+    """A line of fields between tabs for each hit; a group's value stands behind the query."""
+    for text, own in zip(texts, found, strict=True):
+        for rank, item in enumerate(own, offset + 1):
+            if isinstance(item, Hit):
+                fields = (text, str(rank), f"{item.score:.6g}", printable(item.id), _excerpt(item, limit=1000))
+                sys.stdout.write("\t".join(fields) + "\n")
+            else:
+                _lines([f"{text}\t{printable(str(item.value))}"], [item.hits], 0)
+
+
+_TEXT = "text:"
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")  # JSON's, short of infinity
+
+
+def media_files(image: Path | None, media: Sequence[str]) -> dict[str, bytes]:
+    """The bytes of the files given by modality. The user may name any file, not only those below `media.root`.
+
+    Raises:
+        SearchError: a part is not MODALITY=FILE, a modality has two files, or a file cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    for part in [*([f"image={image}"] if image else []), *media]:
+        modality, equals, name = part.partition("=")
+        if not equals or modality in found:
+            what = "--media names a modality twice" if equals else "--media is not MODALITY=FILE"
+            raise SearchError(what, got=repr(part), expected="such as sound=bell.wav")
+        try:
+            found[modality] = Path(name).read_bytes()
+        except OSError as error:
+            raise SearchError(f"the {modality} cannot be read: {error.strerror}", where=name) from error
+    return found
+
+
+@contextmanager
+def naming_files(image: Path | None, media: Sequence[str]) -> Iterator[None]:
+    """Within the block, an error about a file that `media_files` has read names the file."""
+    try:
+        yield
+    except MediaError as error:
+        from diptych.media import Media
+
+        names = dict(part.split("=", 1) for part in [*([f"image={image}"] if image else []), *media])
+        name = names.get(error.media.modality) if isinstance(error.media, Media) and not error.media.source else None
+        if name is None:
+            raise
+        raise MediaError(error.what, where=name, got=error.got, expected=error.expected, do=error.do) from error
+
+
+def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None:
+    """`--filter` and all of `--where` as one Qdrant filter, None when there is neither.
+
+    Raises:
+        SearchError: the JSON is no filter, or a `--where` is not KEY=VALUE.
+    """
+    if text is None and not where:
+        return None
+    from qdrant_client import models
+
+    from diptych.search.qdrant.filters import read_filter
+
+    given = [read_filter(text, name="--filter", short="--where section=mail")] if text is not None else []
+    return models.Filter(must=[*given, *map(_condition, where)])
+
+
+def examples_and_pins(
+    like: Sequence[str] | None, unlike: Sequence[str] | None, pin: Sequence[str] | None, exclude: Sequence[str] | None
+) -> dict[str, Any]:
+    """The options of a search for `--like`, `--unlike`, `--pin` and `--exclude`; `text:WORDS` is an example by text."""
+
+    def examples(values: Sequence[str] | None) -> list[str | Query]:
+        return [Query(value.removeprefix(_TEXT)) if value.startswith(_TEXT) else value for value in values or ()]
+
+    return {"like": examples(like), "unlike": examples(unlike), "pin": pin or None, "exclude": exclude}
+
+
+def note_missing_keys(
+    collection: Collection, filter: models.Filter | None, tenant: str | None, group_by: str | None = None
+) -> None:
+    """Where nothing was found: say on standard error which keys of the filter or the groups no document has."""
+    from diptych.search.filter_keys import group_problem, missing_keys
+
+    view = collection.handle.view
+    problems = [printable(problem) for problem in missing_keys(collection.handle, filter, tenant=tenant).values()]
+    if group_by is not None and collection.handle.exists and (found := group_problem(view, group_by, tenant=tenant)):
+        problems.append(printable(found))
+    for problem in problems:
+        stderr().print(f"warning: {problem}", style="yellow", soft_wrap=True)
+
+
+@contextmanager
+def without_log_of_missing_keys() -> Iterator[None]:
+    """Searches within the block log no warning of filter keys: the command prints its own."""
+
+    def none(record: logging.LogRecord) -> bool:
+        return False
+
+    log = logging.getLogger("diptych.search.filter_keys")
+    log.addFilter(none)
+    try:
+        yield
+    finally:
+        log.removeFilter(none)
+
+
+def _condition(text: str) -> models.FieldCondition | models.Filter:
+    """`KEY=VALUE` as Qdrant compares it. What reads like a number or truth may be text in the documents too."""
+    from qdrant_client import models
+
+    from diptych.search.qdrant.filters import equals
+
+    key, value, written = _pair(text)
+    ways = [*equals(key, value), *(() if isinstance(value, str) else equals(key, written))]
+    return ways[0] if len(ways) == 1 else models.Filter(should=ways)
+
+
+def _pair(text: str) -> tuple[str, str | int | float | bool, str]:
+    """Key, value as JSON reads it, and value as it is written."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SearchError("--where is not KEY=VALUE", got=text, expected="such as section=mail")
+    typed = value in ("true", "false") or _NUMBER.fullmatch(value)
+    return key, json.loads(value) if typed else value, value
