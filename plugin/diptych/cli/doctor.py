@@ -25,7 +25,6 @@ from diptych.plugins.extras import missing, missing_wheel, to_install
 from diptych.runtime.amounts import moment
 
 if TYPE_CHECKING:
-    from diptych.cli.run_command import Session
     from diptych.collection.collection import Collection
     from diptych.collection.verify import VerifyReport
     from diptych.config import Config
