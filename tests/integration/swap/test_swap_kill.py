@@ -273,7 +273,14 @@ def assert_alike(found: Any, expected: Any) -> None:
 QUERIES = ("word3 number5", "word0 word2 number8")
 
 
-@pytest.mark.parametrize("kind", ["a new encoder comes with its student", "fewer vectors of a document"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a new encoder comes with its student",
+        "fewer vectors of a document",
+        pytest.param("a reranker scores anchors", marks=pytest.mark.long),
+    ],
+)
 def test_a_killed_copy_ends_as_its_source_and_can_be_rolled_back(
     processes: Processes, tmp_path: Path, kind: str
 ) -> None:
@@ -303,6 +310,7 @@ AGAIN = ("rolled back", "finished", "nothing to finish")  # the last where the k
     "kind",
     cases(
         "a text index becomes a sparse vector",
+        "a reranker scores anchors",
         "storage of a slot changes along",
         "a new encoder comes with its student",
         "fewer vectors of a document",
