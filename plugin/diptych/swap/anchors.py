@@ -1,4 +1,4 @@
-"""Anchors of a collection: chosen among its documents, and how far scoring them is. `diptych apply` scores them."""
+"""Anchors of a collection: chosen among its documents. `diptych apply` scores them."""
 
 from __future__ import annotations
 
@@ -21,23 +21,9 @@ from diptych.plugins.anchor_scores import (
     write_anchors,
 )
 from diptych.stores.scroll import pages
-from diptych.swap.status import Role, status
 
 PAGE = 1000  # points that are read at a time
 COUNT = 400  # anchors that are chosen unless told otherwise
-
-
-@dataclass(frozen=True, slots=True)
-class AnchorsState:
-    """A vector of anchor scores: its role, how many documents have scores, and how many lack them."""
-
-    slot: str
-    vector: str
-    role: Role
-    reranker: str
-    anchors: int
-    scored: int
-    missing: int
 
 
 def slots_of_anchors(config: Config) -> dict[str, Path]:
@@ -161,32 +147,6 @@ def _require_count(
             expected=count,
             do=f"leave count out to use these; for others {new}",
         )
-
-
-def anchors_status(handle: CollectionHandle) -> list[AnchorsState]:
-    """The vectors of anchor scores that the collection has. Loads no reranker.
-
-    Raises:
-        CollectionNotFound: there is no collection yet.
-    """
-    generations = {
-        vector: generation
-        for vector, (_, generation) in handle.read().written().items()
-        if has_anchors(generation.options)
-    }
-    return [
-        AnchorsState(
-            found.slot,
-            found.vector,
-            found.role,
-            found.adapter,
-            (generations[found.vector].dimension or 1) - 1,
-            found.points - found.missing,
-            found.missing,
-        )
-        for found in status(handle).vectors
-        if found.vector in generations
-    ]
 
 
 def _titles(handle: CollectionHandle) -> Iterator[tuple[str, str]]:

@@ -20,22 +20,17 @@ import ir_measures  # noqa: F401  # else each child that needs them would import
 import numpy as np
 import scipy.cluster.hierarchy
 import scipy.special  # noqa: F401
-from typer.testing import CliRunner
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
-from diptych.cli import app
-from diptych.cli.run_command import Session
 from diptych.config.models import Config
 from diptych.copying import copy_collection
 from diptych.errors import SwapError
 from diptych.evaluate import Qrels
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.store import APPLY, BEHIND, CLAIM, DRIFT, GATE, RETIRED, raw_metadata
+from diptych.metadata.store import APPLY, CLAIM
 from diptych.populate import populate
 from diptych.protocols import Fingerprint, Pair
-from diptych.stores.retired_vectors import existing
 from diptych.swap import ApplyOptions, Judged
-from diptych.swap.anchors import anchors_status
 from diptych.swap.backfill import backfill
 from diptych.swap.backfill.documents import SourceDocuments
 from diptych.testing import FakeDenseEncoder, fakes_plugin
@@ -118,8 +113,6 @@ def work(task: Mapping[str, Any]) -> dict[str, Any]:
     os.chdir(task["folder"])
     Mortal.last = task.get("last")
     backfill.CHECKPOINT = task.get("checkpoint", 0.0)  # one a page unless told: more moments to be killed at
-    if task["do"] == "command":
-        return commanded(task["arguments"])
     config = Config.model_validate({"collection": "c", **task["config"]})
     with Mortal(task.get("store", "store")) as client:
         if task["do"] == "look":
@@ -149,36 +142,10 @@ def copied(target: EdgeClient) -> str:
         return "verified" if copy_collection(source, "c", target, batch=8, registry=REGISTRY).verified else "counted"
 
 
-def commanded(arguments: Sequence[str]) -> dict[str, Any]:
-    """Runs a command line on the config file of the folder; the store that it opens is as mortal."""
-    for name in WRITES:
-        setattr(EdgeClient, name, vars(Mortal)[name])
-    result = CliRunner().invoke(app, arguments, obj=Session(REGISTRY))
-    answer = {"code": result.exit_code, "out": result.stdout, "err": result.stderr}
-    return {**answer, "writes": Mortal.writes, "marks": Mortal.marks}
-
-
 def looked(client: EdgeClient, queries: Sequence[str]) -> dict[str, Any]:
-    """What is seen of a collection with anchors, whatever the numbers of its generations.
-
-    `anchors`: of each vector by role, how many, and how many documents have scores of them and lack them. `scores`: the
-    live ones by document. `answers`: id, score and scores by stage. `last`: of the history. `left`: what processes that
-    were killed, or generations that no state needs, left over.
-    """
+    """What a collection answers: id, score and scores by stage."""
     opened = Collection.stored(client, "c", registry=REGISTRY)
-    metadata, stored = opened.handle.read(), raw_metadata(client, "c")
-    live = metadata.live.slots.get("scores")
-    records, _ = client.scroll("c", limit=1000, with_vectors=[live.vector] if live else False)
-    scores: dict[str, Any] = {str(record.payload["_diptych"]["id"]): record.vector for record in records}  # type: ignore[index]
-    temporary = (APPLY, CLAIM, RETIRED, GATE, BEHIND, DRIFT)
-    keys = [key for key, value in stored.items() if value is not None and key.startswith(temporary)]
-    return {
-        "anchors": {of.role: [of.anchors, of.scored, of.missing] for of in anchors_status(opened.handle)},
-        "scores": {name: vectors[live.vector] for name, vectors in scores.items()} if live else {},
-        "answers": [[[hit.id, hit.score, dict(hit.stages)] for hit in opened.search(query)] for query in queries],
-        "last": metadata.history[-1].what if metadata.history else "",
-        "left": sorted([*keys, *(existing(client, "c") - metadata.needed())]),
-    }
+    return {"answers": [[[hit.id, hit.score, dict(hit.stages)] for hit in opened.search(query)] for query in queries]}
 
 
 def options_of(opened: Collection, asked: Mapping[str, Any]) -> ApplyOptions:
