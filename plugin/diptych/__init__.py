@@ -33,8 +33,7 @@ from diptych.types import Document, Highlight, Hit, Passage, Query, Run, SparseV
 
 if TYPE_CHECKING:
     from diptych.clients import async_client, client
-    from diptych.collection.collection import Collection
-    from diptych.collection.tenant_collection import TenantCollection
+    from diptych.collection.collection import Collection, TenantCollection
 
 __version__ = "0.5.0.dev0"  # the only place that names the version; pyproject.toml reads it
 __all__ = [
@@ -67,7 +66,7 @@ __all__ = [
 ]
 _LATER = {
     "Collection": "diptych.collection.collection",
-    "TenantCollection": "diptych.collection.tenant_collection",
+    "TenantCollection": "diptych.collection.collection",
     "client": "diptych.clients",
     "async_client": "diptych.clients",
 }

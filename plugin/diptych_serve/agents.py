@@ -35,7 +35,7 @@ from diptych.media import Modality
 from diptych.runtime.panics import is_panic
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
 from diptych.search import Pipeline
-from diptych.search.qdrant.filters import read_filter
+from diptych.search.filters import read_filter
 from diptych.search.request import MOST_EXAMPLES
 from diptych.types import Document, Query
 from diptych_serve.service.access import Keys, Limits

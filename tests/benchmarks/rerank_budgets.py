@@ -24,10 +24,10 @@ from diptych.metadata.payloads import from_payload
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.qdrant.store_calls import scrolled
 from diptych.search.request import SearchRequest
-from diptych.search.rerank_explore import require_anchors
+from diptych.search.rerank import require_anchors
 from diptych.search.run import search
+from diptych.search.store_calls import scrolled
 from diptych.types import Hit, Query
 from diptych_lab.tune.search import OnceScored
 from diptych_lab.tune.trials import Doubles, Legs, with_front

@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from diptych import Collection
 from diptych.config import Config, load_config
-from diptych.config.placement import ClusterConfig
+from diptych.config.storage import ClusterConfig
 from diptych.copying import copy_collection
 from diptych.errors import ConfigError
 from diptych.registry import Registry

@@ -22,10 +22,8 @@ from diptych import Collection
 from diptych.config import Config, load_config
 from diptych.errors import ConfigError, StoreError, StoreUnavailable, StoreURLError
 from diptych.registry import Registry
-from diptych.search import run
-from diptych.search.filter_keys import missing_keys
-from diptych.search.qdrant import store_calls
-from diptych.search.qdrant.filters import combined
+from diptych.search import run, store_calls
+from diptych.search.filters import combined, missing_keys
 from diptych.search.retrieve import Retrieved, retrieve_together
 from diptych.stores import deadline, open_store, place_of
 from diptych.stores.nodes import seconds_left

@@ -27,7 +27,7 @@ from diptych.config import Config
 from diptych.copying import copy_collection, export_collection
 from diptych.errors import DiptychError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.search.qdrant import store_calls
+from diptych.search import store_calls
 from diptych.stores import place_of
 from diptych.stores.server_client import ServerClient
 from diptych.swap import ApplyOptions

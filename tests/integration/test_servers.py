@@ -29,9 +29,8 @@ from diptych.handle import create
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.registry import Registry
-from diptych.search import Diversify, Retrieve
-from diptych.search.qdrant import store_calls
-from diptych.search.qdrant.store_calls import read_store
+from diptych.search import Diversify, Retrieve, store_calls
+from diptych.search.store_calls import read_store
 from diptych.stores import open_store, retired_vectors
 from diptych.stores.retired_vectors import drop_retired, existing
 from diptych.stores.server_client import ServerClient

@@ -25,7 +25,7 @@ from qdrant_client.grpc.points_pb2 import (
     UpdateStatus,
 )
 
-from diptych.config.placement import ClusterConfig
+from diptych.config.storage import ClusterConfig
 from diptych.stores import open_store
 from diptych.stores.server_client import ServerClient
 

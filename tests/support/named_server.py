@@ -22,7 +22,7 @@ import pytest
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
-from diptych.config.placement import ClusterConfig
+from diptych.config.storage import ClusterConfig
 from diptych.protocols import Kind
 from diptych.stores import open_store
 from diptych.stores.versions import FEATURES, dotted, is_server_client, server_version

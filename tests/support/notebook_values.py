@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from diptych.collection.explanation import Block, Explanation, Explanations, SlotScore, Term
+from diptych.collection.explain import Explanation, Explanations, SlotScore
+from diptych.collection.score_documents import Block, Term
 from diptych.collection.verify import VerifyReport
 from diptych.config.models import VectorStorage
 from diptych.evaluate import Comparison, Difference, Evaluation, Slice, SliceDifference

@@ -27,8 +27,8 @@ from diptych.cli.output import Bars, printable, stderr, stdout, table, warn, wri
 from diptych.cli.populate import show_report
 from diptych.cli.run_command import FAILED, REJECTED, Session, opened_store
 from diptych.cli.search import note_missing_keys, parse_filter
-from diptych.config.secrets import redacted
-from diptych.config.written import as_written
+from diptych.config.problems import redacted
+from diptych.config.yaml_files import as_written
 from diptych.errors import CollectionError, ConfigError, CopyError
 from diptych.runtime import interrupts
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.collection.collection import Collection
-    from diptych.config.placement import ClusterConfig
+    from diptych.config.storage import ClusterConfig
     from diptych.copying import CopyReport, ImportReport
     from diptych.reports import CollectionInfo, SlotInfo
     from diptych.slots.cache import EmbeddingCache, Usage

@@ -147,7 +147,7 @@ def _schema(registry: Registry) -> str:
 def _lacks(text: str, registry: Registry) -> list[str]:
     """What the server that the file names lacks for its slots; nothing where it does not answer yet."""
     from diptych.config import parse_config
-    from diptych.config.written import plain_values
+    from diptych.config.yaml_files import plain_values
     from diptych.errors import DiptychError
     from diptych.stores import is_server, open_store_of
     from diptych.stores.versions import version_warnings

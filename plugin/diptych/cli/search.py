@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
     from diptych.collection.collection import Collection
-    from diptych.collection.explanation import Explanation, SlotScore
+    from diptych.collection.explain import Explanation, SlotScore
     from diptych.search import HitGroup
     from diptych.types import Document
 
@@ -360,7 +360,7 @@ def pictures_of(collection: Collection, hits: Iterable[Hit], tenant: str | None)
     ids = [hit.id for hit in hits if {"image", "video"} & hit.document.media.keys()]
     if not ids or not sys.stdout.isatty() or stdout().color_system != "truecolor" or find_spec("PIL") is None:
         return {}
-    from diptych.collection.thumbnails import thumbnails
+    from diptych.collection.documents import thumbnails
 
     return thumbnails(collection.handle, ids, tenant=tenant)
 
@@ -449,7 +449,7 @@ def _hits(console: Console, hits: Sequence[Hit], offset: int, pictures: Mapping[
 
 
 def _is_pinned(hit: Hit) -> bool:
-    from diptych.search.pins import PINNED
+    from diptych.search.retrieve import PINNED
 
     return PINNED in hit.stages
 
@@ -529,7 +529,7 @@ def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None
         return None
     from qdrant_client import models
 
-    from diptych.search.qdrant.filters import read_filter
+    from diptych.search.filters import read_filter
 
     given = [read_filter(text, name="--filter", short="--where section=mail")] if text is not None else []
     return models.Filter(must=[*given, *map(_condition, where)])
@@ -550,7 +550,7 @@ def note_missing_keys(
     collection: Collection, filter: models.Filter | None, tenant: str | None, group_by: str | None = None
 ) -> None:
     """Where nothing was found: say on standard error which keys of the filter or the groups no document has."""
-    from diptych.search.filter_keys import group_problem, missing_keys
+    from diptych.search.filters import group_problem, missing_keys
 
     view = collection.handle.view
     problems = [printable(problem) for problem in missing_keys(collection.handle, filter, tenant=tenant).values()]
@@ -567,7 +567,7 @@ def without_log_of_missing_keys() -> Iterator[None]:
     def none(record: logging.LogRecord) -> bool:
         return False
 
-    log = logging.getLogger("diptych.search.filter_keys")
+    log = logging.getLogger("diptych.search.filters")
     log.addFilter(none)
     try:
         yield
@@ -579,7 +579,7 @@ def _condition(text: str) -> models.FieldCondition | models.Filter:
     """`KEY=VALUE` as Qdrant compares it. What reads like a number or truth may be text in the documents too."""
     from qdrant_client import models
 
-    from diptych.search.qdrant.filters import equals
+    from diptych.search.filters import equals
 
     key, value, written = _pair(text)
     ways = [*equals(key, value), *(() if isinstance(value, str) else equals(key, written))]

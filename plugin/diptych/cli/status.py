@@ -16,8 +16,8 @@ from rich.console import Console
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
 from diptych.cli.output import printable, say, stderr, stdout, table, waiting, warn, write_json
 from diptych.cli.run_command import Session
-from diptych.config.secrets import redacted
-from diptych.config.written import as_written
+from diptych.config.problems import redacted
+from diptych.config.yaml_files import as_written
 from diptych.errors import DiptychError, SwapError
 from diptych.runtime import interrupts
 from diptych.runtime.amounts import moment

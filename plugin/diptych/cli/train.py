@@ -14,7 +14,7 @@ from diptych.cli.options import JsonOption
 from diptych.cli.output import Bars, say, stderr, stdout, table, write_json
 from diptych.cli.run_command import Session
 from diptych.cli.status import encoder_text
-from diptych.config.written import plain_values
+from diptych.config.yaml_files import plain_values
 from diptych.errors import ConfigError
 from diptych.runtime import interrupts
 from diptych.runtime.amounts import duration

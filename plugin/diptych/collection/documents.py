@@ -1,22 +1,34 @@
-"""Reads and deletes documents by id or by filter."""
+"""Reads and deletes documents by id or by filter, and makes small pictures of them for people who look at hits."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from qdrant_client import models
 
-from diptych.errors import CollectionError, PopulateError, SearchError, brief
+from diptych.errors import CollectionError, DiptychError, MediaError, PopulateError, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope_of, tenant_of, with_ids
-from diptych.metadata.payloads import field_of, from_payload, id_fields, id_filter, quoted, text_fields
+from diptych.media import MediaStore, pictures
+from diptych.media.read import is_url
+from diptych.metadata.payloads import (
+    THUMBNAIL,
+    field_of,
+    from_payload,
+    id_fields,
+    id_filter,
+    picture_items,
+    quoted,
+    text_fields,
+    thumbnail_in,
+)
 from diptych.populate.store import PAGE, Store
 from diptych.runtime.json_faults import is_unicode
-from diptych.search.qdrant.filters import FilterLike, Where, combined
-from diptych.search.qdrant.store_calls import is_refusal, read_store, scrolled
+from diptych.search.filters import FilterLike, Where, combined
+from diptych.search.store_calls import is_refusal, read_store, scrolled
 from diptych.stores.scroll import PointId, plain_id
 from diptych.types import Document
 
@@ -233,3 +245,49 @@ def _unique_ids(ids: Sequence[str]) -> list[str]:
 
 def _batches(ids: Sequence[str]) -> Iterator[list[str]]:
     yield from (list(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE))
+
+
+def thumbnails(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> dict[str, bytes]:
+    """Pictures of at most 96 x 96 pixels, JPEG or PNG, by document id.
+
+    Each is the stored thumbnail, or is made from the stored bytes or from the file below `media.root`. A document
+    without a picture, or whose file is gone or cannot be read, is left out; without Pillow, those without a stored
+    thumbnail too. No URL is fetched.
+
+    Raises:
+        CollectionError, TenantError, PopulateError: as `documents.get`.
+    """
+    found = {name: _thumbnails(handle.media, stored) for name, stored in payloads(handle, ids, tenant=tenant).items()}
+    first = {identifier: next(pictures, None) for identifier, pictures in found.items()}
+    return {identifier: picture for identifier, picture in first.items() if picture is not None}
+
+
+def thumbnail_of(store: MediaStore | None, modality: str, item: Mapping[str, Any]) -> bytes:
+    """The thumbnail of a picture or clip: stored, or made of its stored bytes or its file. No URL is fetched.
+
+    Args:
+        store: reads the file; None where there is none.
+        modality: the item's.
+        item: what a payload says of it.
+
+    Raises:
+        MediaError, CollectionError: there is none on this machine, or it cannot be read.
+    """
+    if item.get(THUMBNAIL) is not None:
+        if stored := thumbnail_in(item):
+            return stored
+        raise MediaError("the stored thumbnail is not a picture", where=modality, do="populate the document again")
+    media = MediaStore.from_payload(modality, item)
+    if store is None or (media.data is None and is_url(media.source)):
+        do = "media: {store: thumbnail} keeps small pictures in the collection"
+        raise MediaError("the picture is not on this machine", where=str(media), do=do)
+    pixels: Any = store.content(media)
+    return pictures.thumbnail(pixels if modality == "image" else pixels[0], str(media))
+
+
+def _thumbnails(store: MediaStore, payload: Mapping[str, Any]) -> Iterator[bytes]:
+    for modality, item in picture_items(payload).items():
+        try:
+            yield thumbnail_of(store, modality, item)
+        except DiptychError:
+            continue

@@ -16,7 +16,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf
-from diptych.search.media_queries import answerable
+from diptych.search.options import answerable
 from diptych.search.pipeline import parts
 from diptych.types import Query
 

@@ -9,24 +9,30 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diptych.collection.warm_up import warm
 from diptych.errors import CollectionError, SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.registry import notifying_failure
 from diptych.search import search_groups
-from diptych.search.excerpts.passages import has_passages
+from diptych.search.excerpts import has_passages
+from diptych.search.filters import FilterLike, Where
 from diptych.search.groups import HitGroups
-from diptych.search.hits import Answers, Hits, hits_of
 from diptych.search.options import ExplainOptions, GroupOptions, Options, SearchOptions, VectorOptions, options_of
-from diptych.search.pins import pinned_hits
 from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.qdrant.filters import FilterLike, Where
-from diptych.search.qdrant.query import Input
-from diptych.search.qdrant.retrieval import retrieve
+from diptych.search.query import Input
 from diptych.search.request import SearchRequest
-from diptych.search.retrieve import Clock, Retrieved
-from diptych.search.run import answer, answer_later, notify_plugins, on_current_view, outcome, reranked
+from diptych.search.retrieve import Clock, Retrieved, pinned_hits, retrieve
+from diptych.search.run import (
+    Answers,
+    Hits,
+    answer,
+    answer_later,
+    hits_of,
+    notify_plugins,
+    on_current_view,
+    outcome,
+    reranked,
+)
 from diptych.slots.slot import Slot
 from diptych.types import Document, Query, SparseVector
 
@@ -34,8 +40,16 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from qdrant_client import models
 
-    from diptych.collection.explanation import Explanations
+    from diptych.collection.explain import Explanations
     from diptych.collection.score_documents import BlocksLike
+from diptych.handle.tenancy import whole
+from diptych.media import RawMedia
+from diptych.media.canaries import media_canaries
+from diptych.search.retrieve import retrieve_together
+from diptych.search.store_calls import read_store
+from diptych.slots.canaries import TEXTS
+
+QUERIES = TEXTS[:4]  # of the lengths that queries have
 
 _UNKNOWN = "(a vector)"
 _LARGEST_TERM = 2**32 - 1
@@ -342,3 +356,52 @@ def _require_sparse(vector: SparseVector, slot: Slot) -> None:
 
 def _unfit(slot: Slot, got: str, expected: str) -> SearchError:
     return SearchError("the vector does not fit the slot", where=slot.where, got=got, expected=expected)
+
+
+def warm(handle: CollectionHandle) -> None:
+    """Load and check encoders and rerankers of the config's pipeline, and run some searches, alone and together.
+
+    Plugins are not notified, and the texts are not cached.
+
+    Raises:
+        CollectionNotFound: nothing has been populated yet.
+        FingerprintMismatch: the config's encoders did not make the collection's vectors.
+        SearchError, ContractError, RegistryError: every query would fail like this.
+    """
+    on_current_view(handle, _search)
+
+
+def check(handle: CollectionHandle) -> None:
+    """Search for one hit without rerankers: cheap enough to be run every few seconds while a service runs.
+
+    Encoders behind a network cost money and have limits, so a pipeline with one only asks the store.
+
+    Raises:
+        CollectionNotFound, StoreUnavailable, SearchError, ContractError, AdapterCrashed: queries fail now.
+    """
+    on_current_view(handle, _check)
+
+
+def _check(view: View) -> None:
+    pipeline = replace(Pipeline.from_config(view.search_config, view.slots), rerank=())
+    if any((view.slots[name].asker or view.slots[name]).spec.remote for name in pipeline.slots):
+        read_store(view, lambda: view.client.count(view.name, exact=False))
+    else:
+        retrieve_together([SearchRequest.of(whole(view).unremembered(), _queries(view)[:1], Options(pipeline, 1))])
+
+
+def _queries(view: View) -> list[Query]:
+    """Queries that every slot of the pipeline can be asked: texts, with media beside them for slots without texts."""
+    slots = [view.slots[name] for name in Pipeline.from_config(view.search_config, view.slots).slots]
+    media: dict[str, RawMedia] = {
+        slot.reading.modality: media_canaries(slot.reading.modality)[0] for slot in slots if not slot.takes_texts
+    }
+    return [Query(text, media=media) for text in QUERIES]
+
+
+def _search(view: View) -> None:
+    view = whole(view).unremembered()
+    queries = _queries(view)
+    for some in (*([query] for query in queries), queries):
+        request = SearchRequest.of(view, some, Options())
+        reranked(request, retrieve_together([request])[0])

@@ -6,13 +6,13 @@ Parts are the terms of sparse vectors and the blocks of dense ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from qdrant_client import models
 
 from diptych.collection.documents import having
-from diptych.collection.explanation import Block, Term
 from diptych.errors import SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
@@ -23,12 +23,11 @@ from diptych.runtime.validation_messages import nearest
 from diptych.search import Retrieve
 from diptych.search.fusion import PointId
 from diptych.search.options import Options
-from diptych.search.qdrant.query import Input, Inputs, QueryWithExamples, params_for, using
-from diptych.search.qdrant.retrieval import query_points
-from diptych.search.qdrant.store_calls import read_store
+from diptych.search.query import Input, Inputs, QueryWithExamples, params_for, using
 from diptych.search.request import SearchRequest, direction
-from diptych.search.retrieve import retrieve_together
+from diptych.search.retrieve import query_points, retrieve_together
 from diptych.search.run import on_current_view
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Query, SparseVector
 
@@ -36,6 +35,36 @@ Widths: TypeAlias = Mapping[str, int]  # of a vector's blocks in order, by name
 BlocksLike: TypeAlias = Mapping[str, Sequence[int] | Widths]  # by slot
 MOST_BLOCKS = 256
 NEAR = 5e-4  # how far the sum of the parts may be from the score, for vectors of length 1; float16 is off by .0001
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term that query and document share: `contribution` = `query` * `document` * `idf`; `idf` is 1 without IDF."""
+
+    word: str
+    query: float
+    document: float
+    idf: float
+    contribution: float
+
+    def __str__(self) -> str:
+        return f"{self.word} {self.contribution:.4f} = {self.query:.4f} x {self.document:.4f} x idf {self.idf:.4f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of a dense vector, such as one of several joined encoders, and its part of the score.
+
+    The parts are products of query and document within the block, by cosine of the vectors scaled to length 1. So they
+    add up to the score of the slot.
+    """
+
+    name: str
+    width: int
+    contribution: float
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.width} wide) {self.contribution:.4f}"
 
 
 def scores_of(request: SearchRequest, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:

@@ -1,26 +1,32 @@
-"""Checks a config against the adapters at hand, without importing a model."""
+"""Checks a config against the adapters at hand, without importing a model, and makes its JSON Schema.
+
+Editors complete and check `diptych.yaml` with the schema.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.load import parse_config
-from diptych.config.locations import Location
 from diptych.config.models import Config, SlotConfig
-from diptych.config.problems import Problem, raise_problems, shown
+from diptych.config.problems import Location, Problem, raise_problems, shown
 from diptych.config.section import fields_of
+from diptych.config.stages import Rerank
 from diptych.config.storage import storage_problems
-from diptych.config.written import plain_values
+from diptych.config.yaml_files import plain_values
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError, UnknownAdapter
-from diptych.plugins.anchor_scores import anchored
-from diptych.plugins.factory import validate_options, vector_kind
+from diptych.plugins.anchor_scores import ANCHORS, anchored
+from diptych.plugins.factory import options_model, validate_options, vector_kind
 from diptych.runtime.environment import interpolate
 from diptych.runtime.validation_messages import nearest
 from diptych.specs import AdapterSpec
 
 if TYPE_CHECKING:
     from diptych.registry import Registry
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+ANY_OPTIONS: dict[str, Any] = {"additionalProperties": True}
 
 
 def check_adapters(config: Config, registry: Registry) -> None:
@@ -188,3 +194,60 @@ def _anchors_in_their_place(config: Config) -> Iterator[Problem]:
         elif name in slots and slots[name].adapter != stage.label:
             what, expected = "the anchors are scored by another reranker", f"adapter {stage.label}"
             yield Problem(at, what, f"adapter {slots[name].adapter}", expected, "name the same one in both")
+
+
+def json_schema(registry: Registry) -> dict[str, Any]:
+    """The schema; an adapter that is not in `registry` may have any options."""
+    schema = Config.model_json_schema()
+    definitions = schema["$defs"]
+    specs = registry.specs()
+    encoders = [spec for spec in specs if spec.kind != "reranker"]
+    rerankers = [spec for spec in specs if spec.kind == "reranker"]
+    for model, fitting in ((SlotConfig, [*encoders, *rerankers]), (Rerank, rerankers)):
+        definitions[model.__name__] = _one_per_adapter(definitions, model, fitting)
+    return {"$schema": DIALECT, **schema, "title": "diptych.yaml"}
+
+
+def _one_per_adapter(definitions: dict[str, Any], model: type, specs: Sequence[AdapterSpec]) -> Any:
+    """One schema per adapter, told apart by the adapter's name, and one for all other names."""
+    base = definitions[model.__name__]
+    properties = base["properties"]
+    choices: list[dict[str, Any]] = []
+    for spec in specs:
+        name = f"{model.__name__}.{spec.name}"
+        definitions[name] = _with_options(base, properties, spec, definitions)
+        choices.append({"$ref": f"#/$defs/{name}"})
+    names = [spec.name for spec in specs]
+    other_properties: dict[str, Any] = {**properties, "adapter": {"type": "string", "not": {"enum": names}}}
+    choices.append({"type": "object", "properties": other_properties, "required": ["adapter"], **ANY_OPTIONS})
+    return {"description": base["description"], "oneOf": choices}
+
+
+def _with_options(
+    base: dict[str, Any], properties: dict[str, Any], spec: AdapterSpec, definitions: dict[str, Any]
+) -> dict[str, Any]:
+    adapter: dict[str, Any] = {"const": spec.name, "description": spec.summary}
+    result: dict[str, Any] = {"type": "object", "description": spec.summary, "required": ["adapter"]}
+    options = _options_schema(spec)
+    if options is None:
+        any_options = {"properties": {**properties, "adapter": adapter}, **ANY_OPTIONS}
+        return {**result, "required": ["adapter", *_needed(spec, properties)], **any_options}
+    definitions.update(options.pop("$defs", {}))
+    required = [*base["required"], *options.get("required", []), *_needed(spec, properties)]
+    own = {name: value for name, value in options.get("properties", {}).items() if name not in properties}
+    merged = {**properties, "adapter": adapter, **own}
+    return {**result, "properties": merged, "required": required, "additionalProperties": False}
+
+
+def _needed(spec: AdapterSpec, properties: dict[str, Any]) -> list[str]:
+    """What a reranker needs beside its options: in a slot, anchors."""
+    return [ANCHORS] if spec.kind == "reranker" and ANCHORS in properties else []
+
+
+def _options_schema(spec: AdapterSpec) -> dict[str, Any] | None:
+    """The options as JSON Schema; None when the adapter declares none or they cannot be imported."""
+    try:
+        model = options_model(spec)
+    except RegistryError:
+        return None
+    return model.model_json_schema() if model else None

@@ -9,11 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from diptych.config.locations import Source
 from diptych.config.models import Config, SlotConfig
-from diptych.config.problems import Problem, problems_of, raise_problems
-from diptych.config.read_yaml import read_yaml
-from diptych.config.size_limits import check_values
+from diptych.config.problems import Problem, Source, problems_of, raise_problems
+from diptych.config.yaml_files import check_values, read_yaml
 from diptych.errors import ConfigError
 
 EMBEDDED = ("edge:", "local:")  # store URLs that end in a path

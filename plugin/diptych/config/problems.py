@@ -1,22 +1,83 @@
-"""Turns what pydantic found wrong into errors that name the line and the nearest valid key."""
+"""Turns what pydantic found wrong into errors that name the line and the nearest valid key, and show no secret.
+
+`Source` knows the line of each key in a file; `redacted` hides what may be a secret.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from diptych.config.locations import Location, Source
-from diptych.config.secrets import is_secret
 from diptych.config.section import fields_of
 from diptych.errors import ConfigError, brief
 from diptych.runtime.validation_messages import expectation, nearest, remedy
 
+_NAMES = re.compile(r"key|token|secret|password|credential|authorization", re.IGNORECASE)
+_HARMLESS = re.compile(r"tokens|tokeni[sz]er|token_(length|budget|weights)|(max|min)_token", re.IGNORECASE)
+HIDDEN = "***"
+
+Location: TypeAlias = tuple[str | int, ...]  # the keys and indexes that lead to a value: ("slots", "dense", "adapter")
+_LONGEST_KEY = 80  # characters of a key that errors show
+
 _TOLD = 50  # problems that are told at once
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A config file and the line of each key in it; a mapping given from Python has neither.
+
+    `given` is what stands in the place of the file's values, and where that came from: `--set training.epochs`.
+
+    Two sources are always equal: configs that say the same are the same, wherever they came from.
+    """
+
+    path: Path | None = field(default=None, compare=False)
+    lines: Mapping[Location, int] = field(default_factory=dict, compare=False)
+    given: Mapping[Location, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The file as the user named it, or `config`."""
+        return str(self.path) if self.path else "config"
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from: the config file's, or the working directory."""
+        return self.path.absolute().parent if self.path else Path.cwd()
+
+    def line(self, location: Location) -> int | None:
+        """The line of the key, or of the nearest one above it that stands in the file; counted from 1."""
+        return next((self.lines[key] for key in _upwards(location) if key in self.lines), None)
+
+    def where(self, location: Location) -> str:
+        """`diptych.yaml, line 7, slots.dense.adapter`, or the place outside the file that the value was given at."""
+        # Where the value was given, or what is below it and the file does not have; empty for one of the file.
+        within = [self.given[key] for key in _upwards(location) if key in self.given]
+        below = [text for key, text in self.given.items() if location and key[: len(location)] == location]
+        if elsewhere := next(iter([*within, *(below if location not in self.lines else [])]), ""):
+            return elsewhere
+        line = self.line(location)
+        parts = [self.name, f"line {line}" if line else "", dotted(location)]
+        return ", ".join(part for part in parts if part)
+
+
+def dotted(location: Location) -> str:
+    """`search.rerank[0].adapter`."""
+    text = ""
+    for key in location:
+        text += f"[{key}]" if isinstance(key, int) else f".{str(key)[:_LONGEST_KEY]}"
+    return text.removeprefix(".")
+
+
+def _upwards(location: Location) -> list[Location]:
+    return [location[:end] for end in range(len(location), 0, -1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +270,21 @@ def _unwrap(annotation: Any) -> Any:
 def _kinds(member: Any) -> tuple[Any, ...]:
     field = fields_of(member).get("kind")
     return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+
+
+def is_secret(name: object) -> bool:
+    """Whether a value of this name may be a secret: `api_key`, `hf_token`; but not `max_tokens` or `tokenizer`."""
+    return bool(_NAMES.search(str(name))) and not _HARMLESS.search(str(name))
+
+
+def redacted(options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` with secrets hidden, at every depth; references such as `${API_KEY}` tell nothing and stay."""
+    return {name: _redacted(name, value) for name, value in options.items()}
+
+
+def _redacted(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return redacted(value)
+    if is_secret(name) and value is not None and not str(value).startswith("${"):
+        return HIDDEN
+    return [_redacted(name, item) for item in value] if isinstance(value, list) else value

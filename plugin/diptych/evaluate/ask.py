@@ -21,7 +21,7 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.metadata.payloads import from_payload, id_filter
 from diptych.search import Pipeline, SearchOptions, search
-from diptych.search.media_queries import answerable
+from diptych.search.options import answerable
 from diptych.types import Hit, Query
 
 PAGE = 256

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 from io import StringIO
 
 from diptych.config.models import PopulateConfig
-from diptych.config.secrets import redacted
+from diptych.config.problems import redacted
 from diptych.metadata.models import Reading
 
 FIRST_DEFAULT = Rrf()  # how slots were fused until 0.5 where the config named no fusion

@@ -7,8 +7,8 @@ diptych sees an ordinary encoder.
 
 from __future__ import annotations
 
-from diptych.passages.document_splitter import MARK, OPTION, ContextRequest, PassageHooks, PassageOptions, SplitRequest
 from diptych.passages.encoder import PassageEncoder, with_passages, without_passages
+from diptych.passages.text_splitter import MARK, OPTION, ContextRequest, PassageHooks, PassageOptions, SplitRequest
 
 __all__ = [
     "MARK",

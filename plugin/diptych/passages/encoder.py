@@ -10,16 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from diptych.errors import AdapterOptionsError, DocumentError
-from diptych.passages.document_splitter import (
+from diptych.passages.text_splitter import (
     MARK,
     OPTION,
     PassageHooks,
     PassageOptions,
     Places,
+    Spans,
     SplitDocument,
     Splitter,
 )
-from diptych.passages.text_splitter import Spans
 from diptych.protocols import Calibrated, Fingerprint, Kind, TokenLimit, TokenVectors
 from diptych.types import Floats, SparseVector
 

@@ -53,7 +53,7 @@ class AnchorEncoder:
     The vector has a number for each anchor, the score less the document's mean over all anchors, and the mean as the
     last one. The mean is most of what scores have in common; a fit that had to explain it would explain little else.
 
-    A query's vector is found by search round by round (`diptych.search.rerank_explore`). Before any document is
+    A query's vector is found by search round by round (`diptych.search.rerank`). Before any document is
     scored it is zero for each anchor and 1 for the mean, which is what `encode_query` returns for all queries.
 
     Args:

@@ -1,8 +1,7 @@
 """Search: runs queries through a pipeline, in batches. `Retrieve(...) + Retrieve(...) >> Rrf() >> Rerank(...)`.
 
-Begin with `pipeline` and `stages` (what a pipeline is), then `run`. `retrieve` encodes the queries and sends one
-request to Qdrant. `qdrant.query` builds this request, and `boost` the formula in it; `rerank` runs the rerankers.
-`pins` fetches pinned documents, `qdrant.feedback` the examples of `like` and `unlike`. `excerpts` finds a hit's
+Begin with `pipeline` (what a pipeline is; its stages are those of `config.stages`), then `run`. `retrieve` encodes the
+queries and sends one request to Qdrant, which `query` builds; `rerank` runs the rerankers. `excerpts` finds a hit's
 passages and highlights. `microbatch` joins queries that arrive together.
 """
 
@@ -27,13 +26,11 @@ from diptych.config.stages import (
 )
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.search.boost import Boost
 from diptych.search.groups import HitGroup, HitGroups, search_groups
-from diptych.search.hits import Answers, Hits
 from diptych.search.options import BoostLike, SearchOptions
-from diptych.search.pipeline import Pipeline, Retrieve, Stage, search_params
+from diptych.search.pipeline import Boost, Pipeline, Retrieve, Stage, search_params
 from diptych.search.rerank import score, score_pairs
-from diptych.search.run import search
+from diptych.search.run import Answers, Hits, search
 
 __all__ = [
     "Answers",

@@ -14,16 +14,14 @@ from diptych.handle.snapshot import View
 from diptych.metadata.payloads import NATIVE, to_payload
 from diptych.registry import notifying_failure
 from diptych.repr_html import ReprHtml
-from diptych.search.filter_keys import warn_of_missing_keys
+from diptych.search.filters import warn_of_missing_keys
 from diptych.search.fusion import PointId
 from diptych.search.options import GroupOptions, options_of
-from diptych.search.pins import PINNED
-from diptych.search.qdrant.query import pipeline_request
-from diptych.search.qdrant.retrieval import hits_from_points
-from diptych.search.qdrant.store_calls import read_store
+from diptych.search.query import pipeline_request
 from diptych.search.request import SearchRequest
-from diptych.search.retrieve import Clock, inputs_of, retrieve_together
+from diptych.search.retrieve import PINNED, Clock, hits_from_points, inputs_of, retrieve_together
 from diptych.search.run import completed, notify_plugins, on_current_view, reranked
+from diptych.search.store_calls import read_store
 from diptych.types import Document, Hit, Passage, Query
 
 if TYPE_CHECKING:

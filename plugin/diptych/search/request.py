@@ -19,12 +19,10 @@ from diptych.handle.tenancy import narrowed, scope_of, without_ids
 from diptych.media import Media
 from diptych.metadata.payloads import content_fields, field_of, from_payload, id_fields, quoted, reference_fields
 from diptych.runtime.validation_messages import nearest
-from diptych.search.boost import Boost
-from diptych.search.media_queries import media_read, without_rerankers
-from diptych.search.options import Options, check_types, ids_of, media_of, texts_of
-from diptych.search.pipeline import Pipeline, Retrieve, called
-from diptych.search.qdrant.filters import combined
-from diptych.search.qdrant.store_calls import read_store
+from diptych.search.filters import combined
+from diptych.search.options import Options, check_types, ids_of, media_of, media_read, texts_of, without_rerankers
+from diptych.search.pipeline import Boost, Pipeline, Retrieve, called
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.stores.versions import TEXT_INDEX, require_version
 from diptych.types import Floats, Query

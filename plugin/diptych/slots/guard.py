@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 from diptych.config.models import SlotConfig
-from diptych.config.secrets import redacted
-from diptych.config.written import as_written
+from diptych.config.problems import redacted
+from diptych.config.yaml_files import as_written
 from diptych.errors import FingerprintMismatch
 from diptych.metadata.models import Canaries, Generation
 from diptych.protocols import Fingerprint, Kind

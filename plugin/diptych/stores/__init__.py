@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import diptych.runtime.lazy_imports  # noqa: F401
-from diptych.config.placement import placement
+from diptych.config.storage import placement
 from diptych.errors import CollectionNotFound, ConfigError, InsecureKeyWarning, StoreUnavailable, StoreURLError
 from diptych.runtime.environment import interpolate, is_loopback
 from diptych.runtime.json_faults import is_unicode
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.config.models import Config
-    from diptych.config.placement import ClusterConfig
+    from diptych.config.storage import ClusterConfig
     from diptych.registry import Registry
 
 _PLAIN = {"http": "https", "grpc": "grpcs"}  # protocols without encryption, and those with it

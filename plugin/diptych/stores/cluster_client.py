@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from qdrant_client import QdrantClient, models
 
-from diptych.config.placement import ClusterConfig
+from diptych.config.storage import ClusterConfig
 from diptych.errors import CollectionError, DocumentError
 from diptych.stores.scroll import plain_id
 from diptych.stores.server_client import ServerClient

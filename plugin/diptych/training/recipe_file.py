@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
 from diptych.config.load import with_paths
-from diptych.config.locations import Location, Source, dotted
-from diptych.config.problems import Problem, problems_of, raise_problems
-from diptych.config.read_yaml import Sort, read_yaml
-from diptych.config.size_limits import check_values
+from diptych.config.problems import Location, Problem, Source, dotted, problems_of, raise_problems
+from diptych.config.yaml_files import Sort, check_values, read_yaml
 from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra
 from diptych.plugins.factory import load_object
 from diptych.runtime.environment import conceal, interpolate

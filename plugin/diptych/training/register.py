@@ -15,8 +15,8 @@ from diptych.config.adapters import check_text
 from diptych.config.load import replace_config
 from diptych.config.models import SlotConfig
 from diptych.config.section import fields_of
-from diptych.config.spliced import as_yaml, read_lines, spliced
 from diptych.config.stages import Rerank
+from diptych.config.yaml_files import as_yaml, read_lines, spliced
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.runtime.validation_messages import nearest

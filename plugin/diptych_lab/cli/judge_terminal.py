@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from diptych.cli.output import printable, say, stderr, stdout, table
-from diptych.config.written import as_written
+from diptych.config.yaml_files import as_written
 
 if TYPE_CHECKING:
     from diptych import Collection

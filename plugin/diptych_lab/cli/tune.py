@@ -26,7 +26,7 @@ from diptych.cli.options import (
 )
 from diptych.cli.output import Bars, say, stderr, stdout, table, write_html, write_json
 from diptych.cli.run_command import Session, command, group
-from diptych.config.written import yaml_of
+from diptych.config.yaml_files import yaml_of
 from diptych.runtime.amounts import size
 from diptych_lab.cli.tune_encoder import encoder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from diptych.collection.explanation import Explanation, Explanations, SlotScore
+from diptych.collection.explain import Explanation, Explanations, SlotScore
 from diptych_lab.notebook.charts import Part, bar, extent
 from diptych_lab.notebook.elements import ROWS, Content, Html, foreign, join, marked, note, notes, page, table, tag
 from diptych_lab.notebook.hits import asked, heading

@@ -22,8 +22,8 @@ from diptych.protocols import TEACHER_FILE, Similarity
 from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, View
-from diptych.search.media_queries import QueryInput, media_read, vectors_of_queries, with_media
-from diptych.search.qdrant.store_calls import read_store, scrolled
+from diptych.search.options import QueryInput, media_read, vectors_of_queries, with_media
+from diptych.search.store_calls import read_store, scrolled
 from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
 from diptych.swap import sample_points

@@ -23,7 +23,7 @@ from diptych.metadata.models import Prefix
 from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, View, search_params
-from diptych.search.qdrant.query import Nearest
+from diptych.search.query import Nearest
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Run
 from diptych_edge import EdgeClient

@@ -22,8 +22,8 @@ from diptych.plugins.anchor_scores import reranker_space
 from diptych.protocols import Fingerprint, Pair, Reranker
 from diptych.runtime.phases import PlannedProgress, Progress, Unwatched
 from diptych.search import CollectionHandle, Pipeline, Rerank, Retrieve, View, score_pairs, search, search_params
-from diptych.search.media_queries import takes
-from diptych.search.qdrant.store_calls import scrolled
+from diptych.search.options import takes
+from diptych.search.store_calls import scrolled
 from diptych.stores.versions import is_local
 from diptych.types import Floats, Hit, Query, said
 from diptych_lab.tune.search_report import Budget, SearchReport, SearchRow, params_text

@@ -15,9 +15,8 @@ from qdrant_client import models
 
 from diptych.config import SearchConfig
 from diptych.config.load import replace_config
-from diptych.config.secrets import redacted
-from diptych.config.spliced import as_yaml, changed_entries, read_lines, spliced
-from diptych.config.written import plain_values, yaml_of
+from diptych.config.problems import redacted
+from diptych.config.yaml_files import as_yaml, changed_entries, plain_values, read_lines, spliced, yaml_of
 from diptych.registry import Registry
 from diptych.repr_html import ReprHtml
 from diptych.search import Dbsf, Linear, Pipeline, Rerank, Rrf

@@ -14,9 +14,9 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from diptych import Collection, __version__
-from diptych.collection.explanation import Explanation, SlotScore
+from diptych.collection.explain import Explanation, SlotScore
 from diptych.collection.populate_methods import log_report
-from diptych.config.secrets import redacted
+from diptych.config.problems import redacted
 from diptych.media import Media, RawMedia
 from diptych.populate import populate
 from diptych.reports import CollectionInfo, SlotInfo

@@ -18,8 +18,8 @@ from diptych.errors import SearchError, brief
 from diptych.media import Modality
 from diptych.media.read import is_data_uri
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
-from diptych.search.boost import MOST_PARTS
 from diptych.search.options import MOST_IDS, MOST_PASSAGES
+from diptych.search.pipeline import MOST_PARTS
 from diptych.search.request import MOST_EXAMPLES
 from diptych.types import Query
 from diptych_serve.service.access import Limits

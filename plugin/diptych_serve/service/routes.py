@@ -24,8 +24,7 @@ from diptych.errors import AdapterOptionsError, PopulateError
 from diptych.populate import open_source
 from diptych.populate.sources.readers import Row
 from diptych.protocols import Kind
-from diptych.search.filter_keys import known_missing
-from diptych.search.qdrant.filters import read_filter
+from diptych.search.filters import known_missing, read_filter
 from diptych.slots.encode import Vector
 from diptych.types import Floats, Hit, Query
 from diptych_serve.service.access import Limits

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych import Collection, Registry
-from diptych.collection.warm_up import check
+from diptych.collection.queries import check
 from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.encoders import Encoders

@@ -15,9 +15,9 @@ from qdrant_client import models
 from diptych.handle.snapshot import View
 from diptych.media import Media
 from diptych.metadata.payloads import PICTURED, content_fields, field_of, from_payload, quoted
-from diptych.search.excerpts.highlights import matching_words
-from diptych.search.qdrant.store_calls import read_store
+from diptych.search.excerpts import matching_words
 from diptych.search.request import SearchRequest
+from diptych.search.store_calls import read_store
 from diptych.types import Document, Hit
 
 SAMPLED, MOST_FIELDS = 8, 64  # documents whose keys are shown, and keys

@@ -10,7 +10,7 @@ from qdrant_client import models
 
 from diptych import Collection
 from diptych.collection.pipeline_runs import exact
-from diptych.config.secrets import redacted
+from diptych.config.problems import redacted
 from diptych.errors import CollectionNotFound, DiptychError
 from diptych.evaluate import ann_recall
 from diptych.evaluate.ask import ask

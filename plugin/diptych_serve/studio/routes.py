@@ -19,7 +19,7 @@ from diptych import Collection, __version__
 from diptych.config import load_config
 from diptych.errors import CollectionNotFound, ConfigError, DiptychError
 from diptych.handle.snapshot import View
-from diptych.search.qdrant.store_calls import read_store
+from diptych.search.store_calls import read_store
 from diptych.stores.server_errors import needs_answers
 from diptych.swap import rollback
 from diptych_lab.judge.judging import drawn

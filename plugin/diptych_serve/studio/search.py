@@ -16,20 +16,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych import Collection
-from diptych.collection.documents import held, records_of
-from diptych.collection.explain import explain, explained_hits
-from diptych.collection.explanation import Explanation, SlotScore
-from diptych.collection.thumbnails import thumbnail_of
+from diptych.collection.documents import held, records_of, thumbnail_of
+from diptych.collection.explain import Explanation, SlotScore, explain, explained_hits
 from diptych.errors import DiptychError, DocumentNotFound, SearchError
 from diptych.handle.snapshot import View
 from diptych.media.read import format_of
 from diptych.metadata.payloads import MEDIA, OWN, content_fields, from_payload, picture_items
 from diptych.search import Pipeline, Retrieve
-from diptych.search.filter_keys import proposed, some_missing
+from diptych.search.filters import proposed, read_filter, some_missing
 from diptych.search.options import Options
-from diptych.search.qdrant.filters import read_filter
-from diptych.search.qdrant.store_calls import read_store
 from diptych.search.run import SearchOutcome, outcome, outcome_later
+from diptych.search.store_calls import read_store
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import ExplainedDocument
 from diptych_serve.service.context import Serving

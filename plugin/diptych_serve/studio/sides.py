@@ -24,14 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from diptych import Collection
 from diptych.config import Config, load_config
-from diptych.config.locations import Source
-from diptych.config.models import SearchConfig
-from diptych.config.pipeline import pipeline_problems
-from diptych.config.problems import Problem, problems_of, raise_problems
-from diptych.config.read_yaml import Sort, parse_yaml
-from diptych.config.secrets import redacted
-from diptych.config.size_limits import check_values
+from diptych.config.models import SearchConfig, pipeline_problems
+from diptych.config.problems import Problem, Source, problems_of, raise_problems, redacted
 from diptych.config.stages import Rerank
+from diptych.config.yaml_files import Sort, check_values, parse_yaml
 from diptych.errors import ConfigError, DiptychError, SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import describes, live_lines, stored_search
@@ -40,10 +36,10 @@ from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.plugins.anchor_scores import has_anchors
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline
+from diptych.search.filters import read_filter
 from diptych.search.options import Options
 from diptych.search.pipeline import parts
-from diptych.search.qdrant.filters import read_filter
-from diptych.search.qdrant.store_calls import read_store
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Query
 from diptych_serve.service.admission import Refused

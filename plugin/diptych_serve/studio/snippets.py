@@ -21,9 +21,8 @@ from diptych.config.models import SearchConfig
 from diptych.handle.snapshot import View
 from diptych.search import Pipeline
 from diptych.search.options import Options
-from diptych.search.qdrant.retrieval import first_requests, fuses_in_diptych
 from diptych.search.request import SearchRequest
-from diptych.search.retrieve import inputs_of
+from diptych.search.retrieve import first_requests, fuses_in_diptych, inputs_of
 from diptych_serve.service.context import Serving
 from diptych_serve.service.requests import read
 from diptych_serve.studio.context import Studio, unless_gone

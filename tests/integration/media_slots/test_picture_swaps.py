@@ -19,8 +19,8 @@ import diptych_adapters.hooks
 from colour_plugin import COLOURS, Colours
 from diptych import AdapterSpec, Collection, Document, Query, Registry, hookimpl
 from diptych.cli.apply import show_gate
+from diptych.collection.queries import check
 from diptych.collection.verify import mend, verify
-from diptych.collection.warm_up import check
 from diptych.config.models import Config
 from diptych.errors import CollectionError, GateFailed, SwapError
 from diptych.evaluate import Qrels

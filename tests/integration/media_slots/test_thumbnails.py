@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from diptych import Collection, Document, Registry
-from diptych.collection.thumbnails import thumbnails
+from diptych.collection.documents import thumbnails
 
 Config = Callable[..., dict[str, Any]]
 

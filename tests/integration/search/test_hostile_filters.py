@@ -18,7 +18,7 @@ from diptych import Collection, Document
 from diptych.config import parse_config
 from diptych.errors import SearchError
 from diptych.registry import Registry
-from diptych.search.qdrant.filters import read_filter
+from diptych.search.filters import read_filter
 from diptych.testing import fakes_plugin
 from mutations import mutated
 

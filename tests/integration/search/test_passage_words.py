@@ -10,9 +10,9 @@ import pytest
 
 from diptych import Collection, Document
 from diptych.passages import PassageEncoder, PassageOptions
-from diptych.passages.document_splitter import Places
+from diptych.passages.text_splitter import Places
 from diptych.search import Retrieve
-from diptych.search.excerpts.passages import PassageTerms
+from diptych.search.excerpts import PassageTerms
 from diptych.testing import FakeDenseEncoder
 from diptych.types import SparseVector
 

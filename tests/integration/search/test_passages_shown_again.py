@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import models
 
 from diptych import Collection, Document
-from diptych.search.excerpts.passages import DocumentPassages, ShownDocuments
+from diptych.search.excerpts import DocumentPassages, ShownDocuments
 
 from .conftest import Open
 

@@ -19,7 +19,7 @@ from diptych.config import parse_config
 from diptych.config.models import Config, SearchConfig
 from diptych.errors import ConfigError, SearchError
 from diptych.search import Dbsf, Diversify, FieldBoost, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
-from diptych.search.qdrant.feedback import WEIGHT
+from diptych.search.query import WEIGHT
 from diptych.swap import ApplyOptions
 from diptych.testing import FakeReranker, fakes_plugin
 

@@ -178,7 +178,7 @@ def test_a_linear_fusion_with_missing_is_one_request_and_the_hosts_formula(
         monkeypatch.setattr(client, name, recorded(calls, name, getattr(client, name)))
     in_qdrant = run(filled, queries[0], PAIR >> fusion)
     assert calls == ["query_batch_points"]
-    monkeypatch.setattr("diptych.search.qdrant.retrieval._has_shards", lambda view: True)
+    monkeypatch.setattr("diptych.search.retrieve._has_shards", lambda view: True)
     in_host = run(filled, queries[0], PAIR >> fusion)
     assert [hit.id for hit in in_host] == [hit.id for hit in in_qdrant]
     assert [hit.score for hit in in_host] == pytest.approx([hit.score for hit in in_qdrant], abs=1e-5)

@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from diptych.collection.collection import Collection
 from diptych.search import Pipeline, Retrieve, Rrf
-from diptych.search.qdrant.filters import combined
+from diptych.search.filters import combined
 from diptych.types import Hit
 
 QUERY = "word1 word2 word3"

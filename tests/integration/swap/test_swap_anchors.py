@@ -13,7 +13,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
-from diptych.collection.explanation import Explanation
+from diptych.collection.explain import Explanation
 from diptych.copying import copy_collection
 from diptych.plugins.anchor_scores import AnchorEncoder, write_anchors
 from diptych.swap import plan

@@ -14,7 +14,7 @@ import pytest
 
 from diptych import Collection, Registry
 from diptych.config.models import SlotConfig
-from diptych.config.secrets import is_secret, redacted
+from diptych.config.problems import is_secret, redacted
 from diptych.metadata.models import QueryEncoder
 from diptych.metadata.store import metadata_payload
 from diptych.slots.slot import Slot

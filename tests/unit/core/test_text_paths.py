@@ -20,9 +20,9 @@ import pytest
 import regex_steps
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.config.read_yaml import parse_yaml
+from diptych.config.yaml_files import parse_yaml
 from diptych.errors import DiptychError
-from diptych.passages.document_splitter import MARK, PassageHooks, PassageOptions, Splitter
+from diptych.passages.text_splitter import MARK, PassageHooks, PassageOptions, Splitter
 from diptych.populate import open_source
 from diptych.populate.sources.open_source import parse_markdown
 from diptych.runtime.environment import conceal, interpolate

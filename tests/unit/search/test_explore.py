@@ -18,7 +18,7 @@ from diptych.errors import ConfigError, SearchError
 from diptych.plugins.anchor_scores import write_anchors
 from diptych.protocols import Fingerprint, Pair
 from diptych.search import EarlyExit, Explore, Pipeline, Rerank, Retrieve
-from diptych.search.rerank_explore import EXPLORED, fitted
+from diptych.search.rerank import EXPLORED, fitted
 from diptych.testing import fakes_plugin
 from diptych.types import Document, Floats
 

@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import models
 
 from diptych.errors import SearchError
-from diptych.search.qdrant.filters import read_filter
+from diptych.search.filters import read_filter
 
 FILTER = {
     "must": [{"key": "section", "match": {"value": "mail"}}],

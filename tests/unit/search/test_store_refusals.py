@@ -13,7 +13,7 @@ from diptych import Collection, Document
 from diptych.errors import SearchError, StoreError
 from diptych.populate.store import may_pass
 from diptych.registry import Registry
-from diptych.search.qdrant.store_calls import PAUSES, is_refusal
+from diptych.search.store_calls import PAUSES, is_refusal
 from diptych.testing import fakes_plugin
 
 MINE = [400, 404, 405, 409, 413, 415, 422]
@@ -95,7 +95,7 @@ def test_a_filter_that_the_server_refuses_is_the_callers_error_after_one_request
 
 def test_a_server_that_fails_is_not_blamed_on_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(PAUSES) > 3
-    monkeypatch.setattr("diptych.search.qdrant.store_calls.PAUSES", (0.0,) * len(PAUSES))
+    monkeypatch.setattr("diptych.search.store_calls.PAUSES", (0.0,) * len(PAUSES))
     collection, client = refusing(500)
     with pytest.raises(StoreError, match="the store failed during the search"):
         collection.search("words", filter=FILTER)

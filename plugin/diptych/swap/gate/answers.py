@@ -19,7 +19,7 @@ from diptych.handle.tenancy import whole
 from diptych.media import Media, RawMedia, Readable
 from diptych.runtime.phases import detail
 from diptych.search import Pipeline, Retrieve, search
-from diptych.search.media_queries import answerable
+from diptych.search.options import answerable
 from diptych.search.retrieve import encode_inputs
 from diptych.slots.slot import Slot
 from diptych.swap.sample import Sampled

@@ -22,7 +22,7 @@ from diptych.populate.store import lacking
 from diptych.reports import GateSummary
 from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import phase
-from diptych.search.media_queries import takes
+from diptych.search.options import takes
 from diptych.slots import guard
 from diptych.slots.slot import Slot
 from diptych.swap.gate.answers import (

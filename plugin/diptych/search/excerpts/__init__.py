@@ -1,4 +1,0 @@
-"""What a hit shows of its text.
-
-Begin with `passages`, which finds the parts that answer the query; `highlights` finds sentences and words.
-"""
