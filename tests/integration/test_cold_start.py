@@ -77,7 +77,7 @@ def test_a_lexical_search_imports_no_model_library_whatever_the_config_names(tmp
     assert imported(tmp_path, "search", "audio", "--only", "lexical") == []
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"], ["adapters"], ["recipes"]])
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["adapters"], ["train", "--list"]])
 def test_commands_that_open_nothing_import_not_even_the_client(words: list[str], tmp_path: Path) -> None:
     code = RUN.replace('{*sys.argv[1].split(",")}', "{*sys.argv[1].split(\",\"), 'qdrant_client'}")
     done = subprocess.run([sys.executable, "-c", code, ",".join(HEAVY), *words], capture_output=True, text=True)
