@@ -38,13 +38,20 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out a test file that imports a guest or a model library, where nothing that it uses is changed."""
-    if not config.getoption("--reach") or not collection_path.name.startswith("test_"):
+    """Leave out a test file of guests that no change reaches, and a folder of none but such files with its conftest."""
+    if not config.getoption("--reach"):
         return None
-    used = _used_by(collection_path)
+    files = [*collection_path.rglob("test_*.py")] if collection_path.is_dir() else [collection_path]
+    return True if files and all(_is_left_out(file) for file in files) else None
+
+
+def _is_left_out(file: Path) -> bool:
+    if not (file.name.startswith("test_") and file.suffix == ".py"):
+        return False
+    used = _used_by(file)
     if not used & (GUESTS.keys() | MODEL_LIBRARIES):
-        return None
-    return None if collection_path in changed_files() or any(_is_changed(name) for name in used) else True
+        return False
+    return file not in changed_files() and not any(_is_changed(name) for name in used)
 
 
 @cache
