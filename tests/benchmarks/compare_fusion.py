@@ -28,7 +28,7 @@ import numpy as np
 
 from diptych.config.stages import Dbsf, Fusion, Linear, Rrf
 from diptych.evaluate.comparison import bootstrap_means, percentile_interval
-from diptych.slots.vocabulary_check import UNREAD_WEIGHT
+from diptych.slots.unread import UNREAD_WEIGHT
 from diptych_lab.tune.search import DEPTHS
 from diptych_lab.tune.trials import Doubles, Legs, Trial, Values, choose, trials
 from fusion_sets import DENSE, SPARSE, VARIATIONS, Judged, Vectors, excerpts, load

@@ -31,8 +31,7 @@ from diptych.registry import Registry
 from diptych.slots.cache import EmbeddingCache
 from diptych.slots.calibration_texts import CollectionTexts
 from diptych.slots.consent import Consent
-from diptych.slots.slot import Slot
-from diptych.slots.slot_factory import SlotMaker
+from diptych.slots.slot import Slot, SlotMaker
 from diptych.stores.nodes import search_deadline
 from diptych.stores.server_errors import error_line, needs_answers
 

@@ -21,9 +21,8 @@ from diptych.protocols import Reranker
 from diptych.registry import Registry
 from diptych.runtime.json_faults import is_unicode
 from diptych.runtime.validation_messages import error_path
-from diptych.slots.slot import Slot
-from diptych.slots.slot_factory import SlotMaker
-from diptych.slots.vocabulary_check import LEAST_TEXTS, UnfitSlot, unfit_fusion
+from diptych.slots.slot import Slot, SlotMaker
+from diptych.slots.unread import LEAST_TEXTS, UnfitSlot, unfit_fusion
 from diptych.stores import is_store_url, open_store, open_store_of
 
 if TYPE_CHECKING:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from diptych.config.models import SlotConfig
+from diptych.config.models import SlotConfig, VectorStorage
+from diptych.errors import CollectionError
 from diptych.media import Media, MediaStore
 from diptych.metadata.models import Generation, QueryEncoder, Reading, vector_name
+from diptych.metadata.store import raw_metadata
 from diptych.passages import MARK, OPTION
 from diptych.plugins.anchor_scores import anchored
 from diptych.plugins.factory import vector_kind
@@ -19,12 +20,14 @@ from diptych.registry import Registry
 from diptych.runtime.phases import phase
 from diptych.slots import guard
 from diptych.slots.calibration_texts import Texts, provide_texts, sample_size
-from diptych.slots.canaries import Likeness, likenesses, pack, plain_documents, sketches, texts_of
-from diptych.slots.drift_maps import Map, mapped
+from diptych.slots.canaries import plain_documents
+from diptych.slots.drift_maps import Map, load, mapped
 from diptych.slots.encode import Input, QueryCache, Side, Vector, decoded, encode, require_finite
 from diptych.specs import AdapterSpec
 
 if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
     from diptych.slots.cache import EmbeddingCache, Namespace
 
 
@@ -106,87 +109,6 @@ class SlotFacts:
         return live is not None and (live.adapter, live.options) not in same
 
 
-RECHECK = 600.0  # seconds of use after which the canaries of a side are encoded again
-
-
-class RemoteCheck:
-    """Encodes with a remote encoder as long as it still makes the vectors of the generation.
-
-    Before it encodes, the canaries of that side are encoded again if the last time was `interval` seconds ago, in one
-    more request. After each call for documents one short canary is encoded, so that no vector of another model is
-    stored. It is sent after the answers, not along with the documents, because an adapter spreads documents over
-    several parallel requests.
-
-    Args:
-        interval: seconds of use between two comparisons.
-        clock: returns the time in seconds.
-    """
-
-    def __init__(self, *, interval: float = RECHECK, clock: Callable[[], float] = time.monotonic) -> None:
-        self.interval, self.clock = interval, clock
-        self._checked_at: dict[Side, float] = {}
-        self._lock = threading.Lock()
-        self._checks = 0
-        self._failure: Exception | None = None
-
-    def proved(self) -> None:
-        """Note that both sides were compared just now, or recorded."""
-        now = self.clock()
-        self._checked_at = {"query": now, "document": now}
-
-    def encode(
-        self,
-        encoder: Any,
-        fingerprint: Fingerprint,
-        generation: Generation,
-        side: Side,
-        inputs: Sequence[str],
-        *,
-        where: str,
-    ) -> list[Vector]:
-        """One vector per input, in order.
-
-        Raises:
-            FingerprintMismatch: the encoder makes other vectors than it made for this generation.
-            ContractError: it breaks its contract.
-        """
-        if generation.canaries is None:
-            return encode(encoder, generation.kind, side, inputs, where=where)
-        checks = self._checks
-        with self._lock:
-            checked_at = self._checked_at.get(side)
-            if checked_at is None or self.clock() - checked_at >= self.interval:
-                self._compare_once(checks, lambda: self._compare(encoder, fingerprint, generation, side, where))
-        vectors = encode(encoder, generation.kind, side, inputs, where=where)
-        if side == "document" and inputs:
-            canary = texts_of(generation.canaries.edition)[:1]
-            canary_vectors = encode(encoder, generation.kind, side, canary, where=where)
-            _require_alike(side, [pack(vector) for vector in canary_vectors], fingerprint, generation, where)
-        return vectors
-
-    def _compare_once(self, checks: int, compare: Callable[[], None]) -> None:
-        """Compare, unless another thread just did and failed while this one waited: a dead endpoint is called once."""
-        if self._checks != checks and self._failure is not None:
-            raise self._failure
-        self._failure = None
-        try:
-            compare()
-        except Exception as error:
-            self._failure = error
-            raise
-        finally:
-            self._checks += 1
-
-    def _compare(self, encoder: Any, fingerprint: Fingerprint, generation: Generation, side: Side, where: str) -> None:
-        """Compare all canaries of a side. A failed comparison does not count, so the next call compares again."""
-        canaries = generation.canaries
-        assert canaries is not None
-        recorded = canaries.query if side == "query" else canaries.document
-        current = sketches(encoder, generation.kind, side, where=where, edition=canaries.edition, recorded=recorded)
-        _require_alike(side, current, fingerprint, generation, where)
-        self._checked_at[side] = self.clock()
-
-
 class Slot(SlotFacts):
     """One logical vector of a collection, with the encoder that fills or queries it.
 
@@ -231,7 +153,7 @@ class Slot(SlotFacts):
         self._borrowed: Any = None
         self._likeness: guard.Likeness | None = None
         self._from_memory = False  # whether that may be of an earlier process
-        self.remote_check = RemoteCheck()
+        self.remote_check = guard.RemoteCheck()
         self._remembered = QueryCache()
         self._cache = cache
         self._namespace: tuple[Generation, Namespace | None] | None = None
@@ -463,19 +385,6 @@ def _query_slot(
     return Slot(name, config, generation, registry, verify=verify, texts=texts, media=media)
 
 
-def _require_alike(
-    side: Side, current: Sequence[str], fingerprint: Fingerprint, generation: Generation, where: str
-) -> None:
-    """Raise FingerprintMismatch unless the packed vectors are like the recorded ones."""
-    canaries = generation.canaries
-    assert canaries is not None
-    recorded = canaries.query if side == "query" else canaries.document
-    side_likeness = likenesses(current, recorded[: len(current)])
-    texts = texts_of(canaries.edition)
-    likeness = Likeness(side_likeness, (), texts) if side == "query" else Likeness((), side_likeness, texts)
-    guard.require_alike(likeness, fingerprint, generation, where=f"{where}, looked at again while it serves")
-
-
 def described(
     encoder: Any,
     kind: Kind,
@@ -509,3 +418,103 @@ def described(
         dimension=getattr(encoder, "dimension", None),
         similarity=getattr(encoder, "similarity", None),
     )
+
+
+class SlotMaker:
+    """Creates the slots of one collection.
+
+    Args:
+        client, name: the collection, which keeps drift maps.
+        registry: where adapters come from.
+        cache: where document vectors are kept.
+        texts: of the collection, for encoders that want to see some.
+        media: reads the media of documents and queries.
+        verify: whether encoders must prove themselves when they are loaded.
+    """
+
+    def __init__(
+        self,
+        client: QdrantBase,
+        name: str,
+        registry: Registry,
+        cache: EmbeddingCache | None,
+        texts: Texts,
+        media: MediaStore,
+        *,
+        verify: bool,
+    ) -> None:
+        self._client, self._name, self._registry, self._media = client, name, registry, media
+        self._verify, self._cache, self._texts = verify, cache, texts
+        self.keeps_candidates, self._candidates = False, dict[tuple[str, bool], Slot]()
+
+    def configured(
+        self, name: str, config: SlotConfig, generation: Generation | None = None, asking: QueryEncoder | None = None
+    ) -> Slot:
+        """A slot as the config describes it, with the generation it matches or, before the first populate, none."""
+        return self._make(name, config, generation, asking, ())
+
+    def candidate(self, name: str, config: SlotConfig, *, student: bool = False) -> Slot:
+        """A slot of a config, or its student, that is to be compared with the collection.
+
+        A new one, since the files of a model may have changed; with `keeps_candidates`, the same one with its encoder
+        until it has a generation.
+        """
+        slot = self._candidates.get((name, student)) if self.keeps_candidates else None
+        if slot is None or slot.config != config or slot.generation is not None:
+            slot = self.configured(name, config)
+            if self.keeps_candidates:
+                self._candidates[name, student] = slot
+        return slot
+
+    def stored(
+        self, name: str, generation: Generation, asking: QueryEncoder | None, existing: Iterable[Slot] = ()
+    ) -> Slot:
+        """A slot as the collection describes it; an identical one of `existing`, best with its encoder, is reused."""
+        slots = [*existing]
+        same = [slot for slot in slots if (slot.name, slot.generation, slot.asking) == (name, generation, asking)]
+        known = sorted((slot for slot in same if slot.proved), key=lambda slot: not slot.loaded)
+        slot = known[0] if known else self._make(name, slot_config(generation), generation, asking, slots)
+        if self.keeps_candidates:
+            for other in (*slots, *self._candidates.values()):
+                slot.borrow(other)
+        return slot
+
+    def _make(
+        self,
+        name: str,
+        config: SlotConfig,
+        generation: Generation | None,
+        asking: QueryEncoder | None,
+        existing: Iterable[Slot],
+    ) -> Slot:
+        askers = [slot.asker for slot in existing if slot.asker is not None]
+        return Slot(
+            name,
+            config,
+            generation,
+            self._registry,
+            verify=self._verify,
+            asking=asking,
+            asker=self.stored(name, asking.generation, None, [*existing, *askers]) if asking else None,
+            drift=self._drift(asking.drift) if asking and asking.drift else None,
+            cache=self._cache,
+            texts=self._texts,
+            media=self._media,
+        )
+
+    def _drift(self, key: str) -> Map:
+        raw = raw_metadata(self._client, self._name).get(key)
+        if raw is None:
+            raise CollectionError(
+                "the drift map that queries go through is gone",
+                where=f"collection {self._name!r}, metadata key {key!r}",
+                do="continue the swap: diptych apply; or abandon it: diptych rollback",
+            )
+        return load(raw)
+
+
+def slot_config(generation: Generation) -> SlotConfig:
+    """The slot config that a generation was made with."""
+    storage = VectorStorage.model_validate(generation.storage)
+    of = generation.reading.modality
+    return SlotConfig(adapter=generation.adapter, of=of, options=generation.options, storage=storage)

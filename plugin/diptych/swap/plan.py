@@ -31,8 +31,15 @@ from diptych.runtime.phases import phase
 from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
 from diptych.slots.encode import Input, Vector, encode
 from diptych.slots.slot import Slot
-from diptych.slots.unread import MOST_UNREAD, PASSAGE, PER_CHARACTER, sampled_unread, unread_warnings
-from diptych.slots.vocabulary_check import unfit_slots, vocabulary_warnings
+from diptych.slots.unread import (
+    MOST_UNREAD,
+    PASSAGE,
+    PER_CHARACTER,
+    sampled_unread,
+    unfit_slots,
+    unread_warnings,
+    vocabulary_warnings,
+)
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import alias_warnings, version_warnings
 from diptych.swap.begin import edited_search

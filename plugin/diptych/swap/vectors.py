@@ -18,8 +18,7 @@ from diptych.handle.create import changeable, named_params
 from diptych.metadata.models import Generation, State
 from diptych.protocols import Kind
 from diptych.registry import Registry
-from diptych.slots.slot import Slot
-from diptych.slots.slot_factory import slot_config
+from diptych.slots.slot import Slot, slot_config
 from diptych.stores.retired_vectors import existing
 from diptych.stores.scroll import pages
 from diptych.stores.server_errors import too_old

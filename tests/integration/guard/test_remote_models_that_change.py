@@ -19,7 +19,7 @@ from diptych.cli.run_command import Session
 from diptych.config import parse_config
 from diptych.errors import FingerprintMismatch, RemoteError
 from diptych.slots.canaries import TEXTS
-from diptych.slots.slot import RECHECK
+from diptych.slots.guard import RECHECK
 from diptych.testing.fakes import FakeDenseEncoder
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych.slots.cache import EmbeddingCache, Namespace, open_table, table
+from diptych.slots.cache import EmbeddingCache, Namespace, table
 from diptych.slots.encode import Vector
 
 MakeNamespace = Callable[..., Namespace]
@@ -177,7 +177,7 @@ def test_a_use_is_noted_once_in_a_while(cache: EmbeddingCache, namespace: MakeNa
 def test_a_reader_that_never_ends_stops_what_is_kept_and_not_what_is_encoded(
     cache: EmbeddingCache, namespace: MakeNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_table, "BUSY", 0.3)
+    monkeypatch.setattr(table, "BUSY", 0.3)
     space = namespace(cache)
     space.encode(texts(0, 10), vectors_of)
     with closing(sqlite3.connect(cache.path, isolation_level=None)) as reader:

@@ -18,7 +18,7 @@ import pytest
 from diptych.config import parse_config
 from diptych.config.models import CacheConfig
 from diptych.errors import ConfigError
-from diptych.slots.cache import EmbeddingCache, Namespace, open_table, table
+from diptych.slots.cache import EmbeddingCache, Namespace, table
 from diptych.slots.encode import Vector
 
 MakeNamespace = Callable[..., Namespace]
@@ -38,7 +38,7 @@ def filled(cache: EmbeddingCache, namespace: MakeNamespace) -> EmbeddingCache:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_table, "BUSY", 0.1)
+    monkeypatch.setattr(table, "BUSY", 0.1)
 
 
 def goes_on_without(cache: EmbeddingCache, space: Namespace) -> list[str]:
@@ -88,8 +88,8 @@ def test_a_full_disk(cache: EmbeddingCache, namespace: MakeNamespace, monkeypatc
         base.execute("PRAGMA max_page_count=40").fetchall()  # SQLite's own way to play a full disk
         return base
 
-    connected = open_table._connect
-    monkeypatch.setattr(open_table, "_connect", small)
+    connected = table._connect
+    monkeypatch.setattr(table, "_connect", small)
     (warning,) = goes_on_without(cache, namespace(cache))
     assert "database or disk is full" in warning
 
@@ -103,14 +103,14 @@ def test_a_folder_that_may_not_be_written(filled: EmbeddingCache, namespace: Mak
 
 def test_a_database_of_another_program_is_left_alone(folder: Path, namespace: MakeNamespace) -> None:
     folder.mkdir()
-    with closing(sqlite3.connect(folder / open_table.FILE)) as other:
+    with closing(sqlite3.connect(folder / table.FILE)) as other:
         other.execute("CREATE TABLE entries (name TEXT)")
-    before = (folder / open_table.FILE).read_bytes()
+    before = (folder / table.FILE).read_bytes()
     cache = EmbeddingCache(folder, limit=16_000_000)
     (warning,) = goes_on_without(cache, namespace(cache))
     assert "a database of another program" in warning
     assert "DIPTYCH_CACHE" in warning
-    assert (folder / open_table.FILE).read_bytes() == before
+    assert (folder / table.FILE).read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", [b"", b"this is no database at all, but a letter to a friend. " * 400])
@@ -118,14 +118,14 @@ def test_a_file_that_is_no_database_is_set_aside_and_begun_anew(
     folder: Path, namespace: MakeNamespace, damage: bytes
 ) -> None:
     folder.mkdir()
-    (folder / open_table.FILE).write_bytes(damage)
+    (folder / table.FILE).write_bytes(damage)
     with EmbeddingCache(folder, limit=16_000_000) as cache:
         space = namespace(cache)
         for _ in range(2):
             space.encode(TEXTS, ones)
         assert (space.hits, space.misses) == (300, 300)
         warnings = cache.take_warnings()
-    aside = folder / f"{open_table.FILE}.damaged"
+    aside = folder / f"{table.FILE}.damaged"
     assert len(warnings) == aside.exists() == bool(damage)
     if damage:
         assert "was damaged and is replaced" in warnings[0]
@@ -174,7 +174,7 @@ def test_no_damage_costs_a_document_or_gives_a_wrong_vector(filled: EmbeddingCac
     for number in range(DAMAGES):
         folder = filled.folder.parent / f"damaged {number}"
         folder.mkdir()
-        (folder / open_table.FILE).write_bytes(damaged(whole, rng))
+        (folder / table.FILE).write_bytes(damaged(whole, rng))
         for _ in range(3):
             with EmbeddingCache(folder, limit=16_000_000) as cache:
                 space = namespace(cache)

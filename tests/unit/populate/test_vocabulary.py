@@ -11,7 +11,7 @@ from diptych.config import Config, parse_config
 from diptych.handle.open_handle import with_stored_default
 from diptych.protocols import VocabularyCheck
 from diptych.registry import Registry
-from diptych.slots.vocabulary_check import unfit_fusion
+from diptych.slots.unread import unfit_fusion
 from diptych.specs import AdapterSpec
 from diptych.swap.plan import plan
 from diptych.testing import fakes_plugin

@@ -1,7 +1,6 @@
 """The embedding cache: document vectors on disk, keyed by encoder and text, shared by all collections of a user.
 
-Begin with `embedding_cache`. `table` is the bounded SQLite file below it, `open_table` finds, creates or checks that
-file, and `pack` turns vectors into bytes.
+Begin with `embedding_cache`. `table` is the bounded SQLite file below it; it also finds, creates and checks that file.
 """
 
 from __future__ import annotations

@@ -23,16 +23,17 @@ import numpy as np
 from diptych.config.models import CacheConfig
 from diptych.metadata.models import Generation
 from diptych.protocols import Fingerprint
-from diptych.slots.cache.open_table import (
+from diptych.slots.cache.table import (
     FILE,
     CacheError,
     OpenTable,
+    Usage,
+    VectorTable,
     cache_folder,
     is_damage,
     open_table,
     rename_damaged,
 )
-from diptych.slots.cache.table import Usage, VectorTable
 from diptych.slots.canaries import likenesses
 from diptych.slots.encode import Given, Input, Vector, is_finite
 from diptych.types import Floats, SparseVector

@@ -23,8 +23,7 @@ from diptych.metadata.store import DRIFT, raw_metadata
 from diptych.plugins.anchor_scores import has_anchors
 from diptych.populate.store import Store
 from diptych.slots.drift_maps import Map, load
-from diptych.slots.slot import Slot
-from diptych.slots.slot_factory import slot_config
+from diptych.slots.slot import Slot, slot_config
 from diptych.swap.drift import Fitted, best_map, offer
 from diptych.swap.drift.pairs import MINIMUM
 from diptych.swap.drift.quality import MOST_ASKED, PAIRS, likenesses

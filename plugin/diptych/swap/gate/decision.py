@@ -25,7 +25,7 @@ from diptych.metadata.models import CollectionMetadata, Generation, State, Swap
 from diptych.metadata.store import GATE, raw_metadata, update_metadata
 from diptych.populate.pace import in_background
 from diptych.search import Pipeline
-from diptych.slots.slot_factory import slot_config
+from diptych.slots.slot import slot_config
 from diptych.stores.versions import optimized
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.changes import SWAPS, Change
