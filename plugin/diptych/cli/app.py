@@ -78,8 +78,7 @@ def _of_packages() -> Iterator[tuple[str, Any]]:
     """The commands, and groups of commands, that installed packages bring by entry points, by name."""
     for entry in sorted(importlib.metadata.entry_points(group=COMMANDS), key=lambda entry: entry.name):
         try:
-            if (loaded := entry.load()) is not None:  # None: a command that is gone, in an older installation's list
-                yield entry.name, loaded
+            yield entry.name, entry.load()
         except ImportError as error:
             warn([f"the command {entry.name} is left out, since {entry.value} cannot be imported: {error}"])
 

@@ -270,6 +270,3 @@ def _by_clicks(log: Path, folder: Path, power: float | None, least: int, as_json
     text = f"{len(queries)} queries, {count} judgements from {len(click_log.shown)} lists; wrote {folder}"
     console.print(text, soft_wrap=True)
     return None
-
-
-clicks = None

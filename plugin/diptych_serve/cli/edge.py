@@ -11,7 +11,6 @@ from types import FrameType
 
 from diptych.cli.output import stderr, write_json
 
-app = None
 _LOOK = 0.5  # seconds between checks that the store still has a holder
 
 

@@ -431,6 +431,3 @@ def require(*modules: str, extra: str) -> None:
                 got=str(error),
                 do=f"pip install 'diptych[{extra}]'",
             ) from error
-
-
-mcp = None
