@@ -95,7 +95,7 @@ OWN = {
     "export": collections.export,
     "import": collections.import_file,
     "copy": collections.copy,
-    "cache": collections.cache,
+    "cache": doctor.cache,
     "plan": apply.plan,
     "apply": apply.apply,
     "status": status.status,

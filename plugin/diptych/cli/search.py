@@ -194,29 +194,33 @@ def search(
             else [hit for own in found for item in own for hit in getattr(item, "hits", [item])]
         )
         pictures = pictures_of(opened, hits, tenant)
+    kind = "explanations" if explain else "groups" if group_by is not None else "hits"
     if as_json:
-        key, document = (
-            ("explanations", _document) if explain else ("groups", _group) if group_by else ("hits", hit_document)
-        )
-        answers = [{"query": text, key: list(map(document, own))} for text, own in zip(texts, found, strict=True)]
+        document: Any = {"explanations": _document, "groups": _group, "hits": hit_document}[kind]
+        answers = [{"query": text, kind: list(map(document, own))} for text, own in zip(texts, found, strict=True)]
         return write_json({"collection": opened.name, "seconds": round(seconds, 4), "queries": answers})
     if not sys.stdout.isatty() and not explain:
         return _lines([printable(text) for text in texts], found, offset)
-    console = stdout()
     for text, own in zip(texts, found, strict=True):
-        if len(texts) > 1:
-            console.print(printable(text), style="bold underline", soft_wrap=True)
-        if not own and console.is_terminal:
-            stderr().print("nothing found", style="dim")
-        if explain:
-            for item in own:
-                _show(console, item)
-        elif group_by is None:
-            _hits(console, own, offset, pictures)
+        _show_answer(text if len(texts) > 1 else "", kind, own, offset, pictures)
+    return None
+
+
+def _show_answer(heading: str, kind: str, own: Sequence[Any], offset: int, pictures: Mapping[str, bytes]) -> None:
+    """Print what one query found: explanations, groups or hits."""
+    console = stdout()
+    if heading:
+        console.print(printable(heading), style="bold underline", soft_wrap=True)
+    if not own and console.is_terminal:
+        stderr().print("nothing found", style="dim")
+    if kind == "hits":
+        return _hits(console, own, offset, pictures)
+    for item in own:
+        if kind == "explanations":
+            _show(console, item)
         else:
-            for group in own:
-                console.print(printable(str(group.value)), style="bold", soft_wrap=True)
-                _hits(console, group.hits, 0, pictures)
+            console.print(printable(str(item.value)), style="bold", soft_wrap=True)
+            _hits(console, item.hits, 0, pictures)
     return None
 
 

@@ -1,8 +1,7 @@
 """Passages: long documents cut into pieces that an encoder can read whole, inside the document's own point.
 
-Begin with `document_splitter`, which cuts documents as a config or a plugin says and adds context. `text_splitter`
-chooses the places, among headings, paragraphs, sentences and code blocks. `encoder` wraps an adapter: the rest of
-diptych sees an ordinary encoder.
+Begin with `text_splitter`, which cuts documents as a config or a plugin says, at headings, paragraphs, sentences and
+code blocks, and adds context. `encoder` wraps an adapter: the rest of diptych sees an ordinary encoder.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from diptych import Registry
-from diptych.cli.collections import cache
+from diptych.cli.doctor import cache
 from diptych.cli.populate import populate
 from diptych.cli.run_command import Session, command
 
