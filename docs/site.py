@@ -70,7 +70,7 @@ API = {
     ),
     "training": (
         "Training",
-        ["diptych_training.losses", "diptych_training.samplers"],
+        ["diptych_training.losses", "diptych_training.rows"],
         "Losses and samplers for the trainers of sentence-transformers. They need the extra `train`.",
     ),
     "testing": (

@@ -11,9 +11,8 @@ from pydantic import Field
 
 from diptych.evaluate import read_queries
 from diptych.training import Registration, RelativePath
-from diptych_experimental.dual_head_losses import DualHeadLoss
-from diptych_experimental.dual_head_models import best_mix, dual_head, export_dual_head
-from diptych_experimental.samplers import MixedBatches
+from diptych_experimental.dual_head_models import DualHeadLoss, best_mix, dual_head, export_dual_head
+from diptych_experimental.tas_balanced import MixedBatches
 from diptych_training.corpus import TrainingData
 from diptych_training.data.candidate_sources import CandidateSource
 from diptych_training.losses import ContrastiveLoss, KLDistillation

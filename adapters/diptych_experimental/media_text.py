@@ -9,7 +9,7 @@ from pydantic import Field
 from diptych_adapters.media_text.forms import Clip, Cloud, Spectrogram
 from diptych_adapters.media_text.spectra import FRAMES_A_SECOND
 from diptych_training.options import Positive
-from diptych_training.recipes.common.media_text import MediaText, MediaTextOptions, NetworkOptions
+from diptych_training.recipes.media_text import MediaText, MediaTextOptions, NetworkOptions
 
 
 class SoundOptions(NetworkOptions):

@@ -8,8 +8,7 @@ from pydantic import Field
 
 from diptych.training import Registration
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.losses.multi_exit import MultiExitLoss
-from diptych_training.models.multi_exit import exit_model, export_exits, multi_exit
+from diptych_training.models.multi_exit import MultiExitLoss, exit_model, export_exits, multi_exit
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
 from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.recipes.contrastive import LossOptions

@@ -18,8 +18,8 @@ from diptych.errors import ContractError
 from diptych.evaluate import ScorePool
 from diptych.evaluate.score_pool import POOLED
 from diptych_training.corpus import TrainingData
-from diptych_training.data.model_candidates import ModelSource
-from diptych_training.losses.common.base import RetrievalLoss, SeededDraws, mean_of_rows
+from diptych_training.data.candidate_sources import ModelSource
+from diptych_training.losses.base import RetrievalLoss, SeededDraws, mean_of_rows
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
 from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.relevance import Candidates, Relevance

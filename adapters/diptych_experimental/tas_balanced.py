@@ -5,27 +5,228 @@ Source: Hofstätter et al., SIGIR 2021; see docs/research/methods/tas_balanced.m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
+from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.modules import Normalize
 
-from diptych.errors import ConfigError
-from diptych_experimental.samplers import TASBalanced
+from diptych.errors import ConfigError, ContractError
 from diptych_training.losses import DualMarginMSELoss
-from diptych_training.losses.common.base import Features
+from diptych_training.losses.base import Features
 from diptych_training.options import AboveZero, Beside, Positive, Relative, Section
 from diptych_training.recipes.common.distillation import (
     DistillationNegatives,
     DistillationOptions,
     DistillationTraining,
 )
-from diptych_training.rows import MarginRows, left_out, margin_rows, query_list
+from diptych_training.rows import MarginRows, Rows, left_out, margin_rows, query_list, require_rows
 from diptych_training.running import Fitted
-from diptych_training.running.columns import prompts_of_sides
+from diptych_training.running.families import prompts_of_sides
+
+
+class TASBalanced:
+    """Topic-aware balanced sampling: a batch is of one cluster of queries, a query's pair of one bin of margins.
+
+    A cluster is drawn, then queries of it without repetition, topped up from another when it is smaller than the batch;
+    for each query one of its non-empty bins, evenly, and in it a pair. Bins are of equal width between the query's own
+    least and greatest margin; equal margins are one bin. Queries with fewer than two pairs are left out: `single` says
+    which.
+
+    Hofstätter et al., "Efficiently Teaching an Effective Dense Retriever with Balanced Topic Aware Sampling", SIGIR
+    2021.
+
+    Args:
+        queries: the query of each row, any integers `[rows]`.
+        clusters: the cluster of each row's query `[rows]`.
+        margins: the teacher's score of the positive minus that of the negative `[rows]`; None draws pairs evenly (TAS).
+        bins: of margins.
+        clusters_per_batch: how many share a batch.
+
+    Raises:
+        ContractError: columns of different lengths, or no query with two pairs.
+    """
+
+    def __init__(
+        self,
+        queries: ArrayLike,
+        clusters: ArrayLike,
+        margins: ArrayLike | None = None,
+        *,
+        bins: int = 10,
+        clusters_per_batch: int = 1,
+    ) -> None:
+        query_ids, topics = np.asarray(queries, np.int64), np.asarray(clusters, np.int64)
+        scores = np.zeros(len(query_ids)) if margins is None else np.asarray(margins, np.float64)
+        if not len(query_ids) == len(topics) == len(scores):
+            got = f"{len(query_ids)} queries, {len(topics)} clusters, {len(scores)} margins"
+            raise ContractError("the columns differ in length", where="TASBalanced", got=got, expected="one per row")
+        self.clusters_per_batch, self.rows = clusters_per_batch, len(query_ids)
+        rows_of = _grouped(query_ids)
+        self.pairs = {query: _binned(rows, scores[rows], bins) for query, rows in rows_of.items() if len(rows) > 1}
+        self.single = [query for query in rows_of if query not in self.pairs]
+        topic_of = {query: int(topics[rows[0]]) for query, rows in rows_of.items()}
+        paired = list(self.pairs)
+        if not paired:
+            raise ContractError("no query has two pairs", where="TASBalanced", got=f"{len(query_ids)} rows")
+        self.topics = list(_grouped(np.array([topic_of[query] for query in paired]), np.array(paired)).values())
+
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> Batches:
+        """The sampler of one training."""
+        require_rows(self.rows, dataset, "TASBalanced")
+        count = max(1, len(self.pairs) // batch_size)
+        return Batches(self._batch, count, dataset, batch_size, drop_last, kwargs.get("seed", 0))
+
+    def _batch(self, random: np.random.Generator, size: int) -> list[int]:
+        part = max(1, size // self.clusters_per_batch)
+        chosen: list[int] = []
+        for cluster in random.permutation(len(self.topics)):
+            chosen += random.permutation(self.topics[cluster])[: min(part, size - len(chosen))].tolist()
+            if len(chosen) >= size:
+                break
+        return [self._pair(random, query) for query in chosen]
+
+    def _pair(self, random: np.random.Generator, query: int) -> int:
+        bins = self.pairs[query]
+        return int(random.choice(bins[random.integers(len(bins))]))
+
+
+class PairedViews:
+    """Rows of one group, such as the two views of Dual-View training, always in one batch.
+
+    Args:
+        groups: the group of each row, any integers `[rows]`.
+    """
+
+    def __init__(self, groups: ArrayLike) -> None:
+        self.groups = list(_grouped(np.asarray(groups, np.int64)).values())
+
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> GroupedBatches:
+        """The sampler of one training.
+
+        Raises:
+            ContractError: a group is larger than a batch.
+        """
+        require_rows(sum(map(len, self.groups)), dataset, "PairedViews")
+        largest = max(map(len, self.groups), default=0)
+        if largest > batch_size:
+            raise ContractError(
+                "a group does not fit into a batch",
+                where="PairedViews",
+                got=f"{largest} rows",
+                expected=f"<= {batch_size}",
+            )
+        return GroupedBatches(self.groups, dataset, batch_size, drop_last, kwargs.get("seed", 0))
+
+
+class MixedBatches:
+    """A sampler whose batches have a share of labelled rows, however few there are.
+
+    No row is repeated within a batch; a part with fewer rows than its share gives all of them. An epoch is as long as
+    the larger part takes. Kang et al. train two heads in this way, with as many labelled as unlabelled rows a step.
+
+    Args:
+        labelled: whether each row is `[rows]`.
+        share: of a batch that is labelled.
+
+    Raises:
+        ContractError: one of the parts is empty.
+    """
+
+    def __init__(self, labelled: ArrayLike, *, share: float = 0.5) -> None:
+        is_labelled = np.asarray(labelled, np.bool_)
+        self.parts, self.share = (np.flatnonzero(is_labelled), np.flatnonzero(~is_labelled)), share
+        if not all(map(len, self.parts)) or not 0 < share < 1:
+            got = f"{len(self.parts[0])} labelled, {len(self.parts[1])} unlabelled, share {share}"
+            raise ContractError(
+                "mixed batches need rows of both kinds", where="MixedBatches", got=got, expected="rows of both kinds"
+            )
+
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> Batches:
+        """The sampler of one training.
+
+        Raises:
+            ContractError: it was made for another data set.
+        """
+        require_rows(sum(map(len, self.parts)), dataset, "MixedBatches")
+        sizes = self.sizes(batch_size)
+        count = max(math.ceil(len(part) / size) for part, size in zip(self.parts, sizes, strict=True))
+        return Batches(self._batch, count, dataset, batch_size, drop_last, kwargs.get("seed", 0))
+
+    def sizes(self, batch_size: int) -> tuple[int, int]:
+        """The number of rows of each part in a batch."""
+        labelled = min(max(1, round(self.share * batch_size)), len(self.parts[0]), max(1, batch_size - 1))
+        return labelled, min(batch_size - labelled, len(self.parts[1])) or 1
+
+    def _batch(self, random: np.random.Generator, size: int) -> list[int]:
+        parts = [
+            random.choice(part, count, replace=False) for part, count in zip(self.parts, self.sizes(size), strict=True)
+        ]
+        return [int(row) for row in np.concatenate(parts)]
+
+
+class Batches(DefaultBatchSampler):
+    """A number of batches for each epoch, each drawn independently."""
+
+    def __init__(self, draw: Any, count: int, dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
+        super().__init__(dataset, batch_size, drop_last, seed=seed)
+        self._draw, self._count = draw, count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        for _ in range(self._count):
+            yield self._draw(random, self.batch_size)
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class GroupedBatches(DefaultBatchSampler):
+    """Whole groups in random order, as many as fit into each batch."""
+
+    def __init__(self, groups: Sequence[Rows], dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
+        super().__init__(dataset, batch_size, drop_last, seed=seed)
+        self._groups = groups
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from self._batches(self.epoch)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._batches(self.epoch))
+
+    def _batches(self, epoch: int) -> Iterator[list[int]]:
+        batch: list[int] = []
+        for place in np.random.default_rng((self.seed, epoch)).permutation(len(self._groups)):
+            group = self._groups[place]
+            if len(batch) + len(group) > self.batch_size:
+                yield batch
+                batch = []
+            batch += group.tolist()
+        if batch and not (self.drop_last and len(batch) < self.batch_size):
+            yield batch
+
+
+def _grouped(keys: Rows, values: Rows | None = None) -> dict[int, Rows]:
+    """For each key its values, by default the row numbers."""
+    groups: dict[int, list[int]] = {}
+    for key, value in zip(keys.tolist(), range(len(keys)) if values is None else values.tolist(), strict=True):
+        groups.setdefault(key, []).append(value)
+    return {key: np.array(members) for key, members in groups.items()}
+
+
+def _binned(rows: Rows, margins: NDArray[np.float64], bins: int) -> list[Rows]:
+    """The rows of each bin that is not empty."""
+    low, high = float(margins.min()), float(margins.max())
+    if high <= low:
+        return [rows]
+    places = np.minimum((bins * (margins - low) / (high - low)).astype(np.int64), bins - 1)
+    return [rows[places == place] for place in np.unique(places)]
+
 
 CLUSTERS = "clusters"
 WITHIN = 0.95  # of the margins are brought within 1
@@ -33,7 +234,7 @@ PER_CLUSTER = 200  # queries, as in the paper
 
 
 class SamplerOptions(Section):
-    """How batches are drawn; see `diptych_experimental.samplers.TASBalanced`."""
+    """How batches are drawn; see `diptych_experimental.tas_balanced.TASBalanced`."""
 
     clusters: Positive | None = Field(None, description="Query clusters; null is one per 200 queries, at least 10.")
     clusters_per_batch: Positive = Field(1, description="Clusters per batch.")

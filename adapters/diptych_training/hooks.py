@@ -92,13 +92,13 @@ def diptych_counterfactuals(request: CounterRequest) -> Sequence[str] | None:
 
 def _writer(name: str, options: Mapping[str, Any]) -> _Writer | None:
     if name == "templates":
-        from diptych_training.data.template_generator import Templates
+        from diptych_training.data.generators import Templates
 
         if options:
             raise ConfigError("unknown options", where="generator 'templates'", got=sorted(options), expected="none")
         return Templates()
     if name == "chat":
-        from diptych_training.data.chat import chat
+        from diptych_training.data.generators import chat
 
         return chat(options)
     return None

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_v
 from pydantic_core import CoreSchema
 
 from diptych.training import RelativePath
-from diptych_training.data.negatives import MiningOptions
+from diptych_training.data.mining import MiningOptions
 from diptych_training.data.synthetic import SyntheticOptions
 
 OF_TEXTS = ("lora", "max_length", "untrained_share")  # options of the training section that only models of texts have

@@ -30,7 +30,7 @@ from diptych import Registry
 from diptych.training import load_recipe
 from diptych.types import Floats
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder
-from diptych_training.recipes.common.media_text import ranked
+from diptych_training.recipes.media_text import ranked
 from effects.running import query_interval, student_interval
 from machine import facts
 from media_text import MODEL, Values, dense_rows, measures

@@ -17,9 +17,7 @@ import torch
 
 from corpora import folder_of, read_texts
 from diptych_adapters.models import resolve
-from diptych_training.losses.flops import flops
-from diptych_training.models.lexicon import lexicon
-from diptych_training.models.lexicon_head import blockwise
+from diptych_training.models.lexicon import blockwise, flops, lexicon
 
 
 def main() -> None:

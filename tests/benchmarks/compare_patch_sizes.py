@@ -32,7 +32,7 @@ from diptych.types import Floats
 from diptych_adapters.media_text.forms import Picture
 from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
 from diptych_training.data.media_items import Items, read_items
-from diptych_training.recipes.common.media_text import MediaTextLoss
+from diptych_training.recipes.media_text import MediaTextLoss
 from effects.running import FEW, above
 from media_text import MODEL, Values, measures
 

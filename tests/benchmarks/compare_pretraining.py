@@ -28,10 +28,8 @@ from compare_students import Quiet
 from diptych import Registry
 from diptych.training import load_recipe
 from diptych.types import Floats
-from diptych_experimental.pretraining.encoders import EncoderShape, PictureBody
-from diptych_experimental.pretraining.losses import MaskedLoss
-from diptych_experimental.pretraining.masks import Policy
-from diptych_experimental.pretraining.models import masked_model
+from diptych_experimental.pretraining.encoders import EncoderShape, PictureBody, Policy
+from diptych_experimental.pretraining.models import MaskedLoss, masked_model
 from effects.running import ONE, SEEDS, above, effect, plateau
 from machine import facts
 

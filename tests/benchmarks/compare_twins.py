@@ -38,7 +38,7 @@ from diptych import Document, Query
 from diptych.evaluate import MinimalPair, Qrels, minimal_pairs, read_beir
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import quiet
-from diptych_training.losses.common.base import logsumexp_where
+from diptych_training.losses.base import logsumexp_where
 from diptych_training.losses.contrastive import contrastive
 from effects.running import FEW, ONE, above, plateau
 from effects.tiny import warmed_up

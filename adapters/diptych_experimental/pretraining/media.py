@@ -17,7 +17,7 @@ from diptych.errors import DocumentError, MediaError
 from diptych.media import Content, MediaConfig, MediaStore, Modality
 from diptych.training import read_media
 from diptych_adapters.media_models.readers import Clips, Pictures
-from diptych_training.data.augmentation import augment_pictures
+from diptych_training.data.media_items import augment_pictures
 
 Read = Callable[[Content], list[Tensor]]  # of an item its rows, as they are held in memory
 FLAT = 1e-5  # of a window's variance, as PatchTST has it

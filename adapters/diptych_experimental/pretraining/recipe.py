@@ -11,11 +11,16 @@ from pydantic import Field, model_validator
 
 from diptych.errors import ConfigError
 from diptych.training import Registration, RelativePath
-from diptych_experimental.pretraining.encoders import BODIES, EncoderShape
-from diptych_experimental.pretraining.losses import MaskedLoss, ReconstructionEvaluator
-from diptych_experimental.pretraining.masks import Policy
+from diptych_experimental.pretraining.encoders import BODIES, EncoderShape, Policy
 from diptych_experimental.pretraining.media import Unlabelled, contents_of, corrupted, read_unlabelled
-from diptych_experimental.pretraining.models import MaskedModule, Target, centre, masked_model
+from diptych_experimental.pretraining.models import (
+    MaskedLoss,
+    MaskedModule,
+    ReconstructionEvaluator,
+    Target,
+    centre,
+    masked_model,
+)
 from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.common.base import Training
 from diptych_training.running import Fitted
@@ -68,7 +73,7 @@ class EncoderOptions(Section):
 
 
 class MaskOptions(Section):
-    """What is hidden; see `diptych_experimental.pretraining.masks`."""
+    """What is hidden; see `diptych_experimental.pretraining.encoders`."""
 
     kind: Policy = Field(
         "random", description="random; disjoint: no patch is seen twice (DMJD); dual: some are rebuilt (VideoMAE V2)."
@@ -113,7 +118,7 @@ class DecoderOptions(Section):
 
 
 class LossOptions(Section):
-    """Weights of the loss; see `diptych_experimental.pretraining.losses.MaskedLoss`."""
+    """Weights of the loss; see `diptych_experimental.pretraining.models.MaskedLoss`."""
 
     visible: float | None = Field(None, ge=0, description="Weight of visible patches; null is 1 if disjoint, else 0.")
     vector: float = Field(1.0, ge=0, description="Weight of the distance to the teacher's vector.")

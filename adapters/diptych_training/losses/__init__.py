@@ -4,14 +4,12 @@ One module for each family of losses, each loss with its citation. Begin with `c
 embeds the batches for all.
 """
 
-from diptych_training.losses.common.base import CachedLoss, OnlineDistillationLoss, RetrievalLoss
-from diptych_training.losses.common.extra_negatives import Mixing, with_extra_negatives
-from diptych_training.losses.contrastive import ContrastiveLoss
-from diptych_training.losses.cprd import CPRDLoss
-from diptych_training.losses.distillation import DualMarginMSELoss, KLDistillation
-from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, SparseLoss
-from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
+from diptych_training.losses.base import CachedLoss, OnlineDistillationLoss, RetrievalLoss
+from diptych_training.losses.contrastive import ContrastiveLoss, Groups, HybridNCELoss
+from diptych_training.losses.distillation import CPRDLoss, DualMarginMSELoss, KLDistillation
+from diptych_training.losses.extra_negatives import Mixing, with_extra_negatives
 from diptych_training.losses.listwise import ListwiseLoss, PSLLoss, SoftTopKLoss
+from diptych_training.models.lexicon import ActiveTerms, Flops, NonNegative, SparseLoss
 
 __all__ = [
     "ActiveTerms",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.common.base import Features, RetrievalLoss, mean_of_rows
+from diptych_training.losses.base import Features, RetrievalLoss, mean_of_rows
 from diptych_training.losses.contrastive import Reduction, contrastive, symmetric_contrastive
 from diptych_training.models.unidec import CLASSIFIER, table_of
 from diptych_training.relevance import Relevance

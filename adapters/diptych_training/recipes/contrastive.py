@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 
 from diptych.errors import ConfigError
 from diptych_training.losses import ContrastiveLoss, HybridNCELoss, Mixing, RetrievalLoss, with_extra_negatives
-from diptych_training.losses.hybrid_nce import Groups
+from diptych_training.losses.contrastive import Groups
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share
 from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.recipes.common.negatives import documents_of
-from diptych_training.samplers import NoDuplicates
+from diptych_training.rows import NoDuplicates
 
 MOST_CELLS = 2**28  # of the table of groups, four bytes each
 SHARED = {"tau", "symmetric", "margin"}  # options of `loss` that Hybrid-NCE has, too
@@ -34,7 +34,7 @@ class LossOptions(Section):
 
 
 class MixingOptions(Section):
-    """Hard negatives mixed of others (MoCHi); see `diptych_training.losses.common.extra_negatives`."""
+    """Hard negatives mixed of others (MoCHi); see `diptych_training.losses.extra_negatives`."""
 
     hardest: Positive = Field(64, description="Hardest negatives per query, of batch and queue, to mix.")
     pairs: int = Field(64, ge=0, description="Mixes of two negatives.")
@@ -43,7 +43,7 @@ class MixingOptions(Section):
 
 
 class HybridOptions(Section):
-    """Negatives that weigh by their hardness (Hybrid-NCE); see `diptych_training.losses.hybrid_nce`."""
+    """Negatives that weigh by their hardness (Hybrid-NCE); see `diptych_training.losses.contrastive`."""
 
     beta: float = Field(0.1, ge=0, description="Extra weight of hard negatives; 0 weighs all equally.")
     alpha: AboveZero = Field(1.0, description="Weight of the positives in the denominator.")

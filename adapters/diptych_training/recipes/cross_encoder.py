@@ -26,7 +26,8 @@ from diptych_training.options import (
     TrainingOptions,
 )
 from diptych_training.recipes.common.base import RetrievalTraining
-from diptych_training.recipes.common.reranking import (
+from diptych_training.recipes.common.distillation import TeacherOptions, scores_by_query, teacher_scores
+from diptych_training.recipes.common.negatives import (
     Reranking,
     as_pairs,
     first_stage,
@@ -34,7 +35,6 @@ from diptych_training.recipes.common.reranking import (
     list_rows,
     too_few,
 )
-from diptych_training.recipes.common.teacher_options import TeacherOptions, scores_by_query, teacher_scores
 from diptych_training.rows import Lists
 from diptych_training.running import Fitted, family
 from diptych_training.running.evaluation import HeldOutEvaluator, by_metric

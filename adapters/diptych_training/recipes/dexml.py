@@ -7,14 +7,126 @@ See docs/research/methods/dexml.md.
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar, Literal
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diptych.errors import ConfigError
+from diptych_training.label_pool import ClusterSampler, LabelPool, PoolCollator, PoolRefresh
 from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
-from diptych_training.options import AboveZero, Positive, Section
-from diptych_training.recipes.common.pooling import ClusterFrom, Pooling, PoolingOptions, PoolOptions, PoolSize
+from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
+from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.running import Fitted
+from diptych_training.running.families import prompts_of_sides
+
+FromZero = Annotated[int, Field(ge=0)]
+PoolSize = Annotated[int | None, Field(ge=1, description="Maximum documents per batch; null takes all.")]
+ClusterFrom = Annotated[
+    int | None, Field(ge=0, description="First epoch with batches of similar queries; null has none.")
+]
+
+
+class PoolOptions(Section):
+    """The documents that a batch is compared with; see `diptych_training.label_pool.LabelPool`."""
+
+    size: PoolSize = 3000
+    num_pos: Positive = Field(3, description="Maximum positives per query in the pool.")
+    num_neg: FromZero = Field(6, description="Hard negatives per query in the pool.")
+    refresh_every: Positive = Field(5, description="Epochs between updates of hard negatives and clusters.")
+    mine_from: FromZero = Field(0, description="First epoch with hard negatives, from 0.")
+    depth: Positive | None = Field(None, description="Hard negatives kept per query; null is num_neg * refresh_every.")
+    cluster_from: ClusterFrom = 5
+    cluster_size: Positive = Field(32, description="Maximum queries per cluster.")
+
+
+class PoolingOptions(RetrievalOptions):
+    """Options of recipes with a pool."""
+
+    shared: ClassVar[bool] = True
+    refused: ClassVar[tuple[str, ...]] = ("negatives",)
+
+    @model_validator(mode="after")
+    def _negatives_of_the_pool(self) -> Self:
+        if "negatives" in self.model_fields_set:
+            raise ValueError("negatives are mined during training: leave the section out, see pool")
+        return self
+
+
+P = TypeVar("P", bound=PoolingOptions)
+
+
+class Pooling(RetrievalTraining[P]):
+    """A recipe whose rows are queries, and whose batches have a pool; a subclass chooses pool and loss."""
+
+    pooling: PoolOptions
+
+    def data_steps(self) -> list[str]:
+        """Have synthetic queries written, if configured; negatives are found during training."""
+        return self._write_queries()
+
+    @cached_property
+    def pool(self) -> LabelPool:
+        """The pool of the queries that are trained."""
+        positives, options = self.data.relevant_numbers(), self.pooling
+        sizes = {"size": options.size, "num_pos": options.num_pos, "num_neg": options.num_neg}
+        return LabelPool(positives, documents=len(self.data.documents), seed=self.options.seed, **sizes)  # type: ignore[arg-type]
+
+    def rows(self) -> Any:
+        """A row for each query: its text, and its number as `label`."""
+        from datasets import Dataset
+
+        texts = list(self.data.queries.values())
+        numbers = list(self.pool.positives)
+        return Dataset.from_dict({"query": [texts[number] for number in numbers], "label": numbers})
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on the queries."""
+        rows, batches = self.rows(), ClusterSampler()
+        texts = list(self.data.documents.values())
+        prompts = {side: text for side, text in prompts_of_sides(model).items() if text}
+        fitted = self.fitted(
+            model,
+            rows,
+            self.loss(model),
+            sampler=batches,
+            collator=PoolCollator(model.preprocess, self.pool, texts, prompts=prompts),
+            more_callbacks=[self.refresh(model, rows["query"], texts, batches)] if self.moves else [],
+            changes=self.changes(),
+        )
+        if self.pool.dropped:
+            share = f"{self.pool.dropped_share:.1%}"
+            self.remarks.append(
+                f"pools of {self.pool.size} documents left out {share} of the positives that were drawn"
+            )
+        return fitted
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything is recomputed during training."""
+        return self.pooling.size is not None or self.pooling.cluster_from is not None
+
+    def refresh(self, model: Any, queries: Any, documents: list[str], batches: ClusterSampler) -> PoolRefresh:
+        """The callback that recomputes hard negatives and clusters."""
+        options = self.pooling
+        return PoolRefresh(
+            model,
+            list(queries),
+            documents,
+            self.pool,
+            batches if options.cluster_from is not None else None,
+            every=options.refresh_every,
+            mine_from=options.mine_from,
+            cluster_from=options.cluster_from or 0,
+            cluster_size=options.cluster_size,
+            depth=options.depth,
+            folder=self.folder.path / "data",
+            seed=self.options.seed,
+        )
+
+    def changes(self) -> dict[str, Any]:
+        """Arguments of the trainer beside those of the `training` section."""
+        return {}
 
 
 class LossOptions(Section):

@@ -17,13 +17,13 @@ from diptych.errors import ConfigError, ContractError
 from diptych.protocols import TEACHER_FILE
 from diptych.training import Registration
 from diptych.types import Floats
-from diptych_training.losses.common.base import Features
+from diptych_training.losses.base import Features
 from diptych_training.losses.distillation import divergence
-from diptych_training.losses.multi_exit import exits_of
 from diptych_training.models.multi_exit import (
     EMBEDDINGS,
     Exits,
     exit_model,
+    exits_of,
     export_exits,
     has_exits,
     multi_exit,

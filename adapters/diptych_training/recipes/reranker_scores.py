@@ -9,17 +9,17 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from diptych_training.label_pool import EpochCallback
 from diptych_training.losses import CPRDLoss, KLDistillation
-from diptych_training.losses.cprd import Taught
+from diptych_training.losses.distillation import Taught
 from diptych_training.options import AboveZero, Beside, Section
-from diptych_training.pool_refresh import EpochCallback
 from diptych_training.recipes.common.distillation import (
     DistillationNegatives,
     DistillationOptions,
     DistillationTraining,
+    scores_by_query,
 )
 from diptych_training.recipes.common.negatives import mined_by, ranked_by
-from diptych_training.recipes.common.teacher_options import scores_by_query
 from diptych_training.rows import Lists, MovingRows, Scores
 from diptych_training.running import Fitted
 
@@ -162,7 +162,7 @@ class Distill(ReminingTraining[DistillOptions]):
 
 
 class OrderOptions(Section):
-    """Options of the partial ranking; see `diptych_training.losses.cprd.CPRDLoss`."""
+    """Options of the partial ranking; see `diptych_training.losses.distillation.CPRDLoss`."""
 
     tau: AboveZero = Field(0.07, description="Temperature: cosines are divided by it.")
     min_prob: Probability = Field(0.1, description="Negatives with a sigmoid score below this are not ordered.")

@@ -14,15 +14,20 @@ from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import Spla
 from diptych.protocols import Kind
 from diptych.training import Registration
 from diptych_training.losses import ContrastiveLoss, DualMarginMSELoss, KLDistillation
-from diptych_training.losses.flops import ActiveTerms, NonNegative, SparseLoss
-from diptych_training.models.lexicon import inverse_frequencies, lexicon, static_weights
-from diptych_training.models.lexicon_head import blockwise
+from diptych_training.models.lexicon import (
+    ActiveTerms,
+    NonNegative,
+    SparseLoss,
+    blockwise,
+    inverse_frequencies,
+    lexicon,
+    static_weights,
+)
 from diptych_training.options import AboveZero, RetrievalOptions, Section
-from diptych_training.recipes.common.distillation import TeacherTraining, refuse_mining
-from diptych_training.recipes.common.teacher_options import TeacherOptions
+from diptych_training.recipes.common.distillation import TeacherOptions, TeacherTraining, refuse_mining
 from diptych_training.rows import left_out, margin_rows, scored_rows
 from diptych_training.running import Fitted
-from diptych_training.running.columns import routes_of
+from diptych_training.running.families import routes_of
 
 WHOLE = "does not go with FLOPS of a batch: leave it out, and make batch_size smaller"
 Weight = Annotated[float, Field(ge=0)]

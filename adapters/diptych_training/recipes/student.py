@@ -15,7 +15,7 @@ from diptych.errors import ConfigError
 from diptych.protocols import TEACHER_FILE
 from diptych.training import Registration
 from diptych_training.losses.distillation import StudentLoss
-from diptych_training.models.layers import layers_of, truncated
+from diptych_training.models.trained_module import layers_of, truncated
 from diptych_training.options import AboveZero, Positive, Section
 from diptych_training.recipes.common.learned_vectors import LearningVectors, VectorOptions
 

@@ -14,7 +14,7 @@ from diptych.training import Registration
 from diptych_training.losses import PSLLoss
 from diptych_training.models.unidec import HEADS, TABLE, added_to, export, with_classifier
 from diptych_training.options import AboveZero, Positive, Section, Share
-from diptych_training.recipes.common.pooling import Pooling, PoolingOptions, PoolOptions
+from diptych_training.recipes.dexml import Pooling, PoolingOptions, PoolOptions
 
 
 class LossOptions(Section):

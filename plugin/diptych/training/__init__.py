@@ -7,9 +7,15 @@ Recipes come from plugins through the hook `diptych_register_recipes`; nothing h
 from __future__ import annotations
 
 from diptych.training.contracts import Recipe, Registration, Shown, TrainReport, Watcher
-from diptych.training.recipe_file import RecipeFile, RelativePath, load_recipe
+from diptych.training.recipe_file import (
+    RecipeFile,
+    RelativePath,
+    load_recipe,
+    read_documents,
+    read_media,
+    unread_warning,
+)
 from diptych.training.register import register, slot_for
-from diptych.training.source_documents import read_documents, read_media, unread_warning
 
 __all__ = [
     "Recipe",

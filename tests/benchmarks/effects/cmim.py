@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych_experimental.cmim import CMIMLoss
-from diptych_experimental.information import encoder_of, with_decoder
+from diptych_experimental.cmim import CMIMLoss, encoder_of, with_decoder
 from diptych_training.losses import ContrastiveLoss
 from effects.deb import deb, often_seen, sentence_model
 from effects.running import FEW, ONE, PLATEAU, Condition, Effect, above, best, each, effect

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych_experimental.ar2_rounds import AR2RetrieverLoss
+from diptych_experimental.ar2 import AR2RetrieverLoss
 from diptych_training.losses import ContrastiveLoss, CPRDLoss, KLDistillation
-from diptych_training.losses.cprd import Taught
+from diptych_training.losses.distillation import Taught
 from effects.deb import Real, deb, train
 from effects.running import FEW, ONE, Effect, above, best, each, effect, learnt, plateau
 from effects.scoring import Doubles, kendall, ndcg

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych_experimental.dual_head_losses import DualHeadLoss
-from diptych_experimental.dual_head_models import HEADS, DualHead, best_mix
+from diptych_experimental.dual_head_models import HEADS, DualHead, DualHeadLoss, best_mix
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from effects.deb import POOL, RATE, Real, averaged, deb

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from diptych.evaluate import read_beir
 from diptych_experimental.dual_view import flip_accuracy, p_mrr
-from diptych_experimental.samplers import PairedViews
+from diptych_experimental.tas_balanced import PairedViews
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from effects.deb import LONG, SHORT, data_of, read_by_bert, teacher_vectors, tokenised

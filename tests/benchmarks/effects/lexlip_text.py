@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from diptych_adapters.models import resolve
-from diptych_experimental.bottleneck import LexiconBottleneckLoss
+from diptych_experimental.lexlip_text import LexiconBottleneckLoss
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.models.lexicon import lexicon
 from effects.deb import LONG, MODEL, SHORT, deb, often_seen

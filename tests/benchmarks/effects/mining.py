@@ -29,8 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych_training.data.mining import mine
-from diptych_training.data.negatives import MiningOptions
+from diptych_training.data.mining import MiningOptions, mine
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from effects.deb import RATE as REAL_RATE

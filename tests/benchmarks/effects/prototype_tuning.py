@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 from diptych_adapters.models import resolve
-from diptych_training.models.prototypes import prompt_of, prototype_model
-from diptych_training.recipes.prototype_tuning import PrototypeLoss
+from diptych_training.recipes.prototype_tuning import PrototypeLoss, prompt_of, prototype_model
 from effects.deb import MODEL
 from effects.running import Condition, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diptych.protocols import Similarity
 from diptych.types import Floats
-from diptych_training.data.in_memory import EncoderSource
+from diptych_training.data.candidate_sources import EncoderSource
 from effects.tiny import Encoder
 from effects.world import World
 

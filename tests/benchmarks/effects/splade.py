@@ -20,8 +20,7 @@ from torch import Tensor
 from transformers import BertForMaskedLM
 
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.losses.flops import Flops, active_terms
-from diptych_training.models.lexicon_head import max_logits
+from diptych_training.models.lexicon import Flops, active_terms, max_logits
 from effects.lex import Lex, lex
 from effects.running import FEW, SEEDS, TUNING, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg

@@ -26,10 +26,9 @@ from diptych.protocols import Similarity
 from diptych.types import Floats
 from diptych_adapters.models import resolve
 from diptych_training.corpus import TrainingData
+from diptych_training.data.candidate_sources import EncoderSource
 from diptych_training.data.generators import Generator
-from diptych_training.data.in_memory import EncoderSource
-from diptych_training.data.query_filters import SyntheticQuery, round_trip
-from diptych_training.data.synthetic import SyntheticOptions, synthesize
+from diptych_training.data.synthetic import SyntheticOptions, SyntheticQuery, round_trip, synthesize
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from effects.deb import MODEL, Real, averaged, deb, train

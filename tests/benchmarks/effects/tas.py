@@ -21,7 +21,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from diptych_experimental.samplers import TASBalanced
+from diptych_experimental.tas_balanced import TASBalanced
 from diptych_training.losses import DualMarginMSELoss
 from effects import distill
 from effects.deb import SHARPNESS, Real, deb, train

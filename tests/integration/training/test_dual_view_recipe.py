@@ -12,8 +12,7 @@ from sentence_transformers import SentenceTransformer
 from diptych import Registry
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
-from diptych_experimental.dual_view import instruction_measures
-from diptych_experimental.dual_view_rows import TrainingView
+from diptych_experimental.dual_view import TrainingView, instruction_measures
 from tiny_training import WORDS, Told, lines, tiny_bert
 
 

@@ -16,10 +16,9 @@ from sentence_transformers import (
 )
 from transformers import TrainerCallback
 
-from diptych_training.label_pool import LabelPool, PoolCollator
+from diptych_training.label_pool import ClusterSampler, LabelPool, PoolCollator, PoolRefresh
 from diptych_training.losses import CachedLoss, ContrastiveLoss, PSLLoss, SoftTopKLoss
 from diptych_training.models.unidec import HEADS, TABLE, table_of, with_classifier
-from diptych_training.pool_refresh import ClusterSampler, PoolRefresh
 from tiny_models import WORDS, bert
 
 QUERIES = [f"{WORDS[n]} {WORDS[(n + 1) % 16]}" for n in range(16)]

@@ -19,7 +19,7 @@ from diptych.config import load_config
 from diptych.errors import ConfigError
 from diptych.training import TrainReport, load_recipe, register
 from diptych_training.corpus import TrainingData
-from diptych_training.recipes.common.reranking import Reranking, as_pairs, half_reversed, list_rows
+from diptych_training.recipes.common.negatives import Reranking, as_pairs, half_reversed, list_rows
 from diptych_training.recipes.cross_encoder import CrossEncoding
 from tiny_models import WORDS, bert, encoder
 from tiny_training import Told

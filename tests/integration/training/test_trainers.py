@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diptych_experimental.mw import FocalBCELoss, MannWhitneyLoss
-from diptych_experimental.samplers import PairedViews
+from diptych_experimental.tas_balanced import PairedViews
 from diptych_training.losses import (
     ContrastiveLoss,
     CPRDLoss,
@@ -20,7 +20,7 @@ from diptych_training.losses import (
     SoftTopKLoss,
 )
 from diptych_training.relevance import Relevance
-from diptych_training.samplers import NoDuplicates
+from diptych_training.rows import NoDuplicates
 from tiny_models import cross_encoder
 
 WORDS = [f"word{n}" for n in range(40)]

@@ -10,10 +10,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from diptych.errors import ContractError
-from diptych_experimental import bottleneck
-from diptych_experimental.bottleneck import LexiconBottleneckLoss, WeakDecoder
-from diptych_training.models.lexicon import lexicon
-from diptych_training.models.lexicon_head import max_logits
+from diptych_experimental import lexlip_text
+from diptych_experimental.lexlip_text import LexiconBottleneckLoss, WeakDecoder
+from diptych_training.models.lexicon import lexicon, max_logits
 from given_embeddings import drawn
 from tiny_lexicon import SPECIAL, WORDS, tiny_masked_model
 
@@ -117,7 +116,7 @@ def test_the_released_variant_draws_gaps_independently_and_masks_as_bert_does(mo
 def test_the_released_variant_decodes_by_the_encoders_embeddings_and_head(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bottleneck, "MASKED", 1.0)  # all gaps are masked, so that they can be drawn again
+    monkeypatch.setattr(lexlip_text, "MASKED", 1.0)  # all gaps are masked, so that they can be drawn again
     features = model.preprocess(TEXTS)
     ids, mask = features["input_ids"], features["attention_mask"].bool()
     loss, network = LexiconBottleneckLoss(model, variant="released", seed=5).eval(), model.eval()[0].auto_model
@@ -137,7 +136,7 @@ def test_the_released_variant_decodes_by_the_encoders_embeddings_and_head(
 
 def test_a_model_that_is_built_otherwise_has_no_released_variant() -> None:
     with pytest.raises(ContractError, match=r"(?s)embeddings and head are not found.*got: Linear"):
-        bottleneck.parts_of(torch.nn.Linear(2, 2))
+        lexlip_text.parts_of(torch.nn.Linear(2, 2))
 
 
 def test_pads_change_nothing_for_the_decoder() -> None:

@@ -15,11 +15,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from diptych.errors import ContractError
 from diptych.testing.fakes import FakeReranker
-from diptych_experimental.ar2_rounds import AR2RetrieverLoss
+from diptych_experimental.ar2 import AR2RetrieverLoss
 from diptych_experimental.mw import FocalBCELoss, focal_bce
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.losses.cprd import CPRDLoss, Taught
-from diptych_training.losses.distillation import DualMarginMSELoss, KLDistillation, in_batch_margins
+from diptych_training.losses.distillation import CPRDLoss, DualMarginMSELoss, KLDistillation, Taught, in_batch_margins
 from diptych_training.relevance import Relevance
 from diptych_training.teacher_scores import labels_of, scored
 from given_embeddings import Given, columns, drawn

@@ -11,9 +11,9 @@ import torch
 
 from diptych.errors import ContractError
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
-from diptych_experimental.dual_head_losses import DualHeadLoss
 from diptych_experimental.dual_head_models import (
     DualHead,
+    DualHeadLoss,
     best_mix,
     dual_head,
     export_dual_head,

@@ -22,7 +22,7 @@ from diptych_training.losses import (
     SoftTopKLoss,
     with_extra_negatives,
 )
-from diptych_training.losses.common.extra_negatives import Queue
+from diptych_training.losses.extra_negatives import Queue
 from diptych_training.relevance import Relevance
 from given_embeddings import Given, Scaled, columns, drawn
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import ContractError
-from diptych_experimental.samplers import MixedBatches
+from diptych_experimental.tas_balanced import MixedBatches
 
 FEW = np.arange(40) < 6  # six labelled rows of forty
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diptych_training.losses.contrastive import ContrastiveLoss
-from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
+from diptych_training.losses.contrastive import ContrastiveLoss, Groups, HybridNCELoss
 from diptych_training.relevance import Relevance
 from given_embeddings import Given, columns, drawn
 

@@ -22,7 +22,7 @@ from diptych_training.losses import (
     SoftTopKLoss,
     with_extra_negatives,
 )
-from diptych_training.losses.common.base import similarities
+from diptych_training.losses.base import similarities
 from diptych_training.teacher_scores import own_scores
 from given_embeddings import Given, drawn
 

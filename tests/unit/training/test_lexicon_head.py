@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diptych_training.models import lexicon_head
-from diptych_training.models.lexicon import lexicon
-from diptych_training.models.lexicon_head import blockwise, max_logits
+from diptych_training.models.lexicon import MaxLogits, blockwise, lexicon, max_logits
 from given_embeddings import drawn
 from tiny_lexicon import WORDS, tiny_masked_model
 
@@ -25,8 +23,8 @@ TEXTS = [WORDS[1], " ".join(WORDS[3:14]), f"{WORDS[20]} {WORDS[21]}"]
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks also in a small lexicon: two numbers of the module, none of its code."""
-    monkeypatch.setattr(lexicon_head, "BLOCK", 7)
-    monkeypatch.setattr(lexicon_head, "TOKENS", 12)
+    monkeypatch.setattr("diptych_training.models.lexicon.BLOCK", 7)
+    monkeypatch.setattr("diptych_training.models.lexicon.TOKENS", 12)
 
 
 @pytest.fixture
@@ -65,7 +63,7 @@ def test_maxima_and_gradients_are_those_of_all_logits(seed: int) -> None:
 def test_gradients_are_those_of_finite_differences() -> None:
     vectors, decoder, mask = parts(1)
     inputs = (vectors, decoder.weight, decoder.bias)
-    apply: Callable[..., Tensor] = lexicon_head.MaxLogits.apply
+    apply: Callable[..., Tensor] = MaxLogits.apply
     assert torch.autograd.gradcheck(lambda v, w, b: apply(v, w, b, mask), inputs)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diptych_experimental.momentum import MomentumContrastiveLoss
+from diptych_experimental.lexlip_text import MomentumContrastiveLoss
 from diptych_experimental.mw import FocalBCELoss, MannWhitneyLoss
 from diptych_training.losses import ContrastiveLoss, HybridNCELoss, PSLLoss, SoftTopKLoss
 from diptych_training.models.unidec import LabelTable

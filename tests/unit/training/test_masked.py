@@ -13,11 +13,24 @@ from torch.nn.functional import layer_norm, mse_loss, smooth_l1_loss
 
 from diptych.errors import ContractError, DocumentError
 from diptych.media import Modality
-from diptych_experimental.pretraining.encoders import BODIES, EncoderShape, PictureBody, positions
-from diptych_experimental.pretraining.losses import MaskedLoss, ReconstructionEvaluator, patch_targets
-from diptych_experimental.pretraining.masks import Grid, Policy, drawn_masks, visible_places
+from diptych_experimental.pretraining.encoders import (
+    BODIES,
+    EncoderShape,
+    Grid,
+    PictureBody,
+    Policy,
+    drawn_masks,
+    positions,
+    visible_places,
+)
 from diptych_experimental.pretraining.media import Unlabelled, contents_of, corrupted, read_unlabelled
-from diptych_experimental.pretraining.models import centre, masked_model
+from diptych_experimental.pretraining.models import (
+    MaskedLoss,
+    ReconstructionEvaluator,
+    centre,
+    masked_model,
+    patch_targets,
+)
 from tiny_training import lines
 
 SHAPE = EncoderShape(size=16, patch=4, layers=2, width=16, heads=2, frames=4, tubelet=2, context=32)

@@ -16,11 +16,17 @@ from diptych.errors import DocumentError
 from diptych.media import MediaConfig, MediaStore, Sound
 from diptych_adapters.media_text.forms import Clip, Picture, Spectrogram
 from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
-from diptych_training.data.augmentation import augment_clips, augment_pictures, augment_spectrograms, augment_vectors
-from diptych_training.data.media_items import Items, read_items
+from diptych_training.data.media_items import (
+    Items,
+    augment_clips,
+    augment_pictures,
+    augment_spectrograms,
+    augment_vectors,
+    read_items,
+)
 from diptych_training.losses.contrastive import symmetric_contrastive
-from diptych_training.losses.flops import flops
-from diptych_training.recipes.common.media_text import MediaTextLoss, media_text_model, ranked
+from diptych_training.models.lexicon import flops
+from diptych_training.recipes.media_text import MediaTextLoss, media_text_model, ranked
 from tiny_training import lines
 
 SIZE = 16

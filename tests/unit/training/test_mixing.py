@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import normalize
 
-from diptych_training.losses.common.extra_negatives import Mixing
+from diptych_training.losses.extra_negatives import Mixing
 from given_embeddings import drawn
 
 

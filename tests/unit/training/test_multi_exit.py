@@ -12,9 +12,8 @@ import torch
 
 from diptych.errors import ConfigError, ContractError
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.losses.multi_exit import MultiExitLoss
-from diptych_training.models.layers import layers_of
-from diptych_training.models.multi_exit import EMBEDDINGS, exit_model, export_exits, multi_exit
+from diptych_training.models.multi_exit import EMBEDDINGS, MultiExitLoss, exit_model, export_exits, multi_exit
+from diptych_training.models.trained_module import layers_of
 from given_embeddings import Given, drawn
 from tiny_encoders import WIDTH, features_of, tiny_encoder
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from diptych.errors import ContractError
-from diptych_experimental.cmim import CMIMLoss, log_normal
-from diptych_experimental.information import Decoder, encoder_of, informative, with_decoder, words_of
+from diptych_experimental.cmim import CMIMLoss, Decoder, encoder_of, informative, log_normal, with_decoder, words_of
 from given_embeddings import drawn
 from tiny_encoders import features_of, tiny_encoder
 

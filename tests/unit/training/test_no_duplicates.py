@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import ContractError
-from diptych_training.samplers import NoDuplicates
+from diptych_training.rows import NoDuplicates
 
 
 def rows(

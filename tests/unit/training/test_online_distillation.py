@@ -7,9 +7,9 @@ import torch
 
 from diptych.errors import ContractError
 from diptych.testing.fakes import FakeReranker
-from diptych_experimental.ar2_rounds import AR2RetrieverLoss
+from diptych_experimental.ar2 import AR2RetrieverLoss
 from diptych_training.losses import CPRDLoss, DualMarginMSELoss, KLDistillation, OnlineDistillationLoss
-from diptych_training.losses.common.base import RetrievalLoss
+from diptych_training.losses.base import RetrievalLoss
 from diptych_training.teacher_scores import LiveTeacher, scored
 from given_embeddings import Given, columns, drawn
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from diptych_training.label_pool import LabelPool
-from diptych_training.pool_refresh import ClusterSampler, PoolRefresh, balanced_clusters, hard_negatives
+from diptych_training.label_pool import ClusterSampler, LabelPool, PoolRefresh, balanced_clusters, hard_negatives
 from given_embeddings import drawn
 
 POSITIVES = {number: [number % 7, (3 * number) % 7] for number in range(30)}

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from diptych.errors import ContractError
-from diptych_training.models.prototypes import (
+from diptych_training.recipes.prototype_tuning import (
+    PrototypeLoss,
     Prototypes,
     class_numbers,
     export_prompted,
@@ -18,7 +19,6 @@ from diptych_training.models.prototypes import (
     prompt_of,
     prototype_model,
 )
-from diptych_training.recipes.prototype_tuning import PrototypeLoss
 from given_embeddings import drawn
 from tiny_encoders import features_of, tiny_encoder
 

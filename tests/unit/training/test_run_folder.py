@@ -18,8 +18,8 @@ from curves import curves
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
 from diptych_training.options import OF_TRAINING, TrainingOptions
-from diptych_training.running.callbacks import drawing
 from diptych_training.running.folder import Lock, RunFolder
+from diptych_training.running.run import drawing
 from every_recipe import REGISTRY
 
 DATA = {"corpus": "corpus.jsonl", "queries": "queries.jsonl", "qrels": "qrels.tsv"}

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chisquare
 
 from diptych.errors import ContractError
-from diptych_experimental.samplers import Batches, GroupedBatches, PairedViews, TASBalanced
+from diptych_experimental.tas_balanced import Batches, GroupedBatches, PairedViews, TASBalanced
 
 RANDOM = np.random.default_rng(0)
 QUERIES = np.repeat(np.arange(40), 50)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from diptych_experimental.cmim import Decoder
 from diptych_experimental.dual_head_models import DualHead
-from diptych_experimental.information import Decoder
 from diptych_training.models.multi_exit import Exits
-from diptych_training.models.prototypes import Prototypes
+from diptych_training.recipes.prototype_tuning import Prototypes
 
 MADE: dict[str, Callable[[], Any]] = {
     "exits": lambda: Exits([1, 2], 8, norm_eps=1e-5, norm_bias=False, pooling="cls"),

@@ -25,7 +25,7 @@ from diptych_adapters.engines.tokens import DocumentTokens
 from diptych_adapters.pipelines.library import quiet
 from diptych_training.corpus import TrainingData, file_name, held_out
 from diptych_training.losses import CachedLoss
-from diptych_training.losses.common.base import RetrievalLoss
+from diptych_training.losses.base import RetrievalLoss
 from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQueries
 from diptych_training.recipes.common.negatives import documents_of, mined
 from diptych_training.recipes.common.synthetic_queries import best_size, with_synthetic, write_queries

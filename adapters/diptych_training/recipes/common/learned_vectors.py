@@ -19,11 +19,11 @@ from diptych.evaluate import read_queries
 from diptych.training import RelativePath
 from diptych.types import Floats
 from diptych_training.corpus import TrainingData
-from diptych_training.data.template_generator import sentences_of
+from diptych_training.data.generators import sentences_of
 from diptych_training.options import DocumentsOptions, Positive, RecipeOptions, Section
 from diptych_training.recipes.common.base import Training
+from diptych_training.recipes.common.distillation import registered
 from diptych_training.recipes.common.negatives import documents_of
-from diptych_training.recipes.common.teacher_options import registered
 from diptych_training.running import Fitted
 from diptych_training.running.evaluation import PRIMARY, HeldOutEvaluator, by_metric, search_evaluator
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
 
 from diptych import Collection, Document
 from diptych.errors import ConfigError
 from diptych.training import read_documents
 from diptych_training.corpus import TrainingData
-from diptych_training.data.candidate_sources import CandidateSource, CollectionSource
-from diptych_training.data.mining import batches, mine
-from diptych_training.data.model_candidates import ModelSource
-from diptych_training.data.negatives import Mined, MiningOptions
+from diptych_training.data.candidate_sources import CandidateSource, CollectionSource, ModelSource
+from diptych_training.data.mining import Mined, MiningOptions, batches, mine
 from diptych_training.options import DocumentsOptions, RetrievalOptions
-from diptych_training.rows import Lists
+from diptych_training.rows import Lists, Scores, pairs, without_row
+
+BATCH = 256  # queries that the first stage is asked at once
 
 
 def documents_of(options: DocumentsOptions) -> Iterator[Document]:
@@ -111,3 +114,163 @@ def _lists(mining: Mined, data: TrainingData) -> dict[str, list[str]]:
     """Only documents of the training data; a live collection may have others."""
     known = data.documents
     return {query: [name for name, _ in ranking if name in known] for query, ranking in mining.negatives.items()}
+
+
+class Row(TypedDict):
+    """A query, some documents of its own, the relevant one first, and a label for each.
+
+    `document_first`: whether its pairs are read in the reverse order; see `half_reversed`.
+    """
+
+    query: str
+    documents: list[str]
+    label: list[float]
+    document_first: NotRequired[bool]
+
+
+def first_stage(
+    options: RetrievalOptions, data: TrainingData, queries: Sequence[str], depth: int, retriever: Callable[[], Any]
+) -> dict[str, list[str]]:
+    """The first `depth` documents of each query: from the live collection in `data`, else from a retriever.
+
+    Args:
+        options: of the recipe; `negatives.slot` asks one slot of the collection, the whole pipeline else.
+        data: queries and documents.
+        queries: whose candidates are wanted, by id.
+        depth: how many.
+        retriever: gives a dense or sparse model; called when there is no collection.
+
+    Raises:
+        SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
+    """
+    with searched(options, data, retriever, slot=options.negatives.slot) as source:
+        return _candidates(source, data, queries, depth)
+
+
+def _candidates(
+    source: CandidateSource, data: TrainingData, queries: Sequence[str], depth: int
+) -> dict[str, list[str]]:
+    candidates: dict[str, list[str]] = {}
+    for part in batches(queries, BATCH):
+        rankings = source.find([data.queries[query] for query in part], [[] for _ in part], depth)
+        for query, result in zip(part, rankings, strict=True):
+            candidates[query] = [name for name, _ in result.ranking if name in data.documents]
+    return candidates
+
+
+def list_rows(
+    data: TrainingData,
+    candidates: Lists,
+    *,
+    per_query: int,
+    draws: int = 1,
+    seed: int = 0,
+    scores: Scores | None = None,
+) -> Iterator[Row]:
+    """A row for each judged pair and draw: the relevant document, and negatives drawn from the candidates.
+
+    Args:
+        data: whose judgements are trained on.
+        candidates: of each query; what is judged at all is no negative. A query with too few is left out.
+        per_query: negatives of a row.
+        draws: rows of a pair, each with other negatives.
+        seed: of the draws.
+        scores: a teacher's, as labels; a document without a score is not drawn. 1 and 0 without a teacher.
+    """
+    random = np.random.default_rng(seed)
+    for _ in range(draws):
+        for query, positive in pairs(data):
+            query_scores = scores.get(query, {}) if scores is not None else None
+            pool = [name for name in candidates.get(query, ()) if name not in data.qrels[query]]
+            pool = [name for name in pool if query_scores is None or name in query_scores]
+            if len(pool) < per_query or (query_scores is not None and positive not in query_scores):
+                continue
+            names = [positive, *(pool[n] for n in random.permutation(len(pool))[:per_query])]
+            label = [1.0] + [0.0] * per_query if query_scores is None else [float(query_scores[name]) for name in names]
+            texts = [data.answer(query, positive), *(data.documents[name] for name in names[1:])]
+            yield Row(query=data.queries[query], documents=texts, label=label)
+
+
+def half_reversed(rows: Sequence[Row], *, seed: int) -> list[Row]:
+    """The rows in their order; half of them, drawn at random, are to be read with the document first (AuroLA)."""
+    places = np.random.default_rng((seed, len(rows))).permutation(len(rows))
+    return [
+        Row(**{**row, "document_first": bool(place < len(rows) // 2)}) for row, place in zip(rows, places, strict=True)
+    ]
+
+
+def as_pairs(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+    """The same, a row for each pair, in the order in which they are read: query, document, label."""
+    for row in rows:
+        for document, label in zip(row["documents"], row["label"], strict=True):
+            first, second = (document, row["query"]) if row.get("document_first") else (row["query"], document)
+            yield {"query": first, "document": second, "label": label}
+
+
+def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
+    """A sentence on the judged pairs without a row for lack of candidates or scores; None if all have one.
+
+    Raises:
+        ConfigError: no pair has a row.
+    """
+    remark = without_row(
+        data,
+        {(row["query"], row["documents"][0]) for row in rows},
+        "their query has fewer unjudged candidates than negatives.per_query, or the teacher gave no score",
+    )
+    if remark is not None and not rows:
+        count = sum(1 for _ in pairs(data))
+        raise ConfigError(
+            "no training rows could be made",
+            where="negatives",
+            got=f"{count:,} judged pairs, fewer unjudged candidates (with a teacher's scores) than per_query",
+            do="make negatives.per_query smaller or negatives.last_rank larger",
+        )
+    return remark
+
+
+class Reranking:
+    """nDCG@10 and MRR@10 of candidates ordered by a cross-encoder; documents not among them count as missed.
+
+    Args:
+        data: whose judged queries are asked.
+        candidates: of each query, in the first stage's order, which decides between equal scores.
+        batch_size: of scoring.
+        two_way: whether a score is the mean of those of both orders.
+    """
+
+    def __init__(self, data: TrainingData, candidates: Lists, *, batch_size: int = 32, two_way: bool = False) -> None:
+        self.data, self.batch_size, self.two_way = data, batch_size, two_way
+        self.candidates = {query: list(candidates.get(query, ())) for query in data.qrels}
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """The values of a model, under the names of sentence-transformers' evaluators."""
+        text_pairs = [
+            (self.data.queries[q], self.data.documents[d]) for q, names in self.candidates.items() for d in names
+        ]
+        scores = iter(self._scores(model, text_pairs) if text_pairs else ())
+        ranked = {}
+        for query, names in self.candidates.items():
+            values = {name: next(scores) for name in names}
+            ranked[query] = sorted(names, key=lambda name: -values[name])
+        return self.values(ranked)
+
+    def _scores(self, model: Any, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        ways = [pairs, [(document, query) for query, document in pairs]] if self.two_way else [pairs]
+        scores = [model.predict(own, batch_size=self.batch_size, show_progress_bar=False) for own in ways]
+        return np.mean(scores, axis=0).tolist()  # type: ignore[no-any-return]
+
+    def first(self) -> dict[str, float]:
+        """The values of the first stage's own order."""
+        return self.values(self.candidates)
+
+    def values(self, ranked: Mapping[str, Sequence[str]]) -> dict[str, float]:
+        """Means over the queries."""
+        grades = [([self.data.qrels[q].get(name, 0.0) for name in names], q) for q, names in ranked.items()]
+        ndcg = [_dcg(gains[:10]) / _dcg(sorted(self.data.qrels[q].values(), reverse=True)[:10]) for gains, q in grades]
+        mrr = [next((1 / rank for rank, grade in enumerate(gains[:10], 1) if grade > 0), 0.0) for gains, _ in grades]
+        return {"ndcg@10": float(np.mean(ndcg)), "mrr@10": float(np.mean(mrr))}
+
+
+def _dcg(grades: Sequence[float]) -> float:
+    return sum(max(grade, 0.0) / math.log2(rank + 1) for rank, grade in enumerate(grades, 1))

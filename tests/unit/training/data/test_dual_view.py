@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from diptych import Registry
 from diptych.errors import DocumentError, EvaluationError
-from diptych_experimental.dual_view import flip_accuracy, p_mrr
-from diptych_experimental.dual_view_rows import (
+from diptych_experimental.dual_view import (
     Instructed,
     TrainingView,
     dual_views,
+    flip_accuracy,
     originals,
+    p_mrr,
     view_relevance,
     view_rows,
 )
-from diptych_experimental.samplers import PairedViews
+from diptych_experimental.tas_balanced import PairedViews
 from diptych_training import hooks
 from diptych_training.data.generators import Generator
 from diptych_training.losses.contrastive import contrastive

@@ -10,8 +10,7 @@ from diptych import Document, Registry, hookimpl
 from diptych.errors import ConfigError, ContractError, RegistryError
 from diptych.generation import CounterRequest, Instance, JudgeRequest, QueryRequest
 from diptych_training import hooks
-from diptych_training.data.generators import Generator
-from diptych_training.data.template_generator import STYLES
+from diptych_training.data.generators import STYLES, Generator
 
 SOX = Document("sox", "Converts audio files. It knows many formats! Effects can be added.", "Sound exchange")
 GIMP = Document("gimp", "Retouches photographs and composes pictures from many layers.")

@@ -14,8 +14,7 @@ from diptych.protocols import Similarity
 from diptych.search import Retrieve, Rrf
 from diptych.testing import FakeDenseEncoder, FakeSparseEncoder, fakes_plugin
 from diptych.types import Floats
-from diptych_training.data.candidate_sources import CollectionSource
-from diptych_training.data.in_memory import EncoderSource
+from diptych_training.data.candidate_sources import CollectionSource, EncoderSource
 
 RANDOM = np.random.default_rng(0)
 WORDS = [f"word{n}" for n in range(30)]

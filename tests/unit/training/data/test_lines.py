@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.errors import DocumentError
-from diptych_training.data.scoring import append_lines, read_lines
+from diptych_training.teacher_scores import append_lines, read_lines
 
 ROWS = st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=30) | st.floats(allow_nan=False)), max_size=8)
 

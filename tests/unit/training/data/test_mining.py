@@ -15,8 +15,7 @@ from diptych.errors import ConfigError
 from diptych.testing import FakeReranker, fakes_plugin
 from diptych.types import Floats
 from diptych_training.data.candidate_sources import CollectionSource, SearchResult
-from diptych_training.data.mining import mine
-from diptych_training.data.negatives import MiningOptions
+from diptych_training.data.mining import MiningOptions, mine
 from diptych_training.options import NegativesOptions
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from diptych.errors import ConfigError
 from diptych.testing import FakeReranker
-from diptych_training.data.scoring import score_lists
+from diptych_training.teacher_scores import score_lists
 
 QUERIES = {"q": "cat sleeps", "r": "dog", "s": "owl"}
 DOCUMENTS = {"a": "the cat sleeps", "b": "a dog barks", "c": "an owl hunts mice"}

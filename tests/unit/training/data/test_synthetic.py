@@ -12,17 +12,19 @@ from diptych.errors import ConfigError
 from diptych.generation import JudgeRequest, QueryRequest
 from diptych.testing import FakeDenseEncoder
 from diptych_training import hooks
+from diptych_training.data.candidate_sources import EncoderSource
 from diptych_training.data.generators import Generator
-from diptych_training.data.in_memory import EncoderSource
-from diptych_training.data.query_filters import (
+from diptych_training.data.synthetic import (
     LeakIndex,
+    SyntheticOptions,
     SyntheticQuery,
     normalized_words,
     round_trip,
+    sampled,
+    synthesize,
     without_near_duplicates,
     without_repeats,
 )
-from diptych_training.data.synthetic import SyntheticOptions, sampled, synthesize
 from diptych_training.options import SyntheticQueries
 
 RANDOM = np.random.default_rng(0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.common.base import Features, RetrievalLoss, SeededDraws
+from diptych_training.losses.base import Features, RetrievalLoss, SeededDraws
 from diptych_training.relevance import Candidates, Relevance
 
 
