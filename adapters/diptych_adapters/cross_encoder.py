@@ -26,8 +26,7 @@ ACTIVATIONS = {"sigmoid": "Sigmoid", "identity": "Identity"}  # and what torch c
 class CrossEncoderReranker(ModelPipeline):
     """A reranker that reads query and document together. A pair's score does not depend on the other pairs.
 
-    The ranges of int8 are measured on pairs of general texts, so that every process scores alike. With `two_way` a
-    score is the mean of those of (query, document) and (document, query), as AuroLA reranks.
+    The ranges of int8 are measured on pairs of general texts, so that every process scores alike.
 
     Raises:
         ModelError: the model cannot be found, or was not trained to give one score per pair.
@@ -42,17 +41,15 @@ class CrossEncoderReranker(ModelPipeline):
         architectures = ("ForSequenceClassification", "ForCausalLM")
         require("CrossEncoder", folder, architectures=architectures, instead="use a reranking model")
         super().__init__(folder, lambda: load("CrossEncoder", folder, options), options)
-        self._batch_size, self._prompt, self._two_way = options.library_batch_size, options.prompt, options.two_way
+        self._batch_size, self._prompt = options.library_batch_size, options.prompt
         self._activation: str = self._facts(lambda: _facts(self.model, options, self.name))["activation"]
         self._start()
-        general = [(query, document) for query in GENERAL[:-3] for document in GENERAL[-9:]]
-        self.look_at([*general, *_reversed(general)] if self._two_way else general)
+        self.look_at([(query, document) for query in GENERAL[:-3] for document in GENERAL[-9:]])
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Which scores this gives: weights, tokenizer, length, activation, prompt, and whether both orders are read."""
-        steps = [self._activation.lower(), *(["two-way"] if self._two_way else [])]
-        return self.fingerprint_of(steps, (self._prompt or "", ""), 1, pooled=False)
+        """Which scores this gives: weights, tokenizer, length, activation and prompt."""
+        return self.fingerprint_of([self._activation.lower()], (self._prompt or "", ""), 1, pooled=False)
 
     def _run_library(self) -> None:
         from diptych_adapters.engines.graph_modules import SingleFeature, is_plain
@@ -65,13 +62,8 @@ class CrossEncoderReranker(ModelPipeline):
         """Scores float32 `[n]` in the order of `pairs`, higher is better; of a pair too long the longer text is cut."""
         if not pairs:
             return np.zeros(0, np.float32)
-        scores = self._one_way(pairs)
-        if self._two_way:  # a call of its own, so that none has more pairs than the host gives at once
-            scores = np.asarray((scores + self._one_way(_reversed(pairs))) / 2, np.float32)
+        scores = self._by_runner(pairs) if self.runner else self._by_library(pairs, None)
         return np.ascontiguousarray(scores, np.float32)
-
-    def _one_way(self, pairs: Sequence[Pair]) -> Floats:
-        return self._by_runner(pairs) if self.runner else self._by_library(pairs, None)
 
     def _by_runner(self, pairs: Sequence[Pair]) -> Floats:
         assert self.runner
@@ -108,11 +100,6 @@ class CrossEncoderReranker(ModelPipeline):
                 show_progress_bar=False,
                 activation_fn=activation or self._configured_activation(),
             )
-
-
-def _reversed(pairs: Sequence[Pair]) -> list[Pair]:
-    """Each pair with the document first."""
-    return [(document, query) for query, document in pairs]
 
 
 def _facts(model: Any, options: CrossEncoderOptions, name: str) -> dict[str, Any]:

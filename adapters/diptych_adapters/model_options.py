@@ -157,11 +157,6 @@ class CrossEncoderOptions(TorchOptions):
         None, description="identity keeps the raw score, sigmoid maps it to 0..1; null is the model's own."
     )
     prompt: str | None = Field(None, description="Prefix of each pair, for models trained with an instruction.")
-    two_way: bool = Field(
-        False,
-        description="Score each pair in both orders and average, at twice the cost; for models trained with `two_way` "
-        "by the recipe `cross_encoder`.",
-    )
 
 
 class YesNoOptions(ModelOptions):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -247,23 +247,15 @@ class CMIMLoss(torch.nn.Module):
         tau: temperature of the contrastive factor.
         contrastive_weight: of it; 0 is A-MIM.
         mim_weight: of the rest; 0 leaves the contrastive factor alone.
-        denominator: `mean` over the other texts; `sum` makes it InfoNCE.
     """
 
     def __init__(
-        self,
-        model: Any,
-        *,
-        tau: float = 0.1,
-        contrastive_weight: float = 1.0,
-        mim_weight: float = 1.0,
-        denominator: Literal["mean", "sum"] = "mean",
+        self, model: Any, *, tau: float = 0.1, contrastive_weight: float = 1.0, mim_weight: float = 1.0
     ) -> None:
         super().__init__()
-        if tau <= 0 or denominator not in ("mean", "sum"):
-            got, expected = f"tau {tau}, denominator {denominator}", "tau above 0; mean or sum"
-            raise ContractError("unusable options", where="CMIMLoss", got=got, expected=expected)
-        self.model, self.tau, self.denominator = model, tau, denominator
+        if tau <= 0:
+            raise ContractError("unusable tau", where="CMIMLoss", got=tau, expected="above 0")
+        self.model, self.tau = model, tau
         self.contrastive_weight, self.mim_weight = contrastive_weight, mim_weight
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> dict[str, Tensor]:
@@ -291,7 +283,8 @@ class CMIMLoss(torch.nn.Module):
         normal = torch.nn.functional.normalize
         scores = normal(code, dim=-1) @ normal(mean, dim=-1).T / self.tau
         diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-        return contrastive(scores, diagonal, ~diagonal, denominator=self.denominator)
+        averaged = scores - math.log(max(len(scores) - 1, 1))  # the mean over the other texts in place of their sum
+        return contrastive(torch.where(diagonal, scores, averaged), diagonal, ~diagonal)
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""
@@ -299,7 +292,6 @@ class CMIMLoss(torch.nn.Module):
             "tau": self.tau,
             "contrastive_weight": self.contrastive_weight,
             "mim_weight": self.mim_weight,
-            "denominator": self.denominator,
         }
 
 

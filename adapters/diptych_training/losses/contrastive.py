@@ -8,12 +8,10 @@
 | supervised contrastive | Khosla et al. 2020; in UniDEC: Kharbanda et al. 2024 | `reduction="supcon"` |
 | balanced | UniDEC | `reduction="balanced"` |
 | masked multi-block | Query-as-Anchor | `blocks=("qd", "qq", "dq")`, `margin=0.1` |
-| mean denominator | cMIM: Livne 2025 | `denominator="mean"` |
 
 For row i with positives P_i and negatives N_i, scores s = similarity / tau, the term of a positive p is
 `log(A_ip + sum over N_i of w_ij exp(s_ij)) - s_ip`, where A_ip is exp(s_ip) (decoupled), the sum over P_i (supcon) or
-their mean (balanced); a row is the mean of its terms, the loss the mean of the rows that have both. `denominator`
-says whether the negatives are added or averaged.
+their mean (balanced); a row is the mean of its terms, the loss the mean of the rows that have both.
 """
 
 from __future__ import annotations
@@ -40,7 +38,6 @@ def contrastive(
     negative: Tensor,
     *,
     reduction: Reduction = "decoupled",
-    denominator: Literal["sum", "mean"] = "sum",
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """The loss of scores `[B, M]`, already divided by tau; a scalar.
@@ -49,13 +46,10 @@ def contrastive(
         scores: float; what is neither positive nor negative does not count.
         positive, negative: bool `[B, M]`.
         reduction: what of the positives stands in the denominator of one of them.
-        denominator: whether negatives are added, or averaged so that the batch size does not matter.
         label_smoothing: the share of the target that goes to the negatives, evenly.
     """
     positive_counts, negative_counts = positive.sum(1), negative.sum(1)
     low = logsumexp_where(scores, negative)
-    if denominator == "mean":
-        low = low - negative_counts.clamp(min=1).log()
     high = logsumexp_where(scores, positive)[:, None]
     if reduction == "decoupled":
         high = scores
@@ -91,7 +85,7 @@ class ContrastiveLoss(RetrievalLoss):
         model: that is trained.
         tau: temperature, by which similarities are divided.
         learn_tau: train it, from `tau` on; it stays above 0.01.
-        reduction, denominator, label_smoothing: see `contrastive`.
+        reduction, label_smoothing: see `contrastive`.
         sample_positives: how many positives of a row are drawn for a step, the others left out; None takes all.
         symmetric: the mean of this loss and that of the documents with a positive asking for their queries.
         blocks: which similarities stand beside the positive: query-document, query-query, document-document,
@@ -110,7 +104,6 @@ class ContrastiveLoss(RetrievalLoss):
         tau: float = 0.05,
         learn_tau: bool = False,
         reduction: Reduction = "decoupled",
-        denominator: Literal["sum", "mean"] = "sum",
         label_smoothing: float = 0.0,
         sample_positives: int | None = None,
         symmetric: bool = False,
@@ -120,9 +113,9 @@ class ContrastiveLoss(RetrievalLoss):
         similarity: str = "cosine",
     ) -> None:
         super().__init__(model, relevance=relevance, similarity=similarity)
-        _check(tau=tau, reduction=reduction, denominator=denominator, label_smoothing=label_smoothing, blocks=blocks)
+        _check(tau=tau, reduction=reduction, label_smoothing=label_smoothing, blocks=blocks)
         self.log_scale = torch.nn.Parameter(torch.tensor(-math.log(tau)), requires_grad=learn_tau)
-        self.reduction, self.denominator, self.label_smoothing = reduction, denominator, label_smoothing
+        self.reduction, self.label_smoothing = reduction, label_smoothing
         self.sample_positives = sample_positives
         self.symmetric, self.blocks = symmetric, tuple(blocks)
         self._margin = margin
@@ -157,7 +150,6 @@ class ContrastiveLoss(RetrievalLoss):
             "tau": 1 / float(self.scale),
             "learn_tau": self.log_scale.requires_grad,
             "reduction": self.reduction,
-            "denominator": self.denominator,
             "label_smoothing": self.label_smoothing,
             "sample_positives": self.sample_positives,
             "symmetric": self.symmetric,
@@ -173,7 +165,6 @@ class ContrastiveLoss(RetrievalLoss):
             positive,
             negative,
             reduction=self.reduction,
-            denominator=self.denominator,
             label_smoothing=self.label_smoothing,
         )
 
@@ -222,7 +213,6 @@ def _check(**options: Any) -> None:
     allowed: dict[str, tuple[str, bool]] = {
         "tau": ("above 0", options["tau"] > 0),
         "reduction": (", ".join(get_args(Reduction)), options["reduction"] in get_args(Reduction)),
-        "denominator": ("sum, mean", options["denominator"] in ("sum", "mean")),
         "label_smoothing": ("from 0 to below 1", 0 <= options["label_smoothing"] < 1),
         "blocks": (
             f"some of {', '.join(get_args(Block))}",

@@ -68,7 +68,7 @@ class ListwiseLoss(torch.nn.Module):
         """The loss of a batch.
 
         Args:
-            inputs: queries `[B]`, lists of their documents, and, if rows are reversed, a truth value for each row.
+            inputs: queries `[B]`, and lists of their documents.
             labels: of each row, a number for each document.
             prompt, task: of the trainer, for the model.
 
@@ -76,13 +76,7 @@ class ListwiseLoss(torch.nn.Module):
             ContractError: other columns, or rows whose labels do not fit.
         """
         counts = _counts(inputs, labels)
-        queries, documents = inputs[:2]
-        turned = inputs[2] if len(inputs) == 3 else [False] * len(queries)
-        pairs = [
-            (text, query) if document_first else (query, text)
-            for query, texts, document_first in zip(queries, documents, turned, strict=True)
-            for text in texts
-        ]
+        pairs = [(query, text) for query, texts in zip(*inputs, strict=True) for text in texts]
         size = self.mini_batch_size or len(pairs)
         parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
         scores = torch.cat([self._scores(part, prompt, task) for part in parts]).float()
@@ -118,8 +112,7 @@ def _moved(value: Any, device: Any) -> Any:
 def _counts(inputs: Sequence[Any], labels: Sequence[Tensor]) -> list[int]:
     """Number of documents in each row."""
     columns = len(inputs)
-    fit = columns == 2 or (columns == 3 and all(isinstance(value, bool) for value in inputs[2]))
-    counts = [len(documents) for documents in inputs[1]] if fit and not isinstance(inputs[1][0], str) else []
+    counts = [len(texts) for texts in inputs[1]] if columns == 2 and not isinstance(inputs[1][0], str) else []
     label_counts = [label.numel() for label in labels]
     if not counts or counts != label_counts or 0 in counts:
         raise ContractError(

@@ -26,7 +26,6 @@ class LossOptions(Section):
     reduction: Literal["decoupled", "supcon", "balanced"] = Field(
         "decoupled", description="Positives in the denominator of one of them: itself, the sum of all, or their mean."
     )
-    denominator: Literal["sum", "mean"] = Field("sum", description="mean makes the loss independent of the batch size.")
     label_smoothing: Share = Field(0.0, description="Share of the target given to the negatives, 0 to 1.")
     symmetric: bool = Field(False, description="Also train documents to find their queries.")
     blocks: tuple[Literal["qd", "qq", "dd", "dq"], ...] = Field(("qd",), description="Pairs that serve as negatives.")

@@ -31,7 +31,6 @@ from diptych_training.recipes.common.negatives import (
     Reranking,
     as_pairs,
     first_stage,
-    half_reversed,
     list_rows,
     too_few,
 )
@@ -77,11 +76,6 @@ class Options(RetrievalOptions):
     negatives: Negatives = Field(default_factory=Negatives)
     draws: Positive = Field(1, description="Rows per judged pair, each with different negatives from its candidates.")
     candidates: Positive = Field(20, description="First-stage candidates to rerank per held-out query.")
-    two_way: bool = Field(
-        False,
-        description="Train half of the rows with the document before the query. The adapter then scores each pair in "
-        "both orders, at twice the cost (AuroLA).",
-    )
     loss: LossOptions = Field(default_factory=LossOptions)
     teacher: TeacherOptions | None = Field(None, description="With loss distill: the teacher that scores the rows.")
     training: RerankerTraining = Field(default_factory=RerankerTraining)
@@ -105,12 +99,6 @@ class Options(RetrievalOptions):
                 "negatives.relative and negatives.margin are not for rerankers, which draw negatives from a window "
                 "of ranks: leave them out, and skip the best ranks by negatives.first_rank"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _both_orders(self) -> Self:
-        if self.two_way and self.loss.kind == "lambda":
-            raise ValueError("two_way is not for loss.kind lambda, whose rows are read in one order: use another kind")
         return self
 
     @model_validator(mode="after")
@@ -169,7 +157,6 @@ class CrossEncoding(RetrievalTraining[Options]):
         )
         rows = list(lists)
         self.remarks += filter(None, [too_few(self.data, rows)])
-        rows = half_reversed(rows, seed=self.options.seed) if self.options.two_way else rows
         return datasets.Dataset.from_list(list(as_pairs(rows)) if self.options.loss.kind == "bce" else rows)
 
     def loss(self, model: Any) -> Any:
@@ -201,12 +188,6 @@ class CrossEncoding(RetrievalTraining[Options]):
         """Reranks the first stage's candidates of the held-out queries."""
         return HeldOutEvaluator(self._reranking) if self.held.qrels else None
 
-    def export(self, model: Any) -> list[Registration]:
-        """Save the model; a config reads pairs as it was trained to."""
-        saved = super().export(model)
-        two_way = {"two_way": True} if self.options.two_way else {}
-        return [replace(registration, options={**registration.options, **two_way}) for registration in saved]
-
     def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
         """The model's values beside those of the candidates' original order, which it should improve."""
         report = super()._report(fitted, models)
@@ -217,7 +198,7 @@ class CrossEncoding(RetrievalTraining[Options]):
     @cached_property
     def _reranking(self) -> Reranking:
         candidates = {query: documents[: self.options.candidates] for query, documents in self._candidates.items()}
-        return Reranking(self.held, candidates, two_way=self.options.two_way)
+        return Reranking(self.held, candidates)
 
     @cached_property
     def _candidates(self) -> dict[str, list[str]]:

@@ -44,17 +44,11 @@ class Options(cross_encoder.Options):
     loss: LossOptions = Field(default_factory=LossOptions)
 
     unprompted: ClassVar[str] = "are not for uni_encoder, which reads pairs"
-    refused: ClassVar[tuple[str, ...]] = (*cross_encoder.Options.refused, "two_way", "training.mini_batch_size")
+    refused: ClassVar[tuple[str, ...]] = (*cross_encoder.Options.refused, "training.mini_batch_size")
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
         self.settings()
-        return self
-
-    @model_validator(mode="after")
-    def _query_first(self) -> Self:
-        if self.two_way:
-            raise ValueError("two_way is not for uni_encoder, which reads the query first: leave it out")
         return self
 
     @model_validator(mode="after")

@@ -33,7 +33,6 @@ OF_THE_OLD_MODEL = (
     "query_prompt",
     "document_prompt",
     "max_length",
-    "two_way",
 )
 
 

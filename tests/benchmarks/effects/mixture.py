@@ -186,10 +186,9 @@ def base(seed: int) -> Base:
 
 
 @cache
-def model_of(seed: int, steps: int, two_way: bool = False, rows: int | None = None) -> Any:
-    """A cross-encoder trained on the first `rows` rows, or on all; with `two_way` every second has the tag first."""
-    given = rows_of(seed)[0][:rows]
-    return trained(cross_encoder(seed), given, steps=steps, seed=seed, size=8, rate=1e-3, two_way=two_way)
+def model_of(seed: int, steps: int) -> Any:
+    """A cross-encoder trained on the rows."""
+    return trained(cross_encoder(seed), rows_of(seed)[0], steps=steps, seed=seed, size=8, rate=1e-3)
 
 
 @cache

@@ -192,13 +192,11 @@ def trained(
     seed: int = 0,
     size: int = ROWS,
     rate: float = RATE,
-    two_way: bool = False,
     bfloat16: bool = False,
 ) -> Any:
     """The model, trained in place by a softmax over each row, without its word vectors.
 
-    The rate of AdamW rises for a tenth of the steps and falls afterwards. With `two_way` every second row is read with
-    the document first.
+    The rate of AdamW rises for a tenth of the steps and falls afterwards.
     """
     torch.manual_seed(seed)
     # They are most of the weights, and of the time of a step.
@@ -209,11 +207,11 @@ def trained(
     model.train()
     for step in range(steps):
         places = [(step * size + n) % len(rows) for n in range(size)]
-        batch, turned = [rows[place] for place in places], [place % 2 == 1 for place in places]
+        batch = [rows[place] for place in places]
         labels = [torch.tensor([1.0] + [0.0] * (len(documents) - 1)) for _, documents in batch]
         texts = [[query for query, _ in batch], [documents for _, documents in batch]]
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            value = loss([*texts, turned] if two_way else texts, labels)
+            value = loss(texts, labels)
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ import diptych_experimental.hooks
 import diptych_training.hooks
 from curves import curves
 from diptych import Collection, Registry
-from diptych.config import load_config
 from diptych.errors import ConfigError
 from diptych.training import TrainReport, load_recipe, register
 from diptych_training.corpus import TrainingData
-from diptych_training.recipes.common.negatives import Reranking, as_pairs, half_reversed, list_rows
+from diptych_training.recipes.common.negatives import Reranking, as_pairs, list_rows
 from diptych_training.recipes.cross_encoder import CrossEncoding
 from tiny_models import WORDS, bert, encoder
 from tiny_training import Told
@@ -87,50 +85,6 @@ def test_a_cross_encoder_is_trained_registered_and_reranks_a_search(world: Path)
         collection.populate([{"id": key, "text": text} for key, text in DATA.documents.items()])
         for query, text in QUERIES.items():
             assert collection.search(text)[0].id == query.replace("q", "r")
-
-
-def test_a_cross_encoder_that_reads_both_ways_is_trained_registered_and_reranks_a_search(world: Path) -> None:
-    report = trained(cross_encoder(world, two_way=True))
-    assert learned(report)
-    assert report.models[0].options == {"model": str(world / "run"), "two_way": True}
-    config = world / "diptych.yaml"
-    slots = "slots:\n  lexical: {adapter: bm25}\nsearch:\n  retrieve: {lexical: 20}\n  limit: 3\n"
-    config.write_text(f"store: edge:{world}/store\ncollection: words\n{slots}")
-    register(config, report.models[0], REGISTRY)
-    options = load_config(config).search.rerank[0].options
-    assert options == {"model": str(world / "run"), "two_way": True}
-    with Collection.open(config, registry=REGISTRY) as collection:
-        collection.populate([{"id": key, "text": text} for key, text in DATA.documents.items()])
-        hit = collection.search(QUERIES["q3"])[0]
-    assert hit.id == "r3"
-    one_way: Any = REGISTRY.create("cross-encoder", {"model": str(world / "run"), "device": "cpu"})
-    pair = (QUERIES["q3"], DATA.documents["r3"])
-    assert hit.score == pytest.approx(float(one_way.predict([pair, pair[::-1]]).mean()), abs=1e-4)
-    register(config, replace(report.models[0], options={"model": str(world / "other")}), REGISTRY)
-    assert load_config(config).search.rerank[0].options == {"model": str(world / "other")}, "read as it was trained"
-
-
-def test_half_of_the_rows_are_reversed_and_nothing_else_changes() -> None:
-    rows = list(list_rows(DATA, {query: [*DATA.documents] for query in QUERIES}, per_query=3, draws=3, seed=1))
-    found = half_reversed(rows, seed=1)
-    assert [{**row, "document_first": own["document_first"]} for row, own in zip(rows, found, strict=True)] == found
-    assert sum(row["document_first"] for row in found) == len(rows) // 2
-    assert found == half_reversed(rows, seed=1)
-    assert found != half_reversed(rows, seed=2)
-    of_query = [[row["document_first"] for row in found if row["query"] == text] for text in QUERIES.values()]
-    assert any(True in own and False in own for own in of_query)
-    for row, plain in zip(found, rows, strict=True):
-        columns = ("document", "query") if row["document_first"] else ("query", "document")
-        assert [tuple(pair[name] for name in columns) for pair in as_pairs([row])] == [
-            (plain["query"], text) for text in plain["documents"]
-        ]
-
-
-@pytest.mark.parametrize(("recipe", "kind"), [("cross_encoder", "lambda"), ("uni_encoder", "listwise")])
-def test_two_ways_are_refused_where_only_one_is_read(recipe: str, kind: str, world: Path) -> None:
-    given = {**cross_encoder(world, two_way=True, loss={"kind": kind}), "recipe": recipe}
-    with pytest.raises(ConfigError, match="two_way is not for"):
-        load_recipe(given, REGISTRY)
 
 
 @pytest.mark.parametrize("attention", ["isolated", pytest.param("arrow", marks=pytest.mark.slow)])

@@ -15,7 +15,7 @@ def test_texts_of_spaces_and_line_breaks_are_quoted() -> None:
 
 
 def test_sections_are_shown_as_in_a_config_without_what_is_not_set() -> None:
-    stage = {"adapter": "cross-encoder", "weight": 1.0, "deadline": None, "options": {"model": "./m", "two_way": True}}
+    stage = {"adapter": "cross-encoder", "weight": 1.0, "deadline": None, "options": {"model": "./m", "prompt": "q"}}
     assert list(compared({"rerank": []}, {"rerank": [stage]}, "search.")) == [
-        "search.rerank: [] -> [{adapter: cross-encoder, weight: 1.0, options: {model: ./m, two_way: true}}]"
+        "search.rerank: [] -> [{adapter: cross-encoder, weight: 1.0, options: {model: ./m, prompt: q}}]"
     ]

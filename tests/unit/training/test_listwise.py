@@ -102,16 +102,6 @@ def test_pairs_read_two_at_a_time_give_the_same_gradient(model: Any) -> None:
     assert gradients[0].abs().sum() > 0
 
 
-def test_rows_that_are_reversed_are_read_with_the_document_first(model: Any) -> None:
-    given, asked = labels([1, 0, 0], [0, 1], [1, 0, 1]), list[torch.Tensor]()
-    for query, texts, own, reverse in zip(QUERIES, DOCUMENTS, given, [False, True, False], strict=True):
-        pairs = [(text, query) if reverse else (query, text) for text in texts]
-        asked.append(listwise(torch.tensor(model.predict(pairs))[None], (own / own.sum())[None]))
-    found = ListwiseLoss(model)([QUERIES, DOCUMENTS, [False, True, False]], given)
-    assert found.item() == pytest.approx(torch.stack(asked).mean().item(), abs=1e-5)
-    assert abs(found.item() - ListwiseLoss(model)([QUERIES, DOCUMENTS], given).item()) > 1e-6
-
-
 @pytest.mark.parametrize(
     ("inputs", "given"),
     [

@@ -70,7 +70,7 @@ def test_every_default_that_is_listed_is_accepted_when_it_is_written_down(name: 
         ("cross_encoder", ("negatives.relative", "negatives.margin", "prompts.query")),
         ("dexml", ("negatives.per_query",)),
         ("student", ("training.mini_batch_size",)),
-        ("uni_encoder", ("two_way", "training.mini_batch_size")),
+        ("uni_encoder", ("training.mini_batch_size",)),
     ],
 )
 def test_an_option_that_a_recipe_always_refuses_is_not_listed(name: str, options: tuple[str, ...]) -> None:

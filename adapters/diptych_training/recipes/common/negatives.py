@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -117,15 +117,11 @@ def _lists(mining: Mined, data: TrainingData) -> dict[str, list[str]]:
 
 
 class Row(TypedDict):
-    """A query, some documents of its own, the relevant one first, and a label for each.
-
-    `document_first`: whether its pairs are read in the reverse order; see `half_reversed`.
-    """
+    """A query, some documents of its own, the relevant one first, and a label for each."""
 
     query: str
     documents: list[str]
     label: list[float]
-    document_first: NotRequired[bool]
 
 
 def first_stage(
@@ -191,20 +187,11 @@ def list_rows(
             yield Row(query=data.queries[query], documents=texts, label=label)
 
 
-def half_reversed(rows: Sequence[Row], *, seed: int) -> list[Row]:
-    """The rows in their order; half of them, drawn at random, are to be read with the document first (AuroLA)."""
-    places = np.random.default_rng((seed, len(rows))).permutation(len(rows))
-    return [
-        Row(**{**row, "document_first": bool(place < len(rows) // 2)}) for row, place in zip(rows, places, strict=True)
-    ]
-
-
 def as_pairs(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
-    """The same, a row for each pair, in the order in which they are read: query, document, label."""
+    """The same, a row for each pair: query, document, label."""
     for row in rows:
         for document, label in zip(row["documents"], row["label"], strict=True):
-            first, second = (document, row["query"]) if row.get("document_first") else (row["query"], document)
-            yield {"query": first, "document": second, "label": label}
+            yield {"query": row["query"], "document": document, "label": label}
 
 
 def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
@@ -236,11 +223,10 @@ class Reranking:
         data: whose judged queries are asked.
         candidates: of each query, in the first stage's order, which decides between equal scores.
         batch_size: of scoring.
-        two_way: whether a score is the mean of those of both orders.
     """
 
-    def __init__(self, data: TrainingData, candidates: Lists, *, batch_size: int = 32, two_way: bool = False) -> None:
-        self.data, self.batch_size, self.two_way = data, batch_size, two_way
+    def __init__(self, data: TrainingData, candidates: Lists, *, batch_size: int = 32) -> None:
+        self.data, self.batch_size = data, batch_size
         self.candidates = {query: list(candidates.get(query, ())) for query in data.qrels}
 
     def __call__(self, model: Any) -> dict[str, float]:
@@ -248,17 +234,13 @@ class Reranking:
         text_pairs = [
             (self.data.queries[q], self.data.documents[d]) for q, names in self.candidates.items() for d in names
         ]
-        scores = iter(self._scores(model, text_pairs) if text_pairs else ())
+        scored = model.predict(text_pairs, batch_size=self.batch_size, show_progress_bar=False) if text_pairs else ()
+        scores = iter(scored)
         ranked = {}
         for query, names in self.candidates.items():
             values = {name: next(scores) for name in names}
             ranked[query] = sorted(names, key=lambda name: -values[name])
         return self.values(ranked)
-
-    def _scores(self, model: Any, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        ways = [pairs, [(document, query) for query, document in pairs]] if self.two_way else [pairs]
-        scores = [model.predict(own, batch_size=self.batch_size, show_progress_bar=False) for own in ways]
-        return np.mean(scores, axis=0).tolist()  # type: ignore[no-any-return]
 
     def first(self) -> dict[str, float]:
         """The values of the first stage's own order."""

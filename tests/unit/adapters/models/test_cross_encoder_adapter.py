@@ -57,10 +57,10 @@ def test_the_fingerprint_tells_what_changes_the_scores(
     same = CrossEncoderReranker.of(model=folder, device="cpu", batch_size=1, activation="identity")
     others = [
         CrossEncoderReranker.of(model=folder, device="cpu", **{"activation": "identity", **options})
-        for options in ({"activation": "sigmoid"}, {"prompt": "rank: "}, {"max_length": 32}, {"two_way": True})
+        for options in ({"activation": "sigmoid"}, {"prompt": "rank: "}, {"max_length": 32})
     ]
     assert same.fingerprint == reranker.fingerprint
-    assert len({own.fingerprint.space for own in (reranker, *others)}) == 5
+    assert len({own.fingerprint.space for own in (reranker, *others)}) == 4
 
 
 def test_scores_do_not_depend_on_the_other_pairs_or_their_order(reranker: CrossEncoderReranker) -> None:
@@ -68,19 +68,6 @@ def test_scores_do_not_depend_on_the_other_pairs_or_their_order(reranker: CrossE
     np.testing.assert_allclose(scores, [reranker.predict([pair])[0] for pair in PAIRS], atol=1e-4)
     np.testing.assert_allclose(scores[::-1], reranker.predict(PAIRS[::-1]), atol=1e-4)
     assert reranker.predict([]).shape == (0,)
-
-
-@pytest.mark.parametrize("activation", ["identity", "sigmoid"])
-def test_a_two_way_score_is_the_mean_of_those_of_both_orders(activation: str, tiny: Callable[[str], Path]) -> None:
-    options = {"model": str(tiny("reranker")), "device": "cpu", "activation": activation}
-    one_way, two_way = (CrossEncoderReranker.of(**options, two_way=on) for on in (False, True))
-    forward, backward = one_way.predict(PAIRS), one_way.predict([(document, query) for query, document in PAIRS])
-    scores = two_way.predict(PAIRS)
-    assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, (forward + backward) / 2, atol=1e-5)
-    assert np.abs(scores - forward).max() > 1e-3
-    np.testing.assert_allclose(two_way.predict([(document, query) for query, document in PAIRS]), scores, atol=1e-4)
-    assert two_way.predict([]).shape == (0,)
 
 
 def test_sigmoid_maps_the_raw_scores_and_is_the_default(
