@@ -1,9 +1,9 @@
-"""`Bm25`: the lexicon whose scores Qdrant computes, with the corpus's own average length.
+"""`NGrams`: BM25 over character n-grams, which finds words in spite of typing errors and inside longer words.
 
-Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), in Lucene's form: a document's
-score is the sum over the query's words of `idf * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / average length))`.
-The document vector holds the second factor, the query vector how often the query says the word; Qdrant's IDF modifier
-supplies `idf = ln(1 + (N - n + 0.5) / (n + 0.5))`.
+A word with a mistake shares most n-grams with the right one, while a stemmed word shares nothing. The n-grams of a word
+are those of the word between two `_`, so that beginnings and ends count: `_mail_` has `_mai`, `mail` and `ail_`.
+McNamee and Mayfield, "Character N-Gram Tokenization for European Language Text Retrieval", Information Retrieval 2004,
+take 4 as the best length.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ from diptych.errors import ContractError
 from diptych.protocols import Fingerprint, Statistics
 from diptych.types import SparseVector
 from diptych_adapters.lexicon import analysis
-from diptych_adapters.lexicon.options import UNSTEMMED, Bm25Options, Bm25Weights
-from diptych_adapters.lexicon.terms import Lexicon
+from diptych_adapters.lexicon.analysis import Analyzer
+from diptych_adapters.model_options import UNSTEMMED, Bm25Options, Bm25Weights, LexiconOptions, NGramOptions
+
+STOP = -1
+CACHED_WORDS = 100_000
 
 _BATCH = 1024  # texts that are counted together
+
+CACHED_NGRAMS = 1_000_000  # distinct ones whose ids are kept: English has some 200,000 of length 4
 
 
 class Bm25Vectors:
@@ -125,6 +130,64 @@ class Bm25Vectors:
         return weights
 
 
+class NGrams(Bm25Vectors):
+    """BM25 weights over character n-grams; see `NGramOptions` for the options.
+
+    `encode_document` needs `calibrate` or the option `average_length` first, as of `Bm25`; lengths count n-grams.
+    """
+
+    name = "ngrams"
+    usual_length = 1024  # four of each word
+
+    def __init__(self, **options: Any) -> None:
+        self.options = NGramOptions(**options)
+        super().__init__(self.options, Lexicon(_Splitter(self.options), cached_words=CACHED_NGRAMS))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of the n-grams, k1 and b. The average length belongs to the corpus, so it is not part."""
+        # Options that came later are left out while they are off, so that older collections keep their fingerprint.
+        later = set() if self.options.first_words else {"first_words"}
+        facts = self.options.model_dump(exclude={"average_length", *later})
+        text = json.dumps(["ngrams", analysis.VERSION, facts], sort_keys=True)
+        return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+
+    def measure(self, inputs: Sequence[str]) -> Statistics:
+        """`documents` and `tokens` (n-grams that are read) of documents; see `Bm25Vectors.measure`."""
+        return super().measure(self._read(inputs))
+
+    def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """As of `Bm25Vectors`, of the first words alone if `first_words` says so."""
+        return super().encode_document(self._read(inputs))
+
+    def _read(self, documents: Sequence[str]) -> Sequence[str]:
+        """The part of each document that counts."""
+        first = self.options.first_words
+        return documents if first is None else [" ".join(text.split(maxsplit=first)[:first]) for text in documents]
+
+
+class _Splitter(analysis.Analyzer):
+    """The n-grams of a text's words, where `Analyzer` has the words."""
+
+    def __init__(self, options: NGramOptions) -> None:
+        folding = options.ascii_folding
+        super().__init__(LexiconOptions(language="none", stopwords=[], min_token_length=1, ascii_folding=folding))
+        self._lengths = range(options.minimum, options.maximum + 1)
+        self._of_words: dict[str, list[str]] = {}
+
+    def words(self, text: str) -> list[str]:
+        """The n-grams of `text` in order."""
+        if len(self._of_words) > CACHED_WORDS:
+            self._of_words = {}
+        return [ngram for word in super().words(text) for ngram in self._of_words.get(word) or self._split(word)]
+
+    def _split(self, word: str) -> list[str]:
+        bounded = f"_{word}_"
+        ngrams = [bounded[i : i + n] for n in self._lengths for i in range(len(bounded) - n + 1)]
+        self._of_words[word] = ngrams = ngrams or [bounded]
+        return ngrams
+
+
 class Bm25(Bm25Vectors):
     """BM25 weights over words; see `Bm25Options` for the options."""
 
@@ -161,3 +224,63 @@ class Bm25(Bm25Vectors):
 
 def _batches(inputs: Sequence[str]) -> list[Sequence[str]]:
     return [inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH)]
+
+
+class Lexicon:
+    """Term ids of texts, and words for term ids.
+
+    Args:
+        analyzer: makes words and stems.
+        cached_words: about how many distinct words are kept. A call that starts with more begins anew and keeps the
+            old ones until the next time, so memory is bounded on any corpus and the words of the last calls are known.
+    """
+
+    def __init__(self, analyzer: Analyzer, *, cached_words: int = CACHED_WORDS) -> None:
+        self.analyzer = analyzer
+        self._limit = cached_words
+        self._memory = self._older = _Memory(analyzer)
+
+    def term_ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The term ids of all texts in one array `[terms]`, and the number of terms of each text `[n]`."""
+        memory = self._fresh_memory()
+        term_ids_of_texts: list[int] = []
+        lengths = np.zeros(len(texts), np.int64)
+        for row, text in enumerate(texts):
+            ids = [i for i in map(memory.__getitem__, self.analyzer.words(text)) if i != STOP]
+            term_ids_of_texts.extend(ids)
+            lengths[row] = len(ids)
+        return np.array(term_ids_of_texts, np.int64), lengths
+
+    def remember(self, texts: Sequence[str]) -> None:
+        """Learn the words of `texts`, so that `word` knows their ids."""
+        memory = self._fresh_memory()
+        for text in texts:
+            for word in self.analyzer.words(text):
+                memory[word]
+
+    def word(self, term_id: int) -> str:
+        """The shortest word seen with this id; `#id` if none was; joined by `|` if several stems share the id."""
+        stems = {**self._older.stems.get(term_id, {}), **self._memory.stems.get(term_id, {})}
+        return "|".join(stems[stem] for stem in sorted(stems)) if stems else f"#{term_id}"
+
+    def _fresh_memory(self) -> _Memory:
+        if len(self._memory) > self._limit:
+            self._older, self._memory = self._memory, _Memory(self.analyzer)
+        return self._memory
+
+
+class _Memory(dict[str, int]):
+    """Ids of words, computed once; `stems` maps an id to its stems, each with its shortest word."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        super().__init__()
+        self.stems: dict[int, dict[str, str]] = {}
+        self._analyzer = analyzer
+
+    def __missing__(self, word: str) -> int:
+        stem = self._analyzer.stem(word)
+        self[word] = term = STOP if not stem else self._analyzer.term_id(stem)
+        if stem and term != STOP:
+            words = self.stems.setdefault(term, {})
+            words[stem] = min(words.get(stem, word), word, key=lambda w: (len(w), w))
+        return term

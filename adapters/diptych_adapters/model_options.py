@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION, Answers
+from diptych.types import Floats
+
+INSTRUCTION = "Does the document answer the query? Answer with one word, yes or no."
+ANSWERS = ("yes", "no")
+# Of p(yes) + p(no): below it the model answers something else, such as a thinking model's first word.
+LEAST_SHARE = 1e-3
+
+
+def _distinct(answers: tuple[str, str]) -> tuple[str, str]:
+    yes, no = (word.strip() for word in answers)
+    if not yes or not no:
+        raise ValueError("an answer is empty: give two words, such as [yes, no]")
+    if yes.casefold() == no.casefold():
+        raise ValueError(f"{yes!r} and {no!r} are one word, since case does not count: give two words")
+    return yes, no
+
+
+Answers: TypeAlias = Annotated[tuple[str, str], AfterValidator(_distinct)]
+
+Language: TypeAlias = Literal[
+    "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german", "greek",
+    "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
+    "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish", "none",
+    "chinese", "japanese", "thai", "lao", "khmer", "burmese", "multilingual",
+]  # fmt: skip
+UNSTEMMED = ("chinese", "japanese", "thai", "lao", "khmer", "burmese", "multilingual")
+SPACELESS = ("chinese", "japanese", "thai")
+
+IndexLanguage: TypeAlias = Literal[
+    "arabic", "armenian", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
+    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish", "none",
+    "chinese", "japanese", "thai",
+]  # fmt: skip
 
 Backend: TypeAlias = Literal["torch", "openvino", "onnx", "auto"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
@@ -280,3 +314,187 @@ class FastEmbedRerankerOptions(FastEmbedOptions):
     """Options of `fastembed-reranker`."""
 
     model_file: str | None = Field(None, description="For a local folder: its ONNX file, if it has several.")
+
+
+class LexiconOptions(Options):
+    """How a text becomes terms."""
+
+    language: Language = Field(
+        "english",
+        description="Snowball stemmer and stop words. Chinese, Japanese, Thai, Lao, Khmer and Burmese have neither: "
+        "their texts are split into overlapping pairs of letters. `multilingual` does so in texts of "
+        "several languages; `none` only for Chinese and Japanese, and keeps words as they are.",
+    )
+    stopwords: list[str] | Literal["nltk"] | None = Field(
+        None,
+        description="Words to drop instead of the language's own list: `nltk` for NLTK's list, longer in English; `[]`"
+        " drops none.",
+    )
+    ascii_folding: bool = Field(False, description="Treat accented letters as plain ones: `café` as `cafe`.")
+    identifiers: bool = Field(
+        False, description="For program code: also index the parts of names such as `getUserName` and `get_user_name`."
+    )
+    min_token_length: int = Field(2, ge=1, description="Minimum characters of a word; shorter ones are dropped.")
+    max_token_length: int = Field(64, ge=1, description="Maximum characters of a word; drops hashes and the like.")
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> LexiconOptions:
+        if self.min_token_length > self.max_token_length:
+            raise ValueError(
+                f"min_token_length {self.min_token_length} is above max_token_length {self.max_token_length}"
+            )
+        return self
+
+
+class Bm25Weights(Options):
+    """How occurrences of a term become its weight."""
+
+    k1: float = Field(
+        1.2, ge=0, description="How much repeated words add: higher counts repetitions more; 0 counts presence only."
+    )
+    b: float = Field(0.75, ge=0, le=1, description="How much longer documents are discounted, 0 to 1; 0 not at all.")
+    average_length: float | None = Field(
+        None,
+        gt=0,
+        description="Average number of words per document, used until a populate measures it; set it if another "
+        "program fills the collection.",
+    )
+
+
+class Bm25Options(Bm25Weights, LexiconOptions):
+    """Options of the `bm25` adapter."""
+
+    FOR_CODE: ClassVar[Mapping[str, Any]] = {"language": "english", "identifiers": True}
+
+    compatible_with: Literal["fastembed"] | None = Field(
+        None,
+        description="`fastembed` makes the same vectors as FastEmbed's `Qdrant/bm25`, the default of LangChain's "
+        "hybrid search, to share a collection with it. `average_length` is then constant, 256 unless set.",
+    )
+
+    @model_validator(mode="after")
+    def _fastembed_has_its_own_words(self) -> Bm25Options:
+        usual = LexiconOptions(language=self.language).model_dump()
+        if self.compatible_with and self.model_dump(include={*usual}) != usual:
+            raise ValueError("compatible_with: fastembed has fixed rules for words: of their options set only language")
+        return self
+
+
+class NGramOptions(Bm25Weights):
+    """Options of the `ngrams` adapter."""
+
+    minimum: int = Field(4, ge=2, le=10, description="Length of the shortest n-grams, in characters.")
+    maximum: int = Field(
+        4, ge=2, le=10, description="Length of the longest n-grams; 3 to 4 finds a little more in twice the space."
+    )
+    ascii_folding: bool = Field(False, description="Treat accented letters as plain ones: `café` as `cafe`.")
+    first_words: int | None = Field(
+        None,
+        ge=1,
+        description="Read only the first N words of a document, for names or part numbers at its start; null reads "
+        "all. Queries are read whole.",
+    )
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> NGramOptions:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+        return self
+
+
+class TextIndexOptions(Options):
+    """Options of the `qdrant-text-index` adapter."""
+
+    FOR_CODE: ClassVar[Mapping[str, Any]] = {"language": "none", "tokenizer": "code"}
+
+    language: IndexLanguage = Field(
+        "english",
+        description="Snowball stemmer and stop words; `none` for neither. Chinese, Japanese and Thai have neither and "
+        "need the tokenizer `multilingual`.",
+    )
+    stopwords: list[str] | None = Field(
+        None, description="Words to drop instead of Qdrant's list for the language; `[]` drops none."
+    )
+    tokenizer: Literal["word", "whitespace", "prefix", "multilingual", "code"] = Field(
+        "word",
+        description="How Qdrant splits texts: `multilingual` for languages without spaces, `code` for program code.",
+    )
+    ascii_folding: bool = Field(False, description="Treat accented letters as plain ones: `café` as `cafe`.")
+    min_token_length: int | None = Field(None, ge=1, description="Minimum characters; shorter words are dropped.")
+    max_token_length: int | None = Field(None, ge=1, description="Maximum characters; longer words are dropped.")
+    k1: float = Field(1.2, ge=0, description="How much repeated words add; higher is more. Sent with each query.")
+    b: float = Field(0.75, ge=0, le=1, description="How much longer documents are discounted. Sent with each query.")
+    memory: Literal["cold", "cached", "pinned"] | None = Field(
+        None, description="Where Qdrant keeps the index: on disk, cached, or pinned in memory; null is its default."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cut_texts_without_spaces(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and raw.get("language") in SPACELESS:
+            return {"tokenizer": "multilingual", **raw}
+        return raw
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> TextIndexOptions:
+        low, high = self.min_token_length, self.max_token_length
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"min_token_length {low} is above max_token_length {high}")
+        return self
+
+
+class MediaModelOptions(ModelOptions):
+    """Options of `transformers-media`."""
+
+    modality: Literal["image", "image-text", "sound", "sound-text", "video", "series"] = Field(
+        description="What the model reads; with `-text` also texts, in the same space."
+    )
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; null takes cuda if present, else cpu.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Number format of the model.")
+    batch_size: int = Field(16, ge=1, description="Maximum inputs per forward pass.")
+    normalize: bool = Field(True, description="Scale vectors to unit length.")
+    pooling: Literal["cls", "mean", "pooler"] | None = Field(
+        None,
+        description="How to make one vector of the token vectors: the first, the mean, or the model's own pooler; null"
+        " is the family's usual way. Not for models of media and text, which have their own projection.",
+    )
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """False: these adapters run no code that comes with a model."""
+        return False
+
+
+class SentenceTransformersImageOptions(ModelOptions):
+    """Options of `sentence-transformers-image`."""
+
+    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps ...; null takes the fastest present.")
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="Number format of the model; null is as stored."
+    )
+    batch_size: int = Field(16, ge=1, description="Maximum inputs per forward pass.")
+    query_prompt: str | None = Field(
+        None, description="Prefix of each query that is a text; null is the model's own, '' is none."
+    )
+    document_prompt: str | None = Field(
+        None, description="Prefix of each document that is a text; null is the model's own, '' is none."
+    )
+    truncate_dim: int | None = Field(None, ge=1, description="Keep only the first N dimensions (Matryoshka models).")
+
+
+def question(instruction: str, query: str, document: str) -> str:
+    """The prompt for one pair."""
+    return f"{instruction}\n\nQuery: {query}\n\nDocument: {document}"
+
+
+def spellings(word: str) -> set[str]:
+    """The word as an answer may have it: as given, lower, upper and title case, with and without a leading space."""
+    cases = {word, word.lower(), word.upper(), word.capitalize()}
+    return cases | {f" {case}" for case in cases}
+
+
+def scores_of(log_odds: Iterable[float], *, raw: bool) -> Floats:
+    """Scores float32 `[n]` from log-odds: unchanged if `raw`, else p(yes) / (p(yes) + p(no))."""
+    odds = np.fromiter(log_odds, np.float64)
+    values = odds if raw else 1 / (1 + np.exp(-np.clip(odds, -700, 700)))
+    return np.asarray(values, np.float32)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diptych.errors import AdapterFactoryError, MissingExtra, brief
-from diptych_adapters.model_wheels import CARRIED, WHEELS, Wheel, to_install
 from diptych_adapters.pipelines import fingerprints
+from diptych_adapters.specs import CARRIED, WHEELS, Wheel, to_install
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 SHOWN = 8  # files of a folder that an error names

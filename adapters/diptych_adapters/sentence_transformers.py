@@ -11,13 +11,13 @@ from diptych.protocols import BLOCKS_FILE, Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines import processor
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.tokens import unread_share
+from diptych_adapters.engines.batches import unread_share
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.bert_files import backend_without_torch, read_bert
-from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.library import as_texts, chosen_prompts, find, load, prompts_of, untruncated
-from diptych_adapters.pipelines.steps import is_routed, pipeline_steps
+from diptych_adapters.pipelines.pipeline import EncoderPipeline, Task
+from diptych_adapters.pipelines.weight_checks import is_routed, pipeline_steps
 
 ORGANIZATION = "sentence-transformers"
 
@@ -69,7 +69,7 @@ class SentenceTransformerEncoder(EncoderPipeline[Floats]):
             self._prepared = files.prepared(backend, self._digests, facts)
 
     def _run_library(self) -> None:
-        from diptych_adapters.engines.graph_modules import SingleFeature, is_plain
+        from diptych_adapters.engines.runner import SingleFeature, is_plain
 
         module = SingleFeature(self.model, "sentence_embedding") if is_plain(self.model, *self._prompts) else None
         self._run_by(module, self._by_library_full, tail=list(self.model.children())[1:])

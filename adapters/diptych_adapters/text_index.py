@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.protocols import Fingerprint
 from diptych_adapters.lexicon.analysis import uncut_share
-from diptych_adapters.lexicon.options import SPACELESS, TextIndexOptions
+from diptych_adapters.model_options import SPACELESS, TextIndexOptions
 
 if TYPE_CHECKING:
     from qdrant_client import models
+
 
 _LANGUAGES_WITHOUT_STOPWORDS = ("none", "armenian", "tamil", *SPACELESS)
 _AT_QUERY_TIME = {"k1", "b", "memory"}

@@ -12,12 +12,12 @@ from sentence_transformers import SentenceTransformer
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.graph_modules import SingleFeature, is_plain
+from diptych_adapters.engines.runner import SingleFeature, is_plain
 from diptych_adapters.model_options import UniDECOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
-from diptych_adapters.pipelines.encoder_pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.library import find, load, prompts_of
+from diptych_adapters.pipelines.pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.weight_checks import check_modules
 from diptych_adapters.sentence_transformers import check_dense
 

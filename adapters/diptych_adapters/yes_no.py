@@ -10,11 +10,10 @@ from typing import Any, NamedTuple, Self
 from diptych.errors import ContractError
 from diptych.protocols import Fingerprint, Pair
 from diptych.types import Floats
-from diptych_adapters.model_options import YesNoOptions
+from diptych_adapters.model_options import LEAST_SHARE, YesNoOptions, question, scores_of, spellings
 from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import check_length, load_transformer
-from diptych_adapters.yes_no_prompt import LEAST_SHARE, question, scores_of, spellings
 
 _SPARE = 8  # tokens by which a prompt may grow when its parts are joined: tokenizers may split the seams otherwise
 _NEEDED = ("position_ids", "logits_to_keep")

@@ -6,8 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from diptych_adapters.media_text.forms import Clip, Cloud, Spectrogram
-from diptych_adapters.media_text.spectra import FRAMES_A_SECOND
+from diptych_adapters.media_text.forms import FRAMES_A_SECOND, Clip, Cloud, Spectrogram
 from diptych_training.options import Positive
 from diptych_training.recipes.media_text import MediaText, MediaTextOptions, NetworkOptions
 

@@ -24,10 +24,9 @@ import torch
 from corpora import folder_of, read_texts
 from diptych_adapters.engines import int8, openvino_graph, processor
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.batches import BUDGETS, Budget, batches, padded_to_vectors
-from diptych_adapters.engines.graph_modules import SingleFeature
+from diptych_adapters.engines.batches import BUDGETS, Budget, Row, Tokens, batches, padded_to_vectors
 from diptych_adapters.engines.int8 import GENERAL
-from diptych_adapters.engines.tokens import Row, Tokens
+from diptych_adapters.engines.runner import SingleFeature
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from figures import Figure, Result
 from machine import cores, versions

@@ -21,8 +21,7 @@ from diptych.protocols import Pair
 from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import load_transformer, quiet
-from diptych_adapters.uni_encoder import UniEncoderReranker
-from diptych_adapters.uni_encoder_model import Settings, UniEncoder
+from diptych_adapters.uni_encoder import Settings, UniEncoder, UniEncoderReranker
 
 START, SPECIAL = "all-MiniLM-L6-v2", 2
 WORDS = ["audio", "video", "music", "file", "convert", "tool", "library", "server", "manager", "game", "text"]

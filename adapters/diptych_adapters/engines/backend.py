@@ -17,15 +17,16 @@ from diptych.runtime.passed_checks import recalled as recalled_check
 from diptych.runtime.passed_checks import remember as remember_check
 from diptych.types import Floats
 from diptych_adapters.engines import int8, onnx_graph, openvino_graph, processor
+from diptych_adapters.engines.batches import Row, Tokens
 from diptych_adapters.engines.int8 import GENERAL
-from diptych_adapters.engines.model_cache import recalled, remember
+from diptych_adapters.engines.processor import recalled, remember
 from diptych_adapters.engines.runner import Graph, Inputs, Runner
-from diptych_adapters.engines.tokens import Row, Tokens
 from diptych_adapters.model_options import TorchOptions
 from diptych_adapters.models import ModelError
 
 if TYPE_CHECKING:
     import torch
+
 
 # Least likeness to the library's own answers, by precision. A lossy precision runs only if it is configured.
 SAME = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.99, "int8": 0.97}
@@ -103,7 +104,7 @@ def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
     """The part as run by a backend."""
     precision = job.options.precision or "float32"
     if job.file is not None:
-        from diptych_adapters.engines.torch_graph import Finished
+        from diptych_adapters.engines.torch_export import Finished
 
         return Finished(_file_graph(backend, job.file), job.tail)
     if backend == "openvino":
@@ -111,7 +112,7 @@ def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
     if backend == "onnx":
         model = onnx_graph.exported(job.key, job.module, typed=job.typed, by_token=job.by_token)
         return onnx_graph.OnnxGraph(model, precision="float32")
-    from diptych_adapters.engines.torch_graph import TorchGraph
+    from diptych_adapters.engines.torch_export import TorchGraph
 
     return TorchGraph(job.module, job.numerics, compiled=job.options.compiled)
 

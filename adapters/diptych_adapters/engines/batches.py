@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
-from diptych_adapters.engines.tokens import Row
+from diptych.protocols import Pair
+
+_SPACES = {"▁", "Ġ"}  # space marks of sentencepiece and of byte pairs
+_WORD = re.compile(r"[^\W\d_]+")
+_ALPHABET = "LATIN"
+_LEAST_PIECE = 3.5  # letters a token: docs/research/languages.md
+Row: TypeAlias = NDArray[np.int64]  # [channels, tokens]: ids, and for pairs the text that each token is of
 
 Answer = TypeVar("Answer")
 
@@ -135,3 +146,162 @@ def by_length(inputs: Sequence[str], batch_size: int, encode: Callable[[list[str
         batch = order[start : start + batch_size]
         answers.update(zip(batch, encode([inputs[index] for index in batch]), strict=True))
     return [answers[index] for index in range(len(inputs))]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerData:
+    """Everything needed from a fast transformers tokenizer to produce the same ids without that library.
+
+    Args:
+        text: the tokenizer as JSON.
+        pad: the padding id.
+        truncation_side: where a text that is too long is cut.
+    """
+
+    text: str
+    pad: int
+    truncation_side: str
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Self:
+        """From the library's tokenizer."""
+        return cls(tokenizer.backend_tokenizer.to_str(), int(tokenizer.pad_token_id), str(tokenizer.truncation_side))
+
+
+class Tokens:
+    """Produces ids without padding, cut to `max_length` including special tokens; in a pair the longer text is cut.
+
+    The tokenizer is a copy: padding and truncation are settings of a fast tokenizer, and others use the model's own.
+    Threads may use one at once, and the work goes on outside Python's lock.
+
+    Args:
+        tokenizer: the model's, of transformers, or its `TokenizerData`.
+        max_length: tokens that are read of a text, None for all.
+        typed: the model is told which text of a pair a token is of.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int | None, *, typed: bool = False) -> None:
+        self._typed, self.max_length = typed, max_length
+        self.data = tokenizer if isinstance(tokenizer, TokenizerData) else TokenizerData.of(tokenizer)
+        self.pad = self.data.pad
+        self._tokenizer = Tokenizer.from_str(self.data.text)
+        self._tokenizer.no_padding()
+        if max_length is None:
+            self._tokenizer.no_truncation()
+        else:
+            self._tokenizer.enable_truncation(max_length, strategy="longest_first", direction=self.data.truncation_side)
+
+    def rows(self, inputs: Sequence[str] | Sequence[Pair], prompt: str = "") -> list[Row]:
+        """The ids of each text or pair, with `prompt` before each text."""
+        texts = [prompt + item if isinstance(item, str) else item for item in inputs]
+        encodings = self._tokenizer.encode_batch_fast(texts)
+        if self._typed:
+            return [np.array([item.ids, item.type_ids], np.int64) for item in encodings]
+        return [np.array([item.ids], np.int64) for item in encodings]
+
+
+class DocumentTokens:
+    """Finds the tokens of documents, nothing cut; for encoders with `diptych.protocols.TokenLimit`.
+
+    The tokenizer is a copy, as in `Tokens`: threads may use one at once, also while documents are encoded.
+
+    Args:
+        tokenizer: as JSON.
+        prompt: stands before each document, and may change how its first word is read.
+        special: the model adds special tokens.
+    """
+
+    def __init__(self, tokenizer: str, prompt: str = "", *, special: bool = True) -> None:
+        self._tokenizer, self._prompt = Tokenizer.from_str(tokenizer), prompt
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._added = self._tokenizer.num_special_tokens_to_add(is_pair=False) if special else 0
+        before = self._tokenizer.encode(prompt + "a", add_special_tokens=False).offsets if prompt else []
+        self._added += sum(end <= len(prompt) for _, end in before)
+
+    def room(self, max_length: int | None) -> int | None:
+        """The tokens of a document that are read if the model reads `max_length`, special ones and prompt included."""
+        return None if max_length is None else max(0, max_length - self._added)
+
+    @property
+    def special_after(self) -> int:
+        """The special tokens that stand after a document."""
+        mask = self._tokenizer.encode("a").special_tokens_mask
+        return mask[::-1].index(0) if 0 in mask else 0
+
+    def spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Begin and end of each document's tokens in characters, int32 `[tokens_i, 2]`."""
+        texts = [self._prompt + text for text in inputs]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [self._of_document(encoding.offsets) for encoding in encodings]
+
+    def _of_document(self, offsets: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
+        spans = np.array(offsets, np.int32).reshape(-1, 2)
+        if not self._prompt:
+            return spans
+        shifted: NDArray[np.int32] = np.maximum(spans - np.int32(len(self._prompt)), 0)
+        return shifted[spans[:, 1] > len(self._prompt)]
+
+
+def unread_share(folders: Iterable[Path], inputs: Sequence[str]) -> float:
+    """The share of the letters of `inputs` that a tokenizer leaves unknown or reads in small pieces, 0 to 1.
+
+    Small are a single letter, and the pieces of a word in Latin letters that has fewer than 3.5 letters a token: so a
+    tokenizer reads most words of a language that its model does not know. A letter counts as read if it is a word of
+    its own, or if its script writes words with one or two letters.
+
+    Args:
+        folders: searched in turn for a `tokenizer.json`; the result is 0 if none has one.
+    """
+    path = next((own for folder in folders if (own := folder / "tokenizer.json").is_file()), None)
+    if path is None:
+        return 0.0
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    letters = unread = 0
+    for text, encoding in zip(inputs, tokenizer.encode_batch(list(inputs), add_special_tokens=False), strict=True):
+        letters += sum(map(str.isalpha, text))
+        unread += len(_unread_places(text, encoding, unknown) | _broken_places(text, encoding))
+    return unread / letters if letters else 0.0
+
+
+def _unread_places(text: str, encoding: Any, unknown: str | None) -> set[int]:
+    """Places of letters that are unknown, that a token reads alone inside a word, or that several tokens share."""
+    tokens_of_word, tokens_of_letter = Counter(encoding.word_ids), Counter[int]()
+    unread: set[int] = set()
+    for token, (start, end), word in zip(encoding.tokens, encoding.offsets, encoding.word_ids, strict=True):
+        if token in _SPACES:
+            continue
+        if end - start == 1:
+            tokens_of_letter[start] += 1
+            is_alone = tokens_of_word[word] > 1 and not _writes_words(text[start])
+        else:
+            is_alone = False
+        if token == unknown or is_alone:
+            unread.update(range(start, end))
+    unread.update(place for place, count in tokens_of_letter.items() if count > 1)
+    return {place for place in unread if text[place].isalpha()}
+
+
+def _broken_places(text: str, encoding: Any) -> set[int]:
+    """Places of the words in Latin letters that are read in several small tokens."""
+    words = np.array([match.span() for match in _WORD.finditer(text)], np.int64).reshape(-1, 2)
+    named = zip(encoding.tokens, encoding.offsets, strict=True)
+    spans = [(start, end) for token, (start, end) in named if end > start and token not in _SPACES]
+    begins, ends = np.array(spans, np.int64).reshape(-1, 2).T
+    tokens = np.searchsorted(begins, words[:, 1]) - np.searchsorted(ends, words[:, 0], side="right")
+    is_broken = (tokens > 1) & (words[:, 1] - words[:, 0] < _LEAST_PIECE * tokens)
+    return {
+        place for start, end in words[is_broken].tolist() if _is_latin(text[start:end]) for place in range(start, end)
+    }
+
+
+def _is_latin(word: str) -> bool:
+    return all(unicodedata.name(letter, "").startswith(_ALPHABET) for letter in word)
+
+
+def _writes_words(letter: str) -> bool:
+    """Whether such a letter is often a whole word or an ending: a Chinese character or a Korean syllable."""
+    return unicodedata.name(letter, "").startswith(("CJK", "HANGUL"))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import MissingExtra
 from diptych.types import Floats
-from diptych_adapters.engines import model_cache, processor
+from diptych_adapters.engines import processor
 from diptych_adapters.engines.batches import feeds, input_names
 from diptych_adapters.engines.openvino_graph import PREFERRED_OUTPUT
 from diptych_adapters.engines.processor import threads
@@ -91,17 +91,17 @@ def cached_or_made(key: str, make: Callable[[], bytes]) -> Path | bytes:
         (path / "model.onnx").write_bytes(model)
         return ("model.onnx",)
 
-    model_cache.store(folder, write)
+    processor.store(folder, write)
     return model
 
 
 def cached(key: str) -> Path | None:
     """The cached file for `key`, None if there is none."""
-    return model_cache.cached_file(_folder(key), "model.onnx")
+    return processor.cached_file(_folder(key), "model.onnx")
 
 
 def _folder(key: str) -> Path:
-    return model_cache.cache_folder("onnx", EDITION, processor.version_of("torch"), key)
+    return processor.cache_folder("onnx", EDITION, processor.version_of("torch"), key)
 
 
 def _export(module: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from diptych.errors import MissingExtra
 from diptych.types import Floats
-from diptych_adapters.engines import model_cache
-from diptych_adapters.engines.batches import CHANNELS, MASK, Budget, batches, feeds, input_names, padded
+from diptych_adapters.engines import processor
+from diptych_adapters.engines.batches import CHANNELS, MASK, Budget, Row, batches, feeds, input_names, padded
 from diptych_adapters.engines.processor import beside_int8, threads
-from diptych_adapters.engines.tokens import Row
 
 if TYPE_CHECKING:
     import torch
+
 
 EDITION = 5  # of the conversion: raised when the same part gives another model
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -101,7 +101,7 @@ def cached_or_made(key: str, make: Callable[[], Any]) -> Any:
         ov.save_model(model, path / "model.xml", compress_to_fp16=False)
         return "model.bin", "model.xml"
 
-    model_cache.store(folder, write)
+    processor.store(folder, write)
     return model
 
 
@@ -112,12 +112,12 @@ def from_onnx(make: Callable[[], bytes]) -> Any:
 
 def cached(key: str) -> Any:
     """The cached model for `key`, None if there is none."""
-    file = model_cache.cached_file(_folder(key), "model.xml")
+    file = processor.cached_file(_folder(key), "model.xml")
     return openvino().Core().read_model(file) if file else None
 
 
 def _folder(key: str) -> Path:
-    return model_cache.cache_folder("openvino", EDITION, openvino().__version__, key)
+    return processor.cache_folder("openvino", EDITION, openvino().__version__, key)
 
 
 def converted(module: torch.nn.Module, *, typed: bool) -> Any:

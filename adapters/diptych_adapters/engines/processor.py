@@ -18,10 +18,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.errors import MissingExtra
-from diptych.runtime.passed_checks import recalled, remember
+from diptych.runtime import passed_checks
 
 if TYPE_CHECKING:
     import torch
+import contextlib
+import hashlib
+import shutil
+import threading
+from collections.abc import Callable
+
+import platformdirs
+
+MOST = 4 * 2**30  # bytes kept for each backend; the least recently used models are deleted
 
 SHAPE = (128, 384, 384)  # rows, inputs and outputs of the product that is timed: .3 ms of one core
 TIMES = 60  # the shortest of them counts, as the least disturbed
@@ -72,7 +81,7 @@ def have(*packages: str) -> bool:
 def threads() -> int:
     """The number of threads that torch uses, or would use, in this process; without torch one for each core."""
     if "torch" not in sys.modules:
-        stored = recalled("threads", "torch", _here())
+        stored = passed_checks.recalled("threads", "torch", _here())
         if not isinstance(stored, int) and not have("torch"):
             return _cores()
         return stored if isinstance(stored, int) else import_torch().get_num_threads()
@@ -91,7 +100,7 @@ def import_torch() -> Any:
     import torch
 
     if new:
-        remember("threads", "torch", _here(), torch.get_num_threads())
+        passed_checks.remember("threads", "torch", _here(), torch.get_num_threads())
     return torch
 
 
@@ -102,12 +111,12 @@ def _here() -> list[str]:
 @cache
 def speed(precision: str) -> float:
     """How many times faster than in float32 a matrix product is; measured once on a machine, in 50 ms."""
-    if isinstance(stored := recalled("speed", precision, _here()), float):
+    if isinstance(stored := passed_checks.recalled("speed", precision, _here()), float):
         return stored
     import torch
 
     ratio = measured_speedup(torch.float32, getattr(torch, precision))
-    remember("speed", precision, _here(), ratio)
+    passed_checks.remember("speed", precision, _here(), ratio)
     return ratio
 
 
@@ -154,3 +163,67 @@ def _shortest_product(left: Any, right: Any) -> float:
         left @ right
         seconds.append(time.perf_counter() - begin)
     return min(seconds)
+
+
+def cache_folder(backend: str, *facts: object) -> Path:
+    """The folder of a converted model; `facts` tell models, parts and library versions apart."""
+    digest = hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()[:24]
+    return Path(platformdirs.user_cache_path("diptych", appauthor=False)) / backend / digest
+
+
+def cached_file(folder: Path, name: str) -> Path | None:
+    """The file of a converted model, None if it is not cached; marks it as used now."""
+    file = folder / name
+    if not file.is_file():
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+    return file
+
+
+def store(folder: Path, write: Callable[[Path], tuple[str, ...]]) -> None:
+    """Let `write` fill a temporary folder, then move its files into place in the order that it returns.
+
+    The last file marks the folder as complete. A failure to store is a warning, not an error.
+    """
+    staging = folder / f"{os.getpid()}-{threading.get_ident()}"
+    try:
+        staging.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in write(staging):
+            (staging / name).replace(folder / name)
+        staging.rmdir()
+        _evict(folder.parent)
+    except (OSError, RuntimeError) as error:
+        warnings.warn(f"the converted model is not kept in {folder}: {error}", stacklevel=2)
+
+
+def _evict(parent: Path) -> None:
+    """Delete the least recently used folders beyond `MOST` bytes; readers have their files open, so none fails."""
+    sizes: list[tuple[float, int, Path]] = []
+    for folder in parent.iterdir():
+        with contextlib.suppress(OSError):  # another process may remove it, too
+            files = [file.stat().st_size for file in folder.iterdir() if file.is_file()]
+            sizes.append((folder.stat().st_mtime, sum(files), folder))
+    total = 0
+    for _, size, folder in sorted(sizes, reverse=True):
+        total += size
+        if total > MOST:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def recalled(what: str, key: str) -> str | None:
+    """The text stored under a key, None if there is none."""
+    try:
+        return (cache_folder(what, key) / "word").read_text("utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def remember(what: str, key: str, word: str) -> None:
+    """Store a text under a key in the user's cache."""
+
+    def write(path: Path) -> tuple[str, ...]:
+        (path / "word").write_text(word, "utf-8")
+        return ("word",)
+
+    store(cache_folder(what, key), write)

@@ -22,8 +22,7 @@ from diptych_adapters.haystack.embedders import (
     DiptychSparseTextEmbedder,
     DiptychTextEmbedder,
 )
-from diptych_adapters.haystack.ranker import DiptychRanker
-from diptych_adapters.haystack.retriever import DiptychRetriever
+from diptych_adapters.haystack.retriever import DiptychRanker, DiptychRetriever
 from diptych_adapters.haystack.store import DiptychDocumentStore
 
 __all__ = [

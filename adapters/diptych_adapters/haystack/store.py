@@ -17,14 +17,18 @@ from haystack.utils import Secret
 
 import diptych
 from diptych import Collection
-from diptych_adapters.frameworks import in_thread
-from diptych_adapters.frameworks.hit_details import SEARCH_KEY
-from diptych_adapters.frameworks.media import Reads
-from diptych_adapters.frameworks.sources import Opened
-from diptych_adapters.haystack.documents import checked, to_diptych, to_haystack
-from diptych_adapters.haystack.encoder_choice import Shared, serializable, source_key, unserializable
-from diptych_adapters.haystack.errors import DuplicateDocument, UnusableDocument, UnusableFilter
-from diptych_adapters.haystack.filters import Filters, to_qdrant
+from diptych_adapters.frameworks import SEARCH_KEY, Opened, Reads, in_thread
+from diptych_adapters.haystack.documents import (
+    DuplicateDocument,
+    Filters,
+    UnusableDocument,
+    UnusableFilter,
+    checked,
+    to_diptych,
+    to_haystack,
+    to_qdrant,
+)
+from diptych_adapters.haystack.embedders import Shared, serializable, source_key, unserializable
 
 logger = logging.getLogger(__name__)
 _OPEN: Shared[Collection] = Shared(Collection.close)

@@ -9,7 +9,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_qdrant.sparse_embeddings import SparseEmbeddings, SparseVector
 
-from diptych_adapters.frameworks.sources import Source, encoder_of
+from diptych_adapters.frameworks import Source, encoder_of
 
 
 class Named:

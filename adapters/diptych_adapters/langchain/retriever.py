@@ -16,10 +16,8 @@ from qdrant_client import models
 from diptych import Hit, Query, Reranker
 from diptych.errors import AdapterOptionsError
 from diptych.search import BoostLike, Pipeline, Retrieve, score
-from diptych_adapters.frameworks.hit_details import SEARCH_KEY, Content
-from diptych_adapters.frameworks.media import Reads
-from diptych_adapters.frameworks.sources import Opened, encoders_of
-from diptych_adapters.langchain.documents import hit_to_langchain, with_values, with_where
+from diptych_adapters.frameworks import SEARCH_KEY, Content, Opened, Reads, encoders_of
+from diptych_adapters.langchain.vector_store import hit_to_langchain, with_values, with_where
 
 _EXPLAINED = ("filter", "where", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")
 

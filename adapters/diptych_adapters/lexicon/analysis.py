@@ -16,7 +16,7 @@ from typing import Any
 
 from diptych.errors import MissingExtra
 from diptych.runtime.text_budget import stream_safe
-from diptych_adapters.lexicon.options import UNSTEMMED, LexiconOptions
+from diptych_adapters.model_options import UNSTEMMED, LexiconOptions
 
 VERSION = 1  # raised when the same text and options would give other terms
 BLOCK = 128  # characters, about those of a script

@@ -16,8 +16,13 @@ except ModuleNotFoundError as error:
         do="pip install 'diptych[llama-index]'",
     ) from error
 
-from diptych_adapters.llama_index.embedding import DiptychEmbedding, sparse_doc_fn, sparse_query_fn
-from diptych_adapters.llama_index.retriever import DiptychReranker, DiptychRetriever
+from diptych_adapters.llama_index.retriever import (
+    DiptychEmbedding,
+    DiptychReranker,
+    DiptychRetriever,
+    sparse_doc_fn,
+    sparse_query_fn,
+)
 from diptych_adapters.llama_index.store import DiptychVectorStore
 
 __all__ = [

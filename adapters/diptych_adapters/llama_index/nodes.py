@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,73 @@ from llama_index.core.schema import (
 from llama_index.core.schema import (
     Document as WholeDocument,
 )
+from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+from qdrant_client import models
 
 from diptych import Document, Hit
-from diptych.errors import DocumentError
+from diptych.errors import DocumentError, SearchError
 from diptych.media import Media, RawMedia
-from diptych_adapters.frameworks.hit_details import Content, hit_details, media_details, media_of, require_document
-from diptych_adapters.frameworks.media import NO_MEDIA, Reads, mime_type, resource_fields
+from diptych_adapters.frameworks import (
+    NO_MEDIA,
+    Content,
+    Opened,
+    Reads,
+    hit_details,
+    media_details,
+    media_of,
+    mime_type,
+    require_document,
+    resource_fields,
+)
+
+_EXACT = 2**53  # integers up to here are floats without loss, so that 5 finds 5.0
+_JOIN = {FilterCondition.AND: "must", FilterCondition.OR: "should", FilterCondition.NOT: "must_not"}
+_BOUNDS = {FilterOperator.GT: "gt", FilterOperator.GTE: "gte", FilterOperator.LT: "lt", FilterOperator.LTE: "lte"}
+
+
+def _equal_value(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
+    return models.Filter(must=[_equal(path, _single(filter, value))])
+
+
+def _any_of(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
+    conditions: list[Any] = [_equal(path, item) for item in _several(filter, value)]
+    return models.Filter(should=conditions or [models.HasIdCondition(has_id=[])])
+
+
+def _all_of(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
+    conditions: list[Any] = [_equal(path, item) for item in _several(filter, value)]
+    return models.Filter(must=conditions, must_not=[_empty(path)])
+
+
+def _text_match(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
+    if not isinstance(value, str) or not value:
+        raise _unsupported(filter, "needs a text", "a text")
+    return models.Filter(must=[models.FieldCondition(key=path, match=models.MatchText(text=value))])
+
+
+def _equal(path: str, value: str | int | float) -> models.FieldCondition:
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) <= _EXACT):
+        return models.FieldCondition(key=path, range=models.Range(gte=value, lte=value))
+    return models.FieldCondition(key=path, match=models.MatchValue(value=value))
+
+
+def _single(filter: MetadataFilter, value: Any) -> str | int | float:
+    if isinstance(value, str | int | float):
+        return value
+    raise _unsupported(filter, "needs one value", "a text or a number; is_empty finds what is missing")
+
+
+_BUILDERS: Mapping[FilterOperator, Callable[[MetadataFilter, str, Any], models.Filter]] = {
+    FilterOperator.EQ: _equal_value,
+    FilterOperator.CONTAINS: _equal_value,
+    FilterOperator.NE: lambda filter, path, value: models.Filter(must_not=[_equal(path, _single(filter, value))]),
+    FilterOperator.IN: _any_of,
+    FilterOperator.ANY: _any_of,
+    FilterOperator.NIN: lambda filter, path, value: models.Filter(must_not=[_any_of(filter, path, value)]),
+    FilterOperator.ALL: _all_of,
+    FilterOperator.TEXT_MATCH: _text_match,
+    FilterOperator.TEXT_MATCH_INSENSITIVE: _text_match,
+}
 
 FIELDS = {"image": "image_resource", "sound": "audio_resource", "video": "video_resource"}
 _IMAGE = "image"
@@ -317,3 +379,105 @@ def _decoded(node: ImageNode) -> bytes | str:
     except (binascii.Error, ValueError) as error:
         what, expected = "the picture of an image node is not base64", "base64, or a data: URI"
         raise DocumentError(what, where=f"node {node.node_id!r}", got=str(error), expected=expected) from error
+
+
+def qdrant_filter(
+    collection: Opened,
+    filters: MetadataFilters | None,
+    *,
+    sources: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+) -> models.Filter | None:
+    """The filter for all of these together, None if there is nothing to filter by.
+
+    Args:
+        filters: over the metadata of nodes.
+        sources: ids of documents that nodes were split from, one of which must be the node's.
+        ids: of nodes.
+
+    Raises:
+        SearchError: a filter that Qdrant cannot answer.
+    """
+    conditions: list[Any] = []
+    if ids:
+        conditions.append(collection.having(ids))
+    if sources:
+        path = "doc_id" if is_llama_index_own(collection) else f"{collection.field(NODE_KEY)}.{SOURCE}"
+        conditions.append(models.FieldCondition(key=path, match=models.MatchAny(any=list(sources))))
+    if filters is not None and filters.filters:
+        conditions.append(_joined(collection, filters))
+    return models.Filter(must=conditions) if conditions else None
+
+
+def is_llama_index_own(collection: Opened) -> bool:
+    """Whether LlamaIndex's own store filled the collection before its adoption: nodes are stored as JSON."""
+    return collection.field("text") == "_node_content"
+
+
+def _joined(collection: Opened, filters: MetadataFilters) -> models.Filter:
+    parts: list[Any] = []
+    for part in filters.filters:
+        if isinstance(part, MetadataFilters):
+            if part.filters:
+                parts.append(_joined(collection, part))
+        else:
+            parts.append(_filter_condition(collection, part))
+    return models.Filter(**{_JOIN[filters.condition or FilterCondition.AND]: parts})
+
+
+def _filter_condition(collection: Opened, filter: MetadataFilter) -> models.Filter:
+    """The condition on the payload path of this metadata key; keys that diptych reserves are stored below `_node`."""
+    if is_llama_index_own(collection):
+        return _condition(filter, filter.key)
+    content = f"{collection.field(NODE_KEY)}.{CONTENT}"
+    condition = _condition(filter, collection.field(filter.key))
+    if filter.key not in RESERVED:
+        return condition
+    own_condition = _condition(filter, f"{collection.field(NODE_KEY)}.{OWN_METADATA}.{filter.key}")
+    if filter.key != "title":
+        return own_condition
+    return models.Filter(
+        should=[
+            models.Filter(must=[own_condition], must_not=[_empty(content)]),
+            models.Filter(must=[condition, _empty(content)]),
+        ]
+    )
+
+
+def _condition(filter: MetadataFilter, path: str) -> models.Filter:
+    operator, value = filter.operator, filter.value
+    if operator in _BOUNDS:
+        return models.Filter(must=[_bound(filter, path)])
+    if operator is FilterOperator.IS_EMPTY:
+        return models.Filter(should=[_empty(path), _equal(path, "")])
+    build = _BUILDERS.get(operator)
+    if build is None:
+        raise _unsupported(filter, "is not known here", ", ".join(supported.value for supported in FilterOperator))
+    return build(filter, path, value)
+
+
+def _empty(path: str) -> models.IsEmptyCondition:
+    return models.IsEmptyCondition(is_empty=models.PayloadField(key=path))
+
+
+def _bound(filter: MetadataFilter, path: str) -> models.FieldCondition:
+    value, side = filter.value, _BOUNDS[filter.operator]
+    if isinstance(value, int | float):
+        return models.FieldCondition(key=path, range=models.Range(**{side: value}))
+    try:
+        moment = datetime.datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        raise _unsupported(filter, "cannot be ordered by Qdrant", "a number, or a date as ISO 8601 writes it") from None
+    return models.FieldCondition(key=path, range=models.DatetimeRange(**{side: moment}))
+
+
+def _several(filter: MetadataFilter, value: Any) -> list[str | int | float]:
+    if isinstance(value, list):
+        return value
+    raise _unsupported(filter, "needs a list", "a list of texts or numbers")
+
+
+def _unsupported(filter: MetadataFilter, what: str, expected: str) -> SearchError:
+    operator = getattr(filter.operator, "value", filter.operator)
+    where, got = f"metadata filter on {filter.key!r}", f"{operator} {filter.value!r}"
+    return SearchError(f"the filter operator {operator} {what}", where=where, got=got, expected=expected)

@@ -24,11 +24,8 @@ from qdrant_client import models
 from diptych import Document, Hit
 from diptych.errors import CollectionError, DocumentError, SearchError
 from diptych.search import Diversify, Linear, Pipeline, Retrieve
-from diptych_adapters.frameworks.hit_details import Content
-from diptych_adapters.frameworks.media import Reads
-from diptych_adapters.frameworks.sources import Opened, collection_of
-from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filter
-from diptych_adapters.llama_index.nodes import hit_to_node, to_document, to_node
+from diptych_adapters.frameworks import Content, Opened, Reads, collection_of
+from diptych_adapters.llama_index.nodes import hit_to_node, is_llama_index_own, qdrant_filter, to_document, to_node
 
 CANDIDATES = 100  # from which maximal marginal relevance chooses, at least
 _LEXICAL = (VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.TEXT_SEARCH)

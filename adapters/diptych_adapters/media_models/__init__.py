@@ -1,5 +1,4 @@
 """Encoders of pictures, sounds, clips and series, from models of transformers and sentence-transformers.
 
 Begin with `encoder`, which has the table of model types and runs a model; `readers` turns media into a model's input.
-`sentence_transformer` is for models of sentence-transformers that read pictures beside texts.
 """

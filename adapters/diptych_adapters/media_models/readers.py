@@ -19,9 +19,10 @@ from PIL import Image
 
 from diptych.media import Sound
 from diptych.types import Floats
-from diptych_adapters.media_models.pictures import middle
-from diptych_adapters.media_text.spectra import resampled
+from diptych_adapters.media_text.forms import resampled
 from diptych_adapters.pipelines import fingerprints
+
+WIDEST = 16  # times as long as wide: of longer pictures the middle is read, since resizing would make them huge
 
 SECONDS = 30  # of a window, for models that read sounds of any length
 SHORTEST = 0.1  # seconds: shorter sounds are followed by silence
@@ -192,3 +193,11 @@ def _digest(processor: Any) -> str:
     return fingerprints.digest({key: saved[key] for key in PREPROCESSING if saved.get(key) is not None})[
         : fingerprints.DIGITS
     ]
+
+
+def middle(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The middle of a picture that is more than `WIDEST` times as long as it is wide; else the picture itself."""
+    height, width = picture.shape[:2]
+    limit = WIDEST * min(height, width)
+    top, left = max(0, (height - limit) // 2), max(0, (width - limit) // 2)
+    return np.ascontiguousarray(picture[top : top + limit, left : left + limit])

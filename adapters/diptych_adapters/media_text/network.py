@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from diptych.media import Content
 from diptych_adapters.lexicon.analysis import Analyzer
-from diptych_adapters.lexicon.options import LexiconOptions
 from diptych_adapters.media_text.forms import FORMS, GRID, Form
+from diptych_adapters.model_options import LexiconOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.fingerprints import read_json
 from diptych_adapters.pipelines.library import loading, quiet

@@ -1,5 +1,5 @@
 """A model as a pipeline: loaded, checked, fingerprinted, and run without its library where that is faster.
 
-Begin with `pipeline`. `library` and `bert_files` load, `steps` and `weight_checks` read the parts, `prepared` runs them
+Begin with `pipeline`. `library` and `bert_files` load, `weight_checks` reads the parts, `prepared` runs them
 without the library, `fingerprints` says which vectors are comparable.
 """

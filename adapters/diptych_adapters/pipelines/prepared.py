@@ -19,8 +19,8 @@ import diptych
 from diptych.runtime.passed_checks import recalled, remember, stamps
 from diptych_adapters.engines import onnx_graph, openvino_graph, processor
 from diptych_adapters.engines.backend import int8_key
+from diptych_adapters.engines.batches import TokenizerData, Tokens
 from diptych_adapters.engines.runner import Graph, Inputs, Runner
-from diptych_adapters.engines.tokens import TokenizerData, Tokens
 from diptych_adapters.model_options import TorchOptions
 from diptych_adapters.models import ModelFolder
 from diptych_adapters.pipelines import fingerprints
@@ -124,11 +124,11 @@ def _program(key: str) -> Graph | None:
     processor.import_torch()
     from safetensors import SafetensorError
 
-    from diptych_adapters.engines import torch_program
+    from diptych_adapters.engines import torch_export
 
-    file = torch_program.cached_list(key)
+    file = torch_export.cached_list(key)
     try:
-        return torch_program.TorchProgram.read(file) if file else None
+        return torch_export.TorchProgram.read(file) if file else None
     except (OSError, ValueError, LookupError, AttributeError, SafetensorError):
         return None
 

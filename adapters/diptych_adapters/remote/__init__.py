@@ -1,8 +1,7 @@
 """Encoders and rerankers behind HTTP: OpenAI-compatible, text-embeddings-inference, Cohere and Jina.
 
-Begin with `endpoint`, which sends requests by `http_exchange` and repeats them; then `dense`, `sparse` and `rerank`.
-`json_answers` checks what comes back, `identity` notices when the model behind an address changes, `secrets` keeps keys
-out of logs and errors.
+Begin with `endpoint`, which sends requests by `http_exchange`, repeats them, checks what comes back and notices when
+the model behind an address changes; then `adapters`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SPECS = [
     _remote(
         "remote",
         "dense",
-        "dense:remote",
+        "adapters:remote",
         "RemoteDenseOptions",
         "Embeddings over HTTP: any OpenAI-compatible server, Cohere, or text-embeddings-inference",
         openai={"api": "openai"},
@@ -39,14 +38,14 @@ SPECS = [
     _remote(
         "tei-sparse",
         "sparse",
-        "sparse:TeiSparseEncoder",
+        "adapters:TeiSparseEncoder",
         "TeiSparseOptions",
         "text-embeddings-inference, /embed_sparse",
     ),
     _remote(
         "remote-reranker",
         "reranker",
-        "rerank:remote_reranker",
+        "adapters:remote_reranker",
         "RemoteRerankerOptions",
         "Rerankers over HTTP: /rerank of Cohere, Jina, Voyage, vLLM or text-embeddings-inference",
         rerank_api={"api": "cohere"},
@@ -55,7 +54,7 @@ SPECS = [
     _remote(
         "yes-no-api",
         "reranker",
-        "yes_no:YesNoApiReranker",
+        "adapters:YesNoApiReranker",
         "YesNoApiOptions",
         "Chat models that answer yes or no, scored by log-probabilities: any OpenAI-compatible /v1/chat/completions",
     ),

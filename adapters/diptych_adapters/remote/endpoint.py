@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import httpx
+import numpy as np
 
-from diptych.errors import RemoteError
+from diptych.errors import ContractError, RemoteError
+from diptych.protocols import Fingerprint
 from diptych.runtime.acknowledge import EVENT_HOOKS
+from diptych.types import Floats
 from diptych_adapters.remote.http_exchange import (
     Answer,
     AnswerTooLarge,
     BrokenAnswer,
     Clients,
+    Key,
     Retryable,
     Unanswered,
+    checked_url,
     exchange,
     is_worth_retrying,
     retry_after,
     retry_policy,
 )
-from diptych_adapters.remote.options import RemoteOptions
-from diptych_adapters.remote.secrets import Key, checked_url
+from diptych_adapters.remote.options import RemoteDenseOptions, RemoteOptions, RemoteRerankerOptions, TeiSparseOptions
+
+Options: TypeAlias = RemoteDenseOptions | RemoteRerankerOptions | TeiSparseOptions
+_MODEL_FACTS = ("model_id", "model_sha", "model_type", "max_input_length")  # of text-embeddings-inference
+_TEXT_FACTS = {"query_prompt", "document_prompt", "query_fields", "document_fields", "max_characters"}
 
 L = TypeVar("L")
 
@@ -323,3 +332,138 @@ class EventLoop:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=EventLoop.forget)
+
+
+def items(endpoint: Endpoint, path: str, answer: Any, *names: str) -> list[Any]:
+    """The list in `answer`, which is the list itself when there are no `names`, else under the first name it has.
+
+    Raises:
+        RemoteError: there is no such list.
+    """
+    entries = next((answer[name] for name in names if name in answer), None) if isinstance(answer, Mapping) else answer
+    if isinstance(entries, list) and (not names or isinstance(answer, Mapping)):
+        return entries
+    expected = f"a list under {' or '.join(names)}" if names else "a list"
+    raise endpoint.error("the endpoint's answer is malformed", path, got=as_text(answer), expected=expected)
+
+
+def in_order(endpoint: Endpoint, path: str, entries: Sequence[Any], name: str, count: int) -> list[Any]:
+    """The values called `name`, sorted by their `index`; as they come when no item has one.
+
+    Raises:
+        RemoteError: an item without the value.
+        ContractError: not one for each of `count` inputs.
+    """
+    if not all(isinstance(item, Mapping) and name in item for item in entries):
+        raise endpoint.error("the endpoint's answer is malformed", path, got=as_text(entries), expected=name)
+    positions = [item.get("index", position) for position, item in enumerate(entries)]
+    if sorted(positions, key=str) != sorted(range(count), key=str):
+        raise ContractError(
+            "the endpoint did not answer once for each input",
+            where=f"{endpoint.url}{path}",
+            got=f"{len(entries)} answers, indices {str(positions[:10])[:80]}",
+            expected=f"{count}",
+        )
+    return [item[name] for _, item in sorted(zip(positions, entries, strict=True), key=lambda pair: pair[0])]
+
+
+def matrix(endpoint: Endpoint, path: str, rows: Sequence[Any], count: int, dimension: int | None) -> Floats:
+    """Vectors float32 `[count, dimension]`; a null becomes NaN, which the host takes as a bad input.
+
+    Raises:
+        RemoteError: a row holds something else than numbers.
+        ContractError: another count, rows of different lengths, or another dimension.
+    """
+    where = f"{endpoint.url}{path}"
+    if len(rows) != count:
+        raise ContractError("wrong number of vectors", where=where, got=len(rows), expected=f"{count}, one per input")
+    widths = {len(row) if isinstance(row, list | np.ndarray) else 1 for row in rows}
+    if len(widths) > 1 or (dimension is not None and widths - {dimension}):
+        expected = f"{dimension}, as declared" if dimension else "one dimension"
+        got = f"vectors of {str(sorted(widths)[:10])[:80]}"
+        raise ContractError("wrong dimension", where=where, got=got, expected=expected)
+    vectors = _numbers(rows)
+    if vectors is None or vectors.ndim > 2 or vectors.size != count * (widths or {0}).pop():
+        got = next((row for row in rows if _numbers(row) is None), rows[0])
+        raise endpoint.error("a vector holds values that are not numbers", path, got=as_text(got))
+    return vectors.reshape(count, -1 if count else dimension or 0)
+
+
+def _numbers(rows: Any) -> Floats | None:
+    """The numbers as float32; None when something is none. A null becomes NaN, a number beyond float32 infinite."""
+    try:
+        numbers = np.array(rows)
+        if numbers.dtype == object:  # nulls, or integers of any length
+            numbers = np.array(rows, np.float64) if _are_numbers(numbers) else numbers
+        if numbers.dtype.kind not in "fiu" and numbers.size:
+            return None
+        with np.errstate(over="ignore"):
+            return numbers.astype(np.float32)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _are_numbers(numbers: np.ndarray[Any, Any]) -> bool:
+    return all(value is None or type(value) in (int, float) for value in numbers.flat)
+
+
+def as_text(value: Any) -> str:
+    """The value as errors show it."""
+    try:
+        return repr(value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+
+
+def batches(texts: Sequence[str], size: int, *, prompt: str = "", longest: int | None = None) -> Iterator[list[str]]:
+    """`texts` as they are sent, `size` at once: cut, with the prompt, a blank for an empty one as servers refuse it."""
+    for start in range(0, len(texts), size):
+        yield [prompt + text[:longest] or " " for text in texts[start : start + size]]
+
+
+def space(*facts: object) -> str:
+    """A hash of the model's name and of everything that changes its input."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def text_facts(options: Options) -> dict[str, Any]:
+    """The options that change which text the model reads."""
+    return options.model_dump(include=_TEXT_FACTS)
+
+
+def document_facts(options: Options) -> dict[str, Any]:
+    """The text options that concern documents."""
+    return {name: value for name, value in text_facts(options).items() if not name.startswith("query_")}
+
+
+# Of text-embeddings-inference, which tells what it serves.
+
+
+def truncation(options: Options) -> dict[str, Any]:
+    """The fields that control how long texts are cut."""
+    direction = str(options.truncation_direction).capitalize()
+    return {"truncate": options.truncate, "truncation_direction": direction}
+
+
+def tei_fingerprint(endpoint: Endpoint, adapter: str, options: Options, **facts: object) -> Fingerprint:
+    """The fingerprint of the served model, text truncation and `facts`; the server's precision is `numerics`."""
+    info = _info(endpoint)
+    model = [info.get(name) for name in _MODEL_FACTS] if info else endpoint.url.partition("://")[2]
+    precision = info.get("model_dtype") or ""
+    if not isinstance(precision, str) or not all(isinstance(fact, str | int | dict | None) for fact in model):
+        raise endpoint.error("the server does not describe its model in a usable form", "/info", got=as_text(info))
+    facts_sent = (adapter, model, truncation(options))
+    documents = space(*facts_sent, document_facts(options), facts)
+    return Fingerprint(space(*facts_sent, text_facts(options), facts), precision, documents)
+
+
+def _info(endpoint: Endpoint) -> dict[str, Any]:
+    """The server's description of itself; empty if it has no `/info`."""
+    try:
+        info = endpoint.get("/info")
+    except RemoteError as error:
+        if error.context.get("status") == 404:
+            return {}
+        raise
+    return info if isinstance(info, dict) else {}

@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ByteSize, Field, ValidationInfo, field_validator, model_validator
 
-from diptych_adapters.model_options import Options
-from diptych_adapters.yes_no_prompt import ANSWERS, INSTRUCTION, Answers
+from diptych_adapters.model_options import ANSWERS, INSTRUCTION, Answers, Options
 
 COHERE_URL = "https://api.cohere.com/v2"
 OPENAI_URL = "https://api.openai.com/v1"

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from diptych import SparseVector
 from diptych.encoders import NamedEncoder
 from diptych.errors import AdapterOptionsError, DocumentError
-from diptych_adapters.frameworks.sources import Source, encoders_of
+from diptych_adapters.frameworks import Source, encoders_of
 
 
 class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types

@@ -15,7 +15,7 @@ from diptych.training import Registration
 from diptych.types import Floats
 from diptych_adapters.models import check_safe, resolve
 from diptych_adapters.pipelines.library import load_transformer
-from diptych_adapters.uni_encoder_model import SHORTEST, Attention, Settings, UniEncoder
+from diptych_adapters.uni_encoder import SHORTEST, Attention, Settings, UniEncoder
 from diptych_training.models.trained_module import TrainedModule
 from diptych_training.options import Positive
 from diptych_training.recipes import cross_encoder

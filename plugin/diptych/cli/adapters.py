@@ -19,7 +19,7 @@ from diptych.cli.options import JsonOption
 from diptych.cli.output import printable, stdout, table, write_json
 from diptych.cli.run_command import FAILED, Session
 from diptych.errors import RegistryError
-from diptych.plugins.extras import missing
+from diptych.plugins.factory import missing
 from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
 
@@ -458,7 +458,7 @@ def _check(session: Session, name: str, options: Sequence[str], as_json: bool) -
 def _outcomes(spec: AdapterSpec, adapter: Any) -> Iterator[Outcome]:
     from diptych.protocols import Calibrated
     from diptych.testing.checks import CHECKS, MEDIA_CHECKS, Conditions
-    from diptych.testing.conformance import ConformanceFailure
+    from diptych.testing.checks.conditions import ConformanceFailure
 
     takes_texts, modalities = "text" in spec.accepts, [modality for modality in spec.accepts if modality != "text"]
     of_media = [Conditions(kind=spec.kind, modality=modality, takes_texts=takes_texts) for modality in modalities]

@@ -25,7 +25,7 @@ from diptych.cli.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.output import printable, stdout, table, warn, write_json
 from diptych.cli.run_command import FAILED, Session
 from diptych.errors import CollectionNotFound, DiptychError, InsecureKeyWarning
-from diptych.plugins.extras import missing, missing_wheel, to_install
+from diptych.plugins.factory import missing, missing_wheel, to_install
 from diptych.runtime.amounts import moment
 
 if TYPE_CHECKING:

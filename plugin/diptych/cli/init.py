@@ -18,7 +18,7 @@ from diptych.cli.populate import show_report
 from diptych.cli.run_command import Session
 from diptych.cli.search import hit_document
 from diptych.errors import ConfigError
-from diptych.plugins.extras import to_install
+from diptych.plugins.factory import to_install
 from diptych.runtime.validation_messages import nearest
 from diptych.specs import AdapterSpec
 

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from diptych.testing import checks, fakes_plugin
-from diptych.testing.conformance import ConformanceFailure
+from diptych.testing.checks.conditions import ConformanceFailure
 from diptych.testing.fakes import (
     Call,
     FakeCalibratedEncoder,

@@ -19,8 +19,7 @@ from diptych.encoders import Encoders
 from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound, ConfigError, UnknownAdapter
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import config_at
-from diptych.plugins.extras import check_requirements
-from diptych.plugins.factory import validate_options
+from diptych.plugins.factory import check_requirements, validate_options
 from diptych.protocols import Kind, Pair
 from diptych.runtime.environment import interpolate
 from diptych.runtime.validation_messages import nearest

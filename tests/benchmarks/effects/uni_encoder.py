@@ -22,7 +22,7 @@ from corpora import read_texts
 from diptych.evaluate import read_beir
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import load_transformer, quiet
-from diptych_adapters.uni_encoder_model import Attention, Settings, UniEncoder
+from diptych_adapters.uni_encoder import Attention, Settings, UniEncoder
 from diptych_training.losses import ListwiseLoss
 from diptych_training.recipes.uni_encoder import PairModule, Trainee
 from effects.running import TUNING, Effect, above, each, effect, plateau

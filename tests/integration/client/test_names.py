@@ -162,7 +162,7 @@ def test_models_of_fastembed_go_on_to_qdrant_client(
     encoders: Encoders, paraphrase: dict[str, Any], plain: Callable[[], Any]
 ) -> None:
     text_embedding = pytest.importorskip("fastembed").TextEmbedding
-    from diptych_adapters.fastembed_models.model import register
+    from diptych_adapters.fastembed_models import register
 
     folder, facts = Path(paraphrase["model"]), {"normalization": False, "model_file": "model.onnx", "dim": 384}
     pooling = pytest.importorskip("fastembed.common.model_description").PoolingType.DISABLED

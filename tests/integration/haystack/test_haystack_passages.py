@@ -13,7 +13,7 @@ from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.testing import fakes_plugin
 from diptych_adapters.haystack import DiptychDocumentStore, DiptychRetriever
-from diptych_adapters.haystack.errors import UnusableDocument
+from diptych_adapters.haystack.documents import UnusableDocument
 from long_documents import QUERY, SENTENCES, SLOTS, manuals
 
 

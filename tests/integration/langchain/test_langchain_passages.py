@@ -8,7 +8,7 @@ import pytest
 from diptych import Collection
 from diptych.errors import DocumentError
 from diptych.search import Retrieve
-from diptych_adapters.frameworks.hit_details import Content
+from diptych_adapters.frameworks import Content
 from diptych_adapters.langchain import DiptychRetriever, DiptychVectorStore
 from long_documents import QUERY, SENTENCES, SLOTS, manuals
 

@@ -22,7 +22,7 @@ from colour_plugin import COLOURS
 from diptych import Collection, Registry
 from diptych.errors import MediaError
 from diptych_adapters.haystack import DiptychDocumentStore, DiptychRetriever
-from diptych_adapters.haystack.errors import UnusableDocument
+from diptych_adapters.haystack.documents import UnusableDocument
 
 Made = Callable[..., dict[str, Any]]
 

@@ -20,8 +20,7 @@ from diptych.slots.encode import encode
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder, FakeReranker
 from diptych.types import Floats
-from diptych_adapters.bm25 import Bm25
-from diptych_adapters.ngrams import NGrams
+from diptych_adapters.bm25 import Bm25, NGrams
 
 MARKS = "a" + "\u0300\u0316" * 5_000  # in an order that each normalisation changes
 HALF_WIDTH = "a" + "\u0300\uff9e" * 5_000  # every second one is no mark until it is decomposed

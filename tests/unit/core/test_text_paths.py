@@ -28,9 +28,8 @@ from diptych.populate.sources.open_source import parse_markdown
 from diptych.runtime.environment import conceal, interpolate
 from diptych.swap.sample import excerpt, known_item
 from diptych.testing import fakes_plugin
-from diptych_adapters.bm25 import Bm25
+from diptych_adapters.bm25 import Bm25, NGrams
 from diptych_adapters.lexicon.analysis import uncut_share
-from diptych_adapters.ngrams import NGrams
 
 RUNS = {
     **regex_steps.RUNS,

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.training import Registration, TrainReport, Watcher, unread_warning
-from diptych_adapters.engines.tokens import DocumentTokens
+from diptych_adapters.engines.batches import DocumentTokens
 from diptych_adapters.pipelines.library import quiet
 from diptych_training.corpus import TrainingData, file_name, held_out
 from diptych_training.losses import CachedLoss

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from diptych.protocols import Kind
-from diptych.testing.checks.conditions import Conditions, Known, Side, Triple
+from diptych.testing.checks.conditions import Check, Conditions, Known, Side, Triple
 from diptych.testing.checks.encoders import (
     can_tell_sides,
     check_batch_independent,
@@ -59,7 +59,6 @@ from diptych.testing.checks.sparse import (
     check_text_query,
     check_weights_not_negative,
 )
-from diptych.testing.conformance import Check
 
 _ENCODER: tuple[Check, ...] = (
     check_declared_facts,

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import brief
-from diptych.testing.checks.conditions import Conditions, Side
-from diptych.testing.conformance import ConformanceFailure
+from diptych.testing.checks.conditions import Conditions, ConformanceFailure, Side
 from diptych.types import SparseVector
 
 SIDES: tuple[Side, Side] = ("query", "document")

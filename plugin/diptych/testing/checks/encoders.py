@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from diptych.protocols import CONTRACTS, Fingerprint, Similarity, TokenLimit
 from diptych.testing.checks.compare import SIDES, call, gap, numbers, score, vectors
-from diptych.testing.checks.conditions import ODD_TEXTS, Conditions, Side, Triple
-from diptych.testing.conformance import ConformanceFailure, conformance_check
+from diptych.testing.checks.conditions import ODD_TEXTS, Conditions, ConformanceFailure, Side, Triple, conformance_check
 from diptych.types import SparseVector
 
 LONGEST = 8192  # tokens of the longest limit that is tried: encoding more takes minutes on a CPU

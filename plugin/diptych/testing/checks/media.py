@@ -11,9 +11,8 @@ import numpy as np
 from diptych.media import Content, Sound
 from diptych.media.canaries import media_canaries
 from diptych.testing.checks.compare import SIDES, call, gap, numbers, vectors
-from diptych.testing.checks.conditions import TEXTS, Conditions
+from diptych.testing.checks.conditions import TEXTS, Check, Conditions, ConformanceFailure, conformance_check
 from diptych.testing.checks.encoders import dimension_error
-from diptych.testing.conformance import Check, ConformanceFailure, conformance_check
 from diptych.types import SparseVector
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from diptych.protocols import Pair, Reranker
-from diptych.testing.checks.conditions import ODD_TEXTS, Conditions
-from diptych.testing.conformance import ConformanceFailure, conformance_check
+from diptych.testing.checks.conditions import ODD_TEXTS, Conditions, ConformanceFailure, conformance_check
 from diptych.types import Floats
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from diptych.protocols import Calibrated, TextIndex
 from diptych.testing.checks.compare import SIDES, vectors
-from diptych.testing.checks.conditions import Conditions, Side
-from diptych.testing.conformance import ConformanceFailure, conformance_check
+from diptych.testing.checks.conditions import Conditions, ConformanceFailure, Side, conformance_check
 from diptych.types import SparseVector
 
 

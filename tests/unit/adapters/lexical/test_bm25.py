@@ -12,10 +12,9 @@ from diptych.protocols import Calibrated, SparseEncoder
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
-from diptych_adapters.bm25 import Bm25
+from diptych_adapters.bm25 import Bm25, Lexicon
 from diptych_adapters.lexicon.analysis import Analyzer
-from diptych_adapters.lexicon.options import Bm25Options
-from diptych_adapters.lexicon.terms import Lexicon
+from diptych_adapters.model_options import Bm25Options
 from diptych_adapters.specs import LEXICAL
 
 term_id = Analyzer(Bm25Options()).term_id

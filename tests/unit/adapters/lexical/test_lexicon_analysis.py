@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from diptych_adapters.bm25 import Bm25
 from diptych_adapters.lexicon.analysis import Analyzer
-from diptych_adapters.lexicon.options import LexiconOptions
+from diptych_adapters.model_options import LexiconOptions
 from diptych_adapters.text_index import QdrantTextIndex
 
 

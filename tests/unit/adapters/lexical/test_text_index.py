@@ -14,7 +14,7 @@ from diptych.hookspecs import hookimpl
 from diptych.protocols import TextIndex
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
-from diptych_adapters.lexicon.options import SPACELESS, IndexLanguage
+from diptych_adapters.model_options import SPACELESS, IndexLanguage
 from diptych_adapters.specs import LEXICAL
 from diptych_adapters.text_index import QdrantTextIndex
 from diptych_edge import EdgeClient

@@ -16,7 +16,7 @@ pytest.importorskip("fastembed", reason="needs diptych[fastembed]")
 from diptych.errors import ContractError
 from diptych.media.canaries import media_canaries
 from diptych.slots import guard
-from diptych_adapters.fastembed_models.image_models import (
+from diptych_adapters.fastembed_images import (
     FastEmbedImageEncoder,
     FastEmbedImageMultiVectorEncoder,
     FastEmbedImageTextEncoder,

@@ -17,8 +17,7 @@ from diptych.errors import ContractError
 from diptych.media import Sound
 from diptych.media.canaries import media_canaries
 from diptych.slots import guard
-from diptych_adapters.media_models.encoder import MediaEncoder
-from diptych_adapters.media_models.sentence_transformer import SentenceTransformerImageEncoder
+from diptych_adapters.media_models.encoder import MediaEncoder, SentenceTransformerImageEncoder
 from diptych_adapters.models import ModelError
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from tiny_encoders import tiny_encoder

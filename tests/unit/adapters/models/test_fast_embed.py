@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("fastembed", reason="needs diptych[fastembed]")
 
-from diptych_adapters.fastembed_models.text_models import (
+from diptych_adapters.fastembed_models import (
     FastEmbedEncoder,
     FastEmbedMultiVectorEncoder,
     FastEmbedReranker,

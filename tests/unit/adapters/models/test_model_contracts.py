@@ -20,12 +20,11 @@ from diptych.testing import (
     SparseEncoderContract,
 )
 from diptych_adapters.cross_encoder import CrossEncoderReranker
-from diptych_adapters.fastembed_models.text_models import FastEmbedEncoder
-from diptych_adapters.multi_vector import LateInteractionEncoder
+from diptych_adapters.fastembed_models import FastEmbedEncoder
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_adapters.sparse_encoders import SpladeEncoder
 from diptych_adapters.static import StaticEncoder
-from diptych_adapters.token_vectors import TokenVectorEncoder
+from diptych_adapters.token_vectors import LateInteractionEncoder, TokenVectorEncoder
 
 
 class TestMiniLM(DenseEncoderContract):

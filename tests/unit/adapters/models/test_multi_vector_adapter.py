@@ -10,7 +10,7 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
 from diptych.protocols import MultiVectorEncoder
 from diptych_adapters.models import ModelError
-from diptych_adapters.multi_vector import LateInteractionEncoder
+from diptych_adapters.token_vectors import LateInteractionEncoder
 
 TEXTS = ["convert audio files", "", "漢字", "play music . " * 60]
 

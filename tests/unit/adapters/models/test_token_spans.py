@@ -16,11 +16,10 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 from diptych.protocols import TokenLimit
 from diptych.testing.checks import Conditions, check_token_limit
 from diptych_adapters.cross_encoder import CrossEncoderReranker
-from diptych_adapters.engines.tokens import DocumentTokens, TokenizerData, Tokens
-from diptych_adapters.multi_vector import LateInteractionEncoder
+from diptych_adapters.engines.batches import DocumentTokens, TokenizerData, Tokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_adapters.sparse_encoders import LearnedSparseEncoder, SpladeEncoder
-from diptych_adapters.token_vectors import TokenVectorEncoder
+from diptych_adapters.token_vectors import LateInteractionEncoder, TokenVectorEncoder
 
 Build = Callable[[str], Path]
 

@@ -22,8 +22,7 @@ from diptych.protocols import Reranker
 from diptych.testing import RerankerContract
 from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.models import ModelError
-from diptych_adapters.uni_encoder import UniEncoderReranker
-from diptych_adapters.uni_encoder_model import SETTINGS, Settings, UniEncoder
+from diptych_adapters.uni_encoder import SETTINGS, Settings, UniEncoder, UniEncoderReranker
 from tiny_models import WORDS, bert
 
 QUERY, OTHER = "word1 word2 word3", "word9"

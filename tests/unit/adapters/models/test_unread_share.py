@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from diptych_adapters.engines.tokens import unread_share
+from diptych_adapters.engines.batches import unread_share
 
 
 def word_piece(folder: Path) -> list[Path]:

@@ -20,9 +20,9 @@ from diptych import Registry
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, ContractError
 from diptych.protocols import Reranker
 from diptych.testing import RerankerContract
+from diptych_adapters.model_options import INSTRUCTION, question
 from diptych_adapters.models import ModelError
 from diptych_adapters.yes_no import YesNoReranker
-from diptych_adapters.yes_no_prompt import INSTRUCTION, question
 
 PAIRS = [("audio files", "play music"), ("audio", ""), ("", ""), ("convert", "video " * 300), ("video " * 300, "audio")]
 TEMPLATE = "{% for message in messages %}<user> {{ message.content }} {% endfor %}<answer>"

@@ -16,9 +16,8 @@ import pytest
 
 from diptych.errors import ConfigError, RemoteError
 from diptych_adapters.remote.endpoint import Endpoint
-from diptych_adapters.remote.http_exchange import is_worth_retrying, retry_after
+from diptych_adapters.remote.http_exchange import Key, is_worth_retrying, retry_after
 from diptych_adapters.remote.options import RemoteOptions
-from diptych_adapters.remote.secrets import Key
 
 if TYPE_CHECKING:
     from tests.unit.adapters.remote.conftest import Reply, Service

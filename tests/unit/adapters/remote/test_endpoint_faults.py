@@ -16,9 +16,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import ContractError, RemoteError
-from diptych_adapters.remote.dense import OpenAIEncoder, TeiEncoder
-from diptych_adapters.remote.rerank import ApiReranker, TeiReranker
-from diptych_adapters.remote.sparse import TeiSparseEncoder
+from diptych_adapters.remote.adapters import ApiReranker, OpenAIEncoder, TeiEncoder, TeiReranker, TeiSparseEncoder
 from faulty_server import Script, drip, faulty_server, flood, hang, reset, send
 
 TIMEOUT, DEADLINE = 0.5, 1.5

@@ -15,9 +15,7 @@ from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
 from diptych_adapters.remote import SPECS as REMOTE
-from diptych_adapters.remote.dense import OpenAIEncoder, TeiEncoder
-from diptych_adapters.remote.rerank import ApiReranker, TeiReranker
-from diptych_adapters.remote.sparse import TeiSparseEncoder
+from diptych_adapters.remote.adapters import ApiReranker, OpenAIEncoder, TeiEncoder, TeiReranker, TeiSparseEncoder
 
 if TYPE_CHECKING:
     from tests.unit.adapters.remote.conftest import Reply, Service

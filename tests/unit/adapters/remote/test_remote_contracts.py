@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diptych.testing import DenseEncoderContract, RerankerContract, SparseEncoderContract
-from diptych_adapters.remote.dense import OpenAIEncoder, TeiEncoder
-from diptych_adapters.remote.rerank import ApiReranker, TeiReranker
-from diptych_adapters.remote.sparse import TeiSparseEncoder
-from diptych_adapters.remote.yes_no import YesNoApiReranker
+from diptych_adapters.remote.adapters import (
+    ApiReranker,
+    OpenAIEncoder,
+    TeiEncoder,
+    TeiReranker,
+    TeiSparseEncoder,
+    YesNoApiReranker,
+)
 
 if TYPE_CHECKING:
     from tests.unit.adapters.remote.conftest import Service

@@ -10,7 +10,7 @@ import pytest
 
 from diptych import Registry
 from diptych.errors import AdapterOptionsError, ConfigError, RemoteError
-from diptych_adapters.remote.yes_no import YesNoApiReranker
+from diptych_adapters.remote.adapters import YesNoApiReranker
 
 if TYPE_CHECKING:
     from tests.unit.adapters.remote.conftest import Reply, Service

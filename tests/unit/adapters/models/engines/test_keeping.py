@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych_adapters.engines import model_cache
+from diptych_adapters.engines import processor
 
 
 @pytest.fixture(autouse=True)
@@ -16,30 +16,30 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kept(*facts: object) -> Path:
-    folder = model_cache.cache_folder("some", *facts)
+    folder = processor.cache_folder("some", *facts)
 
     def write(path: Path) -> tuple[str, ...]:
         (path / "weights").write_text("w")
         (path / "model").write_text("m")
         return "weights", "model"
 
-    model_cache.store(folder, write)
+    processor.store(folder, write)
     return folder
 
 
 def test_what_is_kept_is_found_and_leaves_nothing_beside() -> None:
     folder = kept("a", 1)
-    assert model_cache.cached_file(folder, "model") == folder / "model"
+    assert processor.cached_file(folder, "model") == folder / "model"
     assert sorted(path.name for path in folder.iterdir()) == ["model", "weights"]
-    assert model_cache.cached_file(model_cache.cache_folder("some", "a", 2), "model") is None
+    assert processor.cached_file(processor.cache_folder("some", "a", 2), "model") is None
 
 
 def test_those_that_were_used_longest_ago_go_when_they_take_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_cache, "MOST", 9)  # bytes; a folder has two
+    monkeypatch.setattr(processor, "MOST", 9)  # bytes; a folder has two
     folders = [kept(number) for number in range(4)]
     for age, folder in enumerate(folders):
         os.utime(folder, (age, age))
-    assert model_cache.cached_file(folders[0], "model")
+    assert processor.cached_file(folders[0], "model")
     kept("one more")
     assert [folder.exists() for folder in folders] == [True, False, True, True]
 
@@ -52,6 +52,6 @@ def test_what_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_word_is_remembered_under_its_key() -> None:
-    assert model_cache.recalled("auto", "model") is None
-    model_cache.remember("auto", "model", "openvino")
-    assert model_cache.recalled("auto", "model") == "openvino"
+    assert processor.recalled("auto", "model") is None
+    processor.remember("auto", "model", "openvino")
+    assert processor.recalled("auto", "model") == "openvino"

@@ -14,11 +14,10 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 from diptych.types import Floats, SparseVector
 from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.engines import backend as choosing
-from diptych_adapters.engines.graph_modules import SingleFeature
+from diptych_adapters.engines.runner import SingleFeature
 from diptych_adapters.models import ModelError
-from diptych_adapters.multi_vector import LateInteractionEncoder
 from diptych_adapters.sparse_encoders import LexiconGraph, SpladeEncoder
-from diptych_adapters.token_vectors import TokenVectorEncoder
+from diptych_adapters.token_vectors import LateInteractionEncoder, TokenVectorEncoder
 
 TEXTS = ["convert audio files", "", "Übersicht 漢字", "play music", "video tool " * 90, "sound"]
 PAIRS = [("audio", "play music"), ("", ""), ("convert audio files", "video " * 300), ("video " * 300, "audio")]

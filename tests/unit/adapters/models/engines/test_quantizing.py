@@ -21,12 +21,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from diptych.types import Floats
-from diptych_adapters.engines import backend, int8, int8_attention, openvino_graph, processor
-from diptych_adapters.engines.graph_modules import SingleFeature
-from diptych_adapters.engines.int8 import Activations
-from diptych_adapters.engines.int8_attention import AttentionSide
-from diptych_adapters.engines.runner import Runner
-from diptych_adapters.engines.tokens import Tokens
+from diptych_adapters.engines import backend, int8, openvino_graph, processor
+from diptych_adapters.engines.batches import Tokens
+from diptych_adapters.engines.int8 import Activations, AttentionSide
+from diptych_adapters.engines.runner import Runner, SingleFeature
 from diptych_adapters.models import resolve
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
@@ -221,14 +219,14 @@ def test_scores_of_attention_in_int8_change_next_to_nothing(
 ) -> None:
     rows = tokens.rows(texts)
     copy = plain.clone()
-    int8_attention.quantize_scores(copy, rows, tokens.pad)
+    int8.quantize_scores(copy, rows, tokens.pad)
     assert kinds(plain)[ATTENTION] == 6
     assert (kinds(copy)[ATTENTION], kinds(copy)["FakeQuantize"]) == (0, 12)  # queries and keys, six times
     likeness = cosines(vectors(copy, tokens, texts), vectors(plain, tokens, texts))
     assert 0.999 < likeness.min() < 1 - 1e-6
-    monkeypatch.setattr(int8_attention, "ERROR", 0.0)
+    monkeypatch.setattr(int8, "ERROR", 0.0)
     left = plain.clone()
-    int8_attention.quantize_scores(left, rows, tokens.pad)
+    int8.quantize_scores(left, rows, tokens.pad)
     assert (kinds(left)[ATTENTION], kinds(left)["FakeQuantize"]) == (6, 0)
 
 
@@ -244,7 +242,7 @@ def test_the_error_of_scores_is_that_of_rounding_queries_and_keys() -> None:
         near = (np.round(numbers / unit) * unit for numbers, unit in zip(pair, units, strict=True))
         rounded.append(np.einsum("hqd,hkd->hqk", *near))
     expected = 0.5 * np.sqrt(np.mean((np.array(exact) - np.array(rounded)) ** 2))
-    assert int8_attention._error(queries, keys, 0.5) == pytest.approx(expected, rel=1e-4)
+    assert int8._error(queries, keys, 0.5) == pytest.approx(expected, rel=1e-4)
 
 
 def test_padding_says_nothing_of_queries_and_keys() -> None:
@@ -261,7 +259,7 @@ def test_what_is_not_by_texts_heads_and_tokens_stays_as_it_is(shape: tuple[int, 
     queries, keys, seen = AttentionSide(), AttentionSide(), np.ones((2, 3), bool)
     queries.note(np.ones((2, 4, 3, 8), np.float32), seen)
     keys.note(np.ones(shape, np.float32), seen)
-    assert not int8_attention._alike(queries, keys)
+    assert not int8._alike(queries, keys)
 
 
 def attention(*more: Any, causal: bool = False) -> Any:
@@ -280,7 +278,7 @@ def test_attention_is_quantized_with_a_mask_a_known_scale_and_no_order() -> None
     unknown = ops.reduce_sum(ops.constant(np.ones(2, np.float32)), ops.constant(np.int64(0)), False)
 
     def found(*more: Any, causal: bool = False) -> list[float]:
-        return [int8_attention._scale(node) for node in int8_attention._attentions(attention(*more, causal=causal))]
+        return [int8._scale(node) for node in int8._attentions(attention(*more, causal=causal))]
 
     assert found(mask) == pytest.approx([8**-0.5])
     assert found(mask, scale) == [0.5]
@@ -295,7 +293,7 @@ def test_queries_that_others_read_are_quantized_for_attention_alone() -> None:
     moved = ops.transpose(heads, ops.constant(np.array([0, 2, 1, 3])))
     node = ops.scaled_dot_product_attention(moved, moved, moved, mask)
     both = openvino_graph.openvino().Model([ops.relu(node), ops.relu(moved)], [given])
-    int8_attention._quantize(node, 4.0, 4.0, 8**-0.5)
+    int8._quantize_scores_of(node, 4.0, 4.0, 8**-0.5)
     both.validate_nodes_and_infer_types()
     values = np.random.default_rng(0).standard_normal((2, 5, 32)).astype(np.float32)
     answers = openvino_graph.openvino().Core().compile_model(both, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([values])

@@ -16,8 +16,8 @@ from transformers import AutoTokenizer
 
 from diptych.types import Floats
 from diptych_adapters.engines import runner
+from diptych_adapters.engines.batches import Tokens
 from diptych_adapters.engines.runner import Runner
-from diptych_adapters.engines.tokens import Tokens
 
 TEXTS = ["", " ", "Übersicht 漢字 🎵\x00\n", "a", *(f"text number {n} " * (n % 40) for n in range(150)), "long " * 900]
 

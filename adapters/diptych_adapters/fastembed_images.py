@@ -15,8 +15,8 @@ from diptych.media import Content
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.batches import by_length
-from diptych_adapters.fastembed_models.model import FastEmbedModel
-from diptych_adapters.media_models.pictures import middle
+from diptych_adapters.fastembed_models import FastEmbedModel
+from diptych_adapters.media_models.readers import middle
 from diptych_adapters.model_options import FastEmbedImageTextOptions, FastEmbedOptions
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipelines import fingerprints

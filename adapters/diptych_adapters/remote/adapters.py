@@ -1,0 +1,465 @@
+"""Dense and sparse encoders and rerankers behind HTTP."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from diptych.errors import ContractError, RemoteError
+from diptych.protocols import Fingerprint, Pair, Similarity
+from diptych.types import Floats, SparseVector
+from diptych_adapters.model_options import LEAST_SHARE, question, scores_of
+from diptych_adapters.remote.endpoint import (
+    Endpoint,
+    as_text,
+    batches,
+    document_facts,
+    in_order,
+    items,
+    matrix,
+    space,
+    tei_fingerprint,
+    text_facts,
+    truncation,
+)
+from diptych_adapters.remote.http_exchange import checked_url
+from diptych_adapters.remote.options import (
+    COHERE_URL,
+    OPENAI,
+    RemoteDenseOptions,
+    RemoteRerankerOptions,
+    TeiSparseOptions,
+    YesNoApiOptions,
+)
+
+_CHAT_PATH = "/chat/completions"
+_NEGLIGIBLE = -100.0  # log-probability; endpoints write -9999 and the like for "very small" or "not computed"
+_ROUNDING = 1e-6  # probability; what is left beside the listed tokens is not known more precisely
+_DO = "use a model that answers with one word; turn thinking off with `fields`, or change `instruction`"
+
+_PATH, _DECODE = "/embed_sparse", "/decode"
+
+
+class _RemoteDense(ABC):
+    """The base of the dense endpoints; a subclass builds the request and finds the vectors in the answer."""
+
+    path: ClassVar[str]
+    options: RemoteDenseOptions
+    endpoint: Endpoint
+
+    @property
+    def similarity(self) -> Similarity:
+        """As declared in the options."""
+        return self.options.similarity
+
+    @functools.cached_property
+    def dimension(self) -> int:
+        """As declared, else measured by one request."""
+        options = self.options  # as a document, since some endpoints refuse texts that are on neither side
+        return self._declared or int(
+            self._ask(["dimension"], options.document_prompt, options.document_fields, None).shape[1]
+        )
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of queries, float32 `[n, dimension]`."""
+        options = self.options
+        return self._ask(inputs, options.query_prompt, options.query_fields, self.dimension, options.query_deadline)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of documents, float32 `[n, dimension]`."""
+        return self._ask(inputs, self.options.document_prompt, self.options.document_fields, self.dimension)
+
+    @property
+    @abstractmethod
+    def _declared(self) -> int | None: ...
+
+    @abstractmethod
+    def _body(self, texts: list[str]) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def _rows(self, answer: Any, count: int) -> list[Any]: ...
+
+    def _ask(
+        self,
+        inputs: Sequence[str],
+        prompt: str,
+        fields: Mapping[str, Any],
+        dimension: int | None,
+        deadline: float | None = None,
+    ) -> Floats:
+        text_batches = list(
+            batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters)
+        )
+        bodies = [{**self._body(texts), **fields} for texts in text_batches]
+        answers = self.endpoint.post_each(self.path, bodies, deadline=deadline)
+        parts = [
+            matrix(self.endpoint, self.path, self._rows(answer, len(texts)), len(texts), dimension)
+            for texts, answer in zip(text_batches, answers, strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, dimension or 0), np.float32)
+
+
+class _HostedModel(_RemoteDense):
+    """A model of a vendor's API, known only by its name. `vendor` has the API's address and key."""
+
+    name: ClassVar[str]
+    vendor: ClassVar[tuple[str, str]]
+
+    def __init__(self, **options: Any) -> None:
+        self.options = RemoteDenseOptions(**options, api=self.name).with_key_of(*self.vendor)
+        self.endpoint = Endpoint(self.options, name=self.name)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of name and request options. Only canaries prove that the name still means this model."""
+        model = (self.name, self.options.model, self.options.dimensions, *self._model_facts())
+        documents = space(*model, document_facts(self.options))
+        return Fingerprint(space(*model, text_facts(self.options)), documents=documents)
+
+    @property
+    def _declared(self) -> int | None:
+        return self.options.dimensions or self.options.dimension
+
+    def _model_facts(self) -> tuple[str, ...]:
+        """Options of this API alone that decide the vectors."""
+        return ()
+
+
+class OpenAIEncoder(_HostedModel):
+    """A model behind an OpenAI-compatible `/v1/embeddings`; see `RemoteDenseOptions`."""
+
+    path, name, vendor = "/embeddings", "openai", OPENAI
+
+    def _body(self, texts: list[str]) -> dict[str, Any]:
+        fields = {"dimensions": self.options.dimensions, "encoding_format": self.options.encoding_format}
+        optional = {name: value for name, value in fields.items() if value is not None}
+        return {"model": self.options.model, "input": texts, **optional}
+
+    def _rows(self, answer: Any, count: int) -> list[Any]:
+        entries = items(self.endpoint, self.path, answer, "data")
+        return [self._floats(row) for row in in_order(self.endpoint, self.path, entries, "embedding", count)]
+
+    def _floats(self, row: Any) -> Any:
+        if not isinstance(row, str):
+            return row
+        try:
+            return np.frombuffer(base64.b64decode(row, validate=True), "<f4")
+        except (binascii.Error, ValueError):
+            raise self.endpoint.error("a vector is not base64 of float32", self.path, got=row) from None
+
+
+class CohereEncoder(_HostedModel):
+    """A model behind Cohere's `/v2/embed`; see `RemoteDenseOptions`."""
+
+    path, name, vendor = "/embed", "cohere", (COHERE_URL, "COHERE_API_KEY")
+
+    def _model_facts(self) -> tuple[str, ...]:
+        return (str(self.options.truncate),)
+
+    def _body(self, texts: list[str]) -> dict[str, Any]:
+        dimension = {"output_dimension": self.options.dimensions} if self.options.dimensions else {}
+        fields = {"model": self.options.model, "texts": texts, "embedding_types": ["float"], **dimension}
+        return {**fields, "truncate": self.options.truncate}
+
+    def _rows(self, answer: Any, count: int) -> list[Any]:
+        by_type = answer.get("embeddings") if isinstance(answer, Mapping) else answer
+        return items(self.endpoint, self.path, by_type if isinstance(by_type, Mapping) else answer, "float")
+
+
+class TeiEncoder(_RemoteDense):
+    """A model behind text-embeddings-inference's `/embed`; see `RemoteDenseOptions`."""
+
+    path = "/embed"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = RemoteDenseOptions(**options, api="tei")
+        self.endpoint = Endpoint(self.options, name="tei")
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Made from the model that `/info` names, or else the server's address, and all options that are sent."""
+        return tei_fingerprint(self.endpoint, "tei", self.options, normalize=self.options.normalize)
+
+    @property
+    def _declared(self) -> int | None:
+        return self.options.dimension
+
+    def _body(self, texts: list[str]) -> dict[str, Any]:
+        return {"inputs": texts, "normalize": self.options.normalize, **truncation(self.options)}
+
+    def _rows(self, answer: Any, count: int) -> list[Any]:
+        return items(self.endpoint, self.path, answer)
+
+
+def remote(*, api: str, **options: Any) -> _RemoteDense:
+    """The adapter `remote` with one of its interfaces."""
+    by_api: dict[str, type[_RemoteDense]] = {"openai": OpenAIEncoder, "cohere": CohereEncoder, "tei": TeiEncoder}
+    return by_api[api](**options)
+
+
+class TeiSparseEncoder:
+    """A SPLADE model behind text-embeddings-inference's `/embed_sparse`; see `TeiSparseOptions` for the options."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = TeiSparseOptions(**options)
+        self.endpoint = Endpoint(self.options, name="tei-sparse")
+        self.dimension, self.uses_idf = self.options.dimension, self.options.uses_idf
+        self._words: dict[int, str] = {}
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Made from the model that `/info` names, or else the server's address, and all options that are sent."""
+        return tei_fingerprint(self.endpoint, "tei-sparse", self.options)
+
+    def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """Term weights of queries."""
+        options = self.options
+        return self._encode(inputs, options.query_prompt, options.query_fields, options.query_deadline)
+
+    def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """Term weights of documents."""
+        return self._encode(inputs, self.options.document_prompt, self.options.document_fields)
+
+    def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
+        """The terms as words of the server's tokenizer, heaviest first; `#id` when the server has no `/decode`."""
+        order = np.argsort(-vector.values, kind="stable")[:top_k]
+        ids = [int(vector.indices[position]) for position in order]
+        self._fetch_words([term for term in ids if term not in self._words])
+        return [(self._words[term], float(vector.values[position])) for term, position in zip(ids, order, strict=True)]
+
+    def _encode(
+        self, inputs: Sequence[str], prompt: str, fields: Mapping[str, Any], deadline: float | None = None
+    ) -> list[SparseVector]:
+        text_batches = list(
+            batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters)
+        )
+        bodies = [{"inputs": texts, **truncation(self.options), **fields} for texts in text_batches]
+        answers = self.endpoint.post_each(_PATH, bodies, deadline=deadline)
+        return [
+            vector
+            for texts, answer in zip(text_batches, answers, strict=True)
+            for vector in self._vectors(answer, len(texts))
+        ]
+
+    def _vectors(self, answer: Any, count: int) -> list[SparseVector]:
+        rows = items(self.endpoint, _PATH, answer)
+        if len(rows) != count:
+            where = f"{self.endpoint.url}{_PATH}"
+            raise ContractError(
+                "wrong number of vectors", where=where, got=len(rows), expected=f"{count}, one per input"
+            )
+        return [self._vector(row) for row in rows]
+
+    def _vector(self, row: Any) -> SparseVector:
+        try:
+            weights = {item["index"]: item["value"] for item in row}
+            if not all(type(term) is int and type(weight) in (int, float) for term, weight in weights.items()):
+                raise TypeError
+            vector = SparseVector.from_mapping(weights)
+        except (TypeError, KeyError, ValueError, OverflowError):
+            expected = "a list of {index, value}"
+            raise self.endpoint.error(
+                "a sparse vector is malformed", _PATH, got=as_text(row), expected=expected
+            ) from None
+        if len(weights) != len(row):
+            raise ContractError("a sparse vector names a term twice", where=f"{self.endpoint.url}{_PATH}")
+        return vector
+
+    def _fetch_words(self, ids: list[int]) -> None:
+        if not ids:
+            return
+        try:
+            words = items(self.endpoint, _DECODE, self.endpoint.post(_DECODE, {"ids": [[term] for term in ids]}))
+        except RemoteError as error:
+            if error.context.get("status") not in (404, 405):
+                raise
+            words = []
+        names = words if len(words) == len(ids) else [f"#{term}" for term in ids]
+        self._words.update(zip(ids, map(str, names), strict=True))
+
+
+class _RemoteReranker(ABC):
+    """The base of remote rerankers: pairs are sent query by query; subclasses build requests and read scores."""
+
+    max_length: int | None = None  # the server's business
+    independent = True
+    lists: ClassVar[tuple[str, ...]]
+    score: ClassVar[str]
+    options: RemoteRerankerOptions
+    endpoint: Endpoint
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        """Scores float32 `[n]` in the order of `pairs`, higher is better."""
+        groups = _positions_by_query(pairs, self.options.batch_size)
+        bodies = [self._body(query, self._documents(pairs, rows)) for query, rows in groups]
+        scores = np.zeros(len(pairs), np.float32)
+        answers = self.endpoint.post_each(self._path, bodies, deadline=self.options.query_deadline)
+        for (_, rows), answer in zip(groups, answers, strict=True):
+            scores[rows] = self._scores(answer, len(rows))
+        return scores
+
+    @property
+    @abstractmethod
+    def _path(self) -> str: ...
+
+    @abstractmethod
+    def _body(self, query: str, documents: list[str]) -> dict[str, Any]: ...
+
+    def _documents(self, pairs: Sequence[Pair], rows: list[int]) -> list[str]:
+        return next(batches([pairs[row][1] for row in rows], len(rows), longest=self.options.max_characters))
+
+    def _scores(self, answer: Any, count: int) -> Floats:
+        entries = items(self.endpoint, self._path, answer, *self.lists)
+        scores = in_order(self.endpoint, self._path, entries, self.score, count)
+        values = matrix(self.endpoint, self._path, scores, count, 1)[:, 0]
+        if not np.isfinite(values).all():
+            where = f"{self.endpoint.url}{self._path}"
+            raise ContractError("a score is NaN or infinite", where=where, got=str(values[~np.isfinite(values)][0]))
+        return values
+
+
+class TeiReranker(_RemoteReranker):
+    """A cross-encoder behind text-embeddings-inference's `/rerank`; see `RemoteRerankerOptions`."""
+
+    lists, score, _path = (), "score", "/rerank"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = RemoteRerankerOptions(**options, api="tei")
+        self.endpoint = Endpoint(self.options, name="tei-reranker")
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Made from the model that `/info` names, or else the server's address, and all options that are sent."""
+        return tei_fingerprint(self.endpoint, "tei-reranker", self.options, raw_scores=self.options.raw_scores)
+
+    def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
+        raw = {"raw_scores": self.options.raw_scores}
+        return {"query": query, "texts": documents, **raw, **truncation(self.options)}
+
+
+class ApiReranker(_RemoteReranker):
+    """A reranker behind an endpoint in the manner of Cohere, Jina, Voyage or vLLM; see `RemoteRerankerOptions`."""
+
+    lists, score = ("results", "data"), "relevance_score"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = RemoteRerankerOptions(**options, api="cohere")
+        self.endpoint = Endpoint(self.options, name="rerank-api")
+        checked_url(self.endpoint.url + self._path, where="adapter 'rerank-api', option 'path'")
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Made from the model name and all that is sent. Only canaries prove that the name means this model."""
+        return Fingerprint(space("rerank-api", self.options.model, self.options.fields, text_facts(self.options)))
+
+    @property
+    def _path(self) -> str:
+        return str(self.options.path)
+
+    def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
+        fields = {"model": self.options.model, "query": query, "documents": documents}
+        return {**fields, str(self.options.count_field): len(documents), **(self.options.fields or {})}
+
+
+def _positions_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, list[int]]]:
+    """For each query the positions of its pairs, at most `size` at once."""
+    positions: dict[str, list[int]] = {}
+    for position, (query, _) in enumerate(pairs):
+        positions.setdefault(query, []).append(position)
+    return [(query, rows[i : i + size]) for query, rows in positions.items() for i in range(0, len(rows), size)]
+
+
+def remote_reranker(*, api: str, **options: Any) -> _RemoteReranker:
+    """The adapter `remote-reranker` with one of its interfaces."""
+    return TeiReranker(**options) if api == "tei" else ApiReranker(**options)
+
+
+class YesNoApiReranker:
+    """Scores a pair by a chat model's probability of "yes" against "no" as the first token of its answer.
+
+    Each pair takes one request, and the endpoint must return `logprobs`. See `YesNoApiOptions` for the options.
+    """
+
+    max_length: int | None = None  # the server cuts
+    independent = True
+
+    def __init__(self, **options: Any) -> None:
+        self.options: YesNoApiOptions = YesNoApiOptions(**options).with_key_of(*OPENAI)
+        self.endpoint = Endpoint(self.options, name="yes-no-api")
+        self._words = [word.casefold() for word in self.options.answers]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Covers the model's name and all that is sent. Only canaries notice that the name means another model."""
+        facts = {"model", "instruction", "answers", "raw_scores", "top_logprobs", "max_characters", "fields"}
+        return Fingerprint(space("yes-no-api", self.options.model_dump(include=facts)))
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        """Scores float32 `[n]` in the order of `pairs`, higher is better: 0 to 1, or with `raw_scores` log-odds.
+
+        Raises:
+            RemoteError: no answer, one without log-probabilities, or one in which the two words are improbable.
+        """
+        bodies = [self._body(query, document) for query, document in pairs]
+        answers = self.endpoint.post_each(_CHAT_PATH, bodies, deadline=self.options.query_deadline)
+        return scores_of(map(self._log_odds, answers), raw=self.options.raw_scores)
+
+    def _body(self, query: str, document: str) -> dict[str, Any]:
+        options = self.options
+        content = question(options.instruction, query, document[: options.max_characters])
+        body = {
+            "model": options.model,
+            "messages": [{"role": "user", "content": content}],
+            "temperature": 0,
+            "max_tokens": 1,
+            "logprobs": True,
+            "top_logprobs": options.top_logprobs,
+            **options.fields,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+    def _log_odds(self, answer: Any) -> float:
+        tokens = self._first_tokens(answer)
+        listed = [
+            [logprob for token, logprob in tokens.items() if token.strip().casefold() == word] for word in self._words
+        ]
+        probabilities = [sum(math.exp(max(logprob, _NEGLIGIBLE)) for logprob in own) for own in listed]
+        if sum(probabilities) < LEAST_SHARE:
+            got = ", ".join(map(repr, tokens))
+            expected = f"{' or '.join(map(repr, self._words))} with a probability of at least {LEAST_SHARE}"
+            raise self.endpoint.error(
+                "the model does not answer as the prompt asks", _CHAT_PATH, got=got, expected=expected, do=_DO
+            )
+        yes, no = (probability or _most_unlisted(tokens.values()) for probability in probabilities)
+        return math.log(yes) - math.log(no)
+
+    def _first_tokens(self, answer: Any) -> dict[str, float]:
+        """The most probable first tokens of the answer with their log-probabilities."""
+        try:
+            first = answer["choices"][0]["logprobs"]["content"][0]
+            listed = [*first.get("top_logprobs", ()), first]
+            tokens = {str(own["token"]): float(own["logprob"]) for own in listed}
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            tokens = {}
+        if not tokens or not all(logprob <= 1e-3 for logprob in tokens.values()):
+            raise self.endpoint.error(
+                "the endpoint's answer has no log-probabilities",
+                _CHAT_PATH,
+                got=as_text(answer),
+                expected="choices[0].logprobs.content[0] with `top_logprobs`",
+                do="use an endpoint that gives them for chat completions, such as vLLM, llama.cpp or OpenAI",
+            )
+        return tokens
+
+
+def _most_unlisted(logprobs: Iterable[float]) -> float:
+    """The highest probability of a token that is not listed: at most the least listed one, and what all leave over."""
+    computed = [math.exp(logprob) for logprob in logprobs if logprob > _NEGLIGIBLE]
+    return min(*computed, max(1 - sum(computed), _ROUNDING))
