@@ -117,7 +117,7 @@ def test_haystack_counts_reads_updates_and_deletes_within_the_tenant(notes: Coll
 
 def test_haystack_cannot_hand_a_document_to_another_tenant(notes: Collection) -> None:
     store, before = haystack.DiptychDocumentStore(notes.for_tenant("a")), [whole(notes, "a"), whole(notes, "b")]
-    with pytest.raises(haystack.errors.UnusableDocument, match="belongs to another tenant than 'a'"):
+    with pytest.raises(haystack.documents.UnusableDocument, match="belongs to another tenant than 'a'"):
         store.update_by_filter(KIND, {"customer": "b"})
     assert [whole(notes, "a"), whole(notes, "b")] == before
 
