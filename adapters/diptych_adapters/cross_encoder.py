@@ -53,7 +53,7 @@ class CrossEncoderReranker(ModelPipeline):
         return self.fingerprint_of([self._activation.lower()], (self._prompt or "", ""), 1, pooled=False)
 
     def _run_library(self) -> None:
-        from diptych_adapters.engines.runner import SingleFeature, is_plain
+        from diptych_adapters.engines.torch_graph import SingleFeature, is_plain
 
         module = SingleFeature(self.model, "scores") if is_plain(self.model) and not self._prompt else None
         typed = "token_type_ids" in self.model.tokenizer.model_input_names

@@ -69,7 +69,7 @@ class SentenceTransformerEncoder(EncoderPipeline[Floats]):
             self._prepared = files.prepared(backend, self._digests, facts)
 
     def _run_library(self) -> None:
-        from diptych_adapters.engines.runner import SingleFeature, is_plain
+        from diptych_adapters.engines.torch_graph import SingleFeature, is_plain
 
         module = SingleFeature(self.model, "sentence_embedding") if is_plain(self.model, *self._prompts) else None
         self._run_by(module, self._by_library_full, tail=list(self.model.children())[1:])

@@ -90,7 +90,7 @@ class LearnedSparseEncoder(EncoderPipeline[list[SparseVector]]):
 
     def _run_library(self) -> None:
         """Let a backend run a masked language model up to its decoder; `LexiconGraph` adds decoder and pooling."""
-        from diptych_adapters.engines.runner import SingleFeature, is_plain, without_decoder
+        from diptych_adapters.engines.torch_graph import SingleFeature, is_plain, without_decoder
 
         head = _pooling(self.model)
         plain = head is not None and is_plain(self.model, modules=MASKED) and not self._options.file_name

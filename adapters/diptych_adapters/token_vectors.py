@@ -13,8 +13,8 @@ from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.batches import Tokens, by_length
-from diptych_adapters.engines.runner import Runner, SingleFeature, has_plain_tokens, stand_in
-from diptych_adapters.engines.torch_export import TorchGraph
+from diptych_adapters.engines.runner import Runner
+from diptych_adapters.engines.torch_graph import SingleFeature, TorchGraph, has_plain_tokens, stand_in
 from diptych_adapters.model_options import MultiVectorOptions, TokenVectorsOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.library import as_texts, find, load, prompts_of, require
@@ -48,7 +48,7 @@ class TokenVectorEncoder(EncoderPipeline[list[Floats]]):
         self._start()
 
     def _run_library(self) -> None:
-        from diptych_adapters.engines.runner import SingleFeature, is_plain
+        from diptych_adapters.engines.torch_graph import SingleFeature, is_plain
 
         module = SingleFeature(self.model, "token_embeddings") if is_plain(self.model, *self._prompts) else None
         self._run_by(module, self._by_library, by_token=True)

@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.runner import SingleFeature, is_plain
+from diptych_adapters.engines.torch_graph import SingleFeature, is_plain
 from diptych_adapters.model_options import UniDECOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints

@@ -26,7 +26,7 @@ from diptych_adapters.engines import int8, openvino_graph, processor
 from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.batches import BUDGETS, Budget, Row, Tokens, batches, padded_to_vectors
 from diptych_adapters.engines.int8 import GENERAL
-from diptych_adapters.engines.runner import SingleFeature
+from diptych_adapters.engines.torch_graph import SingleFeature
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from figures import Figure, Result
 from machine import cores, versions

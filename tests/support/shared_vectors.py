@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from diptych.types import Floats
-from diptych_adapters.engines.torch_export import TorchGraph
+from diptych_adapters.engines.torch_graph import TorchGraph
 
 FOLDER = "DIPTYCH_SHARED_VECTORS"  # the environment variable that names the folder of the file; tests/conftest.py
 PATIENCE = 300  # seconds for a lock of the file, should the machine stall

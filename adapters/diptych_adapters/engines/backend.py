@@ -104,7 +104,7 @@ def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
     """The part as run by a backend."""
     precision = job.options.precision or "float32"
     if job.file is not None:
-        from diptych_adapters.engines.torch_export import Finished
+        from diptych_adapters.engines.torch_graph import Finished
 
         return Finished(_file_graph(backend, job.file), job.tail)
     if backend == "openvino":
@@ -112,7 +112,7 @@ def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
     if backend == "onnx":
         model = onnx_graph.exported(job.key, job.module, typed=job.typed, by_token=job.by_token)
         return onnx_graph.OnnxGraph(model, precision="float32")
-    from diptych_adapters.engines.torch_export import TorchGraph
+    from diptych_adapters.engines.torch_graph import TorchGraph
 
     return TorchGraph(job.module, job.numerics, compiled=job.options.compiled)
 

@@ -215,7 +215,7 @@ class ModelPipeline:
 
         Listing takes seconds, which a model that is loaded once would never repay.
         """
-        from diptych_adapters.engines.torch_export import TorchGraph
+        from diptych_adapters.engines.torch_graph import TorchGraph
 
         graph = getattr(runner.graph, "body", runner.graph)
         if not isinstance(graph, TorchGraph) or job.options.compiled or not job.numerics.endswith(" cpu"):

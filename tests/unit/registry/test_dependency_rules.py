@@ -38,7 +38,7 @@ PUBLIC = (
     "qdrant_client.models",
 )
 # What a search says of a hit and how media look outside, alike in every framework.
-SHARED = ("diptych_adapters.frameworks.",)
+SHARED = ("diptych_adapters.frameworks",)
 GUEST_PACKAGES = ("diptych_adapters", "diptych_experimental", "diptych_lab", "diptych_serve", "diptych_training")
 PACKAGES = (HOST, EDGE, LAB, SERVE, GUESTS, TRAINING, EXPERIMENTAL)
 FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", *GUEST_PACKAGES)
@@ -276,7 +276,7 @@ def test_guests_use_the_contracts_of_the_host_and_none_of_its_insides() -> None:
     allowed = {"", "types", "media", "errors", "protocols", "specs", "hookspecs", "reports", "runtime"} | public_names()
 
     def insides(path: Path) -> set[str]:
-        shared = {"config", "encoders"} if path.parent.name == "frameworks" else set()  # of the bridges
+        shared = {"config", "encoders"} if path.stem == "frameworks" else set()  # of the bridges
         return of_host(path) - allowed - shared
 
     assert offenders(guests(), insides) == {}

@@ -23,7 +23,7 @@ from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import backend as choosing
 from diptych_adapters.engines import onnx_graph, openvino_graph
-from diptych_adapters.engines.runner import SingleFeature
+from diptych_adapters.engines.torch_graph import SingleFeature
 from diptych_adapters.models import ModelError, resolve
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 

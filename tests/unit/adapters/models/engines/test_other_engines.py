@@ -14,7 +14,7 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 from diptych.types import Floats, SparseVector
 from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.engines import backend as choosing
-from diptych_adapters.engines.runner import SingleFeature
+from diptych_adapters.engines.torch_graph import SingleFeature
 from diptych_adapters.models import ModelError
 from diptych_adapters.sparse_encoders import LexiconGraph, SpladeEncoder
 from diptych_adapters.token_vectors import LateInteractionEncoder, TokenVectorEncoder
