@@ -18,7 +18,8 @@ from typing import Any
 
 from corpora import folder_of, read_documents
 from diptych import Collection, Run
-from diptych.evaluate import MinimalPair, minimal_pairs, preferences, read_beir
+from diptych.evaluate import read_beir
+from diptych_experimental.minimal_pairs import MinimalPair, minimal_pairs, preferences
 
 MINILM = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2", "precision": "bfloat16", "device": "cpu"}
 SLOTS: dict[str, dict[str, Any]] = {

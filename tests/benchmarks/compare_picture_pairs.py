@@ -17,8 +17,9 @@ import numpy as np
 
 from compare_image_text import HELD, SEEDS, systems, unpacked
 from diptych import Document, Query
-from diptych.evaluate import Qrels, picture_pairs
+from diptych.evaluate import Qrels
 from diptych.media import MediaConfig, MediaStore
+from diptych_experimental.minimal_pairs import picture_pairs
 from effects.running import query_interval
 
 

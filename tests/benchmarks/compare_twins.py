@@ -35,9 +35,10 @@ from arms import print_differences
 from compare_minimal_pairs import NAMES
 from corpora import folder_of, read_documents
 from diptych import Document, Query
-from diptych.evaluate import MinimalPair, Qrels, minimal_pairs, read_beir
+from diptych.evaluate import Qrels, read_beir
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import quiet
+from diptych_experimental.minimal_pairs import MinimalPair, minimal_pairs
 from diptych_training.losses.base import logsumexp_where
 from diptych_training.losses.contrastive import contrastive
 from effects.running import FEW, ONE, above, plateau

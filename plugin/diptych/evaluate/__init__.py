@@ -20,7 +20,6 @@ from diptych.evaluate.comparison import (
     slices_of,
 )
 from diptych.evaluate.display import comparison_table, table, to_data, to_json
-from diptych.evaluate.minimal_pairs import MinimalPair, Preference, minimal_pairs, picture_pairs, preferences
 from diptych.evaluate.qrels import Qrels, beir_file, read_beir, read_queries
 from diptych.evaluate.runs import ann_recall, ann_recall_per_query, from_trec, ordered, to_trec
 from diptych.evaluate.score_pool import ScoreBin, ScorePool, Threshold, pooled_auc, pooled_f1
@@ -39,8 +38,6 @@ __all__ = [
     "Comparison",
     "Difference",
     "Evaluation",
-    "MinimalPair",
-    "Preference",
     "Qrels",
     "ScoreBin",
     "ScorePool",
@@ -60,16 +57,13 @@ __all__ = [
     "fields_of_queries",
     "from_trec",
     "interval",
-    "minimal_pairs",
     "ordered",
     "p_mrr",
     "p_mrr_per_query",
     "parse_metrics",
     "percentile_interval",
-    "picture_pairs",
     "pooled_auc",
     "pooled_f1",
-    "preferences",
     "read_beir",
     "read_queries",
     "slices_of",

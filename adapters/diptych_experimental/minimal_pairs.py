@@ -20,9 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import EvaluationError
-from diptych.evaluate.comparison import Doubles, bootstrap_means, percentile_interval
-from diptych.evaluate.qrels import Qrels
-from diptych.evaluate.runs import ordered
+from diptych.evaluate import Qrels, bootstrap_means, ordered, percentile_interval
 from diptych.media import MediaStore
 from diptych.types import Document, Query, Run
 
@@ -166,7 +164,7 @@ def _preferred(run: Run, pair: MinimalPair) -> float:
     return 0.5 if scores[pair.document] == scores[pair.twin.id] else float(document < twin)
 
 
-def _preference(values: Doubles, seed: int) -> Preference:
+def _preference(values: NDArray[np.float64], seed: int) -> Preference:
     ranked = values[~np.isnan(values)]
     interval = None
     if len(ranked) > 1:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from diptych import Document, Query, Run
 from diptych.errors import MediaError
-from diptych.evaluate import MinimalPair, Qrels, picture_pairs, preferences
+from diptych.evaluate import Qrels
 from diptych.media import MediaConfig, MediaStore
+from diptych_experimental.minimal_pairs import MinimalPair, picture_pairs, preferences
 
 
 @pytest.fixture

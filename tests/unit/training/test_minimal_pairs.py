@@ -8,7 +8,8 @@ import pytest
 
 from diptych import Document, Query, Run
 from diptych.errors import EvaluationError
-from diptych.evaluate import MinimalPair, Preference, Qrels, minimal_pairs, preferences
+from diptych.evaluate import Qrels
+from diptych_experimental.minimal_pairs import MinimalPair, Preference, minimal_pairs, preferences
 
 LANGUAGES = [("perl", "python", "ruby")]
 
