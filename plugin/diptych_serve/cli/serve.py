@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import logging
 import re
+import signal
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from diptych_serve.agents import AgentServer
     from diptych_serve.service.application import Extension
     from diptych_serve.service.served import Served
+
+_LOOK = 0.5  # seconds between checks that the store still has a holder
 
 ConfigsOption: TypeAlias = Annotated[
     list[Path] | None,
@@ -171,8 +176,6 @@ def serve(
     """
     session: Session = context.obj
     if edge is not None:
-        from diptych_serve.cli.edge import serve_edge
-
         others = {"--config": configs, "--store": store, "--mcp": mcp, "--studio": with_studio}
         _require_alone("--edge", {**others, "--adapter": adapters, "--encoders-only": encoders_only})
         return serve_edge(edge, port, api_keys_env, as_json=as_json)
@@ -431,3 +434,38 @@ def require(*modules: str, extra: str) -> None:
                 got=str(error),
                 do=f"pip install 'diptych[{extra}]'",
             ) from error
+
+
+def serve_edge(path: Path, port: int | None, api_keys_env: str | None, *, as_json: bool) -> None:
+    """Keep an embedded store open and serve Qdrant's REST API at its socket and at a local port; say the addresses."""
+    from diptych_edge import SharedEdgeClient
+    from diptych_edge.share.address import serve_at
+    from diptych_serve.service.access import Keys
+
+    keys = Keys.from_environment(api_keys_env)
+    signal.signal(signal.SIGTERM, _leave)
+    with ExitStack() as stack:
+        client = stack.enter_context(SharedEdgeClient(path))
+        places, token = [client.url], ""
+        if port is not None:
+            address = stack.enter_context(serve_at(port, client, has_key=keys.accept_key if keys else None))
+            places, token = [*places, address.url], address.token
+        _announce_store(places, token, client, as_json=as_json)
+        while True:
+            time.sleep(_LOOK)
+            client.info()  # if the holder has ended, this call makes this process the holder
+
+
+def _announce_store(places: list[str], token: str, client: object, *, as_json: bool) -> None:
+    if as_json:
+        write_json({"urls": places, **({"api_key": token} if token else {})})
+        sys.stdout.flush()
+        return
+    for place in places:
+        stderr().print(f"{client} answers at {place}", style="bold", highlight=False)
+    if token:
+        stderr().print(f"api-key of the port, until this command ends: {token}", highlight=False, soft_wrap=True)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
