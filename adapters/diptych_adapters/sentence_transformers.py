@@ -15,9 +15,9 @@ from diptych_adapters.engines.batches import unread_share
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.bert_files import backend_without_torch, read_bert
+from diptych_adapters.pipelines.fingerprints import is_routed, pipeline_steps
 from diptych_adapters.pipelines.library import as_texts, chosen_prompts, find, load, prompts_of, untruncated
 from diptych_adapters.pipelines.pipeline import EncoderPipeline, Task
-from diptych_adapters.pipelines.weight_checks import is_routed, pipeline_steps
 
 ORGANIZATION = "sentence-transformers"
 

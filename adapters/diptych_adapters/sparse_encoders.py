@@ -15,9 +15,9 @@ from diptych_adapters.engines.batches import by_length
 from diptych_adapters.engines.runner import Graph
 from diptych_adapters.model_options import SparseEncoderOptions, SpladeOptions
 from diptych_adapters.models import ModelError, ModelFolder
+from diptych_adapters.pipelines.fingerprints import is_routed
 from diptych_adapters.pipelines.library import as_texts, find, load, prompts_of, require
 from diptych_adapters.pipelines.pipeline import EncoderPipeline, Task
-from diptych_adapters.pipelines.weight_checks import is_routed
 
 if TYPE_CHECKING:
     import torch

@@ -17,9 +17,9 @@ from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.torch_graph import SingleFeature, TorchGraph, has_plain_tokens, stand_in
 from diptych_adapters.model_options import MultiVectorOptions, TokenVectorsOptions
 from diptych_adapters.models import ModelError, ModelFolder
+from diptych_adapters.pipelines.fingerprints import is_routed, pipeline_steps
 from diptych_adapters.pipelines.library import as_texts, find, load, prompts_of, require
 from diptych_adapters.pipelines.pipeline import EncoderPipeline, Task
-from diptych_adapters.pipelines.weight_checks import is_routed, pipeline_steps
 from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense, unit
 
 

@@ -22,9 +22,9 @@ from diptych_adapters.engines.workers import spread
 from diptych_adapters.model_options import TorchOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
+from diptych_adapters.pipelines.fingerprints import pipeline_steps
 from diptych_adapters.pipelines.library import limit_length, numerics
 from diptych_adapters.pipelines.prepared import Prepared, identity_of, state_of, subject_of
-from diptych_adapters.pipelines.weight_checks import pipeline_steps
 
 if TYPE_CHECKING:
     import torch
