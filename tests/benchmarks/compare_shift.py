@@ -1,10 +1,10 @@
-"""How often doctor reports documents of another kind, when there are none and when there are some.
+"""How often `data_shift` reports documents of another kind, when there are none and when there are some.
 
     DIPTYCH_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/compare_shift.py [--trials 100]
 
 Vectors of all-MiniLM-L6-v2, 48 tokens, of the 6,606 descriptions of the harness H-deb, Debian's packages. A trial draws
-a sample of them and vectors of today, both as doctor does, of which a share is new: packages of one kind that the
-others lack (by the beginning of their names), or one-line descriptions. It prints the share of trials with a
+a sample of them and vectors of today, both as `take_sample` does, of which a share is new: packages of one kind that
+the others lack (by the beginning of their names), or one-line descriptions. It prints the share of trials with a
 shift, with Wilson's 95 % interval; if nothing is new, these are false alarms. For comparison: vectors projected at
 random to 64 numbers, the distance of the means instead of the discrepancy, and a sample of twice the size.
 """
@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from diptych.slots.data_shift import KEPT, LEVEL, PERMUTATIONS, TODAY, compared, rounded
 from diptych.types import Floats
+from diptych_experimental.data_shift import KEPT, LEVEL, PERMUTATIONS, TODAY, compared, rounded
 from effects.deb import deb
 
 KINDS = {"Haskell libraries": "libghc-", "Go libraries": "golang-", "packages of Node": "node-"}
@@ -59,7 +59,7 @@ def drawn(old: Floats, new: Floats, share: float, sizes: tuple[int, int], seed: 
 
 
 def repeated(old: Floats, samples: int, times: int) -> None:
-    """Print how often one sample gives false alarms again and again, as doctor is run again and again."""
+    """Print how often one sample gives false alarms again and again."""
     alarms = []
     for seed in range(samples):
         rng = np.random.default_rng((seed, 7))
@@ -80,7 +80,7 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 def ways() -> Iterator[tuple[str, tuple[int, int], Test]]:
     """What is measured: its name, the sizes of both samples, and the test."""
 
-    def doctor(then: Floats, now: Floats) -> float:
+    def discrepancy(then: Floats, now: Floats) -> float:
         scale = float(np.abs(then).max()) / 127
         return compared(rounded(then, scale).astype(np.float32), rounded(now, scale).astype(np.float32))[1]
 
@@ -88,10 +88,10 @@ def ways() -> Iterator[tuple[str, tuple[int, int], Test]]:
         directions = np.random.default_rng(0).normal(size=(then.shape[1], SHORT)).astype(np.float32)
         return compared(then @ directions, now @ directions)[1]
 
-    yield "doctor", (KEPT, TODAY), doctor
+    yield "discrepancy", (KEPT, TODAY), discrepancy
     yield "projected to 64 numbers", (KEPT, TODAY), shorter
     yield "distance of means", (KEPT, TODAY), of_means
-    yield "twice the sample", (2 * KEPT, TODAY), doctor
+    yield "twice the sample", (2 * KEPT, TODAY), discrepancy
 
 
 def main() -> None:

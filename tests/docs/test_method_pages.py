@@ -18,7 +18,7 @@ PAGES = sorted(path for path in METHODS.glob("*.md") if path.name != "README.md"
 OF_METHODS = [page for page in PAGES if page.stem != "literature"]
 WITHOUT_CONFIG = {
     "bridges": "measured, not offered",
-    "data_shift": "a command without options",
+    "data_shift": "functions of Python",
     "double_rounding": "measured, not offered",
     "minimal_pairs": "a function of Python",
     "mixture": "measured, not offered",

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from diptych.metadata.models import CollectionMetadata
     from diptych.registry import Registry
     from diptych.slots.cache import EmbeddingCache, Usage
-    from diptych.slots.data_shift import DataShift
     from diptych.slots.slot import Slot
 
 Status = Literal["ok", "warn", "fail"]
@@ -60,12 +59,6 @@ def doctor(
         bool,
         typer.Option("--repair", help="Rebuild a damaged embedded collection, and repair what --verify finds."),
     ] = False,
-    accept_data: Annotated[
-        bool,
-        typer.Option(
-            "--accept-data", help="Keep a sample of today's vectors, and warn when later documents differ from them."
-        ),
-    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check versions, config, environment, extras, store, collection and models, with advice for each problem.
@@ -79,8 +72,6 @@ def doctor(
       diptych doctor --no-models --json
 
       diptych doctor --verify --sample 0
-
-      diptych doctor --accept-data
     """
     session: Session = context.obj
     checks = []
@@ -94,7 +85,6 @@ def doctor(
             verify=verify,
             sample=sample or None,
             repair=repair,
-            accept=accept_data,
         ):
             checks.append(check)
             if not as_json:
@@ -150,7 +140,6 @@ def run_checks(
     verify: bool = False,
     sample: int | None = None,
     repair: bool = False,
-    accept: bool = False,
 ) -> Iterator[Check]:
     """The checks one by one, so that they can be shown while slow ones run.
 
@@ -159,7 +148,6 @@ def run_checks(
         download: let them be fetched.
         verify: look at every point, and encode `sample` documents again, all of them for None.
         repair: rebuild a damaged embedded collection first, and fix what `verify` finds.
-        accept: keep a sample of today's vectors, with which later ones are compared.
     """
     if not download:
         os.environ.setdefault(OFFLINE, "1")  # now: qdrant_client imports the hub's library where FastEmbed is there
@@ -187,7 +175,7 @@ def run_checks(
     if repair:
         yield from repair_store(config, session)
     verifying = verify or repair, sample, repair
-    yield from _store(config, session, models=models, download=download, verify=verifying, accept=accept)
+    yield from _store(config, session, models=models, download=download, verify=verifying)
 
 
 def _without_hub_hint(check: Check) -> Check:
@@ -239,7 +227,6 @@ def _store(
     models: bool,
     download: bool,
     verify: tuple[bool, int | None, bool],
-    accept: bool,
 ) -> Iterator[Check]:
     from diptych.stores.versions import version_warnings
 
@@ -261,7 +248,6 @@ def _store(
             yield Check("collection", "warn", f"{config.collection!r} is not filled yet", "diptych populate SOURCE")
         if metadata := collection.handle.metadata:
             yield from _changes(config, metadata)
-            yield from compare_data(collection, metadata, accept=accept)
         if models:
             yield from _models(collection, download)
         if verify[0] and documents:
@@ -390,39 +376,6 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
             yield Check("verify", "warn", f"{'; '.join(report.lines())}; {repaired}", POPULATE if waiting else "")
     except Exception as error:  # third-party adapters may raise anything
         yield failed("verify", error)
-
-
-def compare_data(collection: Collection, metadata: CollectionMetadata, *, accept: bool) -> Iterator[Check]:
-    """Compare each dense slot's current vectors with its sample of earlier ones.
-
-    Args:
-        accept: first take a new sample, of today's documents.
-    """
-    from diptych.slots.data_shift import data_shift, keep_samples
-
-    client, name = collection.client, collection.name
-    try:
-        if accept:
-            for warning in keep_samples(client, name, metadata):
-                yield Check("data", "warn", warning)
-        for slot, generation in metadata.live.slots.items():
-            if generation.kind == "dense" and (shift := data_shift(client, name, slot, generation, metadata.layout)):
-                yield _data_check(f"data of {slot}", shift)
-    except Exception as error:  # a store may refuse large samples, and works all the same
-        yield replace(failed("data", error), status="warn")
-
-
-def _data_check(name: str, shift: DataShift) -> Check:
-    then = f"the {shift.points:,} of {moment(shift.since)}"
-    figures = f"(MMD {shift.discrepancy:.4f} on {shift.compared:,} vectors, p {shift.chance:.3f})"
-    if not shift.shifted:
-        return Check(name, "ok", f"today's documents are like {then} {figures}")
-    examples = ", ".join(map(repr, shift.examples))
-    found = f"today's documents differ from {then} {figures}; among the most different: {examples}"
-    do = "to see whether searches find them: diptych evaluate with queries about them\n"
-    return Check(
-        name, "warn", found, f"{do}to compare with today's documents from now on: diptych doctor --accept-data"
-    )
 
 
 def _looked_at(report: VerifyReport) -> str:

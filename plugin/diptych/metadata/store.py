@@ -13,7 +13,6 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 | `diptych_claim_TOKEN` | a process that takes the lease | that it is about to take it |
 | `diptych_gate` | the process that applies a swap | why the gate refused the swap, for those who look |
 | `diptych_drift_SLOT` | the process that applies a swap | the map through which the slot's queries go meanwhile |
-| `diptych_sample_SLOT` | doctor, a cut-over | some of a slot's vectors, for comparison with later ones |
 | `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
 """
 
@@ -42,7 +41,9 @@ UNREAD = f"{KEY}_unread_"  # and a vector
 CLAIM, GATE = f"{KEY}_claim_", f"{KEY}_gate"  # the first and the token of the lease
 RETIRED = f"{KEY}_retired"  # by vector; see stores.retired_vectors
 DRIFT = f"{KEY}_drift_"  # and a slot's name
-SAMPLE = f"{KEY}_sample_"  # and a slot's name
+# And a slot's name. Releases up to 0.4.0 wrote them; the next change of state removes them.
+# And a slot's name. Releases up to 0.4.0 wrote them; the next change of state removes them.
+OBSOLETE = (f"{KEY}_sample_",)
 PATIENCE = 10.0  # seconds in which every node must show a change that one node has acknowledged
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks
 T = TypeVar("T")

@@ -38,7 +38,6 @@ from diptych.handle.open_handle import describes, stored_search, with_stored_def
 from diptych.metadata.models import CollectionMetadata, Swap
 from diptych.registry import notifying_failure
 from diptych.runtime.phases import Progress, Unwatched, phase
-from diptych.slots.data_shift import keep_samples
 from diptych.stores.retired_vectors import Dropped, drop_orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import optimized
@@ -230,7 +229,6 @@ class _Apply:
         self._context.lease.clear()
         self._handle.install(after)
         self._backfill.repair(after, after.live)  # points written by populates that read the metadata before
-        self._context.warnings.extend(keep_samples(client, name, after, renew=True))
         self._clear()
         replaced = before.live.vectors() - after.live.vectors()
         return replace(self._report("cut over", gate), kept=tuple(sorted(replaced)))

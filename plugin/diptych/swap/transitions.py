@@ -17,6 +17,7 @@ from diptych.metadata.store import (
     DRIFT,
     GATE,
     KEY,
+    OBSOLETE,
     behind_key,
     metadata_of,
     metadata_payload,
@@ -53,6 +54,7 @@ def write(
     _require_unchanged(stored, before, name)
     used = {asking.drift for asking in metadata.live.asking.values()}
     void = dict.fromkeys(key for key in stored if key.startswith(DRIFT) and key not in used)
+    void |= dict.fromkeys(key for key in stored if key.startswith(OBSOLETE))
     void |= {GATE: None} if GATE in stored and metadata.swap is None else {}
     dates = retirement_dates(client, name, metadata, stored)
     begin = time.monotonic()

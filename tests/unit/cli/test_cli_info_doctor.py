@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,37 +152,6 @@ def test_the_likeness_of_the_canaries_is_told(run: Run, config: Path, corpus: Pa
     run("populate", corpus)
     found = {check["name"]: check["found"] for check in run("doctor", "--json").json()["checks"]}
     assert "made this collection's vectors (canary likeness 1.0000)" in found["model of dense"]
-
-
-def animals(path: Path, words: str, name: str) -> Path:
-    kinds = words.split()
-    rows = ({"_id": f"{name}{n}", "text": " ".join((kinds[n % 5], kinds[n // 5 % 5], kinds[-1]))} for n in range(250))
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def test_documents_of_another_kind_are_a_warning_until_they_are_accepted(
-    run: Run, config: Path, tmp_path: Path
-) -> None:
-    def data(*options: str) -> dict[str, Any]:
-        checks = run("doctor", "--no-models", "--json", *options).json()["checks"]
-        if not any(check["name"].startswith("data") for check in checks):
-            return {}
-        (check,) = [check for check in checks if check["name"] == "data of dense"]
-        return dict(check)
-
-    run("populate", animals(tmp_path / "a.jsonl", "cat dog owl hen cow farm", "farm"))
-    assert data() == {}
-    assert data("--accept-data")["status"] == "ok"
-    assert re.match(r"today's documents are like the 250 of 20..-..-.. ..:.. UTC \(MMD .*, p ", data()["found"])
-    run("populate", animals(tmp_path / "b.jsonl", "shark squid ray eel cod sea", "sea"))
-    found = data()
-    assert found["status"] == "warn"
-    assert "today's documents differ from the 250 of 20" in found["found"]
-    assert found["found"].count("'sea") == 3
-    assert "diptych doctor --accept-data" in found["do"]
-    assert data("--accept-data")["status"] == data()["status"] == "ok"
-    assert "the 500 of 20" in data()["found"]
 
 
 @pytest.mark.parametrize(("seed", "code", "told"), [(1, 0, "ok   "), (2, 1, "fail ")])
