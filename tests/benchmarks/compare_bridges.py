@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from arms import print_differences
 from compare_image_text import HELD, Emoji, unpacked
 from diptych import Registry
-from diptych.swap.drift import fit
 from diptych.types import Floats
+from diptych_experimental.drift import fit
 from diptych_training.losses.contrastive import symmetric_contrastive
 from effects.running import FEW
 from media_text import MODEL, Values

@@ -22,10 +22,8 @@ from typing import Any
 import numpy as np
 
 from diptych.evaluate import Qrels, evaluate
-from diptych.slots.drift_maps import unit
-from diptych.swap.drift import KINDS, fit
-from diptych.swap.drift.quality import LIKENESS, nearest, shared
 from diptych.types import Floats, Run
+from diptych_experimental.drift import KINDS, LIKENESS, fit, nearest, shared, unit
 
 PAIRS = (  # old, new; near to far
     ("minilm", "minilm-8bit"),

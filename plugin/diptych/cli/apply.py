@@ -204,12 +204,6 @@ def apply(
             "--switch-queries", help="Encode queries with the new encoders at once in slots where that measures better."
         ),
     ] = False,
-    bridge: Annotated[
-        bool,
-        typer.Option(
-            "--bridge", help="If the old encoder is gone: search through a drift map where that measures well."
-        ),
-    ] = False,
     why: WhyOption = "",
     later: LaterOption = False,
     as_json: JsonOption = False,
@@ -243,7 +237,6 @@ def apply(
         unmeasured=unmeasured,
         cut_over=not no_cut_over,
         switch_queries=switch_queries,
-        bridge=bridge,
         rate=rate,
         pace=pace.value if pace else None,
         parallel=parallel,

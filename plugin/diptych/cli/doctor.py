@@ -305,12 +305,9 @@ def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
 def _models(collection: Collection, download: bool) -> Iterator[Check]:
     """Load each encoder; where the collection exists, the guard compares it with the vectors there."""
     for name, slot in collection.handle.slots.items():
-        if slot.asker is None or slot.asking is None:
-            yield _model(f"model of {name}", slot, download)
-            continue
-        if slot.asking.drift is None:  # else the own model is gone, and what asks makes documents too
-            yield _model(f"model of {name}", slot, download)
-        yield _model(f"model of {name}, queries", slot.asker, download)
+        yield _model(f"model of {name}", slot, download)
+        if slot.asker is not None:
+            yield _model(f"model of {name}, queries", slot.asker, download)
 
 
 def _model(name: str, slot: Slot, download: bool) -> Check:

@@ -78,7 +78,7 @@ class CollectionHandle:
         self.cache = EmbeddingCache.open(self.cache_config)
         self.media, self._rerankers = open_handle.media_of(config), Rerankers(registry)
         self._verify, self.texts = verify, CollectionTexts(client, name)
-        self._maker = SlotMaker(client, name, registry, self.cache, self.texts, self.media, verify=verify)
+        self._maker = SlotMaker(registry, self.cache, self.texts, self.media, verify=verify)
         self._lock, self._looking = threading.RLock(), threading.Lock()
         self._writers: dict[str, Slot] = {}
         self._written_as: CollectionMetadata | None = None  # of which `_writers` are; None after one was added by hand

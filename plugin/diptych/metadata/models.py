@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from diptych.media import Media, Readable
 from diptych.protocols import Fingerprint, Kind, Similarity
@@ -175,13 +176,11 @@ class QueryEncoder(Record):
 
     Args:
         generation: whose encoder makes the queries; of a student with the vector and number of the documents' one.
-        drift: metadata key of the map from its space into the live vectors' one; None when queries go in as they are.
         why: the measurement that allowed it.
         student: whether the config names it, so that it stays.
     """
 
     generation: Generation
-    drift: str | None = None
     why: str = ""
     student: bool = False
 
@@ -191,6 +190,20 @@ class State(Record):
 
     slots: dict[str, Generation]
     asking: dict[str, QueryEncoder] = {}  # by slot, what makes its queries instead of its generation
+
+    @field_validator("asking", mode="before")
+    @classmethod
+    def _without_drift(cls, asking: Any) -> Any:
+        """Leave out queries through a drift map, which releases up to 0.4.0 wrote: unmapped they would find nothing."""
+        stored = {slot: dict(one) if isinstance(one, Mapping) else one for slot, one in dict(asking).items()}
+        for slot in [slot for slot, one in stored.items() if isinstance(one, dict) and one.pop("drift", None)]:
+            del stored[slot]
+            warnings.warn(
+                f"slot {slot!r}: an earlier release searched it through a drift map, which is not read any more; its "
+                "own encoder makes the queries until the swap ends: diptych apply, or diptych rollback",
+                stacklevel=2,
+            )
+        return stored
 
     def without_temporary_queries(self) -> State:
         """The state without the query encoders that last until a cut-over; students stay."""

@@ -12,7 +12,6 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 | `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
 | `diptych_claim_TOKEN` | a process that takes the lease | that it is about to take it |
 | `diptych_gate` | the process that applies a swap | why the gate refused the swap, for those who look |
-| `diptych_drift_SLOT` | the process that applies a swap | the map through which the slot's queries go meanwhile |
 | `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
 """
 
@@ -40,10 +39,9 @@ SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply",
 UNREAD = f"{KEY}_unread_"  # and a vector
 CLAIM, GATE = f"{KEY}_claim_", f"{KEY}_gate"  # the first and the token of the lease
 RETIRED = f"{KEY}_retired"  # by vector; see stores.retired_vectors
-DRIFT = f"{KEY}_drift_"  # and a slot's name
 # And a slot's name. Releases up to 0.4.0 wrote them; the next change of state removes them.
 # And a slot's name. Releases up to 0.4.0 wrote them; the next change of state removes them.
-OBSOLETE = (f"{KEY}_sample_",)
+OBSOLETE = (f"{KEY}_drift_", f"{KEY}_sample_")
 PATIENCE = 10.0  # seconds in which every node must show a change that one node has acknowledged
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks
 T = TypeVar("T")

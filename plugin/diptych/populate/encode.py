@@ -283,7 +283,7 @@ class Targets:
 
     def _works(self, vector: str, slot: Slot) -> bool:
         try:
-            slot.load_for_documents()
+            _ = slot.encoder  # created and verified
         except Exception as error:
             if vector in self.live:
                 if vector in self._given_up:

@@ -90,7 +90,10 @@ class RayEngine:
         sample = tuple(handle.texts.documents(size)) if size else ()
         if handle.config is not None and isinstance(handle.client, ServerClient):
             return WorkerJob(handle.name, self._registry, cache, config=handle.config, sample=sample)
-        slots = tuple(_sent(encoder.slot) for encoder in work.targets.encoders.values())
+        slots = tuple(
+            (slot.name, slot.config, slot.generation)
+            for slot in (encoder.slot for encoder in work.targets.encoders.values())
+        )
         return WorkerJob(handle.name, self._registry, cache, slots, sample=sample, media=handle.media)
 
     def _windows(self, windows: Iterable[list[Any]], job: WorkerJob, work: Work) -> None:
@@ -166,17 +169,6 @@ def _take(piece: Piece, done: Encoded | Written | Failure, work: Work) -> None:
         return
     work.targets.note_elsewhere(done.hits, done.unread)
     work.deliver(piece, done.outcomes)
-
-
-def _sent(slot: Slot) -> tuple[str, Any, Any]:
-    """The data from which a worker makes the slot."""
-    if slot.asking is not None and slot.asking.drift:
-        raise PopulateError(
-            "Ray's workers do not encode through a drift map",
-            where=slot.where,
-            do="populate without Ray until the swap is finished: diptych status",
-        )
-    return slot.name, slot.config, slot.generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +253,7 @@ class Encoding:
             for name, config, generation in job.slots
         ]
         for slot in slots:
-            slot.load_for_documents()
+            _ = slot.encoder  # created and verified
         self._encoders = {slot.vector: SlotEncoder(slot) for slot in slots}
 
     def __call__(self, piece: Piece) -> Encoded:

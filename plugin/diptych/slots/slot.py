@@ -8,10 +8,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SlotConfig, VectorStorage
-from diptych.errors import CollectionError
 from diptych.media import Media, MediaStore
 from diptych.metadata.models import Generation, QueryEncoder, Reading, vector_name
-from diptych.metadata.store import raw_metadata
 from diptych.passages import MARK, OPTION
 from diptych.plugins.anchor_scores import anchored
 from diptych.plugins.factory import vector_kind
@@ -21,13 +19,10 @@ from diptych.runtime.phases import phase
 from diptych.slots import guard
 from diptych.slots.calibration_texts import Texts, provide_texts, sample_size
 from diptych.slots.canaries import plain_documents
-from diptych.slots.drift_maps import Map, load, mapped
 from diptych.slots.encode import Input, QueryCache, Side, Vector, decoded, encode, require_finite
 from diptych.specs import AdapterSpec
 
 if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
-
     from diptych.slots.cache import EmbeddingCache, Namespace
 
 
@@ -120,7 +115,6 @@ class Slot(SlotFacts):
         verify: whether the guard checks the encoder when it is made.
         asking: who makes the queries, where that is another encoder than the one of the documents.
         asker: the slot of that encoder; made here unless given.
-        drift: carries that encoder's vectors into this slot's space; then documents come from it too.
         cache: where vectors of documents are kept; None encodes each time.
         texts: of the collection, for an encoder that wants to see some.
         media: reads the media that the encoder is given; a slot that only looks at its encoder needs none.
@@ -139,7 +133,6 @@ class Slot(SlotFacts):
         verify: bool = True,
         asking: QueryEncoder | None = None,
         asker: Slot | None = None,
-        drift: Map | None = None,
         cache: EmbeddingCache | None = None,
         texts: Texts | None = None,
         media: MediaStore | None = None,
@@ -147,7 +140,6 @@ class Slot(SlotFacts):
         super().__init__(name, config, generation, asking, registry)
         self._texts, self._media = texts, media
         self.asker = asker or (_query_slot(name, asking, registry, verify, texts, media) if asking else None)
-        self._drift = drift
         self._verify = verify
         self._encoder: Any = None
         self._borrowed: Any = None
@@ -240,10 +232,6 @@ class Slot(SlotFacts):
         """
         _ = self.asker.encoder if self.asker else self.encoder
 
-    def load_for_documents(self) -> None:
-        """Create and verify the encoder that documents need; raises as `load`."""
-        _ = self.asker.encoder if self.asker and self._drift else self.encoder
-
     def encode(self, side: Side, inputs: Sequence[Input], *, fresh: bool = False) -> list[Vector]:
         """One vector per input, in order. Those of queries are finite; those of documents may not be.
 
@@ -257,8 +245,8 @@ class Slot(SlotFacts):
             MediaError: media cannot be read or decoded, or have changed since they were indexed.
             FingerprintMismatch: it did not make the vectors of this collection, or, being remote, no longer does.
         """
-        if self.asker is not None and (side == "query" or self._drift is not None):
-            return mapped(self._drift, self.asker.encode(side, inputs))
+        if self.asker is not None and side == "query":
+            return self.asker.encode(side, inputs)
         if side == "document" and not fresh and (namespace := self.namespace) is not None:
             return namespace.encode(inputs, partial(self._call_encoder, "document"))
         vectors = self._call_encoder(side, inputs)
@@ -282,7 +270,7 @@ class Slot(SlotFacts):
         Not those of a remote encoder, which `remote_check` must see at work, nor of names of files, which change.
         """
         if self.asker is not None:
-            return mapped(self._drift, self.asker.encode_queries(texts, remember=remember))
+            return self.asker.encode_queries(texts, remember=remember)
         if not remember or self.spec.remote or not (self.reads_texts or self.reads_media):
             return self.encode("query", texts)
         owner = {"encoder": self.encoder, "generation": self.generation}
@@ -304,8 +292,6 @@ class Slot(SlotFacts):
         Raises:
             FingerprintMismatch: the encoder did not make the vectors of this collection.
         """
-        if self.asker is not None and self._drift is not None:
-            return self.asker.namespace
         with self._lock:
             generation = self.generation
             if self._cache is None or generation is None:
@@ -424,7 +410,6 @@ class SlotMaker:
     """Creates the slots of one collection.
 
     Args:
-        client, name: the collection, which keeps drift maps.
         registry: where adapters come from.
         cache: where document vectors are kept.
         texts: of the collection, for encoders that want to see some.
@@ -434,8 +419,6 @@ class SlotMaker:
 
     def __init__(
         self,
-        client: QdrantBase,
-        name: str,
         registry: Registry,
         cache: EmbeddingCache | None,
         texts: Texts,
@@ -443,7 +426,7 @@ class SlotMaker:
         *,
         verify: bool,
     ) -> None:
-        self._client, self._name, self._registry, self._media = client, name, registry, media
+        self._registry, self._media = registry, media
         self._verify, self._cache, self._texts = verify, cache, texts
         self.keeps_candidates, self._candidates = False, dict[tuple[str, bool], Slot]()
 
@@ -496,21 +479,10 @@ class SlotMaker:
             verify=self._verify,
             asking=asking,
             asker=self.stored(name, asking.generation, None, [*existing, *askers]) if asking else None,
-            drift=self._drift(asking.drift) if asking and asking.drift else None,
             cache=self._cache,
             texts=self._texts,
             media=self._media,
         )
-
-    def _drift(self, key: str) -> Map:
-        raw = raw_metadata(self._client, self._name).get(key)
-        if raw is None:
-            raise CollectionError(
-                "the drift map that queries go through is gone",
-                where=f"collection {self._name!r}, metadata key {key!r}",
-                do="continue the swap: diptych apply; or abandon it: diptych rollback",
-            )
-        return load(raw)
 
 
 def slot_config(generation: Generation) -> SlotConfig:

@@ -92,8 +92,8 @@ def unread_tokens(slot: Slot, inputs: Sequence[Any]) -> UnreadTokens | None:
 
     A text with no more bytes than the limit has tokens is not tokenised.
     """
-    if not slot.reads_texts or slot.reads_media or (slot.asking is not None and slot.asking.drift):
-        return None  # images have no tokens, and through a drift map another encoder reads the documents
+    if not slot.reads_texts or slot.reads_media:
+        return None  # images have no tokens
     with contained(AdapterCrashed, "the encoder crashed", where=f"token_spans of {slot.where}"):
         return unread_by(slot.encoder, inputs) if isinstance(slot.encoder, TokenLimit) else None
 

@@ -7,7 +7,7 @@
 
 Adding or dropping a slot, and changing storage or the pipeline, take the same path. Begin with `apply`, which states
 the algorithm; then `changes` and `plan` (what differs and costs), `begin`, `transitions` (the metadata updates),
-`lease` (one apply at a time), `backfill`, `gate` and `drift` (maps for a slot whose old encoder is gone).
+`lease` (one apply at a time), `backfill` and `gate`.
 """
 
 from __future__ import annotations

@@ -31,8 +31,6 @@ class ApplyOptions:
         documents: the original documents, for payloads that hold no text.
         switch_queries: have the new encoders make the queries at once, on the old vectors, in each slot where
             judgements show that this does better.
-        bridge: for an old encoder that is gone: until the cut-over, queries go through a drift map, fitted on
-            the documents encoded so far, in slots where it measures well enough.
         gate: whether a gate runs; False measures nothing.
         ignore_gate: cut over, or change settings, whatever the gate measures.
         unmeasured: without judgements, accept more changed answers than `swap.gate.unmeasured` allows, if no judgements
@@ -47,7 +45,6 @@ class ApplyOptions:
     judged: Judged | None = None
     documents: SourceDocuments | None = None
     switch_queries: bool = False
-    bridge: bool = False
     gate: bool = True
     ignore_gate: bool = False
     unmeasured: bool | Callable[[GateReport], bool] = False
@@ -65,7 +62,7 @@ class ApplyReport(SwapReport, ReprHtml):
     Args:
         left: points without the new vector, with the reason; at most 20 of them.
         gate: what the gate measured; None where there was nothing to compare.
-        asking: by slot, which other encoder made the queries until the cut-over, whether through a drift map, and why.
+        asking: by slot, which other encoder made the queries until the cut-over, and why.
         kept: after a cut-over the vectors that it replaced, which are still updated for a rollback; none if it only
             added slots or changed who makes the queries.
         dropped: vectors that nothing needs any more.

@@ -13,7 +13,7 @@ from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder
 from diptych.plugins.anchor_scores import has_anchors
 from diptych.slots import guard
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
-from diptych.swap.transitions import own_queries, switched_queries, write
+from diptych.swap.transitions import switched_queries, write
 
 CANDIDATES = 100
 
@@ -71,31 +71,11 @@ def switch(handle: CollectionHandle, slot: str, new: Generation, comparison: Jud
     return after
 
 
-def withdraw(handle: CollectionHandle, slot: str, why: str) -> bool:
-    """Return the slot's queries from a drift map to its own encoder, and drop the map; returns whether there was one.
-
-    No encoder is loaded: the slot's own may be gone, and then its queries say so.
-    """
-    metadata = handle.read()
-    asking = metadata.live.asking.get(slot)
-    if asking is None or asking.drift is None:
-        return False
-    after = own_queries(metadata, slot, why)
-    write(handle.client, handle.name, metadata, after)
-    handle.install(after, load=False)
-    return True
-
-
 def query_encoders(live: State) -> dict[str, str]:
-    """For each slot with another query encoder: which one, whether through a drift map, and why."""
-    return {slot: _told(asking) for slot, asking in live.asking.items()}
-
-
-def _told(asking: QueryEncoder) -> str:
-    generation = asking.generation
-    through = " through a drift map" if asking.drift else ""
-    encoder = f"{generation.adapter} {generation.options.get('model', '')}".strip()
-    return f"queries by {encoder}{through}: {asking.why}"
+    """For each slot with another query encoder: which one, and why."""
+    made = {slot: asking.generation for slot, asking in live.asking.items()}
+    names = {slot: f"{one.adapter} {one.options.get('model', '')}".strip() for slot, one in made.items()}
+    return {slot: f"queries by {names[slot]}: {asking.why}" for slot, asking in live.asking.items()}
 
 
 def describe(comparison: JudgedComparison) -> str:

@@ -14,7 +14,6 @@ from diptych.errors import SwapError
 from diptych.handle.create import timestamp, who
 from diptych.metadata.models import CollectionMetadata, Event, Generation, QueryEncoder, State, Swap, What
 from diptych.metadata.store import (
-    DRIFT,
     GATE,
     KEY,
     OBSOLETE,
@@ -39,7 +38,7 @@ def write(
     metadata: CollectionMetadata,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the metadata, with `more` keys in the same call; unused drift maps are removed.
+    """Write the metadata, with `more` keys in the same call; keys that only earlier releases read are removed.
 
     The same call retires vectors that the metadata no longer needs, and forgets what the gate said of a swap that ends.
 
@@ -52,9 +51,7 @@ def write(
     """
     stored = raw_metadata(client, name)  # an apply that was killed may have left some
     _require_unchanged(stored, before, name)
-    used = {asking.drift for asking in metadata.live.asking.values()}
-    void = dict.fromkeys(key for key in stored if key.startswith(DRIFT) and key not in used)
-    void |= dict.fromkeys(key for key in stored if key.startswith(OBSOLETE))
+    void = dict.fromkeys(key for key in stored if key.startswith(OBSOLETE))
     void |= {GATE: None} if GATE in stored and metadata.swap is None else {}
     dates = retirement_dates(client, name, metadata, stored)
     begin = time.monotonic()
@@ -103,13 +100,6 @@ def switched_queries(metadata: CollectionMetadata, slot: str, asking: QueryEncod
     live = metadata.live.model_copy(update={"asking": {**metadata.live.asking, slot: asking}})
     event = _event("switched queries", live, asking.why)
     return _with(metadata, event, live=live)
-
-
-def own_queries(metadata: CollectionMetadata, slot: str, why: str) -> CollectionMetadata:
-    """The metadata with a slot's own encoder for its queries again."""
-    asking = {name: override for name, override in metadata.live.asking.items() if name != slot}
-    live = metadata.live.model_copy(update={"asking": asking})
-    return _with(metadata, _event("switched queries", live, why), live=live)
 
 
 def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:

@@ -241,8 +241,7 @@ def _slot(view: View, name: str, queries: Sequence[Query], job: Job) -> dict[str
 
 def _compared_canaries(slot: Slot) -> list[Canary]:
     """The encoders of documents and of queries, compared now; none where there are no vectors to compare with."""
-    gone = slot.asking is not None and slot.asking.drift is not None  # then the other encoder makes documents, too
-    encoders = [own for own in (None if gone else slot, slot.asker) if own is not None]
+    encoders = [own for own in (slot, slot.asker) if own is not None]
     return [
         check_canary(encoder) for encoder in encoders if encoder.generation is not None and encoder.generation.canaries
     ]

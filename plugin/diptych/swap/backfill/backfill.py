@@ -33,7 +33,6 @@ from diptych.stores.scroll import plain_id
 from diptych.stores.versions import is_server_client
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
-from diptych.swap.backfill.drift_fallback import Bridge
 from diptych.swap.lease import Checkpoint
 from diptych.types import Document
 
@@ -62,11 +61,10 @@ class Backfill:
     Args:
         context: the apply that it belongs to: collection, lease, rate, pace and progress.
         slots: the slots to fill, by physical vector; their encoders run side by side.
-        bridges: drift maps that answer meanwhile; they are told how far the pass is.
     """
 
-    def __init__(self, context: ApplyContext, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> None:
-        self._handle, self._slots, self._bridges = context.handle, slots, bridges
+    def __init__(self, context: ApplyContext, slots: Mapping[str, Slot]) -> None:
+        self._handle, self._slots = context.handle, slots
         handle, options, config = context.handle, context.options, context.config.swap
         self._lease, self._stopped, self._progress = context.lease, context.stopped, context.progress
         self._warnings = context.warnings
@@ -163,8 +161,6 @@ class Backfill:
         if time.monotonic() >= self._due:
             self._checkpoint(settled)
             self._due = time.monotonic() + CHECKPOINT
-        for bridge in self._bridges:
-            bridge.reached(settled.done)
         self._tell(len(page))
 
     def _tell(self, documents: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 
 from diptych.metadata.models import CollectionMetadata, State
 from diptych.populate.disk_room import require_room_to_fill
@@ -10,7 +10,6 @@ from diptych.populate.media_references import store_references
 from diptych.slots.slot import Slot
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.backfill import Backfill, Filled
-from diptych.swap.backfill.drift_fallback import Bridge, bridges
 from diptych.swap.gate.gate import coverage
 from diptych.swap.query_override import query_encoders
 
@@ -50,7 +49,7 @@ class BackfillRun:
         lacking = [coverage(client, name, generation).missing for generation in generations]
         # The vectors of all slots are added up there, for as many points as the emptiest of them lacks.
         require_room_to_fill(self._handle, slots, max(lacking, default=0))
-        self._count(slots, Backfill.run, self._bridges(slots))
+        self._count(slots, Backfill.run)
 
     def repair(self, metadata: CollectionMetadata, state: State, leave: Collection[str] = ()) -> None:
         """Fill points that lack a vector of this state, except those in `leave`.
@@ -76,27 +75,16 @@ class BackfillRun:
             self._context.warnings.extend(references.warnings())
         self._referenced = True
 
-    def _count(
-        self, slots: Mapping[str, Slot], work: Callable[[Backfill], Filled], bridges: Sequence[Bridge] = ()
-    ) -> None:
+    def _count(self, slots: Mapping[str, Slot], work: Callable[[Backfill], Filled]) -> None:
         """Do the work of a back-fill of these slots, and add up what it did."""
         before = {vector: _hits(slot) for vector, slot in slots.items()}
-        filled = work(Backfill(self._context, slots, bridges))
+        filled = work(Backfill(self._context, slots))
         for vector, slot in slots.items():
             self.encoded[vector] = self.encoded.get(vector, 0) + filled.encoded
             self.cache_hits[vector] = self.cache_hits.get(vector, 0) + _hits(slot) - before[vector]
         self.filled.changed += filled.changed
         self.filled.left.update(filled.left)
-        self.asking = query_encoders(self._handle.read().live)  # a drift map may have been put to use, or withdrawn
-
-    def _bridges(self, slots: Mapping[str, Slot]) -> list[Bridge]:
-        """Drift maps for the slots being filled whose old encoder is gone, if asked for."""
-        if not self._context.options.bridge:
-            return []
-        new = {slot.name: slot.generation for slot in slots.values() if slot.generation}
-        return bridges(
-            self._handle, self._context.points, new, judged=self._context.judged, warn=self._context.warnings.append
-        )
+        self.asking = query_encoders(self._handle.read().live)
 
 
 def _hits(slot: Slot) -> int:
