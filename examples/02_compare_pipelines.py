@@ -8,8 +8,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
 from diptych import Collection, Run
 from diptych.config import parse_config
 from diptych.evaluate import Qrels, compare, evaluate, read_queries, table
@@ -36,7 +34,7 @@ def main() -> None:
             packages.populate(open_source(DATA / "corpus.jsonl.gz"))
             runs = {n: packages.search_batch(queries, pipeline=p, limit=10) for n, p in PIPELINES.items()}
     evaluations = [evaluate(Run.from_hits(n, queries, hits), qrels, ("nDCG@10", "MRR@10")) for n, hits in runs.items()]
-    Console().print(table(evaluations, comparisons=[compare(evaluations, "bm25", "nDCG@10")]))
+    print(table(evaluations, comparisons=[compare(evaluations, "bm25", "nDCG@10")]))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def measure(collection: Collection, console: Console) -> None:
     qrels = Qrels.read(HERE / "qrels" / "test.tsv")
     with console.status("300 queries through each pipeline"):
         evaluations = [score(collection, name, p, queries, qrels) for name, p in SYSTEMS.items()]
-    console.print(table(evaluations))
+    console.print(str(table(evaluations)))
 
 
 def score(collection: Collection, name: str, pipeline: Pipeline, queries: list[Query], qrels: Qrels) -> Evaluation:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from diptych.display import Display, Displayed
+
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
@@ -65,8 +67,13 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.005 else "under 1%"
 
 
+def from_cache(hits: int | None) -> str:
+    """How many vectors came from the cache, behind the number that was encoded; nothing where it is not used."""
+    return "" if hits is None else f" ({hits:,} from the cache)"
+
+
 @dataclass(frozen=True, slots=True)
-class PopulateReport:
+class PopulateReport(Displayed):
     """Counts of one populate. `read` is the sum of new, changed, unchanged, duplicate and rejected documents.
 
     `encoded` counts vectors by slot; `cache_hits` those of them that were not computed but taken from the embedding
@@ -102,6 +109,43 @@ class PopulateReport:
     def complete(self) -> bool:
         """Whether every document that was read is in the collection."""
         return self.set_aside == 0
+
+    def display(self) -> Display:
+        """What was read, written and encoded; rejected documents as warnings."""
+        counts = {
+            "new": self.new,
+            "changed": self.changed,
+            "unchanged": self.unchanged,
+            "duplicates": self.duplicates,
+            "rejected": self.set_aside,
+            "deleted": self.deleted,
+        }
+        nonzero = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        parts = []
+        if self.deleted_examples:
+            verb, more = "to delete" if self.dry_run else "deleted", self.deleted > len(self.deleted_examples)
+            parts.append(f"{verb}: {', '.join(self.deleted_examples)}{', …' if more else ''}")
+        encoded = ", ".join(
+            f"{slot} {n:,}{from_cache(self.cache_hits.get(slot))}" for slot, n in self.encoded.items() if n
+        )
+        if encoded:
+            parts.append(f"encoded: {encoded}")
+        elif self.dry_run:
+            parts.append("nothing was encoded, written or deleted")
+        elif self.complete and self.read:
+            parts.append("nothing to encode: the collection is up to date")
+        parts += [f"{slot}: {unread}" for slot, unread in self.unread.items() if unread.longer]
+        name = f"{self.collection}, dry run" if self.dry_run else self.collection
+        head = f"{name}: {self.read:,} read{': ' if nonzero else ''}{nonzero} in {self.seconds:.1f} s"
+        rejected = rejected_lines(self.set_aside, self.examples, self.report_file)
+        return Display(head, parts, (*self.warnings, *rejected), "warning" if rejected else "good")
+
+
+def rejected_lines(count: int, examples: Sequence[SetAside], file: str) -> list[str]:
+    """How many documents were rejected, where the reasons are, and the first five; none where none was."""
+    place = f", with reasons in {file}" if file else ""
+    first = [f"  {own.id or f'number {own.position}'}: {own.reason}" for own in examples[:5]]
+    return [f"{count:,} rejected{place}", *first] if count else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.display import Cell, Display, Displayed, Excerpt, Picture, Table
 from diptych.errors import ContractError, DocumentError, brief
-from diptych.media import RawMedia  # at run time, too: frameworks validate options that hold a Query
-from diptych.repr_html import ReprHtml
+from diptych.media import Media, RawMedia  # at run time, too: frameworks validate options that hold a Query
 
 Floats: TypeAlias = NDArray[np.float32]
 _JSON = json.JSONEncoder(sort_keys=True, default=str)
@@ -229,7 +229,7 @@ class Highlight:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit(ReprHtml):
+class Hit(Displayed):
     """A document that a search found, with its score.
 
     Args:
@@ -254,6 +254,56 @@ class Hit(ReprHtml):
     def id(self) -> str:
         """The document's own id."""
         return self.document.id
+
+    def display(self) -> Display:
+        """The hit alone."""
+        return Display(f"score {self.score:.4f}", [hits_table([self])])
+
+    @property
+    def excerpt(self) -> Excerpt:
+        """What of the document answers: its best sentence or passage, or its beginning, with matching words marked."""
+        text, highlight = self.document.text, self.highlight
+        best = highlight.sentence if highlight and highlight.sentence else next(iter(self.passages), None)
+        words = highlight.words if highlight else ()
+        if best is None:
+            return Excerpt(text, words)
+        if text[best.start : best.end] != best.text:  # of a group's parent, or of a text that was not asked for
+            return Excerpt(best.text)
+        inside = (place for place in words if best.start <= place[0] and place[1] <= best.end)
+        return Excerpt(best.text, tuple((begin - best.start, end - best.start) for begin, end in inside))
+
+
+KEYS, VALUE = 8, 60  # metadata keys of a hit that are shown, and characters of a value
+
+
+def hits_table(hits: Sequence[Hit], *, first: int = 1, pictures: Mapping[str, bytes] | None = None) -> Table:
+    """A row for each hit, ranks from `first` on: scores, its picture, and what the document says."""
+    rows: list[tuple[Cell, ...]] = []
+    for rank, hit in enumerate(hits, first):
+        stages = [f"{name} {score:.4f}" for name, score in hit.stages.items()]
+        scores = (f"{hit.score:.4f}", *(stages if len(stages) > 1 or "pinned" in hit.stages else ()))
+        picture = (Picture(pictures.get(hit.id, b"")),) if pictures else ()
+        rows.append((str(rank), scores, *picture, _shown(hit)))
+    return Table(("", "score", *([""] if pictures else []), "document"), rows, numbers=(0, 1))
+
+
+def _shown(hit: Hit) -> tuple[Cell, ...]:
+    """Id and title, the excerpt, media and metadata."""
+    document = hit.document
+    title = " ".join(document.title.split())
+    media = [str(own) if isinstance(own, Media | str) else name for name, own in document.media.items()]
+    facts = [f"{key}: {str(value)[:VALUE]}" for key, value in document.metadata.items()]
+    more = [f"and {len(facts) - KEYS} more"] if len(facts) > KEYS else []
+    small = ", ".join([*media, *facts[:KEYS], *more])
+    body = (hit.excerpt,) if document.text or hit.passages else ()
+    return (f"{document.id}: {title}" if title else document.id, *body, *([small] if small else []))
+
+
+def heading(count: int, of: str, query: str | Query) -> str:
+    """How much was found, and for what, where that is known: `2 hits for “mail”`."""
+    asked = query if isinstance(query, str) else said(query)
+    number = f"{count or 'no'} {of}{'' if count == 1 else 's'}"
+    return f"{number} for “{asked[:200]}”" if asked else number
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diptych.config.stages import Dbsf, Fusion, Linear, Rrf
-from diptych.evaluate.comparison import bootstrap_means, percentile_interval
+from diptych.evaluate import bootstrap_means, percentile_interval
 from diptych.slots.unread import UNREAD_WEIGHT
 from diptych_lab.tune.search import DEPTHS
 from diptych_lab.tune.trials import Doubles, Legs, Trial, Values, choose, trials

@@ -30,8 +30,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 
-from diptych.evaluate import read_beir
-from diptych.evaluate.comparison import bootstrap_means, percentile_interval
+from diptych.evaluate import bootstrap_means, percentile_interval, read_beir
 from diptych.evaluate.qrels import Qrels
 from diptych.training import read_documents
 from diptych.types import Floats

@@ -16,8 +16,7 @@ from qdrant_client import models
 
 from diptych.config.stages import Rerank
 from diptych.errors import TuneError
-from diptych.evaluate import Qrels
-from diptych.evaluate.comparison import bootstrap_means
+from diptych.evaluate import Qrels, bootstrap_means
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload

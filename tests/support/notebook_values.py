@@ -6,9 +6,10 @@ from diptych.collection.explain import Explanation, Explanations, SlotScore
 from diptych.collection.score_documents import Block, Term
 from diptych.collection.verify import VerifyReport
 from diptych.config.models import VectorStorage
+from diptych.display import Displayed
 from diptych.evaluate import Comparison, Difference, Evaluation, Slice, SliceDifference
 from diptych.media import Media
-from diptych.repr_html import ReprHtml
+from diptych.reports import PopulateReport, SetAside
 from diptych.search import Answers, Dbsf, HitGroup, HitGroups, Hits, Rerank, Retrieve
 from diptych.swap import ApplyReport, GateReport, Plan
 from diptych.swap.gate.answers import KnownItem, Latency, Overlap, SideBySide
@@ -83,7 +84,7 @@ def gate(text: str, *, judged: bool = True) -> GateReport:
     )
 
 
-def swap_values(text: str) -> list[ReprHtml]:
+def swap_values(text: str) -> list[Displayed]:
     """Plans and reports of swaps."""
     step = Step(text, "re-encode", text, text, text, 10, 10, 5.0, 2.0, 1000, 1000)
     return [
@@ -109,7 +110,7 @@ def swap_values(text: str) -> list[ReprHtml]:
     ]
 
 
-def tuning_values(text: str) -> list[ReprHtml]:
+def tuning_values(text: str) -> list[Displayed]:
     """Reports of the tuners."""
     pair = Retrieve("dense") + Retrieve("lexical") >> Dbsf()
     rows = (SearchRow(pair >> Rerank(text, 10), 0.6, 0.01, 2.0, front=True), SearchRow(pair, 0.5, 0.01, 1.0))
@@ -129,7 +130,7 @@ def tuning_values(text: str) -> list[ReprHtml]:
     ]
 
 
-def evaluation_values(text: str) -> list[ReprHtml]:
+def evaluation_values(text: str) -> list[Displayed]:
     """Evaluations, a comparison and a verdict."""
     values = {f"{text}{n}": n / 10 for n in range(10)}
     differences = (
@@ -144,7 +145,7 @@ def evaluation_values(text: str) -> list[ReprHtml]:
     ]
 
 
-def search_values(text: str) -> list[ReprHtml]:
+def search_values(text: str) -> list[Displayed]:
     """Hits and explanations."""
     found = Hits([hit(text), hit("plain")], query=text)
     return [
@@ -157,6 +158,7 @@ def search_values(text: str) -> list[ReprHtml]:
     ]
 
 
-def all_values(text: str) -> list[ReprHtml]:
+def all_values(text: str) -> list[Displayed]:
     """One of each kind, or more."""
-    return [*search_values(text), *evaluation_values(text), *swap_values(text), *tuning_values(text)]
+    populated = PopulateReport(text, 3, 2, set_aside=1, examples=(SetAside(text, 0, text),), encoded={text: 2})
+    return [*search_values(text), *evaluation_values(text), *swap_values(text), *tuning_values(text), populated]

@@ -12,12 +12,12 @@ from string import Template
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from rich.table import Table
 
 from diptych.cli.init import scalar
 from diptych.cli.options import JsonOption
-from diptych.cli.output import printable, stdout, table, write_json
+from diptych.cli.output import show, stdout, write_json
 from diptych.cli.run_command import FAILED, Session
+from diptych.display import Display, Table, printable
 from diptych.errors import RegistryError
 from diptych.plugins.factory import missing
 from diptych.protocols import Kind
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from diptych.testing.checks import Check, Conditions
 
 
-NARROW = 100  # columns of a terminal below which kinds become headings
 WORDS = {"int": "integer", "float": "number", "str": "text", "bool": "boolean"}
 
 
@@ -82,27 +81,14 @@ def adapters(
     rows = [_row(session, spec) for spec in session.registry.specs() if kind in (None, spec.kind)]
     if as_json:
         return write_json({"adapters": rows})
-    return _show_all(rows)
+    return show(_shown(rows))
 
 
-def _show_all(rows: Sequence[Mapping[str, Any]]) -> None:
-    """One table, by kind where it is too narrow for a column of kinds; names are never broken."""
-    console = stdout()
-    is_narrow, sources = console.width < NARROW, len({row["source"] for row in rows}) > 1
-    columns = {"adapter": True, "kind": not is_narrow, "what it is": True, "ready": True, "from": sources}
-    listing = table(*(name for name, is_shown in columns.items() if is_shown))
-    for column in listing.columns:
-        column.no_wrap = column.header != "what it is"
-    kind = ""
-    for row in rows:
-        if is_narrow and row["kind"] != kind:
-            kind = row["kind"]
-            listing.add_row(f"{kind}:")
-        cells = dict(zip(columns, (row["name"], row["kind"], row["summary"], _ready(row), row["source"]), strict=True))
-        listing.add_row(*(cells[name] for name, is_shown in columns.items() if is_shown))
-    console.print(listing)
-    for install in sorted({row["missing"] for row in rows if row["missing"]}):
-        console.print(install, style="dim", soft_wrap=True)
+def _shown(rows: Sequence[Mapping[str, Any]]) -> Display:
+    listed = [(row["name"], row["kind"], row["summary"], _ready(row), row["source"]) for row in rows]
+    width = 5 if len({row["source"] for row in rows}) > 1 else 4
+    table = Table(("adapter", "kind", "what it is", "ready", "from")[:width], [row[:width] for row in listed])
+    return Display("", [table, *sorted({row["missing"] for row in rows if row["missing"]})])
 
 
 def _ready(row: Mapping[str, Any]) -> str:
@@ -132,29 +118,23 @@ def _show_one(session: Session, spec: AdapterSpec, as_json: bool) -> None:
     row = {**_row(session, spec), "facts": dict(spec.facts), "factory": spec.factory, "options": schema}
     if as_json:
         return write_json(row)
-    console = stdout()
-    console.print(f"{spec.name} ({spec.kind}): {spec.summary}", style="bold")
-    console.print(f"from {row['source']}; {row['missing'] or 'ready to use'}")
-    if schema is None:
-        console.print("options: whatever its factory takes; it declares none")
-        return None
-    if not schema["properties"]:
-        console.print("options: none")
-        return None
-    required = schema.get("required", [])
-    console.print(options_table((name, facts, name in required) for name, facts in schema["properties"].items()))
-    return None
+    if schema is None or not schema["properties"]:
+        listed: Table | str = "options: none" if schema else "options: whatever its factory takes; it declares none"
+    else:
+        required = schema.get("required", [])
+        listed = options_table((name, facts, name in required) for name, facts in schema["properties"].items())
+    facts = f"from {row['source']}; {row['missing'] or 'ready to use'}"
+    return show(Display(f"{spec.name} ({spec.kind}): {spec.summary}", [facts, listed]))
 
 
 def options_table(options: Iterable[tuple[str, dict[str, Any], bool]]) -> Table:
     """Options by name, facts in the form of a JSON Schema, and whether they are required."""
-    listing = table("option", "type", "default", "meaning")
-    listing.columns[0].no_wrap = True
+    rows = []
     for name, facts, is_required in options:
         default = facts.get("default")
         shown = "required" if is_required else "" if default is None else scalar(default)
-        listing.add_row(name, type_of(facts), shown, facts.get("description", ""))
-    return listing
+        rows.append((name, type_of(facts), shown, facts.get("description", "")))
+    return Table(("option", "type", "default", "meaning"), rows)
 
 
 def _schema_of_factory(spec: AdapterSpec) -> dict[str, Any] | None:

@@ -22,13 +22,15 @@ from diptych.cli.options import (
     TenantOption,
     WhereOption,
 )
-from diptych.cli.output import Bars, printable, stderr, stdout, table, warn, write_json
+from diptych.cli.output import Bars, show, stderr, stdout, write_json
 from diptych.cli.populate import show_report
 from diptych.cli.run_command import FAILED, REJECTED, Session, opened_store
 from diptych.cli.search import note_missing_keys, parse_filter
 from diptych.config.problems import redacted
 from diptych.config.yaml_files import as_written
+from diptych.display import Display, Table, printable
 from diptych.errors import CollectionError, ConfigError, CopyError
+from diptych.reports import rejected_lines
 from diptych.runtime import interrupts
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.config.storage import ClusterConfig
     from diptych.copying import CopyReport, ImportReport
-    from diptych.reports import CollectionInfo, SlotInfo
+    from diptych.reports import SlotInfo
 
 
 def info(
@@ -80,24 +82,14 @@ def info(
                 "warnings": description.warnings,
             }
         )
-    _show(description)
-    warn(description.warnings)
-    return None
-
-
-def _show(description: CollectionInfo) -> None:
-    console = stdout()
-    console.print(f"{description.name}: {description.documents:,} documents", style="bold")
-    if not description.slots:
-        console.print("not filled yet: diptych populate SOURCE")
-        return
-    for slot in description.slots:
-        console.print(f"{slot.name} ({slot.kind})", style="bold cyan")
-        for label, value in _facts(slot):
-            console.print(f"  {label:<12}{printable(value)}", soft_wrap=True)
-    if description.fusion:
-        fusion = ", ".join(f"{key}: {value}" for key, value in description.fusion.items())
-        console.print(f"fused by {printable(fusion)}", soft_wrap=True, markup=False)
+    fusion = ", ".join(f"{key}: {value}" for key, value in description.fusion.items())
+    shown = [
+        Display(f"{slot.name} ({slot.kind})", [f"  {label:<12}{value}" for label, value in _facts(slot)])
+        for slot in description.slots
+    ]
+    rest = [f"fused by {fusion}"] if fusion else [] if shown else ["not filled yet: diptych populate SOURCE"]
+    head = f"{description.name}: {description.documents:,} documents"
+    return show(Display(head, [*shown, *rest], description.warnings))
 
 
 def _facts(slot: SlotInfo) -> Iterator[tuple[str, str]]:
@@ -133,12 +125,12 @@ def _list(session: Session, config: Path, store: str | None, as_json: bool) -> N
         return write_json({"collections": rows})
     if not rows:
         return stderr().print("the store has no collections; fill one: diptych populate SOURCE")
-    listing = table("collection", "points", "slots", "state")
-    for row in rows:
-        slots = ", ".join(f"{slot} ({adapter})" for slot, adapter in row.slots.items())
-        marker = " *" if row.name == configured else ""
-        listing.add_row(printable(row.name) + marker, f"{row.points:,}", printable(slots) or "-", row.state)
-    return stdout().print(listing)
+    slots = (", ".join(f"{slot} ({adapter})" for slot, adapter in row.slots.items()) for row in rows)
+    listed = [
+        (row.name + (" *" if row.name == configured else ""), f"{row.points:,}", own or "-", row.state)
+        for row, own in zip(rows, slots, strict=True)
+    ]
+    return show(Display("", [Table(("collection", "points", "slots", "state"), listed)]))
 
 
 def _row(client: QdrantBase, name: str) -> Row:
@@ -386,23 +378,13 @@ def _only(client: QdrantBase) -> str:
 
 
 def _show_copied(report: CopyReport) -> None:
-    console = stdout()
-    console.print(f"{report.source} -> {report.target}", style="bold", soft_wrap=True)
-    console.print(f"{report.points:,} points: {_counts(report)} in {report.seconds:.1f} s", soft_wrap=True)
-    console.print(_checked(report))
-    warn(report.warnings)
-
-
-def _counts(report: CopyReport) -> str:
     names = ("copied", "changed", "deleted")
-    return ", ".join(f"{n:,} {name}" for name in names if (n := getattr(report, name))) or "nothing to do"
-
-
-def _checked(report: CopyReport) -> str:
-    if not report.verified:
-        return "not verified: only the numbers of points were compared"
+    counts = ", ".join(f"{n:,} {name}" for name in names if (n := getattr(report, name))) or "nothing to do"
     passes = f" after {report.passes} passes" if report.passes > 1 else ""
-    return f"verified{passes}: every point was read on both sides and is the same"
+    verified = f"verified{passes}: every point was read on both sides and is the same"
+    checked = verified if report.verified else "not verified: only the numbers of points were compared"
+    done = f"{report.points:,} points: {counts} in {report.seconds:.1f} s"
+    show(Display(f"{report.source} -> {report.target}", [done, checked], report.warnings))
 
 
 def export(
@@ -536,11 +518,6 @@ def _populate(
 
 
 def _show_restored(report: ImportReport) -> None:
-    seconds = f"{report.seconds:.1f} s"
-    stdout().print(f"{report.collection}: {report.written:,} points in {seconds}", style="bold", soft_wrap=True)
-    console = stderr()
-    warn(report.warnings)
-    if not report.complete:
-        console.print(f"{report.set_aside:,} rejected, with reasons in {report.report_file}", style="yellow")
-        for point in report.examples[:5]:
-            console.print(printable(f"  {point.id}: {point.reason}", limit=200), soft_wrap=True)
+    rejected = rejected_lines(report.set_aside, report.examples, report.report_file)
+    head = f"{report.collection}: {report.written:,} points in {report.seconds:.1f} s"
+    show(Display(head, warnings=(*report.warnings, *rejected)))

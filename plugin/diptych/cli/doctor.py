@@ -22,8 +22,9 @@ import typer
 
 from diptych import __version__
 from diptych.cli.options import CONFIG, ConfigOption, JsonOption
-from diptych.cli.output import printable, stdout, table, warn, write_json
+from diptych.cli.output import show, stdout, warn, write_json
 from diptych.cli.run_command import FAILED, Session
+from diptych.display import Display, Table, printable
 from diptych.errors import CollectionNotFound, DiptychError, InsecureKeyWarning
 from diptych.plugins.factory import missing, missing_wheel, to_install
 from diptych.runtime.amounts import moment
@@ -431,17 +432,11 @@ def _cache_of(path: Path) -> EmbeddingCache | None:
 
 
 def _show_cache(opened: EmbeddingCache, usages: list[Usage], size: int, *, cleared: bool) -> None:
-    console = stdout()
-    entries = sum(usage.entries for usage in usages)
     if cleared:
-        return console.print(f"{opened.path}: {entries:,} vectors dropped", soft_wrap=True)
-    console.print(f"{opened.path}: {_megabytes(size)} of {_megabytes(opened.limit)}", style="bold", soft_wrap=True)
-    if usages:
-        rows = table("vectors", "size", "space")
-        for usage in usages:
-            rows.add_row(f"{usage.entries:,}", _megabytes(usage.size), printable(usage.space))
-        console.print(rows)
-    return None
+        return show(Display(f"{opened.path}: {sum(usage.entries for usage in usages):,} vectors dropped"))
+    rows = [(f"{usage.entries:,}", _megabytes(usage.size), usage.space) for usage in usages]
+    head = f"{opened.path}: {_megabytes(size)} of {_megabytes(opened.limit)}"
+    return show(Display(head, [Table(("vectors", "size", "space"), rows)]))
 
 
 def _megabytes(size: int) -> str:

@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from diptych.cli.options import (
     CONFIG,
     ConfigsOption,
-    HtmlOption,
     JsonOption,
     JudgedFolder,
     QrelsOption,
     QueriesOption,
     TenantOption,
 )
-from diptych.cli.output import Bars, printable, stderr, stdout, table, write_html, write_json
+from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.cli.search import note_empty_tenant
+from diptych.display import Display, Table, printable
 from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ def evaluate(
     exact: Annotated[
         bool, typer.Option("--exact", help="Also search exactly, to measure what the graph misses.")
     ] = False,
-    html: HtmlOption = None,
     calibration: Annotated[
         bool, typer.Option("--calibration", help="Also measure whether one threshold of the score serves all queries.")
     ] = False,
@@ -90,7 +88,7 @@ def evaluate(
 
       diptych evaluate examples/debian --metrics nDCG@10,MAP --exact
 
-      diptych evaluate --only dense --only dbsf --html differences.html
+      diptych evaluate --only dense --only dbsf
 
       diptych evaluate --fusion rrf,linear --slices length,section
 
@@ -121,10 +119,6 @@ def evaluate(
     else:
         _show(outcome)
         note_unnamed(settings, configs[0], folder, queries, qrels)
-    if html and outcome.comparisons:
-        write_html(outcome.comparisons[0], html)
-    elif html:
-        stderr().print("no page: there is nothing to compare", style="yellow")
 
 
 def split_names(names: Sequence[str]) -> list[str]:
@@ -270,24 +264,25 @@ def _pool(pool: ScorePool) -> dict[str, object]:
 def _show(outcome: Outcome) -> None:
     from diptych.evaluate import table
 
-    console = stdout()
-    shown = table(outcome.evaluations, comparisons=outcome.comparisons)
-    caption, shown.caption = shown.caption, None  # beneath, where it is not folded to the width of the table
-    console.print(shown)
-    console.print(caption, soft_wrap=not console.is_terminal)
-    for name, recall in outcome.recalls.items():
-        console.print(f"{name}: finds {recall:.4f} of the exact first {outcome.recall_at}")
-    verdicts = [own.sentence(found.name) for own in outcome.comparisons[:1] for found in own.differences]
-    for sentence in (*verdicts, *(f"advice: {advice}" for advice in outcome.advice)):
-        console.print(sentence, soft_wrap=not console.is_terminal, markup=False)
-    show_slices(console, outcome.slices)
-    if outcome.single_query:
-        stderr().print("nothing is compared: only one query is judged", style="yellow")
+    first = outcome.comparisons[:1]
+    parts = [*table(outcome.evaluations, comparisons=outcome.comparisons).parts]
+    parts += [
+        f"{name}: finds {own:.4f} of the exact first {outcome.recall_at}" for name, own in outcome.recalls.items()
+    ]
+    parts += [own.sentence(found.name) for own in first for found in own.differences]
+    parts += [f"advice: {advice}" for advice in outcome.advice]
+    if slices := outcome.slices:
+        rows = [
+            (f"{own.by} {own.value}", str(own.queries), *(f"{mean:.3f}" for mean in own.means.values()))
+            for own in slices
+        ]
+        columns = (f"{slices[0].metric} of", "queries", *slices[0].means)
+        parts.append(Table(columns, rows, numbers=range(1, len(columns))))
     for pool in outcome.pools:
-        best = pool.best
         lost = f"; {pool.missing} relevant documents were not returned" if pool.missing else ""
-        text = f"pooled AUC {pool.auc:.3f}, F1 {best.f1:.3f} at a threshold of {best.score:.4g}{lost}"
-        console.print(f"{pool.name}: {text}", soft_wrap=True, markup=False)
+        best = f"F1 {pool.best.f1:.3f} at a threshold of {pool.best.score:.4g}"
+        parts.append(f"{pool.name}: pooled AUC {pool.auc:.3f}, {best}{lost}")
+    show(Display("", parts, ["nothing is compared: only one query is judged"] if outcome.single_query else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,16 +339,6 @@ def sliced(
     ]
 
 
-def show_slices(console: Console, slices: Sequence[SliceMeans]) -> None:
-    """A row for each group, a column for each run."""
-    if not slices:
-        return
-    shown = table(f"{slices[0].metric} of", "queries", *slices[0].means, right=1)
-    for part in slices:
-        shown.add_row(f"{part.by} {part.value}", str(part.queries), *(f"{mean:.3f}" for mean in part.means.values()))
-    console.print(shown)
-
-
 def judged_queries(
     settings: EvaluateConfig, folder: Path | None, queries: Path | None, qrels: Path | None
 ) -> tuple[list[Query], Qrels]:
@@ -401,7 +386,7 @@ def note_unnamed(
     if settings.queries is None and settings.qrels is None and queries is not None and qrels is not None:
         places = f"{{queries: {_from_config(queries, config)}, qrels: {_from_config(qrels, config)}}}"
         text = f"for the gate of apply, name these judgements in the config: evaluate: {places}"
-        stdout().print(printable(text), soft_wrap=True, markup=False)
+        show(Display("", [text]))
 
 
 def _from_config(path: Path, config: Path) -> str:

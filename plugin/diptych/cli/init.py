@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.options import CONFIG, ConfigOption, JsonOption
-from diptych.cli.output import Bars, printable, stdout, waiting, warn, write_json
+from diptych.cli.output import Bars, stdout, waiting, warn, write_json
 from diptych.cli.populate import show_report
 from diptych.cli.run_command import Session
 from diptych.cli.search import hit_document
+from diptych.display import printable
 from diptych.errors import ConfigError
 from diptych.plugins.factory import to_install
 from diptych.runtime.validation_messages import nearest

@@ -21,9 +21,6 @@ ConfigsOption: TypeAlias = Annotated[
         help="The config file; repeat to compare the pipelines of several. [default: diptych.yaml]",
     ),
 ]
-HtmlOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Also write the report as a page with its charts.")
-]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
 TenantOption: TypeAlias = Annotated[
     str | None, typer.Option("--tenant", metavar="NAME", help="The tenant, in a collection with tenants.")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,15 +20,13 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
+from diptych.display import PIPED_WIDTH, Display, json_text, printable, say, write
 from diptych.errors import DiptychError
-from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import watched
 
 _drawing: list[Console] = []  # the consoles that draw bars at the moment
-PIPED_WIDTH = 1000  # so that each row is one line for grep and friends
 
 
 def stdout() -> Console:
@@ -57,13 +52,10 @@ def drawing(console: Console) -> Iterator[None]:
         _drawing.remove(console)
 
 
-def say(console: Console, text: str, style: str = "") -> None:
-    """A sentence: on a terminal broken between words, behind the spaces that it begins with; piped, one line."""
-    line = printable(text)
-    if not console.is_terminal:
-        return console.print(line, style=style, soft_wrap=True)
-    indent = len(line) - len(line.lstrip())
-    return console.print(Padding(Text(line.strip(), style), (0, 0, 0, indent), expand=False))
+def show(shown: Display) -> None:
+    """A display on standard output, its warnings on standard error."""
+    write(shown, stdout())
+    warn(shown.warnings)
 
 
 def warn(warnings: Iterable[str]) -> None:
@@ -72,23 +64,10 @@ def warn(warnings: Iterable[str]) -> None:
         say(stderr(), f"warning: {warning}", "yellow")
 
 
-def write_html(report: ReprHtml, path: Path) -> None:
-    """Write the page that notebooks show of this report, and say so on standard error.
-
-    Raises:
-        DiptychError: the file cannot be written.
-    """
-    try:
-        path.write_text(f'<!doctype html><meta charset="utf-8">{report._repr_html_()}', encoding="utf-8")
-    except OSError as error:
-        raise DiptychError("cannot write the page", where=path, got=error.strerror or str(error)) from error
-    say(stderr(), f"wrote {path}")
-
-
 def write_json(value: Any, *, to_stderr: bool = False) -> None:
     """`value` as one JSON document; dataclasses, mappings and numbers of numpy are understood."""
     stream = sys.stderr if to_stderr else sys.stdout
-    stream.write(json.dumps(value, default=_json_value, ensure_ascii=False, indent=2) + "\n")
+    stream.write(json_text(value) + "\n")
 
 
 def write_error(error: DiptychError, *, as_json: bool) -> None:
@@ -122,35 +101,6 @@ def error_document(error: DiptychError) -> dict[str, Any]:
     if isinstance(problems, tuple):
         document["problems"] = [error_document(problem) for problem in problems]
     return document
-
-
-def table(*columns: str, title: str | None = None, right: int | None = None) -> Table:
-    """An empty table in the one style of all commands; the columns from the place `right` on are of numbers."""
-    listing = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
-    for place, column in enumerate(columns):
-        is_number = right is not None and place >= right
-        listing.add_column(column, overflow="fold", justify="right" if is_number else "left")
-    return listing
-
-
-def printable(text: str, *, limit: int | None = None) -> str:
-    """One line of `text` without control characters, which could command the terminal, cut to `limit` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()) if limit else _visible(text)
-    return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
-
-
-def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _json_value(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
 
 
 NAMES = {

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, TenantOption
-from diptych.cli.output import Bars, printable, stderr, stdout, warn, write_json
+from diptych.cli.output import Bars, show, write_json
 from diptych.cli.run_command import REJECTED, Session
 from diptych.cli.status import RETIRED
+from diptych.display import Display
 from diptych.errors import ConfigError, PopulateError
 from diptych.runtime import interrupts
 
@@ -168,7 +169,7 @@ def show_report(report: PopulateReport, *, as_json: bool) -> None:
     if as_json:
         write_json({**dataclasses.asdict(report), "complete": report.complete})
     else:
-        _show(report)
+        show(report.display())
     if not report.complete:
         raise typer.Exit(REJECTED)
 
@@ -255,53 +256,6 @@ def _countable(source: Source) -> bool:
     return source.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
 
 
-def _show(report: PopulateReport) -> None:
-    console = stdout()
-    name = f"{report.collection}, dry run" if report.dry_run else report.collection
-    console.print(f"{name}: {_counts(report)} in {report.seconds:.1f} s", style="bold", soft_wrap=True)
-    if report.deleted_examples:
-        verb = "to delete" if report.dry_run else "deleted"
-        more = ", …" if report.deleted > len(report.deleted_examples) else ""
-        console.print(printable(f"{verb}: {', '.join(report.deleted_examples)}{more}", limit=400), soft_wrap=True)
-    encoded = {slot: n for slot, n in report.encoded.items() if n}
-    if encoded:
-        counts = (f"{slot} {n:,}{from_cache(report.cache_hits.get(slot))}" for slot, n in encoded.items())
-        console.print(f"encoded: {', '.join(counts)}")
-    elif report.dry_run:
-        console.print("nothing was encoded, written or deleted")
-    elif report.complete and report.read:
-        console.print("nothing to encode: the collection is up to date")
-    for slot, unread in report.unread.items():
-        if unread.longer:
-            console.print(f"{slot}: {unread}", soft_wrap=True)
-    warnings = stderr()
-    warn(report.warnings)
-    if not report.complete:
-        place = f", with reasons in {report.report_file}" if report.report_file else ""
-        warnings.print(f"{report.set_aside:,} rejected{place}", style="yellow", soft_wrap=True)
-        for document in report.examples[:5]:
-            line = f"  {document.id or f'number {document.position}'}: {document.reason}"
-            warnings.print(printable(line, limit=200), soft_wrap=True)
-
-
-def from_cache(hits: int | None) -> str:
-    """How many vectors the cache had; nothing for a slot that does not use it."""
-    return "" if hits is None else f" ({hits:,} from the cache)"
-
-
-def _counts(report: PopulateReport) -> str:
-    counts = {
-        "new": report.new,
-        "changed": report.changed,
-        "unchanged": report.unchanged,
-        "duplicates": report.duplicates,
-        "rejected": report.set_aside,
-        "deleted": report.deleted,
-    }
-    nonzero = [f"{count:,} {name}" for name, count in counts.items() if count]
-    return f"{report.read:,} read{': ' if nonzero else ''}{', '.join(nonzero)}"
-
-
 SAMPLE = 64  # as diptych.adopt has it, which is slow to import
 
 
@@ -381,7 +335,7 @@ def adopt(
         )
     if as_json:
         return write_json({**dataclasses.asdict(report), "layout": report.layout.model_dump()})
-    return _show_adopted(report)
+    return show(_shown(report))
 
 
 @contextmanager
@@ -408,16 +362,15 @@ def _pairs(options: Sequence[str], flag: str, expected: str) -> Iterator[tuple[s
         yield name, value
 
 
-def _show_adopted(report: AdoptReport) -> None:
-    console = stdout()
-    console.print(f"{report.collection}: {report.points:,} points, adopted", style="bold", soft_wrap=True)
-    console.print(f"layout: {report.layout.origin}, text in {report.layout.text!r}", soft_wrap=True)
-    for modality, count in report.media.items():
-        console.print(f"{modality}: references to the media of {count:,} points were stored", soft_wrap=True)
+def _shown(report: AdoptReport) -> Display:
+    parts = [f"layout: {report.layout.origin}, text in {report.layout.text!r}"]
+    parts += [
+        f"{name}: references to the media of {count:,} points were stored" for name, count in report.media.items()
+    ]
     for slot in report.slots:
         vector = repr(slot.vector) if slot.vector else "the unnamed vector"
         likeness = f"cosine over {slot.sampled} sampled points: median {slot.median:.4f}, lowest {slot.lowest:.4f}"
-        console.print(printable(f"{slot.name}: {vector}, made by {slot.adapter} ({likeness})"), soft_wrap=True)
-    warn(report.warnings)
+        parts.append(f"{slot.name}: {vector}, made by {slot.adapter} ({likeness})")
     written = "only metadata was written" if not report.media else "metadata and references to media were written"
-    console.print(f"{written}; to change an encoder, edit the config and run: diptych plan", soft_wrap=True)
+    parts.append(f"{written}; to change an encoder, edit the config and run: diptych plan")
+    return Display(f"{report.collection}: {report.points:,} points, adopted", parts, report.warnings)

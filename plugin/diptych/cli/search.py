@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import logging
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from rich.color import Color
-from rich.console import Console
-from rich.padding import Padding
-from rich.style import Style
-from rich.table import Table
-from rich.text import Text
 
 from diptych.cli.options import (
     CONFIG,
@@ -41,23 +32,20 @@ from diptych.cli.options import (
     UnlikeOption,
     WhereOption,
 )
-from diptych.cli.output import printable, stderr, stdout, waiting, write_json
+from diptych.cli.output import show, stderr, waiting, write_json
 from diptych.cli.run_command import Session
+from diptych.display import Display, printable
 from diptych.errors import MediaError, SearchError
 from diptych.media import Media
-from diptych.types import Hit, Query
+from diptych.types import Hit, Query, heading, hits_table
 
 if TYPE_CHECKING:
     from qdrant_client import models
 
     from diptych.collection.collection import Collection
-    from diptych.collection.explain import Explanation, SlotScore
+    from diptych.collection.explain import Explanation
     from diptych.search import HitGroup
     from diptych.types import Document
-
-
-INDENT = (0, 0, 0, 5)
-WORDS = 12  # matching words shown of a slot; --json has all
 
 
 def search(
@@ -188,12 +176,6 @@ def search(
             note_empty_tenant(opened, tenant)
             note_threshold(opened, threshold, only)
             note_missing_keys(opened, wanted, tenant, group_by)
-        hits = (
-            []
-            if as_json or explain
-            else [hit for own in found for item in own for hit in getattr(item, "hits", [item])]
-        )
-        pictures = pictures_of(opened, hits, tenant)
     kind = "explanations" if explain else "groups" if group_by is not None else "hits"
     if as_json:
         document: Any = {"explanations": _document, "groups": _group, "hits": hit_document}[kind]
@@ -202,25 +184,8 @@ def search(
     if not sys.stdout.isatty() and not explain:
         return _lines([printable(text) for text in texts], found, offset)
     for text, own in zip(texts, found, strict=True):
-        _show_answer(text if len(texts) > 1 else "", kind, own, offset, pictures)
-    return None
-
-
-def _show_answer(heading: str, kind: str, own: Sequence[Any], offset: int, pictures: Mapping[str, bytes]) -> None:
-    """Print what one query found: explanations, groups or hits."""
-    console = stdout()
-    if heading:
-        console.print(printable(heading), style="bold underline", soft_wrap=True)
-    if not own and console.is_terminal:
-        stderr().print("nothing found", style="dim")
-    if kind == "hits":
-        return _hits(console, own, offset, pictures)
-    for item in own:
-        if kind == "explanations":
-            _show(console, item)
-        else:
-            console.print(printable(str(item.value)), style="bold", soft_wrap=True)
-            _hits(console, item.hits, 0, pictures)
+        ranked = [hits_table(own, first=offset + 1)] if own and kind == "hits" else []
+        show(Display(heading(len(own), "hit", text), ranked) if kind == "hits" else own.display())
     return None
 
 
@@ -309,64 +274,7 @@ def _document(item: Explanation) -> dict[str, Any]:
     return {"id": item.document.id, **parts, "pipeline": repr(item.pipeline)}
 
 
-def _show(console: Console, item: Explanation) -> None:
-    place = f"{item.rank:>3}  {item.score:>8.4f}" if item.rank is not None else "  -         -"
-    console.print(f"{place}  ", end="", style="dim")
-    console.print(printable(item.document.id), style="bold cyan", soft_wrap=True)
-    if item.lost:
-        console.print(Padding(Text(f"no hit: {item.lost}", style="yellow"), INDENT, expand=False))
-    console.print(Padding(Text(snippet(item.document)), INDENT, expand=False))
-    rows = Table.grid(padding=(0, 2))
-    for _ in ("name", "rank", "score", "part"):
-        rows.add_column(no_wrap=True)  # a narrow terminal wraps the words instead of cutting numbers
-    for row in _rows(item):
-        rows.add_row(*row)
-    console.print(Padding(rows, INDENT, expand=False))
-
-
-def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
-    """Slot or stage, rank, score, part of the fused score, matching words, blocks or best passage."""
-    for name, slot in item.slots.items():
-        yield _slot_row(name, slot)
-    if item.fused is not None and item.pipeline.fuse:
-        yield item.pipeline.fuse.label, "", "", f"={item.fused:.4f}"
-    for name, added in item.boosts.items():
-        yield name, "", "", f"{added:+z.4f}"
-    for name, score in item.stages.items():
-        yield name, "", f"{score:.4f}"
-    for note in item.notes:
-        yield "note", "", "", "", note
-
-
-def _slot_row(name: str, slot: SlotScore) -> tuple[str, ...]:
-    rank = "-" if slot.rank is None else f"#{slot.rank}"
-    score = "" if slot.score is None else f"{slot.score:.4f}"
-    part = "" if slot.contribution is None else f"{slot.contribution:+z.4f}"
-    shown = [f"{printable(term.word)} {term.contribution:.2f}" for term in slot.terms[:WORDS]]
-    more = [f"and {len(slot.terms) - WORDS:,} more"] if len(slot.terms) > WORDS else []
-    words = ", ".join(shown + more)
-    blocks = ", ".join(f"{printable(block.name)} {block.contribution:.4f}" for block in slot.blocks)
-    return name, rank, score, part, words or blocks or _passage(slot)
-
-
-def _passage(slot: SlotScore) -> str:
-    if slot.passage is None:
-        return ""
-    return f"best of {slot.passages} passages: {printable(slot.passage.text, limit=SNIPPET)}"
-
-
 SNIPPET, PASSAGE = 140, 320  # characters of a hit's text, and of its best passage
-WIDTH = 24  # columns of a picture; it has half as many lines
-
-
-def pictures_of(collection: Collection, hits: Iterable[Hit], tenant: str | None) -> Mapping[str, bytes]:
-    """Small pictures of the hits that have one, for a terminal that shows 24-bit colours; needs Pillow."""
-    ids = [hit.id for hit in hits if {"image", "video"} & hit.document.media.keys()]
-    if not ids or not sys.stdout.isatty() or stdout().color_system != "truecolor" or find_spec("PIL") is None:
-        return {}
-    from diptych.collection.documents import thumbnails
-
-    return thumbnails(collection.handle, ids, tenant=tenant)
 
 
 def note_empty_tenant(collection: Collection, tenant: str | None) -> None:
@@ -415,41 +323,6 @@ def document_fields(document: Document) -> dict[str, Any]:
 def media_of(document: Document) -> list[tuple[str, Media]]:
     """The document's media by modality, as the collection knows them."""
     return [(modality, content) for modality, content in document.media.items() if isinstance(content, Media)]
-
-
-def _drawn(picture: bytes) -> Text:
-    """A picture as half blocks: each character shows two pixels, one above the other."""
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image.thumbnail((WIDTH, WIDTH))
-    rows = np.asarray(image)
-    rows = np.pad(rows, ((0, len(rows) % 2), (0, 0), (0, 0)))  # an odd last row has black below it
-    text = Text(no_wrap=True)
-    for upper, lower in zip(rows[::2], rows[1::2], strict=True):
-        for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
-            text.append("▀", Style(color=Color.from_rgb(*above), bgcolor=Color.from_rgb(*below)))
-        text.append("\n")
-    text.rstrip()
-    return text
-
-
-def _hits(console: Console, hits: Sequence[Hit], offset: int, pictures: Mapping[str, bytes]) -> None:
-    for rank, hit in enumerate(hits, offset + 1):
-        console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
-        console.print(printable(hit.id), style="bold cyan", soft_wrap=True, end="")
-        console.print("  pinned" if _is_pinned(hit) else "", style="dim")
-        # The excerpt, in which the words that match stand out.
-        text = Text(_excerpt(hit))
-        words = {hit.document.text[start:end] for start, end in hit.highlight.words} if hit.highlight else set()
-        if words:
-            text.highlight_regex(rf"\b(?:{'|'.join(map(re.escape, sorted(words)))})\b", "bold yellow")
-        console.print(Padding(text, (0, 0, 0, 5)))
-        if hit.id in pictures:
-            console.print(Padding(_drawn(pictures[hit.id]), (0, 0, 0, 5), expand=False))
-        elif hit.document.text.strip() or hit.document.title.strip():  # else its media are the excerpt
-            for _, media in media_of(hit.document):
-                console.print(Padding(Text(printable(str(media)), "dim"), (0, 0, 0, 5)))
 
 
 def _is_pinned(hit: Hit) -> bool:

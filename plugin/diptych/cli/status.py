@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from rich.console import Console
 
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
-from diptych.cli.output import printable, say, stderr, stdout, table, waiting, warn, write_json
+from diptych.cli.output import show, waiting, write_json
 from diptych.cli.run_command import Session
 from diptych.config.problems import redacted
 from diptych.config.yaml_files import as_written
+from diptych.display import Display, Table, printable
 from diptych.errors import DiptychError, SwapError
 from diptych.runtime import interrupts
 from diptych.runtime.amounts import moment
@@ -25,7 +25,7 @@ from diptych.runtime.amounts import moment
 if TYPE_CHECKING:
     from diptych.config import Config
     from diptych.metadata.models import CollectionMetadata, Event, State
-    from diptych.swap import Judged, Status, StepBack, SwapStatus, VectorStatus
+    from diptych.swap import Judged, Status, StepBack, SwapStatus
 
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -56,9 +56,9 @@ def status(
     options = {vector: redacted(generation.options) for vector, (_, generation) in written.items()}
     if as_json:
         return write_json(_document(state, options, history=history))
-    _show(stdout(), state, options)
-    if history:
-        _history(stdout(), state.history)
+    show(_shown(state, options))
+    for event in state.history if history else ():
+        show(_event(event))
     return None
 
 
@@ -74,29 +74,19 @@ def _document(state: Status, options: Options, *, history: bool) -> dict[str, ob
     return document
 
 
-def _show(console: Console, state: Status, options: Options) -> None:
-    say(console, f"{state.collection}: {state.documents:,} documents", "bold")
-    listing = table("slot", "vector", "is", "lack it", "made by")
-    listing.columns[3].justify = "right"
-    for vector in state.vectors:
-        made_by = encoder_text(vector.adapter, options.get(vector.vector, {}))
-        listing.add_row(vector.slot, vector.vector or "(unnamed)", _state(vector), f"{vector.missing:,}", made_by)
-    console.print(listing)
-    for vector in state.vectors:
-        if vector.asking:
-            say(console, f"{vector.slot}: {vector.asking}")
-    for line in _what_next(state):
-        say(console, line)
-    if state.orphans:
-        say(
-            stderr(),
-            f"warning: no generation uses {', '.join(state.orphans)}; the next finish, apply or populate drops them",
-            "yellow",
+def _shown(state: Status, options: Options) -> Display:
+    rows = [
+        (
+            *(own.slot, own.vector or "(unnamed)", f"{own.role}, behind" if own.behind else own.role),
+            *(f"{own.missing:,}", encoder_text(own.adapter, options.get(own.vector, {}))),
         )
-
-
-def _state(vector: VectorStatus) -> str:
-    return f"{vector.role}, behind" if vector.behind else vector.role
+        for own in state.vectors
+    ]
+    asking = [f"{own.slot}: {own.asking}" for own in state.vectors if own.asking]
+    orphans = f"no generation uses {', '.join(state.orphans)}; the next finish, apply or populate drops them"
+    table = Table(("slot", "vector", "is", "lack it", "made by"), rows, numbers=(3,))
+    head = f"{state.collection}: {state.documents:,} documents"
+    return Display(head, [table, *asking, *_what_next(state)], [orphans] if state.orphans else ())
 
 
 def _what_next(state: Status) -> Iterator[str]:
@@ -133,17 +123,11 @@ def _swap(swap: SwapStatus) -> Iterator[str]:
         yield f"no process is applying it; to continue: {go_on}; to abandon it: diptych rollback"
 
 
-def _history(console: Console, events: tuple[Event, ...]) -> None:
-    for event in events:
-        config = f", config {event.config}" if event.config else ""
-        console.print()
-        say(console, f"{moment(event.when)}  {event.what}", "bold")
-        say(console, f"  by {event.by}{config}")
-        for slot, encoder in event.slots.items():
-            say(console, f"  {slot}: {encoder}")
-        for label, text in (("gate", event.gate), ("why", event.why)):
-            if text:
-                say(console, f"  {label}: {text}")
+def _event(event: Event) -> Display:
+    config = f", config {event.config}" if event.config else ""
+    slots = [f"  {slot}: {encoder}" for slot, encoder in event.slots.items()]
+    reasons = [f"  {label}: {text}" for label, text in (("gate", event.gate), ("why", event.why)) if text]
+    return Display(f"{moment(event.when)}  {event.what}", [f"  by {event.by}{config}", *slots, *reasons])
 
 
 def rollback(
@@ -180,16 +164,11 @@ def rollback(
         live = opened.handle.read().live
     if as_json:
         return write_json(dataclasses.asdict(result))
-    console = stdout()
-    say(console, f"{result.collection}: {result.outcome}; live now:", "bold")
-    for slot, encoder in result.live.items():
-        say(console, f"  {slot}: {encoder}")
-    if result.dropped:
-        say(console, f"dropped: {', '.join(result.dropped)}")
-    warn(result.warnings)
-    if store is None and (warning := stale_config(session, config, live)):
-        warn([warning])
-    return None
+    slots = [f"  {slot}: {encoder}" for slot, encoder in result.live.items()]
+    dropped = [f"dropped: {', '.join(result.dropped)}"] if result.dropped else []
+    stale = [stale_config(session, config, live)] if store is None else []
+    warnings = [*result.warnings, *filter(None, stale)]
+    return show(Display(f"{result.collection}: {result.outcome}; live now:", [*slots, *dropped], warnings))
 
 
 def finish(
@@ -218,9 +197,7 @@ def finish(
         result = opened.finish(later=later)
     if as_json:
         return write_json(dataclasses.asdict(result))
-    say(stdout(), f"{result.collection}: {_sentence(result)}", "bold")
-    warn(result.warnings)
-    return None
+    return show(Display(f"{result.collection}: {_sentence(result)}", warnings=result.warnings))
 
 
 def _sentence(done: StepBack) -> str:

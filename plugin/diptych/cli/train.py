@@ -11,10 +11,11 @@ import typer
 
 from diptych.cli.adapters import options_table
 from diptych.cli.options import JsonOption
-from diptych.cli.output import Bars, say, stderr, stdout, table, write_json
+from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.cli.status import encoder_text
 from diptych.config.yaml_files import plain_values
+from diptych.display import Display, Table, say
 from diptych.errors import ConfigError
 from diptych.runtime import interrupts
 from diptych.runtime.amounts import duration
@@ -116,8 +117,7 @@ def train(
         return write_json(
             {**dataclasses.asdict(report), "config": str(into or ""), "changed": change.place if change else ""}
         )
-    _show(report)
-    return _show_next(report, into, change)
+    return _show(report, into, change)
 
 
 def _changes(arguments: list[str] | tuple[()]) -> dict[str, Any]:
@@ -131,30 +131,23 @@ def _changes(arguments: list[str] | tuple[()]) -> dict[str, Any]:
     return changes
 
 
-def _show(report: TrainReport) -> None:
-    """Metrics before and after, and what was made."""
-    console = stdout()
-    if report.measured:
-        listing = table("held-out data", *report.measured)
-        for metric in next(iter(report.measured.values())):
-            listing.add_row(metric, *(f"{values[metric]:.4f}" for values in report.measured.values()))
-        console.print(listing)
+def _show(report: TrainReport, into: Path | None, change: Change | None) -> None:
+    """Metrics before and after, what was made, and what to do next."""
+    metrics = [*next(iter(report.measured.values()), ())]
+    rows = [(metric, *(f"{values[metric]:.4f}" for values in report.measured.values())) for metric in metrics]
+    measured = Table(("held-out data", *report.measured), rows, numbers=range(1, 9))
     resumed = f", from step {report.resumed_at} on" if report.resumed_at else ""
-    say(console, f"{report.recipe}: {report.steps:,} steps in {duration(report.seconds)}{resumed}")
-    for remark in report.remarks:
-        say(stderr(), remark, "yellow")
-
-
-def _show_next(report: TrainReport, into: Path | None, change: Change | None) -> None:
-    console = stdout()
+    lines = []
     for trained in report.models:
         options = ", ".join(f"{key}: {value}" for key, value in trained.section.items())
-        say(console, f"{trained.name or 'model'}: {{adapter: {trained.adapter}, {options}}}")
+        lines.append(f"{trained.name or 'model'}: {{adapter: {trained.adapter}, {options}}}")
     if change:
-        say(console, f"changed {change} of {into}")
+        lines.append(f"changed {change} of {into}")
     if change and not change.at_once:
-        say(console, f"next: diptych plan --config {into} && diptych apply --config {into}")
-        say(console, (STUDENT if change.student else REFUSED).format(config=into))
+        lines.append(f"next: diptych plan --config {into} && diptych apply --config {into}")
+        lines.append((STUDENT if change.student else REFUSED).format(config=into))
+    done = f"{report.recipe}: {report.steps:,} steps in {duration(report.seconds)}{resumed}"
+    show(Display(done, [measured, *lines], report.remarks))
 
 
 # `diptych train --into`: checks the config before anything is trained, and puts the trained model into it.
@@ -243,11 +236,8 @@ def _list_recipes(session: Session, as_json: bool) -> None:
     rows = [_row(session, spec) for spec in session.registry.recipes.sorted()]
     if as_json:
         return write_json(rows)
-    listing = table("name", "kind", "what it trains", "from")
-    listing.columns[0].no_wrap = True
-    for row in rows:
-        listing.add_row(row["name"], row["kind"], row["summary"], row["source"])
-    return stdout().print(listing)
+    columns = {"name": "name", "kind": "kind", "summary": "what it trains", "source": "from"}
+    return show(Display("", [Table([*columns.values()], [[row[key] for key in columns] for row in rows])]))
 
 
 def _row(session: Session, spec: RecipeSpec) -> dict[str, Any]:
@@ -261,9 +251,7 @@ def _show_recipe(session: Session, spec: RecipeSpec, as_json: bool) -> None:
     schema = options_model(spec).model_json_schema()
     if as_json:
         return write_json({**_row(session, spec), "options": schema})
-    console = stdout()
-    console.print(f"{spec.name} ({spec.kind}): {spec.summary}", style="bold")
-    return console.print(options_table(flat_options(schema)))
+    return show(Display(f"{spec.name} ({spec.kind}): {spec.summary}", [options_table(flat_options(schema))]))
 
 
 def flat_options(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:

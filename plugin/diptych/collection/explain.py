@@ -32,14 +32,14 @@ from diptych.search.retrieve import (
 from diptych.search.run import on_current_view, reranked
 from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
-from diptych.types import Hit, Passage, Query
+from diptych.types import Hit, Passage, Query, heading
 
 if TYPE_CHECKING:
     from qdrant_client import models
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from diptych.repr_html import ReprHtml
+from diptych.display import Display, Displayed, Excerpt, Table
 from diptych.search.pipeline import Pipeline
 from diptych.types import Document
 
@@ -313,6 +313,9 @@ def _with_ids(request: SearchRequest, ids: Sequence[str], limit: int) -> dict[st
 __all__ = ["Explanation", "Explanations", "SlotScore", "Term", "explain", "explained_hits"]
 
 
+TERMS = 12  # words or blocks of a slot that are shown
+
+
 @dataclass(frozen=True, slots=True)
 class SlotScore:
     """A document in one slot.
@@ -354,7 +357,7 @@ class ScorePart:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation(ReprHtml):
+class Explanation(Displayed):
     """Why one document has its rank.
 
     Args:
@@ -383,13 +386,26 @@ class Explanation(ReprHtml):
     words: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
-        head = self.lost if self.rank is None else f"rank {self.rank}, score {self.score:.4f}"
-        lines = [f"{self.document.id}: {head}", *(line for name in self.slots for line in self._slot_lines(name))]
+        return str(self.display())
+
+    def display(self) -> Display:
+        """Rank and score, the figures of each slot and stage, and the parts that the score is the sum of."""
+        is_hit = self.rank is not None and self.score is not None
+        lost = f"rank {self.rank}, score {self.score:.4f}" if is_hit else f"no hit: {self.lost}"
+        rows = [_slot_row(name, own) for name, own in self.slots.items()]
         if self.fused is not None and self.pipeline.fuse:
-            lines.append(f"  = {self.pipeline.fuse!r} {self.fused:.4f}")
-        lines += [f"  {name}: adds {value:.4f}" for name, value in self.boosts.items()]
-        lines += [f"  {name} {score:.4f}" for name, score in self.stages.items()]
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+            rows.append((self.pipeline.fuse.label, "", "", f"={self.fused:.4f}", ""))
+        rows += [(name, "", "", f"{added:+z.4f}", "") for name, added in self.boosts.items()]
+        rows += [(name, "", f"{score:.4f}", "", "") for name, score in self.stages.items()]
+        columns = ("slot or stage", "rank", "score", "adds", "matching words, blocks or best passage")
+        named = (("approximation" if part.kind == "rest" else part.name, part.value) for part in self.parts)
+        parts = ", ".join(f"{name} {value:+z.4f}" for name, value in named)
+        document = self.document
+        text = [Excerpt(document.text, self.words)] if document.text else []
+        figures = Table(columns, rows, numbers=(1, 2, 3))
+        sums = [f"the score is {parts}"] if parts else []
+        title = f"{document.id}: {document.title}" if document.title.strip() else document.id
+        return Display(f"{lost}: {title}", [*text, figures, *sums, *self.notes])
 
     @property
     def parts(self) -> tuple[ScorePart, ...]:
@@ -437,22 +453,21 @@ class Explanation(ReprHtml):
         rest = {"lost": self.lost, "notes": [*self.notes], "words": [*map(list, self.words)]}
         return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, **rest}
 
-    def _slot_lines(self, name: str) -> Iterable[str]:
-        slot_score = self.slots[name]
-        rank = "not a candidate" if slot_score.rank is None else f"rank {slot_score.rank}"
-        score = "no score" if slot_score.score is None else f"score {slot_score.score:.4f}"
-        part = "" if slot_score.contribution is None else f", contributes {slot_score.contribution:.4f}"
-        lines = [
-            f"  {name}: {rank}, {score}{part}",
-            *(f"    {part}" for part in (*slot_score.terms, *slot_score.blocks)),
-        ]
-        if passage := slot_score.passage:
-            which = f"best of {slot_score.passages} passages, {passage.start} to {passage.end}"
-            lines.append(f"    {which}, {passage.score:.4f}: {' '.join(passage.text.split())}")
-        return lines
+
+def _slot_row(name: str, own: SlotScore) -> tuple[str, ...]:
+    rank = "no candidate" if own.rank is None else f"{own.rank}"
+    score = "" if own.score is None else f"{own.score:.4f}"
+    adds = "" if own.contribution is None else f"{own.contribution:+z.4f}"
+    named = [(term.word, term.contribution) for term in own.terms]
+    named += [(block.name, block.contribution) for block in own.blocks]
+    because = ", ".join(f"{word} {part:.4f}" for word, part in named[:TERMS])
+    because += f", and {len(named) - TERMS} more" if len(named) > TERMS else ""
+    if own.passage and not because:
+        because = f"best of {own.passages} passages: {own.passage.text}"
+    return name, rank, score, adds, because
 
 
-class Explanations(ReprHtml, list[Explanation]):
+class Explanations(Displayed, list[Explanation]):
     """The explanations of one query: a list that notebooks show as pictures.
 
     Args:
@@ -465,3 +480,9 @@ class Explanations(ReprHtml, list[Explanation]):
     def __init__(self, explanations: Iterable[Explanation] = (), *, query: str | Query = "") -> None:
         super().__init__(explanations)
         self.query = query
+
+    def display(self) -> Display:
+        """One below the other; remarks on the search, which come with each document, once."""
+        shown = [replace(own, notes=()).display() for own in self]
+        remarks = dict.fromkeys(note for own in self for note in own.notes)
+        return Display(heading(len(self), "document", self.query), [*shown, *remarks])

@@ -16,11 +16,11 @@ from uuid import UUID
 import numpy as np
 from qdrant_client import models
 
+from diptych.display import Display, Displayed, Table
 from diptych.errors import CollectionError, MediaError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE, OWN, from_payload
-from diptych.repr_html import ReprHtml
 from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
 from diptych.slots.encode import Input, Vector, is_finite
@@ -41,7 +41,7 @@ PointId = models.ExtendedPointId
 
 
 @dataclass(slots=True)
-class VerifyReport(ReprHtml):
+class VerifyReport(Displayed):
     """Result of `verify`. Each fault maps point ids to document ids.
 
     Args:
@@ -78,6 +78,16 @@ class VerifyReport(ReprHtml):
         faults += [f"{name}: vectors of {_named(ids)} do not fit" for name, ids in self.vectors.items() if ids]
         faults += [f"media of {_named(self.media)} cannot be read"] if self.media else []
         return [*faults, *([f"payloads of {_named(self.altered)} were altered"] if self.altered else [])]
+
+    def display(self) -> Display:
+        """Whether the points are as they were written."""
+        told = "no fault was found" if self.passed else f"{self.faulty:,} documents have a fault"
+        differ = "1 file differs" if len(self.files) == 1 else f"{len(self.files):,} files differ"
+        rows = [(str(point), reason) for point, reason in self.media.items()]
+        reasons = [Table(("point", "why its media cannot be read"), rows)] if rows else []
+        note = f"{self.points:,} documents checked, {self.sampled:,} of them encoded again"
+        head = f"{self.collection}: {told}{f', {differ}' if self.files else ''}"
+        return Display(head, [note, *reasons], self.lines(), "good" if self.passed else "bad")
 
 
 @needs_answers("run it again once it does")

@@ -12,25 +12,25 @@ from diptych.evaluate.comparison import (
     Difference,
     Slice,
     SliceDifference,
-    bootstrap_means,
     compare,
     differences_by_slice,
     interval,
-    percentile_interval,
     slices_of,
 )
-from diptych.evaluate.display import comparison_table, table, to_data, to_json
+from diptych.evaluate.display import table, to_data, to_json
 from diptych.evaluate.qrels import Qrels, beir_file, read_beir, read_queries
 from diptych.evaluate.runs import ann_recall, ann_recall_per_query, from_trec, ordered, to_trec
 from diptych.evaluate.score_pool import ScoreBin, ScorePool, Threshold, pooled_auc, pooled_f1
 from diptych.evaluate.scoring import (
     DEFAULT_METRICS,
     Evaluation,
+    bootstrap_means,
     cutoff,
     evaluate,
     p_mrr,
     p_mrr_per_query,
     parse_metrics,
+    percentile_interval,
 )
 
 __all__ = [
@@ -50,7 +50,6 @@ __all__ = [
     "beir_file",
     "bootstrap_means",
     "compare",
-    "comparison_table",
     "cutoff",
     "differences_by_slice",
     "evaluate",

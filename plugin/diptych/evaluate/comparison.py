@@ -14,20 +14,16 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from diptych.display import Display, Displayed, Mood, Table, differences
 from diptych.errors import EvaluationError
-from diptych.evaluate.scoring import Evaluation, load
-from diptych.repr_html import ReprHtml
+from diptych.evaluate.scoring import Doubles, Evaluation, blocks_of_draws, bootstrap_means, percentile_interval
 from diptych.runtime.validation_messages import nearest
 from diptych.types import Query
 
-Doubles: TypeAlias = NDArray[np.float64]
 _EXACT = 16  # up to this many differences that are not 0, all 2**n signs are tried
-_CELLS = 4_000_000  # of one block of draws: 32 MB of float64
 
 LENGTH, LANGUAGE = "length", "language"
 LEAST = 10  # queries of a slice; smaller ones say nothing and are left out
@@ -63,7 +59,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison(ReprHtml):
+class Comparison(Displayed):
     """Several runs against one baseline by one metric; `differences` in the order of the evaluations."""
 
     metric: str
@@ -108,6 +104,21 @@ class Comparison(ReprHtml):
         if not self.significant(name):
             return f"{name} is not shown to be better or worse than {self.baseline}: {figures}, {test}"
         return f"{name} is {'better' if found.mean > 0 else 'worse'} than {self.baseline}: {figures}, {test}"
+
+    def display(self) -> Display:
+        """Each run against the baseline: the verdicts, the intervals, and wins, ties and losses."""
+        cells = differences([(own.mean, own.low, own.high) for own in self.differences])
+        rows = [
+            (own.name, *texts, f"{own.adjusted:.4f}", str(own.wins), str(own.ties), str(own.losses))
+            for own, texts in zip(self.differences, cells, strict=True)
+        ]
+        level = f"{100 * self.confidence:g}% interval"
+        columns = ("run", f"{self.metric} minus that of {self.baseline}", level, "p", "wins", "ties", "losses")
+        better = {own.mean > 0 for own in self.differences if self.significant(own.name)}
+        mood: Mood = "neutral" if not better else "bad" if False in better else "good"
+        first, *others = [self.sentence(own.name) for own in self.differences]
+        about = f"{self.describe()}; bootstrap intervals at the same level"
+        return Display(first, [*others, Table(columns, rows, numbers=range(1, 7)), about], mood=mood)
 
     def describe(self) -> str:
         """How the p-values were computed, in one line."""
@@ -301,13 +312,6 @@ def randomization_p_value(differences: Doubles, *, samples: int, seed: int) -> f
     return (hits + 1) / (samples + 1)
 
 
-def bootstrap_means(differences: Doubles, *, samples: int, seed: int) -> Doubles:
-    """Means of `samples` resamples of the differences with replacement, float64 `[samples]`."""
-    rng, size = np.random.default_rng(seed), len(differences)
-    draws = (differences[rng.integers(0, size, (rows, size))].mean(axis=1) for rows in _blocks(samples, size))
-    return np.concatenate(list(draws))
-
-
 def interval(differences: Doubles, *, confidence: float, samples: int = 10_000, seed: int = 0) -> tuple[float, float]:
     """The bootstrap interval of the mean of two differences or more between -1 and 1.
 
@@ -323,21 +327,6 @@ def interval(differences: Doubles, *, confidence: float, samples: int = 10_000, 
     first, most = float(differences[0]), max(1.0, abs(float(differences[0])))
     _, others = clopper_pearson(0, len(differences), tail=(1 - confidence) / 2)
     return first - others * (most + first), first + others * (most - first)
-
-
-def percentile_interval(means: Doubles, *, size: int, confidence: float) -> tuple[float, float]:
-    """The interval that holds the true mean `confidence` of the time, from resampled means of `size` >= 2 values.
-
-    Hesterberg's expanded percentiles: plain ones, of 30 queries, cover 91% where they say 95%.
-
-    Raises:
-        MissingExtra: scipy is not installed.
-    """
-    special = load("scipy.special", purpose="an interval")
-    deviations = special.stdtrit(size - 1, (1 + confidence) / 2) * (size / (size - 1)) ** 0.5
-    tail = float(special.ndtr(-deviations))
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def clopper_pearson(count: int, size: int, *, tail: float) -> tuple[float, float]:
@@ -388,13 +377,5 @@ def _all_signed_sums(values: Doubles) -> Doubles:
 def _signed_sums(values: Doubles, samples: int, seed: int) -> Iterator[Doubles]:
     """Blocks of sums, each value's sign drawn anew: twice the sum of a random half, less the whole."""
     rng, whole = np.random.default_rng(seed), values.sum()
-    for rows in _blocks(samples, len(values)):
+    for rows in blocks_of_draws(samples, len(values)):
         yield 2 * (rng.integers(0, 2, (rows, len(values)), np.int8) @ values) - whole
-
-
-def _blocks(samples: int, size: int) -> Iterator[int]:
-    """Numbers of draws that add up to `samples`, each small enough for memory."""
-    most = max(1, _CELLS // max(1, size))
-    while samples > 0:
-        yield min(most, samples)
-        samples -= most

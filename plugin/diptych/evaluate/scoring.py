@@ -5,21 +5,27 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.display import Display, Displayed, Table
 from diptych.errors import EvaluationError, MissingExtra
 from diptych.evaluate.qrels import Qrels
 from diptych.evaluate.runs import ordered, rank_scores
-from diptych.repr_html import ReprHtml
 from diptych.types import Run
 
+Doubles: TypeAlias = NDArray[np.float64]
+_CELLS = 4_000_000  # of one block of draws: 32 MB of float64
 DEFAULT_METRICS = ("nDCG@10", "MRR@10", "Recall@100", "MAP", "P@10")
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation(ReprHtml):
+class Evaluation(Displayed):
     """Values of one run: `per_query[metric][query id]`. Every judged query counts, answered or not.
 
     Args:
@@ -68,6 +74,22 @@ class Evaluation(ReprHtml):
                 do=f"name {metric!r} in metrics when evaluating",
             )
         return self.per_query[metric]
+
+    def display(self) -> Display:
+        """The mean of each metric with its interval, where scipy is installed."""
+        if not self.metrics:
+            return Display(f"{self.name}: no metric was computed")
+        first = self.metrics[0]
+        rows = [
+            (metric, f"{self.means[metric]:.4f}", _interval([*self.values(metric).values()])) for metric in self.metrics
+        ]
+        bounded = 3 if any(row[2] for row in rows) else 2
+        columns = ("metric", "mean", "95% interval")[:bounded]
+        table = Table(columns, [row[:bounded] for row in rows], numbers=(1, 2))
+        head = f"{first} {self.means[first]:.4f} of {self.name} over {len(self.queries):,} judged queries"
+        with suppress(MissingExtra):  # the remarks read the cutoffs of the metrics
+            return Display(head, [table, *self.remarks()])
+        return Display(head, [table])
 
     def remarks(self) -> list[str]:
         """What a reader of the means should know, one sentence each; may be empty."""
@@ -304,3 +326,44 @@ def _ranks(run: Run, flipped: Mapping[str, frozenset[str]]) -> dict[str, dict[st
         places = {name: rank for rank, name in enumerate(ranking, 1)}
         found[query] = {name: places.get(name, len(ranking) + 1) for name in names}
     return found
+
+
+def _interval(values: Sequence[float]) -> str:
+    """The bootstrap interval of a mean; empty for a single query, and where scipy is not installed."""
+    if len(values) < 2:
+        return ""
+    with suppress(MissingExtra):
+        means = bootstrap_means(np.array(values, np.float64), samples=2000, seed=0)
+        low, high = percentile_interval(means, size=len(values), confidence=0.95)
+        return f"{low:.4f} to {high:.4f}"
+    return ""
+
+
+def bootstrap_means(differences: Doubles, *, samples: int, seed: int) -> Doubles:
+    """Means of `samples` resamples of the differences with replacement, float64 `[samples]`."""
+    rng, size = np.random.default_rng(seed), len(differences)
+    draws = (differences[rng.integers(0, size, (rows, size))].mean(axis=1) for rows in blocks_of_draws(samples, size))
+    return np.concatenate(list(draws))
+
+
+def percentile_interval(means: Doubles, *, size: int, confidence: float) -> tuple[float, float]:
+    """The interval that holds the true mean `confidence` of the time, from resampled means of `size` >= 2 values.
+
+    Hesterberg's expanded percentiles: plain ones, of 30 queries, cover 91% where they say 95%.
+
+    Raises:
+        MissingExtra: scipy is not installed.
+    """
+    special = load("scipy.special", purpose="an interval")
+    deviations = special.stdtrit(size - 1, (1 + confidence) / 2) * (size / (size - 1)) ** 0.5
+    tail = float(special.ndtr(-deviations))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def blocks_of_draws(samples: int, size: int) -> Iterator[int]:
+    """Numbers of draws that add up to `samples`, each small enough for memory."""
+    most = max(1, _CELLS // max(1, size))
+    while samples > 0:
+        yield min(most, samples)
+        samples -= most

@@ -8,12 +8,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Unpack
 
 from diptych.config.section import require_count
+from diptych.display import Display, Displayed
 from diptych.errors import SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import NATIVE, to_payload
 from diptych.registry import notifying_failure
-from diptych.repr_html import ReprHtml
 from diptych.search.filters import warn_of_missing_keys
 from diptych.search.fusion import PointId
 from diptych.search.options import GroupOptions, options_of
@@ -22,7 +22,7 @@ from diptych.search.request import SearchRequest
 from diptych.search.retrieve import PINNED, Clock, hits_from_points, inputs_of, retrieve_together
 from diptych.search.run import completed, notify_plugins, on_current_view, reranked
 from diptych.search.store_calls import read_store
-from diptych.types import Document, Hit, Passage, Query
+from diptych.types import Document, Hit, Passage, Query, heading, hits_table
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -56,7 +56,7 @@ class HitGroup:
         return replace(best, document=replace(best.document, id=str(self.value)), passages=passages, point=None)
 
 
-class HitGroups(ReprHtml, list[HitGroup]):
+class HitGroups(Displayed, list[HitGroup]):
     """The groups of one query, best first: a list that notebooks show as tables.
 
     Args:
@@ -69,6 +69,11 @@ class HitGroups(ReprHtml, list[HitGroup]):
     def __init__(self, groups: Iterable[HitGroup] = (), *, query: str | Query = "") -> None:
         super().__init__(groups)
         self.query = query
+
+    def display(self) -> Display:
+        """The hits of each group."""
+        groups = [Display(str(group.value), [hits_table(group.hits)]) for group in self]
+        return Display(heading(len(self), "group", self.query), groups)
 
 
 def _chunk(hit: Hit) -> Passage:

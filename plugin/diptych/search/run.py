@@ -15,13 +15,13 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych import frames
-from diptych.errors import PluginWarning, SearchError
+from diptych.display import Display, Displayed
+from diptych.errors import DiptychError, PluginWarning, SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import NATIVE, head, stored_thumbnail, thumbnail_fields
 from diptych.registry import notify_failure, notifying_failure
 from diptych.reports import SearchReport
-from diptych.repr_html import ReprHtml
 from diptych.search.excerpts import PASSAGES_READ, with_highlights, with_passages
 from diptych.search.filters import warn_of_missing_keys
 from diptych.search.microbatch import MicroBatcher
@@ -31,7 +31,7 @@ from diptych.search.rerank import rerank
 from diptych.search.retrieve import Clock, Retrieved, retrieve_together, with_pins
 from diptych.search.store_calls import read_store
 from diptych.stores.nodes import Waits, has_deadline, one_search
-from diptych.types import Document, Hit, Query
+from diptych.types import Document, Hit, Query, heading, hits_table
 
 T = TypeVar("T")
 
@@ -258,7 +258,7 @@ def _selected(document: Document, request: SearchRequest) -> Document:
     return replace(document, text=text, title=document.title if "title" in wanted else "", metadata=metadata)
 
 
-class Hits(ReprHtml, list[Hit]):
+class Hits(Displayed, list[Hit]):
     """The hits of one query, best first: a list that notebooks show as a table, and that becomes a data frame.
 
     It compares, copies and serialises as the plain list does. A slice is again one of these; other operations, such as
@@ -297,6 +297,16 @@ class Hits(ReprHtml, list[Hit]):
         """
         return frames.to_pandas(self)
 
+    def display(self) -> Display:
+        """A row for each hit, with its thumbnail where the store has one."""
+        notes: list[str] = []
+        try:
+            pictures = self.thumbnails()
+        except DiptychError as error:
+            pictures, notes = {}, [f"thumbnails cannot be read: {error.what}"]
+        table = hits_table(self, pictures=pictures)
+        return Display(heading(len(self), "hit", self.query), [*([table] if self else []), *notes])
+
     def thumbnails(self) -> dict[str, bytes]:
         """The small pictures, JPEG or PNG, that the collection holds of these hits, by document id.
 
@@ -310,7 +320,7 @@ class Hits(ReprHtml, list[Hit]):
         return {ids[point]: picture for point, picture in found.items()}
 
 
-class Answers(ReprHtml, list[list[Hit]]):
+class Answers(Displayed, list[list[Hit]]):
     """The hits of several queries, in their order: a list of `Hits` that becomes one data frame.
 
     Args:
@@ -326,6 +336,13 @@ class Answers(ReprHtml, list[list[Hit]]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _all_restored, ([*self], self.queries)
+
+    def display(self) -> Display:
+        """The hits of each query below one another."""
+        queries = [*self.queries, *[""] * (len(self) - len(self.queries))]
+        answers = zip(self, queries, strict=False)
+        parts = [(own if isinstance(own, Hits) else Hits(own, query=query)).display() for own, query in answers]
+        return Display(f"{len(self):,} queries", parts)
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame` with a row for each hit and a column `query`; see `diptych.frames.answers`.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from diptych.config.models import Config
+from diptych.display import Display, Displayed, Table
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate.store import Store
-from diptych.reports import SwapReport
-from diptych.repr_html import ReprHtml
+from diptych.reports import SwapReport, from_cache
+from diptych.runtime.amounts import duration
 from diptych.runtime.phases import Progress
 from diptych.swap.backfill.documents import SourceDocuments
-from diptych.swap.gate.gate import GateReport, Judged
+from diptych.swap.gate.gate import MOODS, GateReport, Judged
 from diptych.swap.lease import Lease
 
 POINTS_SHOWN = 20  # points without vector that a report names
@@ -56,7 +57,7 @@ class ApplyOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ApplyReport(SwapReport, ReprHtml):
+class ApplyReport(SwapReport, Displayed):
     """The result of an apply: `SwapReport` and more.
 
     Args:
@@ -75,6 +76,49 @@ class ApplyReport(SwapReport, ReprHtml):
     kept: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
+
+    def display(self) -> Display:
+        """What was done, the gate's decision, and what can be done next."""
+        encoded = ", ".join(
+            f"{name} {count:,}{from_cache(self.cache_hits.get(name))}" for name, count in self.encoded.items() if count
+        )
+        changed = f", {self.changed:,} of them again because they changed meanwhile" if self.changed else ""
+        done = f"{self.outcome} in {duration(self.seconds)}{f', encoded: {encoded}' if encoded else ''}{changed}"
+        parts: list[Table | Display | str] = [self.gate.display()] if self.gate else []
+        if self.gate and self.gate.reasons and self.outcome in CHANGED:
+            parts.append(f"the gate would have kept the old {CHANGED[self.outcome]} without your consent")
+        until = "until the cut-over " if self.outcome == "cut over" else ""
+        parts += [f"{slot}: {until}{encoders}" for slot, encoders in self.asking.items()]
+        parts += _next(self)
+        missing = [f"{self.missing:,} points have no new vector"] if self.missing else []
+        if self.left:
+            rows = [(str(point), reason) for point, reason in self.left.items()]
+            parts.append(Table(("point without the new vector", "why"), rows))
+        warnings = (*self.warnings, *missing)
+        mood = MOODS[self.gate.outcome] if self.gate else "good"
+        return Display(
+            f"{self.collection}: {done}", parts, warnings, "warning" if warnings and mood == "good" else mood
+        )
+
+
+CHANGED = {"cut over": "encoders", "changed settings": "settings"}  # what a gate that did not pass keeps, by outcome
+
+
+def _next(report: ApplyReport) -> Iterator[str]:
+    if report.dropped:
+        yield f"dropped: {', '.join(report.dropped)}"
+    if report.retired:
+        them = "them" if len(report.retired) > 1 else "it"
+        yield f"retired: {', '.join(report.retired)}; the next diptych finish, apply or populate drops {them}"
+    if report.outcome == "cut over" and report.kept:
+        yield "the old vectors are still updated; to undo: diptych rollback; to drop them: diptych finish"
+    elif report.outcome == "cut over":
+        yield "no vector was replaced, so none is kept; to undo: diptych rollback"
+    elif report.outcome == "measured":
+        yield "nothing was changed: diptych apply without --no-cut-over changes the settings"
+    elif report.outcome == "filled":
+        subject = "vectors" if report.asking else "encoders"
+        yield f"the old {subject} still answer; to cut over: diptych apply; to abandon it: diptych rollback"
 
 
 def generation_names(names: Iterable[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from diptych.config.models import Config, Stored
 from diptych.config.stages import Rerank
+from diptych.display import Display, Displayed, Mood, Table
 from diptych.errors import FingerprintMismatch, MediaError, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import lost_modalities, reading_of, stored_search, with_stored_default
@@ -25,8 +26,7 @@ from diptych.populate.pace import pace_warnings
 from diptych.populate.store import lacking
 from diptych.protocols import Calibrated, MultiVectorEncoder
 from diptych.reports import UnreadTokens
-from diptych.repr_html import ReprHtml
-from diptych.runtime.amounts import size
+from diptych.runtime.amounts import duration, size
 from diptych.runtime.phases import phase
 from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
 from diptych.slots.encode import Input, Vector, encode
@@ -117,7 +117,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(ReprHtml):
+class Plan(Displayed):
     """What applying a config would change and cost.
 
     Args:
@@ -158,6 +158,37 @@ class Plan(ReprHtml):
     def encoding(self) -> float:
         """Estimated time of all encoding."""
         return sum(step.seconds for step in self.steps)
+
+    def display(self) -> Display:
+        """What an apply would do in each slot, and what it would cost."""
+        estimated = any(step.rate for step in self.steps)
+        width = 7 if estimated else 4
+        names = ("slot", "change", "documents", "encode", "time", "disk", "memory")[:width]
+        rows = [_row(step)[:width] for step in self.steps]
+        parts = {"loading": self.loading, "encoding": self.encoding, "the gate": self.gate}
+        times = ", ".join(f"{part} {duration(seconds)}" for part, seconds in parts.items() if seconds)
+        estimate = [f"estimated from a sample on this machine: {times}"] if estimated else []
+        head = f"{self.collection}: {self.documents:,} documents; {_next(self)}"
+        mood: Mood = "warning" if self.warnings else "" if self.pending else "neutral"
+        return Display(head, [Table(names, rows, numbers=range(2, 7)), *details(self), *estimate], self.warnings, mood)
+
+
+def _next(planned: Plan) -> str:
+    if planned.under_way:
+        return "a swap is under way, which diptych apply continues and diptych rollback abandons"
+    if not planned.pending:
+        return "nothing to do, the collection matches the config"
+    counts = [step.encode for step in planned.steps if step.encode]
+    time = f", in {duration(planned.seconds)}" if planned.seconds else ""
+    slots = "1 slot" if len(counts) == 1 else f"{len(counts)} slots"
+    encoded = f"diptych apply encodes {sum(counts):,} vectors of {slots}{time}"
+    return encoded if counts else "diptych apply changes settings; nothing is encoded"
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    counts = (f"{count:,}" if count else "" for count in (step.points, step.encode))
+    costs = (duration(step.seconds), f"+{size(step.disk)}", f"+{size(step.memory)}") if step.rate else ("", "", "")
+    return step.slot, change_of(step), *counts, *costs
 
 
 @needs_answers("plan again once it does")
@@ -219,14 +250,11 @@ def plan(
     planned = Plan(handle.name, count, steps, stored != search, search_why, under_way, all_warnings, gated)
     if not rates:
         return planned
-    gate = min(config.swap.gate.seconds, _asked(config, count) * sum(1 / rate for rate in rates)) if gated else 0.0
-    return replace(planned, loading=max(0.0, loading), gate=gate)
-
-
-def _asked(config: Config, count: int) -> int:
-    """About how many documents' encoding the gate's searches cost: of each it asks short queries, on both sides."""
+    # The gate's searches cost about the encoding of so many documents: of each it asks short queries, on both sides.
     judged = Judged.of(config.evaluate)
-    return len(judged.asked) if judged else min(config.swap.gate.sample, count)
+    asked = len(judged.asked) if judged else min(config.swap.gate.sample, count)
+    gate = min(config.swap.gate.seconds, asked * sum(1 / rate for rate in rates)) if gated else 0.0
+    return replace(planned, loading=max(0.0, loading), gate=gate)
 
 
 def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Change, count: int) -> tuple[int, int]:

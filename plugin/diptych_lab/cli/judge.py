@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.options import CONFIG, ConfigsOption, JsonOption, QueriesOption, TenantOption
-from diptych.cli.output import Bars, printable, say, stderr, stdout, write_json
+from diptych.cli.output import Bars, show, stderr, stdout, write_json
 from diptych.cli.run_command import Session
+from diptych.display import Display, Table, printable, say
 from diptych.errors import ConfigError, EvaluationError
-from diptych_lab.cli.judge_terminal import DocumentTexts, judge_all, show_agreements
+from diptych_lab.cli.judge_terminal import DocumentTexts, judge_all
 
 if TYPE_CHECKING:
     from diptych import Collection
@@ -141,10 +142,15 @@ def _show(verdict: Verdict | None, kappas: Sequence[Kappa], folder: Path | None,
         facts = {**dataclasses.asdict(verdict), "settled": verdict.is_settled} if verdict else None
         return write_json({"verdict": facts, "agreements": [dataclasses.asdict(kappa) for kappa in kappas]})
     if verdict:
-        settled = "settled" if verdict.is_settled else "not settled"
-        for line in f"{settled}: {verdict.sentence}".splitlines():
-            say(stdout(), line)
-    show_agreements(kappas)
+        show(verdict.display())
+    if kappas:
+        rows = [
+            (" and ".join(own.judges), str(own.pairs), f"{own.same:.0%}", *(f"{value:.2f}" for value in values))
+            for own in kappas
+            for values in [(own.plain, own.linear, own.quadratic)]
+        ]
+        columns = ("judges", "pairs", "same", "kappa", "linear", "quadratic")
+        show(Display("", [Table(columns, rows, numbers=range(1, 6))]))
     if folder:
         stdout().print(f"wrote {folder}; to read it: diptych evaluate {folder}", soft_wrap=True)
     return None

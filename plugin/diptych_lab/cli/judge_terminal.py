@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, TextIO
 from rich.padding import Padding
 from rich.text import Text
 
-from diptych.cli.output import printable, say, stderr, stdout, table
+from diptych.cli.output import stderr
 from diptych.config.yaml_files import as_written
+from diptych.display import printable, say
 
 if TYPE_CHECKING:
     from diptych import Collection
     from diptych.types import Metadata
-    from diptych_lab.judge import Judging, Kappa, Pooled, SecondJudging
+    from diptych_lab.judge import Judging, Pooled, SecondJudging
 
 SHOWN, FACTS = 1500, 300  # characters of a document, and of its id and metadata
 KEYS = "0 not relevant · 1 related · 2 relevant · 3 exact · s skip · u undo · q quit"
@@ -83,17 +84,6 @@ def without_echo(stream: TextIO) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(stream, termios.TCSADRAIN, before)
-
-
-def show_agreements(kappas: Sequence[Kappa]) -> None:
-    """Print a row for each pair of judges."""
-    if not kappas:
-        return
-    rows = table("judges", "pairs", "same", "kappa", "linear", "quadratic", right=1)
-    for kappa in kappas:
-        values = (f"{value:.2f}" for value in (kappa.plain, kappa.linear, kappa.quadratic))
-        rows.add_row(printable(" and ".join(kappa.judges)), str(kappa.pairs), f"{kappa.same:.0%}", *values)
-    stdout().print(rows)
 
 
 def _show(pair: Pooled, texts: DocumentTexts) -> None:

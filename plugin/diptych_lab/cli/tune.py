@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from diptych.cli.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
     DenseSlotOption,
-    HtmlOption,
     JsonOption,
     JudgedFolder,
     QrelsOption,
@@ -24,10 +22,8 @@ from diptych.cli.options import (
     SyntheticOption,
     WriteOption,
 )
-from diptych.cli.output import Bars, say, stderr, stdout, table, write_html, write_json
+from diptych.cli.output import Bars, show, write_json
 from diptych.cli.run_command import Session, command, group
-from diptych.config.yaml_files import yaml_of
-from diptych.runtime.amounts import size
 from diptych_lab.cli.tune_encoder import encoder
 
 if TYPE_CHECKING:
@@ -70,7 +66,6 @@ def index(
             metavar="N", help="First-stage dimension to try; repeat for more. [default: a half and a quarter]"
         ),
     ] = None,
-    html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure graphs, quantization and first stages: recall against exact search, latency, bytes.
@@ -81,7 +76,7 @@ def index(
 
       diptych tune index
 
-      diptych tune index --queries queries.jsonl --recall 0.99 --html index.html
+      diptych tune index --queries queries.jsonl --recall 0.99
 
       diptych tune index --slot dense --least latency --json
     """
@@ -102,12 +97,7 @@ def index(
             rule=Rule(recall, least.value),
             progress=bars,
         )
-    if as_json:
-        write_json(document(found))
-    else:
-        show(found)
-    if html:
-        write_html(found, html)
+    write_json(document(found)) if as_json else show(found.display())
 
 
 def search(
@@ -137,7 +127,6 @@ def search(
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder for retrieved candidates, to continue after an interrupt."),
     ] = None,
-    html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try fusions, weights, rescoring, rerankers and search parameters, and recommend what is shown to be better.
@@ -149,7 +138,7 @@ def search(
 
       diptych tune search
 
-      diptych tune search my-data --budget 50ms --html search.html
+      diptych tune search my-data --budget 50ms
 
       diptych tune search --write && diptych plan && diptych apply
     """
@@ -168,47 +157,12 @@ def search(
     if write and found.passed:
         write_config(config, change)
     parts.show_search(found, change, synthetic=made, write=write, config=config, as_json=as_json)
-    if html:
-        write_html(found, html)
 
 
 def document(found: IndexReport) -> dict[str, object]:
     """The report as JSON values; each row with the config that sets it up."""
     rows = [{**_row_document(row, found.slot), "chosen": row == found.chosen} for row in found.rows]
     return {**dataclasses.asdict(found), "rows": rows, "chosen": _row_document(found.chosen, found.slot)}
-
-
-def show(found: IndexReport) -> None:
-    """What was measured as a table, and the config of the chosen row."""
-    console = stdout()
-    asked = "held-out vectors asked" if found.held_out else "queries asked"
-    say(console, f"{found.collection}, slot {found.slot}: {found.points:,} vectors of {found.dimension}", "bold")
-    say(console, f"{found.sample:,} of them indexed as in a collection of {found.as_of:,}; {found.queries:,} {asked}")
-    _print_table(console, found)
-    say(console, "● on the Pareto front of recall, p50 and memory; memory and disk are bytes of a point")
-    if not found.reached:
-        say(stderr(), f"warning: nothing is of {found.rule}; this one comes closest", "yellow")
-    number = found.rows.index(found.chosen) + 1
-    say(console, f"★ {number}: {found.rule}" if found.reached else f"★ {number}: highest recall")
-    # The YAML that configures the row; empty if the defaults do.
-    settings = found.chosen.setup.config(found.slot)
-    snippet = "\n".join(f"  {line}" for line in yaml_of(settings).splitlines()) if settings else ""
-    console.print(snippet or "it is what an empty storage section gives", soft_wrap=True)
-
-
-def _print_table(console: Console, found: IndexReport) -> None:
-    shown = table("#", "", "storage", "search", f"recall@{found.k}", "p50", "p95", "memory", "disk", "build", right=4)
-    shown.columns[0].justify = "right"
-    for number, row in enumerate(found.rows, 1):
-        mark = ("★" if row == found.chosen else " ") + ("●" if row.front else " ")
-        now = " (now)" if row.setup.now else ""
-        shown.add_row(str(number), mark, row.setup.stored + now, row.setup.asked, *_figures(row))
-    console.print(shown)
-
-
-def _figures(row: IndexRow) -> tuple[str, ...]:
-    times = (f"{row.p50:.2f} ms", f"{row.p95:.2f} ms")
-    return (f"{row.recall:.3f}", *times, size(row.memory), size(row.disk), f"{row.build:.1f} s")
 
 
 def _row_document(row: IndexRow, slot: str) -> dict[str, object]:

@@ -20,15 +20,14 @@ from diptych.cli.options import (
     SyntheticOption,
     WriteOption,
 )
-from diptych.cli.output import Bars, printable, say, stdout, table, warn, write_json
+from diptych.cli.output import Bars, show, write_json
 from diptych.cli.run_command import Session
 from diptych.errors import TuneError
 from diptych_lab.cli.tune_search import SYNTHETIC, judged_or_synthetic
 
 if TYPE_CHECKING:
-    from diptych_lab.tune import ConfigChange, EncoderBudget, EncoderReport, EncoderRow
+    from diptych_lab.tune import ConfigChange, EncoderBudget, EncoderReport
 
-SHOWN = 16  # rows beside the present and the chosen one
 OWN = ("adapter", "query", "storage", "options")  # keys of a slot that are no options of its adapter
 EXPECTED = "ms=2, bytes=384, or a duration such as 2ms"
 
@@ -104,13 +103,11 @@ def encoder(
         write_config(config, change)
     if as_json:
         return write_json(document(found, change, synthetic=made, written=write and found.passed))
-    show(found, change)
-    if made:
-        warn([SYNTHETIC])
-    if write:
-        wrote = f"wrote {change.keys} to {config}; to make it live: diptych plan, then diptych apply"
-        say(stdout(), wrote if found.passed else f"{config} stays as it is: no change passed, so nothing was written")
-    return None
+    wrote = f"wrote {change.keys} to {config}; to make it live: diptych plan, then diptych apply"
+    kept = f"{config} stays as it is: no change passed, so nothing was written"
+    tail = [*change.diff.splitlines(), *([wrote if found.passed else kept] if write else [])]
+    shown = found.display()
+    return show(dataclasses.replace(shown, parts=(*shown.parts, *tail), warnings=(SYNTHETIC,) if made else ()))
 
 
 def limits_of(given: Sequence[str]) -> EncoderBudget:
@@ -206,69 +203,3 @@ def document(found: EncoderReport, change: ConfigChange, *, synthetic: bool, wri
         for name, choice in found.choices.items()
     }
     return {**facts, "synthetic": synthetic, "diff": change.diff, "written": change.keys if written else ""}
-
-
-def show(found: EncoderReport, change: ConfigChange) -> None:
-    """The rows as a table, what encoders find of one another's documents, the verdict, and the change of the config."""
-    console = stdout()
-    counted = f"{len(found.rows)} ways tried on {found.queries} queries"
-    say(
-        console,
-        f"{found.collection}, slot {found.slot}: {counted}, over {found.sample:,} of {found.documents:,} documents",
-        "bold",
-    )
-    shown = table("", "documents", "queries", "numbers", "stored", "search", "nDCG@10", "±", "first 10", "ms", "bytes")
-    for column in (shown.columns[3], *shown.columns[6:]):
-        column.justify = "right"
-    for n in _shown(found):
-        row = found.rows[n]
-        mark = ("★" if n == found.chosen else " ") + ("●" if row.front else " ")
-        stored = f"{row.setup.stored}{' (now)' if n == found.present else ''}"
-        names = (printable(row.documents), printable(row.queries), str(row.width))
-        figures = (
-            f"{row.value:.4f}",
-            f"{row.error:.4f}",
-            f"{row.overlap:.3f}",
-            f"{row.milliseconds:.2f}",
-            f"{row.size:,}",
-        )
-        shown.add_row(mark, *names, stored, row.setup.asked, *figures)
-    console.print(shown)
-    say(
-        console,
-        "● on the Pareto front of nDCG@10, time and bytes; ★ chosen; first 10: share of the present encoder's own",
-    )
-    if len(found.choices) > 1:
-        console.print(_across(found))
-        say(
-            console,
-            "nDCG@10 and first 10 with float32, of each encoder's queries over each one's documents",
-        )
-    for documents, queries in found.left_out:
-        say(console, f"{printable(queries)} over {printable(documents)} is left out: they do not share a vector space")
-    say(console, found.verdict, "bold")
-    if change.diff:
-        console.print(change.diff, soft_wrap=True, markup=False, highlight=False)
-    say(console, f"{found.seconds:.1f} s")
-
-
-def _shown(found: EncoderReport) -> list[int]:
-    """The places of the rows to show: the best of the front, the present and the chosen one, best first."""
-    front = sorted((n for n, row in enumerate(found.rows) if row.front), key=lambda n: -found.rows[n].value)
-    return sorted({*front[:SHOWN], found.present, found.chosen}, key=lambda n: (-found.rows[n].value, n))
-
-
-def _across(found: EncoderReport) -> Any:
-    """A row for each pair of encoders, a column for each width."""
-    rows = sorted(found.rows, key=lambda row: not row.setup.now)  # the grid's own row, where there are both
-    plain = {(row.documents, row.queries, row.width): row for row in rows if row.setup.stored.startswith("float32")}
-    widths = sorted({width for _, _, width in plain}, reverse=True)
-    shown = table("documents", "queries", *(f"{width} numbers" for width in widths))
-    for documents, queries in dict.fromkeys((documents, queries) for documents, queries, _ in plain):
-        cells = (plain.get((documents, queries, width)) for width in widths)
-        shown.add_row(printable(documents), printable(queries), *map(_cell, cells))
-    return shown
-
-
-def _cell(row: EncoderRow | None) -> str:
-    return "" if row is None else f"{row.value:.3f}  {row.overlap:.3f}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.cli.evaluate import judged_queries
-from diptych.cli.output import say, stdout, table, warn, write_json
+from diptych.cli.output import show, write_json
 from diptych.errors import EvaluationError, TuneError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from diptych.types import Query
     from diptych_lab.tune import Budget, ConfigChange, SearchReport
 
-SAMPLE, SHOWN = 200, 12
+SAMPLE = 200
 SYNTHETIC = "words of the documents favour lexical slots: judge real queries before you trust it"
 
 
@@ -107,44 +108,14 @@ def show_search(
     written = write and found.passed
     if as_json:
         return write_json(document(found, change, synthetic=synthetic, written=written))
-    console = stdout()
-    kind = "made queries, cut from the documents" if synthetic else "judged queries"
-    say(console, found.verdict, "bold")
-    say(console, f"{found.collection}: {len(found.rows)} pipelines tried on {found.queries} {kind}")
-    console.print(_table(found))
-    star = "★ the one to take; " if found.chosen != found.present else ""
-    say(
-        console,
-        f"{star}● on the Pareto front of nDCG@10 and time; ± standard error; now: what the config says",
-    )
-    for line in _gains(found):
-        say(console, line)
-    if change.diff:
-        console.print(change.diff, soft_wrap=True, markup=False, highlight=False)
-    if synthetic:
-        warn([SYNTHETIC])
+    shown, tail = found.display(), list[str]()
     if written:
-        live = f"to make it live: diptych plan, then diptych apply{_gate(found)}"
-        say(console, f"wrote {change.keys} to {config}; {live}")
+        gate = "" if found.fits else "; its gate knows no budget: if it refuses the loss, diptych apply --ignore-gate"
+        tail = [f"wrote {change.keys} to {config}; to make it live: diptych plan, then diptych apply{gate}"]
     elif write:
-        say(console, f"{config} stays as it is: no change passed, so nothing was written")
-    for name in found.left_out:
-        why = "its scores depend on the other candidates, or on whose passages it reads (read: document reads none)"
-        say(console, f"{name} is left out: {why}, so they cannot be computed once")
-    scored = f", {found.pairs:,} pairs scored by rerankers" if found.rerankers else ""
-    say(console, f"{found.seconds:.1f} s, {found.calls} searches{scored}")
-    return None
-
-
-def _gate(found: SearchReport) -> str:
-    """What to do where the gate of apply, which knows no budget, may refuse a loss of quality."""
-    return "" if found.fits else "; its gate knows no budget: if it refuses the loss, diptych apply --ignore-gate"
-
-
-def _gains(found: SearchReport) -> Iterator[str]:
-    for gain in found.gains:
-        text = f"held out, against {gain.name}: {gain.mean:+z.4f} [{gain.low:+z.4f}, {gain.high:+z.4f}]"
-        yield f"{text}; {found.more(gain)}" if gain.needed else text
+        tail = [f"{config} stays as it is: no change passed, so nothing was written"]
+    warnings = (SYNTHETIC,) if synthetic else ()
+    return show(replace(shown, parts=(*shown.parts, *change.diff.splitlines(), *tail), warnings=warnings))
 
 
 def document(found: SearchReport, change: ConfigChange, *, synthetic: bool, written: bool) -> dict[str, Any]:
@@ -163,20 +134,3 @@ def document(found: SearchReport, change: ConfigChange, *, synthetic: bool, writ
     more = {"verdict": found.verdict, "seconds": found.seconds, "calls": found.calls}
     more |= {"synthetic": synthetic, "diff": change.diff, "written": change.keys if written else ""}
     return {**facts, "rows": rows, "gains": gains, **more}
-
-
-def _table(found: SearchReport) -> Any:
-    from diptych_lab.tune.search_report import pipeline_label
-
-    best = sorted(range(len(found.rows)), key=lambda n: -found.rows[n].value)[:SHOWN]
-    singles = [n for n, row in enumerate(found.rows) if not row.pipeline.stages]
-    priced = any(row.cost for row in found.rows)
-    deep = len({branch.candidates for row in found.rows if row.pipeline.stages for branch in row.pipeline.retrieve}) > 1
-    shown = table("", "pipeline", "nDCG@10", "±", "ms", *(["cost/1,000"] if priced else []), right=2)
-    for n in sorted({*best, *singles, found.present, found.tuned}, key=lambda n: -found.rows[n].value):
-        row = found.rows[n]
-        mark = ("★" if n == found.chosen != found.present else " ") + ("●" if row.front else " ")
-        name = f"{pipeline_label(row.pipeline, with_candidates=deep)}{' (now)' if n == found.present else ''}"
-        cost = [f"{row.cost:.2f}"] if priced else []
-        shown.add_row(mark, name, f"{row.value:.4f}", f"{row.error:.4f}", f"{row.milliseconds:.1f}", *cost)
-    return shown

@@ -19,9 +19,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.display import Display, Displayed, Mood, Table, differences
 from diptych.errors import EvaluationError
 from diptych.evaluate import Qrels, cutoff, evaluate, ordered, parse_metrics
-from diptych.repr_html import ReprHtml
 from diptych.types import Query, Run
 from diptych_lab.judge.judgements import Grade, Judgements
 
@@ -329,7 +329,7 @@ class JudgedDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict(ReprHtml):
+class Verdict(Displayed):
     """The comparison of all runs with the baseline. `dataclasses.asdict` gives JSON values.
 
     Args:
@@ -364,6 +364,17 @@ class Verdict(ReprHtml):
         skipped = f", {self.skipped} of them skipped" if self.skipped else ""
         count = f"{self.judgements} judgements{skipped}, {self.judged} of {self.queries} queries"
         return "\n".join([count, *map(self._line, self.differences)])
+
+    def display(self) -> Display:
+        """What judgements show so far."""
+        count, *lines = self.sentence.splitlines()
+        settled = "settled" if self.is_settled else "not settled"
+        cells = differences([(own.mean, own.low, own.high) for own in self.differences])
+        rows = [(own.name, own.outcome, *texts) for own, texts in zip(self.differences, cells, strict=True)]
+        outcomes = {own.outcome for own in self.differences}
+        mood: Mood = "good" if outcomes == {"better"} else "bad" if outcomes == {"worse"} else "neutral"
+        columns = ("run", "", self.metric, f"{100 * self.confidence:g}% interval")
+        return Display(f"{settled}: {count}", [*lines, Table(columns, rows, numbers=(2, 3))], mood=mood)
 
     def _line(self, difference: JudgedDifference) -> str:
         scope = "for all queries like these" if self.general else f"on these {self.queries} queries"

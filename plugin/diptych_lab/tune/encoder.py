@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from diptych.config import SlotConfig, VectorStorage
+from diptych.display import Display, Displayed, Table
 from diptych.errors import AdapterOptionsError, TuneError
 from diptych.evaluate import Qrels, times
 from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.factory import validate_options
 from diptych.protocols import TEACHER_FILE, Similarity
-from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, View
 from diptych.search.options import QueryInput, media_read, vectors_of_queries, with_media
@@ -30,9 +30,22 @@ from diptych.swap import sample_points
 from diptych.types import Floats, Query
 from diptych_lab.tune.index import Scratch, Setup, bytes_read, of_bits, slot_to_tune
 from diptych_lab.tune.sample import Sample, require_dense, unit
-from diptych_lab.tune.trials import LEAST, PRESENT, ROUNDS, Against, Doubles, Legs, against, folds, with_front
+from diptych_lab.tune.trials import (
+    LEAST,
+    LEGEND,
+    PRESENT,
+    ROUNDS,
+    Against,
+    Doubles,
+    Legs,
+    against,
+    folds,
+    mark,
+    with_front,
+)
 
 CUTOFF, TIMED, BATCH, PAGE = 10, 20, 64, 256
+SHOWN = 16  # rows of a table beside the present and the chosen one
 SHORTEST = 32  # numbers that are kept at least, unless others are asked for
 UNRELATED = 0.5  # share of the best nDCG below which two encoders are taken to be of different spaces
 Found: TypeAlias = list[list[tuple[str, float]]]  # for each query the first documents, by their place in the sample
@@ -267,7 +280,7 @@ class EncoderBudget:
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderReport(ReprHtml):
+class EncoderReport(Displayed):
     """What `tune_encoder` found.
 
     Args:
@@ -321,6 +334,41 @@ class EncoderReport(ReprHtml):
             return f"{figures}; it is better than the present way"
         return f"{figures}; it is not shown to be better, so the present way stays unless it is to cost less"
 
+    def display(self) -> Display:
+        """The verdict, the gain, the best of the front, and what encoders find of one another's documents."""
+        rows = self.rows
+        front = sorted((n for n, row in enumerate(rows) if row.front), key=lambda n: -rows[n].value)
+        shown = {*front[:SHOWN], self.present, self.chosen}
+        listed = [
+            (
+                mark(front=row.front, chosen=n == self.chosen, present=n == self.present),
+                *(row.documents, row.queries, str(row.width), row.setup.stored, row.setup.asked),
+                *(
+                    f"{row.value:.4f}",
+                    f"{row.error:.4f}",
+                    f"{row.overlap:.3f}",
+                    f"{row.milliseconds:.2f}",
+                    f"{row.size:,}",
+                ),
+            )
+            for n, row in sorted(enumerate(rows), key=lambda pair: (-pair[1].value, pair[0]))
+            if n in shown
+        ]
+        columns = ("", "documents", "queries", "numbers", "stored", "search", "nDCG@10", "±", "first 10", "ms", "bytes")
+        over = f"over {self.sample:,} of {self.documents:,} documents"
+        apart = [f"{queries} over {documents} is left out: they share no space" for documents, queries in self.left_out]
+        return Display(
+            self.verdict,
+            [
+                f"{self.collection}, slot {self.slot}: {len(rows)} ways tried on {self.queries} queries, {over}",
+                Table(columns, listed, numbers=(3, *range(6, 11))),
+                f"{LEGEND}; first 10: share of the present encoder's own",
+                *apart,
+                f"{self.seconds:.1f} s",
+            ],
+            mood="good" if self.passed else "neutral",
+        )
+
 
 class _Way(NamedTuple):
     """A width and a way to store, for one encoder of documents and one of queries, and what was found with it."""
@@ -361,9 +409,11 @@ class EncoderTrials:
         own = EncoderChoice(NOW, slot.config.adapter, slot.config.options)
         self.choices = {choice.name: choice for choice in (own, *others)}
         registry = view.registry.guarded(None)  # the user names the others
-        self._slots = {NOW: slot} | {
-            choice.name: Slot(choice.name, _config(choice, slot), None, registry, media=view.media) for choice in others
-        }
+        self._slots = {NOW: slot}
+        for choice in others:  # an encoder of documents reads the slot's modality
+            of = slot.reading.modality if choice.documents else "text"
+            config = SlotConfig(adapter=choice.adapter, of=of, options=dict(choice.options))
+            self._slots[choice.name] = Slot(choice.name, config, None, registry, media=view.media)
         relevant = {name for own in self._grades for name, grade in own.items() if grade > 0}
         self.ids, self._documents, self._stored = self._sampled(relevant, documents)
         self.left_out: list[tuple[str, str]] = []
@@ -371,11 +421,13 @@ class EncoderTrials:
     def measured(self, widths: Sequence[int], setups: Sequence[Setup]) -> tuple[list[EncoderRow], Doubles]:
         """The rows, and the value of each for each query `[rows, n]`; the last is the present one."""
         documents, queries = self._encoded()
-        encoding = self._encoding_times()
+        slots, some = [*self._slots.values()], self._asked[:TIMED]
+        measured = times(lambda slot, query: vectors_of_queries(slot, [query], 0), slots, some)
+        encoding = dict(zip(self._slots, np.median(measured, axis=1).tolist(), strict=True))  # ms of one query
         storage = self._slot.generation.storage if self._slot.generation else {}
         now = Setup(VectorStorage.model_validate(storage), self._view.search_config.params, now=True)
         pairs = self._pairs(documents, queries)
-        wanted = list(self._present(documents[NOW], queries[NOW]))
+        wanted = [{own for own, _ in found} for found in self._exact(documents[NOW], queries[NOW])]
         rows, values = list[EncoderRow](), list[Doubles]()
         if too_wide := [width for width in widths if width > max(rows.shape[1] for rows in documents.values())]:
             expected = f"at most {max(rows.shape[1] for rows in documents.values())}"
@@ -448,10 +500,10 @@ class EncoderTrials:
         """The vectors of documents and of queries by each encoder."""
         others = [name for name, choice in self.choices.items() if name != NOW and choice.documents]
         self._progress.begin("encode", len(others) * len(self._documents) + len(self.choices) * len(self._asked))
-        documents = {NOW: self._stored} | {
-            name: self._vectors(self._slots[name], self._documents, partial(self._slots[name].encode, "document"))
-            for name in others
-        }
+        documents = {NOW: self._stored}
+        for name in others:
+            slot = self._slots[name]
+            documents[name] = self._vectors(slot, self._documents, partial(slot.encode, "document"))
         return documents, {
             name: self._vectors(own, self._asked, partial(_of_queries, own)) for name, own in self._slots.items()
         }
@@ -465,12 +517,6 @@ class EncoderTrials:
             rows += encode(page)
             self._progress.advance("encode", len(page))
         return np.stack(rows).astype(np.float32)
-
-    def _encoding_times(self) -> dict[str, float]:
-        """By encoder, the median milliseconds of one query, all in turn."""
-        slots, queries = [*self._slots.values()], self._asked[:TIMED]
-        measured = times(lambda slot, query: vectors_of_queries(slot, [query], 0), slots, queries)
-        return dict(zip(self._slots, np.median(measured, axis=1).tolist(), strict=True))
 
     def _pairs(self, documents: Mapping[str, Floats], queries: Mapping[str, Floats]) -> dict[str, list[str]]:
         """By encoder of documents, the encoders of queries that find something with it, by exact search."""
@@ -523,19 +569,9 @@ class EncoderTrials:
         run = Sample(rows, asked, self._similarity, len(rows), False).exact(CUTOFF)
         return [list(run.rankings[str(n)]) for n in range(len(asked))]
 
-    def _present(self, documents: Floats, queries: Floats) -> Iterator[set[str]]:
-        """The first documents of the present encoder, by exact search."""
-        yield from ({own for own, _ in found} for found in self._exact(documents, queries))
-
     def _ndcg(self, found: Found) -> Doubles:
         named = [[(self.ids[int(place)], score) for place, score in own] for own in found]
         return Legs.of({"way": named}, self._grades, cutoff=CUTOFF).alone("way")
-
-
-def _config(choice: EncoderChoice, slot: Slot) -> SlotConfig:
-    """The slot's config with the encoder `choice`; an encoder of documents reads the slot's modality."""
-    of = slot.reading.modality if choice.documents else "text"
-    return SlotConfig(adapter=choice.adapter, of=of, options=dict(choice.options))
 
 
 def _of_queries(slot: Slot, queries: Sequence[QueryInput]) -> list[Any]:

@@ -16,11 +16,13 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.config import SearchParams, Stored, VectorStorage
+from diptych.config.yaml_files import yaml_of
+from diptych.display import Display, Displayed, Table
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall, times
 from diptych.handle.create import first_stage_params, vector_params
 from diptych.metadata.models import Prefix
-from diptych.repr_html import ReprHtml
+from diptych.runtime.amounts import size
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, View, search_params
 from diptych.search.query import Nearest
@@ -381,7 +383,7 @@ class IndexRow:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexReport(ReprHtml):
+class IndexReport(Displayed):
     """The result of `tune_index`.
 
     Args:
@@ -411,6 +413,35 @@ class IndexReport(ReprHtml):
     chosen: IndexRow
     rule: str
     reached: bool
+
+    def display(self) -> Display:
+        """The chosen row, all rows, and the config of the chosen one."""
+        rows = [
+            (
+                trials.mark(front=row.front, chosen=row == self.chosen, present=row.setup.now),
+                *(row.setup.stored, row.setup.asked, f"{row.recall:.3f}", f"{row.p50:.2f} ms", f"{row.p95:.2f} ms"),
+                *(size(row.memory), size(row.disk), f"{row.build:.1f} s"),
+            )
+            for row in self.rows
+        ]
+        columns = ("", "storage", "search", f"recall@{self.k}", "p50", "p95", "memory", "disk", "build")
+        reached = self.rule if self.reached else f"nothing is of {self.rule}; this one comes closest"
+        asked = "held-out vectors" if self.held_out else "queries"
+        counts = f"{self.sample:,} of {self.points:,} vectors of {self.dimension} indexed as in a collection of "
+        settings = self.chosen.setup.config(self.slot)
+        return Display(
+            f"{self.chosen.setup.stored}, searched with {self.chosen.setup.asked}: {reached}",
+            [
+                f"{self.collection}, slot {self.slot}: {counts}{self.as_of:,}; {self.queries:,} {asked} asked",
+                Table(columns, rows, numbers=range(3, 9)),
+                f"{trials.LEGEND}; memory and disk are bytes of a point",
+                *([f"  {line}" for line in yaml_of(settings).splitlines()] if settings else [DEFAULTS]),
+            ],
+            mood="good" if self.reached else "neutral",
+        )
+
+
+DEFAULTS = "it is what an empty storage section gives"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ from diptych.config import SearchConfig
 from diptych.config.load import replace_config
 from diptych.config.problems import redacted
 from diptych.config.yaml_files import as_yaml, changed_entries, plain_values, read_lines, spliced, yaml_of
+from diptych.display import Display, Displayed, Table, differences
 from diptych.registry import Registry
-from diptych.repr_html import ReprHtml
 from diptych.search import Dbsf, Linear, Pipeline, Rerank, Rrf
-from diptych_lab.tune.trials import LEAST, Against
+from diptych_lab.tune.trials import LEAST, LEGEND, Against, mark
 
 KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets
+SHOWN = 12  # rows of a table, beside those that are marked
 _USER = re.compile(r"//[^/\s]*@")  # of an address, with a password
 
 
@@ -93,7 +94,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchReport(ReprHtml):
+class SearchReport(Displayed):
     """What `tune_search` found.
 
     Args:
@@ -151,6 +152,41 @@ class SearchReport(ReprHtml):
         unclear = next((gain_over for gain_over in self.gains if gain_over.low <= 0), gain)
         more = f"; {self.more(unclear)} if the gain stays" if unclear.needed else ""
         return f"{figures}: not shown to be better than {unclear.name}, so the present pipeline stays{more}"
+
+    def display(self) -> Display:
+        """The verdict, the held-out gains, and the best pipelines."""
+        rows, singles = self.rows, {n for n, row in enumerate(self.rows) if not row.pipeline.stages}
+        best = sorted(range(len(rows)), key=lambda n: -rows[n].value)
+        marked = {*best[:SHOWN], *singles, self.present, self.tuned, self.chosen}
+        listed = [
+            (
+                mark(front=rows[n].front, chosen=n == self.chosen != self.present, present=n == self.present),
+                pipeline_label(rows[n].pipeline),
+                *(f"{rows[n].value:.4f}", f"{rows[n].error:.4f}", f"{rows[n].milliseconds:.2f}"),
+                f"{rows[n].cost:.2f}",
+            )
+            for n in best
+            if n in marked
+        ]
+        width = 6 if any(row.cost for row in rows) else 5
+        columns = ("", "pipeline", "nDCG@10", "±", "ms", "cost/1,000")[:width]
+        cells = differences([(gain.mean, gain.low, gain.high) for gain in self.gains])
+        gains = [(gain.name, *own, self.more(gain)) for gain, own in zip(self.gains, cells, strict=True)]
+        held_out = Table(("gain over", "nDCG@10", f"{self.confidence:.0%} interval", ""), gains, numbers=(1, 2))
+        why = "its scores depend on the other candidates, or on whose passages it reads (read: document reads none)"
+        scored = f", {self.pairs:,} pairs scored by rerankers" if self.rerankers else ""
+        return Display(
+            self.verdict,
+            [
+                f"{self.collection}: {len(rows)} pipelines tried on {self.queries} queries",
+                *([held_out] if gains else []),
+                Table(columns, [row[:width] for row in listed], numbers=range(2, 6)),
+                LEGEND,
+                *(f"{name} is left out: {why}, so they cannot be computed once" for name in self.left_out),
+                f"{self.seconds:.1f} s, {self.calls:,} searches{scored}",
+            ],
+            mood="good" if self.passed and self.chosen != self.present else "neutral",
+        )
 
     def more(self, gain: Against) -> str:
         """How many queries would show a gain that is not shown yet; empty if there is none or it is shown."""

@@ -304,6 +304,15 @@ class Against:
     needed: int | None
 
 
+CHOSEN, PRESENT_MARK, FRONT = "★", "now", "●"
+LEGEND = f"{CHOSEN} recommended, {FRONT} on the Pareto front: no other is better in one and as good in the rest"
+
+
+def mark(*, front: bool, chosen: bool, present: bool) -> str:
+    """The marks of a row in a table of what was tried."""
+    return " ".join([CHOSEN] * chosen + [FRONT] * front + [PRESENT_MARK] * present)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The chosen trial.

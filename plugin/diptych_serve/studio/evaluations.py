@@ -17,15 +17,16 @@ from diptych.evaluate import (
     Comparison,
     Evaluation,
     Qrels,
+    bootstrap_means,
     compare,
     differences_by_slice,
     evaluate,
+    percentile_interval,
     read_beir,
     read_queries,
     slices_of,
 )
 from diptych.evaluate.ask import ask, fields_of_queries, times
-from diptych.evaluate.comparison import bootstrap_means, percentile_interval
 from diptych.evaluate.qrels import beir_file
 from diptych.evaluate.scoring import cutoff, parse_metrics
 from diptych.handle.snapshot import View

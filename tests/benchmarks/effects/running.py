@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from diptych.evaluate.comparison import bootstrap_means, percentile_interval
+from diptych.evaluate import bootstrap_means, percentile_interval
 
 SEEDS = (0, 1, 2, 3, 4)
 FEW = SEEDS[:3]  # where a training takes long

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,13 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 import colour_plugin
 import diptych_adapters.hooks
 from colour_plugin import COLOURS, Colours
 from diptych import AdapterSpec, Collection, Document, Query, Registry, hookimpl
-from diptych.cli.apply import show_gate
 from diptych.collection.queries import check
 from diptych.collection.verify import mend, verify
 from diptych.config.models import Config
@@ -306,9 +303,7 @@ def test_the_gate_says_that_no_query_reached_a_slot_of_pictures_alone(
     assert gate.untested == ("picture",)
     assert "no query reaches slot 'picture': its encoder was not tested; judge queries with image" in str(gate.remarks)
     assert gate.sentence.endswith("; no query reached slot 'picture'")
-    shown = io.StringIO()
-    show_gate(Console(file=shown, width=100), gate)
-    assert " ".join(shown.getvalue().split()).startswith(f"gate: {gate.sentence}")
+    assert str(gate.display()).startswith(f"gate: {gate.sentence}")
 
 
 def test_judged_pictures_reach_a_slot_of_pictures_alone(

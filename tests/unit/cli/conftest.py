@@ -9,30 +9,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from diptych import AdapterSpec, Registry, hookimpl
+from cli_values import ANIMALS, CONFIG, HeavyPlugin
+from diptych import Registry
 from diptych.cli import app
 from diptych.cli.run_command import Session
 from diptych.testing import fakes_plugin
-from spaces import PUPIL
-
-CONFIG = """\
-store: edge:./qdrant
-collection: animals
-slots:
-  dense: {adapter: fake-dense}
-  lexical: {adapter: fake-sparse}
-search:
-  limit: 3
-"""
-ANIMALS = {
-    "cat": "the cat sleeps on the warm mat",
-    "dog": "the dog barks at the post man",
-    "owl": "the owl hunts mice at night",
-    "hen": "the hen lays an egg every day",
-}
 
 
 @dataclass(frozen=True)
@@ -53,30 +36,6 @@ class Answer:
 
 
 Run: TypeAlias = Callable[..., Answer]
-
-
-class HeavyOptions(BaseModel, extra="forbid"):
-    model: str = ""
-
-
-class HeavyPlugin:
-    """An adapter whose packages nobody has, and a student of `fake-dense`."""
-
-    @staticmethod
-    @hookimpl
-    def diptych_register_adapters() -> list[AdapterSpec]:
-        return [
-            PUPIL,
-            AdapterSpec(
-                name="heavy",
-                kind="dense",
-                factory="no_such_package:Model",
-                options=HeavyOptions,
-                summary="needs what is not there",
-                requires=("no_such_package",),
-                extra="diptych[heavy]",
-            ),
-        ]
 
 
 @pytest.fixture

@@ -71,22 +71,3 @@ def test_a_check_that_fails_is_told_with_what_was_found(tmp_path: Path) -> None:
     found = check("broken", "--json", plugin=Plugin)
     assert found.exit_code == 1
     assert '"passed": false' in found.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--new", "My Encoder"], "not a valid name for an adapter\n  got: My Encoder"),
-        (["--new", "x", "--kind", "text_index"], "there is no template of this kind"),
-        (["--new", "x", "--folder", "."], "the folder exists"),
-        (["--check", "nope"], "no adapter is called 'nope'"),
-        (["--check", "fake-dense", "--option", "dimension"], "--option is not KEY=VALUE"),
-        (["bm25", "--check", "bm25"], "do not go together"),
-        (["--option", "a=1"], "--option goes with --check NAME"),
-        (["--check", "heavy"], "pip install 'diptych[heavy]'"),
-    ],
-)
-def test_what_cannot_be_is_said(run: Run, config: Path, arguments: list[str], message: str) -> None:
-    answer = run("adapters", *arguments)
-    assert (answer.code, answer.out) == (1, "")
-    assert message in answer.err

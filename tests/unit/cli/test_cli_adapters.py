@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import re
-import subprocess
-import sys
-import termios
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from typer.testing import CliRunner
 
 import diptych_adapters.hooks
@@ -37,19 +30,6 @@ def test_one_kind_can_be_asked_for(run: Run) -> None:
     assert found[0]["missing"] == ""
 
 
-def test_an_unknown_kind_is_wrong_usage(run: Run) -> None:
-    answer = run("adapters", "--kind", "desne")
-    assert answer.code == 2
-    assert "desne" in answer.err
-
-
-def test_an_unknown_adapter_is_an_error_with_the_nearest(run: Run) -> None:
-    answer = run("adapters", "fake-denze", "--json")
-    assert answer.code == 1
-    assert answer.error()["kind"] == "UnknownAdapter"
-    assert "fake-dense" in answer.error()["expected"]
-
-
 def test_one_adapter_is_shown_with_the_defaults_of_its_options() -> None:
     session = Session(Registry(diptych_adapters.hooks, installed=False))
     result = CliRunner().invoke(app, ["adapters", "bm25"], obj=session)
@@ -73,14 +53,6 @@ def test_an_adapter_that_cannot_be_imported_still_is_described(run: Run) -> None
     assert "pip install 'diptych[heavy]'" in out
 
 
-def test_defaults_are_written_as_yaml_wants_them() -> None:
-    session = Session(Registry(diptych_adapters.hooks, installed=False))
-    out = CliRunner().invoke(app, ["adapters", "bm25"], obj=session).stdout
-    row = next(line for line in out.splitlines() if line.startswith("ascii_folding "))
-    assert "false" in row
-    assert "False" not in row
-
-
 def test_how_to_install_what_is_missing_stands_below_the_table(run: Run) -> None:
     assert run("adapters").out.splitlines()[-1] == "pip install 'diptych[heavy]'"
 
@@ -89,37 +61,6 @@ def test_the_plugin_of_an_adapter_is_shown_where_there_are_several(run: Run) -> 
     assert "from" in run("adapters").out.splitlines()[0]
     session = Session(Registry(diptych_adapters.hooks, installed=False))
     assert "from" not in CliRunner().invoke(app, ["adapters"], obj=session).stdout.splitlines()[0]
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_a_terminal_breaks_no_name(width: int) -> None:
-    out = in_terminal(width, "-m", "diptych", "adapters")
-    names = {spec.name for spec in Registry(diptych_adapters.hooks, installed=False).specs()}
-    assert names <= {word for line in out.splitlines() for word in line.split()[:1]}
-    assert max(map(len, out.splitlines())) <= width
-    assert re.search(r"text-embeddings-inference,", out)
-
-
-def in_terminal(width: int, *arguments: str) -> str:
-    """What a Python command writes to a terminal of this width, without colours."""
-    parent, child = pty.openpty()
-    termios.tcsetwinsize(child, (50, width))
-    environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb"}
-    environment.pop("COLUMNS", None)
-    with subprocess.Popen([sys.executable, *arguments], stdout=child, stdin=child, env=environment) as process:
-        os.close(child)
-        parts = []
-        while True:
-            try:
-                part = os.read(parent, 65536)
-            except OSError:  # Linux says so when the other end is closed
-                break
-            if not part:
-                break
-            parts.append(part)
-        assert process.wait() == 0
-    os.close(parent)
-    return re.sub(r"\x1b\[[0-9;]*m", "", b"".join(parts).decode()).replace("\r\n", "\n")
 
 
 def test_types_read_like_words() -> None:

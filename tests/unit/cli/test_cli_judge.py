@@ -93,15 +93,6 @@ def test_one_config_pools_the_pipeline_and_its_slots(ready: Run) -> None:
     assert (named["verdict"]["baseline"], named["verdict"]["settled"]) == ("dense", False)
 
 
-def test_a_start_that_fails_leaves_no_folder(ready: Run, tmp_path: Path) -> None:
-    assert ready("judge", "new", "--only", "denze").code == 1
-    assert not (tmp_path / "new").exists()
-    (tmp_path / "file").write_text("mine")
-    answer = ready("judge", "file")
-    assert (answer.code, (tmp_path / "file").read_text()) == (1, "mine")
-    assert "judgements cannot be stored there" in answer.err
-
-
 def test_a_folder_takes_no_judgements_of_another_collection(ready: Run, config: Path, tmp_path: Path) -> None:
     ready("judge", *BOTH, input="30q")
     (tmp_path / "other.yaml").write_text(config.read_text().replace("collection: ", "collection: other-"))

@@ -43,10 +43,6 @@ def test_debug_tells_more_and_error_nothing(filled: Run) -> None:
     assert filled("--log-level", "error", "search", "cats").err == ""
 
 
-def test_a_level_that_is_none_is_wrong_usage(run: Run) -> None:
-    assert run("--log-level", "loud", "search", "cats").code == 2
-
-
 def test_no_secret_is_logged(filled: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "s3cret-value")
     text = config.read_text()

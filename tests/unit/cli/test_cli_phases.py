@@ -181,12 +181,6 @@ def test_under_way_the_old_encoder_answers_the_new_config(under_way: Run) -> Non
     assert under_way("info", "--json").json()["slots"][0]["vector"] == "dense.1"
 
 
-def test_under_way_the_old_config_answers_too(under_way: Run, config: Path) -> None:
-    write(config, OLD)
-    assert found(under_way(*ASKED)) == "39"
-    assert under_way("doctor").code == 0
-
-
 @pytest.mark.parametrize("encoder", [OLD, NEW])
 def test_under_way_a_populate_by_either_config_writes_both_vectors(
     under_way: Run, config: Path, tmp_path: Path, encoder: str
@@ -201,12 +195,6 @@ def test_under_way_a_populate_by_either_config_writes_both_vectors(
     assert under_way("apply").code == 0
     answer = under_way("search", "whale sings", "--only", "dense", "--json")
     assert found(answer) == "new"
-
-
-def test_under_way_plan_says_that_apply_goes_on_and_ci_sees_it_pending(under_way: Run) -> None:
-    answer = under_way("plan", "--exit-code")
-    assert answer.code == 4
-    assert "to continue: diptych apply; to abandon it: diptych rollback" in answer.out
 
 
 def test_under_way_another_config_is_told_to_restore_or_give_up(under_way: Run, config: Path) -> None:
@@ -233,7 +221,7 @@ def test_after_the_cut_over_the_old_config_is_refused_and_told_of_the_swap(cut_o
 
 def test_after_the_cut_over_the_old_config_goes_back_without_encoding(cut_over: Run, config: Path) -> None:
     write(config, OLD)
-    assert ["dense", "use", "kept", "vectors", "40"] in [line.split() for line in cut_over("plan").out.splitlines()]
+    assert "dense use kept vectors" in " ".join(cut_over("plan").out.split())
     assert cut_over("apply", "--json").json()["encoded"] == {}
     assert found(cut_over(*ASKED)) == "39"
 
@@ -257,12 +245,3 @@ def test_rolled_back_the_new_config_is_refused_and_the_old_one_answers(cut_over:
     write(config, OLD)
     assert found(cut_over(*ASKED)) == "39"
     assert cut_over("doctor").code == 0
-
-
-def test_without_a_config_every_phase_answers(cut_over: Run) -> None:
-    named = ("--store", "edge:./qdrant", "--collection", "animals")
-    assert found(cut_over(*ASKED, *named)) == "39"
-    cut_over("rollback")
-    assert found(cut_over(*ASKED, *named)) == "39"
-    cut_over("finish")
-    assert found(cut_over(*ASKED, *named)) == "39"

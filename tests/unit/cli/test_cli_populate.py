@@ -43,12 +43,6 @@ def test_an_empty_source_is_warned_of_once(
     assert not caplog.records, "what is printed is not logged too"
 
 
-def test_json_is_the_whole_report(run: Run, config: Path, corpus: Path) -> None:
-    report = run("populate", corpus, "--json").json()
-    assert (report["read"], report["new"], report["complete"]) == (4, 4, True)
-    assert report["encoded"] == {"dense": 4, "lexical": 4}
-
-
 def test_documents_that_cannot_be_indexed_are_named_and_the_exit_code_is_3(
     run: Run, config: Path, corpus: Path, tmp_path: Path
 ) -> None:
@@ -115,50 +109,11 @@ def test_standard_input_is_a_source(run: Run, config: Path) -> None:
     assert run("populate", "-", "--json", input=lines).json()["new"] == 3
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "text"),
-    [
-        (["nowhere.jsonl"], 1, "there is no such source"),
-        (
-            ["animals.jsonl", "--id-column", "key"],
-            1,
-            "the source has no column 'key'\n  where: animals.jsonl\n  got: id, text",
-        ),
-        (["animals.jsonl", "--title-column", "texte"], 1, "do: did you mean 'text'?"),
-        (["animals.jsonl", "--types", "n=integer"], 1, "types of columns can be named for csv alone"),
-        (["animals.jsonl", "--types", "integer"], 1, "--types is not COLUMN=TYPE"),
-        (["animals.jsonl", "--format", "xml"], 1, "xml"),
-        ([], 2, "SOURCE"),
-        (["animals.jsonl", "-c", "other.yaml"], 1, "there is no config file"),
-    ],
-)
-def test_what_cannot_be_populated_is_said(
-    run: Run, config: Path, corpus: Path, arguments: list[str], code: int, text: str
-) -> None:
-    answer = run("populate", *arguments)
-    assert answer.code == code
-    assert text in answer.err
-
-
-def test_a_wrong_column_is_told_before_the_config_is_even_read(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("key,text\n1,words\n")
-    answer = run("populate", "t.csv", "--id-column", "ky")
-    assert answer.code == 1
-    assert "got: key, text" in answer.err
-
-
 def test_types_are_named_by_column(run: Run, config: Path, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,text,a,b,c\n1,words,1,2,3\n")
     assert run("populate", "t.csv", "--types", "a=text, b=float", "--types", "*=integer").code == 0
     (hit,) = run("search", "words", "--json").json()["queries"][0]["hits"]
     assert hit["metadata"] == {"a": "1", "b": 2.0, "c": 3}
-
-
-def test_a_missing_extra_is_named_with_what_to_install(run: Run, corpus: Path, tmp_path: Path) -> None:
-    (tmp_path / "diptych.yaml").write_text("collection: c\nslots:\n  dense: {adapter: heavy}\n")
-    answer = run("populate", corpus)
-    assert answer.code == 1
-    assert "pip install 'diptych[heavy]'" in answer.err
 
 
 class Listed:
@@ -231,9 +186,3 @@ def test_a_bar_shows_count_and_rate_on_a_terminal_only(monkeypatch: pytest.Monke
             bars.advance("index", 6)
         assert ("encoding" in stream.getvalue()) is terminal
         assert ("10/10" in stream.getvalue()) is terminal
-
-
-def test_an_engine_that_is_none_is_named_with_those_that_are(run: Run, config: Path, corpus: Path) -> None:
-    done = run("populate", corpus, "--engine", "spark")
-    assert done.code == 2
-    assert "'threads', 'ray'" in done.err

@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 
 from diptych import __version__
 from diptych.cli import app
-from diptych.cli.output import error_document, printable, write_json
+from diptych.cli.output import error_document, write_json
 from diptych.cli.run_command import command
+from diptych.display import printable
 from diptych.errors import ConfigError, DiptychError
 
 Run = Callable[..., Any]

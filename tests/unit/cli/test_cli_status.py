@@ -121,22 +121,3 @@ def test_options_are_shown_without_secrets(run: Run, config: Path, corpus: Path)
     assert "expand: {api_key: ***, feline: cat}" in answer.out
     both = answer.out + run("status", "--json").out
     assert "s3cret" not in both
-
-
-def test_no_encoder_is_made(filled: Run, config: Path) -> None:
-    edit(config, "fake-dense}", "fake-dense, dimension: -1}")
-    assert filled("search", "cat").code == 1
-    answer = filled("status")
-    assert (answer.code, answer.err) == (0, "")
-
-
-def test_it_needs_no_config(filled: Run, config: Path) -> None:
-    config.unlink()
-    found = filled("status", "--store", "edge:./qdrant", "--collection", "animals", "--json").json()
-    assert [own["vector"] for own in found["vectors"]] == ["dense.1", "lexical.1"]
-
-
-def test_before_the_first_populate_it_says_how_to_fill(run: Run, config: Path) -> None:
-    answer = run("status", "--json")
-    assert (answer.code, answer.out) == (1, "")
-    assert "diptych populate SOURCE" in answer.error()["do"]

@@ -14,9 +14,8 @@ import pytest
 
 from diptych.config import load_config
 from diptych.config.models import SearchConfig
-from diptych.errors import SearchError, TuneError
 from diptych.registry import Registry
-from diptych.search import Dbsf, Linear, Pipeline, Rerank, Retrieve, Rrf
+from diptych.search import Dbsf, Linear, Rerank, Retrieve, Rrf
 from diptych_lab.cli.tune_search import budget_of, show_search
 from diptych_lab.tune import Budget, ConfigChange, SearchReport, SearchRow, config_change, search_change, write_config
 from diptych_lab.tune.trials import Against
@@ -49,39 +48,14 @@ def test_a_gain_that_is_shown_is_said_in_one_sentence_with_a_diff_of_the_config(
     assert "gains +0.0500 nDCG@10 on held-out queries, 95% interval [+0.0200, +0.0800]: it is better than" in said
     assert "\n-    kind: rrf\n+    kind: linear\n+    normalize: zscore\n" in out
     assert "\n   limit: 3\n" in out, "what stays is its surroundings"
-    assert "dense + lexical >> Rrf(k=60) (now)" in out
-
-
-def test_a_gain_that_is_not_shown_changes_nothing_and_says_how_many_queries_would(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    assert out.splitlines()[0] == report(passed=True).verdict
+    assert re.search(r"now ● +dense 100 \+ lexical 100 >> Rrf\(k=60\)|● now +dense 100 \+ lexical 100 >> Rrf", out)
     shown(report(passed=False), ConfigChange(), synthetic=True, write=True)
     printed = capsys.readouterr()
+    assert "★ ●" not in printed.out, "a star marks only what is taken"
     assert "c stays as it is: no change passed, so nothing was written" in printed.out
     assert "the present pipeline stays; about 140 queries, 80 more than now, would show it if the gain" in printed.out
-    assert "normalize" not in printed.out.replace("Linear", "")
     assert "words of the documents favour lexical slots" in printed.err
-
-
-def test_the_verdict_comes_first_and_a_star_marks_only_what_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
-    for passed in (True, False):
-        found = report(passed=passed)
-        shown(found, ConfigChange())
-        out = capsys.readouterr().out
-        assert out.splitlines()[0] == found.verdict
-        assert ("★" in out) is passed
-
-
-def test_pipelines_that_differ_in_their_candidates_alone_differ_in_the_table(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    fewer = SearchRow(Retrieve("dense", 20) + Retrieve("lexical", 20) >> Rrf(), 0.44, 0.02, 2.0)
-    alone = SearchRow(Pipeline((Retrieve("dense", 20),)), 0.3, 0.02, 1.0)
-    shown(replace(report(passed=False), rows=(ROWS[0], fewer, alone, ROWS[1]), present=3, chosen=3), ConfigChange())
-    out = capsys.readouterr().out
-    assert "dense 20 + lexical 20 >> Rrf(k=60)  " in out
-    assert "dense 100 + lexical 100 >> Rrf(k=60) (now)" in out
-    assert " dense  " in out, "one slot alone returns as many hits as a search asks for"
 
 
 def test_a_loss_is_called_a_loss_and_no_number_of_queries_is_said_to_turn_it_round() -> None:
@@ -233,10 +207,6 @@ def test_any_pipeline_of_a_report_has_its_diff_and_settings_without_a_file_have_
 def test_budgets_and_prices_are_read_as_they_are_written() -> None:
     assert budget_of("50ms", 2.0, ["cohere=0.02"]) == Budget(50.0, 2.0, {"cohere": 0.02})
     assert budget_of("2s", None, []).milliseconds == 2000
-    with pytest.raises(SearchError, match=r"(?s)not a duration.*got: 'soon'"):
-        budget_of("soon", None, [])
-    with pytest.raises(TuneError, match=r"(?s)price cannot be read.*RERANKER=PRICE"):
-        budget_of(None, None, ["cohere"])
 
 
 def test_few_queries_choose_nothing_and_write_nothing(run: Run, config: Path, corpus: Path, tmp_path: Path) -> None:
@@ -267,7 +237,6 @@ def test_without_judgements_made_queries_are_asked_and_written_only_where_that_i
     for options in ((), ("--synthetic", "--write")):
         answer = run("tune", "search", *options)
         assert answer.code == 0
-        assert "4 made queries, cut from the documents" in answer.out
         assert "judge real queries before you trust it" in answer.err
     before = config.read_text()
     answer = run("tune", "search", "--write")

@@ -69,21 +69,6 @@ def test_ways_back_make_no_encoder(edited: Run, config: Path, tmp_path: Path) ->
     assert not (tmp_path / "calls").exists()
 
 
-def test_rollback_with_the_config_put_back_has_no_warning(edited: Run, config: Path) -> None:
-    edited("apply")
-    edit(config, NEW, "fake-dense}")
-    answer = edited("rollback")
-    assert (answer.code, answer.err) == (0, "")
-    assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
-
-
-def test_a_second_rollback_goes_forward_again(edited: Run) -> None:
-    edited("apply")
-    edited("rollback")
-    assert edited("rollback", "--json").json()["outcome"] == "rolled back"
-    assert live(edited) == ["dense.2", "lexical.1"]
-
-
 def test_rollback_gives_up_a_swap_under_way(edited: Run) -> None:
     edited("apply", "--no-cut-over")
     answer = edited("rollback")
@@ -112,33 +97,6 @@ def test_finish_once_more_says_that_there_is_nothing_to_finish_and_is_no_failure
     document = edited("finish", "--json").json()
     assert (document["outcome"], document["dropped"]) == ("nothing to finish", [])
     assert document["live"] == {"dense": "fake-dense, generation 2", "lexical": "fake-sparse, generation 1"}
-
-
-def test_finish_before_the_first_cut_over_names_the_swap_under_way(edited: Run) -> None:
-    edited("apply", "--no-cut-over")
-    answer = edited("finish")
-    assert answer.code == 1
-    assert "there is nothing to finish: the swap under way has not cut over yet" in answer.err
-    assert "do: cut over first: diptych apply; or abandon the swap: diptych rollback" in answer.err
-
-
-def test_ways_back_need_no_config(edited: Run, config: Path) -> None:
-    edited("apply")
-    config.unlink()
-    named = ("--store", "edge:./qdrant", "--collection", "animals")
-    assert edited("rollback", *named).err == ""
-    assert edited("rollback", *named, "--json").json()["outcome"] == "rolled back"
-    assert edited("finish", *named, "--json").json()["dropped"] == ["dense.1"]
-
-
-def test_rollback_warns_of_documents_that_it_does_not_find_any_more(edited: Run) -> None:
-    edited("apply")
-    with EdgeClient("qdrant") as client:
-        points, _ = client.scroll("animals", limit=3)
-        client.delete_vectors("animals", ["dense.1"], points=[point.id for point in points])
-    answer = edited("rollback")
-    assert answer.code == 0
-    assert "warning: slot 'dense' does not find 3 of 4 points, which have no 'dense.1'" in answer.err
 
 
 @pytest.mark.slow

@@ -131,12 +131,3 @@ def test_the_file_of_init_fills_and_searches_with_the_reranker(
     assert bool(config.search.rerank) == (name in RANKED)
     if config.search.rerank:
         assert (ids[0], hits[0].score) == ("d17", 1.0)
-
-
-def test_an_unknown_provider_is_refused_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["init", "--provider", "coher"], obj=Session(BUILTIN))
-    assert result.exit_code == 1
-    assert "did you mean 'cohere'?" in result.stderr
-    both = CliRunner().invoke(app, ["init", "--provider", "cohere", "--dense", "fastembed:x"], obj=Session(BUILTIN))
-    assert "give one of the two" in both.stderr

@@ -10,14 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from diptych.evaluate.comparison import (
-    Doubles,
-    bootstrap_means,
-    clopper_pearson,
-    holm,
-    percentile_interval,
-    randomization_p_value,
-)
+from diptych.evaluate.comparison import clopper_pearson, holm, randomization_p_value
+from diptych.evaluate.scoring import Doubles, bootstrap_means, percentile_interval
 
 
 def like_ndcg(rng: np.random.Generator, queries: int, shift: float = 0.0) -> Doubles:

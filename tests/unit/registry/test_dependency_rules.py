@@ -48,7 +48,7 @@ INSIDES_OF_LAB = 37  # may only fall
 
 # From the ground up; a name stands for a module or a package. A line may import the lines above it, none of its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "repr_html"),
+    ("errors", "display"),
     ("runtime",),
     ("reports",),
     ("media",),

@@ -9,18 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config.models import GateConfig
+from diptych.display import Display, Displayed, Mood, Table, differences
 from diptych.errors import FingerprintMismatch
 from diptych.handle.snapshot import View
 from diptych.metadata.models import Generation
 from diptych.populate.store import lacking
 from diptych.reports import GateSummary
-from diptych.repr_html import ReprHtml
 from diptych.runtime.phases import phase
 from diptych.search.options import takes
 from diptych.slots import guard
@@ -74,7 +75,7 @@ __all__ = ["Coverage", "GateReport", "Judged", "coverage", "run_gate"]
 
 
 @dataclass(frozen=True, slots=True)
-class GateReport(GateSummary, ReprHtml):
+class GateReport(GateSummary, Displayed):
     """What the gate measured and decided. `dataclasses.asdict` gives JSON values.
 
     Args:
@@ -110,6 +111,59 @@ class GateReport(GateSummary, ReprHtml):
         untested = "".join(f"; no query reached slot {name!r}" for name in self.untested)
         basis = self.judged.sentence if self.judged else change_of(self)
         object.__setattr__(self, "sentence", f"{self.outcome}: {'; '.join(self.reasons) or basis}{untested}")
+
+    def display(self) -> Display:
+        """The decision, and what it was made of."""
+        parts: list[Table | str] = _shown_judgements(self.judged) if self.judged and self.judged.queries else []
+        if items := self.known_items:
+            cells = differences([(item.difference, item.low, item.high) for item in items], digits=3)
+            rows = [
+                (
+                    f"{item.of}: {item.by}",
+                    f"{item.old:.1%} -> {item.new:.1%}",
+                    *own,
+                    f"{item.losses:,} of {item.found:,}",
+                )
+                for item, own in zip(items, cells, strict=True)
+            ]
+            columns = (f"{items[0].documents:,} documents, found by", "old -> new", "difference", "interval", "lost")
+            parts.append(Table(columns, rows, numbers=range(1, 5)))
+        if self.overlaps:
+            shares = [(own.of, f"{own.mean:.2f}", f"{own.lowest:.2f}", str(own.documents)) for own in self.overlaps]
+            parts.append(Table(("neighbours in common", "mean", "lowest", "documents"), shares, numbers=range(1, 4)))
+        checks = [(own.vector, f"{own.points - own.missing:,} of {own.points:,} points") for own in self.coverage]
+        checks += [
+            (f"canaries of {own.slot}", own.problem if own.likeness is None else f"cosine {own.likeness:.4f}")
+            for own in self.canaries
+        ]
+        if checks:
+            parts.append(Table(("check", ""), checks))
+        if self.latency is not None:
+            parts.append(self.latency.sentence)
+        if self.samples:
+            pairs: list[tuple[str, str]] = []
+            for sample in self.samples:
+                pairs.append((f"“{sample.query}”", f"{sample.common:.0%} in common"))
+                pairs += zip_longest(sample.old, sample.new, fillvalue="")
+            parts.append(Table(("old", "new"), pairs))
+        return Display(f"gate: {self.sentence}", [*parts, *self.remarks], mood=MOODS[self.outcome])
+
+
+MOODS: Mapping[str, Mood] = {"passed": "good", "worse": "bad", "undecided": "warning", "not measured": "warning"}
+
+
+def _shown_judgements(value: JudgedComparison) -> list[Table | str]:
+    slices = [(str(own.slice), len(own.slice.queries), own.mean, own.low, own.high) for own in value.slices]
+    listed = [("all", value.queries, value.difference, value.low, value.high), *slices]
+    cells = differences([own[2:] for own in listed])
+    rows = [(name, f"{count:,}", *own) for (name, count, *_), own in zip(listed, cells, strict=True)]
+    columns = ("queries", "count", f"{value.metric}, new minus old", f"{100 * value.confidence:g}% interval")
+    counts = f"queries better {value.wins:,}, equal {value.ties:,}, worse {value.losses:,}"
+    change = f"{value.changed:.0%} of their first 10 hits change; the margin is {value.margin:g}"
+    lost = [(own.text, f"{own.old:.3f}", f"{own.new:.3f}") for own in value.worst]
+    worst = [Table(("queries that lost most", "old", "new"), lost, numbers=(1, 2))] if lost else []
+    note = f"{value.old:.4f} -> {value.new:.4f}; {counts}; {change}"
+    return [Table(columns, rows, numbers=range(1, 4)), note, *worst, *value.remarks]
 
 
 def run_gate(
