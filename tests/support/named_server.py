@@ -29,6 +29,7 @@ from diptych.stores.versions import FEATURES, dotted, is_server_client, server_v
 from diptych_edge import EdgeClient
 
 KEY = "DIPTYCH_TEST_SERVER_KEY"
+KNOWN_BY = {"DIPTYCH_TEST_SERVER", "DIPTYCH_TEST_CLUSTER"}
 SPREAD = {"shards": 2, "replicas": 2, "write_consistency": 2}
 
 
@@ -58,6 +59,7 @@ def server_client(**cluster: Any) -> QdrantBase:
     return open_store(urls(), api_key=os.environ.get(KEY), cluster=spread)
 
 
+STORE = "server" if KNOWN_BY & os.environ.keys() else "edge"  # of suites of features; tests/contract compares stores
 STORES: dict[str, Callable[[Path], QdrantBase]] = {
     "memory": lambda _: QdrantClient(":memory:"),
     "edge": EdgeClient,
@@ -66,7 +68,7 @@ STORES: dict[str, Callable[[Path], QdrantBase]] = {
 
 
 @contextmanager
-def emptied_store(kind: str, folder: Path) -> Iterator[QdrantBase]:
+def emptied_store(folder: Path, kind: str = STORE) -> Iterator[QdrantBase]:
     """A store of this kind of `STORES` below `folder`, without collection `c`, and closed afterwards."""
     client = STORES[kind](folder / "store")
     clear(client, "c")

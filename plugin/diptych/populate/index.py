@@ -33,7 +33,6 @@ from diptych.populate.store import Store, lacking
 from diptych.populate.validate import Item, Tally, merged_into
 from diptych.runtime.phases import Progress
 from diptych.stores.scroll import PointId, plain_id
-from diptych.stores.versions import is_local
 
 # A run is refused that takes media from more than this share of the documents that have some, both of those read so far
 # and of all of them; of the latter more than MOST is enough.
@@ -73,8 +72,7 @@ class Changes:
     def among(self, batches: Iterable[list[Item]], metadata: CollectionMetadata | None) -> Iterator[Item]:
         """The items to write; `metadata` names the vectors that a point must have."""
         layout = self.store.layout
-        # Counted when a document comes that may be unchanged; in local mode before any write: those break its reading.
-        gaps = self._gaps(metadata) if is_local(self.store.client) else None
+        gaps: list[models.Condition] | None = None  # counted when a document comes that may be unchanged
         for batch in map(self._placed, batches) if has_foreign_point_ids(layout) else batches:
             points = [item.point for item in batch]
             held = self.store.owned(points)

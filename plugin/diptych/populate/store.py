@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -47,6 +48,7 @@ from diptych.metadata.payloads import (
 from diptych.populate.rejects import reason_of
 from diptych.stores.scroll import PointId, plain_id
 from diptych.stores.server_errors import error_line, grpc_code, not_found
+from diptych.stores.versions import is_local
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -103,6 +105,8 @@ class PointStore:
 
     def __init__(self, client: QdrantBase, name: str, *, retries: int, stopped: threading.Event) -> None:
         self.client, self.name = client, name
+        # In local mode a call fails during which another thread writes.
+        self._turn = threading.RLock() if is_local(client) else nullcontext()
         self.retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(may_pass),
             stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
@@ -119,7 +123,8 @@ class PointStore:
             FingerprintMismatch, RegistryError, SwapError, StoreError: errors that say themselves what to do.
         """
         try:
-            return self.retrying(call)
+            with self._turn:
+                return self.retrying(call)
         except self.says_what_to_do:
             raise
         except Exception as error:

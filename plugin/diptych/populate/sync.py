@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
-from types import TracebackType
-from typing import Self
+from typing import IO
 
 from diptych.errors import PopulateError, SyncRefused, brief
 from diptych.handle.tenancy import document_key
@@ -41,7 +42,7 @@ class Sync:
         """Raise SyncRefused when the source lacks too many documents of the collection."""
         if obstacle(read, rejects):
             return
-        with Gone(self._store, seen, self._tenant) as gone:
+        with self._gone(seen) as gone:
             if refusal := gone.refusal(self._share):
                 raise refusal
             self._held = gone.held
@@ -56,7 +57,7 @@ class Sync:
         """
         if reason := obstacle(read, rejects):
             return [reason]
-        with Gone(self._store, seen, self._tenant) as gone:
+        with self._gone(seen) as gone:
             # Checked again, against the size before the run: a source may have changed since its first reading, and new
             # documents must not make room for more deletions.
             if refusal := gone.refusal(self._share, self._held):
@@ -68,10 +69,15 @@ class Sync:
         """Count what `delete` would delete; returns a warning if it would delete nothing."""
         if reason := obstacle(read, rejects):
             return [reason]
-        with Gone(self._store, seen, self._tenant) as gone:
+        with self._gone(seen) as gone:
             self.deleted, self.examples = gone.points, gone.examples
             refusal = gone.refusal(self._share)
         return [f"the sync would be refused: {refusal.expected}"] if refusal else []
+
+    @contextmanager
+    def _gone(self, seen: SeenIds) -> Iterator[Gone]:
+        with tempfile.TemporaryFile("w+", encoding="ascii", prefix="diptych-gone-") as file:
+            yield Gone(self._store, seen, self._tenant, file)
 
 
 def obstacle(read: int, rejects: Rejects) -> str:
@@ -121,27 +127,19 @@ def most_deleted(held: int, share: float) -> int:
 
 
 class Gone:
-    """The documents of a collection that the source does not have, or has at another point. A context manager.
+    """The documents of a collection that the source does not have, or has at another point.
 
-    Points lie in a temporary file, so that memory does not grow with them. Documents are counted by tenant; one whose
+    Points lie in `file`, so that memory does not grow with them. Documents are counted by tenant; one whose
     point moved is not gone, though its old point is to be deleted.
     """
 
-    def __init__(self, store: Store, seen: SeenIds, tenant: str | None) -> None:
+    def __init__(self, store: Store, seen: SeenIds, tenant: str | None, file: IO[str]) -> None:
         self._where = f"collection {store.name!r}" + (f", tenant {tenant!r}" if tenant is not None else "")
-        self._file = tempfile.TemporaryFile("w+", encoding="ascii", prefix="diptych-gone-")  # noqa: SIM115
+        self._file = file
         self.held: Counter[str | None] = Counter()
         self.gone: Counter[str | None] = Counter()
         self.points, self.examples = 0, list[str]()
         self._find(store, seen, tenant)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def _find(self, store: Store, seen: SeenIds, tenant: str | None) -> None:
         free = has_foreign_point_ids(store.layout)

@@ -19,7 +19,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Registry
 from diptych.config.models import Config
 from diptych.testing import FakeDenseEncoder, FakeSparseEncoder, fakes_plugin
-from named_server import emptied_store
+from named_server import STORE, emptied_store
 
 DIMENSION = 24
 UNNAMED = ""
@@ -203,12 +203,7 @@ def texts() -> list[Text]:
     return corpus()
 
 
-EVERYWHERE = ("langchain-hybrid", "llama-index", "haystack-sparse", "fastembed", "by-hand")
-PLACES = [
-    *(("memory", name) for name in FOREIGN),
-    *(("edge", name) for name in EVERYWHERE),
-    *(("server", name) for name in FOREIGN),
-]
+PLACES = [("edge", "langchain-hybrid"), *(("memory" if STORE == "edge" else STORE, name) for name in FOREIGN)]
 
 
 @pytest.fixture(params=PLACES, ids="-".join)
@@ -230,9 +225,9 @@ def ways() -> Mapping[str, Foreign]:
     return FOREIGN
 
 
-@pytest.fixture(params=["memory", "edge", "server"])
-def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
-    with emptied_store(request.param, tmp_path) as client:
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[QdrantBase]:
+    with emptied_store(tmp_path) as client:
         yield client
 
 
@@ -246,7 +241,7 @@ def memory() -> Iterator[QdrantBase]:
 @pytest.fixture
 def filled(place: tuple[str, str], foreign: Foreign, texts: list[Text], tmp_path: Path) -> Iterator[QdrantBase]:
     """A store whose collection `c` somebody else filled."""
-    with emptied_store(place[0], tmp_path) as client:
+    with emptied_store(tmp_path, place[0]) as client:
         foreign.create(client)
         foreign.write(client, texts)
         yield client

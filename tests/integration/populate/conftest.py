@@ -35,9 +35,9 @@ def memory() -> Iterator[QdrantBase]:
     client.close()
 
 
-@pytest.fixture(params=["memory", "edge", "server"])
-def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
-    with emptied_store(request.param, tmp_path) as opened:
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[QdrantBase]:
+    with emptied_store(tmp_path) as opened:
         yield opened
 
 

@@ -30,9 +30,9 @@ class PointsByMetadata:
         return 100 + len(document.text)
 
 
-@pytest.fixture(params=["memory:", "edge"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return request.param if request.param == "memory:" else f"edge:{tmp_path}"
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"edge:{tmp_path}"
 
 
 def opened(url: str, *plugins: object) -> Collection:
@@ -115,12 +115,6 @@ def test_a_point_that_another_program_wrote_has_its_own_id(url: str) -> None:
         assert things.delete(["12"]) == 1
 
 
-def test_before_the_first_populate_there_is_nothing(url: str) -> None:
-    with opened(url) as things:
-        assert things.get(["a"]) == []
-        assert things.delete(["a"]) == 0
-
-
 def test_one_text_is_no_list_of_ids(url: str) -> None:
     with opened(url) as things, pytest.raises(CollectionError, match=r"(?s)ids are not a list.*'abc'"):
         things.get("abc")
@@ -149,11 +143,6 @@ def test_documents_are_counted_whole_or_by_a_filter(url: str) -> None:
             things.count({"section": "sound"})
 
 
-def test_what_is_no_filter_is_refused(url: str) -> None:
-    with opened(url) as things, pytest.raises(SearchError, match=r"(?s)unknown type of filter.*got: str"):
-        list(things.documents("section=sound"))  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("plugins", [(), (PointsByMetadata(),)], ids=["own points", "chosen points"])
 def test_a_filter_of_ids_holds_for_these_documents_alone(url: str, plugins: tuple[object, ...]) -> None:
     with opened(url, *plugins) as things:
@@ -161,12 +150,6 @@ def test_a_filter_of_ids_holds_for_these_documents_alone(url: str, plugins: tupl
         found = things.search("files", filter=things.having(["a", "7", "nobody"]), limit=10)
         assert {hit.id for hit in found} == {"a", "7"}
         assert things.search("files", filter=things.having([]), limit=10) == []
-
-
-def test_filters_name_metadata_as_the_payload_has_it(url: str) -> None:
-    with opened(url) as things:
-        assert things.field("section") == "section"
-        assert things.field("title") == "title"
 
 
 @pytest.mark.parametrize("key", ["section", "x y", "a/b", "größe", "at.x y", "k-1", "tags[]"])

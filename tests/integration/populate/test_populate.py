@@ -11,7 +11,7 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 import diptych
-from diptych import Collection, Document, Registry
+from diptych import Collection, Registry
 from diptych.errors import StoreError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
@@ -61,15 +61,6 @@ def test_every_document_becomes_one_whole_point(
     assert vectors["lexical.1"] == [lexical.indices.tolist(), lexical.values.tolist()]
 
 
-def test_a_second_run_encodes_nothing_and_says_so(client: QdrantBase, open_handle: OpenHandle) -> None:
-    populate(open_handle(client), corpus(30))
-    handle = open_handle(client)
-    report = populate(handle, corpus(30))
-    assert (report.unchanged, report.new, report.changed) == (30, 0, 0)
-    assert report.encoded == {"dense": 0, "lexical": 0}
-    assert encoded_documents(handle) == []
-
-
 def test_only_changed_documents_are_encoded_again(
     client: QdrantBase, open_handle: OpenHandle, contents: Contents
 ) -> None:
@@ -89,17 +80,6 @@ def test_only_changed_documents_are_encoded_again(
     assert len(found) == 31
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 5, 1024])
-def test_the_chunk_changes_nothing_in_the_collection(
-    memory: QdrantBase, open_handle: OpenHandle, contents: Contents, chunk: int
-) -> None:
-    populate(open_handle(memory, chunk=16), corpus(40))
-    expected = contents(memory)
-    memory.delete_collection("c")
-    populate(open_handle(memory, chunk=chunk), corpus(40))
-    assert contents(memory) == expected
-
-
 def test_an_iterator_fills_the_collection_as_a_list_does(
     client: QdrantBase, open_handle: OpenHandle, contents: Contents
 ) -> None:
@@ -111,19 +91,6 @@ def test_an_iterator_fills_the_collection_as_a_list_does(
     assert contents(client) == expected
     assert (streamed.read, streamed.new, streamed.duplicates, streamed.set_aside) == (42, 40, 1, 1)
     assert (listed.read, listed.new, listed.duplicates, listed.set_aside) == (42, 40, 1, 1)
-
-
-def test_documents_and_mappings_are_the_same(memory: QdrantBase, open_handle: OpenHandle) -> None:
-    populate(open_handle(memory), corpus(10))
-    again = [Document(d["id"], d["text"], d["title"], {"section": d["section"]}) for d in corpus(10)]
-    assert populate(open_handle(memory), again).unchanged == 10
-
-
-def test_repeated_documents_are_counted_and_encoded_once(memory: QdrantBase, open_handle: OpenHandle) -> None:
-    handle = open_handle(memory)
-    report = populate(handle, [*corpus(10), *corpus(10), *corpus(3)])
-    assert (report.read, report.new, report.duplicates) == (23, 10, 13)
-    assert len(encoded_documents(handle)) == 10
 
 
 def test_statistics_are_those_of_the_documents_that_are_indexed(memory: QdrantBase, open_handle: OpenHandle) -> None:

@@ -126,14 +126,6 @@ def test_the_first_look_at_the_collection_is_tried_again(
     client.close()
 
 
-def test_the_last_try_comes_after_the_given_retries(open_handle: OpenHandle) -> None:
-    client = Flaky(unavailable())
-    with pytest.raises(PopulateError, match="cannot write to the store"):
-        populate(open_handle(client, SLOTS, retries=1, chunk=1), CORPUS)
-    assert client.writes == 2
-    client.close()
-
-
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_what_no_retry_can_mend_is_not_tried_again(open_handle: OpenHandle, status: int) -> None:
     client = Flaky(UnexpectedResponse(status, "No", b"", httpx.Headers()))

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-import threading
-from collections import Counter
 from collections.abc import Callable
-from functools import wraps
-from typing import Any
 
 import pytest
 from qdrant_client.client_base import QdrantBase
@@ -16,31 +11,9 @@ from diptych import Document
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.stores.versions import is_local
+from store_calls import StoreCalls
 
 OpenHandle = Callable[..., CollectionHandle]
-
-
-def counted(client: QdrantBase) -> Counter[str]:
-    """Counts from now on which of its methods are called from outside, by name."""
-    calls, thread = Counter[str](), threading.local()
-
-    def counting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(method)
-        def call(*args: Any, **options: Any) -> Any:
-            if getattr(thread, "inside", False):  # another method of the client calls it
-                return method(*args, **options)
-            calls[name], thread.inside = calls[name] + 1, True
-            try:
-                return method(*args, **options)
-            finally:
-                thread.inside = False
-
-        return call
-
-    for name, _ in inspect.getmembers(type(client), inspect.isfunction):
-        if not name.startswith("_") and name != "close":
-            setattr(client, name, counting(name, getattr(client, name)))
-    return calls
 
 
 def documents(number: int, text: str = "a text") -> list[Document]:
@@ -53,7 +26,7 @@ def test_one_document_takes_few_calls_of_the_store(client: QdrantBase, open_hand
     handle = open_handle(client, indexes=indexes)
     populate(handle, [document for number in range(3) for document in documents(number)])
     handle = handle if is_open else open_handle(client, indexes=indexes)
-    calls = counted(client)
+    calls = StoreCalls(client).counts
     assert populate(handle, documents(3)).new == 1
     assert calls.total() <= 5, calls
     assert calls["collection_exists"] == 0
