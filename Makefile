@@ -74,6 +74,7 @@ site: $(VENV)/.test
 
 # The page of `diptych studio` from its sources, into plugin/diptych_serve/studio/page, which is committed: only who changes it needs Node.
 studio-page:
+	$(BIN)/python plugin/studio_page/answer_types.py
 	cd plugin/studio_page && npm ci --no-audit --no-fund && npm run types && npm run build
 
 # Chromium for the tests of that page, where the machine has none and this user may install it; else those tests are skipped.

@@ -28,6 +28,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import Tool, ToolAnnotations
 from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych import Collection, __version__
@@ -47,7 +48,7 @@ from diptych_serve.service.answers import (
     PopulateAnswer,
     populated,
 )
-from diptych_serve.service.requests import accepted, require_inline, require_words, too_large, too_slow
+from diptych_serve.service.requests import accepted, read_body, require_inline, require_words
 from diptych_serve.service.served import Served, single
 from diptych_serve.service.server import Ending
 
@@ -283,16 +284,9 @@ class Posts:
             return await self._app(scope, receive, send)
         try:
             if scope["method"] != "POST":
-                raise Refused(
-                    405,
-                    f"no {scope['method'][:16]} here\n  expected: POST",
-                    code="method_not_allowed",
-                    headers={"Allow": "POST"},
-                )
-            async with asyncio.timeout(self._limits.body_seconds):
-                body = await self._body(receive)
-        except TimeoutError:
-            return await too_slow(self._limits).response()(scope, receive, send)
+                message = f"no {scope['method'][:16]} here\n  expected: POST"
+                raise Refused(405, message, code="method_not_allowed", headers={"Allow": "POST"})
+            body = await read_body(Request(scope, receive), self._limits)
         except Refused as refused:
             return await refused.response()(scope, receive, send)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -301,18 +295,6 @@ class Posts:
             return messages.pop() if messages else await receive()
 
         return await self._app(scope, receive_again, send)
-
-    async def _body(self, receive: Receive) -> bytes:
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise Refused(400, "the client went away", code="disconnected")
-            body += message.get("body", b"")
-            if len(body) > self._limits.body:
-                raise too_large(self._limits.body)
-            if not message.get("more_body", False):
-                return bytes(body)
 
 
 def serve_stdio(server: AgentServer, close: Callable[[], None], *, grace: float) -> None:

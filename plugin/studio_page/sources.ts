@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Plugin } from "vite";
 
-const FILES = ["index.html", "package-lock.json", "package.json", "sources.ts", "tsconfig.json", "vite.config.ts"];
+const FILES = ["answer_types.py", "index.html", "package-lock.json", "package.json", "sources.ts", "tsconfig.json", "vite.config.ts"];
 const FOLDERS = ["public", "src"];
 
 /** Writes sources.sha256 beside the built page, as sha256sum would, so that a test notices a page that was not built again. */

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
+from socket import socket
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -58,9 +59,6 @@ InsecureOption: TypeAlias = Annotated[
 GraceOption: TypeAlias = Annotated[
     int, typer.Option(min=1, metavar="SECONDS", help="After SIGTERM or Ctrl-C: time for running requests to finish.")
 ]
-ConnectionsOption: TypeAlias = Annotated[
-    int, typer.Option("--max-connections", min=1, metavar="N", help="Maximum number of connections.")
-]
 HeaderSecondsOption: TypeAlias = Annotated[
     float,
     typer.Option(
@@ -81,12 +79,8 @@ JudgementsOption: TypeAlias = Annotated[
     typer.Option("--judgements", metavar="FOLDER", help="Studio: let people judge, and save their grades there."),
 ]
 LOCAL = "127.0.0.1"
-
-
 GRACE = 5
 _USER = re.compile(r"//[^/@]*@")  # of a URL, with a password
-
-
 MOST, BOUNDS = Limits(), Bounds()
 
 
@@ -140,7 +134,6 @@ def serve(
     max_concurrent: Annotated[
         int, typer.Option(min=1, metavar="N", help="Maximum requests at once.")
     ] = MOST.concurrent,
-    max_connections: ConnectionsOption = BOUNDS.connections,
     header_seconds: HeaderSecondsOption = BOUNDS.header_seconds,
     idle_seconds: IdleSecondsOption = BOUNDS.idle_seconds,
     grace: GraceOption = 30,
@@ -181,30 +174,29 @@ def serve(
         return serve_edge(edge, port, api_keys_env, as_json=as_json)
     keys = Keys.from_environment(api_keys_env)
     limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent, upload=max_upload)
-    bounds = Bounds(max_connections, header_seconds, idle_seconds)
+    bounds = Bounds(header_seconds, idle_seconds)
     if mcp:
         _require_alone("--mcp", {"--studio": with_studio, "--adapter": adapters, "--encoders-only": encoders_only})
         made = _mcp_server(session, configs, store, collections, allow_writes=allow_writes, tenant=tenant)
         with made as (server, close):
-            from diptych_serve.agents import http_application, serve_stdio
+            from diptych_serve.agents import PATH, http_application, serve_stdio
+            from diptych_serve.service.server import run
 
             if port is None:
                 if sys.stdin.isatty():
                     stderr().print("waiting for a client on standard input; one usually starts this command itself")
                 return serve_stdio(server, close, grace=grace)
             require_key(host, keys, insecure=insecure)
-            names: dict[str, Any] = {
-                "concurrent": max_concurrent,
-                "hosts": allowed_hosts or (),
-                "origins": cors_origin or (),
-            }
-            served_by = http_application(server, keys=keys, host=host, limits=limits, **names)
-            return _over_http(served_by, host, port, grace=grace, bounds=bounds, as_json=as_json)
+            asked: dict[str, Any] = {"hosts": allowed_hosts or (), "origins": cors_origin or ()}
+            tools = http_application(server, keys=keys, host=host, limits=limits, concurrent=max_concurrent, **asked)
+            with _listening(host, port) as (listening, url):
+                announce({"url": f"{url}{PATH}"}, f"listening on {url}{PATH}", as_json=as_json)
+                return run(tools, listening, grace=grace, bounds=bounds)
     if tenant is not None:
         raise ConfigError("--tenant goes with --mcp", got=tenant, do="add --mcp; requests name their own tenant")
     require("starlette", "uvicorn", "prometheus_client", extra="serve")
     from diptych_serve.service.application import application
-    from diptych_serve.service.server import address, called, listen, log_to_stderr, run
+    from diptych_serve.service.server import called, run
 
     require_key(host, keys, insecure=insecure)
     if not with_studio and (queries or judgements):
@@ -212,19 +204,28 @@ def serve(
         raise ConfigError("judged queries are for Studio", got=got, do="add --studio")
     if with_studio and encoders_only:
         raise ConfigError("Studio shows collections", got="--encoders-only", do="leave one of the two out")
-    require_folders(queries, judgements)
-    with listen(host, 8000 if port is None else port) as listening:
-        served = _served(
-            session, configs, store, collections, adapters, encoders_only=encoders_only, writes=allow_writes
-        )
+    with _listening(host, 8000 if port is None else port, quiet=quiet) as (listening, url):
+        served = _served(session, configs, store, collections, adapters, encoders_only, allow_writes)
         judged = (queries, judgements)
         extension = studio_of(served, configs, store, *judged, writes=allow_writes) if with_studio else None
         may_ask = {"origins": cors_origin or (), "hosts": called(host, allowed_hosts or (), keys)}
         app = application(served, keys=keys, limits=limits, writes=allow_writes, extension=extension, **may_ask)
-        log_to_stderr(logging.WARNING if quiet else logging.INFO)
-        _announce(address(listening, host), served, as_json=as_json)
+        known, models = list(served.collections), [model.id for model in served.models()]
+        names = f"collections: {', '.join(known) or 'none'}; models: {', '.join(models)}"
+        document = {"url": url, "collections": known, "models": models}
+        announce(document, f"listening on {url}", names, as_json=as_json)
         run(app, listening, grace=grace, bounds=bounds)
     return None
+
+
+@contextmanager
+def _listening(host: str, port: int, *, quiet: bool = False) -> Iterator[tuple[socket, str]]:
+    """A socket and its URL; what happens is logged to standard error."""
+    from diptych_serve.service.server import address, listen, log_to_stderr
+
+    with listen(host, port) as listening:
+        log_to_stderr(logging.WARNING if quiet else logging.INFO)
+        yield listening, address(listening, host)
 
 
 def _require_alone(option: str, others: Mapping[str, object]) -> None:
@@ -239,16 +240,13 @@ def _served(
     store: str | None,
     collections: list[str] | None,
     adapters: list[str] | None,
-    *,
     encoders_only: bool,
     writes: bool,
 ) -> Served:
     from diptych_serve.service.served import Served
 
-    if writes and (encoders_only or store is not None):
-        got = "--encoders-only" if encoders_only else f"--store {store}"
-        raise ConfigError("--allow-writes needs configs", got=got, do="name a config by -c FILE")
-
+    if writes and encoders_only:
+        raise ConfigError("--allow-writes needs configs", got="--encoders-only", do="name a config by -c FILE")
     if not encoders_only:
         return opened(session, configs, store, collections, adapters=adapters or (), create=writes)
     if store is not None:
@@ -257,13 +255,6 @@ def _served(
         )
     paths = configs or ([CONFIG] if CONFIG.exists() or not adapters else [])
     return Served.of_encoders(paths, adapters=adapters or (), registry=session.registry)
-
-
-def _announce(url: str, served: Served, *, as_json: bool) -> None:
-    models = [model.id for model in served.models()]
-    document = {"url": url, "collections": list(served.collections), "models": models}
-    names = f"collections: {', '.join(served.collections) or 'none'}; models: {', '.join(models)}"
-    announce(document, f"listening on {url}", names, as_json=as_json)
 
 
 def studio(
@@ -301,38 +292,21 @@ def studio(
     """
     require("starlette", "uvicorn", "prometheus_client", extra="serve")
     from diptych_serve.service.application import application
-    from diptych_serve.service.server import address, called, listen, log_to_stderr, run
+    from diptych_serve.service.server import called, run
 
     keys = Keys.from_environment(api_keys_env)
     require_key(host, keys, insecure=insecure)
-    require_folders(queries, judgements)
-    session: Session = context.obj
-    with listen(host, port) as listening:
-        served = opened(session, configs, store, collections)
+    with _listening(host, port, quiet=quiet) as (listening, url):
+        served = opened(context.obj, configs, store, collections)
         extension = studio_of(served, configs, store, queries, judgements, writes=allow_writes)
-        hosts = called(host, allowed_hosts or (), keys)
-        app = application(served, keys=keys, hosts=hosts, extension=extension)
-        log_to_stderr(logging.WARNING if quiet else logging.INFO)
-        url = f"{address(listening, host)}/studio/"
-        names = list(served.collections)
-        said = f"Studio of {', '.join(names)} is at {url}", "Ctrl-C ends it"
-        announce({"url": url, "collections": names}, *said, as_json=as_json)
+        app = application(served, keys=keys, hosts=called(host, allowed_hosts or (), keys), extension=extension)
+        page, names = f"{url}/studio/", list(served.collections)
+        said = f"Studio of {', '.join(names)} is at {page}", "Ctrl-C ends it"
+        announce({"url": page, "collections": names}, *said, as_json=as_json)
         if open_browser:
             # In a thread: a browser for terminals would keep the service from starting.
-            threading.Thread(target=webbrowser.open, args=(url,), name="diptych-browser", daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(page,), name="diptych-browser", daemon=True).start()
         run(app, listening, grace=grace)
-
-
-def require_folders(queries: Sequence[Path] | None, judgements: Path | None) -> None:
-    """Raise ConfigError if queries do not exist, or judgements cannot be saved to a folder of this name."""
-    for folder in queries or ():
-        if not folder.exists():
-            raise ConfigError("there is no such folder", where="--queries", got=str(folder))
-    if judgements is not None and not judgements.parent.is_dir():
-        raise ConfigError("there is no such folder", where="--judgements", got=str(judgements.parent))
-    if judgements is not None and judgements.exists() and not judgements.is_dir():
-        expected = "a folder, or a name for a new one"
-        raise ConfigError("grades cannot be saved there", where="--judgements", got=str(judgements), expected=expected)
 
 
 def studio_of(
@@ -344,8 +318,17 @@ def studio_of(
     *,
     writes: bool,
 ) -> Extension:
-    """Studio with these options of a command."""
+    """Studio with these options of a command.
+
+    Raises:
+        ConfigError: judgements cannot be saved to a folder of this name.
+        EvaluationError: the queries cannot be read.
+    """
     from diptych_serve.studio.routes import studio
+
+    if judgements is not None and not (judgements if judgements.exists() else judgements.parent).is_dir():
+        expected = "a folder, or a name for a new one in a folder that exists"
+        raise ConfigError("grades cannot be saved there", where="--judgements", got=str(judgements), expected=expected)
 
     names = list(served.collections)
     if store is not None:
@@ -368,8 +351,6 @@ def _mcp_server(
 ) -> Iterator[tuple[AgentServer, Callable[[], None]]]:
     """The MCP server of these collections, and what closes them, as the end of this does, too."""
     require("mcp", extra="mcp")
-    if store is not None and allow_writes:
-        raise ConfigError("--allow-writes needs configs", got=f"--store {store}", do="name a config by -c FILE")
     with closing(opened(session, configs, store, collections, create=allow_writes)) as served:
         from diptych_serve.agents import mcp_server
         from diptych_serve.service.context import warm_in_background
@@ -377,17 +358,6 @@ def _mcp_server(
         server = mcp_server(served, allow_populate=allow_writes, tenant=tenant)
         server.listed = partial(warm_in_background, served)
         yield server, served.close
-
-
-def _over_http(app: Any, host: str, port: int, *, grace: int, bounds: Bounds, as_json: bool) -> None:
-    from diptych_serve.agents import PATH
-    from diptych_serve.service.server import address, listen, log_to_stderr, run
-
-    with listen(host, port) as listening:
-        log_to_stderr()
-        url = f"{address(listening, host)}{PATH}"
-        announce({"url": url}, f"listening on {url}", as_json=as_json)
-        run(app, listening, grace=grace, bounds=bounds)
 
 
 def opened(
@@ -406,6 +376,8 @@ def opened(
     """
     from diptych_serve.service.served import Served
 
+    if store is not None and create:
+        raise ConfigError("--allow-writes needs configs", got=f"--store {store}", do="name a config by -c FILE")
     if store is not None:
         return Served.stored(store, names or [], adapters=adapters, registry=session.registry)
     if names:
@@ -450,21 +422,18 @@ def serve_edge(path: Path, port: int | None, api_keys_env: str | None, *, as_jso
         if port is not None:
             address = stack.enter_context(serve_at(port, client, has_key=keys.accept_key if keys else None))
             places, token = [*places, address.url], address.token
-        _announce_store(places, token, client, as_json=as_json)
+        if as_json:
+            write_json({"urls": places, **({"api_key": token} if token else {})})
+            sys.stdout.flush()
+        else:
+            for place in places:
+                stderr().print(f"{client} answers at {place}", style="bold", highlight=False)
+            if token:
+                said = f"api-key of the port, until this command ends: {token}"
+                stderr().print(said, highlight=False, soft_wrap=True)
         while True:
             time.sleep(_LOOK)
             client.info()  # if the holder has ended, this call makes this process the holder
-
-
-def _announce_store(places: list[str], token: str, client: object, *, as_json: bool) -> None:
-    if as_json:
-        write_json({"urls": places, **({"api_key": token} if token else {})})
-        sys.stdout.flush()
-        return
-    for place in places:
-        stderr().print(f"{client} answers at {place}", style="bold", highlight=False)
-    if token:
-        stderr().print(f"api-key of the port, until this command ends: {token}", highlight=False, soft_wrap=True)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

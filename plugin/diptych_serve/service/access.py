@@ -7,12 +7,10 @@ import hmac
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from diptych.errors import ConfigError
 from diptych.runtime.environment import is_loopback
-
-SPARE = 128  # descriptors left for stores, models and logs
 
 VARIABLE = "DIPTYCH_API_KEY"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -113,26 +111,9 @@ class Bounds:
     """What a client may use of a server before it sends a request.
 
     Args:
-        connections: open at once; further ones are refused with 503.
         header_seconds: until the headers of a request have come, from the connection or the request's first byte.
         idle_seconds: that a connection is kept between two requests.
     """
 
-    connections: int = 1000
     header_seconds: float = 10.0
     idle_seconds: int = 60
-
-    def fitting(self) -> Bounds:
-        """The bounds with as many connections as file descriptors allow; the soft limit is raised if possible."""
-        try:
-            import resource
-        except ImportError:  # Windows has no such limit
-            return self
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        needed = self.connections + SPARE
-        if soft != resource.RLIM_INFINITY and soft < needed:
-            soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        if soft == resource.RLIM_INFINITY or soft >= needed:
-            return self
-        return replace(self, connections=max(soft - SPARE, soft // 2, 1))

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, Field
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel, Field, TypeAdapter
+from starlette.requests import Request
+from starlette.responses import Response
 
 from diptych import Collection, __version__
 from diptych.collection.explain import Explanation, SlotScore
@@ -21,16 +23,10 @@ from diptych.media import Media, RawMedia
 from diptych.populate import populate
 from diptych.reports import CollectionInfo, SlotInfo
 from diptych.types import Highlight, Hit, Passage
-from diptych_serve.service.requests import (
-    DocumentsRequest,
-    EmbeddingsRequest,
-    PopulateOptions,
-    RerankRequest,
-    SearchRequest,
-)
 
 REFERENCE = "#/components/schemas/{model}"
-_REFUSALS = (400, 404, 408, 413, 415, 422, 429, 500, 503)
+_REFUSALS, _OF_BODIES = (400, 401, 404, 429, 500, 503), (408, 413, 415, 422)
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class FoundMedia(BaseModel):
@@ -270,12 +266,16 @@ class ErrorAnswer(BaseModel):
 
 
 class Operation(NamedTuple):
-    """One method of one route."""
+    """One method of one route: what it does, and for the OpenAPI document what it asks and answers.
+
+    `lines`: the body is JSON lines. `open`: it needs no key. `errors`: statuses beside those that every route has.
+    """
 
     method: str
     path: str
     summary: str
-    answer: type[BaseModel] | None = None
+    handler: Handler
+    answer: Any = None
     asked: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     lines: bool = False
@@ -283,54 +283,16 @@ class Operation(NamedTuple):
     errors: tuple[int, ...] = ()
 
 
-_READS = (
-    Operation("post", "/search", "Search a collection", SearchAnswer, SearchRequest, errors=_REFUSALS),
-    Operation(
-        "post", "/v1/embeddings", "Vectors of texts", EmbeddingsAnswer, EmbeddingsRequest, errors=(*_REFUSALS, 502)
-    ),
-    Operation("get", "/v1/models", "What can be named as a model", ModelsAnswer),
-    Operation("get", "/v1/models/{model}", "One model", ModelAnswer, errors=(404,)),
-    *(
-        Operation("post", path, "Documents by relevance", RerankAnswer, RerankRequest, errors=(*_REFUSALS, 502))
-        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
-    ),
-    Operation("get", "/healthz", "Whether the process answers", StatusAnswer, open=True),
-    Operation("get", "/readyz", "Whether all that is served can answer", StatusAnswer, open=True, errors=(503,)),
-    Operation("get", "/metrics", "Numbers for Prometheus"),
-    Operation("get", "/openapi.json", "This document"),
-)
-_WRITES = (
-    Operation(
-        "put", "/documents", "Bring some documents in", PopulateAnswer, DocumentsRequest, errors=(*_REFUSALS, 507)
-    ),
-    Operation(
-        "post",
-        "/populate",
-        "Bring in the documents of JSON lines",
-        PopulateAnswer,
-        query=PopulateOptions,
-        lines=True,
-        errors=(*_REFUSALS, 409, 507),
-    ),
-)
-
-
-def openapi(*, writes: bool = False, further: Sequence[Operation] = ()) -> dict[str, Any]:
-    """The document, version 3.1.
-
-    Args:
-        writes: whether to include the routes that write.
-        further: operations of an extension.
-    """
-    operations = [*_READS, *(_WRITES if writes else ()), *further]
-    models = {model for operation in operations for model in (operation.answer, operation.asked) if model} | {
-        ErrorAnswer
-    }
-    ordered = sorted(models, key=lambda model: model.__name__)
-    _, schemas = models_json_schema([(model, "validation") for model in ordered], ref_template=REFERENCE)
+def openapi(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The document of these operations, version 3.1."""
+    models = {model for operation in operations for model in (operation.answer, operation.asked) if model}
+    ordered = sorted({*models, ErrorAnswer}, key=lambda model: str(model.__name__))
+    _, schemas = TypeAdapter.json_schemas(
+        [(model, "validation", TypeAdapter(model)) for model in ordered], ref_template=REFERENCE
+    )
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+        paths.setdefault(operation.path.replace(":path", ""), {})[operation.method] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -347,13 +309,16 @@ def openapi(*, writes: bool = False, further: Sequence[Operation] = ()) -> dict[
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
+    path = operation.path.replace(":path", "")
     description: dict[str, Any] = {
         "summary": operation.summary,
-        "operationId": f"{operation.method}{operation.path.title().replace('/', '').replace('{', '').replace('}', '')}",
+        "operationId": operation.method + re.sub("[/{}]", "", path.title()),
         "security": [] if operation.open else [{}, {"key": []}],
         "responses": {"200": _response("The answer.", operation.answer)},
     }
-    for status in operation.errors:
+    has_body = operation.asked is not None or operation.lines
+    common = () if operation.open else (*_REFUSALS, *(_OF_BODIES if has_body else ()))
+    for status in sorted({*common, *operation.errors}):
         answer = StatusAnswer if operation.open else ErrorAnswer
         description["responses"][str(status)] = _response("What went wrong, and what to do.", answer)
     if operation.asked is not None:
@@ -364,17 +329,17 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.lines:
         lines = {"schema": {"type": "string", "description": "JSON lines: id, text, title, further keys."}}
         description["requestBody"] = {"required": True, "content": {"application/x-ndjson": lines}}
-    if parameters := [*_in_path(operation.path), *_in_query(operation.query)]:
+    if parameters := [*_in_path(path), *_in_query(operation.query)]:
         description["parameters"] = parameters
     return description
 
 
-def _response(description: str, model: type[BaseModel] | None) -> dict[str, Any]:
+def _response(description: str, model: Any) -> dict[str, Any]:
     content = {"application/json": {"schema": _reference(model)}} if model else {}
     return {"description": description, "content": content} if content else {"description": description}
 
 
-def _reference(model: type[BaseModel]) -> Mapping[str, str]:
+def _reference(model: Any) -> Mapping[str, str]:
     return {"$ref": REFERENCE.format(model=model.__name__)}
 
 

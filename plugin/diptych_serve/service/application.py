@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from diptych.errors import MissingExtra
 
@@ -26,19 +26,36 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych.errors import DiptychError
 from diptych.runtime.panics import as_error, is_panic
 from diptych_serve.service.access import Keys, Limits
 from diptych_serve.service.admission import LOG, UNCOUNTED, Gate, Refused, refusal_of
-from diptych_serve.service.answers import Operation, openapi
+from diptych_serve.service.answers import (
+    EmbeddingsAnswer,
+    Handler,
+    ModelAnswer,
+    ModelsAnswer,
+    Operation,
+    PopulateAnswer,
+    RerankAnswer,
+    SearchAnswer,
+    StatusAnswer,
+    openapi,
+)
 from diptych_serve.service.context import Readiness, Serving, Writes, json_of
+from diptych_serve.service.requests import (
+    DocumentsRequest,
+    EmbeddingsRequest,
+    PopulateOptions,
+    RerankRequest,
+    SearchRequest,
+)
 from diptych_serve.service.routes import embeddings, model, models, populate, put_documents, rerank, search
 from diptych_serve.service.served import Batches, Metrics, Served
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 ACCESS_LOG = logging.getLogger("diptych.access")
 _MODEL = "/v1/models/"
 
@@ -69,7 +86,11 @@ def application(
     readiness = Readiness(served, lambda ready: metrics.ready.set(ready), may_be_empty=writes)
     writers = Writes() if writes else None
     serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness, writers)
-    routes = [*ROUTES, *(WRITING if writes else ()), *map(_with_answered_errors, extension.routes)]
+    operations = [*READING, *(WRITING if writes else ()), *extension.operations]
+    routes: list[Route | Mount] = [
+        *(Route(own.path, _answered(own.handler), methods=[own.method.upper()]) for own in operations),
+        *extension.pages,
+    ]
     gate: dict[str, Any] = {"concurrent": serving.limits.concurrent, "hosts": hosts, "origins": origins}
     gate |= {"is_public": extension.is_public, "own_page": extension.has_page}
     app = Starlette(
@@ -77,13 +98,13 @@ def application(
         middleware=[
             *extension.middleware,
             Middleware(Watch, serving=serving, routes=routes),
-            *_cors(origins),
+            *([Middleware(CORSMiddleware, allow_origins=origins, **CORS)] if origins else []),
             Middleware(Gate, keys=serving.keys, **gate),
         ],
         exception_handlers={HTTPException: _no_such_route},
         lifespan=_lifespan,
     )
-    app.state.serving, app.state.extension = serving, extension
+    app.state.serving, app.state.extension, app.state.operations = serving, extension, operations
     for name, value in extension.state.items():
         setattr(app.state, name, value)
     return app
@@ -108,8 +129,7 @@ async def metrics(request: Request) -> Response:
 
 async def description(request: Request) -> Response:
     """`GET /openapi.json`: the API, for client generators."""
-    further = request.app.state.extension.operations
-    return json_of(openapi(writes=Serving.of(request).writes is not None, further=further))
+    return json_of(openapi(request.app.state.operations))
 
 
 def _answered(handler: Handler) -> Handler:
@@ -131,29 +151,43 @@ def _answered(handler: Handler) -> Handler:
     return answer
 
 
-def _with_answered_errors(route: Route) -> Route:
-    return Route(route.path, _answered(route.endpoint), methods=[*(route.methods or ())])
-
-
-ROUTES = [  # starlette looks at them in this order
-    Route("/search", _answered(search), methods=["POST"]),
-    Route("/v1/embeddings", _answered(embeddings), methods=["POST"]),
-    Route("/v1/models", _answered(models)),
-    Route("/v1/models/{model:path}", _answered(model)),
-    Route("/rerank", _answered(rerank), methods=["POST"]),
-    Route("/v1/rerank", _answered(rerank), methods=["POST"]),
-    Route("/v2/rerank", _answered(rerank), methods=["POST"]),
-    Route("/healthz", healthz),
-    Route("/readyz", readyz),
-    Route("/metrics", metrics),
-    Route("/openapi.json", description),
-]
-WRITING = [
-    Route("/documents", _answered(put_documents), methods=["PUT"]),
-    Route("/populate", _answered(populate), methods=["POST"]),
-]
+READING = (  # starlette looks at them in this order
+    Operation("post", "/search", "Search a collection", search, SearchAnswer, SearchRequest),
+    Operation(
+        "post", "/v1/embeddings", "Vectors of texts", embeddings, EmbeddingsAnswer, EmbeddingsRequest, errors=(502,)
+    ),
+    Operation("get", "/v1/models", "What can be named as a model", models, ModelsAnswer),
+    Operation("get", "/v1/models/{model:path}", "One model", model, ModelAnswer),
+    *(
+        Operation("post", path, "Documents by relevance", rerank, RerankAnswer, RerankRequest, errors=(502,))
+        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
+    ),
+    Operation("get", "/healthz", "Whether the process answers", healthz, StatusAnswer, open=True),
+    Operation("get", "/readyz", "Whether all can answer", readyz, StatusAnswer, open=True, errors=(503,)),
+    Operation("get", "/metrics", "Numbers for Prometheus", metrics),
+    Operation("get", "/openapi.json", "This document", description),
+)
+WRITING = (
+    Operation(
+        "put", "/documents", "Bring some documents in", put_documents, PopulateAnswer, DocumentsRequest, errors=(507,)
+    ),
+    Operation(
+        "post",
+        "/populate",
+        "Bring in the documents of JSON lines",
+        populate,
+        PopulateAnswer,
+        query=PopulateOptions,
+        lines=True,
+        errors=(409, 507),
+    ),
+)
 _WRITES = "diptych serve --allow-writes, in Python application(..., writes=True)"
 _STUDIO = "diptych serve --studio, in Python application(..., extension=diptych_serve.studio.routes.studio())"
+CORS: dict[str, Any] = {
+    "allow_methods": ["GET", "POST", "PUT"],
+    "allow_headers": ["Authorization", "Content-Type"],
+}
 SWITCHED_OFF = {  # by path, what such a request may want, and by what it is switched on
     "/documents": ("PUT /documents", _WRITES),
     "/populate": ("POST /populate", _WRITES),
@@ -162,19 +196,10 @@ SWITCHED_OFF = {  # by path, what such a request may want, and by what it is swi
 }
 
 
-def _cors(origins: Sequence[str]) -> list[Middleware]:
-    if not origins:
-        return []
-    methods, headers = ["GET", "POST", "PUT"], ["Authorization", "Content-Type"]
-    return [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=headers)]
-
-
 async def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    routes = [*ROUTES, *(WRITING if Serving.of(request).writes else ()), *request.app.state.extension.routes]
-    served_routes = ", ".join(
-        f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}" for route in routes
-    )
+    shown = [f"{own.method.upper()} {own.path}" for own in request.app.state.operations]
+    served_routes = ", ".join([*shown, *(f"GET {own.path}" for own in request.app.state.extension.pages)])
     where = f"{request.method} {request.url.path[:80]}"
     message = f"{error.detail}\n  where: {where}\n  expected: {served_routes}"
     off = SWITCHED_OFF.get(request.url.path.rstrip("/"))
@@ -211,7 +236,7 @@ class Watch:
         routes: what is known; other paths are one, so that nobody fills the metrics with names.
     """
 
-    def __init__(self, app: ASGIApp, serving: Serving, routes: Sequence[Route]) -> None:
+    def __init__(self, app: ASGIApp, serving: Serving, routes: Sequence[Route | Mount]) -> None:
         self._app, self._metrics = app, serving.metrics
         self._routes = {route.path: route for route in routes}
 
@@ -252,8 +277,8 @@ class Extension:
     """What is added to the service's own routes.
 
     Args:
-        routes: their errors are answered as the service's are.
-        operations: of the OpenAPI document.
+        operations: routes of the OpenAPI document; their errors are answered as the service's are.
+        pages: further routes, looked at after the operations.
         middleware: around everything else.
         has_page: whether one of the routes is a page that asks the others from a browser.
         is_public: whether a path is answered without a key.
@@ -261,8 +286,8 @@ class Extension:
         close: ends what the routes began, before the collections are closed.
     """
 
-    routes: Sequence[Route] = ()
     operations: Sequence[Operation] = ()
+    pages: Sequence[Route | Mount] = ()
     middleware: Sequence[Middleware] = ()
     has_page: bool = False
     is_public: Callable[[str], bool] = lambda path: False

@@ -29,6 +29,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:|file:", re.IGNORECASE)
 
 MOST_DIGITS = 19  # of a Content-Length: more than any body has; Python reads at most 4,300
 JSON = "application/json"
+CLOSE = {"Connection": "close"}
 INPUTS = ("input", "queries", "documents")
 INLINE = 16 * 1024  # bytes of a body that is read within the event loop; more are read in a thread
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -211,13 +212,7 @@ async def read(request: Request, kind: type[Asked], limits: Limits) -> Asked:
         Refused: it is too large, comes too slowly, is not called JSON, or is no such request.
     """
     require_kind(request, [JSON])
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            body = await _body(request, limits.body)
-    except TimeoutError:
-        raise too_slow(limits) from None
-    except ClientDisconnect:
-        raise Refused(400, "the client went away", code="disconnected") from None
+    body = await read_body(request, limits)
     if len(body) <= INLINE:
         return parsed(body, kind, limits)
     return await asyncio.to_thread(parsed, body, kind, limits)
@@ -304,30 +299,37 @@ def _too_many(count: int, limits: Limits, param: str) -> Refused:
     return Refused(422, f"{message}\n  do: send them in several requests", code="too_many_inputs", param=param)
 
 
-async def _body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The request's body.
+
+    Raises:
+        Refused: it is too large, comes too slowly, or its client goes away. The first two end the connection, which
+            would wait for the rest.
+    """
+    too_large = Refused(
+        413,
+        f"the request's body is too large\n  expected: at most {limits.body} bytes\n  do: send several requests",
+        code="request_too_large",
+        headers=CLOSE,
+    )
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit() and len(length) <= MOST_DIGITS):
         raise Refused(400, "Content-Length is not a number of bytes", code="invalid_value")
-    if int(length) > limit:
-        raise too_large(limit)
+    if int(length) > limits.body:
+        raise too_large
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise too_large(limit)
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > limits.body:
+                    raise too_large
+    except TimeoutError:
+        message = f"the body did not come within {limits.body_seconds:g} s"
+        raise Refused(408, message, code="timeout", headers=CLOSE) from None
+    except ClientDisconnect:
+        raise Refused(400, "the client went away", code="disconnected") from None
     return bytes(body)
-
-
-def too_slow(limits: Limits) -> Refused:
-    """The refusal of a body that did not come in time; it ends the connection, which would wait for the rest."""
-    message = f"the body did not come within {limits.body_seconds:g} s"
-    return Refused(408, message, code="timeout", headers={"Connection": "close"})
-
-
-def too_large(limit: int) -> Refused:
-    """The refusal of a body of more bytes than `limit`."""
-    message = f"the request's body is too large\n  expected: at most {limit} bytes\n  do: send several requests"
-    return Refused(413, message, code="request_too_large", headers={"Connection": "close"})
 
 
 def _malformed(error: ValidationError) -> Refused:

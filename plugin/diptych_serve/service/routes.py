@@ -32,6 +32,7 @@ from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import ExplainedDocument, PopulateAnswer, hit_fields, populated
 from diptych_serve.service.context import Serving, Writes, json_of
 from diptych_serve.service.requests import (
+    CLOSE,
     DocumentsRequest,
     EmbeddingsRequest,
     PopulateOptions,
@@ -58,7 +59,6 @@ INLINE = 100  # hits that are written within the event loop; more are written in
 
 LINES = ("application/x-ndjson", "application/jsonl")
 _LOOK = 8 << 20  # bytes after which free space is looked at again
-_CLOSE = {"Connection": "close"}
 
 
 async def put_documents(request: Request) -> Response:
@@ -150,7 +150,7 @@ async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
         if size > limits.upload:
             expected = f"at most {limits.upload} bytes"
             message = f"the documents are too large\n  expected: {expected}\n  do: send several requests"
-            raise Refused(413, message, code="request_too_large", headers=_CLOSE)
+            raise Refused(413, message, code="request_too_large", headers=CLOSE)
         if size - checked >= _LOOK:
             _require_space(file, len(piece) + limits.spare)
             checked = size
@@ -159,13 +159,13 @@ async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
 
 def _slow(limits: Limits) -> Refused:
     expected = f"a byte every {limits.body_seconds:g} s, and then {limits.upload_rate} bytes per second"
-    return Refused(408, f"the documents come too slowly\n  expected: {expected}", code="timeout", headers=_CLOSE)
+    return Refused(408, f"the documents come too slowly\n  expected: {expected}", code="timeout", headers=CLOSE)
 
 
 def _require_space(file: IO[bytes], needed: int) -> None:
     if shutil.disk_usage(Path(file.name).parent).free < needed:
         message = "the server has too little disk space to receive documents\n  do: make room where its TMPDIR is"
-        raise Refused(507, message, code="store_full", headers=_CLOSE)
+        raise Refused(507, message, code="store_full", headers=CLOSE)
 
 
 async def search(request: Request) -> Response:

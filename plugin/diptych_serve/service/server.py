@@ -1,4 +1,4 @@
-"""Runs uvicorn on a socket of the service's own: `Connection` limits connections, `Ending` makes it end in time."""
+"""Runs uvicorn on a socket of the service's own: `Ending` makes it end in time."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ CLOSING = 1.0  # seconds for closing stores after the grace of requests, or afte
 INTERRUPTED = 130  # exit code after Ctrl-C
 
 LOG = logging.getLogger("diptych.service")
-_BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n"
-    b"Content-Length: 21\r\nConnection: close\r\n\r\ntoo many connections\n"
-)
-
 LOCAL = ("localhost", "127.0.0.1", "::1")
 _PAUSE = 0.05  # seconds between two looks at whether requests are under way
 BACKLOG = 512  # connections that wait to be accepted
@@ -103,7 +98,7 @@ class Server(uvicorn.Server):
 
 def server_of(app: Any, *, grace: int = 30, bounds: Bounds | None = None) -> Server:
     """uvicorn over an application, without request logs; running requests get `grace` seconds at the end."""
-    bounds = (bounds or Bounds()).fitting()
+    bounds = bounds or Bounds()
     config = uvicorn.Config(
         app,
         http=type("BoundedConnection", (Connection,), {"bounds": bounds}),
@@ -147,22 +142,15 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 class Connection(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol, with a limit of connections and of the time that headers take.
-
-    Subclasses set `bounds`.
-    """
+    """uvicorn's HTTP/1.1 protocol, with a limit of the time that headers take. Subclasses set `bounds`."""
 
     bounds: ClassVar[Bounds] = Bounds()
     _due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept a client, or refuse it because there are too many."""
+        """Accept a client."""
         super().connection_made(transport)
-        if len(self.connections) > self.bounds.connections:
-            self.transport.write(_BUSY)
-            self.transport.close()
-        else:
-            self._expect_headers()
+        self._expect_headers()
 
     def data_received(self, data: bytes) -> None:
         """Data arrived; unfinished headers do not extend the time limit."""
@@ -182,18 +170,18 @@ class Connection(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _expect_headers(self) -> None:
+        def end_if_idle() -> None:
+            self._due = None
+            if self._is_idle():
+                self.transport.abort()
+
         if self._due is None:
-            self._due = self.loop.call_later(self.bounds.header_seconds, self._end_if_idle)
+            self._due = self.loop.call_later(self.bounds.header_seconds, end_if_idle)
 
     def _cancel(self) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-
-    def _end_if_idle(self) -> None:
-        self._due = None
-        if self._is_idle():
-            self.transport.abort()
 
 
 class Ending:

@@ -1,13 +1,17 @@
-"""Studio's answers as pydantic models, for its OpenAPI document; tests compare them with what it answers."""
+"""What Studio answers: its OpenAPI document and the page's TypeScript types are made from these models."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from diptych.collection.explain import ScorePart
+from diptych.evaluate import Difference, SliceDifference
+from diptych.metadata.models import Event
 from diptych.types import Passage
-from diptych_serve.service.answers import ExplainedDocument
+from diptych_serve.service.answers import ErrorDetail, ExplainedDocument
 
 
 class Answer(BaseModel):
@@ -21,7 +25,7 @@ class SideFacts(Answer):
 
     id: str = Field(description="Names it in requests and links.")
     label: str
-    kind: Literal["pipeline", "slot", "part", "state", "generation", "yaml"]
+    kind: str = Field(description="`pipeline`, `slot`, `part`, `state`, `generation` or `yaml`.")
 
 
 class SlotFacts(Answer):
@@ -30,9 +34,8 @@ class SlotFacts(Answer):
     name: str
     kind: str
     of: str = Field(description="What its vectors are of: text, or a modality of media.")
-    adapter: str
     generation: int | None
-    vector: str | None
+    vector: str | None = Field(description="Qdrant's name of the live vector.")
 
 
 class FieldFacts(Answer):
@@ -44,17 +47,26 @@ class FieldFacts(Answer):
 
 
 class CollectionFacts(Answer):
-    """A served collection."""
+    """A served collection; without slots while nothing has been populated."""
 
     name: str
-    documents: int
-    sides: list[SideFacts]
-    slots: list[SlotFacts]
-    tenants: bool = Field(description="Whether questions name a tenant.")
-    accepts: list[str] = Field(description="What queries may be of.")
-    fields: list[FieldFacts]
-    limit: int = Field(description="Hits that a search returns unless told otherwise.")
-    error: str | None = Field(description="Why it cannot be asked now; null if it can.")
+    documents: int = 0
+    sides: list[SideFacts] = []
+    slots: list[SlotFacts] = []
+    tenants: bool = Field(False, description="Whether questions name a tenant.")
+    accepts: list[str] = Field([], description="What queries may be of.")
+    fields: list[FieldFacts] = []
+    limit: int = Field(0, description="Hits that a search returns unless told otherwise.")
+    error: str | None = Field(None, description="Why it cannot be asked now; null if it can.")
+
+
+class QuerySetFacts(Answer):
+    """A set of queries."""
+
+    name: str
+    queries: int = 0
+    judged: int = Field(0, description="How many of the queries have judgements.")
+    error: str | None = Field(None, description="Why the set cannot be read; null if it can.")
 
 
 class Allowed(Answer):
@@ -70,56 +82,8 @@ class State(Answer):
     version: str
     key_required: bool
     may: Allowed
-    judged: list[dict[str, Any]] = Field(description="Folders of judged queries.")
+    judged: list[QuerySetFacts]
     collections: list[CollectionFacts]
-
-
-class Stage(Answer):
-    """How long a stage took."""
-
-    name: str
-    milliseconds: float
-
-
-class WordValue(Answer):
-    """What a word adds to the score of its slot."""
-
-    word: str
-    value: float
-
-
-class BlockValue(Answer):
-    """What a block of a dense vector adds to the score of its slot."""
-
-    name: str
-    value: float
-
-
-class BeforePart(Answer):
-    """A part of the score before the last stage."""
-
-    name: str
-    kind: Literal["slot", "boost"]
-    value: float
-
-
-class Part(Answer):
-    """A part of a score; all parts sum to it."""
-
-    name: str
-    kind: Literal["slot", "word", "block", "boost", "stage", "rest"]
-    value: float
-    words: list[WordValue]
-    blocks: list[BlockValue]
-
-
-class ShownMedia(Answer):
-    """A picture or other media of a document."""
-
-    name: str
-    source: str
-    bytes: int
-    thumbnail: str | None = Field(description="Where its small picture is, below /studio/api; null without one.")
 
 
 class ShownDocument(Answer):
@@ -131,8 +95,7 @@ class ShownDocument(Answer):
     text: str = Field(description="The text, or a part of a long one.")
     text_start: int = Field(description="Where the part begins in the whole text.")
     text_length: int = Field(description="Length of the whole text.")
-    thumbnail: str | None
-    media: list[ShownMedia]
+    thumbnail: str | None = Field(description="Where its picture is, below /studio/api; null without one.")
     payload: dict[str, Any] = Field(description="Long values are cut; integers beyond 2**53 are text.")
 
 
@@ -142,11 +105,6 @@ class ShownHit(ShownDocument):
     score: float
     highlights: list[tuple[int, int]] = Field(description="Begin and end of words that match, within `text`.")
     passages: list[Passage] = Field(description="The best passages, by their places in the whole text.")
-    parts: list[Part] | None = Field(None, description="With `explain`.")
-    before: list[BeforePart] | None = Field(
-        None, description="With `explain`, where a stage such as a reranker gave the whole score: the parts before it."
-    )
-    why: ExplainedDocument | None = Field(None, description="With `explain`.")
 
 
 class Found(Answer):
@@ -156,7 +114,7 @@ class Found(Answer):
     side: SideFacts
     pipeline: str
     milliseconds: float
-    stages: list[Stage]
+    seconds: Mapping[str, float] = Field(description="How long each stage took.")
     hits: list[ShownHit]
     warnings: list[str]
 
@@ -166,22 +124,23 @@ class Leg(Answer):
 
     slot: str
     rank: int | None = Field(description="Its place, also beyond the candidates; null where it has none.")
-    candidate: bool
+    candidate: bool = Field(description="Whether it is among the candidates that the pipeline reads.")
     candidates: int
     score: float | None
-    contribution: float | None
 
 
 class Located(Answer):
     """Where a document stands."""
 
     sentence: str
-    exists: bool
-    rank: int | None
-    score: float | None
-    legs: list[Leg]
-    parts: list[Part]
-    before: list[BeforePart]
+    exists: bool = False
+    rank: int | None = None
+    score: float | None = None
+    legs: list[Leg] = []
+    parts: list[ScorePart] = Field([], description="They sum to the score.")
+    before: list[ScorePart] = Field(
+        [], description="Where a stage such as a reranker gave the whole score: the parts of the score before it."
+    )
     why: ExplainedDocument | None = None
     document: ShownDocument | None = None
 
@@ -208,7 +167,7 @@ class Grades(Answer):
 class QdrantRequest(Answer):
     """What Qdrant's REST interface is asked."""
 
-    method: Literal["POST"]
+    method: Literal["POST"] = "POST"
     path: str
     body: dict[str, Any]
 
@@ -223,15 +182,6 @@ class Snippets(Answer):
     notes: list[str] = Field(description="What diptych does with Qdrant's answer.")
 
 
-class Fault(Answer):
-    """What went wrong."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
 class EvaluatedSide(Answer):
     """The mean of a side, with its interval; null for one query."""
 
@@ -240,56 +190,32 @@ class EvaluatedSide(Answer):
     mean: float
     low: float | None
     high: float | None
-    milliseconds: float | None
+    milliseconds: float
     generations: dict[str, int] = Field(description="Of the vectors that were asked, by slot.")
 
 
-class SideDifference(Answer):
-    """The second side minus the first."""
-
-    mean: float
-    low: float
-    high: float
-    wins: int
-    ties: int
-    losses: int
-    p: float
-    test: str
-
-
 class QueryRow(Answer):
-    """The values of one query; `b`, `difference` and `overlap` are null with one side."""
+    """The values of one query."""
 
     id: str
     text: str
     a: float
-    b: float | None
-    difference: float | None
-    overlap: float | None = Field(description="Share of the first hits that both sides have, 0 to 1.")
-
-
-class SliceRow(Answer):
-    """The difference within a group of queries."""
-
-    name: str
-    value: str
-    queries: int
-    difference: float
-    low: float
-    high: float
+    b: float
+    difference: float = Field(description="b minus a.")
+    overlap: float = Field(description="Share of the first hits that both sides have, 0 to 1.")
 
 
 class EvaluationResult(Answer):
-    """What a job `evaluate` found."""
+    """What a job `evaluate` found; `difference` is null where one query was judged, as nothing can be tested then."""
 
     metric: str
     verdict: str
     remarks: list[str]
-    queries_judged: int
     sides: list[EvaluatedSide]
-    difference: SideDifference | None
+    difference: Difference | None
+    test: str = Field(description="How the p-value was computed.")
     queries: list[QueryRow]
-    slices: list[SliceRow]
+    slices: list[SliceDifference]
 
 
 class TrialRow(Answer):
@@ -300,40 +226,35 @@ class TrialRow(Answer):
     low: float
     high: float
     milliseconds: float
-    front: bool
+    front: bool = Field(description="Whether no trial is both better and faster.")
     chosen: bool
-    tuned: bool
-    present: bool
+    present: bool = Field(description="Whether it is the pipeline that answers now.")
     diff: str = Field(description="Of the config; empty for those that are not worth one.")
 
 
 class TuningResult(Answer):
-    """What a job `tune` found; `baseline` and `chosen` are places in `trials`."""
+    """What a job `tune` found."""
 
     verdict: str
-    baseline: int
-    chosen: int
-    passed: bool
-    queries: int
+    passed: bool = Field(description="Whether the recommended pipeline is shown to be better than the present one.")
     gains: list[str]
     trials: list[TrialRow]
-    diff: str
+    diff: str = Field(description="The recommended change of the config; empty where the present pipeline stays.")
     patch: bool = Field(description="Whether `patch FILE` can apply the diffs.")
-    file: str
+    file: str = Field(description="The config's name; empty where the collection was opened without one.")
     remarks: list[str]
-    seconds: float
 
 
 class CheckedSlot(Answer):
     """The check of one slot."""
 
     name: str
-    canary: dict[str, float] | None
-    recall: float | None
+    likeness: float | None = Field(None, description="The lowest cosine of a canary; null where none was compared.")
+    recall: float | None = Field(None, description="Share of the exact first hits that the graph finds, 0 to 1.")
     at: int
-    queries: int
-    attention: bool
-    text: str
+    queries: int = 0
+    attention: bool = False
+    text: str = ""
 
 
 class CheckResult(Answer):
@@ -348,32 +269,61 @@ class JobAnswer(Answer):
     """How far a job is."""
 
     id: str
-    kind: Literal["evaluate", "tune", "health"]
+    kind: Literal["evaluate", "tune", "health", "judging"]
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
-    sentence: str
-    stage: str
+    sentence: str = Field(description="Where it is, in words.")
     done: int
     total: int | None
     seconds_left: int | None
     result: EvaluationResult | TuningResult | CheckResult | None
-    error: Fault | None
+    error: ErrorDetail | None
 
 
-class JudgingAnswer(BaseModel):
-    """The progress of the preparation, the next pair, or the verdict; `state` says which."""
-
-    model_config = ConfigDict(extra="allow")
+class JudgedQuery(Answer):
+    """A query to judge: its place among those that may be judged, from 1, and how many there are."""
 
     id: str
-    state: Literal["waiting", "running", "failed", "cancelled", "judging", "settled", "finished"]
+    text: str
+    number: int
+    of: int
+
+
+class PooledDocument(Answer):
+    """A document to grade, without which side found it."""
+
+    id: str
+    name: str = ""
+    title: str = ""
+    text: str = "(the document has been deleted)"
+    thumbnail: str | None = None
+    left: int = Field(description="Documents of the query that are not judged yet, this one included.")
+
+
+class GradedPair(Answer):
+    """A query and a document, by their ids."""
+
+    query: str
+    document: str
+
+
+class JudgingAnswer(Answer):
+    """The progress of the preparation, the next pair, or the verdict; `state` says which.
+
+    `settled`: the comparison is decided; `finished`: everything is judged, and nothing is decided.
+    """
+
+    id: str
+    state: Literal["waiting", "running", "done", "failed", "cancelled", "judging", "settled", "finished"]
+    sentence: str = ""
     done: int
-    total: int | None
-    error: Fault | None
+    total: int = Field(0, description="0 while it is not known.")
+    error: ErrorDetail | None = None
     settled: bool = False
-    verdict: str = ""
-    query: dict[str, Any] | None = None
-    document: dict[str, Any] | None = None
-    differences: list[dict[str, Any]] | None = None
+    verdict: str = Field("", description="How much is judged; at the end also the outcome, a line for each side.")
+    query: JudgedQuery | None = None
+    document: PooledDocument | None = None
+    folder: str = Field("", description="Where the judgements are; at the end.")
+    undone: GradedPair | None = Field(None, description="Of an undo: its pair; null where there was nothing to undo.")
 
 
 class SwapStep(Answer):
@@ -382,10 +332,32 @@ class SwapStep(Answer):
     name: Literal["plan", "back-fill", "gate", "cut-over"]
     state: Literal["done", "running", "waiting", "failed", "undone"]
     text: str
-    done: int | None
-    total: int | None
-    rate: float | None = Field(description="Documents a second.")
-    seconds_left: float | None
+    done: int | None = None
+    total: int | None = None
+    rate: float | None = Field(None, description="Documents a second.")
+    seconds_left: float | None = None
+
+
+class GenerationRow(Answer):
+    """A generation of vectors."""
+
+    slot: str
+    vector: str
+    generation: int
+    adapter: str
+    model: str
+    options: list[str] = Field(description="Those in which it differs from the slot's other generation.")
+    state: str
+    vectors: int
+    asking: str = Field(description="Who makes the queries instead, and why; empty where the encoder does.")
+    side: str | None = Field(description="The side that searches it; null where nothing can.")
+
+
+class StaleConfig(Answer):
+    """That the config file names other encoders than those that are live, and the lines that it should have."""
+
+    sentence: str
+    restore: str
 
 
 class SwapAnswer(Answer):
@@ -393,33 +365,40 @@ class SwapAnswer(Answer):
 
     state: Literal["none", "filling", "gate", "stopped", "kept"]
     sentence: str
-    steps: list[SwapStep]
-    generations: list[dict[str, Any]]
-    history: list[dict[str, Any]]
-    may_roll_back: bool
-    reason: str
-    rollback: str
-    forward: bool = Field(description="The last cut-over was rolled back, so that a rollback goes forward again.")
-    config: dict[str, str] | None = Field(description="`sentence` and lines to `restore`, if the config file is stale.")
-    seen: str = Field(description="To be sent with a rollback, which does nothing in another state.")
+    steps: list[SwapStep] = []
+    generations: list[GenerationRow] = []
+    history: tuple[Event, ...] = ()
+    reason: str = Field(description="Why nothing may be rolled back; empty if it may.")
+    rollback: str = Field("", description="What a rollback would do.")
+    forward: bool = Field(False, description="The last cut-over was rolled back: a rollback goes forward again.")
+    config: StaleConfig | None = None
+    seen: str = Field("", description="To be sent with a rollback, which does nothing in another state.")
 
 
-class RolledBack(Answer):
-    """What a rollback did."""
+class SlotHealth(Answer):
+    """Who made a vector, and whether it is whole."""
 
-    collection: str
-    outcome: str
-    live: dict[str, str]
-    dropped: list[str]
-    retired: list[str]
-    warnings: list[str]
+    name: str
+    role: str
+    vector: str
+    adapter: str
+    options: dict[str, Any]
+    fingerprint: str
+    canaries: str
+    unread: float | None = Field(description="Share of tokens that the encoder does not read; null if not counted.")
+    unread_sentence: str
+    sampled: bool = Field(description="Whether they were counted of a sample of the documents.")
+    points: int
+    missing: int
+    bytes: int | None
+    estimated: bool = Field(description="Whether `bytes` is computed rather than measured.")
 
 
 class HealthAnswer(Answer):
     """What a collection records and counts of itself."""
 
-    documents: int
-    bytes: int | None
-    slots: list[dict[str, Any]]
+    documents: int = 0
+    bytes: int | None = None
+    slots: list[SlotHealth] = []
     sentences: list[str]
-    config: dict[str, str] | None = Field(description="As `/swap` says it.")
+    config: StaleConfig | None = None

@@ -1,4 +1,4 @@
-"""Shared by Studio's routes: `Studio`, and `unless_gone`, which ends work that nobody waits for.
+"""Shared by Studio's routes: `Studio`, `Call`, and `unless_gone`, which ends work that nobody waits for.
 
 A page cancels its search with each further key that is typed.
 """
@@ -10,12 +10,17 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar, cast
 
+from pydantic import BaseModel
+from pydantic_core import to_json
 from starlette.requests import Request
+from starlette.responses import Response
 
 from diptych_serve.service.admission import Refused
+from diptych_serve.service.answers import Handler
+from diptych_serve.service.context import Serving
+from diptych_serve.service.requests import read, read_query
 from diptych_serve.studio.evaluations import QuerySets
 from diptych_serve.studio.jobs import Jobs
 from diptych_serve.studio.judging import JudgingSessions
@@ -52,10 +57,6 @@ class Studio:
         self.jobs.stop()
         self.threads.shutdown(cancel_futures=True)
 
-    async def aside(self, call: Callable[..., T], *args: Any) -> T:
-        """The result of a call that takes longer than a search; one that waits is dropped when it is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, partial(call, *args))
-
     def require_judging(self) -> JudgingSessions:
         """The sessions of judges.
 
@@ -63,16 +64,64 @@ class Studio:
             Refused: nobody may judge.
         """
         if self.judging is None:
-            message = (
-                "this Studio cannot save grades\n  do: start Studio with --judgements FOLDER, where grades are saved"
-            )
-            raise Refused(403, message, code="read_only")
+            do = "start Studio with --judgements FOLDER, where grades are saved"
+            raise Refused(403, f"this Studio cannot save grades\n  do: {do}", code="read_only")
         return self.judging
 
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: the service and Studio that it reached, its address, and the id in its path."""
+
+    serving: Serving
+    studio: Studio
+    url: str
+    id: str
+
     @classmethod
-    def of(cls, request: Request) -> Studio:
-        """The `Studio` of the application that received the request."""
-        return cast(Studio, request.app.state.studio)
+    def of(cls, request: Request) -> Call:
+        """From a request."""
+        studio = cast(Studio, request.app.state.studio)
+        return cls(Serving.of(request), studio, str(request.base_url).rstrip("/"), request.path_params.get("id", ""))
+
+
+def answering(
+    work: Callable[[Call, Any], object],
+    asked: type[BaseModel] | None = None,
+    query: type[BaseModel] | None = None,
+    *,
+    aside: bool = False,
+) -> Handler:
+    """A route that answers what `work` returns, as JSON.
+
+    Args:
+        work: is given the call, and the body or the query; runs in a thread.
+        asked, query: models of the body and of the query.
+        aside: run it in Studio's own threads, because it takes longer than a search; dropped if the client leaves.
+    """
+
+    async def handler(request: Request) -> Response:
+        call = Call.of(request)
+        body: BaseModel | None = None
+        if asked is not None:
+            body = await read(request, asked, call.serving.limits)
+        elif query is not None:
+            body = read_query(request, query)
+        if not aside:
+            return json_text(await asyncio.to_thread(work, call, body))
+        loop = asyncio.get_running_loop()
+
+        async def answer() -> Response:
+            return await loop.run_in_executor(call.studio.threads, lambda: json_text(work(call, body)))
+
+        return await unless_gone(request, answer())
+
+    return handler
+
+
+def json_text(value: object) -> Response:
+    """`value`, a model or a report, as JSON; numbers that are not finite are null."""
+    return Response(to_json(value, inf_nan_mode="null"), media_type="application/json")
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -83,7 +132,12 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         Refused: the client went away, so nobody reads this.
     """
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -94,8 +148,3 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
         with suppress(asyncio.CancelledError):
             await leaving
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from qdrant_client import models
 
 from diptych.handle.snapshot import View
-from diptych.media import Media
 from diptych.metadata.payloads import PICTURED, content_fields, field_of, from_payload, quoted
 from diptych.search.excerpts import matching_words
 from diptych.search.request import SearchRequest
 from diptych.search.store_calls import read_store
-from diptych.types import Document, Hit
+from diptych.types import Document, Hit, Passage
+from diptych_serve.studio.answers import FieldFacts, ShownHit
 
 SAMPLED, MOST_FIELDS = 8, 64  # documents whose keys are shown, and keys
 _TYPES: dict[type, str] = {bool: "bool", int: "integer", float: "float", str: "keyword"}  # bool before int
@@ -39,7 +40,7 @@ class Window(NamedTuple):
     end: int
 
 
-def shown_hits(request: SearchRequest, hits: Sequence[Hit], collection: str) -> list[dict[str, Any]]:
+def shown_hits(request: SearchRequest, hits: Sequence[Hit], collection: str) -> list[ShownHit]:
     """The hits as the page shows them, with the places of words that match.
 
     Args:
@@ -49,23 +50,21 @@ def shown_hits(request: SearchRequest, hits: Sequence[Hit], collection: str) -> 
     """
     windows = [_window(hit) for hit in hits]
     texts = [hit.document.text[window.start : window.end] for hit, window in zip(hits, windows, strict=True)]
-    words = matching_words(request, texts)
     return [
-        {
-            "id": hit.id,
-            "score": hit.score,
+        ShownHit(
             **document_fields(hit.document, collection, tenant=request.tenant, window=window),
-            "highlights": _in_units(text, places),
-            "passages": _passages(hit),
-        }
-        for hit, window, text, places in zip(hits, windows, texts, words, strict=True)
+            score=hit.score,
+            highlights=[(units(text[:start]), units(text[:end])) for start, end in places],
+            passages=_passages(hit),
+        )
+        for hit, window, text, places in zip(hits, windows, texts, matching_words(request, texts), strict=True)
     ]
 
 
 def document_fields(
     document: Document, collection: str, *, tenant: str | None = None, window: Window | None = None
 ) -> dict[str, Any]:
-    """Name, title, text, payload and media of a document.
+    """The fields of a `ShownDocument`.
 
     Args:
         document: as a collection returns it.
@@ -74,15 +73,18 @@ def document_fields(
         window: the part of the text to show; all of it unless given.
     """
     start, end = window or Window(0, len(document.text))
-    media = [_media(found, document, collection, tenant) for found in document.media.values()]
+    picture = next((modality for modality in document.media if modality in PICTURED), None)
+    asked = {"collection": collection, "id": document.id, "name": picture}
+    if tenant is not None:
+        asked["tenant"] = tenant
     return {
+        "id": document.id,
         "name": name_of(document),
         "title": document.title[:LONGEST],
         "text": document.text[start:end],
         "text_start": units(document.text[:start]),
         "text_length": units(document.text),
-        "thumbnail": next((item["thumbnail"] for item in media if item["thumbnail"]), None),
-        "media": media,
+        "thumbnail": f"/media?{urlencode(asked)}" if picture else None,
         "payload": {str(key)[:LONGEST]: plain(value) for key, value in list(document.metadata.items())[:WIDEST]},
     }
 
@@ -147,39 +149,18 @@ def _window(hit: Hit) -> Window:
     return Window(start, min(length, start + SHOWN))
 
 
-def _passages(hit: Hit) -> list[dict[str, Any]]:
+def _passages(hit: Hit) -> list[Passage]:
     text = hit.document.text
     return [
-        {
-            "text": passage.text[:SHOWN],
-            "start": units(text[: passage.start]),
-            "end": units(text[: passage.end]),
-            "score": passage.score,
-        }
-        for passage in hit.passages
+        replace(own, text=own.text[:SHOWN], start=units(text[: own.start]), end=units(text[: own.end]))
+        for own in hit.passages
     ]
 
 
-def _in_units(text: str, places: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Places in characters as places in UTF-16 units."""
-    if text.isascii():
-        return [[start, end] for start, end in places]
-    return [[units(text[:start]), units(text[:end])] for start, end in places]
-
-
-def _media(found: Any, document: Document, collection: str, tenant: str | None) -> dict[str, Any]:
-    assert isinstance(found, Media), "a collection returns media that were read"
-    asked = {"collection": collection, "id": document.id, "name": found.modality}
-    if tenant is not None:
-        asked["tenant"] = tenant
-    link = f"/media?{urlencode(asked)}" if found.modality in PICTURED else None
-    return {"name": found.modality, "source": found.source, "bytes": found.bytes, "thumbnail": link}
-
-
-def fields_of(view: View) -> list[dict[str, Any]]:
+def fields_of(view: View) -> list[FieldFacts]:
     """Payload keys that filters can use: those with an index, then those of some documents."""
     schema = read_store(view, lambda: view.client.get_collection(view.name)).payload_schema
-    found = {key: {"key": key, "type": str(part.data_type.value), "indexed": True} for key, part in schema.items()}
+    found = {key: FieldFacts(key=key, type=str(part.data_type.value), indexed=True) for key, part in schema.items()}
     if view.tenancy is not None:  # whose documents these are is not for everybody
         return list(found.values())
     texts = [key for key in (view.layout.text, view.layout.title) if key]  # which may be long
@@ -190,7 +171,7 @@ def fields_of(view: View) -> list[dict[str, Any]]:
         for name, value in from_payload(record.id, record.payload, view.layout).metadata.items():
             key = quoted(field_of(view.layout, name))
             if len(found) < MOST_FIELDS and (kind := _type(value)):
-                found.setdefault(key, {"key": key, "type": kind, "indexed": False})
+                found.setdefault(key, FieldFacts(key=key, type=kind, indexed=False))
     return list(found.values())
 
 

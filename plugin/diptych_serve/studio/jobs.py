@@ -12,12 +12,15 @@ from typing import Any, Literal, TypeAlias
 
 from diptych.runtime.panics import as_error, is_panic
 from diptych_serve.service.admission import Refused, refusal_of
+from diptych_serve.service.answers import ErrorDetail
+from diptych_serve.studio.answers import JobAnswer
 
 PATIENCE = 30.0  # seconds after which a job that nobody asks for is cancelled: the page was closed
 WAITING = 8  # jobs that may wait
 KEPT = 16  # finished jobs whose results are kept
 
 State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
+Kind: TypeAlias = Literal["evaluate", "tune", "health", "judging"]
 Work: TypeAlias = "Callable[[Job], Any]"
 
 
@@ -37,7 +40,7 @@ class Job:
     `steps` then counts the steps of all of them, so that a bar never goes back.
     """
 
-    def __init__(self, kind: str, work: Work, *, patience: float = PATIENCE) -> None:
+    def __init__(self, kind: Kind, work: Work, *, patience: float = PATIENCE) -> None:
         self.id, self.kind = secrets.token_urlsafe(12), kind
         self.state: State = "waiting"
         self.stage, self.done = "", 0
@@ -140,26 +143,25 @@ class Job:
         finally:
             self.state = state
 
-    def described(self, before: int = 0) -> dict[str, Any]:
-        """The job as JSON values.
+    def described(self, before: int = 0) -> JobAnswer:
+        """How far it is.
 
         Args:
             before: how many jobs are done before it.
         """
         left = self.seconds_left
         done, total = self.steps
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "state": self.state,
-            "sentence": self._sentence(before),
-            "stage": self.stage,
-            "done": done,
-            "total": total,
-            "seconds_left": None if left is None else math.ceil(left),
-            "result": self.result if self.state == "done" else None,
-            "error": self.error.fields if self.error else None,
-        }
+        return JobAnswer(
+            id=self.id,
+            kind=self.kind,
+            state=self.state,
+            sentence=self._sentence(before),
+            done=done,
+            total=total,
+            seconds_left=None if left is None else math.ceil(left),
+            result=self.result if self.state == "done" else None,
+            error=ErrorDetail(**self.error.fields) if self.error else None,
+        )
 
     def _before(self, stage: str) -> int:
         """The steps of the planned stages that come before one."""
@@ -171,8 +173,7 @@ class Job:
             jobs = "1 job is" if before == 1 else f"{before} jobs are"
             return f"waiting: {jobs} before this one" if before else "about to begin"
         if self.state != "running":
-            words = {"done": "done", "failed": "failed", "cancelled": "cancelled"}
-            return words[self.state]
+            return self.state
         count = f", {self.done:,} of {self.total:,}" if self.total else ""
         names = list(self._plan)
         step = f"step {names.index(self.stage) + 1} of {len(names)}: " if self.stage in names else ""
@@ -194,7 +195,7 @@ class Jobs:
         self._lock, self._stopped = threading.Lock(), False
         self._pool = ThreadPoolExecutor(1, "diptych-studio")
 
-    def start(self, kind: str, work: Work) -> Job:
+    def start(self, kind: Kind, work: Work) -> Job:
         """Begin a job, or let it wait.
 
         Args:
@@ -230,8 +231,8 @@ class Jobs:
         job.touch()
         return job
 
-    def described(self, job: Job) -> dict[str, Any]:
-        """The job as JSON values, with its place among those that wait."""
+    def described(self, job: Job) -> JobAnswer:
+        """How far a job is, with its place among those that wait."""
         with self._lock:
             others = list(self._jobs.values())
         before = others[: others.index(job)] if job in others else []

@@ -6,32 +6,32 @@ folder of judgements, so the same request goes on after a restart, and other jud
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import secrets
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from diptych import Collection
 from diptych.errors import EvaluationError
-from diptych.evaluate.ask import ask
-from diptych.evaluate.scoring import cutoff, parse_metrics
-from diptych.types import Query, Run, said
+from diptych.evaluate.scoring import cutoff
+from diptych.types import Query, said
 from diptych_lab.judge import Judgements, Judging, Pooled
 from diptych_lab.judge.judgements import LOG, Grade, Pair
 from diptych_serve.service.admission import Refused
+from diptych_serve.studio.answers import JudgedQuery, JudgingAnswer, PooledDocument
 from diptych_serve.studio.display import Window, document_fields
-from diptych_serve.studio.evaluations import names_of
+from diptych_serve.studio.evaluations import ASKING, asked, names_of
 from diptych_serve.studio.jobs import Job, Jobs
 from diptych_serve.studio.sides import Side
 
 LIVES = 3600.0  # seconds that a session is kept after it was last asked for
 MOST = 64  # sessions at once
-DEEPEST, MOST_HITS = 100, 100_000  # ranks that are pooled, and hits of all queries and sides that a session keeps
+METRIC = "nDCG@10"  # its cutoff is also how deep the sides are pooled
 NAME, READ = 100, 20_000  # characters of a judge's name, and of a text that a judge sees
 
 
@@ -41,11 +41,9 @@ class Comparison:
 
     Args:
         collection: whose documents are judged.
-        sides: two or more; the first is the baseline.
+        sides: two; the first is the baseline.
         queries: those that may be judged.
         who: the judge.
-        metric: a measure with a cutoff, which is also how deep the sides are pooled.
-        seed: of the order.
         complete: go on when the comparison is settled, until everything is judged.
         tenant: whose documents are searched, in collections with tenants.
     """
@@ -54,23 +52,15 @@ class Comparison:
     sides: tuple[Side, ...]
     queries: tuple[Query, ...]
     who: str
-    metric: str = "nDCG@10"
-    seed: int = 0
     complete: bool = False
     tenant: str | None = None
 
     def __post_init__(self) -> None:
         """Raise EvaluationError for what cannot be judged, before anything is asked."""
         names_of(self.sides)
-        depth = _depth(self.metric)
-        if not 0 < depth <= DEEPEST or len(self.sides) < 2 or not self.queries:
-            got = f"{self.metric}, {len(self.sides)} sides, {len(self.queries)} queries"
-            expected = f"a measure with a cutoff of at most {DEEPEST}, such as nDCG@10, two sides, and a query"
-            raise EvaluationError("the judging session cannot start", got=got, expected=expected)
-        if (hits := depth * len(self.sides) * len(self.queries)) > MOST_HITS:
-            do = "choose a smaller sample, or a measure with a smaller cutoff"
-            raise EvaluationError("too many hits to judge", got=f"{hits:,}", expected=f"at most {MOST_HITS:,}", do=do)
-        if not self.who.strip() or len(self.who) > NAME or not self.who.isprintable():
+        if not self.queries:
+            raise EvaluationError("no queries to judge", got="none", expected="at least one query")
+        if not self.who or len(self.who) > NAME or not self.who.isprintable():
             expected = f"1 to {NAME} printable characters"
             raise EvaluationError("a judge needs a name", got=repr(self.who[:NAME]), expected=expected)
 
@@ -136,7 +126,7 @@ class JudgingSessions:
             session.job.touch()
         return session
 
-    def described(self, session: Session, *, first: Pair | None = None) -> dict[str, Any]:
+    def described(self, session: Session, *, first: Pair | None = None) -> JudgingAnswer:
         """What the judge sees now: the progress of the preparation, the next pair, or the verdict.
 
         Args:
@@ -146,22 +136,24 @@ class JudgingSessions:
         judging = session.judging
         if judging is None:
             assert session.job is not None, "a session that is started has a job"
-            facts = self._jobs.described(session.job)
-            kept = ("state", "sentence", "stage", "done", "total", "error")
-            return {"id": session.id, **{name: facts[name] for name in kept}}
+            job = self._jobs.described(session.job)
+            kept = job.model_dump(include={"state", "sentence", "done", "error"})
+            return JudgingAnswer(id=session.id, total=job.total or 0, **kept)
         with self._lock:
             self._renew(judging)
-            pair = _own(judging, first) or judging.next()
+            pair = judging.next()
+            with suppress(EvaluationError):  # an undone pair may be of an earlier session
+                pair = judging.pair(*first) if first else pair
             self._note()
             (done, total), verdict = judging.pairs, judging.verdict()
-        facts = {"id": session.id, "settled": verdict.is_settled, "done": done, "total": total, "error": None}
+        facts: dict[str, Any] = {"id": session.id, "settled": verdict.is_settled, "done": done, "total": total}
         if pair is not None:  # which side is ahead would tempt a judge, so only the count is said
-            counted = {"verdict": verdict.sentence.splitlines()[0], "differences": None}
-            return {**facts, "state": "judging", **counted, **self._shown(session, pair)}
-        state = "settled" if verdict.is_settled else "finished"
-        differences = [dataclasses.asdict(difference) for difference in verdict.differences]
-        ended = {"query": None, "document": None, "folder": str(self._folder)}
-        return {**facts, "state": state, "verdict": verdict.sentence, "differences": differences, **ended}
+            counted = verdict.sentence.splitlines()[0]
+            query = JudgedQuery(id=pair.query.id, text=said(pair.query), number=pair.number, of=len(judging.queries))
+            document = self._shown(session.comparison, pair)
+            return JudgingAnswer(**facts, state="judging", verdict=counted, query=query, document=document)
+        state: Any = "settled" if verdict.is_settled else "finished"
+        return JudgingAnswer(**facts, state=state, verdict=verdict.sentence, folder=str(self._folder))
 
     def record(self, session: Session, query: str, document: str, grade: Grade) -> None:
         """Save a grade, 0 to 3, or None for a pair that the judge skips.
@@ -196,40 +188,21 @@ class JudgingSessions:
     def _prepare(self, session: Session, job: Job) -> None:
         """Ask all sides; the answers are pooled."""
         wanted = session.comparison
-        asking, depth = "asking the queries", _depth(wanted.metric)
-        job.begin(asking, len(wanted.queries) * len(wanted.sides))
-        runs = [
-            Run.from_hits(
-                name,
-                wanted.queries,
-                ask(
-                    side.view.now(),
-                    wanted.queries,
-                    pipeline=side.pipeline,
-                    depth=depth,
-                    advance=lambda n: job.advance(asking, n),
-                    tenant=wanted.tenant,
-                ),
-            )
-            for side, name in zip(wanted.sides, names_of(wanted.sides), strict=True)
-        ]
+        job.begin(ASKING, len(wanted.queries) * len(wanted.sides))
+        runs = asked(wanted.sides, wanted.queries, job, depth=cutoff(METRIC) or 0, tenant=wanted.tenant)
         with self._lock:
-            options: dict[str, Any] = {"metric": wanted.metric, "seed": wanted.seed, "complete": wanted.complete}
+            options: dict[str, Any] = {"metric": METRIC, "complete": wanted.complete}
             session.judging = Judging(runs, wanted.queries, self._read(), judge=wanted.who, **options)
 
-    def _shown(self, session: Session, pair: Pooled) -> dict[str, Any]:
-        """A pair as the page shows it, without which side found it and at which rank."""
-        assert session.judging is not None
-        query: dict[str, Any] = {"id": pair.query.id, "text": said(pair.query)}
-        query |= {"number": pair.number, "of": len(session.judging.queries)}
-        collection, tenant = session.comparison.collection, session.comparison.tenant
-        found = collection.get([pair.document], tenant=tenant)
-        fields: dict[str, Any] = {"name": "", "title": "", "text": "(the document has been deleted)", "thumbnail": None}
-        if found:
-            window = Window(0, min(len(found[0].text), READ))
-            fields = document_fields(found[0], collection.name, tenant=tenant, window=window)
-            fields = {name: fields[name] for name in ("name", "title", "text", "text_length", "media", "thumbnail")}
-        return {"query": query, "document": {"id": pair.document, "left": pair.left, "deleted": not found, **fields}}
+    def _shown(self, wanted: Comparison, pair: Pooled) -> PooledDocument:
+        """The document of a pair as the page shows it, without which side found it and at which rank."""
+        found = wanted.collection.get([pair.document], tenant=wanted.tenant)
+        if not found:
+            return PooledDocument(id=pair.document, left=pair.left)
+        window = Window(0, min(len(found[0].text), READ))
+        fields = document_fields(found[0], wanted.collection.name, tenant=wanted.tenant, window=window)
+        kept = {name: fields[name] for name in ("id", "name", "title", "text", "thumbnail")}
+        return PooledDocument(**kept, left=pair.left)
 
     def _read(self) -> Judgements:
         """The folder's judgements, which all sessions share."""
@@ -268,19 +241,6 @@ def typed_queries(texts: Sequence[str]) -> tuple[Query, ...]:
     """Queries that a judge typed, each once, with ids that are the same for the same words."""
     known = {text.strip(): None for text in texts if text.strip()}
     return tuple(Query(text, f"typed-{hashlib.sha256(text.encode()).hexdigest()[:12]}") for text in known)
-
-
-def _depth(metric: str) -> int:
-    parse_metrics([metric])
-    return cutoff(metric) or 0
-
-
-def _own(judging: Judging, pair: Pair | None) -> Pooled | None:
-    """The pair, if it is one of this comparison; an undone one may be of an earlier session."""
-    try:
-        return None if pair is None else judging.pair(*pair)
-    except EvaluationError:
-        return None
 
 
 def _ready(session: Session) -> Judging:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gzip
 import hashlib
 import html
 import json
-import mimetypes
 import re
-from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.datastructures import MutableHeaders
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych_serve.service.admission import Refused
@@ -28,7 +27,6 @@ from diptych_serve.service.requests import Body, read
 from diptych_serve.studio.display import isolated
 
 LARGEST = 32 * 1024 * 1024  # bytes of a view with its answers
-SCRIPT, STYLE = "studio.js", "studio.css"
 _CLOSING = re.compile(r"<(?=/script|!--)", re.IGNORECASE)
 _NAME = re.compile(r"[^A-Za-z0-9-]+")
 PAGE = """\
@@ -52,8 +50,7 @@ PAGE = """\
 </html>
 """
 
-BASE, API, DOCS = "/studio", "/studio/api", "/docs"
-GUIDE = "guide.html"  # docs/studio.md, by docs/guide.py
+BASE, API = "/studio", "/studio/api"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -65,44 +62,11 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-_KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
 
 
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """A file of the page, as it is and compressed."""
-
-    kind: str
-    content: bytes
-    compressed: bytes
-    tag: str
-
-
-@cache
-def assets() -> dict[str, Asset]:
-    """The files of the built page by their path below `/studio/`. They are read once, so no request opens a file."""
-    package = files("diptych_serve.studio")
-    guide = _asset(GUIDE, (package / GUIDE).read_bytes())
-    return {**dict(_read(package / "page", "")), GUIDE: guide}
-
-
-async def page(request: Request) -> Response:
-    """`GET /studio/` and the files below it: the page, which needs no key."""
-    name = request.path_params.get("file") or "index.html"
-    asset = assets().get(name)
-    if asset is None:
-        raise Refused(404, f"the page has no file {name[:80]!r}\n  do: open {BASE}/", code="no_such_file")
-    headers = {
-        "ETag": asset.tag,
-        "Vary": "Accept-Encoding",
-        "Content-Security-Policy": CSP,
-        "Cache-Control": "no-cache",
-    }
-    if request.headers.get("if-none-match") == asset.tag:
-        return Response(status_code=304, headers=headers)
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(asset.compressed, headers={**headers, "Content-Encoding": "gzip"}, media_type=asset.kind)
-    return Response(asset.content, headers=headers, media_type=asset.kind)
+async def guide(request: Request) -> Response:
+    """`GET /studio/guide.html`: what the page can do."""
+    return FileResponse(FOLDER / "guide.html")
 
 
 async def to_page(request: Request) -> Response:
@@ -113,6 +77,15 @@ async def to_page(request: Request) -> Response:
 async def to_docs(request: Request) -> Response:
     """`GET /docs`: to the page's view of `/openapi.json`."""
     return RedirectResponse(f"{BASE}/#/docs")
+
+
+FOLDER = Path(__file__).parent
+PAGES = (
+    Route("/docs", to_docs),
+    Route(BASE, to_page),
+    Route(f"{BASE}/guide.html", guide),  # of docs/studio.md, by docs/guide.py
+    Mount(BASE, GZipMiddleware(StaticFiles(directory=FOLDER / "page", html=True))),
+)
 
 
 class Headers:
@@ -135,8 +108,9 @@ class Headers:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("Content-Security-Policy", DATA_CSP)
-                headers.setdefault("Cache-Control", "no-store")
+                is_page = is_public(scope["path"])
+                headers.setdefault("Content-Security-Policy", CSP if is_page else DATA_CSP)
+                headers.setdefault("Cache-Control", "no-cache" if is_page else "no-store")
             await send(message)
 
         return await self._app(scope, receive, guarded)
@@ -144,30 +118,12 @@ class Headers:
 
 def is_studio(path: str) -> bool:
     """Whether the path is one of Studio's."""
-    return path in (BASE, DOCS) or path.startswith(f"{BASE}/")
+    return path in (BASE, "/docs") or path.startswith(f"{BASE}/")
 
 
 def is_public(path: str) -> bool:
     """Whether the path is answered without a key: the page, which holds no data."""
     return is_studio(path) and path != API and not path.startswith(f"{API}/")
-
-
-def _read(folder: Traversable, above: str) -> list[tuple[str, Asset]]:
-    found: list[tuple[str, Asset]] = []
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        name = f"{above}{file.name}"
-        if file.is_dir():
-            found += _read(file, f"{name}/")
-        elif file.name != "sources.sha256":
-            found.append((name, _asset(name, file.read_bytes())))
-    return found
-
-
-def _asset(name: str, content: bytes) -> Asset:
-    suffix = f".{name.rpartition('.')[2]}"
-    kind = _KINDS.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    tag = hashlib.sha256(content).hexdigest()[:32]
-    return Asset(kind, content, gzip.compress(content, mtime=0), f'"{tag}"')
 
 
 class Exported(Body):
@@ -194,11 +150,11 @@ def exported(body: Exported) -> bytes:
     Raises:
         Refused: the page was not built.
     """
-    files = assets()
-    if SCRIPT not in files or STYLE not in files:
-        raise Refused(501, "the page is not built\n  do: make studio-page", code="no_page")
-    script = _CLOSING.sub(r"\\x3c", files[SCRIPT].content.decode())
-    style = files[STYLE].content.decode().replace("</", "<\\/")
+    try:
+        script, style = ((FOLDER / "page" / name).read_text("utf-8") for name in ("studio.js", "studio.css"))
+    except FileNotFoundError:
+        raise Refused(501, "the page is not built\n  do: make studio-page", code="no_page") from None
+    script, style = _CLOSING.sub(r"\\x3c", script), style.replace("</", "<\\/")
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data: blob:; "
         "connect-src 'none'; base-uri 'none'; form-action 'none'"

@@ -45,8 +45,9 @@ from diptych.types import Query
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.context import Serving
 from diptych_serve.service.requests import Body, InlineMedia, accepted, require_inline, require_room, require_words
+from diptych_serve.studio.answers import SideFacts, StaleConfig
 
-MOST, DEEPEST = 100, 10_000  # hits of an answer, which a page shows, and of those before
+MOST = 100  # hits of an answer, which a page shows
 Words: TypeAlias = Annotated[str, Field(max_length=1_000_000)]
 
 MOST_CANDIDATES, MOST_RERANKED = 10_000, 1000
@@ -97,9 +98,9 @@ class Side:
     building: bool = False
 
     @property
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> SideFacts:
         """What the page knows of it."""
-        return {"id": self.id, "label": self.label, "kind": self.kind}
+        return SideFacts(id=self.id, label=self.label, kind=self.kind)
 
 
 def sides_of(collection: Collection) -> Iterator[Side]:
@@ -128,9 +129,9 @@ def side_of(collection: Collection, wanted: SideId) -> Side:
     known = {side.id: side for side in found}
     if wanted in known:
         return known[wanted]
-    for side in _live(collection.handle):
-        if wanted == f"generation:{_vector(side)}":  # a cut-over or a rollback has made it live
-            return side
+    for name, slot in collection.handle.now().slots.items():
+        if slot.generation and wanted == f"generation:{slot.generation.vector}":
+            return side_of(collection, f"slot:{name}")  # a cut-over or a rollback has made it live
     raise _absent(wanted, [PIPELINE, *known], where=f"collection {collection.name!r}")
 
 
@@ -145,17 +146,6 @@ def _absent(wanted: str, names: Sequence[str], *, where: str) -> SearchError:
         return SearchError(what, where=where, expected=" or ".join(_STATES), do=nearest(wanted, _STATES))
     do = nearest(wanted, names) or "choose another side; a swap's generations are dropped when it is finished"
     return SearchError(what, where=where, expected=", ".join(names), do=do)
-
-
-def _vector(side: Side) -> str | None:
-    """The vector that a live slot's side asks; None for other sides."""
-    slot = side.view.now().slots.get(side.id.removeprefix("slot:")) if side.kind == "slot" else None
-    return slot.generation.vector if slot and slot.generation else None
-
-
-def asks_no_store(collection: Collection, wanted: SideId) -> bool:
-    """Whether `side_of` finds the side without reading the collection's metadata, or YAML."""
-    return collection.handle.exists and isinstance(wanted, str) and not wanted.startswith(_OF_SWAP)
 
 
 def _live(handle: CollectionHandle) -> Iterator[Side]:
@@ -218,16 +208,14 @@ def _at(
     made = handle.at(state, metadata, stored_search(settings))
     if known:
         before = known[1].slots
-        made = replace(made, slots={name: _same(before.get(name), slot) for name, slot in made.slots.items()})
+        same = {
+            name: before[name]  # with its loaded encoder
+            for name, slot in made.slots.items()
+            if name in before and (before[name].generation, before[name].asking) == (slot.generation, slot.asking)
+        }
+        made = replace(made, slots={**made.slots, **same})
     _keep(views, key, metadata, made)
     return made
-
-
-def _same(before: Slot | None, now: Slot) -> Slot:
-    """The slot as it was, with its loaded encoder, where nothing about it has changed."""
-    if before is not None and (before.generation, before.asking) == (now.generation, now.asking):
-        return before
-    return now
 
 
 def _own(handle: CollectionHandle, text: str) -> Side:
@@ -285,24 +273,20 @@ def own_search(text: str, live: SearchConfig, slots: Mapping[str, Slot]) -> Sear
     Raises:
         Refused: it is no such section, or asks too much of the server; with the line.
     """
-    try:
-        return _read(text, live, slots)
-    except ConfigError as error:
-        raise Refused(400, str(error), code="config_error", param="side.yaml") from None
-
-
-def _read(text: str, live: SearchConfig, slots: Mapping[str, Slot]) -> SearchConfig:
-    raw, source = parse_yaml(text, _NAME, _SORT) if text.strip() else ({}, Source(_NAME))
-    if "search" not in raw:
-        raw, source = {"search": raw}, Source(_NAME, {("search", *key): line for key, line in source.lines.items()})
-        check_values(raw, source)
     problems: list[Problem] = []
     try:
-        found = _Section.model_validate(raw).search
-    except ValidationError as error:
-        problems = problems_of(error, _Section, raw)
-    raise_problems(problems, source)
-    raise_problems([*pipeline_problems(found, slots), *_too_much(found), *_other_rerankers(found, live)], source)
+        raw, source = parse_yaml(text, _NAME, _SORT) if text.strip() else ({}, Source(_NAME))
+        if "search" not in raw:
+            raw, source = {"search": raw}, Source(_NAME, {("search", *key): line for key, line in source.lines.items()})
+            check_values(raw, source)
+        try:
+            found = _Section.model_validate(raw).search
+        except ValidationError as error:
+            problems = problems_of(error, _Section, raw)
+        raise_problems(problems, source)
+        raise_problems([*pipeline_problems(found, slots), *_too_much(found), *_other_rerankers(found, live)], source)
+    except ConfigError as error:
+        raise Refused(400, str(error), code="config_error", param="side.yaml") from None
     rerank = [_with_options(stage, live) for stage in found.rerank]
     # What the server remembers is not for a page to say.
     return found.model_copy(update={"rerank": rerank, "remember": live.remember})
@@ -379,8 +363,6 @@ class Question(Asked):
     """`POST /studio/api/search`: hits of one side."""
 
     limit: Annotated[int, Field(ge=1, le=MOST)] | None = None
-    offset: Annotated[int, Field(ge=0, le=DEEPEST)] = 0
-    explain: bool = False
 
 
 class DocumentQuestion(Asked):
@@ -403,14 +385,13 @@ def checked(serving: Serving, body: Asked) -> Collection:
     return collection
 
 
-def options_of(body: Question, side: Side) -> Options:
+def options_of(body: Asked, side: Side, limit: int | None = None) -> Options:
     """The question's options of a search: at most the hits that a page shows, and that the side's stages pass on."""
     view = side.view.now()
     pipeline = side.pipeline or Pipeline.from_config(view.search_config, view.slots)
-    left = MOST if pipeline.depth is None else max(1, pipeline.depth - body.offset)
-    limit = min(body.limit or view.search_config.limit, left, MOST)
+    most = min(limit or view.search_config.limit, pipeline.depth or MOST, MOST)
     filter = None if body.filter is None else read_filter(body.filter)
-    return Options(pipeline=side.pipeline, limit=limit, offset=body.offset, filter=filter, tenant=body.tenant)
+    return Options(pipeline=side.pipeline, limit=most, filter=filter, tenant=body.tenant)
 
 
 def maker(generation: Generation, beside: Generation | None = None) -> str:
@@ -442,7 +423,8 @@ def own_options(generation: Generation, beside: Generation | None) -> list[str]:
     mine, other = generation.options, beside.options
     names = [name for name in {**mine, **other} if name != "model" and mine.get(name) != other.get(name)]
     shown = redacted(mine)
-    return [f"{name}: {_short(shown.get(name))}" for name in names]
+    texts = {name: "unset" if shown.get(name) is None else str(shown[name]) for name in names}
+    return [f"{name}: {text if len(text) <= 40 else f'{text[:39]}…'}" for name, text in texts.items()]
 
 
 def beside(metadata: CollectionMetadata, slot: str, generation: Generation) -> Generation | None:
@@ -463,7 +445,7 @@ def rolled_back(metadata: CollectionMetadata) -> bool:
     return since.count("rolled back") % 2 == 1
 
 
-def stale_config(collection: Collection, metadata: CollectionMetadata) -> dict[str, str] | None:
+def stale_config(collection: Collection, metadata: CollectionMetadata) -> StaleConfig | None:
     """That the config file, as it is now, names other encoders than those that are live, and the lines to restore.
 
     After a rollback it often does. None where it names the live ones, where a swap to just those of the file is under
@@ -485,14 +467,9 @@ def stale_config(collection: Collection, metadata: CollectionMetadata) -> dict[s
         f"{path.name} names other encoders than those that are live, and a program that is started now may refuse it. "
         "To keep the live ones, restore the lines below; to go to those of the file, run diptych apply"
     )
-    return {"sentence": sentence, "restore": "\n".join(live_lines(config, live))}
+    return StaleConfig(sentence=sentence, restore="\n".join(live_lines(config, live)))
 
 
 @lru_cache(8)
 def _read_config(path: Path, signature: tuple[int, int]) -> Config:
     return load_config(path)
-
-
-def _short(value: Any) -> str:
-    text = "unset" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -6,28 +6,22 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
-from qdrant_client import models
 from ruamel.yaml import YAML
-from starlette.requests import Request
-from starlette.responses import Response
 
-from diptych import Collection
+from diptych import search
 from diptych.config.models import SearchConfig
 from diptych.handle.snapshot import View
 from diptych.search import Pipeline
 from diptych.search.options import Options
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import first_requests, fuses_in_diptych, inputs_of
-from diptych_serve.service.context import Serving
-from diptych_serve.service.requests import read
-from diptych_serve.studio.context import Studio, unless_gone
+from diptych_serve.studio.answers import QdrantRequest, Snippets
+from diptych_serve.studio.context import Call
 from diptych_serve.studio.page import API
-from diptych_serve.studio.search import json_text
 from diptych_serve.studio.sides import PIPELINE, OwnSearch, Question, Side, checked, options_of, side_of
 
 KEY = "Authorization: Bearer $DIPTYCH_API_KEY"
@@ -40,31 +34,23 @@ _PRINT = (
 )
 
 
-async def snippets(request: Request) -> Response:
+def snippets(call: Call, body: Question) -> Snippets:
     """`POST /studio/api/snippets`; the body is that of a search."""
-    serving = Serving.of(request)
-    body = await read(request, Question, serving.limits)
-    collection = checked(serving, body)
-    studio = Studio.of(request)
-    opened = studio.opened.get(collection.name, '"diptych.yaml"')
-    url, with_key = str(request.base_url).rstrip("/"), bool(serving.keys)
-    work = partial(_snippets, collection, body, opened, url, with_key=with_key)
-    return json_text(await unless_gone(request, studio.aside(work)))
-
-
-def _snippets(collection: Collection, body: Question, opened: str, url: str, *, with_key: bool) -> dict[str, Any]:
+    collection = checked(call.serving, body)
+    opened = call.studio.opened.get(collection.name, '"diptych.yaml"')
     side = side_of(collection, body.side)
-    options = options_of(body, side)
+    options = options_of(body, side, body.limit)
     view = side.view.now()
     request = SearchRequest.of(view, [body.question], options)
-    qdrant, notes = _qdrant(request, body)
-    return {
-        "yaml": _yaml(side, view, body, options),
-        "python": _python(collection, side, body, options, request, opened),
-        "curl": _curl(side, body, options, url, with_key=with_key),
-        "qdrant": qdrant,
-        "notes": notes,
-    }
+    ((inputs,),) = inputs_of([request])
+    first = [own.model_dump(mode="json", exclude_none=True) for own in first_requests(request, inputs)]
+    return Snippets(
+        yaml=_yaml(side, view, body, options),
+        python=_python(side, body, options, request, opened),
+        curl=_curl(side, body, options, call.url, with_key=bool(call.serving.keys)),
+        qdrant=QdrantRequest(path=f"/collections/{view.name}/points/query/batch", body={"searches": first}),
+        notes=_notes(request, len(first)),
+    )
 
 
 # The config.
@@ -135,15 +121,11 @@ def _plain_rerank(section: dict[str, Any]) -> dict[str, Any]:
 # Python.
 
 
-def _python(
-    collection: Collection, side: Side, body: Question, options: Options, request: SearchRequest, opened: str
-) -> str:
+def _python(side: Side, body: Question, options: Options, request: SearchRequest, opened: str) -> str:
     """A program that prints the same hits, where a public method can ask for them."""
     if side.kind in ("state", "generation"):
         return f"# No public name asks what is not live: {' '.join(side.label.split())}.\n"
     arguments: dict[str, str] = {"limit": repr(options.limit)}
-    if body.offset:
-        arguments["offset"] = repr(body.offset)
     if body.filter is not None:
         arguments["filter"] = repr(body.filter)
     if body.tenant is not None:
@@ -160,21 +142,13 @@ def _python(
         query = repr(body.text)
     listed = "".join(f",\n    {name}={value}" for name, value in arguments.items())
     code = arguments.get("pipeline", "")
-    imports = _imports(code)
-    if body.media:
-        imports = ["from diptych import Query", *imports]
+    stages = sorted(set(_CALLS.findall(code)) & set(search.__all__))
+    imports = ["from diptych import Query"] if body.media else []
+    imports += [f"from diptych.search import {', '.join(stages)}"] if stages else []
+    imports += ["from qdrant_client.models import SearchParams"] if "SearchParams(" in code else []
     call = f"hits = collection.search(\n    {query}{listed},\n)"
     opening = f"collection = Collection.open({opened})"
     return "\n".join(["from diptych import Collection", *imports, "", opening, call, *_PRINT, ""])
-
-
-def _imports(code: str) -> list[str]:
-    """The imports that the text of a pipeline needs."""
-    from diptych import search
-
-    names = sorted(set(_CALLS.findall(code)) & set(search.__all__))
-    lines = [f"from diptych.search import {', '.join(names)}"] if names else []
-    return [*lines, *(["from qdrant_client.models import SearchParams"] if "SearchParams(" in code else [])]
 
 
 # curl.
@@ -182,7 +156,7 @@ def _imports(code: str) -> list[str]:
 
 def _curl(side: Side, body: Question, options: Options, url: str, *, with_key: bool) -> str:
     """A command that gets the same hits from this service."""
-    sent = body.model_dump(mode="json", exclude_unset=True, exclude={"explain"}) | {"limit": options.limit}
+    sent = body.model_dump(mode="json", exclude_unset=True) | {"limit": options.limit}
     path = f"{API}/search"
     if side.kind in (PIPELINE, "slot"):
         path = "/search"
@@ -198,22 +172,6 @@ def _curl(side: Side, body: Question, options: Options, url: str, *, with_key: b
     return (
         f"curl -s {shlex.quote(url + path)}{key} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(text)}"
     )
-
-
-# Qdrant.
-
-
-def _qdrant(request: SearchRequest, body: Question) -> tuple[dict[str, Any], list[str]]:
-    """The first requests that the engine gets, and what diptych does with the answers."""
-    ((inputs,),) = inputs_of([request])
-    asked = [_json(own) for own in first_requests(request, inputs)]
-    path = f"/collections/{request.view.name}/points/query/batch"
-    return {"method": "POST", "path": path, "body": {"searches": asked}}, [*_notes(request, len(asked))]
-
-
-def _json(request: models.QueryRequest) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = request.model_dump(mode="json", exclude_none=True)
-    return found
 
 
 def _notes(request: SearchRequest, count: int) -> list[str]:

@@ -8,21 +8,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
 
 from diptych import Collection
 from diptych.errors import CollectionNotFound
 from diptych.metadata.models import CollectionMetadata, Event, Generation, State
 from diptych.runtime.amounts import moment
-from diptych.swap import Status, SwapStatus, VectorStatus, state_token, status
+from diptych.swap import Status, SwapStatus, state_token, status
 from diptych.swap.changes import compared
+from diptych_serve.studio.answers import GenerationRow, SwapAnswer, SwapStep
 from diptych_serve.studio.sides import beside, encoder, maker, own_options, rolled_back, sides_of, stale_config
 
 WINDOW = 60.0  # seconds over which the speed of a back-fill is measured
-StepState: TypeAlias = Literal["done", "running", "waiting", "failed", "undone"]
-Step: TypeAlias = dict[str, Any]
-PLAN, FILL, GATE, CUT_OVER = "plan", "back-fill", "gate", "cut-over"
+SwapState: TypeAlias = Literal["none", "filling", "gate", "stopped", "kept"]
+PLAN: Final = "plan"
+FILL: Final = "back-fill"
+GATE: Final = "gate"
+CUT_OVER: Final = "cut-over"
 
 
 class Rates:
@@ -48,8 +51,8 @@ class Rates:
         return (last - first) / (ended - began) if last > first and ended > began else None
 
 
-def timeline(collection: Collection, rates: Rates, *, writes: bool) -> dict[str, Any]:
-    """The state of a collection's swap as JSON values. Loads no encoder.
+def timeline(collection: Collection, rates: Rates, *, writes: bool) -> SwapAnswer:
+    """The state of a collection's swap. Loads no encoder.
 
     Args:
         collection: which may not be filled yet.
@@ -61,27 +64,23 @@ def timeline(collection: Collection, rates: Rates, *, writes: bool) -> dict[str,
         metadata, found = handle.read(), status(handle)
     except CollectionNotFound:
         sentence = "the collection is not filled yet: diptych populate SOURCE"
-        empty: dict[str, Any] = {"steps": [], "generations": [], "history": [], "rollback": "", "seen": ""}
-        empty |= {"forward": False, "config": None}
-        return {"state": "none", "sentence": sentence, **empty, "may_roll_back": False, "reason": sentence}
+        return SwapAnswer(state="none", sentence=sentence, reason=sentence)
     state, sentence = _state(metadata, found)
-    reason = _reason(metadata, found, writes=writes)
-    return {
-        "state": state,
-        "sentence": sentence,
-        "steps": _steps(metadata, found, rates),
-        "generations": _generations(collection, metadata, found),
-        "history": [_event(event) for event in found.history],
-        "may_roll_back": not reason,
-        "reason": reason,
-        "rollback": _rollback(metadata),
-        "forward": rolled_back(metadata),
-        "config": stale_config(collection, metadata),
-        "seen": state_token(metadata),
-    }
+    return SwapAnswer(
+        state=state,
+        sentence=sentence,
+        steps=_steps(metadata, found, rates),
+        generations=_generations(collection, metadata, found),
+        history=found.history,
+        reason=_reason(metadata, found, writes=writes),
+        rollback=_rollback(metadata),
+        forward=rolled_back(metadata),
+        config=stale_config(collection, metadata),
+        seen=state_token(metadata),
+    )
 
 
-def _state(metadata: CollectionMetadata, found: Status) -> tuple[str, str]:
+def _state(metadata: CollectionMetadata, found: Status) -> tuple[SwapState, str]:
     """What goes on, as a word and in a sentence with what to do."""
     swap, last = found.swap, _last(found.history)
     if swap is not None and swap.running:
@@ -97,7 +96,7 @@ def _state(metadata: CollectionMetadata, found: Status) -> tuple[str, str]:
         when = f" {moment(last.when)}" if last else ""
         return "kept", f"{what}{when}; {_kept(metadata, metadata.previous)}"
     if last is not None:
-        return "none", f"no swap is under way; the last one was {_over(found.history)} {moment(last.when)}"
+        return "none", f"no swap is under way; the last one was {last.what} {moment(last.when)}"
     return "none", "no encoder was ever swapped here; to swap one: edit the config, then diptych plan and diptych apply"
 
 
@@ -110,91 +109,97 @@ def _kept(metadata: CollectionMetadata, before: State) -> str:
     return f"no vectors were replaced, and a rollback searches {how} again, until diptych finish"
 
 
-def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[Step]:
+def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[SwapStep]:
     """Plan, back-fill, gate and cut-over of the swap under way, else of the one whose other generation is kept."""
     swap = found.swap
     if swap is not None:
         began = f"{moment(swap.began)} by {swap.by}{f': {swap.why}' if swap.why else ''}"
-        plan = _step(PLAN, "done", f"{_change(metadata)}; begun {began}")
-        return [plan, _filling(found, swap, rates), _gate(swap), _step(CUT_OVER, "waiting", "after the gate")]
+        plan = SwapStep(name=PLAN, state="done", text=f"{_change(metadata)}; begun {began}")
+        return [
+            plan,
+            _filling(found, swap, rates),
+            _gate(swap),
+            SwapStep(name=CUT_OVER, state="waiting", text="after the gate"),
+        ]
     cut = next((event for event in reversed(found.history) if event.what == "cut over"), None)
     if metadata.previous is None or cut is None:
         return []
     began_event = next((event for event in reversed(found.history) if event.what == "began"), cut)
     why = f": {reason}" if (reason := began_event.why or cut.why) else ""
-    gate: StepState = "failed" if cut.gate.startswith(("worse", "undecided")) else "done"
+    gate: Literal["failed", "done"] = "failed" if cut.gate.startswith(("worse", "undecided")) else "done"
     back = _last(found.history) if rolled_back(metadata) else None
     text = f"live since {moment(cut.when)}"
     if back is not None:
         text = f"was live from {moment(cut.when)}; rolled back {moment(back.when)}"
     return [
-        _step(PLAN, "done", f"{_changed(metadata)}; begun {moment(began_event.when)} by {began_event.by}{why}"),
-        _step(FILL, "done", "the new vectors are complete", done=found.documents, total=found.documents),
-        _step(GATE, gate, cut.gate or "what it said is not recorded"),
-        _step(CUT_OVER, "undone" if back else "done", text),
+        SwapStep(
+            name=PLAN,
+            state="done",
+            text=f"{_changed(metadata)}; begun {moment(began_event.when)} by {began_event.by}{why}",
+        ),
+        SwapStep(
+            name=FILL, state="done", text="the new vectors are complete", done=found.documents, total=found.documents
+        ),
+        SwapStep(name=GATE, state=gate, text=cut.gate or "what it said is not recorded"),
+        SwapStep(name=CUT_OVER, state="undone" if back else "done", text=text),
     ]
 
 
-def _filling(found: Status, swap: SwapStatus, rates: Rates) -> Step:
+def _filling(found: Status, swap: SwapStatus, rates: Rates) -> SwapStep:
     """The back-fill: vectors that are there, of all that there will be."""
     building = [vector for vector in found.vectors if vector.role == "building"]
     total = sum(vector.points for vector in building)
     done = total - sum(vector.missing for vector in building)
     if swap.filled:
         left = f"{total - done:,} have nothing that the new encoder reads" if done < total else "the vectors are there"
-        return _step(FILL, "done", left, done=done, total=total)
+        return SwapStep(name=FILL, state="done", text=left, done=done, total=total)
     rate = rates.of((found.collection, swap.began, swap.holder), done)
     if not swap.running:
         text = f"stopped: no process fills them; {swap.holder or 'nobody'} was the last"
-        return _step(FILL, "waiting", text, done=done, total=total)
+        return SwapStep(name=FILL, state="waiting", text=text, done=done, total=total)
     names = ", ".join(vector.vector for vector in building)
     left_seconds = (total - done) / rate if rate else None
-    return _step(FILL, "running", f"filling {names}", done=done, total=total, rate=rate, seconds_left=left_seconds)
+    return SwapStep(
+        name=FILL,
+        state="running",
+        text=f"filling {names}",
+        done=done,
+        total=total,
+        rate=rate,
+        seconds_left=left_seconds,
+    )
 
 
-def _gate(swap: SwapStatus) -> Step:
+def _gate(swap: SwapStatus) -> SwapStep:
     if swap.filled and swap.running:
-        return _step(GATE, "running", "the new pipeline is compared with the old one")
+        return SwapStep(name=GATE, state="running", text="the new pipeline is compared with the old one")
     if swap.refused and not swap.running:
-        return _step(GATE, "failed", f"refused {moment(swap.refused_at)}: {swap.refused}")
-    return _step(GATE, "waiting", "diptych apply runs it" if swap.filled else "after the back-fill")
+        return SwapStep(name=GATE, state="failed", text=f"refused {moment(swap.refused_at)}: {swap.refused}")
+    return SwapStep(name=GATE, state="waiting", text="diptych apply runs it" if swap.filled else "after the back-fill")
 
 
-def _step(
-    name: str,
-    state: StepState,
-    text: str,
-    *,
-    done: int | None = None,
-    total: int | None = None,
-    rate: float | None = None,
-    seconds_left: float | None = None,
-) -> Step:
-    counts = {"done": done, "total": total, "rate": rate, "seconds_left": seconds_left}
-    return {"name": name, "state": state, "text": text, **counts}
-
-
-def _generations(collection: Collection, metadata: CollectionMetadata, found: Status) -> list[dict[str, Any]]:
+def _generations(collection: Collection, metadata: CollectionMetadata, found: Status) -> list[GenerationRow]:
     """Each vector with who made it, how its options differ, and the side by which it can be searched."""
     known = {side.id for side in sides_of(collection)}
-    made = metadata.written()
-    rows = [_generation(vector, known) for vector in found.vectors]
-    for row in rows:
-        slot, generation = made.get(row["vector"], (row["slot"], None))
-        row["options"] = own_options(generation, beside(metadata, slot, generation)) if generation else []
+    made, rows = metadata.written(), []
+    for vector in found.vectors:
+        slot, generation = made.get(vector.vector, (vector.slot, None))
+        side = f"slot:{vector.slot}" if vector.role == "live" else f"generation:{vector.vector}"
+        rows.append(
+            GenerationRow(
+                slot=vector.slot,
+                vector=vector.vector,
+                generation=vector.number,
+                adapter=vector.adapter,
+                model=vector.model,
+                options=own_options(generation, beside(metadata, slot, generation)) if generation else [],
+                state="kept, behind" if vector.behind else vector.role,
+                vectors=vector.points - vector.missing,
+                asking=vector.asking,
+                side=side if side in known else None,
+            )
+        )
     return rows
-
-
-def _generation(vector: VectorStatus, known: set[str]) -> dict[str, Any]:
-    side = f"slot:{vector.slot}" if vector.role == "live" else f"generation:{vector.vector}"
-    names = ("slot", "vector", "adapter", "model", "role", "missing", "points", "behind", "asking")
-    facts = {name: getattr(vector, name) for name in names}
-    facts |= {"state": "kept, behind" if vector.behind else vector.role, "vectors": vector.points - vector.missing}
-    return {**facts, "generation": vector.number, "side": side if side in known else None}
-
-
-def _event(event: Event) -> Mapping[str, Any]:
-    return {name: getattr(event, name) for name in ("what", "when", "by", "why", "gate", "slots")}
 
 
 def _reason(metadata: CollectionMetadata, found: Status, *, writes: bool) -> str:
@@ -255,20 +260,11 @@ def _changed(metadata: CollectionMetadata) -> str:
 def _replaced(slot: str, old: Generation | None, new: Generation) -> str:
     """A slot's encoders, or the options in which they differ."""
     if old is None or old.adapter != new.adapter or old.options.get("model") != new.options.get("model"):
-        return f"{slot}: {_maker(old)} -> {_maker(new)}"
-    return f"{slot}: {_maker(new)}, {', '.join(compared(old.options, new.options)) or 'encoded again'}"
-
-
-def _maker(generation: Generation | None, other: Generation | None = None) -> str:
-    return "nothing" if generation is None else maker(generation, other)
+        return f"{slot}: {maker(old) if old else 'nothing'} -> {maker(new)}"
+    return f"{slot}: {maker(new)}, {', '.join(compared(old.options, new.options)) or 'encoded again'}"
 
 
 def _last(history: Sequence[Event]) -> Event | None:
     """The last event of a swap."""
     swaps = ("cut over", "rolled back", "finished", "abandoned")
     return next((event for event in reversed(history) if event.what in swaps), None)
-
-
-def _over(history: Sequence[Event]) -> str:
-    last = _last(history)
-    return last.what if last else ""

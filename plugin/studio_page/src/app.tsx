@@ -15,7 +15,7 @@ import { formatHash, go, hashOf, lastParams, route, useRoute } from "./state";
 import { useStore } from "./store";
 import { StudioContext } from "./studio";
 import { setTheme, theme, type Theme } from "./theme";
-import type { StudioInfo } from "./types/studio";
+import type { State } from "./answers";
 import { VIEWS, type View } from "./views";
 
 const THEMES: Readonly<Record<Theme, string>> = { system: "◐", light: "☀", dark: "☾" };
@@ -32,7 +32,7 @@ export function App() {
   const view = VIEWS.find((one) => one.name === name) ?? VIEWS[0]!;
   const wanted = useStore(keyWanted);
   const [help, setHelp] = useState(false);
-  const state = useRequest<StudioInfo>((api) => api.get("/state"), []);
+  const state = useRequest<State>((api) => api.get("/state"), []);
   const collection = state.data?.collections.find((one) => one.name === params.collection) ?? state.data?.collections[0];
 
   useShortcuts(

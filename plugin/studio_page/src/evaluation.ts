@@ -4,7 +4,7 @@ import { useJob } from "./jobs";
 import { NONE, sideOf, sidesOf } from "./question";
 import { setParams, useParam, useRoute } from "./state";
 import { useStudio } from "./studio";
-import type { Evaluation } from "./types/evaluation";
+import type { EvaluationResult } from "./answers";
 
 export interface EvaluationSetup {
   judged: string;
@@ -17,7 +17,7 @@ export interface EvaluationSetup {
   setMetric: (value: string) => void;
   slices: readonly string[];
   setSlices: (value: readonly string[]) => void;
-  handle: JobHandle<Evaluation>;
+  handle: JobHandle<EvaluationResult>;
   start: () => void;
   /** Why it cannot start; empty where it can. */
   obstacle: string;
@@ -58,7 +58,7 @@ export function useEvaluation(): EvaluationSetup {
   const [metric, setMetric] = useParam("metric", METRICS[0]);
   const [sliceText, setSliceText] = useParam("slices", "length");
   const sides = useSides();
-  const handle = useJob<Evaluation>("evaluate", collection.name);
+  const handle = useJob<EvaluationResult>("evaluate", collection.name);
   const slices = sliceText.split(",").filter((name) => name && name !== "none");
   const start = () => handle.start({ judged, metric, slices, ...sides.asked });
   const setSlices = (names: readonly string[]) => setSliceText(names.join(",") || "none");

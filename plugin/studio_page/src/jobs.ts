@@ -10,7 +10,10 @@ import { act, ApiError, exported, forget, openApi } from "./api";
 import { announce } from "./parts/announce";
 import { useRequest } from "./request";
 import { useParam } from "./state";
-import type { Job, JobKind } from "./types/jobs";
+import type { JobAnswer } from "./answers";
+
+export type JobKind = "evaluate" | "tune" | "health";
+export type Job<Result> = Omit<JobAnswer, "result"> & { result: Result | null };
 
 const ASK_AGAIN = 600; // ms, while it runs
 const ASK_FROM_AFAR = 5000; // ms, once its view is left

@@ -2,11 +2,20 @@
 import { createStore, useStore } from "./store";
 import { useRoute } from "./state";
 import { useStudio } from "./studio";
-import type { Condition, Filter, Question } from "./types/search";
-import type { CollectionInfo, FieldInfo, Side } from "./types/studio";
+import type { CollectionFacts, FieldFacts, Question } from "./answers";
 
 /** The picture of a query, as a data URL. It is too long for a link, so it lives in the page (and in an exported one). */
 export const picture = createStore<string | null>(null);
+
+/** As much of Qdrant's filters as the page writes. */
+interface Condition {
+  key: string;
+  match?: { value: string | number | boolean };
+  range?: { gte?: number; lte?: number };
+}
+
+type Filter = Partial<Record<"must" | "must_not", Condition[]>>;
+export type Side = NonNullable<Question["side"]>;
 
 export type Operator = "is" | "not" | "from" | "to";
 export type FilterRow = [key: string, operator: Operator, value: string];
@@ -31,14 +40,14 @@ function typedValue(text: string, type: string | undefined): string | number | b
   return text;
 }
 
-function condition([key, operator, value]: FilterRow, fields: readonly FieldInfo[]): Condition {
+function condition([key, operator, value]: FilterRow, fields: readonly FieldFacts[]): Condition {
   if (operator === "from") return { key, range: { gte: Number(value) } };
   if (operator === "to") return { key, range: { lte: Number(value) } };
   return { key, match: { value: typedValue(value, fields.find((field) => field.key === key)?.type) } };
 }
 
 /** Qdrant's filter JSON of the rows that are complete. */
-export function filterOf(rows: readonly FilterRow[], fields: readonly FieldInfo[]): Filter | undefined {
+export function filterOf(rows: readonly FilterRow[], fields: readonly FieldFacts[]): Filter | undefined {
   const whole = rows.filter(([key, operator, value]) => key && value && !((operator === "from" || operator === "to") && Number.isNaN(Number(value))));
   if (!whole.length) return undefined;
   const must = whole.filter(([, operator]) => operator !== "not").map((row) => condition(row, fields));
@@ -51,7 +60,7 @@ export function sideOf(id: string): Side {
 }
 
 /** The sides that are compared: those of the hash, else the whole pipeline beside what the server names next, unless both are one slot alone. */
-export function sidesOf(collection: CollectionInfo, params: Readonly<Record<string, string>>): { a: string; b: string } {
+export function sidesOf(collection: CollectionFacts, params: Readonly<Record<string, string>>): { a: string; b: string } {
   const known = (id: string | undefined) => {
     if (id && (id === NONE || id.startsWith(YAML) || collection.sides.some((side) => side.id === id))) return id;
     // A generation that a cut-over or a rollback has made live is asked as its slot.

@@ -2,11 +2,11 @@
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
 
-import type { CollectionInfo, StudioInfo } from "./types/studio";
+import type { CollectionFacts, State } from "./answers";
 
 export interface Studio {
-  info: StudioInfo;
-  collection: CollectionInfo;
+  info: State;
+  collection: CollectionFacts;
   /** Reads /state again, for instance after a rollback. */
   reload: () => void;
 }
@@ -20,7 +20,7 @@ export function useStudio(): Studio {
 }
 
 /** The label of a side: as /state names it, or "edited config" for one that was written in the page. */
-export function sideLabel(collection: CollectionInfo, side: string): string {
+export function sideLabel(collection: CollectionFacts, side: string): string {
   if (side.startsWith("yaml:")) return "edited config";
   return collection.sides.find(({ id }) => id === side)?.label ?? side;
 }

@@ -136,44 +136,6 @@ def test_a_kept_connection_answers_again_and_is_closed_when_it_is_idle() -> None
             pass
 
 
-def test_idle_connections_above_the_limit_are_refused_until_the_others_have_ended() -> None:
-    with served(small(), Bounds(connections=8, header_seconds=0.5)) as url, ExitStack() as stack:
-        for _ in range(40):
-            stack.enter_context(connected(url))
-        assert httpx.get(url).status_code == 503
-        until(lambda: httpx.get(url).text == "hello")
-
-
-def test_where_all_connections_are_busy_a_new_one_is_refused() -> None:
-    begun, let_go = list[Request](), threading.Event()
-
-    async def waits(request: Request) -> PlainTextResponse:
-        begun.append(request)
-        while not let_go.is_set():
-            await asyncio.sleep(0.01)
-        return PlainTextResponse("late")
-
-    with served(small(Route("/waits", waits)), Bounds(connections=4)) as url, ExitStack() as stack:
-        stack.callback(let_go.set)
-        for _ in range(4):
-            stack.enter_context(connected(url)).sendall(b"GET /waits HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        until(lambda: len(begun) == 4)
-        answer = stack.enter_context(connected(url)).recv(4096)
-        assert answer.startswith(b"HTTP/1.1 503")
-        assert b"Retry-After" in answer
-
-
-def test_bounds_fit_the_descriptors_that_a_process_may_have() -> None:
-    code = (
-        "import resource\n"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 512))\n"
-        "from diptych_serve.service.access import Bounds\n"
-        "print(Bounds(connections=1000).fitting().connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["384", "512"]
-
-
 HANGING = """\
 import sys
 import panicking

@@ -103,7 +103,7 @@ def test_good_clients_are_answered_while_bad_idle_slow_and_rude_ones_come_and_go
     tmp_path: Path, fakes: Registry
 ) -> None:
     app = application(Served([animals(tmp_path, fakes)], registry=fakes))
-    with served(app, Bounds(connections=200, header_seconds=1, idle_seconds=2)) as url:
+    with served(app, Bounds(header_seconds=1, idle_seconds=2)) as url:
         until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
         clients = Clients(url)
         before = descriptors()

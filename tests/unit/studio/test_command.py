@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 from diptych import Collection, Registry
 from diptych.cli.app import main
 from diptych.cli.run_command import Session
+from diptych.errors import ConfigError, EvaluationError
+from diptych_serve.cli.serve import studio_of
 from serving import ANIMALS
 
 CONFIG = "store: edge:./qdrant\ncollection: animals\nslots: {dense: {adapter: fake-dense}}\ncache: {enabled: false}\n"
@@ -80,8 +82,6 @@ def test_a_collection_is_opened_by_its_store_alone(folder: Path, fakes: Registry
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (["studio", "--queries", "nowhere"], "there is no such folder"),
-        (["studio", "--judgements", "nowhere/a.tsv"], "there is no such folder"),
         (["studio", "--host", "0.0.0.0", "--port", "0"], "needs an API key"),
         (["studio", "--collection", "a"], "--collection goes with --store"),
         (["studio", "-c", "other.yaml", "--port", "0"], "there is no config file"),
@@ -96,11 +96,20 @@ def test_what_cannot_be_served_says_why(run: Run, apps: list[Any], args: list[st
     assert text in err
 
 
-def test_a_password_of_a_stores_address_is_in_no_snippet(fakes: Registry) -> None:
-    from diptych_serve.cli.serve import studio_of
+class Names:
+    """The names of what is served."""
 
-    class Names:
-        collections = ("animals",)
+    collections = ("animals",)
 
+
+def test_a_password_of_a_stores_address_is_in_no_snippet() -> None:
     extension = studio_of(Names(), None, "https://user:secret@qdrant.example.org:6333", None, None, writes=False)  # type: ignore[arg-type]
     assert extension.state["studio"].opened == {"animals": "'https://qdrant.example.org:6333', 'animals'"}
+
+
+def test_folders_that_are_not_there_are_refused_at_the_start(folder: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"queries\.jsonl"):
+        studio_of(Names(), None, None, [folder / "nowhere"], None, writes=False)  # type: ignore[arg-type]
+    for place in (folder / "nowhere" / "grades", folder / "diptych.yaml"):
+        with pytest.raises(ConfigError, match="grades cannot be saved there"):
+            studio_of(Names(), None, None, None, place, writes=False)  # type: ignore[arg-type]

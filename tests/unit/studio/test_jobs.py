@@ -45,13 +45,12 @@ def test_a_job_says_how_far_it_is_and_gives_its_result(jobs: Jobs) -> None:
     job = jobs.start("evaluate", held)
     assert held.began.wait(20)
     said = jobs.described(job)
-    assert (said["state"], said["done"], said["total"], said["result"]) == ("running", 4, 10, None)
-    assert said["sentence"] == "holding, 4 of 10"
-    assert said["seconds_left"] is not None
+    assert (said.state, said.done, said.total, said.result) == ("running", 4, 10, None)
+    assert said.sentence == "holding, 4 of 10"
+    assert said.seconds_left is not None
     held.free.set()
     until(lambda: ended(job))
-    said = jobs.described(job)
-    assert (said["state"], said["result"], said["error"]) == ("done", "held", None)
+    assert (job.state, job.result, job.error) == ("done", "held", None)
 
 
 def test_planned_stages_are_one_progress() -> None:
@@ -65,7 +64,7 @@ def test_planned_stages_are_one_progress() -> None:
             job.begin(stage, total)
             job.advance(stage, done)
             facts = job.described()
-            said.append((facts["sentence"], facts["done"], facts["total"]))
+            said.append((facts.sentence, facts.done, facts.total))
 
     Job("evaluate", work).run()
     assert said == [
@@ -82,8 +81,8 @@ def test_one_runs_at_a_time_and_the_others_say_that_they_wait(jobs: Jobs) -> Non
     first = jobs.start("tune", held)
     assert held.began.wait(20)
     second, third = jobs.start("evaluate", lambda job: 2), jobs.start("evaluate", lambda job: 3)
-    assert jobs.described(second)["sentence"] == "waiting: 1 job is before this one"
-    assert jobs.described(third)["sentence"] == "waiting: 2 jobs are before this one"
+    assert jobs.described(second).sentence == "waiting: 1 job is before this one"
+    assert jobs.described(third).sentence == "waiting: 2 jobs are before this one"
     with pytest.raises(Refused, match="2 jobs are waiting") as refused:
         jobs.start("evaluate", lambda job: 4)
     assert refused.value.status == 429
@@ -98,7 +97,7 @@ def test_a_cancelled_job_ends_at_its_next_step_and_a_waiting_one_never_begins(jo
     assert held.began.wait(20)
     for job in (running, waiting):
         job.cancel()
-    assert jobs.described(waiting)["state"] == "cancelled"
+    assert jobs.described(waiting).state == "cancelled"
     held.free.set()
     until(lambda: ended(running))
     assert (running.state, running.result, begun) == ("cancelled", None, [])
@@ -122,9 +121,11 @@ def test_what_a_job_raises_is_said_as_an_answer_would_say_it(jobs: Jobs, caplog:
 
     own, other = jobs.start("tune", fail(EvaluationError("no judgements"))), jobs.start("tune", fail(OSError("secret")))
     until(lambda: ended(own) and ended(other))
-    assert own.described()["error"]["code"] == "evaluation_error"
-    error = other.described()["error"]
-    assert (error["type"], "secret" in error["message"]) == ("server_error", False)
+    assert own.error is not None
+    assert own.error.code == "evaluation_error"
+    error = other.described().error
+    assert error is not None
+    assert (error.type, "secret" in error.message) == ("server_error", False)
     assert "a request failed" in caplog.text
 
 

@@ -37,7 +37,7 @@ def open_studio(filled: Fill, studio_over: Over, folder: Path) -> Callable[..., 
 
 def begun(client: TestClient, **body: object) -> dict[str, Any]:
     """A session, once its queries have been asked."""
-    wanted = {"queries": TEXTS, "sides": SIDES, "who": "anna", "metric": "nDCG@3", **body}
+    wanted = {"queries": TEXTS, "sides": SIDES, "who": "anna", **body}
     made = client.post("/studio/api/judging", json=wanted)
     assert made.status_code == 200, made.text
     return shown(client, made.json()["id"])
@@ -59,7 +59,7 @@ def graded(client: TestClient, pair: dict[str, Any], grade: int | None) -> dict[
     answer = client.post(f"/studio/api/judging/{pair['id']}", json=body)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
-    assert JudgingAnswer.model_validate(found).model_dump(mode="json", exclude_unset=True) == found
+    assert JudgingAnswer.model_validate(found).model_dump(mode="json") == found
     return found
 
 
@@ -84,7 +84,7 @@ def test_a_judge_sees_the_beginning_of_a_very_long_text(filled: Fill, studio_ove
     pair = begun(client, queries=["red"], complete=True)
     while pair["document"]["id"] != "long":
         pair = graded(client, pair, 0)
-    assert (len(pair["document"]["text"]), pair["document"]["text_length"]) == (20_000, 40_000)
+    assert len(pair["document"]["text"]) == 20_000
 
 
 def test_sides_with_the_same_hits_leave_nothing_to_judge(filled: Fill, studio_over: Over, folder: Path) -> None:
@@ -111,12 +111,10 @@ def test_judging_to_the_end_gives_the_verdict_and_qrels_that_evaluate_reads(
     client = open_studio()
     pair = begun(client)
     while pair["state"] == "judging":
-        assert pair["differences"] is None
         said = json.dumps({name: value for name, value in pair.items() if name != "document"})
         assert not any(word in said for word in ("dense", "lexical", "better", "worse")), "the judge is blind"
         pair = graded(client, pair, 3 if pair["document"]["id"] == "cat" else 0)
     assert pair["state"] in ("settled", "finished")
-    assert [own["name"] for own in pair["differences"]] == ["lexical alone"]
     assert "lexical alone" in pair["verdict"]
     queries, qrels = read_beir(folder)
     assert {query.text for query in queries} <= set(TEXTS)
@@ -180,11 +178,8 @@ def test_two_judges_share_the_work_and_each_keeps_their_name(
         ({"who": "  "}, 400, "a judge needs a name"),
         ({"who": "an\nna"}, 400, "a judge needs a name"),
         ({"who": "chat gpt"}, 400, "the name of a model that judges"),
-        ({"metric": "MAP"}, 400, "a measure with a cutoff"),
-        ({"metric": "nDCG@500"}, 400, "a cutoff of at most 100"),
-        ({"queries": []}, 400, "the judging session cannot start"),
-        ({"queries": [f"red {n}" for n in range(600)], "sample": 600, "metric": "nDCG@100"}, 400, "too many hits"),
-        ({"queries": [" "]}, 400, "the judging session cannot start"),
+        ({"queries": []}, 400, "no queries to judge"),
+        ({"queries": [" "]}, 400, "no queries to judge"),
         ({"queries": ["x" * 200_000]}, 422, "queries"),
         ({"judged": "colours"}, 400, "judge either `queries` or those of a set"),
         ({"sides": ["slot:dense"]}, 400, "sides"),
@@ -250,7 +245,8 @@ def test_judgements_of_another_collection_are_not_mixed_in(filled: Fill, studio_
 
 def test_without_a_folder_nobody_may_judge(filled: Fill, studio_over: Over) -> None:
     client = studio_over(filled([{"id": "a", "text": "red"}]))
-    for answer in (client.post("/studio/api/judging", json={}), client.get("/studio/api/judging/x")):
+    wanted = {"queries": TEXTS, "sides": SIDES, "who": "anna"}
+    for answer in (client.post("/studio/api/judging", json=wanted), client.get("/studio/api/judging/x")):
         assert (answer.status_code, "--judgements FOLDER" in answer.json()["error"]["message"]) == (403, True)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 from diptych import Collection
+from diptych.collection.explain import explain
 from diptych.search import Retrieve
 
 Ask = Callable[..., Any]
@@ -64,6 +66,37 @@ def test_why_a_document_is_missing_is_said(asked: Ask) -> None:
     lost = asked("locate", query="cat", id="hen", side=narrow)
     assert "lost on the way" in lost["sentence"]
     assert "Rerank('fake-reranker', 1) reads no further" in lost["sentence"]
+
+
+@pytest.mark.parametrize("side", ["pipeline", "part:dbsf", "slot:dense", "slot:lexical"])
+def test_the_parts_sum_to_the_score(asked: Ask, side: str) -> None:
+    question = {"query": "the cat at night", "side": side}
+    for hit in asked(**question)["hits"]:
+        found = asked("locate", **question, id=hit["id"])
+        assert sum(part["value"] for part in found["parts"]) == pytest.approx(hit["score"], abs=1e-5)
+        assert "rest" not in {part["kind"] for part in found["parts"]}
+        if side == "pipeline":  # whose reranker gives the whole score
+            assert [part["kind"] for part in found["parts"]] == ["stage"]
+            assert sum(part["value"] for part in found["before"]) == pytest.approx(found["why"]["fused"], abs=1e-5)
+        for slot in found["why"]["slots"].values():
+            if slot["terms"]:
+                assert sum(term["contribution"] for term in slot["terms"]) == pytest.approx(slot["score"], abs=1e-5)
+
+
+def test_a_document_that_is_deleted_meanwhile_is_absent(
+    filled: Callable[..., Collection], studio_over: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = filled([{"id": "1", "text": "a cat", "title": "\u202egnp.exe"}])
+    client, asked = studio_over(collection), {"query": "cat", "id": "1"}
+    found = client.post("/studio/api/locate", json=asked).json()
+    assert found["sentence"] == "“\u2068\u202egnp.exe\u202c\u2069” is at rank 1.", "its title turns nothing else"
+
+    def later(*args: Any, **options: Any) -> Any:
+        collection.delete(["1"])
+        return explain(*args, **options)
+
+    monkeypatch.setattr("diptych_serve.studio.search.explain", later)
+    assert client.post("/studio/api/locate", json=asked).json()["exists"] is False
 
 
 def test_a_document_without_an_id_is_not_looked_for(client: TestClient) -> None:

@@ -53,7 +53,7 @@ def sent(client: TestClient, command: str) -> Any:
 
 @pytest.mark.parametrize("side", SIDES, ids=str)
 def test_python_gives_the_hits_that_are_shown(client: TestClient, collection: Collection, side: Any) -> None:
-    snippets, ids = shown(client, query=QUERY, side=side, limit=3, offset=1, filter=LETTERS)
+    snippets, ids = shown(client, query=QUERY, side=side, limit=3, filter=LETTERS)
     assert ids
     assert run(snippets["python"], collection) == ids
 

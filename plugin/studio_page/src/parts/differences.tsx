@@ -6,16 +6,16 @@ import { useMemo, useState } from "preact/hooks";
 
 import { exported } from "../api";
 import { fixed, interval, isolated, plural, signed } from "../format";
-import type { Interval, QueryDifference } from "../types/evaluation";
+import type { Difference, QueryRow } from "../answers";
 import { useWidth } from "./width";
 
 interface Props {
-  queries: readonly QueryDifference[];
-  difference: Interval;
+  queries: readonly QueryRow[];
+  difference: Difference;
   metric: string;
   a: string;
   b: string;
-  onOpen: (query: QueryDifference) => void;
+  onOpen: (query: QueryRow) => void;
 }
 
 const HEIGHT = 250;
@@ -138,7 +138,7 @@ function moved(key: string, cursor: number, size: number): number | null {
 }
 
 /** One path for all bars above 0 and one for those below: an element for each of 10,000 queries would be slow. */
-function barPaths(sorted: readonly QueryDifference[], x: (value: number) => number, y: (value: number) => number) {
+function barPaths(sorted: readonly QueryRow[], x: (value: number) => number, y: (value: number) => number) {
   const edges = sorted.map((query) => query.difference);
   edges.push(edges[edges.length - 1] ?? 0);
   const path = (kept: (value: number) => number) =>

@@ -1,13 +1,12 @@
 import { useRequest } from "../request";
 import { useStudio } from "../studio";
-import type { Evaluation } from "../types/evaluation";
-import type { CollectionInfo, StudioInfo } from "../types/studio";
+import type { CollectionFacts, EvaluationResult, State } from "../answers";
 import { Notice } from "./notice";
 
 /** Says of an evaluation that it asked other vectors than those that are live now, as after a cut-over or a rollback. */
-export function Earlier({ evaluation }: { evaluation: Evaluation }) {
+export function Earlier({ evaluation }: { evaluation: EvaluationResult }) {
   const { collection } = useStudio();
-  const read = useRequest<StudioInfo>((api) => api.get("/state"), []); // another process may have swapped
+  const read = useRequest<State>((api) => api.get("/state"), []); // another process may have swapped
   const now = read.data?.collections.find(({ name, error }) => name === collection.name && !error) ?? collection;
   const changed = changedSince(evaluation, now);
   if (changed.length === 0) return null;
@@ -19,7 +18,7 @@ export function Earlier({ evaluation }: { evaluation: Evaluation }) {
 }
 
 /** The slots of which another generation is live. The sides of a swap name theirs, so they are left out. */
-function changedSince({ sides }: Evaluation, { slots }: CollectionInfo): string[] {
+function changedSince({ sides }: EvaluationResult, { slots }: CollectionFacts): string[] {
   const live = new Map(slots.map(({ name, generation }) => [name, generation]));
   const ofLive = sides.filter(({ id }) => !/^(state|generation):/.test(id));
   const sentences = ofLive.flatMap(({ generations }) =>

@@ -4,7 +4,7 @@ import { memo } from "preact/compat";
 import { useContext } from "preact/hooks";
 
 import { isolated, score } from "../format";
-import type { Hit } from "../types/search";
+import type { ShownHit } from "../answers";
 import { Excerpt } from "./marked";
 import { Thumbnail } from "./thumbnail";
 import type { Group } from "./venn";
@@ -22,7 +22,7 @@ export const BesideHits = createContext<Beside>({ others: null, grades: {} });
 export interface HitListProps {
   side: "a" | "b";
   label: string;
-  hits: readonly Hit[];
+  hits: readonly ShownHit[];
   lit: Group | null;
   /** The documents of the other answer, while some are lit. */
   shared: ReadonlyMap<string, number> | null;
@@ -92,7 +92,7 @@ function isForTheCard(event: MouseEvent): boolean {
 }
 
 interface HitItemProps {
-  hit: Hit;
+  hit: ShownHit;
   rank: number;
   side: "a" | "b";
   dim: boolean;

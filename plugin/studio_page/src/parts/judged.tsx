@@ -8,7 +8,7 @@ import { locateBody, NONE, type Asked } from "../question";
 import { useRequest } from "../request";
 import { formatHash, useRoute } from "../state";
 import { useStudio } from "../studio";
-import type { Grades, RelevantDocument, SearchAnswer } from "../types/search";
+import type { Found, Grades, RelevantDocument } from "../answers";
 
 const PAUSE = 120; // milliseconds after the last key, as the searches: what comes later moves the hits down
 const SHOWN = 5; // relevant documents that are missing, before somebody asks for all
@@ -30,7 +30,7 @@ export function useGrades({ question }: Asked): Grades | null {
 }
 
 /** The relevant documents that are not among the hits of a side, the best first. */
-export function hiddenOf(grades: Grades | null, answers: readonly (SearchAnswer | null)[]): RelevantDocument[] {
+export function hiddenOf(grades: Grades | null, answers: readonly (Found | null)[]): RelevantDocument[] {
   const found = answers.map((answer) => new Set(answer?.hits.map((hit) => hit.id)));
   return grades?.relevant.filter(({ id }) => found.some((ids) => !ids.has(id))) ?? [];
 }
@@ -38,8 +38,8 @@ export function hiddenOf(grades: Grades | null, answers: readonly (SearchAnswer 
 interface Props {
   asked: Asked;
   grades: Grades;
-  a: SearchAnswer | null;
-  b: SearchAnswer | null;
+  a: Found | null;
+  b: Found | null;
 }
 
 export const Judged = memo(function Judged({ asked, grades, a, b }: Props) {
@@ -91,11 +91,11 @@ function summaryOf(held: number, absent: number, found: string): string {
   return `${plural(held, "relevant document")}. ${found}${rest}`;
 }
 
-function foundOf(grades: Grades, { hits }: SearchAnswer): number {
+function foundOf(grades: Grades, { hits }: Found): number {
   return hits.filter((hit) => (grades.grades[hit.id] ?? 0) > 0).length;
 }
 
-function missingIn(id: string, a: SearchAnswer, b: SearchAnswer): string {
+function missingIn(id: string, a: Found, b: Found): string {
   const inA = a.hits.some((hit) => hit.id === id);
   const inB = b.hits.some((hit) => hit.id === id);
   return inA ? "not in B" : inB ? "not in A" : "in neither";

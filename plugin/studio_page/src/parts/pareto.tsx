@@ -3,11 +3,11 @@ import { scaleLinear, scaleLog } from "d3-scale";
 import { curveStepAfter, line } from "d3-shape";
 
 import { fixed, interval, milliseconds } from "../format";
-import type { Trial } from "../types/tuning";
+import type { TrialRow } from "../answers";
 import { useWidth } from "./width";
 
 interface Props {
-  trials: readonly Trial[];
+  trials: readonly TrialRow[];
   metric: string;
   picked: number;
   onPick: (index: number) => void;
@@ -25,7 +25,7 @@ export function Pareto({ trials, metric, picked, onPick, budget }: Props) {
   const narrow = width < 520;
   const { x, y, isLog } = scales(trials, budget, width);
   const front = trials.filter((trial) => trial.front).sort((one, other) => one.milliseconds - other.milliseconds);
-  const path = line<Trial>()
+  const path = line<TrialRow>()
     .curve(curveStepAfter)
     .x((trial) => x(trial.milliseconds))
     .y((trial) => y(trial.quality))(front);
@@ -103,13 +103,13 @@ export function Pareto({ trials, metric, picked, onPick, budget }: Props) {
   );
 }
 
-function sayTrial(trial: Trial, metric: string): string {
+function sayTrial(trial: TrialRow, metric: string): string {
   const place = `${trial.present ? ", present" : ""}${trial.chosen ? ", recommended" : trial.front ? ", on the front" : ""}`;
   const quality = `${fixed(trial.quality)} ${interval(trial.low, trial.high, fixed)}`;
   return `${trial.label}: ${metric} ${quality}, ${milliseconds(trial.milliseconds)}${place}`;
 }
 
-function scales(trials: readonly Trial[], budget: number | null, width: number) {
+function scales(trials: readonly TrialRow[], budget: number | null, width: number) {
   const times = trials.map((trial) => trial.milliseconds).concat(budget === null ? [] : [budget]);
   const fastest = Math.max(0.01, Math.min(...times));
   const slowest = Math.max(...times, fastest * 1.2);

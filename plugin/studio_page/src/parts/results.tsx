@@ -8,7 +8,7 @@ import { locateBody, NONE, type Asked } from "../question";
 import type { Answer } from "../request";
 import { route } from "../state";
 import { sideLabel, useStudio } from "../studio";
-import type { Grades, SearchAnswer } from "../types/search";
+import type { Found, Grades } from "../answers";
 import { BesideHits, HitList, titleOf, type Beside } from "./hits";
 import { Empty, Failure, Late, Loading } from "./notice";
 import { pointed, Ribbons } from "./ribbons";
@@ -17,8 +17,8 @@ import { overlapOf, Venn, type Group, type Overlap } from "./venn";
 
 interface Props {
   asked: Asked;
-  a: Answer<SearchAnswer>;
-  b: Answer<SearchAnswer>;
+  a: Answer<Found>;
+  b: Answer<Found>;
   grades: Grades | null;
   lit: Group | null;
   onLit: (group: Group | null) => void;
@@ -34,11 +34,11 @@ interface Pair {
   names: ReadonlyMap<string, [number, number, string]>;
 }
 
-function ranksOf(answer: SearchAnswer | null): ReadonlyMap<string, number> {
+function ranksOf(answer: Found | null): ReadonlyMap<string, number> {
   return new Map(answer?.hits.map((hit, at) => [hit.id, at + 1]));
 }
 
-function pairOf(a: SearchAnswer | null, b: SearchAnswer | null): Pair | null {
+function pairOf(a: Found | null, b: Found | null): Pair | null {
   if (!a || !b) return null;
   const [ranksA, ranksB] = [ranksOf(a), ranksOf(b)];
   const named = a.hits.map((hit): [string, [number, number, string]] => [hit.id, [ranksA.get(hit.id) ?? 0, ranksB.get(hit.id) ?? 0, titleOf(hit)]]);
@@ -77,7 +77,7 @@ export function Results({ asked, a, b, grades, lit, onLit, open, onOpen, columns
 }
 
 /** The hits whose explanations an exported page holds; null where a server can be asked. */
-function heldBy({ question, a }: Asked, answers: readonly (SearchAnswer | null)[]): ReadonlySet<string> | null {
+function heldBy({ question, a }: Asked, answers: readonly (Found | null)[]): ReadonlySet<string> | null {
   if (!exported || !question) return null;
   const ids = answers.flatMap((answer) => answer?.hits.map((hit) => hit.id) ?? []);
   return new Set(ids.filter((id) => isHeld("/locate", locateBody(question, a, id))));
@@ -86,7 +86,7 @@ function heldBy({ question, a }: Asked, answers: readonly (SearchAnswer | null)[
 interface ColumnProps {
   side: "a" | "b";
   label: string;
-  data: SearchAnswer | null;
+  data: Found | null;
   error: ApiError | null;
   loading: boolean;
   reload: () => void;
@@ -109,7 +109,7 @@ const Column = memo(function Column({ side, label, data, error, loading, reload,
           </span>{" "}
           {label}
         </h2>
-        {data && <Stages total={data.milliseconds} stages={data.stages} />}
+        {data && <Stages total={data.milliseconds} seconds={data.seconds} />}
       </header>
       <div class="column-loading">{loading && <Loading label={`${side.toUpperCase()} is searching`} />}</div>
       {loading && !exported && <Late>Still searching. The first search of a side loads its encoders, which takes seconds, on a busy machine longer.</Late>}

@@ -1,16 +1,16 @@
 import { scaleLinear } from "d3-scale";
 
 import { count, score } from "../format";
-import type { Leg, Part } from "../types/search";
+import type { ExplainedDocument, Leg, ScorePart } from "../answers";
 
 /** The colour of each part's name, the same in all bars of a panel. */
-export function coloursOf(lists: readonly (readonly Part[])[]): ReadonlyMap<string, number> {
+export function coloursOf(lists: readonly (readonly ScorePart[])[]): ReadonlyMap<string, number> {
   const names = [...new Set(lists.flatMap((parts) => parts.map((part) => part.name)))];
   return new Map(names.map((name, at) => [name, (at % 8) + 1]));
 }
 
 /** From the least to the greatest end of the bars, zero included. */
-export function extentOf(lists: readonly (readonly Part[])[]): [number, number] {
+export function extentOf(lists: readonly (readonly ScorePart[])[]): [number, number] {
   const ends = lists.flatMap((parts) => [
     parts.reduce((sum, part) => sum + Math.min(0, part.value), 0),
     parts.reduce((sum, part) => sum + Math.max(0, part.value), 0),
@@ -18,12 +18,12 @@ export function extentOf(lists: readonly (readonly Part[])[]): [number, number] 
   return [Math.min(0, ...ends), Math.max(0, ...ends) || 1];
 }
 
-export function sumOf(parts: readonly Part[]): number {
+export function sumOf(parts: readonly ScorePart[]): number {
   return parts.reduce((sum, part) => sum + part.value, 0);
 }
 
 interface ScoreBarProps {
-  parts: readonly Part[];
+  parts: readonly ScorePart[];
   colours: ReadonlyMap<string, number>;
   extent: [number, number];
   label: string;
@@ -59,15 +59,15 @@ export function ScoreBar({ parts, colours, extent, label }: ScoreBarProps) {
 }
 
 export interface Scored {
-  parts: readonly Part[];
+  parts: readonly ScorePart[];
   score: number | null;
   legs: readonly Leg[];
+  why: ExplainedDocument | null;
 }
 
 /** The parts as a table, each with its words and its rank in the slot; beside those of another document. */
 export function PartsTable({ mine, theirs, colours }: { mine: Scored; theirs?: Scored | undefined; colours: ReadonlyMap<string, number> }) {
   const names = [...new Set([...mine.parts, ...(theirs?.parts ?? [])].map((part) => part.name))];
-  const partOf = (scored: Scored | undefined, name: string) => scored?.parts.find((part) => part.name === name);
   return (
     <table class="table parts">
       <caption class="visually-hidden">Parts of the score</caption>
@@ -86,7 +86,7 @@ export function PartsTable({ mine, theirs, colours }: { mine: Scored; theirs?: S
       </thead>
       <tbody>
         {names.map((name) => {
-          const words = wordsOf(partOf(mine, name), partOf(theirs, name));
+          const words = wordsOf(mine, theirs, name);
           return (
             <tr key={name}>
               <td>
@@ -135,8 +135,11 @@ interface WordValue {
 }
 
 /** The words of a slot that match in either document, those of the first before the other's. */
-function wordsOf(mine: Part | undefined, theirs: Part | undefined): WordValue[] {
-  const [own, others] = [mine, theirs].map((part) => new Map(part?.words?.map(({ word, value }) => [word, value])));
+function wordsOf(mine: Scored, theirs: Scored | undefined, name: string): WordValue[] {
+  const [own, others] = [mine, theirs].map((scored) => {
+    const isSlot = scored?.parts.some((part) => part.name === name && part.kind === "slot");
+    return new Map(isSlot ? scored?.why?.slots[name]?.terms.map(({ word, contribution }) => [word, contribution]) : []);
+  });
   return [...new Set([...own!.keys(), ...others!.keys()])].map((word) => ({ word, mine: own!.get(word), other: others!.get(word) }));
 }
 

@@ -5,7 +5,7 @@ import { plural } from "../format";
 import { NONE, YAML } from "../question";
 import { hashOf, lastParams, useParam } from "../state";
 import { useStudio } from "../studio";
-import type { JudgedInfo } from "../types/studio";
+import type { QuerySetFacts } from "../answers";
 import { AbsentSides } from "./absentsides";
 import { Select, TextField } from "./field";
 import { Empty } from "./notice";
@@ -51,7 +51,7 @@ export function QuerySetSelect({ label, value, onChange }: QuerySetProps) {
   return <Select label={label} value={value} choices={info.judged.map((set) => ({ value: set.name, label: describe(set) }))} onChange={onChange} />;
 }
 
-function describe({ name, queries, judged, error }: JudgedInfo): string {
+function describe({ name, queries, judged, error }: QuerySetFacts): string {
   if (error) return `${name} (cannot be read)`;
   if (queries === undefined) return name;
   const count = plural(queries, "query", "queries");

@@ -1,7 +1,7 @@
 import { NONE, sideOf, type Asked } from "../question";
 import { useRequest } from "../request";
 import { useParam } from "../state";
-import type { Snippets as Answer } from "../types/search";
+import type { Snippets as Answer } from "../answers";
 import { Copy } from "./copy";
 import { Segments } from "./field";
 import { Failure, Loading } from "./notice";

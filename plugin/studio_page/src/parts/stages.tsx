@@ -1,8 +1,9 @@
 import { milliseconds } from "../format";
-import type { Stage } from "../types/search";
+import type { Found } from "../answers";
 
 /** The time of a search: a bar of its stages, and the same in words. */
-export function Stages({ total, stages }: { total: number; stages: readonly Stage[] }) {
+export function Stages({ total, seconds }: { total: number; seconds: Found["seconds"] }) {
+  const stages = Object.entries(seconds).map(([name, time]) => ({ name, milliseconds: 1000 * time }));
   const sum = Math.max(
     total,
     stages.reduce((all, stage) => all + stage.milliseconds, 0),

@@ -1,5 +1,5 @@
 import { sentence } from "../format";
-import type { StaleConfig } from "../types/swap";
+import type { StaleConfig } from "../answers";
 import { Copy } from "./copy";
 import { Notice } from "./notice";
 

@@ -2,11 +2,11 @@ import { memo } from "preact/compat";
 import { useState } from "preact/hooks";
 
 import { explain } from "../state";
-import type { SearchAnswer } from "../types/search";
+import type { Found } from "../answers";
 import { titleOf } from "./hits";
 
 /** Finds a document by its id, also one that no side shows. The ids of the hits are suggested once somebody comes to the field. */
-export const Where = memo(function Where({ a, b }: { a: SearchAnswer | null; b: SearchAnswer | null }) {
+export const Where = memo(function Where({ a, b }: { a: Found | null; b: Found | null }) {
   const [id, setId] = useState("");
   const [suggests, setSuggests] = useState(false);
   const known = new Map(suggests ? [a, b].flatMap((answer) => answer?.hits.map((hit): [string, string] => [hit.id, titleOf(hit)]) ?? []) : []);

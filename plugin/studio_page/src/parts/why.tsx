@@ -7,7 +7,7 @@ import { locateBody, NONE, type Asked } from "../question";
 import { useRequest } from "../request";
 import { useParam } from "../state";
 import { sideLabel, useStudio } from "../studio";
-import type { Hit, LocateAnswer, Question, SearchAnswer } from "../types/search";
+import type { Found, Located, Question, ShownDocument, ShownHit } from "../answers";
 import { Copy } from "./copy";
 import { Select } from "./field";
 import { distinctTitle, titleOf } from "./hits";
@@ -19,12 +19,12 @@ import { Thumbnail } from "./thumbnail";
 export interface WhyProps {
   id: string;
   asked: Asked;
-  a: SearchAnswer | null;
-  b: SearchAnswer | null;
+  a: Found | null;
+  b: Found | null;
   onClose: () => void;
 }
 
-const NO_HITS: readonly Hit[] = [];
+const NO_HITS: readonly ShownHit[] = [];
 
 export const Why = memo(function Why({ id, asked, a, b, onClose }: WhyProps) {
   const { collection } = useStudio();
@@ -33,11 +33,11 @@ export const Why = memo(function Why({ id, asked, a, b, onClose }: WhyProps) {
   const answers = { a, b };
   const hit = a?.hits.find((one) => one.id === id) ?? b?.hits.find((one) => one.id === id);
   const sides = (["a", "b"] as const).filter((name) => asked[name] !== NONE);
-  const [located, setLocated] = useState<Readonly<Record<string, LocateAnswer>>>({});
-  const note = useCallback((side: string, answer: LocateAnswer) => setLocated((before) => ({ ...before, [side]: answer })), []);
+  const [located, setLocated] = useState<Readonly<Record<string, Located>>>({});
+  const note = useCallback((side: string, answer: Located) => setLocated((before) => ({ ...before, [side]: answer })), []);
   const answered = sides.flatMap((name) => located[name] ?? []).filter((answer) => answer.document?.id === id);
   const document = answered[0]?.document ?? hit;
-  const words = answered.flatMap((answer) => answer.parts.flatMap((part) => part.words?.map(({ word }) => word) ?? []));
+  const words = answered.flatMap((answer) => Object.values(answer.why?.slots ?? {}).flatMap((slot) => slot.terms.map(({ word }) => word)));
   return (
     <aside class="why card" aria-labelledby="why-title">
       <header class="row between why-head">
@@ -78,15 +78,15 @@ interface WhySideProps {
   side: string;
   id: string;
   question: Question;
-  hits: readonly Hit[];
-  onAnswer: (side: string, answer: LocateAnswer) => void;
+  hits: readonly ShownHit[];
+  onAnswer: (side: string, answer: Located) => void;
 }
 
 const PAUSE = 150; // milliseconds: an explanation costs more than a search
 
 function useLocated(question: Question, side: string, id: string | null) {
   const asked = locateBody(question, side, id ?? "");
-  return useRequest<LocateAnswer>(id === null ? null : (api) => api.post("/locate", asked), [asked], PAUSE);
+  return useRequest<Located>(id === null ? null : (api) => api.post("/locate", asked), [asked], PAUSE);
 }
 
 const WhySide = memo(function WhySide({ name, label, side, id, question, hits, onAnswer }: WhySideProps) {
@@ -154,13 +154,13 @@ const WhySide = memo(function WhySide({ name, label, side, id, question, hits, o
 });
 
 /** Whether it could as well be a hit: stores order equal scores otherwise where more are asked for, as explanations do. */
-function isTied(found: LocateAnswer, hits: readonly Hit[]): boolean {
+function isTied(found: Located, hits: readonly ShownHit[]): boolean {
   return found.rank !== null && found.rank <= hits.length && hits.some((hit) => hit.score === found.score);
 }
 
 /** The slots' parts of the score that a last stage, such as a reranker, replaced: where the document came from. */
-function Before({ mine, theirs, title }: { mine: LocateAnswer; theirs: LocateAnswer | undefined; title: string }) {
-  const before = (answer: LocateAnswer) => ({ ...answer, parts: answer.before, score: sumOf(answer.before) });
+function Before({ mine, theirs, title }: { mine: Located; theirs: Located | undefined; title: string }) {
+  const before = (answer: Located) => ({ ...answer, why: null, parts: answer.before, score: sumOf(answer.before) });
   const other = theirs && theirs.before.length > 0 ? before(theirs) : undefined;
   return (
     <div class="stack" role="group" aria-label="The score before the last stage">
@@ -172,11 +172,11 @@ function Before({ mine, theirs, title }: { mine: LocateAnswer; theirs: LocateAns
 }
 
 /** The sentence that says which part decides between two documents. */
-function Difference({ mine, theirs, title }: { mine: LocateAnswer; theirs: LocateAnswer; title: string }) {
+function Difference({ mine, theirs, title }: { mine: Located; theirs: Located; title: string }) {
   if (mine.score === null || theirs.score === null) return null;
   const difference = mine.score - theirs.score;
   const names = [...new Set([...mine.parts, ...theirs.parts].map((part) => part.name))];
-  const valueOf = (answer: LocateAnswer, name: string) => answer.parts.filter((part) => part.name === name).reduce((sum, part) => sum + part.value, 0);
+  const valueOf = (answer: Located, name: string) => answer.parts.filter((part) => part.name === name).reduce((sum, part) => sum + part.value, 0);
   const isWord = (name: string) => [...mine.parts, ...theirs.parts].some((part) => part.name === name && part.kind === "word");
   const gaps = names
     .map((name) => ({ name: isWord(name) ? `the word “${name}”` : name, gap: valueOf(mine, name) - valueOf(theirs, name) }))
@@ -215,7 +215,7 @@ function Gap({ of }: { of: number }) {
   );
 }
 
-function Legs({ found }: { found: LocateAnswer }) {
+function Legs({ found }: { found: Located }) {
   return (
     <table class="table">
       <caption class="visually-hidden">The document in each slot</caption>
@@ -243,21 +243,19 @@ function Legs({ found }: { found: LocateAnswer }) {
   );
 }
 
-type Shown = Omit<Hit, "score" | "highlights" | "passages">;
-
 /** Where in the document's text that of the hit begins: of a long text a hit has the part around its best passage. */
-function startOf(document: Shown, hit: Hit | undefined): number {
+function startOf(document: ShownDocument, hit: ShownHit | undefined): number {
   return hit ? Math.max(0, hit.text_start - document.text_start) : 0;
 }
 
-function marksOf(document: Shown, hit: Hit | undefined): Place[] | undefined {
+function marksOf(document: ShownDocument, hit: ShownHit | undefined): Place[] | undefined {
   const shift = startOf(document, hit);
   return hit?.highlights.map(([start, end]): Place => [start + shift, end + shift]);
 }
 
 const LONG = 4000; // characters: what is longer would push the metadata out of reach
 
-function Document({ document, places, from }: { document: Shown; places: readonly Place[]; from: number }) {
+function Document({ document, places, from }: { document: ShownDocument; places: readonly Place[]; from: number }) {
   const [whole, setWhole] = useState(false);
   useEffect(() => setWhole(false), [document.id]);
   const { text } = document;

@@ -5,9 +5,8 @@ import { Copy } from "../parts/copy";
 import { TextField } from "../parts/field";
 import { Empty, Failure, Loading } from "../parts/notice";
 import { useRequest } from "../request";
-import { curlOf, limitsOf, namesIn, resolved, typeOf } from "../schema";
+import { curlOf, limitsOf, namesIn, resolved, typeOf, type OpenApi, type Operation, type Schema } from "../schema";
 import { useParam } from "../state";
-import type { OpenApi, Operation, Schema } from "../types/openapi";
 
 interface Named {
   name: string;

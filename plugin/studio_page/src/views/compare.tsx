@@ -18,13 +18,13 @@ import { locateBody, NONE, sideOf, useAsked, type Asked } from "../question";
 import { useRequest, type Answer } from "../request";
 import { explain, route, setParams, useParam, useRoute } from "../state";
 import { useStudio } from "../studio";
-import type { Grades, SearchAnswer } from "../types/search";
+import type { Found, Grades } from "../answers";
 
 const PAUSE = 120; // milliseconds after the last key
 
-function useSearch({ question }: Asked, side: string): Answer<SearchAnswer> {
+function useSearch({ question }: Asked, side: string): Answer<Found> {
   const body = question && side !== NONE ? { ...question, side: sideOf(side) } : null;
-  return useRequest<SearchAnswer>(body ? (api) => api.post("/search", body) : null, [body], PAUSE);
+  return useRequest<Found>(body ? (api) => api.post("/search", body) : null, [body], PAUSE);
 }
 
 export function Compare() {
@@ -125,7 +125,7 @@ const EXPLAINED = 40; // hits whose explanations an export holds: each costs som
 const HIDDEN = 10; // relevant documents beside them that are no hits
 
 /** An export holds the pictures and explanations of the hits that it shows, and explains relevant ones that it does not: it can ask nobody. */
-function useExplainedExport({ question, a, b }: Asked, answerA: SearchAnswer | null, answerB: SearchAnswer | null, grades: Grades | null): void {
+function useExplainedExport({ question, a, b }: Asked, answerA: Found | null, answerB: Found | null, grades: Grades | null): void {
   useEffect(() => {
     if (!question || exported) return undefined;
     const hits = new Set([...(answerA?.hits ?? []), ...(answerB?.hits ?? [])].map((hit) => hit.id));
@@ -144,7 +144,7 @@ function useExplainedExport({ question, a, b }: Asked, answerA: SearchAnswer | n
 }
 
 /** Says once both have answered how they agree. */
-function useSaid(a: Answer<SearchAnswer>, b: Answer<SearchAnswer> | null): void {
+function useSaid(a: Answer<Found>, b: Answer<Found> | null): void {
   useEffect(() => {
     if (a.loading || b?.loading || !a.data) return;
     const first = `${plural(a.data.hits.length, "hit")} in ${milliseconds(a.data.milliseconds)}`;

@@ -12,7 +12,7 @@ import { goToList } from "../parts/virtual";
 import { exported } from "../api";
 import { YAML } from "../question";
 import { go, hashOf, useParam } from "../state";
-import type { Difference, Evaluation, QueryDifference, SliceDifference } from "../types/evaluation";
+import type { Difference, EvaluationResult, QueryRow, SliceDifference } from "../answers";
 
 export function Evaluate() {
   const setup = useEvaluation();
@@ -32,23 +32,23 @@ export function Evaluate() {
 }
 
 /** Whether the result is not of what the form says now. A config that was edited is not told apart from another. */
-function isOther({ sides, metric }: Evaluation, setup: EvaluationSetup): boolean {
+function isOther({ sides, metric }: EvaluationResult, setup: EvaluationSetup): boolean {
   const names = [setup.a, setup.b].map((side) => (side.startsWith(YAML) ? "yaml" : side));
   return metric !== setup.metric || sides.some((side, at) => side.id !== names[at]);
 }
 
-function Report({ evaluation }: { evaluation: Evaluation }) {
+function Report({ evaluation }: { evaluation: EvaluationResult }) {
   const [job] = useParam("job");
   const [a, b] = evaluation.sides;
   if (!a || !b) return null;
   const { metric, difference, queries } = evaluation;
-  const open = (query: QueryDifference) => go("compare", { ...sideParams(a.id, b.id), q: query.text });
+  const open = (query: QueryRow) => go("compare", { ...sideParams(a.id, b.id), q: query.text });
   return (
     <div class="report" role="region" aria-label="Result">
       <section class="card verdict-card" data-tone={difference && verdictTone(difference)}>
         <h2 class="visually-hidden">Verdict</h2>
         <p class="verdict">{sentence(evaluation.verdict)}</p>
-        {difference && <p class="muted small-text">{sentence(difference.test)}</p>}
+        {difference && <p class="muted small-text">{sentence(evaluation.test)}</p>}
         {evaluation.remarks.map((remark) => (
           <p key={remark} class="small-text">
             {sentence(remark)}
@@ -78,7 +78,7 @@ function Report({ evaluation }: { evaluation: Evaluation }) {
   );
 }
 
-function BothSides({ evaluation }: { evaluation: Evaluation }) {
+function BothSides({ evaluation }: { evaluation: EvaluationResult }) {
   const dots = evaluation.sides.map<Dot>((side, index) => ({
     key: side.id,
     label: side.label,
@@ -100,7 +100,7 @@ function BothSides({ evaluation }: { evaluation: Evaluation }) {
   );
 }
 
-type SideRow = Evaluation["sides"][number];
+type SideRow = EvaluationResult["sides"][number];
 
 const SIDE_COLUMNS: readonly Column<SideRow>[] = [
   { head: "Side", cell: (side) => side.label },
@@ -109,14 +109,14 @@ const SIDE_COLUMNS: readonly Column<SideRow>[] = [
   { head: "Median time", cell: (side) => (side.milliseconds === null ? "not measured" : milliseconds(side.milliseconds)), number: true },
 ];
 
-function Slices({ difference, evaluation, a, b }: { difference: Difference; evaluation: Evaluation; a: string; b: string }) {
+function Slices({ difference, evaluation, a, b }: { difference: Difference; evaluation: EvaluationResult; a: string; b: string }) {
   const { slices, metric, queries } = evaluation;
   const all: Dot = { key: "all", label: "all queries", detail: plural(queries.length, "query", "queries"), ...difference, tone: verdictTone(difference) };
   const dots = slices.map<Dot>((slice) => ({
-    key: `${slice.name} ${slice.value}`,
-    label: `${slice.name}: ${slice.value}`,
-    detail: plural(slice.queries, "query", "queries"),
-    mean: slice.difference,
+    key: `${slice.slice.by} ${slice.slice.value}`,
+    label: `${slice.slice.by}: ${slice.slice.value}`,
+    detail: plural(slice.slice.queries.length, "query", "queries"),
+    mean: slice.mean,
     low: slice.low,
     high: slice.high,
     tone: tone(slice),
@@ -130,19 +130,19 @@ function Slices({ difference, evaluation, a, b }: { difference: Difference; eval
         </p>
       </figcaption>
       <Dots dots={[all, ...dots]} axis={`difference in ${metric}`} zero write={signed} />
-      {slices.length > 0 && <TableBehind caption={`Difference in ${metric} by group of queries`} columns={SLICE_COLUMNS} rows={slices} rowKey={(slice) => `${slice.name} ${slice.value}`} />}
+      {slices.length > 0 && <TableBehind caption={`Difference in ${metric} by group of queries`} columns={SLICE_COLUMNS} rows={slices} rowKey={(slice) => `${slice.slice.by} ${slice.slice.value}`} />}
     </figure>
   );
 }
 
 const SLICE_COLUMNS: readonly Column<SliceDifference>[] = [
-  { head: "Group", cell: (slice) => `${slice.name}: ${slice.value}` },
-  { head: "Queries", cell: (slice) => slice.queries, number: true },
-  { head: "Difference", cell: (slice) => signed(slice.difference), number: true },
+  { head: "Group", cell: (slice) => `${slice.slice.by}: ${slice.slice.value}` },
+  { head: "Queries", cell: (slice) => slice.slice.queries.length, number: true },
+  { head: "Difference", cell: (slice) => signed(slice.mean), number: true },
   { head: "95% interval", cell: (slice) => interval(slice.low, slice.high), number: true },
 ];
 
-function queryColumns(a: string, b: string): readonly Column<QueryDifference>[] {
+function queryColumns(a: string, b: string): readonly Column<QueryRow>[] {
   return [
     { head: "Query", cell: (query) => query.text },
     { head: a, cell: (query) => fixed(query.a), number: true },
@@ -152,8 +152,8 @@ function queryColumns(a: string, b: string): readonly Column<QueryDifference>[] 
 }
 
 /** As the verdict decides: by the test, not by the interval. */
-function verdictTone({ p, mean }: Difference): "better" | "worse" | "open" {
-  if (p >= 0.05) return "open";
+function verdictTone({ adjusted, mean }: Difference): "better" | "worse" | "open" {
+  if (adjusted >= 0.05) return "open";
   return mean > 0 ? "better" : "worse";
 }
 

@@ -9,11 +9,11 @@ import { Stale } from "../parts/stale";
 import { Table, TableBehind, type Column } from "../parts/table";
 import { useRequest } from "../request";
 import { useStudio } from "../studio";
-import type { Health as HealthFacts, HealthCheck, SlotCheck, SlotHealth } from "../types/health";
+import type { CheckResult, CheckedSlot, HealthAnswer, SlotHealth } from "../answers";
 
 export function Health() {
   const { collection } = useStudio();
-  const answer = useRequest<HealthFacts>((api) => api.get(`/health?collection=${encodeURIComponent(collection.name)}`), [collection.name]);
+  const answer = useRequest<HealthAnswer>((api) => api.get(`/health?collection=${encodeURIComponent(collection.name)}`), [collection.name]);
   const title = <h1 class="visually-hidden">Health</h1>;
   if (answer.error || !answer.data) {
     return (
@@ -32,7 +32,7 @@ export function Health() {
   );
 }
 
-function Facts({ health }: { health: HealthFacts }) {
+function Facts({ health }: { health: HealthAnswer }) {
   return (
     <>
       <Stale config={health.config} />
@@ -130,7 +130,7 @@ function Sizes({ slots }: { slots: readonly SlotHealth[] }) {
 
 function Check() {
   const { collection } = useStudio();
-  const handle = useJob<HealthCheck>("health", collection.name);
+  const handle = useJob<CheckResult>("health", collection.name);
   const result = handle.job?.state === "done" ? handle.job.result : null;
   return (
     <section class="card stack" aria-labelledby="check">
@@ -154,7 +154,7 @@ function Check() {
   );
 }
 
-function Checked({ check }: { check: HealthCheck }) {
+function Checked({ check }: { check: CheckResult }) {
   const dots = check.slots.filter((slot) => slot.recall !== null).map(dotOf);
   return (
     <>
@@ -167,14 +167,14 @@ function Checked({ check }: { check: HealthCheck }) {
   );
 }
 
-function dotOf(slot: SlotCheck): Dot {
+function dotOf(slot: CheckedSlot): Dot {
   const detail = `first ${slot.at}, ${plural(slot.queries, "query", "queries")}`;
   return { key: slot.name, label: slot.name, detail, mean: slot.recall ?? 0, low: null, high: null, tone: slot.attention ? "worse" : "a" };
 }
 
-const CHECK_COLUMNS: readonly Column<SlotCheck>[] = [
+const CHECK_COLUMNS: readonly Column<CheckedSlot>[] = [
   { head: "Slot", cell: (slot) => slot.name },
   { head: "Recall", cell: (slot) => (slot.recall === null ? "exact" : fixed(slot.recall, 4)), number: true },
-  { head: "Canaries, lowest cosine", cell: (slot) => (slot.canary === null ? "none" : fixed(slot.canary.lowest, 4)), number: true },
+  { head: "Canaries, lowest cosine", cell: (slot) => (slot.likeness === null ? "none" : fixed(slot.likeness, 4)), number: true },
   { head: "In words", cell: (slot) => slot.text, wide: true },
 ];

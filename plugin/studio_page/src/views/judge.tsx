@@ -12,7 +12,7 @@ import { Thumbnail } from "../parts/thumbnail";
 import { useRequest } from "../request";
 import { setParams, useParam } from "../state";
 import { useStudio } from "../studio";
-import type { Grade, Judging, PooledDocument, Preparing } from "../types/judging";
+import type { JudgingAnswer, PooledDocument } from "../answers";
 
 export function Judge() {
   const { info } = useStudio();
@@ -40,15 +40,17 @@ const GRADES: readonly { grade: Grade; label: string }[] = [
   { grade: 3, label: "Exactly what was asked for" },
 ];
 
+type Grade = 0 | 1 | 2 | 3;
+
 const ASK_AGAIN = 500; // ms, while both sides are asked
 
 function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
   const path = `/judging/${encodeURIComponent(id)}`;
-  const answer = useRequest<Judging | Preparing>((api) => api.get(path), [id]);
+  const answer = useRequest<JudgingAnswer>((api) => api.get(path), [id]);
   // A grade and an undo answer the next pair themselves: an undone one comes back first.
-  const [next, setNext] = useState<Judging | null>(null);
+  const [next, setNext] = useState<JudgingAnswer | null>(null);
   const state = next ?? answer.data;
-  const show = (judging: Judging) => {
+  const show = (judging: JudgingAnswer) => {
     setNext(judging);
     answer.reload(); // what an export of this view holds
   };
@@ -68,16 +70,16 @@ function Session({ id, onLeave }: { id: string; onLeave: () => void }) {
       <p>
         <b>{sentenceCase(state.sentence)}</b>
       </p>
-      <Bar done={state.state === "waiting" ? null : state.done} total={state.total} label="Asking both sides" />
+      <Bar done={state.state === "waiting" ? null : state.done} total={state.total || null} label="Asking both sides" />
     </section>
   );
 }
 
-function isPrepared(state: Judging | Preparing): state is Judging {
+function isPrepared(state: JudgingAnswer): boolean {
   return state.state === "judging" || state.state === "settled" || state.state === "finished";
 }
 
-function NotPrepared({ state, onLeave }: { state: Preparing; onLeave: () => void }) {
+function NotPrepared({ state, onLeave }: { state: JudgingAnswer; onLeave: () => void }) {
   return (
     <Notice kind="error">
       <p>{state.error?.message ?? sentenceCase(state.sentence)}</p>
@@ -89,9 +91,9 @@ function NotPrepared({ state, onLeave }: { state: Preparing; onLeave: () => void
 }
 
 interface WorkProps {
-  state: Judging;
+  state: JudgingAnswer;
   path: string;
-  onNext: (state: Judging) => void;
+  onNext: (state: JudgingAnswer) => void;
   onLeave: () => void;
 }
 
@@ -105,12 +107,12 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
   const left = useRef(false); // then what an answer says is of a view that is not shown
   useEffect(() => () => ((left.current = true), forgetUndo.current()), []);
 
-  const send = (where: string, body: unknown, said: (next: Judging) => void) => {
+  const send = (where: string, body: unknown, said: (next: JudgingAnswer) => void) => {
     if (busy.current) return;
     busy.current = true;
     setSending(true);
     setError(null);
-    act<Judging>("POST", where, body)
+    act<JudgingAnswer>("POST", where, body)
       .then(
         (state) => {
           if (left.current) return;
@@ -180,13 +182,13 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
   );
 }
 
-function undoneSentence({ undone, query, document }: Judging): string {
+function undoneSentence({ undone, query, document }: JudgingAnswer): string {
   if (!undone) return "You have no grade here to undo.";
   const isShown = undone.query === query?.id && undone.document === document?.id;
   return isShown ? "Your last grade is undone: grade this document again." : "Your last grade is undone. It was of another comparison, so its document is not shown.";
 }
 
-function Outcome({ state }: { state: Judging }) {
+function Outcome({ state }: { state: JudgingAnswer }) {
   const note = useRef<HTMLDivElement>(null);
   // The document that had the focus is gone.
   useEffect(() => note.current?.focus({ preventScroll: true }), []);
@@ -217,7 +219,7 @@ function Outcome({ state }: { state: Judging }) {
   );
 }
 
-function outcomeOf({ total, settled }: Judging): string {
+function outcomeOf({ total, settled }: JudgingAnswer): string {
   if (total === 0) return "There is nothing to judge: both sides have the same first hits for these queries.";
   return settled ? "The comparison is settled." : "Everything is judged.";
 }

@@ -11,7 +11,7 @@ import { SetupForm } from "../parts/setup";
 import { VirtualList } from "../parts/virtual";
 import { useWidth } from "../parts/width";
 import { go, hashOf, useParam } from "../state";
-import type { Evaluation, QueryDifference } from "../types/evaluation";
+import type { EvaluationResult, QueryRow } from "../answers";
 
 export function Queries() {
   const setup = useEvaluation();
@@ -38,7 +38,7 @@ const ORDERS = [
 const HEIGHT = 44;
 const NARROW_HEIGHT = 72;
 
-function List({ evaluation }: { evaluation: Evaluation }) {
+function List({ evaluation }: { evaluation: EvaluationResult }) {
   const [order, setOrder] = useParam("order", "disagreement");
   const [words, setWords] = useParam("words");
   const [job] = useParam("job");
@@ -47,8 +47,8 @@ function List({ evaluation }: { evaluation: Evaluation }) {
   const rows = useMemo(() => sorted(evaluation.queries, order).filter(holds(words)), [evaluation, order, words]);
   const reach = useMemo(() => Math.max(1e-9, ...spread(evaluation.queries)), [evaluation]);
   if (!a || !b) return null;
-  const open = (query: QueryDifference) => go("compare", { ...sideParams(a.id, b.id), q: query.text });
-  const say = (query: QueryDifference) =>
+  const open = (query: QueryRow) => go("compare", { ...sideParams(a.id, b.id), q: query.text });
+  const say = (query: QueryRow) =>
     `${isolated(query.text)}: ${a.label} ${fixed(query.a)}, ${b.label} ${fixed(query.b)}, difference ${signed(query.difference)}, ${percent(query.overlap)} of hits in common`;
   const narrow = width < 640;
   return (
@@ -118,7 +118,7 @@ const HINTS: Record<string, string> = {
   gain: "First the queries on which B gains most over A.",
 };
 
-function Row({ query, reach, narrow }: { query: QueryDifference; reach: number; narrow: boolean }) {
+function Row({ query, reach, narrow }: { query: QueryRow; reach: number; narrow: boolean }) {
   return (
     <span class={narrow ? "query-row query-row-narrow" : "query-row"}>
       <span class="query-text">{query.text}</span>
@@ -148,8 +148,8 @@ function Lean({ share }: { share: number }) {
   );
 }
 
-function sorted(queries: readonly QueryDifference[], order: string): QueryDifference[] {
-  const by: Record<string, (query: QueryDifference) => number> = {
+function sorted(queries: readonly QueryRow[], order: string): QueryRow[] {
+  const by: Record<string, (query: QueryRow) => number> = {
     loss: (query) => query.difference,
     gain: (query) => -query.difference,
     disagreement: (query) => query.overlap,
@@ -158,12 +158,12 @@ function sorted(queries: readonly QueryDifference[], order: string): QueryDiffer
   return [...queries].sort((one, other) => first(one) - first(other) || Math.abs(other.difference) - Math.abs(one.difference));
 }
 
-function holds(words: string): (query: QueryDifference) => boolean {
+function holds(words: string): (query: QueryRow) => boolean {
   const wanted = words.trim().toLowerCase();
   return (query) => !wanted || query.text.toLowerCase().includes(wanted);
 }
 
-function spread(queries: readonly QueryDifference[]): number[] {
+function spread(queries: readonly QueryRow[]): number[] {
   let most = 0;
   for (const query of queries) most = Math.max(most, Math.abs(query.difference));
   return [most];

@@ -13,14 +13,14 @@ import { Table, type Column } from "../parts/table";
 import { useRequest } from "../request";
 import { hashOf, lastParams } from "../state";
 import { useStudio } from "../studio";
-import type { Generation, Swap as SwapState, SwapEvent, SwapStep } from "../types/swap";
+import type { Event as SwapEvent, GenerationRow, SwapAnswer, SwapStep } from "../answers";
 
 const WHILE_RUNNING = 1500; // ms between two looks
 const OTHERWISE = 10_000;
 
 export function Swap() {
   const { collection } = useStudio();
-  const answer = useRequest<SwapState>((api) => api.get(`/swap?collection=${encodeURIComponent(collection.name)}`), [collection.name]);
+  const answer = useRequest<SwapAnswer>((api) => api.get(`/swap?collection=${encodeURIComponent(collection.name)}`), [collection.name]);
   const swap = answer.data;
   useEffect(() => {
     if (exported || (!swap && !answer.error)) return undefined;
@@ -90,7 +90,7 @@ function StepProgress({ step, total }: { step: SwapStep; total: number }) {
   );
 }
 
-function Generations({ generations }: { generations: readonly Generation[] }) {
+function Generations({ generations }: { generations: readonly GenerationRow[] }) {
   const pairs = comparable(generations);
   return (
     <section class="card stack" aria-labelledby="generations">
@@ -108,7 +108,7 @@ function Generations({ generations }: { generations: readonly Generation[] }) {
   );
 }
 
-const COLUMNS: readonly Column<Generation>[] = [
+const COLUMNS: readonly Column<GenerationRow>[] = [
   { head: "Slot", cell: (one) => one.slot },
   { head: "Generation", cell: (one) => one.generation, number: true },
   { head: "State", cell: (one) => <span class="tag" data-kind={one.state === "live" ? "good" : undefined}>{one.state}</span> },
@@ -117,29 +117,29 @@ const COLUMNS: readonly Column<Generation>[] = [
   { head: "Search", cell: (one) => (one.side && !exported ? <a href={hashOf("compare", { ...lastParams("compare"), doc: "", a: one.side })} aria-label={`Search it: ${one.slot}, generation ${one.generation}`}>Search it</a> : one.side ? "searchable" : "not searchable") },
 ];
 
-function madeBy(one: Generation): string {
+function madeBy(one: GenerationRow): string {
   const maker = [one.adapter, ...(one.model ? [`model: ${one.model}`] : []), ...one.options].join(", ");
   return one.asking ? `${maker}; queries by ${one.asking}` : maker;
 }
 
 /** For each slot with two generations that can be searched: the older and the newer. */
-function comparable(generations: readonly Generation[]): [Generation, Generation][] {
+function comparable(generations: readonly GenerationRow[]): [GenerationRow, GenerationRow][] {
   const slots = [...new Set(generations.map((one) => one.slot))];
   return slots.flatMap((slot) => {
     const own = generations.filter((one) => one.slot === slot && one.side).sort((one, other) => one.generation - other.generation);
     const [old, fresh] = own.slice(-2);
-    return old && fresh ? [[old, fresh] as [Generation, Generation]] : [];
+    return old && fresh ? [[old, fresh] as [GenerationRow, GenerationRow]] : [];
   });
 }
 
-function Rollback({ swap, onDone }: { swap: SwapState; onDone: () => void }) {
+function Rollback({ swap, onDone }: { swap: SwapAnswer; onDone: () => void }) {
   const { collection, reload } = useStudio();
   const [asking, setAsking] = useState(false);
   const [busy, setBusy] = useState(false);
   const [why, setWhy] = useState("");
   const [error, setError] = useState<ApiError | null>(null);
   if (exported) return null;
-  if (!swap.may_roll_back) {
+  if (swap.reason) {
     return (
       <Notice>
         <p>

@@ -12,7 +12,7 @@ import { NoJudgedQueries, QuerySetSelect } from "../parts/setup";
 import { TableBehind, type Column } from "../parts/table";
 import { useParam } from "../state";
 import { useStudio } from "../studio";
-import type { Trial, Tuning } from "../types/tuning";
+import type { TrialRow, TuningResult } from "../answers";
 
 const METRIC = "nDCG@10";
 
@@ -20,7 +20,7 @@ export function Tune() {
   const { info, collection } = useStudio();
   const [judged, setJudged] = useParam("judged", info.judged[0]?.name ?? "");
   const [budget, setBudget] = useParam("budget");
-  const handle = useJob<Tuning>("tune", collection.name);
+  const handle = useJob<TuningResult>("tune", collection.name);
   const limit = budget.trim() === "" ? null : Number(budget);
   const wrong = limit !== null && !(limit > 0 && Number.isFinite(limit));
   const result = handle.job?.state === "done" ? handle.job.result : null;
@@ -60,7 +60,7 @@ export function Tune() {
   );
 }
 
-function Report({ tuning, budget }: { tuning: Tuning; budget: number | null }) {
+function Report({ tuning, budget }: { tuning: TuningResult; budget: number | null }) {
   const chosen = Math.max(0, tuning.trials.findIndex((trial) => trial.chosen));
   const [picked, setPicked] = useState(chosen);
   const trial = tuning.trials[picked];
@@ -119,7 +119,7 @@ function Legend() {
 }
 
 /** The config of the trial that is picked: at first the recommended one. */
-function Change({ trial, tuning }: { trial: Trial; tuning: Tuning }) {
+function Change({ trial, tuning }: { trial: TrialRow; tuning: TuningResult }) {
   const text = trial.chosen ? tuning.diff || trial.diff : trial.diff;
   if (trial.present) return <section class="card">This is the present pipeline: the config stays as it is.</section>;
   if (!text) return <section class="card">A diff of the config is written for the recommended trial and for those on the front.</section>;
@@ -143,12 +143,12 @@ function Change({ trial, tuning }: { trial: Trial; tuning: Tuning }) {
   );
 }
 
-function placeOf(trial: Trial): string {
+function placeOf(trial: TrialRow): string {
   if (trial.present) return trial.chosen ? "present, stays" : "present";
   return trial.chosen ? "recommended" : trial.front ? "front" : "";
 }
 
-const COLUMNS: readonly Column<Trial>[] = [
+const COLUMNS: readonly Column<TrialRow>[] = [
   { head: "Pipeline", cell: (trial) => <code>{trial.label}</code>, wide: true },
   { head: METRIC, cell: (trial) => fixed(trial.quality, 4), number: true },
   { head: "95% interval", cell: (trial) => interval(trial.low, trial.high, (value) => fixed(value, 4)), number: true },
