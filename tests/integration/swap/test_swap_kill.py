@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from diptych.plugins.anchor_scores import write_anchors
 from diptych.slots.guard import TEXTS
 from diptych_edge import EdgeClient
 from killed import CHUNK, Processes, copied, corpus, fake, plain
@@ -40,7 +39,6 @@ SECOND = fake("dense", dimension=16, seed=5)
 STORED = {**SECOND, "storage": {"on_disk": True, "quantization": {"kind": "scalar"}}}
 BLURRED = fake("dense", dimension=16, query_prompt="noise " * 50)
 CLEAR = fake("dense", dimension=16, document_prompt="text", log="log.dense")
-RETIRED: dict[str, Any] = {"adapter": "retired", "dimension": 16}
 STUDENT = {**DENSE, "query": {"student": "near", "adapter": "pupil", "dimension": 16}}
 NEXT = {**OTHER, "query": {"student": "nearer", "adapter": "pupil", "dimension": 24, "seed": 1}}
 LONG = [{"id": i, "text": f"{d['text']} word{i % 5} word{i % 7} word{i % 3}"} for i, d in enumerate(corpus(9))]
@@ -87,11 +85,6 @@ SWAPS: dict[str, Case] = {
         {"dense": DENSE, "late": fake("multivector", dimension=8, log="log.late")},
     ),
     "storage of a slot changes along": Case({"dense": DENSE, "second": SECOND}, {"dense": OTHER, "second": STORED}),
-    "a reranker scores anchors": Case(
-        {"dense": DENSE},
-        {"dense": DENSE, "scores": fake("reranker", log="log.scores", anchors={"texts": "anchors.txt"})},
-        search={"retrieve": {"dense": 10}},
-    ),
     "the texts come from the source": Case(
         {"dense": DENSE}, {"dense": OTHER}, options={"source": [{**d, "text": f"{d['text']} whole"} for d in corpus(9)]}
     ),
@@ -99,13 +92,6 @@ SWAPS: dict[str, Case] = {
         {"dense": BLURRED},
         {"dense": CLEAR},
         options={"switch_queries": True, "judged": corpus(9), "ignore_gate": True},  # nine queries decide nothing
-    ),
-    "a drift map bridges": Case(
-        {"dense": RETIRED},
-        {"dense": {**OTHER, "dimension": 16}},
-        options={"bridge": True, "gate": False},
-        documents=[{"id": i, "text": f"word{i % 7} word{i % 11} word{i % 13}"} for i in range(440)],
-        chunk=64,
     ),
     "a student takes over the queries": Case({"dense": DENSE}, {"dense": STUDENT}),
     "a student returns the queries": Case({"dense": STUDENT}, {"dense": DENSE}),
@@ -123,12 +109,10 @@ def cases(*kinds: str) -> list[Any]:
 
 def filled(processes: Processes, folder: Path, case: Case) -> Path:
     folder.mkdir()
-    write_anchors(folder / "anchors.txt", [f"word{n} number{n}" for n in range(9)])
     processes.run(folder, "populate", case.config(case.before), corpus=case.documents)
     if any("query" in slot for slot in case.before.values()):  # an apply admits the student
         for step, outcome in (("apply", "cut over"), ("finish", "finished")):
             assert processes.run(folder, step, case.config(case.before))["outcome"] == outcome
-    (folder / "gone").touch()  # the model that is retired then
     return folder
 
 
@@ -155,9 +139,9 @@ def state(folder: Path, store: str = "store") -> Any:
 
 
 def _timeless(metadata: dict[str, Any]) -> str:
-    """Without times, what a gate measured where neighbours tie, and drift maps, which a run that goes on fits anew."""
+    """Without times, and what a gate measured where neighbours tie."""
     own = metadata["diptych"]
-    events = [{**event, "gate": bool(event["gate"])} for event in own["history"] if "the map" not in event["why"]]
+    events = [{**event, "gate": bool(event["gate"])} for event in own["history"]]
     told = json.dumps({**metadata, "diptych": {**own, "history": events}}, sort_keys=True)
     return re.sub(r'"(when|began)": "[^"]*"', "", told)
 
@@ -207,10 +191,8 @@ def test_an_apply_killed_after_any_of_its_writes_ends_as_an_undisturbed_one(
     "kind",
     cases(
         "a slot is added and one dropped",
-        "a reranker scores anchors",
         "storage of a slot changes along",
         "queries switch at once",
-        "a drift map bridges",
         *QUERIES_ONLY,
         "a new encoder comes with its student",
         "fewer vectors of a document",
@@ -310,7 +292,6 @@ AGAIN = ("rolled back", "finished", "nothing to finish")  # the last where the k
     "kind",
     cases(
         "a text index becomes a sparse vector",
-        "a reranker scores anchors",
         "storage of a slot changes along",
         "a new encoder comes with its student",
         "fewer vectors of a document",
@@ -359,15 +340,13 @@ SETTLED = ("changed settings", "nothing to do")
 
 
 def answering(folder: Path) -> Any:
-    """What answers: the live slots, who makes their queries, their vectors and how they are stored; drift maps."""
+    """What answers: the live slots, who makes their queries, their vectors and how they are stored."""
     live, (vectors, payloads, _, _, _) = _metadata(folder)["live"], state(folder)
     names = {own["vector"] for own in live["slots"].values()}
     with EdgeClient(folder / "store") as client:
         params = client.get_collection("c").config.params
-        metadata = client.get_collection("c").config.metadata or {}
     stored = {**(params.vectors if isinstance(params.vectors, dict) else {}), **(params.sparse_vectors or {})}
     kept = {point: {name: own[name] for name in names if name in own} for point, own in vectors.items()}
-    maps = [key for key, value in metadata.items() if "drift" in key and value is not None]
     texts = {point: {key: own.get(key) for key in ("text", *names)} for point, own in payloads.items()}
     # Once it was set, a place can only be set to what it was by default, not be unset.
     return (
@@ -375,7 +354,6 @@ def answering(folder: Path) -> Any:
         kept,
         texts,
         {name: repr(stored.get(name)).replace("on_disk=False", "on_disk=None") for name in names},
-        maps,
     )
 
 
