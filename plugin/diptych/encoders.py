@@ -167,7 +167,7 @@ class Encoders:
     @property
     def kinds(self) -> dict[str, Kind]:
         """The contract of each slot that makes vectors."""
-        return {name: slot.kind for name, slot in self._slots().items() if slot.kind in ENCODES and not slot.anchored}
+        return {name: slot.kind for name, slot in self._slots().items() if slot.kind in ENCODES}
 
     @property
     def rerankers(self) -> list[str]:
@@ -185,8 +185,7 @@ class Encoders:
         return [
             name
             for name, slot in slots
-            if (slot.kind in kinds and not slot.anchored)
-            or (with_passages and slot.passages and slot.spec.kind in kinds)
+            if slot.kind in kinds or (with_passages and slot.passages and slot.spec.kind in kinds)
         ]
 
     def __getitem__(self, name: str) -> NamedEncoder:
@@ -319,7 +318,7 @@ def _unopened(name: str, config: SlotConfig, registry: Registry) -> Slot:
 
 
 def _encoding(slot: Slot) -> Slot:
-    if slot.kind not in ENCODES or slot.anchored:
+    if slot.kind not in ENCODES:
         got = f"{slot.name!r}, a {slot.spec.kind.replace('_', ' ')}"
         raise AdapterOptionsError(
             "this adapter does not make vectors", where="encoders", got=got, expected=", ".join(ENCODES)

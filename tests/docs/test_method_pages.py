@@ -17,6 +17,7 @@ METHODS = ROOT / "docs" / "research" / "methods"
 PAGES = sorted(path for path in METHODS.glob("*.md") if path.name != "README.md")
 OF_METHODS = [page for page in PAGES if page.stem != "literature"]
 WITHOUT_CONFIG = {
+    "anncur": "functions of Python",
     "bridges": "measured, not offered",
     "data_shift": "functions of Python",
     "double_rounding": "measured, not offered",

@@ -230,11 +230,9 @@ class _Explainer:
         orders = [self._fused] if pipeline.fuse else [dict(ranking) for ranking in self._rankings.values()]
         position = next((list(order).index(point) + 1 for order in orders if point in order), None)
         if position is None:
-            also = ", and not found by exploring" if any(stage.explore for stage in pipeline.rerank) else ""
-            return f"not among the candidates of any slot{also}"
+            return "not among the candidates of any slot"
         if stage := self._unscored.get(identifier):
-            why = "spent its budget on others" if stage.explore else "had settled the best before"
-            return f"{position}. after retrieval, and not scored by {stage!r}, which {why}"
+            return f"{position}. after retrieval, and not scored by {stage!r}, which had settled the best before"
         limiting = next((stage for stage in pipeline.stages if getattr(stage, "candidates", position) < position), None)
         later_stages = pipeline.stages[1:] if pipeline.fuse else pipeline.stages
         if limiting is not None and limiting in later_stages[:1]:

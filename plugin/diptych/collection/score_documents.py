@@ -185,7 +185,7 @@ def _given(request: SearchRequest, blocks: BlocksLike | None) -> dict[str, Width
 
 def _declared(slot: Slot) -> Widths:
     """The blocks that the slot's encoder declares; none where another encoder makes the queries."""
-    plain = slot.kind == "dense" and slot.asker is None and not slot.anchored and slot.similarity != "euclidean"
+    plain = slot.kind == "dense" and slot.asker is None and slot.similarity != "euclidean"
     return slot.encoder.blocks if plain and isinstance(slot.encoder, Blocks) else {}
 
 

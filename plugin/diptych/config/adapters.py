@@ -16,7 +16,6 @@ from diptych.config.stages import Rerank
 from diptych.config.storage import storage_problems
 from diptych.config.yaml_files import plain_values
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError, UnknownAdapter
-from diptych.plugins.anchor_scores import ANCHORS, anchored
 from diptych.plugins.factory import options_model, validate_options, vector_kind
 from diptych.runtime.environment import interpolate
 from diptych.runtime.validation_messages import nearest
@@ -55,15 +54,14 @@ def _slot(config: Config, name: str, registry: Registry) -> Iterator[Problem]:
     slot, at = config.slots[name], ("slots", name)
     spec = _find(slot.adapter, registry, kind="encoder")
     if isinstance(spec, AdapterSpec):
-        if spec.kind == "reranker" and not anchored(spec.kind, slot.options):
-            do = "put it under search.rerank; a slot can hold its scores of `anchors`"
+        if spec.kind == "reranker":
+            do = "put it under search.rerank"
             yield Problem((*at, "adapter"), f"{spec.name!r} is a reranker, no encoder", do=do)
         else:
             yield from _options(spec, slot.options, at, type(slot))
             yield from _modality(spec.with_options(slot.options), slot, at)
             yield from storage_problems(vector_kind(spec.kind, slot.options), slot.storage, at)
             yield from _student(slot, spec, registry, at)
-            yield from _of_anchors(spec, slot, at)
     else:
         yield _unknown((*at, "adapter"), slot.adapter, spec)
 
@@ -99,15 +97,6 @@ def _student(slot: SlotConfig, documents: AdapterSpec, registry: Registry, at: L
         yield Problem((*where, "adapter"), "a student makes dense vectors", f"kind {spec.kind}", do=do)
     else:
         yield from _options(spec, student.options, where, type(student))
-
-
-def _of_anchors(spec: AdapterSpec, slot: SlotConfig, at: Location) -> Iterator[Problem]:
-    if slot.anchors is not None and spec.kind != "reranker":
-        what = f"{spec.name!r} is not a reranker, so it cannot score anchors"
-        yield Problem((*at, "anchors"), what, f"kind {spec.kind}", do="leave `anchors` out")
-    elif slot.anchors is not None and slot.storage.first_stage is not None:
-        what = "scores of anchors have no first stage: some of the anchors say little about the others"
-        yield Problem((*at, "storage", "first_stage"), what, do="leave it out")
 
 
 def _stage(config: Config, position: int, registry: Registry) -> Iterator[Problem]:
@@ -170,30 +159,6 @@ def _roles(config: Config, registry: Registry) -> Iterator[Problem]:
             what = f"slot {section.slot!r} cannot {stage}"
             got = "a vector for each passage" if slot and slot.passages and kind == "multivector" else f"kind {kind}"
             yield Problem(("search", stage, "slot"), what, got, f"kind {' or '.join(allowed)}")
-    yield from _anchors_in_their_place(config)
-
-
-def _anchors_in_their_place(config: Config) -> Iterator[Problem]:
-    """Slots of anchors that a query has no vector for, and rerankers that explore by other slots or rerankers."""
-    search, slots = config.search, config.slots
-    of_anchors = {name for name, slot in slots.items() if slot.anchors}
-    for name in of_anchors & {*search.retrieved(slots)}:
-        at: Location = ("search", "retrieve", name) if name in search.retrieve else ("slots", name)
-        do = "name it in `explore` of a reranker; name the slots to search under search.retrieve"
-        yield Problem(at, f"slot {name!r} holds scores of anchors, by which no query can be searched", do=do)
-    for use, section in (("rescore", search.rescore), ("diversify", search.diversify)):
-        if section and section.slot in of_anchors:
-            what = f"slot {section.slot!r} holds scores of anchors, and cannot {use}"
-            yield Problem(("search", use, "slot"), what, do="name another slot")
-    for n, stage in enumerate(search.rerank):
-        name = stage.explore.anchors if stage.explore else ""
-        at = ("search", "rerank", n, "explore", "anchors")
-        if name in slots and name not in of_anchors:
-            do = "give it a slot with the same adapter and `anchors`"
-            yield Problem(at, f"slot {name!r} holds no scores of anchors", f"adapter {slots[name].adapter}", do=do)
-        elif name in slots and slots[name].adapter != stage.label:
-            what, expected = "the anchors are scored by another reranker", f"adapter {stage.label}"
-            yield Problem(at, what, f"adapter {slots[name].adapter}", expected, "name the same one in both")
 
 
 def json_schema(registry: Registry) -> dict[str, Any]:
@@ -203,7 +168,7 @@ def json_schema(registry: Registry) -> dict[str, Any]:
     specs = registry.specs()
     encoders = [spec for spec in specs if spec.kind != "reranker"]
     rerankers = [spec for spec in specs if spec.kind == "reranker"]
-    for model, fitting in ((SlotConfig, [*encoders, *rerankers]), (Rerank, rerankers)):
+    for model, fitting in ((SlotConfig, encoders), (Rerank, rerankers)):
         definitions[model.__name__] = _one_per_adapter(definitions, model, fitting)
     return {"$schema": DIALECT, **schema, "title": "diptych.yaml"}
 
@@ -231,17 +196,12 @@ def _with_options(
     options = _options_schema(spec)
     if options is None:
         any_options = {"properties": {**properties, "adapter": adapter}, **ANY_OPTIONS}
-        return {**result, "required": ["adapter", *_needed(spec, properties)], **any_options}
+        return {**result, **any_options}
     definitions.update(options.pop("$defs", {}))
-    required = [*base["required"], *options.get("required", []), *_needed(spec, properties)]
+    required = [*base["required"], *options.get("required", [])]
     own = {name: value for name, value in options.get("properties", {}).items() if name not in properties}
     merged = {**properties, "adapter": adapter, **own}
     return {**result, "properties": merged, "required": required, "additionalProperties": False}
-
-
-def _needed(spec: AdapterSpec, properties: dict[str, Any]) -> list[str]:
-    """What a reranker needs beside its options: in a slot, anchors."""
-    return [ANCHORS] if spec.kind == "reranker" and ANCHORS in properties else []
 
 
 def _options_schema(spec: AdapterSpec) -> dict[str, Any] | None:

@@ -37,7 +37,6 @@ from diptych.config.storage import (
 )
 from diptych.media import MediaConfig, Readable
 from diptych.passages import OPTION, PassageOptions
-from diptych.plugins.anchor_scores import ANCHORS, AnchorOptions
 from diptych.plugins.token_pooling import REDUCE, ReduceOptions
 from diptych.runtime.validation_messages import nearest
 
@@ -96,20 +95,17 @@ class SlotConfig(Section):
     reduce: ReduceOptions | None = Field(
         None, description="For multi-vector encoders: store fewer vectors per document; null stores all."
     )
-    anchors: AnchorOptions | None = Field(
-        None, description="For rerankers: queries to score against every document, for `explore` of a rerank stage."
-    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
     @model_validator(mode="before")
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
-        """Keys that are not the slot's own are the adapter's options; `passages`, `reduce` and `anchors` are both."""
+        """Keys that are not the slot's own are the adapter's options; `passages` and `reduce` are both."""
         gathered = gather_options(raw, ("adapter", "of", "query", "storage"))
         if gathered is raw:
             return raw
         options = {**gathered["options"], **(raw.get("options") or {})}  # as written, where a dump has both
-        both = (OPTION, REDUCE, ANCHORS)
+        both = (OPTION, REDUCE)
         for key in both:
             if options.get(key) is None:
                 options.pop(key, None)
@@ -268,12 +264,8 @@ class SearchConfig(Section):
     )
 
     def retrieved(self, slots: Iterable[str]) -> dict[str, int]:
-        """Candidates of each slot that is retrieved from: what `retrieve` says, or 100 of all.
-
-        Without the rescorer, and the slots of anchors.
-        """
-        others = {stage.explore.anchors for stage in self.rerank if stage.explore}
-        others |= {self.rescore.slot} if self.rescore else set()
+        """Candidates of each slot that is retrieved from: what `retrieve` says, or 100 of all but the rescorer."""
+        others = {self.rescore.slot} if self.rescore else set()
         return dict(self.retrieve) or {name: CANDIDATES for name in slots if name not in others}
 
 
@@ -360,9 +352,6 @@ def _unknown_slots(search: SearchConfig, slots: Collection[str]) -> Iterator[Pro
         references.append((("search", "rescore", "slot"), search.rescore.slot))
     if search.diversify:
         references.append((("search", "diversify", "slot"), search.diversify.slot))
-    for n, stage in enumerate(search.rerank):
-        if stage.explore:
-            references.append((("search", "rerank", n, "explore", "anchors"), stage.explore.anchors))
     for location, name in references:
         if name not in slots:
             do = nearest(name, slots) or "define it under slots"
@@ -398,7 +387,7 @@ def _cascade(search: SearchConfig) -> Iterator[Problem]:
             at = ("search", "rerank", n, "adapter")
             yield Problem(at, "unusable value", shown(stage.adapter, at), "text")
     for n, (before, after) in enumerate(pairwise(search.rerank), 1):
-        most = before.passes_on
+        most = before.candidates
         if after.candidates > most:
             what = "a reranker asks for more candidates than the one before it passes on"
             at = ("search", "rerank", n, "candidates")
@@ -410,7 +399,7 @@ def _limit(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
     last = search.diversify or search.rescore
     retrieved = search.retrieved(slots)
     depth = (
-        search.rerank[-1].passes_on
+        search.rerank[-1].candidates
         if search.rerank
         else last.candidates
         if last

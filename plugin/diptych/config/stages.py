@@ -230,29 +230,6 @@ class EarlyExit:
     patience: Positive = Field(default=2, description="Stop after this many blocks that add nothing to the best hits.")
 
 
-@stage
-class Explore:
-    """A reranker also reads documents beyond its candidates, those that its own scores so far point to."""
-
-    anchors: str = Field(description="Slot with this reranker's anchor scores.")
-    rounds: Annotated[int, Field(ge=2, le=100, strict=True)] = Field(
-        default=4, description="Scoring rounds: first the candidates, then the documents that their scores point to."
-    )
-    budget: Annotated[int, Field(ge=2, le=10_000, strict=True)] = Field(
-        default=100, description="Maximum documents scored per query, in all rounds together."
-    )
-    ridge: Annotated[float, Field(gt=0, strict=True)] = Field(
-        default=0.05, description="Ridge penalty of the fit to the scores, as a share of the mean squared anchor score."
-    )
-
-    @model_validator(mode="after")
-    def _each_round_has_a_document(self) -> Self:
-        if self.rounds > self.budget:
-            got, do = f"{self.rounds} rounds, budget {self.budget}", "raise the budget, or change the rounds"
-            raise _problem("rounds and budget do not fit", got, "a document for each round", do)
-        return self
-
-
 def _named_or_made(adapter: object) -> object:
     if not isinstance(adapter, str | Reranker):
         raise ValueError("an adapter's name, or an object with predict, max_length and independent")
@@ -264,8 +241,8 @@ class Rerank:
     """A reranker over the best `candidates`, which it passes on in its own order; several form a cascade.
 
     Further keys of a section are its options. A weight scales its scores and the previous stage's from 0 to 1 over a
-    query's candidates. `early_exit`, `deadline` and `explore` are for `independent` rerankers only. A program may give
-    an object that satisfies `Reranker`.
+    query's candidates. `early_exit` and `deadline` are for `independent` rerankers only. A program may give an
+    object that satisfies `Reranker`.
     """
 
     adapter: Annotated[str | Reranker, PlainValidator(_named_or_made), WithJsonSchema({"type": "string"})] = Field(
@@ -290,11 +267,6 @@ class Rerank:
         kw_only=True,
         description="passages: the best passages of a document, if a searched slot has some, else its beginning.",
     )
-    explore: Explore | None = Field(
-        default=None,
-        kw_only=True,
-        description="Also find documents that are not candidates; null reranks candidates only.",
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -311,21 +283,12 @@ class Rerank:
         if self.weight < 1 and self.early_exit is not None:
             what = "early_exit cannot be combined with a weight: it looks at the reranker's scores alone"
             raise _problem(what, f"weight={self.weight!r} and {self.early_exit!r}", do=do)
-        if self.explore is not None and (self.weight < 1 or self.early_exit is not None):
-            what = "explore cannot be combined with weight or early_exit: it ranks by the reranker's scores alone"
-            got = f"weight={self.weight!r}, early_exit={self.early_exit!r} and {self.explore!r}"
-            raise _problem(what, got, do="leave weight and early_exit out")
         return self
 
     @property
     def seconds(self) -> float | None:
         """The deadline in seconds; None if there is none."""
         return cast("float | None", self.deadline)
-
-    @property
-    def passes_on(self) -> int:
-        """The most documents that the stage passes on."""
-        return self.explore.budget if self.explore else self.candidates
 
     @property
     def label(self) -> str:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from diptych.config import check_adapters, load_config, parse_config
 from diptych.config.models import Config, SearchConfig, SlotConfig
 from diptych.config.stages import Linear, Rrf
-from diptych.errors import CollectionError, CollectionNotFound, ConfigError, FollowWarning, RegistryError, brief
+from diptych.errors import CollectionError, CollectionNotFound, ConfigError, FollowWarning, brief
 from diptych.handle.tenancy import require_same
 from diptych.media import MediaConfig, MediaStore
 from diptych.metadata.models import CollectionMetadata, QueryEncoder, State
-from diptych.plugins.anchor_scores import ANCHORS, reranker_of, reranker_space
-from diptych.protocols import Reranker
 from diptych.registry import Registry
 from diptych.runtime.json_faults import is_unicode
 from diptych.runtime.validation_messages import error_path
@@ -147,40 +145,6 @@ def _is_for_unfit(stored: SearchConfig, config: Config, live: State) -> bool:
         == (live.slots[name].adapter, live.slots[name].options)
         for name in fusion.weights
     )
-
-
-def require_same_reranker(search: SearchConfig, slots: Iterable[Slot], registry: Registry) -> None:
-    """Refuse anchors that another reranker scores than the one that explores by them.
-
-    A search would refuse them as well, but only after all documents have been scored. The stage's reranker is loaded
-    only if its options are not those of the slot; options such as a batch size do not change the scores.
-
-    Raises:
-        ConfigError: the two are different rerankers.
-    """
-    by_name = {slot.name: slot for slot in slots if slot.config.anchors is not None}
-    for number, stage in enumerate(search.rerank):
-        slot = by_name.get(stage.explore.anchors) if stage.explore else None
-        if slot is None:
-            continue
-        options = {name: value for name, value in slot.config.options.items() if name != ANCHORS}
-        if (slot.config.adapter, options) == (stage.label, stage.options):
-            continue
-        where = f"search.rerank[{number}].explore, {slot.where}"
-        try:
-            reranker = registry.create(stage.label, stage.options, where=where)
-        except RegistryError:  # the search, and the gate of an apply, say why
-            continue
-        scores = reranker_of(slot.fingerprint.space)
-        explores = reranker_space(cast("Reranker", reranker), stage.label, stage.options)
-        if explores != scores:
-            raise ConfigError(
-                "the anchors are scored by another reranker than the one that explores by them",
-                where=where,
-                got=f"a reranker of {explores}",
-                expected=scores,
-                do="name the same adapter and options in the slot and in the stage",
-            )
 
 
 def _under_way(config: Config, metadata: CollectionMetadata) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
 from diptych.media import Media, Readable
 from diptych.protocols import Fingerprint, Kind, Similarity
@@ -226,6 +226,24 @@ class Event(Record):
     gate: str = ""
 
 
+def _without_explore(search: Any) -> Any:
+    """The pipeline without `explore` of its rerank stages, null or not, which releases up to 0.4.0 stored."""
+    if not isinstance(search, Mapping) or not isinstance(search.get("rerank"), list | tuple):
+        return search
+    stages = [dict(stage) if isinstance(stage, Mapping) else stage for stage in search["rerank"]]
+    explored = [stage.pop("explore", None) for stage in stages if isinstance(stage, dict)]
+    if any(explored):
+        warnings.warn(
+            "the stored pipeline has `explore` of an earlier release, which is not read any more: it reranks its "
+            "candidates alone; take `explore` and its slot out of the config: diptych apply",
+            stacklevel=2,
+        )
+    return {**search, "rerank": stages}
+
+
+StoredSearch: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_without_explore)]
+
+
 class Swap(Record):
     """A swap under way.
 
@@ -238,7 +256,7 @@ class Swap(Record):
 
     building: dict[str, Generation]
     target: State
-    search: dict[str, Any] | None = None
+    search: StoredSearch | None = None
     config: str = ""
     began: str = ""
     by: str = ""
@@ -267,12 +285,12 @@ class CollectionMetadata(Record):
     live: State
     swap: Swap | None = None
     previous: State | None = None
-    previous_search: dict[str, Any] | None = None
+    previous_search: StoredSearch | None = None
     numbers: dict[str, int] = {}
     leftover: dict[str, Kind] = {}
     history: tuple[Event, ...] = ()
     layout: Layout = Layout()
-    search: dict[str, Any] | None = None
+    search: StoredSearch | None = None
     behind: tuple[str, ...] = ()
     tenancy: Tenancy | None = None
 

@@ -15,20 +15,17 @@ from pydantic import BaseModel, ValidationError
 
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError, MissingExtra
 from diptych.passages import OPTION, PassageHooks, PassageOptions, with_passages
-from diptych.plugins.anchor_scores import ANCHORS, AnchorEncoder, AnchorOptions, anchored, read_anchors, reranker_space
 from diptych.plugins.token_pooling import REDUCE, ReducedEncoder, ReduceOptions, check_keep
 from diptych.protocols import CONTRACTS, Adapter, Kind, Similarity
 from diptych.runtime.environment import conceal, interpolate, refers
 from diptych.runtime.panics import contained
 from diptych.specs import AdapterSpec, ModelWheel
 
-_OF_SLOTS: Mapping[str, type[BaseModel]] = {OPTION: PassageOptions, REDUCE: ReduceOptions, ANCHORS: AnchorOptions}
+_OF_SLOTS: Mapping[str, type[BaseModel]] = {OPTION: PassageOptions, REDUCE: ReduceOptions}
 
 
 def vector_kind(kind: Kind, options: Mapping[str, Any]) -> Kind:
     """The kind of the vectors that an adapter of this kind makes with these options."""
-    if anchored(kind, options):
-        return "dense"
     return "multivector" if kind == "dense" and options.get(OPTION) is not None else kind
 
 
@@ -36,8 +33,7 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
     """The adapter of `spec`; `${NAME}` in the options is filled in from the environment here.
 
     With the option `passages` it reads documents passage by passage, cut as the plugins' `hooks` say. With `reduce` a
-    multi-vector encoder makes fewer vectors for each document. A reranker with `anchors` becomes an encoder of its
-    scores.
+    multi-vector encoder makes fewer vectors for each document.
 
     Raises:
         MissingExtra: a module that it needs is not installed; what to install includes the model's own wheel.
@@ -49,8 +45,6 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
     checked = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
     passages: PassageOptions | None = checked.pop(OPTION, None)
     reduce: ReduceOptions | None = checked.pop(REDUCE, None)
-    anchors: AnchorOptions | None = checked.pop(ANCHORS, None) if spec.kind == "reranker" else None
-    texts = read_anchors(anchors.texts, where=where) if anchors else ()  # before the model is loaded
     adapter: Any
     try:
         with contained(AdapterFactoryError, f"the factory of adapter {spec.name!r} crashed", where=where):
@@ -64,9 +58,6 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
             got=conceal(f"{type(error).__name__}: {error}", options),
         ) from _cause(error, options)
     check_contract(spec, adapter, where=where)
-    if anchors is not None:
-        space = reranker_space(adapter, spec.name, options)
-        return cast("Adapter", AnchorEncoder(adapter, texts, space, where=where))
     if reduce is not None:
         check_keep(reduce, adapter, tokens=passages.tokens if passages else None, where=where)
         adapter = ReducedEncoder(adapter, reduce)
@@ -102,7 +93,7 @@ def validate_options(
 ) -> dict[str, Any]:
     """`options` checked and completed with defaults for the adapter's factory.
 
-    `passages` becomes `PassageOptions`, `reduce` `ReduceOptions`, and `anchors` of a reranker `AnchorOptions`.
+    `passages` becomes `PassageOptions`, `reduce` `ReduceOptions`.
 
     `raw` holds the options before `${NAME}` was filled in: what it refers to is never part of an error.
 
@@ -111,7 +102,7 @@ def validate_options(
     """
     options = {**options, **spec.implied}
     for name, model_of_slot in _OF_SLOTS.items():
-        if options.get(name) is not None and (name != ANCHORS or anchored(spec.kind, options)):
+        if options.get(name) is not None:
             own = {key: value for key, value in options.items() if key != name}
             checked = _of_slot(spec, name, model_of_slot, options[name], where)
             return {**validate_options(spec, own, where=where, raw=raw), name: checked}

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -38,7 +38,6 @@ Deliver = Callable[[Sequence[Item], Outcomes], None]
 Follow = Callable[[Sequence[Item]], None]
 InProgress = tuple[Sequence[Item], dict[str, "Future[list[Outcome]]"]]
 
-CALLS_AT_ONCE = 2048  # pairs that a reranker scores for anchors, at most, before what it scored is written
 MEDIA_AT_ONCE = 64  # inputs that are encoded again at most because one of them cannot be decoded
 RECENT = 1.0  # seconds: metadata read this recently is not read again before a write; after each write it is
 _CUT_OVER = "it became live while this run went on without it; diptych apply fills documents that miss its vectors"
@@ -47,16 +46,6 @@ _CUT_OVER = "it became live while this run went on without it; diptych apply fil
 def has_vector(outcome: Outcome) -> TypeGuard[Vector]:
     """Whether the outcome is a vector."""
     return outcome is not None and not isinstance(outcome, str)
-
-
-def documents_at_once(slots: Iterable[Slot], most: int) -> int:
-    """How many documents to encode before they are written: `most`, or fewer if each is scored for many anchors.
-
-    A reranker takes minutes for a few hundred documents and anchors. A kill would cost them, and no progress show.
-    """
-    generations = (slot.generation for slot in slots if slot.anchored)
-    numbers = max((one.dimension or 1 for one in generations if one is not None), default=1)
-    return max(1, min(most, CALLS_AT_ONCE // numbers))
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.payloads import MEDIA, has_foreign_point_ids, has_media, media_of
-from diptych.populate.encode import Engine, Outcomes, Targets, Work, Written, documents_at_once, has_vector
+from diptych.populate.encode import Engine, Outcomes, Targets, Work, Written, has_vector
 from diptych.populate.points import PointMaker, Ready, Stale, Unwritable, Upload, refusals
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import RejectSink
@@ -162,7 +162,7 @@ class Indexer:
         """
         chunk = self._handle.populate_config.chunk
         most = max(1, chunk // PIECES)
-        size = documents_at_once(self._handle.view.slots.values(), most)
+        size = most
         batches = batched(items, min(LOOKUP, most))
         work = partial(self._encode, engine, size, is_new, stopped)
         read_ahead(batches, work, room=max(1, chunk // LOOKUP), stopped=stopped)

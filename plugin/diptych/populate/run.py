@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError, StoreError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.open_handle import require_same_reranker, search_with_unfit
+from diptych.handle.open_handle import search_with_unfit
 from diptych.handle.tenancy import scope
 from diptych.populate.disk_room import with_room
 from diptych.populate.encode import Engine, Targets, Threads
@@ -104,7 +104,6 @@ def populate(
             acknowledged is kept; run again.
         ContractError: an encoder returned what its contract forbids.
         TenantError: a tenant where there are none; `sync` without one where they are required.
-        ConfigError: in a new collection, anchors of another reranker than the one that explores by them.
     """
     _require_tenant(handle, tenant, sync)
     share = handle.populate_config.max_deleted if max_deleted is None else share_of(max_deleted)
@@ -234,12 +233,10 @@ class _Run:
         """What `read` returns of the collection, None before it exists.
 
         Raises:
-            ConfigError: a new collection could not be searched.
             CollectionNotFound: an old one was deleted.
         """
         handle, self._looked = self._handle, time.monotonic()
-        if not handle.exists:  # on its documents encoders are calibrated
-            require_same_reranker(handle.search_config, handle.slots.values(), handle.registry)
+        if not handle.exists:
             return None
         try:
             return self._store.request(read)

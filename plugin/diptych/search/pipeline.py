@@ -187,7 +187,7 @@ class Pipeline:
         boosts = (self.boost,) if self.boost else ()
         width = min([sum(branch.candidates for branch in self.retrieve), *(stage.candidates for stage in narrow)])
         for stage in self.rerank:
-            width = stage.passes_on if stage.explore else min(width, stage.candidates)
+            width = min(width, stage.candidates)
         stages = (*fusions, *narrow[:1], *boosts, *narrow[1:], *self.rerank)
         label = self.fuse.label if self.fuse else next(iter(slots), "")
         if narrow:

@@ -254,20 +254,11 @@ def direction(slot: Slot) -> int:
 
 
 def _require_roles(pipeline: Pipeline, view: View) -> None:
-    """Raise if queries search a slot of anchors or an old server's text index, or a reranker explores another slot."""
+    """Raise if queries search an old server's text index."""
     for slot in (view.slots[name] for name in pipeline.slots):
-        if slot.anchored:
-            what, do = "queries have no vector for scores of anchors", "name it in Explore(...) of a Rerank instead"
-            raise SearchError(what, where=f"slot {slot.name!r}, {pipeline!r}", do=do)
         if slot.kind == "text_index":
             lacks, do = "cannot search a text index", "update the server, name other slots in the pipeline, or use bm25"
             require_version(view.client, TEXT_INDEX, lacks, where=slot.where, do=do)
-    for explore in filter(None, (stage.explore for stage in pipeline.rerank)):
-        of_anchors = [name for name, slot in view.slots.items() if slot.anchored]
-        if explore.anchors not in of_anchors:
-            got, expected = repr(explore.anchors), ", ".join(of_anchors) or "none has any: diptych apply"
-            what = "`explore` needs a slot with anchor scores"
-            raise SearchError(what, where=repr(pipeline), got=got, expected=expected)
 
 
 def _require_kind(slot: Slot, kinds: Sequence[str], verb: str) -> None:

@@ -8,10 +8,10 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SlotConfig, VectorStorage
+from diptych.errors import CollectionError
 from diptych.media import Media, MediaStore
 from diptych.metadata.models import Generation, QueryEncoder, Reading, vector_name
 from diptych.passages import MARK, OPTION
-from diptych.plugins.anchor_scores import anchored
 from diptych.plugins.factory import vector_kind
 from diptych.protocols import Calibrated, Fingerprint, Kind, Similarity, Statistics
 from diptych.registry import Registry
@@ -51,7 +51,12 @@ class SlotFacts:
 
     @cached_property
     def kind(self) -> Kind:
-        """The kind of the slot's vectors: that of its adapter, unless it makes a vector a passage."""
+        """The kind of the slot's vectors: that of its adapter, unless it makes a vector a passage.
+
+        Releases up to 0.4.0 kept a reranker's scores of fixed queries in dense vectors.
+        """
+        if self.generation is not None and self.spec.kind == "reranker":
+            return self.generation.kind
         return vector_kind(self.spec.kind, self.config.options)
 
     @cached_property
@@ -63,11 +68,6 @@ class SlotFacts:
     def passage_vectors(self) -> bool:
         """Whether it holds a dense vector for each passage, and no token vectors or words of all passages."""
         return self.passages and self.spec.kind == "dense"
-
-    @property
-    def anchored(self) -> bool:
-        """Whether the slot holds a reranker's scores of anchors, for which a query's text has no vector."""
-        return anchored(self.spec.kind, self.config.options)
 
     @cached_property
     def spec(self) -> AdapterSpec:
@@ -182,6 +182,9 @@ class Slot(SlotFacts):
             if self._encoder is None:
                 encoder = self._borrowed
                 if encoder is None:
+                    if self.spec.kind == "reranker":
+                        what = "this slot holds a reranker's scores of an earlier release, which are made no more"
+                        raise CollectionError(what, where=self.where, do="leave it out of the config: diptych apply")
                     with phase(f"{self.where}: load {self.config.adapter}"):
                         encoder = self._registry.create(self.config.adapter, self.config.options, where=self.where)
                         self._prepare(encoder)
@@ -302,7 +305,7 @@ class Slot(SlotFacts):
 
     def keep(self, inputs: Sequence[Input], vectors: Sequence[Vector]) -> None:
         """Put vectors that this encoder made of documents into the cache, even before the slot has a generation."""
-        if self._cache is None or self.anchored or isinstance(self.encoder, Calibrated):
+        if self._cache is None or isinstance(self.encoder, Calibrated):
             return
         made = self.generation or self.describe(number=1, vector=self.vector, reading=self.reading, statistics=None)
         if (namespace := self._namespace_of(self._cache, made)) is not None:

@@ -41,7 +41,6 @@ from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.stores.retired_vectors import Dropped, drop_orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import optimized
-from diptych.swap.anchors import require_same_files
 from diptych.swap.apply_types import POINTS_SHOWN, ApplyContext, ApplyOptions, ApplyReport, generation_names
 from diptych.swap.backfill.run import BackfillRun
 from diptych.swap.begin import SwapStart
@@ -78,7 +77,7 @@ def apply(
     Raises:
         ApplyRunning: another process, or thread, is applying a swap.
         GateFailed: the gate keeps the old encoders or settings; new vectors stay for a retry.
-        SwapError: another swap is under way; a file of live anchors, or of those being built, is lost or was edited.
+        SwapError: another swap is under way.
         PopulateError: store or encoder failed for good.
         StoreUnavailable: the server does not answer.
     """
@@ -87,10 +86,7 @@ def apply(
     def work() -> ApplyReport:
         given, event = options or ApplyOptions(), stopped or threading.Event()
         handle.consent.state(config)
-        metadata = handle.read()
-        completed = with_stored_default(config, metadata)
-        if any(slot.anchors for slot in completed.slots.values()):
-            require_same_files(metadata, completed)
+        completed = with_stored_default(config, handle.read())
         with Lease(handle.client, handle.name) as lease:
             report = _Apply(ApplyContext(handle, completed, given, lease, progress or Unwatched(), event)).run()
         return _drop_retired(handle, report, given, event)

@@ -16,7 +16,7 @@ from diptych.config.storage import ClusterConfig
 from diptych.config.yaml_files import as_written
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.open_handle import reading_of, require_same_reranker, storage_of
+from diptych.handle.open_handle import reading_of, storage_of
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, Reading
 from diptych.passages import without_passages
 from diptych.protocols import TEACHER_FILE, Calibrated
@@ -74,7 +74,6 @@ def changes(
     Raises:
         RegistryError: an encoder cannot be made.
         SwapError: the queries of a student do not fit the slot's vectors.
-        ConfigError: anchors are scored by another reranker than the one that explores by them.
     """
     live, slot_changes, corpus = metadata.live.slots, [], CorpusSample(handle, metadata.layout)
     for name, slot_config in config.slots.items():
@@ -83,7 +82,6 @@ def changes(
         change = _recalibrated(_change(slot, live.get(name), metadata, reading, name in again), corpus)
         student = handle.candidate(name, slot_config.student, student=True) if slot_config.student else None
         slot_changes.append(_with_student(change, slot, student, metadata.live.asking.get(name)))
-    require_same_reranker(config.search, [change.slot for change in slot_changes if change.slot], handle.registry)
     dropped = [name for name in live if name not in config.slots]
     return slot_changes + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]
 

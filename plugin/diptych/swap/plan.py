@@ -53,7 +53,7 @@ from diptych.types import Document, Floats, SparseVector
 
 WARM_UP = 8  # documents that warm the encoder up before the sample is timed
 PASSAGES_FROM = 100_000  # characters of a sample that is read whole; a plan should not take minutes
-CALLS = 2048  # pairs that a reranker scores to estimate the cost of its anchors
+
 _BYTES = {"float16": 2, "uint8": 1}
 _LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
 
@@ -330,7 +330,7 @@ def _query_side(
     judged: Judged | None,
 ) -> Step:
     slot, live = copy.copy(change.slot), change.live  # without the generation that the copy is given
-    if judged is None or slot is None or slot.anchored or live is None or change.action not in JUDGED:
+    if judged is None or slot is None or live is None or change.action not in JUDGED:
         return step
     if slot.kind != live.kind or (slot.kind != "dense" and change.action != "numerics"):
         return step
@@ -409,7 +409,7 @@ def _rerank_warnings(handle: CollectionHandle, config: Config, tokens: Sequence[
     return [
         warning
         for number, stage in enumerate(search.rerank)
-        if not passages or stage.read == "document" or stage.explore
+        if not passages or stage.read == "document"
         if (warning := _rerank_warning(handle, f"search.rerank[{number}]", stage, tokens, passages=passages))
     ]
 
@@ -428,8 +428,6 @@ def _rerank_warning(
     do = f"give a slot that is searched passages: {{tokens: {PASSAGE}}}, whose best ones it then reads"
     if passages:
         do = "leave out read: document, and it reads the best passages"
-    if stage.explore:
-        do = "use a reranker that reads more: with explore it reads no passages"
     return (
         f"{place} ({stage.label}) judges long documents by their beginning: it reads {limit:,} tokens of query and "
         f"document, and about {longer:,} of a sample of {len(tokens):,} documents are longer. To let it read more, {do}"
@@ -513,12 +511,9 @@ class Estimate:
     def _of(cls, slot: Slot, texts: Sequence[Any]) -> Self:
         encoder = slot.encoder
         texts = _affordable(texts) if slot.passages else texts
-        texts = texts[: max(2, CALLS // encoder.dimension)] if slot.anchored else texts
         if isinstance(encoder, Calibrated):
             encoder.calibrate(encoder.measure(list(texts)))
-        warm_up = (
-            [text[:1000] for text in texts[:WARM_UP]] if slot.passages else texts[: 1 if slot.anchored else WARM_UP]
-        )
+        warm_up = [text[:1000] for text in texts[:WARM_UP]] if slot.passages else texts[:WARM_UP]
         _encode(slot, encoder, warm_up)
         counting = None
         if slot.config.reduce:
@@ -594,7 +589,7 @@ def _size(vector: Vector, width: int) -> int:
 
 def _graph(slot: Slot, stored: Stored, *, indexed: bool = True) -> int:
     """Bytes of a document in the graph; multi-vectors that only rescore have none."""
-    if slot.spec.kind != "dense" and not slot.anchored:
+    if slot.spec.kind != "dense":
         return 0
     unset = _LINKS if indexed else 0
     return unset if stored.hnsw is None or stored.hnsw.m is None else 2 * stored.hnsw.m * 4

@@ -10,7 +10,6 @@ from diptych.config.models import GateConfig, SearchConfig
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, State
-from diptych.plugins.anchor_scores import has_anchors
 from diptych.slots import guard
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
 from diptych.swap.transitions import switched_queries, write
@@ -20,8 +19,6 @@ CANDIDATES = 100
 
 def comparable(old: Generation, new: Generation) -> bool:
     """Whether the new encoder's queries can search the old vectors at all."""
-    if has_anchors(old.options) or has_anchors(new.options):
-        return False  # their queries are found in the search, round by round
     if guard.takes_text_queries(old) and not guard.takes_text_queries(new):
         return False  # queries of words would go unanswered
     same = (old.kind, old.dimension, old.similarity) == (new.kind, new.dimension, new.similarity)

@@ -99,9 +99,8 @@ def tune_encoder(
     started, view, limits = time.perf_counter(), handle.now(), budget or EncoderBudget()
     tuned = slot_to_tune(view, slot)
     require_dense(tuned)
-    if tuned.anchored or view.tenancy is not None:
-        got = "the scores of a reranker's anchors" if tuned.anchored else "a collection with tenants"
-        raise TuneError("this encoder cannot be tuned", where=tuned.where, got=got)
+    if view.tenancy is not None:
+        raise TuneError("this encoder cannot be tuned", where=tuned.where, got="a collection with tenants")
     asked = sampled(queries, qrels, sample, seed=seed)
     if not asked:
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))

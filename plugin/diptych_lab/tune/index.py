@@ -185,7 +185,7 @@ def slot_to_tune(view: View, name: str | None) -> Slot:
     """
     if name is not None:
         return view.slot(name)
-    dense = [slot for slot in view.slots.values() if slot.kind == "dense" and not slot.anchored]
+    dense = [slot for slot in view.slots.values() if slot.kind == "dense"]
     if len(dense) == 1:
         return dense[0]
     raise TuneError(

@@ -18,8 +18,7 @@ from diptych.errors import TuneError
 from diptych.evaluate import Qrels, ask, times
 from diptych.evaluate.ask import BATCH
 from diptych.metadata.payloads import from_payload, id_filter
-from diptych.plugins.anchor_scores import reranker_space
-from diptych.protocols import Fingerprint, Pair, Reranker
+from diptych.protocols import Pair, Reranker
 from diptych.runtime.phases import PlannedProgress, Progress, Unwatched
 from diptych.search import CollectionHandle, Pipeline, Rerank, Retrieve, View, score_pairs, search, search_params
 from diptych.search.options import takes
@@ -142,7 +141,7 @@ class _Run:
         self.config = replace(served, boost=None, diversify=None)  # trials have neither, and the config keeps both
         made = {stage_key(stage): _reranker(view, stage) for stage in self.config.rerank}
         self.rerankers = {
-            stage_key(stage): OnceScored.of(stage, made[stage_key(stage)])
+            stage_key(stage): OnceScored(made[stage_key(stage)])
             for stage in self.config.rerank
             if made[stage_key(stage)].independent
         }
@@ -263,7 +262,7 @@ def _other_params(view: View, dense: Sequence[str]) -> list[SearchParams]:
 def _slots(view: View, stages: Sequence[Rerank]) -> tuple[tuple[str, ...], list[str]]:
     """The slots to retrieve from, and those that can only rescore."""
     rescorers = [name for name, slot in view.slots.items() if slot.kind == "multivector" and not slot.passage_vectors]
-    slots = tuple(name for name, slot in view.slots.items() if name not in rescorers and not slot.anchored)
+    slots = tuple(name for name, slot in view.slots.items() if name not in rescorers)
     if len(slots) + len(rescorers) + len(stages) < 2 or not slots:
         raise TuneError(
             "there is nothing to choose between",
@@ -304,7 +303,7 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budg
             float(table[n].mean()),
             float(errors[n]),
             asking_times[shape_of(pipeline)]
-            + sum(reading[stage_key(stage), stage.passes_on] for stage in pipeline.rerank),
+            + sum(reading[stage_key(stage), stage.candidates] for stage in pipeline.rerank),
             cost=limits.cost_of(pipeline.rerank),
         )
         for n, pipeline in enumerate(pipelines)
@@ -366,7 +365,7 @@ def reranker_milliseconds(
         for query, text in scored[key].scores:
             if query in groups:
                 groups[query].append((query, text))
-        counts = sorted({stage.passes_on, *(variant.candidates for variant in reranker_stages(stage))})
+        counts = sorted({stage.candidates, *(variant.candidates for variant in reranker_stages(stage))})
         score = partial(_score, reranker, f"reranker {stage.label!r}")
         measured = np.median(times(score, counts, list(groups.values()), warm_up=0), axis=1)
         medians |= {(key, count): float(value) for count, value in zip(counts, measured, strict=True)}
@@ -393,23 +392,16 @@ class OnceScored:
 
     Args:
         reranker: an `independent` one, since scores that depend on the other candidates cannot be kept.
-        space: of the reranker, by which its anchors are known; see `reranker_space`.
 
     `pairs` counts the pairs that the reranker scored, `asked` all that it was asked for.
     """
 
     independent = True
 
-    def __init__(self, reranker: Reranker, space: str) -> None:
+    def __init__(self, reranker: Reranker) -> None:
         self._reranker, self.max_length = reranker, reranker.max_length
-        self.fingerprint = Fingerprint(space)
         self.scores: dict[Pair, float] = {}
         self.pairs = self.asked = 0
-
-    @classmethod
-    def of(cls, stage: Rerank, reranker: Reranker) -> OnceScored:
-        """The reranker of a stage, which keeps its anchors."""
-        return cls(reranker, reranker_space(reranker, stage.label, stage.options))
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`."""

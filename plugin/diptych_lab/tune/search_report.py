@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,7 +84,7 @@ class Budget:
 
     def cost_of(self, stages: Sequence[Rerank]) -> float:
         """The cost of 1,000 queries with these rerankers."""
-        return sum(self.prices.get(stage.label, 0.0) * stage.passes_on for stage in stages)
+        return sum(self.prices.get(stage.label, 0.0) * stage.candidates for stage in stages)
 
     def fits(self, row: SearchRow) -> bool:
         """Whether the row is fast and cheap enough."""
@@ -270,8 +269,6 @@ def _reranker(stage: Rerank) -> dict[str, Any]:
         section["early_exit"] = {"block": stage.early_exit.block, "patience": stage.early_exit.patience}
     if stage.deadline is not None:
         section["deadline"] = stage.deadline
-    if stage.explore is not None:
-        section["explore"] = dataclasses.asdict(stage.explore)
     return section
 
 
@@ -394,7 +391,7 @@ def _rerankers(stages: Sequence[Any], found: SearchReport, row: int) -> list[Any
     kept = []
     for stage, settings in zip(found.rows[row].pipeline.rerank, found.rows[row].config()["rerank"], strict=True):
         own = stages[places[repr((stage.adapter, stage.options))]]
-        for key in ("weight", "early_exit", "explore"):
+        for key in ("weight", "early_exit"):
             own.pop(key, None)
         own.update(settings)
         kept.append(own)

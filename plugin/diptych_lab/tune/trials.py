@@ -252,11 +252,11 @@ def _after(base: Trial, stage: Rerank) -> list[Rerank]:
 
 
 def reranker_stages(stage: Rerank) -> list[Rerank]:
-    """A stage of the config with fewer candidates, and with other weights of its score; without exploring."""
+    """A stage of the config with fewer candidates, and with other weights of its score."""
     counts = sorted({min(count, stage.candidates) for count in (*RERANKED, stage.candidates)})
     weights = sorted({*INTERPOLATED, stage.weight})
     return [
-        replace(stage, candidates=count, weight=weight, early_exit=None, explore=None)
+        replace(stage, candidates=count, weight=weight, early_exit=None)
         for count, weight in itertools.product(counts, weights)
     ]
 

@@ -179,7 +179,7 @@ def _exact(name: str) -> str:
 
 
 def _has_graph(view: View, slot: Slot) -> bool:
-    return not is_local(view.client) and slot.kind in APPROXIMATE and not slot.anchored
+    return not is_local(view.client) and slot.kind in APPROXIMATE
 
 
 def _encoders(rows: Sequence[CheckedSlot]) -> str:

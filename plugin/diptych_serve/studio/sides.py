@@ -33,7 +33,6 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import describes, live_lines, stored_search
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Generation, State
-from diptych.plugins.anchor_scores import has_anchors
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline
 from diptych.search.filters import read_filter
@@ -151,9 +150,8 @@ def _absent(wanted: str, names: Sequence[str], *, where: str) -> SearchError:
 def _live(handle: CollectionHandle) -> Iterator[Side]:
     """Each slot alone, and the pipeline up to each of its stages."""
     view = handle.now()
-    for name, slot in view.slots.items():
-        if not slot.anchored:  # queries have no vector for scores of anchors
-            yield Side(f"slot:{name}", f"{name} alone", "slot", handle, Pipeline.of_slot(name, view.search_config))
+    for name in view.slots:
+        yield Side(f"slot:{name}", f"{name} alone", "slot", handle, Pipeline.of_slot(name, view.search_config))
     whole = Pipeline.from_config(view.search_config, view.slots)
     for name, part in parts(whole).items():
         if part != whole and name not in view.slots:
@@ -188,7 +186,7 @@ def _generations(
 ) -> Iterator[Side]:
     live = metadata.live.vectors()
     for name, generation in slots.items():
-        if generation.vector not in live and not has_anchors(generation.options):
+        if generation.vector not in live:
             alone = Pipeline.of_slot(name, view.search_config)
             made = difference(generation, beside(metadata, name, generation))
             label = f"{name} generation {generation.number} ({role}, {made})"
@@ -301,7 +299,7 @@ def _too_much(search: SearchConfig) -> Iterator[Problem]:
     if search.diversify:
         widths.append((("search", "diversify", "candidates"), search.diversify.candidates, MOST_CANDIDATES))
     for place, stage in enumerate(search.rerank):
-        widths.append((("search", "rerank", place), max(stage.candidates, stage.passes_on), MOST_RERANKED))
+        widths.append((("search", "rerank", place), stage.candidates, MOST_RERANKED))
     for location, width, most in widths:
         if width > most:
             yield Problem(location, "more candidates than Studio asks a server for", str(width), f"at most {most}")

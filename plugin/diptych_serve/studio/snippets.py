@@ -113,7 +113,7 @@ def _plain_rerank(section: dict[str, Any]) -> dict[str, Any]:
     """A reranker's options among its own keys, as configs write them."""
     for stage in section.get("rerank", ()):
         options = stage.pop("options", {})
-        own = {"adapter", "candidates", "early_exit", "weight", "deadline", "read", "explore"}
+        own = {"adapter", "candidates", "early_exit", "weight", "deadline", "read"}
         stage |= {"options": options} if own & options.keys() else options
     return section
 

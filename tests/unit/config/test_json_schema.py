@@ -47,7 +47,7 @@ def test_every_reference_leads_to_a_definition() -> None:
 def test_a_slot_has_the_options_of_its_adapter_and_no_others() -> None:
     typed = SCHEMA["$defs"]["SlotConfig.typed"]
     assert set(typed["properties"]) == {
-        *("adapter", "of", "query", "storage", "passages", "reduce", "anchors", "options", "model", "inner")
+        *("adapter", "of", "query", "storage", "passages", "reduce", "options", "model", "inner")
     }
     assert typed["required"] == ["adapter", "model"]
     assert typed["additionalProperties"] is False
@@ -59,8 +59,8 @@ def test_adapters_without_declared_options_take_any() -> None:
         assert SCHEMA["$defs"][f"SlotConfig.{name}"]["additionalProperties"] is True
 
 
-def test_slots_choose_among_all_adapters_and_rerank_among_rerankers() -> None:
-    for place, names in (("SlotConfig", ["typed", "free", "broken", "judge"]), ("Rerank", ["judge"])):
+def test_slots_choose_among_encoders_and_rerank_among_rerankers() -> None:
+    for place, names in (("SlotConfig", ["typed", "free", "broken"]), ("Rerank", ["judge"])):
         *known, other = SCHEMA["$defs"][place]["oneOf"]
         assert sorted(choice["$ref"] for choice in known) == sorted(f"#/$defs/{place}.{name}" for name in names)
         assert sorted(other["properties"]["adapter"]["not"]["enum"]) == sorted(names)
@@ -73,9 +73,3 @@ def test_every_field_of_the_config_is_described() -> None:
             continue
         for key, value in definition["properties"].items():
             assert key == "kind" or "$ref" in value or value.get("description"), f"{name}.{key} has no description"
-
-
-def test_a_reranker_in_a_slot_needs_anchors() -> None:
-    assert "anchors" in SCHEMA["$defs"]["SlotConfig.judge"]["required"]
-    assert "anchors" not in SCHEMA["$defs"]["Rerank.judge"]["required"]
-    assert "anchors" not in SCHEMA["$defs"]["SlotConfig.typed"]["required"]

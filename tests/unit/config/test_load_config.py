@@ -295,14 +295,14 @@ def test_what_may_be_a_secret_is_in_no_error_and_no_traceback(tmp_path: Path, te
 
 
 def test_keys_that_exclude_each_other_are_told_by_the_stage_itself() -> None:
-    stage = {"adapter": "cross-encoder", "explore": {"anchors": "scores"}, "weight": 0.4}
+    stage = {"adapter": "cross-encoder", "early_exit": {}, "weight": 0.4}
     raw = {
         "store": "memory:",
         "collection": "c",
         "slots": {"lexical": {"adapter": "bm25"}},
         "search": {"rerank": [stage]},
     }
-    with pytest.raises(ConfigError, match=r"explore cannot be combined.*\n.*search\.rerank\[0\]\n.*weight=0.4"):
+    with pytest.raises(ConfigError, match=r"early_exit cannot be combined.*\n.*search\.rerank\[0\]\n.*weight=0.4"):
         parse_config(raw)
 
 

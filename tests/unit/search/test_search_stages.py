@@ -17,7 +17,6 @@ from diptych.search import (
     Dbsf,
     Diversify,
     EarlyExit,
-    Explore,
     FieldBoost,
     Linear,
     NumberBoost,
@@ -127,11 +126,6 @@ def test_what_means_nothing_is_refused(make: Callable[[], object], text: str) ->
         ("diversify", {"slot": "dense", "candidates": 20_000}, lambda v: Diversify("dense", candidates=20_000)),
         ("rerank", [{"adapter": "x", "weight": 0.5, "early_exit": {}}], lambda v: Rerank(**{**v[0], **EXITS})),
         ("rerank", [{"adapter": "x", "deadline": "50"}], lambda v: Rerank("x", deadline="50")),
-        (
-            "rerank",
-            [{"adapter": "x", "explore": {"anchors": "a", "rounds": 200, "budget": 500}}],
-            lambda v: Explore("a", 200, 500),
-        ),
         ("boost", [{"kind": "number", "field": "n", "target": True, "scale": 1}], lambda v: NumberBoost("n", True, 1)),
         ("boost", [{"kind": "field", "field": "n", "equals": []}], lambda v: FieldBoost("n", [])),
         (

@@ -22,7 +22,7 @@ from qdrant_client import models
 from diptych.media import Media, MediaStore
 from diptych.metadata.payloads import NATIVE, OWN, media_in, payload_of
 from diptych.metadata.store import add_unread
-from diptych.populate.encode import Outcomes, PiecePipeline, SlotEncoder, documents_at_once, has_vector, taken_unread
+from diptych.populate.encode import Outcomes, PiecePipeline, SlotEncoder, has_vector, taken_unread
 from diptych.populate.pace import Pace, pace_of
 from diptych.populate.points import PointMaker, Sender
 from diptych.populate.store import Store, lacking
@@ -79,7 +79,7 @@ class Backfill:
         self._writer = PageWriter(self._store, handle.client, slots, self._pace, handle.media)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         pages = SERVER_PAGES if is_server_client(handle.client) else PAGES
-        self._size = documents_at_once(slots.values(), handle.populate_config.chunk // pages)  # of a page
+        self._size = max(1, handle.populate_config.chunk // pages)  # of a page
         self._settled = self._saved = Checkpoint()  # how far points are settled, and how far the lease says so
         self._due = 0.0  # when the next checkpoint may be written
         self._told = 0  # documents, to the progress

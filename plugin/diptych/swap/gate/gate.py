@@ -501,9 +501,7 @@ def check_stored(view: View, slot: Slot, points: Sequence[PointId]) -> StoredVec
     finite = np.isfinite(rows).all(axis=1)
     good = rows[finite]
     norms = np.linalg.norm(good, axis=1)
-    compared = good[:, :-1] if slot.anchored else good  # the last number is the mean, which hides what differs
-    lengths = np.linalg.norm(compared, axis=1)
-    full = compared[lengths > 0] / lengths[lengths > 0, None]
+    full = good[norms > 0] / norms[norms > 0, None]
     return StoredVectors(
         slot=slot.name,
         vector=slot.vector,
