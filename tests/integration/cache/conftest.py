@@ -12,7 +12,7 @@ from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.stores import open_store_of
 from diptych.testing import fakes_plugin
-from named_server import placed
+from named_server import STORE, placed
 
 OpenHandle = Callable[..., CollectionHandle]
 
@@ -25,10 +25,10 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture(params=["memory:", "edge:", "server"])
-def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
-    """An empty store of each kind."""
-    with placed(request.param, tmp_path / "store", "one", "two", "three", "c") as place:
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[QdrantBase]:
+    """An empty store."""
+    with placed(STORE, tmp_path / "store", "one", "two", "three", "c") as place:
         opened = open_store_of(
             Config.model_validate({**place, "collection": "c", "slots": {"s": {"adapter": "fake-dense"}}})
         )

@@ -15,7 +15,7 @@ from diptych.config import parse_config
 from diptych.encoders import Encoders
 from diptych.registry import Registry
 from diptych.testing import fakes_plugin
-from named_server import placed
+from named_server import STORE, placed
 
 CONFIG = {
     "store": "memory:",
@@ -40,10 +40,10 @@ def encoders(registry: Registry) -> Encoders:
     return Encoders.open(parse_config(CONFIG), registry=registry)
 
 
-@pytest.fixture(params=["memory:", "edge:", "server"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """What a config says of a store of each kind."""
-    with placed(request.param, tmp_path / "store", "demo", "demo_collection", "shots", "things", shards=1) as found:
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What a config says of a store."""
+    with placed(STORE, tmp_path / "store", "demo", "demo_collection", "shots", "things", shards=1) as found:
         yield found
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from diptych import Collection, Registry
 from diptych.testing import fakes_plugin
-from named_server import emptied
+from named_server import STORE, placed
 
 SLOTS = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-calibrated", "uses_idf": True}}
 
@@ -37,14 +37,11 @@ def config(store: str | dict[str, Any], **more: Any) -> dict[str, Any]:
     return {**place, "collection": "things", "slots": SLOTS, "cache": {"enabled": False}, **more}
 
 
-@pytest.fixture(params=["memory:", "edge", "server"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | dict[str, Any]]:
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[str | dict[str, Any]]:
     """Where the store is, as `config` takes it."""
-    if request.param == "server":
-        with emptied("things") as settings:
-            yield settings
-    else:
-        yield request.param if request.param == "memory:" else f"edge:{tmp_path}/qdrant"
+    with placed(STORE, tmp_path / "qdrant", "things") as settings:
+        yield settings
 
 
 @pytest.fixture

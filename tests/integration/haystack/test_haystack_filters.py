@@ -65,10 +65,13 @@ def logical(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[
     )
 
 
-@pytest.fixture(scope="module", params=["memory:", "edge"])
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiptychDocumentStore]:
-    url = request.param if request.param == "memory:" else f"edge:{tmp_path_factory.mktemp('filters')}"
-    config = {"store": url, "collection": "things", "slots": {"dense": {"adapter": "fake-dense"}}}
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiptychDocumentStore]:
+    config = {
+        "store": f"edge:{tmp_path_factory.mktemp('filters')}",
+        "collection": "things",
+        "slots": {"dense": {"adapter": "fake-dense"}},
+    }
     with Collection.open({**config, "cache": {"enabled": False}}, registry=Registry(fakes_plugin)) as things:
         store = DiptychDocumentStore(things)
         store.write_documents(DOCUMENTS)

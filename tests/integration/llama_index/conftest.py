@@ -14,7 +14,7 @@ from diptych import Collection, Registry, hookimpl
 from diptych.config import parse_config
 from diptych.reports import PopulateReport
 from diptych.testing import fakes_plugin
-from named_server import emptied
+from named_server import STORE, placed
 
 SLOTS = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-sparse"}}
 SECTIONS = ("sound", "graphics", "net")
@@ -47,15 +47,11 @@ def registry(reports: Reports) -> Registry:
     return Registry(fakes_plugin, reports)
 
 
-@pytest.fixture(params=["memory:", "edge:", "server"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """What a config says of the store."""
-    kind: str = request.param
-    if kind == "server":
-        with emptied("things") as settings:
-            yield settings
-    else:
-        yield {"store": kind if kind == "memory:" else f"edge:{tmp_path / 'qdrant'}"}
+    with placed(STORE, tmp_path / "qdrant", "things") as settings:
+        yield settings
 
 
 @pytest.fixture

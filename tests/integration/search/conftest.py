@@ -50,16 +50,15 @@ def corpus() -> list[Document]:
     ]
 
 
-@pytest.fixture(scope="session", params=["memory:", "edge:", "server"])
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict[str, Any]]:
-    """What a config says of a fresh store of each kind."""
-    kind: str = request.param
-    if kind == "server":
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict[str, Any]]:
+    """What a config says of a fresh store."""
+    if named_server.STORE == "server":
         # Shards count the IDF of each, and diversify each one's candidates. Replicas differ in the order of equal
         # scores, and a node that has none asks any of them.
         found = named_server.settings(shards=1, replicas=len(named_server.urls()))
         return lambda: found
-    return lambda: {"store": kind if kind == "memory:" else f"edge:{tmp_path_factory.mktemp('search')}"}
+    return lambda: {"store": f"edge:{tmp_path_factory.mktemp('search')}"}
 
 
 @pytest.fixture(scope="session")

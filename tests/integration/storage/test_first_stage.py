@@ -22,7 +22,7 @@ from diptych.search import Retrieve, Rrf
 from diptych.testing import fakes_plugin
 from diptych.types import Hit
 from diptych_edge import EdgeClient
-from named_server import placed
+from named_server import STORE, placed
 
 COUNT, LIMIT, SHORT = 1500, 10, 16
 QUERIES = [f"q{n}" for n in range(support.QUERIES)]
@@ -31,11 +31,11 @@ FIRST: dict[str, Any] = {"dimension": SHORT, "oversampling": 3}
 Open: TypeAlias = Callable[..., Collection]
 
 
-@pytest.fixture(params=["memory:", "edge:", "server"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens a filled collection with a first stage in each store."""
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    """Opens a filled collection with a first stage."""
     names = [f"c{number}" for number in range(4)]
-    with placed(request.param, tmp_path / "store", *names, shards=1) as place, ExitStack() as stack:
+    with placed(STORE, tmp_path / "store", *names, shards=1) as place, ExitStack() as stack:
         left = iter(names)
 
         def make(first: Mapping[str, Any] = FIRST, *, similarity: str = "cosine", **more: Any) -> Collection:

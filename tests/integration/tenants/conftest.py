@@ -12,7 +12,7 @@ import pytest
 
 from diptych import Collection, Registry
 from diptych.config import Config
-from named_server import emptied
+from named_server import STORE, placed
 
 SLOTS: dict[str, Any] = {
     "dense": {"adapter": "fake-dense", "dimension": 8},
@@ -40,20 +40,16 @@ def documents(*tenants: str) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture(scope="module", params=["memory:", "edge:", "server"])
-def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, fakes: Registry) -> Iterator[Open]:
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, fakes: Registry) -> Iterator[Open]:
     """Opens an empty collection with tenants."""
     folder: Path = tmp_path_factory.mktemp("tenants")
     numbers = itertools.count()
     with ExitStack() as stack:
 
         def make(registry: Registry = fakes, **parts: Any) -> Collection:
-            number = next(numbers)
-            name = f"c{number}"
-            if request.param == "server":
-                place = stack.enter_context(emptied(name))
-            else:
-                place = {"store": request.param if request.param == "memory:" else f"edge:{folder / str(number)}"}
+            name = f"c{next(numbers)}"
+            place = stack.enter_context(placed(STORE, folder / name, name))
             given = {
                 **place,
                 "collection": name,

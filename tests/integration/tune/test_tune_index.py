@@ -25,7 +25,7 @@ from diptych.types import Run
 from diptych_edge import EdgeClient
 from diptych_lab.tune import Rule, Setup, tune_index
 from diptych_lab.tune.sample import Sample
-from named_server import placed
+from named_server import STORE, placed
 
 COUNT, MANY = 900, 10**7
 DENSE: dict[str, Any] = {"adapter": "rows", "count": COUNT}
@@ -56,9 +56,9 @@ def filled(where: str | dict[str, Any], slots: dict[str, Any] | None = None, **s
     return made
 
 
-@pytest.fixture(params=["memory:", "edge:", "server"])
-def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Collection]:
-    with placed(request.param, tmp_path / "store", "c") as place, filled(place) as made:
+@pytest.fixture
+def collection(tmp_path: Path) -> Iterator[Collection]:
+    with placed(STORE, tmp_path / "store", "c") as place, filled(place) as made:
         yield made
 
 

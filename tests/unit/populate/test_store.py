@@ -92,17 +92,6 @@ def test_a_set_stop_ends_the_tries() -> None:
     client.close()
 
 
-def test_documents_are_listed_over_pages_without_foreign_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.populate.store.PAGE", 3)
-    client = QdrantClient(":memory:")
-    client.create_collection("c", vectors_config=models.VectorParams(size=1, distance=models.Distance.DOT))
-    payloads: list[dict[str, Any]] = [{"_diptych": {"id": f"d{i}"}} if i % 4 else {"other": i} for i in range(20)]
-    client.upsert("c", [models.PointStruct(id=i, vector=[1.0], payload=p) for i, p in enumerate(payloads)])
-    found = list(Store(client, "c", retries=0, stopped=threading.Event()).documents())
-    assert sorted(found) == [(i, f"d{i}", None) for i in range(20) if i % 4]
-    client.close()
-
-
 def test_requests_stay_below_what_a_server_takes_and_keep_every_point() -> None:
     vector = np.zeros((256, 384), np.float32)
     sparse = models.SparseVector(indices=[1], values=[1.0])
