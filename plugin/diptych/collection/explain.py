@@ -461,7 +461,8 @@ def _slot_row(name: str, own: SlotScore) -> tuple[str, ...]:
     because = ", ".join(f"{word} {part:.4f}" for word, part in named[:TERMS])
     because += f", and {len(named) - TERMS} more" if len(named) > TERMS else ""
     if own.passage and not because:
-        because = f"best of {own.passages} passages: {own.passage.text}"
+        places = f"{own.passage.start} to {own.passage.end}"
+        because = f"best of {own.passages} passages, {places}: {own.passage.text}"
     return name, rank, score, adds, because
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from diptych.config.models import SearchConfig
 from diptych.errors import AdapterOptionsError, CollectionError
@@ -19,6 +19,9 @@ from diptych.slots.slot import Slot
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
+
+
+T = TypeVar("T")
 
 
 class Rerankers:
@@ -48,11 +51,31 @@ class Rerankers:
             return reranker
 
 
+class Memo(Generic[T]):
+    """A value that a module derives from views and keeps with each: a typed field of their caches.
+
+    Args:
+        make: makes the value of a view when it is first read.
+    """
+
+    def __init__(self, make: Callable[[View], T]) -> None:
+        self._make = make
+
+    def __call__(self, view: View) -> T:
+        """The view's value; two threads that both find none get the same object."""
+        return self.known(view) if self in view.memo else view.memo.setdefault(self, self._make(view))
+
+    def known(self, view: View) -> T:
+        """The value that was made already; KeyError where none was."""
+        value: T = view.memo[self]
+        return value
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
     """Everything a search needs: client, slots and pipeline as they were live when it began.
 
-    `memo` caches what other packages, such as search, derive from this view. `layout` says where documents lie in
+    `memo` holds the values of every `Memo`. `layout` says where documents lie in
     payloads, `copies` which payload keys do not belong to documents. `has_media`: whether documents may have pictures
     or other media, so that payloads may hold their bytes.
     """
@@ -67,7 +90,7 @@ class View:
     rerankers: Rerankers
     tenancy: Tenancy | None = None
     media: MediaStore | None = None
-    memo: dict[str, Any] = field(default_factory=dict)
+    memo: dict[Memo[Any], Any] = field(default_factory=dict)
     layout: Layout = field(init=False)
     copies: tuple[str, ...] = field(init=False)
     has_media: bool = field(init=False)

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from diptych.handle.snapshot import Memo
 from diptych.metadata.payloads import from_payload, text_fields
 from diptych.passages import PassageEncoder
 from diptych.passages.text_splitter import Boundaries, block_around
@@ -101,11 +102,14 @@ def _terms(request: SearchRequest, slot: Slot) -> list[list[int]]:
     return [sorted({*query.indices.tolist()}) for query in queries]
 
 
+_SHOWN = Memo(lambda view: ShownDocuments())
+
+
 def _documents(
     request: SearchRequest, slot: Slot, words: Slot | None, hits: Mapping[PointId, Hit]
 ) -> dict[PointId, DocumentPassages]:
     """The passages of the hits' documents; without those that other texts or passages are stored for by now."""
-    reading, shown = slot.reading, request.view.memo.setdefault("shown documents", ShownDocuments())
+    reading, shown = slot.reading, _SHOWN(request.view)
     texts = {point: reading.of(hit.document.title, hit.document.text) for point, hit in hits.items()}
     # A version changes with each write of a point; the text identifies points of a recreated collection.
     vectors = (slot.vector, words.vector if words else None)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from qdrant_client import models
 
 from diptych.errors import SearchError
+from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, scope_of
 from diptych.metadata.payloads import field_of, from_payload, quoted
 from diptych.runtime.json_faults import first_fault
@@ -22,7 +23,6 @@ from diptych.stores.nodes import search_deadline
 
 if TYPE_CHECKING:
     from diptych.handle.collection_handle import CollectionHandle
-    from diptych.handle.snapshot import View
 
 LOG = logging.getLogger(__name__)
 SELDOM = 60.0  # seconds between two warnings of the same key
@@ -247,7 +247,7 @@ def warn_of_missing_keys(
         tenant: whose documents are searched.
         group_by: the key by which hits are grouped; the warning proposes others.
     """
-    now, memory = time.monotonic(), _memory(view)
+    now, memory = time.monotonic(), missing_key_times(view)
     if (filter is None and group_by is None) or now - memory.get(None, -PAUSE) < PAUSE:
         return
     if len(memory) > MOST_KEYS:
@@ -311,7 +311,7 @@ def _some_fields(view: View, tenant_scope: models.Filter | None) -> list[str] | 
 
 def known_missing(view: View, filter: models.Filter, *, tenant: str | None) -> list[str]:
     """The filter's keys with a warning within the last minute. Makes no call to the store."""
-    now, memory = time.monotonic(), _memory(view)
+    now, memory = time.monotonic(), missing_key_times(view)
     return [key for key in _some_keys(filter) if now - memory.get((tenant, key), -SELDOM) < SELDOM]
 
 
@@ -325,10 +325,10 @@ def some_missing(view: View, filter: models.Filter, *, tenant: str | None) -> li
     return read_store(view, lambda: _missing(view, _some_keys(filter), tenant))
 
 
-def _memory(view: View) -> dict[tuple[str | None, str] | None, float]:
+@Memo
+def missing_key_times(view: View) -> dict[tuple[str | None, str] | None, float]:
     """When keys were found missing, by tenant and key; under None the time of the last check."""
-    found: dict[tuple[str | None, str] | None, float] = view.memo.setdefault("missing keys", {})
-    return found
+    return {}
 
 
 def _some_keys(filter: models.Filter) -> list[str]:

@@ -38,7 +38,7 @@ from diptych.config.stages import (
     Rrf,
 )
 from diptych.errors import SearchError, brief
-from diptych.handle.snapshot import View
+from diptych.handle.snapshot import Memo, View
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import field_of, quoted
 from diptych.runtime.validation_messages import actual_value, error_path, expectation, nearest
@@ -350,14 +350,17 @@ def key_of(part: BoostPart, layout: Layout) -> str:
     return quoted(field_of(layout, part.field))
 
 
+@Memo
+def index_types(view: View) -> dict[str, str]:
+    """The types of the collection's payload indexes, by key."""
+    schema = read_store(view, lambda: view.client.get_collection(view.name)).payload_schema
+    return {key: str(index.data_type.value) for key, index in schema.items()}
+
+
 def require_fitting_indexes(view: View, boost: Boost) -> None:
     """Raise SearchError if a field has a payload index that its boost cannot read."""
-    types: dict[str, str] | None = view.memo.get("payload_schema")
-    if types is None:
-        schema = read_store(view, lambda: view.client.get_collection(view.name)).payload_schema
-        types = view.memo["payload_schema"] = {key: str(index.data_type.value) for key, index in schema.items()}
     for part in boost.parts:
-        index = types.get(key_of(part, view.layout))
+        index = index_types(view).get(key_of(part, view.layout))
         if index is not None and index not in INDEXES[part.kind]:
             raise SearchError(
                 f"a {part.kind} boost cannot read this field",

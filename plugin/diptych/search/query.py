@@ -14,7 +14,7 @@ from qdrant_client import models
 from diptych.config.models import CANDIDATES
 from diptych.config.stages import Dbsf, Linear, Rrf
 from diptych.errors import SearchError
-from diptych.handle.snapshot import View
+from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.models import Prefix
 from diptych.metadata.payloads import from_payload, id_fields
@@ -186,16 +186,11 @@ def _counts(slot: Slot, view: View) -> bool:
     return slot.kind == "sparse" and slot.vector in _with_idf(view)
 
 
+@Memo
 def _with_idf(view: View) -> frozenset[str]:
     """The sparse vectors with an IDF modifier; for others a store refuses the tenant's IDF statistics."""
-    names: frozenset[str] | None = view.memo.get("idf")
-    if names is None:
-        vectors = read_store(view, lambda: view.client.get_collection(view.name)).config.params.sparse_vectors or {}
-        names = frozenset(
-            name for name, vector_params in vectors.items() if vector_params.modifier == models.Modifier.IDF
-        )
-        view.memo["idf"] = names
-    return names
+    vectors = read_store(view, lambda: view.client.get_collection(view.name)).config.params.sparse_vectors or {}
+    return frozenset(name for name, params in vectors.items() if params.modifier == models.Modifier.IDF)
 
 
 def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:

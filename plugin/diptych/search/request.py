@@ -14,7 +14,7 @@ from qdrant_client import models
 from diptych.config.section import MOST_CANDIDATES, require_count
 from diptych.config.stages import ORDERED, Recent
 from diptych.errors import SearchError, brief
-from diptych.handle.snapshot import View
+from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, scope_of, without_ids
 from diptych.media import Media
 from diptych.metadata.payloads import content_fields, field_of, from_payload, id_fields, quoted, reference_fields
@@ -199,20 +199,22 @@ def _examples(name: str, examples: Sequence[str | Query]) -> tuple[str | Query, 
     return tuple(dict.fromkeys(examples))
 
 
+_LAST_VALID = Memo[list[tuple[object, Pipeline]]](lambda view: [])
+
+
 def _checked_pipeline(view: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:
     """The pipeline, by default the config's, checked against the slots; the last valid one is remembered."""
     if isinstance(pipeline, str):
         pipeline = called(pipeline, view)
     source = view.search_config if pipeline is None else pipeline
-    remembered = view.memo.get("pipeline")
-    if remembered is not None and remembered[0] is source:
-        checked: Pipeline = remembered[1]
-        return checked
+    for known, checked in _LAST_VALID(view):
+        if known is source:
+            return checked
     chosen_pipeline = Pipeline.from_config(view.search_config, view.slots) if pipeline is None else pipeline
     if isinstance(chosen_pipeline, Retrieve):
         chosen_pipeline = Pipeline((chosen_pipeline,))
     check_pipeline(chosen_pipeline, view)
-    view.memo["pipeline"] = (source, chosen_pipeline)
+    _LAST_VALID(view)[:] = [(source, chosen_pipeline)]
     return chosen_pipeline
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.config.stages import Linear, Rerank, Rrf
-from diptych.handle.snapshot import View
+from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.payloads import from_payload
 from diptych.runtime.phases import LOG
@@ -261,16 +261,13 @@ def _by_formula(request: SearchRequest) -> bool:
     return isinstance(fuse, Linear) or distances
 
 
+@Memo
 def _has_shards(view: View) -> bool:
     """Whether the collection has several shards, or shard keys."""
     if not is_server_client(view.client):
         return False
-    known: bool | None = view.memo.get("shards")
-    if known is None:
-        params = read_store(view, lambda: view.client.get_collection(view.name)).config.params
-        known = (params.shard_number or 1) > 1 or params.sharding_method == models.ShardingMethod.CUSTOM
-        view.memo["shards"] = known
-    return known
+    params = read_store(view, lambda: view.client.get_collection(view.name)).config.params
+    return (params.shard_number or 1) > 1 or params.sharding_method == models.ShardingMethod.CUSTOM
 
 
 @dataclass(frozen=True, slots=True)

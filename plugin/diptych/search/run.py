@@ -18,7 +18,7 @@ from diptych import frames
 from diptych.display import Display, Displayed
 from diptych.errors import DiptychError, PluginWarning, SearchError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import View
+from diptych.handle.snapshot import Memo, View
 from diptych.metadata.payloads import NATIVE, head, stored_thumbnail, thumbnail_fields
 from diptych.registry import notify_failure, notifying_failure
 from diptych.reports import SearchReport
@@ -161,10 +161,14 @@ def on_current_view(handle: CollectionHandle | View, answer: Callable[[View], T]
 
 def batcher(request: SearchRequest) -> MicroBatcher[SearchRequest, Retrieved]:
     """Return what joins single queries to these slots; one per set of slots, so a stuck encoder delays no others."""
-    memo, key = request.view.memo, " ".join(["batcher", *sorted(request.pipeline.slots)])
-    known: MicroBatcher[SearchRequest, Retrieved] | None = memo.get(key)
+    batchers, slots = _batchers(request.view), frozenset(request.pipeline.slots)
     # `setdefault` is atomic: two threads that both found nothing get the same object.
-    return known or memo.setdefault(key, MicroBatcher(retrieve_together))
+    return batchers.get(slots) or batchers.setdefault(slots, MicroBatcher(retrieve_together))
+
+
+@Memo
+def _batchers(view: View) -> dict[frozenset[str], MicroBatcher[SearchRequest, Retrieved]]:
+    return {}
 
 
 def complete_hits(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:

@@ -31,7 +31,7 @@ from diptych.config.yaml_files import Sort, check_values, parse_yaml
 from diptych.errors import ConfigError, DiptychError, SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import describes, live_lines, stored_search
-from diptych.handle.snapshot import View
+from diptych.handle.snapshot import Memo, View
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline
@@ -158,13 +158,19 @@ def _live(handle: CollectionHandle) -> Iterator[Side]:
             yield Side(f"part:{name}", f"up to {name}", "part", handle, part)
 
 
+@Memo
+def kept_views(view: View) -> dict[str, tuple[object, View]]:
+    """Views of other states and search settings, by side, each with what it was made of."""
+    return {}
+
+
 def _states(handle: CollectionHandle) -> Iterator[Side]:
     """The state that a swap builds, the one it left, and each of their vectors that is not live.
 
     The metadata are read now: the view may be some seconds behind what another process does.
     """
     metadata = read_store(handle.view, handle.read)
-    kept = handle.view.memo.get("studio", {})
+    kept = kept_views(handle.view)
     for key, state in ((BUILDING, metadata.swap), (KEPT, metadata.previous)):
         if state is None:
             kept.pop(key, None)  # with the encoders that it has loaded
@@ -198,7 +204,7 @@ def _at(
     handle: CollectionHandle, metadata: CollectionMetadata, key: str, state: State, search: Mapping[str, Any] | None
 ) -> View:
     """The view of a state, made once for each metadata of the collection; encoders that are loaded are used again."""
-    views: dict[str, tuple[object, View]] = handle.view.memo.setdefault("studio", {})
+    views = kept_views(handle.view)
     known = views.get(key)
     if known and known[0] == metadata:
         return known[1]
@@ -219,7 +225,7 @@ def _at(
 def _own(handle: CollectionHandle, text: str) -> Side:
     """The whole pipeline with the `search` section of a text."""
     view = handle.now()
-    views: dict[str, tuple[object, View]] = view.memo.setdefault("studio", {})
+    views = kept_views(view)
     known = views.get(f"yaml {text}")
     if known is None or known[0] is not view:
         search: SearchConfig = own_search(text, view.search_config, view.slots)

@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from diptych.collection.collection import Collection
 from diptych.search import Pipeline, Retrieve, Rrf
-from diptych.search.filters import combined
+from diptych.search.filters import combined, missing_key_times
 from diptych.types import Hit
 
 QUERY = "word1 word2 word3"
@@ -96,8 +96,8 @@ def test_a_pipeline_by_name_is_the_one_that_evaluate_shows(
 def test_a_search_that_finds_nothing_logs_the_filter_keys_that_no_document_has(
     filled: Collection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = filled.handle.now().memo
-    kept.pop("missing keys", None)
+    kept = missing_key_times(filled.handle.now())
+    kept.clear()
     assert filled.search(QUERY, where={"parity": "odd", "paritty": "odd"}) == []
     (record,) = caplog.records
     assert (record.levelname, record.getMessage()) == (
@@ -106,10 +106,10 @@ def test_a_search_that_finds_nothing_logs_the_filter_keys_that_no_document_has(
     )
     for _ in range(5):  # it is said once
         assert filled.search(QUERY, where={"paritty": "odd"}) == []
-    kept["missing keys"][None] -= 2
+    kept[None] -= 2
     assert filled.search(QUERY, where={"paritty": "odd"}) == []
     assert len(caplog.records) == 1
-    kept.pop("missing keys")
+    kept.clear()
     assert asyncio.run(filled.asearch(QUERY, where={"tagz": "t1"})) == []
     assert "'tagz'" in caplog.records[-1].getMessage()
 
@@ -118,14 +118,14 @@ def test_a_search_that_finds_nothing_logs_the_filter_keys_that_no_document_has(
 def test_a_key_to_group_by_that_no_document_has_is_logged_with_what_may_be_meant(
     filled: Collection, caplog: pytest.LogCaptureFixture, pipeline: str
 ) -> None:
-    kept = filled.handle.now().memo
-    kept.pop("missing keys", None)
+    kept = missing_key_times(filled.handle.now())
+    kept.clear()
     assert filled.search_groups(QUERY, group_by="paritty", pipeline=pipeline) == []
     assert [record.getMessage() for record in caplog.records] == [
         f"collection {filled.name!r}: no document has 'paritty', by which hits are grouped: did you mean 'parity'?"
     ]
     caplog.clear()
-    kept.pop("missing keys")
+    kept.clear()
     assert filled.search_groups(QUERY, group_by="author", where={"tagz": "t1"}, pipeline=pipeline) == []
     by_filter, by_group = [record.getMessage() for record in caplog.records]
     assert (
@@ -137,7 +137,7 @@ def test_a_key_to_group_by_that_no_document_has_is_logged_with_what_may_be_meant
     )
     assert {"parity", "n", "tags"} <= set(known.split(", "))
     caplog.clear()
-    kept.pop("missing keys")
+    kept.clear()
     assert filled.search_groups(QUERY, group_by="parity", where={"n": -1}, pipeline=pipeline) == []
     assert not caplog.records
 
@@ -145,7 +145,7 @@ def test_a_key_to_group_by_that_no_document_has_is_logged_with_what_may_be_meant
 def test_a_search_that_finds_nothing_by_keys_that_are_there_logs_nothing(
     filled: Collection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    filled.handle.now().memo.pop("missing keys", None)
+    missing_key_times(filled.handle.now()).clear()
     assert filled.search(QUERY, where={"parity": "neither"}) == []
     assert filled.search(QUERY, where={"n": 7}, score_threshold=1e9) == []
     assert caplog.records == []

@@ -13,6 +13,7 @@ from diptych.config import parse_config
 from diptych.metadata.store import metadata_payload, update_metadata
 from diptych.search import Rerank, Retrieve
 from diptych.swap import ApplyOptions
+from diptych_serve.studio.sides import kept_views
 
 Ask = Callable[..., Any]
 OTHER = {"dense": {"adapter": "fake-dense", "dimension": 8, "seed": 5}, "lexical": {"adapter": "fake-sparse"}}
@@ -65,14 +66,14 @@ def test_what_is_no_section_is_said_with_its_line(client: TestClient, yaml: str,
 
 def test_what_the_server_remembers_is_not_for_a_page_to_say(asked: Ask, collection: Collection) -> None:
     asked(query="cat", side={"yaml": "remember: 1000000000"})
-    kept = [view for _, view in collection.handle.view.memo["studio"].values()]
+    kept = [view for _, view in kept_views(collection.handle.view).values()]
     assert {view.search_config.remember for view in kept} == {collection.handle.search_config.remember}
 
 
 def test_many_own_sections_are_not_all_kept(asked: Ask, collection: Collection) -> None:
     for limit in range(1, 36):
         asked(query="cat", side={"yaml": f"limit: {limit}"})
-    assert len(collection.handle.view.memo["studio"]) <= 32
+    assert len(kept_views(collection.handle.view)) <= 32
 
 
 def ids(client: TestClient, side: str) -> list[str]:
@@ -138,15 +139,15 @@ def test_an_encoder_of_a_generation_is_loaded_once(
     wanted = parse_config({"store": "memory:", "collection": "own", "slots": OTHER, "cache": {"enabled": False}})
     collection.apply(wanted, ApplyOptions(gate=False))
     ids(client, "state:kept")
-    view = collection.handle.view.memo["studio"]["state:kept"][1]
+    view = kept_views(collection.handle.view)["state:kept"][1]
     encoder = view.slots["dense"].encoder
     ids(client, "generation:dense.1")
     collection.handle.catch_up()
     ids(client, "state:kept")
-    assert collection.handle.view.memo["studio"]["state:kept"][1].slots["dense"].encoder is encoder
+    assert kept_views(collection.handle.view)["state:kept"][1].slots["dense"].encoder is encoder
     collection.finish()
     sides(client)
-    assert "state:kept" not in collection.handle.view.memo["studio"], "its encoder stays in memory"
+    assert "state:kept" not in kept_views(collection.handle.view), "its encoder stays in memory"
 
 
 def test_a_kept_generation_whose_adapter_is_not_installed_hides_nothing_else(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from diptych.config.models import SearchConfig
 from diptych.errors import ContractError, DiptychError, FingerprintMismatch, MediaError, RegistryError, RemoteError
 from diptych.evaluate.ask import BATCH, ask, times
 from diptych.evaluate.comparison import clopper_pearson
-from diptych.handle.snapshot import View
+from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import whole
 from diptych.media import Media, RawMedia, Readable
 from diptych.runtime.phases import detail
@@ -30,11 +30,27 @@ QUERIES_SHOWN, HITS, CHARACTERS = 5, 3, 200  # queries side by side, hits of eac
 
 FIRST = 8  # documents or queries that are asked whatever the budget
 TOP = 10  # hits that are compared
-_ANSWERS = "answers of a gate"  # a key of a view's `memo`
 QUERIES = 100  # whose time is taken, asked one by one at most
-_TIMES, _AFFORDED = "latency of a gate", "sample of a gate"  # keys of a view's `memo`
 Clock: TypeAlias = Callable[[], float]
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class GateMemory:
+    """What a gate keeps with a view, whose storage may change before the gate comes to it again.
+
+    Args:
+        answers: hits by query and what was asked of them.
+        afforded: how many items the budget sufficed for.
+        times: milliseconds of each query.
+    """
+
+    answers: dict[object, Sequence[Hit]] = field(default_factory=dict)
+    afforded: int | None = None
+    times: NDArray[np.float64] | None = None
+
+
+_MEMORY = Memo(lambda view: GateMemory())
 
 
 def pipeline_of(view: View) -> Pipeline:
@@ -55,7 +71,7 @@ def searched_otherwise(old: SearchConfig, new: SearchConfig, slots: Collection[s
 
 def remembering(view: View) -> View:
     """The view with a cache for `answers`, so that it can be compared after the storage of its vectors has changed."""
-    return view if _ANSWERS in view.memo else replace(view, memo={**view.memo, _ANSWERS: {}})
+    return view if _MEMORY in view.memo else replace(view, memo={**view.memo, _MEMORY: GateMemory()})
 
 
 def affordable(
@@ -66,8 +82,9 @@ def affordable(
     `ask` is called with parts of them that double in size, while the time measured so far leaves room. Where the view
     remembers its answers, a second call returns as many as the first: its storage may have changed since.
     """
-    if (known := view.memo.get(_AFFORDED)) is not None:
-        return items[:known]
+    memory = _MEMORY.known(view) if _MEMORY in view.memo else GateMemory()
+    if memory.afforded is not None:
+        return items[: memory.afforded]
     begin, done, part = clock(), 0, FIRST
     while part > 0 and done < len(items):
         ask(items[done : done + part])
@@ -75,8 +92,7 @@ def affordable(
         spent = clock() - begin
         part = min(2 * part, BATCH, int(done * (seconds - spent) / max(spent, 1e-9)))
         detail(f"{done:,} of {len(items):,}")
-    if _ANSWERS in view.memo:
-        view.memo[_AFFORDED] = done
+    memory.afforded = done
     return items[:done]
 
 
@@ -90,7 +106,8 @@ def fewer(asked: Sequence[T], items: Sequence[T], what: str, seconds: float) -> 
 def without_threshold(view: View) -> View:
     """The view without its score threshold, and without remembered answers, which depend on the threshold."""
     search = view.search_config.model_copy(update={"score_threshold": None})
-    return replace(view, search_config=search, memo={key: value for key, value in view.memo.items() if key != _ANSWERS})
+    memory = {_MEMORY: replace(_MEMORY.known(view), answers={})} if _MEMORY in view.memo else {}
+    return replace(view, search_config=search, memo={**view.memo, **memory})
 
 
 def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
@@ -150,7 +167,7 @@ def answers(
     """
     if view is None:
         return [[] for _ in queries]
-    cached: dict[object, Sequence[Hit]] = view.memo.get(_ANSWERS, {})
+    cached = _MEMORY.known(view).answers if _MEMORY in view.memo else {}
     key = (depth, repr(pipeline), texts)
     missing = [query for query in dict.fromkeys(queries) if (query, *key) not in cached]
     for query, hits in zip(missing, _answers(view, missing, depth, pipeline, texts), strict=True):
@@ -215,10 +232,11 @@ def measure_latency(old: View, new: View, queries: Sequence[Query]) -> Latency:
     The old view's times are taken once, where the view remembers its answers: its storage may have changed since.
     """
     queries = list(dict.fromkeys(queries))[:QUERIES]
-    known: NDArray[np.float64] | None = old.memo.get(_TIMES)
+    memory = _MEMORY(old)
+    known = memory.times
     views = [whole(view.unremembered()) for view in ([new] if known is not None else [old, new])]
     measured = times(lambda view, query: search(view, [query], with_payload=False), views, queries)
-    before = old.memo[_TIMES] = measured[0] if known is None else known
+    before = memory.times = measured[0] if known is None else known
     (a, b), (c, d) = np.percentile([before, measured[-1]], (50, 95), axis=1).T.tolist()
     return Latency(len(queries), a, c, b, d)
 
