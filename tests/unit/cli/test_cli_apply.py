@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -33,10 +32,6 @@ def edit(config: Path, old: str, new: str) -> None:
     config.write_text(text.replace(old, new))
 
 
-def live(run: Run) -> list[str]:
-    return [own["vector"] for own in run("status", "--json").json()["vectors"] if own["role"] == "live"]
-
-
 @pytest.fixture
 def edited(run: Run, config: Path, corpus: Path) -> Run:
     """A filled collection whose config names another encoder now."""
@@ -61,19 +56,6 @@ def judge(folder: Path, count: int) -> tuple[str, ...]:
     return "--queries", "queries.jsonl", "--qrels", "qrels.tsv"
 
 
-WORSE = "  limit: 3\n  score_threshold: 1000\n"  # no hit is left
-
-
-def test_an_ignored_gate_changes_search_settings_whatever_it_measured(run: Run, config: Path, corpus: Path) -> None:
-    assert run("populate", corpus).code == 0
-    edit(config, "  limit: 3\n", WORSE)
-    answer = run("apply", "--ignore-gate")
-    assert (answer.code, "gate: worse: " in answer.out) == (0, True)
-    assert "the gate would have kept the old settings without your consent" in answer.out
-    assert "animals: changed settings in" in answer.out
-    assert run("plan", "--exit-code").code == 0
-
-
 def test_what_becomes_of_a_threshold_is_said_once_by_the_gate_that_measures_it(
     run: Run, config: Path, corpus: Path, judgements: tuple[str, ...]
 ) -> None:
@@ -85,32 +67,6 @@ def test_what_becomes_of_a_threshold_is_said_once_by_the_gate_that_measures_it(
     answer = run("apply", "--ignore-gate", *judgements)
     assert answer.code == 0
     assert (answer.out + answer.err).count("score_threshold 0.01 ") == 1
-
-
-def test_no_cut_over_leaves_search_settings_as_they_are(run: Run, config: Path, corpus: Path) -> None:
-    assert run("populate", corpus).code == 0
-    edit(config, "  limit: 3\n", "  limit: 4\n  retrieve: {dense: 100}\n")
-    answer = run("apply", "--no-cut-over")
-    assert answer.code == 0
-    assert "nothing was changed: diptych apply without --no-cut-over changes the settings" in answer.out
-    assert run("plan", "--exit-code").code == 4
-
-
-def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
-    answer = edited("apply", "--why", "smaller")
-    assert answer.code == 0
-    lines = answer.out.splitlines()
-    assert lines[0] == "animals: 4 documents; diptych apply encodes 4 vectors of 1 slot"
-    assert any(line.startswith("gate: not measured: no judgements; 0% of the first 10 hits change") for line in lines)
-    assert re.search(r"title or first sentence +100.0% -> 100.0% .* 0 of 4", answer.out)
-    assert "no judgements: quality is not measured" in answer.out
-    assert "encoded: dense.2 4" in answer.out
-    assert "to undo: diptych rollback; to drop them: diptych finish" in lines[-1]
-    assert "cat: the cat sleeps on the warm mat" in answer.out
-    assert live(edited) == ["dense.2", "lexical.1"]
-    assert "dense.2, generation 2" in edited("info").out
-    assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
-    assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "smaller"
 
 
 def test_without_a_terminal_each_phase_is_a_line_on_standard_error_but_beside_json(edited: Run) -> None:
@@ -130,95 +86,6 @@ def test_the_progress_line_says_what_the_gate_compares(edited: Run, judgements: 
     steps = list(dict.fromkeys(text for text in told if text.startswith("gate: search")))
     assert steps[:4] == [documents, f"{documents}: 4 of 4", judged, f"{judged}: 8 of 60"]
     assert steps[-1] == f"{judged}: 60 of 60"
-
-
-def test_an_added_slot_replaces_no_vector_and_nothing_is_said_to_be_kept(run: Run, config: Path, corpus: Path) -> None:
-    assert run("populate", corpus).code == 0
-    edit(config, "lexical: {adapter: fake-sparse}", "lexical: {adapter: fake-sparse}\n  words: {adapter: fake-sparse}")
-    answer = run("apply")
-    assert answer.code == 0
-    assert answer.out.splitlines()[-1] == "no vector was replaced, so none is kept; to undo: diptych rollback"
-    assert "kept" not in run("status").out
-    assert run("rollback").code == 0
-    assert live(run) == ["dense.1", "lexical.1"]
-    assert "words.1 is kept for a rollback" in run("status").out
-
-
-def test_the_json_is_one_document_with_the_gate(edited: Run) -> None:
-    found = edited("apply", "--json").json()
-    assert (found["outcome"], found["encoded"]) == ("cut over", {"dense.2": 4})
-    assert found["kept"] == ["dense.1"]
-    assert found["gate"]["outcome"] == "not measured"
-    assert found["gate"]["coverage"] == [{"vector": "dense.2", "points": 4, "missing": 0}]
-
-
-def test_settings_alone_encode_nothing(edited: Run, config: Path) -> None:
-    edit(config, NEW, "fake-dense}")
-    edit(config, "limit: 3", "limit: 1")
-    answer = edited("apply")
-    assert answer.code == 0
-    assert "animals: changed settings" in answer.out
-    assert "nothing is encoded" in answer.out
-    hits = edited("search", "--store", "edge:./qdrant", "--collection", "animals", "the", "--json").json()
-    assert len(hits["queries"][0]["hits"]) == 1
-
-
-def test_judgements_decide_and_the_interval_is_shown(edited: Run, judgements: tuple[str, ...]) -> None:
-    answer = edited("apply", *judgements)
-    assert answer.code == 0
-    assert "warning" not in answer.err
-    figures = "nDCG@10 1.0000 -> 1.0000, difference +0.0000, 95% interval [-0.0596, +0.0596] over 60 queries"
-    assert f"gate: passed: {figures}: the same answers to all of them" in answer.out
-    assert "queries better 0, equal 60, worse 0; 0% of their first 10 hits change" in answer.out
-
-
-@pytest.fixture
-def worse(edited: Run, config: Path) -> Run:
-    """The config names an encoder that tells hardly anything apart."""
-    edit(config, NEW, "fake-dense, dimension: 2}")
-    edit(config, "  lexical: {adapter: fake-sparse}\n", "")
-    config.write_text(config.read_text() + "swap: {gate: {metric: nDCG@1}}\n")
-    return edited
-
-
-def test_a_stopped_apply_as_json_has_the_gate_on_one_side_and_the_error_on_the_other(
-    worse: Run, judgements: tuple[str, ...]
-) -> None:
-    answer = worse("apply", "--json", *judgements)
-    assert answer.code == 5
-    assert answer.json()["outcome"] == "not applied"
-    assert answer.json()["gate"]["judged"]["verdict"] == "worse"
-    assert answer.json()["asking"] == {}
-    assert answer.error()["kind"] == "GateFailed"
-
-
-def test_an_ignored_gate_cuts_over_whatever_was_measured(worse: Run, judgements: tuple[str, ...]) -> None:
-    filled = worse("apply", "--ignore-gate", "--no-cut-over", *judgements)
-    assert (filled.code, "without your consent" in filled.out) == (0, False)
-    answer = worse("apply", "--ignore-gate", *judgements)
-    assert answer.code == 0
-    assert "gate: worse: " in answer.out
-    assert "the gate would have kept the old encoders without your consent" in answer.out
-    assert live(worse) == ["dense.2"]
-
-
-def test_no_cut_over_fills_and_leaves_the_old_ones_live(edited: Run) -> None:
-    answer = edited("apply", "--no-cut-over")
-    assert answer.code == 0
-    assert "animals: filled in" in answer.out
-    assert "the old encoders still answer; to cut over: diptych apply" in answer.out
-    assert live(edited) == ["dense.1", "lexical.1"]
-    again = edited("apply")
-    assert "a swap is under way, started" in again.out.splitlines()[0]
-    assert "animals: cut over" in again.out
-    assert live(edited) == ["dense.2", "lexical.1"]
-
-
-def test_a_slot_is_made_anew_when_asked(edited: Run, config: Path) -> None:
-    edit(config, NEW, "fake-dense}")
-    answer = edited("apply", "--re-encode", "dense", "--rate", 1000, "--parallel", "--pace", "gentle")
-    assert answer.code == 0
-    assert "encoded: dense.2 4" in answer.out
 
 
 def test_texts_that_payloads_do_not_hold_come_from_the_source(

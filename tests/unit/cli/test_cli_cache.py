@@ -61,10 +61,6 @@ def test_populate_says_how_many_vectors_came_from_the_cache(run: Run, config: Pa
     assert "encoded: dense 4 (4 from the cache), lexical 4 (4 from the cache)" in run("populate", corpus).out
 
 
-def test_populate_says_nothing_of_a_cache_that_is_off(run: Run, config: Path, corpus: Path) -> None:
-    assert "encoded: dense 4, lexical 4\n" in run("populate", corpus).out
-
-
 def test_populate_warns_of_a_cache_that_fails(run: Run, config: Path, corpus: Path, folder: Path) -> None:
     folder.write_text("no folder")
     answer = run("populate", corpus)
@@ -93,11 +89,6 @@ def test_cache_without_a_config_file_shows_the_users_and_makes_nothing(run: Run,
     assert shown == {"path": str(folder / "embeddings-1.sqlite"), "limit": 1_000_000_000, "size": 0, "spaces": []}
     assert run("cache", "clear").code == 0
     assert not folder.exists()
-
-
-def test_cache_that_is_off_says_so(run: Run) -> None:
-    assert run("cache").out == "the embedding cache is off\n"
-    assert run("cache", "--json").json() == {"path": None}
 
 
 def test_cache_that_cannot_be_read_is_a_failure(run: Run, folder: Path) -> None:

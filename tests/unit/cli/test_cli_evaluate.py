@@ -15,7 +15,7 @@ from diptych.collection.collection import Collection
 from diptych.collection.pipeline_runs import choose, exact
 from diptych.config import load_config
 from diptych.errors import SearchError
-from diptych.evaluate import Qrels, from_trec, read_queries
+from diptych.evaluate import Qrels, read_queries
 from diptych.evaluate import evaluate as score
 from diptych.plugins.factory import make
 from diptych.search import Diversify, Pipeline, Rerank, Rescore, Retrieve, Rrf
@@ -35,15 +35,6 @@ def judged(run: Run, config: Path, corpus: Path, tmp_path: Path) -> Run:
     config.write_text(config.read_text() + "evaluate: {queries: queries.jsonl, qrels: qrels.tsv, metrics: [nDCG@3]}\n")
     assert run("populate", corpus).code == 0
     return run
-
-
-def test_the_table_has_a_row_for_each_slot_and_for_their_fusion(judged: Run) -> None:
-    answer = judged("evaluate")
-    assert answer.code == 0
-    rows = [line for line in answer.out.splitlines() if "1.000" in line]
-    assert [row.split()[0] for row in rows] == ["dense", "lexical", "dbsf"]
-    assert "3 judged queries" in answer.out
-    assert "lexical and dense have the same nDCG@3 on each of 3 queries" in answer.out
 
 
 def test_relevant_documents_that_the_collection_lacks_are_counted(judged: Run, tmp_path: Path) -> None:
@@ -69,34 +60,6 @@ def test_the_figures_are_those_of_the_library(judged: Run, config: Path, registr
     ]
 
 
-def test_runs_and_baseline_can_be_chosen_and_kept(judged: Run, tmp_path: Path) -> None:
-    options = ("--only", "lexical", "--only", "dbsf", "--baseline", "dbsf", "--runs", tmp_path / "runs")
-    found = judged("evaluate", *options, "--json", "--per-query").json()
-    assert [row["run"] for row in found["evaluations"]] == ["lexical", "dbsf"]
-    assert found["comparisons"][0]["baseline"] == "dbsf"
-    assert set(found["evaluations"][0]["per_query"]["nDCG@3"]) == set(QUERIES)
-    kept = from_trec(tmp_path / "runs/lexical.run.gz")
-    assert kept.rankings["q3"][0][0] == "owl"
-
-
-def test_exact_search_tells_what_the_graph_missed(judged: Run) -> None:
-    found = judged("evaluate", "--exact", "--json", "--only", "dense").json()
-    assert found["approximate_search"] == {"at": 3, "recalls": {"dense": 1.0}}
-    assert found["comparisons"] == []
-    assert "dense: finds 1.0000 of the exact first 3" in judged("evaluate", "--exact").out
-
-
-def test_calibration_is_told_of_each_run(judged: Run) -> None:
-    options = ("evaluate", "--only", "lexical", "--only", "dbsf", "--calibration")
-    answer = judged(*options)
-    assert answer.code == 0
-    assert "dbsf: pooled AUC " in answer.out
-    told = judged(*options, "--json").json()["calibration"]
-    assert [one["run"] for one in told["runs"]] == ["lexical", "dbsf"]
-    assert sum(one["relevant"] for one in told["runs"][1]["bins"]) + told["runs"][1]["missing"] == len(QUERIES)
-    assert judged("evaluate", "--json").json()["calibration"] is None
-
-
 def test_a_beir_folder_brings_queries_and_judgements(judged: Run, tmp_path: Path) -> None:
     folder = tmp_path / "beir"
     (folder / "qrels").mkdir(parents=True)
@@ -118,15 +81,6 @@ def test_it_is_said_how_the_config_names_judgements_that_it_does_not_name(judged
     assert last.startswith(said)
     config.write_text(named + last.removeprefix(said) + "\n")
     assert judged("evaluate", "--json").json() == judged("evaluate", folder, "--json").json()
-
-
-def test_other_fusions_are_measured_in_the_same_run_and_the_baseline_is_the_best_single_slot(judged: Run) -> None:
-    found = judged("evaluate", "--fusion", "rrf,linear", "--json").json()
-    assert [row["run"] for row in found["evaluations"]] == ["dense", "lexical", "dbsf", "rrf", "linear"]
-    means = {row["run"]: row["means"]["nDCG@3"] for row in found["evaluations"]}
-    baseline = found["comparisons"][0]["baseline"]
-    assert baseline in ("dense", "lexical")
-    assert means[baseline] == max(means["dense"], means["lexical"])
 
 
 def _fusion_that_loses(lost: int, queries: int = 12) -> Outcome:
@@ -158,21 +112,6 @@ def test_a_fusion_that_is_not_shown_to_be_worse_is_not_advised_against(lost: int
     assert outcome.advice == []
 
 
-def test_groups_of_queries_have_a_table_of_their_own(judged: Run, tmp_path: Path) -> None:
-    texts = ["hunts mice"] * 10 + ["the cat sleeps on the mat"] * 10
-    lines = [json.dumps({"_id": f"s{n}", "text": text}) for n, text in enumerate(texts)]
-    (tmp_path / "queries.jsonl").write_text("\n".join(lines) + "\n")
-    rows = "".join(f"s{n}\t{'owl' if n < 10 else 'cat'}\t1\n" for n in range(20))
-    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
-    found = judged("evaluate", "--slices", "length", "--json").json()["slices"]
-    assert [(part["value"], part["queries"]) for part in found] == [("1 to 2 words", 10), ("6 or more words", 10)]
-    assert set(found[0]["means"]) == {"dense", "lexical", "dbsf"}
-    assert "length 1 to 2 words" in judged("evaluate", "--slices", "length").out
-    misspelt = judged("evaluate", "--slices", "length,lenght")
-    assert "--slices lenght: no 10 queries share a value of it" in misspelt.err
-    assert "--slices length:" not in misspelt.err
-
-
 def test_an_ablation_adds_one_stage_at_a_time() -> None:
     whole = Retrieve("dense") + Retrieve("lexical") >> Rrf() >> Rescore("late") >> Diversify("dense") >> Rerank("judge")
     found = parts(whole)
@@ -199,16 +138,6 @@ def test_a_run_that_is_not_there_is_refused_with_the_nearest() -> None:
 def test_metric_names_may_stand_with_commas_between() -> None:
     assert split_names(["nDCG@10, MAP", "RBP(p=0.8,rel=1)"]) == ["nDCG@10", "MAP", "RBP(p=0.8,rel=1)"]
     assert split_names(["MAP,nDCG@10", "MAP"]) == ["MAP", "nDCG@10"]
-
-
-@pytest.mark.parametrize("options", [(), ("--baseline", "dense")])
-def test_one_judged_query_is_evaluated_and_not_compared(judged: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
-    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\tcat\t1\n")
-    answer = judged("evaluate", *options)
-    assert answer.code == 0
-    assert "nothing is compared: only one query is judged" in answer.err
-    assert judged("evaluate", *options, "--json").json()["comparisons"] == []
-    assert "there is no evaluation 'late'" in judged("evaluate", "--baseline", "late").err
 
 
 def test_a_measure_deeper_than_the_pipeline_is_computed_and_remarked_on(

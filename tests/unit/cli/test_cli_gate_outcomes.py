@@ -94,19 +94,6 @@ def test_what_judgements_would_decide_is_advised_as_a_command_and_a_budget_where
     assert advice.startswith("raise swap.gate.seconds to 1, enough for all 100 judged queries, then diptych apply; or ")
 
 
-def test_ignoring_the_gate_is_recorded_and_without_one_nothing_is_measured(changed: Run, tmp_path: Path) -> None:
-    give(tmp_path, "worse")
-    answer = changed("apply", "--ignore-gate")
-    assert (answer.code, "gate: worse: " in answer.out) == (0, True)
-    assert "the gate would have kept the old encoders without your consent" in answer.out
-    assert "  gate: worse: nDCG@10 " in changed("status", "--history").out
-    assert changed("rollback").code == 0
-    give(tmp_path, "not measured")
-    answer = changed("apply", "--no-gate")
-    assert (answer.code, "gate: " in answer.out) == (0, False)
-    assert changed("status", "--history", "--json").json()["history"][-1]["gate"] == "none ran"
-
-
 RUN = """
 import sys
 from diptych import Registry

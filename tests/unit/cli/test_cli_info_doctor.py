@@ -84,30 +84,6 @@ def test_doctor_checks_the_models_of_a_collection_whose_store_does_not_exist(
     assert untouched()
 
 
-def test_info_on_a_config_whose_store_holds_only_others_says_how_to_fill(run: Run, config: Path, corpus: Path) -> None:
-    run("populate", corpus)
-    answer = run("info", "--collection", "plants")
-    assert (answer.code, answer.err) == (0, "")
-    assert "plants: 0 documents" in answer.out
-    assert "diptych populate SOURCE" in answer.out
-
-
-def test_info_shows_documents_slots_and_fingerprints(run: Run, config: Path, corpus: Path) -> None:
-    run("populate", corpus)
-    found = run("info", "--json").json()
-    assert (found["name"], found["documents"]) == ("animals", 4)
-    assert [(slot["name"], slot["kind"], slot["vector"]) for slot in found["slots"]] == [
-        ("dense", "dense", "dense.1"),
-        ("lexical", "sparse", "lexical.1"),
-    ]
-    assert all(slot["fingerprint"] for slot in found["slots"])
-    text = run("info", "--store", "edge:./qdrant", "--collection", "animals").out
-    assert "animals: 4 documents" in text
-    assert "dense.1, generation 1" in text
-    assert "fused by kind: dbsf" in text
-    assert found["fusion"] == {"kind": "dbsf"}
-
-
 def statuses(answer: Any) -> dict[str, str]:
     return {check["name"]: check["status"] for check in answer.json()["checks"]}
 
@@ -204,15 +180,6 @@ def test_each_fault_fails_its_own_check(run: Run, config: Path, old: str, new: s
     assert statuses(answer)[check] == "fail"
     failed = next(item for item in answer.json()["checks"] if item["name"] == check)
     assert text in f"{failed['found']}\n{failed['do']}"
-
-
-def test_another_model_than_the_one_that_filled_the_collection_fails(run: Run, config: Path, corpus: Path) -> None:
-    run("populate", corpus)
-    broken(config, "{adapter: fake-dense}", "{adapter: fake-dense, seed: 1}")
-    answer = run("doctor", "--json")
-    assert answer.code == 1
-    assert statuses(answer)["model of dense"] == "fail"
-    assert statuses(answer)["model of lexical"] == "ok"
 
 
 def test_a_key_in_the_file_itself_is_a_warning_that_does_not_show_it(run: Run, config: Path) -> None:

@@ -108,34 +108,12 @@ def test_for_program_code_lexical_slots_also_read_the_parts_of_names(tmp_path: P
     assert slots["lexical"].options == {"language": "none", "tokenizer": "code"}
 
 
-def test_an_existing_file_is_kept_unless_forced(run: Run, config: Path) -> None:
-    before = config.read_text()
-    refused = run("init", "--dense", "fake-dense", "--lexical", "fake-sparse")
-    assert refused.code == 1
-    assert "the config file exists" in refused.err
-    assert "--force" in refused.err
-    assert config.read_text() == before
-    assert run("init", "--dense", "fake-dense", "--lexical", "fake-sparse", "--force").code == 0
-    assert config.read_text() != before
-
-
 def test_a_schema_stands_beside_the_file_and_the_file_points_to_it(run: Run, tmp_path: Path) -> None:
     run("init", "--dense", "fake-dense", "--lexical", "fake-sparse")
     first = (tmp_path / "diptych.yaml").read_text().splitlines()[0]
     assert first == "# yaml-language-server: $schema=./diptych.schema.json"
     schema = json.loads((tmp_path / "diptych.schema.json").read_text())
     assert "SlotConfig.fake-dense" in schema["$defs"]
-
-
-def test_no_schema_is_written_when_none_is_wanted(run: Run, tmp_path: Path) -> None:
-    run("init", "--dense", "fake-dense", "--lexical", "fake-sparse", "--no-schema")
-    assert [path.name for path in tmp_path.iterdir()] == ["diptych.yaml"]
-    assert "$schema" not in (tmp_path / "diptych.yaml").read_text()
-
-
-def test_a_missing_extra_is_the_first_of_the_next_steps(run: Run) -> None:
-    answer = run("init", "--dense", "heavy", "--lexical", "fake-sparse", "--json")
-    assert answer.json()["next"][0] == "pip install 'diptych[heavy]'"
 
 
 SCALARS = [

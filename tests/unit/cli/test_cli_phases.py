@@ -18,7 +18,6 @@ from diptych.collection.collection import Collection
 
 Run = Callable[..., Any]
 OLD, NEW = "fake-dense}", "fake-dense, seed: 1}"
-REFUSED = "another encoder made the vectors of this collection"
 ADVICE = "diptych plan, then diptych apply"
 ASKED = ("search", "hunts mice", "--only", "dense", "--json")
 
@@ -71,13 +70,6 @@ def under_way(filled: Run, config: Path, registry: Registry) -> Run:
     return filled
 
 
-@pytest.fixture
-def cut_over(filled: Run, config: Path) -> Run:
-    write(config, NEW)
-    assert filled("apply").code == 0
-    return filled
-
-
 def found(answer: Any) -> str:
     assert answer.code == 0, answer.err
     return str(answer.json()["queries"][0]["hits"][0]["id"])
@@ -88,22 +80,6 @@ def more(folder: Path) -> Path:
     path = folder / "more.jsonl"
     path.write_text((folder / "corpus.jsonl").read_text() + '{"id": "new", "text": "a whale sings in the sea"}\n')
     return path
-
-
-def test_edited_but_not_applied_reading_and_writing_are_refused_with_what_to_do(
-    filled: Run, config: Path, tmp_path: Path
-) -> None:
-    write(config, NEW)
-    for command in (ASKED, ("search", "mice", "--explain"), ("evaluate",), ("populate", more(tmp_path))):
-        answer = filled(*command)
-        assert answer.code == 1, command
-        assert REFUSED in answer.err
-        assert ADVICE in answer.err
-    answer = filled("doctor")
-    assert answer.code == 1
-    assert REFUSED in answer.out
-    assert ADVICE in answer.out
-    assert filled("info").code == filled("status").code == filled("plan").code == 0
 
 
 def test_a_refusal_names_what_differs_without_secrets(filled: Run, config: Path) -> None:
@@ -173,14 +149,6 @@ def test_with_other_slots_texts_or_storage_they_are_refused_likewise(
         assert ADVICE in answer.out + answer.err
 
 
-def test_under_way_the_old_encoder_answers_the_new_config(under_way: Run) -> None:
-    assert found(under_way(*ASKED)) == "39"
-    assert under_way("search", "hunts mice", "--explain").code == 0
-    assert under_way("evaluate").code == 0
-    assert under_way("doctor").code == 0
-    assert under_way("info", "--json").json()["slots"][0]["vector"] == "dense.1"
-
-
 @pytest.mark.parametrize("encoder", [OLD, NEW])
 def test_under_way_a_populate_by_either_config_writes_both_vectors(
     under_way: Run, config: Path, tmp_path: Path, encoder: str
@@ -195,53 +163,3 @@ def test_under_way_a_populate_by_either_config_writes_both_vectors(
     assert under_way("apply").code == 0
     answer = under_way("search", "whale sings", "--only", "dense", "--json")
     assert found(answer) == "new"
-
-
-def test_under_way_another_config_is_told_to_restore_or_give_up(under_way: Run, config: Path) -> None:
-    write(config, OLD)
-    answer = under_way("plan")
-    assert answer.code == 0
-    assert "with another config; restore that config to continue; to abandon it: diptych rollback" in answer.out
-    refused = under_way("apply")
-    assert refused.code == 1
-    assert "another swap is under way" in refused.err
-    assert under_way("rollback").err == ""
-    assert found(under_way(*ASKED)) == "39"
-
-
-def test_after_the_cut_over_the_old_config_is_refused_and_told_of_the_swap(cut_over: Run, config: Path) -> None:
-    write(config, OLD)
-    for command in (ASKED, ("populate", "corpus.jsonl"), ("evaluate",), ("search", "mice", "--explain")):
-        answer = cut_over(*command)
-        assert answer.code == 1
-        assert REFUSED in answer.err
-        assert "the collection has been swapped: cut over by" in answer.err
-    assert cut_over("info").code == cut_over("status").code == 0
-
-
-def test_after_the_cut_over_the_old_config_goes_back_without_encoding(cut_over: Run, config: Path) -> None:
-    write(config, OLD)
-    assert "dense use kept vectors" in " ".join(cut_over("plan").out.split())
-    assert cut_over("apply", "--json").json()["encoded"] == {}
-    assert found(cut_over(*ASKED)) == "39"
-
-
-def test_after_the_cut_over_a_populate_keeps_the_way_back(cut_over: Run, config: Path, tmp_path: Path) -> None:
-    assert cut_over("populate", more(tmp_path)).code == 0
-    assert {own["missing"] for own in cut_over("status", "--json").json()["vectors"]} == {0}
-    write(config, OLD)
-    assert cut_over("rollback").err == ""
-    assert found(cut_over("search", "whale sings", "--only", "dense", "--json")) == "new"
-
-
-@pytest.mark.slow
-def test_rolled_back_the_new_config_is_refused_and_the_old_one_answers(cut_over: Run, config: Path) -> None:
-    assert cut_over("rollback").code == 0
-    answer = cut_over(*ASKED)
-    assert answer.code == 1
-    assert REFUSED in answer.err
-    assert "rolled back by" in answer.err
-    assert cut_over("doctor").code == 1
-    write(config, OLD)
-    assert found(cut_over(*ASKED)) == "39"
-    assert cut_over("doctor").code == 0

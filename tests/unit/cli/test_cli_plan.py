@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,31 +26,6 @@ def edit(config: Path, old: str, new: str) -> None:
 def filled(run: Run, config: Path, corpus: Path) -> Run:
     assert run("populate", corpus).code == 0
     return run
-
-
-def test_another_encoder_is_re_encoded_and_the_reason_and_the_cost_are_told(filled: Run, config: Path) -> None:
-    edit(config, "fake-dense}", "fake-dense, seed: 1}")
-    answer = filled("plan")
-    assert (answer.code, answer.err) == (0, "")
-    (row,) = [line for line in answer.out.splitlines() if line.startswith("dense ")]
-    assert " ".join(row.split()) == "dense re-encode 4 4 under 1 s +1.5 kB +1.5 kB"
-    assert "dense: seed: unset -> 1" in answer.out
-    timed = r"estimated from a sample on this machine: loading .*, encoding .*, the gate .*"
-    assert re.search(timed, answer.out)
-
-
-def test_the_json_has_every_step_and_whether_anything_is_pending(filled: Run, config: Path) -> None:
-    edit(config, "fake-dense}", "fake-dense, seed: 1}")
-    found = filled("plan", "--json").json()
-    assert (found["documents"], found["pending"], found["under_way"]) == (4, True, False)
-    assert [(step["slot"], step["action"], step["points"], step["encode"]) for step in found["steps"]] == [
-        ("dense", "re-encode", 4, 4),
-        ("lexical", "keep", 0, 0),
-    ]
-    assert found["steps"][0]["rate"] > 0
-    assert found["encoding"] == pytest.approx(4 / found["steps"][0]["rate"])
-    assert found["gate"] > 0
-    assert found["seconds"] == found["loading"] + found["encoding"] + found["gate"]
 
 
 @pytest.mark.parametrize(
@@ -92,15 +66,6 @@ def test_it_is_said_who_uses_edited_search_settings_before_apply(filled: Run, co
     assert said not in filled("plan", "--sample", 0).out, "what opens the config is refused now"
 
 
-def test_the_exit_code_tells_ci_of_pending_changes_when_asked(filled: Run, config: Path) -> None:
-    assert filled("plan", "--exit-code").code == 0
-    edit(config, "limit: 3", "limit: 5")
-    assert filled("plan").code == 0
-    answer = filled("plan", "--exit-code", "--json")
-    assert answer.code == 4
-    assert answer.json()["pending"] is True
-
-
 def test_documents_that_lack_a_vector_are_to_be_filled_and_pending(filled: Run) -> None:
     with EdgeClient("qdrant") as client:
         points, _ = client.scroll("animals", limit=3)
@@ -111,12 +76,6 @@ def test_documents_that_lack_a_vector_are_to_be_filled_and_pending(filled: Run) 
     assert "dense: 3 documents have no vector yet and get one" in answer.out
     assert "animals: filled gaps" in filled("apply").out
     assert filled("plan", "--exit-code").code == 0
-
-
-def test_a_slot_can_be_made_anew_although_nothing_differs(filled: Run) -> None:
-    answer = filled("plan", "--re-encode", "dense", "--sample", 0)
-    assert "dense: asked for" in answer.out
-    assert filled("plan", "--re-encode", "dense", "--exit-code").code == 4
 
 
 def test_passages_of_a_filled_slot_are_refused_by_name_until_they_are_applied(filled: Run, config: Path) -> None:

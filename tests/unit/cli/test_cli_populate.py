@@ -19,17 +19,6 @@ from diptych.populate import open_source
 Run = Callable[..., Any]
 
 
-def test_documents_are_counted_and_a_second_run_encodes_nothing(run: Run, config: Path, corpus: Path) -> None:
-    first = run("populate", corpus)
-    assert (first.code, first.err) == (0, "")
-    assert first.out.startswith("animals: 4 read: 4 new in ")
-    assert "encoded: dense 4, lexical 4" in first.out
-    second = run("populate", corpus)
-    assert second.code == 0
-    assert "4 read: 4 unchanged" in second.out
-    assert "nothing to encode" in second.out
-
-
 def test_an_empty_source_is_warned_of_once(
     run: Run, config: Path, corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -43,77 +32,9 @@ def test_an_empty_source_is_warned_of_once(
     assert not caplog.records, "what is printed is not logged too"
 
 
-def test_documents_that_cannot_be_indexed_are_named_and_the_exit_code_is_3(
-    run: Run, config: Path, corpus: Path, tmp_path: Path
-) -> None:
-    with corpus.open("a") as file:
-        file.write('{"id": "void", "text": "  "}\n')
-    answer = run("populate", corpus, "--report", tmp_path / "bad.jsonl")
-    assert answer.code == 3
-    assert "4 new, 1 rejected" in answer.out
-    assert "1 rejected, with reasons in" in answer.err
-    assert "void: empty document" in answer.err
-    assert "void" in (tmp_path / "bad.jsonl").read_text()
-
-
-def test_several_sources_are_one_corpus_and_sync_deletes_what_none_of_them_has(
-    run: Run, config: Path, corpus: Path, tmp_path: Path
-) -> None:
-    other = tmp_path / "other.csv"
-    other.write_text("id,text\nfox,the fox is quick\n")
-    assert run("populate", corpus, other, "--json").json()["new"] == 5
-    report = run("populate", other, "--sync", "--yes", "--json").json()
-    assert (report["unchanged"], report["deleted"]) == (1, 4)
-    assert run("info", "--json").json()["documents"] == 1
-
-
-def test_a_sync_with_the_wrong_file_deletes_nothing_and_says_how_many_it_would(
-    run: Run, config: Path, tmp_path: Path
-) -> None:
-    lines = [json.dumps({"id": f"p{n}", "text": f"word{n}"}) + "\n" for n in range(8)]
-    (tmp_path / "right.jsonl").write_text("".join(lines))
-    (tmp_path / "wrong.jsonl").write_text("".join([lines[0], '{"id": "new", "text": "other"}\n']))
-    run("populate", "right.jsonl")
-    answer = run("populate", "wrong.jsonl", "--sync")
-    assert (answer.code, answer.out) == (1, "")
-    for part in ("would delete 7 of 8 documents", "'p", "at most 1 of 8", "--yes", "0 documents were acknowledged"):
-        assert part in answer.err
-    error = run("populate", "wrong.jsonl", "--sync", "--json").error()
-    assert error["kind"] == "SyncRefused"
-    assert run("info", "--json").json()["documents"] == 8
-    assert run("populate", "wrong.jsonl", "--sync", "-y").code == 0
-    assert run("info", "--json").json()["documents"] == 2
-
-
-def test_a_dry_run_counts_and_writes_nothing(run: Run, config: Path, corpus: Path, tmp_path: Path) -> None:
-    first = run("populate", corpus, "--dry-run", "--sync")
-    assert (first.code, first.err) == (0, "")
-    assert first.out.startswith("animals, dry run: 4 read: 4 new in ")
-    assert "nothing was encoded, written or deleted" in first.out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["animals.jsonl", "diptych.yaml"]
-    run("populate", corpus)
-    lines = corpus.read_text().splitlines()
-    corpus.write_text("\n".join([*lines[1:3], '{"id": "hen", "text": "hens"}', '{"id": "bad", "text": ""}']))
-    answer = run("populate", corpus, "--dry-run", "--sync")
-    assert answer.code == 3
-    assert "4 read: 1 changed, 2 unchanged, 1 rejected, 1 deleted" in answer.out
-    assert "to delete: cat" in answer.out
-    assert "bad: empty document" in answer.err
-    report = run("populate", corpus, "--dry-run", "--sync", "--json").json()
-    assert (report["dry_run"], report["deleted"], report["deleted_examples"]) == (True, 1, ["cat"])
-    assert run("info", "--json").json()["documents"] == 4
-
-
 def test_standard_input_is_a_source(run: Run, config: Path) -> None:
     lines = "".join(json.dumps({"id": str(n), "text": f"word{n}"}) + "\n" for n in range(3))
     assert run("populate", "-", "--json", input=lines).json()["new"] == 3
-
-
-def test_types_are_named_by_column(run: Run, config: Path, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("id,text,a,b,c\n1,words,1,2,3\n")
-    assert run("populate", "t.csv", "--types", "a=text, b=float", "--types", "*=integer").code == 0
-    (hit,) = run("search", "words", "--json").json()["queries"][0]["hits"]
-    assert hit["metadata"] == {"a": "1", "b": 2.0, "c": 3}
 
 
 class Listed:

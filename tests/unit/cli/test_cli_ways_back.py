@@ -36,20 +36,6 @@ def edited(run: Run, config: Path, corpus: Path) -> Run:
     return run
 
 
-def test_rollback_goes_back_at_once_and_says_that_the_config_is_ahead(edited: Run) -> None:
-    edited("apply")
-    answer = edited("rollback", "--why", "users find less")
-    assert answer.code == 0
-    assert answer.out.splitlines() == [
-        "animals: rolled back; live now:",
-        "  dense: fake-dense, generation 1",
-        "  lexical: fake-sparse, generation 1",
-    ]
-    assert "warning: diptych.yaml names other encoders than those that are live now" in answer.err
-    assert live(edited) == ["dense.1", "lexical.1"]
-    assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "users find less"
-
-
 def test_a_config_with_a_student_can_be_kept_after_its_rollback(run: Run, config: Path, corpus: Path) -> None:
     assert run("populate", corpus).code == 0
     edit(config, "fake-dense}", "fake-dense, query: {student: near, adapter: pupil, dimension: 64}}")
@@ -67,36 +53,6 @@ def test_ways_back_make_no_encoder(edited: Run, config: Path, tmp_path: Path) ->
     for command in ("rollback", "rollback", "finish"):
         assert edited(command).code == 0
     assert not (tmp_path / "calls").exists()
-
-
-def test_rollback_gives_up_a_swap_under_way(edited: Run) -> None:
-    edited("apply", "--no-cut-over")
-    answer = edited("rollback")
-    assert answer.out.splitlines()[0] == "animals: abandoned; live now:"
-    assert "dropped: dense.2" in answer.out
-    found = edited("status", "--json").json()
-    assert [own["vector"] for own in found["vectors"]] == ["dense.1", "lexical.1"]
-    assert found["swap"] is None
-
-
-def test_finish_drops_the_old_vectors_and_then_there_is_no_way_back(edited: Run) -> None:
-    edited("apply")
-    answer = edited("finish")
-    assert (answer.code, answer.err) == (0, "")
-    assert answer.out == "animals: finished, dropped dense.1\n"
-    assert edited("rollback").code == 1
-    assert "there is nothing to roll back to" in edited("rollback").err
-
-
-def test_finish_once_more_says_that_there_is_nothing_to_finish_and_is_no_failure(edited: Run) -> None:
-    edited("apply")
-    edited("finish")
-    answer = edited("finish")
-    assert (answer.code, answer.err) == (0, "")
-    assert answer.out == "animals: nothing to finish, no earlier vectors are kept\n"
-    document = edited("finish", "--json").json()
-    assert (document["outcome"], document["dropped"]) == ("nothing to finish", [])
-    assert document["live"] == {"dense": "fake-dense, generation 2", "lexical": "fake-sparse, generation 1"}
 
 
 @pytest.mark.slow

@@ -146,7 +146,8 @@ class GateReport(GateSummary, Displayed):
                 pairs.append((f"“{sample.query}”", f"{sample.common:.0%} in common"))
                 pairs += zip_longest(sample.old, sample.new, fillvalue="")
             parts.append(Table(("old", "new"), pairs))
-        return Display(f"gate: {self.sentence}", [*parts, *self.remarks], mood=MOODS[self.outcome])
+        remarks = dict.fromkeys((*(self.judged.remarks if self.judged else ()), *self.remarks))
+        return Display(f"gate: {self.sentence}", [*parts, *remarks], mood=MOODS[self.outcome])
 
 
 MOODS: Mapping[str, Mood] = {"passed": "good", "worse": "bad", "undecided": "warning", "not measured": "warning"}
@@ -163,7 +164,7 @@ def _shown_judgements(value: JudgedComparison) -> list[Table | str]:
     lost = [(own.text, f"{own.old:.3f}", f"{own.new:.3f}") for own in value.worst]
     worst = [Table(("queries that lost most", "old", "new"), lost, numbers=(1, 2))] if lost else []
     note = f"{value.old:.4f} -> {value.new:.4f}; {counts}; {change}"
-    return [Table(columns, rows, numbers=range(1, 4)), note, *worst, *value.remarks]
+    return [Table(columns, rows, numbers=range(1, 4)), note, *worst]
 
 
 def run_gate(
