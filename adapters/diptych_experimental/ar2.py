@@ -6,7 +6,7 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from torch import Tensor
 from diptych.errors import ContractError
 from diptych.protocols import Kind
 from diptych.training import Registration
-from diptych_training.data.candidate_sources import excluded, mine
-from diptych_training.losses import ContrastiveLoss, ListwiseLoss, OnlineDistillationLoss
+from diptych_training.data.candidate_sources import ModelSource
+from diptych_training.losses import ContrastiveLoss, ListwiseLoss
+from diptych_training.losses.base import Features
 from diptych_training.losses.distillation import RowDistillation
 from diptych_training.options import (
     MINED,
@@ -43,8 +44,9 @@ from diptych_training.running import Fitted, family
 from diptych_training.running.evaluation import PRIMARY, HeldOutEvaluator
 from diptych_training.running.families import prompts_of_columns
 from diptych_training.running.run import BEFORE, SCHEDULES, Draw, ProgressCallback, drawing, measured
-from diptych_training.teacher_scores import LiveTeacher, score_lists
+from diptych_training.teacher_scores import score_lists
 
+CHUNK = 256  # queries that are compared with all documents at a time
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
 Form: TypeAlias = Literal["expectation", "log"]
 
@@ -189,7 +191,7 @@ class AR2:
         }
         teacher = LiveTeacher(Scoring(self.ranker, game.precision), self.queries, self.documents)
         inner = AR2RetrieverLoss(self.retriever, tau=game.tau, adv_weight=game.adv_weight, form=game.form)
-        loss, data = OnlineDistillationLoss(inner, teacher), {**columns, "label": rows}
+        loss, data = LiveDistillation(inner, teacher), {**columns, "label": rows}
         return self._train("dense", self.retriever, data, loss, self._retriever_plan, steps, seed)
 
     def preference(self, ranker: Any, mined: Mined) -> float:
@@ -298,6 +300,77 @@ def _plan(
     name, warmup_steps = SCHEDULES[game.schedule], round(game.warmup * steps)
     scheduler: Any = get_scheduler(name, adam, num_warmup_steps=warmup_steps, num_training_steps=max(1, steps))
     return adam, scheduler
+
+
+class LiveTeacher:
+    """A reranker's scores of the pairs of a batch, by their ids; each pair is scored once.
+
+    Args:
+        reranker: any with `predict`.
+        queries, documents: the text of each id, which is its place.
+    """
+
+    def __init__(self, reranker: Any, queries: Sequence[str], documents: Sequence[str]) -> None:
+        self.reranker, self.queries, self.documents = reranker, queries, documents
+        self.known: dict[tuple[int, int], float] = {}
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Scores float32 `[B, C]` of the C documents of each row of ids `[B, 1 + C]`: query, then documents."""
+        pairs = [[(row[0], document) for document in row[1:]] for row in ids.tolist()]
+        if new := list(dict.fromkeys(pair for row in pairs for pair in row if pair not in self.known)):
+            scores = self.reranker.predict([(self.queries[query], self.documents[document]) for query, document in new])
+            self.known |= dict(zip(new, np.asarray(scores, np.float64).tolist(), strict=True))
+        return torch.tensor([[self.known[pair] for pair in row] for row in pairs], dtype=torch.float32)
+
+
+class LiveDistillation(torch.nn.Module):
+    """A loss that distils a teacher, which is asked during training, by ids `[B, 2 + H]` in the label column."""
+
+    def __init__(self, loss: RowDistillation, teacher: LiveTeacher) -> None:
+        super().__init__()
+        self.model, self.loss, self.teacher = loss.model, loss, teacher
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
+        """The loss of a batch."""
+        loss: Tensor = self.loss(sentence_features, self.teacher(labels).to(labels.device))
+        return loss
+
+
+def mine(
+    retriever: Any,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    relevant: Mapping[int, Sequence[int]],
+    negatives: int,
+) -> dict[int, list[int]]:
+    """For each query its `negatives` most similar documents, exactly, best first.
+
+    None is judged relevant, nor has the text of one that is.
+    """
+    source, query_ids = ModelSource(retriever, {str(n): text for n, text in enumerate(documents)}), list(relevant)
+    excluded_of = excluded(documents, relevant)
+    depth = negatives + max(map(len, excluded_of.values()))
+    negatives_of: dict[int, list[int]] = {}
+    for start in range(0, len(query_ids), CHUNK):
+        part = query_ids[start : start + CHUNK]
+        rankings = source.find([queries[query] for query in part], [[] for _ in part], depth)
+        for query, result in zip(part, rankings, strict=True):
+            places = (int(name) for name, _ in result.ranking)
+            negatives_of[query] = [document for document in places if document not in excluded_of[query]][:negatives]
+    return negatives_of
+
+
+def excluded(documents: Sequence[str], relevant: Mapping[int, Sequence[int]]) -> dict[int, set[int]]:
+    """For each query the documents with the text of a relevant one."""
+    relevant_texts = {documents[document] for positives in relevant.values() for document in positives}
+    documents_of: dict[str, set[int]] = {text: set() for text in relevant_texts}
+    for document, text in enumerate(documents):
+        if text in relevant_texts:
+            documents_of[text].add(document)
+    return {
+        query: set().union(*(documents_of[documents[document]] for document in positives))
+        for query, positives in relevant.items()
+    }
 
 
 class AR2RetrieverLoss(RowDistillation):

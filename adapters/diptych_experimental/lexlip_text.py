@@ -21,9 +21,9 @@ from torch.nn.functional import cross_entropy, linear
 from diptych.errors import ContractError
 from diptych.protocols import Kind
 from diptych.training import Registration
+from diptych_experimental.momentum import MomentumEncoder, Queue, tensors_of
 from diptych_training.losses.base import Features, RetrievalLoss, SeededDraws
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.losses.extra_negatives import MomentumEncoder, Queue, tensors_of
 from diptych_training.models.lexicon import ActiveTerms, SparseLoss, blockwise, lexicon, max_logits, undecoded
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share, TrainingOptions
 from diptych_training.recipes.common.base import RetrievalTraining
@@ -99,6 +99,12 @@ class MomentumContrastiveLoss(RetrievalLoss):
         for name, queue in (("queries", self.queries), ("documents", self.documents)) if state else ():
             queue.vectors, queue.ids = state[f"{name}.vectors"], state[f"{name}.ids"]
 
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch, which the slow copy encodes first."""
+        batch = list(sentence_features)
+        self.look_at(batch)
+        return super().forward(batch, labels)
+
     def look_at(self, features: Sequence[Features]) -> None:
         """Update the slow copy, and let it encode the batch for the next `compute_loss_from_embeddings`."""
         self._twin_embeddings = self._slow.encoded(features, follow=self.training)
@@ -146,8 +152,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
         similarity = vectors @ torch.cat([pool, queue.like(pool)]).T
         positive = torch.cat([candidates.positive, torch.zeros_like(left_out)], 1)
         widened = replace(candidates, positive=positive, negative=torch.cat([candidates.negative, ~left_out], 1))
-        filtered = widened.margin_filtered(similarity, self.margin)
-        return contrastive(similarity / self.tau, filtered.positive, filtered.negative)
+        return contrastive(similarity / self.tau, widened.positive, widened.negative)
 
 
 class LexLIPLoss(SparseLoss):

@@ -4,11 +4,54 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
 
 from diptych_adapters.media_text.forms import FRAMES_A_SECOND, Clip, Cloud, Spectrogram
+from diptych_training.data.media_items import Changes
 from diptych_training.options import Positive
 from diptych_training.recipes.media_text import MediaText, MediaTextOptions, NetworkOptions
+
+
+def augment_clips(clips: Tensor, strength: float) -> Tensor:
+    """Clips `[n, frames, 3, size, size]`, all frames of one varied alike; see `augment_pictures`."""
+    if strength == 0:
+        return clips
+    frames = clips.shape[1]
+    changes = Changes.drawn(len(clips), strength, clips.device)
+    repeated = Changes(*(change.repeat_interleave(frames, 0) for change in changes))
+    return repeated.made(clips.flatten(0, 1)).view(clips.shape)
+
+
+def augment_spectrograms(spectrograms: Tensor, strength: float) -> Tensor:
+    """Spectrograms `[n, 1, bands, frames]` moved in pitch and time, louder or softer, and partly silenced.
+
+    Args:
+        spectrograms: float32 from -1, silence, to 1.
+        strength: 0 leaves them as they are; 1 moves by up to an eighth of the bands and frames.
+    """
+    if strength == 0:
+        return spectrograms
+    n, device = len(spectrograms), spectrograms.device
+    moves = (torch.rand(n, 2, device=device) * 2 - 1) * strength / 8
+    grid = torch.zeros(n, 2, 3, device=device)
+    grid[:, 0, 0] = grid[:, 1, 1] = 1
+    grid[:, 0, 2], grid[:, 1, 2] = 2 * moves[:, 0], 2 * moves[:, 1]
+    places = nn.functional.affine_grid(grid, list(spectrograms.shape), align_corners=False)
+    moved = nn.functional.grid_sample(spectrograms + 1, places, align_corners=False)  # what moves in is silent
+    gain = 1 + (torch.rand(n, 1, 1, 1, device=device) * 2 - 1) * strength * 0.2
+    start, size = torch.rand(2, n, 1, device=device)
+    band = torch.linspace(0, 1, spectrograms.shape[2], device=device)[None]
+    silenced = (band >= start) & (band < start + size * strength * 0.2)
+    loud: Tensor = moved * gain * ~silenced[:, None, :, None]
+    return loud.clamp(0, 2) - 1
+
+
+def augment_vectors(vectors: Tensor, strength: float) -> Tensor:
+    """Vectors `[n, numbers]` with noise, a tenth of their spread at strength 1."""
+    spread = vectors.std(0, correction=0) if len(vectors) > 1 else torch.zeros_like(vectors[0])
+    return vectors + torch.randn_like(vectors) * spread * 0.1 * strength
 
 
 class SoundOptions(NetworkOptions):
@@ -34,6 +77,7 @@ class SoundText(MediaText[SoundTextOptions]):
 
     name: ClassVar[str] = "sound_text"
     items_noun: ClassVar[str] = "sounds"
+    varied = staticmethod(augment_spectrograms)
 
     @property
     def form(self) -> Spectrogram:
@@ -63,6 +107,7 @@ class VideoText(MediaText[VideoTextOptions]):
 
     name: ClassVar[str] = "video_text"
     items_noun: ClassVar[str] = "clips"
+    varied = staticmethod(augment_clips)
 
     @property
     def form(self) -> Clip:
@@ -90,6 +135,7 @@ class PointsText(MediaText[PointsTextOptions]):
 
     name: ClassVar[str] = "points_text"
     items_noun: ClassVar[str] = "point clouds"
+    varied = staticmethod(augment_vectors)
 
     @property
     def form(self) -> Cloud:

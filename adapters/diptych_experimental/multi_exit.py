@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from diptych.training import Registration
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.models.multi_exit import MultiExitLoss, exit_model, export_exits, multi_exit
-from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
+from diptych_training.losses.base import Features, RetrievalLoss
+from diptych_training.models.multi_exit import EMBEDDINGS, exit_model, exits_of, export_exits, multi_exit
+from diptych_training.options import Positive, RetrievalOptions, Section
 from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.recipes.contrastive import LossOptions
 from diptych_training.running.run import measured
@@ -18,16 +22,13 @@ from diptych_training.running.run import measured
 class ExitsOptions(Section):
     """The layers with exits."""
 
+    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("heads", "dimension", "weights", "distill_weight", "distill_tau"), "no effect was measured"
+    )
+
     layers: tuple[Positive, ...] = Field(
         min_length=1, description="Layers after which the model can exit; those above the deepest are removed."
     )
-    heads: Literal["separate", "shared", "none"] = Field("separate", description="One linear head per exit, or one.")
-    dimension: Positive | None = Field(None, description="Dimension of the embeddings; null is the encoder's.")
-    weights: Literal["depth", "equal"] | tuple[AboveZero, ...] = Field(
-        "depth", description="Weights of the exits' losses: relative depth, all 1, or one number per exit."
-    )
-    distill_weight: float = Field(0.0, ge=0, description="Weight of each exit's divergence from the deepest.")
-    distill_tau: AboveZero = Field(0.05, description="Temperature of that divergence.")
 
 
 class Options(RetrievalOptions):
@@ -46,9 +47,7 @@ class MultiExit(RetrievalTraining[Options]):
 
     def model(self) -> Any:
         """The encoder with its exits."""
-        exits = self.options.exits
-        shape: dict[str, Any] = {"heads": exits.heads, "dimension": exits.dimension}
-        return multi_exit(super().model(), exits.layers, option="exits.layers", **shape)
+        return multi_exit(super().model(), self.options.exits.layers, option="exits.layers")
 
     def check_model(self) -> None:
         """Refuse layers that the model does not have, or cannot be left after."""
@@ -56,10 +55,8 @@ class MultiExit(RetrievalTraining[Options]):
 
     def loss(self, model: Any) -> Any:
         """The contrastive family's loss at each exit."""
-        exits = self.options.exits
         inner = ContrastiveLoss(model, relevance=self.data.relevance(), **self.options.loss.model_dump())
-        distillation = {"distill_weight": exits.distill_weight, "distill_tau": exits.distill_tau}
-        return MultiExitLoss(inner, weights=exits.weights, **distillation)
+        return MultiExitLoss(inner)
 
     def export(self, model: Any) -> list[Registration]:
         """The deepest exit as the folder's model, the others in folders of their own, all measured."""
@@ -69,3 +66,36 @@ class MultiExit(RetrievalTraining[Options]):
         self.measured_parts = {f"exit_{n}": measured(exit_model(model, n), evaluator) for n in inner}
         names_of_exits = [(deepest, ""), *((layer, f"exit_{layer}") for layer in reversed(inner))]
         return [Registration(self.family.adapter, {"model": str(folders[n])}, name) for n, name in names_of_exits]
+
+
+class MultiExitLoss(torch.nn.Module):
+    """`sum over exits i of i / I L_i`, any loss at each exit and I the deepest, for a model of `multi_exit`.
+
+    Gurioli et al., "One Model to Train them All: Hierarchical Self-Distillation for Enhanced Early Layer Embeddings",
+    2025: lower layers get every exit's gradient, deeper exits count more.
+
+    Requirements: what `loss` requires.
+
+    Args:
+        loss: of one exit; its model is trained.
+
+    Raises:
+        ContractError: the model has no exits.
+    """
+
+    def __init__(self, loss: RetrievalLoss) -> None:
+        super().__init__()
+        self.model, self.loss, self.layers = loss.model, loss, exits_of(loss.model)
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> dict[str, Tensor]:
+        """The weighted losses of a batch by exit, `exit_2` and so on; their sum is what is trained."""
+        columns = [self.model({**features})[EMBEDDINGS] for features in sentence_features]
+        return {
+            f"exit_{layer}": layer / self.layers[-1] * self.loss.compute_loss_from_embeddings(embeddings, labels)
+            for layer, embeddings in zip(self.layers, zip(*columns, strict=True), strict=True)
+        }
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The settings for the model card."""
+        inner: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
+        return {"loss": type(self.loss).__name__, "exits": self.layers, **inner}

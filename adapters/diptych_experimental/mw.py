@@ -36,7 +36,6 @@ class LossOptions(Section):
     scope: Literal["batch", "query"] = Field(
         "batch", description="Negatives that a positive is compared with: the whole batch's, or its own query's."
     )
-    margin: AboveZero | None = Field(None, description="Ignore negatives more similar than the positive by this.")
 
 
 class FocalOptions(Section):
@@ -72,7 +71,7 @@ class MannWhitney(RetrievalTraining[Options]):
     def loss(self, model: Any) -> Any:
         """Every positive against every negative of every query of the batch, or each pair by itself."""
         options, focal = self.options.loss, self.options.focal
-        relevance = self.data.relevance(margin=options.margin)
+        relevance = self.data.relevance()
         if focal is not None:
             settings = {"seed": self.options.seed, **focal.model_dump()}
             return FocalBCELoss(model, tau=options.tau, relevance=relevance, **settings)
@@ -89,8 +88,6 @@ class MannWhitneyLoss(RetrievalLoss):
         reduction: `mean` over pairs, or `published`: the sum over negatives, the mean over positives.
         relevance, similarity: see `RetrievalLoss`.
     """
-
-    takes_further: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -165,8 +162,6 @@ class FocalBCELoss(RetrievalLoss):
         negatives: how many negatives a positive count, drawn anew for each batch; None takes all.
         seed: of the draws.
     """
-
-    takes_further: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -6,8 +6,8 @@ Source: Hofstätter et al., SIGIR 2021; see docs/research/methods/tas_balanced.m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.modules import Normalize
 
 from diptych.errors import ConfigError, ContractError
-from diptych_training.losses import DualMarginMSELoss
+from diptych_training.losses import MarginMSELoss
 from diptych_training.losses.base import Features
 from diptych_training.options import AboveZero, Beside, Positive, Relative, Section
 from diptych_training.recipes.common.distillation import (
@@ -25,7 +25,7 @@ from diptych_training.recipes.common.distillation import (
     DistillationOptions,
     DistillationTraining,
 )
-from diptych_training.rows import MarginRows, Rows, left_out, margin_rows, query_list, require_rows
+from diptych_training.rows import MarginRows, Rows, left_out, margin_rows, query_list
 from diptych_training.running import Fitted
 from diptych_training.running.families import prompts_of_sides
 
@@ -228,6 +228,64 @@ def _binned(rows: Rows, margins: NDArray[np.float64], bins: int) -> list[Rows]:
     return [rows[places == place] for place in np.unique(places)]
 
 
+def require_rows(rows: int, dataset: Any, where: str) -> None:
+    """Raise a `ContractError` unless a data set has as many rows as the sampler was made for."""
+    if len(dataset) != rows:
+        raise ContractError(
+            "the sampler was made for another data set",
+            where=where,
+            got=f"{len(dataset)} rows",
+            expected=f"{rows} rows",
+        )
+
+
+InBatchTeacher: TypeAlias = Callable[[Sequence[Features]], torch.Tensor]
+
+
+class DualMarginMSELoss(MarginMSELoss):
+    """The squared difference of the student's and the teacher's margins, of pairs and in the batch.
+
+    A pairwise teacher for a row's own negative, an in-batch teacher for all others. TAS-Balanced: Hofstätter et al.,
+    "Efficiently Teaching an Effective Dense Retriever with Balanced Topic Aware Sampling", SIGIR 2021.
+
+    Requirements: those of `MarginMSELoss`.
+
+    Args:
+        model: see `MarginMSELoss`.
+        in_batch: gives the in-batch teacher's scores `[B, 2 B]` from the tokenised columns, without gradient.
+        in_batch_weight: of that term.
+    """
+
+    def __init__(self, model: Any, *, in_batch: InBatchTeacher, in_batch_weight: float = 0.75) -> None:
+        super().__init__(model)
+        self.in_batch, self.in_batch_weight = in_batch, in_batch_weight
+
+    def forward(self, sentence_features: Iterable[Features], labels: torch.Tensor | None = None) -> torch.Tensor:
+        """The loss of a batch; the in-batch teacher sees the same columns."""
+        features = [dict(column) for column in sentence_features]
+        embeddings = [self.embedded(column, place) for place, column in enumerate(features)]
+        loss = self.compute_loss_from_embeddings(embeddings, labels)
+        with torch.no_grad():
+            teacher = self.in_batch(features)
+        student = self.similarities(*self.prepared(embeddings))
+        return loss + self.in_batch_weight * in_batch_margins(student, teacher.to(student))
+
+
+def in_batch_margins(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Half the sum, over positives and negatives of other rows, of the mean squared difference of margins.
+
+    Args:
+        student, teacher: scores `[B, 2 B]`: of all positives, then of all negatives.
+    """
+    rows = len(student)
+    others = ~torch.eye(rows, dtype=torch.bool, device=student.device)
+    parts = []
+    for column in (slice(0, rows), slice(rows, 2 * rows)):
+        target, margins = (scores.diagonal()[:, None] - scores[:, column] for scores in (teacher, student))
+        parts.append((margins - target)[others].square().mean() if rows > 1 else student.sum() * 0)
+    return (parts[0] + parts[1]) / 2
+
+
 CLUSTERS = "clusters"
 WITHIN = 0.95  # of the margins are brought within 1
 PER_CLUSTER = 200  # queries, as in the paper
@@ -243,7 +301,7 @@ class SamplerOptions(Section):
 
 
 class LossOptions(Section):
-    """See `diptych_training.losses.distillation.DualMarginMSELoss`."""
+    """See `DualMarginMSELoss`."""
 
     in_batch: str | None = Field(
         None, description="Dense model with the same tokenizer that teaches the margins in the batch."
@@ -319,9 +377,9 @@ class TasBalanced(DistillationTraining[Options]):
     def loss(self, model: Any) -> Any:
         """Squared differences of margins."""
         options = self.options.loss
-        teacher = (
-            _in_batch(self.family.load(options.in_batch, self.options.training), model) if options.in_batch else None
-        )
+        if options.in_batch is None:
+            return MarginMSELoss(model)
+        teacher = _in_batch(self.family.load(options.in_batch, self.options.training), model)
         return DualMarginMSELoss(model, in_batch=teacher, in_batch_weight=options.in_batch_weight)
 
     def _single(self, sampler: TASBalanced) -> str | None:

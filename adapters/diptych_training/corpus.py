@@ -115,9 +115,9 @@ class TrainingData:
         """The number of each document, in order."""
         return {document: number for number, document in enumerate(self.documents)}
 
-    def relevance(self, *, margin: float | None = None) -> Relevance:
-        """The relevance for the losses, and the margin above which a negative counts as relevant."""
-        return Relevance.of(self.qrels, self.query_numbers, self.document_numbers, margin=margin)
+    def relevance(self) -> Relevance:
+        """The relevance for the losses."""
+        return Relevance.of(self.qrels, self.query_numbers, self.document_numbers)
 
     def document(self, name: str) -> Document:
         """The document with this id, its title and text separate again."""

@@ -27,8 +27,8 @@ from diptych_training.relevance import Relevance
 
 Vectors = NDArray[np.floating[Any]]
 LOGGER = logging.getLogger(__name__)
-FILE = "refresh-{}.npz"
-BLOCK, STEPS = 1024, 8  # queries that are compared at a time; steps of a bisection
+FILE = "refresh-{}.npy"
+BLOCK = 1024  # queries that are compared at a time
 Value = TypeVar("Value")
 
 Rows = NDArray[np.int64]
@@ -200,57 +200,15 @@ def hard_negatives(
     return negatives
 
 
-def balanced_clusters(embeddings: Vectors, size: int, random: np.random.Generator) -> list[Rows]:
-    """Rows `[n, D]` in clusters of more than size / 2 and at most `size`, by halves around two centres each."""
-    pending, clusters = [np.arange(len(embeddings))], []
-    while pending:
-        rows = pending.pop()
-        if len(rows) <= size:
-            clusters.append(rows)
-        else:
-            pending += [rows[part] for part in _halves(embeddings[rows], random)]
-    return [rows for rows in clusters if len(rows)]
+class ShuffledBatches(DefaultBatchSampler):
+    """Each row once an epoch, in an order of the seed and the epoch: `batch_sampler` of the training arguments."""
 
-
-def _halves(vectors: Vectors, random: np.random.Generator) -> tuple[Rows, Rows]:
-    middle = len(vectors) // 2
-    centres = vectors[random.choice(len(vectors), 2, replace=False)]
-    for _ in range(STEPS):
-        order = np.argsort(-(vectors @ (centres[0] - centres[1])), kind="stable")
-        first, second = order[:middle], order[middle:]
-        centres = np.stack([vectors[first].mean(0), vectors[second].mean(0)])
-    return first, second
-
-
-class ClusterSampler:
-    """Batches of similar rows, given by `groups`: `batch_sampler` of the training arguments.
-
-    Groups and the rows in them are shuffled and cut into batches one after another, so that there are as many batches
-    as without groups. Each row occurs once an epoch. Batches are reproducible by seed and epoch.
-    """
-
-    def __init__(self) -> None:
-        self.groups: list[Rows] = []
-
-    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> ClusterBatches:
-        """The sampler of one training."""
-        return ClusterBatches(self, dataset, batch_size, drop_last, kwargs.get("seed", 0))
-
-    def order(self, rows: int, random: np.random.Generator) -> Rows:
-        """All rows, those of a group together."""
-        groups = self.groups or [np.array([row]) for row in range(rows)]
-        return np.concatenate([random.permutation(groups[place]) for place in random.permutation(len(groups))])
-
-
-class ClusterBatches(DefaultBatchSampler):
-    """The batches of `ClusterSampler`."""
-
-    def __init__(self, clustered: ClusterSampler, dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
+    def __init__(self, dataset: Any, batch_size: int, drop_last: bool, *, seed: int = 0, **_: Any) -> None:
         super().__init__(dataset, batch_size, drop_last, seed=seed)
-        self._clustered, self._rows = clustered, len(dataset)
+        self._rows = len(dataset)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self._clustered.order(self._rows, np.random.default_rng((self.seed, self.epoch)))
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self._rows)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield order[start : start + self.batch_size].tolist()
 
@@ -297,8 +255,8 @@ class EpochCallback(TrainerCallback, ABC, Generic[Value]):
         """Use the value from this epoch on."""
 
 
-class PoolRefresh(EpochCallback[dict[str, NDArray[Any]]]):
-    """Every few epochs embeds queries and documents with the current model, for new hard negatives and clusters.
+class PoolRefresh(EpochCallback[NDArray[np.int64]]):
+    """Every few epochs embeds queries and documents with the current model, for new hard negatives.
 
     They are stored in `folder`, if given, and read by a training that is resumed after a kill.
 
@@ -306,15 +264,12 @@ class PoolRefresh(EpochCallback[dict[str, NDArray[Any]]]):
         model: that is trained.
         queries: their texts, in the order of `pool.positives` and of the data set's rows.
         documents: their texts, by number.
-        pool: whose hard negatives are filled, with `num_neg` times `every` of each query.
-        batches: whose groups are set; None leaves batches as they are.
+        pool: whose hard negatives are filled.
         every: epochs from one to the next.
-        mine_from, cluster_from: the first epoch, from 0, that has hard negatives, and that has clusters.
-        cluster_size: rows of a cluster at most.
-        depth: hard negatives of each query, instead.
+        mine_from: the first epoch, from 0, that has hard negatives.
+        depth: hard negatives of each query; `num_neg` times `every` unless given.
         batch_size: texts that are embedded at a time.
         folder: for what was found.
-        seed: of the clusters.
     """
 
     def __init__(
@@ -323,62 +278,44 @@ class PoolRefresh(EpochCallback[dict[str, NDArray[Any]]]):
         queries: Sequence[str],
         documents: Sequence[str],
         pool: LabelPool,
-        batches: ClusterSampler | None = None,
         *,
         every: int = 5,
         mine_from: int = 0,
-        cluster_from: int = 5,
-        cluster_size: int = 32,
         depth: int | None = None,
         batch_size: int = 64,
         folder: Path | None = None,
-        seed: int = 0,
     ) -> None:
-        self.model, self.queries, self.documents, self.pool, self.batches = model, queries, documents, pool, batches
-        self.every, self.mine_from, self.cluster_from, self.cluster_size = every, mine_from, cluster_from, cluster_size
-        self.depth, self.batch_size, self.folder, self.seed = depth or pool.num_neg * every, batch_size, folder, seed
+        self.model, self.queries, self.documents, self.pool = model, queries, documents, pool
+        self.every, self.mine_from, self.depth = every, mine_from, depth or pool.num_neg * every
+        self.batch_size, self.folder = batch_size, folder
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log the share of positives that the pools left out."""
-        if self.pool.size is None:
-            return
         share = self.pool.dropped_share
         level = logging.WARNING if share > 0.05 else logging.INFO
         LOGGER.log(level, "pools of %d documents left out %.1f%% of the positives so far", self.pool.size, 100 * share)
 
-    def use(self, value: dict[str, NDArray[Any]], epoch: int) -> None:
-        """Use negatives `[n, depth]`, filled up with -1, and clusters `[n]`, from this epoch on."""
-        if epoch >= self.mine_from:
-            numbers = list(self.pool.positives)
-            self.pool.negatives = {
-                number: ids[ids >= 0] for number, ids in zip(numbers, value["negatives"], strict=True)
-            }
-        if self.batches is not None and epoch >= self.cluster_from:
-            clusters = value["clusters"]
-            self.batches.groups = [np.flatnonzero(clusters == cluster) for cluster in range(int(clusters.max()) + 1)]
-
     def starts(self, epoch: int) -> bool:
         """Whether it is time."""
-        first = min(self.mine_from, self.cluster_from if self.batches is not None else self.mine_from)
-        return epoch in (self.mine_from, self.cluster_from) or (epoch >= first and (epoch - first) % self.every == 0)
+        return epoch >= self.mine_from and (epoch - self.mine_from) % self.every == 0
 
-    def compute(self, epoch: int, *, bf16: bool) -> dict[str, NDArray[Any]]:
-        """Negatives `[n, depth]` and clusters `[n]` by the current model."""
-        queries, documents = self._embedded(bf16=bf16)
-        mined = hard_negatives(queries, documents, self.pool.positives, self.depth)
+    def use(self, value: NDArray[np.int64], epoch: int) -> None:
+        """Use negatives `[n, depth]`, filled up with -1, from this epoch on."""
+        self.pool.negatives = {number: ids[ids >= 0] for number, ids in zip(self.pool.positives, value, strict=True)}
+
+    def compute(self, epoch: int, *, bf16: bool) -> NDArray[np.int64]:
+        """Negatives `[n, depth]` by the current model."""
+        mined = hard_negatives(*self._embedded(bf16=bf16), self.pool.positives, self.depth)
         negatives = np.full((len(mined), self.depth), -1, np.int64)
         for row, ids in enumerate(mined.values()):
             negatives[row, : len(ids)] = ids
-        clusters = np.zeros(len(queries), np.int64)
-        for cluster, rows in enumerate(balanced_clusters(queries, self.cluster_size, self._random(epoch))):
-            clusters[rows] = cluster
         if self.folder is not None:
             file = self.folder / FILE.format(epoch)
             file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(".part.npz")
-            np.savez(part, negatives=negatives, clusters=clusters)
+            part = file.with_suffix(".part.npy")
+            np.save(part, negatives, allow_pickle=False)
             part.replace(file)
-        return {"negatives": negatives, "clusters": clusters}
+        return negatives
 
     def _embedded(self, *, bf16: bool) -> tuple[Floats, Floats]:
         kwargs: dict[str, Any] = {
@@ -392,13 +329,7 @@ class PoolRefresh(EpochCallback[dict[str, NDArray[Any]]]):
         arrays = [torch.stack(list(vectors)).float().cpu().numpy() for vectors in (queries, documents)]
         return arrays[0], arrays[1]
 
-    def _random(self, epoch: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, epoch))
-
-    def stored(self, epoch: int) -> dict[str, NDArray[Any]] | None:
-        """The stored negatives and clusters of an epoch."""
+    def stored(self, epoch: int) -> NDArray[np.int64] | None:
+        """The stored negatives of an epoch."""
         file = self.folder / FILE.format(epoch) if self.folder is not None else None
-        if file is None or not file.is_file():
-            return None
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return np.load(file, allow_pickle=False) if file is not None and file.is_file() else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
@@ -27,6 +27,15 @@ class Section(BaseModel):
     """A part of a recipe file: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    gone: ClassVar[Mapping[str, str]] = {}  # what was measured of options that are no longer there
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_gone(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and (name := next((name for name in cls.gone if name in values), None)):
+            raise ValueError(f"no {name}: it is gone, since {cls.gone[name]}; commit 6dcfa484 is the last with it")
+        return values
 
     def changed(self, *names: str) -> list[str]:
         """Those of the options that have another value than their default."""
@@ -159,16 +168,14 @@ class NegativesOptions(Section):
         set_names = [name for name in MINED if name in names and name in self.model_fields_set]
         return [f"negatives.{name}" for name in set_names if getattr(self, name) is not None]
 
-    def step(self, seed: int) -> MiningOptions:
+    def step(self) -> MiningOptions:
         """What the data step is asked for.
 
         Raises:
             ConfigError: ranks that are not a window, or no negatives at all.
         """
         ranks = (self.first_rank, self.last_rank)
-        return MiningOptions(
-            ranks=ranks, per_query=self.per_query, margin=self.margin, relative=self.relative, seed=seed
-        )
+        return MiningOptions(ranks=ranks, per_query=self.per_query, margin=self.margin, relative=self.relative)
 
 
 class LoraOptions(Section):

@@ -6,8 +6,7 @@ positive, which are negative, and which do not count. Every loss of `diptych_tra
 
 Ids come in the label column: an integer tensor `[B, 2 + H]` of the query's id, its positive's and its H negatives'.
 Ids below 0 are unknown: such a document is relevant to its own row alone. Without such a column every document is.
-Rows of one query share their positives, whether these are judged or not. Where judgements are few a margin leaves out
-negatives that are likely relevant: those more similar than the row's own positive by more than it.
+Rows of one query share their positives, whether these are judged or not.
 Where all rows of a batch share one pool of documents the ids are `[B + M]`; see `diptych_training.label_pool`.
 """
 
@@ -27,14 +26,12 @@ class Relevance(torch.nn.Module):
 
     Args:
         pairs: `(query id, document id)` that are relevant, as integers from 0.
-        margin: negatives more similar than the own positive by more than this are left out; None leaves none out.
     """
 
     keys: Tensor
 
-    def __init__(self, pairs: Iterable[tuple[int, int]] = (), *, margin: float | None = None) -> None:
+    def __init__(self, pairs: Iterable[tuple[int, int]] = ()) -> None:
         super().__init__()
-        self.margin = margin
         pair_ids = torch.tensor(sorted(set(pairs)), dtype=torch.int64).reshape(-1, 2)
         if len(pair_ids) and int(pair_ids.min()) < 0:
             raise ContractError(
@@ -46,17 +43,12 @@ class Relevance(torch.nn.Module):
 
     @classmethod
     def of(
-        cls,
-        qrels: Mapping[str, Mapping[str, float]],
-        queries: Mapping[str, int],
-        documents: Mapping[str, int],
-        *,
-        margin: float | None = None,
+        cls, qrels: Mapping[str, Mapping[str, float]], queries: Mapping[str, int], documents: Mapping[str, int]
     ) -> Relevance:
         """From judgements by name, with the numbers of the names. Grades of 0 and less are no relevance."""
         judged = ((q, d) for q, grades in qrels.items() if q in queries for d, grade in grades.items() if grade > 0)
         pairs = ((queries[query], documents[document]) for query, document in judged if document in documents)
-        return cls(pairs, margin=margin)
+        return cls(pairs)
 
     def forward(self, queries: Tensor, documents: Tensor) -> Tensor:
         """Whether each of `documents [M]` is relevant to each of `queries [B]`, bool `[B, M]`; unknown ids are not."""
@@ -133,29 +125,6 @@ class Candidates:
         positive = torch.cat([self.positive, torch.zeros_like(counted)], 1)
         negative, documents = torch.cat([self.negative, counted], 1), torch.cat([self.documents, unknown])
         return replace(self, positive=positive, negative=negative, documents=documents)
-
-    def with_documents(self, documents: Tensor, relevance: Relevance) -> Candidates:
-        """With further columns of documents that belong to no row: negatives, unless relevant, or here already."""
-        documents = documents.to(self.documents)
-        new = _first(torch.cat([self.documents, documents]))[len(self.documents) :]
-        wider = self.with_negatives(new[None] & ~relevance(self.queries, documents))
-        return replace(wider, documents=torch.cat([self.documents, documents]))
-
-    def margin_filtered(self, similarity: Tensor, margin: float | None) -> Candidates:
-        """Without negatives that are more than `margin` more similar than the row's own positive: likely relevant.
-
-        Args:
-            similarity: `[B, M]`, before any temperature; no gradient goes through the choice.
-            margin: None leaves none out.
-        """
-        if margin is None:
-            return self
-        return self.without(similarity.detach() > self.bar(similarity, margin))
-
-    def bar(self, similarity: Tensor, margin: float) -> Tensor:
-        """The similarity `[B, 1]` above which a negative counts as likely relevant; inf without a positive."""
-        own_similarity = similarity.detach().gather(1, self.own_column[:, None])
-        return torch.where(self.positive.gather(1, self.own_column[:, None]), own_similarity + margin, torch.inf)
 
     def of_rows(self, columns: int) -> Tensor:
         """Bool `[B, columns]`: whether each document of a row is relevant to the row's own query."""

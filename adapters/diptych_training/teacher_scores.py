@@ -1,8 +1,7 @@
 """A teacher's scores of each row's documents, for losses that distil it.
 
 Scores come in the label column, float `[B, 1 + H]`: of the row's positive and each of its negatives. Any reranker gives
-them: `scored` asks one for the rows of a data set, once, before training; a `LiveTeacher` is asked during training, by
-the ids of each batch (see `diptych_training.losses.OnlineDistillationLoss`).
+them: `scored` asks one for the rows of a data set, once, before training.
 """
 
 from __future__ import annotations
@@ -44,59 +43,6 @@ def scored(teacher: Reranker, queries: Sequence[str], documents: Sequence[Sequen
         raise ContractError("the rows for the teacher differ in length", where="scored", got=got)
     pairs = [(query, text) for query, texts in zip(queries, documents, strict=True) for text in texts]
     return np.asarray(teacher.predict(pairs), np.float32).reshape(len(queries), -1)
-
-
-class LiveTeacher:
-    """A reranker's scores of the pairs of a batch, by their ids; each pair is scored once.
-
-    Args:
-        reranker: any that the registry makes, or that has `predict`.
-        queries, documents: the text of each id, which is its place.
-        known: scores that are stored already, by (query id, document id).
-    """
-
-    def __init__(
-        self,
-        reranker: Reranker,
-        queries: Sequence[str],
-        documents: Sequence[str],
-        *,
-        known: Mapping[tuple[int, int], float] | None = None,
-    ) -> None:
-        self.reranker, self.queries, self.documents = reranker, queries, documents
-        self.known = dict(known or {})
-
-    def __call__(self, ids: Tensor) -> Tensor:
-        """Scores float32 `[B, C]` of the C documents of each row of ids `[B, 1 + C]`: query, then documents.
-
-        Raises:
-            ContractError: an id has no text.
-        """
-        pairs = [[(row[0], document) for document in row[1:]] for row in ids.tolist()]
-        self._ask([pair for row in pairs for pair in row if pair not in self.known])
-        return torch.tensor([[self.known[pair] for pair in row] for row in pairs], dtype=torch.float32)
-
-    def forget(self) -> None:
-        """Drop all scores, because the reranker has been trained meanwhile."""
-        self.known.clear()
-
-    def _ask(self, pairs: Sequence[tuple[int, int]]) -> None:
-        if not pairs:
-            return
-        new = list(dict.fromkeys(pairs))
-        for sort, ids, texts in zip(
-            ("query", "document"), zip(*new, strict=True), (self.queries, self.documents), strict=True
-        ):
-            if not 0 <= min(ids) <= max(ids) < len(texts):
-                got = f"{sort} ids from {min(ids)} to {max(ids)}"
-                raise ContractError(
-                    "the teacher does not have these texts",
-                    where="LiveTeacher",
-                    got=got,
-                    expected=f"0 to {len(texts) - 1}: places in its texts",
-                )
-        scores = self.reranker.predict([(self.queries[query], self.documents[document]) for query, document in new])
-        self.known |= dict(zip(new, np.asarray(scores, np.float64).tolist(), strict=True))
 
 
 def teacher_scores(labels: Tensor | None, rows: int, columns: int, *, where: str) -> Tensor:

@@ -36,7 +36,7 @@ from diptych.training import read_documents
 from diptych.types import Floats
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import quiet
-from diptych_training.label_pool import ClusterSampler, LabelPool, PoolCollator, PoolRefresh
+from diptych_training.label_pool import LabelPool, PoolCollator, PoolRefresh, ShuffledBatches
 from diptych_training.losses import ContrastiveLoss, PSLLoss, SoftTopKLoss
 from diptych_training.models.unidec import CLASSIFIER, HEADS, TABLE, table_of, with_classifier
 from diptych_training.options import TrainingOptions
@@ -127,19 +127,15 @@ def run(method: str, data: Data, kind: str, seed: int, steps: int) -> dict[str, 
     model = encoder(kind, seed)
     pool = LabelPool(data.positives, documents=len(data.labels), seed=seed, **(POOL if method == "unidec" else {}))
     callbacks: list[Any] = []
-    clustered: Any = None
     if method == "unidec":
         model = with_classifier(model, len(data.labels))
-        clustered = ClusterSampler()
-        callbacks = [
-            PoolRefresh(model, data.queries, data.labels, pool, clustered, every=1, cluster_from=1, batch_size=256)
-        ]
+        callbacks = [PoolRefresh(model, data.queries, data.labels, pool, every=1, batch_size=256)]
     collate = (
         OnePositive(model, data, seed)
         if method in ("infonce", "masked")
         else PoolCollator(model.preprocess, pool, data.labels)
     )
-    train(model, LOSSES[method](model, pool.relevance), data, kind, collate, seed, steps, callbacks, clustered)
+    train(model, LOSSES[method](model, pool.relevance), data, kind, collate, seed, steps, callbacks)
     if callbacks:
         print(f"   pools left out {pool.dropped_share:.2%} of the positives", flush=True)
     return scores(model, data, method)
@@ -148,7 +144,7 @@ def run(method: str, data: Data, kind: str, seed: int, steps: int) -> dict[str, 
 LOSSES: dict[str, Callable[[Any, Relevance], torch.nn.Module]] = {
     "infonce": lambda model, known: Blind(model),
     "masked": lambda model, known: ContrastiveLoss(model, relevance=known),
-    "decoupled": lambda model, known: ContrastiveLoss(model, relevance=known, sample_positives=1),
+    "decoupled": lambda model, known: ContrastiveLoss(model, relevance=known),
     "soft_top_k": lambda model, known: SoftTopKLoss(model, relevance=known, k=5),
     "unidec": lambda model, known: PSLLoss(model, relevance=known),
 }
@@ -163,12 +159,11 @@ def train(
     seed: int,
     steps: int,
     callbacks: list[Any],
-    clustered: Any,
 ) -> None:
     """As many steps as all others."""
     more: dict[str, Any] = {}
-    if clustered is not None:
-        more = {"batch_sampler": clustered, "learning_rate_mapping": {HEADS: 6e-4, TABLE: TABLE_RATES[kind]}}
+    if callbacks:
+        more = {"batch_sampler": ShuffledBatches, "learning_rate_mapping": {HEADS: 6e-4, TABLE: TABLE_RATES[kind]}}
     made = family("dense")
     arguments = made.arguments(
         output_dir=str(Path(tempfile.gettempdir()) / "xmc"),

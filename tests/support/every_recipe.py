@@ -80,13 +80,12 @@ def _data(recipe: str, folder: Path) -> dict[str, Any]:
 
 def _sections(recipe: str, folder: Path) -> dict[str, Any]:
     taught = {"teacher": {"scores": str(folder / "scores.jsonl")}, "negatives": {"per_query": 2, "relative": None}}
-    pool = {"size": 12, "num_pos": 1, "num_neg": 2, "refresh_every": 2, "cluster_from": 2, "cluster_size": 6}
+    pool = {"size": 12, "num_pos": 1, "num_neg": 2, "refresh_every": 2}
     steps = {"warm_steps": 3, "warm_ranker_steps": 2, "ranker_steps": 2, "retriever_steps": 3}
     game = {"rounds": 2, **steps, "check": False}  # two steps make no ranker
     own: dict[str, dict[str, Any]] = {
         "ar2": {"game": game, "ranker": str(folder / "masked"), "negatives": {"per_query": 4}},
         "cmim": {"information": {"heads": 2}},
-        "contrastive": {"mixing": {"hardest": 4, "pairs": 4, "start_step": 2}, "queue": 10},
         "cprd": {**taught, "negatives": {"per_query": 2, "relative": None, "refresh_every": 1}},
         "cross_encoder": {
             "retriever": str(folder / "dense"),

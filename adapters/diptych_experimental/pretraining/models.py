@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diptych.errors import ContractError
 from diptych.media import Modality
+from diptych_experimental.momentum import MomentumEncoder
 from diptych_experimental.pretraining.encoders import (
     BODIES,
     Body,
@@ -26,7 +27,6 @@ from diptych_experimental.pretraining.encoders import (
     positions,
 )
 from diptych_experimental.pretraining.media import Unlabelled
-from diptych_training.losses.extra_negatives import MomentumEncoder
 from diptych_training.models.trained_module import TrainedModule
 from diptych_training.running.evaluation import HeldOutEvaluator
 

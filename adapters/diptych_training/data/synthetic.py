@@ -3,8 +3,8 @@
     synthesize(documents, Generator("templates"), SyntheticOptions(documents=500), source=CollectionSource(packages))
 
 Steps: documents are sampled, a generator writes queries, near-duplicates within a document and queries that give away a
-test query are dropped (`query_filters`), and a query stays only if the current retriever ranks its document among the
-first (the round trip). `saturation` finds how many to write.
+test query are dropped, and a query stays only if the current retriever ranks its document among the first (the round
+trip).
 
 Chitale et al., "Evaluating the Effectiveness and Scalability of LLM-Based Data Augmentation for Retrieval", 2025
 (DAGR): gains end at a moderate amount, and weak retrievers gain most. Near-duplicates are many, so density is reported
@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diptych import DenseEncoder, Document
+from diptych import Document
 from diptych.errors import ConfigError
 from diptych.types import Floats
-from diptych_training.data.candidate_sources import CandidateSource, text_of, unit
+from diptych_training.data.candidate_sources import CandidateSource, text_of
 from diptych_training.data.generators import Generator
 
 BATCH = 64  # queries of which a source is asked at once
@@ -51,35 +51,16 @@ def without_repeats(queries: Queries) -> list[SyntheticQuery]:
     return list(by_words.values())
 
 
-def without_near_duplicates(queries: Queries, near: float, encoder: DenseEncoder | None = None) -> list[SyntheticQuery]:
-    """Queries without those whose cosine with an earlier query of the same document is above `near`.
-
-    Args:
-        queries: of any documents.
-        near: a cosine.
-        encoder: its query vectors are compared; without one, word counts.
-    """
+def without_near_duplicates(queries: Queries, near: float) -> list[SyntheticQuery]:
+    """Queries without those whose word counts have a cosine above `near` with an earlier query of the same document."""
     by_document: dict[str, list[int]] = {}
     for index, query in enumerate(queries):
         by_document.setdefault(query.document, []).append(index)
-    vectors = _encoded(queries, encoder)
     kept_places: set[int] = set()
     for indices in by_document.values():
-        document_vectors = _counted([queries[index].text for index in indices]) if vectors is None else vectors[indices]
-        kept_places.update(indices[row] for row in _apart(document_vectors, near))
+        vectors = _counted([queries[index].text for index in indices])
+        kept_places.update(indices[row] for row in _apart(vectors, near))
     return [query for index, query in enumerate(queries) if index in kept_places]
-
-
-def without_leaks(
-    queries: Queries, leaks: LeakIndex, tests: Sequence[str], near: float, encoder: DenseEncoder | None = None
-) -> list[SyntheticQuery]:
-    """Queries without those that give away a test query: by words or, with an encoder, by a cosine above `near`."""
-    clean = [query for query in queries if query.text not in leaks]
-    vectors = _encoded(clean, encoder)
-    if encoder is None or vectors is None or not tests:
-        return clean
-    nearest = (vectors @ unit(np.asarray(encoder.encode_query(list(tests)), np.float32)).T).max(1)
-    return [query for query, cosine in zip(clean, nearest.tolist(), strict=True) if cosine <= near]
 
 
 def round_trip(
@@ -120,18 +101,13 @@ def _apart(vectors: Floats, near: float) -> list[int]:
     return rows
 
 
-def _encoded(queries: Queries, encoder: DenseEncoder | None) -> Floats | None:
-    """Vectors of length 1, float32 `[n, dimension]`."""
-    if encoder is None or not queries:
-        return None
-    return unit(np.asarray(encoder.encode_query([query.text for query in queries]), np.float32))
-
-
 def _counted(texts: Sequence[str]) -> Floats:
     """Word counts of each text, scaled to length 1, float32 `[n, words]`."""
     bags = [Counter(normalized_words(text)) for text in texts]
     words = sorted({word for bag in bags for word in bag})
-    return unit(np.array([[bag[word] for word in words] for bag in bags], np.float32).reshape(len(bags), len(words)))
+    rows = np.array([[bag[word] for word in words] for bag in bags], np.float32).reshape(len(bags), len(words))
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 class LeakIndex:
@@ -173,7 +149,7 @@ class SyntheticOptions:
         documents: how many get queries.
         density: queries of each document, spread over the styles in turn.
         styles: what the generator is asked for.
-        near: queries of one document, or beside a test query, whose cosine is above this are duplicates.
+        near: queries of one document whose cosine of word counts is above this are duplicates.
         leak_words: words in a row that no query may share with a test query.
         round_trip: a query stays if its document is among the first so many; None asks no source.
         judged: it stays also if the generator judges the pair at least this; None asks no judge.
@@ -250,11 +226,6 @@ class Synthetic:
         """Text by query id."""
         return {query.id: query.text for query in self.queries}
 
-    @property
-    def qrels(self) -> dict[str, dict[str, float]]:
-        """Each query's document, as judgements."""
-        return {query.id: {query.document: 1.0} for query in self.queries}
-
 
 def synthesize(
     documents: Sequence[Document],
@@ -263,7 +234,6 @@ def synthesize(
     *,
     source: CandidateSource | None = None,
     test_queries: Sequence[str] = (),
-    encoder: DenseEncoder | None = None,
 ) -> Synthetic:
     """Queries for a sample of the documents, written by a generator and filtered.
 
@@ -273,7 +243,6 @@ def synthesize(
         options: how many, and which stay.
         source: the current retriever, for the round trip.
         test_queries: that no query may give away.
-        encoder: for near-duplicates; their words are compared where none is given.
 
     Raises:
         ConfigError: a round trip without a source.
@@ -290,9 +259,9 @@ def synthesize(
     sample = sampled({i: text_of(item) for i, item in by_id.items()}, settings.documents, seed=settings.seed)
     written = list(_written([by_id[identifier] for identifier in sample], generator, settings))
     unique = without_repeats(written)
-    distinct = without_near_duplicates(unique, settings.near, encoder)
+    distinct = without_near_duplicates(unique, settings.near)
     leaks = LeakIndex(test_queries, words=settings.leak_words)
-    clean = without_leaks(distinct, leaks, test_queries, settings.near, encoder)
+    clean = [query for query in distinct if query.text not in leaks]
     passing = clean
     if source is not None and settings.round_trip:
         judge = generator if settings.judged is not None else None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
@@ -13,8 +13,6 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.relevance import Candidates, Relevance
-
-Teacher: TypeAlias = Callable[[Tensor], Tensor]  # ids [B, 1 + C] of queries and documents -> scores [B, C]
 
 Features = dict[str, Tensor]
 SIMILARITIES = ("cosine", "dot", "maxsim")
@@ -28,14 +26,10 @@ class RetrievalLoss(torch.nn.Module, ABC):
 
     Args:
         model: SentenceTransformer, SparseEncoder or MultiVectorEncoder that is trained.
-        relevance: what is known beside each row's own positive, and its margin; see `diptych_training.relevance`.
+        relevance: what is known beside each row's own positive; see `diptych_training.relevance`.
         similarity: `cosine`, `dot` of the embeddings as they are, or for late interaction `maxsim`: the mean over the
             query's tokens of the best cosine among the document's.
     """
-
-    takes_ids: ClassVar[bool] = False  # in labels that hold a teacher's scores, before these
-    takes_further: ClassVar[bool] = False  # negatives beside those of the batch; see `with_extra_negatives`
-    more_negatives: Any  # `ExtraNegatives`, or None
 
     def __init__(self, model: Any, *, relevance: Relevance | None = None, similarity: str = "cosine") -> None:
         super().__init__()
@@ -44,7 +38,6 @@ class RetrievalLoss(torch.nn.Module, ABC):
             raise ContractError("unknown similarity", where=type(self).__name__, got=similarity, expected=expected)
         self.model, self.similarity = model, similarity
         self.relevance = relevance or Relevance()
-        self.more_negatives = None
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch.
@@ -53,15 +46,8 @@ class RetrievalLoss(torch.nn.Module, ABC):
             sentence_features: tokenised columns: queries, positives, then each column of negatives.
             labels: integer ids `[B, 2 + H]`, of a pool of documents `[B + M]`, or what the loss says.
         """
-        batch = list(sentence_features)
-        self.look_at(batch)
-        embeddings = [self.embedded(features, place) for place, features in enumerate(batch)]
+        embeddings = [self.embedded(features, place) for place, features in enumerate(sentence_features)]
         return self.compute_loss_from_embeddings(embeddings, labels)
-
-    def look_at(self, features: Sequence[Features]) -> None:
-        """Let the twin of a queue, if there is one, encode the batch for the next `compute_loss_from_embeddings`."""
-        if self.more_negatives is not None and self.training:
-            self.more_negatives.look_at(features)
 
     def embedded(self, features: Features, place: int) -> Tensor:
         """The embeddings of a column, the queries' at place 0: `[B, D]`, or of tokens `[B, T, D]`, zeros for none."""
@@ -102,41 +88,12 @@ class RetrievalLoss(torch.nn.Module, ABC):
         """The similarity of each of `queries [B, ...]` with each of `documents [M, ...]`, both prepared; `[B, M]`."""
         return similarities(queries, documents)
 
-    @property
-    def margin(self) -> float | None:
-        """The margin of `relevance`."""
-        return self.relevance.margin
-
     def masked(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> tuple[Tensor, Candidates]:
-        """Similarities `[B, M]`, and what of them is relevant or a negative, without what the margin leaves out."""
-        return self.scored(*self.prepared(embeddings), self.candidates(embeddings, labels))
-
-    def scored(self, queries: Tensor, documents: Tensor, candidates: Candidates) -> tuple[Tensor, Candidates]:
-        """The same for queries and documents that are prepared."""
-        documents, candidates = self.with_earlier(documents, candidates)
-        similarity = self.similarities(queries, documents)
-        return self.with_mixed(queries, documents, similarity, candidates.margin_filtered(similarity, self.margin))
-
-    def with_earlier(self, documents: Tensor, candidates: Candidates) -> tuple[Tensor, Candidates]:
-        """Prepared documents and candidates, followed by those of earlier batches, if any are kept."""
-        if self.more_negatives is None or not self.training:
-            return documents, candidates
-        widened: tuple[Tensor, Candidates] = self.more_negatives.with_queue(
-            documents, candidates, self.relevance, prepared=self.prepared
-        )
-        return widened
-
-    def with_mixed(
-        self, queries: Tensor, documents: Tensor, similarity: Tensor, candidates: Candidates
-    ) -> tuple[Tensor, Candidates]:
-        """Similarities and candidates, followed by mixed negatives, if any."""
-        if self.more_negatives is None or not self.training:
-            return similarity, candidates
-        widened: tuple[Tensor, Candidates] = self.more_negatives.mixed(queries, documents, similarity, candidates)
-        return widened
+        """Similarities `[B, M]`, and what of them is relevant or a negative."""
+        return self.similarities(*self.prepared(embeddings)), self.candidates(embeddings, labels)
 
     def candidates(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> Candidates:
-        """What is relevant to what in this batch, ignoring the margin."""
+        """What is relevant to what in this batch."""
         self.relevance.to(embeddings[0].device)
         rows, documents = len(embeddings[0]), sum(len(column) for column in embeddings[1:])
         if labels is not None and labels.shape == (rows + documents,) and not labels.is_floating_point():
@@ -197,56 +154,6 @@ class SeededDraws(torch.nn.Module):
         return torch.Generator().manual_seed(self.seed + SPREAD * int(self.number))
 
 
-class OnlineDistillationLoss(RetrievalLoss):
-    """Any loss that distils a teacher, with ids in the label column, for which the teacher is asked during training.
-
-    A loss sees tokens and labels, not texts, so the labels say which texts a row has. Negatives may change during the
-    training, as in AR2; if they do not, storing the scores once is simpler.
-
-    Requirements: (query, positive, negative_1, ...) columns; labels: ids `[B, 2 + H]`.
-
-    Args:
-        loss: `KLDistillation`, `CPRDLoss`, `AR2RetrieverLoss`, `DualMarginMSELoss`: it gets float labels `[B, 1 + H]`,
-            behind the ids where it takes them.
-        teacher: scores by ids, such as a `diptych_training.teacher_scores.LiveTeacher`.
-    """
-
-    def __init__(self, loss: RetrievalLoss, teacher: Teacher) -> None:
-        super().__init__(loss.model, similarity=loss.similarity)
-        self.loss, self.teacher = loss, teacher
-
-    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
-        """The loss of a batch.
-
-        Raises:
-            ContractError: the labels are not ids, or ids that the teacher does not know.
-        """
-        columns = list(sentence_features)
-        loss: Tensor = self.loss(columns, self._scores(labels, len(columns)))
-        return loss
-
-    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """The loss of a batch from the embeddings of its columns."""
-        return self.loss.compute_loss_from_embeddings(embeddings, self._scores(labels, len(embeddings)))
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The settings for the model card."""
-        inner: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
-        return {"loss": type(self.loss).__name__, **inner, "teacher": type(self.teacher).__name__}
-
-    def _scores(self, labels: Tensor | None, columns: int) -> Tensor:
-        fits = labels is not None and labels.ndim == 2 and not labels.is_floating_point() and labels.shape[1] == columns
-        if labels is None or not fits:
-            raise ContractError(
-                "a teacher needs ids as labels",
-                where="OnlineDistillationLoss",
-                got="no labels" if labels is None else f"{labels.dtype} {list(labels.shape)}",
-                expected=f"integers [B, {columns}]: query, positive and each negative",
-            )
-        scores = self.teacher(labels).to(labels.device)
-        return torch.cat([labels.to(scores), scores], 1) if self.loss.takes_ids else scores
-
-
 class CachedLoss(CachedLossMixin, torch.nn.Module):
     """Any `RetrievalLoss` over batches whose activations do not fit into memory: gradient caching.
 
@@ -274,9 +181,7 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch; see the cached loss."""
-        batch = list(sentence_features)
-        self.loss.look_at(batch)
-        loss: Tensor = self.forward_cached(batch, labels)
+        loss: Tensor = self.forward_cached(list(sentence_features), labels)
         return loss
 
     def calculate_loss(

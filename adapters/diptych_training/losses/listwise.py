@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.base import Features, RetrievalLoss, mean_of_rows
-from diptych_training.losses.contrastive import Reduction, contrastive, symmetric_contrastive
+from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.models.unidec import CLASSIFIER, table_of
 from diptych_training.relevance import Relevance
 
@@ -38,8 +38,7 @@ class ListwiseLoss(torch.nn.Module):
     of the positive, the ranker's step of AR2 (Zhang et al., ICLR 2022), where there is one. With `target="scores"` it
     is `softmax(labels / temperature)`, a teacher's distribution (Hinton et al. 2015; ListNet: Cao et al., ICML 2007).
 
-    Requirements: a column of queries, a column of lists of documents, and optionally one that says of each row whether
-    its pairs are read with the document first; labels: a list of numbers, one a document.
+    Requirements: a column of queries and a column of lists of documents; labels: a list of numbers, one a document.
 
     Args:
         model: CrossEncoder with one label.
@@ -134,17 +133,14 @@ class PSLLoss(RetrievalLoss):
     Requirements: (query, document) columns of a `PoolCollator`; labels: ids `[B + M]`.
 
     The dual encoder compares embeddings of queries and documents by cosine, the classifier its own embedding of a query
-    with the free vector of each document. Both take the same pool, mask and reduction.
+    with the free vector of each document, by dot products. Both take the same pool and mask; each loss is the mean with
+    that of the documents that ask for their queries.
 
     Args:
         model: with heads and table, of `diptych_training.models.unidec.with_classifier`.
-        relevance: all positives, such as `LabelPool.relevance`; its margin is asked by the dual encoder's cosines, for
-            both.
+        relevance: all positives, such as `LabelPool.relevance`.
         weight: of the dual encoder, from 0 to 1.
         tau: temperature of both.
-        reduction: see `diptych_training.losses.contrastive`.
-        symmetric: take the mean with the loss of documents that ask for their queries.
-        classifier_similarity: `dot` as published, or `cosine`, by which the exported model compares.
         dropout: on embeddings and free vectors while the model trains.
     """
 
@@ -155,19 +151,12 @@ class PSLLoss(RetrievalLoss):
         relevance: Relevance,
         weight: float = 0.5,
         tau: float = 1 / 18,
-        reduction: Reduction = "decoupled",
-        symmetric: bool = True,
-        classifier_similarity: str = "dot",
         dropout: float = 0.1,
     ) -> None:
         super().__init__(model, relevance=relevance)
         if not 0 <= weight <= 1:
             raise ContractError("unusable weight", where="PSLLoss", got=weight, expected="from 0 to 1")
-        if classifier_similarity not in ("dot", "cosine"):
-            got = classifier_similarity
-            raise ContractError("unknown similarity", where="PSLLoss", got=got, expected="dot, cosine")
-        self.table, self.weight, self.tau, self.reduction = table_of(model), weight, tau, reduction
-        self.symmetric, self.classifier_similarity, self.dropout = symmetric, classifier_similarity, dropout
+        self.table, self.weight, self.tau, self.dropout = table_of(model), weight, tau, dropout
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch of pooled columns."""
@@ -189,21 +178,15 @@ class PSLLoss(RetrievalLoss):
             raise ContractError("some documents have no row in the table", where="PSLLoss", got=got, expected=expected)
         queries, documents = self.prepared(columns)
         rows = self._dropped(self.table.weight[places].float())
-        if self.classifier_similarity == "cosine":
-            classified, rows = (torch.nn.functional.normalize(part, dim=-1) for part in (classified, rows))
-        parts = [queries @ documents.T, classified @ rows.T]
-        contrast = symmetric_contrastive if self.symmetric else contrastive
-        candidates = candidates.margin_filtered(parts[0], self.margin)
         losses = [
-            contrast(part / self.tau, candidates.positive, candidates.negative, reduction=self.reduction)
-            for part in parts
+            symmetric_contrastive(part / self.tau, candidates.positive, candidates.negative)
+            for part in (queries @ documents.T, classified @ rows.T)
         ]
         return self.weight * losses[0] + (1 - self.weight) * losses[1]
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""
-        names = ("weight", "tau", "reduction", "symmetric", "classifier_similarity", "dropout")
-        return {name: getattr(self, name) for name in names}
+        return {"weight": self.weight, "tau": self.tau, "dropout": self.dropout}
 
     def _dropped(self, vectors: Tensor) -> Tensor:
         return torch.nn.functional.dropout(vectors, self.dropout, training=bool(self.model.training))
@@ -267,8 +250,6 @@ class SoftTopKLoss(RetrievalLoss):
         sample_positives: how many positives of a row are drawn for a step, the others left out; None takes all.
         relevance, similarity: see `RetrievalLoss`.
     """
-
-    takes_further: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -8,9 +8,9 @@ exit, with no layers above it. Vectors of different exits are of different space
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -20,7 +20,6 @@ from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
-from diptych_training.losses.base import Features, RetrievalLoss
 from diptych_training.models.trained_module import (
     TrainedModule,
     assembled,
@@ -34,7 +33,6 @@ from diptych_training.models.trained_module import (
     truncated,
 )
 
-Heads: TypeAlias = Literal["separate", "shared", "none"]
 EMBEDDINGS = "exit_embeddings"
 
 
@@ -46,8 +44,6 @@ class Exits(TrainedModule):
     Args:
         layers: the exits, ascending numbers of layers.
         width: of the states.
-        dimension: of the embeddings; heads of the same width begin as the identity.
-        heads: linear ones: one an exit, one for all, or none.
         pooling: mode of sentence-transformers' Pooling.
         include_prompt: whether a prompt's tokens are pooled.
         normalize: make embeddings unit length.
@@ -58,8 +54,6 @@ class Exits(TrainedModule):
     config_keys: list[str] = [  # noqa: RUF012  # as sentence-transformers declares it
         "layers",
         "width",
-        "dimension",
-        "heads",
         "pooling",
         "include_prompt",
         "normalize",
@@ -72,8 +66,6 @@ class Exits(TrainedModule):
         layers: Sequence[int],
         width: int,
         *,
-        dimension: int | None = None,
-        heads: Heads = "separate",
         pooling: Any = "mean",
         include_prompt: bool = True,
         normalize: bool = True,
@@ -81,16 +73,16 @@ class Exits(TrainedModule):
         norm_bias: bool = True,
     ) -> None:
         super().__init__()
-        self.layers, self.width, self.heads, self.pooling = list(layers), width, heads, pooling
+        self.layers, self.width, self.pooling = list(layers), width, pooling
         self.include_prompt, self.normalize = include_prompt, normalize
         self.norm_eps, self.norm_bias = norm_eps, norm_bias
         self.pool = Pooling(width, pooling_mode=pooling, include_prompt=include_prompt)
-        pooled = int(self.pool.get_embedding_dimension())
-        self.dimension = dimension or pooled
-        _check(self.layers, heads, self.dimension, pooled)
-        shared = _head(pooled, self.dimension) if heads == "shared" else None
-        head_of = {} if heads == "none" else {str(n): shared or _head(pooled, self.dimension) for n in self.layers}
-        self.head = nn.ModuleDict(head_of)
+        self.dimension = int(self.pool.get_embedding_dimension())
+        if self.layers != sorted(set(layers)) or not self.layers:
+            raise ContractError(
+                "unusable exits", where="Exits", got=self.layers, expected="ascending numbers of layers"
+            )
+        self.head = nn.ModuleDict({str(n): _head(self.dimension) for n in self.layers})
         inner = [] if norm_eps is None else self.layers[:-1]
         self.norm = nn.ModuleDict({str(n): nn.LayerNorm(width, eps=norm_eps or 0.0, bias=norm_bias) for n in inner})
 
@@ -112,28 +104,19 @@ class Exits(TrainedModule):
 
     def steps(self, layer: int) -> list[nn.Module]:
         """What follows the transformer at an exit, as modules of sentence-transformers."""
-        head = [self.head[str(layer)]] if str(layer) in self.head else []
-        return [self.pool, *head, *([Normalize()] if self.normalize else [])]
+        return [self.pool, self.head[str(layer)], *([Normalize()] if self.normalize else [])]
 
     def get_embedding_dimension(self) -> int:
         """The width of the embeddings."""
         return self.dimension
 
 
-def multi_exit(
-    model: SentenceTransformer,
-    layers: Sequence[int],
-    *,
-    heads: Heads = "separate",
-    dimension: int | None = None,
-    option: str = "layers",
-) -> SentenceTransformer:
-    """The model with exits after these layers, to be trained by `MultiExitLoss`; it shares the given one's weights.
+def multi_exit(model: SentenceTransformer, layers: Sequence[int], *, option: str = "layers") -> SentenceTransformer:
+    """The model with exits after these layers; it shares the given one's weights.
 
     Args:
         model: Transformer, Pooling, perhaps Normalize.
         layers: numbers from 1 to the model's depth; the deepest of them is what the model itself answers.
-        heads, dimension: see `Exits`.
         option: that gave the layers, for the error.
 
     Raises:
@@ -153,8 +136,6 @@ def multi_exit(
     exits = Exits(
         exit_layers,
         int(transformer.get_embedding_dimension()),
-        heads=heads,
-        dimension=dimension,
         pooling=pool.pooling_mode,
         include_prompt=pool.include_prompt,
         normalize=isinstance(parts[-1], Normalize),
@@ -191,13 +172,13 @@ def rotated(model: SentenceTransformer, rotation: Any) -> SentenceTransformer:
     """The model with every head's vectors turned, in place; angles between vectors stay.
 
     Args:
-        model: of `multi_exit`, with heads.
+        model: of `multi_exit`.
         rotation: an orthogonal matrix, float32 `[D, D]`.
     """
     exits: Exits = last_of(model, Exits, do="make it by multi_exit")
     matrix = torch.as_tensor(rotation, device=model.device)
     with torch.no_grad():
-        for head in {id(own): own for own in exits.head.values()}.values():
+        for head in exits.head.values():
             linear: Any = head.linear
             linear.weight.copy_(matrix @ linear.weight)
             linear.bias.copy_(matrix @ linear.bias)
@@ -228,22 +209,10 @@ def export_exits(model: SentenceTransformer, folder: Path) -> dict[int, Path]:
     return folders
 
 
-def _head(width: int, dimension: int) -> Any:
-    """A linear head, initialised as the identity if possible."""
-    same = torch.eye(width) if width == dimension else None
-    zero = torch.zeros(dimension) if width == dimension else None
-    return Dense(width, dimension, activation_function=None, init_weight=same, init_bias=zero)
-
-
-def _check(layers: list[int], heads: str, dimension: int, pooled: int) -> None:
-    if heads not in ("separate", "shared", "none"):
-        raise ContractError("unknown heads", where="Exits", got=heads, expected="separate, shared, none")
-    if layers != sorted(set(layers)) or not layers:
-        raise ContractError("unusable exits", where="Exits", got=layers, expected="ascending numbers of layers")
-    if heads == "none" and dimension != pooled:
-        raise ContractError(
-            "an exit with another dimension needs a head", where="Exits", got=dimension, expected=pooled
-        )
+def _head(width: int) -> Any:
+    """A linear head, initialised as the identity."""
+    same, zero = torch.eye(width), torch.zeros(width)
+    return Dense(width, width, activation_function=None, init_weight=same, init_bias=zero)
 
 
 def _check_cuts(model: SentenceTransformer) -> None:
@@ -262,74 +231,6 @@ def _check_cuts(model: SentenceTransformer) -> None:
     model.train(training)
 
 
-class MultiExitLoss(torch.nn.Module):
-    """`sum over exits i of w_i L_i`, any loss at each exit, for a model of `multi_exit`.
-
-    Gurioli et al., "One Model to Train them All: Hierarchical Self-Distillation for Enhanced Early Layer Embeddings",
-    2025: lower layers get every exit's gradient, deeper exits count more. With `distill_weight` it adds
-    `KL(sg(P_top) || P_i)` of each exit below the last, P the softmax over a query's documents in the batch.
-
-    Requirements: what `loss` requires.
-
-    Args:
-        loss: of one exit; its model is trained.
-        weights: `depth` for i / I, I the deepest exit; `equal` for 1; or a number for each exit.
-        distill_weight: of the divergence from the deepest exit.
-        distill_tau: temperature of both sides of it.
-
-    Raises:
-        ContractError: the model has no exits, or other weights than it has exits.
-    """
-
-    def __init__(
-        self,
-        loss: RetrievalLoss,
-        *,
-        weights: Literal["depth", "equal"] | Sequence[float] = "depth",
-        distill_weight: float = 0.0,
-        distill_tau: float = 0.05,
-    ) -> None:
-        super().__init__()
-        self.model, self.loss = loss.model, loss
-        self.distill_weight, self.distill_tau = distill_weight, distill_tau
-        self.layers = exits_of(loss.model)
-        self.weights = _weights(weights, self.layers)
-
-    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> dict[str, Tensor]:
-        """The weighted losses of a batch by exit, `exit_2` and so on; their sum is what is trained."""
-        columns = [self.model({**features})[EMBEDDINGS] for features in sentence_features]
-        return self.compute_losses_from_embeddings(columns, labels)
-
-    def compute_losses_from_embeddings(
-        self, columns: Sequence[Sequence[Tensor]], labels: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """The same from the embeddings `[B, D]` of each column at each exit."""
-        exits = list(zip(*columns, strict=True))
-        losses = {
-            f"exit_{layer}": weight * self.loss.compute_loss_from_embeddings(embeddings, labels)
-            for layer, weight, embeddings in zip(self.layers, self.weights, exits, strict=True)
-        }
-        if self.distill_weight:
-            losses["distill"] = self.distill_weight * self.divergence(exits)
-        return losses
-
-    def divergence(self, exits: Sequence[Sequence[Tensor]]) -> Tensor:
-        """The mean over exits below the last of their divergence from it; the last gets no gradient."""
-        scores = [queries @ documents.T / self.distill_tau for queries, documents in map(self.loss.prepared, exits)]
-        target = scores[-1].detach().log_softmax(1)
-        terms = [
-            torch.nn.functional.kl_div(exit_scores.log_softmax(1), target, reduction="batchmean", log_target=True)
-            for exit_scores in scores[:-1]
-        ]
-        return torch.stack(terms).mean() if terms else scores[-1].sum() * 0
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The settings for the model card."""
-        inner: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
-        settings = {"loss": type(self.loss).__name__, "exits": self.layers, "weights": self.weights}
-        return {**settings, **inner, "distill_weight": self.distill_weight}
-
-
 def exits_of(model: Any) -> list[int]:
     """The layers after which a model has exits.
 
@@ -340,16 +241,5 @@ def exits_of(model: Any) -> list[int]:
     layers = getattr(last, "layers", None)
     if not isinstance(layers, list):
         do = "give the loss a model of diptych_training.models.multi_exit.multi_exit(model, layers)"
-        raise ContractError("the model has no exits", where="MultiExitLoss", got=type(last).__name__, do=do)
+        raise ContractError("the model has no exits", where="exits_of", got=type(last).__name__, do=do)
     return layers
-
-
-def _weights(weights: Any, layers: list[int]) -> list[float]:
-    if weights == "depth":
-        return [layer / layers[-1] for layer in layers]
-    if weights == "equal":
-        return [1.0] * len(layers)
-    if isinstance(weights, str) or len(weights) != len(layers):
-        expected = f"depth, equal, or {len(layers)} numbers"
-        raise ContractError("unusable weights", where="MultiExitLoss", got=weights, expected=expected)
-    return [float(weight) for weight in weights]

@@ -7,13 +7,14 @@ See docs/research/methods/dexml.md.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from diptych.errors import ConfigError
-from diptych_training.label_pool import ClusterSampler, LabelPool, PoolCollator, PoolRefresh
+from diptych_training.label_pool import LabelPool, PoolCollator, PoolRefresh, ShuffledBatches
 from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
 from diptych_training.recipes.common.base import RetrievalTraining
@@ -22,22 +23,19 @@ from diptych_training.running.families import prompts_of_sides
 
 FromZero = Annotated[int, Field(ge=0)]
 PoolSize = Annotated[int | None, Field(ge=1, description="Maximum documents per batch; null takes all.")]
-ClusterFrom = Annotated[
-    int | None, Field(ge=0, description="First epoch with batches of similar queries; null has none.")
-]
 
 
 class PoolOptions(Section):
     """The documents that a batch is compared with; see `diptych_training.label_pool.LabelPool`."""
 
+    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(("cluster_from", "cluster_size"), "no effect was measured")
+
     size: PoolSize = 3000
     num_pos: Positive = Field(3, description="Maximum positives per query in the pool.")
     num_neg: FromZero = Field(6, description="Hard negatives per query in the pool.")
-    refresh_every: Positive = Field(5, description="Epochs between updates of hard negatives and clusters.")
+    refresh_every: Positive = Field(5, description="Epochs between updates of hard negatives.")
     mine_from: FromZero = Field(0, description="First epoch with hard negatives, from 0.")
     depth: Positive | None = Field(None, description="Hard negatives kept per query; null is num_neg * refresh_every.")
-    cluster_from: ClusterFrom = 5
-    cluster_size: Positive = Field(32, description="Maximum queries per cluster.")
 
 
 class PoolingOptions(RetrievalOptions):
@@ -82,16 +80,16 @@ class Pooling(RetrievalTraining[P]):
 
     def fit(self, model: Any) -> Fitted:
         """Train on the queries."""
-        rows, batches = self.rows(), ClusterSampler()
+        rows = self.rows()
         texts = list(self.data.documents.values())
         prompts = {side: text for side, text in prompts_of_sides(model).items() if text}
         fitted = self.fitted(
             model,
             rows,
             self.loss(model),
-            sampler=batches,
+            sampler=ShuffledBatches,
             collator=PoolCollator(model.preprocess, self.pool, texts, prompts=prompts),
-            more_callbacks=[self.refresh(model, rows["query"], texts, batches)] if self.moves else [],
+            more_callbacks=[self.refresh(model, list(rows["query"]), texts)] if self.pooling.size else [],
             changes=self.changes(),
         )
         if self.pool.dropped:
@@ -101,28 +99,12 @@ class Pooling(RetrievalTraining[P]):
             )
         return fitted
 
-    @property
-    def moves(self) -> bool:
-        """Whether anything is recomputed during training."""
-        return self.pooling.size is not None or self.pooling.cluster_from is not None
-
-    def refresh(self, model: Any, queries: Any, documents: list[str], batches: ClusterSampler) -> PoolRefresh:
-        """The callback that recomputes hard negatives and clusters."""
+    def refresh(self, model: Any, queries: list[str], documents: list[str]) -> PoolRefresh:
+        """The callback that mines hard negatives again."""
         options = self.pooling
-        return PoolRefresh(
-            model,
-            list(queries),
-            documents,
-            self.pool,
-            batches if options.cluster_from is not None else None,
-            every=options.refresh_every,
-            mine_from=options.mine_from,
-            cluster_from=options.cluster_from or 0,
-            cluster_size=options.cluster_size,
-            depth=options.depth,
-            folder=self.folder.path / "data",
-            seed=self.options.seed,
-        )
+        settings: dict[str, Any] = {"every": options.refresh_every, "mine_from": options.mine_from}
+        settings |= {"depth": options.depth, "folder": self.folder.path / "data"}
+        return PoolRefresh(model, queries, documents, self.pool, **settings)
 
     def changes(self) -> dict[str, Any]:
         """Arguments of the trainer beside those of the `training` section."""
@@ -130,14 +112,13 @@ class Pooling(RetrievalTraining[P]):
 
 
 class LossOptions(Section):
-    """Which of the two losses; see `diptych_training.losses.contrastive` and `soft_top_k`."""
+    """Which of the two losses; see `diptych_training.losses.contrastive` and `listwise`."""
+
+    gone: ClassVar[Mapping[str, str]] = {"sample_positives": "one drawn positive ranked worse than all"}
 
     name: Literal["decoupled_softmax", "soft_topk"] = Field("decoupled_softmax", description="Loss to use.")
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
-    sample_positives: Positive | None = Field(
-        None, description="Positives drawn per query and step; null is all, or k for soft_topk."
-    )
-    k: Positive = Field(5, description="With soft_topk: size of the top.")
+    k: Positive = Field(5, description="With soft_topk: size of the top, and positives drawn per query and step.")
     alpha: AboveZero = Field(2.0, description="With soft_topk: slope.")
 
 
@@ -145,7 +126,6 @@ class WholePool(PoolOptions):
     """All documents by default."""
 
     size: PoolSize = None
-    cluster_from: ClusterFrom = None
 
 
 class Options(PoolingOptions):
@@ -186,6 +166,5 @@ class Dexml(Pooling[Options]):
         options = self.options.loss
         common: dict[str, Any] = {"relevance": self.pool.relevance, "tau": options.tau}
         if options.name == "soft_topk":
-            positives = options.sample_positives or options.k
-            return SoftTopKLoss(model, k=options.k, alpha=options.alpha, sample_positives=positives, **common)
-        return ContrastiveLoss(model, sample_positives=options.sample_positives, **common)
+            return SoftTopKLoss(model, k=options.k, alpha=options.alpha, sample_positives=options.k, **common)
+        return ContrastiveLoss(model, **common)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
@@ -33,8 +33,8 @@ from diptych_adapters.media_text.network import (
     words_of,
 )
 from diptych_adapters.models import resolve
-from diptych_training.data.media_items import VARIATIONS, Items, read_items
-from diptych_training.losses.contrastive import SHARPEST, symmetric_contrastive
+from diptych_training.data.media_items import Items, augment_pictures, read_items
+from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.models.lexicon import flops
 from diptych_training.models.trained_module import TrainedModule
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
@@ -48,6 +48,7 @@ from diptych_training.running.families import device
 BATCH = 256  # inputs that are encoded at a time
 LEXICON = "lexicon "  # begins the names of the lexicon's measures
 O = TypeVar("O", bound="MediaTextOptions")  # noqa: E741
+SHARPEST = 100.0  # 1 / tau of the learned temperatures at most
 STEEP, NEAR = 10.0, 0.4  # of the lexicon's text side at first: a word's logit is STEEP (cosine - NEAR)
 
 
@@ -120,6 +121,11 @@ class MediaText(Training[O], Generic[O]):
 
     items_noun: ClassVar[str]
 
+    @staticmethod
+    @abstractmethod
+    def varied(inputs: Tensor, strength: float, /) -> Tensor:
+        """The inputs of items, augmented with this strength."""
+
     @property
     @abstractmethod
     def form(self) -> Form:
@@ -177,7 +183,7 @@ class MediaText(Training[O], Generic[O]):
             self._vectors(items.names),
             [self._terms(text) for text in items.names] if lexicon else None,
             first=self.options.data.first,
-            augment=self.network.augment,
+            vary=lambda inputs: self.varied(inputs, self.network.augment),
             tau=self.options.loss.tau,
             weight=lexicon.weight if lexicon else 0.0,
             sparsity=lexicon.flops if lexicon else 0.0,
@@ -367,7 +373,7 @@ class MediaTextLoss(torch.nn.Module):
         vectors: of all texts, float32 `[texts, dimension]`, at unit length.
         terms: of each text, the terms of its words; None without a lexicon.
         first: how often the drawn text is the row's first.
-        augment: strength of the augmentation; see `data.augmentation`.
+        vary: augments the inputs of a batch.
         tau: initial temperature; it is trained.
         weight: w.
         sparsity: f, once the ramp is over.
@@ -385,7 +391,7 @@ class MediaTextLoss(torch.nn.Module):
         terms: Sequence[Sequence[int]] | None,
         *,
         first: float,
-        augment: float,
+        vary: Callable[[Tensor], Tensor],
         tau: float,
         weight: float,
         sparsity: float,
@@ -395,7 +401,7 @@ class MediaTextLoss(torch.nn.Module):
         self.model = model
         self._network, self._items, self._vectors, self._terms = [network], items, vectors, terms  # no child
         self._relevant = items.relevant()
-        self._first, self._augment, self._weight, self._sparsity, self._ramp = first, augment, weight, sparsity, ramp
+        self._first, self._vary, self._weight, self._sparsity, self._ramp = first, vary, weight, sparsity, ramp
         self.log_scale = torch.nn.Parameter(torch.full((3 if terms is not None else 1,), -math.log(tau)))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -405,7 +411,7 @@ class MediaTextLoss(torch.nn.Module):
         texts = self._drawn(rows)
         form = self._network[0].shape.form
         inputs = form.normalized(self._items.inputs[[self._items.places[row] for row in rows]].to(device))
-        outputs = self.model({"inputs": VARIATIONS[form.of](inputs, self._augment)})
+        outputs = self.model({"inputs": self._vary(inputs)})
         relevant = self._relevant.matrix(texts, [self._items.groups[row] for row in rows]).to(device)
         vectors = self._vectors[texts].to(device)
         scales = self.log_scale.exp().clamp(max=SHARPEST)
@@ -472,6 +478,7 @@ class ImageText(MediaText[ImageTextOptions]):
 
     name: ClassVar[str] = "image_text"
     items_noun: ClassVar[str] = "pictures"
+    varied = staticmethod(augment_pictures)
 
     @property
     def form(self) -> Picture:

@@ -131,12 +131,6 @@ def export_prototypes(model: SentenceTransformer, folder: Path) -> Path:
     return saved(classifying_model(model), folder)
 
 
-def export_prompted(model: SentenceTransformer, folder: Path) -> Path:
-    """A plain folder of the prompted encoder without the prototypes, for texts on both sides."""
-    tuned: Prototypes = last_of(model, Prototypes, do="make it by prototype_model")
-    return saved(assembled(model, _with_rows(model, tuned)), folder)
-
-
 def classifying_model(model: SentenceTransformer) -> SentenceTransformer:
     """The plain model that `export_prototypes` writes; it shares the encoder of the given one."""
     tuned: Prototypes = last_of(model, Prototypes, do="make it by prototype_model")

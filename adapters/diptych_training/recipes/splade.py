@@ -13,7 +13,7 @@ from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import Spla
 
 from diptych.protocols import Kind
 from diptych.training import Registration
-from diptych_training.losses import ContrastiveLoss, DualMarginMSELoss, KLDistillation
+from diptych_training.losses import ContrastiveLoss, KLDistillation, MarginMSELoss
 from diptych_training.models.lexicon import (
     ActiveTerms,
     NonNegative,
@@ -113,7 +113,7 @@ class Splade(TeacherTraining[Options]):
         """The loss that is optimised beside sparsity."""
         loss = self.options.loss
         if loss.kind == "margin_mse":
-            return DualMarginMSELoss(model, similarity="dot")
+            return MarginMSELoss(model)
         if loss.kind == "kl":
             return KLDistillation(model, tau=loss.tau, temperature=loss.temperature, similarity="dot")
         return ContrastiveLoss(model, tau=loss.tau, similarity="dot", relevance=self.data.relevance())

@@ -6,7 +6,8 @@ WWW 2025; see docs/research/methods/unidec.md.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -20,19 +21,18 @@ from diptych_training.recipes.dexml import Pooling, PoolingOptions, PoolOptions
 class LossOptions(Section):
     """Losses of both heads; see `diptych_training.losses.listwise`."""
 
-    reduction: Literal["decoupled", "supcon", "balanced"] = Field(
-        "decoupled", description="Positives in the denominator of one of them: itself, the sum of all, or their mean."
-    )
+    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(("reduction", "symmetric"), "no effect was measured")
+
     tau: AboveZero = Field(1 / 18, description="Temperature: similarities are divided by it.")
-    symmetric: bool = Field(True, description="Also train documents to find their queries.")
     dropout: Share = Field(0.1, description="Dropout of embeddings and classifier vectors, 0 to 1.")
 
 
 class ClassifierOptions(Section):
     """The second head, and a vector of each document."""
 
+    gone: ClassVar[Mapping[str, str]] = {"similarity": "no effect was measured"}
+
     weight: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Weight of the classifier's loss, 0 to 1.")
-    similarity: Literal["dot", "cosine"] = Field("dot", description="Similarity of the classifier in training.")
     dimension: Positive | None = Field(None, description="Dimension of its embeddings; null is the dual encoder's.")
     learning_rate: AboveZero = Field(
         1e-3, description="Learning rate of the documents' vectors; both heads have twice that of training."
@@ -72,9 +72,6 @@ class UniDec(Pooling[Options]):
             relevance=self.pool.relevance,
             weight=1 - classifier.weight,
             tau=options.tau,
-            reduction=options.reduction,
-            symmetric=options.symmetric,
-            classifier_similarity=classifier.similarity,
             dropout=options.dropout,
         )
 

@@ -85,14 +85,6 @@ def tags(seed: int) -> Real:
 
 
 @lru_cache(maxsize=1)
-def tagged() -> dict[int, list[int]]:
-    """The tags of the documents of H-deb that have some."""
-    _, judged = read_beir(data_of("debtags-xmc"), split="train")
-    numbers: dict[str, int] = {}
-    own = {place: sorted(judged.relevant(name)) for place, name in enumerate(deb(0).names) if name in judged.judgements}
-    return {place: [numbers.setdefault(tag, len(numbers)) for tag in found] for place, found in own.items()}
-
-
 @lru_cache(maxsize=1)
 def often_seen() -> tuple[list[Tensor], Tensor]:
     """The tokens of queries and of documents with seldom ones as one, and the BERT's own numbers of those."""

@@ -1,8 +1,4 @@
-"""Query-as-Anchor's margin mask where one document of a query is judged, and others may be relevant too; H-deb.
-
-No ids are given. A negative that is more similar than the own positive by the margin of 0.1 is left out. Nothing is
-tuned.
-"""
+"""Query-as-Anchor's further blocks of negatives; H-deb. No ids are given. Nothing is tuned."""
 
 from __future__ import annotations
 
@@ -18,24 +14,18 @@ BLOCKS = ("qd", "qq", "dq")
 
 
 def effects() -> list[Effect]:
-    """The mask on one block and on three, then the blocks."""
+    """Three blocks beside one."""
     steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps).mean()), seeds=ONE)
     at = partial(run, steps=steps)
-    plain, masked = each(at, FEW), each(partial(at, margin=0.1), FEW)
-    wide, both = each(partial(at, blocks=BLOCKS), FEW), each(partial(at, blocks=BLOCKS, margin=0.1), FEW)
+    plain, wide = each(at, FEW), each(partial(at, blocks=BLOCKS), FEW)
     told = ("H-deb", "nDCG@10")
     more: Any = {"page": "contrastive", "conditions": [long_enough], "same_queries": True}
     more["untrained"] = each(partial(run, steps=0), FEW)
-    return [
-        effect("Masked multi-block", "margin 0.1 beside no mask, block qd", *told, plain, masked, **more),
-        effect("Masked multi-block", "margin 0.1 beside no mask, blocks qd, qq, dq", *told, wide, both, **more),
-        effect("Masked multi-block", "blocks qd, qq, dq beside qd, neither masked", *told, plain, wide, **more),
-        effect("Masked multi-block", "blocks qd, qq, dq beside qd, both masked", *told, masked, both, **more),
-    ]
+    return [effect("Masked multi-block", "blocks qd, qq, dq beside qd, neither masked", *told, plain, wide, **more)]
 
 
-def run(seed: int, steps: int, *, blocks: Any = ("qd",), margin: float | None = None) -> Doubles:
+def run(seed: int, steps: int, *, blocks: Any = ("qd",)) -> Doubles:
     """nDCG@10 by test query."""
     world = deb(seed)
-    found = searched(world, ContrastiveLoss(None, blocks=blocks, margin=margin), seed=seed, steps=steps)
+    found = searched(world, ContrastiveLoss(None, blocks=blocks), seed=seed, steps=steps)
     return ndcg(found, world.relevant[world.test])

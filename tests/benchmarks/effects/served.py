@@ -5,7 +5,8 @@ source = EncoderSource(Served(trained(world, ...), world), dict(enumerate(...)))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from diptych.protocols import Similarity
 from diptych.types import Floats
-from diptych_training.data.candidate_sources import EncoderSource
+from diptych_training.data.candidate_sources import SearchResult
 from effects.tiny import Encoder
 from effects.world import World
 
@@ -42,6 +43,41 @@ class Served:
     def encode_document(self, inputs: Sequence[str]) -> Floats:
         """As queries."""
         return self.encode_query(inputs)
+
+
+class EncoderSource:
+    """The documents of a mapping, ranked by all their cosines; a `CandidateSource`. Ties stay in the documents' order.
+
+    Args:
+        encoder: dense; its vectors are compared at unit length.
+        documents: text by id.
+    """
+
+    def __init__(self, encoder: Any, documents: Mapping[str, str]) -> None:
+        self._encoder, self._documents, self._ids = encoder, documents, list(documents)
+        self._places = {identifier: place for place, identifier in enumerate(self._ids)}
+        self._vectors = _unit(encoder.encode_document(list(documents.values())))
+
+    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[SearchResult]:
+        """As `CandidateSource`."""
+        scores = _unit(self._encoder.encode_query(queries)) @ self._vectors.T
+        best = [np.lexsort((np.arange(len(row)), -row))[:depth] for row in scores]
+        return [
+            SearchResult(
+                [(self._ids[place], float(row[place])) for place in places],
+                {name: float(row[self._places[name]]) for name in names},
+            )
+            for row, places, names in zip(scores, best, named, strict=True)
+        ]
+
+    def texts(self, ids: Sequence[str]) -> dict[str, str]:
+        """As `CandidateSource`."""
+        return {identifier: self._documents[identifier] for identifier in ids}
+
+
+def _unit(vectors: Floats) -> Floats:
+    rows = np.asarray(vectors, np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
 
 
 def source_of(model: Encoder, world: World) -> EncoderSource:

@@ -11,7 +11,7 @@ seed 100 because they reach a plateau.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -25,7 +25,7 @@ from diptych.generation import QueryRequest
 from diptych_training.data.generators import Generator
 from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthesize
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.recipes.common.synthetic_queries import doubled, fitted
+from diptych_training.recipes.common.synthetic_queries import doubled
 from diptych_training.relevance import Relevance
 from effects.lex import Lex, lex
 from effects.running import Effect, each, effect, learnt, plateau
@@ -114,8 +114,9 @@ def _stop(amounts: Mapping[int, list[Found]], start: list[Doubles]) -> list[Effe
     ends = []
     for seed, own in enumerate(means):
         rule = doubled(partial(_dev, amounts, seed), start=AMOUNTS[0], limit=AMOUNTS[-1])
-        ends.append(own[AMOUNTS.index(rule.best)])
-        print(f"   seed {seed}: stopped by {rule.stopped} at {rule.amounts[-1]}, best {rule.best}", flush=True)
+        best = max(rule, key=lambda amount: rule[amount])
+        ends.append(own[AMOUNTS.index(best)])
+        print(f"   seed {seed}: stopped at {max(rule)}, best {best}", flush=True)
     curves = [fitted(AMOUNTS[:-1], own[:-1]) for own in means]
     for curve in curves:
         print(f"   {curve}", flush=True)
@@ -212,3 +213,31 @@ def wrong_of(world: Lex, written: Synthetic) -> float:
     held = [set(world.documents[int(query.document[1:])].split()) for query in written.queries]
     fits = [set(query.text.split()) <= own for query, own in zip(written.queries, held, strict=True)]
     return 1 - float(np.mean(fits))
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """score = a - b n^-c: `a` is the limit, `c` the speed. `error` is the root mean squared residual."""
+
+    a: float
+    b: float
+    c: float
+    error: float
+
+    def __call__(self, amount: float) -> float:
+        """The score at this amount, above 0."""
+        return float(self.a - self.b * amount**-self.c)
+
+
+def fitted(amounts: Sequence[float], scores: Sequence[float]) -> Curve:
+    """The least-squares curve with b >= 0 and c between 0.05 and 4: for each c of a grid, a and b in closed form."""
+    n, y = np.asarray(amounts, np.float64), np.asarray(scores, np.float64)
+    return min((_at(n, y, c) for c in np.geomspace(0.05, 4, 400)), key=lambda curve: curve.error)
+
+
+def _at(n: np.ndarray, y: np.ndarray, c: float) -> Curve:
+    x = n**-c
+    spread = x - x.mean()
+    b = max(0.0, -float(spread @ y) / float(spread @ spread)) if spread.any() else 0.0
+    a = float(y.mean() + b * x.mean())
+    return Curve(a, b, float(c), float(np.sqrt(np.mean((y - a + b * x) ** 2))))

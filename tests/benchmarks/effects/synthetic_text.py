@@ -26,7 +26,6 @@ from diptych.protocols import Similarity
 from diptych.types import Floats
 from diptych_adapters.models import resolve
 from diptych_training.corpus import TrainingData
-from diptych_training.data.candidate_sources import EncoderSource
 from diptych_training.data.generators import Generator
 from diptych_training.data.synthetic import SyntheticOptions, SyntheticQuery, round_trip, synthesize
 from diptych_training.losses import ContrastiveLoss
@@ -34,6 +33,7 @@ from diptych_training.relevance import Relevance
 from effects.deb import MODEL, Real, averaged, deb, train
 from effects.running import FEW, ONE, Condition, Effect, best, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg
+from effects.served import EncoderSource
 from effects.tiny import scores
 
 SIZE, FIRST, TAUS, TRIP = 128, 200, (0.05, 0.1, 0.2), 3

@@ -31,7 +31,7 @@ def test_a_training_that_diverges_is_an_error_and_its_checkpoints_are_whole(
     run = tmp_path / "run"
     given = options_of("contrastive", world, run, learning_rate=rate, warmup=0, evaluate_every=1)
     with pytest.raises(ConfigError, match=f"{what}(?s:.*)lower training.learning_rate"):
-        made({**given, "mixing": None, "queue": 0}, Told()).train()
+        made(given, Told()).train()
     assert not (run / "report.json").exists()
     for path in run.glob("checkpoints/*/training.safetensors"):
         assert all(torch.isfinite(value).all() for value in load_file(path).values())

@@ -245,21 +245,19 @@ def test_large_batches_can_be_embedded_in_pieces(prepared: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     "options",
     [
-        {"mixing": {"hardest": 4, "pairs": 4, "with_query": 0}, "sampler": "no_duplicates"},
-        {"hybrid": {"beta": 0.5}, "loss.symmetric": True, "mixing": {"hardest": 4, "pairs": 4}, "queue": 16},
+        {"loss.symmetric": True, "loss.label_smoothing": 0.1},
+        {"hybrid": {"beta": 0.5}, "loss.symmetric": True},
     ],
 )
-def test_contrastive_takes_other_losses_further_negatives_and_batches_without_duplicates(
-    options: dict[str, Any], prepared: Path, tmp_path: Path
-) -> None:
+def test_contrastive_takes_its_other_losses(options: dict[str, Any], prepared: Path, tmp_path: Path) -> None:
     report = trained(prepared, tmp_path / "run", **options)
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.02
 
 
 def test_losses_of_their_own_refuse_the_switches_they_have_not() -> None:
     given: dict[str, Any] = {"model": "m", "output": "o", "data": {"queries": "q", "qrels": "r", "corpus": "c"}}
-    wanted = {"hybrid": {}, "loss": {"reduction": "supcon", "tau": 0.1, "margin": 0.1}}
-    with pytest.raises(ValidationError, match=r"hybrid is a loss of its own, without loss\.reduction"):
+    wanted = {"hybrid": {}, "loss": {"blocks": ["qd", "qq"], "tau": 0.1}}
+    with pytest.raises(ValidationError, match=r"hybrid is a loss of its own, without loss\.blocks"):
         Options.model_validate({**given, **wanted})
     with pytest.raises(ValidationError, match=r"focal is a loss of its own, without loss\.scope"):
         ThresholdOptions.model_validate({**given, "focal": {}, "loss": {"scope": "query"}})

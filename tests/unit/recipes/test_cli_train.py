@@ -207,4 +207,4 @@ def test_a_section_that_is_off_unless_given_says_so(folder: Path) -> None:
     )
     lines = [line.split() for line in answer.stdout.splitlines()]
     sections = [line[0] for line in lines if line[1:5] == ["section", "Off", "unless", "given."]]
-    assert sections == ["training.lora", "data.synthetic", "mixing", "hybrid"]
+    assert sections == ["training.lora", "data.synthetic", "hybrid"]

@@ -16,14 +16,8 @@ from diptych.errors import DocumentError
 from diptych.media import MediaConfig, MediaStore, Sound
 from diptych_adapters.media_text.forms import Clip, Picture, Spectrogram
 from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
-from diptych_training.data.media_items import (
-    Items,
-    augment_clips,
-    augment_pictures,
-    augment_spectrograms,
-    augment_vectors,
-    read_items,
-)
+from diptych_experimental.media_text import augment_clips, augment_spectrograms, augment_vectors
+from diptych_training.data.media_items import Items, augment_pictures, read_items
 from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.models.lexicon import flops
 from diptych_training.recipes.media_text import MediaTextLoss, media_text_model, ranked
@@ -126,8 +120,8 @@ def loss_of(pictures: Items, vectors: torch.Tensor, terms: Any, **options: Any) 
     torch.manual_seed(0)
     network = MediaTextNetwork(TowerShape(PICTURE, 4, vectors.shape[1], 0 if terms is None else 5))
     model = media_text_model(network, "cpu").eval()
-    settings = {"first": 1.0, "augment": 0.0, "tau": 0.1, "weight": 1.0, "sparsity": 0.0, "ramp": 0, **options}
-    return model, MediaTextLoss(model, network, pictures, vectors, terms, **settings).eval()
+    settings = {"first": 1.0, "tau": 0.1, "weight": 1.0, "sparsity": 0.0, "ramp": 0, **options}
+    return model, MediaTextLoss(model, network, pictures, vectors, terms, vary=torch.nn.Identity(), **settings).eval()
 
 
 @torch.no_grad()

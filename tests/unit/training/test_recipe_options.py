@@ -142,3 +142,25 @@ def test_a_teachers_adapter_that_does_not_exist_is_refused_by_its_key_when_optio
     told = rf"(?s)where: config, teacher\.adapter\n  got: '{given}'\n  expected: {expected}"
     with pytest.raises(ConfigError, match=told):
         load_recipe(options, Registry.default())
+
+
+GONE = [
+    ("contrastive", {"queue": 512}, "queue"),
+    ("contrastive", {"mixing": {}}, "mixing"),
+    ("contrastive", {"sampler": "no_duplicates"}, "sampler"),
+    ("contrastive", {"loss": {"margin": 0.1}}, "margin"),
+    ("contrastive", {"loss": {"learn_tau": True}}, "learn_tau"),
+    ("contrastive", {"hybrid": {"groups": "tags"}}, "groups"),
+    ("dexml", {"loss": {"sample_positives": 1}}, "sample_positives"),
+    ("unidec", {"pool": {"cluster_from": 5}}, "cluster_from"),
+    ("unidec", {"loss": {"reduction": "supcon"}}, "reduction"),
+    ("multi_exit", {"exits": {"layers": [1], "heads": "none"}}, "heads"),
+]
+
+
+@pytest.mark.parametrize(("recipe", "section", "option"), GONE, ids=[f"{row[0]}: {row[2]}" for row in GONE])
+def test_an_option_that_is_gone_is_refused_with_what_was_measured(
+    recipe: str, section: dict[str, Any], option: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"no {option}: it is gone, since(?s:.*)commit 6dcfa484"):
+        load_recipe({**smallest(recipe), **section}, Registry.default())

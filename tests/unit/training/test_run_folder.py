@@ -23,7 +23,7 @@ from diptych_training.running.run import drawing
 from every_recipe import REGISTRY
 
 DATA = {"corpus": "corpus.jsonl", "queries": "queries.jsonl", "qrels": "qrels.tsv"}
-NEW = ("queue", "mixing", "prompts", "loss.blocks", "training.lora", "training.keep", "data.dev.documents", "loss")
+NEW = ("hybrid", "prompts", "loss.blocks", "training.lora", "training.keep", "data.dev.documents", "loss")
 
 
 def options_of(folder: Path, recipe: str = "contrastive", **more: Any) -> Any:
@@ -59,13 +59,13 @@ def test_recipes_that_refuse_sections_which_are_given_go_on_too(tmp_path: Path) 
 
 
 def test_an_option_that_came_later_and_is_used_is_another_training(tmp_path: Path) -> None:
-    begun_without("queue", tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"holds another training(?s:.*)queue: 0 there, 5 asked"):
-        RunFolder("contrastive", options_of(tmp_path / "run", queue=5))
+    begun_without("training.max_length", tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"holds another training(?s:.*)training.max_length: None there, 5 asked"):
+        RunFolder("contrastive", options_of(tmp_path / "run", training={"max_length": 5}))
 
 
 def test_an_option_that_is_gone_is_another_training(tmp_path: Path) -> None:
-    begun_without("queue", tmp_path / "run")
+    begun_without("hybrid", tmp_path / "run")
     path = tmp_path / "run" / "recipe.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "old": 3}))
     with pytest.raises(ConfigError, match=r"holds another training(?s:.*)old: 3 there, None asked"):

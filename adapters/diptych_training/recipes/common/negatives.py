@@ -70,14 +70,14 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
     """
     negatives = options.negatives
     with searched(options, data, model, slot=negatives.slot) as source:
-        result = _mined(source, data, negatives.step(options.seed))
+        result = _mined(source, data, negatives.step())
     return _lists(result, data), str(result.report)
 
 
 def mined_by(model: Any, options: RetrievalOptions, data: TrainingData) -> Lists:
     """Hard negatives of each judged query by the current model, the hardest first."""
     source = ModelSource(model, data.documents, precision=options.training.precision)
-    return _lists(_mined(source, data, options.negatives.step(options.seed)), data)
+    return _lists(_mined(source, data, options.negatives.step()), data)
 
 
 def ranked_by(model: Any, options: RetrievalOptions, data: TrainingData, lists: Lists) -> dict[str, list[str]]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diptych import Document, Registry, hookimpl
+from diptych import Collection, Document, Registry, hookimpl
+from diptych.config import parse_config
 from diptych.errors import ConfigError
 from diptych.generation import JudgeRequest, QueryRequest
-from diptych.testing import FakeDenseEncoder
+from diptych.testing import fakes_plugin
 from diptych_training import hooks
-from diptych_training.data.candidate_sources import EncoderSource
+from diptych_training.data.candidate_sources import CollectionSource
 from diptych_training.data.generators import Generator
 from diptych_training.data.synthetic import (
     LeakIndex,
@@ -26,6 +29,7 @@ from diptych_training.data.synthetic import (
     without_repeats,
 )
 from diptych_training.options import SyntheticQueries
+from diptych_training.recipes.common.synthetic_queries import doubled
 
 RANDOM = np.random.default_rng(0)
 WORDS = [f"word{n}" for n in range(60)]
@@ -55,6 +59,14 @@ class Parrot:
 
 
 PARROT = Generator("parrot", registry=Registry(Parrot(), installed=False))
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[CollectionSource]:
+    config = {"store": "memory:", "collection": "texts", "slots": {"dense": {"adapter": "fake-dense"}}}
+    with Collection.open(parse_config(config), registry=Registry(fakes_plugin, installed=False)) as texts:
+        texts.populate(DOCUMENTS)
+        yield CollectionSource(texts, slot="dense")
 
 
 @settings(deadline=None, max_examples=50)
@@ -99,16 +111,16 @@ def test_no_query_that_stays_gives_away_a_test_query() -> None:
     assert found.report.dropped["leak"] >= 13
 
 
-def test_everything_written_is_kept_or_counted_and_density_is_at_most_what_was_asked() -> None:
-    source = EncoderSource(FakeDenseEncoder(), TEXTS)
+def test_everything_written_is_kept_or_counted_and_density_is_at_most_what_was_asked(
+    source: CollectionSource,
+) -> None:
     for density in (1, 2, 5):
         options = SyntheticOptions(documents=25, density=density, styles=("question", "keywords", "claim"))
-        found = synthesize(DOCUMENTS, TEMPLATES, options, source=source, encoder=FakeDenseEncoder())
+        found = synthesize(DOCUMENTS, TEMPLATES, options, source=source)
         report = found.report
         assert report.written == report.kept + sum(report.dropped.values()) <= report.asked == 25 * density
         assert 0 < report.effective_density <= density
         assert set(report.silent) | {query.document for query in found.queries} == set(sampled(TEXTS, 25))
-        assert found.qrels == {query.id: {query.document: 1.0} for query in found.queries}
         assert len(found.texts) == len(found.queries), "ids are unique"
 
 
@@ -120,21 +132,18 @@ def test_near_duplicates_within_a_document_go_and_the_report_says_so() -> None:
     assert "20 queries for 10 documents (2.00 each), of 40 written" in str(found.report)
 
 
-def test_each_step_done_twice_does_what_it_did_once() -> None:
+def test_each_step_done_twice_does_what_it_did_once(source: CollectionSource) -> None:
     queries = [SyntheticQuery(f"q{n}", " ".join(RANDOM.choice(WORDS[:9], 4)), f"d{n % 5}", "any") for n in range(60)]
-    source = EncoderSource(FakeDenseEncoder(), TEXTS)
-    for encoder in (None, FakeDenseEncoder()):
-        apart = without_near_duplicates(queries, 0.7, encoder)
-        assert without_near_duplicates(apart, 0.7, encoder) == apart
-        assert 0 < len(apart) < len(queries)
+    apart = without_near_duplicates(queries, 0.7)
+    assert without_near_duplicates(apart, 0.7) == apart
+    assert 0 < len(apart) < len(queries)
     trip = round_trip(queries, source, 9)
     assert round_trip(trip, source, 9) == trip
     assert 0 < len(trip) < len(queries)
     assert without_repeats(without_repeats(queries)) == without_repeats(queries)
 
 
-def test_the_round_trip_keeps_what_the_retriever_finds_among_its_first() -> None:
-    source = EncoderSource(FakeDenseEncoder(), TEXTS)
+def test_the_round_trip_keeps_what_the_retriever_finds_among_its_first(source: CollectionSource) -> None:
     queries = [SyntheticQuery(i, text.split(".")[0], i, "first") for i, text in TEXTS.items()]
     for first in (1, 3):
         kept = {query.id for query in round_trip(queries, source, first)}
@@ -143,8 +152,7 @@ def test_the_round_trip_keeps_what_the_retriever_finds_among_its_first() -> None
             assert (query.id in kept) == (query.document in [i for i, _ in found.ranking[:first]])
 
 
-def test_a_judge_keeps_what_the_retriever_does_not_find() -> None:
-    source = EncoderSource(FakeDenseEncoder(), TEXTS)
+def test_a_judge_keeps_what_the_retriever_does_not_find(source: CollectionSource) -> None:
     options = SyntheticOptions(documents=10, density=4, styles=("any",), round_trip=1, judged=0.5)
     found = synthesize(DOCUMENTS, PARROT, options, source=source)
     assert sum("another" in query.text for query in found.queries) == 10
@@ -154,15 +162,10 @@ def test_a_judge_keeps_what_the_retriever_does_not_find() -> None:
     assert sum("another" in query.text for query in without.queries) < 10
 
 
-def test_queries_near_a_test_query_go_when_an_encoder_compares_them() -> None:
-    options = SyntheticOptions(documents=5, density=1, styles=("any",), round_trip=None, leak_words=50)
-    tests = [f"find {DOCUMENTS[0].text} indeed"]
-    chosen = sampled(TEXTS, 40)
-    everything = SyntheticOptions(documents=40, density=1, styles=("any",), round_trip=None, leak_words=50, near=0.9)
-    found = synthesize(DOCUMENTS, PARROT, everything, test_queries=tests, encoder=FakeDenseEncoder())
-    assert "d0" in chosen
-    assert "d0" in found.report.silent
-    assert synthesize(DOCUMENTS, PARROT, options, test_queries=tests).report.dropped == {}
+def test_doubling_ends_with_the_first_small_gain_and_never_passes_the_limit() -> None:
+    scores = {1: 0.1, 2: 0.2, 4: 0.25, 8: 0.252, 16: 0.9}
+    assert list(doubled(scores.__getitem__, start=1, limit=16, gain=0.005)) == [1, 2, 4, 8]
+    assert doubled(float, start=3, limit=11) == {3: 3.0, 6: 6.0}
 
 
 def test_a_round_trip_needs_a_source_and_options_ask_for_something() -> None:
@@ -172,6 +175,8 @@ def test_a_round_trip_needs_a_source_and_options_ask_for_something() -> None:
         SyntheticOptions(density=0)
     with pytest.raises(ConfigError, match="the size of the sample is out of range"):
         sampled(TEXTS, -1)
+    with pytest.raises(ConfigError, match="the first amount is out of range"):
+        doubled(float, start=0, limit=4)
 
 
 def test_a_recipe_that_says_nothing_asks_for_what_the_step_makes_unasked() -> None:

@@ -1,0 +1,596 @@
+"""Every loss is its published formula, written out row by row, and refuses what it cannot take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize, softplus
+
+from diptych.errors import ContractError
+from diptych.testing.fakes import FakeReranker
+from diptych_experimental.ar2 import AR2RetrieverLoss, LiveDistillation, LiveTeacher
+from diptych_experimental.mw import FocalBCELoss, MannWhitneyLoss
+from diptych_experimental.tas_balanced import DualMarginMSELoss
+from diptych_training.losses import (
+    CachedLoss,
+    ContrastiveLoss,
+    CPRDLoss,
+    HybridNCELoss,
+    KLDistillation,
+    ListwiseLoss,
+    MarginMSELoss,
+    PSLLoss,
+    SoftTopKLoss,
+)
+from diptych_training.losses.base import RetrievalLoss, similarities
+from diptych_training.losses.listwise import log_soft_top_k
+from diptych_training.models.unidec import LabelTable
+from diptych_training.relevance import Candidates, Relevance
+from diptych_training.teacher_scores import labels_of, own_scores, scored
+from given_embeddings import Given, columns, drawn
+from tiny_models import cross_encoder
+
+SEEDS = st.integers(0, 10_000)
+ROWS, TAU = 5, 0.2
+EMBEDDINGS = [drawn(seed, ROWS, 8) for seed in (1, 2, 3)]
+IDS = torch.tensor([[n, n, 10 + n] for n in range(ROWS)])
+KNOWN = Relevance([(0, 1), (0, 12), (3, 2)])  # beside each row's own positive
+SCORES = (normalize(EMBEDDINGS[0]) @ normalize(torch.cat(EMBEDDINGS[1:])).T).double() / TAU
+POSITIVE = torch.eye(ROWS, 2 * ROWS).bool()
+POSITIVE[0, 1] = POSITIVE[0, 7] = POSITIVE[3, 2] = True
+Row = Callable[[Tensor, Tensor], Any]  # scores of a row's positives, and of its negatives
+
+
+def infonce(high: Tensor, low: Tensor) -> Tensor:
+    return torch.stack([(s.exp() + low.exp().sum()).log() - s for s in high]).mean()
+
+
+def smoothed(high: Tensor, low: Tensor) -> Tensor:
+    gaps = torch.stack([(s.exp() + low.exp().sum()).log() - low.mean() for s in high]).mean()
+    return 0.9 * infonce(high, low) + 0.1 * gaps
+
+
+def hybrid(high: Tensor, low: Tensor) -> Tensor:
+    hardness = (0.3 * low).exp()
+    return -(high.exp().sum() / (high.exp().sum() + (hardness / hardness.mean() * low.exp()).sum())).log()
+
+
+def soft_top_k(high: Tensor, low: Tensor) -> Tensor:
+    logs = log_soft_top_k(torch.cat([high, low])[None], torch.tensor([2.0]).double(), 1.5)
+    return -logs[0, : len(high)].mean()
+
+
+def focal(high: Tensor, low: Tensor) -> Tensor:
+    right = torch.cat([high, -low])
+    return (softplus(-right) * torch.sigmoid(-right) ** 2).mean()
+
+
+def ranknet(high: Tensor, low: Tensor) -> Tensor:
+    return softplus(low[None] - high[:, None]).mean(1).sum() * len(low)
+
+
+def mean_of(row: Row, scores: Tensor = SCORES, positive: Tensor = POSITIVE) -> Tensor:
+    rows = [row(own[mine], own[~mine]) for own, mine in zip(scores, positive, strict=True) if mine.any()]
+    return torch.stack(rows).mean()
+
+
+def both_ways(row: Row) -> Tensor:
+    return (mean_of(row) + mean_of(row, SCORES.T, POSITIVE.T)) / 2
+
+
+PAIRS = int((POSITIVE.sum(1) * (~POSITIVE).sum(1)).sum())
+FORMULAS: dict[str, tuple[Callable[..., RetrievalLoss], Tensor]] = {
+    "decoupled softmax": (ContrastiveLoss, mean_of(infonce)),
+    "label smoothing": (lambda *a, **k: ContrastiveLoss(*a, label_smoothing=0.1, **k), mean_of(smoothed)),
+    "symmetric": (lambda *a, **k: ContrastiveLoss(*a, symmetric=True, **k), both_ways(infonce)),
+    "Hybrid-NCE": (lambda *a, **k: HybridNCELoss(*a, beta=0.3, **k), mean_of(hybrid)),
+    "symmetric Hybrid-NCE": (lambda *a, **k: HybridNCELoss(*a, beta=0.3, symmetric=True, **k), both_ways(hybrid)),
+    "soft top-k": (lambda *a, **k: SoftTopKLoss(*a, k=2, alpha=1.5, **k), mean_of(soft_top_k)),
+    "focal": (FocalBCELoss, mean_of(focal)),
+    "Mann-Whitney": (
+        MannWhitneyLoss,
+        softplus(SCORES[~POSITIVE][None] - SCORES[POSITIVE][:, None]).mean(),
+    ),
+    "RankNet": (
+        lambda *a, **k: MannWhitneyLoss(*a, scope="query", **k),
+        mean_of(ranknet) * ROWS / PAIRS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_loss_over_the_batch_is_its_formula_with_what_is_relevant_as_no_negative(name: str) -> None:
+    make, wanted = FORMULAS[name]
+    found = make(Given(), tau=TAU, relevance=KNOWN)(columns(*EMBEDDINGS), IDS)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_row_without_a_negative_does_not_count_and_breaks_no_gradient(name: str) -> None:
+    make, _ = FORMULAS[name]
+    given_ = [column[:2].clone().requires_grad_() for column in EMBEDDINGS[:2]]
+    all_relevant = Relevance([(query, document) for query in range(2) for document in range(2)])
+    make(Given(), relevance=all_relevant)(columns(*given_), IDS[:2, :2]).backward()
+    assert all(torch.isfinite(column.grad).all() for column in given_ if column.grad is not None)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_one_token_a_text_is_a_vector_and_padding_changes_nothing(name: str) -> None:
+    make, _ = FORMULAS[name]
+    wanted = make(Given(), similarity="cosine").compute_loss_from_embeddings(EMBEDDINGS)
+    loss = make(Given(), similarity="maxsim")
+    single = [column[:, None] for column in EMBEDDINGS]
+    torch.testing.assert_close(loss.compute_loss_from_embeddings(single), wanted)
+    tokens_ = [tokens(seed, ROWS, most) for seed, most in ((1, 4), (2, 5), (3, 7))]
+    longer = [torch.nn.functional.pad(column, (0, 0, 0, 3)) for column in tokens_]
+    torch.testing.assert_close(
+        loss.compute_loss_from_embeddings(longer), loss.compute_loss_from_embeddings(tokens_), rtol=1e-5, atol=1e-5
+    )
+
+
+def tokens(seed: int, rows: int, most: int, width: int = 4) -> Tensor:
+    """Unit vectors of one to `most` tokens a row, zeros for the others."""
+    found = normalize(drawn(seed, rows * most, width).double().reshape(rows, most, width), dim=-1)
+    lengths = torch.randint(1, most + 1, (rows,), generator=torch.Generator().manual_seed(seed))
+    return found * (torch.arange(most)[None] < lengths[:, None])[..., None]
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=SEEDS)
+def test_a_similarity_of_tokens_is_the_mean_of_each_query_tokens_best(seed: int) -> None:
+    queries, documents = tokens(seed, 3, 5), tokens(seed + 1, 6, 6)
+    held = [document[document.any(-1)] for document in documents]
+    wanted = [[(query[query.any(-1)] @ own.T).amax(1).mean().item() for own in held] for query in queries]
+    found = similarities(queries, documents).double()
+    torch.testing.assert_close(found, torch.tensor(wanted).double())
+    own = torch.stack([found[torch.arange(3), torch.arange(3) + 3 * column] for column in range(2)], 1)
+    torch.testing.assert_close(own_scores(queries, documents, 2).double(), own)
+
+
+def test_the_default_is_multiple_negatives_ranking() -> None:
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    model: Any = Given()
+    theirs = MultipleNegativesRankingLoss(model, scale=20.0).compute_loss_from_embeddings(EMBEDDINGS, torch.empty(0))
+    assert ContrastiveLoss(Given(), tau=0.05)(columns(*EMBEDDINGS)).item() == pytest.approx(theirs.item(), abs=1e-5)
+
+
+BLOCKS: list[list[Any]] = [["qd"], ["qd", "qq"], ["qd", "dd"], ["qd", "dq"], ["qq"], ["qd", "qq", "dd", "dq"]]
+
+
+@pytest.mark.parametrize("blocks", BLOCKS, ids="+".join)
+def test_blocks_add_the_pairs_of_other_rows_but_for_what_is_relevant(blocks: list[Any]) -> None:
+    queries, own, hard = (normalize(column.double()) for column in EMBEDDINGS)
+    rows = []
+    for i in range(ROWS):
+        negatives = [queries[i] @ hard[j] for j in range(ROWS) if "qd" in blocks and not POSITIVE[i, ROWS + j]]
+        for j in set(range(ROWS)) - {i}:
+            pairs = {"qq": (queries[i], queries[j]), "dd": (own[i], own[j]), "dq": (own[i], queries[j])}
+            sister = POSITIVE[i, j] or POSITIVE[j, i]
+            negatives += [a @ b for block, (a, b) in pairs.items() if block in blocks and not sister]
+            negatives += [queries[i] @ own[j]] if "qd" in blocks and not POSITIVE[i, j] else []
+        rows.append(infonce(SCORES[i][POSITIVE[i]], torch.stack(negatives) / TAU))
+    found = ContrastiveLoss(Given(), tau=TAU, blocks=blocks, relevance=KNOWN)(columns(*EMBEDDINGS), IDS)
+    assert found.item() == pytest.approx(torch.stack(rows).mean().item(), rel=1e-4)
+
+
+def test_no_gradient_goes_through_the_weights_of_hybrid_nce() -> None:
+    query, *documents = (drawn(seed, 1, 8) for seed in range(4))
+    gradients = []
+    for weighted in (True, False):
+        asked = query.clone().requires_grad_()
+        scores = (normalize(asked) @ normalize(torch.cat(documents)).T / TAU)[0]
+        tilted = (0.3 * scores[1:].detach()).exp()
+        low = (tilted / tilted.mean() * scores[1:].exp()).sum()
+        by_hand = (scores[0].exp() + low).log() - scores[0]
+        loss = HybridNCELoss(Given(), tau=TAU, beta=0.3)(columns(asked, *documents)) if weighted else by_hand
+        gradients.append(torch.autograd.grad(loss, asked)[0])
+    torch.testing.assert_close(*gradients)
+
+
+def soft(scores: Tensor, k: float, alpha: float = 2.0) -> Tensor:
+    return log_soft_top_k(scores, torch.full_like(scores[:, 0], k), alpha).exp()
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS, k=st.integers(1, 6), alpha=st.floats(0.5, 4), shift=st.floats(-50, 50))
+def test_soft_top_k_adds_up_to_k_and_has_the_published_jacobian(seed: int, k: int, alpha: float, shift: float) -> None:
+    scores = 2 * drawn(seed, 4, 8).double()
+    share = soft(scores, k, alpha)
+    assert torch.allclose(share.sum(1), torch.full((4,), float(k)).double(), atol=1e-9)
+    assert torch.allclose(soft(scores + shift, k, alpha), share, atol=1e-9)
+    jacobian: Any = torch.autograd.functional.jacobian
+    found = jacobian(lambda s: soft(s[None], k, alpha)[0], scores[0])
+    weight = alpha * share[0] * (1 - share[0])
+    assert torch.allclose(found, weight.diag() - weight[:, None] * weight[None] / weight.sum(), atol=1e-9)
+
+
+def test_soft_top_k_is_the_hard_one_when_steep_and_has_no_share_of_what_does_not_count() -> None:
+    scores = torch.tensor([[0.1, 0.9, -torch.inf, 0.3, 0.7]]).double()
+    wanted = torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0]]).double()
+    assert torch.allclose(soft(scores, 2, 400.0), wanted, atol=1e-6)
+    queries = drawn(1, 2, 4).requires_grad_()
+    loss = SoftTopKLoss(Given(), k=5)(columns(queries, drawn(2, 2, 4)))  # fewer candidates than k
+    loss.backward()
+    assert loss.item() == 0.0
+
+
+def test_focal_loss_draws_negatives_evenly_by_its_seed_and_as_many_a_positive_as_told() -> None:
+    query, *documents = (normalize(drawn(seed, 1, 8)) for seed in range(5))
+    logits = (query @ torch.cat(documents).T / 0.5)[0]
+    possible = [focal(logits[:1], logits[place : place + 1]).item() for place in (1, 2, 3)]
+    loss, again, other = (FocalBCELoss(Given(), tau=0.5, negatives=1, seed=seed) for seed in (3, 3, 4))
+    found, same, others = ([one(columns(query, *documents)).item() for _ in range(120)] for one in (loss, again, other))
+    taken = [min(range(3), key=lambda place: abs(possible[place] - value)) for value in found]
+    assert found == pytest.approx([possible[place] for place in taken], rel=1e-5)
+    assert all(25 < taken.count(place) < 55 for place in range(3))
+    assert found == same != others
+    two = FocalBCELoss(Given(), gamma=0.0, bias=-5.0, negatives=2, relevance=KNOWN)
+    rows = [(own, min(len_, 2 * own)) for own, len_ in zip(POSITIVE.sum(1), (~POSITIVE).sum(1), strict=True)]
+    high, low = np.log1p(np.exp(5.0)), np.log1p(np.exp(-5.0))
+    wanted = np.mean([(own * high + rest * low) / (own + rest) for own, rest in rows])
+    assert two(columns(*(torch.zeros(ROWS, 8),) * 3), IDS).item() == pytest.approx(wanted, rel=1e-5)
+
+
+# Losses that distil a teacher.
+
+STUDENT = torch.stack([(normalize(EMBEDDINGS[0]) * normalize(column)).sum(1) for column in EMBEDDINGS[1:]], 1) / TAU
+WIDE = [drawn(seed, 4, 8) for seed in range(6)]  # four rows of a query and five documents
+TEACHER = 3 * drawn(9, 4, 5)
+OWN = torch.stack([(normalize(WIDE[0]) * normalize(column)).sum(1) for column in WIDE[1:]], 1).double() / TAU
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    wanted = (teacher / temperature).softmax(1)
+    return (wanted * (wanted.log() - (student / temperature).log_softmax(1))).sum(1).mean()
+
+
+def likelihood(student: Tensor, teacher: Tensor, valid: Callable[[list[float]], list[bool]]) -> Tensor:
+    """Of the teacher's order of its valid negatives, place by place, as the mean over rows of minus its mean log."""
+    rows = []
+    for scores, wanted in zip(student, teacher.tolist(), strict=True):
+        order = sorted(range(len(wanted)), key=lambda place: -wanted[place])
+        kept = valid([wanted[place] for place in order])
+        terms = [scores[order[j:]].logsumexp(0) - scores[order[j]] for j, is_valid in enumerate(kept) if is_valid]
+        rows.append(torch.stack(terms).sum() / max(1, len(terms)) if terms else scores.sum() * 0)
+    return torch.stack(rows).mean()
+
+
+def likely(wanted: list[float]) -> list[bool]:
+    return [1 / (1 + np.exp(-score)) >= 0.1 for score in wanted]
+
+
+def centred(scores: Tensor) -> Tensor:
+    return scores - scores.mean(1, keepdim=True)
+
+
+NEGATIVES, TAUGHT = OWN[:, 1:], TEACHER[:, 1:].double()
+ROW = cross_entropy(OWN, torch.zeros(4, dtype=torch.int64))
+REWARD = (TEACHER[:, :1].double().exp() / (TEACHER[:, :1].double().exp() + TEACHER.double().exp())).log()
+DISTILLED: dict[str, tuple[Callable[..., RetrievalLoss], Tensor]] = {
+    "KL": (lambda m: KLDistillation(m, tau=TAU, temperature=3.0), 9 * divergence(OWN, TEACHER.double(), 3.0)),
+    "CPRD": (lambda m: CPRDLoss(m, tau=TAU, weight=0.3), ROW + 0.3 * likelihood(NEGATIVES, TAUGHT, likely)),
+    "CPRD, the best": (
+        lambda m: CPRDLoss(m, tau=TAU, top=0.5),
+        ROW + likelihood(NEGATIVES, TAUGHT, lambda wanted: [place < 2 for place in range(len(wanted))]),
+    ),
+    "CPRD, distribution": (
+        lambda m: CPRDLoss(m, tau=TAU, kind="distribution"),
+        ROW + divergence(NEGATIVES, TAUGHT),
+    ),
+    "CPRD, scores": (
+        lambda m: CPRDLoss(m, tau=TAU, kind="scores", weight=0.3),
+        ROW + 0.3 * (centred(NEGATIVES) - centred(TAUGHT)).square().mean(),
+    ),
+    "AR2": (
+        lambda m: AR2RetrieverLoss(m, tau=TAU, adv_weight=0.3, temperature=2.0),
+        0.3 * (NEGATIVES.softmax(1) * REWARD[:, 1:]).sum(1).mean()
+        + 0.7 * cross_entropy(OWN, (TEACHER.double() / 2).softmax(1)),
+    ),
+    "AR2, released": (
+        lambda m: AR2RetrieverLoss(m, tau=TAU, adv_weight=1.0, form="log"),
+        (REWARD * OWN.log_softmax(1)).sum(1).mean(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DISTILLED)
+def test_a_loss_of_a_teacher_is_its_formula_and_gives_the_teacher_no_gradient(name: str) -> None:
+    make, wanted = DISTILLED[name]
+    labels = TEACHER.clone().requires_grad_()
+    embeddings = [column.clone().requires_grad_() for column in WIDE]
+    found = make(Given())(columns(*embeddings), labels)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
+    found.backward()
+    assert labels.grad is None
+    assert embeddings[0].grad is not None
+
+
+def test_cprd_is_a_likelihood_over_orders_and_knows_neither_scale_nor_the_order_of_the_invalid() -> None:
+    student, loss = drawn(2, 1, 6).double(), CPRDLoss(Given(), top=2 / 6)
+    total = 0.0
+    for first, second in permutations(range(6), 2):
+        teacher = torch.full((1, 6), -9.0).double()
+        teacher[0, first], teacher[0, second] = 5.0, 4.0
+        total += float((-2 * loss.order(student, teacher)).exp())  # the mean of two terms
+    assert total == pytest.approx(1.0)
+    assert torch.allclose(loss.order(student + 4, 3 * teacher.exp() - 7), loss.order(student, teacher))
+    wanted, order = torch.tensor([[3.0, 2.0, -5.0, -6.0, -7.0, -8.0]]).double(), [0, 1, 5, 3, 4, 2]
+    gradients = []
+    for invalid in (wanted, wanted[:, order]):
+        asked = student.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(CPRDLoss(Given()).order(asked, invalid), asked)[0])
+    assert torch.allclose(*gradients)
+
+
+KINDS: list[dict[str, Any]] = [{}, {"min_prob": 0.0}, {"top": 0.5}, {"kind": "distribution"}, {"kind": "scores"}]
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_cprd_with_ids_contrasts_with_the_batch_and_compares_no_negative_that_is_relevant(
+    options: dict[str, Any],
+) -> None:
+    ids, teacher = torch.tensor([[0, 0, 10, 20, 30, 40]]), [4.0, 3.0, 2.0, 1.0, -5.0]
+    embeddings = [drawn(seed, 1, 8) for seed in range(6)]
+
+    def taught(relevance: Relevance, kept: list[int], ids: Tensor) -> float:
+        labels = torch.tensor([labels_of(ids[0].tolist(), [teacher[place - 1] for place in kept[1:]])])
+        given_ = columns(*(embeddings[n] for n in kept))
+        whole = CPRDLoss(Given(), relevance=relevance, **options)(given_, labels)
+        return float(whole) - float(ContrastiveLoss(Given(), tau=0.07, relevance=relevance)(given_, ids))
+
+    some, every = [0, 1, 2, 4, 5], [0, 1, 2, 3, 4, 5]
+    wanted = taught(Relevance(), some, ids[:, some])
+    assert taught(Relevance([(0, 20)]), every, ids) == pytest.approx(wanted, rel=1e-4)
+    again = ids.clone()  # the row's own positive once more among its negatives
+    again[0, 3] = 0
+    assert taught(Relevance(), every, again) == pytest.approx(wanted, rel=1e-4)
+    none_left = Relevance([(0, document) for document in (10, 20, 30, 40)])
+    assert taught(none_left, every, ids) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_margins_are_those_of_the_pairwise_and_of_the_in_batch_teacher() -> None:
+    pairwise, in_batch = drawn(4, ROWS, 2), drawn(5, ROWS, 2 * ROWS)
+    own = torch.stack([(EMBEDDINGS[0] * column).sum(1) for column in EMBEDDINGS[1:]], 1)
+    margins = (own[:, 0] - own[:, 1] - pairwise[:, 0] + pairwise[:, 1]).square().mean()
+    assert MarginMSELoss(Given())(columns(*EMBEDDINGS), pairwise).item() == pytest.approx(margins.item(), rel=1e-5)
+    student, others = EMBEDDINGS[0] @ torch.cat(EMBEDDINGS[1:]).T, ~torch.eye(ROWS).bool()
+    gaps = [scores.diagonal()[:, None] - scores for scores in (student, in_batch)]
+    batch = (gaps[0] - gaps[1]).square()
+    wanted = margins + 0.3 * (batch[:, :ROWS][others].mean() + batch[:, ROWS:][others].mean()) / 2
+    both = DualMarginMSELoss(Given(), in_batch=lambda features: in_batch, in_batch_weight=0.3)
+    assert both(columns(*EMBEDDINGS), pairwise).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_a_live_teacher_is_asked_once_a_pair_and_gives_the_loss_of_stored_scores() -> None:
+    texts, ids = (
+        ["red fish swim", "an old red boat", "tall old tree", "fish"],
+        torch.tensor([[0, 0, 1, 3], [1, 1, 2, 3]]),
+    )
+    reranker, queries = FakeReranker(), ["red fish", "old boat"]
+    embeddings = [drawn(n, 2, 8) for n in range(4)]
+    live = LiveDistillation(AR2RetrieverLoss(Given()), LiveTeacher(reranker, queries, texts))
+    stored = torch.from_numpy(scored(FakeReranker(), queries, [[texts[n] for n in row[1:]] for row in ids.tolist()]))
+    for _ in range(2):
+        assert live(columns(*embeddings), ids) == AR2RetrieverLoss(Given())(columns(*embeddings), stored)
+        assert reranker.encoded == 6
+
+
+# Lists of documents, pools, and gradient caching.
+
+QUERIES = ["word1 word2", "word3", "word4 word5"]
+DOCUMENTS = [["word1 word9", "word2", "word7 word8"], ["word3 word4", "word5"], ["word4", "word5 word6", "word0"]]
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model whose scores of the documents of a row are far apart."""
+    found = cross_encoder(tmp_path_factory.mktemp("model")).eval()
+    with torch.no_grad():
+        for parameter in found.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(6.0)
+        found[0].auto_model.classifier.weight.mul_(150.0)
+    return found
+
+
+def rows_of(*rows: list[float]) -> list[Tensor]:
+    return [torch.tensor(row) for row in rows]
+
+
+LISTS = {
+    "relevant": ({}, rows_of([1, 0, 0], [0, 1], [1, 0, 1]), rows_of([1, 0, 0], [0, 1], [0.5, 0, 0.5])),
+    "one without": ({}, rows_of([1, 0, 0], [0, 0], [1, 0, 0]), rows_of([1, 0, 0], [0, 0], [1, 0, 0])),
+    "scores": ({"target": "scores", "temperature": 0.5}, rows_of([2.0, 0.5, -1.0], [0.0, 3.0], [1.0, 1.5, -2.0]), None),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("size", [None, 2])
+def test_listwise_is_the_cross_entropy_over_each_list_however_many_are_read_at_a_time(
+    reranker: Any, name: str, size: int | None
+) -> None:
+    options, labels, target = LISTS[name]
+    target = target or [(row / 0.5).softmax(0) for row in labels]
+    pairs = zip(QUERIES, DOCUMENTS, target, strict=True)
+    rows = [
+        -(wanted * torch.tensor([reranker.predict([(query, text)])[0] for text in texts]).log_softmax(0)).sum()
+        for query, texts, wanted in pairs
+        if wanted.any()
+    ]
+    loss = ListwiseLoss(reranker, mini_batch_size=size, **options)  # type: ignore[arg-type]
+    assert loss([QUERIES, DOCUMENTS], labels).item() == pytest.approx(torch.stack(rows).mean().item(), rel=1e-4)
+
+
+class Headed(torch.nn.Module):
+    """A model that hands on what it is given for both heads, with a table of eight documents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = LabelTable(8, 4)
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"sentence_embedding": features["given"], "classifier_embedding": features["given"][:, :4]}
+
+
+POOLED = torch.tensor([0, 1, 2, *range(6)])
+POOL = Relevance([(0, 0), (0, 3), (1, 1), (2, 2), (2, 3), (2, 5)])
+
+
+def test_unidecs_loss_is_both_heads_over_the_pool_and_reaches_the_rows_of_the_pool_alone() -> None:
+    model, queries, documents = Headed(), drawn(1, 3, 8).requires_grad_(), drawn(2, 6, 8)
+    positive = torch.tensor([[bool(POOL(torch.tensor([q]), torch.tensor([d]))) for d in range(6)] for q in range(3)])
+    terms = []
+    for scores in (normalize(queries) @ normalize(documents).T, queries[:, :4] @ model.table.weight[:6].T):
+        ways = [(18 * scores.double(), positive), (18 * scores.T.double(), positive.T)]
+        terms.append(sum(mean_of(infonce, *way) for way in ways) / 2)
+    loss = PSLLoss(model, relevance=POOL, weight=0.3, dropout=0.0)
+    found = loss([{"given": queries}, {"given": documents}], POOLED)
+    assert found.item() == pytest.approx((0.3 * terms[0] + 0.7 * terms[1]).item(), rel=1e-5)
+    found.backward()
+    assert model.table.weight.grad is not None
+    assert (model.table.weight.grad != 0).any(1).tolist() == [True] * 6 + [False] * 2
+    dropped = PSLLoss(model, relevance=POOL, dropout=0.5)
+    given_ = [{"given": queries}, {"given": documents}]
+    assert dropped(given_, POOLED) != dropped(given_, POOLED)
+    model.eval()
+    assert dropped(given_, POOLED) == dropped(given_, POOLED), "dropout is for training alone"
+
+
+class Projecting(torch.nn.Module):
+    """A model with a weight, over features that sentence-transformers can cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(8, 6)
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"sentence_embedding": self.layer(features["input_ids"])}
+
+
+@pytest.mark.parametrize("size", [2, 3, 100])
+def test_cached_gradients_are_those_of_the_whole_batch(size: int) -> None:
+    batch = [{"input_ids": drawn(seed, 7, 8), "attention_mask": torch.ones(7, 8)} for seed in (1, 2, 3)]
+    plain, cached = ContrastiveLoss(Projecting()), CachedLoss(ContrastiveLoss(Projecting()), mini_batch_size=size)
+    wanted, found = plain(batch), cached(batch)
+    wanted.backward()
+    found.backward()
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert torch.allclose(cached.model.layer.weight.grad, plain.model.layer.weight.grad, atol=1e-5)
+    with torch.no_grad():
+        assert cached(batch).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_a_reranker_scores_the_rows_of_a_data_set_at_once() -> None:
+    found = scored(FakeReranker(), ["red fox", "blue whale"], [["a red fox", "a car"], ["the whale", "blue whale"]])
+    assert (found.shape, found.dtype) == ((2, 2), np.float32)
+    assert found[0, 0] > found[0, 1]
+    assert found[1, 1] > found[1, 0]
+
+
+THREE = columns(*(drawn(seed, 2, 4) for seed in (1, 2, 3)))
+REFUSED: list[tuple[Callable[[], Any], str, str]] = [
+    (lambda: ContrastiveLoss(Given(), tau=0), "ContrastiveLoss", "unusable tau"),
+    (lambda: ContrastiveLoss(Given(), label_smoothing=1.0), "ContrastiveLoss", "unusable label_smoothing"),
+    (lambda: ContrastiveLoss(Given(), blocks=["xy"]), "ContrastiveLoss", "unusable blocks"),  # type: ignore[list-item]
+    (lambda: ContrastiveLoss(Given(), similarity="l2"), "ContrastiveLoss", "unknown similarity"),
+    (lambda: ContrastiveLoss(Given())(columns(drawn(1, 2, 4))), "ContrastiveLoss", "a batch without documents"),
+    (lambda: ContrastiveLoss(Given())(THREE, torch.zeros(2, 4).long()), "the label column", "not ids of the rows"),
+    (
+        lambda: ContrastiveLoss(Given())(columns(drawn(1, 2, 4), drawn(2, 3, 4))),
+        "the label column",
+        "extra documents need ids",
+    ),
+    (lambda: Relevance([(-1, 2)]), "Relevance", "unknown ids"),
+    (lambda: MannWhitneyLoss(Given(), scope="all"), "MannWhitneyLoss", "unknown scope"),  # type: ignore[arg-type]
+    (lambda: CPRDLoss(Given(), kind="margins"), "CPRDLoss", "unknown kind"),  # type: ignore[arg-type]
+    (lambda: CPRDLoss(Given())(THREE, torch.zeros(2, 3)), "CPRDLoss", "labels are not ids and scores"),
+    (lambda: MarginMSELoss(Given())(THREE[:2], torch.zeros(2, 2)), "MarginMSELoss", "margins need three columns"),
+    (lambda: KLDistillation(Given())(THREE, None), "KLDistillation", "labels are not a teacher's scores"),
+    (lambda: KLDistillation(Given())(THREE, torch.zeros(2, 3)), "KLDistillation", "labels are not a teacher's scores"),
+    (lambda: KLDistillation(Given())(THREE, torch.zeros(2, 2).long()), "KLDistillation", "not a teacher's scores"),
+    (lambda: labels_of([1, 2], [0.5, 0.5]), "labels_of", "different rows"),
+    (lambda: labels_of([2**24 + 1, 2, 3], [0.5, 0.5]), "labels_of", "too large for a label"),
+    (lambda: scored(FakeReranker(), ["a", "b"], [["c"], ["d", "e"]]), "scored", "differ in length"),
+    (lambda: PSLLoss(Headed(), relevance=POOL, weight=1.5), "PSLLoss", "unusable weight"),
+    (lambda: PSLLoss(torch.nn.Linear(1, 1), relevance=POOL), "diptych_training.models.unidec", "has no classifier"),
+    (
+        lambda: PSLLoss(Headed(), relevance=POOL)([{"given": drawn(1, 3, 8)}, {"given": drawn(2, 6, 8)}], POOLED + 3),
+        "PSLLoss",
+        "no row in the table",
+    ),
+    (lambda: CachedLoss(ContrastiveLoss(Given(), similarity="maxsim")), "CachedLoss", "late interaction"),
+    (lambda: ListwiseLoss(None, target="ranks"), "ListwiseLoss", "unknown target"),  # type: ignore[arg-type]
+    (lambda: ListwiseLoss(None)([QUERIES, DOCUMENTS], rows_of([1], [0], [1])), "ListwiseLoss", "the rows must hold"),
+    (lambda: ListwiseLoss(None)([QUERIES, QUERIES], rows_of([1], [0], [1])), "ListwiseLoss", "the rows must hold"),
+    (lambda: ListwiseLoss(None)([QUERIES], rows_of([1], [0], [1])), "ListwiseLoss", "the rows must hold"),
+]
+
+
+@pytest.mark.parametrize(("ask", "where", "what"), REFUSED, ids=[f"{where}: {what}" for _, where, what in REFUSED])
+def test_what_a_loss_cannot_take_is_refused(ask: Callable[[], Any], where: str, what: str) -> None:
+    with pytest.raises(ContractError, match=what) as error:
+        ask()
+    assert error.value.where == where
+
+
+PAIRS_OF = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=30)
+LABELS = st.lists(st.lists(st.integers(-1, 11), min_size=4, max_size=4), min_size=1, max_size=6)
+
+
+def brute(pairs: set[tuple[int, int]], labels: list[list[int]], row: int, column: int) -> str:
+    """What column `column` is to row `row`: p, n, or - where it does not count."""
+    rows = len(labels)
+    documents = [labels[place % rows][1 + place // rows] for place in range(3 * rows)]
+    document, query = documents[column], labels[row][0]
+    if document >= 0 and document in documents[:column]:
+        return "-"
+    asking = [row, *(other for other in range(rows) if query >= 0 and labels[other][0] == query)]
+    positive = any(document == documents[other] if document >= 0 else column == other for other in asking)
+    return "p" if positive or (query, document) in pairs else "n"
+
+
+@settings(deadline=None)
+@given(pairs=PAIRS_OF, labels=LABELS)
+def test_what_is_relevant_in_a_batch_is_the_join_of_ids_and_judgements(
+    pairs: set[tuple[int, int]], labels: list[list[int]]
+) -> None:
+    found = Candidates.of(len(labels), 3, torch.tensor(labels), Relevance(pairs))
+    of_rows = found.of_rows(3)
+    for row, (query, positive, *negatives) in enumerate(labels):
+        wanted = [brute(pairs, labels, row, column) for column in range(3 * len(labels))]
+        assert found.positive[row].tolist() == [kind == "p" for kind in wanted]
+        assert found.negative[row].tolist() == [kind == "n" for kind in wanted]
+        assert found.positive[row, found.own_column[row]]
+        assert found.sisters[row].tolist() == [found.positive[row, own].item() for own in found.own_column]
+        same = [own[1] for own in labels if own[0] == query >= 0] + [positive]
+        known = [document >= 0 and (document in same or (query, document) in pairs) for document in negatives]
+        assert of_rows[row].tolist() == [True, *known]
+
+
+def test_without_ids_each_row_has_its_own_positive_alone() -> None:
+    found = Candidates.of(3, 2, None, Relevance())
+    assert torch.equal(found.positive, torch.eye(3, 6).bool())
+    assert torch.equal(found.negative, ~found.positive)
+
+
+def test_judgements_by_name_become_numbers() -> None:
+    qrels = {"q": {"a": 1.0, "b": 0.0, "gone": 1.0}, "other": {"a": 1.0}}
+    relevance = Relevance.of(qrels, {"q": 0}, {"a": 0, "b": 1})
+    assert relevance(torch.tensor([0]), torch.tensor([0, 1])).tolist() == [[True, False]]
+
+
+def test_the_settings_of_a_loss_are_in_its_model_card(tmp_path: Path) -> None:
+    card = CachedLoss(ContrastiveLoss(Given(), tau=0.1, symmetric=True), mini_batch_size=7).get_config_dict()
+    assert (card["loss"], card["tau"], card["symmetric"], card["mini_batch_size"]) == ("ContrastiveLoss", 0.1, True, 7)
