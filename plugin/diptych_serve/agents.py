@@ -48,7 +48,7 @@ from diptych_serve.service.answers import (
     PopulateAnswer,
     populated,
 )
-from diptych_serve.service.requests import accepted, read_body, require_inline, require_words
+from diptych_serve.service.requests import accepted, read_body, require_inline, require_question, require_words
 from diptych_serve.service.served import Served, single
 from diptych_serve.service.server import Ending
 
@@ -157,8 +157,13 @@ def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | No
         tenant: whose documents alone are served; without, each call names one where one is needed.
     """
     tools = Tools(served, tenant=tenant)
+    instructions = (
+        f"Search in collections of documents: {', '.join(served.collections)}. Ask `info` first for how much they hold "
+        "and which slots they have; `search` finds documents by meaning and words; `explain` says why a document was "
+        "found or not."
+    )
     server = AgentServer(
-        "diptych", title="diptych", instructions=_instructions(served), version=__version__, log_level="WARNING"
+        "diptych", title="diptych", instructions=instructions, version=__version__, log_level="WARNING"
     )
     server.add_tool(tools.search, title="Search a collection", annotations=_READS)
     server.add_tool(tools.explain, title="Explain a search", annotations=_READS)
@@ -251,14 +256,6 @@ def http_application(
     )
     limits = limits or Limits()
     return Gate(Posts(app, limits), keys=keys, concurrent=concurrent, hosts=[name.strip("[]") for name in names])
-
-
-def _instructions(served: Served) -> str:
-    names = ", ".join(served.collections)
-    return (
-        f"Search in collections of documents: {names}. Ask `info` first for how much they hold and which slots "
-        "they have; `search` finds documents by meaning and words; `explain` says why a document was found or not."
-    )
 
 
 # `Posts`: lets only complete POST requests of bounded size and duration through to a server without sessions.
@@ -382,7 +379,7 @@ class Tools:
             opened, options = await self._question(query, collection, filter, slot, tenant)
             options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude}
             options |= {"passages": passages, "highlight": highlight}
-            require_inline(media or {}, where=f"collection {opened.name!r}, media")
+            require_question(opened, [], media)
             question = Query(query, media={str(name): raw for name, raw in media.items()}) if media else query
             found = await opened.asearch(question, limit=limit, **options)
             hits = [_cut(FoundDocument.of(hit), text_length) for hit in found]
@@ -443,7 +440,8 @@ class Tools:
         with _tool_errors():
             opened = self._served.collection(collection)
             read = opened.handle.view.reading
-            _require_words(opened, [read.of(document.title, document.text) for document in documents], documents=True)
+            texts = [read.of(document.title, document.text) for document in documents]
+            require_words(texts, accepted(opened, documents=True), where=f"collection {opened.name!r}")
             for document in documents:
                 require_inline(document.media, where=f"document {document.id!r}")
             rows = [Document(**dict(document)) for document in documents]
@@ -463,7 +461,7 @@ class Tools:
     ) -> tuple[Collection, dict[str, Any]]:
         """The collection of a call, and the options that searching and explaining share."""
         opened = self._served.collection(collection)
-        _require_words(opened, [query])
+        require_question(opened, [query])
         pipeline = await asyncio.to_thread(single, opened, slot)
         condition = None if filter is None else read_filter(filter)
         return opened, {"filter": condition, "pipeline": pipeline, "tenant": self._tenant_of_call(tenant)}
@@ -487,10 +485,6 @@ def _tool_errors() -> Iterator[None]:
             raise
         LOG.exception("a tool failed")
         raise ToolError("an unexpected error; the server's log has it") from error
-
-
-def _require_words(collection: Collection, texts: Sequence[str], *, documents: bool = False) -> None:
-    require_words(texts, accepted(collection, documents=documents), where=f"collection {collection.name!r}")
 
 
 def _cut(hit: FoundDocument, length: int) -> FoundDocument:

@@ -310,44 +310,35 @@ def openapi(operations: Sequence[Operation]) -> dict[str, Any]:
 
 def _operation(operation: Operation) -> dict[str, Any]:
     path = operation.path.replace(":path", "")
-    description: dict[str, Any] = {
+    body: dict[str, Any] = {}
+    if operation.asked is not None:
+        body = {"application/json": {"schema": _reference(operation.asked)}}
+    elif operation.lines:
+        lines = {"type": "string", "description": "JSON lines: id, text, title, further keys."}
+        body = {"application/x-ndjson": {"schema": lines}}
+    common = () if operation.open else (*_REFUSALS, *(_OF_BODIES if body else ()))
+    refused = _response("What went wrong, and what to do.", StatusAnswer if operation.open else ErrorAnswer)
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    fields = operation.query.model_json_schema()["properties"] if operation.query else {}
+    parameters += [{"name": name, "in": "query", "required": False, "schema": own} for name, own in fields.items()]
+    return {
         "summary": operation.summary,
         "operationId": operation.method + re.sub("[/{}]", "", path.title()),
         "security": [] if operation.open else [{}, {"key": []}],
-        "responses": {"200": _response("The answer.", operation.answer)},
+        "responses": {
+            "200": _response("The answer.", operation.answer),
+            **{str(status): refused for status in sorted({*common, *operation.errors})},
+        },
+        **({"requestBody": {"required": True, "content": body}} if body else {}),
+        **({"parameters": parameters} if parameters else {}),
     }
-    has_body = operation.asked is not None or operation.lines
-    common = () if operation.open else (*_REFUSALS, *(_OF_BODIES if has_body else ()))
-    for status in sorted({*common, *operation.errors}):
-        answer = StatusAnswer if operation.open else ErrorAnswer
-        description["responses"][str(status)] = _response("What went wrong, and what to do.", answer)
-    if operation.asked is not None:
-        description["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": _reference(operation.asked)}},
-        }
-    if operation.lines:
-        lines = {"schema": {"type": "string", "description": "JSON lines: id, text, title, further keys."}}
-        description["requestBody"] = {"required": True, "content": {"application/x-ndjson": lines}}
-    if parameters := [*_in_path(path), *_in_query(operation.query)]:
-        description["parameters"] = parameters
-    return description
 
 
 def _response(description: str, model: Any) -> dict[str, Any]:
-    content = {"application/json": {"schema": _reference(model)}} if model else {}
-    return {"description": description, "content": content} if content else {"description": description}
+    content = {"content": {"application/json": {"schema": _reference(model)}}} if model else {}
+    return {"description": description, **content}
 
 
 def _reference(model: Any) -> Mapping[str, str]:
     return {"$ref": REFERENCE.format(model=model.__name__)}
-
-
-def _in_path(path: str) -> list[dict[str, Any]]:
-    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
-
-
-def _in_query(model: type[BaseModel] | None) -> list[dict[str, Any]]:
-    fields = model.model_json_schema()["properties"] if model else {}
-    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in fields.items()]

@@ -37,14 +37,6 @@ Text = Annotated[str, Field(min_length=1)]
 MOST_FIELDS = 64  # keys of a request's object
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _mapped(value: Any) -> Any:
-    return {"text": value} if isinstance(value, str) else value
-
-
 class Body(BaseModel):
     """A request in diptych's own format: unknown fields are errors."""
 
@@ -60,7 +52,9 @@ class _Foreign(BaseModel):
 Texts = Annotated[
     list[Text],
     Field(fail_fast=True, min_length=1),
-    BeforeValidator(_listed, json_schema_input_type=Text | list[Text]),
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=Text | list[Text]
+    ),
 ]
 
 
@@ -80,7 +74,12 @@ class RerankDocument(_Foreign):
     text: str
 
 
-_Mapped = Annotated[RerankDocument, BeforeValidator(_mapped, json_schema_input_type=str | RerankDocument)]
+_Mapped = Annotated[
+    RerankDocument,
+    BeforeValidator(
+        lambda value: {"text": value} if isinstance(value, str) else value, json_schema_input_type=str | RerankDocument
+    ),
+]
 
 
 class RerankRequest(_Foreign):
@@ -386,6 +385,13 @@ def require_inline(media: Mapping[Any, Any], *, where: str) -> None:
                 got=brief(raw),
                 expected="media as a data: URI, or numbers in lists",
             )
+
+
+def require_question(collection: Collection, texts: Sequence[str], media: Mapping[Any, Any] | None = None) -> None:
+    """Raise SearchError for a query that names files or addresses, which an encoder of the collection would open."""
+    where = f"collection {collection.name!r}"
+    require_words(texts, accepted(collection), where=where)
+    require_inline(media or {}, where=f"{where}, media")
 
 
 def accepted(collection: Collection, *, documents: bool = False) -> list[str]:

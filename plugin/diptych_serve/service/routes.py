@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 from pydantic_core import to_json
@@ -44,6 +44,7 @@ from diptych_serve.service.requests import (
     reads_media,
     require_inline,
     require_kind,
+    require_question,
     require_room,
     require_words,
 )
@@ -107,11 +108,8 @@ async def _written(writes: Writes, work: Callable[[], PopulateAnswer]) -> Respon
 
 def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
     """The rows, after checking that nothing in them would be opened as a file or address."""
-    kinds, has_media, where = (
-        accepted(collection, documents=True),
-        reads_media(collection),
-        f"collection {collection.name!r}",
-    )
+    kinds, has_media = accepted(collection, documents=True), reads_media(collection)
+    where = f"collection {collection.name!r}"
     for row in rows:
         if isinstance(row, Mapping):
             marked = isinstance(row, Row) and row.has_media  # by the header of an exported file
@@ -141,7 +139,9 @@ async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
             async with asyncio.timeout(min(remaining, limits.body_seconds)):
                 piece = await anext(stream, None)
         except TimeoutError:
-            raise _slow(limits) from None
+            expected = f"a byte every {limits.body_seconds:g} s, and then {limits.upload_rate} bytes per second"
+            message = f"the documents come too slowly\n  expected: {expected}"
+            raise Refused(408, message, code="timeout", headers=CLOSE) from None
         except ClientDisconnect:
             raise Refused(400, "the client went away", code="disconnected") from None
         if piece is None:
@@ -152,20 +152,11 @@ async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
             message = f"the documents are too large\n  expected: {expected}\n  do: send several requests"
             raise Refused(413, message, code="request_too_large", headers=CLOSE)
         if size - checked >= _LOOK:
-            _require_space(file, len(piece) + limits.spare)
+            if shutil.disk_usage(Path(file.name).parent).free < len(piece) + limits.spare:
+                message = "too little disk space to receive documents\n  do: make room where the server's TMPDIR is"
+                raise Refused(507, message, code="store_full", headers=CLOSE)
             checked = size
         await asyncio.to_thread(file.write, piece)
-
-
-def _slow(limits: Limits) -> Refused:
-    expected = f"a byte every {limits.body_seconds:g} s, and then {limits.upload_rate} bytes per second"
-    return Refused(408, f"the documents come too slowly\n  expected: {expected}", code="timeout", headers=CLOSE)
-
-
-def _require_space(file: IO[bytes], needed: int) -> None:
-    if shutil.disk_usage(Path(file.name).parent).free < needed:
-        message = "the server has too little disk space to receive documents\n  do: make room where its TMPDIR is"
-        raise Refused(507, message, code="store_full", headers=CLOSE)
 
 
 async def search(request: Request) -> Response:
@@ -176,14 +167,17 @@ async def search(request: Request) -> Response:
     require_room(serving.limits, texts, param="query" if body.query is not None else "queries")
     collection = serving.served.collection(body.collection)
     require_room(serving.limits, body.example_texts, param="like")
-    require_words([*texts, *body.example_texts], accepted(collection), where=f"collection {collection.name!r}")
-    require_inline(body.media or {}, where=f"collection {collection.name!r}, media")
+    require_question(collection, [*texts, *body.example_texts], body.media)
     _require_few(body, collection.handle.search_config.limit, serving.limits)
     if body.slot is None and body.filter is None:  # nothing to look up and little to read: a thread would cost more
         options = _options(collection, body)
     else:
         options = await asyncio.to_thread(_options, collection, body)
-    hits = await _hits(collection, body, options)
+    if body.queries is None or len(body.queries) == 1:  # joined with those of other requests
+        one = body.question if body.queries is None else body.queries[0]
+        hits: Sequence[list[Hit]] = [await collection.asearch(one, **options)]
+    else:
+        hits = await asyncio.to_thread(lambda: collection.search_batch(texts, **options))
     serving.metrics.queries.labels(collection.name).inc(len(texts))
     if not body.explain and sum(map(len, hits)) <= INLINE:
         return _response(collection, body, hits, options)
@@ -234,13 +228,6 @@ def _options(collection: Collection, body: SearchRequest) -> dict[str, Any]:
     }
 
 
-async def _hits(collection: Collection, body: SearchRequest, options: dict[str, Any]) -> list[list[Hit]]:
-    """One query, joined with those of other requests; several as a batch of their own."""
-    if body.queries is None or len(body.queries) == 1:
-        return [await collection.asearch(body.question if body.queries is None else body.queries[0], **options)]
-    return await asyncio.to_thread(collection.search_batch, body.texts, **options)
-
-
 def _explained(
     collection: Collection, query: str | Query, hits: list[Hit], options: dict[str, Any], blocks: BlocksLike | None
 ) -> list[ExplainedDocument]:
@@ -284,11 +271,21 @@ async def embeddings(request: Request) -> Response:
 
 
 def _embedded(body: EmbeddingsRequest, vectors: Sequence[Vector], dimension: int | None) -> Response:
+
+    def encoded(row: Floats) -> Any:
+        """The numbers, or the base64 of float32 with the low byte first."""
+        if body.encoding_format == "float":
+            return np.ascontiguousarray(row)
+        return base64.b64encode(row.astype("<f4").tobytes()).decode("ascii")
+
     data = [
-        {"object": "embedding", "index": place, "embedding": _encoded_row(row, body.encoding_format)}
+        {"object": "embedding", "index": place, "embedding": encoded(row)}
         for place, row in enumerate(_shortened(vectors, dimension))
     ]
-    return json_of({"object": "list", "data": data, "model": body.model, "usage": _usage(body.input)})
+    # Words and punctuation marks are an estimate of tokens, which only the tokenizer knows.
+    count = sum(len(_WORDS.findall(text)) for text in body.input)
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    return json_of({"object": "list", "data": data, "model": body.model, "usage": usage})
 
 
 async def models(request: Request) -> Response:
@@ -338,19 +335,6 @@ def _shortened(vectors: Sequence[Vector], dimension: int | None) -> Sequence[Any
     unit = np.isclose(norms, 1, atol=1e-3)
     lengths = np.where(unit, np.linalg.norm(shortened, axis=1), 1)
     return list((shortened / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32))
-
-
-def _encoded_row(row: Floats, format: Literal["float", "base64"]) -> Any:
-    """The numbers, or the base64 of float32 with the low byte first."""
-    if format == "float":
-        return np.ascontiguousarray(row)
-    return base64.b64encode(row.astype("<f4").tobytes()).decode("ascii")
-
-
-def _usage(texts: Sequence[str]) -> dict[str, int]:
-    """Number of words and punctuation marks, as an estimate of tokens, which only the tokenizer knows."""
-    count = sum(len(_WORDS.findall(text)) for text in texts)
-    return {"prompt_tokens": count, "total_tokens": count}
 
 
 async def rerank(request: Request) -> Response:

@@ -163,9 +163,17 @@ class Served:
         for collection, encoders in self._encoders.items():
             for name in encoders.rerankers:
                 rerankers.setdefault(name, Model(name, "reranker", collection, name, encoders))
-        models = [*self._slots(), *rerankers.values()]
+        slots = (
+            Model(name, kind, collection, name, encoders)
+            for collection, encoders in self._encoders.items()
+            for name, kind in encoders.kinds.items()
+        )
+        models = [*slots, *rerankers.values()]
         names = [model.name for model in models]
-        return [m if not m.collection or names.count(m.name) == 1 else m.qualified for m in models]
+        return [
+            own if not own.collection or names.count(own.name) == 1 else replace(own, id=f"{own.collection}/{own.name}")
+            for own in models
+        ]
 
     def model(self, id: str, *kinds: Kind) -> Model:
         """The model of this name, which must be of one of `kinds`. `COLLECTION/SLOT` always names a slot.
@@ -229,11 +237,6 @@ class Served:
     def names(self) -> list[str]:
         """The collections, or the configs served without collections; "" stands for the further adapters."""
         return list(self._encoders)
-
-    def _slots(self) -> Iterable[Model]:
-        for collection, encoders in self._encoders.items():
-            for name, kind in encoders.kinds.items():
-                yield Model(name, kind, collection, name, encoders)
 
 
 def single(collection: Collection, slot: str | None) -> Pipeline | None:
@@ -374,11 +377,6 @@ class Model:
     collection: str
     name: str
     encoders: Encoders
-
-    @property
-    def qualified(self) -> Model:
-        """The same model under its long name, `COLLECTION/SLOT`."""
-        return replace(self, id=f"{self.collection}/{self.name}")
 
     def try_out(self) -> None:
         """Encode or score one word, as a test.

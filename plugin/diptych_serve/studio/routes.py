@@ -23,7 +23,7 @@ from diptych_lab.tune.search_report import pipeline_label
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import Operation
 from diptych_serve.service.application import Extension
-from diptych_serve.service.requests import Body, accepted, require_room, require_words
+from diptych_serve.service.requests import Body, accepted, require_question, require_room
 from diptych_serve.studio.answers import (
     Allowed,
     CollectionFacts,
@@ -162,7 +162,7 @@ def start_judging(call: Call, body: NewJudging) -> JudgingAnswer:
         known = _set(call, body.judged).queries
     else:
         require_room(call.serving.limits, body.queries, param="queries")
-        require_words(body.queries, accepted(collection), where=f"collection {collection.name!r}")
+        require_question(collection, body.queries)
         known = typed_queries(body.queries)
     sides, queries = _sides(collection, body.sides), tuple(drawn(known, SAMPLE, 0))
     options: dict[str, Any] = {"complete": body.complete, "tenant": body.tenant}

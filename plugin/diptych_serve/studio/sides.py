@@ -43,7 +43,7 @@ from diptych.slots.slot import Slot
 from diptych.types import Query
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.context import Serving
-from diptych_serve.service.requests import Body, InlineMedia, accepted, require_inline, require_room, require_words
+from diptych_serve.service.requests import Body, InlineMedia, require_question, require_room
 from diptych_serve.studio.answers import SideFacts, StaleConfig
 
 MOST = 100  # hits of an answer, which a page shows
@@ -291,7 +291,10 @@ def own_search(text: str, live: SearchConfig, slots: Mapping[str, Slot]) -> Sear
         raise_problems([*pipeline_problems(found, slots), *_too_much(found), *_other_rerankers(found, live)], source)
     except ConfigError as error:
         raise Refused(400, str(error), code="config_error", param="side.yaml") from None
-    rerank = [_with_options(stage, live) for stage in found.rerank]
+    rerank = [
+        replace(stage, options=next(own.options for own in live.rerank if _is_same(stage, own)))
+        for stage in found.rerank
+    ]
     # What the server remembers is not for a page to say.
     return found.model_copy(update={"rerank": rerank, "remember": live.remember})
 
@@ -323,11 +326,6 @@ def _other_rerankers(search: SearchConfig, live: SearchConfig) -> Iterator[Probl
 def _is_same(stage: Rerank, own: Rerank) -> bool:
     """Whether it is this reranker; its options may be left out, or be written as they are there."""
     return stage.adapter == own.adapter and (not stage.options or stage.options == own.options)
-
-
-def _with_options(stage: Rerank, live: SearchConfig) -> Rerank:
-    own = next(own for own in live.rerank if _is_same(stage, own))
-    return replace(stage, options=own.options)
 
 
 class MixedQuery(Body):
@@ -383,9 +381,7 @@ def checked(serving: Serving, body: Asked) -> Collection:
     """
     collection = serving.served.collection(body.collection)
     require_room(serving.limits, [body.text], param="query")
-    where = f"collection {collection.name!r}"
-    require_words([body.text], accepted(collection), where=where)
-    require_inline(body.media, where=f"{where}, media")
+    require_question(collection, [body.text], body.media)
     return collection
 
 
