@@ -95,29 +95,6 @@ def test_a_wrong_config_says_what_is_wrong(visit: Visit) -> None:
     visit.faults.clear()  # the browser's own line on the answer's status
 
 
-def test_keys_in_a_drop_down_choose_a_side_and_open_nothing(visit: Visit) -> None:
-    page = visit.open(q=QUERY)
-    side = page.get_by_label("Side B")
-    before = side.input_value()
-    side.focus()
-    page.keyboard.type("other")
-    side.evaluate("(list) => { list.value = 'edit'; list.dispatchEvent(new Event('change', {bubbles: true})); }")
-    expect(side).to_have_value(before)
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    page.keyboard.press("/")
-    expect(page.get_by_label("Query", exact=True)).to_be_focused()
-
-
-def test_a_filter_that_leaves_nothing_says_which_field_is_near(visit: Visit) -> None:
-    page = visit.open(q="editor")
-    page.get_by_role("button", name="Filters").click()
-    page.get_by_role("button", name="Add a filter").click()
-    expect(page.get_by_label("Field of filter 1")).to_be_focused()
-    page.get_by_label("Field of filter 1").fill("sektion")
-    page.get_by_label("Value of filter 1").fill("sound")
-    expect(page.locator("[data-column=a]")).to_contain_text("did you mean 'section'?")
-
-
 def test_filters_narrow_both_sides(visit: Visit, packages: Collection) -> None:
     page = visit.open(q="editor")
     page.get_by_role("button", name="Filters").click()
@@ -347,15 +324,3 @@ def test_a_click_on_the_text_explains_but_text_can_be_selected(visit: Visit) -> 
     expect(page.get_by_role("complementary").get_by_role("heading", level=2)).to_be_visible()
     card.locator(".hit-title").click()
     expect(page.get_by_role("complementary")).to_have_count(0)
-
-
-def test_a_tab_leads_back_to_the_view_as_it_was_left_also_after_a_reload(visit: Visit) -> None:
-    page = visit.open(q=QUERY, limit="20", b="slot:lexical")
-    shown = visit.ids("b")
-    tabs = page.get_by_role("navigation", name="Views")
-    tabs.get_by_role("link", name="Health").click()
-    page.reload()
-    tabs.get_by_role("link", name="Compare").click()
-    assert visit.ids("b") == shown
-    expect(page.get_by_label("Query", exact=True)).to_have_value(QUERY)
-    assert len(shown) == 20

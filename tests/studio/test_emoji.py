@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 import colour_plugin
 import diptych_adapters.hooks
-from browsing import Visit, exported, overflow, violations
+from browsing import Visit, alone, exported, overflow, violations
 from diptych import Collection, Query, Registry
 from diptych.config import parse_config
 from diptych.search import Retrieve
@@ -148,11 +148,6 @@ def test_an_exported_comparison_holds_its_pictures(visit: Visit, tmp_path: Path)
     file = exported(page, tmp_path)
     browser = page.context.browser
     assert browser is not None
-    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 4000})  # else not all are drawn
-    alone = Visit(context.new_page(), file.as_uri())
-    alone.page.goto(file.as_uri())
-    assert alone.ids("a") == shown
-    expect(alone.page.locator("[data-column=a] .thumbnail img")).to_have_count(len(shown))
-    assert [url for url in alone.requests if not url.startswith("data:")] == [file.as_uri()]
-    assert alone.faults == []
-    context.close()
+    with alone(browser, file, viewport={"width": 1280, "height": 4000}) as offline:  # else not all are drawn
+        assert offline.ids("a") == shown
+        expect(offline.page.locator("[data-column=a] .thumbnail img")).to_have_count(len(shown))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from browsing import Visit, overflow, violations
 from diptych import Collection
@@ -62,14 +62,6 @@ def press(page: Page, key: str) -> None:
         }""",
         arg=json.dumps(json.loads(before), ensure_ascii=False, separators=(",", ":")),
     )
-
-
-LOOKS = ("background-color", "border-top-width", "border-top-color", "border-left-color", "box-shadow")
-
-
-def look(button: Locator, name: str) -> str:
-    """A property of the button as it is drawn."""
-    return str(button.evaluate("(button, name) => getComputedStyle(button).getPropertyValue(name)", name))
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -201,28 +193,6 @@ def test_it_says_what_is_missing_before_it_starts(visit: Visit) -> None:
     expect(begin).to_be_enabled()
     visit.open("judge", a="generation:dense.7")
     expect(page.get_by_text("asks the vectors “dense.7” of a swap")).to_be_visible()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_grade_under_the_pointer_is_underlined_and_only_a_pressed_one_looks_chosen(visit: Visit, scheme: Any) -> None:
-    page = visit.page
-    page.emulate_media(color_scheme=scheme)
-    start(visit, f"a calendar, {scheme}")
-    grade = page.get_by_role("button", name="Related")
-    page.mouse.move(0, 0)
-    label = grade.locator(".grade-label")
-    expect(label).to_have_css("text-decoration-line", "none")
-    at_rest = [look(grade, name) for name in LOOKS]
-    grade.hover()
-    expect(label).to_have_css("text-decoration-line", "underline")
-    assert [look(grade, name) for name in LOOKS] == at_rest, "no fill and no frame, which a chosen button has"
-    assert violations(page) == []
-    grade.hover()
-    page.mouse.down()
-    expect(grade).not_to_have_css("background-color", at_rest[0])
-    expect(grade).not_to_have_css("box-shadow", "none")
-    page.mouse.move(0, 0)  # lets go of it elsewhere, which grades nothing
-    page.mouse.up()
 
 
 @pytest.mark.parametrize("width", [320, 1280])

@@ -20,7 +20,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException
 
 import colour_plugin
 import diptych_adapters.hooks
-from browsing import Visit, exported, overflow, violations
+from browsing import Visit, alone, exported, overflow, violations
 from colour_plugin import COLOURS
 from diptych import Collection, Registry
 from diptych.config import parse_config
@@ -105,6 +105,11 @@ def url(fakes: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     collection = animals(tmp_path_factory.mktemp("beasts"), fakes)
     with served(application(Served([collection], registry=fakes), extension=studio())) as address:
         yield address
+
+
+def over(collection: Collection, registry: Registry, **options: Any) -> Any:
+    """The application of Studio over a collection."""
+    return application(Served([collection], registry=registry), extension=studio(**options))
 
 
 def ready(page: Page) -> None:
@@ -267,20 +272,16 @@ def test_an_exported_view_works_without_a_server(browser: Browser, url: str, tmp
         path = exported(page, tmp_path)
         expect(page.get_by_role("button", name="Export")).to_be_focused()
     assert not re.search(r"(?:src|href)=[\"']?https?:", path.read_text())
-    context = browser.new_context(offline=True)
-    offline = Visit(context.new_page(), path.as_uri())
-    offline.page.goto(path.as_uri())
-    assert (offline.ids("a"), offline.ids("b")) == shown
-    expect(offline.page.locator(".scorebar")).to_have_count(bars)
-    expect(offline.page.get_by_role("note")).to_contain_text("Exported page: Compare")
     assert re.fullmatch(r"diptych-compare-the-cat-\d{4}-\d\d-\d\d\.html", path.name)
-    offline.page.locator("[data-column=a] .hit-title").nth(1).click()
-    expect(offline.page.get_by_role("complementary")).to_contain_text(shown[0][1])
-    expect(offline.page.locator(".scorebar").first).to_be_visible()
-    expect(offline.page.get_by_text("holds one view")).to_have_count(0)
-    assert offline.requests == [path.as_uri()]
-    assert offline.faults == []
-    context.close()
+    with alone(browser, path) as offline:
+        page = offline.page
+        assert (offline.ids("a"), offline.ids("b")) == shown
+        expect(page.locator(".scorebar")).to_have_count(bars)
+        expect(page.get_by_role("note")).to_contain_text("Exported page: Compare")
+        page.locator("[data-column=a] .hit-title").nth(1).click()
+        expect(page.get_by_role("complementary")).to_contain_text(shown[0][1])
+        expect(page.locator(".scorebar").first).to_be_visible()
+        expect(page.get_by_text("holds one view")).to_have_count(0)
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -292,17 +293,13 @@ def test_every_view_can_be_exported_and_takes_no_focus_when_it_opens(
         ready(page)
         path = exported(page, tmp_path)
         assert visit.faults == []
-    context = browser.new_context(offline=True)
-    alone = Visit(context.new_page(), path.as_uri())
-    alone.page.goto(path.as_uri())
-    ready(alone.page)
-    expect(alone.page.get_by_role("note")).to_contain_text("Exported page")
-    assert alone.page.evaluate("document.activeElement.tagName") == "BODY"
-    assert alone.page.get_by_role("alert").count() == 0
-    assert (violations(alone.page), overflow(alone.page)) == ([], 0)
-    assert alone.requests == [path.as_uri()]
-    assert alone.faults == []
-    context.close()
+    with alone(browser, path) as offline:
+        page = offline.page
+        ready(page)
+        expect(page.get_by_role("note")).to_contain_text("Exported page")
+        assert page.evaluate("document.activeElement.tagName") == "BODY"
+        assert page.get_by_role("alert").count() == 0
+        assert (violations(page), overflow(page)) == ([], 0)
 
 
 def test_a_page_that_is_closed_cancels_what_it_asked(
@@ -343,43 +340,39 @@ def test_a_long_document_is_shown_by_its_best_passage(browser: Browser, filled: 
     lines = [f"Part {n} says words{n} and more{n} once again." for n in range(400)]
     lines[300] = "The player can convert audio files to any format."
     document = {"id": "1", "title": "A long manual", "text": " ".join(lines), "section": "manuals"}
-    with filled([document], slots=slots) as collection:
-        app = application(Served([collection], registry=fakes), extension=studio())
-        with visiting(browser, app) as visit:
-            page = visit.open(q="convert audio files")
-            visit.settle()
-            card = page.locator("[data-column=a] .hit")
-            expect(card.locator(".hit-title")).to_contain_text("A long manual")
-            expect(card.locator(".hit-text")).to_contain_text("convert audio files")
-            expect(page.locator("[data-column]")).to_have_count(1)  # one slot is compared with nothing
-            card.locator(".hit-title").click()
-            why = page.get_by_role("complementary")
-            expect(why.locator(".payload")).to_contain_text("manuals")
-            text, more = why.locator(".why-text"), why.get_by_role("button", name=re.compile("^Show all"))
-            expect(text).to_contain_text("convert audio files")
-            assert len(text.inner_text()) < 4_100
-            more.click()
-            expect(text).to_contain_text("Part 399 says")
-            expect(text).to_contain_text("Part 0 says")
-            expect(more).to_have_count(0)
-            assert visit.faults == []
+    with filled([document], slots=slots) as collection, visiting(browser, over(collection, fakes)) as visit:
+        page = visit.open(q="convert audio files")
+        visit.settle()
+        card = page.locator("[data-column=a] .hit")
+        expect(card.locator(".hit-title")).to_contain_text("A long manual")
+        expect(card.locator(".hit-text")).to_contain_text("convert audio files")
+        expect(page.locator("[data-column]")).to_have_count(1)  # one slot is compared with nothing
+        card.locator(".hit-title").click()
+        why = page.get_by_role("complementary")
+        expect(why.locator(".payload")).to_contain_text("manuals")
+        text, more = why.locator(".why-text"), why.get_by_role("button", name=re.compile("^Show all"))
+        expect(text).to_contain_text("convert audio files")
+        assert len(text.inner_text()) < 4_100
+        more.click()
+        expect(text).to_contain_text("Part 399 says")
+        expect(text).to_contain_text("Part 0 says")
+        expect(more).to_have_count(0)
+        assert visit.faults == []
 
 
 def test_a_collection_that_is_filled_while_the_page_is_open_is_shown(
     browser: Browser, filled: Filled, fakes: Registry
 ) -> None:
-    with filled([]) as collection:
-        app = application(Served([collection], registry=fakes), extension=studio())
-        with visiting(browser, app) as visit:
-            page = visit.open()
-            expect(page.get_by_role("main")).to_contain_text("Nothing has been populated yet")
-            collection.populate([{"id": "sox", "text": "converts audio files"}])
-            expect(page.get_by_role("searchbox", name="Query")).to_be_visible()
-            page.keyboard.type("/sox")  # the box has the focus already
-            expect(page.get_by_role("searchbox", name="Query")).to_have_value("sox")
-            page.keyboard.type("/")
-            expect(page.get_by_role("searchbox", name="Query")).to_have_value("sox/")
-            assert visit.faults == []
+    with filled([]) as collection, visiting(browser, over(collection, fakes)) as visit:
+        page = visit.open()
+        expect(page.get_by_role("main")).to_contain_text("Nothing has been populated yet")
+        collection.populate([{"id": "sox", "text": "converts audio files"}])
+        expect(page.get_by_role("searchbox", name="Query")).to_be_visible()
+        page.keyboard.type("/sox")  # the box has the focus already
+        expect(page.get_by_role("searchbox", name="Query")).to_have_value("sox")
+        page.keyboard.type("/")
+        expect(page.get_by_role("searchbox", name="Query")).to_have_value("sox/")
+        assert visit.faults == []
 
 
 def test_the_help_leads_to_the_guide(browser: Browser, url: str) -> None:
@@ -461,32 +454,25 @@ def test_what_documents_say_is_shown_and_never_run(
             "text": {"text": f"the same words {text}"},
         }
         document.update(own.get(place, {place: text[:400]}))
-    with filled(documents) as collection:
-        app = application(Served([collection], registry=fakes), extension=studio())
-        with visiting(browser, app) as visit:
-            page = visit.open(q="the same words", limit="100", b="none")
-            ids = visit.ids("a")
-            assert len(ids) == len(HOSTILE)
-            shown = literal(page.locator(".hits").text_content() or "")
-            for text in HOSTILE if place in ("title", "id") else ():
-                assert literal(text[:60]) in shown, text
-            for rank in range(0, len(ids), 1 if place == "payload" else 6):
-                page.locator(".hit-title").nth(rank).click()
-                expect(page.get_by_role("complementary").locator(".why-text")).to_be_visible()
-            if place == "payload":
-                cells = literal(page.get_by_role("complementary").locator(".payload").inner_text())
-                assert literal(documents[int(ids[-1][1:])]["note"])[:60] in cells
-            assert pwned(page) == [None, 0]
-            path = exported(page, tmp_path)
-            assert visit.faults == visit.other_hosts() == []
-    context = browser.new_context(offline=True)
-    offline = Visit(context.new_page(), path.as_uri())
-    offline.page.goto(path.as_uri())
-    assert sorted(offline.ids("a")) == sorted(ids)
-    assert pwned(offline.page) == [None, 0]
-    assert offline.requests == [path.as_uri()]
-    assert offline.faults == []
-    context.close()
+    with filled(documents) as collection, visiting(browser, over(collection, fakes)) as visit:
+        page = visit.open(q="the same words", limit="100", b="none")
+        ids = visit.ids("a")
+        assert len(ids) == len(HOSTILE)
+        shown = literal(page.locator(".hits").text_content() or "")
+        for text in HOSTILE if place in ("title", "id") else ():
+            assert literal(text[:60]) in shown, text
+        for rank in range(0, len(ids), 1 if place == "payload" else 6):
+            page.locator(".hit-title").nth(rank).click()
+            expect(page.get_by_role("complementary").locator(".why-text")).to_be_visible()
+        if place == "payload":
+            cells = literal(page.get_by_role("complementary").locator(".payload").inner_text())
+            assert literal(documents[int(ids[-1][1:])]["note"])[:60] in cells
+        assert pwned(page) == [None, 0]
+        path = exported(page, tmp_path)
+        assert visit.faults == visit.other_hosts() == []
+    with alone(browser, path) as offline:
+        assert sorted(offline.ids("a")) == sorted(ids)
+        assert pwned(offline.page) == [None, 0]
 
 
 def test_a_title_that_turns_the_direction_of_writing_turns_nothing_else(
@@ -494,41 +480,20 @@ def test_a_title_that_turns_the_direction_of_writing_turns_nothing_else(
 ) -> None:
     title = "\u202egnp.exe"
     whole = f"\u2068{title}\u202c\u2069"
-    with filled([{"id": f"d{n}", "text": "the same words", "title": title} for n in range(3)]) as collection:
-        app = application(Served([collection], registry=fakes), extension=studio())
-        with visiting(browser, app) as visit:
-            page = visit.open(q=f"the same {title}", doc="d1")
-            visit.settle()
-            expect(page).to_have_title(f"\u2068the same {title}\u202c\u2069 · Compare · diptych Studio")
-            expect(page.locator(".ribbons svg")).to_have_attribute(
-                "aria-label", re.compile(f": {whole} from rank 1 to")
-            )
-            side = page.get_by_role("complementary").locator("[data-side=a].why-side")
-            expect(side.get_by_label("Lower bar: compared with").locator("option")).to_have_text(
-                re.compile(rf". {whole} \(d\d\)$")
-            )
-            path = exported(page, tmp_path)
-    context = browser.new_context(offline=True)
-    alone = context.new_page()
-    alone.goto(path.as_uri())
-    expect(alone).to_have_title(f"\u2068the same {title}\u202c\u2069 · Compare · diptych Studio")
-    expect(alone.locator(".scorebar").first).to_have_attribute("aria-label", re.compile(f"^{whole}: "))
-    context.close()
-
-
-def test_the_help_leads_to_the_views_and_says_the_keys(browser: Browser, url: str) -> None:
-    with visiting(browser, url) as visit:
-        page = visit.open(q="cat")
+    documents = [{"id": f"d{n}", "text": "the same words", "title": title} for n in range(3)]
+    with filled(documents) as collection, visiting(browser, over(collection, fakes)) as visit:
+        page = visit.open(q=f"the same {title}", doc="d1")
         visit.settle()
-        page.get_by_role("main").focus()
-        page.keyboard.press("?")
-        dialog = page.get_by_role("dialog")
-        expect(dialog).to_contain_text("Arrow down")
-        expect(dialog).to_contain_text("Who made each vector")
-        assert violations(page) == []
-        dialog.get_by_role("link", name="Health").click()
-        expect(dialog).to_have_count(0)
-        expect(page.get_by_role("main", name="Health")).to_be_focused()
+        expect(page).to_have_title(f"\u2068the same {title}\u202c\u2069 · Compare · diptych Studio")
+        expect(page.locator(".ribbons svg")).to_have_attribute("aria-label", re.compile(f": {whole} from rank 1 to"))
+        side = page.get_by_role("complementary").locator("[data-side=a].why-side")
+        expect(side.get_by_label("Lower bar: compared with").locator("option")).to_have_text(
+            re.compile(rf". {whole} \(d\d\)$")
+        )
+        path = exported(page, tmp_path)
+    with alone(browser, path) as offline:
+        expect(offline.page).to_have_title(f"\u2068the same {title}\u202c\u2069 · Compare · diptych Studio")
+        expect(offline.page.locator(".scorebar").first).to_have_attribute("aria-label", re.compile(f"^{whole}: "))
 
 
 def test_what_a_link_says_is_shown_and_never_run(browser: Browser, url: str) -> None:
@@ -581,45 +546,27 @@ def test_equal_scores_have_the_ranks_of_the_list_in_their_explanations(
     browser: Browser, filled: Filled, fakes: Registry
 ) -> None:
     documents = [{"id": f"same-{n:02}", "text": "always the same"} for n in range(30)]
-    with filled(documents) as collection:
-        app = application(Served([collection], registry=fakes), extension=studio())
-        with visiting(browser, app) as visit:
-            visit.page.route("**/api/locate", lambda route: at_rank(route, 7))
-            page = visit.open(q="always", a="slot:lexical", b="none", limit="20")
-            listed = visit.ids("a")
-            assert len(listed) == 20
-            side = page.get_by_role("complementary").locator("[data-side=a].why-side")
-            for place in (1, 2, 20):
-                visit.open(q="always", a="slot:lexical", b="none", limit="20", doc=listed[place - 1])
-                expect(side.locator("h3")).to_contain_text(f"rank {place} ·")
-                expect(side).to_contain_text("Both have the same score: nothing in it decides which comes first.")
-            below = next(document["id"] for document in documents if document["id"] not in listed)
-            visit.open(q="always", a="slot:lexical", b="none", limit="20", doc=below)
-            expect(side).to_contain_text("rank 7. Hits that are shown have the same score; which of them come first")
-            page.unroute_all(behavior="wait")
-            assert visit.faults == []
+    with filled(documents) as collection, visiting(browser, over(collection, fakes)) as visit:
+        visit.page.route("**/api/locate", lambda route: at_rank(route, 7))
+        page = visit.open(q="always", a="slot:lexical", b="none", limit="20")
+        listed = visit.ids("a")
+        assert len(listed) == 20
+        side = page.get_by_role("complementary").locator("[data-side=a].why-side")
+        for place in (1, 2, 20):
+            visit.open(q="always", a="slot:lexical", b="none", limit="20", doc=listed[place - 1])
+            expect(side.locator("h3")).to_contain_text(f"rank {place} ·")
+            expect(side).to_contain_text("Both have the same score: nothing in it decides which comes first.")
+        below = next(document["id"] for document in documents if document["id"] not in listed)
+        visit.open(q="always", a="slot:lexical", b="none", limit="20", doc=below)
+        expect(side).to_contain_text("rank 7. Hits that are shown have the same score; which of them come first")
+        page.unroute_all(behavior="wait")
+        assert visit.faults == []
 
 
 def at_rank(route: Route, rank: int) -> None:
     """Explain a document at this rank: a store may order equal scores otherwise when more hits are asked for."""
     answer = route.fetch()
     route.fulfill(response=answer, json={**answer.json(), "rank": rank, "sentence": f"It is at rank {rank}."})
-
-
-def test_a_tenant_is_asked_for_and_sees_its_documents_alone(browser: Browser, filled: Filled, fakes: Registry) -> None:
-    documents = [
-        {"id": f"{name}-{n}", "text": f"word {n}", "customer": name} for name in ("ann", "bob") for n in (1, 2)
-    ]
-    with filled(documents, tenant={"field": "customer"}) as collection:
-        app = application(Served([collection], registry=fakes), extension=studio())
-        with visiting(browser, app) as visit:
-            page = visit.open(q="word")
-            expect(page.get_by_role("main")).to_contain_text("name one above")
-            page.get_by_label("Tenant").fill("ann")
-            assert sorted(visit.ids("a")) == ["ann-1", "ann-2"]
-            page.get_by_label("Tenant").fill("bob")
-            assert sorted(visit.ids("a")) == ["bob-1", "bob-2"]
-            assert visit.faults == []
 
 
 def test_with_the_key_a_tenant_finds_sees_and_exports_nothing_of_another(
@@ -636,6 +583,7 @@ def test_with_the_key_a_tenant_finds_sees_and_exports_nothing_of_another(
             page = visit.open(q="word")
             page.get_by_label("API key").fill("open sesame")
             page.keyboard.press("Enter")
+            expect(page.get_by_role("main")).to_contain_text("name one above")
             page.get_by_label("Tenant").fill("ann")
             assert sorted(visit.ids("a")) == ["ann-1", "ann-2"]
             path = exported(page, tmp_path)
@@ -756,45 +704,12 @@ def judged_animals(folder: Path) -> Path:
     return folder
 
 
-def test_an_exported_tuning_shows_its_trials_without_a_server(
-    browser: Browser, fakes: Registry, tmp_path: Path
-) -> None:
-    queries, collection = [judged_animals(tmp_path / "judged")], animals(tmp_path, fakes)
-    app = application(Served([collection], registry=fakes), extension=studio(queries=queries))
-    with visiting(browser, app) as visit:
-        page = visit.open("tune")
-        page.get_by_role("button", name="Tune", exact=True).click()
-        result = page.get_by_role("region", name="Result")
-        expect(result).to_be_visible(timeout=120_000)
-        trials = result.get_by_role("radio").count()
-        verdict = result.locator(".verdict").inner_text()
-        assert trials > 1
-        path = exported(page, tmp_path)
-        assert visit.faults == []
-    context = browser.new_context(offline=True)
-    alone = Visit(context.new_page(), path.as_uri())
-    alone.page.goto(path.as_uri())
-    result = alone.page.get_by_role("region", name="Result")
-    expect(result.get_by_role("radio")).to_have_count(trials)
-    expect(result.locator(".verdict")).to_have_text(verdict)
-    expect(alone.page.get_by_role("button", name="Tune", exact=True)).to_have_count(0)
-    assert (violations(alone.page), overflow(alone.page)) == ([], 0)
-    assert alone.requests == [path.as_uri()]
-    assert alone.faults == []
-    context.close()
-
-
 @pytest.mark.parametrize(
     ("relevant", "said"),
     [
         ({"cat": 0}, "no relevant document."),
-        ({"cat": 1}, "1 relevant document. A shows 1, B 1."),
         ({"elk": 1}, "1 relevant document, which is not in this collection."),
         ({"elk": 1, "emu": 2}, "2 relevant documents, none of which is in this collection."),
-        (
-            {"cat": 1, "elk": 1},
-            "1 relevant document. A shows 1, B 1. 1 more relevant document is not in this collection.",
-        ),
         (
             {"cat": 1, "dog": 1, "elk": 1, "emu": 2},
             "2 relevant documents. A shows 2, B 2. 2 more relevant documents are not in this collection.",
@@ -825,8 +740,7 @@ def test_an_evaluation_of_vectors_that_are_not_live_any_more_says_so(
     assert config is not None
     raw = config.model_dump(mode="json", exclude_unset=True, exclude={"source"})
     slots = {**raw["slots"], "dense": {"adapter": "fake-dense", "dimension": 24}}
-    app = application(Served([collection], registry=fakes), extension=studio(queries=queries))
-    with visiting(browser, app) as visit:
+    with visiting(browser, over(collection, fakes, queries=queries)) as visit:
         page = visit.open("evaluate", a="slot:dense", b="slot:lexical")
         page.get_by_role("button", name="Evaluate", exact=True).click()
         result = page.get_by_role("region", name="Result")
@@ -870,22 +784,21 @@ def test_a_picture_is_made_small_and_finds_its_like(browser: Browser, filled: Fi
         Image.new("RGB", (24, 16), colour).save(tmp_path / f"{name}.png")
     documents = [{"id": name, "text": f"{name} plain", "media": {"image": f"{name}.png"}} for name in COLOURS]
     slots = {"lexical": {"adapter": "bm25"}, "picture": {"adapter": "colours", "of": "image"}}
-    with filled(documents, registry, slots=slots, media={"root": str(tmp_path)}) as collection:
-        app = application(Served([collection], registry=registry), extension=studio())
-        with visiting(browser, app) as visit:
-            page = visit.open(a="slot:picture", b="none")
-            bodies: list[Any] = []
-            page.on("request", lambda request: bodies.append(request.post_data_json) if request.post_data else None)
-            large = io.BytesIO()
-            Image.new("RGB", (2000, 1000), COLOURS["red"]).save(large, "PNG")
-            choose = page.get_by_label("Picture of the query")
-            choose.set_input_files(FilePayload(name="large.png", mimeType="image/png", buffer=large.getvalue()))
-            expect(page.locator("[data-column=a] .hit").first).to_have_attribute("data-hit", "red")
-            sent = base64.b64decode(bodies[-1]["query"]["media"]["image"].partition(",")[2])
-            assert Image.open(io.BytesIO(sent)).size == (512, 256)
-            expect(page.locator("[data-hit=red] .thumbnail img")).to_be_visible()
-            page.get_by_role("button", name="Remove the picture from the query").click()
-            expect(page.get_by_text("Type a query", exact=True)).to_be_visible()
-            choose.set_input_files(FilePayload(name="no.png", mimeType="image/png", buffer=b"no picture"))
-            expect(page.locator(".toast")).to_contain_text("no picture that this browser can read")
-            assert visit.faults == []
+    options: dict[str, Any] = {"slots": slots, "media": {"root": str(tmp_path)}}
+    with filled(documents, registry, **options) as collection, visiting(browser, over(collection, registry)) as visit:
+        page = visit.open(a="slot:picture", b="none")
+        bodies: list[Any] = []
+        page.on("request", lambda request: bodies.append(request.post_data_json) if request.post_data else None)
+        large = io.BytesIO()
+        Image.new("RGB", (2000, 1000), COLOURS["red"]).save(large, "PNG")
+        choose = page.get_by_label("Picture of the query")
+        choose.set_input_files(FilePayload(name="large.png", mimeType="image/png", buffer=large.getvalue()))
+        expect(page.locator("[data-column=a] .hit").first).to_have_attribute("data-hit", "red")
+        sent = base64.b64decode(bodies[-1]["query"]["media"]["image"].partition(",")[2])
+        assert Image.open(io.BytesIO(sent)).size == (512, 256)
+        expect(page.locator("[data-hit=red] .thumbnail img")).to_be_visible()
+        page.get_by_role("button", name="Remove the picture from the query").click()
+        expect(page.get_by_text("Type a query", exact=True)).to_be_visible()
+        choose.set_input_files(FilePayload(name="no.png", mimeType="image/png", buffer=b"no picture"))
+        expect(page.locator(".toast")).to_contain_text("no picture that this browser can read")
+        assert visit.faults == []

@@ -170,18 +170,6 @@ def test_health_says_which_documents_lack_a_vector(visit: Visit, packages: Colle
 
 
 @pytest.mark.parametrize("view", ["swap", "health"])
-@pytest.mark.parametrize("width", [320, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everybody_can_read_it_at_any_width(visit: Visit, view: str, width: int, scheme: Any) -> None:
-    page = visit.page
-    page.set_viewport_size({"width": width, "height": 800})
-    page.emulate_media(color_scheme=scheme)
-    visit.open(view)
-    expect(page.get_by_role("table").first).to_be_visible()
-    assert (violations(page), overflow(page)) == ([], 0)
-
-
-@pytest.mark.parametrize("view", ["swap", "health"])
 def test_a_config_file_that_is_stale_is_said_with_the_lines_to_restore(visit: Visit, view: str) -> None:
     lines = "slots:\n  lexical: {adapter: bm25, language: english}"
 

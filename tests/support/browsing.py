@@ -119,3 +119,15 @@ def exported(page: Page, folder: Path) -> Path:
     path = folder / download.value.suggested_filename
     download.value.save_as(path)
     return path
+
+
+@contextmanager
+def alone(browser: Browser, file: Path, **options: Any) -> Iterator[Visit]:
+    """An exported page in a browser without a network; afterwards it has asked for nothing else and raised no error."""
+    context = browser.new_context(offline=True, **options)
+    found = Visit(context.new_page(), file.as_uri())
+    found.page.goto(file.as_uri())
+    yield found
+    assert [url for url in found.requests if not url.startswith("data:")] == [file.as_uri()]
+    assert found.faults == []
+    context.close()

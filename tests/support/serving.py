@@ -10,7 +10,6 @@ from typing import Any
 
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych_serve.service.access import Bounds
 from diptych_serve.service.server import address, listen, server_of
 from waiting import until as until
 
@@ -44,10 +43,10 @@ def animals(folder: Path, registry: Registry, *, name: str = "animals", **change
 
 
 @contextmanager
-def served(app: Any, bounds: Bounds | None = None) -> Iterator[str]:
+def served(app: Any, **times: Any) -> Iterator[str]:
     """The URL of an application that runs in a thread until the end of the block."""
     with listen("127.0.0.1", 0) as listening:
-        server = server_of(app, grace=60, bounds=bounds)
+        server = server_of(app, grace=60, **times)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

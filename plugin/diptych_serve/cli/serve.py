@@ -24,7 +24,7 @@ from diptych.cli.options import CONFIG, JsonOption, QuietOption, StoreOption
 from diptych.cli.output import stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.errors import ConfigError, MissingExtra
-from diptych_serve.service.access import Bounds, Keys, Limits, require_key
+from diptych_serve.service.access import Keys, Limits, require_key
 
 if TYPE_CHECKING:
     from diptych_serve.agents import AgentServer
@@ -81,7 +81,7 @@ JudgementsOption: TypeAlias = Annotated[
 LOCAL = "127.0.0.1"
 GRACE = 5
 _USER = re.compile(r"//[^/@]*@")  # of a URL, with a password
-MOST, BOUNDS = Limits(), Bounds()
+MOST = Limits()
 
 
 def serve(
@@ -134,8 +134,8 @@ def serve(
     max_concurrent: Annotated[
         int, typer.Option(min=1, metavar="N", help="Maximum requests at once.")
     ] = MOST.concurrent,
-    header_seconds: HeaderSecondsOption = BOUNDS.header_seconds,
-    idle_seconds: IdleSecondsOption = BOUNDS.idle_seconds,
+    header_seconds: HeaderSecondsOption = 10.0,
+    idle_seconds: IdleSecondsOption = 60,
     grace: GraceOption = 30,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -174,7 +174,7 @@ def serve(
         return serve_edge(edge, port, api_keys_env, as_json=as_json)
     keys = Keys.from_environment(api_keys_env)
     limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent, upload=max_upload)
-    bounds = Bounds(header_seconds, idle_seconds)
+    times: dict[str, Any] = {"grace": grace, "header_seconds": header_seconds, "idle_seconds": idle_seconds}
     if mcp:
         _require_alone("--mcp", {"--studio": with_studio, "--adapter": adapters, "--encoders-only": encoders_only})
         made = _mcp_server(session, configs, store, collections, allow_writes=allow_writes, tenant=tenant)
@@ -191,7 +191,7 @@ def serve(
             tools = http_application(server, keys=keys, host=host, limits=limits, concurrent=max_concurrent, **asked)
             with _listening(host, port) as (listening, url):
                 announce({"url": f"{url}{PATH}"}, f"listening on {url}{PATH}", as_json=as_json)
-                return run(tools, listening, grace=grace, bounds=bounds)
+                return run(tools, listening, **times)
     if tenant is not None:
         raise ConfigError("--tenant goes with --mcp", got=tenant, do="add --mcp; requests name their own tenant")
     require("starlette", "uvicorn", "prometheus_client", extra="serve")
@@ -214,7 +214,7 @@ def serve(
         names = f"collections: {', '.join(known) or 'none'}; models: {', '.join(models)}"
         document = {"url": url, "collections": known, "models": models}
         announce(document, f"listening on {url}", names, as_json=as_json)
-        run(app, listening, grace=grace, bounds=bounds)
+        run(app, listening, **times)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Who may ask a server, and how much: API `Keys`, `Limits` of requests and `Bounds` of connections."""
+"""Who may ask a server, and how much: API `Keys` and `Limits` of requests."""
 
 from __future__ import annotations
 
@@ -104,16 +104,3 @@ class Limits:
     upload: int = 1024 * 1024 * 1024
     upload_rate: int = 32 * 1024
     spare: int = 256 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a client may use of a server before it sends a request.
-
-    Args:
-        header_seconds: until the headers of a request have come, from the connection or the request's first byte.
-        idle_seconds: that a connection is kept between two requests.
-    """
-
-    header_seconds: float = 10.0
-    idle_seconds: int = 60

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from diptych import Collection, Registry
 from diptych.collection.queries import check
@@ -34,7 +34,6 @@ from diptych.types import Floats
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-_SIDES: tuple[Side, ...] = ("query", "document")
 _TEXT = "warm"
 
 _WITHIN = ("edge:", "local:", "memory:")  # stores that one client holds: collections in one of them share it
@@ -291,11 +290,6 @@ def _twice(name: str) -> ConfigError:
     return ConfigError("two collections have one name", got=name, do="serve them by two processes")
 
 
-class _Texts(NamedTuple):
-    side: Side
-    texts: Sequence[str]
-
-
 class Batches:
     """Encodes texts and scores pairs for many clients; see `diptych.search.microbatch` for the rules of waiting.
 
@@ -305,7 +299,7 @@ class Batches:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._batchers: dict[tuple[int, str, str], MicroBatcher[Any, Any]] = {}
+        self._batchers: dict[tuple[int, str, str, str], MicroBatcher[Any, Any]] = {}
         self._lock = threading.Lock()
 
     async def encode(self, model: Model, side: Side, texts: Sequence[str]) -> list[Vector]:
@@ -314,8 +308,8 @@ class Batches:
         Raises:
             ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
         """
-        batcher = self._batcher(model, lambda requests: self._encoded(model, requests))
-        vectors: list[Vector] = await asyncio.wrap_future(batcher.later(_Texts(side, texts)))
+        batcher = self._batcher(model, side, lambda requests: self._encoded(model, side, requests))
+        vectors: list[Vector] = await asyncio.wrap_future(batcher.later(texts))
         return vectors
 
     async def score(self, model: Model, pairs: Sequence[Pair]) -> Floats:
@@ -324,28 +318,26 @@ class Batches:
         Raises:
             ContractError, RegistryError: see diptych.errors.
         """
-        batcher = self._batcher(model, lambda requests: self._scored(model, requests))
+        batcher = self._batcher(model, "", lambda requests: self._scored(model, requests))
         scores: Floats = await asyncio.wrap_future(batcher.later(pairs))
         return scores
 
-    def _batcher(self, model: Model, work: Callable[[Sequence[Any]], Sequence[Any]]) -> MicroBatcher[Any, Any]:
+    def _batcher(
+        self, model: Model, side: str, work: Callable[[Sequence[Any]], Sequence[Any]]
+    ) -> MicroBatcher[Any, Any]:
         with self._lock:
-            return self._batchers.setdefault((id(model.encoders), model.kind, model.name), MicroBatcher(work))
+            key = id(model.encoders), model.kind, model.name, side
+            return self._batchers.setdefault(key, MicroBatcher(work))
 
-    def _encoded(self, model: Model, requests: Sequence[_Texts]) -> list[list[Vector]]:
-        answers: dict[int, list[Vector]] = {}
-        for side in _SIDES:
-            places = [place for place, request in enumerate(requests) if request.side == side]
-            if not places:
-                continue
-            texts = [text for place in places for text in requests[place].texts]
-            encoder = model.encoders[model.name]
-            vectors = encoder.encode_query(texts) if side == "query" else encoder.encode_document(texts)
-            require_finite(vectors, texts, where=f"model {model.id!r}")
-            self._metrics.texts.labels(model.id, side).inc(len(texts))
-            self._metrics.batches.labels(model.id).observe(len(texts))
-            answers.update(zip(places, _parted(vectors, [len(requests[place].texts) for place in places]), strict=True))
-        return [answers[place] for place in range(len(requests))]
+    def _encoded(self, model: Model, side: Side, requests: Sequence[Sequence[str]]) -> list[list[Vector]]:
+        texts = [text for request in requests for text in request]
+        encoder = model.encoders[model.name]
+        vectors = encoder.encode_query(texts) if side == "query" else encoder.encode_document(texts)
+        require_finite(vectors, texts, where=f"model {model.id!r}")
+        self._metrics.texts.labels(model.id, side).inc(len(texts))
+        self._metrics.batches.labels(model.id).observe(len(texts))
+        ends = accumulate(map(len, requests), initial=0)
+        return [list(vectors[start:end]) for start, end in pairwise(ends)]
 
     def _scored(self, model: Model, requests: Sequence[Sequence[Pair]]) -> list[Floats]:
         scores = score_pairs(model.encoders.reranker(model.name), requests, where=f"model {model.id!r}")
@@ -353,11 +345,6 @@ class Batches:
         self._metrics.pairs.labels(model.id).inc(count)
         self._metrics.batches.labels(model.id).observe(count)
         return scores
-
-
-def _parted(values: Sequence[Vector], lengths: Sequence[int]) -> list[list[Vector]]:
-    """`values` in pieces of these lengths."""
-    return [list(values[start:end]) for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from diptych.errors import ConfigError
 from diptych.runtime.environment import is_loopback
-from diptych_serve.service.access import Bounds, Keys
+from diptych_serve.service.access import Keys
 
 CLOSING = 1.0  # seconds for closing stores after the grace of requests, or after a second signal
+HEADER_SECONDS, IDLE_SECONDS = 10.0, 60
 INTERRUPTED = 130  # exit code after Ctrl-C
 
 LOG = logging.getLogger("diptych.service")
@@ -96,13 +97,21 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def server_of(app: Any, *, grace: int = 30, bounds: Bounds | None = None) -> Server:
-    """uvicorn over an application, without request logs; running requests get `grace` seconds at the end."""
-    bounds = bounds or Bounds()
+def server_of(
+    app: Any, *, grace: int = 30, header_seconds: float = HEADER_SECONDS, idle_seconds: int = IDLE_SECONDS
+) -> Server:
+    """uvicorn over an application, without request logs.
+
+    Args:
+        app: what answers.
+        grace: seconds that running requests get at the end.
+        header_seconds: until the headers of a request have come, from the connection or the request's first byte.
+        idle_seconds: that a connection is kept between two requests.
+    """
     config = uvicorn.Config(
         app,
-        http=type("BoundedConnection", (Connection,), {"bounds": bounds}),
-        timeout_keep_alive=bounds.idle_seconds,
+        http=type("TimedConnection", (Connection,), {"header_seconds": header_seconds}),
+        timeout_keep_alive=idle_seconds,
         backlog=BACKLOG,
         log_config=None,
         access_log=False,
@@ -115,16 +124,17 @@ def server_of(app: Any, *, grace: int = 30, bounds: Bounds | None = None) -> Ser
     return Server(config, Ending(grace))
 
 
-def run(app: Any, listening: socket.socket, *, grace: int, bounds: Bounds | None = None) -> None:
+def run(app: Any, listening: socket.socket, **times: Any) -> None:
     """Serve until SIGTERM or Ctrl-C: then accept no new requests and give running ones `grace` seconds.
 
     The process has ended a second after the last of them or after that time, or a second after another signal, whatever
     an encoder does.
 
-    After SIGTERM it leaves with 0, through SystemExit, once the application has closed what it holds.
+    After SIGTERM it leaves with 0, through SystemExit, once the application has closed what it holds. `times`: as
+    `server_of`.
     """
     signal.signal(signal.SIGTERM, _leave)  # uvicorn gives the signal back once it is done
-    server_of(app, grace=grace, bounds=bounds).run(sockets=[listening])
+    server_of(app, **times).run(sockets=[listening])
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
@@ -142,9 +152,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 class Connection(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol, with a limit of the time that headers take. Subclasses set `bounds`."""
+    """uvicorn's HTTP/1.1 protocol, with a limit of the time that headers take. Subclasses set `header_seconds`."""
 
-    bounds: ClassVar[Bounds] = Bounds()
+    header_seconds: ClassVar[float] = HEADER_SECONDS
     _due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -176,7 +186,7 @@ class Connection(H11Protocol):
                 self.transport.abort()
 
         if self._due is None:
-            self._due = self.loop.call_later(self.bounds.header_seconds, end_if_idle)
+            self._due = self.loop.call_later(self.header_seconds, end_if_idle)
 
     def _cancel(self) -> None:
         if self._due is not None:

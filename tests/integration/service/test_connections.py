@@ -26,7 +26,6 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from diptych import Registry
-from diptych_serve.service.access import Bounds
 from serving import animals, served, until
 
 
@@ -95,13 +94,13 @@ def test_the_head_of_an_answer_does_not_wait_for_a_body_that_comes_later() -> No
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
 def test_headers_that_do_not_come_end_the_connection(begun: bytes) -> None:
-    with served(small(), Bounds(header_seconds=0.3)) as url, connected(url) as own:
+    with served(small(), header_seconds=0.3) as url, connected(url) as own:
         own.sendall(begun)
         assert is_closed(own)
 
 
 def test_headers_that_drip_end_the_connection() -> None:
-    with served(small(), Bounds(header_seconds=0.5)) as url, connected(url) as own:
+    with served(small(), header_seconds=0.5) as url, connected(url) as own:
         began = time.monotonic()
         with contextlib.suppress(ConnectionError):
             for byte in b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 10_000:
@@ -128,7 +127,7 @@ def test_a_kept_connection_answers_again_and_is_closed_when_it_is_idle() -> None
             return False
         return True
 
-    with served(small(), Bounds(header_seconds=1, idle_seconds=1)) as url, ExitStack() as stack:
+    with served(small(), header_seconds=1, idle_seconds=1) as url, ExitStack() as stack:
         while not answers(own := stack.enter_context(connected(url))):
             pass
         own.sendall(request[:10])  # another request begins, and its rest never comes

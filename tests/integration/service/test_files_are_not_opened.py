@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -49,3 +50,14 @@ def test_words_are_answered_and_encoders_of_text_take_anything(client: httpx.Cli
     assert client.post("/v1/embeddings", json={"model": "seen", "input": "a cat / a dog"}).status_code == 200
     assert client.post("/search", json={"query": "what is data: or http?"}).status_code == 200
     assert client.post("/v1/embeddings", json={"model": "read", "input": "/etc/hostname"}).status_code == 200
+
+
+def test_what_names_a_file_only_as_encoders_read_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = Registry(fakes_plugin, Pictures, installed=False)
+    made = animals(tmp_path, registry, slots={"seen": {"adapter": "pictures"}}, search={})
+    row = {"id": "ape", "title": "an ape", "text": "eats figs"}
+    Path(made.handle.view.reading.of(row["title"], row["text"])).touch()
+    with served(application(Served([made], registry=registry), writes=True)) as url:
+        answer = httpx.put(f"{url}/documents", json={"documents": [row]}, timeout=60)
+        assert answer.status_code == 400

@@ -38,16 +38,6 @@ def locked(tmp_path_factory: pytest.TempPathFactory, fakes: Registry) -> Iterato
         yield url
 
 
-@pytest.mark.parametrize("header", [None, "Bearer third", "Bearer", "Basic first", "first", "Bearer firstt"])
-def test_who_has_no_key_is_not_answered(locked: str, header: str | None) -> None:
-    headers = {} if header is None else {"Authorization": header}
-    for method, path in (("GET", "/v1/models"), ("POST", "/search"), ("GET", "/metrics"), ("GET", "/nowhere")):
-        answer = httpx.request(method, f"{locked}{path}", headers=headers)
-        assert answer.status_code == 401
-        assert answer.json()["error"]["code"] == "invalid_api_key"
-        assert answer.headers["www-authenticate"] == "Bearer"
-
-
 @pytest.mark.parametrize(
     ("header", "message"),
     [
@@ -65,9 +55,12 @@ def test_whether_a_key_is_missing_or_wrong_is_told_without_the_key(
     locked: str, header: str | None, message: str
 ) -> None:
     headers = {} if header is None else {"Authorization": header}
-    answer = httpx.get(f"{locked}/v1/models", headers=headers)
-    assert answer.json()["error"]["message"].startswith(message)
-    assert not any(key in answer.text for key in ("first", "second", "third"))
+    for method, path in (("GET", "/v1/models"), ("POST", "/search"), ("GET", "/metrics"), ("GET", "/nowhere")):
+        answer = httpx.request(method, f"{locked}{path}", headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json()["error"]["message"].startswith(message)
+        assert not any(key in answer.text for key in ("first", "second", "third"))
 
 
 def test_each_key_opens_and_health_needs_none(locked: str) -> None:
@@ -76,14 +69,6 @@ def test_each_key_opens_and_health_needs_none(locked: str) -> None:
             assert api.embeddings.create(model="dense", input="cat").data
     assert httpx.get(f"{locked}/healthz").json() == {"status": "ok"}
     until(lambda: httpx.get(f"{locked}/readyz").json() == {"status": "ready"})
-
-
-def test_openais_client_raises_its_own_errors(locked: str) -> None:
-    with (
-        openai.OpenAI(base_url=f"{locked}/v1", api_key="wrong", max_retries=0) as api,
-        pytest.raises(openai.AuthenticationError, match="the API key is wrong"),
-    ):
-        api.embeddings.create(model="dense", input="cat")
 
 
 @pytest.mark.parametrize(

@@ -32,22 +32,12 @@ def test_documents_come_by_the_rerankers_scores(client: httpx.Client, fakes: Reg
     assert {row["index"]: row["relevance_score"] for row in results} == dict(enumerate(wanted))
 
 
-def test_top_n_cuts_and_documents_come_back_when_asked_for(client: httpx.Client) -> None:
+def test_top_n_cuts_ties_keep_their_order_and_texts_come_back_when_asked_for(client: httpx.Client) -> None:
     (best,) = ranked(client, top_n=1, return_documents=True)["results"]
     assert best["document"] == {"text": "the cat sleeps at night"}
     assert "document" not in ranked(client)["results"][0]
-
-
-def test_documents_may_be_mappings_with_a_text(client: httpx.Client) -> None:
     mixed = [{"text": DOCUMENTS[0], "id": 7}, *DOCUMENTS[1:]]
-    assert ranked(client, documents=mixed)["results"] == ranked(client)["results"]
-
-
-def test_the_only_reranker_needs_no_name(client: httpx.Client) -> None:
-    assert ranked(client, model=None)["model"] == "fake-reranker"
-
-
-def test_documents_of_equal_score_keep_their_order(client: httpx.Client) -> None:
+    assert ranked(client, documents=mixed)["results"] == ranked(client, model=None)["results"]
     assert [row["index"] for row in ranked(client, documents=["an owl", "an ape", "an elk"])["results"]] == [0, 1, 2]
 
 

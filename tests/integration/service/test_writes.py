@@ -14,9 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from diptych import AdapterSpec, Collection, Registry, hookimpl
+from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.testing import fakes_plugin
 from diptych_serve.service.access import Limits
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import populated
@@ -26,17 +25,6 @@ from diptych_serve.service.served import Served
 from serving import ANIMALS, animals, served, until
 
 LINES = {"Content-Type": "application/x-ndjson"}
-
-
-class Pictures:
-    """An adapter that says that it opens images."""
-
-    @staticmethod
-    @hookimpl
-    def diptych_register_adapters() -> list[AdapterSpec]:
-        factory = "diptych.testing.fakes:FakeDenseEncoder"
-        accepts = ("text", "image")
-        return [AdapterSpec(name="pictures", kind="dense", factory=factory, summary="for tests", accepts=accepts)]
 
 
 @pytest.fixture
@@ -209,17 +197,6 @@ def test_writes_beyond_the_room_are_refused_before_they_are_received(collection:
         assert httpx.post(f"{url}/populate", content=b"{}", headers=LINES, timeout=60).status_code == 429
         held.close()
         assert httpx.post(f"{url}/populate", content=b'{"id": "a", "text": "b"}', headers=LINES).status_code == 200
-
-
-def test_what_names_a_file_only_as_encoders_read_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    registry = Registry(fakes_plugin, Pictures, installed=False)
-    made = animals(tmp_path, registry, slots={"seen": {"adapter": "pictures"}}, search={})
-    row = {"id": "ape", "title": "an ape", "text": "eats figs"}
-    Path(made.handle.view.reading.of(row["title"], row["text"])).touch()
-    with served(application(Served([made], registry=registry), writes=True)) as url:
-        answer = httpx.put(f"{url}/documents", json={"documents": [row]}, timeout=60)
-        assert answer.status_code == 400
 
 
 def test_a_write_under_way_ends_before_the_service_closes_its_collection(

@@ -90,12 +90,6 @@ def test_an_evaluation_says_which_generations_it_asked(filled: Fill, studio_over
     assert asked() == [{"dense": 1, "lexical": 1}, {"lexical": 1}]
 
 
-def test_the_state_names_the_judged_queries(client: TestClient) -> None:
-    assert client.get("/studio/api/state").json()["judged"] == [
-        {"name": "colours", "queries": 24, "judged": 24, "error": None}
-    ]
-
-
 def test_sets_are_counted_anew_when_their_files_change_and_say_why_they_cannot_be_read(
     client: TestClient, folder: Path
 ) -> None:

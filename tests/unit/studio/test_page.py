@@ -105,8 +105,3 @@ def test_the_page_itself_may_ask(
 def test_a_page_may_not_ask_a_service_without_a_page(collection: Collection, fakes: Registry) -> None:
     client = TestClient(application(Served([collection], registry=fakes), hosts=["localhost"]))
     assert client.get("/metrics", headers={"host": "localhost", "origin": "http://localhost"}).status_code == 403
-
-
-def test_a_service_without_studio_has_none_of_it(collection: Collection, fakes: Registry) -> None:
-    client = TestClient(application(Served([collection], registry=fakes)))
-    assert [client.get(path).status_code for path in ("/studio", "/studio/", "/docs", f"{API}/state")] == [404] * 4
