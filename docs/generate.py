@@ -26,7 +26,7 @@ from diptych.cli.adapters import type_of
 from diptych.cli.train import flat_options
 from diptych.config import json_schema
 from diptych.config.models import Config
-from diptych.plugins.factory import options_model
+from diptych.plugins.factory import alike, options_model
 from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.training.recipe_file import options_model as recipe_options
 from diptych_training.options import RetrievalOptions
@@ -166,13 +166,20 @@ def _cell(text: str) -> str:
 
 def _adapters(specs: Iterable[AdapterSpec]) -> Iterator[str]:
     """The options that several adapters share in one table, then each adapter with its own."""
-    tables = [(spec, _adapter_rows(spec)) for spec in specs]
-    shared = _shared(rows for _, rows in tables)
+    tables = [(spec, variants, _adapter_rows(variants[0][1])) for spec in specs for variants in alike(spec)]
+    shared = _shared(rows for *_, rows in tables)
     yield SHARED_HEAD
     yield from _table(shared.values())
-    for spec, rows in tables:
-        extra = f" Needs `pip install '{spec.extra}'`." if spec.extra else ""
-        yield f"\n## `adapter: {spec.name}`\n\n{spec.kind}. {spec.summary.rstrip('.')}.{extra}\n"
+    for n, (spec, variants, rows) in enumerate(tables):
+        extra = variants[0][1].extra
+        needs = f" Needs `pip install '{extra}'`." if extra else ""
+        if n == 0 or tables[n - 1][0] is not spec:
+            needs_all = "" if spec.variants else needs
+            yield f"\n## `adapter: {spec.name}`\n\n{spec.kind}. {spec.summary.rstrip('.')}.{needs_all}\n"
+        for choice, variant in variants if spec.variants else ():
+            option, value = next(iter(choice.items()))
+            told = "" if spec.default != value else ", the default"
+            yield f"`{option}: {value}`{told}: {variant.summary.rstrip('.')}.{needs}\n"
         own = {key: row for key, row in rows.items() if shared.get(key) != row}
         if own:
             yield from _table(own.values())

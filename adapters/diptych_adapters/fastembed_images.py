@@ -30,7 +30,7 @@ class FastEmbedImageEncoder(FastEmbedModel):
     """
 
     similarity: Similarity = "cosine"
-    adapter = "fastembed-image"
+    adapter = "fastembed with modality: image"
 
     def __init__(self, options: FastEmbedOptions) -> None:
         super().__init__(ImageEmbedding, options.model, options.path, options)
@@ -106,7 +106,7 @@ class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
     """
 
     options_model = FastEmbedImageTextOptions
-    adapter = "fastembed-image-text"
+    adapter = "fastembed with modality: image-text"
     _reads_texts = True
 
     def __init__(self, options: FastEmbedImageTextOptions) -> None:
@@ -203,7 +203,7 @@ class FastEmbedImageMultiVectorEncoder(FastEmbedModel):
                 (vectors,) = self.model.embed_image([Image.fromarray(middle(item))])
             else:
                 raise ContractError(
-                    "adapter fastembed-image-multivector does not read this",
+                    "adapter fastembed-multivector with modality: image-text does not read this",
                     where=f"model {self.name!r}",
                     got=type(item).__name__,
                     expected="texts and pictures, uint8 [height, width, 3]",

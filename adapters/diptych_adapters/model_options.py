@@ -140,7 +140,7 @@ class PromptOptions(TorchOptions):
 
 
 class SentenceTransformersOptions(PromptOptions):
-    """Options of `sentence-transformers`."""
+    """Options of `sentence-transformers` with `modality: text`."""
 
     truncate_dim: int | None = Field(None, ge=1, description="Keep only the first N dimensions (Matryoshka models).")
     normalize: bool | None = Field(None, description="Scale vectors to unit length; null does as the model does.")
@@ -155,20 +155,20 @@ class UniDECOptions(PromptOptions):
 
 
 class TokenVectorsOptions(PromptOptions):
-    """Options of `token-vectors`."""
+    """Options of `sentence-transformers-multivector` with `trained_as: dense`."""
 
     special_tokens: bool = Field(True, description="Keep the vectors of special tokens such as [CLS] and [SEP].")
     truncate_dim: int | None = Field(None, ge=1, description="Keep only the first N dimensions of token vectors.")
 
 
 class SparseEncoderOptions(PromptOptions):
-    """Options of `sentence-transformers-sparse`."""
+    """Options of `sentence-transformers-sparse` with `trained_as: sparse-encoder`."""
 
     max_active_dims: int | None = Field(None, ge=1, description="Keep only the N heaviest terms of a vector.")
 
 
 class SpladeOptions(SparseEncoderOptions):
-    """Options of `splade`."""
+    """Options of `sentence-transformers-sparse` with `trained_as: masked-lm`."""
 
     pooling: Literal["max", "sum"] | None = Field(
         None, description="How to combine the tokens' term weights; null is the model's own, else max."
@@ -179,7 +179,7 @@ class SpladeOptions(SparseEncoderOptions):
 
 
 class MultiVectorOptions(PromptOptions):
-    """Options of `sentence-transformers-multivector`."""
+    """Options of `sentence-transformers-multivector` with `trained_as: late-interaction`."""
 
     normalize: bool | None = Field(None, description="Scale token vectors to unit length; null does as the model does.")
 
@@ -242,7 +242,7 @@ class StaticOptions(ModelOptions):
 
 
 class MediaTextOptions(Options):
-    """Options of `image-text`, `sound-text`, `video-text` and `points-text`."""
+    """Options of `media-text`."""
 
     model: str = Field(min_length=1, description="Folder of a model of the recipe of that name, such as `image_text`.")
     device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; null takes cuda if present, else cpu.")
@@ -253,7 +253,7 @@ class MediaTextOptions(Options):
 
 
 class MediaLexiconOptions(MediaTextOptions):
-    """Options of `image-lexicon`, `sound-lexicon`, `video-lexicon` and `points-lexicon`."""
+    """Options of `media-lexicon`."""
 
     queries: Literal["words", "encoder"] = Field(
         "words",
@@ -285,7 +285,7 @@ class FastEmbedOptions(Options):
 
 
 class FastEmbedDenseOptions(FastEmbedOptions):
-    """Options of `fastembed`."""
+    """Options of `fastembed` with `modality: text`."""
 
     query_prompt: str = Field("", description="Prefix of each query, beside FastEmbed's own.")
     document_prompt: str = Field("", description="Prefix of each document, beside FastEmbed's own.")
@@ -302,7 +302,7 @@ class FastEmbedDenseOptions(FastEmbedOptions):
 
 
 class FastEmbedImageTextOptions(FastEmbedOptions):
-    """Options of `fastembed-image-text`."""
+    """Options of `fastembed` with `modality: image-text`."""
 
     text_model: str = Field(
         min_length=1, description="Text model as FastEmbed lists it, such as `Qdrant/clip-ViT-B-32-text`."
@@ -362,7 +362,7 @@ class Bm25Weights(Options):
 
 
 class Bm25Options(Bm25Weights, LexiconOptions):
-    """Options of the `bm25` adapter."""
+    """Options of `bm25` with `terms: words`."""
 
     FOR_CODE: ClassVar[Mapping[str, Any]] = {"language": "english", "identifiers": True}
 
@@ -381,7 +381,7 @@ class Bm25Options(Bm25Weights, LexiconOptions):
 
 
 class NGramOptions(Bm25Weights):
-    """Options of the `ngrams` adapter."""
+    """Options of `bm25` with `terms: ngrams`."""
 
     minimum: int = Field(4, ge=2, le=10, description="Length of the shortest n-grams, in characters.")
     maximum: int = Field(
@@ -446,9 +446,6 @@ class TextIndexOptions(Options):
 class MediaModelOptions(ModelOptions):
     """Options of `transformers-media`."""
 
-    modality: Literal["image", "image-text", "sound", "sound-text", "video", "series"] = Field(
-        description="What the model reads; with `-text` also texts, in the same space."
-    )
     device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; null takes cuda if present, else cpu.")
     precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Number format of the model.")
     batch_size: int = Field(16, ge=1, description="Maximum inputs per forward pass.")
@@ -466,7 +463,7 @@ class MediaModelOptions(ModelOptions):
 
 
 class SentenceTransformersImageOptions(ModelOptions):
-    """Options of `sentence-transformers-image`."""
+    """Options of `sentence-transformers` with `modality: image-text`."""
 
     device: str | None = Field(None, description="cpu, cuda, cuda:1, mps ...; null takes the fastest present.")
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(

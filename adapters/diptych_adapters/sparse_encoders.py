@@ -200,7 +200,7 @@ class SpladeEncoder(LearnedSparseEncoder):
                 f"model {folder.name!r} has no masked-language-model head",
                 got=", ".join(type(module).__name__ for module in model.children()),
                 expected="SpladePooling",
-                do="use adapter: sentence-transformers-sparse",
+                do="set trained_as: sparse-encoder",
             )
         for pooling in poolings:
             pooling.pooling_strategy = self._pooling or pooling.pooling_strategy

@@ -44,210 +44,216 @@ WHEELS: Mapping[str, Wheel] = {
 Names: TypeAlias = tuple[str, ...]
 TEXT: Names = ("text",)
 _PACKAGE = "diptych_adapters"
-_TRANSFORMERS: dict[str, Names] = {
-    "image": ("image",),
-    "image-text": ("image", "text"),
-    "sound": ("sound",),
-    "sound-text": ("sound", "text"),
-    "video": ("video",),
-    "series": ("series",),
-}
 _OPTIONS = f"{_PACKAGE}.model_options"
 
 
+def _spec(name: str, kind: Kind, factory: str, options: str, summary: str, **more: Any) -> AdapterSpec:
+    """A spec whose factory and options are in this package."""
+    factory, options = f"{_PACKAGE}.{factory}", f"{_OPTIONS}:{options}"
+    return AdapterSpec(name=name, kind=kind, factory=factory, options=options, summary=summary, **more)
+
+
 def _torch(name: str, kind: Kind, factory: str, options: str, summary: str, **more: Any) -> AdapterSpec:
-    return AdapterSpec(
-        name=name,
-        kind=kind,
-        factory=f"{_PACKAGE}.{factory}.of",
-        options=f"{_OPTIONS}:{options}",
-        summary=summary,
-        requires=("torch", "sentence_transformers"),
-        extra="diptych[torch]",
-        carried=CARRIED,
-        **more,
-    )
+    needs = {"requires": ("torch", "sentence_transformers"), "extra": "diptych[torch]", "carried": CARRIED, **more}
+    return _spec(name, kind, factory, options, summary, **needs)
+
+
+def _media(name: str, factory: str, options: str, summary: str, accepts: Names) -> AdapterSpec:
+    needs: Names = ("torch", "sentence_transformers", "PIL")
+    return _spec(name, "dense", factory, options, summary, requires=needs, extra="diptych[media]", accepts=accepts)
 
 
 def _fastembed(name: str, kind: Kind, factory: str, options: str, summary: str, accepts: Names = TEXT) -> AdapterSpec:
-    return AdapterSpec(
-        name=name,
-        kind=kind,
-        factory=f"{_PACKAGE}.{factory}.of",
-        options=f"{_OPTIONS}:{options}",
-        summary=summary,
-        requires=("fastembed",),
-        extra="diptych[fastembed]",
-        accepts=accepts,
-    )
+    needs: dict[str, Any] = {"requires": ("fastembed",), "extra": "diptych[fastembed]", "accepts": accepts}
+    return _spec(name, kind, f"{factory}.of", options, summary, **needs)
 
 
-def _by_recipe(modality: str, items: str) -> list[AdapterSpec]:
-    """The two adapters of the models of the recipe `MODALITY_text`."""
-    module, recipe = "media_text.encoders", f"{modality}_text"
-    forms: tuple[tuple[str, Kind, str, str], ...] = (
-        ("text", "dense", "MediaTextOptions", f"{items} and texts in a text encoder's space."),
-        ("lexicon", "sparse", "MediaLexiconOptions", f"{items} as weights of words, which are the reasons for a hit."),
-    )
-    return [
-        AdapterSpec(
-            name=f"{modality}-{form}",
-            kind=kind,
-            factory=f"{_PACKAGE}.{module}:{modality}_{form}",
-            options=f"{_OPTIONS}:{options}",
-            summary=f"Models of the recipe {recipe}: {what}",
-            requires=("torch", "sentence_transformers"),
-            extra="diptych[torch]",
-            carried=CARRIED,
-            accepts=("text", modality),
+def _transformers(modality: str, summary: str) -> AdapterSpec:
+    factory, media = f"media_models.encoder:{modality.replace('-', '_')}", modality.removesuffix("-text")
+    accepts = (media, "text") if media != modality else (media,)
+    return _media(f"transformers-{modality}", factory, "MediaModelOptions", summary, accepts)
+
+
+def _by_recipe(form: str, kind: Kind, options: str) -> dict[str, AdapterSpec]:
+    """The adapters of models of the recipes `MODALITY_text`, by modality."""
+    return {
+        of: _torch(
+            f"{of}-{form}",
+            kind,
+            f"media_text.encoders:{of}_{form}",
+            options,
+            f"models of the recipe {of}_text",
+            accepts=("text", of),
         )
-        for form, kind, options, what in forms
-    ]
+        for of in ("image", "sound", "video", "points")
+    }
 
 
 MEDIA = [
-    *_by_recipe("image", "pictures"),
-    *_by_recipe("sound", "sounds"),
-    *_by_recipe("video", "clips"),
-    *_by_recipe("points", "point clouds"),
-    AdapterSpec(
-        name="sentence-transformers-image",
-        kind="dense",
-        factory=f"{_PACKAGE}.media_models.encoder:SentenceTransformerImageEncoder.of",
-        options=f"{_PACKAGE}.model_options:SentenceTransformersImageOptions",
-        summary="Pictures and texts in one space: any model of sentence-transformers that reads both.",
-        requires=("torch", "sentence_transformers", "PIL"),
-        extra="diptych[media]",
-        accepts=("image", "text"),
+    AdapterSpec.of_variants(
+        "media-text",
+        "Pictures, sounds, clips or point clouds in a text encoder's space: models of the recipes image_text and such.",
+        "modality",
+        _by_recipe("text", "dense", "MediaTextOptions"),
     ),
-    AdapterSpec(
-        name="transformers-media",
-        kind="dense",
-        factory=f"{_PACKAGE}.media_models.encoder:MediaEncoder.of",
-        options=f"{_PACKAGE}.model_options:MediaModelOptions",
-        summary="Pictures, sounds, clips or series by models of transformers, some with texts in one space.",
-        requires=("torch", "sentence_transformers", "PIL"),
-        extra="diptych[media]",
-        accepts=("image", "text", "sound", "video", "series"),
-        by_modality=_TRANSFORMERS,
-        aliases={f"transformers-{modality}": {"modality": modality} for modality in _TRANSFORMERS},
+    AdapterSpec.of_variants(
+        "media-lexicon",
+        "Pictures, sounds, clips or point clouds as weights of words, the reasons for a hit: the models of media-text.",
+        "modality",
+        _by_recipe("lexicon", "sparse", "MediaLexiconOptions"),
     ),
-    AdapterSpec(
-        name="shape-descriptor",
-        kind="dense",
-        factory=f"{_PACKAGE}.media_models.shape_descriptor:ShapeDescriptor",
-        options=f"{_OPTIONS}:ShapeDescriptorOptions",
-        summary="Point clouds as vectors that rotations do not change, without training.",
+    AdapterSpec.of_variants(
+        "transformers-media",
+        "Pictures, sounds, clips or series by models of transformers, some with texts in one space.",
+        "modality",
+        {
+            "image": _transformers("image", "pictures: ViT, DINOv2, ConvNeXt and others"),
+            "image-text": _transformers("image-text", "pictures and texts: CLIP, SigLIP"),
+            "sound": _transformers("sound", "sounds: Whisper, Wav2Vec2, AST and others"),
+            "sound-text": _transformers("sound-text", "sounds and texts: CLAP"),
+            "video": _transformers("video", "clips: VideoMAE, ViViT, TimeSformer"),
+            "series": _transformers("series", "series: PatchTST"),
+        },
+    ),
+    _spec(
+        "shape-descriptor",
+        "dense",
+        "media_models.shape_descriptor:ShapeDescriptor",
+        "ShapeDescriptorOptions",
+        "Point clouds as vectors that rotations do not change, without training.",
         extra="diptych",
         accepts=("points",),
-    ),
-    _fastembed(
-        "fastembed-image",
-        "dense",
-        "fastembed_images:FastEmbedImageEncoder",
-        "FastEmbedOptions",
-        "Pictures: image models that FastEmbed lists, such as ResNet and CLIP's vision side.",
-        accepts=("image",),
-    ),
-    _fastembed(
-        "fastembed-image-text",
-        "dense",
-        "fastembed_images:FastEmbedImageTextEncoder",
-        "FastEmbedImageTextOptions",
-        "Pictures and texts in one space: a pair of models that FastEmbed lists, such as the two sides of CLIP.",
-        accepts=("image", "text"),
-    ),
-    _fastembed(
-        "fastembed-image-multivector",
-        "multivector",
-        "fastembed_images:FastEmbedImageMultiVectorEncoder",
-        "FastEmbedOptions",
-        "Late interaction over pictures, such as pages: ColPali and ColModernVBERT of FastEmbed.",
-        accepts=("image", "text"),
     ),
 ]
 
 MODELS = [
-    _torch(
+    AdapterSpec.of_variants(
         "sentence-transformers",
-        "dense",
-        "sentence_transformers:SentenceTransformerEncoder",
-        "SentenceTransformersOptions",
         "Any dense model of sentence-transformers: folder, hub name or wheel. BERT models also without PyTorch.",
-        instead=(("openvino", "onnx", "safetensors"), ("onnxruntime", "onnx", "safetensors")),
+        "modality",
+        {
+            "text": _torch(
+                "sentence-transformers",
+                "dense",
+                "sentence_transformers:SentenceTransformerEncoder.of",
+                "SentenceTransformersOptions",
+                "texts",
+                instead=(("openvino", "onnx", "safetensors"), ("onnxruntime", "onnx", "safetensors")),
+            ),
+            "image-text": _media(
+                "sentence-transformers-image",
+                "media_models.encoder:SentenceTransformerImageEncoder.of",
+                "SentenceTransformersImageOptions",
+                "pictures and texts in one space, by a model that reads both",
+                ("image", "text"),
+            ),
+        },
     ),
-    _torch(
+    AdapterSpec.of_variants(
         "sentence-transformers-sparse",
-        "sparse",
-        "sparse_encoders:LearnedSparseEncoder",
-        "SparseEncoderOptions",
-        "Learned sparse encoders of sentence-transformers, inference-free ones included.",
+        "Learned sparse encoders of sentence-transformers, inference-free ones included, and SPLADE.",
+        "trained_as",
+        {
+            "sparse-encoder": _torch(
+                "sentence-transformers-sparse",
+                "sparse",
+                "sparse_encoders:LearnedSparseEncoder.of",
+                "SparseEncoderOptions",
+                "a sparse encoder of sentence-transformers",
+            ),
+            "masked-lm": _torch(
+                "splade",
+                "sparse",
+                "sparse_encoders:SpladeEncoder.of",
+                "SpladeOptions",
+                "SPLADE over any folder with a masked language model",
+            ),
+        },
     ),
-    _torch(
-        "splade",
-        "sparse",
-        "sparse_encoders:SpladeEncoder",
-        "SpladeOptions",
-        "SPLADE over any folder with a masked language model.",
-    ),
-    _torch(
+    AdapterSpec.of_variants(
         "sentence-transformers-multivector",
-        "multivector",
-        "token_vectors:LateInteractionEncoder",
-        "MultiVectorOptions",
-        "Trained late interaction: ColBERT models of sentence-transformers, PyLate or Stanford.",
-    ),
-    _torch(
-        "token-vectors",
-        "multivector",
-        "token_vectors:TokenVectorEncoder",
-        "TokenVectorsOptions",
-        "Late interaction without training: the normalised token vectors of any dense model.",
+        "Late interaction: ColBERT models of sentence-transformers, PyLate or Stanford, or any dense model's tokens.",
+        "trained_as",
+        {
+            "late-interaction": _torch(
+                "sentence-transformers-multivector",
+                "multivector",
+                "token_vectors:LateInteractionEncoder.of",
+                "MultiVectorOptions",
+                "a model trained for late interaction",
+            ),
+            "dense": _torch(
+                "token-vectors",
+                "multivector",
+                "token_vectors:TokenVectorEncoder.of",
+                "TokenVectorsOptions",
+                "late interaction without training: the normalised token vectors of any dense model",
+            ),
+        },
     ),
     _torch(
         "unidec",
         "dense",
-        "unidec:UniDECEncoder",
+        "unidec:UniDECEncoder.of",
         "UniDECOptions",
         "Models of the recipe unidec: dual encoder and classifier as one vector.",
     ),
     _torch(
         "cross-encoder",
         "reranker",
-        "cross_encoder:CrossEncoderReranker",
+        "cross_encoder:CrossEncoderReranker.of",
         "CrossEncoderOptions",
         "Rerankers that read query and document together.",
     ),
     _torch(
         "uni-encoder",
         "reranker",
-        "uni_encoder:UniEncoderReranker",
+        "uni_encoder:UniEncoderReranker.of",
         "UniEncoderOptions",
         "Models of the recipe uni_encoder: a query is read once, with all its candidates in one pass.",
     ),
     _torch(
         "yes-no",
         "reranker",
-        "yes_no:YesNoReranker",
+        "yes_no:YesNoReranker.of",
         "YesNoOptions",
         "Local causal language models that answer yes or no, scored by the probability of the next token.",
     ),
-    AdapterSpec(
-        name="static",
-        kind="dense",
-        factory=f"{_PACKAGE}.static:StaticEncoder.of",
-        options=f"{_OPTIONS}:StaticOptions",
-        summary="Static embeddings, model2vec and sentence-transformers folders; fast, without torch.",
+    _spec(
+        "static",
+        "dense",
+        "static:StaticEncoder.of",
+        "StaticOptions",
+        "Static embeddings, model2vec and sentence-transformers folders; fast, without torch.",
         requires=("model2vec",),
         extra="diptych[static]",
         cached=False,
     ),
-    _fastembed(
+    AdapterSpec.of_variants(
         "fastembed",
-        "dense",
-        "fastembed_models:FastEmbedEncoder",
-        "FastEmbedDenseOptions",
-        "Dense models of FastEmbed, or a local folder with an ONNX file.",
+        "Dense models of FastEmbed for texts and pictures, or a local folder with an ONNX file.",
+        "modality",
+        {
+            "text": _fastembed(
+                "fastembed", "dense", "fastembed_models:FastEmbedEncoder", "FastEmbedDenseOptions", "texts"
+            ),
+            "image": _fastembed(
+                "fastembed-image",
+                "dense",
+                "fastembed_images:FastEmbedImageEncoder",
+                "FastEmbedOptions",
+                "pictures: image models such as ResNet and CLIP's vision side",
+                accepts=("image",),
+            ),
+            "image-text": _fastembed(
+                "fastembed-image-text",
+                "dense",
+                "fastembed_images:FastEmbedImageTextEncoder",
+                "FastEmbedImageTextOptions",
+                "pictures and texts in one space: a pair of models such as the two sides of CLIP",
+                accepts=("image", "text"),
+            ),
+        },
     ),
     _fastembed(
         "fastembed-sparse",
@@ -256,12 +262,27 @@ MODELS = [
         "FastEmbedOptions",
         "Sparse models of FastEmbed: SPLADE++, BM42, miniCOIL.",
     ),
-    _fastembed(
+    AdapterSpec.of_variants(
         "fastembed-multivector",
-        "multivector",
-        "fastembed_models:FastEmbedMultiVectorEncoder",
-        "FastEmbedOptions",
-        "ColBERT models of FastEmbed.",
+        "Late interaction over texts, or pictures such as pages: ColBERT, ColPali and ColModernVBERT of FastEmbed.",
+        "modality",
+        {
+            "text": _fastembed(
+                "fastembed-multivector",
+                "multivector",
+                "fastembed_models:FastEmbedMultiVectorEncoder",
+                "FastEmbedOptions",
+                "texts",
+            ),
+            "image-text": _fastembed(
+                "fastembed-image-multivector",
+                "multivector",
+                "fastembed_images:FastEmbedImageMultiVectorEncoder",
+                "FastEmbedOptions",
+                "pictures and texts",
+                accepts=("image", "text"),
+            ),
+        },
     ),
     _fastembed(
         "fastembed-reranker",
@@ -273,33 +294,40 @@ MODELS = [
 ]
 
 LEXICAL = [
-    AdapterSpec(
-        name="bm25",
-        kind="sparse",
-        factory="diptych_adapters.bm25:Bm25",
-        summary="BM25 over stemmed words, with the corpus's own average length; Qdrant supplies the IDF",
-        options="diptych_adapters.model_options:Bm25Options",
-        requires=("Stemmer", "bm25s"),
-        extra="diptych",
-        facts={"uses_idf": True},
-        cached=False,
+    AdapterSpec.of_variants(
+        "bm25",
+        "BM25 over stemmed words or character n-grams, with the corpus's own average length; Qdrant supplies the IDF",
+        "terms",
+        {
+            "words": _spec(
+                "bm25",
+                "sparse",
+                "bm25:Bm25",
+                "Bm25Options",
+                "stemmed words",
+                requires=("Stemmer", "bm25s"),
+                extra="diptych",
+                facts={"uses_idf": True},
+                cached=False,
+            ),
+            "ngrams": _spec(
+                "ngrams",
+                "sparse",
+                "bm25:NGrams",
+                "NGramOptions",
+                "character n-grams, which find words in spite of typing errors",
+                extra="diptych",
+                facts={"uses_idf": True},
+                cached=False,
+            ),
+        },
     ),
-    AdapterSpec(
-        name="ngrams",
-        kind="sparse",
-        factory="diptych_adapters.bm25:NGrams",
-        summary="BM25 over character n-grams, which finds words in spite of typing errors",
-        options="diptych_adapters.model_options:NGramOptions",
-        extra="diptych",
-        facts={"uses_idf": True},
-        cached=False,
-    ),
-    AdapterSpec(
-        name="qdrant-text-index",
-        kind="text_index",
-        factory="diptych_adapters.text_index:QdrantTextIndex",
-        summary="Qdrant's own full-text index and BM25, without vectors; needs Qdrant 1.20 or Qdrant Edge",
-        options="diptych_adapters.model_options:TextIndexOptions",
+    _spec(
+        "qdrant-text-index",
+        "text_index",
+        "text_index:QdrantTextIndex",
+        "TextIndexOptions",
+        "Qdrant's own full-text index and BM25, without vectors; needs Qdrant 1.20 or Qdrant Edge",
         cached=False,
     ),
 ]

@@ -187,5 +187,5 @@ def _check_trained(folder: ModelFolder) -> None:
         "MultiVectorEncoder",
         folder,
         architectures=("HF_ColBERT", "ForRetrieval"),
-        instead="for late interaction without training use adapter: token-vectors",
+        instead="for late interaction without training set trained_as: dense",
     )

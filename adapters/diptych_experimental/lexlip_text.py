@@ -540,7 +540,7 @@ class LexLIPText(RetrievalTraining[Options]):
     def export(self, model: Any) -> list[Registration]:
         """Save it for the adapter of masked language models."""
         (saved,) = super().export(model)
-        return [Registration("splade", saved.options)]
+        return [Registration(saved.adapter, {"trained_as": "masked-lm", **saved.options})]
 
     @property
     def _first(self) -> Path:

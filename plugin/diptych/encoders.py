@@ -32,7 +32,7 @@ _ADAPTERS = {
     "colbert": "sentence-transformers-multivector",
     "bm42": "fastembed-sparse",
     "minicoil": "fastembed-sparse",
-    "clip": "fastembed-image-text",
+    "clip": "fastembed",
 }
 
 

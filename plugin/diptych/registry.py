@@ -11,6 +11,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import pluggy
@@ -108,10 +109,10 @@ class Registry:
     def spellings(self, name: str, options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         """The adapter `name` with `options`, and all others that mean the same because the adapter was renamed."""
         try:
-            spec = self.spec(name)
+            spec, choice = self._adapters.present(name)
         except UnknownAdapter:
             return [(name, {**options})]
-        return list(self._adapters.renamed(spec).spellings({**options, **spec.implied}))
+        return spec.spellings({**options, **choice})
 
     def source(self, name: str) -> str:
         """The distribution or module that registered the adapter `name`."""
@@ -136,10 +137,9 @@ class Registry:
         if self._require is not None:
             self._require(name, options or {}, where or f"adapter {name!r}")
         spec = self.spec(name, where=where)
-        if spec.implied:
-            now = self._adapters.renamed(spec).name
-            written = ", ".join(f"{key}: {value}" for key, value in spec.implied.items())
-            what = f"adapter {name!r} is called {now!r} now: write `adapter: {now}, {written}` in its place"
+        now, choice = self._adapters.present(name)
+        for option, value in choice.items():
+            what = f"adapter {name!r} is called {now.name!r} now: write `adapter: {now.name}, {option}: {value}`"
             warnings.warn(what, FutureWarning, stacklevel=2)
         make_it = functools.partial(make, spec, options or {}, hooks=self._passage_hooks)
         if self._shared is None:
@@ -290,7 +290,7 @@ class Catalogue(Generic[Spec]):
         self._form: type[Spec] = form
         self._word = word
         self._specs: dict[str, Spec] = {}
-        self._aliases: dict[str, tuple[Spec, Spec]] = {}  # the spec under an old name, and the spec itself
+        self._variants: dict[str, tuple[Spec, dict[str, str]]] = {}  # by a name that a variant had before
         self._sources: dict[str, str] = {}
 
     def collect(self, implementations: Iterable[Any]) -> None:
@@ -314,10 +314,19 @@ class Catalogue(Generic[Spec]):
         Raises:
             UnknownAdapter: there is none; the text names the nearest.
         """
+        spec, choice = self.present(name, where=where)
+        return replace(spec.chosen(choice)[0], name=name) if choice and isinstance(spec, AdapterSpec) else spec
+
+    def present(self, name: str, *, where: str = "") -> tuple[Spec, dict[str, str]]:
+        """The spec of this name, or the one that has it as a variant, and the option that chooses the variant.
+
+        Raises:
+            UnknownAdapter: see `get`.
+        """
         if name in self._specs:
-            return self._specs[name]
-        if name in self._aliases:
-            return self._aliases[name][0]
+            return self._specs[name], {}
+        if name in self._variants:
+            return self._variants[name]
         near = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.7)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         word = self._word
@@ -329,13 +338,9 @@ class Catalogue(Generic[Spec]):
             do=f"{hint}`{listed}` lists all; the {word} of another package appears once that is installed",
         )
 
-    def renamed(self, spec: Spec) -> Spec:
-        """The spec under its present name."""
-        return self._aliases[spec.name][1] if spec.name in self._aliases else spec
-
     def source(self, name: str) -> str:
         """The distribution or module that registered it."""
-        return self._sources[self.renamed(self.get(name)).name]
+        return self._sources[self.present(name)[0].name]
 
     def _add(self, spec: Spec, source: str) -> None:
         if spec.name in self._specs:
@@ -345,8 +350,9 @@ class Catalogue(Generic[Spec]):
                 do="rename one of them or uninstall one of the two packages",
             )
         self._specs[spec.name] = spec
-        if isinstance(spec, AdapterSpec):
-            self._aliases |= {alias: (spec.under(alias), spec) for alias in spec.aliases}
+        if isinstance(spec, AdapterSpec) and spec.variants:
+            values = spec.variants.specs.items()
+            self._variants |= {variant.name: (spec, {spec.variants.option: value}) for value, variant in values}
         self._sources[spec.name] = source
 
     def _specs_of(self, implementation: Any) -> list[Spec]:

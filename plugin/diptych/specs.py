@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from diptych.errors import RegistryError
+from diptych.errors import AdapterOptionsError, RegistryError
 from diptych.media import MODALITIES
 from diptych.protocols import Kind
 
@@ -30,9 +30,23 @@ class ModelWheel:
         return self.extra or self.distribution
 
 
+@dataclass(frozen=True, slots=True)
+class Variants:
+    """What an adapter is by the value of one of its options.
+
+    Args:
+        option: the option that chooses, such as `modality`.
+        specs: a spec for each value, of one kind. The default has the adapter's own name. The others have names under
+            which configs and collections may hold them: they keep working, with a warning.
+    """
+
+    option: str
+    specs: Mapping[str, AdapterSpec]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSpec:
-    """One adapter, as data.
+    """One adapter, as data. `AdapterSpec.of_variants` joins several.
 
     Args:
         name: the value of `adapter:` in the config file.
@@ -47,10 +61,7 @@ class AdapterSpec:
         facts: facts known before the model is loaded, such as `{"dimension": 384}`; the made object must agree.
         accepts: kinds of input: `"text"`; `"image"`, `"sound"` (or `"audio"`), `"video"`, `"series"`, `"points"`, which
             come decoded (`diptych.media.Content`). A config whose slot is `of` another kind is refused.
-        by_modality: what it accepts with each value of its option `modality`; `accepts` lists them all.
-        aliases: names that it had before, each with the options that the name alone meant. Configs and collections
-            that hold such a name keep working.
-        implied: options that the name alone means; only for an alias.
+        variants: specs of which an option chooses one; the other facts are those of the first.
         remote: the adapter sends texts to a server that the user names.
         cached: vectors of documents are worth keeping on disk; False when making them is about as fast as reading.
         carried: models that distributions of their own carry, by the name that the option `model` gives.
@@ -66,9 +77,7 @@ class AdapterSpec:
     extra: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     accepts: tuple[str, ...] = ("text",)
-    by_modality: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    aliases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    implied: Mapping[str, Any] = field(default_factory=dict)
+    variants: Variants | None = None
     remote: bool = False
     cached: bool = True
     carried: Mapping[str, ModelWheel] = field(default_factory=dict)
@@ -93,21 +102,61 @@ class AdapterSpec:
                 f"adapter {self.name!r} names no factory", got=repr(self.factory), expected='"package.module:attribute"'
             )
 
-    def with_options(self, options: Mapping[str, Any]) -> Self:
-        """The spec with the kinds of input that it accepts with these `options`."""
-        accepts = self.by_modality.get(str({**options, **self.implied}.get("modality")), self.accepts)
-        return replace(self, accepts=accepts)
+    @classmethod
+    def of_variants(cls, name: str, summary: str, option: str, specs: Mapping[str, AdapterSpec]) -> AdapterSpec:
+        """One adapter of which the values of `option` choose a spec; see `Variants`."""
+        accepts = dict.fromkeys(kind for spec in specs.values() for kind in spec.accepts)
+        first = next(iter(specs.values()))
+        return replace(first, name=name, summary=summary, accepts=tuple(accepts), variants=Variants(option, specs))
 
-    def under(self, alias: str) -> Self:
-        """The spec under an `alias`, a name that the adapter had before."""
-        return replace(self, name=alias, aliases={}, implied=self.aliases[alias]).with_options({})
+    @property
+    def default(self) -> str | None:
+        """The value of the option that chooses, where it may be left out."""
+        specs = self.variants.specs if self.variants else {}
+        return next((value for value, spec in specs.items() if spec.name == self.name), None)
 
-    def spellings(self, options: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Its name with these `options`, and each alias and options that mean the same."""
-        yield self.name, {**options}
-        for alias, implied in self.aliases.items():
-            if all(name in options and options[name] == value for name, value in implied.items()):
-                yield alias, {name: value for name, value in options.items() if name not in implied}
+    def each(self) -> list[tuple[dict[str, str], AdapterSpec]]:
+        """Each variant, with the option that chooses it; the spec itself if it has none."""
+        if self.variants is None:
+            return [({}, self)]
+        return [({self.variants.option: value}, spec) for value, spec in self.variants.specs.items()]
+
+    def chosen(self, options: Mapping[str, Any], *, where: str = "") -> tuple[AdapterSpec, dict[str, Any]]:
+        """The variant that `options` choose, and the options without the one that chooses.
+
+        Raises:
+            AdapterOptionsError: they choose none.
+        """
+        if self.variants is None:
+            return self, {**options}
+        option, specs = self.variants.option, self.variants.specs
+        if value := self._value(options):
+            rest = {name: given for name, given in options.items() if name != option}
+            return replace(specs[value], name=self.name), rest
+        what, got = f"adapter {self.name!r} needs the option {option!r}", ""
+        if option in options:
+            what, got = f"option {option!r} of adapter {self.name!r} is not usable", repr(options[option])
+        do = f"`diptych adapters {self.name}` says what they are"
+        raise AdapterOptionsError(what, where=where, got=got, expected=" | ".join(specs), do=do, key=option)
+
+    def with_options(self, options: Mapping[str, Any]) -> AdapterSpec:
+        """The spec with the facts of the variant that `options` choose; unchanged if they choose none."""
+        return replace(self.chosen(options)[0], variants=self.variants) if self._value(options) else self
+
+    def spellings(self, options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        """Its name with these `options`, first with the one that chooses, then under the variant's name without it."""
+        value = self._value(options)
+        if self.variants is None or value is None:
+            return [(self.name, {**options})]
+        rest = {name: given for name, given in options.items() if name != self.variants.option}
+        return [(self.name, {self.variants.option: value, **rest}), (self.variants.specs[value].name, rest)]
+
+    def _value(self, options: Mapping[str, Any]) -> str | None:
+        """Which variant `options` choose, None for none."""
+        if self.variants is None:
+            return None
+        value = options.get(self.variants.option, self.default)
+        return value if isinstance(value, str) and value in self.variants.specs else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def model(folder: Path, *, size: int, width: int) -> Path:
 
 def populated(images: Path, names: Sequence[str], network: Path) -> tuple[float, float, int]:
     """Seconds by the clock and the processor of populating these pictures, and bytes by which the process grew."""
-    slots = {"picture": {"adapter": "image-text", "model": str(network), "of": "image"}}
+    slots = {"picture": {"adapter": "media-text", "modality": "image", "model": str(network), "of": "image"}}
     with tempfile.TemporaryDirectory() as folder:
         raw = {"store": f"edge:{folder}", "collection": "c", "slots": slots, "media": {"root": str(images)}}
         raw["cache"] = {"enabled": False}
@@ -64,7 +64,9 @@ def resident() -> int:
 
 def measured(images: Path, names: Sequence[str], network: Path, rounds: int) -> list[Figure]:
     """The rates beside the encoder's own."""
-    encoder: Any = Registry.default().create("image-text", {"model": str(network)}, where="the encoder alone")
+    encoder: Any = Registry.default().create(
+        "media-text", {"modality": "image", "model": str(network)}, where="the encoder alone"
+    )
     store = MediaStore(MediaConfig(), images)
     media = [store.take("image", name) for name in names]
     pixels = [store.content(own) for own in media]

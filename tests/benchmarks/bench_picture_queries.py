@@ -76,10 +76,10 @@ def main() -> None:
         with zipfile.ZipFile(EMOJI / "pictures.zip") as archive:
             archive.extractall(folder / "pictures")
         network = model(folder / "model", [text for row in rows for own in row["texts"].values() for text in own])
-        common = {"model": str(network), "of": "image"}
-        cut = {"adapter": "image-lexicon", **common, "max_active_dims": given.words}
+        common = {"modality": "image", "model": str(network), "of": "image"}
+        cut = {"adapter": "media-lexicon", **common, "max_active_dims": given.words}
         slots = {
-            "dense": {"adapter": "image-text", **common},
+            "dense": {"adapter": "media-text", **common},
             "words": cut,
             "side": {**cut, "queries": "encoder"},
         }

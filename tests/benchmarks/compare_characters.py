@@ -252,9 +252,9 @@ def measured(
     both = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
     made: dict[str, tuple[str, dict[str, Any]]] = {
         "bm25": ("bm25", {"language": "english"}),
-        "ngrams 4": ("ngrams", {}),
-        "name ngrams 4": ("ngrams", {"first_words": 1}),
-        "name ngrams 2-3": ("ngrams", {"minimum": 2, "maximum": 3, "first_words": 1}),
+        "ngrams 4": ("bm25", {"terms": "ngrams"}),
+        "name ngrams 4": ("bm25", {"terms": "ngrams", "first_words": 1}),
+        "name ngrams 2-3": ("bm25", {"terms": "ngrams", "minimum": 2, "maximum": 3, "first_words": 1}),
     }
     searches: dict[str, Any] = {name: best_sparse(*own, both) for name, own in made.items()}
     if hybrid:

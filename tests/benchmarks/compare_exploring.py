@@ -44,7 +44,10 @@ class LateInteraction:
     independent = True
 
     def __init__(self) -> None:
-        self._encoder = cast("Any", Registry.default().create("token-vectors", {"model": MINILM}))
+        self._encoder = cast(
+            "Any",
+            Registry.default().create("sentence-transformers-multivector", {"trained_as": "dense", "model": MINILM}),
+        )
         self._known: dict[str, Floats] = {}
         self._scores: dict[Pair, float] = {}
 

@@ -260,11 +260,11 @@ def _dense(edit: Edit | None = None, **options: Any) -> Variant:
 
 
 def _splade(edit: Edit | None = None, **options: Any) -> Variant:
-    return Variant("splade", SPLADE_MODEL, options, edit)
+    return Variant("sentence-transformers-sparse", SPLADE_MODEL, {"trained_as": "masked-lm", **options}, edit)
 
 
 def _tokens(edit: Edit | None = None, **options: Any) -> Variant:
-    return Variant("token-vectors", MINILM, options, edit)
+    return Variant("sentence-transformers-multivector", MINILM, {"trained_as": "dense", **options}, edit)
 
 
 def _bm25(**options: Any) -> Variant:

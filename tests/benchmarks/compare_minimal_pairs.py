@@ -25,7 +25,7 @@ MINILM = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2", "prec
 SLOTS: dict[str, dict[str, Any]] = {
     "minilm": MINILM,
     "bm25": {"adapter": "bm25", "language": "english"},
-    "ngrams": {"adapter": "ngrams"},
+    "ngrams": {"adapter": "bm25", "terms": "ngrams"},
 }
 HYBRID = {"minilm": 100, "bm25": 100}
 NAMES = (

@@ -189,7 +189,9 @@ def main() -> None:
     documents = read_documents(options.folder)
     queries, qrels = read_queries(options.folder / "queries.jsonl.gz"), Qrels.read(options.folder / "qrels/test.tsv")
     candidates = candidates_of(documents, queries)
-    encoder: Any = Registry.default().create("token-vectors", {"model": MINILM})
+    encoder: Any = Registry.default().create(
+        "sentence-transformers-multivector", {"trained_as": "dense", "model": MINILM}
+    )
     texts = {own: " ".join(filter(None, (document.title, document.text))) for own, document in documents.items()}
     whole = dict(zip(texts, encoder.encode_document([*texts.values()]), strict=True))
     asked = dict(zip(candidates, encoder.encode_query([query.text for query in queries]), strict=True))

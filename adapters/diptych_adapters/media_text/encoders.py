@@ -1,4 +1,4 @@
-"""The adapters `image-text`, `image-lexicon`, `sound-text`, ...: media and texts in one dense space or lexicon."""
+"""The adapters `media-text` and `media-lexicon`: media and texts in one dense space or lexicon."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class MediaLexiconEncoder(_Encoder[SparseVector]):
                 f"model {self._name!r} has no lexicon",
                 where=options.model,
                 got="0 terms",
-                do=f"train it with a section `lexicon`, or use adapter: {of}-text",
+                do="train it with a section `lexicon`, or use adapter: media-text",
             )
         self.dimension: int = self._model.network.shape.terms
         self._terms = {word: term for term, word in enumerate(self._model.words)}

@@ -10,52 +10,44 @@ from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
 
 
-def _remote(name: str, kind: Kind, factory: str, options: str, summary: str, **aliases: dict[str, str]) -> AdapterSpec:
+def _remote(name: str, kind: Kind, factory: str, summary: str) -> AdapterSpec:
     return AdapterSpec(
         name=name,
         kind=kind,
-        factory=f"{__name__}.{factory}",
+        factory=f"{__name__}.adapters:{factory}",
         summary=summary,
-        options=f"{__name__}.options:{options}",
+        options=f"{__name__}.options:{factory.removesuffix('Encoder')}Options",
         requires=("httpx", "tenacity"),
         extra="diptych[remote]",
-        aliases={alias.replace("_", "-"): implied for alias, implied in aliases.items()},
         remote=True,
     )
 
 
 SPECS = [
-    _remote(
+    AdapterSpec.of_variants(
         "remote",
-        "dense",
-        "adapters:remote",
-        "RemoteDenseOptions",
         "Embeddings over HTTP: any OpenAI-compatible server, Cohere, or text-embeddings-inference",
-        openai={"api": "openai"},
-        cohere={"api": "cohere"},
-        tei={"api": "tei"},
+        "api",
+        {
+            "openai": _remote("openai", "dense", "OpenAIEncoder", "any OpenAI-compatible server, /embeddings"),
+            "cohere": _remote("cohere", "dense", "CohereEncoder", "Cohere, /embed of the second interface"),
+            "tei": _remote("tei", "dense", "TeiEncoder", "text-embeddings-inference, /embed"),
+        },
     ),
-    _remote(
-        "tei-sparse",
-        "sparse",
-        "adapters:TeiSparseEncoder",
-        "TeiSparseOptions",
-        "text-embeddings-inference, /embed_sparse",
-    ),
-    _remote(
+    _remote("tei-sparse", "sparse", "TeiSparseEncoder", "text-embeddings-inference, /embed_sparse"),
+    AdapterSpec.of_variants(
         "remote-reranker",
-        "reranker",
-        "adapters:remote_reranker",
-        "RemoteRerankerOptions",
         "Rerankers over HTTP: /rerank of Cohere, Jina, Voyage, vLLM or text-embeddings-inference",
-        rerank_api={"api": "cohere"},
-        tei_reranker={"api": "tei"},
+        "api",
+        {
+            "cohere": _remote("rerank-api", "reranker", "ApiReranker", "/rerank of Cohere, Jina, Voyage or vLLM"),
+            "tei": _remote("tei-reranker", "reranker", "TeiReranker", "/rerank of text-embeddings-inference"),
+        },
     ),
     _remote(
         "yes-no-api",
         "reranker",
-        "adapters:YesNoApiReranker",
-        "YesNoApiOptions",
+        "YesNoApiReranker",
         "Chat models that answer yes or no, scored by log-probabilities: any OpenAI-compatible /v1/chat/completions",
     ),
 ]

@@ -33,10 +33,13 @@ from diptych_adapters.remote.http_exchange import checked_url
 from diptych_adapters.remote.options import (
     COHERE_URL,
     OPENAI,
-    RemoteDenseOptions,
-    RemoteRerankerOptions,
+    ApiRerankerOptions,
+    CohereOptions,
+    OpenAIOptions,
+    TeiOptions,
+    TeiRerankerOptions,
     TeiSparseOptions,
-    YesNoApiOptions,
+    YesNoApiRerankerOptions,
 )
 
 _CHAT_PATH = "/chat/completions"
@@ -51,7 +54,7 @@ class _RemoteDense(ABC):
     """The base of the dense endpoints; a subclass builds the request and finds the vectors in the answer."""
 
     path: ClassVar[str]
-    options: RemoteDenseOptions
+    options: OpenAIOptions | CohereOptions | TeiOptions
     endpoint: Endpoint
 
     @property
@@ -107,14 +110,10 @@ class _RemoteDense(ABC):
 
 
 class _HostedModel(_RemoteDense):
-    """A model of a vendor's API, known only by its name. `vendor` has the API's address and key."""
+    """A model of a vendor's API, known only by its name."""
 
     name: ClassVar[str]
-    vendor: ClassVar[tuple[str, str]]
-
-    def __init__(self, **options: Any) -> None:
-        self.options = RemoteDenseOptions(**options, api=self.name).with_key_of(*self.vendor)
-        self.endpoint = Endpoint(self.options, name=self.name)
+    options: OpenAIOptions | CohereOptions
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -133,9 +132,14 @@ class _HostedModel(_RemoteDense):
 
 
 class OpenAIEncoder(_HostedModel):
-    """A model behind an OpenAI-compatible `/v1/embeddings`; see `RemoteDenseOptions`."""
+    """A model behind an OpenAI-compatible `/v1/embeddings`; see `OpenAIOptions`."""
 
-    path, name, vendor = "/embeddings", "openai", OPENAI
+    path, name = "/embeddings", "openai"
+    options: OpenAIOptions
+
+    def __init__(self, **options: Any) -> None:
+        self.options = OpenAIOptions(**options).with_key_of(*OPENAI)
+        self.endpoint = Endpoint(self.options, name=self.name)
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
         fields = {"dimensions": self.options.dimensions, "encoding_format": self.options.encoding_format}
@@ -156,9 +160,14 @@ class OpenAIEncoder(_HostedModel):
 
 
 class CohereEncoder(_HostedModel):
-    """A model behind Cohere's `/v2/embed`; see `RemoteDenseOptions`."""
+    """A model behind Cohere's `/v2/embed`; see `CohereOptions`."""
 
-    path, name, vendor = "/embed", "cohere", (COHERE_URL, "COHERE_API_KEY")
+    path, name = "/embed", "cohere"
+    options: CohereOptions
+
+    def __init__(self, **options: Any) -> None:
+        self.options = CohereOptions(**options).with_key_of(COHERE_URL, "COHERE_API_KEY")
+        self.endpoint = Endpoint(self.options, name=self.name)
 
     def _model_facts(self) -> tuple[str, ...]:
         return (str(self.options.truncate),)
@@ -174,12 +183,13 @@ class CohereEncoder(_HostedModel):
 
 
 class TeiEncoder(_RemoteDense):
-    """A model behind text-embeddings-inference's `/embed`; see `RemoteDenseOptions`."""
+    """A model behind text-embeddings-inference's `/embed`; see `TeiOptions`."""
 
     path = "/embed"
+    options: TeiOptions
 
     def __init__(self, **options: Any) -> None:
-        self.options = RemoteDenseOptions(**options, api="tei")
+        self.options = TeiOptions(**options)
         self.endpoint = Endpoint(self.options, name="tei")
 
     @functools.cached_property
@@ -196,12 +206,6 @@ class TeiEncoder(_RemoteDense):
 
     def _rows(self, answer: Any, count: int) -> list[Any]:
         return items(self.endpoint, self.path, answer)
-
-
-def remote(*, api: str, **options: Any) -> _RemoteDense:
-    """The adapter `remote` with one of its interfaces."""
-    by_api: dict[str, type[_RemoteDense]] = {"openai": OpenAIEncoder, "cohere": CohereEncoder, "tei": TeiEncoder}
-    return by_api[api](**options)
 
 
 class TeiSparseEncoder:
@@ -292,7 +296,7 @@ class _RemoteReranker(ABC):
     independent = True
     lists: ClassVar[tuple[str, ...]]
     score: ClassVar[str]
-    options: RemoteRerankerOptions
+    options: TeiRerankerOptions | ApiRerankerOptions
     endpoint: Endpoint
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
@@ -326,12 +330,13 @@ class _RemoteReranker(ABC):
 
 
 class TeiReranker(_RemoteReranker):
-    """A cross-encoder behind text-embeddings-inference's `/rerank`; see `RemoteRerankerOptions`."""
+    """A cross-encoder behind text-embeddings-inference's `/rerank`; see `TeiRerankerOptions`."""
 
     lists, score, _path = (), "score", "/rerank"
+    options: TeiRerankerOptions
 
     def __init__(self, **options: Any) -> None:
-        self.options = RemoteRerankerOptions(**options, api="tei")
+        self.options = TeiRerankerOptions(**options)
         self.endpoint = Endpoint(self.options, name="tei-reranker")
 
     @functools.cached_property
@@ -345,12 +350,13 @@ class TeiReranker(_RemoteReranker):
 
 
 class ApiReranker(_RemoteReranker):
-    """A reranker behind an endpoint in the manner of Cohere, Jina, Voyage or vLLM; see `RemoteRerankerOptions`."""
+    """A reranker behind an endpoint in the manner of Cohere, Jina, Voyage or vLLM; see `ApiRerankerOptions`."""
 
     lists, score = ("results", "data"), "relevance_score"
+    options: ApiRerankerOptions
 
     def __init__(self, **options: Any) -> None:
-        self.options = RemoteRerankerOptions(**options, api="cohere")
+        self.options = ApiRerankerOptions(**options)
         self.endpoint = Endpoint(self.options, name="rerank-api")
         checked_url(self.endpoint.url + self._path, where="adapter 'rerank-api', option 'path'")
 
@@ -361,11 +367,11 @@ class ApiReranker(_RemoteReranker):
 
     @property
     def _path(self) -> str:
-        return str(self.options.path)
+        return self.options.path
 
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
         fields = {"model": self.options.model, "query": query, "documents": documents}
-        return {**fields, str(self.options.count_field): len(documents), **(self.options.fields or {})}
+        return {**fields, self.options.count_field: len(documents), **self.options.fields}
 
 
 def _positions_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, list[int]]]:
@@ -376,22 +382,17 @@ def _positions_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, lis
     return [(query, rows[i : i + size]) for query, rows in positions.items() for i in range(0, len(rows), size)]
 
 
-def remote_reranker(*, api: str, **options: Any) -> _RemoteReranker:
-    """The adapter `remote-reranker` with one of its interfaces."""
-    return TeiReranker(**options) if api == "tei" else ApiReranker(**options)
-
-
 class YesNoApiReranker:
     """Scores a pair by a chat model's probability of "yes" against "no" as the first token of its answer.
 
-    Each pair takes one request, and the endpoint must return `logprobs`. See `YesNoApiOptions` for the options.
+    Each pair takes one request, and the endpoint must return `logprobs`. See `YesNoApiRerankerOptions` for the options.
     """
 
     max_length: int | None = None  # the server cuts
     independent = True
 
     def __init__(self, **options: Any) -> None:
-        self.options: YesNoApiOptions = YesNoApiOptions(**options).with_key_of(*OPENAI)
+        self.options: YesNoApiRerankerOptions = YesNoApiRerankerOptions(**options).with_key_of(*OPENAI)
         self.endpoint = Endpoint(self.options, name="yes-no-api")
         self._words = [word.casefold() for word in self.options.answers]
 

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import httpx
 import numpy as np
@@ -33,9 +33,8 @@ from diptych_adapters.remote.http_exchange import (
     retry_after,
     retry_policy,
 )
-from diptych_adapters.remote.options import RemoteDenseOptions, RemoteOptions, RemoteRerankerOptions, TeiSparseOptions
+from diptych_adapters.remote.options import RemoteOptions, TeiServerOptions
 
-Options: TypeAlias = RemoteDenseOptions | RemoteRerankerOptions | TeiSparseOptions
 _MODEL_FACTS = ("model_id", "model_sha", "model_type", "max_input_length")  # of text-embeddings-inference
 _TEXT_FACTS = {"query_prompt", "document_prompt", "query_fields", "document_fields", "max_characters"}
 
@@ -427,12 +426,12 @@ def space(*facts: object) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def text_facts(options: Options) -> dict[str, Any]:
+def text_facts(options: RemoteOptions) -> dict[str, Any]:
     """The options that change which text the model reads."""
     return options.model_dump(include=_TEXT_FACTS)
 
 
-def document_facts(options: Options) -> dict[str, Any]:
+def document_facts(options: RemoteOptions) -> dict[str, Any]:
     """The text options that concern documents."""
     return {name: value for name, value in text_facts(options).items() if not name.startswith("query_")}
 
@@ -440,13 +439,13 @@ def document_facts(options: Options) -> dict[str, Any]:
 # Of text-embeddings-inference, which tells what it serves.
 
 
-def truncation(options: Options) -> dict[str, Any]:
+def truncation(options: TeiServerOptions) -> dict[str, Any]:
     """The fields that control how long texts are cut."""
     direction = str(options.truncation_direction).capitalize()
     return {"truncate": options.truncate, "truncation_direction": direction}
 
 
-def tei_fingerprint(endpoint: Endpoint, adapter: str, options: Options, **facts: object) -> Fingerprint:
+def tei_fingerprint(endpoint: Endpoint, adapter: str, options: TeiServerOptions, **facts: object) -> Fingerprint:
     """The fingerprint of the served model, text truncation and `facts`; the server's precision is `numerics`."""
     info = _info(endpoint)
     model = [info.get(name) for name in _MODEL_FACTS] if info else endpoint.url.partition("://")[2]

@@ -204,9 +204,10 @@ class MediaText(Training[O], Generic[O]):
         settings = {**self._text_settings, "space": space_of(self.text)}
         module: MediaTextModule = model[0]
         MediaTextModel(module.network.eval().cpu(), list(self._words), settings).save(self.folder.path)
-        options, of = {"model": str(self.folder.path)}, self.form.of
-        lexicon = [Registration(f"{of}-lexicon", options, "lexicon", of=of)] if self._words else []
-        return [Registration(f"{of}-text", options, of=of), *lexicon]
+        of = self.form.of
+        options = {"modality": of, "model": str(self.folder.path)}
+        lexicon = [Registration("media-lexicon", options, "lexicon", of=of)] if self._words else []
+        return [Registration("media-text", options, of=of), *lexicon]
 
     @cached_property
     def text(self) -> DenseEncoder:

@@ -133,4 +133,5 @@ class Splade(TeacherTraining[Options]):
     def export(self, model: Any) -> list[Registration]:
         """Save it; a model with a separate query side is served by the adapter of such models."""
         (saved,) = super().export(model)
-        return [saved if routes_of(model, ["query"]) else Registration("splade", saved.options)]
+        masked = {"trained_as": "masked-lm", **saved.options}
+        return [saved if routes_of(model, ["query"]) else Registration(saved.adapter, masked)]

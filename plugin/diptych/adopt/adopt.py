@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 PAGE = 512  # points read in one call
 # Encoders without a model, tried on sparse vectors that no slot is named for; LangChain's default comes first.
-SPARSE = ("adapter: bm25, compatible_with: fastembed", "adapter: bm25", "adapter: ngrams")
+SPARSE = ("adapter: bm25, compatible_with: fastembed", "adapter: bm25", "adapter: bm25, terms: ngrams")
 
 
 @needs_answers("adopt it again once it does")

@@ -111,20 +111,26 @@ def _row(session: Session, spec: AdapterSpec) -> dict[str, Any]:
 
 
 def _show_one(session: Session, spec: AdapterSpec, as_json: bool) -> None:
-    from diptych.plugins.factory import options_model
+    from diptych.plugins.factory import alike, option_schemas
 
-    model = options_model(spec)
-    schema = model.model_json_schema() if model else None if missing(spec) else _schema_of_factory(spec)
-    row = {**_row(session, spec), "facts": dict(spec.facts), "factory": spec.factory, "options": schema}
+    variants = [variants[0][1] for variants in alike(spec)]
+    schemas = [
+        schema if schema or missing(variant) else _schema_of_factory(variant)
+        for variant, schema in zip(variants, option_schemas(spec), strict=True)
+    ]
+    options = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
+    row = {**_row(session, spec), "facts": dict(spec.facts), "factory": spec.factory, "options": options}
     if as_json:
         return write_json(row)
-    if schema is None or not schema["properties"]:
-        listed: Table | str = "options: none" if schema else "options: whatever its factory takes; it declares none"
-    else:
-        required = schema.get("required", [])
-        listed = options_table((name, facts, name in required) for name, facts in schema["properties"].items())
-    facts = f"from {row['source']}; {row['missing'] or 'ready to use'}"
-    return show(Display(f"{spec.name} ({spec.kind}): {spec.summary}", [facts, listed]))
+    listed: list[Table | str] = []
+    for schema in schemas:
+        if schema is None or not schema["properties"]:
+            listed.append("options: none" if schema else "options: whatever its factory takes; it declares none")
+        else:
+            facts, required = schema["properties"], schema.get("required", [])
+            listed.append(options_table((name, facts[name], name in required) for name in facts))
+    ready = " or ".join(dict.fromkeys(missing(variant) or "ready to use" for variant in variants))
+    return show(Display(f"{spec.name} ({spec.kind}): {spec.summary}", [f"from {row['source']}; {ready}", *listed]))
 
 
 def options_table(options: Iterable[tuple[str, dict[str, Any], bool]]) -> Table:

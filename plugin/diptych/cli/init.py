@@ -105,7 +105,7 @@ def init(
 def _with_language(registry: Registry, slot: SlotChoice, language: str) -> SlotChoice:
     from diptych.plugins.factory import options_model
 
-    model = options_model(registry.spec(slot.adapter))
+    model = options_model(registry.spec(slot.adapter).with_options(slot.options))
     if model is None or "language" not in model.model_fields:
         return slot
     chosen = getattr(model, "FOR_CODE", {}) if language == CODE else {"language": language}
@@ -330,36 +330,37 @@ class SlotChoice:
 
 def parse_choice(slot: str, text: str, specs: Sequence[AdapterSpec]) -> SlotChoice | None:
     """What `--dense` or `--lexical` says: `none`, an adapter, `ADAPTER:MODEL`, or a model of sentence-transformers."""
-    names = {spec.name for spec in specs}
+    names = {variant.name: (spec, choice) for spec in specs for choice, variant in spec.each()}
+    names |= {spec.name: (spec, {}) for spec in specs}
     adapter, colon, model = text.partition(":")
     if text == NONE:
         return None
     if text in names:
-        _require_no_model(slot, next(spec for spec in specs if spec.name == text))
-        return SlotChoice(slot, text, {})
+        spec, choice = names[text]
+        _require_no_model(slot, text, spec.with_options(choice))
+        return SlotChoice(slot, spec.name, choice)
     if colon and adapter in names:
-        return SlotChoice(slot, adapter, {"model": model})
+        spec, choice = names[adapter]
+        return SlotChoice(slot, spec.name, {**choice, "model": model})
     if DEFAULT_ADAPTER in names and slot == "dense" and (not colon or _is_model(adapter)):
         return SlotChoice(slot, DEFAULT_ADAPTER, {"model": text})
     hints = (nearest(adapter, names), "write ADAPTER, ADAPTER:MODEL or none", "`diptych adapters` lists all")
     raise ConfigError(
         f"--{slot} names no adapter",
         got=text,
-        expected=", ".join(sorted(names)),
+        expected=", ".join(sorted(spec.name for spec in specs)),
         do="; ".join(filter(None, hints)),
     )
 
 
-def _require_no_model(slot: str, spec: AdapterSpec) -> None:
+def _require_no_model(slot: str, name: str, spec: AdapterSpec) -> None:
     """Raise ConfigError for an adapter alone where its options require a model."""
     from diptych.plugins.factory import options_model
 
     options = options_model(spec)
     model = options.model_fields.get("model") if options else None
     if model is not None and model.is_required():
-        raise ConfigError(
-            f"--{slot}: adapter {spec.name!r} needs a model", got=spec.name, do=f"write {spec.name}:MODEL"
-        )
+        raise ConfigError(f"--{slot}: adapter {name!r} needs a model", got=name, do=f"write {name}:MODEL")
 
 
 def _is_model(prefix: str) -> bool:
@@ -421,7 +422,8 @@ def _slots(slots: Sequence[SlotChoice]) -> str:
 # One encoder per slot. `diptych adapters` lists what can stand behind `adapter:`.
 slots:
 {lines}
-  # late: {{adapter: token-vectors, model: all-MiniLM-L6-v2}}   # late interaction, for search.rescore below
+  # late interaction, for search.rescore below:
+  # late: {{adapter: sentence-transformers-multivector, trained_as: dense, model: all-MiniLM-L6-v2}}
 """
 
 

@@ -16,7 +16,7 @@ from diptych.config.stages import Rerank
 from diptych.config.storage import storage_problems
 from diptych.config.yaml_files import plain_values
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError, UnknownAdapter
-from diptych.plugins.factory import options_model, validate_options, vector_kind
+from diptych.plugins.factory import option_schemas, validate_options, vector_kind
 from diptych.runtime.environment import interpolate
 from diptych.runtime.validation_messages import nearest
 from diptych.specs import AdapterSpec
@@ -179,9 +179,10 @@ def _one_per_adapter(definitions: dict[str, Any], model: type, specs: Sequence[A
     properties = base["properties"]
     choices: list[dict[str, Any]] = []
     for spec in specs:
-        name = f"{model.__name__}.{spec.name}"
-        definitions[name] = _with_options(base, properties, spec, definitions)
-        choices.append({"$ref": f"#/$defs/{name}"})
+        for number, options in enumerate(_option_schemas(spec)):
+            name = f"{model.__name__}.{spec.name}" + (f".{number}" if number else "")
+            definitions[name] = _with_options(base, properties, spec, options, definitions)
+            choices.append({"$ref": f"#/$defs/{name}"})
     names = [spec.name for spec in specs]
     other_properties: dict[str, Any] = {**properties, "adapter": {"type": "string", "not": {"enum": names}}}
     choices.append({"type": "object", "properties": other_properties, "required": ["adapter"], **ANY_OPTIONS})
@@ -189,11 +190,14 @@ def _one_per_adapter(definitions: dict[str, Any], model: type, specs: Sequence[A
 
 
 def _with_options(
-    base: dict[str, Any], properties: dict[str, Any], spec: AdapterSpec, definitions: dict[str, Any]
+    base: dict[str, Any],
+    properties: dict[str, Any],
+    spec: AdapterSpec,
+    options: dict[str, Any] | None,
+    definitions: dict[str, Any],
 ) -> dict[str, Any]:
     adapter: dict[str, Any] = {"const": spec.name, "description": spec.summary}
     result: dict[str, Any] = {"type": "object", "description": spec.summary, "required": ["adapter"]}
-    options = _options_schema(spec)
     if options is None:
         any_options = {"properties": {**properties, "adapter": adapter}, **ANY_OPTIONS}
         return {**result, **any_options}
@@ -204,10 +208,9 @@ def _with_options(
     return {**result, "properties": merged, "required": required, "additionalProperties": False}
 
 
-def _options_schema(spec: AdapterSpec) -> dict[str, Any] | None:
-    """The options as JSON Schema; None when the adapter declares none or they cannot be imported."""
+def _option_schemas(spec: AdapterSpec) -> list[dict[str, Any] | None]:
+    """The options of each variant as JSON Schema; None where it declares none or they cannot be imported."""
     try:
-        model = options_model(spec)
+        return option_schemas(spec)
     except RegistryError:
-        return None
-    return model.model_json_schema() if model else None
+        return [None]

@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -40,9 +41,11 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
         AdapterOptionsError: unknown or unusable options.
         AdapterFactoryError: the factory raised, or what it made breaks its contract or its declared facts.
     """
+    given = interpolate(dict(options), where=where)
+    spec = spec.with_options(given)
     check_requirements(spec, options, where=where)
     factory = _factory(spec, where)
-    checked = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
+    checked = validate_options(spec, given, where=where, raw=options)
     passages: PassageOptions | None = checked.pop(OPTION, None)
     reduce: ReduceOptions | None = checked.pop(REDUCE, None)
     adapter: Any
@@ -76,6 +79,33 @@ def options_model(spec: AdapterSpec) -> type[BaseModel] | None:
     return model
 
 
+def option_schemas(spec: AdapterSpec) -> list[dict[str, Any] | None]:
+    """The options as JSON Schema, one for each set of options that variants have; None for one that declares none."""
+    schemas: list[dict[str, Any] | None] = []
+    for variants in alike(spec):
+        model = options_model(variants[0][1])
+        if model is None:
+            schemas.append(None)
+            continue
+        schema = model.model_json_schema()
+        for option in variants[0][0]:
+            values = [choice[option] for choice, _ in variants]
+            about = "; ".join(f"`{choice[option]}`: {variant.summary}" for choice, variant in variants)
+            facts: dict[str, Any] = {"enum": values, "description": about}
+            if spec.default in values:
+                facts["default"] = spec.default
+            else:
+                schema["required"] = [option, *schema.get("required", [])]
+            schema["properties"] = {option: facts, **schema["properties"]}
+        schemas.append(schema)
+    return schemas
+
+
+def alike(spec: AdapterSpec) -> list[list[tuple[dict[str, str], AdapterSpec]]]:
+    """The variants of an adapter, those together that take the same options."""
+    return [[*variants] for _, variants in groupby(spec.each(), key=lambda each: each[1].options)]
+
+
 def factory_parameters(spec: AdapterSpec, *, where: str = "") -> list[inspect.Parameter] | None:
     """The parameters of the adapter's factory, or None when it accepts anything. Imports the factory.
 
@@ -100,19 +130,20 @@ def validate_options(
     Raises:
         AdapterOptionsError: an unknown option (the nearest known one is named), or a wrong value.
     """
-    options = {**options, **spec.implied}
     for name, model_of_slot in _OF_SLOTS.items():
         if options.get(name) is not None:
             own = {key: value for key, value in options.items() if key != name}
             checked = _of_slot(spec, name, model_of_slot, options[name], where)
             return {**validate_options(spec, own, where=where, raw=raw), name: checked}
+    chooses = [spec.variants.option] if spec.variants else []
+    spec, options = spec.chosen(options, where=where)
     model = options_model(spec)
     if model is None:
         return _check_parameters(spec, options, where)
     try:
-        parsed = model.model_validate(dict(options))
+        parsed = model.model_validate(options)
     except ValidationError as error:
-        raise _option_error(spec, error, sorted(model.model_fields), where, raw) from _cause(error, raw)
+        raise _option_error(spec, error, sorted([*model.model_fields, *chooses]), where, raw) from _cause(error, raw)
     return {name: getattr(parsed, name) for name in type(parsed).model_fields}
 
 

@@ -111,7 +111,7 @@ class Consent:
     def _demands(self, adapter: str, options: Mapping[str, Any]) -> list[str]:
         """What these options do besides loading safe weights, in words."""
         try:
-            spec = self._registry.spec(adapter)
+            spec = self._registry.spec(adapter).with_options(options)
             if not spec.remote:
                 return demands_of(options)
             model = options_model(spec)

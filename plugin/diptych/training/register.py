@@ -59,7 +59,7 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
     name = slot_for(config, kind, registry, slot=slot, of=None if trained.of == "text" else trained.of)
     source = config.read_text("utf-8-sig")
     raw: MutableMapping[str, Any] = read_lines(source)
-    place = _reranker(raw, trained, config) if name is None else _slot(raw, trained, config, name)
+    place = _reranker(raw, trained, config, registry) if name is None else _slot(raw, trained, config, name, registry)
     text = as_yaml(raw, source)
     check_text(text, registry)
     replace_config(config, spliced(source, text, [("search", "rerank") if name is None else ("slots", name)]))
@@ -82,11 +82,11 @@ def slot_for(
     return None if kind == "reranker" else slot or _only(loaded.slots, kind, of, config, registry)
 
 
-def _slot(raw: Any, trained: Registration, config: Path, name: str) -> str:
+def _slot(raw: Any, trained: Registration, config: Path, name: str, registry: Registry) -> str:
     slots = raw.setdefault("slots", {})
     if trained.queries:
         return _student(slots, trained, config, name)
-    slots[name] = _section(slots.get(name) or {}, trained, config, ("of", "storage"))
+    slots[name] = _section(slots.get(name) or {}, trained, config, registry, ("of", "storage"))
     if trained.of != "text":
         slots[name]["of"] = trained.of
     return f"slots.{name}"
@@ -125,19 +125,21 @@ def _only(slots: Mapping[str, SlotConfig], kind: Kind, of: str | None, config: P
     return fitting[0]
 
 
-def _reranker(raw: Any, trained: Registration, config: Path) -> str:
+def _reranker(raw: Any, trained: Registration, config: Path, registry: Registry) -> str:
     stages = raw.setdefault("search", {}).setdefault("rerank", [])
     if not stages:
         stages.append({})
-    stages[0] = _section(stages[0], trained, config, tuple(fields_of(Rerank)))
+    stages[0] = _section(stages[0], trained, config, registry, tuple(fields_of(Rerank)))
     return "search.rerank[0]"
 
 
-def _section(old: Any, trained: Registration, config: Path, section_keys: tuple[str, ...]) -> Any:
+def _section(old: Any, trained: Registration, config: Path, registry: Registry, keys: tuple[str, ...]) -> Any:
     """The section with adapter and model replaced; the same object, so that its comments stay."""
     options = old.get("options") if isinstance(old.get("options"), MutableMapping) else old
-    for key in [key for key in options if key not in ("adapter", "options", *section_keys)]:
-        if old.get("adapter") != trained.adapter or key in OF_THE_OLD_MODEL:
+    maker, before = registry.spec(trained.adapter).with_options(trained.options), old.get("adapter")
+    same = before and registry.spec(before).with_options(options).factory == maker.factory
+    for key in [key for key in options if key not in ("adapter", "options", *keys)]:
+        if not same or key in OF_THE_OLD_MODEL:
             del options[key]
     _replace(old, "adapter", trained.adapter)
     for key, value in trained.options.items():

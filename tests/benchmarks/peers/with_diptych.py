@@ -23,7 +23,11 @@ from machine import OURS
 from peers.stores import NAME, pieces
 
 PACKAGES = OURS
-ADAPTERS = {"dense": "sentence-transformers", "sparse": "splade", "cross-encoder": "cross-encoder"}
+ADAPTERS = {
+    "dense": "sentence-transformers",
+    "sparse": "sentence-transformers-sparse",
+    "cross-encoder": "cross-encoder",
+}
 
 
 class Kept:
@@ -52,6 +56,7 @@ class Peer:
         os.environ["DIPTYCH_CACHE"] = "off"  # or the second round would encode nothing
         torch.set_num_threads(threads)
         own = {key: value for key, value in options.items() if key != "store"}
+        own = {"trained_as": "masked-lm", **own} if kind == "sparse" else own
         self._encoder: Any = Registry.default().create(ADAPTERS[kind], {"model": model, "device": "cpu", **own})
         self._url, self._kind = options.get("store", ""), kind
         self.numerics = str(getattr(self._encoder, "numerics", ""))

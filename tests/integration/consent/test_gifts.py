@@ -232,8 +232,9 @@ def test_no_door_obeys_what_a_collection_asks_for(trap: Trap, capsys: pytest.Cap
     assert wrong == []
 
 
-ADAPTERS = ["sentence-transformers", "token-vectors", "static", "fastembed", "splade", "cross-encoder", "uni-encoder"]
-KINDS = ["sentence-transformers-multivector", "sentence-transformers-sparse", "yes-no", "unidec", "transformers-media"]
+LATE, SPARSE = "sentence-transformers-multivector", "sentence-transformers-sparse"
+ADAPTERS = ["sentence-transformers", f"{LATE} dense", "static", "fastembed", f"{SPARSE} masked-lm", "cross-encoder"]
+KINDS = ["uni-encoder", LATE, SPARSE, "yes-no", "unidec", "transformers-media image"]
 
 
 @pytest.mark.parametrize("adapter", [*ADAPTERS, *(pytest.param(name, marks=pytest.mark.slow) for name in KINDS)])
@@ -246,8 +247,9 @@ def test_a_models_folder_runs_no_code_and_takes_no_memory_without_consent(
         shutil.copytree(trap.base, folder)
         change(folder)
         try:
-            modality = {"modality": "image"} if adapter == "transformers-media" else {}
-            model: Any = Registry.default().create(adapter, {"model": str(folder), **modality})
+            name, _, variant = adapter.partition(" ")
+            choice = {"modality" if variant == "image" else "trained_as": variant} if variant else {}
+            model: Any = Registry.default().create(name, {"model": str(folder), **choice})
             if hasattr(model, "encode_document"):
                 model.encode_document(["word1"])
         except DiptychError:

@@ -114,19 +114,22 @@ def test_judgements_are_not_written_through_linked_files_and_folders(own: Path, 
     assert own.read_text() == "12345 kept"
 
 
-MODELS = ["sentence-transformers", "fastembed", "static", "cross-encoder", "uni-encoder", "sentence-transformers-image"]
+MODELS: list[tuple[str, dict[str, str]]] = [
+    *((name, {}) for name in ("sentence-transformers", "fastembed", "static", "cross-encoder", "uni-encoder")),
+    ("sentence-transformers", {"modality": "image-text"}),
+]
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "modules.json", "0_T/a.txt"])
-@pytest.mark.parametrize("adapter", MODELS)
+@pytest.mark.parametrize(("adapter", "choice"), MODELS)
 def test_a_models_folder_holds_regular_files_alone(
-    put: Callable[[Path], None], adapter: str, name: str, tmp_path: Path
+    put: Callable[[Path], None], adapter: str, choice: dict[str, str], name: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     (folder / name).parent.mkdir(parents=True)
     put(folder / name)
     with pytest.raises(DiptychError, match="regular file"):
-        Registry().create(adapter, {"model": str(folder)})
+        Registry().create(adapter, {"model": str(folder), **choice})
 
 
 JUDGED: list[tuple[str, Callable[[Path], Any]]] = [

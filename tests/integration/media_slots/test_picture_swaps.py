@@ -276,7 +276,7 @@ def test_a_swap_of_texts_needs_no_pictures(config: Made, colours: Registry, pict
         opened.populate([Document(name, name, media={"image": f"{name}.png"}) for name in COLOURS])
     for path in pictures.iterdir():
         path.unlink()
-    other = {"lexical": {"adapter": "ngrams"}, "picture": {"adapter": "colours", "of": "image"}}
+    other = {"lexical": {"adapter": "bm25", "terms": "ngrams"}, "picture": {"adapter": "colours", "of": "image"}}
     with Collection.open(config(), registry=colours) as opened:
         assert opened.apply(Config.model_validate(config(slots=other))).outcome == "cut over"
 

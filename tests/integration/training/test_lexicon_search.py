@@ -37,7 +37,8 @@ def dense(vectors: list[SparseVector]) -> NDArray[np.float64]:
 
 
 def test_a_sparse_score_of_qdrant_is_the_dot_product(folder: str, tmp_path: Path) -> None:
-    slots = {"lexical": {"adapter": "splade", "model": folder, "device": "cpu"}}
+    adapter = {"adapter": "sentence-transformers-sparse", "trained_as": "masked-lm"}
+    slots = {"lexical": {**adapter, "model": folder, "device": "cpu"}}
     search = {"retrieve": {"lexical": 40}, "limit": 40}
     config = parse_config({"store": f"edge:{tmp_path / 'store'}", "collection": "c", "slots": slots, "search": search})
     encoder = SpladeEncoder.of(model=folder, device="cpu")

@@ -78,7 +78,7 @@ def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert recipe.prepare() == ["48 pictures read, 12 texts encoded"]
     assert recipe.prepare() == []
     report = recipe.train()
-    assert [model.adapter for model in report.models] == ["image-text", "image-lexicon"]
+    assert [model.adapter for model in report.models] == ["media-text", "media-lexicon"]
     assert {model.of for model in report.models} == {"image"}
     assert report.measured["after"]["R@1"] > 0.9 > report.measured["before"]["R@1"]
     assert report.measured["after"]["lexicon R@1"] > 0.9 > report.measured["before"]["lexicon R@1"]
@@ -93,7 +93,7 @@ def test_pictures_never_seen_are_found_by_their_colours_with_the_words_as_reason
     lexicon = MediaLexiconEncoder.of("image", model=str(run), device="cpu")
     for number, vector in enumerate(lexicon.encode_document(images)):
         assert {word for word, _ in lexicon.decode(vector, 2)} == {WORDS[number], WORDS[number + 10]}
-    assert "{adapter: image-lexicon, model: run, of: image}" in (run / "README.md").read_text("utf-8")
+    assert "{adapter: media-lexicon, modality: image, model: run, of: image}" in (run / "README.md").read_text("utf-8")
     assert str(world) not in (run / "README.md").read_text("utf-8")
 
 
@@ -122,7 +122,7 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(world: Path, run: 
 def test_without_a_lexicon_there_is_none(world: Path, tmp_path: Path) -> None:
     small = {"training": {"epochs": 1, "batch_size": 12, "device": "cpu"}, "lexicon": None}
     report = made(options(world, tmp_path / "run", **small), Told()).train()
-    assert [model.adapter for model in report.models] == ["image-text"]
+    assert [model.adapter for model in report.models] == ["media-text"]
     assert not (tmp_path / "run" / "words.json").exists()
     assert set(report.measured["after"]) == {"nDCG@10", "R@1", "R@10"}
 

@@ -80,11 +80,22 @@ def test_a_model_that_is_no_adapter_is_one_of_sentence_transformers(builtin: Reg
     assert parse_choice("dense", text, builtin.specs()) == SlotChoice("dense", "sentence-transformers", {"model": text})
 
 
-@pytest.mark.parametrize(("slot", "name"), [("lexical", "splade"), ("dense", "static")])
-def test_an_adapter_that_lives_on_a_model_asks_for_one(builtin: Registry, slot: str, name: str) -> None:
+SPLADE = ("sentence-transformers-sparse", {"trained_as": "masked-lm"})
+
+
+@pytest.mark.parametrize(
+    ("slot", "name", "stands"), [("lexical", "splade", SPLADE), ("dense", "static", ("static", {}))]
+)
+def test_an_adapter_that_lives_on_a_model_asks_for_one(
+    builtin: Registry, slot: str, name: str, stands: tuple[str, dict[str, str]]
+) -> None:
     with pytest.raises(ConfigError, match=rf"--{slot}: adapter '{name}' needs a model(.|\n)*do: write {name}:MODEL"):
         parse_choice(slot, name, builtin.specs())
-    assert parse_choice(slot, f"{name}:m", builtin.specs()) == SlotChoice(slot, name, {"model": "m"})
+    assert parse_choice(slot, f"{name}:m", builtin.specs()) == SlotChoice(slot, stands[0], {**stands[1], "model": "m"})
+
+
+def test_n_grams_can_be_chosen_by_their_short_name(builtin: Registry) -> None:
+    assert parse_choice("lexical", "ngrams", builtin.specs()) == SlotChoice("lexical", "bm25", {"terms": "ngrams"})
 
 
 @pytest.mark.parametrize("schema", ["./diptych.schema.json", None])

@@ -162,16 +162,16 @@ def test_a_model_of_media_is_put_into_a_slot_that_reads_them(
     name: str, modality: str, config: Path, adapters: Registry
 ) -> None:
     config.write_text(f"collection: c\nslots:\n  {PICTURES[name]}\n")
-    model = Registration(f"{modality}-text", {"model": "/runs/x"}, of=modality)
+    model = Registration("media-text", {"modality": modality, "model": "/runs/x"}, of=modality)
     assert register(config, model, adapters, slot="look") == "slots.look"
     slot = load_config(config).slots["look"]
-    assert (slot.adapter, slot.of, slot.options) == (f"{modality}-text", modality, {"model": "/runs/x"})
+    assert (slot.adapter, slot.of, slot.options) == ("media-text", modality, dict(model.options))
 
 
 def test_the_only_slot_of_its_modality_gets_a_model_of_media_and_one_of_texts_is_left_alone(
     config: Path, adapters: Registry
 ) -> None:
-    model = Registration("image-text", {"model": "/runs/x"}, of="image")
+    model = Registration("media-text", {"modality": "image", "model": "/runs/x"}, of="image")
     with pytest.raises(ConfigError, match=r"dense model of image(?s:.*)no dense slot of: image(?s:.*)--slot NAME"):
         register(config, model, adapters)
     assert config.read_text() == CONFIG

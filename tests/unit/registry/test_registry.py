@@ -11,7 +11,7 @@ import pytest
 
 import diptych
 from diptych import AdapterSpec, Document, Registry, hookimpl
-from diptych.errors import DuplicateAdapter, HookError, RegistryError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, DuplicateAdapter, HookError, RegistryError, UnknownAdapter
 
 
 def spec(name: str, **facts: Any) -> AdapterSpec:
@@ -197,51 +197,72 @@ def test_the_default_registry_is_made_once() -> None:
     assert diptych.Registry.default() is Registry.default()
 
 
-class Renamed:
+def toy(name: str, *accepts: str) -> AdapterSpec:
+    factory = "diptych.testing:FakeDenseEncoder"
+    return AdapterSpec(name=name, kind="dense", factory=factory, summary="a toy", accepts=accepts)
+
+
+class Toys:
     @hookimpl
     def diptych_register_adapters(self) -> Iterable[AdapterSpec]:
-        yield AdapterSpec(
-            name="toys",
-            kind="dense",
-            factory="diptych.testing:FakeDenseEncoder",
-            summary="a toy",
-            accepts=("text", "image"),
-            by_modality={"8": ("image",)},
-            aliases={"toy-four": {"dimension": 4}, "toy-eight": {"dimension": 8}},
-        )
+        both = {"words": toy("toys", "text"), "pictures": toy("toy-pictures", "text", "image")}
+        yield AdapterSpec.of_variants("toys", "toys of all sizes", "of", both)
+        yield AdapterSpec.of_variants("beads", "beads", "colour", {"red": toy("red-beads", "text")})
 
 
-def test_an_old_name_makes_the_adapter_with_the_options_that_it_meant_and_warns() -> None:
-    registry = Registry(Renamed(), installed=False)
-    with pytest.warns(FutureWarning, match="adapter 'toy-four' is called 'toys' now: write `adapter: toys, dimension"):
-        old: Any = registry.create("toy-four", {})
-    new: Any = registry.create("toys", {"dimension": 4})
+def test_an_old_name_makes_the_variant_and_warns() -> None:
+    registry = Registry(Toys(), installed=False)
+    with pytest.warns(FutureWarning, match="'toy-pictures' is called 'toys' now: write `adapter: toys, of: pictures`"):
+        old: Any = registry.create("toy-pictures", {"dimension": 4})
+    new: Any = registry.create("toys", {"of": "pictures", "dimension": 4})
     assert (old.dimension, old.fingerprint) == (4, new.fingerprint)
-    assert [found.name for found in registry.specs()] == ["toys"]
-    assert registry.source("toy-four") == registry.source("toys")
+    assert [found.name for found in registry.specs()] == ["beads", "toys"]
+    assert registry.source("toy-pictures") == registry.source("toys")
 
 
-def test_spellings_are_the_name_and_the_old_names_that_mean_the_same() -> None:
-    registry = Registry(Renamed(), installed=False)
-    both = [("toys", {"seed": 1, "dimension": 8}), ("toy-eight", {"seed": 1})]
-    assert registry.spellings("toys", {"seed": 1, "dimension": 8}) == both
-    assert registry.spellings("toy-eight", {"seed": 1}) == both
-    assert registry.spellings("toys", {"dimension": 5}) == [("toys", {"dimension": 5})]
-    assert registry.spellings("absent", {"seed": 1}) == [("absent", {"seed": 1})]
+def test_spellings_are_all_ways_to_write_an_adapter_with_its_options() -> None:
+    registry = Registry(Toys(), installed=False)
+    default: list[tuple[str, dict[str, Any]]] = [("toys", {"of": "words", "seed": 1}), ("toys", {"seed": 1})]
+    other: list[tuple[str, dict[str, Any]]] = [("toys", {"of": "pictures", "seed": 1}), ("toy-pictures", {"seed": 1})]
+    for own in (default, other):
+        for name, options in own:
+            assert registry.spellings(name, options) == own
+    unknown = {"of": "none", "seed": 1}
+    for name in ("toys", "absent", "beads"):
+        assert registry.spellings(name, unknown) == [(name, unknown)]
 
 
 def test_a_plugin_may_register_what_was_an_old_name_of_another_adapter() -> None:
     class Own:
         @hookimpl
         def diptych_register_adapters(self) -> Iterable[AdapterSpec]:
-            yield spec("toy-four")
+            yield spec("red-beads", dimension=64)
 
-    registry = Registry(Renamed(), Own(), installed=False)
-    assert registry.spec("toy-four").implied == {}
+    registry = Registry(Toys(), Own(), installed=False)
+    assert registry.spec("red-beads").facts == {"dimension": 64}
+    assert registry.spellings("red-beads", {}) == [("red-beads", {})]
 
 
-def test_what_an_adapter_accepts_can_depend_on_its_option_modality() -> None:
-    registry = Registry(Renamed(), installed=False)
-    assert registry.spec("toys").accepts == ("text", "image")
-    assert registry.spec("toys").with_options({"modality": "8"}).accepts == ("image",)
-    assert registry.spec("toys").with_options({"modality": "none"}).accepts == ("text", "image")
+def test_what_an_adapter_accepts_depends_on_the_option_that_chooses() -> None:
+    toys = Registry(Toys(), installed=False).spec("toys")
+    assert toys.accepts == ("text", "image")
+    values: list[Any] = ["words", "pictures", "none", []]
+    accepts = [toys.with_options({"of": value}).accepts for value in values]
+    assert accepts == [("text",), ("text", "image"), ("text", "image"), ("text", "image")]
+    assert toys.with_options({}).accepts == ("text",)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "options", "what"),
+    [
+        ("beads", {}, "adapter 'beads' needs the option 'colour'"),
+        ("beads", {"colour": "blue"}, "option 'colour' of adapter 'beads' is not usable"),
+        ("beads", {"colour": None}, "option 'colour' of adapter 'beads' is not usable"),
+        ("toys", {"of": ["words"]}, "option 'of' of adapter 'toys' is not usable"),
+    ],
+)
+def test_an_option_that_chooses_no_variant_is_refused(adapter: str, options: dict[str, Any], what: str) -> None:
+    with pytest.raises(AdapterOptionsError) as caught:
+        Registry(Toys(), installed=False).create(adapter, options)
+    assert caught.value.what == what
+    assert caught.value.expected == {"beads": "red", "toys": "words | pictures"}[adapter]

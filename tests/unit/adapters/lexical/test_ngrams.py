@@ -58,7 +58,7 @@ def test_other_lengths_are_another_space_and_another_average_is_not() -> None:
 
 def test_lengths_in_the_wrong_order_are_refused() -> None:
     with pytest.raises(AdapterOptionsError, match="minimum 5 is above maximum 4"):
-        Registry().create("ngrams", {"minimum": 5, "maximum": 4})
+        Registry().create("bm25", {"terms": "ngrams", "minimum": 5, "maximum": 4})
 
 
 def test_first_words_of_a_document_are_read_and_queries_whole() -> None:
@@ -78,11 +78,11 @@ def test_first_words_are_another_space_and_without_them_older_collections_keep_t
     assert len(set(prints)) == 3
     assert prints[0] == Fingerprint("708c9b55739c162d9b71253a7dff2af0")
     with pytest.raises(AdapterOptionsError, match="first_words"):
-        Registry().create("ngrams", {"first_words": 0})
+        Registry().create("bm25", {"terms": "ngrams", "first_words": 0})
 
 
 def test_a_slot_of_titles_finds_a_misspelt_name_that_other_texts_are_full_of(tmp_path: Path) -> None:
-    ngrams = {"adapter": "ngrams", "minimum": 2, "maximum": 3}
+    ngrams = {"adapter": "bm25", "terms": "ngrams", "minimum": 2, "maximum": 3}
     slots = {"whole": ngrams, "name": {**ngrams, "first_words": 1}}
     documents = [
         Document("curl", "transfers data", "curl"),

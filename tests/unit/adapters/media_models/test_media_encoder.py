@@ -48,7 +48,7 @@ def inputs_of(kind: str) -> list[Any]:
 def test_each_family_has_a_tiny_model_and_a_spec() -> None:
     assert MADE.keys() == FAMILIES.keys()
     (spec,) = [spec for spec in MEDIA if spec.name == "transformers-media"]
-    assert spec.by_modality == {
+    assert {choice["modality"]: variant.accepts for choice, variant in spec.each()} == {
         family.modality: (family.reads, "text") if family.with_text else (family.reads,) for family in FAMILIES.values()
     }
 

@@ -103,7 +103,9 @@ def test_vectors_are_cut_and_of_length_1(folder: Folder, encoder: SentenceTransf
 
 def test_models_that_do_not_read_both_are_refused(folder: Folder, tmp_path: Path) -> None:
     tiny_encoder(tmp_path / "bare").save(str(tmp_path / "bert"))
-    with pytest.raises(ModelError, match=r"(?s)does not read both.*use adapter: sentence-transformers$"):
+    with pytest.raises(
+        ModelError, match=r"(?s)does not read both.*use adapter: sentence-transformers, modality: text$"
+    ):
         SentenceTransformerImageEncoder.of(model=str(tmp_path / "bert"))
     with pytest.raises(ModelError, match=r"(?s)does not read both.*use adapter: transformers-media, modality: image$"):
         SentenceTransformerImageEncoder.of(model=str(folder("dinov2")))
@@ -111,7 +113,7 @@ def test_models_that_do_not_read_both_are_refused(folder: Folder, tmp_path: Path
 
 def test_content_of_another_kind_is_refused(encoder: SentenceTransformerImageEncoder) -> None:
     for content in (Sound(np.zeros(9, np.float32), 9), np.zeros((2, 8, 8, 3), np.uint8)):
-        with pytest.raises(ContractError, match="sentence-transformers-image does not read this"):
+        with pytest.raises(ContractError, match="modality: image-text does not read this"):
             encoder.encode_document([content])
 
 

@@ -172,7 +172,7 @@ def test_another_text_encoder_than_in_training_is_refused_when_it_is_needed(
 def test_a_model_without_a_lexicon_is_no_lexicon(text: Path, images: list[NDArray[Any]], tmp_path: Path) -> None:
     plain = written(text, tmp_path / "plain", [])
     assert dense(plain).encode_document(images).shape == (len(images), 16)
-    with pytest.raises(ModelError, match=r"has no lexicon(?s:.*)image-text"):
+    with pytest.raises(ModelError, match=r"has no lexicon(?s:.*)media-text"):
         lexicon(plain)
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_listing_adapters_and_their_options_imports_no_model_library() -> None:
     code = (
         "import sys; from diptych.registry import Registry; from diptych.plugins.factory import options_model\n"
         "from diptych_adapters import hooks\n"
-        "[options_model(spec) for spec in Registry(hooks, installed=False).specs()]\n"
+        "[options_model(v) for spec in Registry(hooks, installed=False).specs() for _, v in spec.each()]\n"
         "heavy = {'torch', 'transformers', 'sentence_transformers', 'model2vec'}\n"
         "print(*sorted(heavy & sys.modules.keys()))"
     )
@@ -36,36 +37,46 @@ def test_listing_adapters_and_their_options_imports_no_model_library() -> None:
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.name)
-def test_every_option_is_described_and_unknown_ones_are_refused(spec: AdapterSpec, registry: Registry) -> None:
+VARIANTS = [(spec.name, choice, variant) for spec in MODELS for choice, variant in spec.each()]
+
+
+@pytest.mark.parametrize(("name", "choice", "spec"), VARIANTS, ids=lambda given: getattr(given, "name", ""))
+def test_every_option_is_described_and_unknown_ones_are_refused(
+    name: str, choice: dict[str, str], spec: AdapterSpec, registry: Registry
+) -> None:
     model = options_model(spec)
     assert model is not None
     assert [name for name, field in model.model_fields.items() if not field.description] == []
     option = "batch_size" if "batch_size" in model.model_fields else "max_tokens"
     wrong = option.replace("_", "")
     with pytest.raises(AdapterOptionsError, match=rf"(?s)has no option '{wrong}'.*did you mean '{option}'"):
-        registry.create(spec.name, {"model": "x", wrong: 1})
+        registry.create(name, {**choice, "model": "x", wrong: 1})
     with pytest.raises(AdapterOptionsError, match="needs the option 'model'"):
-        registry.create(spec.name, {})
+        registry.create(name, choice)
 
 
 @pytest.mark.parametrize(
-    ("adapter", "name"),
+    ("adapter", "trained_as", "before", "model"),
     [
-        ("sentence-transformers", "mean"),
-        ("sentence-transformers-sparse", "masked"),
-        ("splade", "masked"),
-        ("sentence-transformers-multivector", "multivector"),
-        ("token-vectors", "mean"),
-        ("cross-encoder", "reranker"),
+        ("sentence-transformers", None, "", "mean"),
+        ("sentence-transformers-sparse", None, "", "masked"),
+        ("sentence-transformers-sparse", "masked-lm", "splade", "masked"),
+        ("sentence-transformers-multivector", None, "", "multivector"),
+        ("sentence-transformers-multivector", "dense", "token-vectors", "mean"),
+        ("cross-encoder", None, "", "reranker"),
     ],
 )
-def test_the_registry_makes_each_adapter_from_its_options(
-    registry: Registry, tiny: Callable[[str], Path], adapter: str, name: str
+def test_the_registry_makes_each_adapter_and_under_an_old_name_the_same(
+    registry: Registry, tiny: Callable[[str], Path], adapter: str, trained_as: str | None, before: str, model: str
 ) -> None:
     pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
-    made = registry.create(adapter, {"model": str(tiny(name)), "device": "cpu"})
+    options = {"model": str(tiny(model)), "device": "cpu"}
+    made: Any = registry.create(adapter, options | ({"trained_as": trained_as} if trained_as else {}))
     assert isinstance(made, CONTRACTS[registry.spec(adapter).kind])
+    if before:
+        with pytest.warns(FutureWarning, match=f"adapter '{before}' is called '{adapter}' now"):
+            old: Any = registry.create(before, options)
+        assert old.fingerprint == made.fingerprint
 
 
 def test_pickled_weights_reach_the_user_as_an_error_of_their_own(

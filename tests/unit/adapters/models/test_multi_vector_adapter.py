@@ -53,5 +53,5 @@ def test_prompts_change_vectors_and_space(tiny: Callable[[str], Path], encoder: 
 
 @pytest.mark.parametrize("name", ["bare", "mean"])
 def test_a_model_without_a_trained_projection_is_sent_to_token_vectors(tiny: Callable[[str], Path], name: str) -> None:
-    with pytest.raises(ModelError, match=r"(?s)not a trained MultiVectorEncoder.*adapter: token-vectors"):
+    with pytest.raises(ModelError, match=r"(?s)not a trained MultiVectorEncoder.*trained_as: dense"):
         LateInteractionEncoder.of(model=str(tiny(name)))

@@ -24,15 +24,16 @@ REGISTRY = Registry(diptych_adapters.hooks, installed=False)
 Weights = dict[str, Any]
 ADAPTERS = {
     "dense": "sentence-transformers",
-    "tokens": "token-vectors",
+    "tokens": "sentence-transformers-multivector",
     "reranker": "cross-encoder",
-    "splade": "splade",
+    "splade": "sentence-transformers-sparse",
     "sparse": "sentence-transformers-sparse",
     "late": "sentence-transformers-multivector",
     "table": "static",
     "table-by-torch": "sentence-transformers",
     "inference-free": "sentence-transformers-sparse",
 }
+VARIANT = {"tokens": {"trained_as": "dense"}, "splade": {"trained_as": "masked-lm"}}
 TRAINED = {"dense": "dense", "reranker": "reranker", "sparse": "sparse", "late": "multivector", "splade": "sparse"}
 
 
@@ -79,7 +80,7 @@ def changed(models: Path, name: str, tmp_path: Path, change: Callable[[Weights],
 
 
 def use(name: str, folder: Path, **options: Any) -> Any:
-    adapter: Any = REGISTRY.create(ADAPTERS[name], {"model": str(folder), **options})
+    adapter: Any = REGISTRY.create(ADAPTERS[name], {"model": str(folder), **VARIANT.get(name, {}), **options})
     return adapter.predict([("word1", "word2")]) if name == "reranker" else adapter.encode_document(["word1 word2"])
 
 

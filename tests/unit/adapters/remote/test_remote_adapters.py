@@ -404,8 +404,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an option of another interface": ({"api": "tei", "base_url": "http://a", "model": "m"}, "no option 'model'"),
     "a model is needed": ({"api": "openai"}, "needs the option 'model'"),
     "an address is needed": ({"api": "tei"}, "needs the option 'base_url'"),
-    "too many texts": ({"api": "cohere", "model": "m", "batch_size": 97}, "at most 96"),
-    "a side to cut at tei": ({"api": "tei", "base_url": "http://a", "truncate": "END"}, "go with api: cohere"),
+    "too many texts": ({"api": "cohere", "model": "m", "batch_size": 97}, "96"),
+    "a side to cut at tei": ({"api": "tei", "base_url": "http://a", "truncate": "END"}, "expected: true or false"),
     "no interface": ({"model": "m"}, "needs the option 'api'"),
 }
 
