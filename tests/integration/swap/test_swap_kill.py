@@ -1,367 +1,196 @@
-"""An apply that is killed, at every write it makes and at random moments, and run again ends as an undisturbed one.
+"""A process is killed by SIGKILL after its writes in apply, rollback and finish; the next one goes on or back.
 
-One process, `kill_process.py`, imports everything and is forked for each apply, so that dozens of kills take seconds.
-Each child opens the store, applies, and dies by SIGKILL: by its own hand after its n-th write, or by the parent's at a
-random moment.
+The file runs as a program of its own, which imports everything once and forks for each step on an embedded store.
+Stored vectors change their encoder and their storage, and a text index becomes a sparse vector.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from qdrant_client import models
 
-from diptych.slots.guard import TEXTS
+from diptych import Collection, Registry
+from diptych.config.models import Config
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.testing import fakes_plugin
+from diptych.types import Document
 from diptych_edge import EdgeClient
-from killed import CHUNK, Processes, copied, corpus, fake, plain
+from edge_damage import copy_without_holes
+from interrupting import interrupted
+from mortal import WRITES
 
-pytestmark = [pytest.mark.slow(first=True), pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")]
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    made = Processes()
-    yield made
-    made.close()
-
-
-DENSE, OTHER = fake("dense", dimension=16), fake("dense", dimension=24, seed=1, log="log.dense")
-LEXICAL, COUNTS = fake("calibrated", dimension=512), fake("calibrated", dimension=256, log="log.lexical")
-INDEX: dict[str, Any] = {"adapter": "qdrant-text-index"}
-SECOND = fake("dense", dimension=16, seed=5)
-STORED = {**SECOND, "storage": {"on_disk": True, "quantization": {"kind": "scalar"}}}
-BLURRED = fake("dense", dimension=16, query_prompt="noise " * 50)
-CLEAR = fake("dense", dimension=16, document_prompt="text", log="log.dense")
-STUDENT = {**DENSE, "query": {"student": "near", "adapter": "pupil", "dimension": 16}}
-NEXT = {**OTHER, "query": {"student": "nearer", "adapter": "pupil", "dimension": 24, "seed": 1}}
-LONG = [{"id": i, "text": f"{d['text']} word{i % 5} word{i % 7} word{i % 3}"} for i, d in enumerate(corpus(9))]
-
-
-def few(keep: int) -> dict[str, Any]:
-    """A slot that stores at most so many vectors of a document, which has 3 to 6."""
-    return fake("multivector", dimension=8, log="log.late", reduce={"kind": "ward", "keep": keep})
-
-
-@dataclass(frozen=True)
-class Case:
-    """A swap: the slots before and after, what else its config says, how it is applied, and to how many documents."""
-
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
-    swap: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    search: Mapping[str, Any] = field(default_factory=dict)
-    documents: Sequence[Mapping[str, Any]] = tuple(corpus(9))
-    chunk: int = CHUNK
-    checkpoint: float = 0.0  # seconds from one to the next
-
-    def config(self, slots: Mapping[str, Any]) -> dict[str, Any]:
-        """What the processes are given; what the gate measures is not the point here."""
-        swap = {"gate": {"sample": 4, "unmeasured": 1}, **self.swap}
-        return {"slots": slots, "populate": {"chunk": self.chunk}, "swap": swap, "search": self.search}
-
-
-SWAPS: dict[str, Case] = {
-    "both encoders change": Case({"dense": DENSE, "lexical": LEXICAL}, {"dense": OTHER, "lexical": COUNTS}),
-    "no checkpoint but the first and the last": Case({"dense": DENSE}, {"dense": OTHER}, checkpoint=3600.0),
-    "both change side by side": Case(
-        {"dense": DENSE, "lexical": LEXICAL}, {"dense": OTHER, "lexical": COUNTS}, swap={"parallel": True}
-    ),
-    "a text index becomes a sparse vector": Case(
-        {"dense": DENSE, "lexical": INDEX}, {"dense": DENSE, "lexical": COUNTS}
-    ),
-    "a sparse vector becomes a text index": Case(
-        {"dense": DENSE, "lexical": LEXICAL}, {"dense": DENSE, "lexical": INDEX}
-    ),
-    "a slot is added and one dropped": Case(
-        {"dense": DENSE, "lexical": LEXICAL},
-        {"dense": DENSE, "late": fake("multivector", dimension=8, log="log.late")},
-    ),
-    "storage of a slot changes along": Case({"dense": DENSE, "second": SECOND}, {"dense": OTHER, "second": STORED}),
-    "the texts come from the source": Case(
-        {"dense": DENSE}, {"dense": OTHER}, options={"source": [{**d, "text": f"{d['text']} whole"} for d in corpus(9)]}
-    ),
-    "queries switch at once": Case(
-        {"dense": BLURRED},
-        {"dense": CLEAR},
-        options={"switch_queries": True, "judged": corpus(9), "ignore_gate": True},  # nine queries decide nothing
-    ),
-    "a student takes over the queries": Case({"dense": DENSE}, {"dense": STUDENT}),
-    "a student returns the queries": Case({"dense": STUDENT}, {"dense": DENSE}),
-    "a new encoder comes with its student": Case({"dense": STUDENT}, {"dense": NEXT}),
-    "fewer vectors of a document": Case({"late": few(4)}, {"late": few(2)}, documents=LONG),
+REGISTRY = Registry(fakes_plugin)
+DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
+STORAGE = {"on_disk": True, "quantization": {"kind": "scalar"}}
+BEFORE = {"dense": DENSE, "second": {**DENSE, "seed": 5}, "lexical": {"adapter": "qdrant-text-index"}}
+ALL_CHANGE = {
+    "dense": {**DENSE, "dimension": 24, "seed": 1},
+    "second": {**DENSE, "seed": 5, "storage": STORAGE},
+    "lexical": {"adapter": "fake-calibrated", "dimension": 256},
 }
-QUERIES_ONLY = ("a student takes over the queries", "a student returns the queries")  # no document is encoded again
-OFTEN = {"storage of a slot changes along", "a student takes over the queries"}
+STORAGE_CHANGES = {**BEFORE, "second": ALL_CHANGE["second"]}
 
 
-def cases(*kinds: str) -> list[Any]:
-    """Kinds of swaps as parameters, of which all but a few are for the long run."""
-    return [pytest.param(kind, marks=() if kind in OFTEN else pytest.mark.long) for kind in kinds]
+@pytest.mark.slow(first=True)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the test forks")
+@pytest.mark.parametrize(("step", "least"), [("apply", 6), ("storage", 4), ("rollback", 3), ("finish", 4)])
+def test_a_step_that_is_killed_after_its_writes_is_taken_again_or_undone(step: str, least: int) -> None:
+    assert int(interrupted(Path(__file__), step)) >= least
 
 
-def filled(processes: Processes, folder: Path, case: Case) -> Path:
-    folder.mkdir()
-    processes.run(folder, "populate", case.config(case.before), corpus=case.documents)
-    if any("query" in slot for slot in case.before.values()):  # an apply admits the student
-        for step, outcome in (("apply", "cut over"), ("finish", "finished")):
-            assert processes.run(folder, step, case.config(case.before))["outcome"] == outcome
-    return folder
+def main(step: str) -> int:
+    """Kill the step after each of its writes, an apply after every third; returns how often."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = Path(folder) / "start"
+        child(populate, start)
+        if step in ("rollback", "finish"):
+            child(applied, start, ALL_CHANGE)
+        take, again = {
+            "apply": (lambda store: applied(store, ALL_CHANGE), (lambda store: back(store, "rollback"),)),
+            "storage": (lambda store: applied(store, STORAGE_CHANGES), (lambda store: applied(store, BEFORE),)),
+            "rollback": (lambda store: back(store, "rollback"), ()),
+            "finish": (lambda store: back(store, "finish"), ()),
+        }[step]
+        undisturbed = copied(start, Path(folder) / "undisturbed")
+        child(take, undisturbed)
+        ended, begun = (child(answering, store) for store in (undisturbed, start))
+        for kills, last in enumerate(count(1, 3 if step == "apply" else 1)):
+            for number, (go_on, expected) in enumerate([(take, ended), *((undo, begun) for undo in again)]):
+                store = copied(start, Path(folder) / f"{last}.{number}")
+                if child(dying, take, store, last) is not None:
+                    assert child(answering, store) == ended
+                    return kills
+                found = child(answering, store)
+                if step != "rollback" or found != ended:  # one that has happened would go forward again
+                    child(go_on, store)
+                found = child(answering, store)
+                assert found[number:] == expected[number:], f"{step}, killed after write {last}"
+                shutil.rmtree(store)
+    raise AssertionError("it never ends by itself")
 
 
-def encoded(folder: Path) -> dict[str, list[str]]:
-    """The documents that the new encoders read, by slot."""
-    logs = {path.suffix[1:]: path.read_text().splitlines() for path in folder.glob("log.*")}
-    calls = {name: [json.loads(line) for line in lines] for name, lines in logs.items()}
-    return {
-        name: [text for call in own if call["side"] == "document" for text in call["inputs"] if text not in TEXTS]
-        for name, own in calls.items()
-    }
+def child(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What the work returns in a process of its own; None where that was killed."""
+    reader, writer = os.pipe()
+    process = os.fork()
+    if not process:
+        try:
+            os.write(writer, json.dumps(work(*arguments)).encode())
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        said = file.read()
+    _, status = os.waitpid(process, 0)
+    assert status in (0, signal.SIGKILL), "see above"
+    return json.loads(said) if status == 0 else None
 
 
-def state(folder: Path, store: str = "store") -> Any:
-    """All that the store keeps: points with payloads and vectors, the schema, and the metadata."""
-    with EdgeClient(folder / store) as client:
-        points, _ = client.scroll("c", limit=10_000, with_vectors=True)
-        info = client.get_collection("c")
-        params = info.config.params
-    metadata = {key: value for key, value in (info.config.metadata or {}).items() if value is not None}
-    vectors = {point.id: plain(point.vector) for point in points}
-    payloads = {point.id: point.payload for point in points}
-    return vectors, payloads, sorted(info.payload_schema), repr(params), _timeless(metadata)
+def dying(work: Callable[[Path], Any], store: Path, last: int) -> Any:
+    """The work, by a process that kills itself after so many writes to the store."""
+    writes = count(1)
+
+    def deadly(whole: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(whole)  # clients that share a store read its signature
+        def call(*args: Any, **options: Any) -> Any:
+            answer = whole(*args, **options)
+            if next(writes) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return answer
+
+        return call
+
+    for name in WRITES:
+        setattr(EdgeClient, name, deadly(getattr(EdgeClient, name)))
+    return work(store)
 
 
-def _timeless(metadata: dict[str, Any]) -> str:
-    """Without times, and what a gate measured where neighbours tie."""
-    own = metadata["diptych"]
-    events = [{**event, "gate": bool(event["gate"])} for event in own["history"]]
-    told = json.dumps({**metadata, "diptych": {**own, "history": events}}, sort_keys=True)
-    return re.sub(r'"(when|began)": "[^"]*"', "", told)
-
-
-def applied(processes: Processes, folder: Path, case: Case, **more: Any) -> dict[str, Any]:
-    more = {"options": case.options, "checkpoint": case.checkpoint, **more}
-    return processes.run(folder, "apply", case.config(case.after), **more)
-
-
-def finished(processes: Processes, folder: Path, case: Case) -> None:
-    """Applied once more, to the end."""
-    assert applied(processes, folder, case)["outcome"] in ("cut over", "nothing to do")
-
-
-def moments(done: Mapping[str, Any], step: int, first: int) -> list[int]:
-    """The writes to die after: every `step`-th, and those about each change of the metadata."""
-    about = {moment for mark in done["marks"] for moment in (mark - 1, mark)}
-    return sorted({*range(1 + first % step, done["writes"] + 1, step), *about})
-
-
-@pytest.mark.parametrize("kind", cases(*SWAPS))
-def test_an_apply_killed_after_any_of_its_writes_ends_as_an_undisturbed_one(
-    processes: Processes, tmp_path: Path, kind: str
-) -> None:
-    case = SWAPS[kind]
-    step = len(case.documents) // 2 if kind in OFTEN else 1
-    start = filled(processes, tmp_path / "start", case)
-    undisturbed = copied(start, tmp_path / "undisturbed")
-    done = applied(processes, undisturbed, case)
-    expected, calls = state(undisturbed), encoded(undisturbed)
-    least = 5 if kind in QUERIES_ONLY else 9
-    assert (done["outcome"], done["writes"] >= least) == ("cut over", True)
-    kills = list[bool]()
-    for last in moments(done, step, len(kind)):
-        folder = copied(start, tmp_path / str(last))
-        kills.append(bool(applied(processes, folder, case, last=last)["killed"]))
-        finished(processes, folder, case)
-        assert state(folder) == expected, f"killed after write {last} of {done['writes']}"
-        for slot, texts in calls.items():
-            most = len(texts) if case.checkpoint else case.chunk  # that are encoded again
-            assert len(encoded(folder)[slot]) <= len(texts) + most, f"{slot}, killed after write {last}"
-        shutil.rmtree(folder)
-    assert kills.count(False) <= 3, "pages may share a checkpoint, so that a run is over some writes earlier"
-
-
-@pytest.mark.parametrize(
-    "kind",
-    cases(
-        "a slot is added and one dropped",
-        "storage of a slot changes along",
-        "queries switch at once",
-        *QUERIES_ONLY,
-        "a new encoder comes with its student",
-        "fewer vectors of a document",
-    ),
-)
-def test_an_apply_killed_after_any_of_its_writes_can_be_given_up(
-    processes: Processes, tmp_path: Path, kind: str
-) -> None:
-    case = SWAPS[kind]
-    start = filled(processes, tmp_path / "start", case)
-    undisturbed = copied(start, tmp_path / "undisturbed")
-    done = applied(processes, undisturbed, case)
-    expected = answering(start)
-    kills = list[bool]()
-    for last in moments(done, len(case.documents) // 2, len(kind) + 2):
-        folder = copied(start, tmp_path / str(last))
-        kills.append(bool(applied(processes, folder, case, last=last)["killed"]))
-        assert processes.run(folder, "rollback", {"slots": case.before})["outcome"] in WAYS_OUT
-        assert answering(folder) == expected, f"killed after write {last} of {done['writes']}"
-        shutil.rmtree(folder)
-    assert kills.count(False) <= 3, "pages may share a checkpoint, so that a run is over some writes earlier"
-
-
-@pytest.mark.parametrize(
-    "kind", cases(*QUERIES_ONLY, "a new encoder comes with its student", "fewer vectors of a document")
-)
-def test_a_collection_whose_apply_was_killed_answers_as_before_or_as_after(
-    processes: Processes, tmp_path: Path, kind: str
-) -> None:
-    case = SWAPS[kind]
-    start = filled(processes, tmp_path / "start", case)
-    undisturbed = copied(start, tmp_path / "undisturbed")
-    done = applied(processes, undisturbed, case)
-    before, after = (answers(processes, folder) for folder in (start, undisturbed))
-    assert before != after
-    found = list[Any]()
-    beyond = done["writes"] + 4  # where pages shared a checkpoint, other runs make some writes more
-    for last in (*moments(done, 4, len(kind)), beyond):
-        folder = copied(start, tmp_path / str(last))
-        assert applied(processes, folder, case, last=last)["killed"] or last > done["writes"] - 3
-        found.append(answers(processes, folder))
-        shutil.rmtree(folder)
-    assert found == sorted(found, key=[before, after].index), "once it has changed, it stays"
-    assert (found[0], found[-1]) == (before, after)
-
-
-def answers(processes: Processes, folder: Path, **more: Any) -> Any:
-    """Ids and scores that the live slots give, whatever the config that is to come."""
-    found: Any = processes.run(folder, "look", {"slots": {"dense": DENSE}}, queries=QUERIES, **more)["answers"]
-    return found
-
-
-def assert_alike(found: Any, expected: Any) -> None:
-    """The same ids and scores; a store orders hits of equal scores in its own way."""
-    for answer, right in zip(found, expected, strict=True):
-        scores = {document: score for document, score, _ in right}
-        assert {document: score for document, score, _ in answer} == pytest.approx(scores, abs=1e-5)
-
-
-QUERIES = ("word3 number5", "word0 word2 number8")
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "a new encoder comes with its student",
-        "fewer vectors of a document",
-        pytest.param("a reranker scores anchors", marks=pytest.mark.long),
-    ],
-)
-def test_a_killed_copy_ends_as_its_source_and_can_be_rolled_back(
-    processes: Processes, tmp_path: Path, kind: str
-) -> None:
-    case, own = SWAPS[kind], {"store": "copy"}
-    start = filled(processes, tmp_path / "start", case)
-    before = answers(processes, start)
-    finished(processes, start, case)
-    after = answers(processes, start)
-    done = processes.run(start, "copy", {"slots": case.after}, **own)
-    assert (done["outcome"], done["writes"] > 4) == ("verified", True)
-    for last in range(1, done["writes"] + 1):
-        shutil.rmtree(start / "copy")
-        assert processes.run(start, "copy", {"slots": case.after}, last=last, **own)["killed"]
-        assert processes.run(start, "copy", {"slots": case.after}, **own)["outcome"] == "verified"
-        assert _points(state(start, "copy")) == _points(state(start)), f"killed after write {last}"
-        assert_alike(answers(processes, start, **own), after)
-    assert processes.run(start, "rollback", {"slots": case.before}, **own)["outcome"] == "rolled back"
-    assert_alike(answers(processes, start, **own), before)
-
-
-WAYS_OUT = ("abandoned", "rolled back", "there is nothing to roll back to")
-AGAIN = ("rolled back", "finished", "nothing to finish")  # the last where the killed step was complete
-
-
-@pytest.mark.parametrize("step", ["rollback", "finish"])
-@pytest.mark.parametrize(
-    "kind",
-    cases(
-        "a text index becomes a sparse vector",
-        "storage of a slot changes along",
-        "a new encoder comes with its student",
-        "fewer vectors of a document",
-    ),
-)
-def test_a_step_back_killed_after_any_of_its_writes_can_be_taken_again(
-    processes: Processes, tmp_path: Path, kind: str, step: str
-) -> None:
-    """A rollback that had happened is not repeated, which would go forward again; finish can always be repeated."""
-    case = SWAPS[kind]
-    start = filled(processes, tmp_path / "start", case)
-    finished(processes, start, case)
-    undisturbed = copied(start, tmp_path / "undisturbed")
-    done = processes.run(undisturbed, step, {"slots": case.before})
-    expected = state(undisturbed)
-    for last in range(1, done["writes"] + 1):
-        folder = copied(start, tmp_path / str(last))
-        assert processes.run(folder, step, {"slots": case.before}, last=last)["killed"]
-        if step == "finish" or not _metadata(folder)["history"][-1]["what"].startswith("rolled"):
-            assert processes.run(folder, step, {"slots": case.before})["outcome"] in AGAIN
-        assert _points(state(folder)) == _points(expected), f"killed after write {last} of {done['writes']}"
-        shutil.rmtree(folder)
-
-
-def test_an_apply_of_storage_alone_killed_after_any_of_its_writes_is_completed_or_undone(
-    processes: Processes, tmp_path: Path
-) -> None:
-    """The storage is changed in place before the gate: the next apply goes on, or puts it back as its config says."""
-    case = Case({"second": SECOND}, {"second": STORED})
-    start = filled(processes, tmp_path / "start", case)
-    undisturbed = copied(start, tmp_path / "undisturbed")
-    done = applied(processes, undisturbed, case)
-    expected, before = state(undisturbed), answering(start)
-    assert (done["outcome"], done["writes"] >= 4) == ("changed settings", True)
-    for last in range(1, done["writes"] + 1):
-        for config, right in ((case.after, expected), (case.before, before)):
-            folder = copied(start, tmp_path / f"{last}")
-            assert applied(processes, folder, case, last=last)["killed"]
-            assert processes.run(folder, "apply", case.config(config))["outcome"] in SETTLED
-            found = state(folder) if right is expected else answering(folder)
-            assert found == right, f"killed after write {last} of {done['writes']}"
-            shutil.rmtree(folder)
-
-
-SETTLED = ("changed settings", "nothing to do")
-
-
-def answering(folder: Path) -> Any:
-    """What answers: the live slots, who makes their queries, their vectors and how they are stored."""
-    live, (vectors, payloads, _, _, _) = _metadata(folder)["live"], state(folder)
-    names = {own["vector"] for own in live["slots"].values()}
-    with EdgeClient(folder / "store") as client:
-        params = client.get_collection("c").config.params
-    stored = {**(params.vectors if isinstance(params.vectors, dict) else {}), **(params.sparse_vectors or {})}
-    kept = {point: {name: own[name] for name in names if name in own} for point, own in vectors.items()}
-    texts = {point: {key: own.get(key) for key in ("text", *names)} for point, own in payloads.items()}
-    # Once it was set, a place can only be set to what it was by default, not be unset.
-    return (
-        live,
-        kept,
-        texts,
-        {name: repr(stored.get(name)).replace("on_disk=False", "on_disk=None") for name in names},
+def config(slots: dict[str, Any]) -> Config:
+    gate = {"sample": 4, "unmeasured": 1}
+    return Config.model_validate(
+        {
+            "collection": "c",
+            "slots": slots,
+            "populate": {"chunk": 8},
+            "swap": {"gate": gate},
+            "cache": {"enabled": False},
+        }
     )
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
-    with EdgeClient(folder / "store") as client:
-        found: dict[str, Any] = (client.get_collection("c").config.metadata or {})["diptych"]
-    return found
+def populate(store: Path) -> int:
+    with EdgeClient(store) as client:
+        found = Collection(CollectionHandle(client, "c", config(BEFORE), REGISTRY))
+        return found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(9)]).new
 
 
-def _points(found: Any) -> Any:
-    return found[:4]
+def applied(store: Path, slots: dict[str, Any]) -> str:
+    with EdgeClient(store) as client:
+        found = Collection.stored(client, "c", registry=REGISTRY)
+        found.handle.populate_config = config(slots).populate
+        return found.apply(config(slots)).outcome
+
+
+def back(store: Path, step: str) -> str:
+    with EdgeClient(store) as client:
+        found = Collection.stored(client, "c", registry=REGISTRY)
+        if step == "rollback" and found.handle.read().swap is None and found.handle.read().previous is None:
+            return "nothing has begun"
+        return str(getattr(found, step)().outcome)
+
+
+def answering(store: Path) -> Any:
+    """What is kept, which an undone step need not restore; live slots, texts and live vectors, and their storage."""
+    with EdgeClient(store) as client:
+        points, _ = client.scroll("c", limit=100, with_vectors=True)
+        config = client.get_collection("c").config
+    own = (config.metadata or {})["diptych"]
+    names = {slot["vector"] for slot in own["live"]["slots"].values()}
+    params = {**(config.params.vectors or {}), **(config.params.sparse_vectors or {})}  # type: ignore[dict-item]
+    kept = {
+        str(point.id): [
+            (point.payload or {})["text"],
+            {name: plain(have) for name, have in both(point) if name in names},
+        ]
+        for point in points
+    }
+    # Once it was set, a place can only be set to what it was by default, not be unset.
+    stored = {name: re.sub("on_disk=(False|None)", "", repr(params.get(name))) for name in sorted(names)}
+    rest = [own["previous"], own["swap"] and "under way", sorted(params)]
+    return json.loads(json.dumps([rest, own["live"], kept, stored]))
+
+
+def both(point: models.Record) -> Any:
+    """Vectors and payload keys by name."""
+    return [*(point.vector or {}).items(), *(point.payload or {}).items()]  # type: ignore[union-attr]
+
+
+def plain(vector: Any) -> Any:
+    if isinstance(vector, models.SparseVector):
+        return [vector.indices, np.array(vector.values, np.float32).tolist()]
+    return vector if isinstance(vector, str) else np.array(vector, np.float32).tolist()
+
+
+def copied(store: Path, target: Path) -> Path:
+    shutil.copytree(store, target, copy_function=copy_without_holes)
+    return target
+
+
+if __name__ == "__main__":
+    print(main(sys.argv[1]))

@@ -20,7 +20,7 @@ from diptych_edge import EdgeClient
 from diptych_edge.health import seal, space
 from diptych_edge.health.repair import RepairReport
 from diptych_edge.health.wal import log_end, newest_version
-from killed import copy_without_holes
+from edge_damage import copy_without_holes
 
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = 660
