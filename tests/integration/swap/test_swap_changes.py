@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -134,22 +133,6 @@ def test_another_input_is_encoded_anew_from_the_payload(
     assert found.handle.view.reading.of("a", "b") == "a"
 
 
-def test_another_lexical_encoder_measures_the_corpus_anew(
-    client: QdrantBase, config: Make, opened: Open, faults: Faults
-) -> None:
-    found = opened(client, config({"lexical": LEXICAL}))
-    found.populate(corpus(10))
-    found.populate([Document(f"long{n}", "many " * 30) for n in range(10)])
-    then = found.handle.read().live.slots["lexical"].statistics
-    found.apply(config({"lexical": {**LEXICAL, "dimension": 256}}))
-    now = found.handle.read().live.slots["lexical"].statistics
-    assert then == {"documents": 10.0, "tokens": 40.0}
-    assert now == {"documents": 20.0, "tokens": 340.0}
-    encoder = FakeCalibratedEncoder(dimension=256)
-    encoder.calibrate(now)
-    assert faults(client, "lexical.2", encoder) == []
-
-
 # storage, numerics, prompts
 
 
@@ -232,31 +215,6 @@ def test_options_that_change_no_vector_change_settings_alone(client: QdrantBase,
     assert found.apply(config({"dense": {**DENSE, "record": False}})).outcome == "nothing to do"
 
 
-def test_another_query_prompt_takes_no_encoding_and_can_be_taken_back(
-    client: QdrantBase, config: Make, opened: Open
-) -> None:
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(20))
-    before = [(hit.id, hit.score) for hit in found.search("number3")]
-    report = found.apply(config({"dense": {**DENSE, "query_prompt": "find"}}))
-    assert (report.outcome, report.encoded, vectors_of(found)) == ("cut over", {}, {"dense": "dense.1"})
-    after = found.search("number3")
-    assert after[0].score < before[0][1]
-    assert [(h.id, h.score) for h in opened(client).search("number3")] == [(h.id, h.score) for h in after]
-    found.populate(corpus(22))
-    found.rollback()
-    assert [(hit.id, hit.score) for hit in found.search("number3")][:1] == before[:1]
-    found.finish()
-    assert existing(client, "c") == {"dense.1"}
-
-
-def test_a_search_pipeline_alone_is_a_setting(client: QdrantBase, config: Make, opened: Open) -> None:
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(20))
-    assert found.apply(config({"dense": DENSE}, search={"limit": 3})).outcome == "changed settings"
-    assert len(opened(client).search("word1")) == 3
-
-
 # configs that change their mind
 
 
@@ -281,20 +239,6 @@ def test_another_config_in_mid_swap_is_refused_and_rollback_gives_the_swap_up(
     assert [event.what for event in found.handle.read().history] == [
         "created", "began", "abandoned", "began", "cut over",
     ]  # fmt: skip
-
-
-def test_back_to_an_earlier_encoder_that_is_still_kept_encodes_nothing(
-    client: QdrantBase, config: Make, opened: Open, faults: Faults
-) -> None:
-    require_vector_names(client)
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(20))
-    found.apply(config({"dense": OTHER}))
-    found.populate(corpus(24))
-    assert found.apply(config({"dense": DENSE})).encoded == {}
-    assert vectors_of(found) == {"dense": "dense.1"}
-    assert faults(client, "dense.1", OLD_ENCODER) == []
-    assert found.apply(config({"dense": {**DENSE, "seed": 2}})).dropped == ("dense.2",)
 
 
 # documents and encoders that fail
@@ -428,18 +372,3 @@ def test_an_apply_whose_lease_was_stolen_stops_and_changes_no_state(
     after = found.handle.read()
     assert (after.swap is not None, vectors_of(found)) == (True, {"dense": "dense.1"})
     assert (client.get_collection("c").config.metadata or {})[APPLY]["token"] == "thief"
-
-
-def test_an_apply_that_is_told_to_stop_stops_and_goes_on_later(
-    client: QdrantBase, config: Make, opened: Open, faults: Faults
-) -> None:
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(80))
-    stop = threading.Event()
-    report = found.apply(config({"dense": OTHER}), progress=Acting(16, stop.set), stopped=stop)
-    assert report.outcome == "filled"
-    assert report.encoded["dense.2"] <= 40
-    again = found.apply(config({"dense": OTHER}))
-    assert again.outcome == "cut over"
-    assert report.encoded["dense.2"] + again.encoded["dense.2"] <= 80 + 16
-    assert faults(client, "dense.2", NEW_ENCODER) == []

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import SimpleNamespace
@@ -16,10 +14,8 @@ import pytest
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from crash_trial import Found, Writer, crash_within, settled
 from diptych import Collection
 from diptych.collection.verify import verify
-from diptych.errors import StoreUnavailable
 from diptych.metadata.models import CollectionMetadata, State
 from diptych.metadata.store import RETIRED, raw_metadata, update_metadata
 from diptych.stores import open_store, retired_vectors
@@ -29,7 +25,6 @@ from diptych.swap import ApplyOptions, finish, transitions
 from diptych.swap.transitions import intended, write
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
-from small_server import Routes, served
 
 FIRST: dict[str, Any] = {"adapter": "fake-dense", "dimension": 8}
 SECOND, THIRD = {**FIRST, "seed": 1}, {**FIRST, "seed": 2}
@@ -413,54 +408,3 @@ def test_a_wait_ends_when_the_server_is_gone(patient: Any, config: Make, opened:
     wait._client = ServerClient(grpc=False, timeout=1, url="http://127.0.0.1:9")
     left = wait.over(["dense.1"])
     assert (left.dropped, left.waiting, left.why) == ((), ("dense.1",), "the server does not answer")
-
-
-class Crashing:
-    """A server in memory, as `crash_trial` kills and restarts one."""
-
-    def __init__(self) -> None:
-        self.url, self._routes, self._up = "", Routes(flush=1, second=SECOND_LASTS, version="1.18.3"), ExitStack()
-        self.start()
-
-    def start(self) -> None:
-        """Serve, at the same address as before."""
-        self._up.enter_context(served(self._routes, int(self.url.rpartition(":")[2] or 0)))
-        self.url = self._routes.url
-
-    def kill(self) -> None:
-        """End, and lose what is not flushed."""
-        self._up.close()
-        self._routes.crash()
-
-
-@pytest.fixture
-def crashing() -> Iterator[Any]:
-    server = Crashing()
-    yield server
-    server.kill()
-
-
-def test_a_crash_trial_counts_kills_that_met_a_live_writer(crashing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retired_vectors, "FLUSHES", retired_vectors.FLUSHES * SECOND_LASTS)
-    found = crash_within(crashing, "apply", flush=1, seed=1, lasts=0.0)
-    assert found.met_writer
-    assert settled([found]).startswith(f"1 crashes, {found.compared:,} acknowledged documents: 0 lost, 0 with")
-
-
-def test_a_crash_trial_fails_where_no_kill_met_a_live_writer(crashing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def died(writer: Writer) -> None:
-        writer.ended = StoreUnavailable("it has died before")
-        writer._thread.start()
-
-    monkeypatch.setattr(Writer, "start", died)
-    monkeypatch.setattr(Writer, "_run", lambda _: None)
-    missed = crash_within(crashing, "apply", flush=1, seed=1, lasts=0.0)
-    assert not missed.met_writer
-    with pytest.raises(AssertionError, match="no kill met a live writer: 0 crashes"):
-        settled([missed])
-    met = Found(met_writer=True, compared=10)
-    assert settled([missed, met]).startswith(
-        "1 crashes (1 more kills met no writer, or work that had failed), 10 acknowledged documents"
-    )
-    with pytest.raises(AssertionError, match="1 lost"):
-        settled([met, replace(missed, lost=["7"])])

@@ -107,25 +107,6 @@ def test_a_swap_that_is_given_up_takes_both_vectors_along(client: QdrantBase, co
     assert existing(client, "c") == {"dense.1", "dense.1.first"}
 
 
-def test_a_kill_before_the_swap_was_announced_leaves_nothing_that_the_next_does_not_drop(
-    client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    require_vector_names(client)
-    found = opened(client, config({"dense": STAGED}))
-    found.populate(corpus(20))
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr("diptych.swap.begin.begun", killed)
-        with pytest.raises(KeyboardInterrupt):
-            found.apply(config({"dense": OTHER}))
-    assert existing(client, "c") == {"dense.1", "dense.1.first", "dense.2", "dense.2.first"}
-    assert opened(client).apply(config({"dense": STAGED})).outcome == "nothing to do"
-    assert existing(client, "c") == {"dense.1", "dense.1.first"}
-
-
 def test_a_vector_of_somebody_elses_by_the_name_is_left_alone(client: QdrantBase, config: Make, opened: Open) -> None:
     require_vector_names(client)
     found = opened(client, config({"dense": PLAIN}))

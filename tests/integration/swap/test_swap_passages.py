@@ -17,7 +17,6 @@ from diptych.swap import plan
 from diptych.swap.plan import details
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document, Hit
-from loads import Load
 
 PASSAGES = {"tokens": 24, "overlap": 4}
 PLAIN: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
@@ -103,27 +102,3 @@ def test_edits_deletions_and_swaps_leave_every_passage_new(
     assert live.passages
     assert client.count("c").count == len(held)
     assert faults(client, live.vector, PASSAGE_ENCODER) == []
-
-
-@pytest.mark.slow
-def test_queries_through_swaps_to_passages_and_back_never_fail_and_never_mix(
-    client: QdrantBase, config: Make, opened: Open
-) -> None:
-    applying = opened(client, config(PLAIN))
-    applying.populate(corpus(120))
-    serving = opened(client)
-    slow = {"dense": {**WITH["dense"], "delay": 0.03}}
-    with Load(applying, QUERIES, limit=5) as same, Load(serving, QUERIES, limit=5) as other:
-        for step in (lambda: applying.apply(config(slow)), applying.rollback, lambda: applying.apply(config(slow))):
-            step()
-            same.wait_for(10)
-            other.wait_for(10)
-        applying.finish()
-        applying.apply(config(PLAIN))
-        same.wait_for(10)
-        other.wait_for(10)
-    for load in (same, other):
-        assert load.errors == []
-        answers = [whose(QUERIES[number], hits) for number, hits in load.answers]
-        assert set(answers) == {"plain", "passages"}
-        assert answers[-1] == "plain"

@@ -21,12 +21,10 @@ from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document, Hit
-from loads import Load
 from named_server import require_vector_names
 
 OLD: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
 NEW: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": 1}}
-SLOW: dict[str, Any] = {"dense": {**NEW["dense"], "delay": 0.03}}
 ENCODERS = {"old": FakeDenseEncoder(dimension=16), "new": FakeDenseEncoder(dimension=16, seed=1)}
 QUERIES = [f"word{number % 17} number{number}" for number in range(24)]
 Open: TypeAlias = Callable[..., Collection]
@@ -52,37 +50,6 @@ def whose(query: str, hits: list[Hit]) -> str:
     return found[0] if len(found) == 1 and hits else "nobody"
 
 
-@pytest.mark.slow
-def test_queries_through_every_step_of_a_swap_never_fail_and_never_mix_spaces(
-    client: QdrantBase, config: Make, opened: Open
-) -> None:
-    applying = opened(client, config(OLD))
-    applying.populate(corpus(120))
-    serving = opened(client)
-    with Load(applying, QUERIES, limit=5) as same, Load(serving, QUERIES, limit=5) as other:
-        loads = (same, other)
-        steps: list[Callable[[], object]] = [
-            lambda: applying.apply(config(SLOW)),
-            applying.rollback,
-            lambda: applying.apply(config(SLOW)),
-            applying.finish,
-            lambda: applying.apply(config(OLD), ApplyOptions(cut_over=False)),
-            applying.rollback,
-            lambda: applying.apply(config(OLD)),
-            applying.finish,
-        ]
-        for step in steps:
-            step()
-            for load in loads:
-                load.wait_for(10)
-    for load in loads:
-        assert load.errors == []
-        answers = [whose(QUERIES[number], hits) for number, hits in load.answers]
-        assert set(answers) == {"old", "new"}
-        assert answers[-1] == "old"
-        assert len(answers) > 200
-
-
 def test_a_serving_handle_follows_a_cut_over_and_a_rollback_by_itself(
     client: QdrantBase, config: Make, opened: Open
 ) -> None:
@@ -92,21 +59,6 @@ def test_a_serving_handle_follows_a_cut_over_and_a_rollback_by_itself(
     assert wait_until(lambda: whose(QUERIES[0], serving.search(QUERIES[0])) == "new")
     applying.rollback()
     assert wait_until(lambda: whose(QUERIES[0], serving.search(QUERIES[0])) == "old")
-
-
-def test_a_handle_on_a_vector_that_was_dropped_recovers_at_its_next_query(
-    client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    require_vector_names(client)
-    monkeypatch.setattr(collection_handle, "REFRESH", 1000.0)
-    opened(client, config(OLD)).populate(corpus(40))
-    serving, applying = opened(client), opened(client)
-    assert whose(QUERIES[0], serving.search(QUERIES[0])) == "old"
-    applying.apply(config(NEW))
-    assert whose(QUERIES[1], serving.search(QUERIES[1])) == "old"
-    applying.finish()
-    assert whose(QUERIES[2], serving.search(QUERIES[2])) == "new"
-    assert serving.handle.slots["dense"].vector == "dense.2"
 
 
 def test_a_query_recovers_when_the_look_of_another_query_exchanged_the_view_meanwhile(
@@ -185,49 +137,6 @@ def test_a_query_that_is_wrong_in_itself_is_still_an_error(memory: QdrantBase, c
     found.populate(corpus(5))
     with pytest.raises(SearchError, match="nowhere"):
         found.search("word1", pipeline=Retrieve("nowhere"))
-
-
-def test_rollback_gives_the_same_first_ten_as_before_the_swap(client: QdrantBase, config: Make, opened: Open) -> None:
-    found = opened(client, config(OLD))
-    found.populate(corpus(120))
-    before = [[(hit.id, hit.score) for hit in hits] for hits in found.search_batch(QUERIES)]
-    found.apply(config(NEW))
-    assert [[(hit.id, hit.score) for hit in hits] for hits in found.search_batch(QUERIES)] != before
-    found.rollback()
-    for again in (found, opened(client), opened(client, config(OLD))):
-        assert [[(hit.id, hit.score) for hit in hits] for hits in again.search_batch(QUERIES)] == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("slot", ["sparse", "multivector"])
-def test_slots_of_other_kinds_never_mix_spaces_either(
-    client: QdrantBase, config: Make, opened: Open, slot: str
-) -> None:
-    """Both encoders share the kind, and a score of one is never the other's."""
-    adapter = {"sparse": "fake-calibrated", "multivector": "fake-multivector"}[slot]
-    old, new = {"own": {"adapter": adapter}}, {"own": {"adapter": adapter, "dimension": 24, "delay": 0.01}}
-    found = opened(client, config(old))
-    found.populate(corpus(60))
-    scores = {"old": _scores(found)}
-    with Load(opened(client), QUERIES, limit=5) as load:
-        found.apply(config(new))
-        scores["new"] = _scores(found)
-        load.wait_for(30)
-        found.finish()
-        load.wait_for(30)
-    assert load.errors == []
-    for number, hits in load.answers:
-        query = QUERIES[number]
-        assert any(_close(hits, whole[query]) for whole in scores.values())
-
-
-def _scores(found: Collection) -> dict[str, dict[str, float]]:
-    hits = found.search_batch(QUERIES, limit=60)
-    return {query: {hit.id: hit.score for hit in own} for query, own in zip(QUERIES, hits, strict=True)}
-
-
-def _close(hits: list[Hit], whole: dict[str, float]) -> bool:
-    return all(hit.id in whole and abs(hit.score - whole[hit.id]) < 1e-4 for hit in hits)
 
 
 def wait_until(true: Callable[[], bool]) -> bool:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from diptych import Collection, Query
+from diptych import Collection
 from diptych.config import Config, parse_config
-from diptych.evaluate import Qrels, read_queries
+from diptych.evaluate import read_queries
 from diptych.handle import collection_handle
 from diptych.types import Floats, Hit
 from loads import Load
@@ -121,15 +121,3 @@ def test_real_models_are_swapped_under_load_without_a_failed_or_a_mixed_answer(
     queries = [query.text for query in islice(read_queries(debian / "queries.jsonl.gz"), 24)]
     targets = {"paraphrase": paraphrase, "short": SHORT}
     swapped(tmp_path / "store", documents_of(debian, DOCUMENTS), queries, targets)
-
-
-@pytest.mark.timeout(2400)
-def test_cranfield_is_swapped_under_load_and_all_its_queries_are_answered_as_before_after_rollback(
-    tmp_path: Path, data: Path, paraphrase: Mapping[str, Any]
-) -> None:
-    folder = data / "cranfield"
-    known = set(Qrels.read(folder / "qrels" / "test.tsv").queries)
-    queries: list[Query] = [query for query in read_queries(folder / "queries.jsonl.gz") if query.id in known]
-    assert len(queries) == 225
-    targets = {"paraphrase": paraphrase, "short": SHORT}
-    swapped(tmp_path / "store", documents_of(folder, None), [query.text for query in queries], targets)

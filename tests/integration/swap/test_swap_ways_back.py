@@ -192,39 +192,6 @@ def quantization(client: QdrantBase, vector: str) -> Any:
 # kills
 
 
-class Killed(BaseException):
-    """Ends a rollback as a kill does: nothing catches it."""
-
-
-@pytest.mark.parametrize("last", [2, 3])
-def test_a_rollback_that_is_killed_at_an_update_leaves_the_storage_that_the_metadata_say(
-    edge: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch, last: int
-) -> None:
-    second = {**DENSE, "seed": 5}
-    stored = {"on_disk": True, "quantization": {"kind": "scalar"}}
-    found = opened(edge, config({"dense": DENSE, "second": second}))
-    found.populate(corpus(20))
-    found.apply(config({"dense": OTHER, "second": {**second, "storage": stored}}))
-    update, done = edge.update_collection, list[int]()
-
-    def update_and_die(*args: Any, **options: Any) -> bool:
-        answer = update(*args, **options)
-        done.append(1)
-        if len(done) == last:
-            raise Killed
-        return answer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(edge, "update_collection", update_and_die)
-        with pytest.raises(Killed):
-            found.rollback()
-    later = opened(edge)
-    if live(later)["dense"] == "dense.2":
-        later.rollback()
-    assert later.handle.read().live.slots["second"].storage == {}
-    assert quantization(edge, "second.1") is None
-
-
 def test_plan_says_that_a_swap_under_way_keeps_the_search_settings_it_began_with(
     memory: QdrantBase, config: Make, opened: Open
 ) -> None:
