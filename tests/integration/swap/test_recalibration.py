@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from qdrant_client.client_base import QdrantBase
@@ -15,11 +14,8 @@ from diptych.swap import ApplyOptions
 from diptych.swap.sample import CorpusSample
 from diptych.testing.fakes import FakeCalibratedEncoder
 from diptych.types import Document
+from swaps import DENSE, Faults, Make, Open
 
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
-Faults: TypeAlias = Callable[..., list[str]]
-DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
 SLOTS: dict[str, Any] = {"dense": DENSE, "lexical": {"adapter": "fake-calibrated", "dimension": 512}}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import pytest
 from qdrant_client import models
@@ -13,23 +13,17 @@ from diptych import Collection, Registry, hookimpl
 from diptych.errors import ApplyRunning, GateFailed, PopulateError, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.store import APPLY, metadata_payload, update_metadata
-from diptych.populate import Progress
 from diptych.specs import AdapterSpec
 from diptych.stores.retired_vectors import existing
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
 from diptych.types import Document, Floats
 from named_server import require_vector_names
+from swaps import DENSE, NEW_ENCODER, OLD_ENCODER, OTHER, Faults, Make, Meanwhile, Open
 
-DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
-OTHER: dict[str, Any] = {**DENSE, "seed": 1}
 LEXICAL: dict[str, Any] = {"adapter": "fake-calibrated", "dimension": 512}
 LATE: dict[str, Any] = {"adapter": "fake-multivector", "dimension": 8}
 INDEX: dict[str, Any] = {"adapter": "qdrant-text-index"}
-OLD_ENCODER, NEW_ENCODER = FakeDenseEncoder(dimension=16), FakeDenseEncoder(dimension=16, seed=1)
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
-Faults: TypeAlias = Callable[..., list[str]]
 
 
 def corpus(size: int) -> list[Document]:
@@ -38,23 +32,6 @@ def corpus(size: int) -> list[Document]:
 
 def vectors_of(found: Collection) -> dict[str, str]:
     return {name: own.vector for name, own in found.handle.read().live.slots.items()}
-
-
-class Acting(Progress):
-    """Does something once so many documents were filled."""
-
-    def __init__(self, after: int, act: Callable[[], object]) -> None:
-        self._left, self._act = after, act
-
-    def begin(self, stage: str, total: int | None) -> None:
-        """Nothing."""
-
-    def advance(self, stage: str, steps: int) -> None:
-        """Counts."""
-        if stage == "fill" and self._left > 0:
-            self._left -= steps
-            if self._left <= 0:
-                self._act()
 
 
 # slots
@@ -353,7 +330,7 @@ def test_of_two_applies_at_once_the_second_is_refused_and_so_are_rollback_and_fi
                 act()
             refusals.append(told.value)
 
-    report = found.apply(config({"dense": OTHER}), progress=Acting(16, intrude))
+    report = found.apply(config({"dense": OTHER}), progress=Meanwhile(intrude, 16))
     assert (report.outcome, len(refusals)) == ("cut over", 3)
 
 
@@ -368,7 +345,7 @@ def test_an_apply_whose_lease_was_stolen_stops_and_changes_no_state(
         update_metadata(client, "c", {APPLY: {**raw, "token": "thief", "host": "elsewhere"}})
 
     with pytest.raises(ApplyRunning, match="is being applied to the collection already"):
-        found.apply(config({"dense": OTHER}), progress=Acting(16, steal))
+        found.apply(config({"dense": OTHER}), progress=Meanwhile(steal, 16))
     after = found.handle.read()
     assert (after.swap is not None, vectors_of(found)) == (True, {"dense": "dense.1"})
     assert (client.get_collection("c").config.metadata or {})[APPLY]["token"] == "thief"

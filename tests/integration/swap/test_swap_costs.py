@@ -15,8 +15,8 @@ from diptych.config.models import Config
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
 from diptych.types import Document, Floats
+from swaps import Open
 
-Open: TypeAlias = Callable[..., Collection]
 Make: TypeAlias = Callable[..., Config]
 
 

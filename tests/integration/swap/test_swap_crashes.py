@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from qdrant_client import models
@@ -25,15 +25,13 @@ from diptych.swap import ApplyOptions, finish, transitions
 from diptych.swap.transitions import intended, write
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
+from swaps import Faults, Make, Open
 
 FIRST: dict[str, Any] = {"adapter": "fake-dense", "dimension": 8}
 SECOND, THIRD = {**FIRST, "seed": 1}, {**FIRST, "seed": 2}
 UNGATED = ApplyOptions(gate=False)
 SECOND_LASTS = 0.1
 both = pytest.mark.parametrize("server", ["1.18.3", "1.19.0"], indirect=True)
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
-Faults: TypeAlias = Callable[..., list[str]]
 
 
 def corpus(size: int, word: str = "old") -> list[Document]:
@@ -71,17 +69,25 @@ def swapped(far: QdrantBase, config: Make, opened: Open) -> Collection:
     return opened(far)
 
 
+ENDS: dict[str, tuple[Callable[[Collection, Make], Any], str, str, int]] = {
+    "finish": (lambda found, config: found.finish(), "finished", "dense.2", 1),
+    "a second swap": (lambda found, config: found.apply(config({"dense": THIRD}), UNGATED), "cut over", "dense.3", 2),
+}
+
+
 @both
-def test_a_crash_after_finish_loses_no_document(
-    server: Any, far: QdrantBase, config: Make, opened: Open, faults: Faults
+@pytest.mark.parametrize("end", ENDS)
+def test_a_crash_after_the_end_of_a_swap_loses_no_document(
+    server: Any, far: QdrantBase, config: Make, opened: Open, faults: Faults, end: str
 ) -> None:
+    work, outcome, live, seed = ENDS[end]
     found = swapped(far, config, opened)
     assert found.populate(corpus(40, "new")).changed == 30
-    done = found.finish()
-    assert (done.outcome, done.dropped, done.retired, done.warnings) == ("finished", ("dense.1",), (), ())
+    done = work(found, config)
+    assert (done.outcome, done.dropped, done.retired, done.warnings) == (outcome, ("dense.1",), (), ())
     assert server.crash() == 0
     assert texts(far) == sorted(document.text for document in corpus(40, "new"))
-    assert faults(far, "dense.2", FakeDenseEncoder(dimension=8, seed=1)) == []
+    assert faults(far, live, FakeDenseEncoder(dimension=8, seed=seed)) == []
 
 
 def test_dropping_without_the_wait_would_lose_documents(
@@ -108,19 +114,6 @@ def test_a_crash_after_a_swap_was_given_up_loses_no_document(
     assert server.crash() == 0
     assert texts(far) == sorted(document.text for document in corpus(40, "new"))
     assert faults(far, "dense.1", FakeDenseEncoder(dimension=8)) == []
-
-
-@both
-def test_a_crash_after_two_swaps_in_a_row_loses_no_document(
-    server: Any, far: QdrantBase, config: Make, opened: Open, faults: Faults
-) -> None:
-    found = swapped(far, config, opened)
-    found.populate(corpus(40, "new"))
-    report = found.apply(config({"dense": THIRD}), UNGATED)
-    assert (report.outcome, report.dropped, report.retired) == ("cut over", ("dense.1",), ())
-    assert server.crash() == 0
-    assert texts(far) == sorted(document.text for document in corpus(40, "new"))
-    assert faults(far, "dense.3", FakeDenseEncoder(dimension=8, seed=2)) == []
 
 
 def test_a_populate_that_began_before_finish_goes_on_without_the_retired_vector(

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import pytest
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from diptych import Collection
-from diptych.populate import Progress
 from diptych.stores.retired_vectors import existing
-from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
-from diptych.types import Document
 from named_server import require_vector_names
+from swaps import OLD_ENCODER, Make, Open, corpus
 
 FIRST: dict[str, Any] = {"dimension": 8, "oversampling": 2}
 PLAIN: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
 STAGED: dict[str, Any] = {**PLAIN, "storage": {"first_stage": FIRST}}
-OTHER: dict[str, Any] = {**STAGED, "seed": 1}
-OLD_ENCODER, NEW_ENCODER = FakeDenseEncoder(dimension=16), FakeDenseEncoder(dimension=16, seed=1)
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
-
-
-def corpus(size: int) -> list[Document]:
-    return [Document(str(n), f"word{n % 17} word{n % 23} number{n}") for n in range(size)]
 
 
 def require_whole(client: QdrantBase, vector: str, encoder: FakeDenseEncoder) -> None:
@@ -39,22 +26,6 @@ def require_whole(client: QdrantBase, vector: str, encoder: FakeDenseEncoder) ->
         found: Any = record.vector
         assert np.allclose(found[vector], row, atol=1e-5)
         assert np.allclose(found[f"{vector}.first"], row[:8] / np.linalg.norm(row[:8]), atol=1e-5)
-
-
-class Writing(Progress):
-    """Populates more documents once some were filled."""
-
-    def __init__(self, act: Callable[[], object]) -> None:
-        self._act: Callable[[], object] | None = act
-
-    def begin(self, stage: str, total: int | None) -> None:
-        """Nothing."""
-
-    def advance(self, stage: str, steps: int) -> None:
-        """Acts once."""
-        if stage == "fill" and self._act is not None:
-            act, self._act = self._act, None
-            act()
 
 
 def test_it_is_added_to_a_live_collection_and_goes_again(client: QdrantBase, config: Make, opened: Open) -> None:
@@ -74,37 +45,6 @@ def test_it_is_added_to_a_live_collection_and_goes_again(client: QdrantBase, con
     assert found.finish().dropped == ("dense.2",)
     assert existing(client, "c") == {"dense.3"}
     assert [hit.id for hit in found.search("word3 word5", limit=5)] == before
-
-
-@pytest.mark.slow
-def test_a_swap_of_the_encoder_makes_both_vectors_anew_and_writes_meanwhile_reach_all_four(
-    client: QdrantBase, config: Make, opened: Open
-) -> None:
-    found = opened(client, config({"dense": STAGED}))
-    found.populate(corpus(40))
-    more = Writing(lambda: opened(client, config({"dense": STAGED})).populate(corpus(60)))
-    assert found.apply(config({"dense": OTHER}), progress=more).outcome == "cut over"
-    assert existing(client, "c") == {"dense.1", "dense.1.first", "dense.2", "dense.2.first"}
-    require_whole(client, "dense.1", OLD_ENCODER)
-    require_whole(client, "dense.2", NEW_ENCODER)
-    new = [hit.id for hit in found.search("word3 word5", limit=5)]
-    assert found.rollback().outcome == "rolled back"
-    found.populate(corpus(70))
-    require_whole(client, "dense.2", NEW_ENCODER)
-    assert found.rollback().outcome == "rolled back"
-    assert [hit.id for hit in found.search("word3 word5", limit=5)] == new
-    found.finish()
-    assert existing(client, "c") == {"dense.2", "dense.2.first"}
-
-
-def test_a_swap_that_is_given_up_takes_both_vectors_along(client: QdrantBase, config: Make, opened: Open) -> None:
-    require_vector_names(client)
-    found = opened(client, config({"dense": STAGED}))
-    found.populate(corpus(20))
-    assert found.apply(config({"dense": OTHER}), ApplyOptions(cut_over=False)).outcome == "filled"
-    assert existing(client, "c") == {"dense.1", "dense.1.first", "dense.2", "dense.2.first"}
-    assert found.rollback().outcome == "abandoned"
-    assert existing(client, "c") == {"dense.1", "dense.1.first"}
 
 
 def test_a_vector_of_somebody_elses_by_the_name_is_left_alone(client: QdrantBase, config: Make, opened: Open) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,15 +20,12 @@ from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
 from named_server import require_vector_names
+from swaps import DENSE, OTHER, Killed, Make, Open
 
-DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
-OTHER: dict[str, Any] = {**DENSE, "seed": 1}
 INDEX: dict[str, Any] = {"adapter": "qdrant-text-index"}
 COSINE = models.VectorParams(size=16, distance=models.Distance.COSINE)
 TEXTS = [f"word{n % 17} number{n}" for n in range(40)]
 OWN, FOREIGN = FakeDenseEncoder(dimension=16), FakeDenseEncoder(dimension=16, seed=3)
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
 
 
 # vectors
@@ -83,10 +80,6 @@ def test_a_vector_that_a_user_adds_to_a_collection_of_ours_is_not_taken_for_a_le
     found.rollback()
     found.finish()
     assert existing(client, "c") == {"dense.1", "dense.2"}
-
-
-class Killed(BaseException):
-    """Ends an apply as a kill does: nothing catches it."""
 
 
 def test_vectors_of_which_a_kill_left_no_word_but_their_names_are_dropped_and_only_they(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from diptych import Collection, Registry
+from diptych import Registry
 from diptych.errors import ApplyRunning, GateFailed, SwapError
 from diptych.metadata.payloads import point_id
 from diptych.populate.store import Store
@@ -19,41 +19,12 @@ from diptych.stores import retired_vectors
 from diptych.swap import ApplyOptions
 from diptych.swap.backfill.documents import SourceDocuments
 from diptych.swap.gate.gate import run_gate
-from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
+from swaps import DENSE, NEW_ENCODER, OLD_ENCODER, OTHER, Faults, Killed, Make, Meanwhile, Open, corpus
 
-DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
-OTHER: dict[str, Any] = {**DENSE, "seed": 1}
 THIRD: dict[str, Any] = {**DENSE, "seed": 2}
 LEXICAL: dict[str, Any] = {"adapter": "fake-calibrated", "dimension": 512}
-OLD_ENCODER, NEW_ENCODER = FakeDenseEncoder(dimension=16), FakeDenseEncoder(dimension=16, seed=1)
 APPLYING = importlib.import_module("diptych.swap.apply")  # the package's attribute of that name is the function
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
-Faults: TypeAlias = Callable[..., list[str]]
-
-
-def corpus(size: int) -> list[Document]:
-    return [Document(str(n), f"word{n % 17} word{n % 23} number{n}") for n in range(size)]
-
-
-class Once:
-    """A progress that does something at the first document that is filled."""
-
-    def __init__(self, act: Callable[[], object]) -> None:
-        self._act: Callable[[], object] | None = act
-
-    def begin(self, stage: str, total: int | None) -> None:
-        """Nothing."""
-
-    def advance(self, stage: str, steps: int) -> None:
-        act, self._act = self._act, None
-        if act is not None:
-            act()
-
-
-class Killed(BaseException):
-    """As a kill: nothing handles it."""
 
 
 # the original source
@@ -68,7 +39,7 @@ def test_a_document_that_changes_while_texts_come_from_the_source_gets_the_vecto
     changed = [Document(str(n), f"quite other text {n}") for n in range(30, 60)]
     with SourceDocuments(found.handle, corpus(60)) as source:
         options = ApplyOptions(documents=source, gate=False)
-        found.apply(config({"dense": OTHER}), options, progress=Once(lambda: writing.populate(changed)))
+        found.apply(config({"dense": OTHER}), options, progress=Meanwhile(lambda: writing.populate(changed)))
     assert faults(client, "dense.2", NEW_ENCODER) == []
 
 

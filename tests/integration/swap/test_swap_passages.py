@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pytest
 from qdrant_client.client_base import QdrantBase
 
-from diptych import Collection
 from diptych.handle import collection_handle
 from diptych.passages import PassageEncoder, PassageOptions
 from diptych.swap import plan
 from diptych.swap.plan import details
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document, Hit
+from swaps import Make, Open
 
 PASSAGES = {"tokens": 24, "overlap": 4}
 PLAIN: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
@@ -24,8 +24,6 @@ WITH: dict[str, Any] = {"dense": {**PLAIN["dense"], "passages": PASSAGES}}
 ENCODER = FakeDenseEncoder(dimension=16)
 PASSAGE_ENCODER = PassageEncoder(ENCODER, "dense", PassageOptions(**PASSAGES))
 QUERIES = [f"word{number % 17} number{number}" for number in range(24)]
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
 
 
 def text(chance: random.Random) -> str:
@@ -69,16 +67,6 @@ def test_plan_tells_the_swap_and_apply_and_rollback_carry_it(client: QdrantBase,
     collection.rollback()
     assert whose(QUERIES[1], collection.search(QUERIES[1])) == "plain"
     assert not any(hit.passages for hit in collection.search(QUERIES[1]))
-
-
-def test_another_length_of_passages_is_a_swap(client: QdrantBase, config: Make, opened: Open) -> None:
-    collection = opened(client, config(WITH))
-    collection.populate(corpus(20))
-    longer = {"dense": {**PLAIN["dense"], "passages": {"tokens": 32}}}
-    (step,) = plan(collection.handle, config(longer)).steps
-    assert step.action == "re-encode"
-    (same,) = plan(collection.handle, config(WITH)).steps
-    assert same.action == "keep"
 
 
 def test_edits_deletions_and_swaps_leave_every_passage_new(

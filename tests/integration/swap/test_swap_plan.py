@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from diptych import Collection, Registry
+from diptych import Registry
 from diptych.adopt import adopt
 from diptych.swap import Plan
 from diptych.testing.fakes import FakeDenseEncoder
-from diptych.types import Document
+from swaps import DENSE, OTHER, Make, Open, corpus
 
-DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
-OTHER: dict[str, Any] = {**DENSE, "seed": 1}
 SECOND: dict[str, Any] = {**DENSE, "seed": 3}
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
-
-
-def corpus(size: int) -> list[Document]:
-    return [Document(str(n), f"word{n % 17} word{n % 23} number{n}") for n in range(size)]
 
 
 def steps(plan: Plan) -> dict[str, tuple[str, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,19 +20,12 @@ from diptych.search.run import on_current_view
 from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
-from diptych.types import Document, Hit
+from diptych.types import Hit
 from named_server import require_vector_names
+from swaps import NEW, OLD, Make, Open, corpus
 
-OLD: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
-NEW: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": 1}}
 ENCODERS = {"old": FakeDenseEncoder(dimension=16), "new": FakeDenseEncoder(dimension=16, seed=1)}
 QUERIES = [f"word{number % 17} number{number}" for number in range(24)]
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
-
-
-def corpus(size: int) -> list[Document]:
-    return [Document(str(n), f"word{n % 17} word{n % 23} number{n}") for n in range(size)]
 
 
 @pytest.fixture(autouse=True)

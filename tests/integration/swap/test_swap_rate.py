@@ -22,9 +22,8 @@ from diptych.swap.backfill import backfill
 from diptych.swap.lease import Checkpoint, Lease
 from diptych.types import Document
 from small_server import Routes, served
+from swaps import NEW, OLD
 
-OLD: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
-NEW: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": 1}}
 SIZE = 240
 
 

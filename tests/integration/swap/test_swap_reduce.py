@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +21,13 @@ from diptych.swap import plan
 from diptych.swap.plan import Estimate
 from diptych.testing import FakeMultiVectorEncoder, fakes_plugin
 from diptych.types import Document
+from swaps import Make, Open
 
 PLAIN: dict[str, Any] = {"late": {"adapter": "fake-multivector", "dimension": 16}}
 WITH: dict[str, Any] = {"late": {**PLAIN["late"], "reduce": {"kind": "ward", "keep": 5}}}
 INNER = FakeMultiVectorEncoder(dimension=16)
 REDUCED = ReducedEncoder(INNER, ReduceOptions(kind="ward", keep=5))
 QUERY = "word3 word5 word11"
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
 
 
 def corpus(size: int, seed: int = 0) -> list[Document]:

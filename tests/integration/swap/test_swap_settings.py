@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from qdrant_client import models
@@ -20,9 +19,8 @@ from diptych.metadata.store import APPLY
 from diptych.swap import ApplyOptions, Judged
 from diptych.swap.gate.decision import StorageTrial
 from diptych.types import Document, Query
+from swaps import Make, Open
 
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
 GOOD: dict[str, Any] = {"adapter": "fake-dense", "dimension": 64}
 SLOTS: dict[str, Any] = {"good": GOOD, "bad": {"adapter": "deaf"}}
 BOTH, ALONE = {"retrieve": {"good": 50, "bad": 50}}, {"retrieve": {"bad": 50}}

@@ -128,19 +128,6 @@ def test_the_students_queries_are_explained_and_the_documents_verified_by_their_
         assert explanation.slots["dense"].score == explanation.score == pytest.approx(float(query @ document), abs=1e-5)
 
 
-def test_documents_go_on_being_encoded_by_the_encoder_of_documents(
-    filled: CollectionHandle, documents: list[dict[str, str]]
-) -> None:
-    apply(filled, asked("near"), options(documents))
-    other = opened(filled, asked("near"))
-    assert populate(other, [{"id": "new", "text": "banor defim gosal"}]).new == 1
-    (record,) = [
-        r for r in other.client.scroll("c", limit=500, with_vectors=True)[0] if "banor defim" in str(r.payload)
-    ]
-    exact = FakeDenseEncoder(dimension=WIDTH).encode_document(["banor defim gosal"])[0]
-    assert record.vector["dense.1"] == pytest.approx(exact.tolist(), abs=1e-6)  # type: ignore[call-overload,index]
-
-
 def test_a_student_that_answers_otherwise_does_not_pass_the_gate(
     filled: CollectionHandle, documents: list[dict[str, str]]
 ) -> None:

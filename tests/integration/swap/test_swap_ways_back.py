@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import pytest
 from qdrant_client import models
@@ -16,18 +15,7 @@ from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions
 from diptych.swap.transitions import switched_queries, write
 from diptych.testing.fakes import FakeDenseEncoder
-from diptych.types import Document
-
-DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
-OTHER: dict[str, Any] = {**DENSE, "seed": 1}
-OLD_ENCODER, NEW_ENCODER = FakeDenseEncoder(dimension=16), FakeDenseEncoder(dimension=16, seed=1)
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
-Faults: TypeAlias = Callable[..., list[str]]
-
-
-def corpus(size: int) -> list[Document]:
-    return [Document(str(n), f"word{n % 17} word{n % 23} number{n}") for n in range(size)]
+from swaps import DENSE, NEW_ENCODER, OLD_ENCODER, OTHER, Faults, Make, Open, corpus
 
 
 def live(found: Collection) -> dict[str, str]:

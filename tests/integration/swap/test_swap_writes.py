@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from qdrant_client import models
@@ -12,18 +12,10 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, hookimpl
 from diptych.errors import DiptychError, PopulateError, SwapError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.populate import Progress
 from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions
-from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
-
-OLD: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
-NEW: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": 1}}
-OLD_ENCODER, NEW_ENCODER = FakeDenseEncoder(dimension=16), FakeDenseEncoder(dimension=16, seed=1)
-Open: TypeAlias = Callable[..., Collection]
-Make: TypeAlias = Callable[..., Any]
-Faults: TypeAlias = Callable[..., list[str]]
+from swaps import NEW, NEW_ENCODER, OLD, OLD_ENCODER, Faults, Make, Meanwhile, Open
 
 
 def document(number: int, version: int = 0) -> Document:
@@ -100,23 +92,6 @@ def test_a_write_that_the_store_refuses_for_another_reason_still_ends_the_apply(
     assert len(calls) == 1
 
 
-class Stages(Progress):
-    """Runs something as soon as so many documents were filled."""
-
-    def __init__(self, after: int, act: Callable[[], object]) -> None:
-        self._left, self._act = after, act
-
-    def begin(self, stage: str, total: int | None) -> None:
-        """Nothing."""
-
-    def advance(self, stage: str, steps: int) -> None:
-        """Counts."""
-        if stage == "fill" and self._left > 0:
-            self._left -= steps
-            if self._left <= 0:
-                self._act()
-
-
 class Elsewhere:
     """A plugin with encoders that the other process does not have."""
 
@@ -142,7 +117,7 @@ def test_what_a_populate_without_the_new_encoder_writes_is_filled_before_the_cut
     def write() -> None:
         reports.append(poor.populate([document(number, 1) for number in range(50, 70)]))
 
-    report = rich.apply(config(ELSEWHERE), progress=Stages(24, write))
+    report = rich.apply(config(ELSEWHERE), progress=Meanwhile(write, 24))
     assert report.outcome == "cut over"
     assert any("'dense.2' is being built and was not written here" in text for text in reports[0].warnings)
     assert faults(client, "dense.2", NEW_ENCODER) == []
