@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +91,3 @@ def test_no_representation_shows_options_which_may_hold_secrets(fakes: Registry)
         "fake-dense", options={"query_prompt": "s3cret"}, source=Encoders.open(registry=fakes)
     )
     assert "s3cret" not in f"{embeddings!r} {embeddings.encoder!r} {vars(embeddings)!r}"
-
-
-def test_without_langchain_the_error_says_what_to_install() -> None:
-    code = "import sys; sys.modules['langchain_qdrant'] = None; import diptych_adapters.langchain"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "MissingExtra: diptych_adapters.langchain needs langchain-qdrant" in done.stderr
-    assert "do: pip install 'diptych[langchain]'" in done.stderr
-
-
-def test_what_is_not_asked_for_is_not_imported() -> None:
-    code = "import sys, diptych, diptych_adapters, diptych.collection.collection; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {name for name in done.stdout.split() if name.startswith("langchain")}
