@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from diptych.errors import ConfigError, DocumentError, EvaluationError
-from diptych.evaluate.scoring import rank_change
 from diptych.generation import Instance
 from diptych.training import RelativePath
 from diptych_experimental.tas_balanced import PairedViews
@@ -392,8 +391,6 @@ def _rank(scores: np.ndarray, place: int) -> int:
 def p_mrr(before: Sequence[int], after: Sequence[int]) -> float:
     """The mean over documents that a changed instruction makes irrelevant; -1 to 1, 0 for a model that ignores it.
 
-    The same over rankings and their judgements is `diptych.evaluate.p_mrr`.
-
     Args:
         before: ranks from 1 under the original instruction.
         after: ranks of the same documents under the changed one.
@@ -418,3 +415,8 @@ def flip_accuracy(relevant: ArrayLike, other: ArrayLike) -> float:
     """
     right, wrong = np.asarray(relevant, np.float64), np.asarray(other, np.float64)
     return float(np.mean((right > wrong) + 0.5 * (right == wrong)))
+
+
+def rank_change(before: int, after: int) -> float:
+    """How far a document fell from one rank to another, both from 1: from -1 (rose to the top) to 1."""
+    return 1 - before / after if after >= before else after / before - 1

@@ -8,7 +8,9 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "docs/generate.py"
+import diptych_training  # whose recipes are in the reference: this is a test of that guest
+
+SCRIPT = Path(diptych_training.__file__).parents[2] / "docs/generate.py"
 
 
 @pytest.fixture(scope="module")

@@ -257,7 +257,6 @@ def _pool(pool: ScorePool) -> dict[str, object]:
         "pooled_auc": pool.auc,
         "missing": pool.missing,
         "best": asdict(pool.best),
-        "bins": [asdict(one) for one in pool.bins()],
     }
 
 

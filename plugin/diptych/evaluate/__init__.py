@@ -20,15 +20,13 @@ from diptych.evaluate.comparison import (
 from diptych.evaluate.display import table, to_data, to_json
 from diptych.evaluate.qrels import Qrels, beir_file, read_beir, read_queries
 from diptych.evaluate.runs import ann_recall, ann_recall_per_query, from_trec, ordered, to_trec
-from diptych.evaluate.score_pool import ScoreBin, ScorePool, Threshold, pooled_auc, pooled_f1
+from diptych.evaluate.score_pool import ScorePool, Threshold
 from diptych.evaluate.scoring import (
     DEFAULT_METRICS,
     Evaluation,
     bootstrap_means,
     cutoff,
     evaluate,
-    p_mrr,
-    p_mrr_per_query,
     parse_metrics,
     percentile_interval,
 )
@@ -39,7 +37,6 @@ __all__ = [
     "Difference",
     "Evaluation",
     "Qrels",
-    "ScoreBin",
     "ScorePool",
     "Slice",
     "SliceDifference",
@@ -57,12 +54,8 @@ __all__ = [
     "from_trec",
     "interval",
     "ordered",
-    "p_mrr",
-    "p_mrr_per_query",
     "parse_metrics",
     "percentile_interval",
-    "pooled_auc",
-    "pooled_f1",
     "read_beir",
     "read_queries",
     "slices_of",

@@ -1,8 +1,7 @@
-"""Measures whether scores are comparable across queries, so that one threshold works: pooled AUC, F1, calibration."""
+"""Measures whether scores are comparable across queries, so that one threshold works: pooled AUC and F1."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +13,6 @@ from diptych.evaluate.qrels import Qrels
 from diptych.types import Run
 
 POOLED = 500  # non-relevant documents of a query, as in the Mann-Whitney loss's evaluation
-_WILSON = 1.959964  # of a 95% interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +23,6 @@ class Threshold:
     f1: float
     precision: float
     recall: float
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreBin:
-    """Documents scored from `low` up to `high`: how many, and the share that is relevant with its 95% interval."""
-
-    low: float
-    high: float
-    count: int
-    relevant: int
-    interval: tuple[float, float]
-
-    @property
-    def share(self) -> float:
-        """Relevant documents of all in the bin; NaN in an empty one."""
-        return self.relevant / self.count if self.count else math.nan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,32 +86,9 @@ class ScorePool:
         end = int(ends[int(np.argmax(values))])
         return _threshold(float(scores[end]), end + 1, int(hits[end]), self._all)
 
-    def bins(self, count: int = 10) -> tuple[ScoreBin, ...]:
-        """The pool in `count` bins of equal width, lowest first; the last holds its upper end."""
-        if count < 1:
-            raise EvaluationError("there are no bins", got=count, expected="at least 1")
-        edges = np.linspace(self.scores.min(), self.scores.max(), count + 1)
-        places = np.clip(np.searchsorted(edges, self.scores, side="right") - 1, 0, count - 1)
-        sizes, hits = (np.bincount(places[kept], minlength=count) for kept in (slice(None), self.relevant))
-        return tuple(
-            ScoreBin(float(low), float(high), int(n), int(k), _interval(int(k), int(n)))
-            for low, high, n, k in zip(edges[:-1], edges[1:], sizes, hits, strict=True)
-        )
-
     @property
     def _all(self) -> int:
         return int(self.relevant.sum()) + self.missing
-
-
-def pooled_auc(run: Run, qrels: Qrels, *, depth: int = POOLED) -> float:
-    """`ScorePool.of(...).auc`: whether scores are comparable across queries, which nDCG does not measure."""
-    return ScorePool.of(run, qrels, depth=depth).auc
-
-
-def pooled_f1(run: Run, qrels: Qrels, *, depth: int = POOLED, threshold: float | None = None) -> Threshold:
-    """F1 at one threshold for all queries; without `threshold` at the best one, which is optimistic."""
-    pool = ScorePool.of(run, qrels, depth=depth)
-    return pool.best if threshold is None else pool.at(threshold)
 
 
 def _of_query(run: Run, qrels: Qrels, query: str, depth: int) -> Iterator[tuple[float, bool]]:
@@ -146,13 +105,3 @@ def _of_query(run: Run, qrels: Qrels, query: str, depth: int) -> Iterator[tuple[
 def _threshold(score: float, returned: int, hits: int, relevant: int) -> Threshold:
     precision = hits / returned if returned else 0.0
     return Threshold(score, 2 * hits / (returned + relevant), precision, hits / relevant)
-
-
-def _interval(hits: int, count: int) -> tuple[float, float]:
-    """Wilson's interval of a share."""
-    if not count:
-        return 0.0, 1.0
-    share, z2 = hits / count, _WILSON**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = _WILSON / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    return max(0.0, middle - half), min(1.0, middle + half)

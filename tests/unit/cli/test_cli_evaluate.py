@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from diptych import AdapterSpec, Registry
-from diptych.cli.evaluate import Outcome, split_names
+from diptych.cli.evaluate import Outcome
 from diptych.collection.collection import Collection
-from diptych.collection.pipeline_runs import choose, exact
+from diptych.collection.pipeline_runs import choose
 from diptych.config import load_config
 from diptych.errors import SearchError
 from diptych.evaluate import Qrels, read_queries
 from diptych.evaluate import evaluate as score
 from diptych.plugins.factory import make
-from diptych.search import Diversify, Pipeline, Rerank, Rescore, Retrieve, Rrf
+from diptych.search import Pipeline, Retrieve
 from diptych.search.pipeline import parts
 from diptych.types import Run as Ranked
 
@@ -103,41 +103,12 @@ def test_a_fusion_that_is_shown_to_be_worse_than_its_best_slot_is_advised_agains
     assert sentence.endswith("search by dense alone, or let diptych tune search find weights")
 
 
-@pytest.mark.parametrize("lost", [0, 1])
-def test_a_fusion_that_is_not_shown_to_be_worse_is_not_advised_against(lost: int) -> None:
-    outcome = _fusion_that_loses(lost)
-    (difference,) = (found for found in outcome.comparisons[0].differences if found.name == "rrf")
-    assert (difference.mean < 0) == (lost > 0)
-    assert not outcome.comparisons[0].significant("rrf")
-    assert outcome.advice == []
-
-
-def test_an_ablation_adds_one_stage_at_a_time() -> None:
-    whole = Retrieve("dense") + Retrieve("lexical") >> Rrf() >> Rescore("late") >> Diversify("dense") >> Rerank("judge")
-    found = parts(whole)
-    assert list(found) == ["dense", "lexical", "rrf", "rrf > late", "rrf > late > mmr", "rrf > late > mmr > judge"]
-    assert found["dense"] == Pipeline((Retrieve("dense"),))
-    assert found["rrf > late"] == Retrieve("dense") + Retrieve("lexical") >> Rrf() >> Rescore("late")
-    assert list(found.values())[-1] == whole
-
-
-def test_an_exact_pipeline_scans_in_every_slot() -> None:
-    found = exact(Retrieve("dense") + Retrieve("lexical") >> Rrf(k=3))
-    assert [branch.params.exact for branch in found.retrieve if branch.params] == [True, True]
-    assert found.fuse == Rrf(k=3)
-
-
 def test_a_run_that_is_not_there_is_refused_with_the_nearest() -> None:
     with pytest.raises(SearchError, match=r"(?s)no run 'denze'.*expected: 'dense'.*did you mean 'dense'"):
         choose(parts(Pipeline((Retrieve("dense"),))), ["denze"])
     runs = {"a: dense": 1, "a: dbsf": 2, "b: dbsf": 3}
     with pytest.raises(SearchError, match=r"do: name its config, too: 'a: dbsf' or 'b: dbsf'"):
         choose(runs, ["dbsf"])
-
-
-def test_metric_names_may_stand_with_commas_between() -> None:
-    assert split_names(["nDCG@10, MAP", "RBP(p=0.8,rel=1)"]) == ["nDCG@10", "MAP", "RBP(p=0.8,rel=1)"]
-    assert split_names(["MAP,nDCG@10", "MAP"]) == ["MAP", "nDCG@10"]
 
 
 def test_a_measure_deeper_than_the_pipeline_is_computed_and_remarked_on(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
 from diptych.cli.init import SlotChoice, parse_choice, render
-from diptych.cli.run_command import Session
 from diptych.errors import ConfigError
 
 Run = Callable[..., Any]
@@ -38,27 +36,6 @@ def test_help_shows_no_types_of_python(command: tuple[str, ...]) -> None:
     assert "..." not in out.replace("SOURCE...", "").replace("QUERY...", "").replace("ID...", "").replace(
         "[ARGS]...", ""
     )
-
-
-@pytest.mark.parametrize(
-    ("command", "usage"),
-    [
-        ("populate", "diptych populate [OPTIONS] SOURCE..."),
-        ("search", "diptych search [OPTIONS] [QUERY...]"),
-        ("train", "diptych train [OPTIONS] [RECIPE]"),
-        ("adapters", "diptych adapters [OPTIONS] [NAME]"),
-        ("doctor", "diptych doctor [OPTIONS]"),
-    ],
-)
-def test_usage_calls_each_argument_by_one_name(command: str, usage: str) -> None:
-    out = CliRunner().invoke(app, [command, "--help"], prog_name="diptych", env={"COLUMNS": "160"}).stdout
-    assert f"Usage: {usage}\n" in re.sub(r" +\n", "\n", out)
-
-
-def test_paragraphs_of_help_are_as_wide_as_the_terminal() -> None:
-    out = CliRunner().invoke(app, ["judge", "--help"], env={"COLUMNS": "80"}).stdout
-    assert re.search(r"quits\. The same command\b.*\S", out), "no break where the docstring has one"
-    assert "diptych judge --queries queries.jsonl" in out
 
 
 def test_the_help_lists_26_commands_in_five_groups() -> None:
@@ -104,10 +81,3 @@ def test_the_new_file_refers_to_what_every_user_has(schema: str | None) -> None:
     assert "docs/reference" not in text
     assert "`diptych adapters NAME`" in text
     assert ("./diptych.schema.json has every key" in text) is bool(schema)
-
-
-def test_doctor_keeps_a_check_on_one_line_in_a_pipe(builtin: Registry, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["doctor", "-c", str(tmp_path / "d.yaml")], obj=Session(builtin))
-    assert result.exit_code == 1
-    assert [line[:5] for line in result.stdout.splitlines()][:2] == ["ok   ", "ok   "]
-    assert "fail config: there is no config file" in result.stdout

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qdrant_client import models
 
 from diptych import Collection, Registry
 from diptych.config.models import SlotConfig
@@ -16,6 +17,7 @@ from diptych.metadata.models import QueryEncoder
 from diptych.metadata.store import metadata_payload
 from diptych.slots.slot import Slot
 from diptych.testing import fakes_plugin
+from diptych_edge import EdgeClient
 
 Run = Callable[..., Any]
 
@@ -69,18 +71,6 @@ def test_no_command_but_populate_and_import_creates_a_store(
     run: Run, untouched: Callable[[], bool], command: tuple[str, ...]
 ) -> None:
     run(*command)
-    assert untouched()
-
-
-def test_doctor_checks_the_models_of_a_collection_whose_store_does_not_exist(
-    run: Run, untouched: Callable[[], bool]
-) -> None:
-    answer = run("doctor", "--json")
-    assert answer.code == 0
-    found = statuses(answer)
-    assert (found["store"], found["collection"]) == ("warn", "warn")
-    assert (found["model of dense"], found["model of lexical"]) == ("ok", "ok")
-    assert "qdrant does not exist yet" in run("doctor").out
     assert untouched()
 
 
@@ -217,8 +207,10 @@ def test_a_store_that_another_process_keeps_to_itself_fails_its_check(
     assert "does not answer" in answer.json()["checks"][-1]["found"]
 
 
-def test_no_config_file_fails_with_how_to_make_one(run: Run) -> None:
-    answer = run("doctor")
-    assert answer.code == 1
-    assert "fail config: there is no config file" in answer.out
-    assert "diptych init" in answer.out
+def test_a_collection_that_diptych_does_not_know_is_listed_as_that(run: Run, config: Path, corpus: Path) -> None:
+    run("populate", corpus)
+    with EdgeClient("qdrant") as client:
+        client.create_collection("foreign", vectors_config=models.VectorParams(size=2, distance=models.Distance.DOT))
+    found = run("info", "--all", "--json").json()["collections"]
+    assert [(own["name"], own["known"]) for own in found] == [("animals", True), ("foreign", False)]
+    assert "diptych adopt" in run("info", "--all").out

@@ -79,13 +79,6 @@ def test_quitting_and_coming_again_goes_on_where_it_was(ready: Run, tmp_path: Pa
     assert [own.get("grade", "undone") for own in grades if "document" in own] == [0, 1, "undone", 2, None]
 
 
-def test_the_verdict_is_one_json_document(ready: Run) -> None:
-    found = ready("judge", *BOTH, "--json", input="3" * 100).json()
-    assert found["verdict"]["baseline"] == "diptych: dbsf"
-    assert [own["name"] for own in found["verdict"]["differences"]] == ["lone: lexical"]
-    assert found["verdict"]["settled"]
-
-
 def test_one_config_pools_the_pipeline_and_its_slots(ready: Run) -> None:
     found = ready("judge", "--metric", "nDCG@2", "--json", input="3" * 100).json()
     assert [own["name"] for own in found["verdict"]["differences"]] == ["dense", "lexical"]

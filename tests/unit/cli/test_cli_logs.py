@@ -24,10 +24,6 @@ def filled(run: Run, config: Path, corpus: Path) -> Run:
     return run
 
 
-def test_without_it_nothing_is_logged(filled: Run) -> None:
-    assert filled("search", "cats").err == ""
-
-
 @pytest.mark.parametrize("words", [("--verbose",), ("-v",), ("--log-level", "info")])
 def test_verbose_tells_the_phases_with_their_seconds_on_standard_error(filled: Run, words: tuple[str, ...]) -> None:
     answer = filled(*words, "search", "cats", "--json")
@@ -36,11 +32,6 @@ def test_verbose_tells_the_phases_with_their_seconds_on_standard_error(filled: R
     for what in ("open the collection", r"slot 'dense': load fake-dense", "compare fingerprint and canaries"):
         assert re.search(rf"INFO +diptych\.phases: .*{what}.*: \d+\.\d\d s\n", answer.err), what
     assert "DEBUG" not in answer.err
-
-
-def test_debug_tells_more_and_error_nothing(filled: Run) -> None:
-    assert "search, encode: " in filled("--log-level", "debug", "search", "cats").err
-    assert filled("--log-level", "error", "search", "cats").err == ""
 
 
 def test_no_secret_is_logged(filled: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

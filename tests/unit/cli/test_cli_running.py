@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -21,10 +20,10 @@ from typer.testing import CliRunner
 
 from diptych import __version__
 from diptych.cli import app
-from diptych.cli.output import error_document, write_json
+from diptych.cli.output import error_document
 from diptych.cli.run_command import command
 from diptych.display import printable
-from diptych.errors import ConfigError, DiptychError
+from diptych.errors import ConfigError
 
 Run = Callable[..., Any]
 COMMANDS = [
@@ -88,15 +87,6 @@ def test_an_error_as_json_has_its_parts_and_its_single_problems() -> None:
     }
 
 
-def test_a_note_on_an_error_is_shown(failing: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
-    from diptych.cli.output import write_error
-
-    error = DiptychError("what")
-    error.add_note("what was acknowledged is kept")
-    write_error(error, as_json=False)
-    assert capsys.readouterr().err == "error: what\n  what was acknowledged is kept\n"
-
-
 def test_on_a_terminal_an_error_breaks_between_words_and_keeps_its_indent() -> None:
     from diptych.cli.output import drawing, write_error
 
@@ -131,10 +121,6 @@ def test_an_unknown_option_is_wrong_usage(run: Run, name: str) -> None:
 
 def test_the_version_is_that_of_the_package(run: Run) -> None:
     assert run("--version").out.strip() == f"diptych {__version__}"
-
-
-def test_no_command_at_all_shows_the_help(run: Run) -> None:
-    assert "populate" in run().out
 
 
 def test_help_loads_no_library_of_models_or_figures() -> None:
@@ -196,12 +182,3 @@ def test_ctrl_c_ends_a_command_with_130_and_no_traceback() -> None:
 def test_text_that_could_command_a_terminal_is_made_harmless() -> None:
     assert printable("a\x1b[31mred\x07\r\nb", limit=40) == "a [31mred b"
     assert printable("word " * 10, limit=12) == "word word w…"
-
-
-def test_json_is_one_document_with_numbers_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    import numpy as np
-
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", stream)
-    write_json({"score": np.float32(0.5), "path": Path("x"), "text": "é"})
-    assert stream.getvalue() == '{\n  "score": 0.5,\n  "path": "x",\n  "text": "é"\n}\n'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,16 +82,6 @@ def test_a_snippet_is_one_harmless_line() -> None:
     assert snippet(document, limit=20) == "Title: a [2Jb cdddd…"
 
 
-def test_an_explanation_has_the_parts_that_the_library_gives(filled: Run) -> None:
-    answer = filled("search", "--explain", "owl hunts at night", "--json").json()
-    first, *_ = answer["queries"][0]["explanations"]
-    assert (first["id"], first["rank"], first["document"]["text"]) == ("owl", 1, "the owl hunts mice at night")
-    assert first["pipeline"].startswith("Retrieve('dense', 100) + Retrieve('lexical', 100) >> Dbsf()")
-    parts = [slot["contribution"] for slot in first["slots"].values()]
-    assert sum(parts) == pytest.approx(first["score"], abs=1e-6)
-    assert {term["word"] for term in first["slots"]["lexical"]["terms"]} == {"owl", "hunts", "at", "night"}
-
-
 def test_an_explanation_shows_the_strongest_words_and_counts_the_others(filled: Run, tmp_path: Path) -> None:
     text = " ".join(f"w{number}" for number in range(15))
     (tmp_path / "long.jsonl").write_text(json.dumps({"id": "long", "text": text}) + "\n")
@@ -102,16 +91,6 @@ def test_an_explanation_shows_the_strongest_words_and_counts_the_others(filled: 
     assert ", and 3 more" in answer.out
     (explained,) = filled("search", "--explain", text, "-n", 1, "--json").json()["queries"][0]["explanations"]
     assert len(explained["slots"]["lexical"]["terms"]) == 15
-
-
-def test_blocks_of_a_vector_are_shown_with_their_parts(filled: Run) -> None:
-    answer = filled(
-        "search", "--explain", "owl at night", "-n", 1, "--blocks", "dense=left:40,right:24", "--json"
-    ).json()
-    dense = answer["queries"][0]["explanations"][0]["slots"]["dense"]
-    assert sum(block["contribution"] for block in dense["blocks"]) == pytest.approx(dense["score"], abs=1e-5)
-    out = filled("search", "--explain", "owl at night", "-n", 1, "--blocks", "dense=40,24").out
-    assert re.search(r"1 -?0\.\d{4}, 2 -?0\.\d{4}", out)
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -58,17 +58,6 @@ def test_a_gain_that_is_shown_is_said_in_one_sentence_with_a_diff_of_the_config(
     assert "words of the documents favour lexical slots" in printed.err
 
 
-def test_a_loss_is_called_a_loss_and_no_number_of_queries_is_said_to_turn_it_round() -> None:
-    gains = (
-        Against("the present pipeline", -0.01, -0.03, 0.01, None),
-        Against("the best single slot", 0.02, -0.01, 0.04, 184),
-    )
-    verdict = replace(report(passed=False), gains=gains).verdict
-    assert verdict.endswith(
-        "loses 0.0100 nDCG@10 on held-out queries, 95% interval [-0.0300, +0.0100]: the present pipeline stays"
-    )
-
-
 def test_what_passed_is_written_and_comments_stay(config: Path, registry: Registry) -> None:
     text = config.read_text()
     config.write_text("# mine\n" + text.replace("  limit: 3", "  limit: 7  # how many\n  rescore: {slot: dense}"))
@@ -142,16 +131,6 @@ def test_the_patch_applies_to_the_file_and_leaves_other_lines_alone(
     assert by_patch.search.fuse.kind == "linear"
 
 
-def test_a_config_on_one_line_has_its_patch_too(tmp_path: Path, registry: Registry) -> None:
-    path = tmp_path / "diptych.yaml"
-    path.write_text(
-        '{store: "memory:", collection: c, slots: {dense: {adapter: fake-dense}, lexical: {adapter: fake-sparse}}}\n'
-    )
-    change = config_change(path, report(passed=True), registry)
-    path.write_text(patched(path.read_text(), change.patch))
-    assert load_config(path).search.fuse.kind == "linear"
-
-
 @pytest.mark.parametrize("secret", ["api_key: sesame\n", "store: 'https://me:sesame@host'\n"])
 def test_what_may_hold_a_secret_has_no_patch(tmp_path: Path, registry: Registry, secret: str) -> None:
     path = tmp_path / "diptych.yaml"
@@ -207,27 +186,6 @@ def test_any_pipeline_of_a_report_has_its_diff_and_settings_without_a_file_have_
 def test_budgets_and_prices_are_read_as_they_are_written() -> None:
     assert budget_of("50ms", 2.0, ["cohere=0.02"]) == Budget(50.0, 2.0, {"cohere": 0.02})
     assert budget_of("2s", None, []).milliseconds == 2000
-
-
-def test_few_queries_choose_nothing_and_write_nothing(run: Run, config: Path, corpus: Path, tmp_path: Path) -> None:
-    assert run("populate", corpus).code == 0
-    (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "hunts mice"}) + "\n")
-    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\towl\t1\n")
-    before = config.read_text()
-    options = ("--queries", tmp_path / "queries.jsonl", "--qrels", tmp_path / "qrels.tsv", "--write")
-    answer = run("tune", "search", *options, "--json")
-    assert answer.code == 0
-    found = answer.json()
-    assert (found["queries"], found["synthetic"], found["passed"], found["written"]) == (1, False, False, "")
-    assert found["verdict"] == (
-        "1 judged queries are too few to choose by: at least 9 more are needed, 49 more are better"
-    )
-    assert {row["config"]["fuse"]["kind"] for row in found["rows"] if "fuse" in row["config"]} == {
-        "rrf",
-        "dbsf",
-        "linear",
-    }
-    assert config.read_text() == before
 
 
 def test_without_judgements_made_queries_are_asked_and_written_only_where_that_is_wanted(

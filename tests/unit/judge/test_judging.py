@@ -8,6 +8,7 @@ import os
 import random
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,36 +141,26 @@ def test_a_last_line_that_an_editor_did_not_end_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "got", "expected"),
+    ("changed", "expected"),
     [
-        ({"grade": 7}, "'grade': 7", "0 to 3, or null"),
-        ({"grade": "2"}, "'grade': '2'", "0 to 3, or null"),
-        ({"grade": 1.5}, "'grade': 1.5", "0 to 3, or null"),
-        ({"grade": True}, "'grade': True", "0 to 3, or null"),
-        ({"document": 5}, "'document': 5", "a text"),
-        ({"judge": None}, "'judge': None", "a text"),
-        ({"undo": 1}, "'undo': 1", "true"),
-        ({"pool": "d"}, "'pool': 'd'", "a list of document ids"),
-        ({"agreement": {"kappa": 1}}, "'agreement': {'kappa': 1}", '"pairs": COUNT'),
-        ({"grade": ...}, "no 'grade' in", "'grade': 0 to 3"),
+        *(({"grade": value}, "0 to 3, or null") for value in (7, "2", 1.5, True)),
+        ({"document": 5}, "a text"),
+        ({"judge": None}, "a text"),
+        ({"undo": 1}, "true"),
+        ({"pool": "d"}, "a list of document ids"),
+        ({"agreement": {"kappa": 1}}, '"pairs": COUNT'),
+        ({"grade": ...}, "'grade': 0 to 3"),
     ],
 )
-def test_what_was_edited_by_hand_and_cannot_be_is_named(
-    tmp_path: Path, changed: dict[str, Any], got: str, expected: str
-) -> None:
+def test_what_was_edited_by_hand_and_cannot_be_is_named(tmp_path: Path, changed: dict[str, Any], expected: str) -> None:
     Judgements(tmp_path).add("q", "d", 1, judge="anna")
     log = tmp_path / "judgements.jsonl"
-    event = {**json.loads(log.read_text()), **changed}
-    log.write_text(
-        log.read_text() + json.dumps({name: value for name, value in event.items() if value is not ...}) + "\n"
-    )
-    with pytest.raises(EvaluationError, match=r"(?s)not a judgement.*judgements.jsonl, line 2") as raised:
+    event = {name: value for name, value in {**json.loads(log.read_text()), **changed}.items() if value is not ...}
+    log.write_text(log.read_text() + json.dumps(event) + "\n")
+    with pytest.raises(EvaluationError) as raised:
         Judgements(tmp_path)
-    assert (got in raised.value.got, expected in raised.value.expected, "fix the line" in raised.value.do) == (
-        True,
-        True,
-        True,
-    ), str(raised.value)
+    assert str(raised.value.where).endswith("judgements.jsonl, line 2")
+    assert (next(iter(changed)) in raised.value.got, expected in raised.value.expected) == (True, True)
 
 
 def test_what_is_saved_is_read_by_evaluate_without_the_query_under_way(tmp_path: Path) -> None:
@@ -196,22 +187,30 @@ def test_skipped_documents_count_as_not_relevant_and_are_counted() -> None:
     assert not any(RELEVANT[query] in grades for query, grades in judgements.qrels().judgements.items())
 
 
-@pytest.mark.parametrize("grade", [4, -1, True])
-def test_other_grades_are_refused(grade: int) -> None:
+def test_what_cannot_be_judged_or_compared_is_refused(tmp_path: Path) -> None:
     judging = judging_of(Judgements(None))
     pair = judging.next()
     assert pair is not None
-    with pytest.raises(EvaluationError, match="unknown grade"):
-        judging.record(pair, grade)
-
-
-def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(EvaluationError, match="cannot be compared"):
-        judging_of(Judgements(None), (GOOD,))
-    with pytest.raises(EvaluationError, match="MAP reads all ranks"):
-        judging_of(Judgements(None), metric="MAP")
-    with pytest.raises(EvaluationError, match="no answer to query"):
-        judging_of(Judgements(None), (GOOD, Run("none", {})))
+    kept = Judgements(tmp_path / "kept")
+    kept.note([Query("the cat", "1"), Query("the dog", "2")])
+    few = Judgements(None)
+    judge_all(judging_of(few), 5)
+    registry = Registry(Models, installed=False)
+    for refused in (
+        *(partial(judging.record, pair, grade) for grade in (4, -1, True)),
+        lambda: judging.pair(pair.query.id, "unicorn"),
+        lambda: judging_of(Judgements(None), (GOOD,)),
+        lambda: judging_of(Judgements(None), metric="MAP"),
+        lambda: judging_of(Judgements(None), (GOOD, Run("none", {}))),
+        lambda: kappa([1, 2], [1]),
+        lambda: kept.note([Query("the hen", "2")]),
+        lambda: ModelJudge("knows", {}, registry).agree(few, QUERIES, TEXTS),
+    ):
+        with pytest.raises(EvaluationError):
+            refused()
+    with pytest.raises(ConfigError):  # an address that nobody named
+        ModelJudge("chat", {"model": "gpt"}, registry)
+    assert [query.text for query in kept.queries()] == ["the cat", "the dog"]
 
 
 # the interval
@@ -266,8 +265,6 @@ def test_kappa_is_that_of_the_formula() -> None:
     assert kappa(first, first) == 1.0
     assert kappa([0, 3, 0, 3], [3, 0, 3, 0]) == pytest.approx(-1.0)
     assert kappa(first, second) > kappa(first, second, weights="linear") > kappa(first, second, weights="none")
-    with pytest.raises(EvaluationError, match="2 and 1 grades"):
-        kappa([1, 2], [1])
 
 
 def test_a_second_judge_grades_pairs_of_the_first_and_the_lower_median_counts() -> None:
@@ -314,15 +311,6 @@ def test_a_model_counts_only_once_it_agrees_with_people() -> None:
     assert judgements.people() == ["anna"]
 
 
-def test_a_model_is_not_measured_by_few_judgements_nor_asked_at_an_address_nobody_named() -> None:
-    registry, judgements = Registry(Models, installed=False), Judgements(None)
-    judge_all(judging_of(judgements), 5)
-    with pytest.raises(EvaluationError, match=r"(?s)too few judgements of people.*5 pairs"):
-        ModelJudge("knows", {}, registry).agree(judgements, QUERIES, TEXTS)
-    with pytest.raises(ConfigError, match="the address of the judging model is missing"):
-        ModelJudge("chat", {"model": "gpt"}, registry)
-
-
 def test_a_model_behind_an_openai_compatible_endpoint_is_sent_the_prompt_and_nothing_else() -> None:
     def say(body: dict[str, Any]) -> str:
         query, text = body["messages"][1]["content"].split("\n\n")
@@ -341,15 +329,6 @@ def test_a_model_behind_an_openai_compatible_endpoint_is_sent_the_prompt_and_not
     assert len(prompts) == 1
     assert prompts.pop() in model.description
     assert len(server.bodies) == 40
-
-
-def test_a_query_with_another_text_is_not_mixed_into_a_folder(tmp_path: Path) -> None:
-    judgements = Judgements(tmp_path / "kept")
-    judgements.note([Query("the cat", "1"), Query("the dog", "2")])
-    judgements.note([Query("the cat", "1"), Query("the owl", "3")])
-    assert [query.text for query in judgements.queries()] == ["the cat", "the dog", "the owl"]
-    with pytest.raises(EvaluationError, match=r"(?s)query '2' has another text.*got: 'the hen'.*expected: 'the dog'"):
-        judgements.note([Query("the hen", "2")])
 
 
 def test_a_folder_is_of_the_collections_that_were_judged_in_it(tmp_path: Path) -> None:
@@ -417,5 +396,3 @@ def test_pairs_are_found_by_their_ids_and_counted() -> None:
     assert (done, judging.pair(first.query.id, first.document)) == (0, first)
     judging.record(first, 2)
     assert judging.pairs == (1, total)
-    with pytest.raises(EvaluationError, match="this pair is not among those to judge"):
-        judging.pair(first.query.id, "unicorn")

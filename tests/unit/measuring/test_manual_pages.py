@@ -10,15 +10,12 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from compare_passages import drawn, holds
 from corpora import read_documents
 from diptych.evaluate import read_beir
 from diptych.types import Document, Query
-from make_manual_pages import write_beir
 from manual_pages.pages import Page, page_of
 from manual_pages.queries import READ, known_items, words
-from manual_pages.tokens import Pieces, minilm_tokens
-from manual_pages.ways import Found
+from manual_pages.tokens import minilm_tokens
 
 PAGES = Path(__file__).parents[2] / "data/manual_pages"
 LONG = " ".join(f"filler{number}" for number in range(READ + 10))
@@ -66,10 +63,6 @@ def test_a_page_keeps_headings_options_and_code_as_markdown() -> None:
     assert all(found.text[block.start : block.end] == block.text for block in found.blocks)
 
 
-def test_a_page_without_text_is_none() -> None:
-    assert page_of("empty.1", "<pre>\n\n</pre>") is None
-
-
 def test_an_option_gives_its_sentence_and_every_second_content_word() -> None:
     items = known_items({"a/tool.1": page()}, split_at_blanks(), most=5)
     assert [(item.kind, item.text) for item in items] == [
@@ -86,25 +79,6 @@ def test_an_option_gives_its_sentence_and_every_second_content_word() -> None:
 def test_what_another_page_says_in_the_same_six_words_is_no_query(other: str) -> None:
     pages = {"a/tool.1": page(), "b/other.1": page("other.1", other)}
     assert known_items(pages, split_at_blanks(), most=5) == []
-
-
-def test_what_the_model_reads_of_the_page_itself_is_no_query() -> None:
-    read = page("tool.1", f"<p>{SENTENCE}</p>{HTML}")
-    assert known_items({"a/tool.1": read}, split_at_blanks(), most=5) == []
-
-
-def test_a_sentence_that_names_its_option_is_no_query() -> None:
-    named = page("tool.1", HTML.replace("--order", "--archive"))
-    assert known_items({"a/tool.1": named}, split_at_blanks(), most=5) == []
-
-
-def test_the_same_pages_give_the_same_files(tmp_path: Path) -> None:
-    pages = {f"a/tool{number}.1": page(f"tool{number}.1", HTML.replace("Sorts", f"Sorts{number}")) for number in (1, 2)}
-    items = known_items({"a/tool.1": page()}, split_at_blanks(), most=5)
-    for folder in ("one", "two"):
-        write_beir(tmp_path / folder, pages, items)
-    for name in ("corpus.jsonl.gz", "queries.jsonl", "qrels/test.tsv"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_committed_answers_begin_beyond_what_minilm_reads() -> None:
@@ -135,27 +109,3 @@ def test_committed_pages_are_long_and_their_licences_are_stated() -> None:
         assert manifest["packages"][package]["licence"]
         assert (PAGES / "copyright" / package).read_text("utf-8")
     assert gzip.decompress((PAGES / "corpus.jsonl.gz").read_bytes()).count(b"\n") == 50
-
-
-def test_a_passage_holds_the_answer_if_the_whole_sentence_is_in_it() -> None:
-    query = Query("x", "q", {"kind": "sentence", "sentence": [4, 12]})
-    document = Document("a", "One. Two two. Three.".replace("One. ", "One "))
-    answer = document.text[4:12]
-    found = [Found("b", 2.0, [answer]), Found("a", 1.0, ["One", f"and {answer}"])]
-    assert holds(query, document, found, most=1) is False
-    assert holds(query, document, found, most=2) is True
-    assert holds(query, Document("c", document.text), found, most=2) is None
-
-
-def test_pieces_of_a_text_lose_nothing_of_it() -> None:
-    text = "  Ünïcode\tand  `code`\n\nunbelievably long "
-    pieces = Pieces().encode_ordinary(text)
-    assert Pieces().decode(pieces) == text
-    assert len(pieces) == len(minilm_tokens().encode(text, add_special_tokens=False))
-
-
-def test_documents_that_answer_queries_are_drawn_before_others() -> None:
-    corpus = {name: Document(name, name) for name in "abcdef"}
-    assert {"b", "e"} <= set(drawn(corpus, ["e", "b", "b"], 3))
-    assert set(drawn(corpus, ["e", "b"], 1)) < {"b", "e"}
-    assert list(drawn(corpus, ["e", "b"], 100)) == list(corpus)
