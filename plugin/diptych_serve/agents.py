@@ -27,12 +27,13 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import Tool, ToolAnnotations
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, RootModel, ValidationError
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych import Collection, __version__
 from diptych.media import Modality
+from diptych.reports import PopulateReport
 from diptych.runtime.panics import is_panic
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
 from diptych.search import Pipeline
@@ -45,7 +46,6 @@ from diptych_serve.service.answers import (
     CollectionDescription,
     ExplainedDocument,
     FoundDocument,
-    PopulateAnswer,
     populated,
 )
 from diptych_serve.service.requests import accepted, read_body, require_inline, require_question, require_words
@@ -432,7 +432,7 @@ class Tools:
         sync: SyncFlag = False,
         dry_run: DryRun = False,
         yes: YesFlag = False,
-    ) -> PopulateAnswer:
+    ) -> PopulateResult:
         """Write documents into a collection. A document with a known id replaces the one with that id.
 
         Documents that are in the collection already, unchanged, cost nothing: calling this again is safe.
@@ -445,11 +445,15 @@ class Tools:
             for document in documents:
                 require_inline(document.media, where=f"document {document.id!r}")
             rows = [Document(**dict(document)) for document in documents]
-            options = {"sync": sync, "dry_run": dry_run, "max_deleted": 1.0 if yes else None, "drop_media": yes}
+            options: dict[str, Any] = {
+                "sync": sync,
+                "dry_run": dry_run,
+                "max_deleted": 1.0 if yes else None,
+                "drop_media": yes,
+            }
             async with self._populating:
-                return await asyncio.to_thread(
-                    populated, opened, rows, {**options, "tenant": self._tenant_of_call(tenant)}
-                )
+                options["tenant"] = self._tenant_of_call(tenant)
+                return PopulateResult(await asyncio.to_thread(populated, opened, rows, options))
 
     async def _question(
         self,
@@ -501,6 +505,10 @@ async def _described(collection: Collection, tenant: str | None) -> CollectionDe
 
 def _pipeline(collection: Collection) -> str:
     return repr(Pipeline.from_config(collection.handle.search_config, collection.handle.slots))
+
+
+class PopulateResult(RootModel[PopulateReport]):
+    """What was written, and which documents cannot be indexed."""
 
 
 class SearchResult(BaseModel):

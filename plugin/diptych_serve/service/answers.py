@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -21,7 +22,7 @@ from diptych.collection.populate_methods import log_report
 from diptych.config.problems import redacted
 from diptych.media import Media, RawMedia
 from diptych.populate import populate
-from diptych.reports import CollectionInfo, SlotInfo
+from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.types import Highlight, Hit, Passage
 
 REFERENCE = "#/components/schemas/{model}"
@@ -127,32 +128,8 @@ class CollectionDescription(BaseModel):
         return cls(**facts, slots=slots, pipeline=pipeline)
 
 
-class SetAsideDocument(BaseModel, from_attributes=True):
-    """A rejected document and the reason."""
-
-    id: str
-    reason: str
-
-
-class PopulateAnswer(BaseModel, from_attributes=True):
-    """The counts of a populate."""
-
-    collection: str
-    read: int
-    new: int
-    changed: int
-    unchanged: int
-    duplicates: int = Field(description="Documents whose id came twice.")
-    deleted: int = Field(description="Documents that `sync` deleted.")
-    deleted_examples: list[str] = Field(description="Ids of some of them.")
-    set_aside: int = Field(description="Documents that cannot be indexed.")
-    examples: list[SetAsideDocument] = Field(description="The first of those that cannot be indexed.")
-    warnings: list[str]
-    dry_run: bool = Field(description="Whether the counts say what would be done, and nothing was written.")
-
-
-def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateAnswer:
-    """Populate and return the answer; rejected documents are listed in it, not in a file of the server.
+def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateReport:
+    """Populate and return the report; rejected documents are listed in it, not in a file of the server.
 
     Raises:
         DiptychError: see `Collection.populate`.
@@ -161,7 +138,7 @@ def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str,
         report_path = Path(folder) / "rejected.jsonl"
         report = populate(collection.handle, rows, report_path=report_path, **options)
     log_report(report, rejected=False)  # the answer names them, and they may quote documents
-    return PopulateAnswer.model_validate(report)
+    return replace(report, report_file="")
 
 
 def hit_fields(hit: Hit) -> dict[str, Any]:

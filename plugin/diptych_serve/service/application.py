@@ -30,6 +30,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych.errors import DiptychError
+from diptych.reports import PopulateReport
 from diptych.runtime.panics import as_error, is_panic
 from diptych_serve.service.access import Keys, Limits
 from diptych_serve.service.admission import LOG, UNCOUNTED, Gate, Refused, refusal_of
@@ -39,7 +40,6 @@ from diptych_serve.service.answers import (
     ModelAnswer,
     ModelsAnswer,
     Operation,
-    PopulateAnswer,
     RerankAnswer,
     SearchAnswer,
     StatusAnswer,
@@ -169,14 +169,13 @@ READING = (  # starlette looks at them in this order
 )
 WRITING = (
     Operation(
-        "put", "/documents", "Bring some documents in", put_documents, PopulateAnswer, DocumentsRequest, errors=(507,)
+        "put", "/documents", "Bring some documents in", put_documents, PopulateReport, DocumentsRequest, errors=(507,)
     ),
     Operation(
         "post",
         "/populate",
         "Bring in the documents of JSON lines",
         populate,
-        PopulateAnswer,
         query=PopulateOptions,
         lines=True,
         errors=(409, 507),

@@ -128,15 +128,20 @@ class Readiness:
     ) -> None:
         self._stopped, self._tell, self._served = threading.Event(), tell, served
         self._pending: asyncio.Future[bool] | None = None
-        allowed: tuple[type[Exception], ...] = (CollectionNotFound,) if may_be_empty else ()
-        self._checks = [_Check(served, name, self._stopped, self._on_change, allowed) for name in served.names]
+        self._allowed: tuple[type[Exception], ...] = (CollectionNotFound,) if may_be_empty else ()
+        self._checks = {name: _Check() for name in served.names}
+        # No daemons: a daemon that loads a model while Python exits makes the process abort.
+        self._threads = [
+            threading.Thread(target=self._watch, args=own, name=f"diptych-ready-{own[0]}", daemon=False)
+            for own in self._checks.items()
+        ]
 
     @property
     def state(self) -> str:
         """`ready`; `starting` until everything was ready once; or `failing`."""
-        if all(check.ready for check in self._checks):
+        if all(check.ready for check in self._checks.values()):
             return "ready"
-        return "failing" if all(check.was_ready for check in self._checks) else "starting"
+        return "failing" if all(check.was_ready for check in self._checks.values()) else "starting"
 
     async def now(self) -> str:
         """The state, after asking the stores; `failing` if one does not answer within `ANSWERS`.
@@ -157,82 +162,62 @@ class Readiness:
 
     def start(self) -> None:
         """Warm everything, then check it repeatedly."""
-        self._on_change()
-        for check in self._checks:
-            check.thread.start()
+        self._tell(self.state == "ready")
+        for thread in self._threads:
+            thread.start()
 
     def suspect(self) -> None:
         """Check now, because a request failed, perhaps through a fault of the service."""
-        for check in self._checks:
+        for check in self._checks.values():
             check.due.set()
 
     def stop(self) -> None:
         """Stop checking; waits for running checks, even for a model that is loading."""
         self._stopped.set()
         self.suspect()
-        for check in self._checks:
-            if check.thread.ident is not None:
-                check.thread.join()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
 
-    def _on_change(self) -> None:
-        self._tell(self.state == "ready")
+    def _watch(self, name: str, check: _Check) -> None:
+        thorough, reasons = True, set[str]()
+        while not self._stopped.is_set():
+            check.began = time.monotonic()
+            try:
+                with suppress(*self._allowed):
+                    (self._served.warm if thorough else self._served.check)(name)
+            except BaseException as error:  # whatever it is, the next check follows
+                check.works = False
+                known = as_error(error)
+                reason = type(known).__name__
+                if isinstance(known, DiptychError):
+                    reason = f"{known.what} ({known.where})" if known.where else known.what
+                if reason not in reasons:  # it may come every few seconds
+                    LOG.warning("%s: not ready: %s", name or "--adapter", reason)
+                reasons.add(reason)
+            else:
+                check.works = check.was_ready = True
+                reasons.clear()
+            check.began = 0.0
+            self._tell(self.state == "ready")
+            thorough = check.due.wait(EVERY if check.works else AGAIN) or not check.works
+            check.due.clear()
 
 
+@dataclass(slots=True)
 class _Check:
-    """Checks one collection, or the encoders of one config."""
+    """How the checks of one collection, or of the encoders of one config, went; `began` is 0 while none runs."""
 
-    def __init__(
-        self,
-        served: Served,
-        name: str,
-        stopped: threading.Event,
-        on_change: Callable[[], None],
-        allowed: tuple[type[Exception], ...],
-    ) -> None:
-        self._served, self._name, self._stopped = served, name, stopped
-        self._on_change, self._allowed = on_change, allowed
-        self._works, self._began, self._reasons = False, 0.0, set[str]()
-        self.was_ready = False
-        self.due = threading.Event()
-        # Not a daemon: a daemon that loads a model while Python exits makes the process abort.
-        self.thread = threading.Thread(target=self._run, name=f"diptych-ready-{name}", daemon=False)
+    works: bool = False
+    was_ready: bool = False
+    began: float = 0.0
+    due: threading.Event = field(default_factory=threading.Event)
 
     @property
     def ready(self) -> bool:
         """Whether the last check passed and no check has been running for too long."""
-        began = self._began
-        return self._works and not (began and time.monotonic() - began > STUCK)
-
-    def _run(self) -> None:
-        thorough = True
-        while not self._stopped.is_set():
-            self._run_check(self._served.warm if thorough else self._served.check)
-            self._on_change()
-            thorough = self.due.wait(EVERY if self._works else AGAIN) or not self._works
-            self.due.clear()
-
-    def _run_check(self, check: Callable[[str], None]) -> None:
-        self._began = time.monotonic()
-        try:
-            with suppress(*self._allowed):
-                check(self._name)
-        except BaseException as error:  # whatever it is, the next check follows
-            self._works = False
-            self._log(as_error(error))
-        else:
-            self._works = self.was_ready = True
-            self._reasons.clear()
-        finally:
-            self._began = 0.0
-
-    def _log(self, error: Exception) -> None:
-        """Log each reason once; it may come every few seconds."""
-        text = type(error).__name__
-        if isinstance(error, DiptychError):
-            text = f"{error.what} ({error.where})" if error.where else error.what
-        if text not in self._reasons:
-            LOG.warning("%s: not ready: %s", self._name or "--adapter", text)
-        self._reasons.add(text)
+        began = self.began
+        return self.works and not (began and time.monotonic() - began > STUCK)
 
 
 def warm_in_background(served: Served) -> None:

@@ -24,12 +24,13 @@ from diptych.errors import AdapterOptionsError, PopulateError
 from diptych.populate import open_source
 from diptych.populate.sources.readers import Row
 from diptych.protocols import Kind
+from diptych.reports import PopulateReport
 from diptych.search.filters import known_missing, read_filter
 from diptych.slots.encode import Vector
 from diptych.types import Floats, Hit, Query
 from diptych_serve.service.access import Limits
 from diptych_serve.service.admission import Refused
-from diptych_serve.service.answers import ExplainedDocument, PopulateAnswer, hit_fields, populated
+from diptych_serve.service.answers import ExplainedDocument, hit_fields, populated
 from diptych_serve.service.context import Serving, Writes, json_of
 from diptych_serve.service.requests import (
     CLOSE,
@@ -102,8 +103,8 @@ def _writable(request: Request) -> tuple[Serving, Writes]:
     return serving, serving.writes
 
 
-async def _written(writes: Writes, work: Callable[[], PopulateAnswer]) -> Response:
-    return json_of((await writes.run(work)).model_dump())
+async def _written(writes: Writes, work: Callable[[], PopulateReport]) -> Response:
+    return Response(to_json(await writes.run(work)), media_type="application/json")
 
 
 def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:

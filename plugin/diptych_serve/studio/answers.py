@@ -69,19 +69,13 @@ class QuerySetFacts(Answer):
     error: str | None = Field(None, description="Why the set cannot be read; null if it can.")
 
 
-class Allowed(Answer):
-    """What may be done beside reading."""
-
-    write: bool
-    judge: bool
-
-
 class State(Answer):
     """What is served, and what may be done."""
 
     version: str
     key_required: bool
-    may: Allowed
+    may_write: bool = Field(description="Whether a rollback may be asked for.")
+    may_judge: bool
     judged: list[QuerySetFacts]
     collections: list[CollectionFacts]
 
@@ -299,13 +293,6 @@ class PooledDocument(Answer):
     left: int = Field(description="Documents of the query that are not judged yet, this one included.")
 
 
-class GradedPair(Answer):
-    """A query and a document, by their ids."""
-
-    query: str
-    document: str
-
-
 class JudgingAnswer(Answer):
     """The progress of the preparation, the next pair, or the verdict; `state` says which.
 
@@ -323,7 +310,7 @@ class JudgingAnswer(Answer):
     query: JudgedQuery | None = None
     document: PooledDocument | None = None
     folder: str = Field("", description="Where the judgements are; at the end.")
-    undone: GradedPair | None = Field(None, description="Of an undo: its pair; null where there was nothing to undo.")
+    undone: tuple[str, str] | None = Field(None, description="Of an undo: query and document; null if there was none.")
 
 
 class SwapStep(Answer):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 from qdrant_client import models
@@ -23,6 +23,7 @@ from diptych_serve.studio.answers import FieldFacts, ShownHit
 
 SAMPLED, MOST_FIELDS = 8, 64  # documents whose keys are shown, and keys
 _TYPES: dict[type, str] = {bool: "bool", int: "integer", float: "float", str: "keyword"}  # bool before int
+WHOLE = slice(None)
 SHOWN = 4000  # characters of a document's text in an answer
 BEFORE = 200  # of them before its best passage
 NAMED = 60  # characters of its text that name a document without a title
@@ -31,13 +32,6 @@ SAFE = 2**53 - 1  # the largest integer that JavaScript reads exactly
 # Unicode's explicit directions (UAX 9): embeddings and overrides, then isolates, each with the sign that ends it.
 _ENDS = dict.fromkeys("\u202a\u202b\u202d\u202e", "\u202c") | dict.fromkeys("\u2066\u2067\u2068", "\u2069")
 _TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
-
-
-class Window(NamedTuple):
-    """The part of a text that is shown, by its characters."""
-
-    start: int
-    end: int
 
 
 def shown_hits(request: SearchRequest, hits: Sequence[Hit], collection: str) -> list[ShownHit]:
@@ -49,7 +43,7 @@ def shown_hits(request: SearchRequest, hits: Sequence[Hit], collection: str) -> 
         collection: whose media are linked.
     """
     windows = [_window(hit) for hit in hits]
-    texts = [hit.document.text[window.start : window.end] for hit, window in zip(hits, windows, strict=True)]
+    texts = [hit.document.text[window] for hit, window in zip(hits, windows, strict=True)]
     return [
         ShownHit(
             **document_fields(hit.document, collection, tenant=request.tenant, window=window),
@@ -62,7 +56,7 @@ def shown_hits(request: SearchRequest, hits: Sequence[Hit], collection: str) -> 
 
 
 def document_fields(
-    document: Document, collection: str, *, tenant: str | None = None, window: Window | None = None
+    document: Document, collection: str, *, tenant: str | None = None, window: slice = WHOLE
 ) -> dict[str, Any]:
     """The fields of a `ShownDocument`.
 
@@ -70,9 +64,8 @@ def document_fields(
         document: as a collection returns it.
         collection: whose media are linked.
         tenant: whose document it is.
-        window: the part of the text to show; all of it unless given.
+        window: the part of the text to show.
     """
-    start, end = window or Window(0, len(document.text))
     picture = next((modality for modality in document.media if modality in PICTURED), None)
     asked = {"collection": collection, "id": document.id, "name": picture}
     if tenant is not None:
@@ -81,8 +74,8 @@ def document_fields(
         "id": document.id,
         "name": name_of(document),
         "title": document.title[:LONGEST],
-        "text": document.text[start:end],
-        "text_start": units(document.text[:start]),
+        "text": document.text[window],
+        "text_start": units(document.text[: window.start or 0]),
         "text_length": units(document.text),
         "thumbnail": f"/media?{urlencode(asked)}" if picture else None,
         "payload": {str(key)[:LONGEST]: plain(value) for key, value in list(document.metadata.items())[:WIDEST]},
@@ -141,12 +134,12 @@ def plain(value: Any, deep: int = 0) -> Any:
     return str(value)[:LONGEST]
 
 
-def _window(hit: Hit) -> Window:
+def _window(hit: Hit) -> slice:
     """What is shown of a hit's text: all of it, or from a little before its best passage."""
     length = len(hit.document.text)
     start = max(0, hit.passages[0].start - BEFORE) if hit.passages and length > SHOWN else 0
     start = max(0, min(start, length - SHOWN))
-    return Window(start, min(length, start + SHOWN))
+    return slice(start, start + SHOWN)
 
 
 def _passages(hit: Hit) -> list[Passage]:

@@ -24,7 +24,7 @@ from diptych_lab.judge import Judgements, Judging, Pooled
 from diptych_lab.judge.judgements import LOG, Grade, Pair
 from diptych_serve.service.admission import Refused
 from diptych_serve.studio.answers import JudgedQuery, JudgingAnswer, PooledDocument
-from diptych_serve.studio.display import Window, document_fields
+from diptych_serve.studio.display import document_fields
 from diptych_serve.studio.evaluations import ASKING, asked, names_of
 from diptych_serve.studio.jobs import Job, Jobs
 from diptych_serve.studio.sides import Side
@@ -144,7 +144,7 @@ class JudgingSessions:
             pair = judging.next()
             with suppress(EvaluationError):  # an undone pair may be of an earlier session
                 pair = judging.pair(*first) if first else pair
-            self._note()
+            self._size = self._length()
             (done, total), verdict = judging.pairs, judging.verdict()
         facts: dict[str, Any] = {"id": session.id, "settled": verdict.is_settled, "done": done, "total": total}
         if pair is not None:  # which side is ahead would tempt a judge, so only the count is said
@@ -166,7 +166,7 @@ class JudgingSessions:
         with self._lock:
             self._renew(judging)
             judging.record(judging.pair(query, document), grade)
-            self._note()
+            self._size = self._length()
             if not judging.pair(query, document).left:
                 self._save(session)
 
@@ -199,8 +199,7 @@ class JudgingSessions:
         found = wanted.collection.get([pair.document], tenant=wanted.tenant)
         if not found:
             return PooledDocument(id=pair.document, left=pair.left)
-        window = Window(0, min(len(found[0].text), READ))
-        fields = document_fields(found[0], wanted.collection.name, tenant=wanted.tenant, window=window)
+        fields = document_fields(found[0], wanted.collection.name, tenant=wanted.tenant, window=slice(READ))
         kept = {name: fields[name] for name in ("id", "name", "title", "text", "thumbnail")}
         return PooledDocument(**kept, left=pair.left)
 
@@ -208,22 +207,19 @@ class JudgingSessions:
         """The folder's judgements, which all sessions share."""
         if self._judgements is None:
             self._judgements = Judgements(self._folder)
-            self._note()
+            self._size = self._length()
         return self._judgements
 
     def _renew(self, judging: Judging) -> None:
         """Read what other processes wrote, and what other judges did here."""
         if self._length() != self._size:
             judging.judgements.reload()
-            self._note()
+            self._size = self._length()
         judging.forget()
 
     def _save(self, session: Session) -> None:
         """Write the qrels, in which queries count that are judged completely."""
         self._read().save(session.comparison.queries)
-        self._note()
-
-    def _note(self) -> None:
         self._size = self._length()
 
     def _length(self) -> int:

@@ -25,10 +25,8 @@ from diptych_serve.service.answers import Operation
 from diptych_serve.service.application import Extension
 from diptych_serve.service.requests import Body, accepted, require_question, require_room
 from diptych_serve.studio.answers import (
-    Allowed,
     CollectionFacts,
     Found,
-    GradedPair,
     HealthAnswer,
     JobAnswer,
     JudgingAnswer,
@@ -189,8 +187,7 @@ def undo(call: Call, body: Nothing) -> JudgingAnswer:
     session = sessions.session(call.id)
     pair = sessions.undo(session)
     answer = sessions.described(session, first=pair)
-    answer.undone = GradedPair(query=pair[0], document=pair[1]) if pair else None
-    return answer
+    return answer.model_copy(update={"undone": pair})
 
 
 def swap(call: Call, body: OneCollection) -> SwapAnswer:
@@ -318,7 +315,8 @@ def state(call: Call, body: None) -> State:
     return State(
         version=__version__,
         key_required=bool(call.serving.keys),
-        may=Allowed(write=studio.writes, judge=studio.judging is not None),
+        may_write=studio.writes,
+        may_judge=studio.judging is not None,
         judged=studio.sets.described(collections),
         collections=described,
     )

@@ -136,9 +136,8 @@ def side_of(collection: Collection, wanted: SideId) -> Side:
 
 def _absent(wanted: str, names: Sequence[str], *, where: str) -> SearchError:
     """The error for a side that does not exist. Sides of swaps come and go, so a link to one may have been right."""
-    state = _STATES.get(wanted)
-    if state is not None:
-        what, do = state
+    if wanted in _STATES:
+        what, do = _STATES[wanted]
         return SearchError(what, where=where, got=repr(wanted), expected=", ".join(names), do=do)
     what = f"there is no side {wanted[:80]!r}"
     if wanted.startswith("state:"):

@@ -1,11 +1,5 @@
 /** Requests and answers of /studio/api, made of its OpenAPI document by `make studio-page`: do not edit. */
 
-/** What may be done beside reading. */
-export interface Allowed {
-  write: boolean;
-  judge: boolean;
-}
-
 /** A block of a dense vector, such as one of several joined encoders, and its part of the score. The parts are products of query and document within the block, by cosine of the vectors scaled to length 1. So they add up to the score of the slot. */
 export interface Block {
   name: string;
@@ -186,12 +180,6 @@ export interface GenerationRow {
   side: string | null;
 }
 
-/** A query and a document, by their ids. */
-export interface GradedPair {
-  query: string;
-  document: string;
-}
-
 /** What is judged of a query, of documents that the collection holds. */
 export interface Grades {
   /** The set of judged queries; null if the query is in none. */
@@ -263,8 +251,8 @@ export interface JudgingAnswer {
   document: PooledDocument | null;
   /** Where the judgements are; at the end. */
   folder: string;
-  /** Of an undo: its pair; null where there was nothing to undo. */
-  undone: GradedPair | null;
+  /** Of an undo: query and document; null if there was none. */
+  undone: [string, string] | null;
 }
 
 /** A document in one slot. */
@@ -564,7 +552,9 @@ export interface StaleConfig {
 export interface State {
   version: string;
   key_required: boolean;
-  may: Allowed;
+  /** Whether a rollback may be asked for. */
+  may_write: boolean;
+  may_judge: boolean;
   judged: QuerySetFacts[];
   collections: CollectionFacts[];
 }

@@ -131,11 +131,7 @@ def test_undo_takes_the_last_grade_back_and_shows_its_pair_again(
     first = pair_of(pair)
     graded(client, pair, 0)
     undone = client.post(f"/studio/api/judging/{pair['id']}/undo", json={}).json()
-    assert (pair_of(undone), undone["done"], undone["undone"]) == (
-        first,
-        0,
-        {"query": first[0], "document": first[1]},
-    )
+    assert (pair_of(undone), undone["done"], undone["undone"]) == (first, 0, [*first])
     assert client.post(f"/studio/api/judging/{pair['id']}/undo", json={}).json()["undone"] is None
     skipped = graded(client, undone, None)
     assert skipped["done"] == 1
@@ -168,7 +164,7 @@ def test_two_judges_share_the_work_and_each_keeps_their_name(
     assert {who: list(own.values()) for who, own in kept.grades.items()} == {"anna": [3], "bob": [1]}
     assert kept.grade(*pair_of(anna)) == 1, "of two grades the lower"
     undone = other.post(f"/studio/api/judging/{bob['id']}/undo", json={}).json()
-    assert undone["undone"] == {"query": anna["query"]["id"], "document": anna["document"]["id"]}
+    assert undone["undone"] == [*pair_of(anna)]
     assert Judgements(folder).grade(*pair_of(anna)) == 3
 
 

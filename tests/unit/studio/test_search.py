@@ -29,7 +29,7 @@ def test_the_state_names_what_can_be_asked(client: TestClient) -> None:
     sides = [side["id"] for side in collection["sides"]]
     assert sides == ["pipeline", "slot:dense", "slot:lexical", "slot:long", "part:dbsf"]
     assert collection["fields"] == [{"key": "letter", "type": "keyword", "indexed": False}]
-    assert state["may"] == {"write": False, "judge": False}
+    assert (state["may_write"], state["may_judge"]) == (False, False)
 
 
 def test_the_whole_pipeline_and_one_slot_answer_as_the_collection_does(asked: Ask, collection: Collection) -> None:

@@ -17,7 +17,7 @@ const SHOWN = 5; // relevant documents that are missing, before somebody asks fo
 export function useGrades({ question }: Asked): Grades | null {
   const { info } = useStudio();
   const { params } = useRoute();
-  const mayBeJudged = info.may.judge || info.judged.some((set) => set.judged !== 0 && !set.error);
+  const mayBeJudged = info.may_judge || info.judged.some((set) => set.judged !== 0 && !set.error);
   const text = typeof question?.query === "string" ? question.query : "";
   const wanted = question && text.trim() && mayBeJudged;
   const body = wanted && { collection: question.collection, query: text, ...(params.judged ? { judged: params.judged } : {}), ...(question.tenant ? { tenant: question.tenant } : {}) };

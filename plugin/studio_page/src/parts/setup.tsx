@@ -112,7 +112,7 @@ export function NoJudgedQueries() {
       <p>
         Start Studio with a folder of queries and judgements: <code>diptych studio --queries FOLDER</code>.
       </p>
-      {info.may.judge && (
+      {info.may_judge && (
         <p>
           You have none? <a href={hashOf("judge", lastParams("judge"))}>Make some here.</a>
         </p>

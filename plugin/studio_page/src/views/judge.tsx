@@ -20,7 +20,7 @@ export function Judge() {
   return (
     <>
       <h1 class="visually-hidden">Judge</h1>
-      {!info.may.judge ? <Closed /> : id ? <Session key={id} id={id} onLeave={() => setId("")} /> : <JudgeStart onStart={setId} />}
+      {!info.may_judge ? <Closed /> : id ? <Session key={id} id={id} onLeave={() => setId("")} /> : <JudgeStart onStart={setId} />}
     </>
   );
 }
@@ -184,7 +184,7 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
 
 function undoneSentence({ undone, query, document }: JudgingAnswer): string {
   if (!undone) return "You have no grade here to undo.";
-  const isShown = undone.query === query?.id && undone.document === document?.id;
+  const isShown = undone[0] === query?.id && undone[1] === document?.id;
   return isShown ? "Your last grade is undone: grade this document again." : "Your last grade is undone. It was of another comparison, so its document is not shown.";
 }
 
