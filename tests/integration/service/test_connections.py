@@ -193,37 +193,29 @@ def hang(folder: Path, url: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_the_end_is_bounded_by_the_grace_though_an_encoder_hangs(
-    tmp_path: Path, panicky: Registry, number: int, code: int
+@pytest.mark.parametrize(
+    ("signals", "grace", "code", "while_loading"),
+    [
+        ([signal.SIGTERM], "1", 0, False),  # without a bound it never ends
+        ([signal.SIGINT], "1", 130, False),
+        ([signal.SIGINT, signal.SIGINT], "3600", 130, False),
+        ([signal.SIGTERM], "3600", 0, True),
+        ([signal.SIGINT], "3600", 130, True),
+    ],
+)
+def test_the_end_waits_for_the_grace_of_requests_but_for_no_second_signal_and_no_model_that_is_loaded(
+    tmp_path: Path, panicky: Registry, signals: list[int], grace: str, code: int, while_loading: bool
 ) -> None:
-    args = ("serve", "--port", "0", "--json", "--grace", "1")
-    with hanging(tmp_path, panicky, *args) as (url, process):
-        hang(tmp_path, url)
-        process.send_signal(number)
-        assert process.wait(120) == code  # without a bound it never ends
-
-
-@pytest.mark.slow
-def test_a_second_ctrl_c_ends_a_service_at_once(tmp_path: Path, panicky: Registry) -> None:
-    args = ("serve", "--port", "0", "--json", "--grace", "3600")
-    with hanging(tmp_path, panicky, *args) as (url, process):
-        hang(tmp_path, url)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_the_end_does_not_wait_for_a_model_that_is_being_loaded(
-    tmp_path: Path, panicky: Registry, number: int, code: int
-) -> None:
-    args = ("serve", "--port", "0", "--json", "--grace", "3600")
-    with hanging(tmp_path, panicky, *args, while_loading=True) as (url, process):
-        assert httpx.get(f"{url}/readyz", timeout=60).json() == {"status": "starting"}
-        process.send_signal(number)
-        assert process.wait(60) == code
+    args = ("serve", "--port", "0", "--json", "--grace", grace)
+    with hanging(tmp_path, panicky, *args, while_loading=while_loading) as (url, process):
+        if while_loading:
+            assert httpx.get(f"{url}/readyz", timeout=60).json() == {"status": "starting"}
+        else:
+            hang(tmp_path, url)
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.5)
+        assert process.wait(120) == code
 
 
 def test_what_any_client_can_send_fills_no_log() -> None:

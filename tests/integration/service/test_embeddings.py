@@ -56,28 +56,6 @@ def test_other_slots_say_that_they_do_not(api: openai.OpenAI) -> None:
         api.embeddings.create(model="dense", input="cat", dimensions=16)
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("model", "lexical", r"(?s)cannot do this.*got: sparse.*dense, long"),
-        ("input", [1, 2, 3], "reads texts, not tokens"),
-        ("input", [[1, 2], [3]], "reads texts, not tokens"),
-        ("input", [], "at least 1 item"),
-        ("input", ["cat", ""], "at least 1 character"),
-        ("input_type", "passage", "'query' or 'document'"),
-        ("encoding_format", "int8", "'float' or 'base64'"),
-    ],
-)
-def test_what_cannot_be_encoded_says_why(client: httpx.Client, field: str, value: object, message: str) -> None:
-    answer = client.post("/v1/embeddings", json={"model": "dense", "input": "cat", field: value})
-    error = answer.json()["error"]
-    assert answer.status_code == 400
-    assert error["type"] == "invalid_request_error"
-    assert set(error) == {"message", "type", "param", "code"}
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(error["message"])
-
-
 def test_requests_of_the_same_moment_are_encoded_together(tmp_path: Path, fakes: Registry) -> None:
     slow = {"dense": {"adapter": "fake-dense", "delay": 0.2}}
     collection = animals(tmp_path, fakes, slots=slow, search={})

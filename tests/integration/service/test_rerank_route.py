@@ -41,24 +41,6 @@ def test_top_n_cuts_ties_keep_their_order_and_texts_come_back_when_asked_for(cli
     assert [row["index"] for row in ranked(client, documents=["an owl", "an ape", "an elk"])["results"]] == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "status", "message"),
-    [
-        ("model", "dense", 400, "cannot do this"),
-        ("model", "nobody", 404, "expected: fake-reranker"),
-        ("documents", [], 400, "at least 1 item"),
-        ("query", "", 400, "at least 1 character"),
-        ("top_n", 0, 400, "at least 1"),
-    ],
-)
-def test_what_cannot_be_reranked_says_why(
-    client: httpx.Client, field: str, value: object, status: int, message: str
-) -> None:
-    answer = client.post("/rerank", json={"query": QUERY, "documents": DOCUMENTS, field: value})
-    assert answer.status_code == status
-    assert message in answer.json()["error"]["message"]
-
-
 def test_without_a_reranker_it_says_how_to_serve_one(tmp_path: Path, fakes: Registry) -> None:
     collection: Collection = animals(tmp_path, fakes, search={"retrieve": {"dense": 10}})
     with served(application(Served([collection], registry=fakes))) as url:

@@ -111,37 +111,6 @@ def test_an_explanation_has_the_blocks_of_a_vector(client: httpx.Client) -> None
     assert sum(block["contribution"] for block in dense["blocks"]) == pytest.approx(dense["score"], abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "message"),
-    [
-        ({}, 400, "either `query` or `queries`"),
-        ({"query": "a", "queries": ["b"]}, 400, "either `query` or `queries`"),
-        ({"query": "a", "filters": {}}, 400, "no such key"),
-        ({"query": "a", "limit": "3"}, 400, "a whole number"),
-        (
-            {"query": "a", "filter": {"must": [{"key": "x", "match": {"valu": 1}}]}},
-            400,
-            "filter is not a Qdrant filter",
-        ),
-        ({"query": "a", "filter": {"mus": []}}, 400, 'do: write JSON such as {"must": [{"key"'),
-        ({"query": "a", "slot": "dens"}, 400, "did you mean 'dense'?"),
-        ({"query": "a", "slot": "dens", "explain": True}, 400, "did you mean 'dense'?"),
-        ({"query": "a", "collection": "plants"}, 404, "expected: animals"),
-        ({"query": "a", "collection": "animal"}, 404, "did you mean 'animals'?"),
-        ({"query": "a", "limit": 99}, 400, "more hits than the pipeline passes on"),
-        ({"query": "a", "slot": "dense", "limit": 20_000}, 422, "too many hits"),
-        ({"query": "a", "explain": True, "limit": 101}, 422, "with explanations"),
-        ({"query": "a", "blocks": {"dense": [64]}}, 400, "`blocks` with `explain: true` only"),
-        ({"query": "cat", "explain": True, "blocks": {"dense": [63]}}, 400, "do not add up"),
-        ({"query": "cat", "explain": True, "blocks": {"dense": [0, 64]}}, 400, "blocks.dense"),
-    ],
-)
-def test_what_cannot_be_searched_says_why(client: httpx.Client, body: Any, status: int, message: str) -> None:
-    answer = client.post("/search", json=body)
-    assert message in answer.json()["error"]["message"]
-    assert answer.status_code == status
-
-
 @pytest.fixture
 def two(tmp_path: Path, fakes: Registry) -> Iterator[httpx.Client]:
     """Two collections in one embedded store."""
@@ -178,23 +147,6 @@ def test_boosts_examples_pins_and_exclusions_are_those_of_the_collection(
     explained = answer["results"][0]["explanations"]
     assert explained[0]["notes"][-1] == "pinned"
     assert "field letter" in explained[1]["boosts"]
-
-
-@pytest.mark.parametrize(
-    ("body", "text"),
-    [
-        ({"pin": "cat"}, "where: pin"),
-        ({"exclude": [1]}, "where: exclude.0"),
-        ({"like": [{"id": "cat"}]}, "like.0"),
-        ({"like": ["unicorn"]}, "there is no such document"),
-        ({"pin": ["cat"], "exclude": ["cat"]}, "pinned and excluded"),
-        ({"boost": [{"kind": "recency", "field": "at", "scale": -1}]}, "where: boost.scale"),
-    ],
-)
-def test_what_cannot_rank_is_refused(client: httpx.Client, body: dict[str, Any], text: str) -> None:
-    answer = client.post("/search", json={"query": "night", **body})
-    assert answer.status_code in (400, 422)
-    assert text in answer.json()["error"]["message"]
 
 
 def test_a_hit_that_was_deleted_since_the_search_has_no_explanation(

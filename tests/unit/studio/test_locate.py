@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from diptych import Collection
 from diptych.collection.explain import explain
@@ -97,8 +96,3 @@ def test_a_document_that_is_deleted_meanwhile_is_absent(
 
     monkeypatch.setattr("diptych_serve.studio.search.explain", later)
     assert client.post("/studio/api/locate", json=asked).json()["exists"] is False
-
-
-def test_a_document_without_an_id_is_not_looked_for(client: TestClient) -> None:
-    assert client.post("/studio/api/locate", json={"query": "cat", "id": ""}).status_code == 400
-    assert client.post("/studio/api/locate", json={"query": "", "id": "cat"}).status_code == 400

@@ -78,34 +78,6 @@ def test_a_long_text_is_cut_and_an_explained_document_can_be_read_whole(
     assert client.post("/studio/api/locate", json={"query": "cat", "id": "1"}).json()["document"]["text"] == text
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "text"),
-    [
-        ({"query": "cat", "side": "slot:dens"}, 400, "did you mean 'slot:dense'?"),
-        ({"query": "cat", "side": "state:building"}, 400, "no swap is under way"),
-        ({"query": ""}, 400, "a query is empty"),
-        ({"query": "cat", "limit": 0}, 400, "limit"),
-        ({"query": "cat", "limit": 101}, 400, "limit"),
-        ({"query": {"text": "cat", "media": {"image": "/etc/passwd"}}}, 400, "does not open files"),
-        ({"query": "cat", "collection": "plants"}, 404, "expected: animals"),
-        ({"query": "cat", "tenant": "a"}, 400, "tenant"),
-        ({"query": "cat", "filter": {"must": [{"key": "a", "match": {"valu": 1}}]}}, 400, "not a Qdrant filter"),
-        ({"query": "cat", "more": 1}, 400, "no such key"),
-        ({"query": "x" * 100_001}, 422, "too long"),
-        ({"query": ["cat"]}, 400, "query"),
-    ],
-)
-def test_what_cannot_be_asked_says_why(client: TestClient, body: dict[str, object], status: int, text: str) -> None:
-    answer = client.post("/studio/api/search", json=body)
-    assert (answer.status_code, text in answer.json()["error"]["message"]) == (status, True), answer.text
-
-
-@pytest.mark.parametrize("route", ["search", "locate", "snippets", "export", "swap/rollback"])
-def test_only_json_is_read(client: TestClient, route: str) -> None:
-    answer = client.post(f"/studio/api/{route}", content='{"query": "cat"}', headers={"content-type": "text/plain"})
-    assert answer.status_code == 415
-
-
 def test_tenants_see_their_own_documents_alone(filled: Callable[..., Collection], studio_over: Over) -> None:
     documents = [{"id": "1", "text": f"a cat of {tenant}", "customer": tenant} for tenant in ("ann", "bob")]
     client = studio_over(filled(documents, tenant={"field": "customer"}))

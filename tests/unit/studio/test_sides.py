@@ -17,6 +17,7 @@ from diptych_serve.studio.sides import kept_views
 
 Ask = Callable[..., Any]
 OTHER = {"dense": {"adapter": "fake-dense", "dimension": 8, "seed": 5}, "lexical": {"adapter": "fake-sparse"}}
+SWAPPED = parse_config({"store": "memory:", "collection": "own", "slots": OTHER, "cache": {"enabled": False}})
 DOCUMENTS = [{"id": str(n), "text": f"text {n} of {word}"} for n, word in enumerate(["cats", "dogs", "owls", "hens"])]
 
 
@@ -94,8 +95,7 @@ def test_while_a_swap_is_under_way_and_after_it_both_generations_are_sides(
     client = studio_over(collection)
     assert not [side for side in sides(client) if side.startswith(("state:", "generation:"))]
     before = ids(client, "pipeline"), ids(client, "slot:dense")
-    wanted = parse_config({"store": "memory:", "collection": "own", "slots": OTHER, "cache": {"enabled": False}})
-    collection.apply(wanted, ApplyOptions(gate=False, cut_over=False))
+    collection.apply(SWAPPED, ApplyOptions(gate=False, cut_over=False))
     known = sides(client)
     assert known["state:building"] == "after the swap (dense generation 2, seed: 5)"
     assert known["generation:dense.2"] == "dense generation 2 (being built, seed: 5)"
@@ -103,7 +103,7 @@ def test_while_a_swap_is_under_way_and_after_it_both_generations_are_sides(
     assert ids(client, "slot:dense") == before[1]
     building = ids(client, "state:building"), ids(client, "generation:dense.2")
 
-    collection.apply(wanted, ApplyOptions(gate=False))
+    collection.apply(SWAPPED, ApplyOptions(gate=False))
     known = sides(client)
     assert known["state:kept"].startswith("before the cut-over (dense generation 1, seed: ")
     assert "kept" in known["generation:dense.1"]
@@ -136,8 +136,7 @@ def test_an_encoder_of_a_generation_is_loaded_once(
 ) -> None:
     collection = filled(DOCUMENTS)
     client = studio_over(collection)
-    wanted = parse_config({"store": "memory:", "collection": "own", "slots": OTHER, "cache": {"enabled": False}})
-    collection.apply(wanted, ApplyOptions(gate=False))
+    collection.apply(SWAPPED, ApplyOptions(gate=False))
     ids(client, "state:kept")
     view = kept_views(collection.handle.view)["state:kept"][1]
     encoder = view.slots["dense"].encoder
@@ -154,8 +153,7 @@ def test_a_kept_generation_whose_adapter_is_not_installed_hides_nothing_else(
     filled: Callable[..., Collection], studio_over: Callable[..., TestClient]
 ) -> None:
     collection = filled(DOCUMENTS)
-    wanted = parse_config({"store": "memory:", "collection": "own", "slots": OTHER, "cache": {"enabled": False}})
-    collection.apply(wanted, ApplyOptions(gate=False))
+    collection.apply(SWAPPED, ApplyOptions(gate=False))
     metadata = collection.handle.read()
     assert metadata.previous is not None
     gone = metadata.previous.slots["dense"].model_copy(update={"adapter": "gone"})

@@ -52,15 +52,10 @@ def sent(client: TestClient, command: str) -> Any:
 
 
 @pytest.mark.parametrize("side", SIDES, ids=str)
-def test_python_gives_the_hits_that_are_shown(client: TestClient, collection: Collection, side: Any) -> None:
+def test_python_and_curl_give_the_hits_that_are_shown(client: TestClient, collection: Collection, side: Any) -> None:
     snippets, ids = shown(client, query=QUERY, side=side, limit=3, filter=LETTERS)
     assert ids
     assert run(snippets["python"], collection) == ids
-
-
-@pytest.mark.parametrize("side", SIDES, ids=str)
-def test_curl_gives_the_hits_that_are_shown(client: TestClient, side: Any) -> None:
-    snippets, ids = shown(client, query=QUERY, side=side, limit=3, filter=LETTERS)
     answer = sent(client, snippets["curl"])
     assert answer.status_code == 200, answer.text
     found = answer.json()
