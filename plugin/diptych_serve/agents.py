@@ -500,7 +500,8 @@ async def _described(collection: Collection, tenant: str | None) -> CollectionDe
     info = await asyncio.to_thread(collection.info)
     if tenant is not None and info.tenant_field:
         info = replace(info, documents=await asyncio.to_thread(collection.count, tenant=tenant))
-    return CollectionDescription.of(info, _pipeline(collection))
+    described = CollectionDescription.model_validate(info)
+    return described.model_copy(update={"pipeline": _pipeline(collection)})
 
 
 def _pipeline(collection: Collection) -> str:

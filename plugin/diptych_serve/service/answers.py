@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,7 +22,7 @@ from diptych.collection.populate_methods import log_report
 from diptych.config.problems import redacted
 from diptych.media import Media, RawMedia
 from diptych.populate import populate
-from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
+from diptych.reports import PopulateReport
 from diptych.types import Highlight, Hit, Passage
 
 REFERENCE = "#/components/schemas/{model}"
@@ -97,21 +97,16 @@ class SearchAnswer(BaseModel):
     )
 
 
-class SlotDescription(BaseModel):
+class SlotDescription(BaseModel, from_attributes=True):
     """A slot: what kind of encoder made its vectors."""
 
     name: str
     kind: str = Field(description="dense, sparse, multivector or text_index.")
     adapter: str
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @classmethod
-    def of(cls, slot: SlotInfo) -> SlotDescription:
-        """Describe a slot, with possible secrets redacted."""
-        return cls(name=slot.name, kind=slot.kind, adapter=slot.adapter, options=redacted(slot.options))
+    options: Annotated[dict[str, Any], AfterValidator(redacted)] = {}
 
 
-class CollectionDescription(BaseModel):
+class CollectionDescription(BaseModel, from_attributes=True):
     """A collection: its size, slots and pipeline."""
 
     name: str
@@ -119,13 +114,6 @@ class CollectionDescription(BaseModel):
     slots: list[SlotDescription]
     pipeline: str = Field("", description="The stages of a search.")
     tenant_field: str = Field("", description="Metadata key that names a document's tenant; requests must name one.")
-
-    @classmethod
-    def of(cls, info: CollectionInfo, pipeline: str) -> CollectionDescription:
-        """Describe a collection."""
-        slots = [SlotDescription.of(slot) for slot in info.slots]
-        facts = {"name": info.name, "documents": info.documents, "tenant_field": info.tenant_field}
-        return cls(**facts, slots=slots, pipeline=pipeline)
 
 
 def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateReport:
