@@ -138,37 +138,33 @@ def test_a_factory_that_cannot_be_imported_is_named(toys: str, factory: str, tex
     assert caught.value.got == text
 
 
-def test_an_object_that_lacks_members_of_its_contract_is_refused(toys: str) -> None:
-    with pytest.raises(
-        AdapterFactoryError, match=r"DenseEncoder\n.*\n  got: Half without encode_document, similarity\n"
-    ):
-        registry(f"{toys}:Half").create("toy")
+FAKE = "diptych.testing:FakeDenseEncoder"
+OF_OPTIONS, OF_FACTORY = AdapterOptionsError, AdapterFactoryError
+# of a factory of `toys` or another, the spec and the options: the class of the error, what, got, expected, do
+REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], type[DiptychError], str]] = {
+    "a member is missing": ("Half", {}, {}, OF_FACTORY, "DenseEncoder.*got: Half without encode_document, similarity"),
+    "another kind": (FAKE, {"kind": "sparse"}, {}, OF_FACTORY, "SparseEncoder.*got: FakeDenseEncoder without decode"),
+    "no dimension": ("wide", {}, {}, OF_FACTORY, "no usable dimension.*got: 'wide'\n  expected: an integer >= 1"),
+    "no similarity": ("cosinus", {}, {}, OF_FACTORY, r"usable similarity.*got: 'cosinus'\n  expected: cosine \| dot"),
+    "another fact": (FAKE, {"facts": {"dimension": 384}}, {}, OF_FACTORY, "'dimension'\n  got: 64\n  expected: 384"),
+    "a misspelt field": (
+        FAKE, {"options": Options}, {"dimenson": 5}, OF_OPTIONS,
+        "no option 'dimenson'.*expected: api_key, dimension.*mean 'dimension'"),
+    "no keyword": ("only", {}, {"more": 5}, OF_OPTIONS, "no option 'more'\n  where: adapter 'toy'\n  expected: seed$"),
+    "a wrong value": (
+        FAKE, {"options": Options}, {"dimension": 0}, OF_OPTIONS,
+        "option 'dimension' of adapter 'toy' is not usable.*got: 0\n  expected: at least 1"),
+    "no model of options": (
+        FAKE, {"options": FAKE}, {"a": 1}, OF_FACTORY,
+        "options of adapter 'toy' are not a pydantic model\n  where: diptych.testing"),
+}  # fmt: skip
 
 
-def test_an_object_of_another_kind_is_refused() -> None:
-    with pytest.raises(
-        AdapterFactoryError, match=r"does not satisfy SparseEncoder\n.*\n  got: FakeDenseEncoder without decode"
-    ):
-        registry(kind="sparse").create("toy")
-
-
-def test_a_dimension_that_is_no_number_is_refused(toys: str) -> None:
-    with pytest.raises(
-        AdapterFactoryError, match=r"no usable dimension\n.*\n  got: 'wide'\n  expected: an integer >= 1"
-    ):
-        registry(f"{toys}:wide").create("toy")
-
-
-def test_a_similarity_that_qdrant_has_no_word_for_is_refused(toys: str) -> None:
-    with pytest.raises(
-        AdapterFactoryError, match=r"no usable similarity\n.*\n  got: 'cosinus'\n  expected: cosine \| dot"
-    ):
-        registry(f"{toys}:cosinus").create("toy")
-
-
-def test_a_declared_fact_that_differs_is_refused_with_both_values() -> None:
-    with pytest.raises(AdapterFactoryError, match="fact 'dimension'\n  got: 64\n  expected: 384"):
-        registry(facts={"dimension": 384, "similarity": "cosine"}).create("toy")
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_as_declared_is_refused_with_what_was_got_and_expected(toys: str, case: str) -> None:
+    factory, spec, options, error, text = REFUSED[case]
+    with pytest.raises(error, match=f"(?s){text}"):
+        registry(factory if ":" in factory else f"{toys}:{factory}", **spec).create("toy", options)
 
 
 def test_declared_facts_that_hold_are_accepted() -> None:
@@ -183,36 +179,9 @@ def test_an_unknown_option_names_the_nearest_parameter_of_the_factory() -> None:
     assert caught.value.context["key"] == "dimensions"
 
 
-def test_an_unknown_option_names_the_nearest_field_of_the_options_model() -> None:
-    with pytest.raises(
-        AdapterOptionsError, match=r"(?s)no option 'dimenson'.*expected: api_key, dimension.*mean 'dimension'"
-    ):
-        registry(options=Options).create("toy", {"dimenson": 5})
-
-
-def test_only_parameters_that_take_a_keyword_are_options(toys: str) -> None:
-    with pytest.raises(AdapterOptionsError, match=r"has no option 'more'\n  where: adapter 'toy'\n  expected: seed$"):
-        registry(f"{toys}:only").create("toy", {"more": 5})
-
-
 def test_a_factory_with_open_keywords_takes_any_option(toys: str) -> None:
     adapter: Any = registry(f"{toys}:takes_anything").create("toy", {"dimension": 9})
     assert adapter.dimension == 9
-
-
-def test_an_unusable_value_says_what_was_expected() -> None:
-    with pytest.raises(
-        AdapterOptionsError,
-        match=r"option 'dimension' of adapter 'toy' is not usable\n.*\n  got: 0\n  expected: at least 1",
-    ):
-        registry(options=Options).create("toy", {"dimension": 0})
-
-
-def test_options_that_are_no_pydantic_model_are_named() -> None:
-    with pytest.raises(
-        AdapterFactoryError, match=r"options of adapter 'toy' are not a pydantic model\n  where: diptych.testing"
-    ):
-        registry(options="diptych.testing:FakeDenseEncoder").create("toy", {"a": 1})
 
 
 def test_the_environment_fills_in_options_when_the_adapter_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

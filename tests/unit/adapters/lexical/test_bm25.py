@@ -94,30 +94,12 @@ def test_the_average_length_counts_every_document_and_only_words_that_count(enco
     assert encoder.average_length == 4.2
 
 
-def test_measures_of_batches_add_up() -> None:
-    encoder = Bm25()
-    first, second = encoder.measure(CORPUS[:2]), encoder.measure(CORPUS[2:])
-    assert {key: first[key] + second[key] for key in first} == encoder.measure(CORPUS)
-
-
 def test_a_document_does_not_depend_on_its_batch(encoder: Bm25) -> None:
     many = CORPUS * 500
     assert encoder.encode_document(many) == encoder.encode_document(CORPUS) * 500
     assert encoder.encode_document([CORPUS[2]]) == [encoder.encode_document(CORPUS)[2]]
     assert encoder.encode_document([]) == []
     assert encoder.encode_query([]) == []
-
-
-def test_indices_ascend_and_values_are_positive_float32(encoder: Bm25) -> None:
-    for vector in encoder.encode_document(CORPUS):
-        assert (np.diff(vector.indices.astype(np.int64)) > 0).all()
-        assert vector.indices.dtype == np.uint32
-        assert vector.values.dtype == np.float32
-        assert (vector.values > 0).all()
-
-
-def test_documents_without_words_are_empty_vectors(encoder: Bm25) -> None:
-    assert [len(vector) for vector in encoder.encode_document(CORPUS)][3:] == [0, 0]
 
 
 def test_encoding_documents_before_calibration_is_refused() -> None:

@@ -11,7 +11,6 @@ from qdrant_client import QdrantClient, models
 
 from diptych.errors import AdapterOptionsError
 from diptych.hookspecs import hookimpl
-from diptych.protocols import TextIndex
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych_adapters.model_options import SPACELESS, IndexLanguage
@@ -80,12 +79,6 @@ def scores_by_formula(text: str, k1: float, b: float) -> Mapping[int, float]:
             tf, norm = document.count(word), k1 * (1 - b + b * len(document) / average)
             scores[n] += idf * tf * (k1 + 1) / (tf + norm)
     return {n: score for n, score in scores.items() if score}
-
-
-def test_it_satisfies_the_contract_and_is_made_by_the_registry() -> None:
-    made = Registry(Plugin(), installed=False).create("qdrant-text-index", {"language": "german", "k1": 0.9})
-    assert isinstance(made, TextIndex)
-    assert made.index_params().stemmer.language == "german"
 
 
 @pytest.mark.parametrize(

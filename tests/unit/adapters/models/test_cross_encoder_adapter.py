@@ -63,13 +63,6 @@ def test_the_fingerprint_tells_what_changes_the_scores(
     assert len({own.fingerprint.space for own in (reranker, *others)}) == 4
 
 
-def test_scores_do_not_depend_on_the_other_pairs_or_their_order(reranker: CrossEncoderReranker) -> None:
-    scores = reranker.predict(PAIRS)
-    np.testing.assert_allclose(scores, [reranker.predict([pair])[0] for pair in PAIRS], atol=1e-4)
-    np.testing.assert_allclose(scores[::-1], reranker.predict(PAIRS[::-1]), atol=1e-4)
-    assert reranker.predict([]).shape == (0,)
-
-
 def test_sigmoid_maps_the_raw_scores_and_is_the_default(
     reranker: CrossEncoderReranker, tiny: Callable[[str], Path]
 ) -> None:

@@ -96,24 +96,6 @@ class TestPicturesAsWords(MediaEncoderContract):
         return lexicon(folder)
 
 
-def test_texts_and_pictures_of_one_call_come_back_in_their_order(folder: Path, images: list[NDArray[Any]]) -> None:
-    encoder = dense(folder, batch_size=2)
-    mixed = encoder.encode_query([images[0], "music", images[1], "sound", images[2]])
-    np.testing.assert_allclose(mixed[[0, 2, 4]], encoder.encode_document(images[:3]), atol=1e-6)
-    np.testing.assert_allclose(mixed[[1, 3]], encoder.text.encode_query(["music", "sound"]), atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(mixed[[0, 2, 4]], axis=1), 1, atol=1e-5)
-
-
-def test_a_picture_has_the_same_vector_alone_and_among_others(folder: Path, images: list[NDArray[Any]]) -> None:
-    together = dense(folder).encode_document(images)
-    alone = np.concatenate([dense(folder, batch_size=1).encode_document([image]) for image in images])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    words, one_by_one = lexicon(folder).encode_document(images), [lexicon(folder).encode_document([i]) for i in images]
-    for own, [other] in zip(words, one_by_one, strict=True):
-        assert own.indices.tolist() == other.indices.tolist()
-        np.testing.assert_allclose(own.values, other.values, atol=1e-5)
-
-
 def test_pictures_become_square_by_white_and_are_scaled() -> None:
     wide = fitted(np.zeros((8, 16, 3), np.uint8), 16)
     assert wide.shape == (3, 16, 16)

@@ -41,14 +41,6 @@ def test_term_weights_are_the_maximum_over_tokens_of_log_one_plus_relu(splade: S
         assert expected.sum() == pytest.approx(found.values.sum(), rel=1e-5)
 
 
-def test_a_batch_gives_the_weights_of_its_texts_one_by_one(splade: SpladeEncoder) -> None:
-    for text, found in zip(TEXTS, splade.encode_query(TEXTS), strict=True):
-        [single] = splade.encode_query([text])
-        np.testing.assert_array_equal(found.indices, single.indices)
-        np.testing.assert_allclose(found.values, single.values, atol=1e-5)
-    assert splade.encode_query([]) == []
-
-
 def test_terms_are_read_as_words_heaviest_first(splade: SpladeEncoder) -> None:
     [vector] = splade.encode_query(["convert audio files"])
     words = splade.decode(vector, 3)

@@ -8,7 +8,6 @@ import pytest
 
 pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
-from diptych.protocols import MultiVectorEncoder
 from diptych_adapters.models import ModelError
 from diptych_adapters.token_vectors import LateInteractionEncoder
 
@@ -18,18 +17,6 @@ TEXTS = ["convert audio files", "", "漢字", "play music . " * 60]
 @pytest.fixture(scope="module")
 def encoder(tiny: Callable[[str], Path]) -> LateInteractionEncoder:
     return LateInteractionEncoder.of(model=str(tiny("multivector")), device="cpu", batch_size=2)
-
-
-def test_a_batch_gives_the_token_vectors_of_its_texts_one_by_one(encoder: LateInteractionEncoder) -> None:
-    assert isinstance(encoder, MultiVectorEncoder)
-    assert (encoder.dimension, encoder.similarity, encoder.max_length) == (128, "cosine", 64)
-    found = encoder.encode_document(TEXTS)
-    assert [len(vectors) for vectors in found] == [5, 2, 3, 64]
-    for text, vectors in zip(TEXTS, found, strict=True):
-        assert vectors.dtype == np.float32
-        np.testing.assert_allclose(vectors, encoder.encode_document([text])[0], atol=1e-5)
-        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert encoder.encode_query([]) == []
 
 
 def test_a_text_of_which_no_token_is_kept_gives_one_zero_vector(tiny: Callable[[str], Path], tmp_path: Path) -> None:

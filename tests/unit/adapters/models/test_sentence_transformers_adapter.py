@@ -14,7 +14,6 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 import torch
 from transformers.utils import logging as transformers_logging
 
-from diptych.protocols import DenseEncoder
 from diptych.registry import Registry
 from diptych.types import Floats
 from diptych_adapters.models import ModelError
@@ -35,20 +34,6 @@ def cosines(a: Floats, b: Floats) -> Floats:
 def test_a_model_that_normalises_itself_cannot_be_told_not_to(minilm_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"(?s)normalises its vectors itself.*leave the option out"):
         SentenceTransformerEncoder.of(model=str(minilm_folder), normalize=False)
-
-
-def test_it_satisfies_the_contract_of_dense_encoders(minilm: SentenceTransformerEncoder) -> None:
-    assert isinstance(minilm, DenseEncoder)
-    assert (minilm.dimension, minilm.similarity, minilm.max_length) == (384, "cosine", 256)
-    assert minilm.encode_query([]).shape == (0, 384)
-
-
-def test_a_batch_gives_the_vectors_of_its_texts_one_by_one(minilm: SentenceTransformerEncoder) -> None:
-    batch = minilm.encode_document(TEXTS)
-    single = np.concatenate([minilm.encode_document([text]) for text in TEXTS])
-    assert batch.dtype == np.float32
-    np.testing.assert_allclose(batch, single, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(batch, axis=1), 1, atol=1e-6)
 
 
 def test_minilm_gives_the_pooled_and_normalised_vectors_of_its_transformer(

@@ -65,13 +65,6 @@ def test_a_sentence_transformers_folder_gives_that_librarys_vectors_without_torc
     assert encoder.max_length is None
 
 
-def test_a_batch_gives_the_vectors_of_its_texts_one_by_one(model2vec_folder: Path) -> None:
-    encoder = StaticEncoder.of(model=str(model2vec_folder), batch_size=2)
-    single = np.concatenate([encoder.encode_query([text]) for text in TEXTS])
-    np.testing.assert_allclose(encoder.encode_query(TEXTS), single, atol=1e-6)
-    assert encoder.encode_query([]).shape == (0, 24)
-
-
 def test_options_that_change_vectors_change_the_space(model2vec_folder: Path) -> None:
     def space(**options: Any) -> str:
         return StaticEncoder.of(model=str(model2vec_folder), **options).fingerprint.space
