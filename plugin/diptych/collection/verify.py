@@ -103,14 +103,17 @@ def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyRe
     """
     if not handle.exists:
         raise CollectionError("there is nothing to verify yet", where=f"collection {handle.name!r}", do="fill it first")
-    report = VerifyReport(handle.name, files=_changed_files(handle))
+    changed_files = getattr(handle.client, "changed_files", lambda name: ())
+    report = VerifyReport(handle.name, files=tuple(changed_files(handle.name)))
     slots = {name: slot for name, slot in handle.slots.items() if slot.kind != "text_index"}
     sampled: list[models.Record] = []
     rng = random.Random(0)
     for records in _pages(handle, slots):
         documents = [record for record in records if _is_document(record, handle.view.layout)]
         for record in records:
-            if _has_lost_its_marker(record, handle.view.layout):
+            # Points of documents are UUIDs of version 5: a payload that no longer says so was changed.
+            marked = _is_document(record, handle.view.layout) or not isinstance(record.id, str)
+            if not marked and UUID(str(record.id)).version == 5:
                 report.points += 1
                 report.altered[record.id] = str(record.id)
         for record in documents:
@@ -167,11 +170,6 @@ def _batches(points: Sequence[PointId]) -> Iterator[list[PointId]]:
 
 def _is_document(record: models.Record, layout: Layout) -> bool:
     return layout != NATIVE or bool((record.payload or {}).get(OWN))
-
-
-def _has_lost_its_marker(record: models.Record, layout: Layout) -> bool:
-    """Whether the point was a document whose payload no longer says so: document points are UUIDs of version 5."""
-    return not _is_document(record, layout) and isinstance(record.id, str) and UUID(record.id).version == 5
 
 
 def _identifier(record: models.Record, handle: CollectionHandle) -> str:
@@ -291,11 +289,6 @@ def _encode_again(
         if vectors:
             updates = [models.PointVectors.model_construct(id=point, vector=values) for point, values in vectors]
             live.add_vectors(updates)
-
-
-def _changed_files(handle: CollectionHandle) -> tuple[str, ...]:
-    changed = getattr(handle.client, "changed_files", None)
-    return tuple(changed(handle.name)) if changed is not None else ()
 
 
 def _named(ids: Mapping[PointId, str]) -> str:

@@ -114,7 +114,7 @@ class Slot(SlotFacts):
         registry: where adapters come from.
         verify: whether the guard checks the encoder when it is made.
         asking: who makes the queries, where that is another encoder than the one of the documents.
-        asker: the slot of that encoder; made here unless given.
+        asker: the slot of that encoder.
         cache: where vectors of documents are kept; None encodes each time.
         texts: of the collection, for an encoder that wants to see some.
         media: reads the media that the encoder is given; a slot that only looks at its encoder needs none.
@@ -139,7 +139,7 @@ class Slot(SlotFacts):
     ) -> None:
         super().__init__(name, config, generation, asking, registry)
         self._texts, self._media = texts, media
-        self.asker = asker or (_query_slot(name, asking, registry, verify, texts, media) if asking else None)
+        self.asker = asker
         self._verify = verify
         self._encoder: Any = None
         self._borrowed: Any = None
@@ -364,14 +364,6 @@ class Slot(SlotFacts):
             self._likeness = guard.check(encoder, fingerprint, self.generation, where=where, reuse=reuse)
             self._from_memory = reuse
             self.remote_check.proved()
-
-
-def _query_slot(
-    name: str, asking: QueryEncoder, registry: Registry, verify: bool, texts: Texts | None, media: MediaStore | None
-) -> Slot:
-    generation = asking.generation
-    config = SlotConfig(adapter=generation.adapter, of=generation.reading.modality, options=generation.options)
-    return Slot(name, config, generation, registry, verify=verify, texts=texts, media=media)
 
 
 def described(

@@ -204,10 +204,7 @@ def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generat
         return None
     if storage_of(slot.config) != kept.storage or _loses_text_queries(slot, kept):
         return None
-    if slot.fingerprint.space != kept.space:
-        return None
-    limit = guard.minimum_likeness(slot.fingerprint, kept)
-    return kept if compare(slot, kept).lowest >= limit else None
+    return kept if _is(slot, kept) else None
 
 
 def spread_warnings(cluster: ClusterConfig, params: models.CollectionParams) -> list[str]:

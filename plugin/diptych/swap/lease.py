@@ -16,23 +16,17 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from diptych.errors import ApplyRunning, StoreUnavailable
-from diptych.handle.create import timestamp, who
-from diptych.metadata.store import APPLY, CLAIM, raw_metadata, update_metadata
-
-if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from pydantic import Field, ValidationError
 
+from diptych.errors import ApplyRunning, StoreUnavailable
+from diptych.handle.create import timestamp, who
 from diptych.metadata.models import Record
-from diptych.metadata.store import GATE, StoredId
+from diptych.metadata.store import APPLY, CLAIM, GATE, StoredId, raw_metadata, update_metadata
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -237,7 +237,8 @@ def plan(
     lacks = version_warnings(handle.client, kinds, tenants=config.tenant is not None)
     if any(change.action in ENCODES for change in slot_changes):
         lacks += alias_warnings(handle.client, handle.name)
-    retrieved = _retrieved(config, slot_changes)
+    slots = {change.name: change.slot for change in slot_changes if change.slot is not None}
+    retrieved = [slots[name] for name in config.search.retrieved(slots) if name in slots]
     vocabulary = vocabulary_warnings(unfit_slots(retrieved, handle.texts), config.search, len(retrieved))
     warnings += [*threshold_warnings(metadata, config, slot_changes), *spread_warnings(config.cluster, params), *lacks]
     most = max((step.encode for step in steps), default=0)
@@ -357,12 +358,6 @@ def _inputs(change: Change, config: Config, documents: Sequence[Document]) -> li
     return inputs_of_documents(documents, reading_of(config.populate, change.slot.config))
 
 
-def _retrieved(config: Config, slot_changes: Sequence[Change]) -> list[Slot]:
-    """The config's slots that its searches retrieve from."""
-    slots = {change.name: change.slot for change in slot_changes if change.slot is not None}
-    return [slots[name] for name in config.search.retrieved(slots) if name in slots]
-
-
 def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], missing_modalities: Iterable[str]) -> list[str]:
     swaps = any(step.action in SWAPS for step in steps)
     warnings = []
@@ -387,17 +382,14 @@ def _reading_warnings(
     rescorer = rescore.slot if rescore and rescore.slot not in config.search.retrieved(config.slots) else ""
     warnings = unread_warnings({name: found for name, found in unread.items() if name != rescorer})
     if rescore is not None and (found := unread.get(rescore.slot)) and found.longer > MOST_UNREAD * found.documents:
-        warnings.append(_rescore_warning(rescore.slot, found))
+        tokens = min(PASSAGE, found.max_tokens)
+        warnings.append(
+            f"search.rescore judges long documents by their beginning: slot {rescore.slot!r} has no passages, and "
+            f"{found}. Give the slot passages: {{tokens: {tokens}}}, or leave the stage out if diptych evaluate shows "
+            "that it loses"
+        )
     texts = [handle.view.reading.of(document.title, document.text) for document in documents]
     return [*warnings, *_rerank_warnings(handle, config, [round(len(text) * PER_CHARACTER) for text in texts])]
-
-
-def _rescore_warning(slot: str, unread: UnreadTokens) -> str:
-    tokens = min(PASSAGE, unread.max_tokens)
-    return (
-        f"search.rescore judges long documents by their beginning: slot {slot!r} has no passages, and {unread}. "
-        f"Give the slot passages: {{tokens: {tokens}}}, or leave the stage out if diptych evaluate shows that it loses"
-    )
 
 
 def _rerank_warnings(handle: CollectionHandle, config: Config, tokens: Sequence[int]) -> list[str]:
@@ -510,7 +502,8 @@ class Estimate:
     @classmethod
     def _of(cls, slot: Slot, texts: Sequence[Any]) -> Self:
         encoder = slot.encoder
-        texts = _affordable(texts) if slot.passages else texts
+        if slot.passages:
+            texts = texts[: max(1, sum(length <= PASSAGES_FROM for length in accumulate(map(len, texts))))]
         if isinstance(encoder, Calibrated):
             encoder.calibrate(encoder.measure(list(texts)))
         warm_up = [text[:1000] for text in texts[:WARM_UP]] if slot.passages else texts[:WARM_UP]
@@ -558,11 +551,6 @@ def _counting(encoder: Any) -> tuple[Any, _Counting]:
     else:
         encoder.inner = counting = _Counting(encoder.inner)
     return encoder, counting
-
-
-def _affordable(texts: Sequence[str]) -> Sequence[str]:
-    lengths = accumulate(map(len, texts))
-    return texts[: max(1, sum(length <= PASSAGES_FROM for length in lengths))]
 
 
 def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:

@@ -11,9 +11,8 @@ import math
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -66,19 +65,19 @@ class Sampled:
     media: Mapping[str, Media] = field(default_factory=dict, compare=False)
 
 
-def sample_points(
-    client: QdrantBase, name: str, size: int, *, whole: int = MOST_IDS_READ, wanted: models.Filter | None = None
-) -> list[PointId]:
+def sample_points(client: QdrantBase, name: str, size: int, *, whole: int = MOST_IDS_READ) -> list[PointId]:
     """Ids of `size` points, or of all if there are fewer, in random order; the same while the points exist.
 
     Up to `whole` points are drawn evenly. Beyond, random ids are probed and the next point is taken. This is uniform
     for hashed ids such as diptych's; with gaps between ids, points after a gap come more often. If the probes find too
-    few points, all ids are read. `wanted` selects the points to draw from.
+    few points, all ids are read.
     """
-    count = client.count(name, count_filter=wanted, exact=True).count
-    if count > whole and len(probed := _probed(client, name, size, wanted)) == size:
+    count = client.count(name, exact=True).count
+    if count > whole and len(probed := _probed(client, name, size)) == size:
         return probed
-    return heapq.nsmallest(size, _all_points(client, name, wanted), key=partial(_digest, name))
+    read = pages(lambda offset: client.scroll(name, limit=PAGE, offset=offset, with_payload=False))
+    ids = (record.id for records in read for record in records)
+    return heapq.nsmallest(size, ids, key=lambda point: hashlib.sha256(f"{name}\0{point}".encode()).digest())
 
 
 def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
@@ -133,20 +132,10 @@ def _beginning(text: str, least: int) -> list[str]:
     return words
 
 
-def _digest(name: str, point: PointId) -> bytes:
-    return hashlib.sha256(f"{name}\0{point}".encode()).digest()
-
-
-def _all_points(client: QdrantBase, name: str, wanted: models.Filter | None) -> Iterator[PointId]:
-    for records in pages(lambda offset: client.scroll(name, wanted, limit=PAGE, offset=offset, with_payload=False)):
-        for record in records:
-            yield record.id
-
-
-def _probed(client: QdrantBase, name: str, size: int, wanted: models.Filter | None) -> list[PointId]:
+def _probed(client: QdrantBase, name: str, size: int) -> list[PointId]:
     """Points after random ids, integers and UUIDs in turn if both exist; may be fewer than `size`."""
     rng = random.Random(name)
-    spans = [span for kind in (_Integers, _Uuids) if (span := kind(client, name, wanted).span()) is not None]
+    spans = [span for kind in (_Integers, _Uuids) if (span := kind(client, name).span()) is not None]
     points: dict[PointId, None] = {}
     for turn in range(4 * size if spans else 0):
         at, low, high = spans[turn % len(spans)]
@@ -166,13 +155,13 @@ class _Ids:
 
     bits: int
 
-    def __init__(self, client: QdrantBase, name: str, wanted: models.Filter | None) -> None:
-        self._client, self._name, self._wanted = client, name, wanted
+    def __init__(self, client: QdrantBase, name: str) -> None:
+        self._client, self._name = client, name
 
     def at(self, number: int) -> PointId | None:
         """The first point of this kind whose id is at least `number`."""
         start = self.made(number)
-        records, _ = self._client.scroll(self._name, self._wanted, limit=1, offset=start, with_payload=False)
+        records, _ = self._client.scroll(self._name, limit=1, offset=start, with_payload=False)
         return records[0].id if records and self.mine(records[0].id) else None
 
     def span(self) -> tuple[_Probe, int, int] | None:

@@ -8,16 +8,25 @@ gate and cut-over see one collection with all they need.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
 from diptych.config.models import Stored, VectorStorage
+from diptych.copying import copy_collection
+from diptych.copying.run import Base, copy_late_writes
+from diptych.copying.side import CopySide
+from diptych.copying.target_collection import Extra, Params, record_of, shapes
+from diptych.errors import StoreUnsupported
 from diptych.handle.create import changeable, named_params
 from diptych.metadata.models import Generation, State
+from diptych.metadata.store import APPLY, COPY, await_metadata
 from diptych.protocols import Kind
 from diptych.registry import Registry
+from diptych.runtime.phases import Progress
 from diptych.slots.slot import Slot, slot_config
 from diptych.stores.retired_vectors import existing
 from diptych.stores.scroll import pages
@@ -27,20 +36,6 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.handle.collection_handle import CollectionHandle
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from diptych.copying import copy_collection
-from diptych.copying.run import Base, copy_late_writes
-from diptych.copying.side import CopySide
-from diptych.copying.target_collection import Extra, Params, record_of, shapes
-from diptych.errors import StoreUnsupported
-from diptych.metadata.store import APPLY, COPY, await_metadata
-from diptych.runtime.phases import Progress
-
-if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
 
 BATCH = 256
 
@@ -213,7 +208,9 @@ def provide(
         )
         source, target = CopySide(client, before), CopySide(client, after)
         target.settle({APPLY: source.metadata().get(APPLY)})  # the apply goes on in the copy, under the same lease
-        _move(client, alias, after)
+        gone = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
+        made = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=after, alias_name=alias))
+        client.update_collection_aliases([gone, made])  # in one call
         # Nodes of a cluster take the moved alias at different times; late writes are compared only when all have it.
         await_metadata(client, alias, {COPY: target.metadata()[COPY]})
         late = copy_late_writes(source, target, base, batch=BATCH)
@@ -249,21 +246,9 @@ def _name(client: QdrantBase, alias: str, before: str, extra: Extra) -> str:
     expected = shapes(client.get_collection(before).config.params, extra)
     numbers = {name: int(n[1]) for name in names if (n := re.fullmatch(rf"{re.escape(alias)}\.(\d+)", name))}
     for name in sorted(numbers, key=numbers.__getitem__, reverse=True):
-        if name != before and _is_copy(client, name, before, expected):
+        config = client.get_collection(name).config
+        record = record_of(config.metadata or {}, name) if name != before else None
+        is_copy = record is not None and (record.store, record.collection) == (CopySide(client, before).place, before)
+        if is_copy and shapes(config.params) == expected:
             return name
     return f"{alias}.{max(numbers.values(), default=1) + 1}"
-
-
-def _is_copy(client: QdrantBase, name: str, source: str, expected: Mapping[str, str]) -> bool:
-    config = client.get_collection(name).config
-    record = record_of(config.metadata or {}, name)
-    if record is None or (record.store, record.collection) != (CopySide(client, source).place, source):
-        return False
-    return shapes(config.params) == expected
-
-
-def _move(client: QdrantBase, alias: str, to: str) -> None:
-    """Point the alias to another collection, in one call."""
-    gone = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
-    made = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=to, alias_name=alias))
-    client.update_collection_aliases([gone, made])

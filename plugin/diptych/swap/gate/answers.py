@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
@@ -123,13 +123,8 @@ def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
 
 def query_obstacle(view: View) -> str:
     """Why the view's encoders cannot make a query, such as a retired API; empty if they can."""
-    return query_obstacle_of(view.slots, pipeline_of(view).slots)
-
-
-def query_obstacle_of(slots: Mapping[str, Slot], names: Sequence[str]) -> str:
-    """Why these slots' encoders cannot make a query; empty if they can."""
     try:
-        encode_inputs(slots, names, ["a question"])
+        encode_inputs(view.slots, pipeline_of(view).slots, ["a question"])
     except (RegistryError, RemoteError, ContractError, FingerprintMismatch) as error:
         return error.what
     return ""

@@ -194,9 +194,16 @@ def run_gate(
     counts = _coverages(new, changed, coverage or {})
     with phase("gate: encode the canaries of the new encoders"):
         canaries = tuple(check_canary(slot) for slot in changed)
-    new_vectors = _new_vectors(old, changed)
+    # Gaps in vectors that are live already are no fault of the swap.
+    new_vectors = {slot.vector for slot in changed} - {slot.vector for slot in old.slots.values()}
     mismatched = [f"slot {canary.slot!r}: {canary.problem}" for canary in canaries if canary.likeness is None]
-    reasons = [*_uncovered([count for count in counts if count.vector in new_vectors], config), *mismatched]
+    reasons = [
+        f"{count.missing} of {count.points} points lack vector {count.vector!r}; "
+        f"swap.gate.missing allows {config.missing}"
+        for count in counts
+        if count.vector in new_vectors and count.missing > config.missing
+    ]
+    reasons += mismatched
     if mismatched:
         return GateReport("worse", tuple(reasons), counts, canaries, remarks=(NOT_SEARCHED,))
     points = sample_points(old.client, old.name, config.sample)
@@ -261,26 +268,12 @@ def changed_slots(old: View, new: View) -> list[Slot]:
     ]
 
 
-def _new_vectors(old: View, changed: list[Slot]) -> set[str]:
-    """The changed slots' vectors that are not live already: gaps in live vectors are no fault of the swap."""
-    return {slot.vector for slot in changed} - {slot.vector for slot in old.slots.values()}
-
-
 def _coverages(new: View, changed: list[Slot], known: Mapping[str, Coverage]) -> tuple[Coverage, ...]:
     return tuple(
         known.get(generation.vector) or coverage(new.client, new.name, generation)
         for slot in changed
         if (generation := slot.generation) is not None
     )
-
-
-def _uncovered(counts: Sequence[Coverage], config: GateConfig) -> list[str]:
-    return [
-        f"{count.missing} of {count.points} points lack vector {count.vector!r}; "
-        f"swap.gate.missing allows {config.missing}"
-        for count in counts
-        if count.missing > config.missing
-    ]
 
 
 def _with_judgements(

@@ -208,15 +208,6 @@ def how_to_judge(config: EvaluateConfig, judged: Judged | None, needed: int) -> 
     return f"diptych judge {folder}{queries} --sample {needed} --all{then}, then diptych apply"
 
 
-def mean_of(view: View, judged: Judged) -> str:
-    """The metric of one view over the judged queries, in words."""
-    queries = judged.asked
-    qrels = judged.qrels.restricted(query.id for query in queries)
-    hits = answers(view, queries, depth=cutoff(judged.metric) or DEEPEST)
-    evaluation = evaluate(Run.from_hits("new", queries, hits), qrels, [judged.metric])
-    return f"{judged.metric} {evaluation.means[judged.metric]:.3f} over {len(queries)} queries"
-
-
 def _comparison(
     metric: str,
     config: GateConfig,
