@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from diptych_serve.service.access import Keys
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
 from diptych_serve.studio.routes import studio
-from serving import ANIMALS, animals, served, until
+from serving import ANIMALS, animals, judged, served, until
 
 pytestmark = pytest.mark.slow
 
@@ -161,19 +160,6 @@ def test_no_view_is_wider_than_its_window(browser: Browser, url: str, view: str)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 800})
             assert overflow(page) == 0, width
-
-
-def test_the_tab_of_the_view_stays_in_sight_when_the_window_is_narrowed(browser: Browser, url: str) -> None:
-    with visiting(browser, url) as visit:
-        page = visit.open("docs")
-        tab = page.get_by_role("link", name="API", exact=True)
-        expect(tab).to_be_in_viewport(ratio=1)
-        page.set_viewport_size({"width": 320, "height": 700})
-        expect(tab).to_be_in_viewport(ratio=1)
-        page.keyboard.press("g")
-        page.keyboard.press("c")
-        expect(page.get_by_role("link", name="Compare", exact=True)).to_be_in_viewport(ratio=1)
-        assert visit.faults == []
 
 
 def test_a_link_to_what_is_not_there_says_so(browser: Browser, url: str) -> None:
@@ -694,16 +680,6 @@ def test_a_back_fill_says_its_speed_and_the_time_left(browser: Browser, url: str
         expect(steps.get_by_role("progressbar")).to_have_attribute("value", "800")
 
 
-def judged_animals(folder: Path) -> Path:
-    """A folder of four judged queries."""
-    (folder / "qrels").mkdir(parents=True)
-    rows = [{"_id": f"q-{name}", "text": f"the {name}"} for name in ANIMALS]
-    (folder / "queries.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    lines = [f"q-{name}\t{name}\t1" for name in ANIMALS]
-    (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines, ""]))
-    return folder
-
-
 @pytest.mark.parametrize(
     ("relevant", "said"),
     [
@@ -719,14 +695,8 @@ def judged_animals(folder: Path) -> Path:
 def test_it_says_how_many_judged_documents_the_collection_holds_and_lacks(
     browser: Browser, fakes: Registry, tmp_path: Path, relevant: dict[str, int], said: str
 ) -> None:
-    (tmp_path / "judged" / "qrels").mkdir(parents=True)
-    (tmp_path / "judged" / "queries.jsonl").write_text('{"_id": "q1", "text": "the cat"}\n')
-    lines = ["query-id\tcorpus-id\tscore", *(f"q1\t{name}\t{grade}" for name, grade in relevant.items()), ""]
-    (tmp_path / "judged" / "qrels" / "test.tsv").write_text("\n".join(lines))
-    extension = studio(queries=[tmp_path / "judged"])
-    with visiting(
-        browser, application(Served([animals(tmp_path, fakes)], registry=fakes), extension=extension)
-    ) as visit:
+    queries = [judged(tmp_path / "judged", {"q1": ("the cat", relevant)})]
+    with visiting(browser, over(animals(tmp_path, fakes), fakes, queries=queries)) as visit:
         note = visit.open(q="the cat").get_by_role("region", name="Judged documents")
         expect(note.get_by_role("paragraph").first).to_have_text(f"By the judgements in judged: {said}")
         assert visit.faults == []
@@ -735,7 +705,8 @@ def test_it_says_how_many_judged_documents_the_collection_holds_and_lacks(
 def test_an_evaluation_of_vectors_that_are_not_live_any_more_says_so(
     browser: Browser, fakes: Registry, tmp_path: Path
 ) -> None:
-    queries, collection = [judged_animals(tmp_path / "judged")], animals(tmp_path, fakes)
+    collection = animals(tmp_path, fakes)
+    queries = [judged(tmp_path / "judged", {name: (f"the {name}", {name: 1}) for name in ANIMALS})]
     config = collection.handle.config
     assert config is not None
     raw = config.model_dump(mode="json", exclude_unset=True, exclude={"source"})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def animals(folder: Path, registry: Registry, *, name: str = "animals", **change
     collection = Collection.open(parse_config(config), registry=registry)
     collection.populate({"id": key, "text": text, "letter": key[0]} for key, text in ANIMALS.items())
     return collection
+
+
+def judged(folder: Path, queries: Mapping[str, tuple[str, Mapping[str, int]]]) -> Path:
+    """A BEIR folder of queries by id, each with its text and the grades of documents."""
+    (folder / "qrels").mkdir(parents=True)
+    rows = [{"_id": key, "text": text} for key, (text, _) in queries.items()]
+    (folder / "queries.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    grades = [f"{key}\t{name}\t{grade}\n" for key, (_, own) in queries.items() for name, grade in own.items()]
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(grades))
+    return folder
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from diptych_serve.studio.health import checked
 from diptych_serve.studio.jobs import Job, Work
 from diptych_serve.studio.routes import tuned
 from diptych_serve.studio.sides import side_of
-from serving import until
+from serving import judged, until
 
 Fill = Callable[..., Collection]
 Over = Callable[..., TestClient]
@@ -31,23 +30,18 @@ DOCUMENTS = [
     {"id": f"d{n}", "text": f"{COLOURS[n % 6]} {COLOURS[n // 6]} number{n}", "hue": COLOURS[n % 2]} for n in range(36)
 ]
 BOTH = ["pipeline", "slot:lexical"]
+UNJUDGED: dict[str, tuple[str, dict[str, int]]] = {"free": ("red", {})}
 QUERIES = {f"q{n}": (f"{COLOURS[n % 6]} number{n}", f"d{n}") for n in range(24)}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """24 judged queries, and one that is not judged."""
-    return judged(tmp_path / "colours", 24)
+    return few(tmp_path / "colours", 24)
 
 
-def judged(folder: Path, count: int) -> Path:
-    (folder / "qrels").mkdir(parents=True)
-    chosen = dict(list(QUERIES.items())[:count])
-    lines = [json.dumps({"_id": key, "text": text}) for key, (text, _) in chosen.items()]
-    (folder / "queries.jsonl").write_text("\n".join([*lines, '{"_id": "free", "text": "red"}']))
-    rows = [f"{key}\t{document}\t1" for key, (_, document) in chosen.items()]
-    (folder / "qrels/test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]))
-    return folder
+def few(folder: Path, count: int) -> Path:
+    return judged(folder, {key: (text, {name: 1}) for key, (text, name) in [*QUERIES.items()][:count]} | UNJUDGED)
 
 
 @pytest.fixture
@@ -93,7 +87,7 @@ def test_an_evaluation_says_which_generations_it_asked(filled: Fill, studio_over
 def test_sets_are_counted_anew_when_their_files_change_and_say_why_they_cannot_be_read(
     client: TestClient, folder: Path
 ) -> None:
-    judged(folder.parent / "other", 3)
+    few(folder.parent / "other", 3)
     for name in ("queries.jsonl", "qrels/test.tsv"):
         (folder.parent / "other" / name).replace(folder / name)
     (found,) = client.get("/studio/api/state").json()["judged"]
@@ -173,7 +167,7 @@ def test_without_judged_queries_it_says_how_to_name_some(filled: Fill, studio_ov
 def test_the_tuner_gives_every_pipeline_and_the_diff_of_those_worth_one(
     filled: Fill, studio_over: Over, tmp_path: Path
 ) -> None:
-    client = studio_over(filled(DOCUMENTS), queries=[judged(tmp_path / "few", 4)])
+    client = studio_over(filled(DOCUMENTS), queries=[few(tmp_path / "few", 4)])
     found = finished(client, kind="tune", budget_ms=10_000.0)["result"]
     trials = found["trials"]
     assert [trial["present"] for trial in trials].count(True) == 1
@@ -194,7 +188,7 @@ def test_the_diff_of_a_config_file_is_a_patch_of_its_own_lines_unless_it_was_edi
     )
     with Collection.open(path, registry=fakes) as collection:
         collection.populate(DOCUMENTS)
-        client = studio_over(collection, queries=[judged(tmp_path / "few", 4)])
+        client = studio_over(collection, queries=[few(tmp_path / "few", 4)])
         found = finished(client, kind="tune")["result"]
         path.write_text(path.read_text().replace("limit: 4", "limit: 5"))
         edited = finished(client, kind="tune")["result"]
@@ -232,7 +226,7 @@ class Barred(Job):
 def test_a_job_has_one_bar_that_never_goes_back(
     filled: Fill, collection: Collection, tmp_path: Path, kind: str
 ) -> None:
-    own, queries = filled(DOCUMENTS), QuerySets([judged(tmp_path / "few", 12)])
+    own, queries = filled(DOCUMENTS), QuerySets([few(tmp_path / "few", 12)])
     chosen = queries.get("few", [own])
     works: dict[str, Work] = {
         "evaluate": lambda job: evaluated(

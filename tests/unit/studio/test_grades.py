@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from diptych.types import Query
 from diptych_lab.judge import Judgements
 from diptych_serve.studio.answers import Grades
 from diptych_serve.studio.search import MOST, NAMED
+from serving import judged
 
 Fill = Callable[..., Collection]
 Over = Callable[..., TestClient]
@@ -27,12 +27,8 @@ DOCUMENTS = [{"id": f"d{n}", "text": f"red number{n}", "title": f"The {n}" if n 
 NOTHING: dict[str, Any] = {"judged": None, "query": None, "grades": {}, "relevant": [], "more": 0, "absent": 0}
 
 
-def judged(folder: Path, grades: Mapping[str, int], *, text: str = "red", id: str = "q1") -> Path:
-    (folder / "qrels").mkdir(parents=True)
-    (folder / "queries.jsonl").write_text(json.dumps({"_id": id, "text": text}) + '\n{"_id": "free", "text": "blue"}\n')
-    rows = [f"{id}\t{document}\t{grade}" for document, grade in grades.items()]
-    (folder / "qrels/test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n")
-    return folder
+def graded_folder(folder: Path, grades: Mapping[str, int]) -> Path:
+    return judged(folder, {"q1": ("red", grades), "free": ("blue", {})})
 
 
 def graded(client: TestClient, query: str = "red", **body: object) -> Any:
@@ -43,7 +39,7 @@ def graded(client: TestClient, query: str = "red", **body: object) -> Any:
 
 
 def test_the_grades_of_a_judged_query_are_told_by_its_words(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
-    folder = judged(tmp_path / "few", {"d1": 1, "d0": 3, "d2": 0, "gone": 2, "bad": 0})
+    folder = graded_folder(tmp_path / "few", {"d1": 1, "d0": 3, "d2": 0, "gone": 2, "bad": 0})
     client = studio_over(filled(DOCUMENTS), queries=[folder])
     assert graded(client, " red ") == {
         "judged": "few",
@@ -73,7 +69,7 @@ def test_grades_that_come_meanwhile_are_told(filled: Fill, studio_over: Over, tm
 
 
 def test_the_set_that_is_named_comes_first(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
-    folders = [judged(tmp_path / name, {"d1": grade}) for name, grade in (("a", 1), ("b", 2))]
+    folders = [graded_folder(tmp_path / name, {"d1": grade}) for name, grade in (("a", 1), ("b", 2))]
     client = studio_over(filled(DOCUMENTS), queries=folders)
     assert [graded(client, judged=name)["judged"] for name in ("a", "b", "c")] == ["a", "b", "a"]
 
@@ -81,7 +77,7 @@ def test_the_set_that_is_named_comes_first(filled: Fill, studio_over: Over, tmp_
 def test_of_very_many_judgements_the_best_are_told(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
     documents = [{"id": f"d{n}", "text": "red"} for n in range(NAMED + 5)]
     grades = {f"d{n}": 1 + n % 2 for n in range(NAMED + 5)} | {f"other{n}": 0 for n in range(MOST)}
-    client = studio_over(filled(documents), queries=[judged(tmp_path / "many", grades)])
+    client = studio_over(filled(documents), queries=[graded_folder(tmp_path / "many", grades)])
     found = graded(client)
     assert (len(found["relevant"]), found["more"], found["absent"]) == (NAMED, 5, 0)
     assert [own["grade"] for own in found["relevant"]] == sorted(
@@ -92,7 +88,7 @@ def test_of_very_many_judgements_the_best_are_told(filled: Fill, studio_over: Ov
 
 def test_of_other_tenants_documents_nothing_is_said(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
     documents = [{"id": f"{who}{n}", "text": f"red {n}", "who": who} for who in "ab" for n in range(2)]
-    folder = judged(tmp_path / "few", {"a0": 1, "b0": 1, "b1": 0, "gone": 1})
+    folder = graded_folder(tmp_path / "few", {"a0": 1, "b0": 1, "b1": 0, "gone": 1})
     client = studio_over(filled(documents, tenant={"field": "who"}), queries=[folder])
     refused = client.post("/studio/api/grades", json={"query": "red"})
     assert (refused.status_code, "a tenant is required" in refused.text) == (400, True)
@@ -114,7 +110,7 @@ def test_a_document_of_many_points_hides_no_other(fakes: Registry, studio_over: 
     slots = {"dense": {"adapter": "fake-dense", "dimension": 8}}
     config = parse_config({"store": "memory:", "collection": "c", "slots": slots})
     layout = Layout(text="text", id="key", origin="custom")
-    folder = judged(tmp_path / "few", {"d1": 1, "d2": 2, "d3": 0, "gone": 1})
+    folder = graded_folder(tmp_path / "few", {"d1": 1, "d2": 2, "d3": 0, "gone": 1})
     with Collection.adopt(config, store=client, layout=layout, registry=fakes) as collection:
         write(dict.fromkeys(range(6), "d1"))  # by the other program, afterwards
         found = graded(studio_over(collection, queries=[folder]))
@@ -124,7 +120,7 @@ def test_a_document_of_many_points_hides_no_other(fakes: Registry, studio_over: 
 
 
 def test_a_set_that_cannot_be_read_has_no_grades(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
-    folder = judged(tmp_path / "few", {"d1": 1})
+    folder = graded_folder(tmp_path / "few", {"d1": 1})
     client = studio_over(filled(DOCUMENTS), queries=[folder])
     assert graded(client)["judged"] == "few"
     (folder / "qrels/test.tsv").write_text("q1\td1\tmany\n")

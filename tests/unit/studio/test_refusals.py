@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from starlette.testclient import TestClient
 
 from diptych import Collection
 from diptych_lab.judge import Agreement, Judgements
+from serving import judged
 
 BOTH = ["pipeline", "slot:lexical"]
 EVALUATION = {"kind": "evaluate", "sides": BOTH}
@@ -23,11 +23,13 @@ def client(
 ) -> TestClient:
     """Studio over animals with one judged query, where everything may be done."""
     folder = tmp_path_factory.mktemp("refused")
-    (folder / "few" / "qrels").mkdir(parents=True)
-    (folder / "few" / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "the cat"}) + "\n")
-    (folder / "few" / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\tcat\t1\n")
     Judgements(folder / "grades").measured("chat gpt", Agreement(0.8, 40))
-    return studio_over(collection, queries=[folder / "few"], judgements=folder / "grades", writes=True)
+    return studio_over(
+        collection,
+        queries=[judged(folder / "few", {"q": ("the cat", {"cat": 1})})],
+        judgements=folder / "grades",
+        writes=True,
+    )
 
 
 @pytest.mark.parametrize(
