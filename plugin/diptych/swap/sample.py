@@ -11,7 +11,7 @@ import math
 import random
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -135,11 +135,12 @@ def _beginning(text: str, least: int) -> list[str]:
 def _probed(client: QdrantBase, name: str, size: int) -> list[PointId]:
     """Points after random ids, integers and UUIDs in turn if both exist; may be fewer than `size`."""
     rng = random.Random(name)
-    spans = [span for kind in (_Integers, _Uuids) if (span := kind(client, name).span()) is not None]
+    kinds = [_Ids(client, name, uuids) for uuids in (False, True)]
+    spans = [(ids, *span) for ids in kinds if (span := ids.span()) is not None]
     points: dict[PointId, None] = {}
     for turn in range(4 * size if spans else 0):
-        at, low, high = spans[turn % len(spans)]
-        point = at(rng.randint(low, high))
+        ids, low, high = spans[turn % len(spans)]
+        point = ids.at(rng.randint(low, high))
         if point is not None:
             points[point] = None
         if len(points) == size:
@@ -147,73 +148,36 @@ def _probed(client: QdrantBase, name: str, size: int) -> list[PointId]:
     return list(points)
 
 
-_Probe: TypeAlias = "Callable[[int], PointId | None]"
-
-
+@dataclass(frozen=True, slots=True)
 class _Ids:
-    """One of Qdrant's two kinds of ids as integers; all integers sort before all UUIDs."""
+    """One of Qdrant's two kinds of ids, integers or UUIDs, as numbers; all integers sort before all UUIDs."""
 
-    bits: int
-
-    def __init__(self, client: QdrantBase, name: str) -> None:
-        self._client, self._name = client, name
+    client: QdrantBase
+    name: str
+    uuids: bool
 
     def at(self, number: int) -> PointId | None:
         """The first point of this kind whose id is at least `number`."""
-        start = self.made(number)
-        records, _ = self._client.scroll(self._name, limit=1, offset=start, with_payload=False)
-        return records[0].id if records and self.mine(records[0].id) else None
+        start: PointId = str(uuid.UUID(int=number)) if self.uuids else number
+        records, _ = self.client.scroll(self.name, limit=1, offset=start, with_payload=False)
+        return records[0].id if records and isinstance(records[0].id, int) != self.uuids else None
 
-    def span(self) -> tuple[_Probe, int, int] | None:
-        """`at`, the lowest and the highest number; None when there is no such id."""
+    def number(self, point: PointId) -> int:
+        """The number of an id of this kind."""
+        return uuid.UUID(str(point)).int if self.uuids else int(point)
+
+    def span(self) -> tuple[int, int] | None:
+        """The lowest and the highest number; None when there is no such id."""
         first = self.at(0)
         if first is None:
             return None
-        low, beyond = self.number(first), 2**self.bits
-        high = low
+        low = high = self.number(first)
+        beyond = 2 ** (128 if self.uuids else 64)
         while beyond - high > 1:
             middle = (high + beyond) // 2
             point = self.at(middle)
             high, beyond = (high, middle) if point is None else (self.number(point), beyond)
-        return self.at, low, high
-
-    def made(self, number: int) -> PointId:
-        """The id for a number."""
-        raise NotImplementedError
-
-    def mine(self, point: PointId) -> bool:
-        """Whether the id is of this kind."""
-        raise NotImplementedError
-
-    def number(self, point: PointId) -> int:
-        """The number of an id of this kind."""
-        raise NotImplementedError
-
-
-class _Integers(_Ids):
-    bits = 64
-
-    def made(self, number: int) -> PointId:
-        return number
-
-    def mine(self, point: PointId) -> bool:
-        return isinstance(point, int)
-
-    def number(self, point: PointId) -> int:
-        return int(point)
-
-
-class _Uuids(_Ids):
-    bits = 128
-
-    def made(self, number: int) -> PointId:
-        return str(uuid.UUID(int=number))
-
-    def mine(self, point: PointId) -> bool:
-        return not isinstance(point, int)
-
-    def number(self, point: PointId) -> int:
-        return uuid.UUID(str(point)).int
+        return low, high
 
 
 class CorpusSample:
