@@ -106,25 +106,6 @@ def test_texts_that_payloads_do_not_hold_come_from_the_source(
     assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
 
 
-def test_queries_are_switched_at_once_where_plan_measured_that_to_be_better(
-    run: Run, config: Path, corpus: Path, judgements: tuple[str, ...]
-) -> None:
-    misled = "fake-dense, query_prompt: the hen lays an egg every day, document_prompt: it}"
-    edit(config, "fake-dense}", misled)
-    assert run("populate", corpus).code == 0
-    edit(config, misled, "fake-dense}")
-    evaluate = "evaluate: {queries: queries.jsonl, qrels: qrels.tsv, metrics: [nDCG@1]}\n"
-    config.write_text(config.read_text() + evaluate)
-    assert "diptych apply --switch-queries lets the new one encode queries at once" in run("plan").out
-    answer = run("apply", "--switch-queries", "--no-cut-over")
-    assert answer.code == 0
-    assert "dense: queries by fake-dense: on the existing vectors, nDCG@1 is 0.000" in answer.out
-    assert "the old vectors still answer; to cut over: diptych apply" in answer.out
-    assert "dense: queries by fake-dense: on the existing vectors, nDCG@1 is 0.000" in run("status").out
-    assert run("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
-    assert "dense: until the cut-over queries by fake-dense: on the existing vectors, nDCG@1" in run("apply").out
-
-
 SLOW = """
 import sys
 from diptych import Registry

@@ -37,14 +37,6 @@ def judged(run: Run, config: Path, corpus: Path, tmp_path: Path) -> Run:
     return run
 
 
-def test_relevant_documents_that_the_collection_lacks_are_counted(judged: Run, tmp_path: Path) -> None:
-    assert "not in collection" not in judged("evaluate").err
-    with (tmp_path / "qrels.tsv").open("a") as file:
-        file.write("q1\tyak\t1\nq2\temu\t2\nq2\tgnu\t0\n")
-    said = judged("evaluate").err
-    assert "2 of 5 relevant documents are not in collection 'animals' (emu, yak), so no search finds them" in said
-
-
 def test_the_figures_are_those_of_the_library(judged: Run, config: Path, registry: Registry) -> None:
     found = judged("evaluate", "--json", "--metrics", "nDCG@3,MRR@3").json()
     by_run = {row["run"]: row["means"] for row in found["evaluations"]}
@@ -58,14 +50,6 @@ def test_the_figures_are_those_of_the_library(judged: Run, config: Path, registr
         ("nDCG@3", "dense"),
         ("MRR@3", "dense"),
     ]
-
-
-def test_a_beir_folder_brings_queries_and_judgements(judged: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "beir"
-    (folder / "qrels").mkdir(parents=True)
-    (tmp_path / "queries.jsonl").rename(folder / "queries.jsonl")
-    (tmp_path / "qrels.tsv").rename(folder / "qrels/test.tsv")
-    assert judged("evaluate", folder, "--only", "dbsf", "--json").json()["evaluations"][0]["queries"] == 3
 
 
 def test_it_is_said_how_the_config_names_judgements_that_it_does_not_name(judged: Run, config: Path) -> None:
@@ -109,20 +93,6 @@ def test_a_run_that_is_not_there_is_refused_with_the_nearest() -> None:
     runs = {"a: dense": 1, "a: dbsf": 2, "b: dbsf": 3}
     with pytest.raises(SearchError, match=r"do: name its config, too: 'a: dbsf' or 'b: dbsf'"):
         choose(runs, ["dbsf"])
-
-
-def test_a_measure_deeper_than_the_pipeline_is_computed_and_remarked_on(
-    run: Run, config: Path, corpus: Path, tmp_path: Path
-) -> None:
-    late, rescore = "  late: {adapter: fake-multivector}\n", "  rescore: {slot: late, candidates: 2}\n  limit: 2\n"
-    text = config.read_text().replace("search:\n", late + "search:\n").replace("  limit: 3\n", rescore)
-    config.write_text(text + "evaluate: {queries: queries.jsonl, qrels: qrels.tsv, metrics: [Recall@100]}\n")
-    (tmp_path / "queries.jsonl").write_text("".join(f'{{"_id": "q{n}", "text": "night"}}\n' for n in (1, 2)))
-    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\towl\t1\nq2\towl\t1\n")
-    assert run("populate", corpus).code == 0
-    answer = run("evaluate", "--exact")
-    assert (answer.code, answer.err) == (0, "")
-    assert "dbsf > late: rankings end at rank 2, above the cutoff of Recall@100" in answer.out
 
 
 def test_the_pipelines_of_several_configs_are_compared_in_one_run_with_models_loaded_once(

@@ -78,25 +78,6 @@ def statuses(answer: Any) -> dict[str, str]:
     return {check["name"]: check["status"] for check in answer.json()["checks"]}
 
 
-def test_a_sound_and_filled_collection_passes_every_check(run: Run, config: Path, corpus: Path) -> None:
-    run("populate", corpus)
-    answer = run("doctor", "--json")
-    assert answer.code == 0
-    assert statuses(answer) == {
-        "versions": "ok",
-        "plugins": "ok",
-        "config": "ok",
-        "extras": "ok",
-        "store": "ok",
-        "collection": "ok",
-        "model of dense": "ok",
-        "model of lexical": "ok",
-    }
-    shown = run("doctor").out
-    assert "ok   collection: 'animals' holds 4 documents" in shown
-    assert "and made this collection's vectors" in shown
-
-
 @pytest.mark.parametrize(("seed", "code", "told"), [(1, 0, "ok   "), (2, 1, "fail ")])
 def test_the_encoder_that_asks_instead_is_looked_at_too(
     run: Run, config: Path, corpus: Path, seed: int, code: int, told: str
@@ -115,68 +96,6 @@ def test_the_encoder_that_asks_instead_is_looked_at_too(
     assert answer.code == code
     assert "ok   model of dense: " in answer.out
     assert f"{told}model of dense, queries: " in answer.out
-
-
-def test_a_student_is_waited_for_then_loaded_and_a_config_without_it_fails(
-    run: Run, config: Path, corpus: Path
-) -> None:
-    """A search with a config whose student waits for `apply` only warns, so doctor must not fail it."""
-    run("populate", corpus)
-    own = config.read_text()
-    broken(config, "{adapter: fake-dense}", f"{{adapter: fake-dense, query: {STUDENT}}}")
-    waiting = run("doctor", "--json")
-    assert (waiting.code, statuses(waiting)["slots"]) == (0, "warn")
-    (told,) = [check for check in waiting.json()["checks"] if check["name"] == "slots"]
-    assert told["found"] == "slot 'dense': its encoder makes the queries until student near is admitted"
-    assert told["do"] == "diptych apply"
-    assert run("apply", "--no-gate").code == 0
-    live = run("doctor", "--verify", "--json")
-    assert (live.code, {"fail", "warn"} & {*statuses(live).values()}) == (0, set())
-    assert statuses(live)["model of dense, queries"] == statuses(live)["verify"] == "ok"
-    config.write_text(own)
-    gone = run("doctor", "--json")
-    assert (gone.code, statuses(gone)["slots"]) == (1, "fail")
-
-
-STUDENT = "{student: near, adapter: pupil, dimension: 64}"
-
-
-def broken(config: Path, old: str, new: str) -> None:
-    config.write_text(config.read_text().replace(old, new))
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "check", "text"),
-    [
-        ("fake-dense", "fake-denze", "config", "did you mean 'fake-dense'"),
-        ("limit: 3", "limt: 3", "config", "line 7, search.limt"),
-        ("{adapter: fake-dense}", "{adapter: heavy}", "extras", "pip install 'diptych[heavy]'"),
-        (
-            "{adapter: fake-dense}",
-            "{adapter: fake-dense, query: {student: near, adapter: heavy}}",
-            "extras",
-            "pip install 'diptych[heavy]'",
-        ),
-        ("edge:./qdrant", "http://127.0.0.1:9", "store", "does not answer"),
-        ("edge:./qdrant", "ftp://x", "store", "no store supports this URL"),
-        ("{adapter: fake-dense}", "{adapter: fake-dense, dimension: -1}", "model of dense", "fake-dense"),
-        ("edge:./qdrant", "edge:./qdrant\napi_key: ${DIPTYCH_NO_SUCH_KEY}", "store", "DIPTYCH_NO_SUCH_KEY is not set"),
-    ],
-)
-def test_each_fault_fails_its_own_check(run: Run, config: Path, old: str, new: str, check: str, text: str) -> None:
-    broken(config, old, new)
-    answer = run("doctor", "--json")
-    assert answer.code == 1
-    assert statuses(answer)[check] == "fail"
-    failed = next(item for item in answer.json()["checks"] if item["name"] == check)
-    assert text in f"{failed['found']}\n{failed['do']}"
-
-
-def test_a_key_in_the_file_itself_is_a_warning_that_does_not_show_it(run: Run, config: Path) -> None:
-    broken(config, "edge:./qdrant", "edge:./qdrant\napi_key: s3cret")
-    answer = run("doctor", "--json")
-    assert statuses(answer)["api_key"] == "warn"
-    assert "s3cret" not in answer.out + answer.err
 
 
 def test_a_store_that_another_process_has_open_and_shares_is_fine(run: Run, config: Path, corpus: Path) -> None:

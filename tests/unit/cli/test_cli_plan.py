@@ -28,33 +28,6 @@ def filled(run: Run, config: Path, corpus: Path) -> Run:
     return run
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "gated"),
-    [
-        ("fake-dense}", "fake-dense, seed: 1}", True),
-        ("fake-dense}", "fake-dense, storage: {on_disk: true}}", True),
-        ("limit: 3", "fuse: {kind: rrf}", True),
-        ("limit: 3", "limit: 5", False),
-        ("fake-dense}", "fake-dense, delay: 0.0}", False),
-        ("limit: 3", "limit: 3", False),
-    ],
-)
-def test_it_is_said_before_an_apply_that_its_gate_has_no_judgements(
-    filled: Run, config: Path, tmp_path: Path, old: str, new: str, gated: bool
-) -> None:
-    said = "no judgements: the gate will not measure quality; name them under evaluate: {queries: FILE, qrels: FILE}"
-    edit(config, old, new)
-    assert (said in filled("plan", "--sample", 0).out.splitlines()) == gated
-    assert filled("plan", "--sample", 0, "--json").json()["gated"] == gated
-    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "cat"}\n')
-    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\tcat\t1\n")
-    config.write_text(config.read_text() + "evaluate: {queries: queries.jsonl, qrels: qrels.tsv}\n")
-    assert said not in filled("plan", "--sample", 0).out
-    assert "cannot measure" not in filled("plan", "--sample", 0).err
-    (tmp_path / "qrels.tsv").unlink()
-    assert "warning: the gate cannot measure quality: " in filled("plan", "--sample", 0).err
-
-
 def test_it_is_said_who_uses_edited_search_settings_before_apply(filled: Run, config: Path) -> None:
     said = "search: programs that open this config use these settings already, all others after diptych apply"
     edit(config, "limit: 3", "limit: 2")
@@ -78,43 +51,12 @@ def test_documents_that_lack_a_vector_are_to_be_filled_and_pending(filled: Run) 
     assert filled("plan", "--exit-code").code == 0
 
 
-def test_passages_of_a_filled_slot_are_refused_by_name_until_they_are_applied(filled: Run, config: Path) -> None:
-    edit(config, "fake-dense}", "fake-dense, passages: {tokens: 16, overlap: 2}}")
-    answer = filled("search", "cats")
-    assert answer.code == 1
-    assert "the config's slot makes vectors of another kind than those that fill it" in answer.err
-    assert "do: restore the adapter and its options, `passages` among them; to change it: diptych plan" in answer.err
-    assert "dense: passages: unset -> {tokens: 16, overlap: 2}" in filled("plan").out
-
-
 def test_encoders_are_told_without_their_secrets_and_names_that_only_sound_like_secrets_are_shown() -> None:
     options = {"model": "m", "api_key": "s3cret", "token": "${HF_TOKEN}"}
     assert encoder_text("remote", options) == "remote, model: m, api_key: ***, token: ${HF_TOKEN}"
     hidden = {"keys": ["s3cret"], "password": None, "headers": {"Authorization": "s3cret"}}
     assert redacted(hidden) == {"keys": "***", "password": None, "headers": {"Authorization": "***"}}
     assert not [name for name in ("max_tokens", "tokenizer", "min_token_length", "token_budget") if is_secret(name)]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "row", "detail"),
-    [
-        ("lexical:", "words:", "words add", "words: new in the config"),
-        ("lexical:", "words:", "lexical drop", "lexical: the config has no such slot"),
-        ("fake-dense}", "fake-dense, storage: {on_disk: true}}", "dense storage only", "storage.on_disk"),
-        ("fake-dense}", "fake-dense, delay: 0.0}", "dense settings only", "dense: delay: unset -> 0.0"),
-        ("fake-dense}", "fake-dense, query_prompt: find}", "dense queries only", "dense: query_prompt: unset"),
-        ("fake-dense}", "fake-dense, expand: {api_key: s3cret, feline: cat}}", "dense", "unset -> {api_key: ***, feli"),
-        ("limit: 3", "limit: 5", "dense as it is", "search.limit: 3 -> 5"),
-        ("limit: 3", "limit: 3", "dense as it is", "nothing to do, the collection matches the config"),
-    ],
-)
-def test_each_kind_of_change_has_its_word(filled: Run, config: Path, old: str, new: str, row: str, detail: str) -> None:
-    edit(config, old, new)
-    answer = filled("plan", "--sample", 0)
-    assert (answer.code, answer.err) == (0, "")
-    assert [line for line in answer.out.splitlines() if " ".join(line.split()).startswith(row)]
-    assert detail in answer.out
-    assert "s3cret" not in answer.out + filled("plan", "--sample", 0, "--json").out
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,6 @@ def test_an_empty_source_is_warned_of_once(
         assert (answer.code, answer.err) == (0, "warning: nothing was read: the source is empty\n")
         assert "up to date" not in answer.out
     assert not caplog.records, "what is printed is not logged too"
-
-
-def test_standard_input_is_a_source(run: Run, config: Path) -> None:
-    lines = "".join(json.dumps({"id": str(n), "text": f"word{n}"}) + "\n" for n in range(3))
-    assert run("populate", "-", "--json", input=lines).json()["new"] == 3
 
 
 class Listed:

@@ -29,12 +29,6 @@ def filled(run: Run, config: Path, corpus: Path) -> Run:
     return run
 
 
-def test_queries_come_from_standard_input_one_a_line(filled: Run) -> None:
-    found = filled("search", "-", "--json", "-n", 1, input="egg\n\n  barks \n").json()["queries"]
-    assert [(query["query"], query["hits"][0]["id"]) for query in found] == [("egg", "hen"), ("barks", "dog")]
-    assert filled("search", "-n", 1, input="egg\n").out.split("\t")[3] == "hen"
-
-
 def test_filter_and_where_must_both_hold() -> None:
     found = parse_filter('{"should": [{"is_null": {"key": "a"}}]}', ["b=true", "c=-3", "d=x=y"])
     assert found is not None

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,7 @@ def test_what_cannot_be_judged_or_compared_is_refused(tmp_path: Path) -> None:
     few = Judgements(None)
     judge_all(judging_of(few), 5)
     registry = Registry(Models, installed=False)
-    for refused in (
+    cases: tuple[Callable[[], object], ...] = (
         *(partial(judging.record, pair, grade) for grade in (4, -1, True)),
         lambda: judging.pair(pair.query.id, "unicorn"),
         lambda: judging_of(Judgements(None), (GOOD,)),
@@ -205,7 +205,8 @@ def test_what_cannot_be_judged_or_compared_is_refused(tmp_path: Path) -> None:
         lambda: kappa([1, 2], [1]),
         lambda: kept.note([Query("the hen", "2")]),
         lambda: ModelJudge("knows", {}, registry).agree(few, QUERIES, TEXTS),
-    ):
+    )
+    for refused in cases:
         with pytest.raises(EvaluationError):
             refused()
     with pytest.raises(ConfigError):  # an address that nobody named

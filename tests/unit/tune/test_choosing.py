@@ -18,23 +18,6 @@ def row(recall: float, p50: float, memory: float, disk: float = 1.0) -> IndexRow
     return IndexRow(SETUP, recall, p50, 2 * p50, memory, disk, 1.0)
 
 
-def front(*rows: IndexRow) -> list[bool]:
-    return [found.front for found in with_front(rows)]
-
-
-def test_a_row_that_another_beats_everywhere_is_not_on_the_front() -> None:
-    assert front(row(0.9, 1, 100), row(0.8, 2, 200)) == [True, False]
-    assert front(row(0.9, 1, 100), row(0.9, 1, 101)) == [True, False]
-
-
-def test_rows_that_are_each_best_in_something_are_all_on_the_front() -> None:
-    assert front(row(0.99, 3, 300), row(0.9, 1, 300), row(0.8, 3, 100)) == [True, True, True]
-
-
-def test_equal_rows_do_not_beat_each_other() -> None:
-    assert front(row(0.9, 1, 100), row(0.9, 1, 100)) == [True, True]
-
-
 def test_the_front_is_that_of_checking_every_pair() -> None:
     import numpy as np
 
