@@ -40,17 +40,10 @@ class _OneAtATime:
         return call
 
 
-def _memory(_: Path) -> QdrantBase:
+def _memory() -> QdrantBase:
     client = QdrantClient(":memory:")
     client._client = _OneAtATime(client._client)  # type: ignore[assignment]
     return client
-
-
-def _server(_: Path) -> QdrantBase:
-    return server_client()
-
-
-_STORES: dict[str, Callable[[Path], QdrantBase]] = {"memory": _memory, "edge": EdgeClient, "server": _server}
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +53,10 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIPTYCH_CACHE", "off")
 
 
-@pytest.fixture(params=list(_STORES))
+@pytest.fixture(params=["edge", "server"])
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
-    """An empty store of each kind."""
-    opened = _STORES[request.param](tmp_path / "store")
+    """An empty store, embedded or on the server that is named; what is alike in all stores `tests/contract` tests."""
+    opened: QdrantBase = EdgeClient(tmp_path / "store") if request.param == "edge" else server_client()
     clear(opened, "c")
     yield opened
     clear(opened, "c")
@@ -88,7 +81,7 @@ def everything() -> Registry:
 @pytest.fixture
 def memory() -> Iterator[QdrantBase]:
     """An empty store in memory that takes several threads."""
-    opened = _memory(Path())
+    opened = _memory()
     yield opened
     opened.close()
 

@@ -21,14 +21,14 @@ from qdrant_client import QdrantClient
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config.models import Config
-from diptych.errors import SwapError
+from diptych.errors import StateChanged, SwapError
 from diptych.handle import collection_handle
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.populate import Progress
 from diptych.search import Retrieve
 from diptych.stores.retired_vectors import existing
-from diptych.swap import ApplyOptions
+from diptych.swap import ApplyOptions, rollback
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeMultiVectorEncoder
 from diptych.types import Document, Hit, SparseVector
@@ -152,8 +152,9 @@ numbers = st.lists(st.integers(0, 11), min_size=1, max_size=6, unique=True)
 versions = st.integers(0, 3)
 setups = st.builds(Setup, st.sampled_from([*SLOTS]), st.sampled_from([10, 3]))
 wishes = st.none() | setups  # None goes on with the swap under way, or begins one to the next
-deaths = st.none() | st.integers(1, 5) | st.integers(1, 34)  # after which write the process dies
+deaths = st.none() | st.none() | st.integers(1, 5) | st.integers(1, 34)  # after which write the process dies
 steps = st.sampled_from(["apply", "apply", "apply", "fill", "rollback", "rollback", "finish"])
+moves = st.tuples(steps, deaths)
 
 
 @pytest.fixture(autouse=True)
@@ -209,19 +210,15 @@ class Swaps(RuleBasedStateMachine):
     def without(self, names: Sequence[str]) -> dict[str, str]:
         return {name: own for name, own in self.documents.items() if name not in names}
 
-    @rule(wanted=setups)
-    def plan(self, wanted: Setup) -> None:
-        """Says whether there is something to do, and changes nothing."""
-        before = self.opened().handle.read()
-        planned = self.opened().plan(wanted.config, sample=4)
-        assert planned.pending == (self.held.swap is not None or wanted != self.held.live)
-        assert self.opened().handle.read() == before
-
-    @rule(step=steps, wanted=wishes, death=deaths, changed=numbers, parallel=st.booleans())
-    def swap(self, step: str, wanted: Setup | None, death: int | None, changed: list[int], parallel: bool) -> None:
-        """A step of a swap, while documents are written by a process that knew nothing of it."""
+    @rule(moves=st.lists(moves, min_size=1, max_size=3), wanted=wishes, changed=numbers, parallel=st.booleans())
+    def swap(
+        self, moves: list[tuple[str, int | None]], wanted: Setup | None, changed: list[int], parallel: bool
+    ) -> None:
+        """Steps of swaps, while documents are written by a process that knew nothing of them."""
         write = partial(self.populate, self.serving, {str(n): text(n, 9) for n in changed})
-        self.take(step, wanted, death, parallel, Meanwhile(write))
+        for step, death in moves:
+            self.take(step, wanted, death, parallel, Meanwhile(write))
+            self.every_document_is_there_once_with_every_vector_of_its_text()
 
     @rule(step=steps, wanted=wishes, death=deaths, version=versions)
     def swap_while_a_populate_runs(self, step: str, wanted: Setup | None, death: int | None, version: int) -> None:
@@ -237,14 +234,20 @@ class Swaps(RuleBasedStateMachine):
         assert self.opened().populate(documents()).set_aside == 0
         self.documents = {**self.documents, **new}
 
-    @rule()
-    def follow(self) -> None:
-        """The process that serves looks at the metadata, which it does by itself every two seconds."""
+    @rule(wanted=setups)
+    def follow(self, wanted: Setup) -> None:
+        """The process that serves looks at the metadata, as it does every two seconds, and a plan changes nothing."""
+        before = self.opened().handle.read()
+        planned = self.opened().plan(wanted.config, sample=4)
+        assert planned.pending == (self.held.swap is not None or wanted != self.held.live)
+        with pytest.raises(StateChanged):
+            rollback(self.opened().handle, seen="another state")
+        assert self.opened().handle.read() == before
         self.serving.handle.catch_up()
         self.a_process_that_serves_is_answered_by_what_it_knows()
         live = self.serving.handle.metadata
         assert live is not None
-        assert live.live == self.opened().handle.read().live
+        assert live.live == before.live
 
     def take(self, step: str, wish: Setup | None, death: int | None, parallel: bool, progress: Progress | None) -> None:
         """The step, by a process that may die in it; then what is held is one of what the step leads through."""
@@ -269,7 +272,7 @@ class Swaps(RuleBasedStateMachine):
         now = held(self.opened().handle.read())
         assert now == through[-1] if alive else now in through
         self.held = now
-        self.tidy = alive and (self.tidy or outcomes[0] in ("finished", "nothing to finish"))
+        self.tidy = alive and (self.tidy or outcomes[0] in ("cut over", "finished", "nothing to finish"))
         self.died = now.swap is not None and (self.died or not alive)
 
     def applied(self, wanted: Setup) -> tuple[Sequence[str], list[Held]]:
@@ -384,5 +387,5 @@ def same(have: Any, made: Any) -> bool:
     return np.shape(have) == np.shape(made) and bool(np.allclose(have, made, atol=1e-5))
 
 
-Swaps.TestCase.settings = settings(max_examples=60, stateful_step_count=12)
+Swaps.TestCase.settings = settings(max_examples=80, stateful_step_count=12)
 TestSwaps = Swaps.TestCase

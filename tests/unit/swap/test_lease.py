@@ -62,10 +62,44 @@ def test_a_second_holder_is_refused_and_told_of_the_first(client: QdrantBase) ->
     assert holder.pid == os.getpid()
 
 
-def test_a_running_process_on_this_machine_keeps_its_lease(client: QdrantBase, running: int) -> None:
-    put(client, record(pid=running, at=ago(STALE.seconds - 30)))
-    with pytest.raises(ApplyRunning, match=f"process {running} of eve@far"):
-        Lease(client, "c").__enter__()
+LEASES: dict[str, tuple[dict[str, Any], bool]] = {
+    "a process that runs here keeps it": ({"pid": "running", "at": STALE.seconds - 30}, True),
+    "an earlier run with the number of this process has lost it": ({"at": 0}, False),
+    "another machine keeps it while it was heard of": (
+        {"host": "elsewhere", "pid": "dead", "at": STALE.seconds - 30},
+        True,
+    ),
+    "another machine loses it after a long silence": (
+        {"host": "elsewhere", "pid": "dead", "at": STALE.seconds + 5},
+        False,
+    ),
+    "a process of that number in another container of this host name keeps it": (
+        {"pid": "dead", "place": "another boot 4026531836", "at": 1},
+        True,
+    ),
+    "a claim of a process that runs keeps it": ({"pid": "running", "at": 1, "claims": True}, True),
+    "a claim of a dead process is removed": ({"pid": "dead", "at": 1, "claims": True}, False),
+    "what a newer release wrote is no obstacle": ({"format": 99}, False),
+}
+
+
+@pytest.mark.parametrize("case", LEASES)
+def test_who_holds_a_lease_depends_on_whether_that_process_may_live(
+    client: QdrantBase, dead: int, running: int, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "MOST_PAUSE", 0.0)
+    changes, kept = LEASES[case]
+    if "at" in changes:
+        numbers = {"dead": dead, "running": running}
+        pid = numbers.get(changes.get("pid", ""), os.getpid())
+        own = {key: value for key, value in changes.items() if key != "claims"}
+        found = record(**{**own, "pid": pid, "at": ago(changes["at"])})
+        (claim if changes.get("claims") else put)(client, found)
+    else:
+        client.update_collection("c", metadata={APPLY: changes})
+    with pytest.raises(ApplyRunning, match="eve@far") if kept else nullcontext(), Lease(client, "c") as taken:
+        assert taken.checkpoints == {}
+    assert claims(client) == ([f"{CLAIM}t"] if kept and changes.get("claims") else [])
 
 
 def test_a_dead_process_on_this_machine_loses_its_lease_at_once(client: QdrantBase, dead: int) -> None:
@@ -75,21 +109,6 @@ def test_a_dead_process_on_this_machine_loses_its_lease_at_once(client: QdrantBa
         found = read_lease(client, "c")
         assert found is not None
         assert found.pid == os.getpid()
-
-
-def test_this_process_does_not_take_an_earlier_run_with_its_number_for_itself(client: QdrantBase) -> None:
-    put(client, record(pid=os.getpid(), at=ago(0)))
-    with Lease(client, "c"):
-        pass
-
-
-def test_another_machine_keeps_its_lease_until_it_has_long_been_silent(client: QdrantBase, dead: int) -> None:
-    put(client, record(host="elsewhere", pid=dead, at=ago(STALE.seconds - 30)))
-    with pytest.raises(ApplyRunning, match="90 s after"):
-        Lease(client, "c").__enter__()
-    put(client, record(host="elsewhere", pid=dead, at=ago(STALE.seconds + 5)))
-    with Lease(client, "c"):
-        pass
 
 
 def test_a_stolen_lease_stops_the_first_holder_at_its_next_checkpoint_and_stays_with_the_thief(
@@ -155,17 +174,6 @@ def claims(client: QdrantBase) -> list[str]:
     return [key for key in raw_metadata(client, "c") if key.startswith(CLAIM)]
 
 
-def test_a_claim_of_another_process_keeps_the_lease_from_being_taken(
-    client: QdrantBase, running: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leases, "MOST_PAUSE", 0.0)
-    claim(client, record(pid=running))
-    with pytest.raises(ApplyRunning, match="eve@far"):
-        Lease(client, "c").__enter__()
-    assert claims(client) == [f"{CLAIM}t"]
-    assert read_lease(client, "c") is None
-
-
 def test_a_lease_is_taken_once_a_rival_has_withdrawn_its_claim(
     client: QdrantBase, running: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,12 +193,6 @@ def test_a_lease_that_a_rival_took_meanwhile_is_its_own(
     with pytest.raises(ApplyRunning, match="eve@far"):
         Lease(client, "c").__enter__()
     assert read_lease(client, "c") == rival
-
-
-def test_a_claim_of_a_dead_process_is_no_obstacle_and_is_removed(client: QdrantBase, dead: int) -> None:
-    claim(client, record(pid=dead))
-    with Lease(client, "c"):
-        assert claims(client) == []
 
 
 def test_many_processes_that_start_at_once_give_one_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,20 +296,6 @@ def test_a_heartbeat_keeps_a_lease_young_and_never_takes_it_back_from_a_thief(
         found = read_lease(client, "c")
         assert found is not None
         assert found.token == "t"
-
-
-def test_a_lease_that_a_newer_release_wrote_is_no_obstacle(client: QdrantBase) -> None:
-    client.update_collection("c", metadata={APPLY: {"format": 99}})
-    with Lease(client, "c") as lease:
-        assert lease.checkpoints == {}
-
-
-def test_a_process_of_that_number_in_another_container_of_the_same_host_name_is_not_taken_for_the_holder(
-    client: QdrantBase, dead: int
-) -> None:
-    put(client, record(pid=dead, place="another boot 4026531836"))
-    with pytest.raises(ApplyRunning), Lease(client, "c"):
-        pass
 
 
 def test_a_lease_whose_first_write_was_answered_by_an_error_can_be_taken_again(

@@ -30,7 +30,6 @@ from diptych.stores import retired_vectors
 from diptych.swap import vectors
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import Document, Floats
-from diptych_edge import EdgeClient
 
 Slots: TypeAlias = Mapping[str, Mapping[str, Any]]
 
@@ -207,12 +206,10 @@ def memory() -> Iterator[QdrantBase]:
     made.close()
 
 
-@pytest.fixture(params=["memory", "edge"])
-def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
-    """An empty store of either kind."""
-    made: QdrantBase = EdgeClient(tmp_path / "store") if request.param == "edge" else QdrantClient(":memory:")
-    yield made
-    made.close()
+@pytest.fixture
+def client(memory: QdrantBase) -> QdrantBase:
+    """What a gate measures is the same in any store."""
+    return memory
 
 
 @pytest.fixture

@@ -20,12 +20,6 @@ QUERIES = [Query(f"word{n} rare{3 * n} rare{5 * n + 1}", f"q{n}") for n in range
 
 
 @pytest.fixture
-def client(memory: Any) -> Any:
-    """What a budget buys is the same in any store."""
-    return memory
-
-
-@pytest.fixture
 def views(swapping: Callable[..., Any]) -> tuple[View, View]:
     old, new = swapping({"dense": DENSE}).to({"dense": OTHER})
     return old, new

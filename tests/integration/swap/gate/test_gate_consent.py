@@ -45,12 +45,6 @@ class BringsDeaf:
         return [AdapterSpec(name="deaf", kind="dense", factory=f"{__name__}:Deaf", summary="reads backwards")]
 
 
-@pytest.fixture
-def client(memory: QdrantBase) -> QdrantBase:
-    """What a gate lets through is the same in any store."""
-    return memory
-
-
 def corpus(size: int = 60) -> list[Document]:
     return [Document(str(n), f"word{n % 17} word{n % 23} number{n}. More of word{n % 7}.") for n in range(size)]
 

@@ -21,12 +21,6 @@ SLOW = {**DENSE, "delay": 0.02}
 QUERIES = [Query(f"word{n} rare{3 * n} rare{5 * n + 1}", f"q{n}") for n in range(40)]
 
 
-@pytest.fixture
-def client(memory: Any) -> Any:
-    """One store is enough."""
-    return memory
-
-
 def gate(views: Sequence[View], judged: Judged | None, **config: Any) -> GateReport:
     old, new = views
     return run_gate(old, new, config=GateConfig(**{"seconds": 600, **config}), judged=judged)

@@ -28,12 +28,6 @@ QUERIES = [Query(f"word{n} rare{3 * n} rare{5 * n + 1}", f"q{n}") for n in range
 
 
 @pytest.fixture
-def client(memory: Any) -> Any:
-    """Judgements are of documents, whatever the store; one is enough here."""
-    return memory
-
-
-@pytest.fixture
 def views(swapping: Callable[..., Any]) -> tuple[View, View]:
     """An encoder and another one, as good by itself."""
     old, new = swapping({"dense": DENSE}).to({"dense": OTHER})
