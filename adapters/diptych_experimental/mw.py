@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych.evaluate import ScorePool
-from diptych.evaluate.score_pool import POOLED
+from diptych.evaluate.scoring import POOLED
 from diptych_training.corpus import TrainingData
 from diptych_training.data.candidate_sources import ModelSource
 from diptych_training.losses.base import RetrievalLoss, SeededDraws, mean_of_rows

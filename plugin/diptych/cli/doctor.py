@@ -24,10 +24,9 @@ from diptych import __version__
 from diptych.cli.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.output import show, stdout, warn, write_json
 from diptych.cli.run_command import FAILED, Session
-from diptych.display import Display, Table, printable
+from diptych.display import Display, Table, moment, printable
 from diptych.errors import CollectionNotFound, DiptychError, InsecureKeyWarning
 from diptych.plugins.factory import missing, missing_wheel, to_install
-from diptych.runtime.amounts import moment
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection

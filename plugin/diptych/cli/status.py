@@ -17,10 +17,9 @@ from diptych.cli.output import show, waiting, write_json
 from diptych.cli.run_command import Session
 from diptych.config.problems import redacted
 from diptych.config.yaml_files import as_written
-from diptych.display import Display, Table, printable
+from diptych.display import Display, Table, moment, printable
 from diptych.errors import DiptychError, SwapError
 from diptych.runtime import interrupts
-from diptych.runtime.amounts import moment
 
 if TYPE_CHECKING:
     from diptych.config import Config

@@ -15,10 +15,9 @@ from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.cli.status import encoder_text
 from diptych.config.yaml_files import plain_values
-from diptych.display import Display, Table, say
+from diptych.display import Display, Table, duration, say
 from diptych.errors import ConfigError
 from diptych.runtime import interrupts
-from diptych.runtime.amounts import duration
 from diptych.specs import RecipeSpec
 
 if TYPE_CHECKING:

@@ -16,14 +16,17 @@ from diptych.evaluate.comparison import (
     differences_by_slice,
     interval,
     slices_of,
+    table,
+    to_data,
+    to_json,
 )
-from diptych.evaluate.display import table, to_data, to_json
 from diptych.evaluate.qrels import Qrels, beir_file, read_beir, read_queries
 from diptych.evaluate.runs import ann_recall, ann_recall_per_query, from_trec, ordered, to_trec
-from diptych.evaluate.score_pool import ScorePool, Threshold
 from diptych.evaluate.scoring import (
     DEFAULT_METRICS,
     Evaluation,
+    ScorePool,
+    Threshold,
     bootstrap_means,
     cutoff,
     evaluate,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from diptych.runtime.amounts import duration
+from diptych.display import duration
 from diptych.runtime.phases import detail
 from diptych.stores.versions import is_server_client
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from diptych.config.models import Config
-from diptych.display import Display, Displayed, Table
+from diptych.display import Display, Displayed, Table, duration
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate.store import Store
 from diptych.reports import SwapReport, from_cache
-from diptych.runtime.amounts import duration
 from diptych.runtime.phases import Progress
 from diptych.swap.backfill.documents import SourceDocuments
 from diptych.swap.gate.gate import MOODS, GateReport, Judged

@@ -14,7 +14,7 @@ import numpy as np
 
 from diptych.config.models import Config, Stored
 from diptych.config.stages import Rerank
-from diptych.display import Display, Displayed, Mood, Table
+from diptych.display import Display, Displayed, Mood, Table, duration, size
 from diptych.errors import FingerprintMismatch, MediaError, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import lost_modalities, reading_of, stored_search, with_stored_default
@@ -26,7 +26,6 @@ from diptych.populate.pace import pace_warnings
 from diptych.populate.store import lacking
 from diptych.protocols import Calibrated, MultiVectorEncoder
 from diptych.reports import UnreadTokens
-from diptych.runtime.amounts import duration, size
 from diptych.runtime.phases import phase
 from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
 from diptych.slots.encode import Input, Vector, encode

@@ -17,12 +17,11 @@ from qdrant_client import models
 
 from diptych.config import SearchParams, Stored, VectorStorage
 from diptych.config.yaml_files import yaml_of
-from diptych.display import Display, Displayed, Table
+from diptych.display import Display, Displayed, Table, size
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall, times
 from diptych.handle.create import first_stage_params, vector_params
 from diptych.metadata.models import Prefix
-from diptych.runtime.amounts import size
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, View, search_params
 from diptych.search.query import Nearest

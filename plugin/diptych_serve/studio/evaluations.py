@@ -18,18 +18,21 @@ from diptych.evaluate import (
     Evaluation,
     Qrels,
     SliceDifference,
+    ask,
+    beir_file,
     bootstrap_means,
     compare,
+    cutoff,
     differences_by_slice,
     evaluate,
+    fields_of_queries,
+    parse_metrics,
     percentile_interval,
     read_beir,
     read_queries,
     slices_of,
+    times,
 )
-from diptych.evaluate.ask import ask, fields_of_queries, times
-from diptych.evaluate.qrels import beir_file
-from diptych.evaluate.scoring import cutoff, parse_metrics
 from diptych.handle.snapshot import View
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline, search

@@ -11,8 +11,7 @@ from diptych import Collection
 from diptych.collection.pipeline_runs import exact
 from diptych.config.problems import redacted
 from diptych.errors import CollectionNotFound, DiptychError
-from diptych.evaluate import ann_recall
-from diptych.evaluate.ask import ask
+from diptych.evaluate import ann_recall, ask
 from diptych.handle.snapshot import View
 from diptych.metadata.models import Generation
 from diptych.metadata.payloads import has_media

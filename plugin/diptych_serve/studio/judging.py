@@ -18,7 +18,7 @@ from typing import Any
 
 from diptych import Collection
 from diptych.errors import EvaluationError
-from diptych.evaluate.scoring import cutoff
+from diptych.evaluate import cutoff
 from diptych.types import Query, said
 from diptych_lab.judge import Judgements, Judging, Pooled
 from diptych_lab.judge.judgements import LOG, Grade, Pair

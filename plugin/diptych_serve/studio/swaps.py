@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 from diptych import Collection
+from diptych.display import moment
 from diptych.errors import CollectionNotFound
 from diptych.metadata.models import CollectionMetadata, Event, Generation, State
-from diptych.runtime.amounts import moment
 from diptych.swap import Status, SwapStatus, state_token, status
 from diptych.swap.changes import compared
 from diptych_serve.studio.answers import GenerationRow, SwapAnswer, SwapStep

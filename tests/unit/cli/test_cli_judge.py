@@ -19,7 +19,7 @@ import pytest
 from diptych import Registry, hookimpl
 from diptych.evaluate import read_beir
 from diptych.generation import JudgeRequest
-from diptych_lab.cli.judge_terminal import _key, without_echo
+from diptych_lab.cli.judge import _key, without_echo
 
 Run = Callable[..., Any]
 QUERIES = {"q1": "cat on a mat", "q2": "barks at the man", "q3": "hunts mice", "q4": "an egg"}

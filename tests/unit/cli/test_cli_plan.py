@@ -10,7 +10,7 @@ import pytest
 
 from diptych.cli.status import encoder_text
 from diptych.config.problems import is_secret, redacted
-from diptych.runtime.amounts import duration, moment, size
+from diptych.display import duration, moment, size
 from diptych_edge import EdgeClient
 
 Run = Callable[..., Any]

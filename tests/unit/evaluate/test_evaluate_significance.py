@@ -32,12 +32,6 @@ def test_p_values_are_uniform_when_there_is_no_difference() -> None:
     assert 0.03 <= np.mean(np.array(found) <= 0.05) <= 0.07
 
 
-def test_p_values_are_small_when_there_is_a_difference() -> None:
-    rng = np.random.default_rng(12)
-    found = [p_value(like_ndcg(rng, 120, shift=0.2), 999, trial) for trial in range(100)]
-    assert np.mean(np.array(found) <= 0.05) > 0.8
-
-
 def test_exact_p_values_never_reject_too_often() -> None:
     rng = np.random.default_rng(13)
     found = np.array([randomization_p_value(like_ndcg(rng, 12), samples=100, seed=0) for _ in range(1000)])
@@ -54,21 +48,6 @@ def test_intervals_cover_the_true_mean_as_often_as_they_say(queries: int) -> Non
         low, high = percentile_interval(means, size=queries, confidence=0.95)
         covered += low <= 0.1 <= high
     assert 0.93 <= covered / 1000 <= 0.97
-
-
-def test_a_wider_confidence_gives_a_wider_interval_around_the_mean() -> None:
-    differences = like_ndcg(np.random.default_rng(15), 80, 0.1)
-    means = bootstrap_means(differences, samples=5000, seed=0)
-    outer = percentile_interval(means, size=80, confidence=0.99)
-    inner = percentile_interval(means, size=80, confidence=0.8)
-    assert outer[0] < inner[0] < differences.mean() < inner[1] < outer[1]
-
-
-def test_the_interval_of_normal_differences_is_near_students() -> None:
-    differences = np.random.default_rng(16).normal(0.1, 1, 40)
-    expected = stats.t.interval(0.95, 39, differences.mean(), stats.sem(differences))
-    found = percentile_interval(bootstrap_means(differences, samples=40_000, seed=0), size=40, confidence=0.95)
-    assert found == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -111,10 +90,6 @@ def test_p_values_ignore_the_sign_and_the_scale_of_differences(count: int) -> No
     assert randomization_p_value(differences / 1024, samples=2000, seed=3) == found
 
 
-def test_no_difference_at_all_gives_a_p_value_of_1() -> None:
-    assert p_value(np.zeros(50), 500, 0) == 1.0
-
-
 def test_a_sampled_p_value_is_never_0() -> None:
     assert p_value(np.linspace(0.5, 1.0, 60), 999, 0) == 1 / 1000
 
@@ -129,13 +104,6 @@ def test_samples_drawn_in_several_blocks_are_all_counted() -> None:
     wide = np.random.default_rng(25).normal(0, 1, 900_000)
     assert len(bootstrap_means(wide, samples=10, seed=0)) == 10
     assert 0 < randomization_p_value(wide, samples=10, seed=0) <= 1
-
-
-def test_holm_equals_an_example_worked_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([0.04]) == [0.04]
-    assert holm([]) == []
 
 
 def step_down(p_values: list[float], alpha: float) -> list[bool]:
@@ -164,7 +132,3 @@ def test_holm_keeps_false_alarms_in_the_family_below_alpha() -> None:
 def test_the_exact_bounds_of_a_share_are_scipys(count: int, size: int) -> None:
     known = stats.binomtest(count, size).proportion_ci(0.9, method="exact")
     assert clopper_pearson(count, size, tail=0.05) == pytest.approx((known.low, known.high), abs=1e-9)
-
-
-def test_0_of_37_allows_8_percent() -> None:
-    assert clopper_pearson(0, 37, tail=0.05)[1] == pytest.approx(0.078, abs=0.0005)

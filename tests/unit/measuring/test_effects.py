@@ -12,8 +12,6 @@ import pytest
 
 from diptych.evaluate import Qrels, evaluate
 from diptych.types import Run
-from diptych_training.losses import ContrastiveLoss
-from effects import tiny
 from effects.lex import Lex, lex
 from effects.run import METHODS, read
 from effects.running import (
@@ -25,7 +23,6 @@ from effects.running import (
     student_interval,
 )
 from effects.scoring import best_f1, ndcg, pooled_auc, precision, recall
-from effects.served import source_of
 from effects.table import BEGIN, END, line, overview, table_of, write_into, written
 
 RANDOM = np.random.default_rng(0)
@@ -47,28 +44,6 @@ def test_a_document_is_relevant_exactly_when_it_says_all_that_is_asked(options: 
         assert relevant.tolist() == [asked <= words for words in spoken]
         assert 2 <= len(asked) <= 3
         assert 1 <= relevant.sum() <= 12
-
-
-@pytest.mark.parametrize(
-    ("make", "rate"), [(tiny.Words, 1e-2), pytest.param(tiny.Tiny.of, 1e-3, marks=pytest.mark.slow)]
-)
-def test_a_small_model_learns_and_a_seed_gives_its_scores_again(world: Lex, make: Any, rate: float) -> None:
-    def found(steps: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        loss, model = ContrastiveLoss(None, relevance=world.relevance()), make(len(world.words), seed=1)
-        return tiny.searched(world, loss, seed=1, steps=steps, size=16, rate=rate, model=model)
-
-    relevant = world.relevant[world.test]
-    learnt = found(40)
-    assert ndcg(learnt, relevant).mean() > ndcg(found(0), relevant).mean() + 0.05
-    assert np.array_equal(found(40), learnt)
-
-
-def test_a_small_model_that_is_served_finds_what_its_scores_say(world: Lex) -> None:
-    model = tiny.Words(len(world.words), seed=0)
-    found = source_of(model, world).find([world.queries[place] for place in world.test], [["d3"]] * 20, 5)
-    for row, own in zip(tiny.scores(model, world), found, strict=True):
-        assert [name for name, _ in own.ranking] == [f"d{place}" for place in np.argsort(-row)[:5]]
-        assert own.named["d3"] == pytest.approx(row[3], abs=1e-6)
 
 
 def test_measures_are_those_of_evaluation() -> None:
