@@ -92,7 +92,7 @@ def application(
         *extension.pages,
     ]
     gate: dict[str, Any] = {"concurrent": serving.limits.concurrent, "hosts": hosts, "origins": origins}
-    gate |= {"is_public": extension.is_public, "own_page": extension.has_page}
+    gate |= {"is_public": extension.is_public, "own_page": bool(extension.pages)}
     app = Starlette(
         routes=routes,
         middleware=[
@@ -277,9 +277,8 @@ class Extension:
 
     Args:
         operations: routes of the OpenAPI document; their errors are answered as the service's are.
-        pages: further routes, looked at after the operations.
+        pages: further routes, looked at after the operations, which they may ask from a browser.
         middleware: around everything else.
-        has_page: whether one of the routes is a page that asks the others from a browser.
         is_public: whether a path is answered without a key.
         state: what the routes find in `request.app.state`.
         close: ends what the routes began, before the collections are closed.
@@ -288,7 +287,6 @@ class Extension:
     operations: Sequence[Operation] = ()
     pages: Sequence[Route | Mount] = ()
     middleware: Sequence[Middleware] = ()
-    has_page: bool = False
     is_public: Callable[[str], bool] = lambda path: False
     state: Mapping[str, Any] = field(default_factory=dict)
     close: Callable[[], None] = lambda: None

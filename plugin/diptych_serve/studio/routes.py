@@ -247,7 +247,9 @@ def tuned(collection: Collection, judged: QuerySet, budget_ms: float | None, job
     job.begin("preparing", None)
     found = tune_search(collection.handle, queries, qrels, budget=Budget(budget_ms), progress=job)
     job.begin("writing the changes of the config", None)
-    changes, remark = _changes(collection, found)
+    config = collection.handle.config
+    path = config.source.path if config is not None else None  # None where it was opened without a file
+    changes, remark = _changes(collection, found, path)
     diffs = {number: change.patch or change.diff for number, change in changes.items()}
     left_out = [f"{name} is left out: its scores cannot be computed once" for name in found.left_out]
     return TuningResult(
@@ -270,41 +272,27 @@ def tuned(collection: Collection, judged: QuerySet, budget_ms: float | None, job
         ],
         diff=diffs.get(found.chosen, "") if found.passed else "",
         patch=any(change.patch for change in changes.values()),
-        file=path.name if (path := _file(collection)) else "",
+        file=path.name if path else "",
         remarks=[*left_out, *([remark] if remark else [])],
     )
 
 
-def _changes(collection: Collection, found: SearchReport) -> tuple[dict[int, ConfigChange], str]:
+def _changes(collection: Collection, found: SearchReport, path: Path | None) -> tuple[dict[int, ConfigChange], str]:
     """The change of the config for each pipeline that is chosen or on the front, and why there is none."""
     wanted = {found.chosen, found.tuned, *(n for n, row in enumerate(found.rows) if row.front)} - {found.present}
+    config, settings = collection.handle.config, collection.handle.search_config
     try:
-        path = _file(collection)
-        if path is None:
-            settings = collection.handle.search_config
+        if config is None or path is None:
             return {n: search_change(settings, found, row=n) for n in wanted}, ""
-        _require_same(collection, path)
-        registry = collection.handle.registry
-        return {n: config_change(path, found, registry, row=n) for n in wanted}, ""
+        if load_config(path).digest() != config.digest():
+            do = "restart Studio, which then reads the file again"
+            raise ConfigError("the file has changed since Studio read it", where=path, do=do)
+        if settings.rerank != config.search.rerank:
+            do = "the collection was changed meanwhile: see diptych plan, then start Studio again"
+            raise ConfigError("the collection has other rerankers than the file", where=path, do=do)
+        return {n: config_change(path, found, collection.handle.registry, row=n) for n in wanted}, ""
     except (DiptychError, OSError) as error:
         return {}, f"no diff of the config: {error}"
-
-
-def _file(collection: Collection) -> Path | None:
-    """The file of the collection's config; None where it was opened without one."""
-    config = collection.handle.config
-    return config.source.path if config is not None else None
-
-
-def _require_same(collection: Collection, path: Path) -> None:
-    """Raise ConfigError if the file says something else than what is served."""
-    config = collection.handle.config
-    if config is None or load_config(path).digest() != config.digest():
-        do = "restart Studio, which then reads the file again"
-        raise ConfigError("the file has changed since Studio read it", where=path, do=do)
-    if collection.handle.search_config.rerank != config.search.rerank:
-        do = "the collection was changed meanwhile: see diptych plan, then start Studio again"
-        raise ConfigError("the collection has other rerankers than the file", where=path, do=do)
 
 
 def state(call: Call, body: None) -> State:
@@ -414,7 +402,6 @@ def studio(
         operations=OPERATIONS,
         pages=PAGES,
         middleware=[Middleware(Headers)],
-        has_page=True,
         is_public=is_public,
         state={"studio": context},
         close=context.close,
