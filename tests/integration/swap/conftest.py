@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, Registry
@@ -17,33 +16,10 @@ from diptych.config.models import Config
 from diptych.metadata.payloads import from_payload
 from diptych.types import SparseVector
 from diptych_edge import EdgeClient
+from mortal import SharedStore
 from named_server import clear, server_client
 
 OLD: Mapping[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
-
-
-class _OneAtATime:
-    """Qdrant's local mode, which knows no threads, behind a lock as a server's requests are atomic."""
-
-    def __init__(self, local: Any) -> None:
-        self._local, self._lock = local, threading.RLock()
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._local, name)
-        if not callable(found):
-            return found
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self._lock:
-                return found(*args, **kwargs)
-
-        return call
-
-
-def _memory() -> QdrantBase:
-    client = QdrantClient(":memory:")
-    client._client = _OneAtATime(client._client)  # type: ignore[assignment]
-    return client
 
 
 @pytest.fixture(autouse=True)
@@ -79,11 +55,9 @@ def everything() -> Registry:
 
 
 @pytest.fixture
-def memory() -> Iterator[QdrantBase]:
+def memory() -> QdrantBase:
     """An empty store in memory that takes several threads."""
-    opened = _memory()
-    yield opened
-    opened.close()
+    return SharedStore().client()
 
 
 @pytest.fixture

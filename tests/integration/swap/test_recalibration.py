@@ -10,7 +10,6 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
 from diptych.protocols import Statistics
-from diptych.swap import ApplyOptions
 from diptych.swap.sample import CorpusSample
 from diptych.testing.fakes import FakeCalibratedEncoder
 from diptych.types import Document
@@ -60,12 +59,6 @@ def test_a_drift_is_a_change_that_plan_lists_with_its_costs_and_apply_makes(
     assert drifted.apply(config(SLOTS)).outcome == "nothing to do"
     drifted.rollback()
     assert statistics(drifted) == {"documents": 40.0, "tokens": 200.0}
-
-
-def test_a_killed_recalibration_goes_on(drifted: Collection, config: Make) -> None:
-    drifted.apply(config(SLOTS), ApplyOptions(cut_over=False))
-    report = drifted.apply(config(SLOTS))
-    assert (report.outcome, report.encoded["lexical.2"]) == ("cut over", 0)
 
 
 def test_less_than_a_tenth_is_no_change(client: QdrantBase, config: Make, opened: Open) -> None:

@@ -93,16 +93,6 @@ def test_what_others_wrote_without_a_kept_vector_is_filled_when_it_is_used_again
     assert faults(client, "dense.2", NEW_ENCODER) == []
 
 
-def test_a_report_adds_up_what_was_filled_and_what_was_repaired_afterwards(
-    client: QdrantBase, config: Make, opened: Open
-) -> None:
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(20))
-    client.upsert("c", [models.PointStruct(id=7, vector={"dense.1": [1.0] * 16}, payload={"other": 1})])
-    report = found.apply(config({"dense": OTHER}, swap={"gate": {"missing": 1}}))
-    assert (report.outcome, report.encoded, report.missing) == ("cut over", {"dense.2": 20}, 1)
-
-
 def test_a_repair_that_is_killed_before_it_looked_again_is_done_again(
     client: QdrantBase, config: Make, opened: Open, faults: Faults, monkeypatch: pytest.MonkeyPatch, fakes: Registry
 ) -> None:

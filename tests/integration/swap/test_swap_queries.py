@@ -12,7 +12,6 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, hookimpl
-from diptych.errors import SearchError
 from diptych.handle import collection_handle
 from diptych.handle.snapshot import View
 from diptych.search import search
@@ -121,15 +120,6 @@ def test_a_handle_recovers_in_a_batch_in_groups_in_explain_and_with_a_pipeline_o
     applying.apply(config(NEW))
     applying.finish()
     assert {name: whose(query, list(way(serving[name]))) for name, way in ways.items()} == dict.fromkeys(ways, "new")
-
-
-def test_a_query_that_is_wrong_in_itself_is_still_an_error(memory: QdrantBase, config: Make, opened: Open) -> None:
-    from diptych.search import Retrieve
-
-    found = opened(memory, config(OLD))
-    found.populate(corpus(5))
-    with pytest.raises(SearchError, match="nowhere"):
-        found.search("word1", pipeline=Retrieve("nowhere"))
 
 
 def wait_until(true: Callable[[], bool]) -> bool:

@@ -167,18 +167,6 @@ def test_rolling_back_returns_to_the_own_encoder_and_forth_to_the_student(
     assert "near" in status(filled).vectors[0].asking
 
 
-def test_a_student_is_exchanged_and_given_up_like_an_encoder(
-    filled: CollectionHandle, documents: list[dict[str, str]]
-) -> None:
-    apply(filled, asked("near"), options(documents))
-    apply(filled, asked("near again"), options(documents))
-    assert "near again" in status(filled).vectors[0].asking
-    rollback(filled)
-    assert status(filled).vectors[0].asking.startswith("queries by big near:")
-    apply(filled, config("big"), options(documents))
-    assert not status(filled).vectors[0].asking
-
-
 def test_a_new_encoder_of_documents_comes_with_its_student_or_without_one(
     filled: CollectionHandle, documents: list[dict[str, str]]
 ) -> None:
