@@ -343,20 +343,17 @@ def evaluated(wanted: EvaluationPlan, job: Job) -> EvaluationResult:
 
 
 def names_of(sides: Sequence[Side]) -> list[str]:
-    """A name for each side: its label, with a number where two have the same.
+    """The names of two sides: their labels, with a number where these are the same.
 
     Raises:
-        EvaluationError: a side comes twice.
+        EvaluationError: they are one side.
     """
-    for number, side in enumerate(sides):
-        if any(other.id == side.id and other.view is side.view for other in sides[:number]):
-            got = ", ".join(own.id for own in sides)
-            raise EvaluationError("a side cannot be compared with itself", got=got, expected="different sides")
-    labels = [side.label for side in sides]
-    return [
-        f"{label} {labels[: number + 1].count(label)}" if labels.count(label) > 1 else label
-        for number, label in enumerate(labels)
-    ]
+    a, b = sides
+    if a.id == b.id and a.view is b.view:
+        raise EvaluationError(
+            "a side cannot be compared with itself", got=f"{a.id}, {b.id}", expected="different sides"
+        )
+    return [f"{a.label} 1", f"{b.label} 2"] if a.label == b.label else [a.label, b.label]
 
 
 def _verdict(evaluations: Sequence[Evaluation], comparison: Comparison | None, metric: str) -> str:
