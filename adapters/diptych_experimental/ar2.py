@@ -6,24 +6,22 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych.protocols import Kind
 from diptych.training import Registration
+from diptych_experimental.momentum import LiveDistillation, LiveTeacher, Scoring
 from diptych_training.data.candidate_sources import ModelSource
 from diptych_training.losses import ContrastiveLoss, ListwiseLoss
-from diptych_training.losses.base import Features
 from diptych_training.losses.distillation import RowDistillation
 from diptych_training.options import (
     MINED,
@@ -48,7 +46,6 @@ from diptych_training.teacher_scores import score_lists
 
 CHUNK = 256  # queries that are compared with all documents at a time
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
-Form: TypeAlias = Literal["expectation", "log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ class Game:
         schedule: how it falls afterwards: `linear`, `cosine` or `constant`.
         weight_decay: of AdamW, but for biases and norms.
         max_grad_norm: gradients are clipped to this length.
-        adv_weight, form, tau: see `AR2RetrieverLoss`.
+        adv_weight, tau: see `AR2RetrieverLoss`.
         precision: of the arithmetic, `float32` or `bfloat16`.
     """
 
@@ -82,7 +79,6 @@ class Game:
     weight_decay: float = 0.01
     max_grad_norm: float = 2.0
     adv_weight: float = 0.5
-    form: Form = "expectation"
     tau: float = 0.05
     precision: str = "float32"
 
@@ -190,7 +186,7 @@ class AR2:
             name: [side[row[n]] for row in rows] for n, (name, side) in enumerate(zip(names, sides, strict=True))
         }
         teacher = LiveTeacher(Scoring(self.ranker, game.precision), self.queries, self.documents)
-        inner = AR2RetrieverLoss(self.retriever, tau=game.tau, adv_weight=game.adv_weight, form=game.form)
+        inner = AR2RetrieverLoss(self.retriever, tau=game.tau, adv_weight=game.adv_weight)
         loss, data = LiveDistillation(inner, teacher), {**columns, "label": rows}
         return self._train("dense", self.retriever, data, loss, self._retriever_plan, steps, seed)
 
@@ -260,32 +256,6 @@ class AR2:
         return loss_value
 
 
-class Scoring:
-    """A cross-encoder in training as a `Reranker`: raw scores, without its activation.
-
-    Args:
-        model: CrossEncoder.
-        precision: of the arithmetic.
-    """
-
-    independent = True
-
-    def __init__(self, model: Any, precision: str = "float32") -> None:
-        self.model, self.precision, self.max_length = model, precision, model.max_seq_length
-
-    def predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        """Scores float32 `[n]`."""
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            scores = self.model.predict(
-                list(pairs),
-                batch_size=64,
-                show_progress_bar=False,
-                convert_to_tensor=True,
-                activation_fn=torch.nn.Identity(),
-            )
-        return np.asarray(scores.float().cpu().numpy(), np.float32)
-
-
 def _plan(
     model: Any, game: Game, rate: float, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
@@ -300,40 +270,6 @@ def _plan(
     name, warmup_steps = SCHEDULES[game.schedule], round(game.warmup * steps)
     scheduler: Any = get_scheduler(name, adam, num_warmup_steps=warmup_steps, num_training_steps=max(1, steps))
     return adam, scheduler
-
-
-class LiveTeacher:
-    """A reranker's scores of the pairs of a batch, by their ids; each pair is scored once.
-
-    Args:
-        reranker: any with `predict`.
-        queries, documents: the text of each id, which is its place.
-    """
-
-    def __init__(self, reranker: Any, queries: Sequence[str], documents: Sequence[str]) -> None:
-        self.reranker, self.queries, self.documents = reranker, queries, documents
-        self.known: dict[tuple[int, int], float] = {}
-
-    def __call__(self, ids: Tensor) -> Tensor:
-        """Scores float32 `[B, C]` of the C documents of each row of ids `[B, 1 + C]`: query, then documents."""
-        pairs = [[(row[0], document) for document in row[1:]] for row in ids.tolist()]
-        if new := list(dict.fromkeys(pair for row in pairs for pair in row if pair not in self.known)):
-            scores = self.reranker.predict([(self.queries[query], self.documents[document]) for query, document in new])
-            self.known |= dict(zip(new, np.asarray(scores, np.float64).tolist(), strict=True))
-        return torch.tensor([[self.known[pair] for pair in row] for row in pairs], dtype=torch.float32)
-
-
-class LiveDistillation(torch.nn.Module):
-    """A loss that distils a teacher, which is asked during training, by ids `[B, 2 + H]` in the label column."""
-
-    def __init__(self, loss: RowDistillation, teacher: LiveTeacher) -> None:
-        super().__init__()
-        self.model, self.loss, self.teacher = loss.model, loss, teacher
-
-    def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
-        """The loss of a batch."""
-        loss: Tensor = self.loss(sentence_features, self.teacher(labels).to(labels.device))
-        return loss
 
 
 def mine(
@@ -377,15 +313,13 @@ class AR2RetrieverLoss(RowDistillation):
     """The retriever's step of AR2: probability to negatives that fool the ranker, held by its distribution.
 
     `reward_i = log(e^f+ / (e^f+ + e^f_i))`, f the ranker's scores. The adversarial term is the expectation of the
-    reward under the softmax over the negatives, or the sum of `reward_i log p_i` over the row, the authors' released
-    form, here averaged over the batch; they add it up, so that theirs weighs as many times more as a batch has rows. It
+    reward under the softmax over the negatives, averaged over the batch. It
     asks for no judgements: negatives that are judged relevant must not be in the rows (see
     `diptych_training.data.candidate_sources`).
 
     Args:
         model, tau, similarity: see `RowDistillation`.
         adv_weight: of the adversarial term; the rest goes to the cross-entropy with the ranker's distribution.
-        form: `expectation`, or `log`, the released one, mean-reduced.
         temperature: of the ranker's distribution.
     """
 
@@ -395,14 +329,11 @@ class AR2RetrieverLoss(RowDistillation):
         *,
         tau: float = 0.05,
         adv_weight: float = 0.5,
-        form: Form = "expectation",
         temperature: float = 1.0,
         similarity: str = "cosine",
     ) -> None:
         super().__init__(model, tau=tau, similarity=similarity)
-        if form not in ("expectation", "log"):
-            raise ContractError("unknown form", where="AR2RetrieverLoss", got=form, expected="expectation, log")
-        self.adv_weight, self.form, self.temperature = adv_weight, form, temperature
+        self.adv_weight, self.temperature = adv_weight, temperature
 
     def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss of scores `[B, 1 + H]`."""
@@ -413,8 +344,6 @@ class AR2RetrieverLoss(RowDistillation):
     def adversarial(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The term that rewards negatives that fool the ranker."""
         reward = torch.nn.functional.logsigmoid(teacher[:, :1] - teacher)
-        if self.form == "log":
-            return (reward * student.log_softmax(1)).sum(1).mean()
         return (student[:, 1:].softmax(1) * reward[:, 1:]).sum(1).mean()
 
 
@@ -434,6 +363,8 @@ NOT_HERE = {  # of the training section
 class GameOptions(Section):
     """Settings of the rounds."""
 
+    gone: ClassVar[Mapping[str, str]] = {"form": "the released form was never measured beside the published one"}
+
     rounds: Positive = Field(3, description="Rounds of mining, then training both models.")
     warm_steps: Steps = Field(200, description="Contrastive steps to warm up the retriever; 0 if already trained.")
     warm_ranker_steps: Steps = Field(200, description="Steps to warm up the ranker, on the first negatives.")
@@ -447,9 +378,6 @@ class GameOptions(Section):
     ranker_rate: AboveZero = Field(2e-5, description="Learning rate of the ranker.")
     adv_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="Weight of the adversarial term, 0 to 1; the rest is distillation. 1 collapses."
-    )
-    form: Form = Field(
-        "expectation", description="Form of the adversarial term: expectation as published, or log as released."
     )
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
 

@@ -1,15 +1,18 @@
-"""A slow copy of a model, and a queue of the vectors that it made."""
+"""What a model in training is compared with: its slow copy with a queue of vectors, or a reranker asked meanwhile."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diptych_training.losses.base import Features
+from diptych_training.losses.distillation import RowDistillation
 
 
 class MomentumEncoder:
@@ -102,3 +105,63 @@ class Queue(torch.nn.Module):
 def tensors_of(module: torch.nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers, those that are shared once."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+class Scoring:
+    """A cross-encoder in training as a `Reranker`: raw scores, without its activation.
+
+    Args:
+        model: CrossEncoder.
+        precision: of the arithmetic.
+    """
+
+    independent = True
+
+    def __init__(self, model: Any, precision: str = "float32") -> None:
+        self.model, self.precision, self.max_length = model, precision, model.max_seq_length
+
+    def predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Scores float32 `[n]`."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            scores = self.model.predict(
+                list(pairs),
+                batch_size=64,
+                show_progress_bar=False,
+                convert_to_tensor=True,
+                activation_fn=torch.nn.Identity(),
+            )
+        return np.asarray(scores.float().cpu().numpy(), np.float32)
+
+
+class LiveTeacher:
+    """A reranker's scores of the pairs of a batch, by their ids; each pair is scored once.
+
+    Args:
+        reranker: any with `predict`.
+        queries, documents: the text of each id, which is its place.
+    """
+
+    def __init__(self, reranker: Any, queries: Sequence[str], documents: Sequence[str]) -> None:
+        self.reranker, self.queries, self.documents = reranker, queries, documents
+        self.known: dict[tuple[int, int], float] = {}
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Scores float32 `[B, C]` of the C documents of each row of ids `[B, 1 + C]`: query, then documents."""
+        pairs = [[(row[0], document) for document in row[1:]] for row in ids.tolist()]
+        if new := list(dict.fromkeys(pair for row in pairs for pair in row if pair not in self.known)):
+            scores = self.reranker.predict([(self.queries[query], self.documents[document]) for query, document in new])
+            self.known |= dict(zip(new, np.asarray(scores, np.float64).tolist(), strict=True))
+        return torch.tensor([[self.known[pair] for pair in row] for row in pairs], dtype=torch.float32)
+
+
+class LiveDistillation(torch.nn.Module):
+    """A loss that distils a teacher, which is asked during training, by ids `[B, 2 + H]` in the label column."""
+
+    def __init__(self, loss: RowDistillation, teacher: LiveTeacher) -> None:
+        super().__init__()
+        self.model, self.loss, self.teacher = loss.model, loss, teacher
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
+        """The loss of a batch."""
+        loss: Tensor = self.loss(sentence_features, self.teacher(labels).to(labels.device))
+        return loss

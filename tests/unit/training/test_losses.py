@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy, normalize, softplus
 
 from diptych.errors import ContractError
 from diptych.testing.fakes import FakeReranker
-from diptych_experimental.ar2 import AR2RetrieverLoss, LiveDistillation, LiveTeacher
+from diptych_experimental.ar2 import AR2RetrieverLoss
+from diptych_experimental.momentum import LiveDistillation, LiveTeacher
 from diptych_experimental.mw import FocalBCELoss, MannWhitneyLoss
 from diptych_experimental.tas_balanced import DualMarginMSELoss
 from diptych_training.losses import (
@@ -295,10 +296,6 @@ DISTILLED: dict[str, tuple[Callable[..., RetrievalLoss], Tensor]] = {
         lambda m: AR2RetrieverLoss(m, tau=TAU, adv_weight=0.3, temperature=2.0),
         0.3 * (NEGATIVES.softmax(1) * REWARD[:, 1:]).sum(1).mean()
         + 0.7 * cross_entropy(OWN, (TEACHER.double() / 2).softmax(1)),
-    ),
-    "AR2, released": (
-        lambda m: AR2RetrieverLoss(m, tau=TAU, adv_weight=1.0, form="log"),
-        (REWARD * OWN.log_softmax(1)).sum(1).mean(),
     ),
 }
 
