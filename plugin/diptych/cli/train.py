@@ -146,7 +146,9 @@ def _show(report: TrainReport, into: Path | None, change: Change | None) -> None
         lines.append(f"next: diptych plan --config {into} && diptych apply --config {into}")
         lines.append((STUDENT if change.student else REFUSED).format(config=into))
     done = f"{report.recipe}: {report.steps:,} steps in {duration(report.seconds)}{resumed}"
-    show(Display(done, [measured, *lines], report.remarks))
+    show(Display(done, [measured, *lines]))
+    for remark in report.remarks:
+        say(stderr(), remark, "yellow")
 
 
 # `diptych train --into`: checks the config before anything is trained, and puts the trained model into it.
