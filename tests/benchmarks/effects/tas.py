@@ -21,8 +21,8 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from diptych_experimental.tas_balanced import TASBalanced
-from diptych_training.losses import DualMarginMSELoss
+from diptych_experimental.tas_balanced import TASBalanced, in_batch_margins
+from diptych_training.losses import MarginMSELoss
 from effects import distill
 from effects.deb import SHARPNESS, Real, deb, train
 from effects.running import FEW, ONE, Condition, Effect, above, best, each, effect, learnt, plateau
@@ -50,7 +50,7 @@ class Found:
     teacher: Doubles
 
 
-class Taught(DualMarginMSELoss):
+class Taught(MarginMSELoss):
     """The cross-encoder says the margins of rows and MiniLM those in the batch, by the ids in the labels."""
 
     def __init__(self, world: Real) -> None:
@@ -62,7 +62,8 @@ class Taught(DualMarginMSELoss):
         assert labels is not None
         queries, documents = labels[:, 0], labels[:, 1:]
         pairs, batch = stored().judged(queries, documents), self.world.judged(queries, documents.T.reshape(-1))
-        return self.of(embeddings, pairs / SHARPNESS, batch / SHARPNESS)
+        loss, student = super().compute_loss_from_embeddings(embeddings, pairs / SHARPNESS), self.prepared(embeddings)
+        return loss + 0.75 * in_batch_margins(self.similarities(*student), batch / SHARPNESS)
 
 
 def effects() -> list[Effect]:

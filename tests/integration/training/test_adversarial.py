@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from diptych.errors import ContractError
-from diptych_experimental.ar2 import AR2, Game
-from diptych_training.data.candidate_sources import mine
+from diptych_experimental.ar2 import AR2, Game, mine
 from tiny_models import WORDS, cross_encoder, encoder
 
 QUERIES = [f"{WORDS[n]} {WORDS[n + 1]}" for n in range(12)]
