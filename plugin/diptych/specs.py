@@ -104,7 +104,14 @@ class AdapterSpec:
 
     @classmethod
     def of_variants(cls, name: str, summary: str, option: str, specs: Mapping[str, AdapterSpec]) -> AdapterSpec:
-        """One adapter of which the values of `option` choose a spec; see `Variants`."""
+        """One adapter of which the values of `option` choose a spec; see `Variants`.
+
+        Args:
+            name: the adapter's name.
+            summary: what it is, in one line.
+            option: the option that chooses.
+            specs: the spec that each value of the option chooses.
+        """
         accepts = dict.fromkeys(kind for spec in specs.values() for kind in spec.accepts)
         first = next(iter(specs.values()))
         return replace(first, name=name, summary=summary, accepts=tuple(accepts), variants=Variants(option, specs))
@@ -123,6 +130,10 @@ class AdapterSpec:
 
     def chosen(self, options: Mapping[str, Any], *, where: str = "") -> tuple[AdapterSpec, dict[str, Any]]:
         """The variant that `options` choose, and the options without the one that chooses.
+
+        Args:
+            options: as a config or a program gives them.
+            where: where they stand, for the error.
 
         Raises:
             AdapterOptionsError: they choose none.
