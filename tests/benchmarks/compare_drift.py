@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,8 @@ def fits(spaces: Spaces, rows: Any, seed: int) -> Iterator[dict[str, Any]]:
         fitted = fit(spaces.new[rows], spaces.old[rows], kind=kind, seed=seed, queries=spaces.new_queries)
         seconds = time.perf_counter() - begun
         mapped = fitted.map.apply(spaces.new_queries)
-        facts = {"kind": kind, "seconds": seconds, "bytes": len(json.dumps(fitted.to_json()))}
-        yield facts | spaces.measured(mapped) | {"quality": fitted.quality.to_json()}
+        facts = {"kind": kind, "seconds": seconds, "bytes": fitted.map.weight.nbytes + fitted.map.bias.nbytes}
+        yield facts | spaces.measured(mapped) | {"quality": asdict(fitted.quality)}
 
 
 def prepare(options: argparse.Namespace) -> None:

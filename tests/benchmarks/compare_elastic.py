@@ -76,7 +76,7 @@ class Ways:
         """Train, and write the models of the other ways."""
         self._recipe.prepare()
         plain = self._recipe.family.load(MODEL, self._recipe.options.training, prompts=None)
-        for way, model in (("cut", multi_exit(plain, LAYERS, heads="none")), ("turned", self._recipe.model())):
+        for way, model in (("cut", multi_exit(plain, LAYERS)), ("turned", self._recipe.model())):
             if not (self.output / way).is_dir():
                 export_exits(model, self.output / way)
         report = self._recipe.train()

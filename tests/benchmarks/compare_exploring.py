@@ -23,7 +23,7 @@ import numpy as np
 from corpora import folder_of
 from diptych import Collection, Document, Registry
 from diptych.evaluate import Qrels, evaluate, read_queries
-from diptych.evaluate.comparison import bootstrap_means
+from diptych.evaluate.scoring import bootstrap_means
 from diptych.protocols import Pair
 from diptych.search import Pipeline, Retrieve
 from diptych.types import Floats, Hit, Query, Run

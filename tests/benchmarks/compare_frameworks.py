@@ -24,9 +24,9 @@ from uuid import NAMESPACE_OID, uuid5
 from rich.console import Console
 
 from corpora import folder_of, read_texts
-from diptych import Collection, Run
+from diptych import Collection, Run, display
 from diptych.config import parse_config
-from diptych.evaluate import compare, comparison_table, evaluate, read_beir, table
+from diptych.evaluate import compare, evaluate, read_beir, table
 from variants import VARIANTS, fastest
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
@@ -215,7 +215,8 @@ def main() -> None:
             ask = asking(FRAMEWORKS[name](), way, texts)
             run = Run(f"{name} {way}", {query.id: ask(query.text) for query in queries})
             found.append(evaluate(run, qrels, METRICS))
-        Console(width=110).print(table(found), comparison_table(compare(found, f"{name} before", METRICS[0])))
+        Console(width=110).print(table(found))
+        display.write(compare(found, f"{name} before", METRICS[0]).display(), Console(width=110))
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ class WorkerJob:
     name: str
     registry: Callable[[], Registry]
     cache: CacheConfig
-    slots: tuple[tuple[str, SlotConfig, Generation], ...] = ()
+    slots: tuple[tuple[str, SlotConfig, Generation | None], ...] = ()
     config: Config | None = None
     sample: tuple[Document, ...] = ()
     media: MediaStore | None = None

@@ -23,8 +23,7 @@ import torch
 from torch import Tensor
 
 from diptych.protocols import Pair
-from diptych_experimental.ar2 import AR2, Game, Mined, Round
-from diptych_training.data.candidate_sources import mine
+from diptych_experimental.ar2 import AR2, Game, Mined, Round, mine
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.models.trained_module import TrainedModule
 from effects.deb import RATE, Real, averaged, deb, train

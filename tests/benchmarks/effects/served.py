@@ -77,7 +77,8 @@ class EncoderSource:
 
 def _unit(vectors: Floats) -> Floats:
     rows = np.asarray(vectors, np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+    unit: Floats = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+    return unit
 
 
 def source_of(model: Encoder, world: World) -> EncoderSource:

@@ -139,7 +139,7 @@ class Writing(RuleBasedStateMachine):
         mine = {number for number in self.model if tenant in (None, owner(number))}
         gone = mine - versions.keys() if versions else set()
         wanted = {number: self._written(number, version) for number, version in versions.items()}
-        options = {"sync": True, "max_deleted": share, "tenant": tenant}
+        options: dict[str, Any] = {"sync": True, "max_deleted": share, "tenant": tenant}
         try:
             report = self._step(
                 lambda: self._populate(versions, 64, **options), {**wanted, **dict.fromkeys(gone)}, broken
@@ -273,4 +273,4 @@ def test_a_step_broken_off_at_any_call_of_the_store_loses_and_revives_nothing(mo
         monkeypatch.setattr(f"diptych.populate.{constant}", value)
     # Without shrinking, which takes minutes: the steps of a failure can be read as they are.
     few = settings(max_examples=50, stateful_step_count=15, phases=[Phase.generate])
-    run_state_machine_as_test(Writing, settings=few)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Writing, settings=few)

@@ -326,7 +326,7 @@ def test_cprd_is_a_likelihood_over_orders_and_knows_neither_scale_nor_the_order_
     for invalid in (wanted, wanted[:, order]):
         asked = student.clone().requires_grad_()
         gradients.append(torch.autograd.grad(CPRDLoss(Given()).order(asked, invalid), asked)[0])
-    assert torch.allclose(*gradients)
+    assert torch.allclose(gradients[0], gradients[1])
 
 
 KINDS: list[dict[str, Any]] = [{}, {"min_prob": 0.0}, {"top": 0.5}, {"kind": "distribution"}, {"kind": "scores"}]
@@ -453,7 +453,7 @@ def test_unidecs_loss_is_both_heads_over_the_pool_and_reaches_the_rows_of_the_po
         terms.append(sum(mean_of(infonce, *way) for way in ways) / 2)
     loss = PSLLoss(model, relevance=POOL, weight=0.3, dropout=0.0)
     found = loss([{"given": queries}, {"given": documents}], POOLED)
-    assert found.item() == pytest.approx((0.3 * terms[0] + 0.7 * terms[1]).item(), rel=1e-5)
+    assert found.item() == pytest.approx(float(0.3 * terms[0] + 0.7 * terms[1]), rel=1e-5)
     found.backward()
     assert model.table.weight.grad is not None
     assert (model.table.weight.grad != 0).any(1).tolist() == [True] * 6 + [False] * 2
@@ -491,7 +491,8 @@ def test_cached_gradients_are_those_of_the_whole_batch(size: int) -> None:
 
 def test_a_reranker_scores_the_rows_of_a_data_set_at_once() -> None:
     found = scored(FakeReranker(), ["red fox", "blue whale"], [["a red fox", "a car"], ["the whale", "blue whale"]])
-    assert (found.shape, found.dtype) == ((2, 2), np.float32)
+    assert found.shape == (2, 2)
+    assert found.dtype == np.float32
     assert found[0, 0] > found[0, 1]
     assert found[1, 1] > found[1, 0]
 

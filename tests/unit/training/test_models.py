@@ -119,12 +119,12 @@ def unit(seed: int, rows: int = 5) -> Any:
 
 
 def test_the_parts_of_the_elastic_loss_are_those_of_its_formula(tmp_path: Path) -> None:
-    model = multi_exit(tiny_encoder(tmp_path), [1, 3])
+    model: Any = multi_exit(tiny_encoder(tmp_path), [1, 3])
     teacher, first, whole = unit(0), unit(1).requires_grad_(), unit(2).requires_grad_()
     loss = ElasticLoss(model, teacher, widths=[4], weight=2.0, invariance=3.0, tau=0.1)
     parts = loss.of_vectors([first, whole], teacher)
     target = (teacher @ teacher.T / 0.1).fill_diagonal_(float("-inf")).softmax(1)
-    terms, apart = [], []
+    terms, apart = list[torch.Tensor](), list[torch.Tensor]()
     for width in (WIDTH, 4):
         documents = normalize(whole[:, :width]).detach()
         for own in (first.detach(), whole.detach()):
@@ -132,17 +132,17 @@ def test_the_parts_of_the_elastic_loss_are_those_of_its_formula(tmp_path: Path) 
             terms.append(torch.where(target > 0, target * (target.log() - logs), 0.0).sum(1).mean())
         apart.append((1 - (normalize(first[:, :width]) * documents).sum(1)).mean())
     near = (1 - (whole * teacher).sum(1)).mean() + (whole - teacher).square().sum(1).mean()
-    wanted = {"teacher": near, "divergence": 2 * sum(terms) / 4, "invariance": 3 * sum(apart) / 2}  # type: ignore[arg-type]
-    assert {name: value.item() for name, value in parts.items()} == pytest.approx(
-        {name: value.item() for name, value in wanted.items()}, rel=1e-5
+    wanted = {"teacher": near, "divergence": 2 * sum(terms) / 4, "invariance": 3 * sum(apart) / 2}
+    assert {name: float(value) for name, value in parts.items()} == pytest.approx(
+        {name: float(value) for name, value in wanted.items()}, rel=1e-5
     )
     parts["invariance"].backward()
     assert whole.grad is None, "the deepest exit is not moved by the others' distance to it"
     alone = ElasticLoss(model, teacher, weight=0.5).of_vectors([teacher], teacher)
     student = StudentLoss(torch.nn.Identity(), teacher).of_vectors(teacher, teacher)
-    assert sum(alone.values()).item() == pytest.approx(student.item(), abs=1e-6)  # type: ignore[union-attr]
-    sum(loss([features_of(model, *TEXTS)], torch.arange(3)).values()).backward()  # type: ignore[union-attr]
-    assert all(head.linear.weight.grad.any() for head in model[-1].head.values())  # type: ignore[union-attr]
+    assert float(sum(alone.values())) == pytest.approx(student.item(), abs=1e-6)
+    sum(loss([features_of(model, *TEXTS)], torch.arange(3)).values()).backward()
+    assert all(head.linear.weight.grad.any() for head in model[-1].head.values())
 
 
 def tuned(folder: Path, tokens: int) -> Any:
@@ -160,7 +160,7 @@ def step(model: Any) -> float:
     value = PrototypeLoss(model)([features_of(model, *texts)], torch.tensor([1, 2, 0]))
     value.backward()
     optimizer.step()
-    return value.item()
+    return float(value)
 
 
 @pytest.mark.parametrize("tokens", [0, 4])
