@@ -133,14 +133,14 @@ def test_the_parts_of_the_elastic_loss_are_those_of_its_formula(tmp_path: Path) 
         apart.append((1 - (normalize(first[:, :width]) * documents).sum(1)).mean())
     near = (1 - (whole * teacher).sum(1)).mean() + (whole - teacher).square().sum(1).mean()
     wanted = {"teacher": near, "divergence": 2 * sum(terms) / 4, "invariance": 3 * sum(apart) / 2}
-    assert {name: float(value) for name, value in parts.items()} == pytest.approx(
-        {name: float(value) for name, value in wanted.items()}, rel=1e-5
+    assert {name: value.item() for name, value in parts.items()} == pytest.approx(
+        {name: value.item() for name, value in wanted.items()}, rel=1e-5
     )
     parts["invariance"].backward()
     assert whole.grad is None, "the deepest exit is not moved by the others' distance to it"
     alone = ElasticLoss(model, teacher, weight=0.5).of_vectors([teacher], teacher)
     student = StudentLoss(torch.nn.Identity(), teacher).of_vectors(teacher, teacher)
-    assert float(sum(alone.values())) == pytest.approx(student.item(), abs=1e-6)
+    assert sum(value.item() for value in alone.values()) == pytest.approx(student.item(), abs=1e-6)
     sum(loss([features_of(model, *TEXTS)], torch.arange(3)).values()).backward()
     assert all(head.linear.weight.grad.any() for head in model[-1].head.values())
 
@@ -160,7 +160,7 @@ def step(model: Any) -> float:
     value = PrototypeLoss(model)([features_of(model, *texts)], torch.tensor([1, 2, 0]))
     value.backward()
     optimizer.step()
-    return float(value)
+    return float(value.item())
 
 
 @pytest.mark.parametrize("tokens", [0, 4])
