@@ -115,7 +115,7 @@ def test_lexlip_trains_in_two_phases_and_is_served_at_unit_length(folder: Path) 
     assert precision > 0.4  # chance is 1 of 16
     from diptych_adapters.sparse_encoders import SpladeEncoder
 
-    (vector,) = SpladeEncoder.of(**report.models[0].options, device="cpu").encode_document([WORDS[3]])
+    (vector,) = SpladeEncoder.of(model=report.models[0].options["model"], device="cpu").encode_document([WORDS[3]])
     assert np.linalg.norm(vector.values) == pytest.approx(1.0, abs=1e-5)
 
 

@@ -453,7 +453,7 @@ def test_unidecs_loss_is_both_heads_over_the_pool_and_reaches_the_rows_of_the_po
         terms.append(sum(mean_of(infonce, *way) for way in ways) / 2)
     loss = PSLLoss(model, relevance=POOL, weight=0.3, dropout=0.0)
     found = loss([{"given": queries}, {"given": documents}], POOLED)
-    assert found.item() == pytest.approx(float(0.3 * terms[0] + 0.7 * terms[1]), rel=1e-5)
+    assert found.item() == pytest.approx((0.3 * terms[0] + 0.7 * terms[1]).item(), rel=1e-5)
     found.backward()
     assert model.table.weight.grad is not None
     assert (model.table.weight.grad != 0).any(1).tolist() == [True] * 6 + [False] * 2
