@@ -1,14 +1,15 @@
-"""`diptych tune`: `index` measures how vectors are stored, `search` which pipeline answers best."""
+"""`diptych tune`: `index` measures how vectors are stored, `search` pipelines, `encoder` encoders."""
 
 from __future__ import annotations
 
 import dataclasses
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from diptych.cli.evaluate import judged_queries
 from diptych.cli.options import (
     CONFIG,
     CollectionOption,
@@ -24,21 +25,20 @@ from diptych.cli.options import (
 )
 from diptych.cli.output import Bars, show, write_json
 from diptych.cli.run_command import Session, command, group
-from diptych_lab.cli.tune_encoder import encoder
+from diptych.errors import EvaluationError, TuneError
 
 if TYPE_CHECKING:
-    from diptych_lab.tune import IndexReport, IndexRow
+    from diptych import Collection
+    from diptych.config.models import EvaluateConfig
+    from diptych.evaluate import Qrels
+    from diptych.types import Query
+    from diptych_lab.tune import ConfigChange, EncoderReport, IndexReport, SearchReport
 
+SAMPLE = 200
+SYNTHETIC = "words of the documents favour lexical slots: judge real queries before you trust it"
+OWN = ("adapter", "query", "storage", "options")  # keys of a slot that are no options of its adapter
 
 app = group("tune", "Measure settings of indexes, searches and encoders, and recommend some.")
-
-
-class Least(StrEnum):
-    """What the chosen setup takes least of."""
-
-    MEMORY = "memory"
-    LATENCY = "latency"
-    DISK = "disk"
 
 
 def index(
@@ -57,9 +57,10 @@ def index(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Measure recall of the first N.")] = 10,
     recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="Minimum recall of the chosen settings.")] = 0.98,
-    least: Annotated[Least, typer.Option(metavar="WHAT", help="memory, latency or disk: what to minimise.")] = (
-        Least.MEMORY
-    ),
+    least: Annotated[
+        Literal["memory", "latency", "disk"],
+        typer.Option(metavar="WHAT", help="memory, latency or disk: what to minimise."),
+    ] = "memory",
     prefix: Annotated[
         list[int] | None,
         typer.Option(
@@ -94,7 +95,7 @@ def index(
             sample=sample,
             points=points,
             k=k,
-            rule=Rule(recall, least.value),
+            rule=Rule(recall, least),
             progress=bars,
         )
     write_json(document(found)) if as_json else show(found.display())
@@ -142,33 +143,241 @@ def search(
 
       diptych tune search --write && diptych plan && diptych apply
     """
-    from diptych_lab.cli import tune_search as parts
-    from diptych_lab.tune import ConfigChange, config_change, write_config
+    from diptych_lab.tune import Budget, ConfigChange, config_change, tune_search, write_config
 
-    limits = parts.budget_of(budget, max_cost, price or [])
+    limits = Budget(_milliseconds(budget), max_cost, _prices(price or []))
     session: Session = context.obj
     with session.collection(config, None, None) as opened, Bars() as bars:
         settings = session.config(config).evaluate
-        asked, judged, made = parts.judged_or_synthetic(
-            opened, settings, folder, queries, qrels, synthetic=synthetic, write=write
-        )
-        found = parts.run(opened, asked, judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
+        *judged, made = judged_or_synthetic(opened, settings, folder, queries, qrels, synthetic=synthetic, write=write)
+        found = tune_search(opened.handle, *judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
     change = config_change(config, found, session.registry) if found.passed else ConfigChange()
     if write and found.passed:
         write_config(config, change)
-    parts.show_search(found, change, synthetic=made, write=write, config=config, as_json=as_json)
+    show_tuned(found, change, synthetic=made, write=write, config=config, as_json=as_json)
 
 
-def document(found: IndexReport) -> dict[str, object]:
-    """The report as JSON values; each row with the config that sets it up."""
-    rows = [{**_row_document(row, found.slot), "chosen": row == found.chosen} for row in found.rows]
-    return {**dataclasses.asdict(found), "rows": rows, "chosen": _row_document(found.chosen, found.slot)}
+def encoder(
+    context: typer.Context,
+    folder: JudgedFolder = None,
+    config: ConfigOption = CONFIG,
+    queries: QueriesOption = None,
+    qrels: QrelsOption = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Longest median time of a query, such as 2ms.")
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Most bytes of a vector that a search reads.")
+    ] = None,
+    slot: DenseSlotOption = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="FOLDER", help="Also try this model, or ADAPTER=FOLDER; repeat for more."),
+    ] = None,
+    width: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, metavar="N", help="Number of leading dimensions to keep; repeat for more. [default: 1/2 and 1/4]"
+        ),
+    ] = None,
+    documents: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Documents to sample, in addition to the relevant ones.")
+    ] = 2000,
+    sample: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of queries.")] = 200,
+    synthetic: SyntheticOption = False,
+    write: WriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Try cheaper encoders and vectors: exits of the slot's model, students, shorter vectors, quantization.
+
+    Documents and queries may have different encoders. The collection is only read.
+
+    [dim]Examples:[/dim]
+
+      diptych tune encoder --budget 2ms
+
+      diptych tune encoder my-data --with ./runs/student --budget 2ms --max-bytes 200
+
+      diptych tune encoder --budget 5ms --write && diptych plan && diptych apply
+    """
+    from diptych_lab.tune import ConfigChange, EncoderBudget, choices_of, edited, tune_encoder, write_config
+    from diptych_lab.tune.index import slot_to_tune
+
+    limits = EncoderBudget(_milliseconds(budget), max_bytes)
+    session: Session = context.obj
+    with session.collection(config, None, None) as opened, Bars() as bars:
+        settings = session.config(config).evaluate
+        tried = choices_of(slot_to_tune(opened.handle.now(), slot), others or [])
+        *judged, made = judged_or_synthetic(opened, settings, folder, queries, qrels, synthetic=synthetic, write=write)
+        found = tune_encoder(
+            opened.handle,
+            *judged,
+            slot=slot,
+            others=tried,
+            widths=width or [],
+            budget=limits,
+            documents=documents,
+            sample=sample,
+            progress=bars,
+        )
+    is_change = found.reached and found.chosen != found.present
+    change = edited(config, session.registry, lambda raw: set_encoder(raw, found, config), ("slots", "search"))
+    change = change if is_change else ConfigChange()
+    if write and found.passed:
+        write_config(config, change)
+    show_tuned(found, change, synthetic=made, write=write, config=config, as_json=as_json)
 
 
-def _row_document(row: IndexRow, slot: str) -> dict[str, object]:
-    facts = {name: getattr(row, name) for name in ("recall", "p50", "p95", "memory", "disk", "build", "front")}
-    setup = row.setup
-    return {"stored": setup.stored, "asked": setup.asked, "now": setup.now, **facts, "config": setup.config(slot)}
+def _milliseconds(budget: str | None) -> float | None:
+    from diptych.config.section import require_duration
+
+    return None if budget is None else 1000 * require_duration("the budget", budget, "--budget")
+
+
+def _prices(given: Sequence[str]) -> dict[str, float]:
+    """The prices of `--price cohere=0.02`, by reranker."""
+    prices: dict[str, float] = {}
+    for price in given:
+        name, _, number = price.partition("=")
+        try:
+            prices[name] = float(number)
+        except ValueError:
+            expected = "RERANKER=PRICE, such as cohere=0.02"
+            raise TuneError("the price cannot be read", where="--price", got=price, expected=expected) from None
+    return prices
+
+
+def judged_or_synthetic(
+    opened: Collection,
+    settings: EvaluateConfig,
+    folder: Path | None,
+    queries: Path | None,
+    qrels: Path | None,
+    *,
+    synthetic: bool,
+    write: bool,
+) -> tuple[list[Query], Qrels, bool]:
+    """The judged queries; if none are named, synthetic ones, each answered by the document that it was cut from.
+
+    The last value says whether they are synthetic. Synthetic queries favour lexical slots, so a config is written from
+    them only if `synthetic` is set.
+
+    Raises:
+        EvaluationError: judgements cannot be read, or a config is to be written without any.
+    """
+    if not synthetic and any((folder, queries, qrels, settings.queries, settings.qrels)):
+        return *judged_queries(settings, folder, queries, qrels), False
+    if write and not synthetic:
+        do = "give a BEIR folder, or --queries and --qrels; or --synthetic to use synthetic queries"
+        raise EvaluationError("no judged queries are named", where="--write", do=do)
+    from diptych.evaluate import Qrels
+    from diptych.swap import sample_documents, sample_points
+    from diptych.types import Query
+
+    view = opened.handle.now()
+    sampled = sample_documents(view, sample_points(view.client, view.name, SAMPLE))
+    documents = [own for own in sampled if own.item]
+    made = [Query(own.excerpt, own.id) for own in documents]
+    return made, Qrels({own.id: {own.id: 1} for own in documents}), True
+
+
+def show_tuned(
+    found: SearchReport | EncoderReport,
+    change: ConfigChange,
+    *,
+    synthetic: bool,
+    write: bool,
+    config: Path,
+    as_json: bool = False,
+) -> None:
+    """The best ways as a table, the verdict, and the change of the config that sets up the chosen one."""
+    written = write and found.passed
+    if as_json:
+        facts = {"synthetic": synthetic, "diff": change.diff, "written": change.keys if written else ""}
+        return write_json({**document(found), "verdict": found.verdict, **facts})
+    shown, tail = found.display(), list[str]()
+    if written:
+        gate = "" if found.fits else "; its gate knows no budget: if it refuses the loss, diptych apply --ignore-gate"
+        tail = [f"wrote {change.keys} to {config}; to make it live: diptych plan, then diptych apply{gate}"]
+    elif write:
+        tail = [f"{config} stays as it is: no change passed, so nothing was written"]
+    parts = (*shown.parts, *change.diff.splitlines(), *tail)
+    return show(dataclasses.replace(shown, parts=parts, warnings=(SYNTHETIC,) if synthetic else ()))
+
+
+def document(found: IndexReport | SearchReport | EncoderReport) -> dict[str, Any]:
+    """The report as JSON values; each row with the config that sets it up, without options, which may hold secrets."""
+    facts = _facts(found)
+    slot = facts.get("slot", "")
+    facts["rows"] = [_row(row, slot) for row in found.rows]
+    if "choices" in facts:
+        known = {name: (choice.adapter, choice.options.get("model")) for name, choice in facts["choices"].items()}
+        facts["choices"] = {name: {"adapter": adapter, "model": model} for name, (adapter, model) in known.items()}
+    if not isinstance(facts["chosen"], int):
+        facts["chosen"] = _row(facts["chosen"], slot)
+    return facts
+
+
+def _row(row: Any, slot: str) -> dict[str, Any]:
+    facts = _facts(row)
+    if "setup" not in facts:
+        return {**facts, "pipeline": row.name, "config": row.config()}
+    setup = facts.pop("setup")
+    return {**facts, "stored": setup.stored, "asked": setup.asked, "now": setup.now, "config": setup.config(slot)}
+
+
+def _facts(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def set_encoder(raw: Any, found: EncoderReport, config: Path) -> str:
+    """Put the chosen row into a config's mapping; returns the keys that it sets."""
+    from diptych.training.register import relative
+
+    def named(options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with the model as the config names it."""
+        return {k: relative(v, config) if k == "model" and Path(str(v)).is_dir() else v for k, v in options.items()}
+
+    row, present = found.rows[found.chosen], found.rows[found.present]
+    documents, queries = found.choices[row.documents], found.choices[row.queries]
+    cut = {"truncate_dim": row.width} if row.cut else {}
+    slot = raw["slots"][found.slot]
+    options = slot.get("options", slot)
+    if row.documents != present.documents:
+        for key in [key for key in options if key not in OWN]:
+            del options[key]
+        slot["adapter"] = documents.adapter
+        options.update(named(documents.options))
+    options.update(cut)
+    if row.queries != row.documents:
+        adapter = {} if queries.adapter == documents.adapter else {"adapter": queries.adapter}
+        own = named(queries.options)
+        slot["query"] = {**adapter, "student": own.pop("model"), **own, **cut}
+    elif row.documents != present.documents:
+        slot.pop("query", None)
+    elif cut and slot.get("query"):
+        slot["query"].update(cut)
+    return _set_setup(raw, found)
+
+
+def _set_setup(raw: Any, found: EncoderReport) -> str:
+    """Put storage and search parameters of the chosen row into a config's mapping."""
+    row, name = found.rows[found.chosen], found.slot
+    if row.setup.now:
+        return f"slots.{name}"
+    said = row.setup.config(name)
+    raw["slots"][name].pop("storage", None)
+    if storage := said.get("slots", {}).get(name, {}).get("storage"):
+        raw["slots"][name]["storage"] = storage
+    params = raw.setdefault("search", {}).setdefault("params", {})
+    for key in ("rescore", "oversampling"):
+        params.pop(key, None)
+    params.update(said.get("search", {}).get("params", {}))
+    if not params:
+        del raw["search"]["params"]
+    if not raw["search"]:
+        del raw["search"]
+    return f"slots.{name}, search.params"
 
 
 command(app, "index", index)

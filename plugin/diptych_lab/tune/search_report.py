@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from qdrant_client import models
 from diptych.config import SearchConfig
 from diptych.config.load import replace_config
 from diptych.config.problems import redacted
+from diptych.config.section import fields_of
 from diptych.config.yaml_files import as_yaml, changed_entries, plain_values, read_lines, spliced, yaml_of
 from diptych.display import Display, Displayed, Table, differences
 from diptych.registry import Registry
-from diptych.search import Dbsf, Linear, Pipeline, Rerank, Rrf
+from diptych.search import Dbsf, Linear, Pipeline, Rerank, Rescore, Rrf
 from diptych_lab.tune.trials import LEAST, LEGEND, Against, mark
 
 KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets
+SAID = ("kind", "slot", "candidates", "adapter", "k", "normalize")  # values of a stage that are always written
 SHOWN = 12  # rows of a table, beside those that are marked
 _USER = re.compile(r"//[^/\s]*@")  # of an address, with a password
 
@@ -47,24 +49,31 @@ class SearchRow:
 
     @property
     def name(self) -> str:
-        """The pipeline as it is written, without options that may hold a secret."""
-        shown = tuple(replace(stage, options=redacted(stage.options)) for stage in self.pipeline.rerank)
-        return repr(replace(self.pipeline, rerank=shown))
+        """The pipeline in short: `dense 100 + lexical 100 >> Rrf(k=60)`, without options that may hold a secret."""
+        pipeline = self.pipeline
+        # One slot alone returns as many hits as a search asks for.
+        branches = (f"{own.slot} {own.candidates}" if pipeline.stages else own.slot for own in pipeline.retrieve)
+        params = params_text(pipeline.retrieve[0].params)
+        stages = (
+            replace(stage, options=redacted(stage.options)) if isinstance(stage, Rerank) else stage
+            for stage in pipeline.stages
+        )
+        return " >> ".join([" + ".join(branches) + (f" ({params})" if params else ""), *map(repr, stages)])
 
     def config(self) -> dict[str, Any]:
         """The keys of the config's `search` section that describe it, without the options of rerankers."""
         section: dict[str, Any] = {"retrieve": {branch.slot: branch.candidates for branch in self.pipeline.retrieve}}
-        if self.pipeline.fuse is not None:
-            section["fuse"] = _fusion(self.pipeline.fuse)
-        if self.pipeline.rescore is not None:
-            rescore = self.pipeline.rescore
-            weight = {"weight": rescore.weight} if rescore.weight < 1 else {}
-            section["rescore"] = {"slot": rescore.slot, "candidates": rescore.candidates, **weight}
-        params = self.pipeline.retrieve[0].params
-        if params is not None:
-            section["params"] = _params(params)
+        for name in ("fuse", "rescore"):
+            if (stage := getattr(self.pipeline, name)) is not None:
+                section[name] = _written(stage)
+        if (params := self.pipeline.retrieve[0].params) is not None:
+            flat = params.model_dump(exclude_none=True)
+            flat |= flat.pop("quantization", {})
+            section["params"] = {
+                key: flat[key] for key in ("hnsw_ef", "exact", "oversampling", "rescore") if key in flat
+            }
         if self.pipeline.rerank:
-            section["rerank"] = [_reranker(stage) for stage in self.pipeline.rerank]
+            section["rerank"] = [{**_written(stage), "adapter": stage.label} for stage in self.pipeline.rerank]
         return section
 
 
@@ -139,7 +148,7 @@ class SearchReport(Displayed):
         gain = self.gains[0]
         change = f"gains {gain.mean:+z.4f}" if gain.mean > 0 else f"loses {-gain.mean:.4f}"
         figures = (
-            f"searching {pipeline_words(self.rows[self.tuned].pipeline)}, {change} nDCG@10 on held-out queries, "
+            f"searching {self.rows[self.tuned].name}, {change} nDCG@10 on held-out queries, "
             f"{self.confidence:.0%} interval [{gain.low:+z.4f}, {gain.high:+z.4f}]"
         )
         if self.passed and not self.fits:
@@ -160,7 +169,7 @@ class SearchReport(Displayed):
         listed = [
             (
                 mark(front=rows[n].front, chosen=n == self.chosen != self.present, present=n == self.present),
-                pipeline_label(rows[n].pipeline),
+                rows[n].name,
                 *(f"{rows[n].value:.4f}", f"{rows[n].error:.4f}", f"{rows[n].milliseconds:.2f}"),
                 f"{rows[n].cost:.2f}",
             )
@@ -194,48 +203,6 @@ class SearchReport(Displayed):
         return f"about {gain.needed} queries, {gain.needed - self.queries} more than now, would show it"
 
 
-def pipeline_label(pipeline: Pipeline, *, with_candidates: bool = True) -> str:
-    """A pipeline in short, such as `dense 100 + lexical 100 >> Rrf(k=60)`, without what may be a secret.
-
-    Args:
-        pipeline: the stages.
-        with_candidates: whether to say how many candidates each slot gives.
-    """
-    counted = with_candidates and pipeline.stages  # one slot alone returns as many hits as a search asks for
-    branches = (f"{branch.slot} {branch.candidates}" if counted else branch.slot for branch in pipeline.retrieve)
-    params = params_text(pipeline.retrieve[0].params)
-    slots = " + ".join(branches) + (f" ({params})" if params else "")
-    stages = (
-        replace(stage, options=redacted(stage.options)) if isinstance(stage, Rerank) else stage
-        for stage in pipeline.stages
-    )
-    return " >> ".join([slots, *map(repr, stages)])
-
-
-def pipeline_words(pipeline: Pipeline) -> str:
-    """A pipeline in plain words, such as `dense and lexical, 100 candidates each, fused by rrf (k 60)`.
-
-    Args:
-        pipeline: the stages. Neither options of rerankers nor single weights are said.
-    """
-    slots = [branch.slot for branch in pipeline.retrieve]
-    counts = [f"{branch.candidates:,}" for branch in pipeline.retrieve]
-    said = [f"{', '.join(slots[:-1])} and {slots[-1]}" if len(slots) > 1 else f"{slots[0]} alone"]
-    if pipeline.stages:
-        each = " each" if len(counts) > 1 and len(set(counts)) == 1 else ""
-        said.append(f"{counts[0] if each else ' and '.join(counts)} candidates{each}")
-    if params := params_text(pipeline.retrieve[0].params):
-        said.append(f"with {params}")
-    if (fuse := pipeline.fuse) is not None:
-        details = [f"k {fuse.k}"] if isinstance(fuse, Rrf) else [fuse.normalize] if isinstance(fuse, Linear) else []
-        details += ["weighted"] if getattr(fuse, "weights", {}) else []
-        said.append(f"fused by {fuse.label}" + (f" ({', '.join(details)})" if details else ""))
-    if (rescore := pipeline.rescore) is not None:
-        said.append(f"the best {rescore.candidates:,} rescored by {rescore.slot}")
-    said += [f"the best {stage.candidates:,} reranked by {stage.label}" for stage in pipeline.rerank]
-    return ", ".join(said)
-
-
 def params_text(params: models.SearchParams | None) -> str:
     """The parameters of the approximate search in a few words, such as `ef 64, rescore x2`; empty without any."""
     if params is None:
@@ -249,40 +216,11 @@ def params_text(params: models.SearchParams | None) -> str:
     return ", ".join(shown)
 
 
-def _params(params: models.SearchParams) -> dict[str, Any]:
-    """The config's keys of Qdrant's search parameters."""
-    quantization = params.quantization
-    said = {
-        "hnsw_ef": params.hnsw_ef,
-        "exact": params.exact,
-        "oversampling": quantization.oversampling if quantization else None,
-        "rescore": quantization.rescore if quantization else None,
-    }
-    return {name: value for name, value in said.items() if value is not None}
-
-
-def _reranker(stage: Rerank) -> dict[str, Any]:
-    section: dict[str, Any] = {"adapter": stage.label, "candidates": stage.candidates}
-    if stage.weight < 1:
-        section["weight"] = stage.weight
-    if stage.early_exit is not None:
-        section["early_exit"] = {"block": stage.early_exit.block, "patience": stage.early_exit.patience}
-    if stage.deadline is not None:
-        section["deadline"] = stage.deadline
-    return section
-
-
-def _fusion(fusion: Rrf | Dbsf | Linear) -> dict[str, Any]:
-    section: dict[str, Any] = {"kind": fusion.label}
-    if isinstance(fusion, Rrf):
-        section["k"] = fusion.k
-    if isinstance(fusion, Linear):
-        section["normalize"] = fusion.normalize
-        if fusion.missing is not None:
-            section["missing"] = fusion.missing
-    if getattr(fusion, "weights", {}):
-        section["weights"] = dict(fusion.weights)  # type: ignore[union-attr]
-    return section
+def _written(stage: Rrf | Dbsf | Linear | Rescore | Rerank) -> dict[str, Any]:
+    """The stage as a section of a config: what says which it is, and what differs from the default; no options."""
+    facts, values = fields_of(type(stage)), asdict(stage)
+    kept = [n for n in facts if n in SAID or values[n] != facts[n].get_default(call_default_factory=True)]
+    return {name: values[name] for name in sorted(kept, key="kind".__ne__) if name != "options"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from diptych.stores.server_errors import needs_answers
 from diptych.swap import StepBack, rollback
 from diptych_lab.judge.judging import drawn
 from diptych_lab.tune import Budget, ConfigChange, SearchReport, config_change, search_change, tune_search
-from diptych_lab.tune.search_report import pipeline_label
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import Operation
 from diptych_serve.service.application import Extension
@@ -258,7 +257,7 @@ def tuned(collection: Collection, judged: QuerySet, budget_ms: float | None, job
         gains=[f"{gain.name}: {gain.mean:+z.4f} [{gain.low:+z.4f}, {gain.high:+z.4f}]" for gain in found.gains],
         trials=[
             TrialRow(
-                label=pipeline_label(row.pipeline),
+                label=row.name,
                 quality=row.value,
                 low=row.value - Z * row.error,
                 high=row.value + Z * row.error,

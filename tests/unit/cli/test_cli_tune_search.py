@@ -16,8 +16,8 @@ from diptych.config import load_config
 from diptych.config.models import SearchConfig
 from diptych.registry import Registry
 from diptych.search import Dbsf, Linear, Rerank, Retrieve, Rrf
-from diptych_lab.cli.tune_search import budget_of, show_search
-from diptych_lab.tune import Budget, ConfigChange, SearchReport, SearchRow, config_change, search_change, write_config
+from diptych_lab.cli.tune import show_tuned
+from diptych_lab.tune import ConfigChange, SearchReport, SearchRow, config_change, search_change, write_config
 from diptych_lab.tune.trials import Against
 
 Run = Callable[..., Any]
@@ -34,7 +34,7 @@ def report(*, passed: bool) -> SearchReport:
 
 
 def shown(found: SearchReport, change: ConfigChange, *, synthetic: bool = False, write: bool = False) -> None:
-    show_search(found, change, synthetic=synthetic, write=write, config=Path("c"), as_json=False)
+    show_tuned(found, change, synthetic=synthetic, write=write, config=Path("c"))
 
 
 def test_a_gain_that_is_shown_is_said_in_one_sentence_with_a_diff_of_the_config(
@@ -44,7 +44,7 @@ def test_a_gain_that_is_shown_is_said_in_one_sentence_with_a_diff_of_the_config(
     shown(report(passed=True), config_change(config, report(passed=True), registry))
     out = capsys.readouterr().out
     said = " ".join(out.split())
-    assert "searching dense and lexical, 100 candidates each, fused by linear (zscore, weighted), gains +0.0500" in said
+    assert "searching dense 100 + lexical 100 >> Linear('zscore', weights={'dense': 0.7" in said
     assert "gains +0.0500 nDCG@10 on held-out queries, 95% interval [+0.0200, +0.0800]: it is better than" in said
     assert "\n-    kind: rrf\n+    kind: linear\n+    normalize: zscore\n" in out
     assert "\n   limit: 3\n" in out, "what stays is its surroundings"
@@ -181,11 +181,6 @@ def test_any_pipeline_of_a_report_has_its_diff_and_settings_without_a_file_have_
     change = search_change(settings, found, row=0)
     assert "+    normalize: zscore" in change.diff.splitlines()
     assert (change.keys, settings) == ("search.retrieve, search.fuse", SearchConfig(limit=3))
-
-
-def test_budgets_and_prices_are_read_as_they_are_written() -> None:
-    assert budget_of("50ms", 2.0, ["cohere=0.02"]) == Budget(50.0, 2.0, {"cohere": 0.02})
-    assert budget_of("2s", None, []).milliseconds == 2000
 
 
 def test_without_judgements_made_queries_are_asked_and_written_only_where_that_is_wanted(

@@ -115,7 +115,7 @@ FIRST = {
     "ApplyReport": "word: cut over in 3 s",
     "VerifyReport": "word: 3 documents have a fault, 1 file differs",
     "PopulateReport": "word: 3 read: 2 new, 1 rejected",
-    "SearchReport": "searching dense and lexical, 100 candidates each",
+    "SearchReport": "searching dense 100 + lexical 100 >> Dbsf()",
     "EncoderReport": "word, 64 numbers, float32: nDCG@10 +0.1000 on held-out queries",
     "IndexReport": "float32, searched with default: least memory",
 }
