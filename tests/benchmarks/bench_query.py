@@ -32,7 +32,7 @@ from corpora import folder_of
 from diptych.collection.collection import Collection
 from diptych.config import parse_config
 from diptych.evaluate import read_beir
-from diptych.metadata.payloads import to_payload
+from diptych.metadata.payloads import NATIVE
 from diptych.slots.calibration_texts import sample_size
 from diptych.types import Document, Floats
 from figures import RATIO, Figure, Result
@@ -71,7 +71,7 @@ def fill(collection: Collection, documents: Sequence[Document], points: int) -> 
         rows = rows + 0.02 * random.normal(size=rows.shape).astype(np.float32) if first else rows
         piece = zip(rows, documents, strict=False)
         numbered = [(first + n, row, document) for n, (row, document) in enumerate(piece)]
-        payloads = (to_payload(Document(f"d{n}", d.text, d.title), "0" * 32) for n, _, d in numbered)
+        payloads = (NATIVE.write(Document(f"d{n}", d.text, d.title), "0" * 32) for n, _, d in numbered)
         made = [
             make(id=n, vector={slot.vector: row}, payload=p) for (n, row, _), p in zip(numbered, payloads, strict=True)
         ]

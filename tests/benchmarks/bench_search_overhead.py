@@ -26,7 +26,7 @@ from qdrant_client import models
 from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
-from diptych.metadata.payloads import to_payload
+from diptych.metadata.payloads import NATIVE
 from diptych.protocols import Similarity
 from diptych.registry import Registry
 from diptych.search import search
@@ -84,7 +84,7 @@ def fill(client: EdgeClient, vectors: Floats) -> None:
             Document(f"d{first + i}", f"the text of {first + i}", metadata={"i": i}) for i in range(len(piece))
         ]
         points = [
-            make(id=first + i, vector={VECTOR: row}, payload=to_payload(document, "0" * 32))
+            make(id=first + i, vector={VECTOR: row}, payload=NATIVE.write(document, "0" * 32))
             for i, (row, document) in enumerate(zip(piece, documents, strict=True))
         ]
         client.upsert(NAME, points)

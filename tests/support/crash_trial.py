@@ -15,7 +15,7 @@ from qdrant_client import QdrantClient, models
 
 from diptych import Collection, Registry
 from diptych.config.models import Config
-from diptych.metadata.payloads import from_payload
+from diptych.metadata.payloads import NATIVE
 from diptych.stores.versions import server_version
 from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin
@@ -138,7 +138,7 @@ def compare(url: str, writer: Writer) -> Found:
 
 def _documents(client: QdrantClient) -> list[tuple[models.Record, Document]]:
     records, _ = client.scroll("c", limit=1_000_000, with_payload=True, with_vectors=True)
-    return [(record, from_payload(record.id, record.payload)) for record in records]
+    return [(record, NATIVE.read(record.id, record.payload)) for record in records]
 
 
 def _fits(encoder: FakeDenseEncoder, text: str, record: models.Record, vector: str) -> bool:

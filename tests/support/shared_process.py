@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from diptych import Collection, Registry
 from diptych.config.models import Config
 from diptych.errors import SwapError
-from diptych.metadata.payloads import point_id
+from diptych.metadata.payloads import NATIVE
 from diptych.testing import fakes_plugin
 from diptych.types import Document
 
@@ -58,7 +58,7 @@ class Process:
         return {"set_aside": report.set_aside}
 
     def delete(self, documents: list[str]) -> dict[str, Any]:
-        points: list[Any] = [point_id(Document(n, "any"), REGISTRY) for n in documents]
+        points: list[Any] = [NATIVE.point_id(Document(n, "any"), REGISTRY) for n in documents]
         self._found.client.delete("c", points)
         return {}
 

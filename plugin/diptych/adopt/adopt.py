@@ -27,8 +27,8 @@ from diptych.errors import CollectionError, DiptychError, StoreUnavailable
 from diptych.handle.create import timestamp, who
 from diptych.handle.open_handle import media_of, reading_of
 from diptych.handle.tenancy import tenancy_of
-from diptych.metadata.models import CollectionMetadata, Event, Layout, Reading, State
-from diptych.metadata.payloads import NATIVE, ORIGIN, field_of, from_payload, id_filter, text_fields
+from diptych.metadata.models import CollectionMetadata, Event, Reading, State
+from diptych.metadata.payloads import NATIVE, ORIGIN, Layout
 from diptych.metadata.store import metadata_payload, update_metadata
 from diptych.populate.media_references import store_references
 from diptych.populate.read_ahead import batched, summed
@@ -178,7 +178,7 @@ class _Adoption:
         if self._keys and layouts[0].origin in (ORIGIN, NATIVE.origin):
             what, do = "this layout has a place of its own for media", "populate the media into a new collection"
             raise CollectionError(what, where=self._where, got=layouts[0].origin, expected="another layout", do=do)
-        documents = (from_payload(point, payload, layouts[0]) for point, payload in payloads.items())
+        documents = (layouts[0].read(point, payload) for point, payload in payloads.items())
         texts = texts_read(documents, self._reading)
         calibrate(self._slots, texts)
         for slot in self._slots.values():
@@ -186,8 +186,8 @@ class _Adoption:
         closest = with_id(verifier.closest_layout(layouts, self._reading), payloads)
         if closest.id is None:
             return closest
-        ids = [from_payload(point, payload, closest).id for point, payload in payloads.items()]
-        matching = self._client.count(self._name, count_filter=id_filter(ids, closest), exact=True).count
+        ids = [closest.read(point, payload).id for point, payload in payloads.items()]
+        matching = self._client.count(self._name, count_filter=closest.id_filter(ids), exact=True).count
         if matching == len(ids) == len(set(ids)):
             return closest
         if stated is None:
@@ -231,7 +231,7 @@ class _Adoption:
         tenancy = tenancy_of(self._config)
         if tenancy is None:
             return []
-        field = field_of(layout, tenancy.field)
+        field = layout.field(tenancy.field)
         empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
         count = self._client.count(self._name, count_filter=models.Filter(must=[empty]), exact=True).count
         return [f"{count:,} points name no tenant under {field!r}: no tenant's question finds them"] if count else []
@@ -306,12 +306,10 @@ def calibrate(slots: Mapping[str, Slot], texts: Iterable[str]) -> dict[str, Stat
 
 def texts_of(client: QdrantBase, name: str, layout: Layout, reading: Reading) -> Iterator[str]:
     """The encoders' input for each point of the collection with a text, page by page."""
-    fields = text_fields(layout)
-    for records in pages(
-        lambda offset: client.scroll(name, limit=PAGE, offset=offset, with_payload=fields, with_vectors=False)
-    ):
+    fields = layout.text_fields()
+    for records, _ in pages(client, name, PAGE, payload=fields):
         for record in records:
-            document = from_payload(record.id, record.payload, layout)
+            document = layout.read(record.id, record.payload)
             if text := reading.of(document.title, document.text):
                 yield text
 

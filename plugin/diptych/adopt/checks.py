@@ -15,8 +15,8 @@ from diptych.errors import CollectionError, StoreUnsupported
 from diptych.handle.create import vector_params
 from diptych.handle.open_handle import storage_of
 from diptych.media import MODALITIES
-from diptych.metadata.models import Event, Layout
-from diptych.metadata.payloads import head
+from diptych.metadata.models import Event
+from diptych.metadata.payloads import Layout, head
 from diptych.metadata.store import read_metadata
 from diptych.protocols import Kind, Similarity
 from diptych.runtime.validation_messages import nearest

@@ -8,7 +8,6 @@ from functools import reduce
 from typing import Any
 
 from diptych.errors import CollectionError
-from diptych.metadata.models import Layout
 from diptych.metadata.payloads import (
     DERIVED,
     HEADER,
@@ -17,6 +16,7 @@ from diptych.metadata.payloads import (
     ORIGIN,
     OWN,
     TEXT,
+    Layout,
     derived_point,
     find,
     own_point,

@@ -12,8 +12,8 @@ from qdrant_client import models
 from diptych.adopt.checks import Physical
 from diptych.errors import CollectionError, FingerprintMismatch, MediaError
 from diptych.media import Media, MediaStore
-from diptych.metadata.models import Layout, Reading
-from diptych.metadata.payloads import from_payload
+from diptych.metadata.models import Reading
+from diptych.metadata.payloads import Layout
 from diptych.populate.media_references import media_named
 from diptych.populate.rejects import reason_of
 from diptych.slots.encode import Input, Side, Vector
@@ -287,7 +287,7 @@ def _readings() -> Iterator[Reading]:
 
 def _texts(points: Sequence[Sampled], vector: str, trial: Trial) -> tuple[list[Sampled], list[str]]:
     """The points that have both vector and text, and the encoder's input for each."""
-    documents = ((point, from_payload(point.id, point.payload, trial.layout)) for point in points)
+    documents = ((point, trial.layout.read(point.id, point.payload)) for point in points)
     inputs = [
         (point, trial.reading.of(document.title, document.text))
         for point, document in documents

@@ -20,7 +20,7 @@ from diptych.encoders import Encoders
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import client_of, config_at, config_of, name_of
 from diptych.handle.tenancy import require_same
-from diptych.metadata.models import Layout
+from diptych.metadata.payloads import Layout
 from diptych.metadata.store import stored_unread
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, SlotInfo

@@ -16,13 +16,8 @@ from diptych.media import MediaStore, pictures
 from diptych.media.read import is_url
 from diptych.metadata.payloads import (
     THUMBNAIL,
-    field_of,
-    from_payload,
-    id_fields,
-    id_filter,
     picture_items,
     quoted,
-    text_fields,
     thumbnail_in,
 )
 from diptych.populate.store import PAGE, Store
@@ -54,7 +49,7 @@ def _found(
 ) -> Iterator[tuple[Document, dict[str, Any]]]:
     for store, points in _located_pages(handle, ids, tenant):
         for record in store.records(points, payload=store.whole):
-            yield from_payload(record.id, record.payload, handle.view.layout), record.payload or {}
+            yield handle.view.layout.read(record.id, record.payload), record.payload or {}
 
 
 def held(view: View, ids: Sequence[str], tenant: str | None, *, with_text: bool = False) -> dict[str, Document]:
@@ -63,9 +58,9 @@ def held(view: View, ids: Sequence[str], tenant: str | None, *, with_text: bool 
     Raises:
         TenantError, SearchError, StoreError: as `records_of`.
     """
-    fields = [*id_fields(view.layout), *(text_fields(view.layout) if with_text else ())]
+    fields = [*view.layout.id_fields(), *(view.layout.text_fields() if with_text else ())]
     records = records_of(view, ids, tenant, payload=models.PayloadSelectorInclude(include=fields))
-    documents = (from_payload(record.id, record.payload, view.layout) for record in records)
+    documents = (view.layout.read(record.id, record.payload) for record in records)
     return {document.id: document for document in documents}
 
 
@@ -130,7 +125,7 @@ def delete_matching(
         return 0
     store = Store.of(handle, threading.Event())
     # All of them before any is deleted, since a scroll may skip points where others go.
-    points = [plain_id(record.id) for record in _matching(store, scoped, id_fields(handle.view.layout))]
+    points = [plain_id(record.id) for record in _matching(store, scoped, handle.view.layout.id_fields())]
     for start in range(0, len(points), PAGE):
         store.delete(points[start : start + PAGE])
     return len(points)
@@ -170,7 +165,7 @@ def documents(
 def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterator[Document]:
     store, layout = Store.of(handle, threading.Event()), handle.view.layout
     for record in _matching(store, filter, None):
-        yield from_payload(record.id, record.payload, layout)
+        yield layout.read(record.id, record.payload)
 
 
 def _matching(store: Store, filter: models.Filter | None, fields: list[str] | None) -> Iterator[models.Record]:
@@ -216,18 +211,18 @@ def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
 
 def field(handle: CollectionHandle, name: str) -> str:
     """The payload key for what documents call `text`, `title`, or a key of their metadata."""
-    return quoted(field_of(handle.view.layout, name))
+    return quoted(handle.view.layout.field(name))
 
 
 def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant: str | None) -> dict[PointId, str]:
     """Points that hold documents with these ids, with the id; with a tenant only its own."""
     layout, tenancy = handle.view.layout, handle.view.tenancy
-    fields = [*id_fields(layout), *store.tenant_fields]
+    fields = [*layout.id_fields(), *store.tenant_fields]
     if needs_payloads(handle.view):
-        records = store.scrolled(narrowed(scope_of(handle.view, tenant), id_filter(ids, layout)), fields)
+        records = store.scrolled(narrowed(scope_of(handle.view, tenant), layout.id_filter(ids)), fields)
     else:
         records = iter(store.records(points_of(handle.view, ids, tenant), payload=fields))
-    documents = {plain_id(record.id): from_payload(record.id, record.payload, layout) for record in records}
+    documents = {plain_id(record.id): layout.read(record.id, record.payload) for record in records}
     return {
         point: document.id
         for point, document in documents.items()

@@ -13,7 +13,6 @@ from diptych.errors import DocumentNotFound
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
-from diptych.metadata.payloads import from_payload, id_filter
 from diptych.search.excerpts import has_passages, matching_words, with_passages
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.options import ExplainOptions, options_of
@@ -142,7 +141,7 @@ class _Explainer:
             if slot.kind == "sparse" and slot.name in self._inputs
         }
         layout = request.view.layout
-        self._found = [Hit(from_payload(record.id, record.payload, layout), 0.0, point=record.id) for record in records]
+        self._found = [Hit(layout.read(record.id, record.payload), 0.0, point=record.id) for record in records]
         self._words = dict(
             zip(self._points, matching_words(request, [hit.document.text for hit in self._found]), strict=True)
         )
@@ -161,7 +160,7 @@ class _Explainer:
         return [*map(self._explanation, self._records)]
 
     def _explanation(self, record: models.Record) -> Explanation:
-        document = from_payload(record.id, record.payload, self._request.view.layout)
+        document = self._request.view.layout.read(record.id, record.payload)
         rank, hit = self._hits.get(record.id, (None, None))
         return Explanation(
             document=document,
@@ -298,13 +297,13 @@ def _records(
 def _with_ids(request: SearchRequest, ids: Sequence[str], limit: int) -> dict[str, list[models.Record]]:
     """The points whose documents have these ids, by id, `limit` at most."""
     handle, keys = request.view, request.shard_key_selector
-    scoped = narrowed(request.scope, id_filter(ids, handle.layout))
+    scoped = narrowed(request.scope, handle.layout.id_filter(ids))
     records, _ = read_store(
         handle, lambda: handle.client.scroll(handle.name, scoped, limit=limit, with_payload=request.selector, **keys)
     )
     found: dict[str, list[models.Record]] = {}
     for record in records:
-        found.setdefault(from_payload(record.id, record.payload, handle.layout).id, []).append(record)
+        found.setdefault(handle.layout.read(record.id, record.payload).id, []).append(record)
     return found
 
 

@@ -19,8 +19,7 @@ from qdrant_client import models
 from diptych.display import Display, Displayed, Table
 from diptych.errors import CollectionError, MediaError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.models import Layout
-from diptych.metadata.payloads import NATIVE, OWN, from_payload
+from diptych.metadata.payloads import NATIVE, OWN, Layout
 from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
 from diptych.slots.encode import Input, Vector, is_finite
@@ -149,7 +148,7 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
     points = {point for ids in report.vectors.values() for point in ids} - report.altered.keys()
     for batch in _batches(sorted(points, key=str)):
         _encode_again(handle, {name: slots[name] for name in report.vectors}, batch, report, live)
-    if handle.view.layout == NATIVE:
+    if handle.view.layout.is_native:
         for batch in _batches(list(report.altered)):
             live.add_payload({plain_id(point): {"hash": ""} for point in batch}, key=OWN)
     return len(points), len(report.altered)
@@ -157,11 +156,7 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
 
 def _pages(handle: CollectionHandle, slots: Mapping[str, Slot]) -> Iterator[list[models.Record]]:
     vectors = [slot.vector for slot in slots.values()]
-    return pages(
-        lambda offset: handle.client.scroll(
-            handle.name, limit=PAGE, offset=offset, with_payload=True, with_vectors=vectors
-        )
-    )
+    return (records for records, _ in pages(handle.client, handle.name, PAGE, vectors=vectors))
 
 
 def _batches(points: Sequence[PointId]) -> Iterator[list[PointId]]:
@@ -169,20 +164,20 @@ def _batches(points: Sequence[PointId]) -> Iterator[list[PointId]]:
 
 
 def _is_document(record: models.Record, layout: Layout) -> bool:
-    return layout != NATIVE or bool((record.payload or {}).get(OWN))
+    return not layout.is_native or bool((record.payload or {}).get(OWN))
 
 
 def _identifier(record: models.Record, handle: CollectionHandle) -> str:
-    return from_payload(record.id, record.payload, handle.view.layout).id
+    return handle.view.layout.read(record.id, record.payload).id
 
 
 def _is_altered(record: models.Record, handle: CollectionHandle) -> bool:
     """Whether the payload does not match its hash; payloads of an adopted collection have no hash."""
-    if handle.view.layout != NATIVE:
+    if not handle.view.layout.is_native:
         return False
     copies = handle.view.copies
     payload = {key: value for key, value in (record.payload or {}).items() if key not in copies}
-    return bool(from_payload(record.id, payload).content_hash() != payload[OWN].get("hash"))
+    return bool(NATIVE.read(record.id, payload).content_hash() != payload[OWN].get("hash"))
 
 
 def _is_suspect(record: models.Record, slot: Slot) -> bool:
@@ -225,7 +220,7 @@ def _encoded(
     handle: CollectionHandle, slot: Slot, records: Sequence[models.Record], unread: dict[PointId, str]
 ) -> list[Vector | None]:
     """The documents' vectors; None for a document that has nothing for the slot, or media that cannot be read."""
-    documents = [from_payload(record.id, record.payload, handle.view.layout) for record in records]
+    documents = [handle.view.layout.read(record.id, record.payload) for record in records]
     inputs = [slot.reading.input_of(document) for document in documents]
     present = [given for given in inputs if given is not None]
     try:

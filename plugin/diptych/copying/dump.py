@@ -30,7 +30,7 @@ from diptych.errors import CopyError, DocumentError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import narrowed, scope_of
 from diptych.media import Media, to_source
-from diptych.metadata.payloads import NATIVE, OWN, from_payload
+from diptych.metadata.payloads import OWN
 from diptych.metadata.store import COPY, RETIRED
 from diptych.populate.sources.readers import HEADER, parquet_rows
 from diptych.populate.store import Store
@@ -143,8 +143,8 @@ def _documents(handle: CollectionHandle, scoped_filter: models.Filter | None) ->
     """The documents of all tenants. Points without a document are skipped."""
     store, layout = Store.of(handle, threading.Event()), handle.view.layout
     for record in store.scrolled(scoped_filter, None):
-        if layout != NATIVE or OWN in (record.payload or {}):
-            yield from_payload(record.id, record.payload, layout)
+        if not layout.is_native or OWN in (record.payload or {}):
+            yield layout.read(record.id, record.payload)
 
 
 def _points(handle: CollectionHandle, scoped_filter: models.Filter | None) -> Iterator[dict[str, Any]]:

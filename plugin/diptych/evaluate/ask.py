@@ -19,7 +19,6 @@ from diptych.evaluate.qrels import Qrels
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
-from diptych.metadata.payloads import from_payload, id_filter
 from diptych.search import Pipeline, SearchOptions, search
 from diptych.search.options import answerable
 from diptych.types import Hit, Query
@@ -151,7 +150,7 @@ def held_documents(view: View, ids: Sequence[str]) -> set[str]:
 def _metadata(view: View, ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for start in range(0, len(ids), PAGE):
         part = ids[start : start + PAGE]
-        records, _ = view.client.scroll(view.name, id_filter(part, view.layout), limit=len(part), with_payload=True)
+        records, _ = view.client.scroll(view.name, view.layout.id_filter(part), limit=len(part), with_payload=True)
         for record in records:
-            document = from_payload(record.id, record.payload, view.layout)
+            document = view.layout.read(record.id, record.payload)
             yield document.id, document.metadata

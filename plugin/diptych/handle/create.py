@@ -14,7 +14,6 @@ from diptych.config.models import FirstStage, Hnsw, PopulateConfig, Quantization
 from diptych.errors import CollectionError, ConfigError
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name
-from diptych.metadata.payloads import field_of
 from diptych.metadata.store import KEY, raw_metadata
 from diptych.protocols import Kind, Statistics
 from diptych.registry import Registry
@@ -165,7 +164,7 @@ def ensure_tenant_index(view: View, tenancy: Tenancy, have: Mapping[str, models.
     Raises:
         CollectionError: the field is indexed as another type.
     """
-    field = field_of(view.layout, tenancy.field)
+    field = view.layout.field(tenancy.field)
     if field in have:
         _require_type(have[field], "keyword", f"collection {view.name!r}, tenant.field {field}")
     else:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from diptych.config.models import SearchConfig
 from diptych.errors import AdapterOptionsError, CollectionError
 from diptych.media import MediaStore
-from diptych.metadata.models import CollectionMetadata, Layout, Reading, Tenancy
+from diptych.metadata.models import CollectionMetadata, Reading, Tenancy
+from diptych.metadata.payloads import Layout
 from diptych.protocols import Reranker
 from diptych.registry import Registry
 from diptych.runtime.validation_messages import nearest

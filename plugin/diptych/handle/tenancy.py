@@ -11,8 +11,8 @@ from qdrant_client import models
 from diptych.config.models import Config
 from diptych.errors import CollectionError, DocumentError, TenantError, brief
 from diptych.handle.snapshot import View
-from diptych.metadata.models import CollectionMetadata, Layout, Tenancy
-from diptych.metadata.payloads import NATIVE, field_of, has_foreign_point_ids, id_filter, own_point, point_id
+from diptych.metadata.models import CollectionMetadata, Tenancy
+from diptych.metadata.payloads import Layout, own_point
 from diptych.runtime.json_faults import is_unicode
 from diptych.types import Document
 
@@ -60,7 +60,7 @@ def scope(tenancy: Tenancy | None, layout: Layout, tenant: str | None, where: st
         )
     if not isinstance(tenant, str) or not tenant or not is_unicode(tenant):
         raise TenantError("not a valid tenant", where=where, got=brief(tenant), expected="a text that is not empty")
-    condition = models.FieldCondition(key=field_of(layout, tenancy.field), match=models.MatchValue(value=tenant))
+    condition = models.FieldCondition(key=layout.field(tenancy.field), match=models.MatchValue(value=tenant))
     return models.Filter(must=[condition])
 
 
@@ -115,20 +115,20 @@ def document_key(identifier: str, tenant: str | None, tenancy: Tenancy | None, l
 
     Tenants have ids of their own where every document has a tenant and diptych chooses the points.
     """
-    if tenancy is None or not tenancy.required or tenant is None or layout.origin != NATIVE.origin:
+    if tenancy is None or not tenancy.required or tenant is None or not layout.is_native:
         return identifier
     return f"{len(tenant)}:{tenant}:{identifier}"  # the length, so that no two pairs give the same key
 
 
 def needs_payloads(view: View) -> bool:
     """Whether a document's point can only be found by reading payloads."""
-    return has_foreign_point_ids(view.layout) or bool(view.registry.hook.diptych_point_id.get_hookimpls())
+    return view.layout.has_foreign_points or bool(view.registry.hook.diptych_point_id.get_hookimpls())
 
 
 def points_of(view: View, ids: Sequence[str], tenant: str | None) -> list[int | str]:
     """The points that documents with these ids would have: diptych's own, and those of other programs."""
     names = {identifier: document_key(identifier, tenant, view.tenancy, view.layout) for identifier in ids}
-    derived = (point_id(Document(i, ""), view.registry, view.layout, identity=name) for i, name in names.items())
+    derived = (view.layout.point_id(Document(i, ""), view.registry, identity=name) for i, name in names.items())
     foreign = (point for identifier in ids if (point := own_point(identifier)) is not None)
     return list(dict.fromkeys([*derived, *foreign]))
 
@@ -139,7 +139,7 @@ def with_ids(view: View, ids: Sequence[str], tenant: str | None) -> models.Filte
     # Each tenant's documents have points of their own, so the ids do not give the points of all tenants.
     of_all_tenants = tenancy is not None and tenancy.required and tenant is None
     if ids and (of_all_tenants or needs_payloads(view)):
-        return id_filter(ids, view.layout)
+        return view.layout.id_filter(ids)
     return models.Filter(must=[models.HasIdCondition(has_id=points_of(view, ids, tenant))])
 
 

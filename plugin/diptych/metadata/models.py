@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
 from diptych.media import Media, Readable
+from diptych.metadata.payloads import Layout
 from diptych.protocols import Fingerprint, Kind, Similarity
 from diptych.types import Document
 
@@ -68,29 +69,6 @@ class Reading(Record):
         """The text that an encoder reads of a document; empty if all parts are."""
         parts = {"title": title.strip(), "text": text.strip()}
         return self.separator.join(filter(None, map(parts.__getitem__, self.input)))
-
-
-class Layout(Record):
-    """Where a document lies in a point's payload; keys may be dotted paths.
-
-    Args:
-        text, title: keys of the two parts; None where there is none.
-        id: key of the document's id; None when the point's id is the document's.
-        metadata: key beneath which the metadata lies; None when it lies at the top.
-        origin: who wrote the payloads.
-        integer_ids: whether what lies under `id` are numbers.
-        own_points: whether what lies under `id` is the point's id, too.
-        media: by modality, the key under which another program names media by path or URL.
-    """
-
-    text: str = "text"
-    title: str | None = "title"
-    id: str | None = "_diptych.id"
-    metadata: str | None = None
-    origin: str = "diptych"
-    integer_ids: bool = False
-    own_points: bool = False
-    media: dict[str, str] = {}
 
 
 class Tenancy(Record):

@@ -26,10 +26,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict
+
 from diptych.errors import DocumentError
 from diptych.media import MODALITIES, Media, MediaStore, RawMedia, from_json, to_json
 from diptych.media.read import format_of
-from diptych.metadata.models import Layout
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -55,36 +56,201 @@ NODE_KEYS = (NODE, *_OTHER_KEYS)  # what a document's metadata must leave alone
 _PLAIN = re.compile(r"[\w-]+(\[\d*\])?")  # a key, and perhaps which values of its list
 
 RESERVED = ("text", "title", OWN)
-NATIVE = Layout()
 LARGEST = 2**64 - 1
 _NAMESPACE = uuid.UUID("a0a9d2b2-6f0b-5d0e-9d8b-0c6f3b1f6c11")
 # Point ids that a framework computes from the document's id: name spaces of UUID version 5.
 DERIVED = {"haystack": uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")}
 
 
-def to_payload(
-    document: Document,
-    content_hash: str,
-    layout: Layout = NATIVE,
-    existing: Mapping[str, Any] | None = None,
-    media: MediaStore | None = None,
-) -> dict[str, Any]:
-    """The point's payload.
+class Layout(BaseModel):
+    """Where a document lies in a point's payload: reads documents, and writes them; keys may be dotted paths.
 
     Args:
-        existing: in an adopted collection, the payload that the point has so far: what is not the document's stays.
-        media: says what of media is stored; without it nothing is.
-
-    Raises:
-        DocumentError: the metadata uses a key that the layout needs.
+        text, title: keys of the two parts; None where there is none.
+        id: key of the document's id; None when the point's id is the document's.
+        metadata: key beneath which the metadata lies; None when it lies at the top.
+        origin: who wrote the payloads.
+        integer_ids: whether what lies under `id` are numbers.
+        own_points: whether what lies under `id` is the point's id, too.
+        media: by modality, the key under which another program names media by path or URL.
     """
-    if layout.origin != NATIVE.origin:
-        payload = _adopted_payload(document, layout, existing or {}, payload_of(document, media))
-        return payload if media is None else with_keys(payload, document, layout.media, existing or {})
-    require_unreserved(document)
-    title = {"title": document.title} if document.title else {}
-    internal = {"id": document.id, "hash": content_hash, **(payload_of(document, media) if document.media else {})}
-    return {**document.metadata, "text": document.text, **title, OWN: internal}
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str = "text"
+    title: str | None = "title"
+    id: str | None = "_diptych.id"
+    metadata: str | None = None
+    origin: str = "diptych"
+    integer_ids: bool = False
+    own_points: bool = False
+    media: dict[str, str] = {}
+
+    def read(self, point_id: object, payload: Mapping[str, Any] | None) -> Document:
+        """The document of a point. If its payload has no id, the point id is the document's id."""
+        if self.is_native:  # for each hit of a search
+            metadata = dict(payload or {})
+            internal = metadata.pop(OWN, None) or {}
+            text, title = metadata.pop("text", ""), metadata.pop("title", "")
+            media = media_in(internal) if MEDIA in internal else {}
+            return Document(str(internal.get("id", point_id)), str(text or ""), str(title or ""), metadata, media)
+        fields = parsed(payload or {}) if self.origin == ORIGIN else payload or {}
+        internal = fields.get(OWN) or {}
+        name = find(fields, self.id) if self.id else None
+        name = internal.get("id", point_id) if name is None else name
+        title = find(fields, self.title) if self.title else None
+        media = media_in(internal) if MEDIA in internal else {}
+        return Document(str(name), _as_text(find(fields, self.text)), _as_text(title), self._rest(fields, media), media)
+
+    def write(
+        self,
+        document: Document,
+        content_hash: str = "",
+        existing: Mapping[str, Any] | None = None,
+        media: MediaStore | None = None,
+    ) -> dict[str, Any]:
+        """The point's payload.
+
+        Args:
+            existing: in an adopted collection, the payload that the point has so far: what is not the document's stays.
+            media: says what of media is stored; without it nothing is.
+
+        Raises:
+            DocumentError: the metadata uses a key that the layout needs.
+        """
+        stored = payload_of(document, media) if document.media else {}
+        if self.is_native:
+            require_unreserved(document)
+            title = {"title": document.title} if document.title else {}
+            internal = {"id": document.id, "hash": content_hash, **stored}
+            return {**document.metadata, "text": document.text, **title, OWN: internal}
+        payload = self._adopted(document, without_media(existing or {}), stored)
+        return payload if media is None else with_keys(payload, document, self.media, existing or {})
+
+    def as_written(self, document: Document, point: object, existing: Mapping[str, Any] | None = None) -> Document:
+        """The document as it will be read back: an adopted layout may store the title elsewhere.
+
+        Raises:
+            DocumentError: the metadata uses a key that the layout needs.
+        """
+        return replace(self.read(point, self.write(document, "", existing)), media=document.media)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether diptych itself wrote the payloads, which then hold the content's hash."""
+        return self.origin == NATIVE.origin
+
+    @property
+    def has_foreign_points(self) -> bool:
+        """Whether only the store knows a document's point, because another program chose the point ids."""
+        return self.origin not in (NATIVE.origin, *DERIVED) and self.id is not None and not self.own_points
+
+    def text_fields(self, *, media: bool = False) -> list[str]:
+        """The payload keys that `read` needs for title and text, and for media."""
+        fields = dict.fromkeys(head(path) for path in (self.text, self.title) if path)
+        return [*fields, *([f"{OWN}.{MEDIA}"] if media else [])]
+
+    def id_fields(self) -> list[str]:
+        """The payload keys that `read` needs for the id."""
+        id_key = f"{OWN}.id"  # not all of it, which may hold the bytes of media
+        return [id_key, *([head(self.id)] if self.id and self.id != id_key else [])]
+
+    def field(self, name: str) -> str:
+        """The payload key for what a document calls `text`, `title`, or a key of its metadata."""
+        key = {"text": self.text, "title": self.title}.get(name)
+        if key:
+            return head(key)
+        return f"{self.metadata}.{name}" if self.metadata else name
+
+    def point_id(self, document: Document, registry: Registry | None, *, identity: str | None = None) -> int | str:
+        """The document's point id: that of the layout's own writer, a plugin's choice, or a UUID from the id.
+
+        Args:
+            registry: whose plugins may choose; None where none of them does.
+            identity: what the UUID is made from, where the id alone does not tell documents apart.
+        """
+        if self.origin in DERIVED:
+            return derived_point(document.id, self.origin)
+        if self.id is None or self.own_points:
+            return usual_point(document.id)
+        chosen: int | str | None = registry.hook.diptych_point_id(document=document) if registry else None
+        return hashed_point(identity or document.id) if chosen is None else chosen
+
+    def id_filter(self, ids: Sequence[str]) -> models.Filter:
+        """Qdrant's condition for the points of these documents."""
+        from qdrant_client import models
+
+        path = self.id or f"{OWN}.id"
+        values = [self._payload_id(identifier) for identifier in ids]
+        kinds: tuple[list[Any], ...] = (
+            [v for v in values if isinstance(v, str)],
+            [v for v in values if isinstance(v, int)],
+        )
+        conditions: list[Any] = [
+            models.FieldCondition(key=path, match=models.MatchAny(any=group)) for group in kinds if group
+        ]
+        if self.id is None:
+            points = [point for point in map(own_point, ids) if point is not None]
+            conditions.append(models.HasIdCondition(has_id=points))
+        return models.Filter(should=conditions)
+
+    def _payload_id(self, identifier: str) -> int | str:
+        """The id in the type that the collection's payloads use."""
+        point = own_point(identifier) if self.integer_ids else None
+        return point if isinstance(point, int) else identifier
+
+    def _rest(self, payload: Mapping[str, Any], media: Mapping[str, Any]) -> dict[str, Any]:
+        """All but text, title, id, and the keys that name media which the document has."""
+        named = [key for modality, key in self.media.items() if modality in media]
+        node = NODE if self.origin == ORIGIN else None
+        fields = dict(payload)
+        for path in filter(None, (*named, self.text, self.title, self.id, OWN, node)):
+            fields = without(fields, path)
+        metadata = fields if self.metadata is None else find(fields, self.metadata)
+        return dict(metadata) if isinstance(metadata, Mapping) else {}
+
+    def _adopted(self, document: Document, existing: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = self._with_title(document)
+        self._require_free(document, metadata)
+        named = {"id": document.id} if self.id is None and own_point(document.id) is None else {}
+        internal = {OWN: {**named, **stored}} if named or stored else {}
+        if self.origin == ORIGIN:
+            point = usual_point(document.id)
+            return {**node_payload(document.id, point, document.text, metadata, existing), **internal}
+        payload: dict[str, Any] = put(existing, self.metadata, metadata) if self.metadata else {**metadata}
+        if self.id:
+            payload = put(payload, self.id, self._payload_id(document.id))
+        if self.title:
+            payload = without(payload, self.title)
+        if self.title and document.title:
+            payload = put(payload, self.title, document.title)
+        return {**put(payload, self.text, document.text), **internal}
+
+    def _with_title(self, document: Document) -> dict[str, Any]:
+        """The metadata, with the title added where the layout has no other place for it."""
+        metadata = dict(document.metadata)
+        derived = self.origin == ORIGIN
+        if not document.title or (self.title and not derived):
+            return metadata
+        if derived and is_header(document.title, metadata):
+            return metadata
+        if "title" in metadata:
+            raise _reserved(document, "title", ("title",))
+        return {"title": document.title, **metadata}
+
+    def _require_free(self, document: Document, metadata: Mapping[str, Any]) -> None:
+        """Raise DocumentError if the metadata would overwrite text, title, id, or what names its media."""
+        prefix = f"{self.metadata}." if self.metadata else ""
+        named = (key for modality, key in self.media.items() if modality in document.media)
+        paths = [path for path in (self.text, self.title, self.id, *named) if path]
+        inner = [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
+        reserved = inner if self.metadata else [OWN, *inner, *(NODE_KEYS if self.origin == ORIGIN else ())]
+        for path in reserved:
+            if has(metadata, path):
+                raise _reserved(document, path, reserved)
+
+
+NATIVE = Layout()
 
 
 def require_unreserved(document: Document) -> None:
@@ -94,171 +260,8 @@ def require_unreserved(document: Document) -> None:
             raise _reserved(document, key, RESERVED)
 
 
-def from_payload(point_id: object, payload: Mapping[str, Any] | None, layout: Layout = NATIVE) -> Document:
-    """The document of a point. If its payload has no id, the point id is the document's id."""
-    if layout.origin != NATIVE.origin:
-        return _adopted_document(point_id, payload or {}, layout)
-    metadata = dict(payload or {})
-    internal = metadata.pop(OWN, None) or {}
-    text, title = metadata.pop("text", ""), metadata.pop("title", "")
-    name, media = str(internal.get("id", point_id)), media_in(internal) if MEDIA in internal else {}
-    return Document(name, str(text or ""), str(title or ""), metadata, media)
-
-
-def text_fields(layout: Layout, *, media: bool = False) -> list[str]:
-    """The payload keys that `from_payload` needs for title and text, and for media."""
-    fields = dict.fromkeys(head(path) for path in (layout.text, layout.title) if path)
-    return [*fields, *([f"{OWN}.{MEDIA}"] if media else [])]
-
-
-def id_fields(layout: Layout) -> list[str]:
-    """The payload keys that `from_payload` needs for the id."""
-    id_key = f"{OWN}.id"  # not all of it, which may hold the bytes of media
-    return [id_key, *([head(layout.id)] if layout.id and layout.id != id_key else [])]
-
-
-def field_of(layout: Layout, name: str) -> str:
-    """The payload key for what a document calls `text`, `title`, or a key of its metadata."""
-    key = {"text": layout.text, "title": layout.title}.get(name)
-    if key:
-        return head(key)
-    return f"{layout.metadata}.{name}" if layout.metadata else name
-
-
-def written_as(
-    document: Document, layout: Layout, point: object, existing: Mapping[str, Any] | None = None
-) -> Document:
-    """The document as it will be read back: an adopted layout may store the title elsewhere.
-
-    Raises:
-        DocumentError: the metadata uses a key that the layout needs.
-    """
-    return replace(from_payload(point, to_payload(document, "", layout, existing), layout), media=document.media)
-
-
-def point_id(
-    document: Document, registry: Registry | None, layout: Layout = NATIVE, *, identity: str | None = None
-) -> int | str:
-    """The document's point id: that of the layout's own writer, a plugin's choice, or a UUID from the id.
-
-    Args:
-        registry: whose plugins may choose; None where none of them does.
-        identity: what the UUID is made from, where the id alone does not tell documents apart.
-    """
-    if layout.origin in DERIVED:
-        return derived_point(document.id, layout.origin)
-    if layout.id is None or layout.own_points:
-        return usual_point(document.id)
-    chosen: int | str | None = registry.hook.diptych_point_id(document=document) if registry else None
-    return hashed_point(identity or document.id) if chosen is None else chosen
-
-
-def has_foreign_point_ids(layout: Layout) -> bool:
-    """Whether only the store knows a document's point, because another program chose the point ids."""
-    return layout.origin not in (NATIVE.origin, *DERIVED) and layout.id is not None and not layout.own_points
-
-
-def id_filter(ids: Sequence[str], layout: Layout) -> models.Filter:
-    """Qdrant's condition for the points of these documents."""
-    from qdrant_client import models
-
-    path = layout.id or f"{OWN}.id"
-    values = [payload_id(identifier, layout) for identifier in ids]
-    kinds: tuple[list[Any], ...] = (
-        [v for v in values if isinstance(v, str)],
-        [v for v in values if isinstance(v, int)],
-    )
-    conditions: list[Any] = [
-        models.FieldCondition(key=path, match=models.MatchAny(any=group)) for group in kinds if group
-    ]
-    if layout.id is None:
-        points = [point for point in map(own_point, ids) if point is not None]
-        conditions.append(models.HasIdCondition(has_id=points))
-    return models.Filter(should=conditions)
-
-
-def _adopted_document(point_id: object, payload: Mapping[str, Any], layout: Layout) -> Document:
-    if layout.origin == ORIGIN:
-        payload = parsed(payload)
-    internal = payload.get(OWN) or {}
-    identifier = find(payload, layout.id) if layout.id else None
-    text, title = (
-        find(payload, layout.text),
-        find(payload, layout.title) if layout.title else None,
-    )
-    media = media_in(internal)
-    metadata = _metadata(payload, layout, [key for modality, key in layout.media.items() if modality in media])
-    name = internal.get("id", point_id) if identifier is None else identifier
-    return Document(str(name), _as_text(text), _as_text(title), metadata, media)
-
-
-def _metadata(payload: Mapping[str, Any], layout: Layout, named: Sequence[str]) -> dict[str, Any]:
-    """All but text, title, id, and the keys that name media which the document has."""
-    fields = dict(payload)
-    for path in (
-        *named,
-        layout.text,
-        layout.title,
-        layout.id,
-        OWN,
-        NODE if layout.origin == ORIGIN else None,
-    ):
-        fields = without(fields, path) if path else fields
-    metadata = fields if layout.metadata is None else find(fields, layout.metadata)
-    return dict(metadata) if isinstance(metadata, Mapping) else {}
-
-
 def _as_text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _adopted_payload(
-    document: Document, layout: Layout, existing: Mapping[str, Any], media: Mapping[str, Any]
-) -> dict[str, Any]:
-    metadata, existing = _with_title(document, layout), without_media(existing)
-    _require_free(document, metadata, layout)
-    named = {"id": document.id} if layout.id is None and own_point(document.id) is None else {}
-    internal = {OWN: {**named, **media}} if named or media else {}
-    if layout.origin == ORIGIN:
-        return {
-            **node_payload(document.id, usual_point(document.id), document.text, metadata, existing),
-            **internal,
-        }
-    payload: dict[str, Any] = {**existing} if layout.metadata else {**metadata}
-    if layout.metadata:
-        payload = put(payload, layout.metadata, metadata)
-    if layout.id:
-        payload = put(payload, layout.id, payload_id(document.id, layout))
-    if layout.title:
-        payload = without(payload, layout.title)
-    if layout.title and document.title:
-        payload = put(payload, layout.title, document.title)
-    return {**put(payload, layout.text, document.text), **internal}
-
-
-def _with_title(document: Document, layout: Layout) -> dict[str, Any]:
-    """The metadata, with the title added where the layout has no other place for it."""
-    metadata = dict(document.metadata)
-    derived = layout.origin == ORIGIN
-    if not document.title or (layout.title and not derived):
-        return metadata
-    if derived and is_header(document.title, metadata):
-        return metadata
-    if "title" in metadata:
-        raise _reserved(document, "title", ("title",))
-    return {"title": document.title, **metadata}
-
-
-def _require_free(document: Document, metadata: Mapping[str, Any], layout: Layout) -> None:
-    """Raise DocumentError if the metadata would overwrite text, title, id, or what names its media."""
-    prefix = f"{layout.metadata}." if layout.metadata else ""
-    named = (key for modality, key in layout.media.items() if modality in document.media)
-    paths = [path for path in (layout.text, layout.title, layout.id, *named) if path]
-    inner = [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
-    reserved = inner if layout.metadata else [OWN, *inner, *(NODE_KEYS if layout.origin == ORIGIN else ())]
-    for path in reserved:
-        if has(metadata, path):
-            raise _reserved(document, path, reserved)
 
 
 def _reserved(document: Document, key: str, reserved: Sequence[str]) -> DocumentError:
@@ -303,12 +306,6 @@ def usual_point(identifier: str) -> int | str:
 def derived_point(identifier: str, origin: str) -> str:
     """The point id that the framework `origin` gives to a document."""
     return hashed_point(identifier, DERIVED[origin])
-
-
-def payload_id(identifier: str, layout: Layout) -> int | str:
-    """The id in the type that the collection's payloads use."""
-    point = own_point(identifier) if layout.integer_ids else None
-    return point if isinstance(point, int) else identifier
 
 
 def quoted(path: str) -> str:

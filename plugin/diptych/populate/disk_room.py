@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import orjson
 
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.payloads import from_payload
 from diptych.slots.slot import Slot
 from diptych.stores.versions import looks_at_disk, require_room
 from diptych.types import Document
@@ -69,7 +68,7 @@ def require_room_to_fill(handle: CollectionHandle, slots: Mapping[str, Slot], la
     while.
     """
     records, _ = handle.client.scroll(handle.name, limit=SAMPLE, with_payload=True)
-    some = [from_payload(record.id, record.payload, handle.view.layout) for record in records]
+    some = [handle.view.layout.read(record.id, record.payload) for record in records]
     vectors = sum(vector_bytes(some, slot) for slot in slots.values())
     needed, purpose = int(SLACK * vectors * lacking), f"to fill new vectors of {lacking:,} points"
     require_room(handle.client, needed, purpose, moving=handle.name if lacking else "")

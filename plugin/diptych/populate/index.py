@@ -24,7 +24,7 @@ from diptych.errors import PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.models import CollectionMetadata
-from diptych.metadata.payloads import MEDIA, has_foreign_point_ids, has_media, media_of
+from diptych.metadata.payloads import MEDIA, has_media, media_of
 from diptych.populate.encode import Engine, Outcomes, Targets, Work, Written, has_vector
 from diptych.populate.points import PointMaker, Ready, Stale, Unwritable, Upload, refusals
 from diptych.populate.read_ahead import batched, read_ahead
@@ -73,7 +73,7 @@ class Changes:
         """The items to write; `metadata` names the vectors that a point must have."""
         layout = self.store.layout
         gaps: list[models.Condition] | None = None  # counted when a document comes that may be unchanged
-        for batch in map(self._placed, batches) if has_foreign_point_ids(layout) else batches:
+        for batch in map(self._placed, batches) if layout.has_foreign_points else batches:
             points = [item.point for item in batch]
             held = self.store.owned(points)
             self.losses.check(batch, held)  # before any of the batch is written

@@ -14,8 +14,7 @@ from qdrant_client import models
 
 from diptych.errors import MediaError
 from diptych.media import MediaStore
-from diptych.metadata.models import Layout
-from diptych.metadata.payloads import MEDIA, OWN, TEXTLESS, find, from_payload, head, quoted, text_fields
+from diptych.metadata.payloads import MEDIA, OWN, TEXTLESS, Layout, find, head, quoted
 from diptych.populate.rejects import reason_of
 from diptych.stores.scroll import pages
 
@@ -91,10 +90,8 @@ def without_reference(modality: str, key: str) -> models.Filter:
 def _without_reference(
     client: QdrantBase, name: str, layout: Layout, modality: str, key: str
 ) -> Iterator[list[models.Record]]:
-    fields, chosen = [*text_fields(layout), head(key)], without_reference(modality, key)
-    return pages(
-        lambda offset: client.scroll(name, chosen, limit=PAGE, offset=offset, with_payload=fields, with_vectors=False)
-    )
+    fields, chosen = [*layout.text_fields(), head(key)], without_reference(modality, key)
+    return (records for records, _ in pages(client, name, PAGE, chosen, payload=fields))
 
 
 def _taken(
@@ -123,6 +120,6 @@ def _changes(
         return models.SetPayloadOperation(set_payload=models.SetPayload(payload=dict(payload), filter=same, key=key))
 
     yield put({modality: dict(item)}, f"{OWN}.{MEDIA}")
-    document = from_payload(record.id, record.payload, layout)
+    document = layout.read(record.id, record.payload)
     if not (document.text.strip() or document.title.strip()):
         yield put({TEXTLESS: True}, OWN)

@@ -17,8 +17,7 @@ from qdrant_client import models
 
 from diptych.errors import DocumentError
 from diptych.media import MediaStore
-from diptych.metadata.models import Layout
-from diptych.metadata.payloads import MEDIA, NATIVE, OWN, letters_in, to_payload
+from diptych.metadata.payloads import MEDIA, NATIVE, OWN, Layout, letters_in
 from diptych.populate.encode import Outcomes, has_vector
 from diptych.populate.pace import Pace
 from diptych.populate.rejects import reason_of
@@ -64,7 +63,7 @@ class PointMaker:
             item = piece[row]
             document = item.document
             vectors = {vector: outcome for vector, found in outcomes.items() if has_vector(outcome := found[row])}
-            payload = to_payload(document, item.hash, self._layout, item.held, self._media)
+            payload = self._layout.write(document, item.hash, item.held, self._media)
             for key, reading in copied.items():
                 payload[key] = reading.of(document.title, document.text)
             ready.append((item, point(id=item.point, vector=self.vectors(vectors, slots), payload=payload)))

@@ -32,21 +32,17 @@ from diptych.errors import (
     SwapError,
 )
 from diptych.handle.tenancy import scope, tenant_of
-from diptych.metadata.models import Generation, Layout, Tenancy
+from diptych.metadata.models import Generation, Tenancy
 from diptych.metadata.payloads import (
     MEDIA,
     NATIVE,
     OWN,
-    field_of,
-    from_payload,
+    Layout,
     has_media,
-    id_fields,
-    id_filter,
     is_textless,
-    text_fields,
 )
 from diptych.populate.rejects import reason_of
-from diptych.stores.scroll import PointId, plain_id
+from diptych.stores.scroll import PointId, pages, plain_id
 from diptych.stores.server_errors import error_line, grpc_code, not_found
 from diptych.stores.versions import is_local
 
@@ -151,13 +147,9 @@ class PointStore:
         vectors: Any = False,
     ) -> Iterator[tuple[list[models.Record], PointId | None]]:
         """The points that match `chosen` by id from `start` on, each page with the id at which the next begins."""
-        scroll = partial(self.client.scroll, self.name, chosen, limit=size, with_payload=payload, with_vectors=vectors)
-        while True:
-            records, following = self.request(partial(scroll, offset=start))
-            start = plain_id(following)
-            yield records, start
-            if start is None:
-                return
+        return pages(
+            self.client, self.name, size, chosen, start=start, read=self.request, payload=payload, vectors=vectors
+        )
 
     def records(self, points: Sequence[PointId], *, payload: Any = True, vectors: Any = False) -> list[models.Record]:
         """Those of these points that exist."""
@@ -211,8 +203,8 @@ class Store(PointStore):
         self.layout, self._copies, self.tenancy = layout, list(copies), tenancy
         self.modalities = tuple(modalities)
         # The payload keys to fetch so that a point's tenant is known.
-        self.tenant_fields = [field_of(layout, tenancy.field)] if tenancy else []
-        self.texts = text_fields(layout)
+        self.tenant_fields = [layout.field(tenancy.field)] if tenancy else []
+        self.texts = layout.text_fields()
 
     @classmethod
     def of(cls, handle: CollectionHandle, stopped: threading.Event) -> Self:
@@ -231,7 +223,7 @@ class Store(PointStore):
 
     def with_media(self) -> None:
         """Let `texts` include the keys of media."""
-        self.texts = text_fields(self.layout, media=True)
+        self.texts = self.layout.text_fields(media=True)
 
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
         """Document id, hash, tenant and media of each existing point among `points`; None for a foreign point.
@@ -240,14 +232,14 @@ class Store(PointStore):
         """
         media = [f"{OWN}.{MEDIA}.{modality}.digest" for modality in self.modalities]
         fields = [*_OWN_FIELDS, *media, *self.tenant_fields]
-        records = self.records(points, payload=fields if self.layout == NATIVE else self.whole)
+        records = self.records(points, payload=fields if self.layout.is_native else self.whole)
         return {plain_id(record.id): self._own(record) for record in records}
 
     def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
         """The points of the documents with these ids. Call it only where point ids do not follow from document ids."""
         found: dict[str, PointId] = {}
-        for record in self.scrolled(id_filter(ids, self.layout), id_fields(self.layout)):
-            found.setdefault(from_payload(record.id, record.payload, self.layout).id, plain_id(record.id))
+        for record in self.scrolled(self.layout.id_filter(ids), self.layout.id_fields()):
+            found.setdefault(self.layout.read(record.id, record.payload).id, plain_id(record.id))
         return found
 
     def documents(self, tenant: str | None = None) -> Iterator[tuple[PointId, str, str | None]]:
@@ -256,7 +248,7 @@ class Store(PointStore):
         In an adopted collection every point with a text counts.
         """
         layout = self.layout
-        own_fields = list(_OWN_FIELDS) if layout == NATIVE else [*id_fields(layout), *text_fields(layout)]
+        own_fields = list(_OWN_FIELDS) if layout.is_native else [*layout.id_fields(), *layout.text_fields()]
         fields = [*own_fields, *self.tenant_fields]
         chosen = scope(self.tenancy, layout, tenant, f"collection {self.name!r}") if tenant is not None else None
         for record in self.scrolled(chosen, fields):
@@ -266,11 +258,11 @@ class Store(PointStore):
 
     def _own(self, record: models.Record) -> Mapping[str, Any] | None:
         payload = record.payload or {}
-        if self.layout == NATIVE:
+        if self.layout.is_native:
             found: Mapping[str, Any] | None = payload.get(OWN)
             tenant = {"tenant": tenant_of(payload, self.tenancy)} if found is not None and self.tenancy else {}
             return {**found, **tenant} if tenant and found is not None else found
-        document = from_payload(record.id, payload, self.layout)
+        document = self.layout.read(record.id, payload)
         known = {"id": document.id, "hash": document.content_hash(), "text": document.text, "payload": payload}
         return {**known, "tenant": tenant_of(document.metadata, self.tenancy)}
 

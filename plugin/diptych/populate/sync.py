@@ -16,7 +16,6 @@ from typing import IO
 
 from diptych.errors import PopulateError, SyncRefused, brief
 from diptych.handle.tenancy import document_key
-from diptych.metadata.payloads import has_foreign_point_ids
 from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import Rejects
 from diptych.populate.store import PAGE, Store
@@ -142,7 +141,7 @@ class Gone:
         self._find(store, seen, tenant)
 
     def _find(self, store: Store, seen: SeenIds, tenant: str | None) -> None:
-        free = has_foreign_point_ids(store.layout)
+        free = store.layout.has_foreign_points
         for point, document, owner in store.documents(tenant):
             name = document_key(document, tenant, store.tenancy, store.layout)
             self.held[owner] += 1

@@ -25,8 +25,7 @@ import numpy as np
 from diptych.errors import DocumentError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import document_key, tenant_of, with_tenant
-from diptych.metadata.models import Layout
-from diptych.metadata.payloads import NATIVE, point_id, require_unreserved, written_as
+from diptych.metadata.payloads import Layout, require_unreserved
 from diptych.populate.rejects import Rejected, Rejects, reason_of
 from diptych.populate.sources.readers import Row
 from diptych.types import LONGEST_ID, Document
@@ -78,7 +77,7 @@ class Item:
 
 def merged_into(item: Item, held: Mapping[str, Any], layout: Layout) -> Item:
     """The item as it will be after being merged into payload `held`."""
-    document = written_as(item.document, layout, item.point, held)
+    document = layout.as_written(item.document, item.point, held)
     return replace(item, document=document, hash=document.content_hash(), held=held)
 
 
@@ -100,7 +99,7 @@ class Validator:
         self._handle, self._seen, self._rejects, self._tally, self._tenant = handle, seen, rejects, tally, tenant
         view = handle.view
         self._layout, self._tenancy = view.layout, view.tenancy
-        self._native = self._layout == NATIVE
+        self._native = self._layout.is_native
         self._copies = {slot.vector for slot in view.slots.values() if slot.kind == "text_index"}
         indexes = handle.populate_config.indexes
         self._texts = {field for field, kind in indexes.items() if kind in _TEXT_INDEXES}
@@ -161,7 +160,7 @@ class Validator:
         if self._native:
             require_unreserved(document)
         else:
-            document = written_as(document, self._layout, document.id)
+            document = self._layout.as_written(document, document.id)
         if self._copies and (taken := self._copies & document.metadata.keys()):
             raise DocumentError(f"metadata uses the reserved key {taken.pop()!r}", do="rename it")
         return document
@@ -182,9 +181,9 @@ class Validator:
 
     def _point(self, document: Document, name: str) -> int | str:
         if not self._chosen_points:
-            return point_id(document, None, self._layout, identity=name)
+            return self._layout.point_id(document, None, identity=name)
         try:
-            return checked_point_id(point_id(document, self._handle.registry, self._layout, identity=name))
+            return checked_point_id(self._layout.point_id(document, self._handle.registry, identity=name))
         except DocumentError:
             raise
         except Exception as error:

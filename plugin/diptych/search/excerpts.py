@@ -20,7 +20,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych.handle.snapshot import Memo
-from diptych.metadata.payloads import from_payload, text_fields
 from diptych.passages import PassageEncoder
 from diptych.passages.text_splitter import Boundaries, block_around
 from diptych.protocols import Calibrated, TokenLimit
@@ -179,7 +178,7 @@ def unit(vector: Floats, slot: Slot) -> Floats:
 
 def _stored(request: SearchRequest, slot: Slot, hits: Mapping[PointId, Hit]) -> dict[PointId, Floats]:
     """The stored vectors of these hits, `[passages, dimension]` each; without those that were rewritten meanwhile."""
-    view, names, fields = request.view, [slot.vector], text_fields(request.view.layout)
+    view, names, fields = request.view, [slot.vector], request.view.layout.text_fields()
     shard_key = request.shard_key_selector
     records = read_store(
         view,
@@ -187,7 +186,7 @@ def _stored(request: SearchRequest, slot: Slot, hits: Mapping[PointId, Hit]) -> 
     )
     found = {}
     for record in records:
-        stored, hit = from_payload(record.id, record.payload, view.layout), hits[record.id].document
+        stored, hit = view.layout.read(record.id, record.payload), hits[record.id].document
         vectors: Any = (record.vector or {}).get(slot.vector)  # type: ignore[union-attr]
         if vectors is not None and (stored.title, stored.text) == (hit.title, hit.text):
             # The rows as float32; numpy alone takes four times as long to read lists of lists.

@@ -15,7 +15,7 @@ from qdrant_client import models
 from diptych.errors import SearchError
 from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, scope_of
-from diptych.metadata.payloads import field_of, from_payload, quoted
+from diptych.metadata.payloads import quoted
 from diptych.runtime.json_faults import first_fault
 from diptych.runtime.validation_messages import actual_value, error_path, expectation, nearest, shown
 from diptych.search.store_calls import read_store
@@ -305,8 +305,8 @@ def _some_fields(view: View, tenant_scope: models.Filter | None) -> list[str] | 
     records, _ = view.client.scroll(view.name, tenant_scope, limit=SAMPLED, with_payload=left_out)
     if not records:
         return None
-    documents = (from_payload(record.id, record.payload, view.layout) for record in records)
-    return list(dict.fromkeys(quoted(field_of(view.layout, name)) for found in documents for name in found.metadata))
+    documents = (view.layout.read(record.id, record.payload) for record in records)
+    return list(dict.fromkeys(quoted(view.layout.field(name)) for found in documents for name in found.metadata))
 
 
 def known_missing(view: View, filter: models.Filter, *, tenant: str | None) -> list[str]:

@@ -12,7 +12,6 @@ from diptych.display import Display, Displayed
 from diptych.errors import SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.metadata.payloads import NATIVE, to_payload
 from diptych.registry import notifying_failure
 from diptych.search.filters import warn_of_missing_keys
 from diptych.search.fusion import PointId
@@ -193,8 +192,8 @@ def _payloads(request: SearchRequest, hits: Sequence[Hit], group_by: str) -> dic
     """The payloads to group by: rebuilt from the documents, or read again where documents leave a part of them out."""
     view = request.view
     points = {hit.point: hit for hit in hits if hit.point is not None}
-    if view.layout == NATIVE or not points:
-        return {point: to_payload(hit.document, "", view.layout) for point, hit in points.items()}
+    if view.layout.is_native or not points:
+        return {point: view.layout.write(hit.document, "") for point, hit in points.items()}
     fields, shard_key = [group_by], request.shard_key_selector
     records = read_store(view, lambda: view.client.retrieve(view.name, [*points], with_payload=fields, **shard_key))
     return {record.id: record.payload or {} for record in records}

@@ -39,8 +39,7 @@ from diptych.config.stages import (
 )
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import Memo, View
-from diptych.metadata.models import Layout
-from diptych.metadata.payloads import field_of, quoted
+from diptych.metadata.payloads import Layout, quoted
 from diptych.runtime.validation_messages import actual_value, error_path, expectation, nearest
 from diptych.search.filters import equals
 from diptych.search.store_calls import read_store
@@ -347,7 +346,7 @@ Stage: TypeAlias = Fusion | Rescore | Boost | Diversify | Rerank
 
 def key_of(part: BoostPart, layout: Layout) -> str:
     """The path of the part's field in payloads."""
-    return quoted(field_of(layout, part.field))
+    return quoted(layout.field(part.field))
 
 
 @Memo

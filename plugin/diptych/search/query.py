@@ -17,7 +17,6 @@ from diptych.errors import SearchError
 from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.models import Prefix
-from diptych.metadata.payloads import from_payload, id_fields
 from diptych.runtime.unchecked import unchecked_in_part
 from diptych.search.fusion import PointId
 from diptych.search.options import QueryInput, media_read, vectors_of_queries, with_media
@@ -384,10 +383,10 @@ def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -
     view = request.view
     matching = narrowed(request.scope, models.Filter(must=[with_ids(view, ids, request.tenant)]))
     names: Any = [slot.vector for slot in slots if slot.vector] or True
-    fields = models.PayloadSelectorInclude(include=id_fields(view.layout))
+    fields = models.PayloadSelectorInclude(include=view.layout.id_fields())
     options = {"limit": 2 * len(ids), "with_payload": fields, "with_vectors": names, **request.shard_key_selector}
     records, _ = read_store(view, lambda: view.client.scroll(view.name, matching, **options))
-    vectors = {from_payload(record.id, record.payload, view.layout).id: record.vector for record in records}
+    vectors = {view.layout.read(record.id, record.payload).id: record.vector for record in records}
     for identifier in ids:
         if identifier not in vectors:
             raise SearchError("there is no such document", where=f"collection {view.name!r}", got=repr(identifier))

@@ -17,7 +17,7 @@ from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, scope_of, without_ids
 from diptych.media import Media
-from diptych.metadata.payloads import content_fields, field_of, from_payload, id_fields, quoted, reference_fields
+from diptych.metadata.payloads import content_fields, quoted, reference_fields
 from diptych.runtime.validation_messages import nearest
 from diptych.search.filters import combined
 from diptych.search.options import Options, check_types, ids_of, media_of, media_read, texts_of, without_rerankers
@@ -158,7 +158,7 @@ class SearchRequest:
             return models.PayloadSelectorExclude(exclude=left_out) if left_out else True
         layout = self.view.layout
         names = [*self.wanted, *(("text", "title") if self.reads_text else ())]
-        fields = [*(field_of(layout, name) for name in names), *id_fields(layout)]
+        fields = [*(layout.field(name) for name in names), *layout.id_fields()]
         fields += reference_fields() if self.view.has_media else []
         return models.PayloadSelectorInclude(include=list(dict.fromkeys(fields)))
 
@@ -311,9 +311,9 @@ def newest_ids(
         SearchError: the field has no index by which documents can be ordered.
     """
     selector = {"shard_key_selector": shard_key["shard_key"]} if shard_key else {}
-    field = quoted(field_of(view.layout, recent.field))
+    field = quoted(view.layout.field(recent.field))
     order = models.OrderBy(key=field, direction=models.Direction.DESC)
-    payload = models.PayloadSelectorInclude(include=id_fields(view.layout))
+    payload = models.PayloadSelectorInclude(include=view.layout.id_fields())
     found: dict[str, None] = {}
     while len(found) < recent.count:
         rest = without_ids(view, matching, [*others, *found], tenant)
@@ -336,5 +336,5 @@ def newest_ids(
         if not records:
             break
         # A document with several values comes once for each, the highest first.
-        found |= dict.fromkeys(from_payload(record.id, record.payload, view.layout).id for record in records)
+        found |= dict.fromkeys(view.layout.read(record.id, record.payload).id for record in records)
     return list(found)[: recent.count]

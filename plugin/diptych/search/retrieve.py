@@ -19,7 +19,6 @@ from qdrant_client import models
 from diptych.config.stages import Linear, Rerank, Rrf
 from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, with_ids
-from diptych.metadata.payloads import from_payload
 from diptych.runtime.phases import LOG
 from diptych.search.fusion import PointId, Ranking, fuse, mixed
 from diptych.search.options import QueryInput, require_encodable, vectors_of_queries, with_media
@@ -184,7 +183,7 @@ def pinned_hits(request: SearchRequest) -> list[Hit]:
     records, _ = read_store(
         view, lambda: view.client.scroll(view.name, matching, limit=limit, with_payload=request.selector, **shard_key)
     )
-    hits = [Hit(from_payload(r.id, r.payload, view.layout), 0.0, point=r.id) for r in records]
+    hits = [Hit(view.layout.read(r.id, r.payload), 0.0, point=r.id) for r in records]
     found = {hit.id: hit for hit in hits}
     return [found[identifier] for identifier in request.pin if identifier in found]
 
@@ -440,7 +439,7 @@ def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequenc
     view, shard_key = request.view, request.shard_key_selector
     read = partial(view.client.retrieve, view.name, ids, request.selector, **shard_key)
     records = read_store(view, read) if ids else []
-    documents = {record.id: from_payload(record.id, record.payload, view.layout) for record in records}
+    documents = {record.id: view.layout.read(record.id, record.payload) for record in records}
     label = request.pipeline.label
     return [
         [
@@ -458,6 +457,6 @@ def hits_from_points(request: SearchRequest, points: Sequence[models.ScoredPoint
     sign = 1 if request.pipeline.boost else unboosted_direction(request)
     hits = []
     for point in points:
-        document, score = from_payload(point.id, point.payload, layout), sign * point.score
+        document, score = layout.read(point.id, point.payload), sign * point.score
         hits.append(Hit(document, score, {label: score}, point=point.id, version=point.version))
     return hits

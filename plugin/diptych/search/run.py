@@ -19,7 +19,7 @@ from diptych.display import Display, Displayed
 from diptych.errors import DiptychError, PluginWarning, SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import Memo, View
-from diptych.metadata.payloads import NATIVE, head, stored_thumbnail, thumbnail_fields
+from diptych.metadata.payloads import head, stored_thumbnail, thumbnail_fields
 from diptych.registry import notify_failure, notifying_failure
 from diptych.reports import SearchReport
 from diptych.search.excerpts import PASSAGES_READ, with_highlights, with_passages
@@ -207,7 +207,7 @@ def completed(request: SearchRequest, pages: Sequence[Sequence[Hit]]) -> list[li
         pages = with_highlights(request, pages)
     if request.reads_text and not request.passages:  # read for a reranker or the highlights, and not asked for
         pages = [[replace(hit, passages=()) if hit.passages else hit for hit in page] for page in pages]
-    if request.with_payload is not True and (request.reads_text or request.view.layout != NATIVE):
+    if request.with_payload is not True and (request.reads_text or not request.view.layout.is_native):
         pages = [[replace(hit, document=_selected(hit.document, request)) for hit in page] for page in pages]
     return list(map(list, pages))
 
@@ -255,7 +255,7 @@ def _report(request: SearchRequest, seconds: dict[str, float], began: float, hit
 def _selected(document: Document, request: SearchRequest) -> Document:
     """The document without what was fetched only for rerankers and passages."""
     wanted, metadata = request.wanted, document.metadata
-    if request.view.layout != NATIVE:
+    if not request.view.layout.is_native:
         named = {head(key) for key in wanted}
         metadata = {key: value for key, value in metadata.items() if key in named}
     text = document.text if "text" in wanted else ""

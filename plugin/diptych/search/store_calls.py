@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from qdrant_client import models
@@ -66,14 +67,9 @@ def scrolled(
 ) -> Iterator[list[models.Record]]:
     """The points that a filter finds, in pages of `size`; each page is read by `read_store`."""
     keys: dict[str, Any] = {} if shard_key is None else {"shard_key_selector": shard_key}
-    return pages(
-        lambda offset: read_store(
-            collection,
-            lambda: collection.client.scroll(
-                collection.name, chosen, limit=size, offset=offset, with_payload=payload, with_vectors=False, **keys
-            ),
-        )
-    )
+    read = partial(read_store, collection)
+    found = pages(collection.client, collection.name, size, chosen, read=read, payload=payload, **keys)
+    return (records for records, _ in found)
 
 
 def is_refusal(error: BaseException | None) -> bool:

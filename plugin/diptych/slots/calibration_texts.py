@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from diptych.errors import AdapterCrashed, CollectionNotFound
 from diptych.metadata.models import Reading
-from diptych.metadata.payloads import from_payload
 from diptych.metadata.store import read_metadata
 from diptych.protocols import Sampling
 from diptych.runtime.panics import contained
@@ -49,7 +48,7 @@ class CollectionTexts:
         if metadata is None:
             return []
         records, _ = self._client.scroll(self._name, limit=size, with_payload=True, with_vectors=False)
-        return [from_payload(record.id, record.payload, metadata.layout) for record in records]
+        return [metadata.layout.read(record.id, record.payload) for record in records]
 
 
 def texts_of(documents: Iterable[Document], reading: Reading) -> list[str]:

@@ -19,7 +19,7 @@ from diptych.errors import FingerprintMismatch, MediaError, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import lost_modalities, reading_of, stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata, Generation, vector_name
-from diptych.metadata.payloads import from_payload, has_media
+from diptych.metadata.payloads import has_media
 from diptych.passages import PassageEncoder
 from diptych.populate.media_references import reference_warnings
 from diptych.populate.pace import pace_warnings
@@ -277,7 +277,7 @@ def _fillable(handle: CollectionHandle, metadata: CollectionMetadata, generation
     records, _ = handle.client.scroll(
         handle.name, lacking(generation), limit=POINTS_READ, with_payload=True, with_vectors=False
     )
-    documents = [from_payload(record.id, record.payload, metadata.layout) for record in records]
+    documents = [metadata.layout.read(record.id, record.payload) for record in records]
     inputs = inputs_of_documents(documents, generation.reading)
     return math.ceil(lack * len(inputs) / len(records)) if records else 0
 

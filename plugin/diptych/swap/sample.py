@@ -21,8 +21,8 @@ from qdrant_client import models
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.media import Media
-from diptych.metadata.models import Layout, Reading
-from diptych.metadata.payloads import from_payload
+from diptych.metadata.models import Reading
+from diptych.metadata.payloads import Layout
 from diptych.populate.read_ahead import TOLERANCE
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.calibration_texts import texts_of
@@ -75,7 +75,7 @@ def sample_points(client: QdrantBase, name: str, size: int, *, whole: int = MOST
     count = client.count(name, exact=True).count
     if count > whole and len(probed := _probed(client, name, size)) == size:
         return probed
-    read = pages(lambda offset: client.scroll(name, limit=PAGE, offset=offset, with_payload=False))
+    read = (records for records, _ in pages(client, name, PAGE, payload=False))
     ids = (record.id for records in read for record in records)
     return heapq.nsmallest(size, ids, key=lambda point: hashlib.sha256(f"{name}\0{point}".encode()).digest())
 
@@ -86,7 +86,7 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
     order = {point: position for position, point in enumerate(points)}
     for start in range(0, len(points), FETCH):
         for record in view.client.retrieve(view.name, list(points[start : start + FETCH]), with_payload=True):
-            document = from_payload(record.id, record.payload, view.layout)
+            document = view.layout.read(record.id, record.payload)
             text = view.reading.of(document.title, document.text)
             item = known_item(document.title, document.text)
             media: dict[str, Media] = {
@@ -215,7 +215,7 @@ class CorpusSample:
             points = sample_points(self._client, self._name, self._size)
             self._points = max(len(points), self._client.count(self._name, exact=True).count)
             self._documents = [
-                from_payload(record.id, record.payload, self._layout)
+                self._layout.read(record.id, record.payload)
                 for start in range(0, len(points), FETCH)
                 for record in self._client.retrieve(self._name, points[start : start + FETCH], with_payload=True)
             ]

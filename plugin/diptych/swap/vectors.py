@@ -51,10 +51,8 @@ def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
         return vector in existing(client, name)
     if vector in client.get_collection(name).payload_schema:  # the cheap check; else every point is read once
         return True
-    read = pages(
-        lambda offset: client.scroll(name, limit=PAGE, offset=offset, with_payload=[vector], with_vectors=False)
-    )
-    return any(vector in (record.payload or {}) for records in read for record in records)
+    read = pages(client, name, PAGE, payload=[vector])
+    return any(vector in (record.payload or {}) for records, _ in read for record in records)
 
 
 def create(client: QdrantBase, name: str, slot: Slot, registry: Registry, retrieved: Iterable[str]) -> None:

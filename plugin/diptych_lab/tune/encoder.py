@@ -17,7 +17,6 @@ from diptych.config import SlotConfig, VectorStorage
 from diptych.display import Display, Displayed, Table
 from diptych.errors import AdapterOptionsError, TuneError
 from diptych.evaluate import Qrels, times
-from diptych.metadata.payloads import from_payload, id_filter
 from diptych.plugins.factory import validate_options
 from diptych.protocols import TEACHER_FILE, Similarity
 from diptych.runtime.phases import Progress, Unwatched
@@ -476,7 +475,7 @@ class EncoderTrials:
         names: Any = [self._slot.vector] if self._slot.vector else True  # the unnamed one cannot be asked for by name
         points: list[Any] = []
         for page in _blocks(sorted(relevant), PAGE):
-            for records in scrolled(view, id_filter(page, view.layout), PAGE, payload=False):
+            for records in scrolled(view, view.layout.id_filter(page), PAGE, payload=False):
                 points += [record.id for record in records]
         points = list(dict.fromkeys([*points, *sample_points(view.client, view.name, most)]))
         for page in _blocks(points, PAGE):
@@ -487,7 +486,7 @@ class EncoderTrials:
                 ),
             ):
                 vector = record.vector.get(self._slot.vector) if isinstance(record.vector, dict) else record.vector
-                document = from_payload(record.id, record.payload, view.layout)
+                document = view.layout.read(record.id, record.payload)
                 read = self._slot.reading.input_of(document)
                 if vector is not None:
                     found[document.id] = read or "", np.asarray(vector, np.float32)

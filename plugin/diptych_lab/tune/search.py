@@ -17,7 +17,6 @@ from diptych.config import SearchParams
 from diptych.errors import TuneError
 from diptych.evaluate import Qrels, ask, times
 from diptych.evaluate.ask import BATCH
-from diptych.metadata.payloads import from_payload, id_filter
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.phases import PlannedProgress, Progress, Unwatched
 from diptych.search import CollectionHandle, Pipeline, Rerank, Retrieve, View, score_pairs, search, search_params
@@ -516,15 +515,15 @@ class Answers:
         """The texts of these documents that rerankers read, by id."""
         view, texts = self._view, dict[str, str]()
         for page in _blocks(sorted(ids), PAGE):
-            for records in scrolled(view, id_filter(page, view.layout), PAGE):
+            for records in scrolled(view, view.layout.id_filter(page), PAGE):
                 self.calls += 1
                 for record in records:
-                    document = from_payload(record.id, record.payload, view.layout)
+                    document = view.layout.read(record.id, record.payload)
                     texts[document.id] = view.reading.of(document.title, document.text)
         return texts
 
     def _scored(self, slot: str, query: Query, ids: Sequence[str]) -> list[tuple[str, float]]:
-        chosen = id_filter(ids, self._view.layout)
+        chosen = self._view.layout.id_filter(ids)
         (hits,) = ask(self._view, [query], depth=len(ids), pipeline=Pipeline((Retrieve(slot),)), filter=chosen)
         return [(hit.id, hit.score) for hit in hits]
 

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from qdrant_client import models
 
 from diptych.handle.snapshot import View
-from diptych.metadata.payloads import PICTURED, content_fields, field_of, from_payload, quoted
+from diptych.metadata.payloads import PICTURED, content_fields, quoted
 from diptych.search.excerpts import matching_words
 from diptych.search.request import SearchRequest
 from diptych.search.store_calls import read_store
@@ -161,8 +161,8 @@ def fields_of(view: View) -> list[FieldFacts]:
     left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies, *content])
     records, _ = read_store(view, lambda: view.client.scroll(view.name, limit=SAMPLED, with_payload=left_out))
     for record in records:
-        for name, value in from_payload(record.id, record.payload, view.layout).metadata.items():
-            key = quoted(field_of(view.layout, name))
+        for name, value in view.layout.read(record.id, record.payload).metadata.items():
+            key = quoted(view.layout.field(name))
             if len(found) < MOST_FIELDS and (kind := _type(value)):
                 found.setdefault(key, FieldFacts(key=key, type=kind, indexed=False))
     return list(found.values())

@@ -14,7 +14,7 @@ from qdrant_client import models
 
 from diptych import Collection, hookimpl
 from diptych.config.models import Config
-from diptych.metadata.payloads import to_payload
+from diptych.metadata.payloads import NATIVE
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import sample_size
 from diptych.specs import AdapterSpec
@@ -116,7 +116,7 @@ class Peer:
                 make(
                     id=n,
                     vector={handle.slots["dense"].vector: np.asarray(row, np.float32)},
-                    payload=to_payload(Document(str(n), text), "0" * 32),
+                    payload=NATIVE.write(Document(str(n), text), "0" * 32),
                 )
                 for n, text, row in piece
             ]

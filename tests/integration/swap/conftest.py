@@ -13,7 +13,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, Registry
 from diptych.config.models import Config
-from diptych.metadata.payloads import from_payload
+from diptych.metadata.payloads import NATIVE
 from diptych.types import SparseVector
 from diptych_edge import EdgeClient
 from mortal import SharedStore
@@ -114,7 +114,7 @@ def faults() -> Callable[..., list[str]]:
 
 
 def _text(record: models.Record) -> str:
-    document = from_payload(record.id, record.payload)
+    document = NATIVE.read(record.id, record.payload)
     return " ".join(filter(None, (document.title, document.text)))
 
 

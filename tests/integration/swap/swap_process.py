@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from diptych import Collection, Registry
 from diptych.config.models import Config
 from diptych.errors import DiptychError
-from diptych.metadata.payloads import point_id
+from diptych.metadata.payloads import NATIVE
 from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin
 from diptych.types import Document, Hit
@@ -126,7 +126,7 @@ class Writing:
 
     def _delete(self, found: Collection) -> None:
         gone = sorted(self.expected)[3::50]
-        points: list[Any] = [point_id(Document(str(n), "any"), REGISTRY) for n in gone]
+        points: list[Any] = [NATIVE.point_id(Document(str(n), "any"), REGISTRY) for n in gone]
         found.client.delete("c", points)
         self._forget(gone)
 

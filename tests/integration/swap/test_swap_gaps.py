@@ -13,7 +13,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Registry
 from diptych.errors import ApplyRunning, GateFailed, SwapError
-from diptych.metadata.payloads import point_id
+from diptych.metadata.payloads import NATIVE
 from diptych.populate.store import Store
 from diptych.stores import retired_vectors
 from diptych.swap import ApplyOptions
@@ -100,7 +100,9 @@ def test_a_repair_that_is_killed_before_it_looked_again_is_done_again(
     found.populate(corpus(20))
     writing = opened(client)
     found.apply(config({"dense": OTHER}), ApplyOptions(cut_over=False))
-    client.delete_vectors("c", ["dense.2"], [point_id(Document("3", ""), fakes)])  # a populate that had no new encoder
+    client.delete_vectors(
+        "c", ["dense.2"], [NATIVE.point_id(Document("3", ""), fakes)]
+    )  # a populate that had no new encoder
 
     def killed(points: Store, given: Sequence[models.PointVectors]) -> set[int | str]:
         writing.populate([Document("3", "quite another text")])

@@ -10,8 +10,7 @@ import pytest
 
 from diptych.adopt.layouts import LAYOUTS, layouts_of, stated_layout, with_id
 from diptych.adopt.verify_encoders import Likeness, likeness_of
-from diptych.metadata.models import Layout
-from diptych.metadata.payloads import NATIVE
+from diptych.metadata.payloads import NATIVE, Layout
 from diptych.types import SparseVector
 
 TEXT = "some words that are worth being encoded"

@@ -16,18 +16,11 @@ from diptych.adopt import LAYOUTS
 from diptych.errors import DocumentError
 from diptych.media import Media, MediaConfig, MediaStore
 from diptych.metadata import payloads
-from diptych.metadata.models import CollectionMetadata, Layout, State
+from diptych.metadata.models import CollectionMetadata, State
 from diptych.metadata.payloads import (
     NATIVE,
-    field_of,
+    Layout,
     find,
-    from_payload,
-    id_fields,
-    id_filter,
-    point_id,
-    text_fields,
-    to_payload,
-    written_as,
 )
 from diptych.metadata.store import metadata_of, metadata_payload
 
@@ -61,8 +54,8 @@ def random_document(seed: int) -> Document:
 @pytest.mark.parametrize("seed", range(24))
 def test_a_document_survives_being_written_and_read(layout: Layout, seed: int, fakes: Registry) -> None:
     document = random_document(seed)
-    point = point_id(document, fakes, layout)
-    read = written_as(document, layout, point)
+    point = layout.point_id(document, fakes)
+    read = layout.as_written(document, point)
     assert (read.id, read.text) == (document.id, document.text)
     titled = dict(document.metadata) if layout.title or not document.title else {"title": document.title}
     if layout.origin == payloads.ORIGIN and document.title:
@@ -70,30 +63,30 @@ def test_a_document_survives_being_written_and_read(layout: Layout, seed: int, f
     assert {**titled, **document.metadata} == read.metadata
     if layout.title and layout.origin != payloads.ORIGIN:
         assert read.title == document.title
-    again = written_as(read, layout, point)
+    again = layout.as_written(read, point)
     assert (again, again.content_hash()) == (read, read.content_hash())
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_writing_again_keeps_what_is_not_the_documents(layout: Layout, seed: int, fakes: Registry) -> None:
     document = random_document(seed)
-    point = point_id(document, fakes, layout)
-    held = to_payload(document, "", layout)
+    point = layout.point_id(document, fakes)
+    held = layout.write(document, "")
     if layout.metadata:
         held = {"blob": None, **held, "score": 3}
-    assert to_payload(written_as(document, layout, point, held), "", layout, held) == held
+    assert layout.write(layout.as_written(document, point, held), "", held) == held
 
 
 def test_fields_to_fetch_bring_title_text_and_id(layout: Layout, fakes: Registry) -> None:
     document = random_document(7)
-    point = point_id(document, fakes, layout)
-    payload = to_payload(document, "", layout)
-    whole = from_payload(point, payload, layout)
+    point = layout.point_id(document, fakes)
+    payload = layout.write(document, "")
+    whole = layout.read(point, payload)
     fetched: dict[str, Any] = {}
-    for path in (*text_fields(layout), *id_fields(layout)):  # paths, as a store takes them
+    for path in (*layout.text_fields(), *layout.id_fields()):  # paths, as a store takes them
         if payloads.has(payload, path):
             fetched = payloads.put(fetched, path, payloads.find(payload, path))
-    read = from_payload(point, fetched, layout)
+    read = layout.read(point, fetched)
     assert (read.id, read.title, read.text) == (whole.id, whole.title, whole.text)
 
 
@@ -101,11 +94,11 @@ def test_points_are_found_by_their_documents_ids(layout: Layout, fakes: Registry
     client = QdrantClient(":memory:")
     client.create_collection("c", vectors_config=models.VectorParams(size=1, distance=models.Distance.DOT))
     documents = [Document(name, f"text of {name}") for name in ("17", UUID, "a/b", "4", "018")]
-    points = [point_id(document, fakes, layout) for document in documents]
-    payloads = [to_payload(document, "", layout) for document in documents]
+    points = [layout.point_id(document, fakes) for document in documents]
+    payloads = [layout.write(document, "") for document in documents]
     client.upsert("c", models.Batch(ids=points, vectors=[[1.0]] * 5, payloads=payloads))
-    found, _ = client.scroll("c", scroll_filter=id_filter(["17", UUID, "a/b", "nope"], layout))
-    read = {from_payload(record.id, record.payload, layout).id: record.id for record in found}
+    found, _ = client.scroll("c", scroll_filter=layout.id_filter(["17", UUID, "a/b", "nope"]))
+    read = {layout.read(record.id, record.payload).id: record.id for record in found}
     assert read == dict(zip(("17", UUID, "a/b"), points, strict=False))
     client.close()
 
@@ -124,37 +117,37 @@ def test_points_are_found_by_their_documents_ids(layout: Layout, fakes: Registry
 )
 def test_metadata_cannot_lie_upon_what_the_layout_needs(layout: Layout, key: str) -> None:
     with pytest.raises(DocumentError, match=f"metadata uses the reserved key {key!r}"):
-        to_payload(Document("a", "text", metadata={key: "x"}), "", layout)
+        layout.write(Document("a", "text", metadata={key: "x"}), "")
 
 
 def test_metadata_beneath_a_key_of_its_own_may_have_any_names() -> None:
     document = Document("a", "text", metadata={"page_content": 1, "text": 2, "_diptych": 3})
-    assert written_as(document, LAYOUTS["langchain"], "p").metadata == document.metadata
+    assert LAYOUTS["langchain"].as_written(document, "p").metadata == document.metadata
 
 
 def test_a_title_for_which_there_is_no_place_becomes_metadata_and_never_overwrites_any() -> None:
     layout = LAYOUTS["haystack"]
-    assert to_payload(Document("a", "text", "head"), "", layout)["meta"] == {"title": "head"}
+    assert layout.write(Document("a", "text", "head"), "")["meta"] == {"title": "head"}
     with pytest.raises(DocumentError, match="reserved key 'title'"):
-        to_payload(Document("a", "text", "head", {"title": "other"}), "", layout)
+        layout.write(Document("a", "text", "head", {"title": "other"}), "")
 
 
 def test_what_others_wrote_without_ids_answers_with_its_point_id() -> None:
-    assert from_payload(UUID, {"page_content": "x", "metadata": None}, LAYOUTS["langchain"]) == Document(UUID, "x")
-    assert from_payload(4, None, LAYOUTS["haystack"]) == Document("4", "")
-    assert from_payload(4, {"body": 3, "title": ["a"]}, FLAT) == Document("4", "")
+    assert LAYOUTS["langchain"].read(UUID, {"page_content": "x", "metadata": None}) == Document(UUID, "x")
+    assert LAYOUTS["haystack"].read(4, None) == Document("4", "")
+    assert FLAT.read(4, {"body": 3, "title": ["a"]}) == Document("4", "")
 
 
 def test_point_ids_are_those_that_the_layouts_own_writer_would_choose(fakes: Registry) -> None:
     namespace = uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")
-    ids = {name: point_id(Document("17", "x"), fakes, layout) for name, layout in EVERY.items()}
+    ids = {name: layout.point_id(Document("17", "x"), fakes) for name, layout in EVERY.items()}
     assert ids["haystack"] == str(uuid.uuid5(namespace, "17"))
     assert ids["langchain"] == ids["llama-index"] == ids["fastembed"] == ids["flat"] == 17
     assert ids["diptych"] == ids["deep"] != 17
-    assert point_id(Document(UUID, "x"), fakes, LAYOUTS["langchain"]) == UUID
+    assert LAYOUTS["langchain"].point_id(Document(UUID, "x"), fakes) == UUID
     for other in ("017", UUID.upper(), UUID.replace("-", ""), "-1", str(2**64), "²"):
-        assert isinstance(point_id(Document(other, "x"), fakes, LAYOUTS["langchain"]), str)
-        assert written_as(Document(other, "x"), LAYOUTS["langchain"], "p").id == other
+        assert isinstance(LAYOUTS["langchain"].point_id(Document(other, "x"), fakes), str)
+        assert LAYOUTS["langchain"].as_written(Document(other, "x"), "p").id == other
 
 
 def test_the_header_is_what_llama_index_encodes_before_the_text() -> None:
@@ -171,12 +164,12 @@ def test_the_header_is_what_llama_index_encodes_before_the_text() -> None:
 def test_nodes_of_either_class_and_none_at_all() -> None:
     layout = LAYOUTS["llama-index"]
     resource = {"_node_content": json.dumps({"text_resource": {"text": "in a resource"}}), "_node_type": "Node"}
-    assert from_payload(1, resource, layout).text == "in a resource"
-    written = to_payload(Document("1", "changed"), "", layout, resource)
+    assert layout.read(1, resource).text == "in a resource"
+    written = layout.write(Document("1", "changed"), "", resource)
     assert written["_node_type"] == "Node"
     assert json.loads(written["_node_content"])["text_resource"] == {"text": "changed"}
     for broken in ("{", "[1]", 3, None):
-        assert from_payload(1, {"_node_content": broken, "k": 1}, layout) == Document("1", "", "", {"k": 1})
+        assert layout.read(1, {"_node_content": broken, "k": 1}) == Document("1", "", "", {"k": 1})
 
 
 def test_dotted_paths() -> None:
@@ -204,13 +197,13 @@ def test_dotted_paths() -> None:
 
 def test_keys_of_documents_become_keys_of_payloads() -> None:
     langchain = LAYOUTS["langchain"]
-    assert [field_of(langchain, key) for key in ("text", "title", "section")] == [
+    assert [langchain.field(key) for key in ("text", "title", "section")] == [
         "page_content",
         "metadata.title",
         "metadata.section",
     ]
-    assert [field_of(NATIVE, key) for key in ("text", "title", "section")] == ["text", "title", "section"]
-    assert field_of(LAYOUTS["llama-index"], "title") == "_node_content"
+    assert [NATIVE.field(key) for key in ("text", "title", "section")] == ["text", "title", "section"]
+    assert LAYOUTS["llama-index"].field("title") == "_node_content"
 
 
 def test_a_document_that_loses_its_picture_loses_its_reference_too(tmp_path: Path) -> None:
@@ -218,9 +211,9 @@ def test_a_document_that_loses_its_picture_loses_its_reference_too(tmp_path: Pat
     store = MediaStore(MediaConfig(), tmp_path)
     picture = store.take("image", np.zeros((2, 2, 3), np.uint8))
     point = "6f1f8b8c-59a3-4b2a-8d0e-1d1f0a6f7b11"
-    before = to_payload(Document(point, "", media={"image": picture}), "", layout, {"other": 1}, store)
+    before = layout.write(Document(point, "", media={"image": picture}), "", {"other": 1}, store)
     assert before["_diptych"].keys() == {"media", "textless"}
-    after = to_payload(Document(point, "words"), "", layout, before, store)
+    after = layout.write(Document(point, "words"), "", before, store)
     assert after == {"other": 1, "metadata": {}, "page_content": "words"}
 
 
@@ -240,23 +233,23 @@ def test_the_key_that_names_a_picture_is_written_read_and_taken_away_with_it(
 ) -> None:
     key = layout.media["image"]
     document = Document("1", "red", metadata={"n": 1}, media={"image": RED})
-    payload = to_payload(document, "", layout, {}, reader)
+    payload = layout.write(document, "", {}, reader)
     assert find(payload, key) == "red.png"
-    assert from_payload(1, payload, layout) == document
-    assert written_as(document, layout, 1, payload) == document
-    without = to_payload(Document("1", "red", metadata={"n": 1}), "", layout, payload, reader)
+    assert layout.read(1, payload) == document
+    assert layout.as_written(document, 1, payload) == document
+    without = layout.write(Document("1", "red", metadata={"n": 1}), "", payload, reader)
     assert find(without, key) is None
-    assert from_payload(1, without, layout).metadata == {"n": 1}
+    assert layout.read(1, without).metadata == {"n": 1}
 
 
 def test_a_key_whose_picture_has_no_reference_stays_metadata(reader: MediaStore) -> None:
     payload = {"body": "red", "img": {"path": "gone.png"}}
-    document = from_payload(1, payload, PHOTOS)
+    document = PHOTOS.read(1, payload)
     assert document.metadata == {"img": {"path": "gone.png"}}
-    assert find(to_payload(document, "", PHOTOS, payload, reader), "img.path") == "gone.png"
+    assert find(PHOTOS.write(document, "", payload, reader), "img.path") == "gone.png"
     taken = Document("1", "red", metadata={"img": {"path": "x"}}, media={"image": RED})
     with pytest.raises(DocumentError, match=r"reserved key 'img\.path'"):
-        to_payload(taken, "", PHOTOS, {}, reader)
+        PHOTOS.write(taken, "", {}, reader)
 
 
 def test_metadata_of_layouts_without_media_are_as_older_releases_read_them() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import ContractError, DocumentError
-from diptych.metadata.payloads import OWN, from_payload, hashed_point, point_id, to_payload
+from diptych.metadata.payloads import NATIVE, OWN, hashed_point
 from diptych.registry import Registry
 from diptych.types import Document, Hit, Query, Run, SparseVector
 
@@ -63,28 +63,28 @@ def test_the_content_hash_changes_exactly_with_the_content() -> None:
 
 def test_a_payload_gives_the_document_back() -> None:
     document = Document("a", "text", "title", {"section": "sound"})
-    payload = to_payload(document, "hash")
+    payload = NATIVE.write(document, "hash")
     assert payload["section"] == "sound"
     assert payload[OWN] == {"id": "a", "hash": "hash"}
-    assert from_payload("point", payload) == document
+    assert NATIVE.read("point", payload) == document
 
 
 def test_a_point_written_by_others_answers_with_its_point_id() -> None:
-    assert from_payload(12, {"text": "x", "k": 1}) == Document("12", "x", "", {"k": 1})
-    assert from_payload(12, None) == Document("12", "")
+    assert NATIVE.read(12, {"text": "x", "k": 1}) == Document("12", "x", "", {"k": 1})
+    assert NATIVE.read(12, None) == Document("12", "")
 
 
 @pytest.mark.parametrize("key", ["text", "title", OWN])
 def test_metadata_cannot_use_a_reserved_key(key: str) -> None:
     with pytest.raises(DocumentError, match=re.escape(f"reserved key '{key}'")):
-        to_payload(Document("a", "x", metadata={key: 1}), "hash")
+        NATIVE.write(Document("a", "x", metadata={key: 1}), "hash")
 
 
 def test_point_ids_are_the_same_in_every_process_and_differ_by_document(fakes: Registry) -> None:
-    first = point_id(Document("a", "x"), fakes)
+    first = NATIVE.point_id(Document("a", "x"), fakes)
     assert first == "171c26d7-f2c5-5ba8-8ba0-ab66a0e8dbe6"
-    assert first == point_id(Document("a", "other text"), fakes)
-    assert first != point_id(Document("b", "x"), fakes)
+    assert first == NATIVE.point_id(Document("a", "other text"), fakes)
+    assert first != NATIVE.point_id(Document("b", "x"), fakes)
     namespace = uuid.UUID("a0a9d2b2-6f0b-5d0e-9d8b-0c6f3b1f6c11")
     for identifier in ("", "wörter", *map(str, range(300))):
         assert hashed_point(identifier) == str(uuid.uuid5(namespace, identifier))

@@ -11,7 +11,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.media import Media, MediaConfig, MediaStore
-from diptych.metadata.models import Layout
+from diptych.metadata.payloads import Layout
 from diptych.populate.media_references import reference_warnings, store_references
 
 LAYOUT = Layout(text="text", title=None, id=None, origin="by hand", media={"series": "data.file"})

@@ -13,7 +13,7 @@ from diptych import Collection, Registry
 from diptych.collection.pipeline_runs import absent_documents
 from diptych.config import parse_config
 from diptych.evaluate import Qrels
-from diptych.metadata.models import Layout
+from diptych.metadata.payloads import Layout
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Query
 from diptych_lab.judge import Judgements

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.media import Media, MediaStore
-from diptych.metadata.payloads import NATIVE, OWN, media_in, payload_of
+from diptych.metadata.payloads import OWN, media_in, payload_of
 from diptych.metadata.store import add_unread
 from diptych.populate.encode import Outcomes, PiecePipeline, SlotEncoder, has_vector, taken_unread
 from diptych.populate.pace import Pace, pace_of
@@ -331,7 +331,7 @@ class PageWriter:
     def _add_media(self, page: Sequence[Item]) -> int:
         """Write what a later swap, and `verify`, must know of media that came from a source."""
         # The hash covers media: with the old one, the next populate would take the same document for a changed one.
-        hashed = self._store.layout == NATIVE
+        hashed = self._store.layout.is_native
         self._store.add_payload(
             {
                 item.point: {

@@ -14,8 +14,7 @@ from qdrant_client import models
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.media import Media
-from diptych.metadata.models import Layout
-from diptych.metadata.payloads import from_payload, from_rows, to_rows
+from diptych.metadata.payloads import Layout, from_rows, to_rows
 from diptych.populate.validate import SeenIds, Tally, Validator, temporary_tables
 from diptych.stores.scroll import plain_id
 from diptych.types import Document
@@ -73,7 +72,7 @@ def document_of(
     Args:
         modalities: what encoders read of it.
     """
-    document = from_payload(record.id, record.payload, layout)
+    document = layout.read(record.id, record.payload)
     if source is None or all(_is_there(document, modality) for modality in modalities):
         return document
     found = source.get(plain_id(record.id))

@@ -19,7 +19,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.hookspecs import hookimpl
 from diptych.metadata.models import Generation, Reading, State, vector_name
-from diptych.metadata.payloads import point_id
+from diptych.metadata.payloads import NATIVE
 from diptych.populate import populate
 from diptych.populate.points import PointMaker
 from diptych.protocols import Calibrated, Fingerprint
@@ -165,7 +165,7 @@ class Swapping:
 
     def _fill(self, slot: Slot, vector: str, inputs: Sequence[str], skip: int) -> None:
         client, name, maker = self.handle.client, self.handle.name, PointMaker(self.handle.client)
-        points = [point_id(document, self.handle.registry) for document in self.documents]
+        points = [NATIVE.point_id(document, self.handle.registry) for document in self.documents]
         if slot.kind == "text_index":
             for point, text in list(zip(points, inputs, strict=True))[skip:]:
                 client.set_payload(name, {vector: text}, points=[point])
