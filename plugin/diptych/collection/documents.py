@@ -8,7 +8,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.errors import CollectionError, DiptychError, MediaError, PopulateError, SearchError, brief
+from diptych.errors import CollectionError, MediaError, PopulateError, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope_of, tenant_of, with_ids
@@ -16,7 +16,6 @@ from diptych.media import MediaStore, pictures
 from diptych.media.read import is_url
 from diptych.metadata.payloads import (
     THUMBNAIL,
-    picture_items,
     quoted,
     thumbnail_in,
 )
@@ -242,21 +241,6 @@ def _batches(ids: Sequence[str]) -> Iterator[list[str]]:
     yield from (list(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE))
 
 
-def thumbnails(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> dict[str, bytes]:
-    """Pictures of at most 96 x 96 pixels, JPEG or PNG, by document id.
-
-    Each is the stored thumbnail, or is made from the stored bytes or from the file below `media.root`. A document
-    without a picture, or whose file is gone or cannot be read, is left out; without Pillow, those without a stored
-    thumbnail too. No URL is fetched.
-
-    Raises:
-        CollectionError, TenantError, PopulateError: as `documents.get`.
-    """
-    found = {name: _thumbnails(handle.media, stored) for name, stored in payloads(handle, ids, tenant=tenant).items()}
-    first = {identifier: next(pictures, None) for identifier, pictures in found.items()}
-    return {identifier: picture for identifier, picture in first.items() if picture is not None}
-
-
 def thumbnail_of(store: MediaStore | None, modality: str, item: Mapping[str, Any]) -> bytes:
     """The thumbnail of a picture or clip: stored, or made of its stored bytes or its file. No URL is fetched.
 
@@ -278,11 +262,3 @@ def thumbnail_of(store: MediaStore | None, modality: str, item: Mapping[str, Any
         raise MediaError("the picture is not on this machine", where=str(media), do=do)
     pixels: Any = store.content(media)
     return pictures.thumbnail(pixels if modality == "image" else pixels[0], str(media))
-
-
-def _thumbnails(store: MediaStore, payload: Mapping[str, Any]) -> Iterator[bytes]:
-    for modality, item in picture_items(payload).items():
-        try:
-            yield thumbnail_of(store, modality, item)
-        except DiptychError:
-            continue

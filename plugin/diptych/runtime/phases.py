@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 LOG = logging.getLogger("diptych.phases")
 _running: list[str] = []
@@ -70,15 +70,6 @@ class Progress(Protocol):
 
     def advance(self, stage: str, n: int) -> None:
         """`n` more documents have passed the stage."""
-        ...
-
-
-@runtime_checkable
-class PlannedProgress(Progress, Protocol):
-    """A progress that is told its stages in advance, so that it can show all of them as one."""
-
-    def plan(self, stages: Mapping[str, int]) -> None:
-        """Announce the stages in order, each with its number of steps. Steps should take about equally long in all."""
         ...
 
 

@@ -7,8 +7,9 @@ import dataclasses
 import getpass
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from rich.padding import Padding
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from diptych.collection.pipeline_runs import Searched
     from diptych.config import Config
     from diptych.types import Metadata, Query, Run
-    from diptych_lab.judge import Judging, Kappa, ModelJudge, Pooled, SecondJudging, Verdict
+    from diptych_lab.judge import Judging, Kappa, Pooled, SecondJudging, Verdict
 
 SHOWN, FACTS = 1500, 300  # characters of a document, and of its id and metadata
 KEYS = "0 not relevant · 1 related · 2 relevant · 3 exact · s skip · u undo · q quit"
@@ -136,7 +137,7 @@ def judge(
             )  # fmt: skip
             judgements.note_collections(names)
             if model:
-                _by_model(_model_of(settings, session), judging, texts)
+                _by_model(settings, session, judging, texts)
             else:
                 judge_all(judging, texts)
             verdict = judging.verdict()
@@ -214,36 +215,31 @@ def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, te
     from diptych.evaluate import ask, cutoff
     from diptych.types import Run
 
-    depth = cutoff(metric) or 10
+    depth, runs = cutoff(metric) or 10, list[Run]()
     with Bars() as bars:
-
-        def run_of(name: str, own: Searched) -> Run:
+        for name, own in chosen.items():
             bars.begin(name, len(queries))
-            advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
-            options: dict[str, Any] = {"depth": depth, "advance": advance, "tenant": tenant}
-            return Run.from_hits(name, queries, ask(own.view, queries, pipeline=own.pipeline, **options))
+            advance: Callable[[int], None] = partial(bars.advance, name)
+            hits = ask(own.view, queries, pipeline=own.pipeline, depth=depth, advance=advance, tenant=tenant)
+            runs.append(Run.from_hits(name, queries, hits))
+    return runs
 
-        return [run_of(name, own) for name, own in chosen.items()]
 
+def _by_model(settings: Config, session: Session, judging: Judging, texts: DocumentTexts) -> None:
+    """Measure the configured model's agreement with people, then let it judge until the comparison is settled.
 
-def _model_of(settings: Config, session: Session) -> ModelJudge:
+    Raises:
+        ConfigError: no model is configured.
+        EvaluationError: the agreement is below `least_kappa`.
+    """
     from diptych_lab.judge import ModelJudge
 
     judge_config = settings.evaluate.judge
     if judge_config is None:
         do = "add evaluate.judge: {generator: chat, options: {base_url: ..., model: ...}} to the config file"
         raise ConfigError("no judging model is configured", do=do)
-    return ModelJudge(
-        judge_config.generator, judge_config.options, session.registry, least_kappa=judge_config.least_kappa
-    )
-
-
-def _by_model(model: ModelJudge, judging: Judging, texts: DocumentTexts) -> None:
-    """Measure the model's agreement with people, then let it judge until the comparison is settled.
-
-    Raises:
-        EvaluationError: the agreement is below `least_kappa`.
-    """
+    options = {"least_kappa": judge_config.least_kappa}
+    model = ModelJudge(judge_config.generator, judge_config.options, session.registry, **options)
     console, judgements = stderr(), judging.judgements
     console.print(model.description, soft_wrap=True)
     pairs = {name for grades in judgements.grades.values() for _, name in grades}

@@ -149,8 +149,10 @@ def search(
     session: Session = context.obj
     with session.collection(config, None, None) as opened, Bars() as bars:
         settings = session.config(config).evaluate
-        *judged, made = judged_or_synthetic(opened, settings, folder, queries, qrels, synthetic=synthetic, write=write)
-        found = tune_search(opened.handle, *judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
+        asked, judged, made = judged_or_synthetic(
+            opened, settings, folder, queries, qrels, synthetic=synthetic, write=write
+        )
+        found = tune_search(opened.handle, asked, judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
     change = config_change(config, found, session.registry) if found.passed else ConfigChange()
     if write and found.passed:
         write_config(config, change)
@@ -208,10 +210,13 @@ def encoder(
     with session.collection(config, None, None) as opened, Bars() as bars:
         settings = session.config(config).evaluate
         tried = choices_of(slot_to_tune(opened.handle.now(), slot), others or [])
-        *judged, made = judged_or_synthetic(opened, settings, folder, queries, qrels, synthetic=synthetic, write=write)
+        asked, judged, made = judged_or_synthetic(
+            opened, settings, folder, queries, qrels, synthetic=synthetic, write=write
+        )
         found = tune_encoder(
             opened.handle,
-            *judged,
+            asked,
+            judged,
             slot=slot,
             others=tried,
             widths=width or [],

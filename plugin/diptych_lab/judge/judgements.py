@@ -16,16 +16,19 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, Field, ValidationError
 
 from diptych.errors import EvaluationError, brief
 from diptych.evaluate import Qrels
 from diptych.runtime.plain_files import plain_file
+from diptych.runtime.validation_messages import actual_value, error_path, expectation
 from diptych.types import Query
 
 HIGHEST = 3  # grade: 0 not relevant, 1 related, 2 relevant, 3 exactly what was asked for
@@ -164,19 +167,39 @@ class Judgements:
                     do="judge these queries in another folder, or give them other ids",
                 )
 
-    def require_collections(self, names: Sequence[str]) -> None:
-        """Raise EvaluationError if the judgements are of other collections: documents are known by their ids alone."""
-        if self.folder is not None:
-            require_collections(self.folder, names)
+    def require_collections(self, names: Sequence[str]) -> list[str] | None:
+        """Raise EvaluationError if the judgements are of other collections, or their note cannot be read.
+
+        Judgements know documents by their ids alone, so one of the collections must be noted. A folder without the
+        note, as older versions leave it, may be of any. Returns the names that are noted.
+        """
+        known = noted_collections(self.folder) if self.folder is not None else None
+        if self.folder is not None and known is not None and not set(known) & set(names):
+            raise EvaluationError(
+                "these judgements are of another collection, whose documents may have the same ids",
+                where=self.folder / MANIFEST,
+                got=", ".join(names),
+                expected=" or ".join(known),
+                do="judge in another folder; if both collections hold the same documents, add the name to the file",
+            )
+        return known
 
     def note_collections(self, names: Sequence[str]) -> None:
-        """Note that documents of these collections are judged.
+        """Note that documents of these collections are judged, beside those that are noted already.
 
         Raises:
-            EvaluationError: the judgements are of other collections, or the note cannot be read or written.
+            EvaluationError: as `require_collections`, or the note cannot be written.
         """
-        if self.folder is not None:
-            note_collections(self.folder, names)
+        known = self.require_collections(names)
+        noted = list(dict.fromkeys([*(known or ()), *names]))
+        if self.folder is None or noted == known:
+            return
+        with storing(self.folder):
+            text = json.dumps({"collections": noted}, ensure_ascii=False) + "\n"
+            if known is not None:
+                _write(self.folder / MANIFEST, text)
+            elif not _create(self.folder / MANIFEST, text):
+                self.note_collections(names)  # another process was faster
 
     def note(self, queries: Sequence[Query]) -> None:
         """Write the texts of queries that are about to be judged to `queries.jsonl`, besides those that it has.
@@ -231,6 +254,36 @@ class Judgements:
                 grades[pair] = event["grade"]
 
 
+class _Event(BaseModel, strict=True):
+    """A line of the log, beside its time."""
+
+    judge: str
+
+
+class _Measured(_Event):
+    agreement: Agreement
+
+
+class _Pooled(_Event):
+    query: str
+    pool: list[str]
+
+
+class _Undone(_Event):
+    query: str
+    document: str
+    undo: Literal[True]
+
+
+class _Graded(_Event):
+    query: str
+    document: str
+    grade: Annotated[int, Field(ge=0, le=HIGHEST)] | None
+
+
+_KINDS: Mapping[str, type[_Event]] = {"agreement": _Measured, "pool": _Pooled, "undo": _Undone}
+
+
 def events_of(folder: Path) -> Iterator[dict[str, Any]]:
     """The events of a folder's log, each checked: people edit it by hand.
 
@@ -239,88 +292,21 @@ def events_of(folder: Path) -> Iterator[dict[str, Any]]:
     """
     for number, line in enumerate(whole_lines(folder / LOG), 1):
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            event = None
-        wrong = _wrong(event) if isinstance(event, dict) else (line[:80], "an event as diptych judge writes it")
-        if wrong is not None:
-            got, expected = wrong
+            raw = json.loads(line)
+            kind = next((own for name, own in _KINDS.items() if name in raw), _Graded)
+            yield kind.model_validate_json(line).model_dump()
+        except (ValueError, TypeError, RecursionError) as error:
+            got, expected = line[:80], "an event as diptych judge writes it"
+            if isinstance(error, ValidationError) and (first := error.errors(include_url=False)[0])["loc"]:
+                got, expected = f"{error_path(first)}: {actual_value(first)}", expectation(first)
             do = "fix the line, or remove it: then the judge is asked again"
             where = f"{folder / LOG}, line {number}"
-            raise EvaluationError("not a judgement", where=where, got=got, expected=expected, do=do)
-        yield event
+            raise EvaluationError("not a judgement", where=where, got=got, expected=expected, do=do) from error
 
 
 def is_grade(value: object) -> bool:
     """Whether it is a grade: an integer from 0 to 3, or None for a skipped document."""
     return value is None or (type(value) is int and 0 <= value <= HIGHEST)
-
-
-def _wrong(event: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What is wrong with an event, and what is expected instead; None for a valid event."""
-    kind = next((name for name in ("agreement", "pool", "undo") if name in event), "grade")
-    texts = {"agreement": ("judge",), "pool": ("judge", "query")}.get(kind, ("judge", "query", "document"))
-    for name, fits, expected in (*((name, _is_text, "a text") for name in texts), (kind, *_VALUES[kind])):
-        if name not in event:
-            return f"no {name!r} in {brief(dict(event))}", f"{name!r}: {expected}"
-        if not fits(event[name]):
-            return f"{name!r}: {brief(event[name])}", expected
-    return None
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_pool(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _is_agreement(value: object) -> bool:
-    if not isinstance(value, dict) or not {"kappa", "pairs"} <= value.keys() <= {"kappa", "pairs", "accepted"}:
-        return False
-    is_measured = type(value["pairs"]) is int and type(value["kappa"]) in (int, float)
-    return is_measured and type(value.get("accepted", True)) is bool
-
-
-def require_collections(folder: Path, names: Sequence[str]) -> None:
-    """Raise EvaluationError if the folder's judgements are of other collections than these, or its note cannot be read.
-
-    Judgements know documents by their ids alone, so one of the collections must be noted. A folder without the note, as
-    older versions leave it, may be of any.
-    """
-    known = noted_collections(folder)
-    if known is not None and not set(known) & set(names):
-        raise EvaluationError(
-            "these judgements are of another collection, whose documents may have the same ids",
-            where=folder / MANIFEST,
-            got=", ".join(names),
-            expected=" or ".join(known),
-            do="judge in another folder; if both collections hold the same documents, add the name to the file",
-        )
-
-
-def note_collections(folder: Path, names: Sequence[str]) -> None:
-    """Note in the folder that documents of these collections are judged, beside those that it names already.
-
-    Args:
-        folder: of the judgements.
-        names: of the collections that are compared.
-
-    Raises:
-        EvaluationError: as `require_collections`, or the note cannot be written.
-    """
-    require_collections(folder, names)
-    known = noted_collections(folder)
-    noted = list(dict.fromkeys([*(known or ()), *names]))
-    if noted == known:
-        return
-    with storing(folder):
-        text = json.dumps({"collections": noted}, ensure_ascii=False) + "\n"
-        if known is not None:
-            _write(folder / MANIFEST, text)
-        elif not _create(folder / MANIFEST, text):
-            note_collections(folder, names)  # another process was faster
 
 
 def noted_collections(folder: Path) -> list[str] | None:
@@ -446,11 +432,3 @@ def _beside(path: Path, text: str) -> Path:
     with open(beside, "w", encoding="utf-8", opener=plain_file) as stream:
         stream.write(text)
     return beside
-
-
-_VALUES: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "agreement": (_is_agreement, '{"kappa": NUMBER, "pairs": COUNT, "accepted": true or false}'),
-    "pool": (_is_pool, "a list of document ids"),
-    "undo": (lambda value: value is True, "true"),
-    "grade": (is_grade, f"0 to {HIGHEST}, or null for a skipped document"),
-}

@@ -18,7 +18,7 @@ from diptych.errors import TuneError
 from diptych.evaluate import Qrels, ask, times
 from diptych.evaluate.ask import BATCH
 from diptych.protocols import Pair, Reranker
-from diptych.runtime.phases import PlannedProgress, Progress, Unwatched
+from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, Pipeline, Rerank, Retrieve, View, score_pairs, search, search_params
 from diptych.search.options import takes
 from diptych.search.store_calls import scrolled
@@ -76,7 +76,7 @@ def tune_search(
         budget: limits of a query. A present pipeline that exceeds them is replaced by the best that does not.
         confidence: of the gate's intervals.
         folder: stores the answers of slots and rerankers, so that an interrupted run can continue; None stores nothing.
-        progress: receives the progress of the stages, such as `asking SLOT`; a `PlannedProgress` is told them first.
+        progress: receives the progress of the stages, such as `asking SLOT`.
         seed: of the divisions into parts.
 
     Raises:
@@ -89,7 +89,6 @@ def tune_search(
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
     _require_answerable(view, judged)
     run = _Run(view, judged, qrels, depths or _depths(view), folder, progress or Unwatched())
-    run.plan()
     candidates, table, pipelines = run.tried()
     rows = _rows(run, pipelines, table, limits)
     present = len(rows) - 1
@@ -158,21 +157,6 @@ class _Run:
             stage_key(stage): f"reranking by {stage.label}{f' {n + 1}' if stage.label in labels[:n] else ''}"
             for n, stage in enumerate(self.stages)
         }
-
-    def plan(self) -> None:
-        """Tell the progress which stages will come, if it wants to know."""
-        if not isinstance(self.progress, PlannedProgress):
-            return
-        slots, rescorers = _slots(self.view, self.stages)
-        params = self.view.search_config.params
-        others = _other_params(self.view, self._dense(slots))
-        stages = [asking(slot, params) for slot in slots]
-        stages += map(rescoring, rescorers)
-        stages += [asking(slot, other) for other in others for slot in self._dense(slots)]
-        counts = dict.fromkeys([*stages, *self._reranking.values(), PRESENT], len(self.queries))
-        # An estimate: requests are timed one by one, in about one shape for each slot, fusion, depth and parameter set.
-        shapes = (len(slots) + 2) * len(self.depths) * (1 + len(others))
-        self.progress.plan({**counts, TIMING: shapes * min(ASKED, len(self.queries))})
 
     def tried(self) -> tuple[list[Trial], Doubles, list[Pipeline]]:
         """The trials, their values `[trials, n]`, and their pipelines; the last is the present one."""

@@ -300,7 +300,6 @@ def evaluated(wanted: EvaluationPlan, job: Job) -> EvaluationResult:
     """
     queries, qrels = wanted.judged.judged()
     timed, metric = queries[:TIMED], wanted.metric
-    job.plan({ASKING: 2 * len(queries), TIMING: len(timed), MEASURING: 0})
     job.begin(ASKING, 2 * len(queries))
     sides = tuple(replace(side, view=side.view.now()) for side in wanted.sides)
     runs = asked(sides, queries, job, depth=wanted.depth, tenant=wanted.tenant)

@@ -19,7 +19,6 @@ from diptych.metadata.store import stored_unread
 from diptych.populate.store import lacking
 from diptych.reports import UnreadTokens
 from diptych.search import Pipeline
-from diptych.slots.slot import Slot
 from diptych.slots.unread import unread_warnings
 from diptych.stores.versions import DiskUse, disk_use, is_local, version_warnings
 from diptych.swap import Status, status
@@ -31,7 +30,6 @@ from diptych_serve.studio.jobs import Job
 from diptych_serve.studio.sides import stale_config
 
 SAMPLE = 50  # documents whose words are the queries of a check
-LOADING = 20  # steps of the progress for an encoder, which often has to be loaded
 LOW = 0.95  # share of the exact hits below which the graph is worth a look
 APPROXIMATE = ("dense", "multivector")  # kinds that are searched by a graph
 
@@ -157,28 +155,10 @@ def checked(collection: Collection, job: Job) -> CheckResult:
     job.begin("choosing the queries", None)
     documents = sample_documents(view, sample_points(view.client, view.name, SAMPLE))
     asked = [Query(document.item, document.id) for document in documents if document.item]
-    steps: dict[str, int] = {}
-    for name, slot in view.slots.items():
-        steps[_comparing(name)] = LOADING
-        if asked and _has_graph(view, slot):
-            steps[_exact(name)] = 2 * len(asked)
-    job.plan(steps)
     rows = [_checked(view, name, asked, job) for name in view.slots]
     low = [f"{row.name}: {row.text}" for row in rows if row.attention]
     verdict = "; ".join(low) or f"{_encoders(rows)}; {_graphs(view, rows)}"
     return CheckResult(verdict=verdict, slots=rows, queries=len(asked))
-
-
-def _comparing(name: str) -> str:
-    return f"comparing the encoder of {name} with its canaries"
-
-
-def _exact(name: str) -> str:
-    return f"comparing the graph of {name} with exact search"
-
-
-def _has_graph(view: View, slot: Slot) -> bool:
-    return not is_local(view.client) and slot.kind in APPROXIMATE
 
 
 def _encoders(rows: Sequence[CheckedSlot]) -> str:
@@ -198,7 +178,7 @@ def _graphs(view: View, rows: Sequence[CheckedSlot]) -> str:
 
 def _checked(view: View, name: str, queries: Sequence[Query], job: Job) -> CheckedSlot:
     """One slot: its encoder's likeness, and the share of the exact hits that its graph finds."""
-    job.begin(_comparing(name), None)
+    job.begin(f"comparing the encoder of {name} with its canaries", None)
     slot, at = view.slots[name], view.search_config.limit
     row, said = CheckedSlot(name=name, at=at), list[str]()
     try:
@@ -212,7 +192,7 @@ def _checked(view: View, name: str, queries: Sequence[Query], job: Job) -> Check
             said.append(f"the encoder makes the same vectors, lowest cosine {row.likeness:.4f}")
         if is_local(view.client):
             said.append("the store searches exactly")
-        elif queries and _has_graph(view, slot):
+        elif queries and slot.kind in APPROXIMATE:
             recall = row.recall = _recall(view, name, queries, job)
             row.queries, row.attention = len(queries), recall < LOW
             said.append(f"its graph finds {recall:.1%} of the exact first {at} of {len(queries)} queries")
@@ -226,7 +206,7 @@ def _checked(view: View, name: str, queries: Sequence[Query], job: Job) -> Check
 
 def _recall(view: View, name: str, queries: Sequence[Query], job: Job) -> float:
     at, pipeline = view.search_config.limit, Pipeline.of_slot(name, view.search_config)
-    stage = _exact(name)
+    stage = f"comparing the graph of {name} with exact search"
     job.begin(stage, 2 * len(queries))
 
     def run(label: str, stages: Pipeline) -> Run:

@@ -6,7 +6,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeAlias
 
@@ -36,8 +36,8 @@ class Job:
         work: is given the job, and returns the result.
         patience: seconds that it lives after it was last asked for.
 
-    `result` is what the work returned, `error` what it raised; None before. Work that knows its stages plans them, and
-    `steps` then counts the steps of all of them, so that a bar never goes back.
+    `result` is what the work returned, `error` what it raised; None before. `done` and `total` count the steps of the
+    stage that it is in.
     """
 
     def __init__(self, kind: Kind, work: Work, *, patience: float = PATIENCE) -> None:
@@ -48,7 +48,6 @@ class Job:
         self.result: Any = None
         self.error: Refused | None = None
         self._work, self._patience = work, patience
-        self._plan, self._past = dict[str, int](), 0  # steps of planned stages, and of those that are over
         self._cancelled, self._asked, self._began = threading.Event(), time.monotonic(), 0.0
         self._lock = threading.Lock()
 
@@ -61,16 +60,6 @@ class Job:
     def is_wanted(self) -> bool:
         """Whether it was neither cancelled nor forgotten."""
         return not self._cancelled.is_set() and time.monotonic() - self._asked < self._patience
-
-    @property
-    def steps(self) -> tuple[int, int | None]:
-        """How many steps are done and how many there are: of all planned stages, else of this one."""
-        with self._lock:
-            if not self._plan:
-                return self.done, self.total
-            steps = self._plan.get(self.stage, 0)
-            done = round(steps * self.done / self.total) if self.total else self.done
-            return self._past + min(done, steps), sum(self._plan.values())
 
     @property
     def seconds_left(self) -> float | None:
@@ -91,13 +80,6 @@ class Job:
             if self.state == "waiting":
                 self.state = "cancelled"
 
-    def plan(self, stages: Mapping[str, int]) -> None:
-        """Announce the stages and how many steps each has, so that one bar covers all of them.
-
-        A stage may count in other units than its steps here. Stages that were not announced leave the bar where it is.
-        """
-        self._plan = dict(stages)
-
     def begin(self, stage: str, total: int | None) -> None:
         """A stage starts.
 
@@ -106,10 +88,6 @@ class Job:
         """
         self.require_wanted()
         with self._lock:  # otherwise a reader could see the steps of one stage with the name of another
-            if stage in self._plan:
-                self._past = self._before(stage)
-            elif self.stage in self._plan:
-                self._past = self._before(self.stage) + self._plan[self.stage]
             self.stage, self.done, self.total, self._began = stage, 0, total, time.monotonic()
 
     def advance(self, stage: str, n: int) -> None:
@@ -150,23 +128,17 @@ class Job:
             before: how many jobs are done before it.
         """
         left = self.seconds_left
-        done, total = self.steps
         return JobAnswer(
             id=self.id,
             kind=self.kind,
             state=self.state,
             sentence=self._sentence(before),
-            done=done,
-            total=total,
+            done=self.done,
+            total=self.total,
             seconds_left=None if left is None else math.ceil(left),
             result=self.result if self.state == "done" else None,
             error=ErrorDetail(**self.error.fields) if self.error else None,
         )
-
-    def _before(self, stage: str) -> int:
-        """The steps of the planned stages that come before one."""
-        names = list(self._plan)
-        return sum(self._plan[name] for name in names[: names.index(stage)])
 
     def _sentence(self, before: int) -> str:
         if self.state == "waiting":
@@ -175,9 +147,7 @@ class Job:
         if self.state != "running":
             return self.state
         count = f", {self.done:,} of {self.total:,}" if self.total else ""
-        names = list(self._plan)
-        step = f"step {names.index(self.stage) + 1} of {len(names)}: " if self.stage in names else ""
-        return f"{step}{self.stage or 'beginning'}{count}"
+        return f"{self.stage or 'beginning'}{count}"
 
 
 class Jobs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,20 @@ import pytest
 from PIL import Image
 
 from diptych import Collection, Document, Registry
-from diptych.collection.documents import thumbnails
+from diptych.collection.documents import payloads, thumbnail_of
+from diptych.errors import DiptychError
+from diptych.metadata.payloads import picture_items
 
 Config = Callable[..., dict[str, Any]]
+
+
+def thumbnails(collection: Collection, *ids: str) -> dict[str, bytes]:
+    found = dict[str, bytes]()
+    for name, payload in payloads(collection.handle, ids).items():
+        for modality, item in picture_items(payload).items():
+            with suppress(DiptychError):
+                found[name] = thumbnail_of(collection.handle.media, modality, item)
+    return found
 
 
 @pytest.mark.parametrize("kept", ["reference", "thumbnail", "bytes"])
@@ -26,7 +38,7 @@ def test_a_thumbnail_comes_from_the_store_or_the_file(
         (pictures / name).unlink()
     Image.new("RGB", (24, 16), "white").save(pictures / "green.png")  # no longer the one that was indexed
     with Collection.open(config(media={"store": kept}), registry=colours) as collection:
-        found = thumbnails(collection.handle, ["red", "yellow", "green", "note", "half", "unknown"])
+        found = thumbnails(collection, "red", "yellow", "green", "note", "half", "unknown")
     gone = {"red", "green"} if kept == "reference" else set()
     assert found.keys() == {"red", "yellow", "green", "half"} - gone
     half = Image.open(io.BytesIO(found["half"])).convert("RGB")
@@ -45,4 +57,4 @@ def test_what_is_no_picture_is_not_taken_for_one(colours: Registry, config: Conf
             if "media" in own:
                 own["media"]["image"]["thumbnail"] = page if own["id"] == "red" else "?" if own["id"] == "blue" else 7
                 collection.client.set_payload("shapes", {"_diptych": own}, [point.id], wait=True)
-        assert thumbnails(collection.handle, ["red", "blue"]) == {}
+        assert thumbnails(collection, "red", "blue") == {}

@@ -143,13 +143,14 @@ def test_a_last_line_that_an_editor_did_not_end_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        *(({"grade": value}, "0 to 3, or null") for value in (7, "2", 1.5, True)),
-        ({"document": 5}, "a text"),
-        ({"judge": None}, "a text"),
-        ({"undo": 1}, "true"),
-        ({"pool": "d"}, "a list of document ids"),
-        ({"agreement": {"kappa": 1}}, '"pairs": COUNT'),
-        ({"grade": ...}, "'grade': 0 to 3"),
+        ({"grade": 7}, "at most 3"),
+        *(({"grade": value}, "a whole number") for value in ("2", 1.5, True)),
+        ({"document": 5}, "text"),
+        ({"judge": None}, "text"),
+        ({"undo": 2}, "True"),
+        ({"pool": "d"}, "a list"),
+        ({"agreement": {"kappa": 1}}, "a value"),
+        ({"grade": ...}, "a value"),
     ],
 )
 def test_what_was_edited_by_hand_and_cannot_be_is_named(tmp_path: Path, changed: dict[str, Any], expected: str) -> None:

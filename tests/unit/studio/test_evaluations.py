@@ -16,11 +16,6 @@ from diptych.search import Retrieve
 from diptych.swap import ApplyOptions
 from diptych.types import Run
 from diptych_serve.studio.answers import HealthAnswer, JobAnswer
-from diptych_serve.studio.evaluations import EvaluationPlan, QuerySets, evaluated
-from diptych_serve.studio.health import checked
-from diptych_serve.studio.jobs import Job, Work
-from diptych_serve.studio.routes import tuned
-from diptych_serve.studio.sides import side_of
 from serving import judged, until
 
 Fill = Callable[..., Collection]
@@ -200,49 +195,6 @@ def test_the_diff_of_a_config_file_is_a_patch_of_its_own_lines_unless_it_was_edi
     for diff in diffs:
         assert diff.startswith("--- diptych.yaml\n+++ diptych.yaml\n")
         assert "\n-search: {retrieve: {dense: 100, lexical: 100}, limit: 4}\n" in diff
-
-
-class Barred(Job):
-    """A job that keeps its stage and what its bar shows at each movement."""
-
-    def __init__(self, work: Work) -> None:
-        self.moves = list[tuple[str, int, int | None]]()
-        super().__init__("tune", work)
-
-    def begin(self, stage: str, total: int | None) -> None:
-        super().begin(stage, total)
-        self.note()
-
-    def advance(self, stage: str, n: int) -> None:
-        super().advance(stage, n)
-        self.note()
-
-    def note(self) -> None:
-        facts = self.described()
-        self.moves.append((self.stage, facts.done, facts.total))
-
-
-@pytest.mark.parametrize("kind", ["evaluate", "tune", "health", "check of a graph"])
-def test_a_job_has_one_bar_that_never_goes_back(
-    filled: Fill, collection: Collection, tmp_path: Path, kind: str
-) -> None:
-    own, queries = filled(DOCUMENTS), QuerySets([few(tmp_path / "few", 12)])
-    chosen = queries.get("few", [own])
-    works: dict[str, Work] = {
-        "evaluate": lambda job: evaluated(
-            EvaluationPlan(own, (side_of(own, "pipeline"), side_of(own, "slot:dense")), chosen), job
-        ),
-        "tune": lambda job: tuned(own, chosen, None, job),
-        "health": lambda job: checked(own, job),
-        "check of a graph": lambda job: checked(collection, job),
-    }
-    job = Barred(works[kind])
-    job.run()
-    assert (job.state, job.error) == ("done", None)
-    known = [(done, total) for _, done, total in job.moves if total is not None]
-    assert known == sorted(known)
-    assert len({total for _, total in known}) == 1
-    assert len({stage for stage, _, total in job.moves if total is not None}) > 1
 
 
 def test_the_check_compares_encoders_and_graphs(collection: Collection, studio_over: Over) -> None:

@@ -53,29 +53,6 @@ def test_a_job_says_how_far_it_is_and_gives_its_result(jobs: Jobs) -> None:
     assert (job.state, job.result, job.error) == ("done", "held", None)
 
 
-def test_planned_stages_are_one_progress() -> None:
-    said = list[tuple[str, int, int | None]]()
-
-    def work(job: Job) -> None:
-        job.begin("preparing", None)
-        job.plan({"asking": 4, "timing": 2, "comparing": 3})
-        stages = (("asking", 4, 3), ("unplanned", 7, 1), ("timing", 9, 5), ("comparing", None, 0), ("other", 7, 1))
-        for stage, total, done in stages:
-            job.begin(stage, total)
-            job.advance(stage, done)
-            facts = job.described()
-            said.append((facts.sentence, facts.done, facts.total))
-
-    Job("evaluate", work).run()
-    assert said == [
-        ("step 1 of 3: asking, 3 of 4", 3, 9),
-        ("unplanned, 1 of 7", 4, 9),
-        ("step 2 of 3: timing, 5 of 9", 5, 9),
-        ("step 3 of 3: comparing", 6, 9),
-        ("other, 1 of 7", 9, 9),
-    ]
-
-
 def test_one_runs_at_a_time_and_the_others_say_that_they_wait(jobs: Jobs) -> None:
     held = Held()
     first = jobs.start("tune", held)

@@ -16,7 +16,7 @@ export function JobProgress({ handle, what }: { handle: JobHandle<unknown>; what
       <div class="row between">
         <p>
           <b>{sentenceCase(job.sentence)}</b>
-          <span class="muted number">{job.seconds_left !== null && ` · about ${seconds(job.seconds_left)} left${job.sentence.startsWith("step ") ? " for this step" : ""}`}</span>
+          <span class="muted number">{job.seconds_left !== null && ` · about ${seconds(job.seconds_left)} left`}</span>
         </p>
         <button class="button" type="button" onClick={cancel}>
           Cancel
