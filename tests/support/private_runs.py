@@ -129,8 +129,7 @@ def others(folder: Path) -> None:
         command(*line.split())
     for line in ("import all.jsonl --collection again", "import texts.jsonl", "cache clear", "demo shown"):
         command(*line.split())
-    for line in ("adapters --new private", "adapters --check bm25 --option language=english"):
-        command(*line.split())
+    command("adapters", "--check", "bm25", "--option", "language=english")
 
 
 def train(folder: Path) -> None:

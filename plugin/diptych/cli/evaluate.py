@@ -27,6 +27,7 @@ from diptych.cli.options import (
 from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.cli.search import note_empty_tenant
+from diptych.config.yaml_files import in_one_line
 from diptych.display import Display, Table, printable
 from diptych.errors import EvaluationError
 
@@ -390,9 +391,7 @@ def note_unnamed(
 
 def _from_config(path: Path, config: Path) -> str:
     """The path as the config may name it, relative to the config's folder; in quotes where YAML needs them."""
-    from diptych.cli.init import scalar
-
-    return scalar(str(path if config.parent == Path() else path.absolute()))
+    return in_one_line(str(path if config.parent == Path() else path.absolute()))
 
 
 @contextmanager

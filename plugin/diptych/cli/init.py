@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.options import CONFIG, ConfigOption, JsonOption
-from diptych.cli.output import Bars, stdout, waiting, warn, write_json
+from diptych.cli.output import Bars, show, stdout, waiting, write_json
 from diptych.cli.populate import show_report
 from diptych.cli.run_command import Session
 from diptych.cli.search import hit_document
-from diptych.display import printable
+from diptych.config.adapters import check_text, json_schema
+from diptych.config.yaml_files import in_one_line, plain_values
+from diptych.display import Display, printable
 from diptych.errors import ConfigError
-from diptych.plugins.factory import to_install
+from diptych.plugins.factory import options_model, to_install
 from diptych.runtime.validation_messages import nearest
 from diptych.specs import AdapterSpec
 
@@ -32,17 +34,6 @@ if TYPE_CHECKING:
 SCHEMA = "diptych.schema.json"
 DENSE = "all-MiniLM-L6-v2"
 CODE = "code"  # program code instead of a language
-MULTILINGUAL = "paraphrase-multilingual-MiniLM-L12-v2"
-ENGLISH_MODELS = (
-    *("all-MiniLM-L6-v2", "all-MiniLM-L12-v2", "all-mpnet-base-v2", "all-distilroberta-v1"),
-    *("multi-qa-MiniLM-L6-cos-v1", "multi-qa-mpnet-base-cos-v1", "multi-qa-mpnet-base-dot-v1"),
-    *("paraphrase-MiniLM-L3-v2", "paraphrase-MiniLM-L6-v2", "msmarco-distilbert-base-v4"),
-    *("bge-small-en-v1.5", "bge-base-en-v1.5", "bge-large-en-v1.5"),
-    *("e5-small-v2", "e5-base-v2", "e5-large-v2", "gte-small", "gte-base", "gte-large"),
-    *("snowflake-arctic-embed-xs", "snowflake-arctic-embed-s", "snowflake-arctic-embed-m"),
-    *("nomic-embed-text-v1", "nomic-embed-text-v1.5", "mxbai-embed-large-v1", "static-retrieval-mrl-en-v1"),
-)
-PATIENCE = 3  # seconds for a server that is asked for its version
 
 
 def init(
@@ -87,24 +78,27 @@ def init(
         raise ConfigError(
             "--provider already names the dense encoder", got=f"--dense {dense}", do="give one of the two"
         )
-    remote = provider_of(provider) if provider is not None else None
     specs = [spec for spec in session.registry.specs() if spec.kind != "reranker"]
-    chosen = [parse_choice("dense", dense if remote is None else NONE, specs), parse_choice("lexical", lexical, specs)]
-    slots = [_with_language(session.registry, slot, language) for slot in chosen if slot]
-    slots = [remote.slot, *slots] if remote else slots
-    rerank = remote.stage if remote else ""
+    slots = [_provided(provider)] if provider else []
+    chosen = [parse_choice("dense", NONE if provider else dense, specs), parse_choice("lexical", lexical, specs)]
+    slots += [_with_language(session.registry, slot, language) for slot in chosen if slot]
+    rerank = PROVIDERS[provider][1] if provider else ""
     text = render(store, collection, slots, schema=f"./{SCHEMA}" if schema else None, rerank=rerank)
-    _require_valid(text, config, session.registry)
-    written = [_write(config, text)]
+    check_text(text, session.registry)  # nothing is written that would be refused, such as an unknown language
+    written = {config: text}
     if schema:
-        written.append(_write(config.parent / SCHEMA, _schema(session.registry)))
-    warnings = [*_other_language(slots, language), *_lacks(text, session.registry)]
-    _report(session.registry, slots, written, warnings, as_json)
+        written[config.parent / SCHEMA] = json.dumps(json_schema(session.registry), indent=1) + "\n"
+    for path, content in written.items():
+        path.write_text(content, "utf-8")
+    install = [do for slot in slots if (do := to_install(session.registry.spec(slot.adapter), slot.options))]
+    keys = [f"export {slot.options['api_key_env']}=..." for slot in slots if "api_key_env" in slot.options]
+    steps = [*dict.fromkeys(install), *keys, "diptych populate SOURCE", 'diptych search "some words"']
+    if as_json:
+        return write_json({"written": [str(path) for path in written], "next": steps})
+    return show(Display(f"wrote {' and '.join(map(str, written))}", ["next:", *(f"  {step}" for step in steps)]))
 
 
 def _with_language(registry: Registry, slot: SlotChoice, language: str) -> SlotChoice:
-    from diptych.plugins.factory import options_model
-
     model = options_model(registry.spec(slot.adapter).with_options(slot.options))
     if model is None or "language" not in model.model_fields:
         return slot
@@ -112,191 +106,51 @@ def _with_language(registry: Registry, slot: SlotChoice, language: str) -> SlotC
     return SlotChoice(slot.name, slot.adapter, {**slot.options, **chosen})
 
 
-def _other_language(slots: Sequence[SlotChoice], language: str) -> list[str]:
-    """A warning where a dense model knows English alone and the texts are in another language."""
-    if language in ("english", CODE):
-        return []
-    return [
-        f"slot {slot.name!r}: {model} was trained on English texts, and yours are {language}: take a multilingual "
-        f"model, such as --dense {MULTILINGUAL}, or search by words alone with --dense none"
-        for slot in slots
-        if (model := str(slot.options.get("model", ""))).rpartition("/")[2] in ENGLISH_MODELS
-    ]
-
-
-def _require_valid(text: str, path: Path, registry: Registry) -> None:
-    """Refuse to write what `diptych` would refuse to read, such as an unknown language."""
-    from diptych.config.adapters import check_text
-
-    check_text(text, registry)
-
-
-def _write(path: Path, text: str) -> Path:
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise ConfigError("cannot write the file", where=path, got=error.strerror or str(error)) from error
-    return path
-
-
-def _schema(registry: Registry) -> str:
-    from diptych.config import json_schema
-
-    return json.dumps(json_schema(registry), indent=1) + "\n"
-
-
-def _lacks(text: str, registry: Registry) -> list[str]:
-    """What the server that the file names lacks for its slots; nothing where it does not answer yet."""
-    from diptych.config import parse_config
-    from diptych.config.yaml_files import plain_values
-    from diptych.errors import DiptychError
-    from diptych.stores import is_server, open_store_of
-    from diptych.stores.versions import version_warnings
-
-    config = parse_config(plain_values(text)).model_copy(update={"timeout": PATIENCE})
-    if not is_server(config.urls[0]):
-        return []
-    try:
-        client = open_store_of(config, registry=registry, create=False)
-    except DiptychError:
-        return []
-    try:
-        kinds = [registry.spec(slot.adapter).kind for slot in config.slots.values()]
-        return version_warnings(client, kinds, tenants=config.tenant is not None)
-    finally:
-        client.close()
-
-
-def _report(
-    registry: Registry, slots: list[SlotChoice], written: list[Path], warnings: list[str], as_json: bool
-) -> None:
-    install = [do for slot in slots if (do := to_install(registry.spec(slot.adapter), slot.options))]
-    keys = [f"export {slot.options['api_key_env']}=..." for slot in slots if "api_key_env" in slot.options]
-    steps = [*dict.fromkeys(install), *keys, "diptych populate SOURCE", 'diptych search "some words"']
-    if as_json:
-        return write_json({"written": [str(path) for path in written], "next": steps, "warnings": warnings})
-    console = stdout()
-    console.print(f"wrote {' and '.join(map(str, written))}", soft_wrap=True)
-    console.print("next:")
-    for step in steps:
-        console.print(f"  {step}", soft_wrap=True)
-    warn(warnings)
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """A dense slot, and a reranker where the provider has one.
-
-    Each follows the provider's documentation of 2026-11-27. The models are suggestions; others work, too.
-    """
-
-    options: Mapping[str, Any]
-    reranker: Mapping[str, Any] | None = None
-
-    @property
-    def slot(self) -> SlotChoice:
-        """The slot of the new file."""
-        return SlotChoice("dense", "remote", self.options)
-
-    @property
-    def stage(self) -> str:
-        """The reranker as a stage in one line of YAML; empty without one."""
-        if self.reranker is None:
-            return ""
-        return f"rerank: [{{{', '.join(f'{key}: {scalar(value)}' for key, value in self.reranker.items())}}}]"
-
-
-def _rerank_api(base_url: str, model: str, **options: Any) -> dict[str, Any]:
-    return {
-        "adapter": "remote-reranker",
-        "api": "cohere",
-        "base_url": base_url,
-        "model": model,
-        **options,
-        "candidates": 50,
-    }
-
-
-PROVIDERS: dict[str, Provider] = {
-    "openai": Provider(
-        {
-            "api": "openai",
-            "api_key_env": "OPENAI_API_KEY",
-            "model": "text-embedding-3-small",
-            "encoding_format": "base64",
-        }
+# The options of a slot and of a reranker, as the providers' documentation of 2026-11-27 has them; "" for no reranker.
+# The models are suggestions; others work, too.
+_RERANK_API = "adapter: remote-reranker, api: cohere, candidates: 50"
+PROVIDERS: dict[str, tuple[str, str]] = {
+    "openai": ("api: openai, api_key_env: OPENAI_API_KEY, model: text-embedding-3-small, encoding_format: base64", ""),
+    "cohere": (
+        "api: cohere, api_key_env: COHERE_API_KEY, model: embed-v4.0",
+        f"{_RERANK_API}, base_url: https://api.cohere.com/v2, model: rerank-v3.5, api_key_env: COHERE_API_KEY",
     ),
-    "cohere": Provider(
-        {"api": "cohere", "api_key_env": "COHERE_API_KEY", "model": "embed-v4.0"},
-        _rerank_api("https://api.cohere.com/v2", "rerank-v3.5", api_key_env="COHERE_API_KEY"),
+    "jina": (
+        "api: openai, base_url: https://api.jina.ai/v1, api_key_env: JINA_API_KEY, model: jina-embeddings-v3, "
+        "query_fields: {task: retrieval.query}, document_fields: {task: retrieval.passage}",
+        f"{_RERANK_API}, base_url: https://api.jina.ai/v1, model: jina-reranker-v2-base-multilingual, "
+        "api_key_env: JINA_API_KEY, fields: {return_documents: false}",
     ),
-    "jina": Provider(
-        {
-            "api": "openai",
-            "base_url": "https://api.jina.ai/v1",
-            "api_key_env": "JINA_API_KEY",
-            "model": "jina-embeddings-v3",
-            "query_fields": {"task": "retrieval.query"},
-            "document_fields": {"task": "retrieval.passage"},
-        },
-        _rerank_api(
-            "https://api.jina.ai/v1",
-            "jina-reranker-v2-base-multilingual",
-            api_key_env="JINA_API_KEY",
-            fields={"return_documents": False},
-        ),
+    "voyage": (
+        "api: openai, base_url: https://api.voyageai.com/v1, api_key_env: VOYAGE_API_KEY, model: voyage-3.5, "
+        "encoding_format: base64, query_fields: {input_type: query}, document_fields: {input_type: document}",
+        f"{_RERANK_API}, base_url: https://api.voyageai.com/v1, model: rerank-2.5, api_key_env: VOYAGE_API_KEY, "
+        "count_field: top_k",
     ),
-    "voyage": Provider(
-        {
-            "api": "openai",
-            "base_url": "https://api.voyageai.com/v1",
-            "api_key_env": "VOYAGE_API_KEY",
-            "model": "voyage-3.5",
-            "encoding_format": "base64",
-            "query_fields": {"input_type": "query"},
-            "document_fields": {"input_type": "document"},
-        },
-        _rerank_api("https://api.voyageai.com/v1", "rerank-2.5", api_key_env="VOYAGE_API_KEY", count_field="top_k"),
+    "mistral": (
+        "api: openai, base_url: https://api.mistral.ai/v1, api_key_env: MISTRAL_API_KEY, model: mistral-embed, "
+        "batch_size: 32",
+        "",
     ),
-    "mistral": Provider(
-        {
-            "api": "openai",
-            "base_url": "https://api.mistral.ai/v1",
-            "api_key_env": "MISTRAL_API_KEY",
-            "model": "mistral-embed",
-            "batch_size": 32,
-        },
+    "ollama": (
+        "api: openai, base_url: http://localhost:11434/v1, model: nomic-embed-text, batch_size: 32, "
+        "query_prompt: 'search_query: ', document_prompt: 'search_document: '",
+        "",
     ),
-    "ollama": Provider(
-        {
-            "api": "openai",
-            "base_url": "http://localhost:11434/v1",
-            "model": "nomic-embed-text",
-            "batch_size": 32,
-            "query_prompt": "search_query: ",
-            "document_prompt": "search_document: ",
-        },
+    "vllm": (
+        "api: openai, base_url: http://localhost:8000/v1, model: intfloat/e5-base-v2, "
+        "query_prompt: 'query: ', document_prompt: 'passage: '",
+        f"{_RERANK_API}, base_url: http://localhost:8001/v1, model: BAAI/bge-reranker-v2-m3",
     ),
-    "vllm": Provider(
-        {
-            "api": "openai",
-            "base_url": "http://localhost:8000/v1",
-            "model": "intfloat/e5-base-v2",
-            "query_prompt": "query: ",
-            "document_prompt": "passage: ",
-        },
-        _rerank_api("http://localhost:8001/v1", "BAAI/bge-reranker-v2-m3"),
-    ),
-    "tei": Provider(
-        {"api": "tei", "base_url": "http://localhost:8080", "query_prompt": "query: ", "document_prompt": "passage: "},
-        {"adapter": "remote-reranker", "api": "tei", "base_url": "http://localhost:8081", "candidates": 50},
+    "tei": (
+        "api: tei, base_url: http://localhost:8080, query_prompt: 'query: ', document_prompt: 'passage: '",
+        "adapter: remote-reranker, api: tei, base_url: http://localhost:8081, candidates: 50",
     ),
 }
 
 
-def provider_of(name: str) -> Provider:
-    """The provider of that name.
+def _provided(name: str) -> SlotChoice:
+    """The dense slot of a provider.
 
     Raises:
         ConfigError: there is no such provider.
@@ -304,13 +158,12 @@ def provider_of(name: str) -> Provider:
     if name not in PROVIDERS:
         expected = ", ".join(PROVIDERS)
         raise ConfigError("--provider names no provider", got=name, expected=expected, do=nearest(name, PROVIDERS))
-    return PROVIDERS[name]
+    return SlotChoice("dense", "remote", plain_values(f"{{{PROVIDERS[name][0]}}}"))
 
 
 DEFAULT_ADAPTER = "sentence-transformers"  # of a bare model name
 NONE = "none"
-_WIDE = 100  # characters of a line
-_RERANK = "rerank: [{adapter: cross-encoder, model: NAME, candidates: 50}]"
+_RERANK = "adapter: cross-encoder, model: NAME, candidates: 50"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,12 +173,6 @@ class SlotChoice:
     name: str
     adapter: str
     options: Mapping[str, Any]
-
-    def line(self) -> str:
-        """The slot as one line of YAML, or a line for each option where that would be long."""
-        values = [f"{key}: {scalar(value)}" for key, value in {"adapter": self.adapter, **self.options}.items()]
-        line = f"  {self.name}: {{{', '.join(values)}}}"
-        return line if len(line) <= _WIDE else "\n".join([f"  {self.name}:", *(f"    {value}" for value in values)])
 
 
 def parse_choice(slot: str, text: str, specs: Sequence[AdapterSpec]) -> SlotChoice | None:
@@ -355,8 +202,6 @@ def parse_choice(slot: str, text: str, specs: Sequence[AdapterSpec]) -> SlotChoi
 
 def _require_no_model(slot: str, name: str, spec: AdapterSpec) -> None:
     """Raise ConfigError for an adapter alone where its options require a model."""
-    from diptych.plugins.factory import options_model
-
     options = options_model(spec)
     model = options.model_fields.get("model") if options else None
     if model is not None and model.is_required():
@@ -374,65 +219,43 @@ def render(store: str, collection: str, slots: Sequence[SlotChoice], *, schema: 
     Args:
         store, collection, slots: what it says.
         schema: of the file beside it, for editors.
-        rerank: a stage that reranks, which is offered in a comment.
+        rerank: the options of a stage that reranks, which is offered in a comment.
 
     Raises:
         ConfigError: no slot is left.
     """
     if not slots:
         raise ConfigError("a collection needs a slot", do="name an adapter for --dense or --lexical")
-    parts = [_head(schema), _store(store, collection), _slots(slots), _search(slots, rerank or _RERANK), _rest()]
-    return "\n".join(parts)
-
-
-def scalar(value: Any) -> str:
-    """A value as YAML inside a flow mapping; quoted when it could be read as anything but itself."""
-    if not isinstance(value, str):
-        return json.dumps(value)
-    is_plain = (
-        value and all(c.isalnum() or c in "-_./" for c in value) and value[0] not in "-." and not _is_typed(value)
+    lines = [f"  {slot.name}: {in_one_line({'adapter': slot.adapter, **slot.options})}" for slot in slots]
+    return _FILE.format(
+        editor=f"# yaml-language-server: $schema={schema}\n" if schema else "",
+        keys=f"; {schema} has every key" if schema else "",
+        store=in_one_line(store),
+        collection=in_one_line(collection),
+        slots="\n".join(lines),
+        retrieve=in_one_line({slot.name: 100 for slot in slots}),
+        rerank=rerank or _RERANK,
     )
-    return value if is_plain else json.dumps(value, ensure_ascii=False)
 
 
-def _is_typed(text: str) -> bool:
-    """Whether YAML may read the bare text as a number, a date, a truth value or null."""
-    return text[0].isdigit() or text.lower() in ("true", "false", "null", "yes", "no", "on", "off")
+_FILE = """\
+{editor}# What fills and queries a collection.
+# `diptych adapters NAME` shows the options of an adapter{keys}.
 
-
-def _head(schema: str | None) -> str:
-    hint = [f"# yaml-language-server: $schema={schema}"] if schema else []
-    keys = f"; {schema} has every key" if schema else ""
-    about = f"# `diptych adapters NAME` shows the options of an adapter{keys}."
-    return "\n".join([*hint, "# What fills and queries a collection.", about, ""])
-
-
-def _store(store: str, collection: str) -> str:
-    return f"""\
 # Where the vectors live. edge:PATH is Qdrant's engine inside this process, in a folder next to this file.
 # A server instead:  store: http://localhost:6333   with   api_key: ${{QDRANT_API_KEY}}
-store: {scalar(store)}
-collection: {scalar(collection)}
-"""
+store: {store}
+collection: {collection}
 
-
-def _slots(slots: Sequence[SlotChoice]) -> str:
-    lines = "\n".join(slot.line() for slot in slots)
-    return f"""\
 # One encoder per slot. `diptych adapters` lists what can stand behind `adapter:`.
 slots:
-{lines}
+{slots}
   # late interaction, for search.rescore below:
   # late: {{adapter: sentence-transformers-multivector, trained_as: dense, model: all-MiniLM-L6-v2}}
-"""
 
-
-def _search(slots: Sequence[SlotChoice], rerank: str) -> str:
-    retrieve = ", ".join(f"{slot.name}: 100" for slot in slots)
-    return f"""\
 search:
   # Candidates of each slot. More find more and cost more; a multiple of limit leaves fusion something to choose from.
-  retrieve: {{{retrieve}}}
+  retrieve: {retrieve}
   # dbsf adds the scores, scaled by mean and deviation of each slot's candidates; linear takes weights, rrf goes by
   # ranks. Mean nDCG@10 of MiniLM and BM25 on nine collections and emoji names: .488 by dbsf, .486 by linear without
   # weights, .481 by rrf, .446 by BM25 alone, .422 by MiniLM alone. Unless it is set here, it is dbsf, or linear with
@@ -440,13 +263,9 @@ search:
   # measures fusions on your queries.
   # fuse: {{kind: dbsf}}
   # rescore: {{slot: late, candidates: 50}}
-  # {rerank}
+  # rerank: [{{{rerank}}}]
   limit: 10
-"""
 
-
-def _rest() -> str:
-    return """\
 # What `diptych evaluate` reads, relative to this file.
 # evaluate:
 #   queries: queries.jsonl

@@ -253,6 +253,14 @@ def yaml_of(value: object, *, indent: int = 2) -> str:
     return stream.getvalue()
 
 
+def in_one_line(value: object) -> str:
+    """The value as YAML in one line: `{adapter: bm25, language: english}`, in quotes where a text needs them."""
+    stream, yaml = StringIO(), YAML()
+    yaml.default_flow_style, yaml.width = True, ENDLESS
+    yaml.dump({"": value}, stream)
+    return stream.getvalue().strip().removeprefix("{'': ").removesuffix("}")
+
+
 def plain_values(text: str) -> Any:
     """What YAML says, as plain values."""
     return YAML(typ="safe", pure=True).load(text)

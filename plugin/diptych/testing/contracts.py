@@ -9,17 +9,14 @@
 Inputs and tolerances are class attributes; see `diptych.testing.checks.Conditions` for what they mean.
 """
 
-# ruff: noqa: D102 - each test is the check of its name, whose docstring says what it demands.
-
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 import pytest
 
-from diptych.protocols import Kind, TokenLimit
-from diptych.testing import checks
-from diptych.testing.checks import Conditions, Known, Triple
+from diptych.protocols import Kind
+from diptych.testing.checks import Check, Conditions, Known, Triple, checks_of
 
 
 class AdapterContract:
@@ -35,7 +32,7 @@ class AdapterContract:
     known_tolerance: ClassVar[float] = 1e-3
     normalized: ClassVar[bool | None] = None
     asymmetric: ClassVar[bool | None] = None
-    modality: ClassVar[str] = "image"
+    modality: ClassVar[str] = "text"
     takes_texts: ClassVar[bool] = False
 
     @pytest.fixture
@@ -49,6 +46,17 @@ class AdapterContract:
         names = Conditions.__dataclass_fields__.keys() - {"sibling"}
         return Conditions(**{name: getattr(self, name) for name in names}, sibling=sibling)
 
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test for each check of the kind, called as the check is."""
+        if "check" in metafunc.fixturenames:
+            checks = checks_of(Conditions(kind=self.kind, modality=self.modality))
+            metafunc.parametrize("check", checks, ids=lambda check: check.__name__.removeprefix("check_"))
+
+
+def _run(check: Check, adapter: Any, conditions: Conditions) -> None:
+    if reason := check(adapter, conditions):
+        pytest.skip(reason)
+
 
 class EncoderContract(AdapterContract):
     """The tests of every encoder. Override `encoder`."""
@@ -58,83 +66,18 @@ class EncoderContract(AdapterContract):
         """The encoder to be tested, ready to encode: calibrated, if it needs that."""
         pytest.fail(f"{type(self).__name__} must override the fixture `encoder`")
 
-    def test_declared_facts(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_declared_facts(encoder, conditions)
-
-    def test_dimension(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_dimension(encoder, conditions)
-
-    def test_float32(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_float32(encoder, conditions)
-
-    def test_finite(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_finite(encoder, conditions)
-
-    def test_order(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_order(encoder, conditions)
-
-    def test_deterministic(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_deterministic(encoder, conditions)
-
-    def test_batch_independent(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_batch_independent(encoder, conditions)
-
-    def test_inputs_kept(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_inputs_kept(encoder, conditions)
-
-    def test_empty_batch(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_empty_batch(encoder, conditions)
-
-    def test_empty_text(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_empty_text(encoder, conditions)
-
-    def test_odd_texts(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_odd_texts(encoder, conditions)
-
-    def test_sides_as_declared(self, encoder: Any, conditions: Conditions) -> None:
-        if conditions.declared(encoder, "asymmetric") is None:
-            pytest.skip("the encoder does not say whether it is `asymmetric`")
-        checks.check_sides_as_declared(encoder, conditions)
-
-    def test_queries_find_documents(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_queries_find_documents(encoder, conditions)
-        if conditions.declared(encoder, "asymmetric") and not checks.can_tell_sides(encoder, conditions):
-            pytest.skip(
-                "passed, but swapped sides would pass too: add a triple or `known` vectors that tell them apart"
-            )
-
-    def test_known_vectors(self, encoder: Any, conditions: Conditions) -> None:
-        if not conditions.known:
-            pytest.skip("no `known` vectors")
-        checks.check_known_vectors(encoder, conditions)
-
-    def test_sibling_documents(self, encoder: Any, conditions: Conditions) -> None:
-        if conditions.sibling is None:
-            pytest.skip("no `sibling` that differs in queries alone")
-        checks.check_sibling_documents(encoder, conditions)
-
-    def test_token_limit(self, encoder: Any, conditions: Conditions) -> None:
-        if not isinstance(encoder, TokenLimit):
-            pytest.skip("the encoder does not say how much it reads")
-        checks.check_token_limit(encoder, conditions)
+    def test_contract(self, check: Check, encoder: Any, conditions: Conditions) -> None:
+        """The encoder passes one check."""
+        _run(check, encoder, conditions)
 
 
-class NormalizedContract(EncoderContract):
-    """The test of encoders that may declare `normalized`."""
-
-    def test_normalized(self, encoder: Any, conditions: Conditions) -> None:
-        if not conditions.declared(encoder, "normalized"):
-            pytest.skip("the encoder does not declare `normalized`")
-        checks.check_normalized(encoder, conditions)
-
-
-class DenseEncoderContract(NormalizedContract):
+class DenseEncoderContract(EncoderContract):
     """The tests of a DenseEncoder. Override the fixture `encoder`."""
 
     kind: ClassVar[Kind] = "dense"
 
 
-class MultiVectorEncoderContract(NormalizedContract):
+class MultiVectorEncoderContract(EncoderContract):
     """The tests of a MultiVectorEncoder. Override the fixture `encoder`."""
 
     kind: ClassVar[Kind] = "multivector"
@@ -145,37 +88,12 @@ class SparseEncoderContract(EncoderContract):
 
     kind: ClassVar[Kind] = "sparse"
 
-    def test_indices_ascending(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_indices_ascending(encoder, conditions)
 
-    def test_indices_in_range(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_indices_in_range(encoder, conditions)
-
-    def test_weights_not_negative(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_weights_not_negative(encoder, conditions)
-
-    def test_decode(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_decode(encoder, conditions)
-
-    def test_measures_add_up(self, encoder: Any, conditions: Conditions) -> None:
-        checks.check_measures_add_up(encoder, conditions)
-
-
-class MediaEncoderContract(AdapterContract):
+class MediaEncoderContract(EncoderContract):
     """The tests of an encoder of media, whatever vectors it makes. Override `encoder`, and set `modality`."""
 
     kind: ClassVar[Kind] = "dense"
-
-    @pytest.fixture
-    def encoder(self) -> Any:
-        """The encoder to be tested."""
-        pytest.fail(f"{type(self).__name__} must override the fixture `encoder`")
-
-    @pytest.mark.parametrize("check", checks.MEDIA_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-    def test_media(self, check: Any, encoder: Any, conditions: Conditions) -> None:
-        if check is checks.check_texts_beside_media and not self.takes_texts:
-            pytest.skip("the encoder does not say that queries may be texts: `takes_texts`")
-        check(encoder, conditions)
+    modality: ClassVar[str] = "image"
 
 
 class RerankerContract(AdapterContract):
@@ -188,31 +106,9 @@ class RerankerContract(AdapterContract):
         """The reranker to be tested."""
         pytest.fail(f"{type(self).__name__} must override the fixture `reranker`")
 
-    def test_facts(self, reranker: Any, conditions: Conditions) -> None:
-        checks.check_reranker_facts(reranker, conditions)
-
-    def test_scores(self, reranker: Any, conditions: Conditions) -> None:
-        checks.check_scores(reranker, conditions)
-
-    def test_scores_in_order(self, reranker: Any, conditions: Conditions) -> None:
-        checks.check_scores_in_order(reranker, conditions)
-
-    def test_scores_repeat(self, reranker: Any, conditions: Conditions) -> None:
-        checks.check_scores_repeat(reranker, conditions)
-
-    def test_scores_independent(self, reranker: Any, conditions: Conditions) -> None:
-        if not reranker.independent:
-            pytest.skip("the reranker declares that scores depend on the other pairs")
-        checks.check_scores_independent(reranker, conditions)
-
-    def test_no_pairs(self, reranker: Any, conditions: Conditions) -> None:
-        checks.check_no_pairs(reranker, conditions)
-
-    def test_odd_pairs(self, reranker: Any, conditions: Conditions) -> None:
-        checks.check_odd_pairs(reranker, conditions)
-
-    def test_relevant_scores_higher(self, reranker: Any, conditions: Conditions) -> None:
-        checks.check_relevant_scores_higher(reranker, conditions)
+    def test_contract(self, check: Check, reranker: Any, conditions: Conditions) -> None:
+        """The reranker passes one check."""
+        _run(check, reranker, conditions)
 
 
 class TextIndexContract(AdapterContract):
@@ -225,8 +121,6 @@ class TextIndexContract(AdapterContract):
         """The text index to be tested."""
         pytest.fail(f"{type(self).__name__} must override the fixture `text_index`")
 
-    def test_index_params(self, text_index: Any, conditions: Conditions) -> None:
-        checks.check_index_params(text_index, conditions)
-
-    def test_query(self, text_index: Any, conditions: Conditions) -> None:
-        checks.check_text_query(text_index, conditions)
+    def test_contract(self, check: Check, text_index: Any, conditions: Conditions) -> None:
+        """The text index passes one check."""
+        _run(check, text_index, conditions)

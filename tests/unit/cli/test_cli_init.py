@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.init import SlotChoice, render, scalar
+from diptych.cli.init import SlotChoice, render
 from diptych.cli.run_command import Session
 from diptych.config import check_adapters, load_config
-from small_server import Routes, served
+from diptych.config.yaml_files import in_one_line
 
 Run = Callable[..., Any]
 
@@ -72,39 +72,22 @@ def test_options_choose_encoders_store_and_collection(run: Run, tmp_path: Path) 
     assert config.search.fuse.kind == "dbsf"
 
 
-def init(tmp_path: Path, *options: str) -> tuple[Any, str]:
-    """The slots of a file that the command wrote, with all adapters at hand, and what it warned of."""
+def init(tmp_path: Path, *options: str) -> Any:
+    """The slots of a file that the command wrote, with all adapters at hand."""
     path = tmp_path / "written.yaml"
     builtin = Registry(diptych_adapters.hooks, installed=False)
     result = CliRunner().invoke(app, ["init", "-c", str(path), *options], obj=Session(builtin))
     assert result.exit_code == 0, result.output
-    return load_config(path).slots, " ".join(result.stderr.split())
+    return load_config(path).slots
 
 
-def test_an_english_model_for_texts_in_another_language_is_a_warning_that_names_one_that_fits(tmp_path: Path) -> None:
-    slots, warning = init(tmp_path, "--language", "german")
-    assert slots["lexical"].options == {"language": "german"}
-    assert "slot 'dense': all-MiniLM-L6-v2 was trained on English texts, and yours are german" in warning
-    assert "--dense paraphrase-multilingual-MiniLM-L12-v2" in warning
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--language", "english"),
-        ("--language", "thai", "--dense", "paraphrase-multilingual-MiniLM-L12-v2"),
-        ("--language", "german", "--dense", "none"),
-    ],
-)
-def test_a_model_that_fits_the_language_is_not_warned_of(tmp_path: Path, options: tuple[str, ...]) -> None:
-    assert init(tmp_path, *options)[1] == ""
-
-
-def test_for_program_code_lexical_slots_also_read_the_parts_of_names(tmp_path: Path) -> None:
-    slots, warning = init(tmp_path, "--language", "code")
+def test_the_language_is_an_option_of_lexical_slots_and_for_program_code_they_read_parts_of_names(
+    tmp_path: Path,
+) -> None:
+    assert init(tmp_path, "--language", "german")["lexical"].options == {"language": "german"}
+    slots = init(tmp_path, "--language", "code", "--force")
     assert slots["lexical"].options == {"language": "english", "identifiers": True}
-    assert warning == ""
-    slots, _ = init(tmp_path, "--language", "code", "--lexical", "qdrant-text-index", "--force")
+    slots = init(tmp_path, "--language", "code", "--lexical", "qdrant-text-index", "--force")
     assert slots["lexical"].options == {"language": "none", "tokenizer": "code"}
 
 
@@ -116,23 +99,10 @@ def test_a_schema_stands_beside_the_file_and_the_file_points_to_it(run: Run, tmp
     assert "SlotConfig.fake-dense" in schema["$defs"]
 
 
-def test_the_server_is_asked_what_it_lacks_for_the_slots(run: Run) -> None:
-    slots = ("--dense", "fake-dense", "--lexical", "none")
-    with served(Routes(version="1.18.3")) as server:
-        answer = run("init", *slots, "--store", server.url)
-        assert answer.code == 0
-        assert "warning: this server is Qdrant 1.18.3, and writes that outlive a crash" in answer.err
-        again = run("init", *slots, "--store", server.url, "--force", "--json").json()
-        assert len(again["warnings"]) == 1
-        assert run("populate", "-", input='{"id": "1", "text": "word"}\n').code == 0
-        assert run("info", "--json").json()["warnings"] == again["warnings"]
-        assert "warning: this server is Qdrant 1.18.3" in run("info").err
-
-
 SCALARS = """a all-MiniLM-L6-v2 org/model ./x 1984 1e5 2024-01-01 no null True a:b edge:./q ${X} quo"te back\\slash é ~
 - . .5 0x1F @f *e &a !t %p `q` [x] {y} ? | > 'z'"""
 
 
 @pytest.mark.parametrize("value", [*SCALARS.split(), "", "a b", "a, b}", "a: b", "# c", "- d", " e", "f\ng"])
 def test_a_scalar_is_read_back_as_the_text_it_was(value: str) -> None:
-    assert YAML(typ="safe", pure=True).load(f"{{key: {scalar(value)}}}") == {"key": value}
+    assert YAML(typ="safe", pure=True).load(f"{{key: {in_one_line(value)}}}") == {"key": value}

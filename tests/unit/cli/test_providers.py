@@ -17,13 +17,13 @@ from diptych.cli import app
 from diptych.cli.init import PROVIDERS
 from diptych.cli.run_command import Session
 from diptych.config import load_config
+from diptych.config.yaml_files import plain_values
 from diptych.errors import RemoteError
 from json_server import json_server
 from provider_imitations import KEY, Imitation, imitations
 
 TEXTS = [f"text about topic{n}" for n in range(130)]
 BUILTIN = Registry(diptych_adapters.hooks, installed=False)
-RANKED = [name for name, provider in PROVIDERS.items() if provider.reranker]
 
 
 @pytest.fixture(params=PROVIDERS)
@@ -51,9 +51,13 @@ def here(options: dict[str, Any], url: str, path: str) -> dict[str, Any]:
     return {**options, "base_url": url + (urlsplit(given).path or ""), "backoff": 0.001}
 
 
+def options_of(name: str) -> dict[str, Any]:
+    options: dict[str, Any] = plain_values(f"{{{PROVIDERS[name][0]}}}")
+    return options
+
+
 def encoder(name: str, url: str, **options: Any) -> Any:
-    chosen = PROVIDERS[name]
-    return BUILTIN.create("remote", {**here(dict(chosen.options), url, _DEFAULTS.get(name, "")), **options})
+    return BUILTIN.create("remote", {**here(options_of(name), url, _DEFAULTS.get(name, "")), **options})
 
 
 _DEFAULTS = {"openai": "https://api.openai.com/v1", "cohere": "https://api.cohere.com/v2"}
@@ -67,7 +71,7 @@ def test_a_refusal_is_told_in_the_providers_words_without_the_key(
     if imitation.keyless:
         return
     wrong = "key-that-is-wrong-9876543210"
-    monkeypatch.setenv(PROVIDERS[name].options["api_key_env"], wrong)
+    monkeypatch.setenv(options_of(name)["api_key_env"], wrong)
     with pytest.raises(RemoteError, match=r"answered 401(.|\n)*invalid key \*\*\*(.|\n)*check the key") as caught:
         encoder(name, url, dimension=8).encode_query(["text"])
     assert wrong[:8] not in str(caught.value)
@@ -80,16 +84,16 @@ def test_the_file_of_init_fills_and_searches_with_the_reranker(
     result = CliRunner().invoke(app, ["init", "--provider", name, "--no-schema"], obj=Session(BUILTIN))
     assert result.exit_code == 0, result.output
     path = tmp_path / "diptych.yaml"
-    text = path.read_text().replace("  # rerank:", "  rerank:") if PROVIDERS[name].reranker else path.read_text()
+    text = path.read_text().replace("  # rerank:", "  rerank:") if PROVIDERS[name][1] else path.read_text()
     if name in _DEFAULTS:  # whose address is the adapter's own
-        text = re.sub(rf"api: {name}(, |\n *)", rf'api: {name}\1base_url: "{_DEFAULTS[name]}"\1', text, count=1)
-    path.write_text(re.sub(r'"https?://[^/"]+', f'"{url}', text))
+        text = re.sub(rf"api: {name}(, |\n *)", rf"api: {name}\1base_url: {_DEFAULTS[name]}\1", text, count=1)
+    path.write_text(re.sub(r"base_url: https?://[^/,}]+", f"base_url: {url}", text))
     config = load_config(path)
     with Collection.open(config, registry=BUILTIN) as collection:
         collection.populate([Document(f"d{n}", text) for n, text in enumerate(TEXTS)])
         hits = collection.search("topic17", limit=50)
     ids = [hit.document.id for hit in hits]
     assert "d17" in ids
-    assert bool(config.search.rerank) == (name in RANKED)
+    assert bool(config.search.rerank) == bool(PROVIDERS[name][1])
     if config.search.rerank:
         assert (ids[0], hits[0].score) == ("d17", 1.0)

@@ -9,18 +9,17 @@ import pytest
 from qdrant_client import models
 
 from diptych.testing import ConformanceFailure, FakeDenseEncoder, FakeReranker, FakeSparseEncoder
-from diptych.testing.checks import (
-    Conditions,
+from diptych.testing.checks import Conditions
+from diptych.testing.checks.encoders import (
     can_tell_sides,
     check_declared_facts,
     check_dimension,
-    check_index_params,
     check_known_vectors,
     check_order,
     check_queries_find_documents,
     check_sides_as_declared,
-    check_text_query,
 )
+from diptych.testing.checks.other_kinds import check_index_params, check_text_query
 from diptych.types import Floats
 
 DENSE = Conditions(kind="dense")

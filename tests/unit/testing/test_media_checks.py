@@ -15,7 +15,8 @@ from colour_plugin import Colours, ColourWords, Pitches
 from diptych import Registry
 from diptych.cli.app import app
 from diptych.cli.run_command import Session
-from diptych.testing import ConformanceFailure, MediaEncoderContract, checks
+from diptych.testing import ConformanceFailure, MediaEncoderContract
+from diptych.testing.checks import Conditions, checks_of
 
 
 class TestColours(MediaEncoderContract):
@@ -64,27 +65,28 @@ def darken(inputs: Any) -> None:
 
 
 FAULTS: dict[str, Faulty] = {
-    "media_vectors": Faulty(lambda made: made.astype(np.float64)),
-    "media_alone_as_in_a_batch": Faulty(lambda made: made - made.mean(axis=0)),
+    "float32": Faulty(lambda made: made.astype(np.float64)),
+    "batch_independent": Faulty(lambda made: made - made.mean(axis=0)),
     "media_differ": Faulty(np.ones_like),
-    "media_repeat": Faulty(lambda made: made + np.random.default_rng().normal(size=made.shape).astype(np.float32)),
+    "deterministic": Faulty(lambda made: made + np.random.default_rng().normal(size=made.shape).astype(np.float32)),
     "media_kept": Faulty(lambda made: made, darken),
-    "no_media": Faulty(lambda made: made[np.argmax(made)] if not len(made) else made),
+    "empty_batch": Faulty(lambda made: made[np.argmax(made)] if not len(made) else made),
     "texts_beside_media": Faulty(lambda made: np.sort(made, axis=0)),
+    "dimension": Faulty(lambda made: made[:, :-1]),
+    "finite": Faulty(lambda made: made * np.float32(np.nan)),
+    "declared_facts": Faulty(lambda made: made),
 }
+FAULTS["declared_facts"].dimension = 0
+CONDITIONS = Conditions(kind="dense", modality="image", takes_texts=True)
 
 
-def test_each_check_of_media_has_a_fault() -> None:
-    assert {f"check_{name}" for name in FAULTS} == {check.__name__ for check in checks.MEDIA_CHECKS}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_caught_by_its_check(name: str) -> None:
-    conditions = checks.Conditions(kind="dense", takes_texts=True)
-    check = getattr(checks, f"check_{name}")
-    check(Colours(), conditions)
-    with pytest.raises(ConformanceFailure, match=f"check_{name}"):
-        check(FAULTS[name], conditions)
+def test_each_fault_is_caught_by_its_check_of_media() -> None:
+    found = {check.__name__.removeprefix("check_"): check for check in checks_of(CONDITIONS)}
+    assert found.keys() == FAULTS.keys()
+    for name, check in found.items():
+        check(Colours(), CONDITIONS)
+        with pytest.raises(ConformanceFailure, match=f"check_{name}"):
+            check(FAULTS[name], CONDITIONS)
 
 
 @pytest.mark.parametrize(("name", "skipped"), [("colours", 0), ("colour-words", 0), ("pitches", 1)])
@@ -93,4 +95,4 @@ def test_the_command_checks_an_adapter_of_media(name: str, skipped: int) -> None
     answer = CliRunner().invoke(app, ["adapters", "--check", name, "--json"], obj=session)
     assert answer.exit_code == 0, answer.output
     outcomes = [own["outcome"] for own in json.loads(answer.stdout)["checks"]]
-    assert (len(outcomes), outcomes.count("skipped")) == (len(checks.MEDIA_CHECKS), skipped)
+    assert (len(outcomes), outcomes.count("skipped")) == (len(FAULTS), skipped)

@@ -19,7 +19,9 @@ from diptych.testing import (
     FakeReranker,
     FakeSparseEncoder,
 )
-from diptych.testing.checks import CHECKS, Conditions, check_sibling_documents
+from diptych.testing.checks import Conditions
+from diptych.testing.checks.conditions import CHECKS
+from diptych.testing.checks.encoders import check_sibling_documents
 from diptych.testing.fakes import word_id
 from diptych.types import Floats, SparseVector
 

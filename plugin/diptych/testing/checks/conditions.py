@@ -1,16 +1,25 @@
-"""`Conditions`: the inputs that a check uses, and the differences it tolerates."""
+"""`Conditions`: the inputs that a check uses, and the differences it tolerates. Also how checks compare vectors."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from diptych.errors import DiptychError
-from diptych.protocols import Kind
+import numpy as np
+from numpy.typing import NDArray
 
-Check: TypeAlias = "Callable[[Any, Conditions], None]"
+from diptych.errors import DiptychError, brief
+from diptych.media import Content, Sound
+from diptych.media.canaries import media_canaries
+from diptych.protocols import Kind
+from diptych.types import SparseVector
+
+Check: TypeAlias = "Callable[[Any, Conditions], str | None]"
+"""Raises ConformanceFailure, or returns why it does not apply to this adapter."""
+CHECKS: dict[Kind, tuple[Check, ...]] = {}
+MEDIA: list[Check] = []  # that hold for encoders of media, too
 
 Side: TypeAlias = Literal["query", "document"]
 Triple: TypeAlias = tuple[str, str, str]  # query, a document that answers it, one that does not
@@ -46,7 +55,7 @@ class Conditions:
         known_tolerance: between a known number and the encoder's.
         normalized, asymmetric: what the adapter declares; None when it does not say.
         sibling: an encoder that differs from the tested one in its queries alone, such as in their prompt.
-        modality: of the media that an encoder reads, for the checks of media.
+        modality: what the encoder reads: "text", or media, of which the kit has its own.
         takes_texts: whether queries of an encoder of media may also be texts.
     """
 
@@ -61,8 +70,18 @@ class Conditions:
     normalized: bool | None = None
     asymmetric: bool | None = None
     sibling: Any = None
-    modality: str = "image"
+    modality: str = "text"
     takes_texts: bool = False
+
+    @property
+    def inputs(self) -> Sequence[Any]:
+        """The texts, or plain and odd media, read-only: the smallest, very wide, one colour, silence."""
+        if self.modality == "text":
+            return self.texts
+        items = [*media_canaries(self.modality), *_ODD[self.modality]]
+        for content in items:
+            array_of(content).flags.writeable = False
+        return items
 
     def declared(self, adapter: Any, fact: Literal["normalized", "asymmetric"]) -> bool | None:
         """The fact as stated here, else from the adapter's optional attribute, else None."""
@@ -74,8 +93,9 @@ class Conditions:
 class ConformanceFailure(DiptychError, AssertionError):
     """An adapter breaks its contract; `check` names the check, `got` and `expected` say how."""
 
-    def __init__(self, what: str, *, got: object, expected: object, where: object = "") -> None:
-        self.check = ""
+    check = ""
+
+    def __init__(self, what: str, got: object, expected: object, where: object = "") -> None:
         super().__init__(what, where=where, got=got, expected=expected)
 
     def named(self, check: str) -> ConformanceFailure:
@@ -85,19 +105,126 @@ class ConformanceFailure(DiptychError, AssertionError):
         return self
 
 
-def conformance_check(function: Check) -> Check:
-    """Make a check: its failures carry its name, and any other exception becomes a failure with its cause."""
+def conformance_check(*kinds: Kind, media: bool = False) -> Callable[[Check], Check]:
+    """Make a check of these kinds: its failures carry its name, and any other exception becomes one with its cause."""
 
-    @functools.wraps(function)
-    def run(adapter: Any, conditions: Conditions) -> None:
-        try:
-            function(adapter, conditions)
-        except ConformanceFailure as failure:
-            failure.named(function.__name__)
-            raise
-        except Exception as error:
-            got = f"{type(error).__name__}: {error}"
-            raised = ConformanceFailure("the adapter raised", got=got, expected="an answer that can be checked")
-            raise raised.named(function.__name__) from error
+    def made(function: Check) -> Check:
+        @functools.wraps(function)
+        def run(adapter: Any, conditions: Conditions) -> str | None:
+            try:
+                return function(adapter, conditions)
+            except ConformanceFailure as failure:
+                failure.named(function.__name__)
+                raise
+            except Exception as error:
+                got = f"{type(error).__name__}: {error}"
+                raised = ConformanceFailure("the adapter raised", got, "an answer that can be checked")
+                raise raised.named(function.__name__) from error
 
-    return run
+        for kind in kinds:
+            CHECKS[kind] = (*CHECKS.get(kind, ()), run)
+        if media:
+            MEDIA.append(run)
+        return run
+
+    return made
+
+
+SIDES: tuple[Side, Side] = ("query", "document")
+
+
+def call(encoder: Any, side: Side, inputs: Sequence[Any]) -> Any:
+    """The result of `encode_query` or `encode_document`.
+
+    Raises:
+        ConformanceFailure: it raised.
+    """
+    try:
+        return getattr(encoder, f"encode_{side}")(list(inputs))
+    except Exception as error:
+        where = f"{len(inputs)} inputs, the first {brief(next(iter(inputs), ''), 40)}"
+        got = f"{type(error).__name__}: {error}"
+        raise ConformanceFailure(f"encode_{side} raised", got, "vectors", where) from error
+
+
+def vectors(encoder: Any, side: Side, inputs: Sequence[Any]) -> list[Any]:
+    """One vector per input: dense `[dimension]`, multi-vector `[tokens, dimension]`, or a SparseVector.
+
+    Raises:
+        ConformanceFailure: encoding raised, or gave another number of vectors.
+    """
+    raw = call(encoder, side, inputs)
+    count = len(raw) if hasattr(raw, "__len__") else type(raw).__name__
+    if count != len(inputs):
+        raise ConformanceFailure(f"encode_{side} lost or added vectors", count, f"{len(inputs)}, one per input")
+    return list(raw)
+
+
+def numbers(vector: Any) -> NDArray[Any]:
+    """The numbers of a vector of any kind, as an array."""
+    return np.asarray(vector.values if isinstance(vector, SparseVector) else vector)
+
+
+def gap(one: Any, other: Any) -> float:
+    """The largest difference of two vectors as a share of the largest number; infinity when their shapes differ."""
+    if isinstance(one, SparseVector) and isinstance(other, SparseVector):
+        one, other = _aligned(one, other)
+    one, other = numbers(one), numbers(other)
+    if one.shape != other.shape:
+        return float("inf")
+    scale = max(float(np.abs(one).max(initial=0.0)), float(np.abs(other).max(initial=0.0)))
+    return float(np.abs(one - other).max(initial=0.0)) / scale if scale else 0.0
+
+
+def score(encoder: Any, conditions: Conditions, query: Any, document: Any) -> float:
+    """How near query and document vector are by kind and declared similarity; higher is nearer."""
+    if conditions.kind == "sparse":
+        one, other = _aligned(query, document)
+        return float(one @ other)
+    if conditions.kind == "multivector":
+        return float((_unit(query) @ _unit(document).T).max(axis=1).sum())
+    if encoder.similarity == "euclidean":
+        return -float(np.linalg.norm(query - document))
+    if encoder.similarity == "cosine":
+        query, document = _unit(query), _unit(document)
+    return float(query @ document)
+
+
+def _aligned(one: SparseVector, other: SparseVector) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both as dense arrays over the union of their terms; equal terms of one vector are summed."""
+    terms = np.union1d(one.indices, other.indices)
+    result = np.zeros((2, len(terms)))
+    for row, vector in zip(result, (one, other), strict=True):
+        np.add.at(row, np.searchsorted(terms, vector.indices), vector.values)
+    return result[0], result[1]
+
+
+def _unit(vector: NDArray[Any]) -> NDArray[Any]:
+    length = np.linalg.norm(vector, axis=-1, keepdims=True)
+    result: NDArray[Any] = vector / np.where(length, length, 1)
+    return result
+
+
+def within(what: str, gaps: Iterable[float], tolerance: float) -> None:
+    """Raise ConformanceFailure where the largest of the differences is above the tolerance, or is not a number."""
+    worst = float(np.max([*gaps, 0.0]))
+    if not worst <= tolerance:
+        raise ConformanceFailure(what, f"a difference of {worst:.3g}", f"at most {tolerance:g}")
+
+
+def array_of(content: Content) -> NDArray[Any]:
+    """The array of an item of media."""
+    return content.samples if isinstance(content, Sound) else content
+
+
+def _pictures(*shapes: tuple[int, ...]) -> list[Content]:
+    return [np.full((*shape, 3), 40 * at, np.uint8) for at, shape in enumerate(shapes, start=1)]
+
+
+_ODD: Mapping[str, Sequence[Content]] = {
+    "image": _pictures((1, 1), (3, 97), (80, 2), (31, 31)),
+    "sound": [Sound(np.zeros(4_000, np.float32), 8_000), Sound(np.ones(1, np.float32), 22_050)],
+    "video": _pictures((1, 20, 30), (3, 9, 40)),
+    "series": [np.zeros((1, 1), np.float32), np.ones((50, 1), np.float32)],
+    "points": [np.zeros((1, 3), np.float32), np.ones((7, 3), np.float32)],
+}

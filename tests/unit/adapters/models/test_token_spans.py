@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
 from diptych.protocols import TokenLimit
-from diptych.testing.checks import Conditions, check_token_limit
+from diptych.testing.checks import Conditions
+from diptych.testing.checks.encoders import check_token_limit
 from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.engines.batches import DocumentTokens, TokenizerData, Tokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from diptych.protocols import DenseEncoder, TokenLimit
 from diptych.testing import DenseEncoderContract
-from diptych.testing.checks import Conditions, check_token_limit
+from diptych.testing.checks import Conditions
+from diptych.testing.checks.encoders import check_token_limit
 from diptych_adapters.models import ModelError
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_adapters.unidec import UniDECEncoder
