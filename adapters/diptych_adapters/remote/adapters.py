@@ -8,7 +8,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -31,11 +31,10 @@ from diptych_adapters.remote.endpoint import (
 )
 from diptych_adapters.remote.http_exchange import checked_url
 from diptych_adapters.remote.options import (
-    COHERE_URL,
-    OPENAI,
     ApiRerankerOptions,
     CohereOptions,
     OpenAIOptions,
+    RemoteOptions,
     TeiOptions,
     TeiRerankerOptions,
     TeiSparseOptions,
@@ -47,64 +46,71 @@ _NEGLIGIBLE = -100.0  # log-probability; endpoints write -9999 and the like for 
 _ROUNDING = 1e-6  # probability; what is left beside the listed tokens is not known more precisely
 _DO = "use a model that answers with one word; turn thinking off with `fields`, or change `instruction`"
 
-_PATH, _DECODE = "/embed_sparse", "/decode"
+_DECODE = "/decode"
 
 
-class _RemoteDense(ABC):
-    """The base of the dense endpoints; a subclass builds the request and finds the vectors in the answer."""
+class _Remote:
+    """What all of them share: options and endpoint."""
+
+    name: ClassVar[str]
+    options_model: ClassVar[type[RemoteOptions]]
+    options: Any  # an object of `options_model`
+
+    def __init__(self, **options: Any) -> None:
+        self.options = self.options_model(**options)
+        self.endpoint = Endpoint(self.options, name=self.name)
+
+
+class _RemoteEncoder(_Remote, ABC):
+    """The base of encoders; a subclass builds the request and reads the answer."""
 
     path: ClassVar[str]
-    options: OpenAIOptions | CohereOptions | TeiOptions
-    endpoint: Endpoint
-
-    @property
-    def similarity(self) -> Similarity:
-        """As declared in the options."""
-        return self.options.similarity
-
-    @functools.cached_property
-    def dimension(self) -> int:
-        """As declared, else measured by one request."""
-        options = self.options  # as a document, since some endpoints refuse texts that are on neither side
-        return self._declared or int(
-            self._ask(["dimension"], options.document_prompt, options.document_fields, None).shape[1]
-        )
-
-    def encode_query(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of queries, float32 `[n, dimension]`."""
-        options = self.options
-        return self._ask(inputs, options.query_prompt, options.query_fields, self.dimension, options.query_deadline)
-
-    def encode_document(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of documents, float32 `[n, dimension]`."""
-        return self._ask(inputs, self.options.document_prompt, self.options.document_fields, self.dimension)
-
-    @property
-    @abstractmethod
-    def _declared(self) -> int | None: ...
 
     @abstractmethod
     def _body(self, texts: list[str]) -> dict[str, Any]: ...
 
+    def _answers(self, inputs: Sequence[str], side: Literal["query", "document"]) -> list[tuple[Any, int]]:
+        """The endpoint's answers, each with the number of texts that it is for."""
+        options = self.options
+        prompt, fields = getattr(options, f"{side}_prompt"), getattr(options, f"{side}_fields")
+        text_batches = list(batches(inputs, options.batch_size, prompt=prompt, longest=options.max_characters))
+        bodies = [{**self._body(texts), **fields} for texts in text_batches]
+        deadline = options.query_deadline if side == "query" else None
+        answers = self.endpoint.post_each(self.path, bodies, deadline=deadline)
+        return list(zip(answers, map(len, text_batches), strict=True))
+
+
+class _RemoteDense(_RemoteEncoder):
+    """The base of the dense endpoints."""
+
+    @property
+    def similarity(self) -> Similarity:
+        """As declared in the options."""
+        similarity: Similarity = self.options.similarity
+        return similarity
+
+    @functools.cached_property
+    def dimension(self) -> int:
+        """As declared, else measured by one request, of a document: some endpoints refuse texts of neither side."""
+        options = self.options
+        declared = getattr(options, "dimensions", None) or options.dimension
+        return declared or int(self._vectors(["dimension"], "document", None).shape[1])
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of queries, float32 `[n, dimension]`."""
+        return self._vectors(inputs, "query", self.dimension)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of documents, float32 `[n, dimension]`."""
+        return self._vectors(inputs, "document", self.dimension)
+
     @abstractmethod
     def _rows(self, answer: Any, count: int) -> list[Any]: ...
 
-    def _ask(
-        self,
-        inputs: Sequence[str],
-        prompt: str,
-        fields: Mapping[str, Any],
-        dimension: int | None,
-        deadline: float | None = None,
-    ) -> Floats:
-        text_batches = list(
-            batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters)
-        )
-        bodies = [{**self._body(texts), **fields} for texts in text_batches]
-        answers = self.endpoint.post_each(self.path, bodies, deadline=deadline)
+    def _vectors(self, inputs: Sequence[str], side: Literal["query", "document"], dimension: int | None) -> Floats:
         parts = [
-            matrix(self.endpoint, self.path, self._rows(answer, len(texts)), len(texts), dimension)
-            for texts, answer in zip(text_batches, answers, strict=True)
+            matrix(self.endpoint, self.path, self._rows(answer, count), count, dimension)
+            for answer, count in self._answers(inputs, side)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, dimension or 0), np.float32)
 
@@ -112,19 +118,12 @@ class _RemoteDense(ABC):
 class _HostedModel(_RemoteDense):
     """A model of a vendor's API, known only by its name."""
 
-    name: ClassVar[str]
-    options: OpenAIOptions | CohereOptions
-
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of name and request options. Only canaries prove that the name still means this model."""
         model = (self.name, self.options.model, self.options.dimensions, *self._model_facts())
         documents = space(*model, document_facts(self.options))
         return Fingerprint(space(*model, text_facts(self.options)), documents=documents)
-
-    @property
-    def _declared(self) -> int | None:
-        return self.options.dimensions or self.options.dimension
 
     def _model_facts(self) -> tuple[str, ...]:
         """Options of this API alone that decide the vectors."""
@@ -134,12 +133,7 @@ class _HostedModel(_RemoteDense):
 class OpenAIEncoder(_HostedModel):
     """A model behind an OpenAI-compatible `/v1/embeddings`; see `OpenAIOptions`."""
 
-    path, name = "/embeddings", "openai"
-    options: OpenAIOptions
-
-    def __init__(self, **options: Any) -> None:
-        self.options = OpenAIOptions(**options).with_key_of(*OPENAI)
-        self.endpoint = Endpoint(self.options, name=self.name)
+    path, name, options_model = "/embeddings", "openai", OpenAIOptions
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
         fields = {"dimensions": self.options.dimensions, "encoding_format": self.options.encoding_format}
@@ -162,12 +156,7 @@ class OpenAIEncoder(_HostedModel):
 class CohereEncoder(_HostedModel):
     """A model behind Cohere's `/v2/embed`; see `CohereOptions`."""
 
-    path, name = "/embed", "cohere"
-    options: CohereOptions
-
-    def __init__(self, **options: Any) -> None:
-        self.options = CohereOptions(**options).with_key_of(COHERE_URL, "COHERE_API_KEY")
-        self.endpoint = Endpoint(self.options, name=self.name)
+    path, name, options_model = "/embed", "cohere", CohereOptions
 
     def _model_facts(self) -> tuple[str, ...]:
         return (str(self.options.truncate),)
@@ -185,21 +174,12 @@ class CohereEncoder(_HostedModel):
 class TeiEncoder(_RemoteDense):
     """A model behind text-embeddings-inference's `/embed`; see `TeiOptions`."""
 
-    path = "/embed"
-    options: TeiOptions
-
-    def __init__(self, **options: Any) -> None:
-        self.options = TeiOptions(**options)
-        self.endpoint = Endpoint(self.options, name="tei")
+    path, name, options_model = "/embed", "tei", TeiOptions
 
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
         """Made from the model that `/info` names, or else the server's address, and all options that are sent."""
         return tei_fingerprint(self.endpoint, "tei", self.options, normalize=self.options.normalize)
-
-    @property
-    def _declared(self) -> int | None:
-        return self.options.dimension
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
         return {"inputs": texts, "normalize": self.options.normalize, **truncation(self.options)}
@@ -208,12 +188,13 @@ class TeiEncoder(_RemoteDense):
         return items(self.endpoint, self.path, answer)
 
 
-class TeiSparseEncoder:
+class TeiSparseEncoder(_RemoteEncoder):
     """A SPLADE model behind text-embeddings-inference's `/embed_sparse`; see `TeiSparseOptions` for the options."""
 
+    path, name, options_model = "/embed_sparse", "tei-sparse", TeiSparseOptions
+
     def __init__(self, **options: Any) -> None:
-        self.options = TeiSparseOptions(**options)
-        self.endpoint = Endpoint(self.options, name="tei-sparse")
+        super().__init__(**options)
         self.dimension, self.uses_idf = self.options.dimension, self.options.uses_idf
         self._words: dict[int, str] = {}
 
@@ -224,12 +205,11 @@ class TeiSparseEncoder:
 
     def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
         """Term weights of queries."""
-        options = self.options
-        return self._encode(inputs, options.query_prompt, options.query_fields, options.query_deadline)
+        return self._encode(inputs, "query")
 
     def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
         """Term weights of documents."""
-        return self._encode(inputs, self.options.document_prompt, self.options.document_fields)
+        return self._encode(inputs, "document")
 
     def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
         """The terms as words of the server's tokenizer, heaviest first; `#id` when the server has no `/decode`."""
@@ -238,28 +218,18 @@ class TeiSparseEncoder:
         self._fetch_words([term for term in ids if term not in self._words])
         return [(self._words[term], float(vector.values[position])) for term, position in zip(ids, order, strict=True)]
 
-    def _encode(
-        self, inputs: Sequence[str], prompt: str, fields: Mapping[str, Any], deadline: float | None = None
-    ) -> list[SparseVector]:
-        text_batches = list(
-            batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters)
-        )
-        bodies = [{"inputs": texts, **truncation(self.options), **fields} for texts in text_batches]
-        answers = self.endpoint.post_each(_PATH, bodies, deadline=deadline)
-        return [
-            vector
-            for texts, answer in zip(text_batches, answers, strict=True)
-            for vector in self._vectors(answer, len(texts))
-        ]
+    def _body(self, texts: list[str]) -> dict[str, Any]:
+        return {"inputs": texts, **truncation(self.options)}
 
-    def _vectors(self, answer: Any, count: int) -> list[SparseVector]:
-        rows = items(self.endpoint, _PATH, answer)
-        if len(rows) != count:
-            where = f"{self.endpoint.url}{_PATH}"
-            raise ContractError(
-                "wrong number of vectors", where=where, got=len(rows), expected=f"{count}, one per input"
-            )
-        return [self._vector(row) for row in rows]
+    def _encode(self, inputs: Sequence[str], side: Literal["query", "document"]) -> list[SparseVector]:
+        vectors: list[SparseVector] = []
+        for answer, count in self._answers(inputs, side):
+            rows = items(self.endpoint, self.path, answer)
+            if len(rows) != count:
+                where, expected = f"{self.endpoint.url}{self.path}", f"{count}, one per input"
+                raise ContractError("wrong number of vectors", where=where, got=len(rows), expected=expected)
+            vectors += map(self._vector, rows)
+        return vectors
 
     def _vector(self, row: Any) -> SparseVector:
         try:
@@ -270,10 +240,10 @@ class TeiSparseEncoder:
         except (TypeError, KeyError, ValueError, OverflowError):
             expected = "a list of {index, value}"
             raise self.endpoint.error(
-                "a sparse vector is malformed", _PATH, got=as_text(row), expected=expected
+                "a sparse vector is malformed", self.path, got=as_text(row), expected=expected
             ) from None
         if len(weights) != len(row):
-            raise ContractError("a sparse vector names a term twice", where=f"{self.endpoint.url}{_PATH}")
+            raise ContractError("a sparse vector names a term twice", where=f"{self.endpoint.url}{self.path}")
         return vector
 
     def _fetch_words(self, ids: list[int]) -> None:
@@ -289,20 +259,20 @@ class TeiSparseEncoder:
         self._words.update(zip(ids, map(str, names), strict=True))
 
 
-class _RemoteReranker(ABC):
+class _RemoteReranker(_Remote, ABC):
     """The base of remote rerankers: pairs are sent query by query; subclasses build requests and read scores."""
 
     max_length: int | None = None  # the server's business
     independent = True
     lists: ClassVar[tuple[str, ...]]
     score: ClassVar[str]
-    options: TeiRerankerOptions | ApiRerankerOptions
-    endpoint: Endpoint
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`, higher is better."""
         groups = _positions_by_query(pairs, self.options.batch_size)
-        bodies = [self._body(query, self._documents(pairs, rows)) for query, rows in groups]
+        longest = self.options.max_characters
+        texts = [next(batches([pairs[row][1] for row in rows], len(rows), longest=longest)) for _, rows in groups]
+        bodies = [self._body(query, documents) for (query, _), documents in zip(groups, texts, strict=True)]
         scores = np.zeros(len(pairs), np.float32)
         answers = self.endpoint.post_each(self._path, bodies, deadline=self.options.query_deadline)
         for (_, rows), answer in zip(groups, answers, strict=True):
@@ -315,9 +285,6 @@ class _RemoteReranker(ABC):
 
     @abstractmethod
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]: ...
-
-    def _documents(self, pairs: Sequence[Pair], rows: list[int]) -> list[str]:
-        return next(batches([pairs[row][1] for row in rows], len(rows), longest=self.options.max_characters))
 
     def _scores(self, answer: Any, count: int) -> Floats:
         entries = items(self.endpoint, self._path, answer, *self.lists)
@@ -332,12 +299,8 @@ class _RemoteReranker(ABC):
 class TeiReranker(_RemoteReranker):
     """A cross-encoder behind text-embeddings-inference's `/rerank`; see `TeiRerankerOptions`."""
 
+    name, options_model = "tei-reranker", TeiRerankerOptions
     lists, score, _path = (), "score", "/rerank"
-    options: TeiRerankerOptions
-
-    def __init__(self, **options: Any) -> None:
-        self.options = TeiRerankerOptions(**options)
-        self.endpoint = Endpoint(self.options, name="tei-reranker")
 
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
@@ -352,12 +315,11 @@ class TeiReranker(_RemoteReranker):
 class ApiReranker(_RemoteReranker):
     """A reranker behind an endpoint in the manner of Cohere, Jina, Voyage or vLLM; see `ApiRerankerOptions`."""
 
+    name, options_model = "rerank-api", ApiRerankerOptions
     lists, score = ("results", "data"), "relevance_score"
-    options: ApiRerankerOptions
 
     def __init__(self, **options: Any) -> None:
-        self.options = ApiRerankerOptions(**options)
-        self.endpoint = Endpoint(self.options, name="rerank-api")
+        super().__init__(**options)
         checked_url(self.endpoint.url + self._path, where="adapter 'rerank-api', option 'path'")
 
     @property
@@ -367,7 +329,8 @@ class ApiReranker(_RemoteReranker):
 
     @property
     def _path(self) -> str:
-        return self.options.path
+        path: str = self.options.path
+        return path
 
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
         fields = {"model": self.options.model, "query": query, "documents": documents}
@@ -382,18 +345,18 @@ def _positions_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, lis
     return [(query, rows[i : i + size]) for query, rows in positions.items() for i in range(0, len(rows), size)]
 
 
-class YesNoApiReranker:
+class YesNoApiReranker(_Remote):
     """Scores a pair by a chat model's probability of "yes" against "no" as the first token of its answer.
 
     Each pair takes one request, and the endpoint must return `logprobs`. See `YesNoApiRerankerOptions` for the options.
     """
 
+    name, options_model = "yes-no-api", YesNoApiRerankerOptions
     max_length: int | None = None  # the server cuts
     independent = True
 
     def __init__(self, **options: Any) -> None:
-        self.options: YesNoApiRerankerOptions = YesNoApiRerankerOptions(**options).with_key_of(*OPENAI)
-        self.endpoint = Endpoint(self.options, name="yes-no-api")
+        super().__init__(**options)
         self._words = [word.casefold() for word in self.options.answers]
 
     @property

@@ -42,7 +42,6 @@ L = TypeVar("L")
 
 _EXCERPT = 200  # characters of an answer that an error shows
 _CONNECT_SECONDS = 10.0  # longest wait in seconds for a connection, and again for TLS
-T = TypeVar("T")
 
 
 class Endpoint:
@@ -62,7 +61,7 @@ class Endpoint:
         where = f"adapter {name!r}"
         self.url = checked_url(options.base_url, where=where)
         self._name, self._options = name, options
-        self._key = Key.from_environment(options.api_key_env, header=options.api_key_header, where=where)
+        self._key = Key.from_environment(options.key_variable, header=options.api_key_header, where=where)
         self._make_client = _client_factory(options, self._key)
         self._clients: dict[EventLoop, Clients] = {}  # a forked process has its own loop, and must not share sockets
         weakref.finalize(self, _close, self._clients)
@@ -81,7 +80,8 @@ class Endpoint:
 
     def get(self, path: str) -> Any:
         """The JSON answer to a GET; errors as in `post`."""
-        return self._json(_run(self._with_retries("GET", path, None, self._options.deadline)), path)
+        answer = EventLoop.of_process().run(self._with_retries("GET", path, None, self._options.deadline))
+        return self._json(answer, path)
 
     def post_each(self, path: str, bodies: Sequence[Any], *, deadline: float | None = None) -> list[Any]:
         """The answers to several requests in their order, `max_concurrency` at a time; the first failure ends all.
@@ -92,7 +92,9 @@ class Endpoint:
             deadline: seconds for each request with its retries; those of the options unless given.
         """
         contents = [self._serialized(body, path) for body in bodies]
-        answers = _run(self._each(path, contents, deadline or self._options.deadline)) if contents else []
+        if not contents:
+            return []
+        answers = EventLoop.of_process().run(self._each(path, contents, deadline or self._options.deadline))
         return [self._json(answer, path) for answer in answers]
 
     def error(
@@ -158,7 +160,7 @@ class Endpoint:
         except TimeoutError:
             failure = Retryable(self._timeout_error(path))
         except BrokenAnswer as error:
-            failure = Retryable(self.error("the endpoint's answer is incomplete", path, got=error))
+            failure = self.error("the endpoint's answer cannot be read", path, got=error)
         except AnswerTooLarge:
             failure = self._size_error(path)
         except Unanswered as error:
@@ -240,10 +242,6 @@ class Endpoint:
         )
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    return EventLoop.of_process().run(work)
-
-
 def _close(clients: dict[EventLoop, Clients]) -> None:
     for loop, loop_clients in clients.items():
         loop.start(loop_clients.close())
@@ -262,7 +260,7 @@ def _client_factory(options: RemoteOptions, key: Key) -> Callable[[], httpx.Asyn
         verify=context,
         cookies=no_cookies,
         follow_redirects=False,
-        headers={"accept-encoding": "gzip"},
+        headers={"accept-encoding": "identity"},
     )
 
 

@@ -1,4 +1,4 @@
-"""One request and its answer, with a limit on what is read and decompressed, and when it is worth repeating."""
+"""One request and its answer, with a limit on what is read, and when it is worth repeating."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import json
 import os
 import re
 import time
-import zlib
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
@@ -26,8 +25,6 @@ HIDDEN = "***"
 _HEADER_TEXT = re.compile(r"[!-~]+")
 
 ERROR_BYTES = 65_536  # read of an error's body, which may be a web page or never end
-_INFLATED = 262_144  # bytes that are unpacked at once
-_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 _WORTH_RETRYING = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
 _HOPELESS = "insufficient_quota"  # OpenAI also answers 429 when the account has no credit left
 
@@ -37,7 +34,7 @@ class AnswerTooLarge(Exception):
 
 
 class BrokenAnswer(Exception):
-    """The answer is incomplete or cannot be unpacked."""
+    """The answer is in a form that was not asked for."""
 
 
 class Unanswered(Exception):
@@ -68,8 +65,8 @@ async def exchange(
     """Send one request and return the answer. Reads no body of a redirect, and the first `ERROR_BYTES` of an error.
 
     Raises:
-        AnswerTooLarge: a successful answer has more than `max_bytes` bytes, compressed or not.
-        BrokenAnswer: a compressed body ends early, is damaged, or was not requested.
+        AnswerTooLarge: a successful answer has more than `max_bytes` bytes.
+        BrokenAnswer: its body is compressed.
         Unanswered: the connection ended before the answer began.
         httpx.HTTPError: the request failed.
     """
@@ -82,75 +79,27 @@ async def exchange(
     async with aclosing(response):
         if response.is_redirect:
             return Answer(response.status_code, response.headers, b"")
-        if response.is_success:
-            body = await _read(response, max_bytes)
-            if len(body) > max_bytes:
-                raise AnswerTooLarge
-            return Answer(response.status_code, response.headers, bytes(body))
-        return Answer(response.status_code, response.headers, await _beginning(response))
-
-
-async def _beginning(response: httpx.Response) -> bytes:
-    """The beginning of an error's body; empty if it cannot be decompressed, since the status says enough."""
-    try:
-        return bytes((await _read(response, ERROR_BYTES))[:ERROR_BYTES])
-    except BrokenAnswer:
-        return b""
+        if not response.is_success:
+            beginning = (await _read(response, ERROR_BYTES))[:ERROR_BYTES]
+            return Answer(response.status_code, response.headers, bytes(beginning))
+        # Compression is not asked for: a few bytes could fill the memory when they are unpacked.
+        coding = response.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ("identity", ""):
+            raise BrokenAnswer(f"its body is compressed as {coding[:40]!r}, which was not asked for")
+        body = await _read(response, max_bytes)
+        if len(body) > max_bytes:
+            raise AnswerTooLarge
+        return Answer(response.status_code, response.headers, bytes(body))
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> bytearray:
-    """The decompressed body; of a longer one a little more than `max_bytes` bytes."""
-    body, decoder = bytearray(), _decoder(response)
+    """The body; of a longer one a little more than `max_bytes` bytes."""
+    body = bytearray()
     async for chunk in response.aiter_raw():
-        for part in decoder.unpacked(chunk):
-            body += part
-            if len(body) > max_bytes:
-                return body
-    decoder.finish()
+        body += chunk
+        if len(body) > max_bytes:
+            break
     return body
-
-
-class _Plain:
-    def unpacked(self, chunk: bytes) -> Iterator[bytes]:
-        """The chunk as it is."""
-        yield chunk
-
-    def finish(self) -> None:
-        """Nothing is left over."""
-
-
-class _Gzip(_Plain):
-    """Unpacks gzip and deflate in steps, so that a small chunk cannot fill the memory."""
-
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj(_ZLIB_OR_GZIP)
-        self._begun = False
-
-    def unpacked(self, chunk: bytes) -> Iterator[bytes]:
-        self._begun, pending = True, True
-        while chunk or pending:
-            if self._stream.eof:  # gzip allows several members, one after the other
-                self._stream = zlib.decompressobj(_ZLIB_OR_GZIP)
-            try:
-                part = self._stream.decompress(chunk, _INFLATED)
-            except zlib.error as error:
-                raise BrokenAnswer(f"its compressed body is damaged: {error}") from None
-            yield part
-            chunk = self._stream.unconsumed_tail or self._stream.unused_data
-            pending = len(part) == _INFLATED  # zlib may hold back output although it has read all of its input
-
-    def finish(self) -> None:
-        if self._begun and not self._stream.eof:
-            raise BrokenAnswer("its compressed body ends early")
-
-
-def _decoder(response: httpx.Response) -> _Plain:
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
-    if coding in ("identity", ""):
-        return _Plain()
-    if coding in ("gzip", "x-gzip", "deflate"):
-        return _Gzip()
-    raise BrokenAnswer(f"its body is compressed as {coding[:40]!r}, which was not asked for")
 
 
 class Clients:
@@ -227,7 +176,7 @@ def retry_policy(options: RemoteOptions, deadline: float) -> tenacity.AsyncRetry
         return failure.retry_after if isinstance(failure, Retryable) else 0.0
 
     def is_over(state: tenacity.RetryCallState) -> bool:
-        remaining = deadline - (state.seconds_since_start or 0.0)
+        remaining = max(0.0, deadline - (state.seconds_since_start or 0.0))
         return state.attempt_number > options.retries or requested_wait(state) > min(options.max_retry_wait, remaining)
 
     return tenacity.AsyncRetrying(
@@ -285,7 +234,8 @@ class Key(httpx.Auth):
         """`text` without the key, or a beginning of it, which a server that shortens texts may show."""
         for form in self._forms:
             first, *parts = text.split(form[:_REDACTED])
-            text = first + "".join(HIDDEN + part[_common_prefix(part, form[_REDACTED:]) :] for part in parts)
+            lengths = [len(os.path.commonprefix([part, form[_REDACTED:]])) for part in parts]  # noqa: RUF071  # no paths
+            text = first + "".join(HIDDEN + part[n:] for part, n in zip(parts, lengths, strict=True))
         return text
 
     @property
@@ -299,11 +249,6 @@ class Key(httpx.Auth):
 
     def __repr__(self) -> str:
         return "Key(***)" if self._secret else "Key()"
-
-
-def _common_prefix(text: str, other: str) -> int:
-    """The length of the common beginning of both."""
-    return next((n for n, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
 
 
 def checked_url(url: str, *, where: str) -> str:

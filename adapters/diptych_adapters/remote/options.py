@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, Field
 
@@ -10,7 +10,7 @@ from diptych_adapters.model_options import ANSWERS, INSTRUCTION, Answers, Option
 
 COHERE_URL = "https://api.cohere.com/v2"
 OPENAI_URL = "https://api.openai.com/v1"
-OPENAI = (OPENAI_URL, "OPENAI_API_KEY")  # address and key, as `RemoteOptions.with_key_of` takes them
+VENDOR_KEYS = {OPENAI_URL: "OPENAI_API_KEY", COHERE_URL: "COHERE_API_KEY"}
 
 
 class RemoteOptions(Options):
@@ -49,11 +49,11 @@ class RemoteOptions(Options):
         """The longest answer that is read, as sent and unpacked."""
         return self.max_answer_size or max(16_000_000, 128_000 * self.batch_size)
 
-    def with_key_of(self, address: str, name: str) -> Self:
-        """These options with the key of the vendor at `address`, if they lead there and name no variable."""
-        if self.api_key_env is None and self.base_url.rstrip("/") == address:
-            return self.model_copy(update={"api_key_env": name})
-        return self
+    @property
+    def key_variable(self) -> str | None:
+        """The environment variable that holds the key: the configured one, else that of the vendor at this address."""
+        vendors = VENDOR_KEYS.get(self.base_url.rstrip("/"))
+        return vendors if self.api_key_env is None else self.api_key_env
 
 
 class _Sides(BaseModel):

@@ -20,7 +20,7 @@ from diptych import Document, Registry
 from diptych.errors import ConfigError, ContractError, RegistryError
 from diptych.generation import CounterRequest, Instance, JudgeRequest, QueryRequest
 from diptych_adapters.remote.endpoint import Endpoint
-from diptych_adapters.remote.options import OPENAI, OPENAI_URL, RemoteOptions
+from diptych_adapters.remote.options import OPENAI_URL, RemoteOptions
 
 TEMPLATE_STYLES = ("question", "keywords", "claim", "title", "long", "first", "last")
 KEYWORDS = 4  # words in a query of the style `keywords`
@@ -146,7 +146,7 @@ class Chat:
     """
 
     def __init__(self, options: ChatOptions) -> None:
-        self.options = options.with_key_of(*OPENAI)
+        self.options = options
         self.endpoint = Endpoint(self.options, name="chat")
         self.styles = STYLES | options.styles
 

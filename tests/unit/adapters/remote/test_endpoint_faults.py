@@ -7,8 +7,6 @@ import math
 import re
 import socket
 import time
-import tracemalloc
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -58,16 +56,12 @@ def indexed(*indices: Any) -> Any:
     return {"data": [{"index": n, "embedding": VECTORS[0]} for n in indices]}
 
 
-def packed(content: bytes) -> bytes:
-    return gzip.compress(content, mtime=0)
-
-
 def nested(depth: int) -> bytes:
     return b"[" * depth + b"]" * depth
 
 
 BODY = json.dumps(GOOD).encode()
-BOMB = packed(b"[" + b"0," * 40_000_000)  # 80 MB in 80 KB
+PACKED = gzip.compress(BODY)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
 WIRE: dict[str, tuple[Script, str]] = {
@@ -113,16 +107,9 @@ WIRE: dict[str, tuple[Script, str]] = {
     "has a header that is not text": (send(answer(BODY, "x-odd: \xff\xfe\x80")), RIGHT),
     "has odd cookies": (send(answer(BODY, "set-cookie: " + "a=b; " * 900, "set-cookie: =;;;expires=x")), RIGHT),
     # Compression
-    "is packed": (send(answer(packed(BODY), "content-encoding: gzip")), RIGHT),
-    "is packed in two members": (send(answer(packed(BODY[:9]) + packed(BODY[9:]), "content-encoding: gzip")), RIGHT),
-    "is deflated": (send(answer(zlib.compress(BODY), "content-encoding: deflate")), RIGHT),
-    "is a gzip bomb": (send(answer(BOMB, "content-encoding: gzip")), "too large"),
-    "is a gzip bomb refusing": (send(answer(BOMB, "content-encoding: gzip", status="400 Bad")), "answered 400"),
-    "is a gzip bomb of many members": (
-        flood(HEAD + b"content-encoding: gzip\r\n\r\n", packed(b"")), "too large|no complete answer"),
-    "is a truncated gzip": (send(answer(packed(BODY)[:-9], "content-encoding: gzip")), "incomplete"),
-    "is packed by what was not asked for": (send(answer(BODY, "content-encoding: br")), "not asked for"),
-    "is packed but does not say so": (send(answer(packed(BODY))), "not JSON"),
+    "is packed": (send(answer(PACKED, "content-encoding: gzip")), "not asked for"),
+    "is packed refusing": (send(answer(PACKED, "content-encoding: gzip", status="400 Bad")), "answered 400"),
+    "is packed but does not say so": (send(answer(PACKED)), "not JSON"),
     # Refusals
     "redirects to itself": (send(answer(b"", "location: /v1/embeddings", status="307 Go")), "redirects"),
     "redirects far": (send(answer(b"", "location: http://x/" + "y" * 60_000, status="308 Go")), "redirects"),
@@ -314,17 +301,6 @@ def test_a_server_that_does_not_read_the_request_is_given_up() -> None:
 def test_an_address_where_nobody_is_is_a_clear_error(url: str) -> None:
     found = within(60, lambda: outcome(lambda: asked("openai", url)))
     assert re.search("does not answer|no connection in time|no complete answer", found)
-
-
-def test_a_gzip_bomb_is_not_unpacked_into_memory() -> None:
-    with faulty_server(send(answer(BOMB, "content-encoding: gzip"))) as url:
-        tracemalloc.start()
-        try:
-            assert "too large" in outcome(lambda: asked("openai", url, **LONG, max_answer_size="1MB"))
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-    assert peak < 20_000_000
 
 
 def test_a_larger_answer_is_read_where_it_is_allowed() -> None:

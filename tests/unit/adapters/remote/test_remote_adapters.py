@@ -10,12 +10,11 @@ import pytest
 
 from diptych.errors import AdapterOptionsError, ConfigError
 from diptych.hookspecs import hookimpl
-from diptych.protocols import CONTRACTS
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
 from diptych_adapters.remote import SPECS as REMOTE
-from diptych_adapters.remote.adapters import ApiReranker, OpenAIEncoder, TeiEncoder, TeiReranker, TeiSparseEncoder
+from diptych_adapters.remote.adapters import ApiReranker, OpenAIEncoder
 
 if TYPE_CHECKING:
     from tests.unit.adapters.remote.conftest import Reply, Service
@@ -48,12 +47,8 @@ Vectors = Callable[[str], list[float]]
 Score = Callable[[str, str], float]
 
 
-@pytest.mark.parametrize("name", PATIENT)
-def test_each_satisfies_its_contract_and_is_marked_as_remote(service: Service, name: str) -> None:
-    spec = next(spec for spec in REMOTE if spec.name == NAMES.get(name, name))
-    assert isinstance(create(name, service), CONTRACTS[spec.kind])
-    assert spec.remote
-    assert spec.extra == "diptych[remote]"
+def test_each_adapter_is_marked_as_remote() -> None:
+    assert [(spec.remote, spec.extra) for spec in REMOTE] == [(True, "diptych[remote]")] * len(REMOTE)
 
 
 @pytest.mark.parametrize("name", ["openai", "tei"])
@@ -67,10 +62,11 @@ def test_dense_vectors_come_in_the_order_of_the_texts(service: Service, vector_o
     assert sorted(sizes) == [1, 1, 3, 4, 4]
 
 
-@pytest.mark.parametrize("name", ["openai", "tei"])
-def test_no_texts_make_no_request(service: Service, name: str) -> None:
-    encoder = create(name, service, dimension=8)
-    assert encoder.encode_query([]).shape == (0, 8)
+def test_no_inputs_make_no_request(service: Service) -> None:
+    for name in ("openai", "tei"):
+        assert create(name, service, dimension=8).encode_query([]).shape == (0, 8)
+    for name in ("tei-reranker", "rerank-api"):
+        assert create(name, service).predict([]).shape == (0,)
     assert service.seen == []
 
 
@@ -92,21 +88,6 @@ def test_openai_sends_the_model_and_asks_for_shorter_vectors(service: Service) -
 def test_base64_gives_the_same_vectors(service: Service) -> None:
     plain, packed = create("openai", service), create("openai", service, encoding_format="base64")
     np.testing.assert_array_equal(plain.encode_document(TEXTS), packed.encode_document(TEXTS))
-
-
-def test_vectors_that_come_shuffled_are_put_in_order(service: Service, reply: type[Reply], vector_of: Vectors) -> None:
-    service.replies = [reply(change=lambda answer: answer | {"data": answer["data"][::-1]})]
-    found = create("openai", service, dimension=8).encode_document(TEXTS[:3])
-    np.testing.assert_array_equal(found, np.array([vector_of(text) for text in TEXTS[:3]], np.float32))
-
-
-def test_vectors_without_an_index_are_taken_as_they_come(
-    service: Service, reply: type[Reply], vector_of: Vectors
-) -> None:
-    without = [{"embedding": vector_of(text)} for text in TEXTS[:3]]
-    service.replies = [reply(change=lambda answer: {"data": without})]
-    found = create("openai", service, dimension=8).encode_document(TEXTS[:3])
-    np.testing.assert_array_equal(found, np.array([vector_of(text) for text in TEXTS[:3]], np.float32))
 
 
 def test_prompts_fields_and_cuts_reach_the_server(service: Service) -> None:
@@ -180,12 +161,6 @@ def test_scores_come_in_the_order_of_the_pairs_whatever_the_server_sorts(
     np.testing.assert_array_equal(scores, np.array([score_of(*pair) for pair in PAIRS], np.float32))
     assert len(set(scores.tolist())) == len(PAIRS)
     assert len(service.seen) == 6
-
-
-@pytest.mark.parametrize("name", ["tei-reranker", "rerank-api"])
-def test_no_pairs_make_no_request(service: Service, name: str) -> None:
-    assert create(name, service).predict([]).shape == (0,)
-    assert service.seen == []
 
 
 def test_what_rerankers_send(service: Service) -> None:
@@ -291,14 +266,6 @@ def test_the_specs_import_nothing_that_talks_to_servers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("adapter", [TeiEncoder, TeiSparseEncoder, TeiReranker, ApiReranker, OpenAIEncoder])
-def test_the_key_is_not_in_the_adapters_repr(monkeypatch: pytest.MonkeyPatch, adapter: type[Any]) -> None:
-    monkeypatch.setenv("TEST_KEY", "sk-secret")
-    model = {"model": "m"} if adapter in (OpenAIEncoder, ApiReranker) else {}
-    made = adapter(base_url="http://localhost", api_key_env="TEST_KEY", **model)
-    assert "sk-secret" not in repr(made) + repr(vars(made))
 
 
 @pytest.mark.parametrize("name", ["openai", "tei", "tei-sparse"])
