@@ -152,26 +152,6 @@ def test_answers_to_different_queries_are_not_joined(visit: Visit, packages: Col
     expect(page.locator(".hit-head .move:visible")).to_have_count(len(a) + len(b))
 
 
-def test_a_ribbon_ends_at_the_documents_that_it_joins(visit: Visit) -> None:
-    page = visit.open(q=QUERY)
-    visit.settle()
-    page.wait_for_timeout(200)
-    wrong = page.evaluate(
-        """() => {
-            const box = document.querySelector(".ribbons").getBoundingClientRect();
-            const inside = (side, y) => [...document.querySelectorAll(`[data-column=${side}] .hit`)].some((hit) => {
-                const { top, bottom } = hit.getBoundingClientRect();
-                return box.top + y > top && box.top + y < bottom;
-            });
-            return [...document.querySelectorAll(".ribbon")].filter((ribbon) => {
-                const length = ribbon.getTotalLength();
-                return !inside("a", ribbon.getPointAtLength(0).y) || !inside("b", ribbon.getPointAtLength(length).y);
-            }).length;
-        }"""
-    )
-    assert wrong == 0
-
-
 def focused(page: Page) -> tuple[str | None, str | None]:
     """Side and document of the hit that has the focus."""
     found: list[str | None] = page.evaluate(
@@ -207,21 +187,6 @@ def test_everything_can_be_done_by_keys(visit: Visit) -> None:
     expect(page.get_by_role("dialog")).to_contain_text("Go to the search box")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
-
-
-def test_escape_closes_the_help_before_the_explanation_behind_it(visit: Visit) -> None:
-    page = visit.open(q=QUERY)
-    visit.ids("a")  # once they are there
-    page.get_by_role("button", name="Rank 1: ").first.click()
-    why = page.get_by_role("complementary")
-    expect(why.get_by_role("heading", level=2)).to_be_focused()
-    page.get_by_role("button", name="Help and keyboard shortcuts").click()
-    expect(page.get_by_role("dialog")).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    expect(why).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(why).to_have_count(0)
 
 
 def test_the_parts_of_a_score_sum_to_it_and_matched_words_are_marked(visit: Visit, packages: Collection) -> None:
@@ -277,14 +242,6 @@ def test_a_missing_document_is_found_by_its_id(visit: Visit, packages: Collectio
     expect(why.locator("[data-side=b].why-side")).to_contain_text("holds no document")
 
 
-def test_each_stage_has_its_time(visit: Visit) -> None:
-    page = visit.open(q=QUERY)
-    visit.settle()
-    page.locator("[data-column=a] .stages summary").click()
-    expect(page.locator("[data-column=a] .legend")).to_contain_text("encode")
-    expect(page.locator("[data-column=a] .legend")).to_contain_text("retrieve")
-
-
 def test_the_query_can_be_copied_as_code(visit: Visit, packages: Collection) -> None:
     page = visit.open(q=QUERY)
     hits = visit.ids("b")
@@ -301,18 +258,3 @@ def test_the_query_can_be_copied_as_code(visit: Visit, packages: Collection) -> 
     command = page.evaluate("navigator.clipboard.readText()")
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert [hit["id"] for hit in json.loads(answer.stdout)["results"][0]["hits"]] == hits
-
-
-def test_a_click_on_the_text_explains_but_text_can_be_selected(visit: Visit) -> None:
-    page = visit.open(q=QUERY)
-    visit.settle()
-    card = page.locator("[data-column=a] .hit").first
-    text = card.locator(".hit-text")
-    text.select_text()
-    text.dispatch_event("click")
-    expect(page.get_by_role("complementary")).to_have_count(0)
-    page.evaluate("getSelection().empty()")
-    text.click()
-    expect(page.get_by_role("complementary").get_by_role("heading", level=2)).to_be_visible()
-    card.locator(".hit-title").click()
-    expect(page.get_by_role("complementary")).to_have_count(0)

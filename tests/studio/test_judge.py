@@ -92,16 +92,6 @@ def test_keys_grade_until_all_is_judged_and_every_grade_is_saved_at_once(visit: 
     assert sorted(grade for grade in saved if grade) == sorted(grade for grade in given if grade)
 
 
-def test_nothing_says_which_side_found_a_document(visit: Visit) -> None:
-    page = start(visit, "a web browser")
-    for _ in range(3):
-        shown = page.get_by_role("main").inner_text().lower()
-        document = page.get_by_role("article").inner_text().lower()
-        for word in ("dense", "lexical", "rank", "score"):
-            assert shown.count(word) == document.count(word), f"{word!r} is said beside the document"
-        press(page, "1")
-
-
 def test_undo_brings_back_the_document_that_was_graded_last(visit: Visit, folder: Path) -> None:
     page = start(visit, "draw diagrams", "bob")
     page.keyboard.press("u")
@@ -117,42 +107,6 @@ def test_undo_brings_back_the_document_that_was_graded_last(visit: Visit, folder
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".toast")).to_contain_text("every grade is saved")
     expect(page.get_by_label("Your name")).to_have_value("bob")
-
-
-def test_the_toast_of_an_undo_goes_with_the_next_grade_and_with_the_view(visit: Visit, folder: Path) -> None:
-    # No toast hides by itself here, however slow the machine is.
-    script = "const later = setTimeout; window.setTimeout = (run, after) => after >= 3000 ? 0 : later(run, after)"
-    visit.page.add_init_script(script)
-    page = start(visit, "encrypt a disk", "eve")
-    toast = page.locator(".toast")
-    press(page, "0")
-    press(page, "1")
-    press(page, "u")
-    expect(toast).to_contain_text("Your last grade is undone")
-    press(page, "2")
-    expect(toast).to_have_count(0)
-    press(page, "3")
-    expect(toast).to_have_count(0)
-    press(page, "u")
-    expect(toast).to_contain_text("Your last grade is undone")
-    assert grades(folder, "eve") == [0, 1, 2, 3]
-    page.get_by_role("link", name="Health", exact=True).click()
-    expect(page.get_by_role("main", name="Health")).to_be_visible()
-    expect(toast).to_have_count(0)
-
-
-def test_an_undo_of_another_comparison_does_not_ask_for_the_document_that_is_shown(visit: Visit, folder: Path) -> None:
-    page = start(visit, "a chat program", "fay")
-    press(page, "1")
-    page.get_by_role("button", name="Stop").click()
-    expect(page.get_by_label("Your name")).to_be_visible()
-    page = start(visit, "burn a disc", "fay")
-    shown = pair(page)
-    page.keyboard.press("u")
-    expect(page.locator(".toast")).to_have_text(
-        "Your last grade is undone. It was of another comparison, so its document is not shown."
-    )
-    assert pair(page) == shown
 
 
 def test_a_key_that_is_held_down_grades_one_document(visit: Visit, folder: Path) -> None:

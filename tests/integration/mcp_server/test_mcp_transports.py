@@ -85,17 +85,6 @@ def test_over_stdio_the_tools_answer_and_the_store_is_free_afterwards(folder: Pa
         assert found == [hit.id for hit in again.search("the warm cat", limit=2)]
 
 
-def test_over_stdio_documents_come_in_when_that_is_allowed(folder: Path, fakes: Registry) -> None:
-    async def session() -> Any:
-        async with Client(stdio_client(over_stdio(folder, "--allow-writes"))) as client:
-            documents = [{"id": "ape", "text": "the ape eats fruit"}]
-            return (await client.call_tool("populate", {"documents": documents})).structured_content
-
-    assert asyncio.run(session())["new"] == 1
-    with Collection.open(folder / "diptych.yaml", registry=fakes, create=False) as again:
-        assert again.get(["ape"])[0].text == "the ape eats fruit"
-
-
 def test_standard_output_carries_the_protocol_alone(folder: Path) -> None:
     initialized = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     call = {"name": "search", "arguments": {"query": "cat"}}
@@ -177,24 +166,6 @@ def test_over_http_a_key_is_needed_and_the_end_is_in_order(folder: Path, fakes: 
         assert process.wait(120) == 0
     with Collection.open(folder / "diptych.yaml", registry=fakes, create=False) as again:
         assert again.count() == 4
-
-
-def test_over_http_packets_are_not_delayed(folder: Path) -> None:
-    """A socket's options are seen by its own process alone, so that one looks at its connections."""
-    look = """\
-import socket
-from diptych_serve.service import server
-made = server.Connection.connection_made
-def looked(self, transport):
-    made(self, transport)
-    option = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    print("no delay:", option, file=sys.stderr, flush=True)
-server.Connection.connection_made = looked
-"""
-    with over_http(folder, program=PROGRAM.replace("main(sys", look + "main(sys")) as (url, process):
-        assert httpx2.post(url, json=INITIALIZE, headers=ACCEPT).status_code == 200
-        process.send_signal(signal.SIGTERM)
-        assert "no delay: 1" in process.stderr.read()
 
 
 def test_over_http_strange_names_and_strange_pages_are_refused(folder: Path) -> None:

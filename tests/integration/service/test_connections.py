@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -10,9 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from diptych import Registry
@@ -73,23 +71,6 @@ def test_packets_of_an_answer_are_not_delayed() -> None:
     with served(look) as url:
         assert httpx.get(url).text == "hello"
     assert seen == [1]
-
-
-def test_the_head_of_an_answer_does_not_wait_for_a_body_that_comes_later() -> None:
-    head_read = threading.Event()
-
-    async def streamed(request: Request) -> StreamingResponse:
-        async def pieces() -> AsyncIterator[bytes]:
-            assert await asyncio.to_thread(head_read.wait, 20)
-            yield b"late"
-
-        return StreamingResponse(pieces())
-
-    with served(Starlette(routes=[Route("/", streamed)])) as url, connected(url) as own:
-        own.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert b"late" not in received(own, until=b"\r\n\r\n")
-        head_read.set()
-        received(own, until=b"late")
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])

@@ -63,13 +63,6 @@ def test_python_and_curl_give_the_hits_that_are_shown(client: TestClient, collec
     assert [hit["id"] for hit in hits] == ids
 
 
-def test_python_prints_what_a_document_without_a_title_says(client: TestClient, collection: Collection) -> None:
-    code = client.post("/studio/api/snippets", json={"query": "owl", "limit": 1}).json()["python"]
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(code.replace('Collection.open("diptych.yaml")', "_opened"), {"_opened": collection})
-    assert printed.getvalue().rstrip().endswith("  owl  the owl hunts mice at night")
-
-
 def test_curl_sends_a_key_where_one_is_needed(client: TestClient, collection: Collection, fakes: Registry) -> None:
     from diptych_serve.service.access import Keys
     from diptych_serve.service.application import application
