@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -10,24 +10,20 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from diptych.config.models import Config, SearchConfig, SlotConfig
+from diptych.config import parse_config
 from diptych.errors import RemoteError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.hookspecs import hookimpl
-from diptych.metadata.models import Generation, Reading, State, vector_name
+from diptych.metadata.models import Generation
 from diptych.metadata.payloads import NATIVE
 from diptych.populate import populate
-from diptych.populate.points import PointMaker
-from diptych.protocols import Calibrated, Fingerprint
+from diptych.protocols import Fingerprint
 from diptych.registry import Registry
-from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
-from diptych.stores import retired_vectors
-from diptych.swap import vectors
+from diptych.swap import ApplyOptions, apply, rollback
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import Document, Floats
 
@@ -138,43 +134,26 @@ class Swapping:
 
     def to(self, slots: Slots, *, search: Mapping[str, Any] | None = None, skip: int = 0) -> tuple[View, View]:
         """Views of what is live and of what would be; `skip` points get no new vector."""
+        client, live = self.handle.client, self.handle.read().live.slots
+        if self.handle.read().swap is not None:
+            rollback(self.handle)
+        config = parse_config({"collection": "c", "slots": slots, **({"search": search} if search else {})})
+        again = frozenset(name for name in slots if name in live and _said(live[name]) != slots[name])
+        apply(self.handle, config, ApplyOptions(again=again, gate=False, cut_over=False))
         metadata = self.handle.read()
-        live = metadata.live.slots
-        target = {
-            name: self._generation(name, SlotConfig.model_validate(slot), live, skip) for name, slot in slots.items()
-        }
-        config = SearchConfig.model_validate(search) if search else None
+        assert metadata.swap is not None
+        points = [NATIVE.point_id(document, self.handle.registry) for document in self.documents[:skip]]
+        for own in metadata.swap.building.values() if skip else ():
+            if own.kind == "text_index":
+                client.delete_payload("c", [own.vector], points=points)
+            else:
+                client.delete_vectors("c", [own.vector], points=points)
         old = self.handle.at(metadata.live, metadata)
-        return old, self.handle.at(State(slots=target), metadata, config)
+        return old, self.handle.at(metadata.swap.target, metadata, config.search if search else None)
 
-    def _generation(self, name: str, wanted: SlotConfig, live: Mapping[str, Generation], skip: int) -> Generation:
-        have = live.get(name)
-        if have is not None and (have.adapter, have.options) == (wanted.adapter, wanted.options):
-            return have
-        number = have.number + 1 if have else 1
-        registry, client = self.handle.registry, self.handle.client
-        slot = Slot(name, wanted, None, registry)
-        vector = vector_name(name, slot.kind, number)
-        inputs = [Reading().of(document.title, document.text) for document in self.documents]
-        statistics = slot.encoder.measure(inputs) if isinstance(slot.encoder, Calibrated) else None
-        made = slot.generation = slot.describe(number=number, vector=vector, reading=Reading(), statistics=statistics)
-        retired_vectors.drop(client, self.handle.name, vector, slot.kind)  # of a state that was tried before
-        vectors.create(client, self.handle.name, slot, registry, (name,))
-        self._fill(slot, vector, inputs, skip)
-        return made
 
-    def _fill(self, slot: Slot, vector: str, inputs: Sequence[str], skip: int) -> None:
-        client, name, maker = self.handle.client, self.handle.name, PointMaker(self.handle.client)
-        points = [NATIVE.point_id(document, self.handle.registry) for document in self.documents]
-        if slot.kind == "text_index":
-            for point, text in list(zip(points, inputs, strict=True))[skip:]:
-                client.set_payload(name, {vector: text}, points=[point])
-            return
-        made = [
-            models.PointVectors.model_construct(id=point, vector=maker.vectors({vector: encoded}, {vector: slot}))
-            for point, encoded in zip(points, slot.encode("document", inputs), strict=True)
-        ]
-        client.update_vectors(name, made[skip:])
+def _said(live: Generation) -> dict[str, Any]:
+    return {"adapter": live.adapter, **live.options}
 
 
 Swaps: TypeAlias = Callable[..., Swapping]
@@ -199,26 +178,17 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def memory() -> Iterator[QdrantBase]:
-    """An empty store in memory."""
-    made = QdrantClient(":memory:")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def client(memory: QdrantBase) -> QdrantBase:
     """What a gate measures is the same in any store."""
     return memory
 
 
 @pytest.fixture
-def swapping(client: QdrantBase, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Swaps:
+def swapping(client: QdrantBase, registry: Registry, tmp_path: Path) -> Swaps:
     """Fills a collection with these slots."""
-    monkeypatch.setenv("DIPTYCH_CACHE", "off")
 
     def fill(slots: Slots, *, documents: Sequence[Document] | None = None, size: int = 120, **more: Any) -> Swapping:
-        config = Config.model_validate({"store": "memory:", "collection": "c", "slots": slots, **more})
+        config = parse_config({"store": "memory:", "collection": "c", "slots": slots, **more})
         handle = CollectionHandle(client, "c", config, registry)
         found = corpus(size) if documents is None else documents
         populate(handle, found, report_path=tmp_path / "aside")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,13 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych.swap.sample import excerpt, known_item, sample_documents, sample_points
 from diptych.types import Document
-from diptych_edge import EdgeClient
 
 
 @pytest.fixture(params=["memory", "edge"])
-def client(request: pytest.FixtureRequest, memory: QdrantBase, tmp_path: Path) -> Iterator[QdrantBase]:
+def client(request: pytest.FixtureRequest) -> QdrantBase:
     """Stores list their points in orders of their own."""
-    if request.param == "memory":
-        yield memory
-        return
-    with EdgeClient(tmp_path / "store") as edge:
-        yield edge
+    found: QdrantBase = request.getfixturevalue(request.param)
+    return found
 
 
 def fill(client: QdrantBase, ids: Sequence[int | str], name: str = "c") -> None:
