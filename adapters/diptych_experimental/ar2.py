@@ -20,7 +20,7 @@ from diptych.errors import ContractError
 from diptych.protocols import Kind
 from diptych.training import Registration
 from diptych_experimental.momentum import LiveDistillation, LiveTeacher, Scoring
-from diptych_training.data.candidate_sources import ModelSource
+from diptych_training.data.mining import ModelSource
 from diptych_training.losses import ContrastiveLoss, ListwiseLoss
 from diptych_training.losses.distillation import RowDistillation
 from diptych_training.options import (
@@ -35,13 +35,21 @@ from diptych_training.options import (
     Section,
     TrainingOptions,
 )
-from diptych_training.recipes.common.base import RetrievalTraining
-from diptych_training.recipes.common.distillation import candidates, compare_rankings
+from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.recipes.reranker_scores import candidates, compare_rankings
 from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
-from diptych_training.running.evaluation import PRIMARY, HeldOutEvaluator
 from diptych_training.running.families import prompts_of_columns
-from diptych_training.running.run import BEFORE, SCHEDULES, Draw, ProgressCallback, drawing, measured
+from diptych_training.running.run import (
+    BEFORE,
+    PRIMARY,
+    SCHEDULES,
+    Draw,
+    HeldOutEvaluator,
+    ProgressCallback,
+    drawing,
+    measured,
+)
 from diptych_training.teacher_scores import score_lists
 
 CHUNK = 256  # queries that are compared with all documents at a time
@@ -315,7 +323,7 @@ class AR2RetrieverLoss(RowDistillation):
     `reward_i = log(e^f+ / (e^f+ + e^f_i))`, f the ranker's scores. The adversarial term is the expectation of the
     reward under the softmax over the negatives, averaged over the batch. It
     asks for no judgements: negatives that are judged relevant must not be in the rows (see
-    `diptych_training.data.candidate_sources`).
+    `diptych_training.data.mining`).
 
     Args:
         model, tau, similarity: see `RowDistillation`.

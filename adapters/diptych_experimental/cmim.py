@@ -19,12 +19,11 @@ from diptych.training import Registration, RelativePath
 from diptych_training.corpus import TrainingData
 from diptych_training.losses.base import Features
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.models.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section
-from diptych_training.recipes.common.base import Training
-from diptych_training.recipes.common.negatives import documents_of
-from diptych_training.running import Fitted
-from diptych_training.running.evaluation import HeldOutEvaluator, search_evaluator
+from diptych_training.recipes.base import Training
+from diptych_training.recipes.negatives import documents_of
+from diptych_training.running.run import HeldOutEvaluator, search_evaluator
+from diptych_training.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 
 
 class Decoder(TrainedModule):
@@ -202,12 +201,11 @@ class CMIM(Training[Options]):
             super().model(), layers=options.layers, heads=options.heads, sigma_floor=options.sigma_floor
         )
 
-    def fit(self, model: Any) -> Fitted:
-        """Train on a row for each document."""
+    def rows(self) -> Any:
+        """A row for each document."""
         import datasets
 
-        texts = [text for text in self.data.documents.values() if text]
-        return self.fitted(model, datasets.Dataset.from_dict({"text": texts}), self.loss(model))
+        return datasets.Dataset.from_dict({"text": [text for text in self.data.documents.values() if text]})
 
     def loss(self, model: Any) -> CMIMLoss:
         """The loss of the mutual information machine, with its contrastive factor."""

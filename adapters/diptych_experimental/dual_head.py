@@ -14,16 +14,16 @@ from diptych.training import Registration, RelativePath
 from diptych_experimental.dual_head_models import DualHeadLoss, best_mix, dual_head, export_dual_head
 from diptych_experimental.tas_balanced import MixedBatches
 from diptych_training.corpus import TrainingData
-from diptych_training.data.candidate_sources import CandidateSource
+from diptych_training.data.mining import CandidateSource
 from diptych_training.losses import ContrastiveLoss, KLDistillation
 from diptych_training.options import AboveZero, Beside, Positive, Section
-from diptych_training.recipes.common.distillation import (
+from diptych_training.recipes.contrastive import LossOptions
+from diptych_training.recipes.negatives import searched
+from diptych_training.recipes.reranker_scores import (
     DistillationNegatives,
     DistillationOptions,
     DistillationTraining,
 )
-from diptych_training.recipes.common.negatives import searched
-from diptych_training.recipes.contrastive import LossOptions
 from diptych_training.rows import Lists, Scores, columns, left_out, scored_rows
 from diptych_training.running import Fitted
 from diptych_training.running.run import measured

@@ -27,8 +27,8 @@ from diptych.protocols import BLOCKS_FILE
 from diptych_training.losses.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.distillation import KLDistillation, RowDistillation
-from diptych_training.models.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 from diptych_training.teacher_scores import split_labels
+from diptych_training.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 
 Sides: TypeAlias = Literal["both", "query"]
 HEADS = ("head_a", "head_b")

@@ -20,15 +20,14 @@ from diptych.generation import Instance
 from diptych.training import RelativePath
 from diptych_experimental.tas_balanced import PairedViews
 from diptych_training.corpus import TrainingData
-from diptych_training.data.candidate_sources import text_of
 from diptych_training.data.generators import Generator
-from diptych_training.data.mining import plain
+from diptych_training.data.mining import plain, text_of
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section, Share
-from diptych_training.recipes.common.base import Training
-from diptych_training.recipes.common.negatives import documents_of
+from diptych_training.recipes.base import Training
+from diptych_training.recipes.negatives import documents_of
 from diptych_training.running import Fitted
-from diptych_training.running.evaluation import HeldOutEvaluator, search_evaluator
+from diptych_training.running.run import HeldOutEvaluator, search_evaluator
 from diptych_training.teacher_scores import read_lines
 
 

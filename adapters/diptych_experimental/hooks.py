@@ -41,6 +41,7 @@ RECIPES = [
     _recipe(
         "dual_head", "dense", "DualHead", "A head for judgements beside one for a reranker's scores, mixed afterwards."
     ),
+    _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),
     *(
         _recipe(
             f"{modality}_text",

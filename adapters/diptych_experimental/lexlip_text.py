@@ -22,11 +22,11 @@ from diptych.errors import ContractError
 from diptych.protocols import Kind
 from diptych.training import Registration
 from diptych_experimental.momentum import MomentumEncoder, Queue, tensors_of
+from diptych_training.lexicon import ActiveTerms, SparseLoss, blockwise, lexicon, max_logits, undecoded
 from diptych_training.losses.base import Features, RetrievalLoss, SeededDraws
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.models.lexicon import ActiveTerms, SparseLoss, blockwise, lexicon, max_logits, undecoded
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share, TrainingOptions
-from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.recipes.splade import WHOLE
 from diptych_training.relevance import Candidates, Relevance
 from diptych_training.running import Fitted, RunFolder

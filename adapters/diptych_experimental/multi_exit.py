@@ -12,10 +12,10 @@ from torch import Tensor
 from diptych.training import Registration
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.base import Features, RetrievalLoss
-from diptych_training.models.multi_exit import EMBEDDINGS, exit_model, exits_of, export_exits, multi_exit
 from diptych_training.options import Positive, RetrievalOptions, Section
-from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.recipes.contrastive import LossOptions
+from diptych_training.recipes.elastic import EMBEDDINGS, exit_model, exits_of, export_exits, multi_exit
 from diptych_training.running.run import measured
 
 

@@ -18,12 +18,12 @@ from diptych.errors import ContractError
 from diptych.evaluate import ScorePool
 from diptych.evaluate.scoring import POOLED
 from diptych_training.corpus import TrainingData
-from diptych_training.data.candidate_sources import ModelSource
+from diptych_training.data.mining import ModelSource
 from diptych_training.losses.base import RetrievalLoss, SeededDraws, mean_of_rows
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
-from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.relevance import Candidates, Relevance
-from diptych_training.running.evaluation import HeldOutEvaluator, by_metric
+from diptych_training.running.run import HeldOutEvaluator, by_metric
 
 AUC = "pooled AUC"
 CHUNK = 32  # positives that are compared at a time

@@ -20,7 +20,7 @@ from diptych.errors import ConfigError, ContractError
 from diptych_training.losses import MarginMSELoss
 from diptych_training.losses.base import Features
 from diptych_training.options import AboveZero, Beside, Positive, Relative, Section
-from diptych_training.recipes.common.distillation import (
+from diptych_training.recipes.reranker_scores import (
     DistillationNegatives,
     DistillationOptions,
     DistillationTraining,

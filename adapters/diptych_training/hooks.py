@@ -23,6 +23,7 @@ _PACKAGE = "diptych_training.recipes"
 _MODULES = {  # recipes that share a module; each has options of its own name there
     **dict.fromkeys(("cprd", "distill"), "reranker_scores"),
     "image_text": "media_text",
+    "uni_encoder": "cross_encoder",
 }
 
 
@@ -51,7 +52,6 @@ RECIPES = [
     _recipe("contrastive", "dense", "Contrastive", "Judged pairs and mined negatives, by the contrastive family."),
     _recipe("dexml", "dense", "Dexml", "Queries with many relevant documents, against all documents."),
     _recipe("image_text", "dense", "ImageText", "Pictures into a text encoder's space, and as words of a lexicon."),
-    _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),
 ]
 
 

@@ -7,7 +7,7 @@ positive, which are negative, and which do not count. Every loss of `diptych_tra
 Ids come in the label column: an integer tensor `[B, 2 + H]` of the query's id, its positive's and its H negatives'.
 Ids below 0 are unknown: such a document is relevant to its own row alone. Without such a column every document is.
 Rows of one query share their positives, whether these are judged or not.
-Where all rows of a batch share one pool of documents the ids are `[B + M]`; see `diptych_training.label_pool`.
+Where all rows of a batch share one pool of documents the ids are `[B + M]`; see `diptych_training.recipes.dexml`.
 """
 
 from __future__ import annotations

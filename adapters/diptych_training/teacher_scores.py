@@ -78,7 +78,7 @@ def own_scores(queries: Tensor, documents: Tensor, columns: int) -> Tensor:
 
 
 def _of_tokens(queries: Tensor, documents: Tensor) -> Tensor:
-    """The similarity `[B]` of each query with its own document, of tokens; see `losses.common.base.similarities`."""
+    """The similarity `[B]` of each query with its own document, of tokens; see `losses.base.similarities`."""
     query_mask, document_mask = queries.any(-1), documents.any(-1)
     similarity: Tensor = maxsim_pairwise(
         queries, documents, a_mask=query_mask, b_mask=document_mask, length_normalize=True

@@ -27,7 +27,7 @@ from diptych.encoders import Encoders
 from diptych.evaluate import Evaluation, Qrels, compare, evaluate
 from diptych.training import load_recipe
 from diptych.types import Floats, Query
-from diptych_training.models.multi_exit import export_exits, multi_exit
+from diptych_training.recipes.elastic import export_exits, multi_exit
 from fusion_sets import Judged, load
 
 METRIC, LAYERS, WIDTHS = "nDCG@10", (2, 4, 6), (384, 192, 96, 48)

@@ -36,10 +36,10 @@ from diptych.training import read_documents
 from diptych.types import Floats
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import quiet
-from diptych_training.label_pool import LabelPool, PoolCollator, PoolRefresh, ShuffledBatches
-from diptych_training.losses import ContrastiveLoss, PSLLoss, SoftTopKLoss
-from diptych_training.models.unidec import CLASSIFIER, HEADS, TABLE, table_of, with_classifier
+from diptych_experimental.unidec import CLASSIFIER, HEADS, TABLE, PSLLoss, table_of, with_classifier
+from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
 from diptych_training.options import TrainingOptions
+from diptych_training.recipes.dexml import LabelPool, PoolCollator, PoolRefresh, ShuffledBatches
 from diptych_training.relevance import Relevance
 from diptych_training.running import family
 

@@ -27,8 +27,8 @@ from diptych_experimental.pretraining.encoders import (
     positions,
 )
 from diptych_experimental.pretraining.media import Unlabelled
-from diptych_training.models.trained_module import TrainedModule
-from diptych_training.running.evaluation import HeldOutEvaluator
+from diptych_training.running.run import HeldOutEvaluator
+from diptych_training.trained_module import TrainedModule
 
 EXPLAINED = "explained variance"
 DRAWS = 1234  # the seed of the masks that are measured by

@@ -22,10 +22,10 @@ from diptych_experimental.pretraining.models import (
     masked_model,
 )
 from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section, Share
-from diptych_training.recipes.common.base import Training
+from diptych_training.recipes.base import Training
 from diptych_training.running import Fitted
-from diptych_training.running.evaluation import HeldOutEvaluator
 from diptych_training.running.families import device
+from diptych_training.running.run import HeldOutEvaluator
 
 ITEMS = "items"
 OF_ONE = {"image": ("size", "augment"), "video": ("size", "frames", "tubelet"), "series": ("context",)}

@@ -1,9 +1,9 @@
-"""Prepares training data: hard negatives, teacher scores, synthetic queries, dual views. Begin with `mining`.
+"""Prepares training data. Begin with `mining`.
 
 | module | makes |
 |---|---|
-| `mining` | hard negatives from a live collection, or by an encoder in memory (`candidate_sources`) |
-| `scoring` | a teacher's scores for mined lists, kept in a file |
-| `synthetic` | queries for documents, written by a generator and filtered (`query_filters`, `saturation`) |
+| `mining` | hard negatives from a live collection, or by the model that is trained |
+| `synthetic` | queries for documents, written by a generator and filtered |
 | `generators` | the generators: `templates` without a model, `chat` over HTTP, or a plugin's |
+| `media_items` | media with their texts |
 """

@@ -23,8 +23,8 @@ import numpy as np
 from diptych import Document
 from diptych.errors import ConfigError
 from diptych.types import Floats
-from diptych_training.data.candidate_sources import CandidateSource, text_of
 from diptych_training.data.generators import Generator
+from diptych_training.data.mining import CandidateSource, text_of
 
 BATCH = 64  # queries of which a source is asked at once
 _WORD = re.compile(r"\w+")

@@ -4,11 +4,11 @@ One module for each family of losses, each loss with its citation. Begin with `c
 the batches for all.
 """
 
+from diptych_training.lexicon import ActiveTerms, Flops, NonNegative, SparseLoss
 from diptych_training.losses.base import CachedLoss, RetrievalLoss
 from diptych_training.losses.contrastive import ContrastiveLoss, HybridNCELoss
 from diptych_training.losses.distillation import CPRDLoss, KLDistillation, MarginMSELoss
-from diptych_training.losses.listwise import ListwiseLoss, PSLLoss, SoftTopKLoss
-from diptych_training.models.lexicon import ActiveTerms, Flops, NonNegative, SparseLoss
+from diptych_training.losses.listwise import ListwiseLoss, SoftTopKLoss
 
 __all__ = [
     "ActiveTerms",
@@ -21,7 +21,6 @@ __all__ = [
     "ListwiseLoss",
     "MarginMSELoss",
     "NonNegative",
-    "PSLLoss",
     "RetrievalLoss",
     "SoftTopKLoss",
     "SparseLoss",

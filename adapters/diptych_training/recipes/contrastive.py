@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from diptych_training.losses import ContrastiveLoss, HybridNCELoss, RetrievalLoss
 from diptych_training.options import AboveZero, RetrievalOptions, Section, Share
-from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.recipes.base import RetrievalTraining
 
 
 class LossOptions(Section):

@@ -6,27 +6,42 @@ See docs/research/methods/dexml.md.
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from diptych.errors import ConfigError
-from diptych_training.label_pool import LabelPool, PoolCollator, PoolRefresh, ShuffledBatches
+from diptych.errors import ConfigError, ContractError
+from diptych.types import Floats
 from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
-from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.relevance import Relevance
 from diptych_training.running import Fitted
 from diptych_training.running.families import prompts_of_sides
+from diptych_training.running.run import EpochCallback
+
+Vectors = NDArray[np.floating[Any]]
+LOGGER = logging.getLogger(__name__)
+FILE = "refresh-{}.npy"
+BLOCK = 1024  # queries that are compared at a time
+Rows = NDArray[np.int64]
 
 FromZero = Annotated[int, Field(ge=0)]
 PoolSize = Annotated[int | None, Field(ge=1, description="Maximum documents per batch; null takes all.")]
 
 
 class PoolOptions(Section):
-    """The documents that a batch is compared with; see `diptych_training.label_pool.LabelPool`."""
+    """The documents that a batch is compared with; see `diptych_training.recipes.dexml.LabelPool`."""
 
     gone: ClassVar[Mapping[str, str]] = dict.fromkeys(("cluster_from", "cluster_size"), "no effect was measured")
 
@@ -168,3 +183,266 @@ class Dexml(Pooling[Options]):
         if options.name == "soft_topk":
             return SoftTopKLoss(model, k=options.k, alpha=options.alpha, sample_positives=options.k, **common)
         return ContrastiveLoss(model, **common)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pool: `documents` `[M]`, all distinct, and `query_rows`, the batch's queries that have a positive in it."""
+
+    documents: Rows
+    query_rows: Rows
+
+
+class LabelPool:
+    """Draws the pool of a batch.
+
+    1. The positives of the batch's queries, at most `num_pos` of each, drawn evenly, are joined.
+    2. If these are more than `size`, those that most queries of the batch share stay.
+    3. If they are fewer, hard negatives are added, `num_neg` of each query, those that most queries share first.
+    4. The loss, which has all judgements, decides which document of the pool is relevant to which query.
+    5. Queries without a positive in the pool leave the batch.
+
+    The same batch gives the same pool. `negatives` has the hard negatives of each query, without its positives; it is
+    empty until it is filled, for example by `diptych_training.recipes.dexml.PoolRefresh`.
+
+    Args:
+        positives: for each query's number those of its documents, at least one.
+        documents: how many there are.
+        size: the most documents of a pool; None takes all documents, and the other options have no effect.
+        num_pos, num_neg: of each query.
+        seed: of the draws.
+
+    Raises:
+        ContractError: a query without a positive, a document out of range, or a size below 1.
+    """
+
+    def __init__(
+        self,
+        positives: Mapping[int, Sequence[int]],
+        *,
+        documents: int,
+        size: int | None = None,
+        num_pos: int = 3,
+        num_neg: int = 6,
+        seed: int = 0,
+    ) -> None:
+        self.positives = {query: np.unique(np.asarray(ids, np.int64)) for query, ids in positives.items()}
+        self.documents, self.size, self.num_pos, self.num_neg, self.seed = documents, size, num_pos, num_neg, seed
+        self.negatives: dict[int, Rows] = {}
+        self.pairs = self.dropped = self.rows = self.rows_dropped = 0
+        _check(self)
+
+    @property
+    def relevance(self) -> Relevance:
+        """All positives, for the loss."""
+        return Relevance((query, int(document)) for query, ids in self.positives.items() for document in ids)
+
+    @property
+    def dropped_share(self) -> float:
+        """The share of all drawn positives that rule 2 has left out."""
+        return self.dropped / max(1, self.pairs)
+
+    def draw(self, queries: Sequence[int]) -> Pool:
+        """The pool of a batch of queries.
+
+        Raises:
+            ContractError: a query that is not known.
+        """
+        if unknown := [query for query in queries if query not in self.positives]:
+            raise ContractError("a query of the batch has no positives", where="LabelPool", got=unknown[:5])
+        documents = np.arange(self.documents) if self.size is None else self._pooled_documents(queries, self.size)
+        query_rows = [place for place, query in enumerate(queries) if np.isin(self.positives[query], documents).any()]
+        self.rows, self.rows_dropped = self.rows + len(queries), self.rows_dropped + len(queries) - len(query_rows)
+        return Pool(documents, np.array(query_rows, np.int64))
+
+    def _pooled_documents(self, queries: Sequence[int], size: int) -> Rows:
+        random = np.random.default_rng((self.seed, *queries))
+        positives, counts = _by_frequency(random, [self.positives[query] for query in queries], self.num_pos)
+        self.pairs, self.dropped = self.pairs + int(counts.sum()), self.dropped + int(counts[size:].sum())
+        if len(positives) >= size:
+            return positives[:size]
+        hard_negatives = [self.negatives[query] for query in queries if query in self.negatives]
+        negatives, _ = _by_frequency(random, hard_negatives, self.num_neg)
+        return np.concatenate([positives, negatives[~np.isin(negatives, positives)][: size - len(positives)]])
+
+
+class PoolCollator:
+    """Makes batches of rows with a pool of documents: `data_collator` of a sentence-transformers trainer.
+
+    Rows have a text `query` and in `label` the query's number, alone or as the first of several; other columns are not
+    read.
+
+    Args:
+        preprocess: the model's: texts to features.
+        pool: draws the documents.
+        texts: of the documents, by number.
+        prompts: of `query` and `document`.
+    """
+
+    def __init__(
+        self,
+        preprocess: Callable[..., Mapping[str, Any]],
+        pool: LabelPool,
+        texts: Sequence[str],
+        *,
+        prompts: Mapping[str, str] | None = None,
+    ) -> None:
+        if len(texts) != pool.documents:
+            got, expected = f"{len(texts)} texts", f"{pool.documents}, as the pool has"
+            raise ContractError(
+                "the number of texts differs from the number of documents",
+                where="PoolCollator",
+                got=got,
+                expected=expected,
+            )
+        self.preprocess, self.pool, self.texts, self.prompts = preprocess, pool, texts, prompts or {}
+        self.valid_label_columns = ["label"]
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Features of both columns, and the ids int64 `[B + M]`, queries first."""
+        numbers = [int(np.ravel(row["label"])[0]) for row in rows]
+        pool = self.pool.draw(numbers)
+        batch: dict[str, Any] = {}
+        queries = [str(rows[index]["query"]) for index in pool.query_rows]
+        for name, texts in (("query", queries), ("document", [self.texts[document] for document in pool.documents])):
+            features = self.preprocess(texts, prompt=self.prompts.get(name), task=name)
+            batch |= {f"{name}_{key}": value for key, value in features.items()} | {f"{name}_task": name}
+        ids = [*(numbers[index] for index in pool.query_rows), *pool.documents.tolist()]
+        return batch | {"label": torch.tensor(ids, dtype=torch.int64)}
+
+
+def _by_frequency(random: np.random.Generator, lists: Sequence[Rows], limit: int) -> tuple[Rows, Rows]:
+    """At most so many of each, drawn evenly: the values by frequency, ties in any order, and the frequencies."""
+    samples = [ids if len(ids) <= limit else random.choice(ids, limit, replace=False) for ids in lists]
+    values, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *samples]), return_counts=True)
+    order = np.lexsort((random.random(len(values)), -counts))
+    return values[order], counts[order]
+
+
+def _check(pool: LabelPool) -> None:
+    empty = [query for query, documents in pool.positives.items() if not len(documents)]
+    if empty:
+        raise ContractError("some queries have no positive", where="LabelPool", got=empty[:5], do="leave them out")
+    largest = max((int(documents[-1]) for documents in pool.positives.values()), default=-1)
+    smallest = min((int(documents[0]) for documents in pool.positives.values()), default=0)
+    if largest >= pool.documents or smallest < 0:
+        got, expected = f"documents {smallest} to {largest}", f"0 to {pool.documents - 1}"
+        raise ContractError("document ids are out of range", where="LabelPool", got=got, expected=expected)
+    if pool.size is not None and pool.size < 1:
+        raise ContractError("the pool has no room", where="LabelPool", got=f"size {pool.size}", expected="at least 1")
+
+
+def hard_negatives(
+    queries: Vectors, documents: Vectors, positives: Mapping[int, Rows], depth: int
+) -> dict[int, NDArray[np.int64]]:
+    """For each query's number its `depth` most similar documents (inner product) that are no positives of it.
+
+    Args:
+        queries, documents: embeddings `[n, D]` and `[L, D]`, in the order of `positives` and by number.
+    """
+    numbers, negatives = list(positives), {}
+    reach = min(len(documents), depth + max(map(len, positives.values()), default=0))
+    for start in range(0, len(numbers), BLOCK):
+        scores = queries[start : start + BLOCK] @ documents.T
+        nearest = np.argpartition(-scores, reach - 1, axis=1)[:, :reach]
+        order = np.argsort(-np.take_along_axis(scores, nearest, 1), axis=1, kind="stable")
+        for number, ranked in zip(numbers[start : start + BLOCK], np.take_along_axis(nearest, order, 1), strict=True):
+            negatives[number] = ranked[~np.isin(ranked, positives[number])][:depth].astype(np.int64)
+    return negatives
+
+
+class ShuffledBatches(DefaultBatchSampler):
+    """Each row once an epoch, in an order of the seed and the epoch: `batch_sampler` of the training arguments."""
+
+    def __init__(self, dataset: Any, batch_size: int, drop_last: bool, *, seed: int = 0, **_: Any) -> None:
+        super().__init__(dataset, batch_size, drop_last, seed=seed)
+        self._rows = len(dataset)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self._rows)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size].tolist()
+
+    def __len__(self) -> int:
+        full, rest = divmod(self._rows, self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+
+class PoolRefresh(EpochCallback[NDArray[np.int64]]):
+    """Every few epochs embeds queries and documents with the current model, for new hard negatives.
+
+    They are stored in `folder`, if given, and read by a training that is resumed after a kill.
+
+    Args:
+        model: that is trained.
+        queries: their texts, in the order of `pool.positives` and of the data set's rows.
+        documents: their texts, by number.
+        pool: whose hard negatives are filled.
+        every: epochs from one to the next.
+        mine_from: the first epoch, from 0, that has hard negatives.
+        depth: hard negatives of each query; `num_neg` times `every` unless given.
+        batch_size: texts that are embedded at a time.
+        folder: for what was found.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        pool: LabelPool,
+        *,
+        every: int = 5,
+        mine_from: int = 0,
+        depth: int | None = None,
+        batch_size: int = 64,
+        folder: Path | None = None,
+    ) -> None:
+        self.model, self.queries, self.documents, self.pool = model, queries, documents, pool
+        self.every, self.mine_from, self.depth = every, mine_from, depth or pool.num_neg * every
+        self.batch_size, self.folder = batch_size, folder
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log the share of positives that the pools left out."""
+        share = self.pool.dropped_share
+        level = logging.WARNING if share > 0.05 else logging.INFO
+        LOGGER.log(level, "pools of %d documents left out %.1f%% of the positives so far", self.pool.size, 100 * share)
+
+    def starts(self, epoch: int) -> bool:
+        """Whether it is time."""
+        return epoch >= self.mine_from and (epoch - self.mine_from) % self.every == 0
+
+    def use(self, value: NDArray[np.int64], epoch: int) -> None:
+        """Use negatives `[n, depth]`, filled up with -1, from this epoch on."""
+        self.pool.negatives = {number: ids[ids >= 0] for number, ids in zip(self.pool.positives, value, strict=True)}
+
+    def compute(self, epoch: int, *, bf16: bool) -> NDArray[np.int64]:
+        """Negatives `[n, depth]` by the current model."""
+        mined = hard_negatives(*self._embedded(bf16=bf16), self.pool.positives, self.depth)
+        negatives = np.full((len(mined), self.depth), -1, np.int64)
+        for row, ids in enumerate(mined.values()):
+            negatives[row, : len(ids)] = ids
+        if self.folder is not None:
+            file = self.folder / FILE.format(epoch)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part.npy")
+            np.save(part, negatives, allow_pickle=False)
+            part.replace(file)
+        return negatives
+
+    def _embedded(self, *, bf16: bool) -> tuple[Floats, Floats]:
+        kwargs: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "show_progress_bar": False,
+            "normalize_embeddings": True,
+        }
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=bf16):
+            queries = self.model.encode_query(list(self.queries), convert_to_numpy=False, **kwargs)
+            documents = self.model.encode_document(list(self.documents), convert_to_numpy=False, **kwargs)
+        arrays = [torch.stack(list(vectors)).float().cpu().numpy() for vectors in (queries, documents)]
+        return arrays[0], arrays[1]
+
+    def stored(self, epoch: int) -> NDArray[np.int64] | None:
+        """The stored negatives of an epoch."""
+        file = self.folder / FILE.format(epoch) if self.folder is not None else None
+        return np.load(file, allow_pickle=False) if file is not None and file.is_file() else None

@@ -34,16 +34,15 @@ from diptych_adapters.media_text.network import (
 )
 from diptych_adapters.models import resolve
 from diptych_training.data.media_items import Items, augment_pictures, read_items
+from diptych_training.lexicon import flops
 from diptych_training.losses.contrastive import symmetric_contrastive
-from diptych_training.models.lexicon import flops
-from diptych_training.models.trained_module import TrainedModule
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
-from diptych_training.recipes.common.base import Training
-from diptych_training.recipes.common.distillation import registered
-from diptych_training.recipes.common.learned_vectors import TEXTS, VECTORS, encode_once
-from diptych_training.running import Fitted
-from diptych_training.running.evaluation import HeldOutEvaluator
+from diptych_training.recipes.base import Training
+from diptych_training.recipes.reranker_scores import registered
+from diptych_training.recipes.student import TEXTS, VECTORS, encode_once
 from diptych_training.running.families import device
+from diptych_training.running.run import HeldOutEvaluator
+from diptych_training.trained_module import TrainedModule
 
 BATCH = 256  # inputs that are encoded at a time
 LEXICON = "lexicon "  # begins the names of the lexicon's measures
@@ -169,14 +168,18 @@ class MediaText(Training[O], Generic[O]):
             network.text_words.bias.data.fill_(-STEEP * NEAR)
         return media_text_model(network, device(self.options.training.device))
 
-    def fit(self, model: Any) -> Fitted:
-        """Train on a row for each item with its texts, labelled with its number."""
+    def rows(self) -> Any:
+        """A row for each item with its texts, labelled with its number."""
         import datasets
 
+        count = len(self._split[0])
+        return datasets.Dataset.from_dict({"query": [""] * count, "label": range(count)})
+
+    def loss(self, model: Any) -> MediaTextLoss:
+        """Of both heads."""
         items, training, lexicon = self._split[0], self.options.training, self.options.lexicon
-        rows = datasets.Dataset.from_dict({"query": [""] * len(items), "label": range(len(items))})
         steps = training.epochs * len(items) / training.batch_size
-        loss = MediaTextLoss(
+        return MediaTextLoss(
             model,
             model[0].network,
             items,
@@ -189,7 +192,6 @@ class MediaText(Training[O], Generic[O]):
             sparsity=lexicon.flops if lexicon else 0.0,
             ramp=round(steps * lexicon.ramp) if lexicon else 0,
         )
-        return self.fitted(model, rows, loss)
 
     def evaluator(self) -> HeldOutEvaluator | None:
         """Searches the held-out items by their first texts."""

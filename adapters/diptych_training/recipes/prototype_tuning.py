@@ -19,13 +19,12 @@ from diptych.errors import ContractError
 from diptych.training import Registration
 from diptych_training.corpus import TrainingData, held_out
 from diptych_training.losses.base import Features
-from diptych_training.models.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 from diptych_training.options import AboveZero, DataOptions, RecipeOptions, Section, TrainingOptions
-from diptych_training.recipes.common.base import Training
-from diptych_training.recipes.common.negatives import documents_of
+from diptych_training.recipes.base import Training
+from diptych_training.recipes.negatives import documents_of
 from diptych_training.rows import pairs
-from diptych_training.running import Fitted
-from diptych_training.running.evaluation import HeldOutEvaluator, search_evaluator
+from diptych_training.running.run import HeldOutEvaluator, search_evaluator
+from diptych_training.trained_module import TrainedModule, assembled, last_of, parts_of, saved
 
 UNKNOWN = "[no such class]"  # its row is zero
 
@@ -255,13 +254,16 @@ class PrototypeTuning(Training[Options]):
         model[-1].start_at(vectors, torch.tensor(class_numbers(names, self.classes)))
         return model
 
-    def fit(self, model: Any) -> Fitted:
-        """Train on a row for each text and class of it."""
+    def rows(self) -> Any:
+        """A row for each text and class of it."""
         import datasets
 
         texts, names = self.examples
-        rows = datasets.Dataset.from_dict({"text": texts, "label": class_numbers(names, self.classes)})
-        return self.fitted(model, rows, PrototypeLoss(model, tau=self.options.prompt.tau))
+        return datasets.Dataset.from_dict({"text": texts, "label": class_numbers(names, self.classes)})
+
+    def loss(self, model: Any) -> PrototypeLoss:
+        """The cross-entropy of classes."""
+        return PrototypeLoss(model, tau=self.options.prompt.tau)
 
     def export(self, model: Any) -> list[Registration]:
         """One plain model: queries are texts, documents are classes."""

@@ -13,8 +13,7 @@ from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import Spla
 
 from diptych.protocols import Kind
 from diptych.training import Registration
-from diptych_training.losses import ContrastiveLoss, KLDistillation, MarginMSELoss
-from diptych_training.models.lexicon import (
+from diptych_training.lexicon import (
     ActiveTerms,
     NonNegative,
     SparseLoss,
@@ -23,8 +22,9 @@ from diptych_training.models.lexicon import (
     lexicon,
     static_weights,
 )
+from diptych_training.losses import ContrastiveLoss, KLDistillation, MarginMSELoss
 from diptych_training.options import AboveZero, RetrievalOptions, Section
-from diptych_training.recipes.common.distillation import TeacherOptions, TeacherTraining, refuse_mining
+from diptych_training.recipes.reranker_scores import TeacherOptions, TeacherTraining, refuse_mining
 from diptych_training.rows import left_out, margin_rows, scored_rows
 from diptych_training.running import Fitted
 from diptych_training.running.families import routes_of

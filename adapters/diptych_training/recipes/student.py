@@ -4,22 +4,268 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
+from diptych import Document
+from diptych.encoders import Encoders, NamedEncoder
 from diptych.errors import ConfigError
+from diptych.evaluate import read_queries
 from diptych.protocols import TEACHER_FILE
-from diptych.training import Registration
+from diptych.training import Registration, RelativePath
+from diptych.types import Floats
+from diptych_training.corpus import TrainingData
+from diptych_training.data.generators import sentences_of
 from diptych_training.losses.distillation import StudentLoss
-from diptych_training.models.trained_module import layers_of, truncated
-from diptych_training.options import AboveZero, Positive, Section
-from diptych_training.recipes.common.learned_vectors import LearningVectors, VectorOptions
+from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section
+from diptych_training.recipes.base import Training
+from diptych_training.recipes.negatives import documents_of
+from diptych_training.recipes.reranker_scores import registered
+from diptych_training.running import Fitted
+from diptych_training.running.run import PRIMARY, HeldOutEvaluator, by_metric, search_evaluator
+from diptych_training.trained_module import layers_of, truncated
+
+VECTORS, TEXTS = "vectors", "texts"
+BATCH = 256  # texts that are encoded at a time
+TOP = 10  # documents that the teacher finds, which stand for judgements where there are none
 
 COMMON = 1e-3  # share of all tokens at which a token counts half
+
+
+class TextsOptions(DocumentsOptions):
+    """The texts to learn from: queries without judgements, and sentences and titles of documents."""
+
+    queries: RelativePath | None = Field(
+        None, description="queries.jsonl(.gz); queries without judgements are training texts."
+    )
+    qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC; their queries test the student.")
+    sentences: Positive = Field(100_000, description="Maximum number of sentences and titles to sample from documents.")
+    documents: Positive = Field(20_000, description="Maximum number of documents searched per evaluation.")
+    held_out: Positive = Field(200, description="Texts to hold out for evaluation if there are no judgements.")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.qrels is not None and self.queries is None:
+            raise ValueError("qrels need queries: name their file, too")
+        return self
+
+
+class TeacherOptions(Section):
+    """The encoder of the documents, whose queries are learned."""
+
+    adapter: Annotated[str, registered("dense")] = Field(
+        "sentence-transformers", description="Dense adapter of the teacher."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of that adapter; `model` defaults to the recipe's."
+    )
+
+
+class VectorOptions(RecipeOptions):
+    """Options of recipes that learn the vectors which an encoder makes of texts."""
+
+    data: TextsOptions
+    teacher: TeacherOptions = Field(default_factory=TeacherOptions)
+
+
+V = TypeVar("V", bound=VectorOptions)
+
+
+class LearningVectors(Training[V], Generic[V]):
+    """A recipe that learns the vectors which an encoder makes of texts; a subclass chooses model and loss."""
+
+    def judged(self) -> Iterable[TrainingData]:
+        """The judged queries to measure with."""
+        return (self._held_out,) if self.options.data.qrels is not None else ()
+
+    def data_steps(self) -> list[str]:
+        """Gather the texts and have the teacher encode them, once."""
+        if self.folder.stored_array(VECTORS) is not None:
+            return []
+        texts = self._texts()
+        encode_once(self, texts, self.teacher.encode_query, "asking the teacher")
+        return [f"the teacher encoded {len(texts):,} texts as queries"]
+
+    def rows(self) -> Any:
+        """A row for each text, labelled with the number of its vector."""
+        import datasets
+
+        texts = self.learned_texts()
+        return datasets.Dataset.from_dict({"query": texts, "label": range(len(texts))})
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on the texts, and say what the teacher's own value is."""
+        fitted = super().fit(model)
+        if (evaluator := self._evaluator) is not None:
+            own = evaluator.of_teacher()[PRIMARY]
+            what = "of judged queries" if self.options.data.qrels else f"of finding the teacher's own first {TOP} hits"
+            self.remarks.append(f"{PRIMARY} is that {what}; the teacher's is {own:.4f}.")
+        return fitted
+
+    def evaluator(self) -> HeldOutEvaluator | None:
+        """The student's queries over the teacher's vectors of documents."""
+        return self._evaluator
+
+    @cached_property
+    def teacher(self) -> NamedEncoder:
+        """The encoder of the documents."""
+        options = {"model": self.options.model, **self.options.teacher.options}
+        return Encoders.open(None).with_options(self.options.teacher.adapter, options).required("dense")
+
+    def learned_vectors(self) -> Floats:
+        """The teacher's vectors of the texts to learn from, `[n, d]`."""
+        vectors = self.folder.stored_array(VECTORS)
+        assert vectors is not None, "the data step comes first"
+        return vectors
+
+    def learned_texts(self) -> list[str]:
+        """The texts to learn from."""
+        return [row["text"] for row in self.folder.stored(TEXTS) or []]
+
+    def _texts(self) -> list[str]:
+        """Queries to learn from, then sentences and titles of documents, each once."""
+        options, held = self.options.data, {self._held_out.queries[name] for name in self._held_out.qrels}
+        queries = list(read_queries(options.queries)) if options.queries else []
+        pool = [*self._sentences]
+        order = np.random.default_rng(self.options.seed).permutation(len(pool))[: options.sentences]
+        texts = [*(query.text for query in queries), *(pool[place] for place in sorted(order))]
+        learned = [text for text in dict.fromkeys(texts) if text.strip() and text not in held]
+        if not learned:
+            raise ConfigError("there is no text to learn from", where="data", do="name documents that have text")
+        return learned
+
+    @cached_property
+    def _documents(self) -> dict[str, Document]:
+        return {document.id: document for document in documents_of(self.options.data)}
+
+    @cached_property
+    def _sentences(self) -> list[str]:
+        """Titles and sentences of all documents, each once."""
+        parts = (
+            part for document in self._documents.values() for part in (document.title, *sentences_of(document.text))
+        )
+        return list(dict.fromkeys(part for part in parts if part.strip()))
+
+    @cached_property
+    def _held_out(self) -> TrainingData:
+        """The judged queries; without any, sentences for which the teacher's own first hits are right."""
+        options = self.options.data
+        data = TrainingData.read(options, self._documents.values())
+        if options.qrels is not None:
+            return data
+        random, pool = np.random.default_rng(self.options.seed + 1), self._sentences
+        drawn = [pool[place] for place in random.permutation(len(pool))[: min(options.held_out, len(pool) // 5)]]
+        queries = {f"sentence {n}": text for n, text in enumerate(drawn)}
+        names = [name for name, text in data.documents.items() if text][: options.documents]
+        asked, kept = self.teacher.encode_query(drawn), self._vectors_of([data.documents[name] for name in names])
+        found = _nearest(_stacked(asked), kept)
+        qrels = {query: {names[place]: 1 for place in row} for query, row in zip(queries, found, strict=True)}
+        return replace(data, queries=queries, qrels=qrels)
+
+    @cached_property
+    def _evaluator(self) -> StudentEvaluator | None:
+        options = self.options.data
+        plain = search_evaluator(self._held_out, self.kind, documents=options.documents, seed=self.options.seed)
+        return (
+            None if plain is None else StudentEvaluator(plain.inner, self.teacher, self._vectors_of(plain.inner.corpus))
+        )
+
+    def _vectors_of(self, texts: Sequence[str]) -> Floats:
+        """The teacher's vectors of documents, `[n, d]`; each text is encoded once."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._encoded]
+        self._encoded.update(zip(missing, self.teacher.encode_document(missing), strict=True))
+        return _stacked([self._encoded[text] for text in texts])
+
+    @cached_property
+    def _encoded(self) -> dict[str, Any]:
+        return {}
+
+
+class StudentEvaluator(HeldOutEvaluator):
+    """The student's queries over the teacher's vectors of the documents.
+
+    Args:
+        inner: the search, an evaluator of sentence-transformers for dense models.
+        teacher: the encoder of the documents.
+        vectors: of the documents that are searched, `[n, d]`.
+    """
+
+    def __init__(self, inner: Any, teacher: NamedEncoder, vectors: Floats) -> None:
+        super().__init__(inner)
+        self._teacher, self.vectors = teacher, vectors
+
+    def measured(self, model: Any) -> dict[str, float]:
+        """The values of a student, by measure."""
+        import torch
+
+        return by_metric(self.inner(model, corpus_embeddings=torch.from_numpy(self.vectors)))
+
+    def of_teacher(self) -> dict[str, float]:
+        """The values of the teacher's own queries, by measure."""
+        return self.measured(_Asked(self._teacher))
+
+
+class _Asked:
+    """The teacher's queries in the form that evaluators call.
+
+    Args:
+        teacher: the encoder.
+    """
+
+    def __init__(self, teacher: NamedEncoder) -> None:
+        from sentence_transformers.util import cos_sim
+
+        self._teacher, self.similarity, self.similarity_fn_name = teacher, cos_sim, "cosine"
+        self.model_card_data = SimpleNamespace(set_evaluation_metrics=lambda *_: None)
+
+    def encode_query(self, texts: Sequence[str], **_: Any) -> Any:
+        """Vectors of queries, a tensor `[n, d]`."""
+        import torch
+
+        return torch.from_numpy(_stacked(self._teacher.encode_query(texts)))
+
+
+def _nearest(queries: Floats, documents: Floats) -> list[list[int]]:
+    """For each row of `queries` the places of the rows of `documents` with the highest cosine."""
+    ours, theirs = (rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-9) for rows in (queries, documents))
+    return [[int(place) for place in np.argsort(-row, kind="stable")[:TOP]] for row in ours @ theirs.T]
+
+
+def _stacked(vectors: Sequence[Any] | Floats) -> Floats:
+    """Vectors as float32 `[n, d]`."""
+    return np.stack([*vectors]).astype(np.float32)
+
+
+def encode_once(
+    training: Training[Any],
+    texts: Sequence[str],
+    encode: Callable[[Sequence[str]], Sequence[Any] | Floats],
+    stage: str,
+) -> None:
+    """Encode the texts, and store them and their vectors in the training's folder.
+
+    The vectors are stored last, so that a folder that has vectors has their texts.
+
+    Args:
+        training: has the folder and the progress.
+        texts: without repetitions.
+        encode: makes a vector of each text.
+        stage: name of the stage of the progress.
+    """
+    training.watcher.begin(stage, len(texts))
+    parts = []
+    for at in range(0, len(texts), BATCH):
+        parts.append(_stacked(encode(texts[at : at + BATCH])))
+        training.watcher.advance(stage, len(parts[-1]))
+    training.folder.store(TEXTS, ({"text": text} for text in texts))
+    training.folder.store_array(VECTORS, np.concatenate(parts))
 
 
 class StudentOptions(Section):

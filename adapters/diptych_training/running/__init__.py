@@ -1,7 +1,7 @@
 """Runs a training: folder, checkpoints, evaluation, logs and model card around sentence-transformers' trainers.
 
-Begin with `run`, which translates the recipe's options, then `folder` (what a run keeps, so that it can continue).
-`evaluation` measures during training, `card` writes the model card.
+Begin with `run`, which translates the recipe's options and measures, then `folder` (what a run keeps, so that it can
+continue).
 """
 
 from __future__ import annotations

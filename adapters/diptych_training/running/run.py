@@ -6,22 +6,31 @@ import copy
 import importlib.util
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
+import numpy as np
 import torch
+from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import PrinterCallback, TrainerCallback
 
 from diptych.errors import ConfigError, MissingExtra
+from diptych.protocols import Kind
 from diptych.training import Watcher
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.fingerprints import read_json
+from diptych_training.corpus import TrainingData
 from diptych_training.options import LoraOptions, TrainingOptions
-from diptych_training.running.evaluation import PRIMARY, HeldOutEvaluator
+from diptych_training.precision import Precision, computed_in
 from diptych_training.running.families import Family, device, prompts_of_columns, routes_of
 from diptych_training.running.folder import RunFolder
+
+PRIMARY = "nDCG@10"
+METRICS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "recall@100": "R@100", "accuracy@1": "P@1"}
+TERMS = {"query_active_dims": "query terms", "corpus_active_dims": "document terms"}  # of lexicons
 
 STAGE = "training"
 Draw: TypeAlias = Callable[[str, Mapping[str, Any], int], None]  # the group of curves, a value of each, and the step
@@ -78,6 +87,47 @@ class ProgressCallback(TrainerCallback):
         if value is not None:
             name, best = str(self.metric).removeprefix("eval_"), max(value, state.best_metric or value)
             self.watcher.say(f"step {state.global_step}: {name} {value:.4f} on what is held out, best {best:.4f}")
+
+
+Value = TypeVar("Value")
+
+
+class EpochCallback(TrainerCallback, ABC, Generic[Value]):
+    """Recomputes a value at the start of some epochs; a subclass says when, which value, and how it is used.
+
+    A training that is resumed within an epoch uses the value stored when that epoch began, so that it ends like one
+    that was never killed.
+    """
+
+    _last_start = -1
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Recompute, if it is time."""
+        epoch = int(state.epoch or 0)
+        due = [start for start in range(epoch + 1) if self.starts(start)]
+        if due and due[-1] > self._last_start:
+            self._last_start = due[-1]
+            # A value stored before this epoch has begun is another training's.
+            value = self.stored(due[-1]) if (state.epoch or 0) > due[-1] else None
+            if value is None:
+                value = self.compute(due[-1], bf16=bool(getattr(args, "bf16", False)))
+            self.use(value, epoch)
+
+    @abstractmethod
+    def starts(self, epoch: int) -> bool:
+        """Whether it is recomputed at the start of this epoch."""
+
+    @abstractmethod
+    def compute(self, epoch: int, *, bf16: bool) -> Value:
+        """The new value; stored, if it must survive a kill."""
+
+    @abstractmethod
+    def stored(self, epoch: int) -> Value | None:
+        """The value stored when this epoch began; None if it was not stored."""
+
+    @abstractmethod
+    def use(self, value: Value, epoch: int) -> None:
+        """Use the value from this epoch on."""
 
 
 class LastOfEqual(TrainerCallback):
@@ -440,3 +490,99 @@ def arguments(
         dataloader_pin_memory=False,
         **more,
     )
+
+
+class HeldOutEvaluator(BaseEvaluator):
+    """An evaluator of sentence-transformers whose values have the names of measures; nDCG@10 chooses checkpoints.
+
+    Args:
+        inner: the evaluator.
+        precision: in which the model computes.
+    """
+
+    def __init__(self, inner: Any, precision: Precision = "float32") -> None:
+        super().__init__()
+        self.inner, self.primary_metric, self.precision = inner, PRIMARY, precision
+
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """The values of a model, by measure."""
+        with computed_in(model, self.precision):
+            return self.measured(model)
+
+    def measured(self, model: Any) -> dict[str, float]:
+        """The values of a model, in the precision that it is in now."""
+        return by_metric(self.inner(model))
+
+    def computed_in(self, precision: Precision) -> Self:
+        """The same in another precision."""
+        other = copy.copy(self)
+        other.precision = precision
+        return other
+
+
+def search_evaluator(
+    held_out: TrainingData, kind: Kind, *, documents: int, seed: int, batch_size: int = 64
+) -> HeldOutEvaluator | None:
+    """An evaluator that searches exactly; None when nothing is held out.
+
+    Args:
+        held_out: the judged queries and the documents.
+        kind: dense, sparse or multivector.
+        documents: searched at most, the judged ones always.
+        seed: of the others that are drawn.
+        batch_size: of encoding.
+    """
+    if not held_out.qrels:
+        return None
+    texts = draw_documents(held_out, documents, seed)
+    relevant = {query: {name for name in held_out.relevant(query) if name in texts} for query in held_out.qrels}
+    evaluator = _evaluator(kind)(
+        {query: held_out.queries[query] for query in held_out.qrels},
+        texts,
+        relevant,
+        ndcg_at_k=[10],
+        mrr_at_k=[10],
+        accuracy_at_k=[1],
+        precision_recall_at_k=[100],
+        map_at_k=[100],
+        batch_size=batch_size,
+        write_csv=False,
+    )
+    return HeldOutEvaluator(evaluator)
+
+
+def by_metric(values: Mapping[str, Any]) -> dict[str, float]:
+    """The results of an evaluator, by the names of measures."""
+    return {
+        name: float(value)
+        for end, name in {**METRICS, **TERMS}.items()
+        for key, value in values.items()
+        if key == end or key.endswith(f"_{end}")
+    }
+
+
+def _evaluator(kind: Kind) -> Any:
+    if kind == "sparse":
+        from sentence_transformers.sparse_encoder.evaluation import SparseInformationRetrievalEvaluator as Sparse
+
+        return Sparse
+    if kind == "multivector":
+        from sentence_transformers.multi_vector_encoder.evaluation import (
+            MultiVectorInformationRetrievalEvaluator as Multi,
+        )
+
+        return Multi
+    from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+
+    return InformationRetrievalEvaluator
+
+
+def draw_documents(held_out: TrainingData, count: int, seed: int) -> dict[str, str]:
+    """The judged documents and others, `count` at most, in the order of the corpus."""
+    judged = {name for grades in held_out.qrels.values() for name in grades}
+    others = [name for name, text in held_out.documents.items() if text and name not in judged]
+    order = np.random.default_rng(seed).permutation(len(others))[: max(0, count - len(judged))]
+    chosen = judged | {others[place] for place in order}
+    return {name: text for name, text in held_out.documents.items() if name in chosen and text}

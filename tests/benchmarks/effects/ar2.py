@@ -25,7 +25,7 @@ from torch import Tensor
 from diptych.protocols import Pair
 from diptych_experimental.ar2 import AR2, Game, Mined, Round, mine
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.models.trained_module import TrainedModule
+from diptych_training.trained_module import TrainedModule
 from effects.deb import RATE, Real, averaged, deb, train
 from effects.distill import BATCH
 from effects.running import FEW, ONE, Effect, above, each, effect, plateau

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych_training.label_pool import LabelPool
 from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
 from diptych_training.losses.base import logsumexp_where, mean_of_rows
+from diptych_training.recipes.dexml import LabelPool
 from effects.deb import RATE, averaged, tags
 from effects.running import FEW, ONE, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, precision, recall_at_own

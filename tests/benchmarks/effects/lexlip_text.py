@@ -26,8 +26,8 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from diptych_adapters.models import resolve
 from diptych_experimental.lexlip_text import LexiconBottleneckLoss
+from diptych_training.lexicon import lexicon
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.models.lexicon import lexicon
 from effects.deb import LONG, MODEL, SHORT, deb, often_seen
 from effects.running import FEW, ONE, PLATEAU, Condition, Effect, above, each, effect, plateau
 from effects.scoring import Doubles, ndcg

@@ -13,7 +13,7 @@ from typing import Any
 
 from diptych_experimental.multi_exit import MultiExitLoss
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.models.multi_exit import EMBEDDINGS, exit_model, multi_exit
+from diptych_training.recipes.elastic import EMBEDDINGS, exit_model, multi_exit
 from effects.deb import deb, sentence_model
 from effects.running import FEW, ONE, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg

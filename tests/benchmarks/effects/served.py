@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diptych.protocols import Similarity
 from diptych.types import Floats
-from diptych_training.data.candidate_sources import SearchResult
+from diptych_training.data.mining import SearchResult
 from effects.tiny import Encoder
 from effects.world import World
 

@@ -25,7 +25,7 @@ from diptych.generation import QueryRequest
 from diptych_training.data.generators import Generator
 from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthesize
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.recipes.common.synthetic_queries import doubled
+from diptych_training.recipes.base import doubled
 from diptych_training.relevance import Relevance
 from effects.lex import Lex, lex
 from effects.running import Effect, each, effect, learnt, plateau

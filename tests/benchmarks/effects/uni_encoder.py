@@ -24,7 +24,7 @@ from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import load_transformer, quiet
 from diptych_adapters.uni_encoder import Attention, Settings, UniEncoder
 from diptych_training.losses import ListwiseLoss
-from diptych_training.recipes.uni_encoder import PairModule, Trainee
+from diptych_training.recipes.cross_encoder import PairModule, Trainee
 from effects.running import TUNING, Effect, above, each, effect, plateau
 from effects.scoring import Doubles
 from effects.tiny import warmed_up

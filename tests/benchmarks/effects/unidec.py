@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diptych_training.label_pool import LabelPool, hard_negatives
-from diptych_training.losses import ContrastiveLoss, PSLLoss
-from diptych_training.models.unidec import CLASSIFIER, LabelTable
+from diptych_experimental.unidec import CLASSIFIER, LabelTable, PSLLoss
+from diptych_training.losses import ContrastiveLoss
+from diptych_training.recipes.dexml import LabelPool, hard_negatives
 from effects.lex import Lex, lex
 from effects.running import Effect, each, effect, plateau
 from effects.scoring import Doubles, precision, recall

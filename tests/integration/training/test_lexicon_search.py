@@ -13,7 +13,7 @@ from diptych import Collection, Document, Query
 from diptych.config import parse_config
 from diptych.types import SparseVector
 from diptych_adapters.sparse_encoders import SpladeEncoder
-from diptych_training.models.lexicon import lexicon
+from diptych_training.lexicon import lexicon
 from tiny_lexicon import WORDS, tiny_masked_model
 
 RANDOM = np.random.default_rng(0)

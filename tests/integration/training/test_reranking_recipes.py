@@ -17,8 +17,8 @@ from diptych import Collection, Registry
 from diptych.errors import ConfigError
 from diptych.training import TrainReport, load_recipe, register
 from diptych_training.corpus import TrainingData
-from diptych_training.recipes.common.negatives import Reranking, as_pairs, list_rows
 from diptych_training.recipes.cross_encoder import CrossEncoding
+from diptych_training.recipes.negatives import Reranking, as_pairs, list_rows
 from tiny_models import WORDS, bert, encoder
 from tiny_training import Told
 

@@ -11,7 +11,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from diptych_experimental.mw import ThresholdEvaluator
-from diptych_training.running.evaluation import HeldOutEvaluator
+from diptych_training.running.run import HeldOutEvaluator
 from every_recipe import made, options_of, write_world
 from tiny_models import encoder
 from tiny_training import Told

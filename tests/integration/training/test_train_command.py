@@ -21,7 +21,7 @@ from diptych.errors import ConfigError
 from diptych.training import RecipeFile, TrainReport, load_recipe, read_documents
 from diptych_experimental.mw import Options as ThresholdOptions
 from diptych_training.recipes.contrastive import Options
-from diptych_training.running.evaluation import HeldOutEvaluator
+from diptych_training.running.run import HeldOutEvaluator
 from tiny_training import Told
 
 WORDS = [f"word{n}" for n in range(200)]

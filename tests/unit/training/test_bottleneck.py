@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from diptych.errors import ContractError
 from diptych_experimental import lexlip_text
 from diptych_experimental.lexlip_text import LexiconBottleneckLoss, WeakDecoder
-from diptych_training.models.lexicon import lexicon, max_logits
+from diptych_training.lexicon import lexicon, max_logits
 from given_embeddings import drawn
 from tiny_lexicon import SPECIAL, WORDS, tiny_masked_model
 

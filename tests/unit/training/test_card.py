@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diptych_training.recipes.common.base import _shortened
+from diptych_training.recipes.base import _shortened
 
 
 def test_paths_of_any_option_have_their_last_two_parts_and_other_texts_stay(tmp_path: Path) -> None:

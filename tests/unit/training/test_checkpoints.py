@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from diptych.errors import ConfigError
 from diptych_experimental.lexlip_text import MomentumContrastiveLoss
-from diptych_training.recipes.common.base import Training
+from diptych_training.recipes.base import Training
 from diptych_training.running import Fitted
 from diptych_training.running.families import WEIGHTS, with_own_checkpoints
 from given_embeddings import Scaled, columns, drawn

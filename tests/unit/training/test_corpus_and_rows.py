@@ -16,7 +16,7 @@ from diptych.testing import FakeReranker
 from diptych.types import Floats
 from diptych_training.corpus import TrainingData, held_out
 from diptych_training.options import DataOptions
-from diptych_training.recipes.common.negatives import documents_of, list_rows
+from diptych_training.recipes.negatives import documents_of, list_rows
 from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows, without_negatives
 from diptych_training.teacher_scores import score_lists
 

@@ -159,7 +159,7 @@ def test_labels_of_another_form_are_refused(model: Any) -> None:
 
 
 def test_a_model_in_training_is_not_saved_as_one_that_serves(model: Any, tmp_path: Path) -> None:
-    from diptych_training.models.trained_module import saved
+    from diptych_training.trained_module import saved
 
     with pytest.raises(ContractError, match=r"(?s)a model in training.*DualHead"):
         saved(model, tmp_path)

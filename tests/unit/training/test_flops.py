@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers.sparse_encoder.losses import FlopsLoss
 
+from diptych_training.lexicon import ActiveTerms, Flops, NonNegative, SparseLoss, active_terms, flops
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.models.lexicon import ActiveTerms, Flops, NonNegative, SparseLoss, active_terms, flops
 from given_embeddings import Given, columns, drawn
 
 SEEDS = st.integers(0, 10_000)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from diptych.errors import ContractError
 from diptych_adapters.sparse_encoders import LearnedSparseEncoder, SpladeEncoder
-from diptych_training.models.lexicon import inverse_frequencies, lexicon, static_weights
+from diptych_training.lexicon import inverse_frequencies, lexicon, static_weights
 from diptych_training.running.families import routes_of
 from tiny_lexicon import WORDS, tiny_masked_model
 

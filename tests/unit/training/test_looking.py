@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diptych_training.corpus import TrainingData
-from diptych_training.recipes.common.base import data_files, examples
+from diptych_training.recipes.base import data_files, examples
 
 DOCUMENTS = {"d1": "one\nline, and " + "many words " * 40, "d2": "two", "d3": "three"}
 DATA = TrainingData({"q1": "first", "q2": "second", "q3": "third"}, DOCUMENTS, {"q1": {"d1": 1.0}, "q2": {"d2": 1.0}})

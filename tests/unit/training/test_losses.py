@@ -21,6 +21,7 @@ from diptych_experimental.ar2 import AR2RetrieverLoss
 from diptych_experimental.momentum import LiveDistillation, LiveTeacher
 from diptych_experimental.mw import FocalBCELoss, MannWhitneyLoss
 from diptych_experimental.tas_balanced import DualMarginMSELoss
+from diptych_experimental.unidec import LabelTable, PSLLoss
 from diptych_training.losses import (
     CachedLoss,
     ContrastiveLoss,
@@ -29,12 +30,10 @@ from diptych_training.losses import (
     KLDistillation,
     ListwiseLoss,
     MarginMSELoss,
-    PSLLoss,
     SoftTopKLoss,
 )
 from diptych_training.losses.base import RetrievalLoss, similarities
 from diptych_training.losses.listwise import log_soft_top_k
-from diptych_training.models.unidec import LabelTable
 from diptych_training.relevance import Candidates, Relevance
 from diptych_training.teacher_scores import labels_of, own_scores, scored
 from given_embeddings import Given, columns, drawn
@@ -449,8 +448,8 @@ def test_unidecs_loss_is_both_heads_over_the_pool_and_reaches_the_rows_of_the_po
     positive = torch.tensor([[bool(POOL(torch.tensor([q]), torch.tensor([d]))) for d in range(6)] for q in range(3)])
     terms = []
     for scores in (normalize(queries) @ normalize(documents).T, queries[:, :4] @ model.table.weight[:6].T):
-        ways = [(18 * scores.double(), positive), (18 * scores.T.double(), positive.T)]
-        terms.append(sum(mean_of(infonce, *way) for way in ways) / 2)
+        forth, back = (18 * scores.double(), positive), (18 * scores.T.double(), positive.T)
+        terms.append((mean_of(infonce, *forth) + mean_of(infonce, *back)) / 2)
     loss = PSLLoss(model, relevance=POOL, weight=0.3, dropout=0.0)
     found = loss([{"given": queries}, {"given": documents}], POOLED)
     assert found.item() == pytest.approx((0.3 * terms[0] + 0.7 * terms[1]).item(), rel=1e-5)
@@ -522,7 +521,7 @@ REFUSED: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: labels_of([2**24 + 1, 2, 3], [0.5, 0.5]), "labels_of", "too large for a label"),
     (lambda: scored(FakeReranker(), ["a", "b"], [["c"], ["d", "e"]]), "scored", "differ in length"),
     (lambda: PSLLoss(Headed(), relevance=POOL, weight=1.5), "PSLLoss", "unusable weight"),
-    (lambda: PSLLoss(torch.nn.Linear(1, 1), relevance=POOL), "diptych_training.models.unidec", "has no classifier"),
+    (lambda: PSLLoss(torch.nn.Linear(1, 1), relevance=POOL), "diptych_experimental.unidec", "has no classifier"),
     (
         lambda: PSLLoss(Headed(), relevance=POOL)([{"given": drawn(1, 3, 8)}, {"given": drawn(2, 6, 8)}], POOLED + 3),
         "PSLLoss",

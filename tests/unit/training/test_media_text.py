@@ -18,8 +18,8 @@ from diptych_adapters.media_text.forms import Clip, Picture, Spectrogram
 from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
 from diptych_experimental.media_text import augment_clips, augment_spectrograms, augment_vectors
 from diptych_training.data.media_items import Items, augment_pictures, read_items
+from diptych_training.lexicon import flops
 from diptych_training.losses.contrastive import symmetric_contrastive
-from diptych_training.models.lexicon import flops
 from diptych_training.recipes.media_text import MediaTextLoss, media_text_model, ranked
 from tiny_training import lines
 

@@ -17,12 +17,18 @@ from diptych.errors import ConfigError, ContractError
 from diptych_experimental.cmim import Decoder
 from diptych_experimental.dual_head_models import DualHead
 from diptych_experimental.multi_exit import MultiExitLoss
+from diptych_experimental.unidec import CLASSIFIER, export_heads, table_of, with_classifier
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.distillation import StudentLoss
-from diptych_training.models.multi_exit import EMBEDDINGS, Exits, exit_model, export_exits, multi_exit, rotated
-from diptych_training.models.trained_module import layers_of
-from diptych_training.models.unidec import CLASSIFIER, export, table_of, with_classifier
-from diptych_training.recipes.elastic import ElasticLoss
+from diptych_training.recipes.elastic import (
+    EMBEDDINGS,
+    ElasticLoss,
+    Exits,
+    exit_model,
+    export_exits,
+    multi_exit,
+    rotated,
+)
 from diptych_training.recipes.prototype_tuning import (
     PrototypeLoss,
     Prototypes,
@@ -31,6 +37,7 @@ from diptych_training.recipes.prototype_tuning import (
     prompt_of,
     prototype_model,
 )
+from diptych_training.trained_module import layers_of
 from given_embeddings import Given, drawn
 from tiny_encoders import WIDTH, features_of, tiny_encoder
 from tiny_models import bert
@@ -212,7 +219,7 @@ def test_a_dual_encoder_with_a_classifier_is_exported_as_it_answers_and_finds_la
     model = with_classifier(plain, len(LABELS), classifier_dimension=5)
     wanted = begin / np.linalg.norm(begin, axis=1, keepdims=True)
     np.testing.assert_allclose(model.encode(["word1 word2", "word3"]), wanted, atol=1e-6)
-    export(model, LABELS, tmp_path / "out")
+    export_heads(model, LABELS, tmp_path / "out")
     loaded = SentenceTransformer(str(tmp_path / "out"), device="cpu")
     for ours, theirs in zip(both(model, ["word1 word9", ""]), both(loaded, ["word1 word9", ""]), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -225,7 +232,7 @@ def test_a_dual_encoder_with_a_classifier_is_exported_as_it_answers_and_finds_la
     with pytest.raises(ContractError, match="has no classifier"):
         table_of(loaded)
     with pytest.raises(ContractError, match="differs from the number of rows"):
-        export(model, ["one"], tmp_path / "other")
+        export_heads(model, ["one"], tmp_path / "other")
 
 
 def with_dense(model: Any) -> Any:

@@ -11,9 +11,9 @@ from torch.nn.functional import normalize
 
 from diptych.errors import ContractError
 from diptych_experimental.lexlip_text import LexLIPLoss, MomentumContrastiveLoss
+from diptych_training.lexicon import flops
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.models.lexicon import flops
 from diptych_training.relevance import Relevance
 from given_embeddings import Scaled, columns, drawn
 

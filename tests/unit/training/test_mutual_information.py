@@ -135,7 +135,7 @@ def test_training_makes_texts_likelier(model: Any) -> None:
 def test_what_serves_is_the_encoder_alone(model: Any, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    from diptych_training.models.trained_module import saved
+    from diptych_training.trained_module import saved
 
     wanted = torch.nn.functional.normalize(torch.as_tensor(model.encode(TEXTS)), dim=-1).numpy()
     folder = saved(encoder_of(model), tmp_path / "served")

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from diptych.errors import ContractError
-from diptych_training.label_pool import LabelPool, PoolCollator, PoolRefresh, ShuffledBatches, hard_negatives
 from diptych_training.losses import CachedLoss, ContrastiveLoss
 from diptych_training.losses.contrastive import contrastive
+from diptych_training.recipes.dexml import LabelPool, PoolCollator, PoolRefresh, ShuffledBatches, hard_negatives
 from diptych_training.relevance import Candidates, Relevance
 from given_embeddings import drawn
 

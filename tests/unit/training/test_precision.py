@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diptych.errors import ConfigError
-from diptych_training.data.candidate_sources import ModelSource
+from diptych_training.data.mining import ModelSource
 from diptych_training.precision import computed_in
 from tiny_encoders import tiny_encoder
 from tiny_models import cross_encoder

@@ -10,9 +10,8 @@ import pytest
 
 from diptych_training.corpus import TrainingData
 from diptych_training.options import TrainingOptions
-from diptych_training.running.evaluation import search_evaluator
 from diptych_training.running.families import family
-from diptych_training.running.run import arguments
+from diptych_training.running.run import arguments, search_evaluator
 from tiny_encoders import tiny_encoder
 
 FOLDER: Any = SimpleNamespace(checkpoints=Path("run/checkpoints"))

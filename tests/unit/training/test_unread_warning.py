@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from diptych_training.recipes.common.base import warn_unread
+from diptych_training.recipes.base import warn_unread
 from every_recipe import made, options_of, write_world
 from tiny_encoders import WORDS, tiny_encoder
 from tiny_training import Told

@@ -29,9 +29,9 @@ def written(base: Path, place: Path) -> Path:
     """An untrained model of both heads over that of a folder."""
     from sentence_transformers import SentenceTransformer
 
-    from diptych_training.models.unidec import export, with_classifier
+    from diptych_experimental.unidec import export_heads, with_classifier
 
-    export(with_classifier(SentenceTransformer(str(base), device="cpu"), 4, classifier_dimension=6), TEXTS, place)
+    export_heads(with_classifier(SentenceTransformer(str(base), device="cpu"), 4, classifier_dimension=6), TEXTS, place)
     return place
 
 

@@ -12,8 +12,7 @@ from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.errors import ConfigError
 from diptych.testing import fakes_plugin
-from diptych_training.data.candidate_sources import CollectionSource, SearchResult
-from diptych_training.data.mining import MiningOptions, mine
+from diptych_training.data.mining import CollectionSource, MiningOptions, SearchResult, mine
 from diptych_training.options import NegativesOptions
 
 

@@ -15,8 +15,8 @@ from diptych.errors import ConfigError
 from diptych.generation import JudgeRequest, QueryRequest
 from diptych.testing import fakes_plugin
 from diptych_training import hooks
-from diptych_training.data.candidate_sources import CollectionSource
 from diptych_training.data.generators import Generator
+from diptych_training.data.mining import CollectionSource
 from diptych_training.data.synthetic import (
     LeakIndex,
     SyntheticOptions,
@@ -29,7 +29,7 @@ from diptych_training.data.synthetic import (
     without_repeats,
 )
 from diptych_training.options import SyntheticQueries
-from diptych_training.recipes.common.synthetic_queries import doubled
+from diptych_training.recipes.base import doubled
 
 RANDOM = np.random.default_rng(0)
 WORDS = [f"word{n}" for n in range(60)]

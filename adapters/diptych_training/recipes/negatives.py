@@ -14,8 +14,15 @@ from diptych import Collection, Document
 from diptych.errors import ConfigError
 from diptych.training import read_documents
 from diptych_training.corpus import TrainingData
-from diptych_training.data.candidate_sources import CandidateSource, CollectionSource, ModelSource
-from diptych_training.data.mining import Mined, MiningOptions, batches, mine
+from diptych_training.data.mining import (
+    CandidateSource,
+    CollectionSource,
+    Mined,
+    MiningOptions,
+    ModelSource,
+    batches,
+    mine,
+)
 from diptych_training.options import DocumentsOptions, RetrievalOptions
 from diptych_training.rows import Lists, Scores, pairs, without_row
 
