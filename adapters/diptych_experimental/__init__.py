@@ -1,5 +1,5 @@
 """Published methods that work, are tested, and were not shown to help: recipes apart from those of the product.
 
-`docs/research/methods/literature.md` has each with its verdict. Begin with `hooks`, which lists them, then `mw`, the
-simplest.
+`docs/research/methods/literature.md` has each with its verdict. Begin with `hooks`, which lists them, then
+`multi_exit`, the simplest.
 """

@@ -25,9 +25,6 @@ def _recipe(name: str, kind: Kind, recipe_class: str, summary: str, module: str 
 
 RECIPES = [
     _recipe("ar2", "dense", "Adversarial", "A retriever and a ranker that train each other, round by round."),
-    _recipe("mw", "dense", "MannWhitney", "Scores that one threshold over all queries can cut."),
-    _recipe("lexlip_text", "sparse", "LexLIPText", "A lexicon through a bottleneck, then against a momentum queue."),
-    _recipe("dual_view", "dense", "DualView", "Instructions that turn a ranking round, both views in one batch."),
     _recipe("multi_exit", "dense", "MultiExit", "One encoder that may be left after several of its layers."),
     _recipe("cmim", "dense", "CMIM", "Texts alone, read back from their vectors by a decoder that is discarded."),
     _recipe(
@@ -36,10 +33,6 @@ RECIPES = [
         "Pretrain",
         "Pictures, clips or series without labels, by filling in what is hidden.",
         module="pretraining.recipe",
-    ),
-    _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
-    _recipe(
-        "dual_head", "dense", "DualHead", "A head for judgements beside one for a reranker's scores, mixed afterwards."
     ),
     _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),
     *(

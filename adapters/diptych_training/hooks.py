@@ -7,13 +7,12 @@ from typing import Any, Protocol
 
 from diptych import hookimpl
 from diptych.errors import ConfigError
-from diptych.generation import CounterRequest, JudgeRequest, QueryRequest
+from diptych.generation import JudgeRequest, QueryRequest
 from diptych.protocols import Kind
 from diptych.specs import RecipeSpec
 
 __all__ = [
     "RECIPES",
-    "diptych_counterfactuals",
     "diptych_generate_queries",
     "diptych_judge",
     "diptych_register_recipes",
@@ -66,8 +65,6 @@ class _Writer(Protocol):
 
     def judge(self, request: JudgeRequest) -> list[float]: ...
 
-    def counter(self, request: CounterRequest) -> list[str]: ...
-
 
 @hookimpl
 def diptych_generate_queries(request: QueryRequest) -> Sequence[Sequence[str]] | None:
@@ -81,13 +78,6 @@ def diptych_judge(request: JudgeRequest) -> Sequence[float] | None:
     """Judgements by `templates` or `chat`."""
     writer = _writer(request.generator, request.options)
     return writer.judge(request) if writer else None
-
-
-@hookimpl
-def diptych_counterfactuals(request: CounterRequest) -> Sequence[str] | None:
-    """Counter-instructions by `templates` or `chat`."""
-    writer = _writer(request.generator, request.options)
-    return writer.counter(request) if writer else None
 
 
 def _writer(name: str, options: Mapping[str, Any]) -> _Writer | None:

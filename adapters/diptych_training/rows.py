@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -106,37 +105,13 @@ def query_list(queries: Sequence[str]) -> str:
     return f"queries {first_of(queries)}"
 
 
-@dataclass(frozen=True, slots=True)
-class MarginRows:
-    """Rows of one pair of a positive and a negative each.
-
-    Args:
-        rows: a `datasets.Dataset` of query, positive, negative_1, and the teacher's two scores as `label`.
-        queries: the number of each row's query `[rows]`.
-        margins: the teacher's score of the positive minus that of the negative `[rows]`.
-    """
-
-    rows: Any
-    queries: NDArray[np.int64]
-    margins: NDArray[np.float64]
-
-    def scaled(self, factor: float) -> MarginRows:
-        """The same rows with the teacher's scores multiplied."""
-        if factor == 1:
-            return self
-        labels = [[factor * score for score in pair_scores] for pair_scores in self.rows["label"]]
-        return MarginRows(
-            self.rows.remove_columns("label").add_column("label", labels), self.queries, factor * self.margins
-        )
-
-
-def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginRows:
+def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> Any:
     """A row for each judged pair and each of the query's negatives that the teacher scored.
 
     Raises:
         ConfigError: there is none.
     """
-    rows, queries, margins = [], [], []
+    rows = []
     for query, positive in pairs(data):
         query_scores = scores.get(query, {})
         for negative in negatives.get(query, ()):
@@ -144,11 +119,9 @@ def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginR
                 texts = (data.queries[query], data.answer(query, positive), data.documents[negative])
                 label = [query_scores[positive], query_scores[negative]]
                 rows.append({**dict(zip(columns(1), texts, strict=True)), "label": label})
-                queries.append(data.query_numbers[query])
-                margins.append(label[0] - label[1])
     if not rows:
         raise ConfigError("no pair has a teacher's scores", where="teacher.scores", do=SCORE)
-    return MarginRows(_dataset(rows, 1), np.array(queries), np.array(margins))
+    return _dataset(rows, 1)
 
 
 class MovingRows:

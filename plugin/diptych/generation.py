@@ -1,10 +1,9 @@
-"""Requests to the data hooks: queries, judgements and counter-instructions, in batches. All values are frozen.
+"""Requests to the data hooks: queries and judgements, in batches. All values are frozen.
 
 | value | hook | what it requests |
 |---|---|---|
 | `QueryRequest` | `diptych_generate_queries` | queries that documents answer |
 | `JudgeRequest` | `diptych_judge` | how relevant documents are to queries |
-| `CounterRequest` | `diptych_counterfactuals` | instructions under which two documents swap their labels |
 
 Each request names a generator and its options. A plugin answers for its own generators and returns None for others.
 """
@@ -54,30 +53,3 @@ class JudgeRequest:
     pairs: tuple[tuple[str, str], ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     prompt: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """A query with an instruction, the text of a document that satisfies both, and of one on topic that violates it."""
-
-    query: str
-    instruction: str
-    positive: str
-    negative: str
-
-
-@dataclass(frozen=True, slots=True)
-class CounterRequest:
-    """A request for instructions that keep the query but swap the labels of positive and negative document.
-
-    Args:
-        generator: which generator shall answer.
-        instances: n instances.
-        seed: as in `QueryRequest`.
-        options: of the generator.
-    """
-
-    generator: str
-    instances: tuple[Instance, ...]
-    seed: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)

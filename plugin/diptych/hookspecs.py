@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from diptych.generation import CounterRequest, JudgeRequest, QueryRequest
+from diptych.generation import JudgeRequest, QueryRequest
 from diptych.passages import ContextRequest, SplitRequest
 from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.types import Document
@@ -97,8 +97,3 @@ def diptych_generate_queries(request: QueryRequest) -> Sequence[Sequence[str]] |
 @hookspec(firstresult=True)
 def diptych_judge(request: JudgeRequest) -> Sequence[float] | None:
     """Judge pairs: for each a score from 0 to 1, higher is more relevant; None for another's generator."""
-
-
-@hookspec(firstresult=True)
-def diptych_counterfactuals(request: CounterRequest) -> Sequence[str] | None:
-    """Write counter-instructions: for each instance one, "" where there is none; None for another's generator."""

@@ -21,9 +21,14 @@ WITHOUT_CONFIG = {
     "bridges": "measured, not offered",
     "data_shift": "functions of Python",
     "double_rounding": "measured, not offered",
+    "dual_head": "measured, not offered",
+    "dual_view": "measured, not offered",
+    "lexlip_text": "measured, not offered",
     "minimal_pairs": "a function of Python",
     "mixture": "measured, not offered",
+    "mw": "measured, not offered",
     "residual_codes": "measured, not offered",
+    "tas_balanced": "measured, not offered",
 }
 NUMBER = r"[-+]?(\d*\.\d+|\d+)(e[-+]\d+)?"
 
@@ -66,7 +71,7 @@ def test_no_two_pages_train_into_the_same_folder() -> None:
         (match[1], page.name) for page in PAGES for match in re.finditer(r"(?m)^output: *(\S+)", page.read_text())
     ]
     folders = [folder for folder, _ in places]
-    assert len(places) > 25
+    assert len(places) > 20
     assert not [place for place in places if folders.count(place[0]) > 1]
 
 

@@ -21,12 +21,12 @@ RECIPES = [spec.name for spec in REGISTRY.recipes.sorted() if spec.name not in O
 TRAINING = {"epochs": 4, "batch_size": 6, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 3}
 OF_EPOCHS = ("epochs", "evaluate_every")  # which ar2 has not
 COUNT = 24  # documents and queries
-MASKED = ("splade", "lexlip_text", "cross_encoder", "uni_encoder")  # start from a masked language model
+MASKED = ("splade", "cross_encoder", "uni_encoder")  # start from a masked language model
 CLASSES = ["even words", "odd words"]
 
 
 def write_world(folder: Path) -> None:
-    """Models, documents of three words, a query of one for each, judgements, a teacher's scores, instructions."""
+    """Models, documents of three words, a query of one for each, judgements, a teacher's scores."""
     tiny_encoder(folder / "bert", layers=2).save_pretrained(str(folder / "dense"), create_model_card=False)
     bert(folder / "masked", seed=1)
     lines(folder / "corpus.jsonl", [{"_id": f"d{n}", "text": " ".join(WORDS[n : n + 3])} for n in range(COUNT)])
@@ -34,7 +34,6 @@ def write_world(folder: Path) -> None:
     lines(folder / "queries.jsonl", [{"_id": f"q{n}", "text": WORDS[n]} for n in range(COUNT)])
     scores = [{f"d{m}": 4.0 if m == n else -abs(m - n) / 4 for m in range(COUNT)} for n in range(COUNT)]
     lines(folder / "scores.jsonl", [{"query": f"q{n}", "scores": own} for n, own in enumerate(scores)])
-    lines(folder / "instances.jsonl", [_instance(n) for n in range(COUNT)])
     for name, kind, count in (("qrels", "d", COUNT), ("classes", "c", len(CLASSES))):
         rows = "".join(f"q{n}\t{kind}{n % count}\t1\n" for n in range(COUNT))
         (folder / f"{name}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}", encoding="utf-8")
@@ -59,19 +58,8 @@ def made(options: dict[str, Any], watcher: Any) -> Any:
     return load_recipe(options, REGISTRY).make(watcher)
 
 
-def _instance(n: int) -> dict[str, str]:
-    return {
-        "query": WORDS[n],
-        "instruction": f"must mention {WORDS[n + 1]}",
-        "positive": f"d{n}",
-        "negative": f"d{(n + 5) % COUNT}",
-    }
-
-
 def _data(recipe: str, folder: Path) -> dict[str, Any]:
     corpus = {"corpus": str(folder / "corpus.jsonl")}
-    if recipe == "dual_view":
-        return {**corpus, "instances": str(folder / "instances.jsonl"), "share": 0.25}
     judged = {**corpus, "queries": str(folder / "queries.jsonl"), "qrels": str(folder / "qrels.tsv")}
     if recipe == "prototype_tuning":
         judged |= {"corpus": str(folder / "classes.jsonl"), "qrels": str(folder / "classes.tsv")}
@@ -99,12 +87,9 @@ def _sections(recipe: str, folder: Path) -> dict[str, Any]:
         },
         "dexml": {"pool": pool},
         "distill": taught,
-        "dual_head": {**taught, "unlabelled": str(folder / "queries.jsonl")},
-        "lexlip_text": {"bottleneck": {"training": {"epochs": 1, "batch_size": 6, "device": "cpu"}}},
         "multi_exit": {"exits": {"layers": [1, 2]}},
         "elastic": {"elastic": {"layers": [1, 2], "widths": [8]}},
         "student": {"student": {"layers": 1}},
-        "tas_balanced": taught,
         "unidec": {"pool": pool},
     }
     return own.get(recipe, {})

@@ -6,6 +6,7 @@ afterwards: He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 
 from diptych.errors import ContractError
 from diptych.media import Modality
-from diptych_experimental.momentum import MomentumEncoder
 from diptych_experimental.pretraining.encoders import (
     BODIES,
     Body,
@@ -27,6 +27,7 @@ from diptych_experimental.pretraining.encoders import (
     positions,
 )
 from diptych_experimental.pretraining.media import Unlabelled
+from diptych_training.losses.base import Features
 from diptych_training.running.run import HeldOutEvaluator
 from diptych_training.trained_module import TrainedModule
 
@@ -363,3 +364,60 @@ class ReconstructionEvaluator(HeldOutEvaluator):
         visible, decoded = masks.visible.to(target), masks.decoded.to(target)
         outputs = model({"inputs": inputs, "visible": visible, "decoded": decoded})
         return outputs["predictions"].float(), module.decoder.wanted(patch_targets(module, inputs), decoded)
+
+
+class MomentumEncoder:
+    """Follows a model: `twin = m twin + (1 - m) model` before each batch of a training.
+
+    He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR 2020.
+
+    It is no module, so that a loss neither trains it nor keeps it among its weights, and dropout stays off.
+
+    Args:
+        model: that is trained; the twin is a copy of it as it is when it is first needed, low-rank adapters included.
+        momentum: m.
+    """
+
+    def __init__(self, model: Any, momentum: float) -> None:
+        self.model, self.momentum = model, momentum
+        self._network: Any = None
+        self._pending: dict[str, Tensor] = {}
+
+    @property
+    def network(self) -> Any:
+        """The slow copy."""
+        if self._network is None:
+            self._network = copy.deepcopy(self.model).requires_grad_(False).eval()
+            self._restore()
+        return self._network
+
+    @torch.no_grad()
+    def outputs(self, features: Features, *, follow: bool) -> Features:
+        """All that the twin makes of a column; `follow` lets it take a step after the model first."""
+        self.network.to(next(self.model.parameters()).device)
+        if follow:
+            for slow, fast in zip(self.network.parameters(), self.model.parameters(), strict=True):
+                slow.lerp_(fast.detach().to(slow), 1 - self.momentum)
+        outputs: Features = self.network(dict(features))
+        return outputs
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights, by name."""
+        return tensors_of(self.network)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue with the weights of `state`; with none the twin starts anew, as a copy of the model."""
+        self._pending = dict(state)
+        if self._network is not None:
+            self._restore()
+
+    @torch.no_grad()
+    def _restore(self) -> None:
+        state, self._pending = self._pending, {}
+        for name, value in tensors_of(self._network).items() if state else ():
+            value.copy_(state[name])
+
+
+def tensors_of(module: torch.nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those that are shared once."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

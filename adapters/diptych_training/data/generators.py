@@ -1,4 +1,4 @@
-"""`Generator`: writes queries, judgements and counter-instructions through the data hooks, and checks them.
+"""`Generator`: writes queries and judgements through the data hooks, and checks them.
 
 Built in are `templates`, which needs no model, and `chat`, a model behind an OpenAI-compatible endpoint; any plugin may
 bring others.
@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from diptych import Document, Registry
 from diptych.errors import ConfigError, ContractError, RegistryError
-from diptych.generation import CounterRequest, Instance, JudgeRequest, QueryRequest
+from diptych.generation import JudgeRequest, QueryRequest
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.options import OPENAI_URL, RemoteOptions
 
@@ -32,7 +32,6 @@ QUESTIONS = (
 )
 _WORD = re.compile(r"[^\W_]{3,}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
-_ORDERS = ((re.compile(r"\bmust not mention\b"), "must mention"), (re.compile(r"\bmust mention\b"), "must not mention"))
 
 PATH = "/chat/completions"
 STYLES = {
@@ -95,17 +94,6 @@ class Generator:
                 self._refuse("diptych_judge", f"{score!r} for pair {index}", "a number from 0 to 1")
         return [float(score) for score in scores]
 
-    def counter(self, instances: Sequence[Instance], *, seed: int = 0) -> list[str]:
-        """A counter-instruction for each instance, "" where there is none; errors as `queries`."""
-        if not instances:
-            return []
-        request = CounterRequest(self.name, tuple(instances), seed, self.options)
-        texts = self._answers("diptych_counterfactuals", request, len(instances))
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                self._refuse("diptych_counterfactuals", f"{text!r} for instance {index}", "a text")
-        return [" ".join(text.split()) for text in texts]
-
     def _answers(self, hook: str, request: object, count: int) -> list[Any]:
         result = getattr(self._hook, hook)(request=request)
         if result is None:
@@ -131,7 +119,7 @@ class ChatOptions(RemoteOptions):
 
     base_url: str = Field(OPENAI_URL, description="Address of the endpoint up to and including `/v1`, without a key.")
     model: str = Field(min_length=1, description="Model name, as the endpoint knows it.")
-    temperature: float = Field(0.7, ge=0, description="Temperature of queries and counter-instructions; 0 for judging.")
+    temperature: float = Field(0.7, ge=0, description="Temperature of queries; 0 for judging.")
     max_tokens: int = Field(512, ge=1, description="Maximum tokens of an answer.")
     max_characters: int = Field(6000, ge=1, description="Characters of a document to send; the rest is cut.")
     styles: dict[str, str] = Field(default_factory=dict, description="What to ask for in each style of query.")
@@ -176,22 +164,6 @@ class Chat:
         )
         texts = [f"Query: {query}\n\nText: {self._cut(text)}" for query, text in request.pairs]
         return [self._number(answer) for answer in self._ask([(instruction, text) for text in texts], temperature=0.0)]
-
-    def counter(self, request: CounterRequest) -> list[str]:
-        """The first line that is answered for each instance; errors as `queries`."""
-        instruction = (
-            "A search has a query and an instruction that says which texts count. Text A satisfies the instruction, "
-            "text B does not. Write another instruction for the same query, clearly different from the given one, that "
-            "text B satisfies and text A does not. Answer with the instruction on one line, nothing else."
-        )
-        answers = self._ask(
-            [(instruction, self._instance_text(instance)) for instance in request.instances], seed=request.seed
-        )
-        return [next(iter(_lines(answer)), "") for answer in answers]
-
-    def _instance_text(self, instance: Instance) -> str:
-        texts = f"Text A: {self._cut(instance.positive)}\n\nText B: {self._cut(instance.negative)}"
-        return f"Query: {instance.query}\nInstruction: {instance.instruction}\n\n{texts}"
 
     def _ask(self, prompts: Sequence[tuple[str, str]], *, temperature: float | None = None, seed: int = 0) -> list[str]:
         actual = self.options.temperature if temperature is None else temperature
@@ -279,10 +251,6 @@ class Templates:
         """The share of the query's words that the document contains."""
         return [_share(_words(query), set(_words(document))) for query, document in request.pairs]
 
-    def counter(self, request: CounterRequest) -> list[str]:
-        """Exchanges `must mention` and `must not mention`; else requires what only the negative mentions."""
-        return [_counter_instruction(instance) for instance in request.instances]
-
 
 def sentences_of(text: str) -> list[str]:
     """The sentences of a text, cut where white space follows a full stop, question or exclamation mark."""
@@ -323,16 +291,6 @@ def _heaviest(text: str, weights: dict[str, float]) -> list[str]:
 def _idf(texts: Sequence[str]) -> dict[str, float]:
     counts = Counter(word for text in texts for word in set(_words(text)))
     return {word: math.log(1 + len(texts) / count) for word, count in counts.items()}
-
-
-def _counter_instruction(instance: Instance) -> str:
-    for order, other in _ORDERS:
-        if order.search(instance.instruction):
-            return order.sub(other, instance.instruction)
-    negative_words, other_words = _words(instance.negative), {*_words(instance.positive), *_words(instance.query)}
-    counts = Counter(word for word in negative_words if word not in other_words)
-    best = min(counts, key=lambda word: (-counts[word] * len(word), word), default="")
-    return f"The document must mention {best}." if best else ""
 
 
 def _share(query_words: Sequence[str], document_words: set[str]) -> float:

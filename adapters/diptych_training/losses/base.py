@@ -1,4 +1,4 @@
-"""The base of the losses, which embeds the columns of a batch with a sentence-transformers model, and their draws."""
+"""The base of the losses, which embeds the columns of a batch with a sentence-transformers model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from diptych_training.relevance import Candidates, Relevance
 
 Features = dict[str, Tensor]
 SIMILARITIES = ("cosine", "dot", "maxsim")
-SPREAD = 1_000_003  # from the seed of one draw to that of the next
 
 
 class RetrievalLoss(torch.nn.Module, ABC):
@@ -136,22 +135,6 @@ def logsumexp_where(scores: Tensor, chosen: Tensor) -> Tensor:
     counted = chosen.any(1, keepdim=True)
     masked = torch.where(counted, scores.masked_fill(~chosen, -torch.inf), torch.zeros_like(scores))
     return masked.logsumexp(1) * counted[:, 0]
-
-
-class SeededDraws(torch.nn.Module):
-    """A generator for each draw, seeded by `seed` and `number`, a buffer, so that checkpoints store it."""
-
-    number: Tensor
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.seed = seed
-        self.register_buffer("number", torch.tensor(0))
-
-    def forward(self) -> torch.Generator:
-        """The next generator."""
-        self.number += 1
-        return torch.Generator().manual_seed(self.seed + SPREAD * int(self.number))
 
 
 class CachedLoss(CachedLossMixin, torch.nn.Module):

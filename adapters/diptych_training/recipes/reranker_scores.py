@@ -305,10 +305,6 @@ class DistillationTraining(TeacherTraining[T]):
         self.remarks += [sentence for sentence in checked if sentence not in self.remarks]  # training prepares again
         return [*checked, *super().data_steps()]
 
-    def untrained_student(self) -> Any:
-        """The model that the teacher must be better than."""
-        return self.model()
-
     @property
     def teacher(self) -> CheckedTeacher:
         """The teacher in the options."""
@@ -321,7 +317,7 @@ class DistillationTraining(TeacherTraining[T]):
         stored = self.folder.stored(COMPARISON)
         if stored is None:
             self.watcher.begin("comparing the teacher with the model", None)
-            comparison = compare_teacher(self.teacher, self.options, self.held, self.untrained_student(), self.watcher)
+            comparison = compare_teacher(self.teacher, self.options, self.held, self.model(), self.watcher)
             if comparison is None:
                 lack = "has scored documents" if self.teacher.scores else "has a relevant document that the model finds"
                 why = f"no held-out query {lack}" if self.held.qrels else "no query is held out (data.dev)"

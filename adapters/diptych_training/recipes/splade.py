@@ -124,7 +124,7 @@ class Splade(TeacherTraining[Options]):
             return super().rows()
         scores = self.scores()
         if self.options.loss.kind == "margin_mse":
-            rows = margin_rows(self.data, self.negatives(), scores).rows
+            rows = margin_rows(self.data, self.negatives(), scores)
         else:
             rows = scored_rows(self.data, self.negatives(), scores, per_query=self.options.negatives.per_query)
         self.remarks += filter(None, [left_out(self.data, rows)])

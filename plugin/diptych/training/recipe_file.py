@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 from diptych.config.load import with_paths
 from diptych.config.problems import Location, Problem, Source, dotted, problems_of, raise_problems
 from diptych.config.yaml_files import Sort, check_values, read_yaml
-from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra
+from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra, UnknownAdapter
 from diptych.plugins.factory import load_object
 from diptych.runtime.environment import conceal, interpolate
 from diptych.specs import RecipeSpec
@@ -35,6 +35,9 @@ RECIPE = Sort(
     "recipe",
     "write one: `recipe: NAME` and its options; `diptych train --list` lists names, and `--options NAME` the options",
 )
+
+REMOVED = dict.fromkeys(("dual_head", "dual_view", "lexlip_text", "mw", "tas_balanced"), "97ce00b1")
+"""Recipes that were measured without a gain, and the last commit that has them."""
 
 
 def _from_folder(path: Path, info: ValidationInfo) -> Path:
@@ -102,7 +105,15 @@ def load_recipe(
         raw = _changed(raw, name.split("."), value)
     source = replace(source, given={tuple(name.split(".")): f"--set {name}" for name in changes or {}})
     check_values(raw, source)
-    spec = registry.recipes.get(_name(raw, source), where=source.where(("recipe",)))
+    name, where = _name(raw, source), source.where(("recipe",))
+    try:
+        spec = registry.recipes.get(name, where=where)
+    except UnknownAdapter as error:
+        if name not in REMOVED:
+            raise
+        what, do = f"recipe {name!r} was removed: it was not shown to help", "`diptych train --list` lists the others"
+        figures = f"docs/research/methods/{name}.md has the figures; {REMOVED[name]} is the last commit with the recipe"
+        raise UnknownAdapter(what, where=where, expected=error.expected, do=f"{do}; {figures}") from None
     model = options_model(spec)
     validated, problems = _validated(model, raw, source)
     if problems:

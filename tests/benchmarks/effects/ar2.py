@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from diptych.protocols import Pair
-from diptych_experimental.ar2 import AR2, Game, Mined, Round, mine
+from diptych_experimental.ar2 import AR2, GameOptions, Mined, Round, RoundsTraining, mine
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.trained_module import TrainedModule
 from effects.deb import RATE, Real, averaged, deb, train
@@ -98,22 +98,18 @@ def static(steps: int, seed: int) -> Doubles:
 def played(steps: int, seed: int, ranker_steps: int) -> tuple[Doubles, list[Round]]:
     """nDCG@10 by test query after a game of so many steps of the retriever, and its rounds."""
     world, model = deb(seed), copy.deepcopy(warm(seed))
-    settings = Game(
+    settings = GameOptions(
         rounds=ROUNDS,
         ranker_steps=ranker_steps,
         retriever_steps=steps // ROUNDS,
         warm_ranker_steps=0,
-        negatives=NEGATIVES,
-        batch_size=BATCH,
         ranker_rate=RANKER_RATE,
-        retriever_rate=RATE,
-        warmup=0.1,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
         tau=TAU,
     )
+    both = RoundsTraining(batch_size=BATCH, learning_rate=RATE, weight_decay=0.0)
+    more: Any = {"game": settings, "training": both, "negatives": NEGATIVES, "seed": seed}
     retriever = retriever_of(world, model)
-    game = Briefly(retriever, ranker(), world.queries, world.documents, judged(world), game=settings, seed=seed)
+    game = Briefly(retriever, ranker(), world.queries, world.documents, judged(world), **more)
     rounds = list(game.rounds())
     return measured(world, model), rounds
 

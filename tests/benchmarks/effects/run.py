@@ -1,7 +1,7 @@
 """Measures the effects of methods and writes them down.
 
     python tests/benchmarks/run_effects.py                    all
-    python tests/benchmarks/run_effects.py --only mw,cprd     these scripts of tests/benchmarks/effects, measured anew
+    python tests/benchmarks/run_effects.py --only ar2,cprd    these scripts of tests/benchmarks/effects, measured anew
     python tests/benchmarks/run_effects.py --render           only the tables again
 
 Results are kept in docs/research/methods/effects.json, and tables stand on the pages of docs/research/methods. One core

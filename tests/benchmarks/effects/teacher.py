@@ -1,4 +1,4 @@
-"""The teacher of `ar2`, `distill` and `tas`: a cross-encoder for H-deb, and its scores, made once and stored.
+"""The teacher of `ar2` and `distill`: a cross-encoder for H-deb, and its scores, made once and stored.
 
 all-MiniLM-L6-v2 with a new head learns from 5,000 further synopses of the training split, each with its description and
 three of the 30 others that MiniLM itself finds nearest. Then it scores what a student finds that was trained for 200

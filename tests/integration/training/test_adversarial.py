@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,21 @@ import pytest
 import torch
 
 from diptych.errors import ContractError
-from diptych_experimental.ar2 import AR2, Game, mine
+from diptych_experimental.ar2 import AR2, GameOptions, RoundsTraining, mine
 from tiny_models import WORDS, cross_encoder, encoder
 
 QUERIES = [f"{WORDS[n]} {WORDS[n + 1]}" for n in range(12)]
 DOCUMENTS = [f"{WORDS[n % 12]} {WORDS[(n + 1) % 12 + 12 * (n // 12 % 2)]} {WORDS[20 + n % 20]}" for n in range(48)]
 RELEVANT = {n: [n, n + 24] for n in range(11)} | {11: []}
-GAME = Game(
-    rounds=2,
-    ranker_steps=3,
-    retriever_steps=3,
-    warm_ranker_steps=3,
-    negatives=4,
-    batch_size=8,
-    ranker_rate=1e-3,
-    retriever_rate=1e-3,
-)
+GAME = GameOptions(rounds=2, ranker_steps=3, retriever_steps=3, warm_ranker_steps=3, ranker_rate=1e-3)
+TRAINING = RoundsTraining(batch_size=8, learning_rate=1e-3, warmup=0)
+FOUR: dict[str, Any] = {"game": GAME, "training": TRAINING, "negatives": 4}
 
 
 @pytest.fixture
 def played(tmp_path: Path) -> AR2:
     models = encoder(tmp_path / "retriever"), cross_encoder(tmp_path / "ranker", seed=1)
-    return AR2(*models, QUERIES, DOCUMENTS, RELEVANT, game=GAME)
+    return AR2(*models, QUERIES, DOCUMENTS, RELEVANT, **FOUR)
 
 
 def weights(model: Any) -> torch.Tensor:
@@ -107,8 +99,12 @@ def test_no_row_that_either_is_trained_on_has_a_judged_document_for_a_negative(t
     documents = ["positive", *(f"negative_{n}" for n in range(1, 5))]
     given_to: dict[str, list[tuple[str, list[str]]]] = {"ranker": [], "retriever": []}
     models = encoder(tmp_path / "retriever"), cross_encoder(tmp_path / "ranker", seed=1)
-    game = replace(GAME, rounds=1)
-    list(AR2(*models, QUERIES, DOCUMENTS, RELEVANT, game=game, watched=lambda name, _: [Rows(name)]).rounds())
+    game = GAME.model_copy(update={"rounds": 1})
+    list(
+        AR2(
+            *models, QUERIES, DOCUMENTS, RELEVANT, **{**FOUR, "game": game}, watched=lambda name, _: [Rows(name)]
+        ).rounds()
+    )
     judged = {QUERIES[query]: {DOCUMENTS[own] for own in places} for query, places in RELEVANT.items()}
     assert {name: len(rows) for name, rows in given_to.items()} == {"ranker": 44, "retriever": 22}
     for query, texts in [*given_to["ranker"], *given_to["retriever"]]:
@@ -120,7 +116,7 @@ def test_the_same_seed_plays_the_same_game(tmp_path: Path) -> None:
     games = []
     for name in ("one", "other"):
         models = encoder(tmp_path / name), cross_encoder(tmp_path / f"{name}-ranker", seed=1)
-        games.append(list(AR2(*models, QUERIES, DOCUMENTS, RELEVANT, game=GAME, seed=3).rounds()))
+        games.append(list(AR2(*models, QUERIES, DOCUMENTS, RELEVANT, **FOUR, seed=3).rounds()))
     assert games[0] == games[1]
 
 
@@ -142,9 +138,10 @@ def test_rates_rise_and_fall_over_all_rounds_and_gradients_are_clipped(tmp_path:
         behind.append((name, steps))
         return [Rates()] if name == "retriever" else []
 
-    game = replace(GAME, warmup=0.5, schedule="constant", max_grad_norm=0.01)
+    changes = {"warmup": 0.5, "schedule": "constant", "max_grad_norm": 0.01}
+    four = {**FOUR, "training": TRAINING.model_copy(update=changes)}
     models = encoder(tmp_path / "retriever"), cross_encoder(tmp_path / "ranker", seed=1)
-    list(AR2(*models, QUERIES, DOCUMENTS, RELEVANT, game=game, watched=watched).rounds())
+    list(AR2(*models, QUERIES, DOCUMENTS, RELEVANT, **four, watched=watched).rounds())
     assert seen == pytest.approx([0, 1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3, 1e-3])
     assert max(lengths) <= 0.01 + 1e-5
     assert behind == [("ranker", 0), ("ranker", 3), ("retriever", 0), ("ranker", 6), ("retriever", 3)]
@@ -161,10 +158,17 @@ def test_the_ranker_learns_to_prefer_what_is_relevant(played: AR2) -> None:
 
 def test_too_few_documents_to_mine_from_are_refused(played: AR2) -> None:
     with pytest.raises(ContractError, match=r"too little data for AR2\n  where: AR2\n  got: 11 queries.*, 5 documents"):
-        AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS[:5], {n: [n % 5] for n in range(11)}, game=GAME)
+        AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS[:5], {n: [n % 5] for n in range(11)}, **FOUR)
     with pytest.raises(ContractError, match=r"got: 1 queries.*, 26 documents, 21 of them"):
-        AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS[:6] + DOCUMENTS[:1] * 20, {0: [0]}, game=Game())
+        AR2(
+            played.retriever,
+            played.ranker,
+            QUERIES,
+            DOCUMENTS[:6] + DOCUMENTS[:1] * 20,
+            {0: [0]},
+            **{**FOUR, "negatives": 15},
+        )
     with pytest.raises(ContractError, match=r"not there\n  where: AR2\n  got: 48\n  expected: places below 48"):
-        AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS, {0: [48]}, game=GAME)
+        AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS, {0: [48]}, **FOUR)
     with pytest.raises(ContractError, match=r"got: 0 queries"):
-        AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS, {0: []}, game=GAME)
+        AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS, {0: []}, **FOUR)

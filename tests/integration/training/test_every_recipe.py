@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diptych.errors import ConfigError, DiptychError, DocumentError
+from diptych.errors import ConfigError, DiptychError
 from diptych.training import load_recipe
 from diptych_training.running import RunFolder
 from every_recipe import COUNT, MASKED, RECIPES, REGISTRY, made, options_of, write_world
@@ -29,14 +29,11 @@ WHOLE = {
     "ar2": "training.mini_batch_size is not for ar2",
     "cmim": "training.mini_batch_size does not go with a decoder",
     "cross_encoder": "training.mini_batch_size is of no use with loss.kind bce",
-    "dual_head": "training.mini_batch_size is not for dual_head",
-    "lexlip_text": "training.mini_batch_size does not go with FLOPS",
     "multi_exit": "training.mini_batch_size does not go with several exits",
     "prototype_tuning": "the encoder is frozen: training.lora and training.mini_batch_size",
     "elastic": "training.mini_batch_size does not go with several exits",
     "student": "training.mini_batch_size does not go with a student",
     "splade": "training.mini_batch_size does not go with FLOPS",
-    "tas_balanced": "training.mini_batch_size does not go with loss.in_batch",
     "unidec": "training.mini_batch_size is not for unidec",
     "uni_encoder": "training.mini_batch_size is not for uni_encoder",
 }
@@ -54,7 +51,7 @@ def test_adapters_change_the_layers_that_they_are_for_and_what_is_new(recipe: st
     run = tmp_path / "run"
     report = made(options_of(recipe, world, run, lora=LORA, epochs=1), Told()).train()
     assert report.steps > 0
-    start = run / "bottleneck" if recipe == "lexlip_text" else world / ("masked" if recipe in MASKED else "dense")
+    start = world / ("masked" if recipe in MASKED else "dense")
     before, after = load_file(start / "model.safetensors"), load_file(run / "model.safetensors")
     assert after.keys() - before.keys() == NEW.get(recipe, set())
     changed = {name for name in after.keys() & before.keys() if not torch.allclose(after[name], before[name])}
@@ -99,7 +96,7 @@ def test_a_recipe_without_adapters_says_so(recipe: str, world: Path, tmp_path: P
         made(options_of(recipe, world, tmp_path / "run", lora=LORA), Told())
 
 
-@pytest.mark.parametrize("recipe", ["contrastive", "cprd", "dexml", "distill", "dual_view", "mw", "tas_balanced"])
+@pytest.mark.parametrize("recipe", ["contrastive", "cprd", "dexml", "distill"])
 def test_batches_in_pieces_end_with_the_same_weights(recipe: str, world: Path, tmp_path: Path) -> None:
     """But for dropout, which every piece draws anew."""
     start = Path(shutil.copytree(world / "dense", tmp_path / "dense"))
@@ -109,19 +106,16 @@ def test_batches_in_pieces_end_with_the_same_weights(recipe: str, world: Path, t
     for size in (None, 4):
         run = tmp_path / f"pieces-{size}"
         given = options_of(recipe, world, run, mini_batch_size=size, epochs=1)
-        made({**given, "model": str(start), **NO_NEGATIVES.get(recipe, {})}, Told()).train()
+        no_negatives = {"negatives": {"per_query": 0}} if recipe == "contrastive" else {}
+        made({**given, "model": str(start), **no_negatives}, Told()).train()
         ends.append(load_file(run / "model.safetensors"))
     for name, value in ends[0].items():
         torch.testing.assert_close(ends[1][name], value, rtol=1e-3, atol=1e-4)
 
 
-NO_NEGATIVES: dict[str, dict[str, Any]] = {name: {"negatives": {"per_query": 0}} for name in ("contrastive", "mw")}
-
-
 @pytest.mark.parametrize("recipe", sorted(WHOLE))
 def test_a_recipe_whose_loss_needs_the_whole_batch_says_so(recipe: str, world: Path, tmp_path: Path) -> None:
-    losses = {"cross_encoder": {"kind": "bce"}, "tas_balanced": {"in_batch": str(world / "dense")}}
-    more = {"loss": losses[recipe]} if recipe in losses else {}
+    more = {"loss": {"kind": "bce"}} if recipe == "cross_encoder" else {}
     with pytest.raises(ConfigError, match=WHOLE[recipe]):
         made({**options_of(recipe, world, tmp_path / "run", mini_batch_size=4), **more}, Told()).train()
 
@@ -201,10 +195,7 @@ def ndcg(run: Path) -> float:
     return value
 
 
-JUDGED = sorted({*RECIPES} - {"dual_view"})
-
-
-@pytest.mark.parametrize("recipe", JUDGED)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_judgements_that_are_left_out_are_said_by_prepare(recipe: str, world: Path, tmp_path: Path) -> None:
     given = options_of(recipe, world, tmp_path / "run")
     first = Path(given["data"]["qrels"]).read_text().splitlines()[1].split("\t")[1]
@@ -221,7 +212,7 @@ def test_judgements_that_are_left_out_are_said_by_prepare(recipe: str, world: Pa
         assert training.prepare() == [], "a run that is done has said it"
 
 
-@pytest.mark.parametrize("recipe", JUDGED)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_whose_data_could_not_be_read_can_be_corrected(recipe: str, world: Path, tmp_path: Path) -> None:
     given = options_of(recipe, world, tmp_path / "run")
     with pytest.raises(DiptychError, match="no-such-file"):
@@ -250,7 +241,7 @@ def test_doubling_wants_queries_that_are_held_out(world: Path, tmp_path: Path) -
         made(given, Told())
 
 
-RETRIEVAL = sorted({*RECIPES} - {"cmim", "dual_view", "prototype_tuning", "elastic", "student"})
+RETRIEVAL = sorted({*RECIPES} - {"cmim", "prototype_tuning", "elastic", "student"})
 
 
 @pytest.mark.parametrize("recipe", RETRIEVAL)
@@ -278,9 +269,7 @@ def test_a_query_is_not_cut_out_of_a_document_that_others_read(recipe: str, worl
 TAUGHT: dict[str, dict[str, Any]] = {
     "cprd": {},
     "distill": {},
-    "dual_head": {},
     "splade": {"loss": {"kind": "kl"}},
-    "tas_balanced": {},
 }
 
 
@@ -302,19 +291,7 @@ def test_what_scores_are_stored_of_are_the_candidates(recipe: str, world: Path, 
         made({**given, "negatives": {"last_rank": 50}}, Told())
 
 
-def test_queries_without_judgements_are_learned_from_by_what_scores_are_stored_of(world: Path, tmp_path: Path) -> None:
-    lines(tmp_path / "more.jsonl", [{"_id": "u", "text": WORDS[3]}])
-    own = [{"query": "u", "scores": {"d9": 0.5, "d8": 2.0, "d7": 1.0}}]
-    known = (world / "scores.jsonl").read_text().splitlines()
-    lines(tmp_path / "own.jsonl", [*map(json.loads, known), *own])
-    given = {**options_of("dual_head", world, tmp_path / "run"), "unlabelled": str(tmp_path / "more.jsonl")}
-    made_of = made({**given, "teacher": {"scores": str(tmp_path / "own.jsonl")}}, Told())
-    made_of.prepare()
-    row = made_of.rows()[-1]
-    assert [row[name] for name in ("query", "positive", "negative_1")] == [WORDS[3], *words_of(8, 7)]
-
-
-@pytest.mark.parametrize("recipe", ["contrastive", "cross_encoder", "distill", "dual_head"])
+@pytest.mark.parametrize("recipe", ["contrastive", "cross_encoder", "distill"])
 def test_a_document_that_is_gone_when_the_training_starts_is_left_out_with_a_remark(
     recipe: str, world: Path, tmp_path: Path
 ) -> None:
@@ -336,16 +313,10 @@ def test_a_document_that_is_gone_when_the_training_starts_is_left_out_with_a_rem
 @pytest.mark.parametrize("recipe", sorted({*RECIPES} - {"ar2", "elastic", "student"}))  # both always hold something out
 def test_nobody_waits_for_a_gain_of_nothing(recipe: str, world: Path, tmp_path: Path) -> None:
     given = options_of(recipe, world, tmp_path / "run", patience=2)
-    nothing: dict[str, Any] = {"cmim": {"queries": None, "qrels": None}, "dual_view": {"share": 0}}
+    nothing: dict[str, Any] = {"cmim": {"queries": None, "qrels": None}}
     with pytest.raises(ConfigError, match=r"training.patience needs held-out data"):
         made({**given, "data": {**given["data"], **nothing.get(recipe, {"dev": {"share": 0}})}}, Told())
     made(given, Told())
-
-
-def test_a_first_phase_without_queries_waits_for_nothing(world: Path, tmp_path: Path) -> None:
-    given = options_of("lexlip_text", world, tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"bottleneck.training.patience"):
-        made({**given, "bottleneck": {"training": {"patience": 2}}}, Told())
 
 
 @pytest.mark.parametrize("recipe", sorted({*RETRIEVAL} - {"dexml", "unidec"}))
@@ -362,16 +333,6 @@ def test_rounds_refuse_how_others_mine(option: dict[str, Any], world: Path, tmp_
         made(given, Told())
 
 
-def test_instructions_are_measured_among_as_many_documents_as_are_searched(world: Path, tmp_path: Path) -> None:
-    given = options_of("dual_view", world, tmp_path / "run")
-    given["data"] |= {"documents": 3}
-    recipe = made(given, Told())
-    recipe.prepare()
-    found = recipe.evaluator()
-    assert set(found.documents) == set(found.inner.corpus_ids)
-    assert len(found.documents) < COUNT
-
-
 def test_synthetic_queries_that_are_held_out_have_documents_of_their_own(world: Path, tmp_path: Path) -> None:
     given = options_of("contrastive", world, tmp_path / "run")
     texts = [f"{WORDS[n]} {WORDS[n + 1]}. {WORDS[n + 2]} {WORDS[n + 3]}." for n in range(COUNT)]
@@ -385,19 +346,7 @@ def test_synthetic_queries_that_are_held_out_have_documents_of_their_own(world: 
     assert not trained & held
 
 
-@pytest.mark.parametrize("wrong", [{"positive": "gone"}, {"others": ["d3", "gone"]}])
-def test_an_instance_of_a_document_that_is_not_there_is_named_with_its_line(
-    wrong: dict[str, Any], world: Path, tmp_path: Path
-) -> None:
-    first, second, *others = map(json.loads, (world / "instances.jsonl").read_text().splitlines())
-    lines(tmp_path / "instances.jsonl", [first, {**second, **wrong}, *others])
-    given = options_of("dual_view", world, tmp_path / "run")
-    given["data"] |= {"instances": str(tmp_path / "instances.jsonl")}
-    with pytest.raises(DocumentError, match=r"not there(?s:.*)instances.jsonl:2(?s:.*)'gone'"):
-        made(given, Told()).prepare()
-
-
-COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "dual_head", "splade", "tas_balanced", "uni_encoder"]
+COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "splade", "uni_encoder"]
 
 
 @pytest.mark.parametrize("recipe", COMPARED)

@@ -104,26 +104,6 @@ def test_splade_learns_from_stored_scores(folder: Path, kind: str) -> None:
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.2
 
 
-@pytest.mark.slow
-def test_lexlip_trains_in_two_phases_and_is_served_at_unit_length(folder: Path) -> None:
-    first = {"training": {**TRAINING, "epochs": 3}}
-    report = trained(folder, "lexlip_text", bottleneck=first, loss={"queue": 32, "momentum": 0.9})
-    assert (folder / "run" / "bottleneck" / "model.safetensors").exists()
-    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.2
-    assert report.models[0].options["trained_as"] == "masked-lm"
-    precision, _ = found(folder, report)
-    assert precision > 0.4  # chance is 1 of 16
-    from diptych_adapters.sparse_encoders import SpladeEncoder
-
-    (vector,) = SpladeEncoder.of(model=report.models[0].options["model"], device="cpu").encode_document([WORDS[3]])
-    assert np.linalg.norm(vector.values) == pytest.approx(1.0, abs=1e-5)
-
-
-def test_lexlip_without_its_first_phase_keeps_none(folder: Path) -> None:
-    trained(folder, "lexlip_text", bottleneck=None, training={**TRAINING, "epochs": 1})
-    assert not (folder / "run" / "bottleneck").exists()
-
-
 def test_a_teacher_and_a_loss_that_has_none_are_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="contrastive takes none"):
         trained(folder, "splade", teacher={"scores": str(folder / "scores.jsonl")})

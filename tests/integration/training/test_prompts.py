@@ -45,8 +45,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_queries_and_documents_are_trained_behind_the_models_prompts(recipe: str, world: Path, tmp_path: Path) -> None:
     given = options_of(recipe, world, tmp_path / "run", **({} if recipe == "ar2" else {"epochs": 1}))
     given["model"] = str(world / f"prompted-{'masked' if recipe in MASKED else 'dense'}")
-    if recipe == "lexlip_text":
-        given["bottleneck"] = None  # which masks words of documents, and knows no side
     with texts_in_training() as seen:
         made(given, Told()).train()
     found = {side_of(text) for text in seen}
@@ -110,10 +108,3 @@ def test_a_recipe_without_prompts_says_so(recipe: str, why: str, world: Path, tm
     given = {**options_of(recipe, world, tmp_path / "run"), "prompts": {"query": "word30 "}}
     with pytest.raises(ConfigError, match=f"prompts are not for {recipe}, {why}"):
         made(given, Told())
-
-
-def test_an_in_batch_teacher_behind_other_prompts_is_refused(world: Path, tmp_path: Path) -> None:
-    given = options_of("tas_balanced", world, tmp_path / "run", epochs=1)
-    given["loss"] = {"in_batch": str(world / "prompted-dense")}
-    with pytest.raises(ConfigError, match="the in-batch teacher and the trained model have different prompts"):
-        made(given, Told()).train()

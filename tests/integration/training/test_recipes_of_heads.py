@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from diptych import Collection
-from diptych.config import parse_config
 from diptych.errors import ConfigError
 from diptych.registry import Registry
 from diptych.training import TrainReport, load_recipe, read_documents
@@ -109,23 +108,9 @@ def test_exits_are_measured_in_the_precision_of_the_rest(folder: Path, monkeypat
     assert all(seen)
 
 
-def heads(folder: Path) -> dict[str, Any]:
-    """Options of `dual_head` with all queries as unlabelled ones, and a teacher."""
-    teacher = {"scores": str(folder / "scores.jsonl")}
-    negatives = {"per_query": 2, "relative": None}
-    return {"teacher": teacher, "unlabelled": str(folder / "queries.jsonl"), "negatives": negatives}
-
-
-@pytest.mark.slow
-def test_two_heads_are_one_model_and_their_weight_is_chosen(folder: Path) -> None:
-    report = trained(folder, "dual_head", **heads(folder), training={"epochs": 12})
-    assert any("supervised head weighs" in remark for remark in report.remarks)
-    assert searched(folder, {"dense": of(report)}, WORDS[3])[0] in {"d1", "d2", "d3"}
-
-
-@pytest.mark.parametrize("recipe", ["distill", "cprd", "tas_balanced", "dual_head"])
+@pytest.mark.parametrize("recipe", ["distill", "cprd"])
 def test_a_teacher_that_ranks_no_better_than_the_model_is_refused(folder: Path, recipe: str) -> None:
-    given = {name: own for name, own in heads(folder).items() if recipe == "dual_head" or name != "unlabelled"}
+    given = {"negatives": {"per_query": 2, "relative": None}}
     taught = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
     worse = [{**row, "scores": {name: -own for name, own in row["scores"].items()}} for row in taught]
     lines(folder / "worse.jsonl", worse)
@@ -139,40 +124,6 @@ def test_a_teacher_that_ranks_no_better_than_the_model_is_refused(folder: Path, 
         else:
             done = made.prepare()
             assert ("nDCG@10 1.000 of the teacher" if check else "was not checked, as teacher.check says") in done[0]
-
-
-def test_queries_that_nobody_judged_have_rows_without_ids_and_held_out_ones_none(folder: Path) -> None:
-    recipe: Any = load_recipe({"recipe": "dual_head", **asked(folder, **heads(folder))}, registry()).make(Told())
-    recipe.prepare()
-    rows, held = recipe.rows(), {recipe.held.queries[query] for query in recipe.held.qrels}
-    labelled = {row["query"]: row["label"][0] >= 0 for row in rows}
-    assert held == set(WORDS[:16]) - {query for query, known in labelled.items() if known}
-    assert {query for query, known in labelled.items() if not known} == set(WORDS[16:24])
-    (row,) = (row for row in rows if row["query"] == WORDS[20])
-    assert row["label"][:4] == [-1.0] * 4
-    named = [f"d{WORDS.index(row[name].split()[0])}" for name in ("positive", "negative_1", "negative_2")]
-    assert row["label"][4:] == [4.0 if name == "d20" else -abs(int(name[1:]) - 20) / 4 for name in named]
-    batch = next(iter(recipe.sampler(rows)(rows, 8, False, seed=1)))
-    assert sum(rows[place]["label"][0] >= 0 for place in batch) == 4
-
-
-def test_another_weight_of_queries_alone_encodes_no_document(folder: Path) -> None:
-    from diptych_experimental.dual_head_models import dual_head, export_dual_head
-
-    model = dual_head(tiny_encoder(folder / "bert", layers=2))
-    slots = [
-        {
-            "adapter": "sentence-transformers",
-            "model": str(export_dual_head(model, folder / str(mix), mix=mix, sides="query")),
-        }
-        for mix in (0.2, 0.8)
-    ]
-    store = f"edge:{folder / 'qdrant'}"
-    configs = [{"store": store, "collection": "tried", "slots": {"dense": slot}} for slot in slots]
-    with Collection.open(configs[0]) as collection:
-        collection.populate(read_documents(folder / "corpus.jsonl"))
-        (step,) = collection.plan(parse_config(configs[1])).steps
-    assert step.action == "re-prompt"
 
 
 @pytest.mark.slow

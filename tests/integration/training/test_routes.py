@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Router
 
-from diptych_experimental.dual_head_models import dual_head, export_dual_head
 from every_recipe import made, options_of, write_world
 from tiny_training import Told
 
@@ -17,8 +18,10 @@ from tiny_training import Told
 @pytest.mark.parametrize("recipe", ["contrastive", "dexml"])
 def test_a_model_with_a_router_is_trained_on_both_its_ways(recipe: str, tmp_path: Path) -> None:
     write_world(tmp_path)
-    heads = dual_head(SentenceTransformer(str(tmp_path / "dense"), device="cpu"))
-    export_dual_head(heads, tmp_path / "routed", sides="query")
+    parts = list(SentenceTransformer(str(tmp_path / "dense"), device="cpu").children())
+    sides: Any = [[Dense(32, 32, activation_function=torch.nn.Identity())] for _ in range(2)]
+    router = Router.for_query_document(query_modules=sides[0], document_modules=sides[1])
+    SentenceTransformer(modules=[*parts, router]).save_pretrained(str(tmp_path / "routed"), create_model_card=False)
     run = tmp_path / "run"
     given = options_of(recipe, tmp_path, run, epochs=1)
     made({**given, "model": str(tmp_path / "routed")}, Told()).train()

@@ -19,7 +19,6 @@ from pydantic import ValidationError
 from diptych import Collection, Registry
 from diptych.errors import ConfigError
 from diptych.training import RecipeFile, TrainReport, load_recipe, read_documents
-from diptych_experimental.mw import Options as ThresholdOptions
 from diptych_training.recipes.contrastive import Options
 from diptych_training.running.run import HeldOutEvaluator
 from tiny_training import Told
@@ -227,21 +226,6 @@ def test_patience_that_has_begun_goes_on_where_a_training_goes_on(prepared: Path
     assert (report.resumed_at, report.steps) == (undisturbed.steps - 5, undisturbed.steps)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"focal": {"gamma": 1.0, "bias": -5.0, "negatives": 4}, "loss.tau": 0.1}])
-def test_other_losses_are_other_recipes(options: dict[str, Any], prepared: Path, tmp_path: Path) -> None:
-    report = trained(prepared, tmp_path / "mw", recipe="mw", **options)
-    assert report.recipe == "mw"
-    assert report.chosen_by == "pooled AUC"
-    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"]
-
-
-@pytest.mark.slow
-def test_large_batches_can_be_embedded_in_pieces(prepared: Path, tmp_path: Path) -> None:
-    report = trained(prepared, tmp_path / "cached", **{"training.mini_batch_size": 5})
-    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.05
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -259,12 +243,10 @@ def test_losses_of_their_own_refuse_the_switches_they_have_not() -> None:
     wanted = {"hybrid": {}, "loss": {"blocks": ["qd", "qq"], "tau": 0.1}}
     with pytest.raises(ValidationError, match=r"hybrid is a loss of its own, without loss\.blocks"):
         Options.model_validate({**given, **wanted})
-    with pytest.raises(ValidationError, match=r"focal is a loss of its own, without loss\.scope"):
-        ThresholdOptions.model_validate({**given, "focal": {}, "loss": {"scope": "query"}})
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["distill", "cprd", "tas_balanced"])
+@pytest.mark.parametrize("name", ["distill", "cprd"])
 def test_a_teachers_stored_scores_are_learned(name: str, prepared: Path, tmp_path: Path) -> None:
     texts = {row["_id"]: set(row["text"].split()) for row in rows(prepared / "corpus.jsonl")}
     asked = {row["_id"]: set(row["text"].split()) for row in rows(prepared / "queries.jsonl")}
@@ -279,21 +261,6 @@ def test_a_teachers_stored_scores_are_learned(name: str, prepared: Path, tmp_pat
     told = [remark for remark in report.remarks if "judged pairs were left out" in remark]
     assert len(told) == 1, "the first query has no scores"
     assert told[0].endswith("(queries q0)")
-
-
-def test_queries_that_balanced_batches_never_draw_are_told_of(prepared: Path, tmp_path: Path) -> None:
-    judged = [(f"q{n}", f"d{m}") for n in range(40) for m in ([n] if n in (3, 5) else [n, n + 40])]
-    scores = [{"query": f"q{n}", "scores": {f"d{m}": m / 10 for m in range(150)}} for n in range(40) if n != 7]
-    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"{q}\t{d}\t1\n" for q, d in judged))
-    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
-    changes = {"teacher": {"scores": str(tmp_path / "scores.jsonl")}, "negatives.per_query": 1, "data.dev.share": 0}
-    changes |= {"data.qrels": str(tmp_path / "qrels.tsv"), "training.epochs": 1}
-    report = trained(prepared, tmp_path / "run", recipe="tas_balanced", **changes)
-    unchecked, unscored, single, *_ = report.remarks
-    assert unchecked == "whether the teacher is better than the model was not checked: no query is held out (data.dev)"
-    assert unscored.startswith("2 of 78 judged pairs were left out")
-    assert unscored.endswith("(queries q7)")
-    assert single == "2 of 39 queries were left out, since they have one pair and two are drawn among (queries q3, q5)"
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -140,6 +140,12 @@ def test_an_unknown_recipe_is_an_error_with_the_nearest(tmp_path: Path) -> None:
         load_recipe(path, registry(spec()))
 
 
+def test_a_recipe_that_was_removed_says_where_it_went_unless_a_plugin_brings_its_name() -> None:
+    with pytest.raises(UnknownAdapter, match=r"'mw' was removed(?s:.*)methods/mw\.md(?s:.*)97ce00b1"):
+        load_recipe({"recipe": "mw", "model": "a", "output": "x"}, registry(spec()))
+    assert load_recipe({"recipe": "mw", "model": "a", "output": "x"}, registry(spec(name="mw"))).spec.name == "mw"
+
+
 def test_a_missing_package_is_named_with_what_to_install() -> None:
     lacking = spec(requires=("no_such_module",), extra="diptych[train]")
     with pytest.raises(MissingExtra, match=r"'toy' needs no_such_module(?s:.*)pip install 'diptych\[train\]'"):

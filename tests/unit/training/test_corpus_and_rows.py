@@ -154,19 +154,15 @@ def test_what_a_teachers_missing_scores_leave_out_is_told(data: TrainingData) ->
         "2 of 3 judged pairs were left out, since the teacher gave them or all negatives of their query no score "
         "(queries a, b)"
     )
-    margins = margin_rows(data, {"a": ["d3"], "b": ["d0"]}, scores).rows
+    margins = margin_rows(data, {"a": ["d3"], "b": ["d0"]}, scores)
     assert left_out(data, margins) == left_out(data, rows)
 
 
 def test_margin_rows_are_pairs_of_pairs(data: TrainingData) -> None:
     scores = {"a": {"d1": 3.0, "d0": 2.0, "d3": -1.0, "d2": 0.5}}
     found = margin_rows(data, {"a": ["d3", "d2"], "b": ["d0"]}, scores)
-    assert found.margins.tolist() == [4.0, 2.5, 3.0, 1.5]
-    assert found.queries.tolist() == [0, 0, 0, 0]
-    assert found.rows["label"][0] == [3.0, -1.0]
-    assert found.scaled(0.5).rows["label"][0] == [1.5, -0.5]
-    assert found.scaled(0.5).margins.tolist() == [2.0, 1.25, 1.5, 0.75]
-    assert found.scaled(0.5).rows.column_names == found.rows.column_names
+    assert found["label"][:] == [[3.0, -1.0], [3.0, 0.5], [2.0, -1.0], [2.0, 0.5]]
+    assert found.column_names == ["query", "positive", "negative_1", "label"]
 
 
 def test_a_share_of_the_queries_is_held_out_and_numbers_stay(data: TrainingData) -> None:

@@ -15,7 +15,6 @@ from torch.nn.functional import normalize
 
 from diptych.errors import ConfigError, ContractError
 from diptych_experimental.cmim import Decoder
-from diptych_experimental.dual_head_models import DualHead
 from diptych_experimental.multi_exit import MultiExitLoss
 from diptych_experimental.unidec import CLASSIFIER, export_heads, table_of, with_classifier
 from diptych_training.losses import ContrastiveLoss
@@ -52,7 +51,6 @@ def batch(model: Any) -> list[dict[str, Any]]:
 
 MADE: dict[str, Callable[[], Any]] = {
     "exits": lambda: Exits([1, 2], 8, norm_eps=1e-5, norm_bias=False, pooling="cls"),
-    "heads": lambda: DualHead(8, dimension=4, mix=0.3),
     "prototypes": lambda: Prototypes(["one", "two"], 8, tokens=3, token_width=6, first_id=50),
     "decoder": lambda: Decoder(8, layers=2, heads=2, max_length=16),
 }

@@ -35,8 +35,7 @@ def smallest(name: str) -> dict[str, Any]:
         given["data"] = {"items": "i"}
     teacher = {"teacher": {"adapter": "cross-encoder"}}
     own: dict[str, dict[str, Any]] = {
-        **dict.fromkeys(("distill", "cprd", "tas_balanced", "dual_head"), teacher),
-        "dual_view": {"data": {"corpus": "c", "instances": "i"}},
+        **dict.fromkeys(("distill", "cprd"), teacher),
         "elastic": {"elastic": {"layers": [1]}},
         "multi_exit": {"exits": {"layers": [1]}},
         "pretrain": {"model": "new", "data": {"corpus": "c"}},
@@ -112,7 +111,7 @@ def test_cprd_refuses_options_of_the_order_where_another_part_is_taught() -> Non
         load_recipe({**given, "loss": {"kind": "scores", "top": 0.5}}, Registry.default())
 
 
-@pytest.mark.parametrize("name", ["distill", "cprd", "tas_balanced", "dual_head"])
+@pytest.mark.parametrize("name", ["distill", "cprd"])
 def test_a_teacher_that_is_missing_is_asked_for_in_both_forms_and_both_can_be_used(name: str) -> None:
     given = {"recipe": name, "model": "m", "output": "o", "data": DATA}
     with pytest.raises(ConfigError, match="'teacher' is missing") as caught:

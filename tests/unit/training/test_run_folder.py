@@ -74,8 +74,8 @@ def test_an_option_that_is_gone_is_another_training(tmp_path: Path) -> None:
 
 def test_a_folder_in_which_nothing_was_made_binds_nobody(tmp_path: Path) -> None:
     RunFolder("contrastive", options_of(tmp_path / "run"))
-    RunFolder("mw", options_of(tmp_path / "run", "mw", seed=2)).store("negatives", [])
-    with pytest.raises(ConfigError, match=r"holds another training(?s:.*)recipe: mw there, contrastive asked"):
+    RunFolder("dexml", options_of(tmp_path / "run", "dexml", seed=2)).store("negatives", [])
+    with pytest.raises(ConfigError, match=r"holds another training(?s:.*)recipe: dexml there, contrastive asked"):
         RunFolder("contrastive", options_of(tmp_path / "run"))
 
 

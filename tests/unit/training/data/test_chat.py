@@ -10,7 +10,6 @@ import pytest
 from chat_server import chat_server
 from diptych import Document, Registry
 from diptych.errors import ConfigError, RemoteError
-from diptych.generation import Instance
 from diptych_training import hooks
 from diptych_training.data.generators import Generator
 
@@ -49,14 +48,6 @@ def test_judgements_are_the_numbers_that_are_answered_divided_by_100() -> None:
         found = generator(server.url).judge([("convert", SOX.text), ("convert", GIMP.text)])
     assert found == [0.85, 0.07]
     assert {body["temperature"] for body in server.bodies} == {0.0}
-
-
-def test_a_counter_instruction_is_the_first_line_of_the_answer() -> None:
-    with chat_server(lambda body: '"Only tools for pictures."\nBecause ...') as server:
-        found = generator(server.url).counter([Instance("tools", "Only sound.", SOX.text, GIMP.text)])
-    assert found == ["Only tools for pictures."]
-    for part in ("Query: tools", "Instruction: Only sound.", f"Text A: {SOX.text}", f"Text B: {GIMP.text}"):
-        assert part in user(server.bodies[0])
 
 
 def test_long_documents_are_cut_and_further_fields_are_sent() -> None:

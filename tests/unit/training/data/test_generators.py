@@ -8,7 +8,7 @@ import pytest
 
 from diptych import Document, Registry, hookimpl
 from diptych.errors import ConfigError, ContractError, RegistryError
-from diptych.generation import CounterRequest, Instance, JudgeRequest, QueryRequest
+from diptych.generation import JudgeRequest, QueryRequest
 from diptych_training import hooks
 from diptych_training.data.generators import STYLES, Generator
 
@@ -30,10 +30,6 @@ class Fixed:
 
     @hookimpl
     def diptych_judge(self, request: JudgeRequest) -> Any:
-        return self.answer if request.generator == "fixed" else None
-
-    @hookimpl
-    def diptych_counterfactuals(self, request: CounterRequest) -> Any:
         return self.answer if request.generator == "fixed" else None
 
 
@@ -70,19 +66,12 @@ def test_judgements_are_numbers_from_0_to_1(answer: list[Any]) -> None:
         fixed(answer).judge([("a", "b")])
 
 
-def test_counter_instructions_are_texts() -> None:
-    instance = Instance("q", "i", "p", "n")
-    assert fixed([" other \n one "]).counter([instance]) == ["other one"]
-    with pytest.raises(ContractError, match=r"(?s)diptych_counterfactuals.*None for instance 0.*a text"):
-        fixed([None]).counter([instance])
-
-
 def test_a_generator_that_nobody_has_is_named_and_nothing_is_asked_for_nothing() -> None:
     unknown = Generator("nobody", registry=Registry(hooks, installed=False))
     for ask in (lambda: unknown.queries([SOX]), lambda: unknown.judge([("a", "b")])):
         with pytest.raises(RegistryError, match=r"(?s)no plugin has a generator called 'nobody'.*templates, chat"):
             ask()
-    assert (unknown.queries([]), unknown.judge([]), unknown.counter([])) == ([], [], [])
+    assert (unknown.queries([]), unknown.judge([])) == ([], [])
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -104,14 +93,8 @@ def test_templates_take_titles_sentences_and_heavy_words() -> None:
     assert said("question")[0][0].startswith("what is ")
 
 
-def test_templates_judge_by_shared_words_and_turn_instructions_round() -> None:
+def test_templates_judge_by_shared_words() -> None:
     assert TEMPLATES.judge([("audio pictures", SOX.text), ("audio", SOX.text), ("xy", "")]) == [0.5, 1.0, 0.0]
-    must = Instance("q", "It must mention audio.", SOX.text, GIMP.text)
-    must_not = Instance("q", "It must not mention audio.", GIMP.text, SOX.text)
-    other = Instance("q", "Prefer tools for sound.", SOX.text, GIMP.text)
-    found = TEMPLATES.counter([must, must_not, other])
-    assert found[:2] == ["It must not mention audio.", "It must mention audio."]
-    assert found[2] == "The document must mention photographs."
 
 
 def test_templates_refuse_unknown_styles_and_options() -> None:
