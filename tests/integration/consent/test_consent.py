@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import itertools
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from diptych.stores import open_store
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder, FakeReranker
 from diptych_serve.service.served import Served
+from json_server import Reply, Request, json_server
 
 SECRET = "DIPTYCH_TEST_SENTINEL"
 DOCUMENTS = [{"id": str(number), "text": f"word{number} common"} for number in range(4)]
@@ -70,20 +69,12 @@ def requests() -> Iterator[tuple[str, list[str]]]:
     """The address of a server on this machine, and the requests that it got."""
     got: list[str] = []
 
-    class Listener(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(str(self.headers))
-            self.send_error(500)
+    def refuse(request: Request) -> Reply:
+        got.append(str(request.headers))
+        return Reply({}, status=500)
 
-        do_GET = do_POST  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", got
-        server.shutdown()
+    with json_server(refuse) as address:
+        yield address, got
 
 
 def hostile_options(address: str, folder: Path) -> Iterator[dict[str, Any]]:

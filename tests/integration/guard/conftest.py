@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from diptych.testing.fakes import FakeDenseEncoder, FakeSparseEncoder
+from json_server import Reply, Request, json_server
 from named_server import placed
 
 
@@ -28,14 +28,8 @@ class ModelServer:
         self.requests: list[list[str]] = []
         self.change_after: int | None = None
         self.longest, self.refusal, self.delay = 10**6, 400, 0.0
-        self._lock = threading.Lock()
-        self._server = _Listening(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        self._lock, self._stack = threading.Lock(), ExitStack()
+        self.url = self._stack.enter_context(json_server(self.reply))
 
     def become(self, seed: int) -> None:
         """Serve another model of the same dimension, under the same name."""
@@ -43,9 +37,15 @@ class ModelServer:
         self.sparse = FakeSparseEncoder(dimension=1000, expand={"cat": f"pet{seed}", "converter": f"tool{seed}"})
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._stack.close()
+
+    def reply(self, request: Request) -> Reply:
+        if request.body is None:
+            return Reply({}, status=404)
+        answer = self.answer(request.path, request.body)
+        time.sleep(self.delay)
+        too_long = any(len(text) > self.longest for text in request.body.get("input") or request.body.get("inputs"))
+        return Reply(answer, self.refusal if too_long else 200)
 
     def answer(self, path: str, body: Any) -> Any:
         texts = body.get("input") or body.get("inputs")
@@ -65,38 +65,6 @@ class ModelServer:
         if path == "/embed":
             return rows_of
         return {"data": [{"index": n, "embedding": row} for n, row in enumerate(rows_of)]}
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self._send(404, b"{}")
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                answer = server.answer(self.path, body)
-                time.sleep(server.delay)
-                too_long = any(len(text) > server.longest for text in body.get("input") or body.get("inputs"))
-                self._send(server.refusal if too_long else 200, json.dumps(answer).encode())
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Say nothing."""
-
-            def _send(self, status: int, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        return Handler
-
-
-class _Listening(ThreadingHTTPServer):
-    request_queue_size = 64
-    daemon_threads = True
 
 
 @pytest.fixture(params=["edge:", "server"])
