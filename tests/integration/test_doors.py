@@ -22,9 +22,11 @@ RANDOM = np.random.default_rng(5)
 WORDS = [f"word{n}" for n in range(120)]
 NAMES = [str(uuid5(NAMESPACE_OID, str(n))) for n in range(60)]
 TEXTS = {name: " ".join(RANDOM.choice(WORDS, size=int(RANDOM.integers(8, 40)))) for name in NAMES}
+PLAIN: Documents = {name: (text, {}) for name, text in TEXTS.items()}
 QUERIES = ["word1 word2 word3", "word40 word41 word99", "word7 word70 word17 word71"]
 LIMIT = 10
-Write: TypeAlias = Callable[[Collection, Mapping[str, str]], None]
+Documents: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]  # text and further fields, by id
+Write: TypeAlias = Callable[[Collection, Documents], None]
 Read: TypeAlias = Callable[[Collection, str], list[str]]
 
 
@@ -40,41 +42,52 @@ def things(tmp_path: Path) -> Iterator[Collection]:
         yield collection
 
 
-def write_documents(things: Collection, texts: Mapping[str, str]) -> None:
-    things.populate([{"id": name, "text": text} for name, text in texts.items()])
+def write_documents(things: Collection, documents: Documents) -> None:
+    things.populate([{"id": name, "text": text, **facts} for name, (text, facts) in documents.items()])
 
 
-def write_langchain(things: Collection, texts: Mapping[str, str]) -> None:
+def write_langchain(things: Collection, documents: Documents) -> None:
     from diptych_adapters.langchain import DiptychVectorStore
 
-    DiptychVectorStore(things).add_texts(list(texts.values()), ids=list(texts))
+    texts, metadatas = [text for text, _ in documents.values()], [dict(facts) for _, facts in documents.values()]
+    DiptychVectorStore(things).add_texts(texts, metadatas=metadatas, ids=list(documents))
 
 
-def write_llama_index(things: Collection, texts: Mapping[str, str]) -> None:
+def write_llama_index(things: Collection, documents: Documents) -> None:
+    """Nodes whose metadata LlamaIndex keeps out of what is encoded, but for the title."""
     from llama_index.core.schema import TextNode
 
     from diptych_adapters.llama_index import DiptychVectorStore
 
-    DiptychVectorStore(things).add([TextNode(id_=name, text=text) for name, text in texts.items()])
+    nodes = [
+        TextNode(
+            id_=name,
+            text=text,
+            metadata=dict(facts),
+            excluded_embed_metadata_keys=[key for key in facts if key != "title"],
+        )
+        for name, (text, facts) in documents.items()
+    ]
+    DiptychVectorStore(things).add(nodes)
 
 
-def write_haystack(things: Collection, texts: Mapping[str, str]) -> None:
+def write_haystack(things: Collection, documents: Documents) -> None:
     from haystack import Document
     from haystack.document_stores.types import DuplicatePolicy
 
     from diptych_adapters.haystack import DiptychDocumentStore
 
-    documents = [Document(id=name, content=text) for name, text in texts.items()]
-    DiptychDocumentStore(things).write_documents(documents, policy=DuplicatePolicy.OVERWRITE)
+    given = [Document(id=name, content=text, meta=dict(facts)) for name, (text, facts) in documents.items()]
+    DiptychDocumentStore(things).write_documents(given, policy=DuplicatePolicy.OVERWRITE)
 
 
-def write_client(things: Collection, texts: Mapping[str, str]) -> None:
+def write_client(things: Collection, documents: Documents) -> None:
     """Plain calls, once diptych has made the collection with the first document."""
-    first = next(iter(texts))
-    write_documents(things, {first: texts[first]})
+    first = next(iter(documents))
+    write_documents(things, {first: documents[first]})
     points = [
         models.PointStruct(id=name, vector=encoded(things, text), payload={"text": text})
-        for name, text in texts.items()
+        for name, (text, _) in documents.items()
         if name != first
     ]
     things.client.upsert("things", points)
@@ -148,88 +161,36 @@ def nearest() -> Mapping[str, list[str]]:
 def test_every_reader_finds_the_same_ten_whoever_wrote(
     writer: str, things: Collection, nearest: Mapping[str, list[str]]
 ) -> None:
-    WRITERS[writer](things, TEXTS)
+    WRITERS[writer](things, PLAIN)
     assert things.count() == len(TEXTS)
     for reader, read in READERS.items():
         assert {query: read(things, query) for query in QUERIES} == nearest, f"{writer} wrote, {reader} read"
 
 
-@pytest.mark.parametrize("writer", [name for name in WRITERS if name != "qdrant-client"])
-@pytest.mark.parametrize("again", [name for name in WRITERS if name != "qdrant-client"])
+FACTS: Documents = {
+    **PLAIN,
+    "with metadata": ("words", {"section": "sound", "year": 1999, "tags": ["a", "b"]}),
+    "with a title": ("other words", {"title": "Sound of old", "section": "sound"}),
+}
+BRIDGED = [name for name in WRITERS if name != "qdrant-client"]
+
+
+@pytest.mark.parametrize("writer", BRIDGED)
+@pytest.mark.parametrize("again", BRIDGED)
 def test_the_same_documents_through_another_door_change_nothing_and_are_not_encoded(
     writer: str, again: str, things: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    WRITERS[writer](things, TEXTS)
+    """Their titles and metadata, which is not encoded, too."""
+    WRITERS[writer](things, FACTS)
     before = {document.id: document for document in things.documents()}
+    assert before["with a title"].title == "Sound of old"
+    assert before["with metadata"].metadata == FACTS["with metadata"][1]
 
     def refused(self: object, inputs: Sequence[str]) -> Any:
         raise AssertionError(f"{again} had {len(inputs)} documents encoded that {writer} had written")
 
     monkeypatch.setattr(FakeDenseEncoder, "encode_document", refused)
-    WRITERS[again](things, TEXTS)
-    assert {document.id: document for document in things.documents()} == before
-
-
-FACTS: Mapping[str, Mapping[str, Any]] = {
-    "plain": {},
-    "with metadata": {"section": "sound", "year": 1999, "tags": ["a", "b"]},
-    "with a title": {"title": "Sound of old", "section": "sound"},
-}
-
-
-def diptych_with(things: Collection, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    things.populate([{"id": name, "text": f"words {name}", **own} for name, own in facts.items()])
-
-
-def langchain_with(things: Collection, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    from diptych_adapters.langchain import DiptychVectorStore
-
-    texts, metadatas = [f"words {name}" for name in facts], [dict(own) for own in facts.values()]
-    DiptychVectorStore(things).add_texts(texts, metadatas=metadatas, ids=list(facts))
-
-
-def llama_index_with(things: Collection, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Nodes whose metadata LlamaIndex keeps out of what is encoded, but for the title."""
-    from llama_index.core.schema import TextNode
-
-    from diptych_adapters.llama_index import DiptychVectorStore
-
-    nodes = [
-        TextNode(
-            id_=name,
-            text=f"words {name}",
-            metadata=dict(own),
-            excluded_embed_metadata_keys=[key for key in own if key != "title"],
-        )
-        for name, own in facts.items()
-    ]
-    DiptychVectorStore(things).add(nodes)
-
-
-def haystack_with(things: Collection, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    from haystack import Document
-    from haystack.document_stores.types import DuplicatePolicy
-
-    from diptych_adapters.haystack import DiptychDocumentStore
-
-    documents = [Document(id=name, content=f"words {name}", meta=dict(own)) for name, own in facts.items()]
-    DiptychDocumentStore(things).write_documents(documents, policy=DuplicatePolicy.OVERWRITE)
-
-
-WITH_FACTS = (diptych_with, langchain_with, llama_index_with, haystack_with)
-
-
-@pytest.mark.parametrize("writer", WITH_FACTS)
-@pytest.mark.parametrize("again", WITH_FACTS)
-def test_title_and_metadata_that_is_not_encoded_are_the_same_through_every_door(
-    writer: Any, again: Any, things: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer(things, FACTS)
-    before = {document.id: document for document in things.documents()}
-    assert before["with a title"].title == "Sound of old"
-    assert before["with metadata"].metadata == FACTS["with metadata"]
-    monkeypatch.setattr(FakeDenseEncoder, "encode_document", None)  # whoever calls it, fails
-    again(things, FACTS)
+    WRITERS[again](things, FACTS)
     assert {document.id: document for document in things.documents()} == before
 
 
@@ -243,10 +204,10 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_plain_calls_of_the_same_again_change_nothing_and_are_not_encoded(
     things: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_client(things, TEXTS)
+    write_client(things, PLAIN)
     before = {document.id: document for document in things.documents()}
     encoded: list[str] = []
     monkeypatch.setattr(FakeDenseEncoder, "encode_document", lambda self, inputs: encoded.extend(inputs))
-    write_client(things, TEXTS)
+    write_client(things, PLAIN)
     assert encoded == [], "the embedding cache of the collection has them"
     assert {document.id: document for document in things.documents()} == before
