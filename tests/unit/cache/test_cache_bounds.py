@@ -43,17 +43,6 @@ def on_disk(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def test_file_and_log_together_never_take_more_than_allowed(cache: EmbeddingCache, namespace: MakeNamespace) -> None:
-    space, largest = namespace(cache), 0
-    for first in range(0, 6000, 200):  # 48 MB through 16 MB
-        space.encode(texts(first, first + 200), vectors_of)
-        largest = max(largest, on_disk(cache.folder))
-    assert 0.7 * cache.limit < largest <= cache.limit
-    assert cache.take_warnings() == []
-    held = sum(usage.size for usage in cache.usage())
-    assert held > 0.6 * cache.limit
-
-
 @pytest.mark.parametrize("width", [3, 40, 384, 1024, 5000])
 def test_the_bound_holds_whatever_the_size_of_a_vector(
     cache: EmbeddingCache, namespace: MakeNamespace, width: int
@@ -63,7 +52,7 @@ def test_the_bound_holds_whatever_the_size_of_a_vector(
     for first in range(0, count, 1000):
         space.encode(texts(first, first + 1000), lambda some: [np.ones(width, np.float32) for _ in some])
         largest = max(largest, on_disk(cache.folder))
-    assert largest <= cache.limit
+    assert (0.7 * cache.limit if width > 1000 else 0) < largest <= cache.limit
     assert cache.take_warnings() == []
 
 
