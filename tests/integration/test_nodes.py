@@ -29,7 +29,7 @@ from diptych.stores import deadline, open_store, place_of
 from diptych.stores.nodes import Nodes, seconds_left
 from diptych.stores.protobuf_points import Point
 from diptych.stores.server_client import ServerClient
-from faulty_server import faulty_server, hang, reset, send
+from faulty_server import answer, done, faulty_server, hang, reset
 from grpc_server import grpc_server, refuse
 from small_server import Routes
 
@@ -41,6 +41,26 @@ SOON = 0.2  # seconds of a search
 
 def config(*urls: str, **more: Any) -> Config:
     return Config.model_validate({"store": list(urls), "collection": "c", "slots": SLOTS, **more})
+
+
+@pytest.fixture
+def server(small_server: Callable[..., Routes]) -> Routes:
+    return small_server()
+
+
+@pytest.fixture
+def collection(server: Routes, fakes: Registry) -> Iterator[Collection]:
+    """Twelve documents on the server, whose client waits for a minute."""
+    with Collection.open(config(server.url, search_timeout=60), registry=fakes) as opened:
+        opened.populate(DOCUMENTS)
+        yield opened
+
+
+def soon(collection: Collection) -> ServerClient:
+    """The collection's client, which does not wait for long from now on."""
+    client = cast("ServerClient", collection.client)
+    client.search_timeout = SOON
+    return client
 
 
 @contextmanager
@@ -114,14 +134,11 @@ def test_all_nodes_that_do_not_answer_are_one_server_that_does_not() -> None:
 
 
 def test_a_search_of_a_server_that_stopped_answering_ends_at_the_deadline(
-    small_server: Callable[..., Routes], fakes: Registry
+    server: Routes, collection: Collection
 ) -> None:
-    server = small_server()
-    with Collection.open(config(server.url), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
-        cast("ServerClient", collection.client).search_timeout = SOON
-        with silent(server), pytest.raises(StoreUnavailable, match="the store does not answer") as caught:
-            collection.search("words", limit=3)
+    soon(collection)
+    with silent(server), pytest.raises(StoreUnavailable, match="the store does not answer") as caught:
+        collection.search("words", limit=3)
     assert "timed out" in caught.value.got
 
 
@@ -139,23 +156,17 @@ QUESTIONS: dict[str, Callable[[Collection], Any]] = {
 
 @pytest.mark.parametrize("question", list(QUESTIONS))
 def test_whatever_a_search_asks_of_the_store_ends_at_the_deadline(
-    small_server: Callable[..., Routes], fakes: Registry, question: str
+    server: Routes, collection: Collection, question: str
 ) -> None:
-    server = small_server()
-    with Collection.open(config(server.url), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
-        cast("ServerClient", collection.client).search_timeout = SOON
-        # Without the deadline it would have the answer in the end: the server waits for half a minute.
-        with silent(server), pytest.raises((StoreUnavailable, ResponseHandlingException), match=r"answer|timed out"):
-            QUESTIONS[question](collection)
+    soon(collection)
+    # Without the deadline it would have the answer in the end: the server waits for half a minute.
+    with silent(server), pytest.raises((StoreUnavailable, ResponseHandlingException), match=r"answer|timed out"):
+        QUESTIONS[question](collection)
 
 
-def test_the_first_search_of_a_collection_of_others_ends_at_the_deadline(
-    small_server: Callable[..., Routes], fakes: Registry
-) -> None:
-    server = small_server()
+def test_the_first_search_of_a_collection_of_others_ends_at_the_deadline(server: Routes, fakes: Registry) -> None:
     with Collection.open(config(server.url), registry=fakes) as early:
-        cast("ServerClient", early.client).search_timeout = SOON
+        soon(early)
         with Collection.open(config(server.url), registry=fakes) as other:
             other.populate(DOCUMENTS)
         answered = len(server.requests)
@@ -194,15 +205,13 @@ def test_the_calls_of_one_search_share_its_time(
 
 
 def test_a_search_that_was_answered_stands_where_the_check_of_its_filter_fails(
-    small_server: Callable[..., Routes], fakes: Registry, monkeypatch: pytest.MonkeyPatch
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise ResponseHandlingException(httpx.ReadTimeout("timed out"))
 
-    with Collection.open(config(small_server().url), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
-        monkeypatch.setattr(ServerClient, "scroll", fail)
-        assert collection.search("words", where={"kind": "odd"}) == []
+    monkeypatch.setattr(ServerClient, "scroll", fail)
+    assert collection.search("words", where={"kind": "odd"}) == []
 
 
 def waits(_: str, context: Any) -> bytes:
@@ -232,22 +241,20 @@ def stumbles(protocol: str, times: int, stack: ExitStack) -> tuple[ServerClient,
     calls = list[str]()
     if protocol == "grpc":
 
-        def answer(method: str, context: Any) -> bytes:
+        def count(method: str, context: Any) -> bytes:
             calls.append(method)
             if len(calls) <= times:
                 refuse("UNAVAILABLE", "shard is gone")(method, context)
             found: bytes = grpc.CountResponse(result=grpc.CountResult(count=3)).SerializeToString()
             return found
 
-        url = stack.enter_context(grpc_server(answer))
+        url = stack.enter_context(grpc_server(count))
     else:
 
         def play(connection: Any) -> None:
             calls.append("Count")
-            gone, body = b'{"status":{"error":"shard is gone"}}', b'{"result":{"count":3},"status":"ok","time":0.0}'
-            status, sent = ("503 Service Unavailable", gone) if len(calls) <= times else ("200 OK", body)
-            head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(sent)}\r\n"
-            connection.sendall(f"{head}connection: close\r\n\r\n".encode() + sent)
+            gone = answer("503 Service Unavailable", {"status": {"error": "shard is gone"}})
+            (gone if len(calls) <= times else done({"count": 3}))(connection)
 
         url = stack.enter_context(faulty_server(play))
     client = ServerClient(timeout=60, search_timeout=60, **place_of(url))
@@ -326,55 +333,41 @@ def test_a_server_that_is_gone_is_not_waited_for(protocol: str, monkeypatch: pyt
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_write_to_a_node_that_is_gone_goes_to_the_next_one(protocol: str) -> None:
-    done = b'{"result":{"operation_id":1,"status":"completed"},"status":"ok","time":0.0}'
-    answer = grpc.PointsOperationResponse(result=grpc.UpdateResult(status=grpc.UpdateStatus.Completed))
+    deleted = grpc.PointsOperationResponse(result=grpc.UpdateResult(status=grpc.UpdateStatus.Completed))
     with ExitStack() as stack:
         if protocol == "grpc":
-            url = stack.enter_context(grpc_server(lambda *_: answer.SerializeToString()))
+            url = stack.enter_context(grpc_server(lambda *_: deleted.SerializeToString()))
         else:
-            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(done)}\r\n"
-            url = stack.enter_context(faulty_server(send(f"{head}connection: close\r\n\r\n".encode(), done)))
+            url = stack.enter_context(faulty_server(done({"operation_id": 1, "status": "completed"})))
         gone = place_of(GONE.replace("http", protocol))
         client = stack.enter_context(closing(ServerClient(timeout=60, others=[place_of(url)], **gone)))
         assert client.delete("c", [1]).status == models.UpdateStatus.COMPLETED
 
 
-def test_a_client_of_the_programs_own_keeps_its_timeout(small_server: Callable[..., Routes], fakes: Registry) -> None:
-    server = small_server()
-    with Collection.open(config(server.url), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
+def test_a_client_of_the_programs_own_keeps_its_timeout(
+    server: Routes, collection: Collection, fakes: Registry
+) -> None:
     client = QdrantClient(url=server.url, timeout=3600, check_compatibility=False)
-    with closing(client), Collection.open(client, "c", registry=fakes) as collection:
-        assert len(collection.search("words", limit=3)) == 3
+    with closing(client), Collection.open(client, "c", registry=fakes) as own:
+        assert len(own.search("words", limit=3)) == 3
         client.http.client._client.timeout = 1  # else a busy machine may fail the search above
         with silent(server), pytest.raises(StoreUnavailable, match="the store does not answer"):
-            collection.search("words", limit=3)
+            own.search("words", limit=3)
 
 
-def test_a_frameworks_timeout_ends_a_search_that_waits_for_the_store(
-    small_server: Callable[..., Routes], fakes: Registry
-) -> None:
-    server = small_server()
-    with Collection.open(config(server.url, search_timeout=60), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
+def test_a_frameworks_timeout_ends_a_search_that_waits_for_the_store(server: Routes, collection: Collection) -> None:
+    async def asked() -> None:
+        with silent(server), pytest.raises(TimeoutError):
+            await asyncio.wait_for(collection.asearch("words", limit=3), 0.5)
+        assert len(await collection.asearch("words", limit=3)) == 3
 
-        async def asked() -> None:
-            with silent(server), pytest.raises(TimeoutError):
-                await asyncio.wait_for(collection.asearch("words", limit=3), 0.5)
-            assert len(await collection.asearch("words", limit=3)) == 3
-
-        asyncio.run(asked())
+    asyncio.run(asked())
 
 
-def test_a_program_sets_a_deadline_for_some_of_its_searches(
-    small_server: Callable[..., Routes], fakes: Registry
-) -> None:
-    server = small_server()
-    with Collection.open(config(server.url, search_timeout=60), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
-        with silent(server), deadline(0.5), pytest.raises(StoreUnavailable, match="the store does not answer"):
-            collection.search("words", limit=3)
-        assert len(collection.search("words", limit=3)) == 3
+def test_a_program_sets_a_deadline_for_some_of_its_searches(server: Routes, collection: Collection) -> None:
+    with silent(server), deadline(0.5), pytest.raises(StoreUnavailable, match="the store does not answer"):
+        collection.search("words", limit=3)
+    assert len(collection.search("words", limit=3)) == 3
 
 
 def test_the_earlier_of_two_deadlines_holds() -> None:
@@ -392,12 +385,7 @@ def test_a_read_is_repeated_where_its_connection_broke() -> None:
 
     def play(connection: Any) -> None:
         calls.append("")
-        (reset() if len(calls) == 3 else answer)(connection)
-
-    def answer(connection: Any) -> None:
-        body = b'{"result":{"collections":[]},"status":"ok","time":0.0}'
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        connection.sendall(f"{head}connection: close\r\n\r\n".encode() + body)
+        (reset() if len(calls) == 3 else done({"collections": []}))(connection)
 
     with faulty_server(play) as url:
         client = open_store(url)  # two requests: what there is, and the version
@@ -420,10 +408,7 @@ def test_connections_to_this_machine_are_kept_open(small_server: Callable[..., R
     client.close()
 
 
-def test_a_frozen_node_is_left_before_the_deadline(small_server: Callable[..., Routes], fakes: Registry) -> None:
-    url = small_server().url
-    with Collection.open(config(url), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
+def test_a_frozen_node_is_left_before_the_deadline(server: Routes, collection: Collection) -> None:
     asked = list[str]()
 
     def play(connection: Any) -> None:
@@ -432,7 +417,7 @@ def test_a_frozen_node_is_left_before_the_deadline(small_server: Callable[..., R
 
     with faulty_server(play) as frozen:
         with deadline(4):  # of which the frozen node gets a half
-            client = open_store([frozen, url])
+            client = open_store([frozen, server.url])
         assert client.count("c").count == 12
         client.close()
     assert len(asked) == 1

@@ -31,7 +31,7 @@ from diptych.search import store_calls
 from diptych.stores import place_of
 from diptych.stores.server_client import ServerClient
 from diptych.swap import ApplyOptions
-from faulty_server import faulty_server, send
+from faulty_server import answer, faulty_server
 from grpc_server import grpc_server, refuse
 
 Refusing: TypeAlias = list[tuple[str, ServerClient, str]]
@@ -116,9 +116,7 @@ def refusing(request: pytest.FixtureRequest) -> Iterator[Refusing]:
             if request.param == "grpc":
                 servers[stack.enter_context(grpc_server(refuse(over_grpc, SENTENCE)))] = f"{over_grpc}: {SENTENCE}"
             else:
-                body = json.dumps({"status": {"error": SENTENCE}, "time": 0.0}).encode()
-                head = f"HTTP/1.1 {over_http}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-                server = faulty_server(send(f"{head}connection: close\r\n\r\n".encode(), body))
+                server = faulty_server(answer(over_http, {"status": {"error": SENTENCE}, "time": 0.0}))
                 servers[stack.enter_context(server)] = f"{over_http}: {SENTENCE}"
         clients = [stack.enter_context(closing(ServerClient(timeout=60, **place_of(url)))) for url in servers]
         yield list(zip(servers, clients, servers.values(), strict=True))

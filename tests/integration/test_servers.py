@@ -38,7 +38,7 @@ from diptych.stores.server_errors import error_line, is_conflict, refuses_key
 from diptych.stores.versions import FEATURES, dotted, server_version, version_warnings
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
-from faulty_server import faulty_server, hang, send
+from faulty_server import answer, faulty_server, hang
 from small_server import Routes, served
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
@@ -220,7 +220,8 @@ def test_a_server_without_relevance_feedback_is_refused_by_name(
         assert collection.search("words of number 3", limit=1)
 
 
-def test_the_version_is_asked_for_once(small_server: Callable[..., Any], fakes: Registry) -> None:
+def test_the_version_is_asked_for_once_and_of_servers_alone(small_server: Callable[..., Any], fakes: Registry) -> None:
+    assert version_warnings(open_store("memory:"), ["text_index"], tenants=True) == []
     server = small_server()
     with Collection.open(config(server.url), registry=fakes) as collection:
         collection.populate(DOCUMENTS)
@@ -287,10 +288,6 @@ def test_a_collection_that_a_kill_left_without_its_alias_gets_it_from_the_next_p
         assert collection.count() == 12
 
 
-def test_an_embedded_store_has_no_version_to_be_warned_of() -> None:
-    assert version_warnings(open_store("memory:"), ["text_index"], tenants=True) == []
-
-
 @pytest.mark.parametrize("kind", [str, Path])
 def test_paths_may_be_text(small_server: Callable[..., Any], fakes: Registry, kind: type) -> None:
     with Collection.open(config(small_server().url), registry=fakes) as collection:
@@ -301,25 +298,14 @@ def test_paths_may_be_text(small_server: Callable[..., Any], fakes: Registry, ki
     assert import_collection(client, kind("points.jsonl"), report_path=kind("left.jsonl")).written == 12
 
 
-def refusal(status: int, reason: str, body: bytes) -> Any:
-    head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    return send(f"{head}connection: close\r\n\r\n".encode(), body)
-
-
 @pytest.mark.parametrize(("status", "reason"), [(401, "Unauthorized"), (403, "Forbidden")])
 def test_a_server_that_refuses_the_key_is_not_one_that_does_not_answer(status: int, reason: str) -> None:
-    body = b'{"status":{"error":"forbidden: global access is required"},"time":0.0}'
-    with faulty_server(refusal(status, reason, body)) as url, pytest.raises(StoreUnavailable) as caught:
+    refusal = answer(f"{status} {reason}", {"status": {"error": "forbidden: global access is required"}, "time": 0.0})
+    with faulty_server(refusal) as url, pytest.raises(StoreUnavailable) as caught:
         open_store(url)
     assert caught.value.what == "the Qdrant server refuses the key"
     assert caught.value.got == f"{status} {reason}: forbidden: global access is required"
     assert "api_key" in caught.value.do
-
-
-def test_a_server_that_is_not_there_does_not_answer() -> None:
-    with pytest.raises(StoreUnavailable, match="the Qdrant server does not answer") as caught:
-        open_store("http://127.0.0.1:9")
-    assert "refused" in caught.value.got
 
 
 class GrpcError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -69,6 +70,18 @@ def send(*parts: bytes) -> Script:
             connection.sendall(part)
 
     return script
+
+
+def answer(status: str, body: object) -> Script:
+    """Send JSON with this status and close."""
+    content = json.dumps(body).encode()
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
+    return send(f"{head}connection: close\r\n\r\n".encode(), content)
+
+
+def done(result: object) -> Script:
+    """Send a result as Qdrant does and close."""
+    return answer("200 OK", {"result": result, "status": "ok", "time": 0.0})
 
 
 def drip(first: bytes, then: bytes, *, every: float) -> Script:
