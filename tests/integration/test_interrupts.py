@@ -34,7 +34,7 @@ PENDING = 4  # the exit code of a plan with changes
 BROKEN = ("Traceback", "terminate called", "Fatal Python", "Exception ignored", "core dumped")
 IMPORTED = "_pydantic_core"  # a library that is loaded once diptych handles Ctrl-C
 WORDS = ("audio", "convert", "files", "music", "network", "picture", "print", "scan", "sound", "video")
-LEXICAL = {"lexical": {"adapter": "bm25", "language": "english"}}
+LEXICAL: dict[str, object] = {"lexical": {"adapter": "bm25", "language": "english"}}
 DENSE = {"dense": {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2", "device": "cpu"}}
 
 
@@ -195,36 +195,30 @@ interrupts.run(command)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
-@pytest.mark.slow
-def test_populate_and_search_by_words(lexical: Folder) -> None:
-    interrupted_at_random(lexical, "populate", "corpus.jsonl", restore=True)
-    interrupted_at_random(lexical, "search", "convert audio")
+GERMAN: dict[str, object] = {"lexical": {"adapter": "bm25", "language": "german"}}
+WORDS_OF: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {  # a command after a populate, and the slots then
+    "populate": (("populate", "corpus.jsonl"), LEXICAL),
+    "search": (("search", "convert audio"), LEXICAL),
+    "explain": (("search", "convert audio", "--explain"), LEXICAL),
+    "plan": (("plan",), GERMAN),
+    "apply": (("apply", "--ignore-gate"), GERMAN),
+    "evaluate": (("evaluate",), LEXICAL),
+    "copy": (("copy", "diptych.yaml", "edge:./other"), LEXICAL),
+    "export": (("export", "all.jsonl.gz", "--vectors", "--force"), LEXICAL),
+    "info": (("info",), LEXICAL),
+    "doctor": (("doctor",), LEXICAL),
+    "demo": (("demo", "shown"), LEXICAL),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [("plan",), ("apply", "--ignore-gate")])  # which is interrupted, too
-def test_a_swap_by_words(lexical: Folder, words: tuple[str, ...]) -> None:
-    lexical.run("populate", "corpus.jsonl")
-    lexical.configure({"lexical": {"adapter": "bm25", "language": "german"}})
-    interrupted_at_random(lexical, *words, codes=(0, PENDING) if words == ("plan",) else (0,), restore=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("evaluate",),
-        ("search", "convert audio", "--explain"),
-        ("copy", "diptych.yaml", "edge:./other"),
-        ("export", "all.jsonl.gz", "--vectors", "--force"),
-        ("info",),
-        ("doctor",),
-    ],
-    ids=lambda words: words[0],
-)
-def test_what_reads_a_collection(lexical: Folder, words: tuple[str, ...]) -> None:
-    lexical.run("populate", "corpus.jsonl")
-    interrupted_at_random(lexical, *words, restore=True)
+@pytest.mark.parametrize("command", WORDS_OF)
+def test_a_command_over_a_collection_of_words(lexical: Folder, command: str) -> None:
+    words, slots = WORDS_OF[command]
+    if command != "populate":
+        lexical.run("populate", "corpus.jsonl")
+    lexical.configure(slots)
+    interrupted_at_random(lexical, *words, codes=(0, PENDING) if command == "plan" else (0,), restore=True)
 
 
 @pytest.mark.slow
@@ -233,11 +227,6 @@ def test_an_import_of_documents(lexical: Folder) -> None:
     lexical.run("export", "texts.jsonl")
     shutil.rmtree(lexical.path / "store")
     interrupted_at_random(lexical, "import", "texts.jsonl", restore=True)
-
-
-@pytest.mark.slow
-def test_the_demo(lexical: Folder) -> None:
-    interrupted_at_random(lexical, "demo", "shown", restore=True)
 
 
 @pytest.mark.slow(first=True)
