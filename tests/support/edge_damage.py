@@ -30,26 +30,6 @@ DOCUMENTS = [{"id": f"d{n}", "text": f"document {n} tells of item {n * 7}", "n":
 KINDS = ("delete", "empty", "halve", "flip", "zero")
 
 
-def copy_without_holes(source: str, target: str) -> None:
-    """A copy that takes no more room than what it is of: the engine keeps a thousand times what it writes to."""
-    with open(source, "rb") as read, open(target, "wb") as written:
-        size = os.fstat(read.fileno()).st_size
-        written.truncate(size)
-        end = 0
-        while (begin := _data(read.fileno(), end, size)) < size:
-            end = os.lseek(read.fileno(), begin, os.SEEK_HOLE)
-            written.seek(begin)
-            written.write(os.pread(read.fileno(), end - begin, begin))
-
-
-def _data(file: int, offset: int, size: int) -> int:
-    """Where something is written, from there on; `size` where nothing is."""
-    try:
-        return os.lseek(file, offset, os.SEEK_DATA)
-    except OSError:
-        return size
-
-
 def opened(store: Path) -> Collection:
     int8 = {"quantization": {"kind": "scalar"}}
     slots = {"dense": {"adapter": "fake-dense", "storage": int8}, "words": {"adapter": "fake-sparse"}}

@@ -43,12 +43,11 @@ class Findings:
     points: int
 
 
-def inspect(shard: Path, *, changing: bool = False, free: space.Free = space.free_bytes) -> Findings:
+def inspect(shard: Path, *, changing: bool = False) -> Findings:
     """Inspect the files of a closed shard.
 
     Args:
         changing: a vector may be half added or dropped, so files may have appeared or gone.
-        free: returns the free space of a folder's disk.
 
     Raises:
         StoreDamaged: files are missing or are not what was left there.
@@ -68,7 +67,7 @@ def inspect(shard: Path, *, changing: bool = False, free: space.Free = space.fre
     if problems:
         raise damage(shard, problems)
     needed = (space.TO_READ if clean else space.TO_OPEN) + allocated(shard / WAL)
-    space.require_room_to_read(shard, shard / SEGMENTS, needed, free=free)
+    space.require_room_to_read(shard, shard / SEGMENTS, needed)
     points = seal.points if clean and seal else mark[1] if mark and mark[0] == log_end(shard) - 1 else -1
     return Findings(seal if clean else None, last, points)
 

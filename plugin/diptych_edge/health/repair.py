@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from uuid import uuid4
 from diptych_edge.engine.folders import DAMAGED, SHARD, Record, remove
 from diptych_edge.health import salvage, space
 from diptych_edge.health.inspection import is_json
-from diptych_edge.health.seal import MARK, SEAL, read_mark, read_seal
+from diptych_edge.health.seal import MARK, SEAL, pieces, read_mark, read_seal
 from diptych_edge.health.wal import (
     SEGMENTS,
     WAL,
@@ -30,7 +29,6 @@ from diptych_edge.health.wal import (
 )
 
 _EXCLUDED = shutil.ignore_patterns(WAL, f"{WAL}.*", "temp_segments", SEAL, MARK)
-_PIECE = 1 << 20
 _IMMUTABLE = "matrix.dat", "links.bin", "links_compressed.bin", "inverted_index.dat"  # written once, then only read
 _VECTORS = "vectors/chunk_*.mmap"  # of a segment that takes points: new vectors are appended
 
@@ -120,7 +118,7 @@ def _prepare_copy(source: Path, work: Path, *, keep_log: bool, only: str = "") -
     """Copy a shard so that Edge opens it: all of it or one segment, with its log or an empty one."""
     remove(work)
     finish_restart(source)
-    copy_data(source, work)
+    shutil.copytree(source, work, ignore=_EXCLUDED, copy_function=copy_sparse)
     for path in (work / SEGMENTS).glob("*"):
         if only and path.name != only:
             shutil.rmtree(path)
@@ -132,7 +130,8 @@ def _prepare_copy(source: Path, work: Path, *, keep_log: bool, only: str = "") -
     try:
         version = _newest(work)
         if keep_log:
-            copy_log(source, work)
+            if (source / WAL).is_dir():
+                shutil.copytree(source / WAL, work / WAL, copy_function=copy_sparse)
             if not is_json(work / WAL / "first-index"):
                 (work / WAL / "first-index").unlink(missing_ok=True)  # all of the log is done over then
             return log_end(work) > version
@@ -182,13 +181,8 @@ def _run(folder: Path, work: Path | None, target: Path) -> dict[str, Any] | None
     return result
 
 
-def copy_data(source: Path, target: Path) -> None:
-    """Copy segments and settings, without the log, the seal and the mark."""
-    shutil.copytree(source, target, ignore=_EXCLUDED, copy_function=copy_sparse)
-
-
 def link_data(source: Path, target: Path) -> None:
-    """The same for a shard that is only read until `unlink_data(target)`: the vectors are not copied but shared.
+    """Copy segments and settings of a shard that is only read until `unlink_data(target)`; the vectors are shared.
 
     Meanwhile vectors may be appended in `source`, where the copied counts do not reach, or replaced by writes that
     `target` is to get too. Where the file system cannot link, all is copied.
@@ -212,46 +206,12 @@ def _link(source: str, target: str) -> str:
     return copy_sparse(source, target)
 
 
-def copy_log(source: Path, target: Path) -> None:
-    """Copy the log."""
-    if (source / WAL).is_dir():
-        shutil.copytree(source / WAL, target / WAL, copy_function=copy_sparse)
-
-
 def copy_sparse(source: str, target: str) -> str:
-    """Copy a file, with its holes if the system reports them."""
-    with open(source, "rb") as source_file, open(target, "wb") as target_file:
-        size = os.fstat(source_file.fileno()).st_size
-        start = _seek(source_file.fileno(), 0, "SEEK_DATA")
-        while start is not None:
-            end = _seek(source_file.fileno(), start, "SEEK_HOLE") or size
-            _copy_range(source_file.fileno(), target_file.fileno(), start, end)
-            start = _seek(source_file.fileno(), end, "SEEK_DATA") if end < size else None
-        target_file.truncate(size)
+    """Copy a file, with its holes."""
+    with open(source, "rb") as file, open(target, "wb") as copy:
+        for start, piece in pieces(file):
+            held = piece.rstrip(b"\0")
+            copy.seek(start + len(piece) - len(piece.lstrip(b"\0")))
+            copy.write(held.lstrip(b"\0"))
+        copy.truncate(os.fstat(file.fileno()).st_size)
     return target
-
-
-def _seek(descriptor: int, offset: int, what: str) -> int | None:
-    """The next data or hole from `offset` on; if the system cannot tell, everything counts as data."""
-    whence = getattr(os, what, None)
-    if whence is None:
-        return offset if what == "SEEK_DATA" else None
-    try:
-        return os.lseek(descriptor, offset, whence)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return None
-        return offset if what == "SEEK_DATA" else None
-
-
-def _copy_range(source: int, target: int, start: int, end: int) -> None:
-    os.lseek(source, start, os.SEEK_SET)
-    os.lseek(target, start, os.SEEK_SET)
-    while start < end:
-        piece = os.read(source, min(_PIECE, end - start))
-        if not piece:
-            return
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(target, view) :]
-        start += len(piece)

@@ -189,14 +189,14 @@ def _checksum(path: Path) -> tuple[int, int]:
     """
     held = crc = 0
     with path.open("rb") as file:
-        for start, piece in _pieces(file):
+        for start, piece in pieces(file):
             if piece != _ZEROS[: len(piece)]:
                 crc = zlib.crc32(piece, zlib.crc32(start.to_bytes(8, "little"), crc))
                 held += len(piece)
     return held, crc
 
 
-def _pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+def pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Blocks of a file, without those in holes if the system reports holes."""
     offset = _data_from(file, 0)
     while offset is not None:
@@ -255,13 +255,10 @@ class Ledger:
         last: the number of the last operation.
         opened: the EdgeShard.
         sealed: the clean seal that it was opened with, if it was.
-        free: returns the free space of a folder's disk.
     """
 
-    def __init__(
-        self, shard: Path, last: int, edge_shard: Any, sealed: Seal | None = None, free: space.Free = space.free_bytes
-    ) -> None:
-        self.shard, self.last, self.sealed, self._free = shard, last, sealed, free
+    def __init__(self, shard: Path, last: int, edge_shard: Any, sealed: Seal | None = None) -> None:
+        self.shard, self.last, self.sealed = shard, last, sealed
         self._first = last
         self.data = 0  # bytes of the segments as of the last flush
         points = int(edge_shard.info().points_count)
@@ -274,7 +271,7 @@ class Ledger:
 
     def admit(self, size: int) -> None:
         """Raise StoreFull unless there is space for an operation of so many bytes."""
-        space.require_space(self.shard, space.TO_WRITE + space.COPIES * size, "to write", free=self._free)
+        space.require_space(self.shard, space.TO_WRITE + space.COPIES * size, "to write")
 
     def acknowledge(self, edge_shard: Any) -> None:
         """Note that one more operation has been applied."""
@@ -365,9 +362,3 @@ def version_of(edge_shard: Any) -> int:
     return max(
         (int(segment["segment_version"] or 0) for segment in edge_shard.snapshot_manifest().values()), default=-1
     )
-
-
-def forget(shard: Path) -> None:
-    """Remove seal and mark, which no longer describe the folder."""
-    for name in (SEAL, MARK):
-        (shard / name).unlink(missing_ok=True)

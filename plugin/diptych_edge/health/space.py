@@ -6,12 +6,10 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from diptych.errors import StoreFull
 
-Free = Callable[[Path], int]
 TO_READ = 1 << 20  # bytes that are to stay free when a closed collection is opened, which writes some small files
 TO_OPEN = 16 << 20  # the same where its log is replayed, beside the log's size
 TO_WRITE = 32 << 20  # the same for a write
@@ -19,14 +17,9 @@ _READ_IN_PARTS = ("payload_storage", "store")  # folders of files that a memory 
 COPIES = 4  # a written point is in the log, the segment and its indexes, and for a moment also in an old version
 
 
-def free_bytes(folder: Path) -> int:
-    """Free space of the file system that holds `folder`."""
-    return shutil.disk_usage(folder).free
-
-
-def require_space(folder: Path, needed: int, purpose: str, *, free: Free = free_bytes, do: str = "") -> None:
+def require_space(folder: Path, needed: int, purpose: str, *, do: str = "") -> None:
     """Raise StoreFull unless `needed` bytes are free."""
-    available = free(folder)
+    available = shutil.disk_usage(folder).free
     if available < needed:
         raise StoreFull(
             f"too little disk space {purpose}",
@@ -39,18 +32,18 @@ def require_space(folder: Path, needed: int, purpose: str, *, free: Free = free_
         )
 
 
-def require_room_to_read(shard: Path, segments: Path, needed: int, *, free: Free = free_bytes) -> None:
+def require_room_to_read(shard: Path, segments: Path, needed: int) -> None:
     """Raise StoreFull unless `needed` bytes are free, and beside them those that reading the files itself takes.
 
     Edge reads most of its files through memory maps and whole, and they are mostly holes. tmpfs allocates the holes
     that are read so. Other file systems do not.
     """
-    require_space(shard, needed, "to open the collection", free=free)
+    require_space(shard, needed, "to open the collection")
     files = [path.stat() for path in segments.rglob("*") if path.parent.name not in _READ_IN_PARTS and path.is_file()]
     holes = sum(max(0, facts.st_size - 512 * facts.st_blocks) for facts in files if hasattr(facts, "st_blocks"))
-    if free(shard) < needed + holes and _allocates_holes(shard):
+    if shutil.disk_usage(shard).free < needed + holes and _allocates_holes(shard):
         do = "move the store to a disk: here its files take memory as they are read"
-        require_space(shard, needed + holes, "to open the collection", free=free, do=do)
+        require_space(shard, needed + holes, "to open the collection", do=do)
 
 
 def _allocates_holes(folder: Path) -> bool:

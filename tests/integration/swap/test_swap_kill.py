@@ -29,7 +29,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.testing import fakes_plugin
 from diptych.types import Document
 from diptych_edge import EdgeClient
-from edge_damage import copy_without_holes
+from diptych_edge.health.repair import copy_sparse
 from interrupting import interrupted
 from mortal import WRITES
 
@@ -188,7 +188,7 @@ def plain(vector: Any) -> Any:
 
 
 def copied(store: Path, target: Path) -> Path:
-    shutil.copytree(store, target, copy_function=copy_without_holes)
+    shutil.copytree(store, target, copy_function=copy_sparse)
     return target
 
 

@@ -18,9 +18,8 @@ from qdrant_client import models
 from diptych.errors import StoreError
 from diptych_edge import EdgeClient
 from diptych_edge.health import seal, space
-from diptych_edge.health.repair import RepairReport
+from diptych_edge.health.repair import RepairReport, copy_sparse
 from diptych_edge.health.wal import log_end, newest_version
-from edge_damage import copy_without_holes
 
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = 660
@@ -74,7 +73,7 @@ def store(request: pytest.FixtureRequest, stores: Mapping[str, Path], tmp_path: 
 
 def copied(source: Path, target: Path) -> None:
     """Copy a store without the socket that a killed process leaves and without the holes of its files."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".socket"), copy_function=copy_without_holes)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".socket"), copy_function=copy_sparse)
 
 
 def shard_of(store: Path) -> Path:
