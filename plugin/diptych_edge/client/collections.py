@@ -212,10 +212,7 @@ def reconfigure(
         CollectionError: settings for a vector that the collection has not.
     """
     for name in (*vectors, *sparse):
-        if name not in collection.space:
-            raise CollectionError(
-                f"the collection has no vector {name!r}", expected=", ".join(map(repr, collection.space))
-            )
+        collection.require_vector(name)
     with collection.maintenance:
         before, changed = collection.record, _changed(collection.record, vectors, sparse, settings)
         config = edge_config(changed.config) if has_vectors(changed.config) else None
@@ -279,7 +276,7 @@ class Schema(EdgeBase):
         """
         check_arguments("delete_vector_name", kwargs)
         collection = self._find(collection_name)
-        _check_known(collection, vector_name)
+        collection.require_vector(vector_name)
         collection.drop_vector(vector_name)
         return self._done()
 
@@ -306,12 +303,3 @@ class Schema(EdgeBase):
         """Drop the index of a payload field."""
         check_arguments("delete_payload_index", kwargs)
         return self._write(self._find(collection_name), lambda: edge.UpdateOperation.delete_field_index(field_name))
-
-
-def _check_known(collection: EdgeCollection, name: str) -> None:
-    if name not in collection.space:
-        raise CollectionError(
-            f"the collection has no vector {name!r}",
-            where=f"collection {collection.record.name!r}",
-            expected=", ".join(map(repr, collection.space)),
-        )

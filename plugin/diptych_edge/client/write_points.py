@@ -168,10 +168,7 @@ def _update_vectors(
 
 def _delete_vectors(collection: EdgeCollection, names: Sequence[str], points: Selector) -> Any:
     for name in names:
-        if name not in collection.space:
-            raise CollectionError(
-                f"the collection has no vector {name!r}", expected=", ".join(map(repr, collection.space))
-            )
+        collection.require_vector(name)
     return _select("delete_vectors", points, list(names))
 
 

@@ -81,21 +81,14 @@ def quantization(config: models.QuantizationConfig | None) -> Any:
     if config is None:
         return None
     if isinstance(config, models.ScalarQuantization):
-        return _scalar(config.scalar)
+        return _settings(edge.ScalarQuantizationConfig, config.scalar, type=edge.ScalarType)
     if isinstance(config, models.ProductQuantization):
-        return edge.ProductQuantizationConfig(
-            compression=member(edge.CompressionRatio, config.product.compression),
-            always_ram=config.product.always_ram,
-            memory=member(edge.Memory, config.product.memory),
-        )
+        return _settings(edge.ProductQuantizationConfig, config.product, compression=edge.CompressionRatio)
     if isinstance(config, models.BinaryQuantization):
-        return _binary(config.binary)
+        of_binary, of_query = edge.BinaryQuantizationEncoding, edge.BinaryQuantizationQueryEncoding
+        return _settings(edge.BinaryQuantizationConfig, config.binary, encoding=of_binary, query_encoding=of_query)
     if isinstance(config, models.TurboQuantization):
-        return edge.TurboQuantQuantizationConfig(
-            always_ram=config.turbo.always_ram,
-            bits=member(edge.TurboQuantBitSize, config.turbo.bits),
-            memory=member(edge.Memory, config.turbo.memory),
-        )
+        return _settings(edge.TurboQuantQuantizationConfig, config.turbo, bits=edge.TurboQuantBitSize)
     raise StoreUnsupported("unknown quantization", got=type(config).__name__)
 
 
@@ -131,47 +124,22 @@ def modifier(value: models.Modifier | None) -> Any:
 
 
 def _edge_hnsw(config: models.HnswConfig) -> Any:
-    return edge.HnswIndexConfig(
-        m=config.m,
-        ef_construct=config.ef_construct,
-        full_scan_threshold=config.full_scan_threshold,
-        max_indexing_threads=config.max_indexing_threads or 0,
-        on_disk=config.on_disk,
-        payload_m=config.payload_m,
-        inline_storage=config.inline_storage,
-        memory=member(edge.Memory, config.memory),
-    )
+    threads = config.max_indexing_threads or 0
+    return _settings(edge.HnswIndexConfig, config.model_copy(update={"max_indexing_threads": threads}))
 
 
 def _optimizers(diff: models.OptimizersConfigDiff | None) -> Any:
     if diff is None:
         return None
-    return edge.EdgeOptimizersConfig(
-        deleted_threshold=diff.deleted_threshold,
-        vacuum_min_vector_number=diff.vacuum_min_vector_number,
-        default_segment_number=diff.default_segment_number,
-        max_segment_size=diff.max_segment_size,
-        indexing_threshold=diff.indexing_threshold,
-        prevent_unoptimized=diff.prevent_unoptimized,
-    )
+    of_servers = {"memmap_threshold", "flush_interval_sec", "max_optimization_threads"}
+    return edge.EdgeOptimizersConfig(**diff.model_dump(exclude=of_servers))
 
 
-def _scalar(config: models.ScalarQuantizationConfig) -> Any:
-    return edge.ScalarQuantizationConfig(
-        type=member(edge.ScalarType, config.type),
-        quantile=config.quantile,
-        always_ram=config.always_ram,
-        memory=member(edge.Memory, config.memory),
-    )
-
-
-def _binary(config: models.BinaryQuantizationConfig) -> Any:
-    return edge.BinaryQuantizationConfig(
-        always_ram=config.always_ram,
-        encoding=member(edge.BinaryQuantizationEncoding, config.encoding),
-        query_encoding=member(edge.BinaryQuantizationQueryEncoding, config.query_encoding),
-        memory=member(edge.Memory, config.memory),
-    )
+def _settings(edge_kind: Any, config: Any, **kinds: Any) -> Any:
+    """Edge's form of a model whose fields have the same names, `memory` and those of `kinds` being enums."""
+    kinds = {"memory": edge.Memory, **kinds}
+    values = {name: getattr(config, name) for name in type(config).model_fields}
+    return edge_kind(**{k: member(kinds[k], value) if k in kinds else value for k, value in values.items()})
 
 
 def member(edge_enum: Any, value: Enum | str | None) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -62,32 +62,19 @@ def vector_in(vector: Any, name: str, space: Space, where: object) -> Any:
         CollectionError: the collection has no such vector, or one of another kind or dimension; or its numbers are bad.
     """
     kind, size = space.get(name) or _unknown(name, space, where)
-    if kind == "dense":
-        if _width(vector) != size:
-            raise misfit(name, where, _shape(vector), f"a dense vector of {size} numbers")
-        if flaw := flaw_of_dense(vector):
-            raise misfit(name, where, flaw, FINITE)
-        return _numbers(vector)
-    return _SPECIAL[kind](vector, name, size, where)
-
-
-def _sparse(vector: Any, name: str, size: int, where: object) -> Any:
-    if not hasattr(vector, "indices"):
-        raise misfit(name, where, _shape(vector), "a sparse vector: indices and values")
-    if flaw := flaw_of_sparse(vector.indices, vector.values):
-        raise misfit(name, where, flaw, f"as many values as indices; {UNIQUE}; {FINITE}")
-    return vector if isinstance(vector, edge.SparseVector) else edge.SparseVector(vector.indices, vector.values)
-
-
-def _multivector(vector: Any, name: str, size: int, where: object) -> Any:
-    if not _is_matrix(vector, size):
+    if kind == "sparse":
+        if not hasattr(vector, "indices"):
+            raise misfit(name, where, _shape(vector), "a sparse vector: indices and values")
+        if flaw := flaw_of_sparse(vector.indices, vector.values):
+            raise misfit(name, where, flaw, f"as many values as indices; {UNIQUE}; {FINITE}")
+        return vector if isinstance(vector, edge.SparseVector) else edge.SparseVector(vector.indices, vector.values)
+    if kind == "dense" and _width(vector) != size:
+        raise misfit(name, where, _shape(vector), f"a dense vector of {size} numbers")
+    if kind == "multivector" and not _is_matrix(vector, size):
         raise misfit(name, where, _shape(vector), f"a multi-vector: rows of {size} numbers, at least one")
     if flaw := flaw_of_dense(vector):
         raise misfit(name, where, flaw, FINITE)
-    return _numbers(vector)
-
-
-_SPECIAL: dict[str, Callable[[Any, str, int, object], Any]] = {"sparse": _sparse, "multivector": _multivector}
+    return vector.tolist() if isinstance(vector, np.ndarray) else vector
 
 
 def _batch(batch: models.Batch, space: Space) -> list[Any]:
@@ -131,10 +118,6 @@ def _point_with_copy(identifier: Any, vector: Any, payload: Any) -> Any:
             ) from raw
         what = "a point has a vector or payload that Qdrant cannot keep"
         raise CollectionError(what, where=f"point {identifier}", got=reason(raw)) from raw
-
-
-def _numbers(vector: Any) -> Any:
-    return vector.tolist() if isinstance(vector, np.ndarray) else vector
 
 
 def _width(vector: Any) -> int:

@@ -37,11 +37,6 @@ _E = edge.Expression
 LIMIT = 10  # what a request or prefetch without limit means, as on a server
 
 
-def edge_formula(query: models.FormulaQuery) -> Any:
-    """Edge's form of a formula with its defaults."""
-    return edge.Formula(_expression(query.formula), query.defaults or {})
-
-
 def _expression(expression: Any) -> Any:
     if isinstance(expression, str):
         return edge.Expression.Variable(expression)
@@ -53,19 +48,6 @@ def _expression(expression: Any) -> Any:
 
 def _all(parts: list[Any]) -> list[Any]:
     return [_expression(part) for part in parts]
-
-
-def _div(expression: models.DivExpression) -> Any:
-    div = expression.div
-    return edge.Expression.Div(_expression(div.left), _expression(div.right), div.by_zero_default)
-
-
-def _pow(expression: models.PowExpression) -> Any:
-    return edge.Expression.Pow(_expression(expression.pow.base), _expression(expression.pow.exponent))
-
-
-def _distance(expression: models.GeoDistance) -> Any:
-    return edge.Expression.GeoDistance(geo_point(expression.geo_distance.origin), expression.geo_distance.to)
 
 
 def _decay(kind: Any, params: models.DecayParamsExpression) -> Any:
@@ -87,9 +69,9 @@ _EXPRESSIONS: dict[type[Any], Build] = {
     models.AcoshExpression: lambda f: _E.Acosh(_expression(f.acosh)),
     models.DatetimeExpression: lambda f: _E.Datetime(f.datetime),
     models.DatetimeKeyExpression: lambda f: _E.DatetimeKey(f.datetime_key),
-    models.DivExpression: _div,
-    models.PowExpression: _pow,
-    models.GeoDistance: _distance,
+    models.DivExpression: lambda f: _E.Div(_expression(f.div.left), _expression(f.div.right), f.div.by_zero_default),
+    models.PowExpression: lambda f: _E.Pow(_expression(f.pow.base), _expression(f.pow.exponent)),
+    models.GeoDistance: lambda f: _E.GeoDistance(geo_point(f.geo_distance.origin), f.geo_distance.to),
     models.LinDecayExpression: lambda f: _decay(edge.DecayKind.Lin, f.lin_decay),
     models.GaussDecayExpression: lambda f: _decay(edge.DecayKind.Gauss, f.gauss_decay),
     models.ExpDecayExpression: lambda f: _decay(edge.DecayKind.Exp, f.exp_decay),
@@ -201,7 +183,11 @@ def search_params(params: models.SearchParams | None) -> Any:
     return edge.SearchParams(
         hnsw_ef=params.hnsw_ef,
         exact=bool(params.exact),
-        quantization=_quantization(quantization) if quantization else None,
+        quantization=edge.QuantizationSearchParams(
+            bool(quantization.ignore), quantization.rescore, quantization.oversampling
+        )
+        if quantization
+        else None,
         indexed_only=bool(params.indexed_only),
         acorn=edge.AcornSearchParams(bool(acorn.enable), acorn.max_selectivity) if acorn else None,
         idf=_idf(params.idf),
@@ -235,10 +221,6 @@ def _prefetch(prefetch: models.Prefetch, lookup: Lookup) -> Any:
         filter=edge_filter(prefetch.filter, examples.mentioned),
         score_threshold=prefetch.score_threshold,
     )
-
-
-def _quantization(params: models.QuantizationSearchParams) -> Any:
-    return edge.QuantizationSearchParams(bool(params.ignore), params.rescore, params.oversampling)
 
 
 def _idf(scope: models.IdfScope | models.IdfCorpusParams | None) -> Any:
@@ -279,23 +261,11 @@ def _discover(query: models.DiscoverQuery, using: str | None, limit: int, exampl
     return edge.Query.Discover(edge.DiscoverQuery(target, _pairs(query.discover.context or [], examples)), using)
 
 
-def _context(query: models.ContextQuery, using: str | None, limit: int, examples: Examples) -> Any:
-    return edge.Query.Context(edge.ContextQuery(_pairs(query.context, examples)), using)
-
-
 def _feedback(query: models.RelevanceFeedbackQuery, using: str | None, limit: int, examples: Examples) -> Any:
     feedback, naive = query.relevance_feedback, query.relevance_feedback.strategy.naive
     items = [edge.FeedbackItem(examples.vector(item.example), item.score) for item in feedback.feedback]
     strategy = edge.NaiveFeedbackStrategy(naive.a, naive.b, naive.c)
     return edge.Query.FeedbackNaive(edge.FeedbackNaiveQuery(examples.vector(feedback.target), items, strategy), using)
-
-
-def _fusion(query: models.FusionQuery, using: str | None, limit: int, examples: Examples) -> Any:
-    return edge.Fusion.Dbsf() if query.fusion == models.Fusion.DBSF else edge.Fusion.Rrf(k=2)
-
-
-def _rrf(query: models.RrfQuery, using: str | None, limit: int, examples: Examples) -> Any:
-    return edge.Fusion.Rrf(2 if query.rrf.k is None else query.rrf.k, query.rrf.weights)
 
 
 def _text(query: models.TextQuery, using: str | None, limit: int, examples: Examples) -> Any:
@@ -312,14 +282,18 @@ _QUERIES: dict[type[Any], Callable[[Any, str | None, int, Examples], Any]] = {
     models.NearestQuery: _nearest,
     models.RecommendQuery: _recommend,
     models.DiscoverQuery: _discover,
-    models.ContextQuery: _context,
+    models.ContextQuery: lambda query, using, limit, examples: edge.Query.Context(
+        edge.ContextQuery(_pairs(query.context, examples)), using
+    ),
     models.RelevanceFeedbackQuery: _feedback,
-    models.FusionQuery: _fusion,
-    models.RrfQuery: _rrf,
+    models.FusionQuery: lambda query, *_: (
+        edge.Fusion.Dbsf() if query.fusion == models.Fusion.DBSF else edge.Fusion.Rrf(k=2)
+    ),
+    models.RrfQuery: lambda query, *_: edge.Fusion.Rrf(2 if query.rrf.k is None else query.rrf.k, query.rrf.weights),
     models.TextQuery: _text,
-    models.FormulaQuery: lambda query, using, limit, examples: edge_formula(query),
-    models.OrderByQuery: lambda query, using, limit, examples: order_by(query.order_by),
-    models.SampleQuery: lambda query, using, limit, examples: edge.Sample.Random,
+    models.FormulaQuery: lambda query, *_: edge.Formula(_expression(query.formula), query.defaults or {}),
+    models.OrderByQuery: lambda query, *_: order_by(query.order_by),
+    models.SampleQuery: lambda *_: edge.Sample.Random,
 }
 
 
@@ -365,15 +339,10 @@ def point_id(identifier: Any) -> models.ExtendedPointId:
 def vectors(edge_vectors: Any) -> Any:
     """Vectors of a point: sparse ones become qdrant-client's, lists stay."""
     if isinstance(edge_vectors, dict):
-        return {name: vector(value) for name, value in edge_vectors.items()}
+        return {name: vectors(value) for name, value in edge_vectors.items()}
+    if isinstance(edge_vectors, edge.SparseVector):
+        return models.SparseVector.model_construct(indices=edge_vectors.indices, values=edge_vectors.values)
     return edge_vectors
-
-
-def vector(edge_vector: Any) -> Any:
-    """One vector."""
-    if isinstance(edge_vector, edge.SparseVector):
-        return models.SparseVector.model_construct(indices=edge_vector.indices, values=edge_vector.values)
-    return edge_vector
 
 
 def _require_comparable(vector: Any, flaw: str) -> Any:
@@ -397,14 +366,14 @@ def edge_filter(query_filter: models.Filter | None, exclude_ids: Iterable[models
     if query_filter is None and not excluded:
         return None
     query_filter = query_filter or models.Filter()
-    must_not = _conditions(query_filter.must_not) or []
+    must_not, least = _conditions(query_filter.must_not) or [], query_filter.min_should
     if excluded:
         must_not.append(edge.HasIdCondition(excluded))
     return edge.Filter(
         must=_conditions(query_filter.must),
         should=_conditions(query_filter.should),
         must_not=must_not or None,
-        min_should=_min_should(query_filter.min_should),
+        min_should=edge.MinShould(_conditions(least.conditions) or [], least.min_count) if least else None,
     )
 
 
@@ -430,20 +399,14 @@ def _conditions(conditions: list[Condition] | Condition | None) -> list[Any] | N
     return [edge_condition(item) for item in (conditions if isinstance(conditions, list) else [conditions])]
 
 
-def _min_should(min_should: models.MinShould | None) -> Any:
-    if min_should is None:
-        return None
-    return edge.MinShould(_conditions(min_should.conditions) or [], min_should.min_count)
-
-
 def _field(condition: models.FieldCondition) -> Any:
-    count = condition.values_count
+    count, box, circle = condition.values_count, condition.geo_bounding_box, condition.geo_radius
     return edge.FieldCondition(
         condition.key,
         match=None if condition.match is None else _MATCHES[type(condition.match)](condition.match),
         range=_range(condition.range),
-        geo_bounding_box=_box(condition.geo_bounding_box),
-        geo_radius=_radius(condition.geo_radius),
+        geo_bounding_box=edge.GeoBoundingBox(geo_point(box.top_left), geo_point(box.bottom_right)) if box else None,
+        geo_radius=edge.GeoRadius(geo_point(circle.center), circle.radius) if circle else None,
         geo_polygon=_polygon(condition.geo_polygon),
         values_count=edge.ValuesCount(lt=count.lt, gt=count.gt, lte=count.lte, gte=count.gte) if count else None,
         is_empty=condition.is_empty,
@@ -473,14 +436,6 @@ def iso(moment: date | None) -> str | None:
 def geo_point(point: models.GeoPoint) -> Any:
     """Edge's form of a point on the globe."""
     return edge.GeoPoint(lon=point.lon, lat=point.lat)
-
-
-def _box(box: models.GeoBoundingBox | None) -> Any:
-    return edge.GeoBoundingBox(geo_point(box.top_left), geo_point(box.bottom_right)) if box else None
-
-
-def _radius(circle: models.GeoRadius | None) -> Any:
-    return edge.GeoRadius(geo_point(circle.center), circle.radius) if circle else None
 
 
 def _polygon(polygon: models.GeoPolygon | None) -> Any:

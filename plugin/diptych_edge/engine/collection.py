@@ -14,7 +14,7 @@ from uuid import uuid4
 import qdrant_edge as edge
 from qdrant_client import models
 
-from diptych.errors import StoreError
+from diptych.errors import CollectionError, StoreError
 from diptych_edge.convert.config import (
     PLACEHOLDER,
     dense_vectors,
@@ -91,7 +91,10 @@ class EdgeCollection:
         shard_folder = folder / record.shard
         findings = inspect(shard_folder, changing=record.pending is not None)
         break_seal(shard_folder, findings.seal)
-        edge_shard = _loaded(shard_folder, record.pending)
+        pending = record.pending
+        edge_shard = (
+            load_mended(shard_folder, pending.get("drop") or pending["add"]) if pending else shards.load(shard_folder)
+        )
         try:
             collection = cls(folder, record, Shard(edge_shard, record.name, begin(shard_folder, edge_shard, findings)))
         except BaseException:
@@ -100,8 +103,8 @@ class EdgeCollection:
         for leftover in folder.glob(f"{SHARD}*"):  # only now: were the record wrong, it might be the data
             if leftover.name != record.shard:
                 remove(leftover)
-        if record.pending:
-            collection._finish(record.pending)
+        if pending:
+            collection._finish(pending)
         return collection
 
     def change(self, edit: Callable[[Record], Record]) -> None:
@@ -124,6 +127,15 @@ class EdgeCollection:
             pending = {"drop": name}
             self.change(lambda record: replace(record, pending=pending))
             self._finish(pending)
+
+    def require_vector(self, name: str) -> None:
+        """Raise CollectionError unless the collection has this vector."""
+        if name not in self.space:
+            raise CollectionError(
+                f"the collection has no vector {name!r}",
+                where=f"collection {self.record.name!r}",
+                expected=", ".join(map(repr, self.space)),
+            )
 
     def exchange(self, prepare: Callable[[], Any]) -> None:
         """Replace the EdgeShard by the one that `prepare()` returns."""
@@ -154,12 +166,6 @@ def new_shard_name() -> str:
     return f"{SHARD}{uuid4().hex[:12]}"
 
 
-def _loaded(shard_folder: Path, pending: dict[str, Any] | None) -> Any:
-    if pending is None:
-        return shards.load(shard_folder)
-    return load_mended(shard_folder, pending.get("drop") or pending["add"])
-
-
 def _space(config: models.CreateCollection) -> Space:
     space: dict[str, tuple[VectorKind, int]] = {}
     for name, params in dense_vectors(config).items():
@@ -171,53 +177,39 @@ def _operation(pending: dict[str, Any]) -> Any:
     """Edge's operation for a change of named vectors."""
     if "drop" in pending:
         return edge.UpdateOperation.delete_vector_name(pending["drop"])
-    name, raw = pending["add"], pending["config"]
-    if "dense" in raw:
-        return _dense_operation(name, models.DenseVectorConfig(**raw["dense"]))
-    config = models.SparseVectorConfig(**raw["sparse"])
-    datatype = member(edge.VectorStorageDatatype, config.datatype)
-    return edge.UpdateOperation.create_sparse_vector(name, modifier(config.modifier), datatype)
+    name, params = pending["add"], _added(pending["config"])
+    if isinstance(params, models.SparseVectorParams):
+        datatype = params.index.datatype if params.index else None
+        kind = member(edge.VectorStorageDatatype, datatype)
+        return edge.UpdateOperation.create_sparse_vector(name, modifier(params.modifier), kind)
+    return edge.UpdateOperation.create_dense_vector(
+        name,
+        params.size,
+        member(edge.Distance, params.distance),
+        multivector(params.multivector_config),
+        member(edge.VectorStorageDatatype, params.datatype),
+    )
+
+
+def _added(config: dict[str, Any]) -> models.VectorParams | models.SparseVectorParams:
+    """The settings of a vector that is added by name; those of a server's call have the same names."""
+    if "dense" in config:
+        return models.VectorParams(**config["dense"])
+    raw = config["sparse"]
+    index = models.SparseIndexParams(datatype=raw["datatype"]) if raw.get("datatype") else None
+    return models.SparseVectorParams(modifier=raw.get("modifier"), index=index)
 
 
 def _changed(record: Record, pending: dict[str, Any]) -> Record:
     """The record after the change."""
+    dense, sparse = dict(dense_vectors(record.config)), dict(record.config.sparse_vectors or {})
     if "drop" in pending:
-        return _without(record, pending["drop"])
-    name, raw = pending["add"], pending["config"]
-    if "dense" in raw:
-        return _with_dense(record, name, models.DenseVectorConfig(**raw["dense"]))
-    config = models.SparseVectorConfig(**raw["sparse"])
-    index = models.SparseIndexParams(datatype=models.Datatype(config.datatype.value)) if config.datatype else None
-    params = models.SparseVectorParams(modifier=config.modifier, index=index)
-    vectors = {**(record.config.sparse_vectors or {}), name: params}
-    return replace(record.with_config(sparse_vectors=vectors), pending=None)
-
-
-def _dense_operation(name: str, config: models.DenseVectorConfig) -> Any:
-    return edge.UpdateOperation.create_dense_vector(
-        name,
-        config.size,
-        member(edge.Distance, config.distance),
-        multivector(config.multivector_config),
-        member(edge.VectorStorageDatatype, config.datatype),
-    )
-
-
-def _with_dense(record: Record, name: str, config: models.DenseVectorConfig) -> Record:
-    datatype = models.Datatype(config.datatype.value) if config.datatype else None
-    params = models.VectorParams(
-        size=config.size,
-        distance=config.distance,
-        multivector_config=config.multivector_config,
-        datatype=datatype,
-    )
-    vectors = vectors_of({**dense_vectors(record.config), name: params})
-    return replace(record.with_config(vectors=vectors), pending=None)
-
-
-def _without(record: Record, name: str) -> Record:
-    dense = {vector: params for vector, params in dense_vectors(record.config).items() if vector != name}
-    sparse = {vector: params for vector, params in (record.config.sparse_vectors or {}).items() if vector != name}
+        for vectors in (dense, sparse):
+            vectors.pop(pending["drop"], None)
+    elif isinstance(params := _added(pending["config"]), models.VectorParams):
+        dense[pending["add"]] = params
+    else:
+        sparse[pending["add"]] = params
     return replace(record.with_config(vectors=vectors_of(dense), sparse_vectors=sparse or None), pending=None)
 
 
@@ -271,7 +263,9 @@ def _lacks_index(collection: EdgeCollection) -> bool:
     optimizers = collection.record.config.optimizers_config
     configured = optimizers.indexing_threshold if optimizers else None
     threshold = INDEXING_THRESHOLD if configured is None else configured
-    sizes = {name: params.size * _width(params) for name, params in dense_vectors(collection.record.config).items()}
+    widths = {models.Datatype.FLOAT16: 2, models.Datatype.UINT8: 1}  # bytes of a number, else 4
+    dense = dense_vectors(collection.record.config).items()
+    sizes = {name: params.size * (widths.get(params.datatype, 4) if params.datatype else 4) for name, params in dense}
     unindexed_bytes = collection.shard.read(lambda edge_shard: _unindexed_bytes(edge_shard, collection, sizes))
     return threshold > 0 and unindexed_bytes >= threshold * 1024
 
@@ -281,11 +275,6 @@ def _unindexed_bytes(edge_shard: Any, collection: EdgeCollection, sizes: dict[st
     counts = {name: _count_with(edge_shard, name) for name in collection.space}
     unindexed = max(0, sum(counts.values()) - int(edge_shard.info().indexed_vectors_count))
     return max((min(unindexed, counts[name]) * size for name, size in sizes.items()), default=0)
-
-
-def _width(params: models.VectorParams) -> int:
-    """Bytes of a number."""
-    return {models.Datatype.FLOAT16: 2, models.Datatype.UINT8: 1}.get(params.datatype or models.Datatype.FLOAT32, 4)
 
 
 def _count_with(edge_shard: Any, name: str) -> int:
