@@ -123,10 +123,8 @@ def _vector_of(edge_shard: Any, identifier: models.ExtendedPointId, name: str) -
 
 def _check(request: models.QueryRequest) -> None:
     """Refuse what Edge would ignore or report less clearly."""
-    if request.limit is not None and request.limit < 1:
-        raise SearchError("limit is too small", got=request.limit, expected="1 or more")
-    if request.offset is not None and request.offset < 0:
-        raise SearchError("offset is negative", got=request.offset, expected="0 or more")
+    _require_at_least(1, limit=request.limit)
+    _require_at_least(0, offset=request.offset)
     if getattr(request, "shard_key", None) is not None:
         raise unsupported("shard keys", got=repr(request.shard_key))
     _check_parts(request)
@@ -138,11 +136,10 @@ def _check_parts(request: models.QueryRequest | models.Prefetch) -> None:
         raise SearchError("prefetches need a query that merges them", do="add a query, such as models.RrfQuery")
     if query is None and request.score_threshold is not None:
         raise SearchError("a score threshold needs a query", do="leave it out")
-    if isinstance(query, models.RrfQuery) and query.rrf.k is not None and query.rrf.k < 1:
-        raise SearchError("the k of an RRF is too small", got=query.rrf.k, expected="1 or more")
+    if isinstance(query, models.RrfQuery):
+        _require_at_least(1, **{"the k of an RRF": query.rrf.k})
     for item in prefetch if isinstance(prefetch, list) else [prefetch] if prefetch else []:
-        if item.limit is not None and item.limit < 1:
-            raise SearchError("the limit of a prefetch is too small", got=item.limit, expected="1 or more")
+        _require_at_least(1, **{"the limit of a prefetch": item.limit})
         _check_parts(item)
 
 
@@ -182,7 +179,7 @@ class ReadPoints(EdgeBase):
     ) -> tuple[list[models.Record], models.ExtendedPointId | None]:
         """A page of points by id, or by a payload field that has a range index, and the offset of the next page."""
         check_arguments("scroll", kwargs)
-        _check_positive(limit=limit)
+        _require_at_least(1, limit=limit)
 
         def scroll_page(edge_shard: Any) -> Any:
             request = edge.ScrollRequest(
@@ -219,7 +216,7 @@ class ReadPoints(EdgeBase):
     ) -> models.FacetResponse:
         """The values of a payload field that has a match index, with the number of points of each."""
         check_arguments("facet", kwargs)
-        _check_positive(limit=limit)
+        _require_at_least(1, limit=limit)
         shard = self._find(collection_name).shard
         response = shard.read(
             lambda edge_shard: edge_shard.facet(edge.FacetRequest(key, limit, exact, edge_filter(facet_filter)))
@@ -240,10 +237,10 @@ def _value(hit: Any) -> models.FacetValue:
     return str(hit.value) if isinstance(hit.value, UUID) else hit.value
 
 
-def _check_positive(**numbers: int) -> None:
+def _require_at_least(least: int, **numbers: int | None) -> None:
     for name, number in numbers.items():
-        if number < 1:
-            raise SearchError(f"{name} is too small", got=number, expected="1 or more")
+        if number is not None and number < least:
+            raise SearchError(f"{name} is too small", got=number, expected=f"{least} or more")
 
 
 class Matrix(SearchPoints):
@@ -292,8 +289,8 @@ class Matrix(SearchPoints):
     def _nearest_of_sample(
         self, collection_name: str, query_filter: models.Filter | None, limit: int, sample: int, using: str | None
     ) -> dict[models.ExtendedPointId, list[models.ScoredPoint]]:
-        if limit < 1 or sample < 2:
-            raise SearchError("limit or sample is too small", got=f"{limit}, {sample}", expected="limit 1, sample 2")
+        _require_at_least(1, limit=limit)
+        _require_at_least(2, sample=sample)
         with_vector = _and(query_filter, models.HasVectorCondition(has_vector=using or ""))
         query = models.SampleQuery(sample=models.Sample.RANDOM)
         response = self.query_points(collection_name, query, query_filter=with_vector, limit=sample, with_payload=False)
@@ -337,8 +334,7 @@ class Grouping(SearchPoints, ReadPoints):
     ) -> models.GroupsResult:
         """The best `limit` groups by their best point, with up to `group_size` points of each."""
         check_arguments("query_points_groups", kwargs)
-        if limit < 1 or group_size < 1:
-            raise SearchError("limit or group_size is too small", got=f"{limit}, {group_size}", expected="1 or more")
+        _require_at_least(1, limit=limit, group_size=group_size)
         request = models.QueryRequest.model_construct(
             query=query,
             using=using,
@@ -392,45 +388,35 @@ class Groups:
     """The first `limit` groups of ranked points, each with its first `size` points."""
 
     def __init__(self, key: str, limit: int, size: int) -> None:
-        self.key, self._path, self._limit, self._size = key, key.split("."), limit, size
+        self.key, self._path, self.limit, self.size = key, key.split("."), limit, size
         self._groups: dict[models.GroupId, list[models.ScoredPoint]] = {}
 
-    @property
-    def first_limit(self) -> int:
-        """How many points to search for at first."""
-        return self._limit * self._size * 2
-
-    @property
-    def full(self) -> bool:
-        """Whether more points would change nothing."""
-        return self.complete and not self.lacking()
-
-    def fill(self, ranked: Iterable[models.ScoredPoint]) -> None:
-        """Sort all points into groups anew, best first."""
+    def clear(self) -> None:
+        """Forget all groups."""
         self._groups = {}
-        self.add(ranked)
 
     def add(self, ranked: Iterable[models.ScoredPoint]) -> int:
         """Sort further points in, worse than all before; returns the number of new groups."""
         before = len(self._groups)
         for point in ranked:
             for value in _group_ids(point.payload, self._path):
+                if value not in self._groups and len(self._groups) < self.limit:
+                    self._groups[value] = []
                 self._add(value, point)
         return len(self._groups) - before
 
-    def refill(self, ranked: Iterable[models.ScoredPoint]) -> None:
-        """Replace the points of all groups that are not full by the first ones of `ranked` that belong to them."""
-        lacking = self.lacking()
-        self._groups.update({value: [] for value in lacking})
+    def refill(self, ranked: Iterable[models.ScoredPoint], values: Iterable[models.GroupId]) -> None:
+        """Replace the points of these groups by the first ones of `ranked` that belong to them."""
+        self._groups.update({value: [] for value in values})
         for point in ranked:
             for value in _group_ids(point.payload, self._path):
-                if value in lacking:
+                if value in values:
                     self._add(value, point)
 
     @property
     def complete(self) -> bool:
         """Whether all groups are known, full or not."""
-        return len(self._groups) >= self._limit
+        return len(self._groups) >= self.limit
 
     def known(self) -> list[models.GroupId]:
         """The groups found so far."""
@@ -438,7 +424,7 @@ class Groups:
 
     def lacking(self) -> list[models.GroupId]:
         """The groups that are not full."""
-        return [value for value, hits in self._groups.items() if len(hits) < self._size]
+        return [value for value, hits in self._groups.items() if len(hits) < self.size]
 
     def points(self) -> Iterator[models.ScoredPoint]:
         """All points in the groups."""
@@ -449,10 +435,8 @@ class Groups:
         return [models.PointGroup.model_construct(id=name, hits=hits) for name, hits in self._groups.items()]
 
     def _add(self, value: models.GroupId, point: models.ScoredPoint) -> None:
-        if value not in self._groups and len(self._groups) < self._limit:
-            self._groups[value] = []
         hits = self._groups.get(value)
-        if hits is not None and len(hits) < self._size:
+        if hits is not None and len(hits) < self.size:
             hits.append(point)
 
 
@@ -464,40 +448,27 @@ def collect(groups: Groups, ask: Ask, *, narrow: bool) -> None:
         ask: gives the best points that pass a further filter.
         narrow: whether a filter leaves the rest of the ranking unchanged, which it does not in fusions.
     """
-    limit, has_key = groups.first_limit, models.Filter(must_not=[_empty(groups.key)])
+    limit, empty = groups.limit * groups.size * 2, models.IsEmptyCondition(is_empty=models.PayloadField(key=groups.key))
     while True:
-        points = ask(has_key, limit)
-        groups.fill(points)
-        if groups.full or len(points) < limit:
+        points = ask(models.Filter(must_not=[empty]), limit)
+        groups.clear()
+        groups.add(points)
+        if (groups.complete and not groups.lacking()) or len(points) < limit:
             return
         # From here on missing groups are searched by filters, unless a filter would change the ranking.
         if narrow and limit >= UNNARROWED_LIMIT:
             break
         limit *= 4
-    _find_more(groups, ask, limit)
-    _fill_up(groups, ask, limit)
-
-
-def _find_more(groups: Groups, ask: Ask, limit: int) -> None:
-    """Search for points outside the known groups, until there are enough groups."""
-    while not groups.complete:
-        outside = models.Filter(must_not=[_empty(groups.key), *_any_of(groups.key, groups.known())])
+    while not groups.complete:  # points outside the known groups
+        outside = models.Filter(must_not=[empty, *_any_of(groups.key, groups.known())])
         if not groups.add(ask(outside, limit)):
-            return
-
-
-def _fill_up(groups: Groups, ask: Ask, limit: int) -> None:
-    """Search for points of the groups that are not full."""
+            break
     while lacking := groups.lacking():
         points = ask(models.Filter(should=_any_of(groups.key, lacking)), limit)
-        groups.refill(points)
+        groups.refill(points, lacking)
         if len(points) < limit:
             return
         limit *= 4
-
-
-def _empty(key: str) -> models.Condition:
-    return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
 
 
 def _any_of(key: str, values: list[models.GroupId]) -> list[models.Condition]:

@@ -149,7 +149,7 @@ SEARCHES: dict[str, tuple[Call, str]] = {
     "an id that is none": (query("abc", using="dense"), r"(?s)not a point id.*abc"),
     "what is not a query": (query({"a": 1}, using="dense"), "(?s)not a query.*dict.*a vector, a point id"),
     "limit": (query(V, using="dense", limit=0), "(?s)limit is too small.*0"),
-    "offset": (query(V, using="dense", offset=-1), "offset is negative"),
+    "offset": (query(V, using="dense", offset=-1), "offset is too small"),
     "prefetch limit": (
         query(m.RrfQuery(rrf=m.Rrf()), prefetch=m.Prefetch(query=V, using="dense", limit=0)),
         "limit of a prefetch is too small",
