@@ -140,7 +140,7 @@ def forget(root: Path, address: Address) -> None:
 def _open_listener(root: Path) -> tuple[socket.socket, Address]:
     token = secrets.token_urlsafe(32)
     if HAS_UNIX:
-        for choose_path in (_beside_store, _in_runtime_folder):
+        for choose_path in (lambda root: root / SOCKET, _in_runtime_folder):
             with suppress(OSError):  # a file system without sockets, such as some that containers share
                 path = choose_path(root)
                 if len(os.fsencode(path)) <= LONGEST:
@@ -165,10 +165,6 @@ def _unix_listener(path: Path) -> socket.socket:
     return listener
 
 
-def _beside_store(root: Path) -> Path:
-    return root / SOCKET
-
-
 def _in_runtime_folder(root: Path) -> Path:
     return _runtime_folder() / f"{sha256(os.fsencode(root)).hexdigest()[:16]}.socket"
 
@@ -191,13 +187,13 @@ def _runtime_folder() -> Path:
 
 def may_connect(connection: socket.socket) -> bool:
     """Whether the process that connected is this user's, or root's."""
-    user = _user(connection)
+    user = _peer(connection)[1]
     return user is None or user in (os.getuid(), 0)
 
 
 def may_serve(connection: socket.socket) -> bool:
     """Whether the listening process is this user's, or root's; root may connect to the holder of any store it opens."""
-    user = _user(connection)
+    user = _peer(connection)[1]
     return user is None or user in (os.getuid(), 0) or os.getuid() == 0
 
 
@@ -211,13 +207,8 @@ def is_stopped(connection: socket.socket) -> int | None:
     return process if state in ("T", "t") else None
 
 
-def _user(connection: socket.socket) -> int | None:
-    """The user at the other end; None if the system cannot tell, and the mode of the socket's file must suffice."""
-    return _peer(connection)[1]
-
-
 def _peer(connection: socket.socket) -> tuple[int | None, int | None]:
-    """Process and user at the other end, where the system tells."""
+    """Process and user at the other end, where the system tells; else the mode of the socket's file must suffice."""
     option = getattr(socket, "SO_PEERCRED", None)  # Linux
     if option is None or connection.family != getattr(socket, "AF_UNIX", None):  # at a port the token decides
         return None, None
@@ -439,13 +430,12 @@ def engine_routes() -> dict[tuple[str, str], Route]:
         runs.pop(run_id, None)
         return {"done": True, "built": built, "stage": "done"}
 
+    def of_client(method: str) -> Route:
+        return lambda request: getattr(request.client, method)(request.name)
+
     return {
-        ("GET", "/edge/collections/{}/metadata"): lambda request: _edge(request).get_metadata(request.name),
-        ("GET", "/edge/collections/{}/needs_optimizing"): lambda request: _edge(request).needs_optimizing(request.name),
+        ("GET", "/edge/collections/{}/metadata"): of_client("get_metadata"),
+        ("GET", "/edge/collections/{}/needs_optimizing"): of_client("needs_optimizing"),
         ("POST", "/edge/collections/{}/optimize"): optimize,
         ("GET", "/edge/collections/{}/optimize/{}"): state,
     }
-
-
-def _edge(request: Request) -> Any:
-    return request.client

@@ -26,7 +26,7 @@ from diptych_edge.client.write_points import pieces, points_of
 from diptych_edge.engine.catalog import closed, keep_for_ever
 from diptych_edge.engine.folders import ENDING, STARTING
 from diptych_edge.engine.optimization import OnStage
-from diptych_edge.share.address import IDENTITY, Address, read_address
+from diptych_edge.share.address import IDENTITY, read_address
 from diptych_edge.share.remote import HolderGone, RemoteEdgeClient
 
 PATIENCE = 5.0  # seconds for a holder that was killed and is being cleared away, or does not answer
@@ -151,11 +151,9 @@ class SharedEdgeClient(FolderClient):
             if self._closed:
                 raise closed(self.path)
             if not self._backends:
-                self._backends.append(self._open_backend())
+                opened = ReadOnlyEdgeClient(self.path) if self._read_only else join(self.path, create=self._create)
+                self._backends.append(opened)
             return self._backends[0]
-
-    def _open_backend(self) -> EdgeClient | RemoteEdgeClient:
-        return ReadOnlyEdgeClient(self.path) if self._read_only else join(self.path, create=self._create)
 
     def _leave(self, backend: EdgeClient | RemoteEdgeClient) -> None:
         """Look for another holder, unless another thread is already looking."""
@@ -167,15 +165,13 @@ class SharedEdgeClient(FolderClient):
 
 def _unsendable(name: str, raw: Exception) -> CollectionError:
     """The error of an argument that does not fit qdrant-client's models, or is not JSON."""
-    got = str(raw) if not isinstance(raw, ValidationError) else _first_of(raw)
+    got = str(raw)
+    if isinstance(raw, ValidationError):
+        first = raw.errors(include_url=False, include_input=False)[0]
+        got = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return CollectionError(
         "an argument has a form that the store does not accept", where=f"{name}()", got=got, do="fix the argument"
     )
-
-
-def _first_of(raw: ValidationError) -> str:
-    first = raw.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _close_all(backends: list[EdgeClient | RemoteEdgeClient]) -> None:
@@ -205,43 +201,22 @@ refuse_server_methods(SharedEdgeClient)
 
 def recover_answer(name: str, arguments: Mapping[str, Any], error: CollectionError, client: Any) -> Any:
     """The lost answer, if `error` of the repeated call proves that the first succeeded; else raise `error`."""
-    is_done, answer = _DONE.get(name, (_never, None))
-    if not is_done(arguments, error, client):
+    proof, answer = _DONE.get(name, ("", None))
+    if not proof or proof not in error.what:
         raise error
+    if name == "update_collection_aliases":
+        aliases = {alias.alias_name for alias in client.get_aliases().aliases}
+        renamed = [o for o in arguments["change_aliases_operations"] if isinstance(o, models.RenameAliasOperation)]
+        if not aliases.issuperset(operation.rename_alias.new_alias_name for operation in renamed):
+            raise error
     return answer
 
 
-def _never(arguments: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
-    return False
-
-
-def _exists(arguments: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
-    return "already" in error.what and bool(client.collection_exists(arguments["collection_name"]))
-
-
-def _has_vector(arguments: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
-    return "already" in error.what
-
-
-def _lacks_vector(arguments: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
-    return "has no vector" in error.what
-
-
-def _renamed(arguments: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
-    aliases = {alias.alias_name for alias in client.get_aliases().aliases}
-    new_names = [
-        operation.rename_alias.new_alias_name
-        for operation in arguments["change_aliases_operations"]
-        if isinstance(operation, models.RenameAliasOperation)
-    ]
-    return "there is no alias" in error.what and aliases.issuperset(new_names)
-
-
-_DONE: dict[str, tuple[Callable[[Mapping[str, Any], CollectionError, Any], bool], Any]] = {
-    "create_collection": (_exists, True),
-    "create_vector_name": (_has_vector, _COMPLETED),
-    "delete_vector_name": (_lacks_vector, _COMPLETED),
-    "update_collection_aliases": (_renamed, True),
+_DONE: dict[str, tuple[str, Any]] = {  # what the error of a repeated call says, and the answer to the first one
+    "create_collection": ("already", True),
+    "create_vector_name": ("already", _COMPLETED),
+    "delete_vector_name": ("has no vector", _COMPLETED),
+    "update_collection_aliases": ("there is no alias", True),
 }
 
 
@@ -270,11 +245,16 @@ def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
 def _client_of_holder(path: Path) -> RemoteEdgeClient | None:
     """A client of the holder; None while no holder answers."""
     address = read_address(path)
-    if address is None or not _listens(address):
+    try:  # whether somebody listens is cheaper to see so than by a client, while the last holder's socket lies there
+        if address is None or address.connect().close():
+            return None
+    except OSError:
         return None
     client = RemoteEdgeClient(address)
     try:
-        if _token(client) == address.token:
+        api: Any = client.http.client
+        answer = api.request(type_=dict[str, Any], method="GET", url=IDENTITY, timeout=_ANSWERS)
+        if answer["result"]["token"] == address.token:
             return client
     except (HolderGone, DiptychError, ApiException, ResponseHandlingException) as error:
         if isinstance(error, DiptychError) and "stopped" in error.context:
@@ -283,21 +263,6 @@ def _client_of_holder(path: Path) -> RemoteEdgeClient | None:
         # Else it is ending, or hangs; the lock says when it is gone.
     client.close()
     return None
-
-
-def _listens(address: Address) -> bool:
-    """Whether somebody listens: cheaper to find out than by a client, while the last holder's socket lies there."""
-    try:
-        address.connect().close()
-    except OSError:
-        return False
-    return True
-
-
-def _token(client: RemoteEdgeClient) -> Any:
-    api: Any = client.http.client
-    answer = api.request(type_=dict[str, Any], method="GET", url=IDENTITY, timeout=_ANSWERS)
-    return answer["result"]["token"]
 
 
 def _no_answer(locked: StoreLocked, path: Path) -> StoreLocked:
