@@ -61,10 +61,6 @@ class Routes:
         raise NoRoute(f"{method} {path}")
 
 
-def _exists(request: Request) -> Any:
-    return models.CollectionExistence(exists=request.client.collection_exists(request.name))
-
-
 def _create(request: Request) -> Any:
     config: models.CreateCollection = request.read(models.CreateCollection)
     return request.client.create_collection(
@@ -93,10 +89,6 @@ def _set_fields(model: Any) -> dict[str, Any]:
         for name in model.model_fields_set
         if name not in _RENAMED and (value := getattr(model, name)) is not None
     }
-
-
-def _change_aliases(request: Request) -> Any:
-    return request.client.update_collection_aliases(request.read(models.ChangeAliasesOperation).actions)
 
 
 def _create_vector(request: Request) -> Any:
@@ -234,16 +226,8 @@ def _upsert(request: Request) -> Any:
 
 def _update_vectors(request: Request) -> Any:
     fields: Any = _without(request, models.UpdateVectors, "points")
-    points: Any = [_point_vectors(point) for point in _list(_object(request.body).get("points"))]
+    points: Any = [_point(point, models.PointVectors) for point in _list(_object(request.body).get("points"))]
     return request.client.update_vectors(request.name, points, **_options(fields))
-
-
-def _delete(request: Request) -> Any:
-    return request.client.delete(request.name, request.read(_Selector))
-
-
-def _clear_payload(request: Request) -> Any:
-    return request.client.clear_payload(request.name, request.read(_Selector))
 
 
 def _set_payload(request: Request) -> Any:
@@ -265,10 +249,6 @@ def _delete_payload(request: Request) -> Any:
 def _delete_vectors(request: Request) -> Any:
     body: models.DeleteVectors = request.read(models.DeleteVectors)
     return request.client.delete_vectors(request.name, body.vector, _selected(body), **_routing(body))
-
-
-def _batch(request: Request) -> Any:
-    return request.client.batch_update_points(request.name, request.read(models.UpdateOperations).operations)
 
 
 def _selected(body: Any) -> Any:
@@ -305,23 +285,13 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def _point(raw: Any) -> models.PointStruct:
-    """A point. Vectors that are lists of numbers are passed on as they came."""
-    if isinstance(raw, dict) and raw.keys() <= {"id", "vector", "payload"} and {"id", "vector"} <= raw.keys():
+def _point(raw: Any, kind: Any = models.PointStruct) -> Any:
+    """A point, or its vectors. Vectors that are lists of numbers are passed on as they came."""
+    if isinstance(raw, dict) and {"id", "vector"} <= raw.keys() <= kind.model_fields.keys():
         vector = _vectors(raw["vector"])
         if vector is not None and isinstance(raw["id"], int | str) and isinstance(raw.get("payload"), dict | None):
-            return models.PointStruct.model_construct(id=raw["id"], vector=vector, payload=raw.get("payload"))
-    made: models.PointStruct = validator(models.PointStruct).validate_python(raw)
-    return made
-
-
-def _point_vectors(raw: Any) -> models.PointVectors:
-    if isinstance(raw, dict) and raw.keys() == {"id", "vector"} and isinstance(raw["id"], int | str):
-        vector = _vectors(raw["vector"])
-        if vector is not None:
-            return models.PointVectors.model_construct(id=raw["id"], vector=vector)
-    made: models.PointVectors = validator(models.PointVectors).validate_python(raw)
-    return made
+            return kind.model_construct(**{**raw, "vector": vector})
+    return validator(kind).validate_python(raw)
 
 
 def _vectors(raw: Any) -> Any:
@@ -348,14 +318,6 @@ def _is_numeric(raw: list[Any]) -> bool:
     """Whether it begins like numbers or rows of numbers; the engine checks each of them."""
     first = raw[0] if raw else 0.0
     return isinstance(first[0] if isinstance(first, list) and first else first, int | float)
-
-
-def _query(request: Request) -> Any:
-    return request.client.query_batch_points(request.name, [request.read(models.QueryRequest)])[0]
-
-
-def _query_batch(request: Request) -> Any:
-    return request.client.query_batch_points(request.name, request.read(models.QueryRequestBatch).searches)
 
 
 def _groups(request: Request) -> Any:
@@ -391,47 +353,51 @@ def _matrix(request: Request) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _pairs(request: Request) -> Any:
-    return request.client.search_matrix_pairs(request.name, **_matrix(request))
-
-
-def _offsets(request: Request) -> Any:
-    return request.client.search_matrix_offsets(request.name, **_matrix(request))
-
-
 ROUTES: dict[tuple[str, str], Route] = {
-    ("GET", "/"): lambda request: request.client.info(),
-    ("GET", "/collections"): lambda request: request.client.get_collections(),
-    ("GET", "/collections/{}"): lambda request: request.client.get_collection(request.name),
+    ("GET", "/"): lambda r: r.client.info(),
+    ("GET", "/collections"): lambda r: r.client.get_collections(),
+    ("GET", "/collections/{}"): lambda r: r.client.get_collection(r.name),
     ("PUT", "/collections/{}"): _create,
     ("PATCH", "/collections/{}"): _update,
-    ("DELETE", "/collections/{}"): lambda request: request.client.delete_collection(request.name),
-    ("GET", "/collections/{}/exists"): _exists,
-    ("GET", "/collections/{}/optimizations"): lambda request: request.client.get_optimizations(request.name),
-    ("GET", "/aliases"): lambda request: request.client.get_aliases(),
-    ("GET", "/collections/{}/aliases"): lambda request: request.client.get_collection_aliases(request.name),
-    ("POST", "/collections/aliases"): _change_aliases,
+    ("DELETE", "/collections/{}"): lambda r: r.client.delete_collection(r.name),
+    ("GET", "/collections/{}/exists"): lambda r: models.CollectionExistence(exists=r.client.collection_exists(r.name)),
+    ("GET", "/collections/{}/optimizations"): lambda r: r.client.get_optimizations(r.name),
+    ("GET", "/aliases"): lambda r: r.client.get_aliases(),
+    ("GET", "/collections/{}/aliases"): lambda r: r.client.get_collection_aliases(r.name),
+    ("POST", "/collections/aliases"): lambda r: r.client.update_collection_aliases(
+        r.read(models.ChangeAliasesOperation).actions
+    ),
     ("PUT", "/collections/{}/vectors/{}"): _create_vector,
-    ("DELETE", "/collections/{}/vectors/{}"): lambda request: request.client.delete_vector_name(*request.names),
+    ("DELETE", "/collections/{}/vectors/{}"): lambda r: r.client.delete_vector_name(*r.names),
     ("PUT", "/collections/{}/index"): _create_index,
-    ("DELETE", "/collections/{}/index/{}"): lambda request: request.client.delete_payload_index(*request.names),
+    ("DELETE", "/collections/{}/index/{}"): lambda r: r.client.delete_payload_index(*r.names),
     ("POST", "/collections/{}/points"): _retrieve,
     ("PUT", "/collections/{}/points"): _upsert,
     ("GET", "/collections/{}/points/{}"): _one,
     ("POST", "/collections/{}/points/scroll"): _scroll,
     ("POST", "/collections/{}/points/count"): _count,
     ("POST", "/collections/{}/facet"): _facet,
-    ("POST", "/collections/{}/points/delete"): _delete,
-    ("POST", "/collections/{}/points/batch"): _batch,
+    ("POST", "/collections/{}/points/delete"): lambda r: r.client.delete(r.name, r.read(_Selector)),
+    ("POST", "/collections/{}/points/batch"): lambda r: r.client.batch_update_points(
+        r.name, r.read(models.UpdateOperations).operations
+    ),
     ("PUT", "/collections/{}/points/vectors"): _update_vectors,
     ("POST", "/collections/{}/points/vectors/delete"): _delete_vectors,
     ("POST", "/collections/{}/points/payload"): _set_payload,
     ("PUT", "/collections/{}/points/payload"): _overwrite_payload,
     ("POST", "/collections/{}/points/payload/delete"): _delete_payload,
-    ("POST", "/collections/{}/points/payload/clear"): _clear_payload,
-    ("POST", "/collections/{}/points/query"): _query,
-    ("POST", "/collections/{}/points/query/batch"): _query_batch,
+    ("POST", "/collections/{}/points/payload/clear"): lambda r: r.client.clear_payload(r.name, r.read(_Selector)),
+    ("POST", "/collections/{}/points/query"): lambda r: r.client.query_batch_points(
+        r.name, [r.read(models.QueryRequest)]
+    )[0],
+    ("POST", "/collections/{}/points/query/batch"): lambda r: r.client.query_batch_points(
+        r.name, r.read(models.QueryRequestBatch).searches
+    ),
     ("POST", "/collections/{}/points/query/groups"): _groups,
-    ("POST", "/collections/{}/points/search/matrix/pairs"): _pairs,
-    ("POST", "/collections/{}/points/search/matrix/offsets"): _offsets,
+    ("POST", "/collections/{}/points/search/matrix/pairs"): lambda r: r.client.search_matrix_pairs(
+        r.name, **_matrix(r)
+    ),
+    ("POST", "/collections/{}/points/search/matrix/offsets"): lambda r: r.client.search_matrix_offsets(
+        r.name, **_matrix(r)
+    ),
 }
