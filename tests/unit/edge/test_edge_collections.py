@@ -82,15 +82,6 @@ def test_metadata_merges_and_a_null_removes(client: EdgeClient) -> None:
         assert again.get_collection("a").config.metadata == expected
 
 
-def test_metadata_reads_as_in_local_mode(client: EdgeClient) -> None:
-    local = QdrantClient(":memory:")
-    for store in (client, local):
-        store.create_collection("a", vectors_config=DOT, metadata={"x": 1, "y": {"z": [1, None]}})
-        store.update_collection("a", metadata={"x": None, "w": "ü"})
-    assert client.get_collection("a").config.metadata == local.get_collection("a").config.metadata
-    local.close()
-
-
 QUANTIZATIONS: list[Any] = [
     m.ScalarQuantization(scalar=m.ScalarQuantizationConfig(type=m.ScalarType.INT8, quantile=0.99, always_ram=True)),
     m.ProductQuantization(product=m.ProductQuantizationConfig(compression=m.CompressionRatio.X4)),

@@ -242,35 +242,6 @@ def test_the_old_data_are_not_in_memory_together_with_the_new(many: EdgeClient) 
     assert mapped["exchanging"] != mapped["exchanged"]
 
 
-KILLED = """
-    client = EdgeClient(folder)
-    rng = np.random.default_rng(1)
-    def reach(stage):
-        if stage != "done":
-            client.upsert("many", [models.PointStruct(id=10_000 + len(seen), vector={{"d": [1.0] * 32}}, payload={{}})])
-            seen.append(stage)
-            print(stage, flush=True)
-        if stage == {stage!r}:
-            os.kill(os.getpid(), signal.SIGKILL)
-    seen = []
-    client.optimize("many", on_stage=reach)
-    """
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_kill_at_any_stage_leaves_all_acknowledged_writes(many: EdgeClient, start: Start, stage: str) -> None:
-    before = set(content(many))
-    many.close()
-    output, _ = start(KILLED.format(stage=stage)).communicate(timeout=60)
-    written = {10_000 + number for number in range(len(output.split()))}
-    assert written
-    with EdgeClient(many.path) as again:
-        assert set(content(again)) == before | written
-        assert again.get_collection("many").points_count == 2000 + len(written)
-    assert len(list(many.path.glob("collections/*/shard-*"))) == 1
-
-
 KILLED_INSIDE = """
     client = EdgeClient(folder)
     left = {lines}
@@ -300,35 +271,6 @@ def test_a_kill_at_any_line_of_the_exchange_loses_nothing(many: EdgeClient, star
     assert outputs == [""] * 5 + ["done\n"]
 
 
-WRITING = """
-    client = EdgeClient(folder)
-    def write():
-        for number in range(20_000, 1_000_000):
-            client.upsert("many", [models.PointStruct(id=number, vector={"d": [1.0] * 32}, payload={})])
-            print(number, flush=True)
-    threading.Thread(target=write, daemon=True).start()
-    while True:
-        client.optimize("many")
-        client.update_collection("many", optimizers_config=models.OptimizersConfigDiff(indexing_threshold=50))
-    """
-
-
-@pytest.mark.slow
-def test_kills_at_random_moments_of_runs_with_writes_lose_nothing(many: EdgeClient, start: Start) -> None:
-    acknowledged = set(content(many))
-    many.close()
-    for wait in (0.1, 0.7, 1.5):
-        process = start(WRITING)
-        assert process.stdout is not None
-        acknowledged.add(int(process.stdout.readline()))
-        time.sleep(wait)
-        process.kill()
-        acknowledged |= {int(line) for line in process.stdout.read().split()}
-        with EdgeClient(many.path) as again:
-            assert set(content(again)) >= acknowledged
-            assert len(list(many.path.glob("collections/*/shard-*"))) == 1
-
-
 def test_what_a_dying_optimizer_still_writes_is_removed_all_the_same(many: EdgeClient) -> None:
     many.close()
     left = next(many.path.glob("collections/*/")) / "shard-0123"
@@ -355,6 +297,33 @@ def test_an_optimizer_whose_parent_is_gone_changes_nothing(many: EdgeClient) -> 
     done = subprocess.run([sys.executable, optimizer.__file__, str(folder), "1"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "the process that wanted this is gone\n")
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_reader_may_enter_again_while_somebody_waits_to_be_alone() -> None:
+    first, second, done = shards.Gate(), shards.Gate(), threading.Event()
+
+    def exchange(gate: shards.Gate) -> None:
+        with gate.alone():
+            pass
+
+    def read() -> None:
+        first.enter()
+        threads = [threading.Thread(target=exchange, args=(gate,)) for gate in (first, second)]
+        second.enter()
+        for thread in threads:
+            thread.start()
+        time.sleep(0.05)
+        for gate in (first, second):
+            gate.enter()
+            gate.leave()
+        for gate in (first, second):
+            gate.leave()
+        for thread in threads:
+            thread.join(60)
+        done.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    assert done.wait(60)
 
 
 def test_a_failing_optimizer_leaves_the_collection_as_it_was(many: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
