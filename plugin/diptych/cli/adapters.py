@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from diptych.cli.options import JsonOption
+from diptych.cli.options import JsonOption, pairs_of
 from diptych.cli.output import show, stdout, write_json
 from diptych.cli.run_command import FAILED, Session
 from diptych.config.yaml_files import in_one_line
@@ -205,11 +205,8 @@ def _outcomes(spec: AdapterSpec, adapter: Any) -> Iterator[Outcome]:
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:
     """Parse `--option KEY=VALUE`: numbers, booleans, lists and objects as JSON, everything else as text."""
-    options = {}
-    for text in arguments:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise RegistryError("--option is not KEY=VALUE", got=repr(text), expected="such as dimension=256")
+    options: dict[str, Any] = {}
+    for key, value in pairs_of(arguments, "--option", "dimension=256"):
         try:
             options[key] = json.loads(value)
         except (ValueError, RecursionError):

@@ -133,10 +133,6 @@ def apply(
     qrels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Judgements for the gate; by default the config's.")
     ] = None,
-    no_judgements: Annotated[
-        bool,
-        typer.Option("--no-judgements", help="Let the gate compare neighbours even if the config names judgements."),
-    ] = False,
     no_gate: NoGateOption = False,
     ignore_gate: IgnoreGateOption = False,
     unmeasured: UnmeasuredOption = False,
@@ -176,7 +172,7 @@ def apply(
     options = ApplyOptions(
         why=why,
         again=slots_to_encode(re_encode, new_config),
-        judged=None if no_judgements else judgements(new_config, queries, qrels),
+        judged=judgements(new_config, queries, qrels),
         gate=not no_gate,
         ignore_gate=ignore_gate,
         unmeasured=unmeasured,
@@ -187,8 +183,6 @@ def apply(
         parallel=parallel,
         later=later,
     )
-    if no_judgements:
-        new_config = unjudged(new_config)
     with waiting("opening the collection"):
         stored = session.stored(config, None, None)
     with interrupts.resumable(hint(stored)), stored as opened, _documents(opened, source) as documents:

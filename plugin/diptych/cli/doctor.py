@@ -232,7 +232,7 @@ def _store(
 
     with ExitStack() as stack:
         try:
-            collection, exists = _without_making(config, session.registry)
+            collection, exists = session.collection_or_empty(config)
             documents = stack.enter_context(collection).count()
         except Exception as error:  # whatever it is, a diagnosis goes on and says it
             yield failed("store", error)
@@ -252,17 +252,6 @@ def _store(
             yield from _models(collection, download)
         if verify[0] and documents:
             yield from verify_store(collection, sample=verify[1], repair=verify[2])
-
-
-def _without_making(config: Config, registry: Registry) -> tuple[Collection, bool]:
-    """The collection, and whether its store exists. For a store that does not, an empty collection in memory."""
-    from diptych.collection.collection import Collection
-
-    try:
-        return Collection.open(config, registry=registry, verify=False, create=False), True
-    except CollectionNotFound:
-        nowhere = config.model_copy(update={"store": "memory:"})  # so that the models can be checked all the same
-        return Collection.open(nowhere, registry=registry, verify=False), False
 
 
 def _store_check(urls: Iterable[str], exists: bool) -> Check:

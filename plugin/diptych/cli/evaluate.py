@@ -28,7 +28,7 @@ from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.cli.search import note_empty_tenant
 from diptych.config.yaml_files import in_one_line
-from diptych.display import Display, Table, printable
+from diptych.display import Display, Table, say
 from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -67,10 +67,6 @@ def evaluate(
     calibration: Annotated[
         bool, typer.Option("--calibration", help="Also measure whether one threshold of the score serves all queries.")
     ] = False,
-    runs: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Save each run there as a TREC file.")] = None,
-    per_query: Annotated[
-        bool, typer.Option("--per-query", help="With --json: include the values of each query.")
-    ] = False,
     fusion: Annotated[
         list[str] | None, typer.Option(metavar="NAMES", help="Also fuse the same slots by rrf, dbsf or linear.")
     ] = None,
@@ -100,8 +96,6 @@ def evaluate(
     settings = session.config(configs[0]).evaluate
     found, judged = judged_queries(settings, folder, queries, qrels)
     names = split_names(metrics or settings.metrics)
-    if runs:
-        _make_folder(runs)
     with opened(session, configs) as collections:
         by_label = dict(zip(labels(configs), collections, strict=True))
         least = POOLED if calibration else 0
@@ -112,11 +106,11 @@ def evaluate(
         parts = sliced(collections[0], found, judged, split_names(slices or []), outcome.evaluations, names[0])
     outcome = replace(outcome.compared(baseline, names), slices=parts)
     if calibration:
-        outcome = replace(outcome, pools=_pools(outcome.runs, judged))
-    if runs:
-        _keep(outcome.runs, runs)
+        from diptych.evaluate import ScorePool
+
+        outcome = replace(outcome, pools=[ScorePool.of(run, judged) for run in outcome.runs.values()])
     if as_json:
-        write_json(outcome.document(per_query=per_query))
+        write_json(outcome.document())
     else:
         _show(outcome)
         note_unnamed(settings, configs[0], folder, queries, qrels)
@@ -176,13 +170,17 @@ class Outcome:
         """Whether only one query is judged, from which nothing can be tested."""
         return len(self.evaluations[0].queries) < 2
 
-    def document(self, *, per_query: bool) -> dict[str, object]:
+    def document(self) -> dict[str, object]:
         """The outcome as JSON values."""
         from diptych.evaluate import to_data
 
         recalls = {"at": self.recall_at, "recalls": dict(self.recalls)} if self.recalls else None
-        data = to_data(self.evaluations, self.comparisons, per_query=per_query)
-        pools = {"depth": POOLED, "runs": [_pool(pool) for pool in self.pools]} if self.pools else None
+        data = to_data(self.evaluations, self.comparisons)
+        pooled = [
+            {"run": pool.name, "pooled_auc": pool.auc, "missing": pool.missing, "best": asdict(pool.best)}
+            for pool in self.pools
+        ]
+        pools = {"depth": POOLED, "runs": pooled} if self.pools else None
         slices = [asdict(own) for own in self.slices]
         return {**data, "approximate_search": recalls, "calibration": pools, "advice": self.advice, "slices": slices}
 
@@ -227,38 +225,6 @@ def _evaluate(
     recalls = {name: ann_recall(runs[name], truth, at) for name, truth in truths.items()}
     singles = [name for name, searched in chosen.items() if not searched.pipeline.stages]
     return Outcome(runs, [score(run, qrels, metrics) for run in runs.values()], recalls, at, singles=singles)
-
-
-def _make_folder(path: Path) -> None:
-    """Make the folder for the runs before the searches, which may take long."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        got = "a file" if path.is_file() else f"{type(error).__name__}: {error}"
-        where, message = f"--runs {path}", "the runs cannot be kept there"
-        raise EvaluationError(message, where=where, got=got, expected="a folder") from error
-
-
-def _keep(runs: Mapping[str, Run], folder: Path) -> None:
-    from diptych.evaluate import to_trec
-
-    for name, run in runs.items():
-        to_trec(run, folder / f"{re.sub(' > |/', '+', name).replace(': ', '-')}.run.gz")
-
-
-def _pools(runs: Mapping[str, Run], qrels: Qrels) -> list[ScorePool]:
-    from diptych.evaluate import ScorePool
-
-    return [ScorePool.of(run, qrels) for run in runs.values()]
-
-
-def _pool(pool: ScorePool) -> dict[str, object]:
-    return {
-        "run": pool.name,
-        "pooled_auc": pool.auc,
-        "missing": pool.missing,
-        "best": asdict(pool.best),
-    }
 
 
 def _show(outcome: Outcome) -> None:
@@ -323,7 +289,7 @@ def sliced(
 
     for name in by:
         if name not in {part.by for part in parts}:
-            stderr().print(f"--slices {name}: no {LEAST} queries share a value of it", style="yellow", markup=False)
+            say(stderr(), f"--slices {name}: no {LEAST} queries share a value of it", "yellow")
     return [
         SliceMeans(
             part.by,
@@ -363,8 +329,7 @@ def judged_queries(
 def note_left_out(names: Sequence[str]) -> None:
     """Name the runs that are left out because they can search with none of the queries."""
     if names:
-        text = f"left out: {', '.join(names)}, which can search with none of the queries"
-        stderr().print(text, style="yellow", soft_wrap=True, markup=False)
+        say(stderr(), f"left out: {', '.join(names)}, which can search with none of the queries", "yellow")
 
 
 def note_absent(collection: Collection, qrels: Qrels, tenant: str | None) -> None:
@@ -372,7 +337,7 @@ def note_absent(collection: Collection, qrels: Qrels, tenant: str | None) -> Non
     from diptych.collection.pipeline_runs import absent_documents
 
     if sentence := absent_documents(collection, qrels, tenant):
-        stderr().print(printable(sentence), style="yellow", soft_wrap=True, markup=False)
+        say(stderr(), sentence, "yellow")
 
 
 def note_unnamed(

@@ -19,16 +19,16 @@ from diptych.cli.run_command import Session
 from diptych.cli.search import hit_document
 from diptych.config.adapters import check_text, json_schema
 from diptych.config.yaml_files import in_one_line, plain_values
-from diptych.display import Display, printable
+from diptych.display import Display
 from diptych.errors import ConfigError
 from diptych.plugins.factory import options_model, to_install
 from diptych.runtime.validation_messages import nearest
 from diptych.specs import AdapterSpec
+from diptych.types import hits_table
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.registry import Registry
-    from diptych.types import Hit
 
 
 SCHEMA = "diptych.schema.json"
@@ -49,13 +49,10 @@ def init(
     ] = "english",
     store: Annotated[str, typer.Option(help="edge:PATH, http(s)://HOST:PORT or grpc://HOST:PORT.")] = "edge:./qdrant",
     collection: Annotated[str, typer.Option(help="Name of the collection.")] = "documents",
-    schema: Annotated[
-        bool, typer.Option(help=f"Also write {SCHEMA}, which lets editors complete and check the file.")
-    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a commented diptych.yaml with careful defaults.
+    """Write a commented diptych.yaml with careful defaults, and a schema by which editors complete and check it.
 
     [dim]Examples:[/dim]
 
@@ -83,11 +80,10 @@ def init(
     chosen = [parse_choice("dense", NONE if provider else dense, specs), parse_choice("lexical", lexical, specs)]
     slots += [_with_language(session.registry, slot, language) for slot in chosen if slot]
     rerank = PROVIDERS[provider][1] if provider else ""
-    text = render(store, collection, slots, schema=f"./{SCHEMA}" if schema else None, rerank=rerank)
+    text = render(store, collection, slots, rerank=rerank)
     check_text(text, session.registry)  # nothing is written that would be refused, such as an unknown language
-    written = {config: text}
-    if schema:
-        written[config.parent / SCHEMA] = json.dumps(json_schema(session.registry), indent=1) + "\n"
+    schema = json.dumps(json_schema(session.registry), indent=1) + "\n"
+    written = {config: text, config.parent / SCHEMA: schema}
     for path, content in written.items():
         path.write_text(content, "utf-8")
     install = [do for slot in slots if (do := to_install(session.registry.spec(slot.adapter), slot.options))]
@@ -213,12 +209,11 @@ def _is_model(prefix: str) -> bool:
     return prefix == "wheel" or "/" in prefix or "\\" in prefix or prefix.startswith(".")
 
 
-def render(store: str, collection: str, slots: Sequence[SlotChoice], *, schema: str | None, rerank: str = "") -> str:
+def render(store: str, collection: str, slots: Sequence[SlotChoice], *, rerank: str = "") -> str:
     """The file's text.
 
     Args:
         store, collection, slots: what it says.
-        schema: of the file beside it, for editors.
         rerank: the options of a stage that reranks, which is offered in a comment.
 
     Raises:
@@ -228,8 +223,6 @@ def render(store: str, collection: str, slots: Sequence[SlotChoice], *, schema: 
         raise ConfigError("a collection needs a slot", do="name an adapter for --dense or --lexical")
     lines = [f"  {slot.name}: {in_one_line({'adapter': slot.adapter, **slot.options})}" for slot in slots]
     return _FILE.format(
-        editor=f"# yaml-language-server: $schema={schema}\n" if schema else "",
-        keys=f"; {schema} has every key" if schema else "",
         store=in_one_line(store),
         collection=in_one_line(collection),
         slots="\n".join(lines),
@@ -239,8 +232,9 @@ def render(store: str, collection: str, slots: Sequence[SlotChoice], *, schema: 
 
 
 _FILE = """\
-{editor}# What fills and queries a collection.
-# `diptych adapters NAME` shows the options of an adapter{keys}.
+# yaml-language-server: $schema=./diptych.schema.json
+# What fills and queries a collection.
+# `diptych adapters NAME` shows the options of an adapter; diptych.schema.json has every key.
 
 # Where the vectors live. edge:PATH is Qdrant's engine inside this process, in a folder next to this file.
 # A server instead:  store: http://localhost:6333   with   api_key: ${{QDRANT_API_KEY}}
@@ -335,7 +329,8 @@ def demo(
         write_json({"config": str(config), "populate": report, "answers": answer_documents, "measures": measures})
     else:
         show_report(report, as_json=False)
-        _show(answers)
+        for question, hits in zip(QUESTIONS, answers, strict=True):
+            show(Display(f"\n{question}", [hits_table(hits)]))
         scores = ", ".join(f"{measure} {score:.3f}" for measure, score in measures.items())
         judged = f"{count} queries, each with a judged answer: {scores}"
         console = stdout()
@@ -343,15 +338,6 @@ def demo(
         console.print("\nnow you:", style="bold")
         for command in ('search "your words"', 'search "your words" --explain', "info"):
             console.print(f"  diptych {command} -c {config}", soft_wrap=True)
-
-
-def _show(answers: Sequence[Sequence[Hit]]) -> None:
-    console = stdout()
-    for question, hits in zip(QUESTIONS, answers, strict=True):
-        console.print(f"\n{question}", style="bold")
-        for hit in hits:
-            line = printable(f"{hit.id}: {hit.document.text}", limit=90)
-            console.print(f"  {hit.score:7.3f}  {line}", soft_wrap=True)
 
 
 def _measured(collection: Collection, folder: Path) -> tuple[int, Mapping[str, float]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
+
+from diptych.errors import ConfigError
 
 CONFIG = Path("diptych.yaml")
 
@@ -39,12 +42,6 @@ QueriesOption: TypeAlias = Annotated[
 ]
 QrelsOption: TypeAlias = Annotated[
     Path | None, typer.Option("--qrels", metavar="FILE", help="Judgements; by default the config's.")
-]
-PinOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--pin", metavar="ID", help="Put this document first; repeat for more, in order.")
-]
-ExcludeOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--exclude", metavar="ID", help="Leave this document out; repeat for more.")
 ]
 ImageOption: TypeAlias = Annotated[
     Path | None, typer.Option("--image", metavar="FILE", help="A picture to search with, with or without words.")
@@ -89,3 +86,17 @@ UnmeasuredOption: TypeAlias = Annotated[
     typer.Option("--unmeasured", help="Without judgements: accept changes beyond swap.gate.unmeasured."),
 ]
 QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Do not log requests.")]
+
+
+def pairs_of(given: Iterable[str], flag: str, example: str) -> list[tuple[str, str]]:
+    """`KEY=VALUE` of each text as key and value.
+
+    Raises:
+        ConfigError: a text has no key or no `=`.
+    """
+    parts = [text.partition("=") for text in given]
+    for key, equals, value in parts:
+        if not key or not equals:
+            got = repr(key + equals + value)
+            raise ConfigError("not KEY=VALUE", where=flag, got=got, expected=f"such as {example}")
+    return [(key, value) for key, _, value in parts]

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, TenantOption
+from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, TenantOption, pairs_of
 from diptych.cli.output import Bars, show, write_json
 from diptych.cli.run_command import REJECTED, Session
 from diptych.cli.status import RETIRED
 from diptych.display import Display
-from diptych.errors import ConfigError, PopulateError
 from diptych.runtime import interrupts
 
 if TYPE_CHECKING:
@@ -95,7 +94,6 @@ def populate(
         typer.Option(metavar="ENGINE", help="Where to encode: threads of this process, or ray."),
     ] = Engines.THREADS,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="ray: how many workers.")] = 2,
-    worker_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: processors for each worker.")] = 1,
     worker_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: GPUs for each worker.")] = 0,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
@@ -129,13 +127,15 @@ def populate(
     if engine is Engines.RAY:
         from diptych.populate.ray_engine import RayEngine
 
-        chosen = RayEngine(workers=workers, cpus=worker_cpus, gpus=worker_gpus)
+        chosen = RayEngine(workers=workers, gpus=worker_gpus)
     columns = {"id_column": id_column, "text_column": text_column, "title_column": title_column}
-    kinds, media_columns = parse_types(types or []), parse_types(media or [], flag="--media", example="picture=image")
+    kinds = dict(pairs_of(_listed(types), "--types", "year=integer,zip=text"))
+    media_columns = dict(pairs_of(_listed(media), "--media", "picture=image"))
     opened = [open_source(path, format=format, types=kinds, media=media_columns, **columns) for path in sources]
     session: Session = context.obj
     resume_hint = nullcontext() if dry_run else interrupts.resumable(RESUME)
-    with resume_hint, _opened(session, config, dry_run) as collection, Bars() as bars:
+    opening = session.collection_or_empty(config)[0] if dry_run else session.collection(config, None, None, create=True)
+    with resume_hint, opening as collection, Bars() as bars:
         result = bring_in(  # not by the collection, which would log what is printed below
             collection.handle,
             together(counted(opened)),
@@ -174,36 +174,9 @@ def show_report(report: PopulateReport, *, as_json: bool) -> None:
         raise typer.Exit(REJECTED)
 
 
-def parse_types(
-    arguments: Sequence[str], *, flag: str = "--types", example: str = "year=integer,zip=text"
-) -> dict[str, str]:
-    """`--types year=integer,zip=text` as column and type, `--media picture=image` as column and modality.
-
-    Raises:
-        PopulateError: a part is not COLUMN=TYPE.
-    """
-    types = {}
-    for part in (part for text in arguments for part in text.split(",")):
-        name, equals, kind = part.strip().rpartition("=")
-        if not equals or not name or not kind:
-            raise PopulateError(f"{flag} is not COLUMN=TYPE", got=repr(part), expected=f"such as {example}")
-        types[name] = kind
-    return types
-
-
-def _opened(session: Session, path: Path, dry_run: bool) -> Collection:
-    """The config's collection; for a dry run, an embedded store that is not made yet is an empty one in memory."""
-    if not dry_run:
-        return session.collection(path, None, None, create=True)
-    from diptych.collection.collection import Collection
-    from diptych.runtime.environment import interpolate
-
-    config = session.config(path)
-    scheme, _, path_text = interpolate(config.urls[0], where="store").partition(":")
-    folder = Path(path_text).expanduser()
-    if scheme == "edge" and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
-        config = config.model_copy(update={"store": "memory:"})
-    return Collection.open(config, registry=session.registry, create=False)
+def _listed(arguments: Sequence[str] | None) -> list[str]:
+    """The parts between commas of all arguments."""
+    return [part.strip() for text in arguments or () for part in text.split(",")]
 
 
 def counted(sources: Sequence[Source]) -> Sequence[Source]:
@@ -326,11 +299,11 @@ def adopt(
             client,
             collection or loaded.collection,
             loaded,
-            vectors=dict(_pairs(slot or (), "--slot", "NAME=VECTOR, such as dense=text-dense")),
+            vectors=dict(pairs_of(slot or (), "--slot", "dense=text-dense")),
             layout=keys,
             sample=sample,
             registry=session.registry,
-            media=dict(_pairs(media or (), "--media", "KEY=MODALITY, such as photo=image")),
+            media=dict(pairs_of(media or (), "--media", "photo=image")),
             again=again,
         )
     if as_json:
@@ -352,14 +325,6 @@ def _store_of(store: str | None, config: Config, session: Session) -> Iterator[Q
         yield client
     finally:
         client.close()
-
-
-def _pairs(options: Sequence[str], flag: str, expected: str) -> Iterator[tuple[str, str]]:
-    for pair in options:
-        name, equals, value = pair.partition("=")
-        if not name or not equals:
-            raise ConfigError(f"{flag} is not usable", got=repr(pair), expected=expected)
-        yield name, value
 
 
 def _shown(report: AdoptReport) -> Display:

@@ -22,7 +22,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from diptych.cli.output import stderr, warn, write_error
-from diptych.errors import CollectionError, DiptychError, GateFailed
+from diptych.errors import CollectionError, CollectionNotFound, DiptychError, GateFailed
 from diptych.runtime import interrupts
 from diptych.runtime.panics import is_panic
 from diptych.runtime.phases import LOG, phase
@@ -87,6 +87,21 @@ class Session:
         with phase("open the collection"):
             _require_name(store, name)
             return Collection.open(store or path, name, registry=self.registry, verify=verify, create=create)
+
+    def collection_or_empty(self, config: Path | Config) -> tuple[Collection, bool]:
+        """The collection of a config, and whether its store exists; for a store that does not, an empty one in memory.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.collection.collection.
+        """
+        from diptych.collection.collection import Collection
+
+        config = self.config(config) if isinstance(config, Path) else config
+        try:
+            return Collection.open(config, registry=self.registry, verify=False, create=False), True
+        except CollectionNotFound:
+            nowhere = config.model_copy(update={"store": "memory:"})
+            return Collection.open(nowhere, registry=self.registry, verify=False), False
 
     def stored(self, path: Path, store: str | None, name: str | None) -> Collection:
         """The collection with the encoders that it has, whatever the config file wants.

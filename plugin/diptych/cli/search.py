@@ -20,22 +20,21 @@ from diptych.cli.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
-    ExcludeOption,
     FilterOption,
     ImageOption,
     JsonOption,
     LikeOption,
     MediaOption,
-    PinOption,
     StoreOption,
     TenantOption,
     UnlikeOption,
     WhereOption,
+    pairs_of,
 )
-from diptych.cli.output import show, stderr, waiting, write_json
+from diptych.cli.output import show, stderr, waiting, warn, write_json
 from diptych.cli.run_command import Session
-from diptych.display import Display, printable
-from diptych.errors import MediaError, SearchError
+from diptych.display import Display, printable, say
+from diptych.errors import SearchError
 from diptych.media import Media
 from diptych.types import Hit, Query, heading, hits_table
 
@@ -60,7 +59,6 @@ def search(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Hits per query; by default the config's.")
     ] = None,
-    offset: Annotated[int, typer.Option(min=0, help="Hits to skip at the top.")] = 0,
     only: Annotated[
         str | None,
         typer.Option("--only", metavar="NAME", help="Only this slot, or a run of evaluate."),
@@ -93,10 +91,6 @@ def search(
         int | None,
         typer.Option(min=1, metavar="N", help="Effort of the graph search; higher finds more and is slower."),
     ] = None,
-    passages: Annotated[
-        int | None,
-        typer.Option(min=0, metavar="N", help="Passages per hit, where a slot has some; the best one is shown."),
-    ] = None,
     highlight: Annotated[
         bool, typer.Option("--highlight", help="Show the sentence that answers best, with the words that match.")
     ] = False,
@@ -104,8 +98,6 @@ def search(
     media: MediaOption = None,
     like: LikeOption = None,
     unlike: UnlikeOption = None,
-    pin: PinOption = None,
-    exclude: ExcludeOption = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -129,7 +121,7 @@ def search(
 
       diptych search --filter '{"must_not": [{"key": "section", "match": {"value": "games"}}]}' "card deck"
 
-      diptych search "mail server" --like postfix --unlike "text:mail client" --exclude sendmail
+      diptych search "mail server" --like postfix --unlike "text:mail client"
 
       diptych search "how to convert audio files" --highlight
 
@@ -145,10 +137,12 @@ def search(
     _require_together(
         explain,
         {"--id": ids, "--blocks": blocks},
-        {"--offset": offset, "--group-by": group_by, "--passages": passages, "--highlight": highlight},
+        {"--group-by": group_by, "--highlight": highlight},
     )
     session: Session = context.obj
     with session.collection(config, store, collection) as opened:
+        from diptych.search import search_groups
+
         asked: dict[str, Any] = {
             "limit": limit,
             "filter": wanted,
@@ -156,21 +150,21 @@ def search(
             "pipeline": only,
             "params": search_params(opened, exact=exact, hnsw_ef=hnsw_ef),
             "tenant": tenant,
-            **examples_and_pins(like, unlike, pin, exclude),
+            "like": _examples(like),
+            "unlike": _examples(unlike),
         }
-        shown: dict[str, Any] = {"passages": passages, "highlight": highlight or None}
+        shown: dict[str, Any] = {"highlight": highlight or None}
         questions = [Query(text, media=given) if given else text for text in texts]
         begin = time.perf_counter()
         found: list[Any]  # per query: explanations, groups or hits
-        waits = waiting("searching; encoders are loaded first")
-        with naming_files(image, media or []), waits, without_log_of_missing_keys():
+        with waiting("searching; encoders are loaded first"), without_log_of_missing_keys():
             if explain:
                 found = [opened.explain(question, ids=ids, blocks=widths, **asked) for question in questions]
             elif group_by is not None:
-                sizes = {"group_size": group_size, "offset": offset}
-                found = grouped(opened, questions, {**asked, **shown}, group_by=group_by, **sizes)
+                options = {"group_by": group_by, "group_size": group_size, **asked, **shown}
+                found = search_groups(opened.handle, questions, **options)
             else:
-                found = opened.search_batch(questions, offset=offset, **asked, **shown)
+                found = opened.search_batch(questions, **asked, **shown)
         seconds = time.perf_counter() - begin
         if not any(found):
             note_empty_tenant(opened, tenant)
@@ -182,9 +176,9 @@ def search(
         answers = [{"query": text, kind: list(map(document, own))} for text, own in zip(texts, found, strict=True)]
         return write_json({"collection": opened.name, "seconds": round(seconds, 4), "queries": answers})
     if not sys.stdout.isatty() and not explain:
-        return _lines([printable(text) for text in texts], found, offset)
+        return _lines([printable(text) for text in texts], found)
     for text, own in zip(texts, found, strict=True):
-        ranked = [hits_table(own, first=offset + 1)] if own and kind == "hits" else []
+        ranked = [hits_table(own)] if own and kind == "hits" else []
         show(Display(heading(len(own), "hit", text), ranked) if kind == "hits" else own.display())
     return None
 
@@ -212,27 +206,6 @@ def texts_of(queries: Sequence[str] | None, *, beside: str = "") -> list[str]:
         do = "add words, or --image FILE" if beside else ""
         raise SearchError(needed if beside else "standard input holds no query", expected="one query per line", do=do)
     return lines
-
-
-def grouped(
-    collection: Collection,
-    queries: Sequence[str | Query],
-    asked: Mapping[str, Any],
-    *,
-    group_by: str,
-    group_size: int,
-    offset: int,
-) -> list[list[HitGroup]]:
-    """The groups of each query, by the options that `search` takes too.
-
-    Raises:
-        SearchError: groups cannot be left out at the top.
-    """
-    from diptych.search import search_groups
-
-    if offset:
-        raise SearchError("--offset counts hits and does not go with --group-by", got=offset, do="leave one out")
-    return search_groups(collection.handle, queries, group_by=group_by, group_size=group_size, **asked)
 
 
 def search_params(collection: Collection, *, exact: bool, hnsw_ef: int | None) -> models.SearchParams | None:
@@ -280,7 +253,7 @@ SNIPPET, PASSAGE = 140, 320  # characters of a hit's text, and of its best passa
 def note_empty_tenant(collection: Collection, tenant: str | None) -> None:
     """Where nothing was found for a tenant: say on standard error if that one has no documents, perhaps misspelt."""
     if tenant is not None and not collection.count(tenant=tenant):
-        stderr().print(f"tenant {printable(tenant)!r} has no documents", style="yellow", soft_wrap=True)
+        say(stderr(), f"tenant {tenant!r} has no documents", "yellow")
 
 
 def note_threshold(collection: Collection, threshold: float | None, pipeline: str | None) -> None:
@@ -288,9 +261,7 @@ def note_threshold(collection: Collection, threshold: float | None, pipeline: st
     if threshold is None and pipeline is None:
         threshold = collection.handle.view.search_config.score_threshold
     if threshold is not None:
-        stderr().print(
-            f"hits of scores below {threshold:g}, the score threshold, are left out", style="yellow", soft_wrap=True
-        )
+        say(stderr(), f"hits of scores below {threshold:g}, the score threshold, are left out", "yellow")
 
 
 def _group(group: HitGroup) -> dict[str, Any]:
@@ -347,15 +318,15 @@ def snippet(document: Document, *, limit: int = SNIPPET) -> str:
     return printable(": ".join(part for part in parts if part.strip()), limit=limit)
 
 
-def _lines(texts: Sequence[str], found: Sequence[Sequence[Hit | HitGroup]], offset: int) -> None:
+def _lines(texts: Sequence[str], found: Sequence[Sequence[Hit | HitGroup]]) -> None:
     """A line of fields between tabs for each hit; a group's value stands behind the query."""
     for text, own in zip(texts, found, strict=True):
-        for rank, item in enumerate(own, offset + 1):
+        for rank, item in enumerate(own, 1):
             if isinstance(item, Hit):
                 fields = (text, str(rank), f"{item.score:.6g}", printable(item.id), _excerpt(item, limit=1000))
                 sys.stdout.write("\t".join(fields) + "\n")
             else:
-                _lines([f"{text}\t{printable(str(item.value))}"], [item.hits], 0)
+                _lines([f"{text}\t{printable(str(item.value))}"], [item.hits])
 
 
 _TEXT = "text:"
@@ -366,14 +337,12 @@ def media_files(image: Path | None, media: Sequence[str]) -> dict[str, bytes]:
     """The bytes of the files given by modality. The user may name any file, not only those below `media.root`.
 
     Raises:
-        SearchError: a part is not MODALITY=FILE, a modality has two files, or a file cannot be read.
+        ConfigError, SearchError: a part is not MODALITY=FILE, a modality has two files, or a file cannot be read.
     """
     found: dict[str, bytes] = {}
-    for part in [*([f"image={image}"] if image else []), *media]:
-        modality, equals, name = part.partition("=")
-        if not equals or modality in found:
-            what = "--media names a modality twice" if equals else "--media is not MODALITY=FILE"
-            raise SearchError(what, got=repr(part), expected="such as sound=bell.wav")
+    for modality, name in pairs_of([*([f"image={image}"] if image else []), *media], "--media", "sound=bell.wav"):
+        if modality in found:
+            raise SearchError("--media names a modality twice", got=modality, expected="one file each")
         try:
             found[modality] = Path(name).read_bytes()
         except OSError as error:
@@ -381,26 +350,11 @@ def media_files(image: Path | None, media: Sequence[str]) -> dict[str, bytes]:
     return found
 
 
-@contextmanager
-def naming_files(image: Path | None, media: Sequence[str]) -> Iterator[None]:
-    """Within the block, an error about a file that `media_files` has read names the file."""
-    try:
-        yield
-    except MediaError as error:
-        from diptych.media import Media
-
-        names = dict(part.split("=", 1) for part in [*([f"image={image}"] if image else []), *media])
-        name = names.get(error.media.modality) if isinstance(error.media, Media) and not error.media.source else None
-        if name is None:
-            raise
-        raise MediaError(error.what, where=name, got=error.got, expected=error.expected, do=error.do) from error
-
-
 def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None:
     """`--filter` and all of `--where` as one Qdrant filter, None when there is neither.
 
     Raises:
-        SearchError: the JSON is no filter, or a `--where` is not KEY=VALUE.
+        ConfigError, SearchError: the JSON is no filter, or a `--where` is not KEY=VALUE.
     """
     if text is None and not where:
         return None
@@ -409,18 +363,13 @@ def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None
     from diptych.search.filters import read_filter
 
     given = [read_filter(text, name="--filter", short="--where section=mail")] if text is not None else []
-    return models.Filter(must=[*given, *map(_condition, where)])
+    pairs = pairs_of(where, "--where", "section=mail")
+    return models.Filter(must=[*given, *(_condition(key, value) for key, value in pairs)])
 
 
-def examples_and_pins(
-    like: Sequence[str] | None, unlike: Sequence[str] | None, pin: Sequence[str] | None, exclude: Sequence[str] | None
-) -> dict[str, Any]:
-    """The options of a search for `--like`, `--unlike`, `--pin` and `--exclude`; `text:WORDS` is an example by text."""
-
-    def examples(values: Sequence[str] | None) -> list[str | Query]:
-        return [Query(value.removeprefix(_TEXT)) if value.startswith(_TEXT) else value for value in values or ()]
-
-    return {"like": examples(like), "unlike": examples(unlike), "pin": pin or None, "exclude": exclude}
+def _examples(values: Sequence[str] | None) -> list[str | Query]:
+    """Ids, and queries for `text:WORDS`."""
+    return [Query(value.removeprefix(_TEXT)) if value.startswith(_TEXT) else value for value in values or ()]
 
 
 def note_missing_keys(
@@ -430,11 +379,9 @@ def note_missing_keys(
     from diptych.search.filters import group_problem, missing_keys
 
     view = collection.handle.view
-    problems = [printable(problem) for problem in missing_keys(collection.handle, filter, tenant=tenant).values()]
-    if group_by is not None and collection.handle.exists and (found := group_problem(view, group_by, tenant=tenant)):
-        problems.append(printable(found))
-    for problem in problems:
-        stderr().print(f"warning: {problem}", style="yellow", soft_wrap=True)
+    warn(missing_keys(collection.handle, filter, tenant=tenant).values())
+    if group_by is not None and collection.handle.exists:
+        warn(problem for problem in [group_problem(view, group_by, tenant=tenant)] if problem)
 
 
 @contextmanager
@@ -452,21 +399,12 @@ def without_log_of_missing_keys() -> Iterator[None]:
         log.removeFilter(none)
 
 
-def _condition(text: str) -> models.FieldCondition | models.Filter:
+def _condition(key: str, written: str) -> models.FieldCondition | models.Filter:
     """`KEY=VALUE` as Qdrant compares it. What reads like a number or truth may be text in the documents too."""
     from qdrant_client import models
 
     from diptych.search.filters import equals
 
-    key, value, written = _pair(text)
-    ways = [*equals(key, value), *(() if isinstance(value, str) else equals(key, written))]
+    typed = written in ("true", "false") or _NUMBER.fullmatch(written)
+    ways = [*equals(key, json.loads(written)), *equals(key, written)] if typed else equals(key, written)
     return ways[0] if len(ways) == 1 else models.Filter(should=ways)
-
-
-def _pair(text: str) -> tuple[str, str | int | float | bool, str]:
-    """Key, value as JSON reads it, and value as it is written."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise SearchError("--where is not KEY=VALUE", got=text, expected="such as section=mail")
-    typed = value in ("true", "false") or _NUMBER.fullmatch(value)
-    return key, json.loads(value) if typed else value, value

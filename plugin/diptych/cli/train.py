@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.adapters import options_table
-from diptych.cli.options import JsonOption
+from diptych.cli.options import JsonOption, pairs_of
 from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.cli.status import encoder_text
@@ -101,7 +101,11 @@ def train(
     with interrupts.resumable(RESUME), Watched("reading the recipe") as bars:
         from diptych.training import Shown, load_recipe
 
-        recipe_file = load_recipe(recipe, session.registry, changes=_changes(changes or ()))
+        recipe_file = load_recipe(
+            recipe,
+            session.registry,
+            changes={name: plain_values(value) for name, value in pairs_of(changes or (), "--set", "seed=2")},
+        )
         check(into, None if model else recipe_file.spec.kind, slot, session)
         training = recipe_file.make(bars)
         for sentence in training.prepare():
@@ -117,17 +121,6 @@ def train(
             {**dataclasses.asdict(report), "config": str(into or ""), "changed": change.place if change else ""}
         )
     return _show(report, into, change)
-
-
-def _changes(arguments: list[str] | tuple[()]) -> dict[str, Any]:
-    """`training.epochs=1` as a name and a value, read as YAML reads it."""
-    changes: dict[str, Any] = {}
-    for text in arguments:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise ConfigError("--set is not OPTION=VALUE", where="--set", got=repr(text), expected="OPTION=VALUE")
-        changes[name] = plain_values(value)
-    return changes
 
 
 def _show(report: TrainReport, into: Path | None, change: Change | None) -> None:

@@ -31,7 +31,7 @@ def test_the_demo_fills_asks_and_measures_and_costs_nothing_again(
     first = CliRunner().invoke(app, ["demo"], obj=session)
     assert first.exit_code == 0, first.stderr
     assert "2,000 read: 2,000 new" in first.stdout
-    assert "pacpl: Perl Audio Converter" in first.stdout
+    assert "Perl Audio Converter" in first.stdout
     assert "300 queries, each with a judged answer: nDCG@10 0.8" in first.stdout
     assert "licences of the packages" in (tmp_path / "diptych-demo" / "README.md").read_text()
     again = CliRunner().invoke(app, ["demo"], obj=session)

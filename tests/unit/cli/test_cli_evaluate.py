@@ -124,6 +124,3 @@ def test_the_pipelines_of_several_configs_are_compared_in_one_run_with_models_lo
         == means["lone: dense"]
         == judged("evaluate", "--config", "lone.yaml", "--json").json()["evaluations"][0]["means"]
     )
-    kept = judged("evaluate", *options, "--only", "ranks: rrf", "--runs", tmp_path / "runs", "--json")
-    assert kept.code == 0
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["ranks-rrf.run.gz"]

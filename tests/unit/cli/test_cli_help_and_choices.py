@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.init import SlotChoice, parse_choice, render
+from diptych.cli.init import SlotChoice, parse_choice
 from diptych.errors import ConfigError
 
 Run = Callable[..., Any]
@@ -73,11 +73,3 @@ def test_an_adapter_that_lives_on_a_model_asks_for_one(
 
 def test_n_grams_can_be_chosen_by_their_short_name(builtin: Registry) -> None:
     assert parse_choice("lexical", "ngrams", builtin.specs()) == SlotChoice("lexical", "bm25", {"terms": "ngrams"})
-
-
-@pytest.mark.parametrize("schema", ["./diptych.schema.json", None])
-def test_the_new_file_refers_to_what_every_user_has(schema: str | None) -> None:
-    text = render("memory:", "c", [SlotChoice("d", "bm25", {})], schema=schema)
-    assert "docs/reference" not in text
-    assert "`diptych adapters NAME`" in text
-    assert ("./diptych.schema.json has every key" in text) is bool(schema)

@@ -41,7 +41,7 @@ def test_the_file_of_init_without_options_is_valid_and_hybrid(tmp_path: Path, mo
 
 def test_the_commented_choices_of_the_file_are_valid_too(tmp_path: Path) -> None:
     slots = [SlotChoice("dense", "sentence-transformers", {"model": "m"}), SlotChoice("lexical", "bm25", {})]
-    text = render("memory:", "c", slots, schema=None)
+    text = render("memory:", "c", slots)
     chosen = ("# late:", "# rescore:", "# rerank:", "# evaluate:", "#   queries:", "#   qrels:", "#   metrics:")
     for line in chosen:
         assert line in text
@@ -58,7 +58,7 @@ def test_the_commented_choices_of_the_file_are_valid_too(tmp_path: Path) -> None
 def test_the_file_says_of_fusions_what_the_table_of_measurements_says() -> None:
     page = (Path(__file__).parents[3] / "docs/research/measurements.md").read_text("utf-8")
     (dbsf, dense, lexical, rrf, minmax), *_ = re.findall(r"^\| mean \| \|" + r" 0(\.\d+) \|" * 5, page, re.MULTILINE)
-    text = " ".join(render("memory:", "c", [SlotChoice("a", "b", {})], schema=None).replace("#", "").split())
+    text = " ".join(render("memory:", "c", [SlotChoice("a", "b", {})]).replace("#", "").split())
     assert f"{dbsf} by dbsf, {minmax} by linear without weights, {rrf} by rrf" in text
     assert f"{lexical} by BM25 alone, {dense} by MiniLM alone" in text
 

@@ -81,7 +81,7 @@ def test_the_file_of_init_fills_and_searches_with_the_reranker(
     name: str, imitation: Imitation, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["init", "--provider", name, "--no-schema"], obj=Session(BUILTIN))
+    result = CliRunner().invoke(app, ["init", "--provider", name], obj=Session(BUILTIN))
     assert result.exit_code == 0, result.output
     path = tmp_path / "diptych.yaml"
     text = path.read_text().replace("  # rerank:", "  rerank:") if PROVIDERS[name][1] else path.read_text()
