@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import diptych.runtime.lazy_imports  # noqa: F401
 from diptych_lab.tune.encoder import EncoderBudget, EncoderChoice, EncoderReport, EncoderRow, choices_of, tune_encoder
-from diptych_lab.tune.index import LEAST, IndexReport, IndexRow, Least, Rule, Setup, grid, tune_index
+from diptych_lab.tune.index import IndexReport, IndexRow, Least, Rule, Setup, grid, tune_index
 from diptych_lab.tune.search import tune_search
 from diptych_lab.tune.search_report import (
     Budget,
@@ -24,7 +24,6 @@ from diptych_lab.tune.search_report import (
 )
 
 __all__ = [
-    "LEAST",
     "Budget",
     "ConfigChange",
     "EncoderBudget",

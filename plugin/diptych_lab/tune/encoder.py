@@ -22,13 +22,13 @@ from diptych.protocols import TEACHER_FILE, Similarity
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, View
 from diptych.search.options import QueryInput, media_read, vectors_of_queries, with_media
-from diptych.search.store_calls import read_store, scrolled
+from diptych.search.store_calls import scrolled
 from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
 from diptych.swap import sample_points
 from diptych.types import Floats, Query
 from diptych_lab.tune.index import Scratch, Setup, bytes_read, of_bits, slot_to_tune
-from diptych_lab.tune.sample import Sample, require_dense, unit
+from diptych_lab.tune.sample import Sample, require_dense, unit, with_vectors
 from diptych_lab.tune.trials import (
     LEAST,
     LEGEND,
@@ -472,24 +472,14 @@ class EncoderTrials:
     def _sampled(self, relevant: set[str], most: int) -> tuple[list[str], list[Input], Floats]:
         """Ids, texts or media, and stored vectors of the relevant documents that are there and of some others."""
         view, found = self._view, dict[str, tuple[Input, Floats]]()
-        names: Any = [self._slot.vector] if self._slot.vector else True  # the unnamed one cannot be asked for by name
         points: list[Any] = []
         for page in _blocks(sorted(relevant), PAGE):
             for records in scrolled(view, view.layout.id_filter(page), PAGE, payload=False):
                 points += [record.id for record in records]
         points = list(dict.fromkeys([*points, *sample_points(view.client, view.name, most)]))
-        for page in _blocks(points, PAGE):
-            for record in read_store(
-                view,
-                lambda page=page: view.client.retrieve(  # type: ignore[misc]
-                    view.name, page, with_payload=True, with_vectors=names
-                ),
-            ):
-                vector = record.vector.get(self._slot.vector) if isinstance(record.vector, dict) else record.vector
-                document = view.layout.read(record.id, record.payload)
-                read = self._slot.reading.input_of(document)
-                if vector is not None:
-                    found[document.id] = read or "", np.asarray(vector, np.float32)
+        for record, vector in with_vectors(view, self._slot, points, payload=True):
+            document = view.layout.read(record.id, record.payload)
+            found[document.id] = self._slot.reading.input_of(document) or "", vector
         if not found:
             raise TuneError("no document has a vector", where=self._slot.where, do="diptych populate")
         return [*found], [read for read, _ in found.values()], np.stack([vector for _, vector in found.values()])

@@ -30,7 +30,6 @@ from diptych.types import Floats, Run
 from diptych_edge import EdgeClient
 from diptych_lab.tune import trials
 from diptych_lab.tune.sample import Sample, draw
-from diptych_lab.tune.trials import Doubles
 
 NAME, VECTOR = "sample", "v"
 WRITTEN = 1000  # points written in one call
@@ -98,8 +97,9 @@ def tune_index(
     default_setups = grid(drawn_sample.documents.shape[1], whole_numbers=drawn_sample.whole_numbers, prefixes=prefixes)
     tried_setups = _with_now(view, tuned_slot, default_setups if setups is None else setups)
     with Scratch(drawn_sample, points or drawn_sample.points) as scratch:
-        rows = _Measuring(scratch, drawn_sample, k, rounds, watching).rows(tried_setups)
-    rows = sorted(with_front(rows), key=lambda row: (row.memory, row.p50))
+        rows = _measured(scratch, drawn_sample, tried_setups, k, rounds, watching)
+    front = trials.with_front(rows, lambda row: (-row.recall, row.p50, row.memory))
+    rows = sorted(front, key=lambda row: (row.memory, row.p50))
     best, reached = chosen_by.choose(rows)
     return IndexReport(
         collection=view.name,
@@ -119,56 +119,34 @@ def tune_index(
     )
 
 
-class _Measuring:
-    """Builds each storage once, then sends the queries."""
+def _measured(
+    scratch: Scratch, sample: Sample, setups: Sequence[Setup], k: int, rounds: int, progress: Progress
+) -> list[IndexRow]:
+    """A row for each setup: each storage is built once, then all setups are asked in turn; one more round warms up."""
+    storages = list(dict.fromkeys(map(_key, setups)))
+    progress.begin("build", len(storages))
+    built = {}
+    for key in storages:
+        built[key] = scratch.build(VectorStorage.model_validate_json(key))
+        progress.advance("build", 1)
+    queries = [row.tolist() for row in sample.queries]
+    rankings: list[dict[str, list[tuple[str, float]]]] = [{} for _ in setups]
 
-    def __init__(self, scratch: Scratch, sample: Sample, k: int, rounds: int, progress: Progress) -> None:
-        self._scratch, self._sample, self._k, self._rounds, self._progress = scratch, sample, k, rounds, progress
-        self._queries = [row.tolist() for row in sample.queries]
+    def ask(place: int, number: int) -> None:
+        setup = setups[place]
+        rankings[place][str(number)] = scratch.ask(built[_key(setup)], queries[number], setup, k)
 
-    def rows(self, setups: Sequence[Setup]) -> list[IndexRow]:
-        """A row for each setup."""
-        storages = list(dict.fromkeys(_key(setup) for setup in setups))
-        self._progress.begin("build", len(storages))
-        collections = {}
-        for key in storages:
-            collections[key] = self._scratch.build(VectorStorage.model_validate_json(key))
-            self._progress.advance("build", 1)
-        pairs = [(setup, collections[_key(setup)]) for setup in setups]
-        answers, measured = self._measure(pairs)
-        truth = self._sample.exact(2 * self._k)
-        count = len(self._sample.documents)
-        rows = []
-        for (setup, scratch_collection), run, milliseconds in zip(pairs, answers, measured, strict=True):
-            p50, p95 = np.percentile(milliseconds, (50, 95))
-            recall = ann_recall(run, truth, self._k)
-            rows.append(
-                IndexRow(
-                    setup,
-                    recall,
-                    float(p50),
-                    float(p95),
-                    scratch_collection.memory / count,
-                    scratch_collection.disk / count,
-                    scratch_collection.seconds,
-                )
-            )
-        return rows
-
-    def _measure(self, pairs: Sequence[tuple[Setup, Built]]) -> tuple[list[Run], Doubles]:
-        """For each setup the answers, and the milliseconds of each query in each round; one more round warms up."""
-        rankings: list[dict[str, list[tuple[str, float]]]] = [{} for _ in pairs]
-
-        def ask(place: int, number: int) -> None:
-            setup, scratch_collection = pairs[place]
-            answer = self._scratch.ask(scratch_collection, self._queries[number], setup, self._k)
-            rankings[place][str(number)] = answer
-
-        count = len(self._queries)
-        self._progress.begin("ask", self._rounds * count)
-        advance = partial(self._progress.advance, "ask")
-        measured = times(ask, range(len(pairs)), range(count), rounds=self._rounds, warm_up=count, advance=advance)
-        return [Run(setup.stored, ranking) for (setup, _), ranking in zip(pairs, rankings, strict=True)], measured
+    count = len(queries)
+    progress.begin("ask", rounds * count)
+    advance = partial(progress.advance, "ask")
+    measured = times(ask, range(len(setups)), range(count), rounds=rounds, warm_up=count, advance=advance)
+    truth, points, rows = sample.exact(2 * k), len(sample.documents), list[IndexRow]()
+    for setup, ranking, milliseconds in zip(setups, rankings, measured, strict=True):
+        p50, p95 = np.percentile(milliseconds, (50, 95)).tolist()
+        own = built[_key(setup)]
+        recall = ann_recall(Run(setup.stored, ranking), truth, k)
+        rows.append(IndexRow(setup, recall, p50, p95, own.memory / points, own.disk / points, own.seconds))
+    return rows
 
 
 def _key(setup: Setup) -> str:
@@ -202,11 +180,7 @@ def _with_now(view: View, slot: Slot, setups: Sequence[Setup]) -> list[Setup]:
     return [now, *(setup for setup in setups if replace(setup, now=True) != now)]
 
 
-# Which rows are worth a look, and which one to take.
-
-
 Least: TypeAlias = Literal["memory", "latency", "disk"]
-LEAST: tuple[Least, ...] = get_args(Least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +197,8 @@ class Rule:
     def __post_init__(self) -> None:
         if not 0 < self.recall <= 1:
             raise TuneError("the recall is out of range", got=self.recall, expected="more than 0, at most 1")
-        if self.least not in LEAST:
-            raise TuneError("there is no such measure", got=self.least, expected=", ".join(LEAST))
+        if self.least not in get_args(Least):
+            raise TuneError("there is no such measure", got=self.least, expected=", ".join(get_args(Least)))
 
     def choose(self, rows: Sequence[IndexRow]) -> tuple[IndexRow, bool]:
         """The row, and whether it has the recall; if none has, the one that comes closest."""
@@ -238,11 +212,6 @@ class Rule:
 
     def _cost(self, row: IndexRow) -> float:
         return {"memory": row.memory, "latency": row.p50, "disk": row.disk}[self.least]
-
-
-def with_front(rows: Sequence[IndexRow]) -> list[IndexRow]:
-    """The rows, each marked if it is on the Pareto front of recall, p50 and memory."""
-    return trials.with_front(rows, lambda row: (-row.recall, row.p50, row.memory))
 
 
 @dataclass(frozen=True, slots=True)

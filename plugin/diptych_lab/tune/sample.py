@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from diptych.errors import TuneError
 from diptych.protocols import Similarity
 from diptych.runtime.phases import Progress
 from diptych.search import View
+from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Run
 
@@ -80,7 +82,11 @@ def draw(
         )
     np.random.default_rng(seed).shuffle(points)
     progress.begin("read", len(points))
-    vectors = _read(view, slot, points, progress)
+    rows: list[Floats] = []
+    for _, vector in with_vectors(view, slot, points):
+        rows.append(vector)
+        progress.advance("read", 1)
+    vectors = np.stack(rows)
     count = view.client.count(view.name, exact=True).count
     similarity = slot.similarity or "cosine"
     if similarity == "cosine":  # Qdrant keeps them at length 1, and so compares what is asked
@@ -122,21 +128,18 @@ def _points(view: View, slot: Slot, limit: int) -> list[Any]:
     return sorted((point.id for point in response.points), key=str)
 
 
-def _read(view: View, slot: Slot, points: Sequence[Any], progress: Progress) -> Floats:
-    rows: list[Floats] = []
+def with_vectors(
+    view: View, slot: Slot, points: Sequence[Any], *, payload: bool = False
+) -> Iterator[tuple[models.Record, Floats]]:
+    """Those of the points that have the slot's vector, each with it."""
     names = [slot.vector] if slot.vector else True  # the unnamed one cannot be asked for by name
     for start in range(0, len(points), PAGE):
         page = list(points[start : start + PAGE])
-        records = view.client.retrieve(view.name, page, with_payload=False, with_vectors=names)
-        vectors = (_vector(record.vector, slot.vector) for record in records)
-        rows += [vector for vector in vectors if vector is not None]
-        progress.advance("read", len(page))
-    return np.stack(rows)
-
-
-def _vector(raw: Any, name: str) -> Floats | None:
-    vector = raw.get(name) if isinstance(raw, dict) else raw
-    return None if vector is None else np.asarray(vector, np.float32)
+        ask = partial(view.client.retrieve, view.name, page, with_payload=payload, with_vectors=names)
+        for record in read_store(view, ask):
+            vector = record.vector.get(slot.vector) if isinstance(record.vector, dict) else record.vector
+            if vector is not None:
+                yield record, np.asarray(vector, np.float32)
 
 
 def unit(rows: Floats) -> Floats:

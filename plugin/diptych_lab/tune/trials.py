@@ -96,10 +96,6 @@ class Trial:
             pipeline = pipeline if stage is None else pipeline >> stage
         return pipeline
 
-    def __str__(self) -> str:
-        stages = [self.fusion, self.rescore, self.rerank, self.params]
-        return " >> ".join([" + ".join(self.slots), *(repr(stage) for stage in stages if stage is not None)])
-
 
 @dataclass(slots=True)
 class Values:
@@ -140,10 +136,6 @@ class Values:
         return (
             scores if trial.rerank is None else reordered(scores, self.rerankers[stage_key(trial.rerank)], trial.rerank)
         )
-
-    def table(self, trials: Sequence[Trial]) -> Doubles:
-        """The values of all trials, `[trials, n]`."""
-        return np.array([self.of(trial) for trial in trials])
 
     def _among(self, legs: Legs, slots: Sequence[str]) -> Legs:
         return legs if tuple(slots) == legs.slots else legs.of_slots(slots)
@@ -488,11 +480,6 @@ class Legs:
         """As if each slot had passed on only its first `depth` candidates."""
         inside = (self.ranks > 0) & (self.ranks <= depth)
         return replace(self, scores=np.where(inside, self.scores, np.nan), ranks=np.where(inside, self.ranks, 0))
-
-    def of_queries(self, chosen: NDArray[np.int64]) -> Legs:
-        """The same for some of the queries."""
-        fields = {name: getattr(self, name)[chosen] for name in ("scores", "ranks", "gains", "ideal")}
-        return replace(self, **fields)
 
     def of_slots(self, chosen: Sequence[str]) -> Legs:
         """The same for some of the slots."""

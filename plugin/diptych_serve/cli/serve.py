@@ -70,13 +70,11 @@ IdleSecondsOption: TypeAlias = Annotated[
 ]
 JudgedFoldersOption: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--queries", metavar="FOLDER", help="Studio: queries.jsonl, and qrels/ if they are judged; repeat for more."
-    ),
+    typer.Option("--queries", metavar="FOLDER", help="queries.jsonl, and qrels/ if they are judged; repeat for more."),
 ]
 JudgementsOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--judgements", metavar="FOLDER", help="Studio: let people judge, and save their grades there."),
+    typer.Option("--judgements", metavar="FOLDER", help="Let people judge, and save their grades there."),
 ]
 LOCAL = "127.0.0.1"
 GRACE = 5
@@ -117,11 +115,6 @@ def serve(
     max_upload: Annotated[
         int, typer.Option(min=1, metavar="N", help="Maximum bytes of a /populate request.")
     ] = MOST.upload,
-    with_studio: Annotated[
-        bool, typer.Option("--studio", help="Also serve the page of diptych studio, at /studio/.")
-    ] = False,
-    queries: JudgedFoldersOption = None,
-    judgements: JudgementsOption = None,
     api_keys_env: KeysOption = None,
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
@@ -161,22 +154,20 @@ def serve(
 
       diptych serve --encoders-only --adapter cross-encoder:./my-reranker
 
-      diptych serve --studio --queries judged
-
       diptych serve --mcp -c /home/me/packages/diptych.yaml
 
       diptych serve --edge ./qdrant --port 6333
     """
     session: Session = context.obj
     if edge is not None:
-        others = {"--config": configs, "--store": store, "--mcp": mcp, "--studio": with_studio}
-        _require_alone("--edge", {**others, "--adapter": adapters, "--encoders-only": encoders_only})
+        others = {"--config": configs, "--store": store, "--mcp": mcp, "--adapter": adapters}
+        _require_alone("--edge", {**others, "--encoders-only": encoders_only})
         return serve_edge(edge, port, api_keys_env, as_json=as_json)
     keys = Keys.from_environment(api_keys_env)
     limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent, upload=max_upload)
     times: dict[str, Any] = {"grace": grace, "header_seconds": header_seconds, "idle_seconds": idle_seconds}
     if mcp:
-        _require_alone("--mcp", {"--studio": with_studio, "--adapter": adapters, "--encoders-only": encoders_only})
+        _require_alone("--mcp", {"--adapter": adapters, "--encoders-only": encoders_only})
         made = _mcp_server(session, configs, store, collections, allow_writes=allow_writes, tenant=tenant)
         with made as (server, close):
             from diptych_serve.agents import PATH, http_application, serve_stdio
@@ -199,17 +190,10 @@ def serve(
     from diptych_serve.service.server import called, run
 
     require_key(host, keys, insecure=insecure)
-    if not with_studio and (queries or judgements):
-        got = "--queries" if queries else "--judgements"
-        raise ConfigError("judged queries are for Studio", got=got, do="add --studio")
-    if with_studio and encoders_only:
-        raise ConfigError("Studio shows collections", got="--encoders-only", do="leave one of the two out")
     with _listening(host, 8000 if port is None else port, quiet=quiet) as (listening, url):
         served = _served(session, configs, store, collections, adapters, encoders_only, allow_writes)
-        judged = (queries, judgements)
-        extension = studio_of(served, configs, store, *judged, writes=allow_writes) if with_studio else None
         may_ask = {"origins": cors_origin or (), "hosts": called(host, allowed_hosts or (), keys)}
-        app = application(served, keys=keys, limits=limits, writes=allow_writes, extension=extension, **may_ask)
+        app = application(served, keys=keys, limits=limits, writes=allow_writes, **may_ask)
         known, models = list(served.collections), [model.id for model in served.models()]
         names = f"collections: {', '.join(known) or 'none'}; models: {', '.join(models)}"
         document = {"url": url, "collections": known, "models": models}

@@ -182,30 +182,21 @@ WRITING = (
     ),
 )
 _WRITES = "diptych serve --allow-writes, in Python application(..., writes=True)"
-_STUDIO = "diptych serve --studio, in Python application(..., extension=diptych_serve.studio.routes.studio())"
+_STUDIO = "diptych studio, in Python application(..., extension=diptych_serve.studio.routes.studio())"
 CORS: dict[str, Any] = {
     "allow_methods": ["GET", "POST", "PUT"],
     "allow_headers": ["Authorization", "Content-Type"],
 }
-SWITCHED_OFF = {  # by path, what such a request may want, and by what it is switched on
-    "/documents": ("PUT /documents", _WRITES),
-    "/populate": ("POST /populate", _WRITES),
-    "/docs": ("GET /docs, the page of the routes,", _STUDIO),
-    "/studio": ("GET /studio/, the page of Studio,", _STUDIO),
-}
+SWITCHED_OFF = {"/documents": _WRITES, "/populate": _WRITES, "/docs": _STUDIO, "/studio": _STUDIO}
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     shown = [f"{own.method.upper()} {own.path}" for own in request.app.state.operations]
     served_routes = ", ".join([*shown, *(f"GET {own.path}" for own in request.app.state.extension.pages)])
-    where = f"{request.method} {request.url.path[:80]}"
-    message = f"{error.detail}\n  where: {where}\n  expected: {served_routes}"
-    off = SWITCHED_OFF.get(request.url.path.rstrip("/"))
-    if error.status_code == 404 and off is not None:
-        message = (
-            f"{off[0]} is switched off\n  where: {where}\n  expected: {served_routes}\n  do: switch it on by {off[1]}"
-        )
+    off = SWITCHED_OFF.get(request.url.path.rstrip("/")) if error.status_code == 404 else None
+    what, do = ("this route is switched off", f"\n  do: switch it on by {off}") if off else (error.detail, "")
+    message = f"{what}\n  where: {request.method} {request.url.path[:80]}\n  expected: {served_routes}{do}"
     return Refused(error.status_code, message, code="no_such_route", headers=error.headers).response()
 
 

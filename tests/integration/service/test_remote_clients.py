@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from diptych import Collection, Registry
-from diptych.config import parse_config
-from diptych.search import Retrieve
 from serving import ANIMALS
 
 TEXTS = list(ANIMALS.values())
@@ -41,23 +38,3 @@ def test_the_rerank_adapter_gives_the_rerankers_scores(url: str, fakes: Registry
     local: Any = fakes.create("fake-reranker")
     pairs = [(query, text) for query in ("the cat", "night mice") for text in TEXTS]
     assert np.allclose(remote.predict(pairs), local.predict(pairs), atol=1e-7)
-
-
-def test_a_collection_filled_through_the_service_finds_what_one_filled_directly_finds(
-    url: str, collection: Collection, installed: Registry, tmp_path: Path
-) -> None:
-    slot = {"adapter": "remote", "api": "openai", "base_url": f"{url}/v1", "model": "dense", **SIDES}
-    config = {
-        "store": f"edge:{tmp_path / 'other'}",
-        "collection": "through",
-        "slots": {"dense": slot},
-        "search": {"retrieve": {"dense": 10}, "rerank": []},
-        "cache": {"enabled": False},
-    }
-    with Collection.open(parse_config(config), registry=installed) as through:
-        through.populate({"id": key, "text": text} for key, text in ANIMALS.items())
-        for query in ("warm cat", "night"):
-            found = through.search(query)
-            direct = collection.search(query, pipeline=Retrieve("dense"))
-            assert [hit.id for hit in found] == [hit.id for hit in direct]
-            assert np.allclose([hit.score for hit in found], [hit.score for hit in direct], atol=1e-5)

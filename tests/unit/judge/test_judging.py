@@ -388,13 +388,3 @@ def test_the_qrels_of_the_only_query_go_with_its_last_grade(tmp_path: Path) -> N
     judgements.undo(judge="anna")
     assert not len(judgements.save([Query("words", "q")]))
     assert not (tmp_path / "kept/qrels/test.tsv").exists()
-
-
-def test_pairs_are_found_by_their_ids_and_counted() -> None:
-    judging = judging_of(Judgements(None))
-    first = judging.next()
-    assert first
-    done, total = judging.pairs
-    assert (done, judging.pair(first.query.id, first.document)) == (0, first)
-    judging.record(first, 2)
-    assert judging.pairs == (1, total)

@@ -69,24 +69,6 @@ def test_an_adopted_collection_is_described_and_searched(theirs: Callable[..., A
     assert sum(part["value"] for part in located["parts"]) == pytest.approx(best["score"], abs=1e-5)
 
 
-def test_its_fields_filter_as_the_state_names_them(theirs: Callable[..., Any]) -> None:
-    filter = {"must": [{"key": "metadata.section", "match": {"value": "three"}}]}
-    (hit,) = theirs("search", query="cat", filter=filter)["hits"]
-    assert hit["payload"]["section"] == "three"
-    located = theirs("locate", query="cat", id=hit["id"], filter=filter)
-    assert located["rank"] == 1
-    assert located["document"]["text"] == TEXTS["three"]
-
-
-def test_its_snippets_are_those_of_what_is_asked(theirs: Callable[..., Any], adopted: Collection) -> None:
-    snippets = theirs("snippets", query="cat", side="slot:dense", limit=2)
-    (search,) = snippets["qdrant"]["body"]["searches"]
-    (points,) = adopted.client.query_batch_points("theirs", [models.QueryRequest.model_validate(search)])
-    assert [str(point.id) for point in points.points] == [
-        hit["id"] for hit in theirs("search", query="cat", side="slot:dense", limit=2)["hits"]
-    ]
-
-
 def test_an_adopted_collection_has_its_health_and_its_timeline(theirs: Callable[..., Any], adopted: Collection) -> None:
     (row,) = theirs("health")["slots"]
     assert (row["vector"], row["missing"], row["points"]) == (adopted.handle.slots["dense"].vector, 0, 4)

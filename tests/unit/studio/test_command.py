@@ -1,4 +1,4 @@
-"""`diptych studio` and `diptych serve --studio`: what they serve and what they refuse."""
+"""`diptych studio`: what it serves and what it refuses."""
 
 from __future__ import annotations
 
@@ -49,13 +49,10 @@ def apps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("command", [["studio"], ["serve", "--studio"]])
-def test_both_commands_serve_the_page_over_the_config(
-    folder: Path, fakes: Registry, run: Run, apps: list[Any], command: list[str]
-) -> None:
+def test_it_serves_the_page_over_the_config(folder: Path, fakes: Registry, run: Run, apps: list[Any]) -> None:
     with Collection.open(folder / "diptych.yaml", registry=fakes) as collection:
         collection.populate({"id": key, "text": text} for key, text in ANIMALS.items())
-    code, out, _ = run(*command, "--port", "0", "--json")
+    code, out, _ = run("studio", "--port", "0", "--json")
     assert code == 0
     assert json.loads(out)["collections"] == ["animals"]
     client = TestClient(apps[0], base_url="http://localhost")
@@ -86,9 +83,6 @@ def test_a_collection_is_opened_by_its_store_alone(folder: Path, fakes: Registry
         (["studio", "--host", "0.0.0.0", "--port", "0"], "needs an API key"),
         (["studio", "--collection", "a"], "--collection goes with --store"),
         (["studio", "-c", "other.yaml", "--port", "0"], "there is no config file"),
-        (["serve", "--queries", "."], "add --studio"),
-        (["serve", "--judgements", "a.tsv"], "add --studio"),
-        (["serve", "--studio", "--encoders-only"], "Studio shows collections"),
     ],
 )
 def test_what_cannot_be_served_says_why(run: Run, apps: list[Any], args: list[str], text: str) -> None:

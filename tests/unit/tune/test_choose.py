@@ -195,4 +195,4 @@ def test_three_slots_are_tried_together_and_without_each() -> None:
         None,
         *(Rescore("late", reads, weight=weight) for reads in (20, 50) for weight in (0.3, 0.5, 0.7, 1.0)),
     }
-    assert len({str(trial) for trial in tried}) == len(tried)
+    assert len({repr(trial) for trial in tried}) == len(tried)

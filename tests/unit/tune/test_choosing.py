@@ -9,7 +9,7 @@ import pytest
 from diptych.config.models import VectorStorage
 from diptych.errors import TuneError
 from diptych_lab.tune import IndexRow, Rule, Setup
-from diptych_lab.tune.index import with_front
+from diptych_lab.tune.trials import with_front
 
 SETUP = Setup(VectorStorage())
 
@@ -23,7 +23,7 @@ def test_the_front_is_that_of_checking_every_pair() -> None:
 
     random = np.random.default_rng(1)
     rows = [row(*values) for values in random.integers(1, 6, size=(60, 3)).astype(float)]
-    for number, found in enumerate(with_front(rows)):
+    for number, found in enumerate(with_front(rows, lambda own: (-own.recall, own.p50, own.memory))):
         beaten = any(
             (one.recall >= found.recall and one.p50 <= found.p50 and one.memory <= found.memory)
             and (one.recall, one.p50, one.memory) != (found.recall, found.p50, found.memory)
@@ -39,12 +39,9 @@ def test_a_rule_takes_least_of_what_it_says_among_those_with_the_recall(least: A
     assert Rule(0.98, least).choose(rows) == (rows[chosen], True)
 
 
-def test_of_rows_that_take_the_same_the_fastest_is_chosen() -> None:
+def test_of_equal_rows_the_fastest_is_chosen_and_without_enough_recall_the_closest_is_named_as_that() -> None:
     rows = [row(0.99, 3, 100), row(0.98, 2, 100)]
     assert Rule().choose(rows)[0] is rows[1]
-
-
-def test_where_no_row_has_the_recall_the_one_that_comes_closest_is_named_as_that() -> None:
     rows = [row(0.5, 1, 1), row(0.7, 2, 2)]
     assert Rule(0.9).choose(rows) == (rows[1], False)
 
