@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-import orjson
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -50,9 +50,9 @@ class Serving:
         return cast(Serving, request.app.state.serving)
 
 
-def json_of(value: Any, status: int = 200) -> Response:
-    """`value` as JSON; rows of numpy are lists of numbers."""
-    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
+def json_of(value: object, status: int = 200) -> Response:
+    """`value`, a model, a report or plain values, as JSON; numbers that are not finite are null."""
+    return Response(to_json(value, inf_nan_mode="null"), status, media_type="application/json")
 
 
 class Writes:

@@ -9,12 +9,12 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from pydantic_core import to_json
+import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -24,13 +24,20 @@ from diptych.errors import AdapterOptionsError, PopulateError
 from diptych.populate import open_source
 from diptych.populate.sources.readers import Row
 from diptych.protocols import Kind
-from diptych.reports import PopulateReport
 from diptych.search.filters import known_missing, read_filter
 from diptych.slots.encode import Vector
 from diptych.types import Floats, Hit, Query
 from diptych_serve.service.access import Limits
 from diptych_serve.service.admission import Refused
-from diptych_serve.service.answers import ExplainedDocument, hit_fields, populated
+from diptych_serve.service.answers import (
+    ExplainedDocument,
+    ModelAnswer,
+    ModelsAnswer,
+    RerankAnswer,
+    RerankedDocument,
+    hit_fields,
+    populated,
+)
 from diptych_serve.service.context import Serving, Writes, json_of
 from diptych_serve.service.requests import (
     CLOSE,
@@ -71,7 +78,7 @@ async def put_documents(request: Request) -> Response:
         collection = serving.served.collection(body.collection)
         options = {"dry_run": body.dry_run, "tenant": body.tenant, "drop_media": True}
         rows = _of_words(collection, writes.until_stopped(body.documents))
-        return await _written(writes, lambda: populated(collection, rows, options))
+        return json_of(await writes.run(lambda: populated(collection, rows, options)))
 
 
 async def populate(request: Request) -> Response:
@@ -88,7 +95,7 @@ async def populate(request: Request) -> Response:
             await receive(request, file, serving.limits)
         try:
             rows = _of_words(collection, writes.until_stopped(open_source(path)))
-            return await _written(writes, lambda: populated(collection, rows, options))
+            return json_of(await writes.run(lambda: populated(collection, rows, options)))
         except PopulateError as error:
             if "lost" in error.context:  # documents would lose their media
                 raise Refused(409, str(error), code="populate_error") from error
@@ -101,10 +108,6 @@ def _writable(request: Request) -> tuple[Serving, Writes]:
     serving = Serving.of(request)
     assert serving.writes is not None, "the routes are there only where writes are allowed"
     return serving, serving.writes
-
-
-async def _written(writes: Writes, work: Callable[[], PopulateReport]) -> Response:
-    return Response(to_json(await writes.run(work)), media_type="application/json")
 
 
 def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
@@ -200,7 +203,7 @@ def _response(
     answer: dict[str, Any] = {"collection": collection.name, "results": results}
     if not any(hits) and (warnings := _warnings(collection, options)):
         answer["warnings"] = warnings
-    return Response(to_json(answer, inf_nan_mode="null"), media_type="application/json")
+    return json_of(answer)
 
 
 def _warnings(collection: Collection, options: dict[str, Any]) -> list[str]:
@@ -286,14 +289,15 @@ def _embedded(body: EmbeddingsRequest, vectors: Sequence[Vector], dimension: int
     # Words and punctuation marks are an estimate of tokens, which only the tokenizer knows.
     count = sum(len(_WORDS.findall(text)) for text in body.input)
     usage = {"prompt_tokens": count, "total_tokens": count}
-    return json_of({"object": "list", "data": data, "model": body.model, "usage": usage})
+    answer = {"object": "list", "data": data, "model": body.model, "usage": usage}
+    return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
 
 async def models(request: Request) -> Response:
     """`GET /v1/models`."""
     serving = Serving.of(request)
     data = [_listed_model(serving, model) for model in serving.served.models() if model.kind in LISTED]
-    return json_of({"object": "list", "data": data})
+    return json_of(ModelsAnswer(object="list", data=data))
 
 
 async def model(request: Request) -> Response:
@@ -302,8 +306,9 @@ async def model(request: Request) -> Response:
     return json_of(_listed_model(serving, serving.served.model(request.path_params["model"], *LISTED)))
 
 
-def _listed_model(serving: Serving, model: Model) -> dict[str, Any]:
-    return {"id": model.id, "object": "model", "created": serving.started, "owned_by": "diptych", "kind": model.kind}
+def _listed_model(serving: Serving, model: Model) -> ModelAnswer:
+    kind: Any = model.kind
+    return ModelAnswer(id=model.id, object="model", created=serving.started, owned_by="diptych", kind=kind)
 
 
 def _requested_dimension(model: Model, dimensions: int) -> int | None:
@@ -348,12 +353,18 @@ async def rerank(request: Request) -> Response:
     model = _reranker(serving.served, body.model)
     scores = await serving.batches.score(model, [(body.query, text) for text in texts])
     order = np.argsort(-scores, kind="stable")[: body.top_n].tolist()
-    results: list[dict[str, Any]] = [{"index": place, "relevance_score": float(scores[place])} for place in order]
-    if body.return_documents:
-        results = [{**result, "document": {"text": texts[result["index"]]}} for result in results]
+    results = [
+        RerankedDocument(
+            index=place,
+            relevance_score=float(scores[place]),
+            document={"text": texts[place]} if body.return_documents else None,
+        )
+        for place in order
+    ]
     version = "2" if request.url.path.startswith("/v2") else "1"
     meta = {"api_version": {"version": version}, "billed_units": {"search_units": 1}}
-    return json_of({"id": str(uuid.uuid4()), "model": model.id, "results": results, "meta": meta})
+    answer = RerankAnswer(id=str(uuid.uuid4()), model=model.id, results=results, meta=meta)
+    return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
 
 def _reranker(served: Served, name: str | None) -> Model:

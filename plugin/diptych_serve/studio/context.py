@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
-from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import Handler
-from diptych_serve.service.context import Serving
+from diptych_serve.service.context import Serving, json_of
 from diptych_serve.service.requests import read, read_query
 from diptych_serve.studio.evaluations import QuerySets
 from diptych_serve.studio.jobs import Jobs
@@ -108,20 +107,15 @@ def answering(
         elif query is not None:
             body = read_query(request, query)
         if not aside:
-            return json_text(await asyncio.to_thread(work, call, body))
+            return json_of(await asyncio.to_thread(work, call, body))
         loop = asyncio.get_running_loop()
 
         async def answer() -> Response:
-            return await loop.run_in_executor(call.studio.threads, lambda: json_text(work(call, body)))
+            return await loop.run_in_executor(call.studio.threads, lambda: json_of(work(call, body)))
 
         return await unless_gone(request, answer())
 
     return handler
-
-
-def json_text(value: object) -> Response:
-    """`value`, a model or a report, as JSON; numbers that are not finite are null."""
-    return Response(to_json(value, inf_nan_mode="null"), media_type="application/json")
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -26,10 +26,10 @@ from diptych.search.run import SearchOutcome, outcome, outcome_later
 from diptych.search.store_calls import read_store
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import ExplainedDocument
-from diptych_serve.service.context import Serving
+from diptych_serve.service.context import Serving, json_of
 from diptych_serve.service.requests import Body, read, read_query, require_room
 from diptych_serve.studio.answers import Found, Grades, Leg, Located, RelevantDocument, ShownDocument
-from diptych_serve.studio.context import Call, json_text, unless_gone
+from diptych_serve.studio.context import Call, unless_gone
 from diptych_serve.studio.display import document_fields, fields_of, isolated, name_of, shown_hits
 from diptych_serve.studio.sides import DocumentQuestion, Question, Side, Words, checked, options_of, side_of
 
@@ -49,7 +49,7 @@ async def search(request: Request) -> Response:
         began = time.perf_counter()
         found = await outcome_later(side.view, body.question, options)
         milliseconds = 1000 * (time.perf_counter() - began)
-        return await asyncio.to_thread(lambda: json_text(_shown(collection, side, found, milliseconds)))
+        return await asyncio.to_thread(lambda: json_of(_shown(collection, side, found, milliseconds)))
 
     answered = await unless_gone(request, answer())
     call.serving.metrics.queries.labels(collection.name).inc()
