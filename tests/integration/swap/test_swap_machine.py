@@ -17,21 +17,25 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from numpy.linalg import norm
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config.models import Config
+from diptych.copying import copy_collection
 from diptych.errors import StateChanged, SwapError
+from diptych.evaluate import Qrels
 from diptych.handle import collection_handle
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata, Generation, State
+from diptych.plugins.token_pooling import ReducedEncoder, ReduceOptions
 from diptych.populate import Progress
 from diptych.search import Retrieve
 from diptych.stores.retired_vectors import existing
-from diptych.swap import ApplyOptions, rollback
+from diptych.swap import ApplyOptions, Judged, rollback
+from diptych.swap.backfill.documents import SourceDocuments
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeMultiVectorEncoder
-from diptych.types import Document, Hit, SparseVector
+from diptych.types import Document, Hit, Query, SparseVector
 from mortal import SharedStore, outlived
 from spaces import PUPIL, Pupil
 from swaps import Meanwhile
@@ -49,6 +53,7 @@ class Students:
 FAKES = Registry(fakes_plugin, Students(), installed=False)
 FIRST: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
 LEXICAL: dict[str, Any] = {"adapter": "fake-calibrated", "dimension": 512}
+FEWER = {"kind": "ward", "keep": 2}
 STUDENT = "with a student"
 SLOTS: dict[str, dict[str, Any]] = {
     "first": {"dense": FIRST},
@@ -60,6 +65,7 @@ SLOTS: dict[str, dict[str, Any]] = {
     STUDENT: {"dense": {**FIRST, "query": {"student": "near", "adapter": "pupil", "dimension": 16}}},
     "staged": {"dense": {**FIRST, "storage": {"first_stage": {"dimension": 8, "oversampling": 2}}}},
     "late": {"dense": FIRST, "late": {"adapter": "fake-multivector", "dimension": 8}},
+    "fewer": {"dense": FIRST, "late": {"adapter": "fake-multivector", "dimension": 8, "reduce": FEWER}},
 }
 ROUND = dict(zip(SLOTS, [*SLOTS][1:] + [*SLOTS][:1], strict=True))
 QUERIES = ("word1 number4", "word2 version1")
@@ -117,7 +123,11 @@ MADE_BY = {"dense": FakeDenseEncoder, "sparse": FakeCalibratedEncoder, "multivec
 
 def encoder_of(generation: Generation) -> Any:
     """The encoder that made a generation, made anew."""
-    made = (Pupil if generation.adapter == "pupil" else MADE_BY[generation.kind])(**generation.options)
+    options = {**generation.options}
+    reduce = options.pop("reduce", None)
+    made = (Pupil if generation.adapter == "pupil" else MADE_BY[generation.kind])(**options)
+    if reduce:
+        return ReducedEncoder(made, ReduceOptions(**reduce))
     if isinstance(made, FakeCalibratedEncoder):
         made.calibrate(generation.statistics or {})
     return made
@@ -389,3 +399,62 @@ def same(have: Any, made: Any) -> bool:
 
 Swaps.TestCase.settings = settings(max_examples=80, stateful_step_count=12)
 TestSwaps = Swaps.TestCase
+
+
+# rarer ways, killed after each third write
+
+
+def relevant(texts: Mapping[str, str]) -> Judged:
+    """Judgements by which the second encoder's queries find on the first one's vectors what they should."""
+    old, new = (FakeDenseEncoder(dimension=16, seed=seed) for seed in (0, 1))
+    asked = [f"word{n % 3} number{n} number{n % 8}" for n in range(40)]
+    best = (new.encode_query(asked) @ old.encode_document([*texts.values()]).T).argmax(axis=1)
+    grades = {str(n): {[*texts][row]: 1} for n, row in enumerate(best)}
+    return Judged([Query(own, str(n)) for n, own in enumerate(asked)], Qrels(grades), "P@1")
+
+
+@pytest.mark.parametrize("way", ["texts from the source", "queries switched", "a copy of a swapped collection"])
+def test_a_rarer_way_that_is_killed_is_taken_up_again_and_leads_back(way: str) -> None:
+    old, new = Setup("first").config, Setup("second").config
+    texts = {str(n): text(n, 0) for n in range(8)}
+    documents = [Document(*item) for item in texts.items()]
+
+    def opened(client: QdrantClient, name: str = "c") -> Collection:
+        return Collection(CollectionHandle(client, name, None, FAKES))
+
+    def taken(client: QdrantClient) -> None:
+        found = opened(client)
+        if way.startswith("a copy"):
+            copy_collection(client, "c", client, "copy", batch=2, retries=0, places=("memory", "memory"))
+        elif way.startswith("queries"):
+            found.apply(new, ApplyOptions(judged=relevant(texts), switch_queries=True, ignore_gate=True))
+        else:
+            with SourceDocuments(found.handle, documents) as source:
+                found.apply(new, ApplyOptions(documents=source))
+
+    def answered_by(seed: int, found: Collection) -> bool:
+        encoder = FakeDenseEncoder(dimension=16, seed=seed)
+        made = encoder.encode_query(QUERIES) @ encoder.encode_document([*texts.values()]).T
+        return all(
+            alike(found.search(query, limit=ALL), dict(zip(texts, map(float, row), strict=True)))
+            for query, row in zip(QUERIES, made, strict=True)
+        )
+
+    name, switched = ("copy" if way.startswith("a copy") else "c"), False
+    for last in range(1, 100, 3):
+        store = SharedStore()
+        Collection(CollectionHandle(store.client(), "c", old, FAKES)).populate(documents)
+        if name == "copy":
+            opened(store.client()).apply(new)
+        elif way.startswith("texts"):
+            store.client().delete_payload("c", ["text"], points=models.Filter())
+        client = store.client(last)
+        if alive := outlived(client, partial(taken, client)):
+            break
+        switched = switched or bool(opened(store.client()).handle.read().live.asking)
+        taken(store.client())
+        found = opened(store.client(), name)
+        assert answered_by(1, found), f"killed after write {last}"
+        assert found.rollback().outcome == "rolled back"
+        assert answered_by(0, found), f"killed after write {last}"
+    assert (alive, last > 6, switched) == (True, True, way.startswith("queries"))
