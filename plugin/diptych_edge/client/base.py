@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -15,7 +16,10 @@ from qdrant_client.migrate.migrate import migrate
 from diptych.errors import StoreError, StoreUnsupported
 from diptych_edge.engine.catalog import Catalog
 from diptych_edge.engine.collection import EdgeCollection
+from diptych_edge.engine.folders import COLLECTIONS, folder_name
 from diptych_edge.engine.native_errors import edge_errors
+from diptych_edge.health.space import TO_WRITE, require_space
+from diptych_edge.health.wal import allocated
 
 SERVER_METHODS = (
     "list_snapshots", "create_snapshot", "delete_snapshot", "recover_snapshot",
@@ -34,6 +38,7 @@ SERVER_ONLY = frozenset(
         "write_consistency_factor", "strict_mode_config", "init_from",
     }
 )  # fmt: skip
+_PARTS = ("vector_storage-", "vector_index-")  # folders of a vector within a segment
 _NEUTRAL = (None, 1)  # one shard, one replica: what Edge has
 
 
@@ -56,6 +61,22 @@ class FolderClient(QdrantBase):
     """A client of the store in a folder, `path`."""
 
     path: Path
+
+    def require_room(self, needed: int, purpose: str, *, moving: str = "") -> None:
+        """Raise StoreFull unless the disk has room for `needed` bytes more, and for a collection that is rewritten."""
+        held = allocated(self.path / COLLECTIONS / folder_name(moving)) if moving else 0
+        do = "free some space on that disk, or use another one, and run again"
+        require_space(self.path, TO_WRITE + needed + held, purpose, do=do)
+
+    def disk_use(self, collection_name: str) -> tuple[int, dict[str, int]]:
+        """Bytes of a collection on the disk: in all, and by named vector with its graph and quantized copies."""
+        folder, vectors = self.path / COLLECTIONS / folder_name(collection_name), dict[str, int]()
+        for above, folders, _ in os.walk(folder):
+            for prefix, name in product(_PARTS, folders):
+                if name.startswith(prefix):
+                    vector = name.removeprefix(prefix)
+                    vectors[vector] = vectors.get(vector, 0) + allocated(Path(above, name))
+        return allocated(folder), vectors
 
     def migrate(
         self,
