@@ -11,19 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from diptych.collection.populate_methods import CollectionPopulate
 from diptych.collection.queries import Searching
 from diptych.config import Config
-from diptych.encoders import Encoders
+from diptych.errors import TenantError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import client_of, config_at, config_of, name_of
-from diptych.handle.tenancy import require_same
+from diptych.handle.tenancy import require_same, scope_of
 from diptych.metadata.payloads import Layout
 from diptych.metadata.store import stored_unread
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, SlotInfo
+from diptych.search.options import Options, SearchOptions, options_of
 from diptych.slots.calibration_texts import SAMPLE
 from diptych.slots.consent import trusting
 from diptych.stores.server_errors import needs_answers
@@ -33,18 +34,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.populate import Progress
-    from diptych.search.filters import FilterLike, Where
     from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
-from typing import TYPE_CHECKING, Unpack
-
-from diptych.errors import TenantError
-from diptych.handle.tenancy import scope_of
-from diptych.search.options import Options, SearchOptions, options_of
-
-if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
-
-    from diptych.search.filters import FilterLike, Where
 
 
 class Collection(CollectionPopulate, Searching):
@@ -163,16 +153,6 @@ class Collection(CollectionPopulate, Searching):
                 client.close()
             raise
 
-    @property
-    def name(self) -> str:
-        """The collection's name in the store."""
-        return self.handle.name
-
-    @property
-    def client(self) -> QdrantBase:
-        """The Qdrant client, for everything that diptych does not cover."""
-        return self.handle.client
-
     def __repr__(self) -> str:
         return f"Collection({self.name!r}, slots={list(self.handle.slots)})"
 
@@ -197,11 +177,6 @@ class Collection(CollectionPopulate, Searching):
             TenantError: the collection has no tenants, or this can be none.
         """
         return TenantCollection(self.handle, tenant)
-
-    @property
-    def encoders(self) -> Encoders:
-        """The encoders and rerankers that serve the collection, for programs that call them directly."""
-        return Encoders.of(self.handle)
 
     def plan(self, config: str | Path | Config, *, again: Iterable[str] = (), sample: int = SAMPLE) -> Plan:
         """What applying a config would change and cost; changes nothing. See `diptych.swap.plan`.
@@ -274,16 +249,6 @@ class Collection(CollectionPopulate, Searching):
             require_same(loaded, self.handle.metadata)
         return loaded
 
-    def count(self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None) -> int:
-        """Number of documents in the collection, or that match a filter; 0 before the first populate.
-
-        Args:
-            filter, where, tenant: which documents are counted, as in `search`; all of them unless given.
-        """
-        from diptych.collection import documents
-
-        return documents.count(self.handle, filter, where=where, tenant=tenant)
-
     @needs_answers("try again once it does")
     def info(self) -> CollectionInfo:
         """What the collection holds and what made its vectors. Loads no encoder."""
@@ -329,21 +294,6 @@ class TenantCollection(CollectionPopulate, Searching):
         self.handle, self.tenant = handle, tenant
         scope_of(handle.view, self._text(tenant))
 
-    @property
-    def name(self) -> str:
-        """The collection's name in the store."""
-        return self.handle.name
-
-    @property
-    def client(self) -> QdrantBase:
-        """The Qdrant client, which does not limit anything to the tenant."""
-        return self.handle.client
-
-    @property
-    def encoders(self) -> Encoders:
-        """The encoders and rerankers that serve the collection, the same for all tenants."""
-        return Encoders.of(self.handle)
-
     def __repr__(self) -> str:
         return f"TenantCollection({self.name!r}, {self.tenant!r})"
 
@@ -354,16 +304,6 @@ class TenantCollection(CollectionPopulate, Searching):
             TenantError: it is another's.
         """
         return TenantCollection(self.handle, self._tenant(self._text(tenant)))
-
-    def count(self, filter: FilterLike | None = None, *, where: Where | None = None) -> int:
-        """Number of documents of the tenant, or of those that match a filter; 0 before the first populate.
-
-        Args:
-            filter, where: which documents are counted, as in `search`; all of them unless given.
-        """
-        from diptych.collection import documents
-
-        return documents.count(self.handle, filter, where=where, tenant=self.tenant)
 
     def _options(self, **options: Unpack[SearchOptions]) -> Options:
         options["tenant"] = self._tenant(options.get("tenant"))

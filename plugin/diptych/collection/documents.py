@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from diptych.metadata.payloads import (
     quoted,
     thumbnail_in,
 )
+from diptych.populate.read_ahead import batched
 from diptych.populate.store import PAGE, Store
 from diptych.runtime.json_faults import is_unicode
 from diptych.search.filters import FilterLike, Where, combined
@@ -122,11 +122,11 @@ def delete_matching(
     scoped = narrowed(scope_of(handle.view, tenant), condition)
     if not handle.exists:
         return 0
-    store = Store.of(handle, threading.Event())
+    store = Store.of(handle)
     # All of them before any is deleted, since a scroll may skip points where others go.
     points = [plain_id(record.id) for record in _matching(store, scoped, handle.view.layout.id_fields())]
-    for start in range(0, len(points), PAGE):
-        store.delete(points[start : start + PAGE])
+    for batch in batched(points, PAGE):
+        store.delete(batch)
     return len(points)
 
 
@@ -138,8 +138,8 @@ def _located_pages(
     scope_of(handle.view, tenant)
     if not handle.exists:
         return
-    store = Store.of(handle, threading.Event())
-    for batch in _batches(unique):
+    store = Store.of(handle)
+    for batch in batched(unique, PAGE):
         names = set(batch)
         yield store, [point for point, name in _located(handle, store, batch, tenant).items() if name in names]
 
@@ -162,9 +162,8 @@ def documents(
 
 
 def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterator[Document]:
-    store, layout = Store.of(handle, threading.Event()), handle.view.layout
-    for record in _matching(store, filter, None):
-        yield layout.read(record.id, record.payload)
+    for record in _matching(Store.of(handle), filter, None):
+        yield handle.view.layout.read(record.id, record.payload)
 
 
 def _matching(store: Store, filter: models.Filter | None, fields: list[str] | None) -> Iterator[models.Record]:
@@ -235,10 +234,6 @@ def _unique_ids(ids: Sequence[str]) -> list[str]:
     if not texts or not all(isinstance(identifier, str) and is_unicode(identifier) for identifier in ids):
         raise CollectionError("ids are not a list of texts", got=brief(ids), expected='["id", ...]')
     return list(dict.fromkeys(ids))
-
-
-def _batches(ids: Sequence[str]) -> Iterator[list[str]]:
-    yield from (list(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE))
 
 
 def thumbnail_of(store: MediaStore | None, modality: str, item: Mapping[str, Any]) -> bytes:

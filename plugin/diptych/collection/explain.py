@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Unpack
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from diptych.collection.score_documents import Block, BlocksLike, Term, blocks_of_slots, matched_terms, scores_of
 from diptych.config.stages import Rerank
+from diptych.display import Display, Displayed, Excerpt, Table
 from diptych.errors import DocumentNotFound
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
@@ -16,6 +17,7 @@ from diptych.handle.tenancy import narrowed
 from diptych.search.excerpts import has_passages, matching_words, with_passages
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.options import ExplainOptions, options_of
+from diptych.search.pipeline import Pipeline
 from diptych.search.query import Inputs, fusion_request, slots_for_examples
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import (
@@ -31,16 +33,10 @@ from diptych.search.retrieve import (
 from diptych.search.run import on_current_view, reranked
 from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
-from diptych.types import Hit, Passage, Query, heading
+from diptych.types import Document, Hit, Passage, Query, heading
 
 if TYPE_CHECKING:
     from qdrant_client import models
-from dataclasses import asdict, dataclass, field
-from typing import Literal
-
-from diptych.display import Display, Displayed, Excerpt, Table
-from diptych.search.pipeline import Pipeline
-from diptych.types import Document
 
 NEAR = 1e-5  # how far sums of parts may be from the score, relative to scores above 1
 

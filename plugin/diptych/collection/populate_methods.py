@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from diptych import frames
 from diptych.errors import PopulateError
@@ -56,6 +56,30 @@ def _named(rejected: SetAside) -> str:
     return f"{name}: {rejected.reason[:_LONGEST]}"
 
 
+class PopulateOptions(TypedDict, total=False):
+    """What a populate takes besides its documents.
+
+    Args:
+        sync: also delete the documents that are no longer among them.
+        dry_run: count what a run would do and write nothing.
+        max_deleted: the largest share of the collection that `sync` may delete; the config's unless given.
+        drop_media: documents may lose media that slots read. Otherwise a run in which many would is refused.
+        progress: receives the progress of each stage.
+        report_path: file for rejected documents, a JSON line each with the reason.
+        engine: what encodes and writes; threads of this process unless given.
+        tenant: whose documents they all are, in a collection with tenants: those that name another are rejected.
+    """
+
+    sync: bool
+    dry_run: bool
+    max_deleted: float | None
+    drop_media: bool
+    progress: Progress | None
+    report_path: str | Path | None
+    engine: Engine | None
+    tenant: str | None
+
+
 class CollectionPopulate:
     """The part of `Collection` that writes documents."""
 
@@ -65,19 +89,7 @@ class CollectionPopulate:
         """The tenant whose documents are written."""
         return tenant
 
-    def populate(
-        self,
-        documents: Documents,
-        *,
-        sync: bool = False,
-        dry_run: bool = False,
-        max_deleted: float | None = None,
-        drop_media: bool = False,
-        progress: Progress | None = None,
-        report_path: str | Path | None = None,
-        engine: Engine | None = None,
-        tenant: str | None = None,
-    ) -> PopulateReport:
+    def populate(self, documents: Documents, **options: Unpack[PopulateOptions]) -> PopulateReport:
         """Write documents: new and changed ones are encoded, unchanged ones are left alone.
 
         What the report warns of is also logged, as `diptych.populate`, and so are the first rejected documents. See
@@ -86,14 +98,8 @@ class CollectionPopulate:
         Args:
             documents: documents, or mappings that say the same: {"id" or "_id", "text", "title"?, other keys}. A data
                 frame is read by its columns `id` or `_id`, `text` and `title`; see `diptych.frames` for others.
-            sync: also delete the documents that are no longer among them.
-            dry_run: count what a run would do and write nothing.
-            max_deleted: the largest share of the collection that `sync` may delete; the config's unless given.
-            drop_media: documents may lose media that slots read. Otherwise a run in which many would is refused.
-            progress: receives the progress of each stage.
-            report_path: file for rejected documents, a JSON line each with the reason.
-            engine: what encodes and writes; threads of this process unless given.
-            tenant: whose documents they all are, in a collection with tenants: those that name another are rejected.
+            options: `sync`, `dry_run`, `max_deleted`, `drop_media`, `progress`, `report_path`, `engine` and `tenant`;
+                see `diptych.collection.populate_methods.PopulateOptions`.
 
         Raises:
             SyncRefused: `sync` would delete a larger share.
@@ -101,34 +107,14 @@ class CollectionPopulate:
         """
         from diptych.populate import populate
 
+        options["tenant"] = self._tenant(options.get("tenant"))
         rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
-        report = populate(
-            self.handle,
-            rows,
-            sync=sync,
-            dry_run=dry_run,
-            max_deleted=max_deleted,
-            drop_media=drop_media,
-            progress=progress,
-            report_path=report_path,
-            engine=engine,
-            tenant=self._tenant(tenant),
-        )
+        report = populate(self.handle, rows, **options)
         log_report(report)
         return report
 
     async def apopulate(
-        self,
-        documents: Documents | AsyncIterable[Row],
-        *,
-        sync: bool = False,
-        dry_run: bool = False,
-        max_deleted: float | None = None,
-        drop_media: bool = False,
-        progress: Progress | None = None,
-        report_path: str | Path | None = None,
-        engine: Engine | None = None,
-        tenant: str | None = None,
+        self, documents: Documents | AsyncIterable[Row], **options: Unpack[PopulateOptions]
     ) -> PopulateReport:
         """Run `populate` in a thread without blocking the event loop.
 
@@ -136,24 +122,13 @@ class CollectionPopulate:
 
         Args:
             documents: as in `populate`, or an async iterable of them.
-            sync, dry_run, max_deleted, drop_media, progress, report_path, engine, tenant: as in `populate`.
+            options: as in `populate`.
 
         Raises:
             SyncRefused, PopulateError, ContractError, TenantError: as `populate`.
         """
-        work = partial(
-            self.populate,
-            sync=sync,
-            dry_run=dry_run,
-            max_deleted=max_deleted,
-            drop_media=drop_media,
-            progress=progress,
-            report_path=report_path,
-            engine=engine,
-            tenant=tenant,
-        )
         rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
-        return await populate_in_thread(work, rows)
+        return await populate_in_thread(partial(self.populate, **options), rows)
 
 
 async def populate_in_thread(populate: Callable[[Any], Result], documents: Any) -> Result:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
+from diptych.encoders import Encoders
 from diptych.errors import CollectionError, SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
+from diptych.handle.tenancy import whole
+from diptych.media import RawMedia
+from diptych.media.canaries import media_canaries
 from diptych.registry import notifying_failure
 from diptych.search import search_groups
 from diptych.search.excerpts import has_passages
@@ -21,7 +25,7 @@ from diptych.search.options import ExplainOptions, GroupOptions, Options, Search
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.query import Input
 from diptych.search.request import SearchRequest
-from diptych.search.retrieve import Clock, Retrieved, pinned_hits, retrieve
+from diptych.search.retrieve import Clock, Retrieved, pinned_hits, retrieve, retrieve_together
 from diptych.search.run import (
     Answers,
     Hits,
@@ -33,21 +37,17 @@ from diptych.search.run import (
     outcome,
     reranked,
 )
+from diptych.search.store_calls import read_store
+from diptych.slots.canaries import TEXTS
 from diptych.slots.slot import Slot
 from diptych.types import Document, Query, SparseVector
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
     from qdrant_client import models
+    from qdrant_client.client_base import QdrantBase
 
     from diptych.collection.explain import Explanations
     from diptych.collection.score_documents import BlocksLike
-from diptych.handle.tenancy import whole
-from diptych.media import RawMedia
-from diptych.media.canaries import media_canaries
-from diptych.search.retrieve import retrieve_together
-from diptych.search.store_calls import read_store
-from diptych.slots.canaries import TEXTS
 
 QUERIES = TEXTS[:4]  # of the lengths that queries have
 
@@ -67,6 +67,21 @@ class Searching:
     def _options(self, **options: Unpack[SearchOptions]) -> Options:
         """The options of a search; a tenant's collection fills in its own."""
         return options_of(options)
+
+    @property
+    def name(self) -> str:
+        """The collection's name in the store."""
+        return self.handle.name
+
+    @property
+    def client(self) -> QdrantBase:
+        """The Qdrant client, for everything that diptych does not cover; it knows no tenant."""
+        return self.handle.client
+
+    @property
+    def encoders(self) -> Encoders:
+        """The encoders and rerankers that serve the collection, for programs that call them directly."""
+        return Encoders.of(self.handle)
 
     def warm(self) -> None:
         """Load and check what queries need, and search once, so that the first user does not wait longer than others.
@@ -254,6 +269,16 @@ class Searching:
         from diptych.collection import documents
 
         return documents.documents(self.handle, filter, where=where, tenant=self._tenant(tenant))
+
+    def count(self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None) -> int:
+        """Number of documents in the collection, or that match a filter; 0 before the first populate.
+
+        Args:
+            filter, where, tenant: which documents are counted, as in `search`; all of them unless given.
+        """
+        from diptych.collection import documents
+
+        return documents.count(self.handle, filter, where=where, tenant=self._tenant(tenant))
 
     def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
         """Qdrant's filter for the documents with these `ids`, of `tenant` where tenants share the collection."""

@@ -7,7 +7,6 @@ again and compared. `mend` writes correct vectors where the text is intact, and 
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -142,14 +141,15 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
     The latter are those whose payload was altered: their hash is emptied, so that populate takes them for changed.
     Points that were deleted meanwhile are left out.
     """
+    from diptych.populate.read_ahead import batched
     from diptych.populate.store import Store
 
-    slots, live = handle.slots, Store.of(handle, threading.Event())
+    slots, live = handle.slots, Store.of(handle)
     points = {point for ids in report.vectors.values() for point in ids} - report.altered.keys()
-    for batch in _batches(sorted(points, key=str)):
+    for batch in batched(sorted(points, key=str), PAGE):
         _encode_again(handle, {name: slots[name] for name in report.vectors}, batch, report, live)
     if handle.view.layout.is_native:
-        for batch in _batches(list(report.altered)):
+        for batch in batched(report.altered, PAGE):
             live.add_payload({plain_id(point): {"hash": ""} for point in batch}, key=OWN)
     return len(points), len(report.altered)
 
@@ -157,10 +157,6 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
 def _pages(handle: CollectionHandle, slots: Mapping[str, Slot]) -> Iterator[list[models.Record]]:
     vectors = [slot.vector for slot in slots.values()]
     return (records for records, _ in pages(handle.client, handle.name, PAGE, vectors=vectors))
-
-
-def _batches(points: Sequence[PointId]) -> Iterator[list[PointId]]:
-    return (list(points[start : start + PAGE]) for start in range(0, len(points), PAGE))
 
 
 def _is_document(record: models.Record, layout: Layout) -> bool:
@@ -280,9 +276,7 @@ def _encode_again(
         records = handle.client.retrieve(handle.name, ids, with_payload=True) if ids else []
         encoded = zip(records, _encoded(handle, slot, records, report.media), strict=True)
         made = [(record.id, vector) for record, vector in encoded if vector is not None]
-        vectors = [(point, maker.vectors({slot.vector: vector}, {slot.vector: slot})) for point, vector in made]
-        if vectors:
-            updates = [models.PointVectors.model_construct(id=point, vector=values) for point, values in vectors]
+        if updates := [maker.update(point, {slot.vector: vector}, {slot.vector: slot}) for point, vector in made]:
             live.add_vectors(updates)
 
 

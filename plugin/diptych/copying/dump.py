@@ -10,10 +10,10 @@ import json
 import logging
 import os
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
@@ -32,7 +32,7 @@ from diptych.handle.tenancy import narrowed, scope_of
 from diptych.media import Media, to_source
 from diptych.metadata.payloads import OWN
 from diptych.metadata.store import COPY, RETIRED
-from diptych.populate.sources.readers import HEADER, parquet_rows
+from diptych.populate.sources.readers import HEADER, parquet_rows, require_pyarrow
 from diptych.populate.store import Store
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.runtime.text_budget import FILE, RECORD
@@ -141,8 +141,8 @@ def _header(handle: CollectionHandle, total: int, vectors: bool) -> Header:
 
 def _documents(handle: CollectionHandle, scoped_filter: models.Filter | None) -> Iterator[Document]:
     """The documents of all tenants. Points without a document are skipped."""
-    store, layout = Store.of(handle, threading.Event()), handle.view.layout
-    for record in store.scrolled(scoped_filter, None):
+    layout = handle.view.layout
+    for record in Store.of(handle).scrolled(scoped_filter, None):
         if not layout.is_native or OWN in (record.payload or {}):
             yield layout.read(record.id, record.payload)
 
@@ -175,19 +175,12 @@ def _writer(path: Path | None, header: Header) -> Iterator[Write]:
 @contextmanager
 def _row_writer(path: Path, kind: str, header: Header) -> Iterator[Write]:
     if kind == "parquet":
-        with _parquet(path, header) as table:
+        with ParquetRows(path, header) as table:
             yield table.write
         return
     with (gzip.open if kind == "gz" else open)(path, "wt", encoding="utf-8") as file:
         _json_line(file.write, header.line())
         yield lambda row: _json_line(file.write, row)
-
-
-@contextmanager
-def _parquet(path: Path, header: Header) -> Iterator[ParquetRows]:
-
-    with ParquetRows(path, header) as table:
-        yield table
 
 
 def _json_line(write: Callable[[str], object], row: Mapping[str, Any]) -> None:
@@ -206,8 +199,6 @@ def _format_of(path: Path) -> str:
     if names.endswith((".jsonl.gz", ".ndjson.gz")):
         return "gz"
     if names.endswith(".parquet"):
-        from diptych.populate.sources.readers import require_pyarrow
-
         require_pyarrow()
         return "parquet"
     expected = ".jsonl, .jsonl.gz, .parquet; - for standard output"
@@ -234,8 +225,7 @@ class Header:
 
     def line(self) -> dict[str, Any]:
         """The header as a JSON object."""
-        fields = {name: getattr(self, name) for name in ("collection", "points", "vectors", "info", "indexes")}
-        return {HEADER: {"format": FORMAT, **fields}}
+        return {HEADER: {"format": FORMAT, **asdict(self)}}
 
     @classmethod
     def read(cls, line: Mapping[str, Any], where: str) -> Header:
@@ -286,12 +276,11 @@ def document_row(document: Document) -> dict[str, Any]:
 
 def point_row(record: models.Record) -> dict[str, Any]:
     """A point with its payload and vectors as JSON values; the unnamed vector is called ""."""
-    vectors = {name: _plain(vector) for name, vector in vectors_of(record).items()}
+    vectors = {
+        name: vector.model_dump() if isinstance(vector, models.SparseVector) else vector
+        for name, vector in vectors_of(record).items()
+    }
     return {"point": plain_id(record.id), "payload": record.payload or {}, "vectors": vectors}
-
-
-def _plain(vector: Any) -> Any:
-    return vector.model_dump() if isinstance(vector, models.SparseVector) else vector
 
 
 class Shapes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.copying import target_collection
-from diptych.copying.dump import Header, Shapes
+from diptych.copying.dump import Header, Shapes, header_of, rows_of
 from diptych.copying.side import CopySide
 from diptych.copying.target_collection import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.errors import CopyError, DocumentError, PopulateError
@@ -62,8 +62,6 @@ def read_header(path: Path) -> Header | None:
         raise PopulateError("there is no such file", got=path, expected="a regular file that diptych export wrote")
     if path.suffix.lower() == ".parquet":
         readers.require_pyarrow()
-        from diptych.copying.dump import header_of
-
         line = header_of(path)
     else:
         line = readers.header_of(path)
@@ -128,9 +126,7 @@ class _Import:
         metadata = copied_metadata(self._info.config.metadata or {})
         update = {"stage": "done", "metadata": hash_of(metadata), "finished": timestamp(), "copied": self._written}
         self._target.settle({**metadata, **record.model_copy(update=update).payload()})
-        warnings = list(self._warnings())
-        if warning := optimized(self._target.client, self._target.name):
-            warnings.append(warning)
+        warnings = [*self._warnings(), *filter(None, [optimized(self._target.client, self._target.name)])]
         return self._report(tuple(warnings))
 
     def _copy_record(self) -> CopyRecord:
@@ -157,7 +153,8 @@ class _Import:
         return existing
 
     def _points(self) -> Iterator[models.PointStruct]:
-        for position, row in enumerate(_rows(self._path)):
+        rows: Iterable[Mapping[str, Any] | Rejected] = readers.read_json_lines(self._path)
+        for position, row in enumerate(rows_of(self._path) if self._path.suffix.lower() == ".parquet" else rows):
             self._read += 1
             try:
                 if isinstance(row, Rejected):
@@ -190,11 +187,3 @@ class _Import:
             seconds=time.perf_counter() - self._started,
             warnings=warnings,
         )
-
-
-def _rows(path: Path) -> Iterable[Mapping[str, Any] | Rejected]:
-    if path.suffix.lower() == ".parquet":
-        from diptych.copying.dump import rows_of
-
-        return rows_of(path)
-    return readers.read_json_lines(path)

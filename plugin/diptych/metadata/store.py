@@ -40,7 +40,6 @@ UNREAD = f"{KEY}_unread_"  # and a vector
 CLAIM, GATE = f"{KEY}_claim_", f"{KEY}_gate"  # the first and the token of the lease
 RETIRED = f"{KEY}_retired"  # by vector; see stores.retired_vectors
 # And a slot's name. Releases up to 0.4.0 wrote them; the next change of state removes them.
-# And a slot's name. Releases up to 0.4.0 wrote them; the next change of state removes them.
 OBSOLETE = (f"{KEY}_drift_", f"{KEY}_sample_")
 PATIENCE = 10.0  # seconds in which every node must show a change that one node has acknowledged
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import pickle
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -277,7 +276,7 @@ class Writing:
     def __call__(self, piece: Piece) -> Written:
         """Write a piece; returns its result."""
         refused, tally, before = Refusals(), Tally(), _hits(self._targets.encoders)
-        store = Store.of(self._handle, threading.Event())
+        store = Store.of(self._handle)
         indexer = Indexer(self._handle, store, refused, tally, Unwatched(), self._targets, MediaLosses(store))
         outcomes = {vector: encoder(piece) for vector, encoder in self._targets.encoders.items()}
         indexer.deliver(piece, outcomes)

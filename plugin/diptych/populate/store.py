@@ -207,14 +207,14 @@ class Store(PointStore):
         self.texts = layout.text_fields()
 
     @classmethod
-    def of(cls, handle: CollectionHandle, stopped: threading.Event) -> Self:
-        """The store of the open collection."""
+    def of(cls, handle: CollectionHandle, stopped: threading.Event | None = None) -> Self:
+        """The store of the open collection; `stopped` ends pauses between tries."""
         view = handle.view
         return cls(
             handle.client,
             handle.name,
             retries=handle.populate_config.retries,
-            stopped=stopped,
+            stopped=stopped or threading.Event(),
             layout=view.layout,
             copies=view.copies,
             tenancy=view.tenancy,
@@ -304,7 +304,8 @@ class Store(PointStore):
                 self.request(partial(write, list(left.values())), "write to")
                 break
             except (Refused, PopulateError) as error:
-                missing = left.keys() - self._there(list(left))
+                there = {plain_id(record.id) for record in self.records(list(left), payload=False)}
+                missing = left.keys() - there
                 deleted = isinstance(error.__cause__, CollectionNotFound)
                 if deleted or not (missing or names_missing_point(error)):
                     raise _refused(self.name, error) from error
@@ -318,9 +319,6 @@ class Store(PointStore):
             if tries == TRIES:  # its writers write the new vector too, or a repair fills it
                 return gone | left.keys()
         return gone
-
-    def _there(self, points: Sequence[PointId]) -> set[PointId]:
-        return {plain_id(record.id) for record in self.records(points, payload=False)}
 
 
 def lacking(generation: Generation) -> models.Filter:
