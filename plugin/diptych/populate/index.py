@@ -15,24 +15,26 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from qdrant_client import models
 
-from diptych.errors import PopulateError
+from diptych.errors import DocumentError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.payloads import MEDIA, has_media, media_of
 from diptych.populate.encode import Engine, Outcomes, Targets, Work, Written, has_vector
-from diptych.populate.points import PointMaker, Ready, Stale, Unwritable, Upload, refusals
+from diptych.populate.pace import Pace
+from diptych.populate.points import PointMaker, Ready, Sender, Stale, Unwritable, refusals, requests
 from diptych.populate.read_ahead import batched, read_ahead
-from diptych.populate.rejects import RejectSink
-from diptych.populate.store import Store, lacking
+from diptych.populate.rejects import RejectSink, reason_of
+from diptych.populate.store import Refused, Store, lacking
 from diptych.populate.validate import Item, Tally, merged_into
 from diptych.runtime.phases import Progress
 from diptych.stores.scroll import PointId, plain_id
+from diptych.stores.versions import is_server_client
 
 # A run is refused that takes media from more than this share of the documents that have some, both of those read so far
 # and of all of them; of the latter more than MOST is enough.
@@ -88,8 +90,11 @@ class Changes:
                     yield item
                     continue
                 stored = held[item.point] or {}
-                if stored.get("id") != item.document.id and not _is_mended(stored):
-                    self.reject(item, f"its point id {item.point!r} belongs to {_owner(stored)}")
+                # `verify.mend` has marked the point, whose payload no longer names its document.
+                is_mended = "id" not in stored and stored.get("hash") == ""
+                if stored.get("id") != item.document.id and not is_mended:
+                    named = f"document {stored['id']!r}" if "id" in stored else "a point that diptych did not write"
+                    self.reject(item, f"its point id {item.point!r} belongs to {named}")
                     continue
                 if stored.get("tenant") not in (None, tenant_of(item.document.metadata, self.store.tenancy)):
                     self.reject(item, "another tenant has a document of this id; ids are unique in this collection")
@@ -150,7 +155,9 @@ class Indexer:
         self._progress, self._targets = progress, targets
         self._changes = Changes(store, rejects, tally, progress, losses)
         self._points = PointMaker(handle.client, store.layout, handle.media)
-        self._upload = Upload(store)
+        # While a server handles some requests, the next are prepared; other stores get one at a time.
+        self._pace = Pace(server=is_server_client(handle.client))
+        self._sender = Sender(self._pace)
         self._sent: deque[_Sent] = deque()  # pieces that are on their way to the store, in order
         self._counting, self._refreshing = threading.Lock(), threading.Lock()
 
@@ -177,20 +184,21 @@ class Indexer:
         if first is None:
             return
         self._targets.load()
+        overlaps = self._pace.in_flight > 1
         work = Work(
             handle=self._handle,
             targets=self._targets,
             room=max(1, self._handle.populate_config.chunk // size),
             deliver=self.deliver,
-            send=self.send if self._upload.overlaps else self.deliver,
-            confirm=self.confirm if self._upload.overlaps else None,
+            send=self.send if overlaps else self.deliver,
+            confirm=self.confirm if overlaps else None,
             written=self._note,
             stopped=stopped,
         )
         try:
             engine.run(chain([first], pieces), work)
         finally:
-            self._upload.close()
+            self._sender.__exit__()
             while self._sent:  # after a failure, count the pieces that the store has still accepted
                 sent = self._sent.popleft()
                 with contextlib.suppress(Exception):  # the failure that ended the run is the one to tell
@@ -240,7 +248,29 @@ class Indexer:
             outcomes = {vector: found for vector, found in {**outcomes, **more}.items() if vector in encoders}
         rows = self._accepted(piece, outcomes) if rows is None else rows
         vectors, ready = frozenset(slots), self._points.ready(piece, outcomes, rows, slots)
-        return _Sent(outcomes, rows, vectors, ready, self._upload.begin(ready, vectors, self._read_targets))
+        following, sent = iter(ready), list[Future[list[Unwritable]]]()
+        for points in requests([point for _, point in ready], self._pace.most):
+            batch = list(islice(following, len(points)))
+            sent.append(self._sender.send(partial(self._written, batch, vectors)))
+        return _Sent(outcomes, rows, vectors, ready, sent)
+
+    def _written(self, batch: Sequence[Ready], vectors: frozenset[str]) -> list[Unwritable]:
+        """Write the points, which have these vectors; a refused request is halved until the faulty ones are alone.
+
+        Raises:
+            Stale: the request named a vector that is no longer written, so the points are not at fault.
+        """
+        try:
+            self._store.upsert([point for _, point in batch])
+        except Refused as refusal:
+            if self._read_targets() != vectors:
+                raise Stale from refusal
+            if len(batch) == 1:
+                cause = refusal.__cause__ or refusal
+                return [Unwritable(batch[0][0], reason_of(cause), isinstance(cause, DocumentError))]
+            middle = len(batch) // 2
+            return [*self._written(batch[:middle], vectors), *self._written(batch[middle:], vectors)]
+        return []
 
     def _read_targets(self) -> frozenset[str]:
         """Read which vectors are to be written now; one thread at a time."""
@@ -288,15 +318,6 @@ class Indexer:
                 self._tally.new += item.new
                 self._tally.changed += not item.new
         self._progress.advance("index", len(ready) - len(out))
-
-
-def _is_mended(stored: Mapping[str, Any]) -> bool:
-    """Whether `diptych.collection.verify.mend` has marked the point, whose payload no longer names its document."""
-    return "id" not in stored and stored.get("hash") == ""
-
-
-def _owner(stored: Mapping[str, object]) -> str:
-    return f"document {stored['id']!r}" if "id" in stored else "a point that diptych did not write"
 
 
 class MediaLosses:

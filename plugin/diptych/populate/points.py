@@ -1,31 +1,24 @@
 """Builds points from items and their vectors, and writes them.
 
 `PointMaker` gives points the form that the client takes. A `Sender` has several requests under way at a server.
-`Upload` writes points through it and finds those that the store refuses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 from qdrant_client import models
 
-from diptych.errors import DocumentError
 from diptych.media import MediaStore
 from diptych.metadata.payloads import MEDIA, NATIVE, OWN, Layout, letters_in
 from diptych.populate.encode import Outcomes, has_vector
 from diptych.populate.pace import Pace
-from diptych.populate.rejects import reason_of
-from diptych.populate.store import Refused, Store
 from diptych.populate.validate import Item
 from diptych.slots.encode import Vector
 from diptych.slots.slot import Slot
-from diptych.stores.versions import is_server_client
 from diptych.types import SparseVector
 
 if TYPE_CHECKING:
@@ -35,7 +28,6 @@ REQUEST_BYTES = 16 * 2**20  # half of what a Qdrant server takes in one request
 _BYTES_A_NUMBER, _BYTES_A_POINT = 12, 512  # rough sizes in JSON; the second without the point's numbers and texts
 Ready: TypeAlias = "tuple[Item, models.PointStruct]"
 T = TypeVar("T")
-ReadTargets = Callable[[], frozenset[str]]
 
 
 class PointMaker:
@@ -129,58 +121,6 @@ class Sender:
         except BaseException as error:
             future.set_exception(error)
         return future
-
-
-class Upload:
-    """Writes points. While a server handles some requests, the next are prepared; other stores get one at a time.
-
-    `overlaps`: whether the store takes several calls at once.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store, self._pace = store, Pace(server=is_server_client(store.client))
-        self.overlaps = self._pace.in_flight > 1
-        self._sender = Sender(self._pace)
-
-    def begin(
-        self, ready: Sequence[Ready], vectors: frozenset[str], read_targets: ReadTargets
-    ) -> list[Future[list[Unwritable]]]:
-        """Begin to write points.
-
-        Args:
-            vectors: the names of the vectors that the points have.
-            read_targets: reads the names of the vectors to write now.
-        """
-        sent, items = [], iter(ready)
-        for points in requests([point for _, point in ready], self._pace.most):
-            batch = list(islice(items, len(points)))
-            sent.append(self._sender.send(partial(self._written, batch, vectors, read_targets)))
-        return sent
-
-    def close(self) -> None:
-        """Wait until no request is on its way."""
-        self._sender.__exit__()
-
-    def _written(self, batch: Sequence[Ready], vectors: frozenset[str], read_targets: ReadTargets) -> list[Unwritable]:
-        """Write the points; a refused request is halved until the faulty points are alone.
-
-        Raises:
-            Stale: the request named a vector that is no longer written, so the points are not at fault.
-        """
-        try:
-            self._store.upsert([point for _, point in batch])
-        except Refused as refusal:
-            if read_targets() != vectors:
-                raise Stale from refusal
-            if len(batch) == 1:
-                cause = refusal.__cause__ or refusal
-                return [Unwritable(batch[0][0], reason_of(cause), isinstance(cause, DocumentError))]
-            middle = len(batch) // 2
-            return [
-                *self._written(batch[:middle], vectors, read_targets),
-                *self._written(batch[middle:], vectors, read_targets),
-            ]
-        return []
 
 
 def refusals(sent: Sequence[Future[list[Unwritable]]]) -> list[Unwritable]:

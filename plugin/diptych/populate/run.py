@@ -105,7 +105,9 @@ def populate(
         ContractError: an encoder returned what its contract forbids.
         TenantError: a tenant where there are none; `sync` without one where they are required.
     """
-    _require_tenant(handle, tenant, sync)
+    tenancy = handle.view.tenancy
+    if tenant is not None or (sync and tenancy is not None and tenancy.required):
+        scope(tenancy, handle.view.layout, tenant, f"collection {handle.name!r}{', sync' if sync else ''}")
     share = handle.populate_config.max_deleted if max_deleted is None else share_of(max_deleted)
     path = Path(report_path) if report_path else (None if dry_run else report_file(handle.name))
     with ExitStack() as stack:
@@ -124,7 +126,8 @@ def populate(
         except Exception as error:
             notify_failure(handle.registry, handle.name, "populate", error, started)
             if isinstance(error, DiptychError):
-                error.add_note(run.kept_sentence())
+                kept = f"{run.tally.acknowledged} documents were acknowledged by the store in this run and are kept"
+                error.add_note(kept)
             raise
         report = run.report()
         failures = handle.registry.tell("diptych_after_populate", report)
@@ -148,7 +151,7 @@ class _Run:
         self._handle, self._progress, self._stack, self._tenant = handle, progress, stack, tenant
         self._started, self._began = time.perf_counter(), time.time_ns()
         self._seen, self._rejects = stack.enter_context(SeenIds()), rejects
-        self._tally, self._warnings = Tally(), list[str]()
+        self.tally, self._warnings = Tally(), list[str]()
         self._expected: int | None = None  # documents to index, if that is known beforehand
         self._stopped = threading.Event()
         self._store = Store.of(handle, self._stopped)
@@ -174,11 +177,11 @@ class _Run:
             self._warnings.append("no document can be indexed, so the collection was not created")
             return
         if self._sync is not None:
-            self._warnings += self._sync.delete(self._seen, self._tally.read, self._rejects)
-        elif not self._tally.read:
+            self._warnings += self._sync.delete(self._seen, self.tally.read, self._rejects)
+        elif not self.tally.read:
             self._warnings.append("nothing was read: the source is empty")
-        self._held += self._tally.new - (self._sync.deleted if self._sync is not None else 0)
-        if measure.slots and (self._tally.new or self._tally.changed):
+        self._held += self.tally.new - (self._sync.deleted if self._sync is not None else 0)
+        if measure.slots and (self.tally.new or self.tally.changed):
             self._warnings += shift_warnings(measure.slots, measure.sums, self._held)
         with phase("optimise the store"):  # also where nothing was new: an earlier run may have been killed before this
             self._warnings += filter(None, [optimized(self._handle.client, self._handle.name)])
@@ -188,23 +191,19 @@ class _Run:
         """Read everything and count what `fill` would write and delete."""
         self._look(self._handle.read)
         require_documents(documents)
-        validator = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
-        changes = Changes(self._store, self._rejects, self._tally, Unwatched(), self._losses)
+        validator = Validator(self._handle, self._seen, self._rejects, self.tally, tenant=self._tenant)
+        changes = Changes(self._store, self._rejects, self.tally, Unwatched(), self._losses)
         entries = with_progress(documents, "read", self._progress)
-        compare(validator.items(entries), changes, self._tally, self._handle.view.metadata)
+        compare(validator.items(entries), changes, self.tally, self._handle.view.metadata)
         self._warnings += self._losses.warnings()
         if self._sync is not None and self._handle.exists:
-            self._warnings += self._sync.compare(self._seen, self._tally.read, self._rejects)
-        elif not self._tally.read:
+            self._warnings += self._sync.compare(self._seen, self.tally.read, self._rejects)
+        elif not self.tally.read:
             self._warnings.append("nothing was read: the source is empty")
-
-    def kept_sentence(self) -> str:
-        """What a failed run has done, in a sentence."""
-        return f"{self._tally.acknowledged} documents were acknowledged by the store in this run and are kept"
 
     def report(self) -> PopulateReport:
         """The counts."""
-        tally, rejects, targets, cache = self._tally, self._rejects, self._targets, self._handle.cache
+        tally, rejects, targets, cache = self.tally, self._rejects, self._targets, self._handle.cache
         busy = targets.busy() if targets else {}
         encoded = {name: 0 for name, slot in self._handle.view.slots.items() if slot.kind != "text_index"}
         return PopulateReport(
@@ -258,7 +257,7 @@ class _Run:
         require_documents(documents)
         self._expected = length_of(documents)
         measure = Measure(calibrated(self._handle))
-        validator = Validator(self._handle, self._seen, self._rejects, self._tally, tenant=self._tenant)
+        validator = Validator(self._handle, self._seen, self._rejects, self.tally, tenant=self._tenant)
         ahead = self._sync is not None if self._handle.exists else bool(measure.slots)
         if not ahead:
             return measure.watch(validator.items(with_progress(documents, "read", self._progress))), measure
@@ -266,7 +265,7 @@ class _Run:
         if iter(documents) is documents:
             spool = self._stack.enter_context(Spool())
             self._expected = spool.fill(measure.watch(validator.items(entries)))
-            self._check_sync(self._seen, self._tally, self._rejects)
+            self._check_sync(self._seen, self.tally, self._rejects)
             return spool.items(), measure
         with SeenIds() as seen:
             # Separate counters: what this first reading counts and rejects would appear twice in the report.
@@ -298,10 +297,16 @@ class _Run:
             ) from error
         self._progress.begin("index", self._expected)
         self._targets = targets = self._store.request(partial(Targets, self._handle, self._looked))
-        indexer = Indexer(self._handle, self._store, self._rejects, self._tally, self._progress, targets, self._losses)
+        indexer = Indexer(self._handle, self._store, self._rejects, self.tally, self._progress, targets, self._losses)
         indexer.index(items, self._engine, is_new=is_new, stopped=self._stopped)
         self._warnings += [*self._losses.warnings(), *targets.keep_unread()]
-        self._warnings += _downweight_unfit(self._handle) if is_first else []
+        if is_first:  # slots that cannot read the first texts get little weight unless the config decides
+            handle = self._handle
+            retrieved = handle.search_config.retrieved(handle.slots)
+            unfit = unfit_slots(map(handle.slot, retrieved), handle.texts)
+            if search := search_with_unfit(handle.config, handle.search_config, unfit):
+                handle.keep_pipeline(search)
+            self._warnings += vocabulary_warnings(unfit, handle.search_config, len(retrieved))
 
     def _provide_texts(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, after encoders that need sample texts have read some of them; for an empty collection."""
@@ -313,29 +318,15 @@ class _Run:
         return items
 
 
-def _downweight_unfit(handle: CollectionHandle) -> list[str]:
-    """Give slots that cannot read the first texts little weight unless the config decides; returns warnings."""
-    retrieved = handle.search_config.retrieved(handle.slots)
-    unfit = unfit_slots(map(handle.slot, retrieved), handle.texts)
-    if search := search_with_unfit(handle.config, handle.search_config, unfit):
-        handle.keep_pipeline(search)
-    return vocabulary_warnings(unfit, handle.search_config, len(retrieved))
-
-
-def _require_tenant(handle: CollectionHandle, tenant: str | None, sync: bool) -> None:
-    """Raise TenantError for an invalid tenant, and where `sync` would delete other tenants' documents."""
-    tenancy = handle.view.tenancy
-    if tenant is not None or (sync and tenancy is not None and tenancy.required):
-        scope(tenancy, handle.view.layout, tenant, f"collection {handle.name!r}{', sync' if sync else ''}")
-
-
 @contextmanager
 def populate_lock(handle: CollectionHandle) -> Iterator[None]:
     """Wait for other populates through the same client that would conflict, and make later ones wait.
 
     While the collection does not exist, both would create it; and local mode cannot take two writes at once.
     """
-    with _lock_of(handle.client):
+    with _MAKING:
+        lock = _LOCKS.setdefault(handle.client, threading.RLock())
+    with lock:
         if not handle.exists and handle.client.collection_exists(handle.name):
             handle.require()  # the run before created it
         yield
@@ -361,8 +352,3 @@ def _appears(handle: CollectionHandle, patience: float) -> bool:
             return False
         time.sleep(PAUSE)
     return True
-
-
-def _lock_of(client: QdrantBase) -> threading.RLock:
-    with _MAKING:
-        return _LOCKS.setdefault(client, threading.RLock())

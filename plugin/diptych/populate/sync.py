@@ -84,19 +84,14 @@ def obstacle(read: int, rejects: Rejects) -> str:
     if not read:
         return "nothing was deleted: the source is empty. To empty the collection, delete it."
     if rejects.unidentified:
+        several, place = rejects.unidentified > 1, rejects.first_unidentified
+        first = f" ({'the first: ' if several else ''}{place})" if place else ""
+        entries = f"{rejects.unidentified:,} {'entries' if several else 'entry'} of the source{first}"
         return (
-            f"nothing was deleted: {_unidentified(rejects)}, so it is unclear which documents are gone. "
-            "Fix those entries and run again."
+            f"nothing was deleted: {entries} {'have' if several else 'has'} no readable id, so it is unclear which "
+            "documents are gone. Fix those entries and run again."
         )
     return ""
-
-
-def _unidentified(rejects: Rejects) -> str:
-    if rejects.unidentified == 1:
-        place = f" ({rejects.first_unidentified})" if rejects.first_unidentified else ""
-        return f"1 entry of the source{place} has no readable id"
-    place = f" (the first: {rejects.first_unidentified})" if rejects.first_unidentified else ""
-    return f"{rejects.unidentified:,} entries of the source{place} have no readable id"
 
 
 def share_of(max_deleted: float) -> float:
