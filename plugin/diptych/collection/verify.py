@@ -275,7 +275,7 @@ def _encode_again(
         ids = [point for point in points if point in report.vectors[name]]
         records = handle.client.retrieve(handle.name, ids, with_payload=True) if ids else []
         encoded = zip(records, _encoded(handle, slot, records, report.media), strict=True)
-        made = [(record.id, vector) for record, vector in encoded if vector is not None]
+        made = [(plain_id(record.id), vector) for record, vector in encoded if vector is not None]
         if updates := [maker.update(point, {slot.vector: vector}, {slot.vector: slot}) for point, vector in made]:
             live.add_vectors(updates)
 

@@ -98,12 +98,6 @@ def test_an_unfinished_copy_cannot_be_the_source_of_another(source: QdrantBase, 
         copy_collection(half, "c", open_client("memory"))
 
 
-def test_a_second_copy_has_nothing_to_do(source: QdrantBase, target: QdrantBase) -> None:
-    copy_collection(source, "c", target)
-    report = copy_collection(source, "c", target)
-    assert (report.written, report.points, report.verified, report.resumed) == (0, 100, True, True)
-
-
 def test_a_second_copy_brings_over_what_differs_only(source: QdrantBase, target: QdrantBase, assert_same: Any) -> None:
     copy_collection(source, "c", target)
     numbered(source, range(200, 207))

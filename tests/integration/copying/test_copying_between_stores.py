@@ -158,14 +158,6 @@ def test_a_copy_of_a_copy_is_whole_and_has_its_own_record(
     assert Collection.open(other, "c", registry=registry).count() == 100
 
 
-def test_populate_goes_on_in_the_copy(open_client: OpenClient, fill: Any, registry: Registry) -> None:
-    source, target = open_client("edge", "one"), open_client("edge", "two")
-    fill(source)
-    copy_collection(source, "c", target)
-    handle = fill(target, [{"id": "1", "text": "word1 word1 number1", "section": 1, "nested": {"deep": [1, None]}}])
-    assert handle.client.count("c").count == 100
-
-
 def test_an_embedded_target_ends_optimised(open_client: OpenClient) -> None:
     source, target = open_client("edge", "one"), open_client("edge", "two")
     size = models.VectorParams(size=16, distance=models.Distance.DOT)

@@ -20,7 +20,6 @@ from diptych.slots.guard import TEXTS
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import SparseVector
 from diptych_edge import EdgeClient
-from named_server import clear
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
 OpenHandle = Callable[..., CollectionHandle]
@@ -80,19 +79,6 @@ def test_only_changed_documents_are_encoded_again(
     assert len(found) == 31
 
 
-def test_an_iterator_fills_the_collection_as_a_list_does(
-    client: QdrantBase, open_handle: OpenHandle, contents: Contents
-) -> None:
-    documents = [*corpus(40), {"id": "bad", "text": ""}, corpus(1)[0]]
-    listed = populate(open_handle(client), documents)
-    expected = contents(client)
-    clear(client, "c")
-    streamed = populate(open_handle(client), iter(documents))
-    assert contents(client) == expected
-    assert (streamed.read, streamed.new, streamed.duplicates, streamed.set_aside) == (42, 40, 1, 1)
-    assert (listed.read, listed.new, listed.duplicates, listed.set_aside) == (42, 40, 1, 1)
-
-
 def test_statistics_are_those_of_the_documents_that_are_indexed(memory: QdrantBase, open_handle: OpenHandle) -> None:
     good: list[dict[str, Any]] = [{"id": i, "text": "one two three"} for i in range(5)]
     bad: list[dict[str, Any]] = [
@@ -118,12 +104,6 @@ def test_a_moved_average_is_reported_and_a_small_addition_is_no_drift(
     assert "% higher than when" in warning
     assert warning.endswith("`diptych plan` shows what it costs to recalibrate, `diptych apply` does it.")
     assert populate(open_handle(memory), longer).warnings == (), "nothing was written"
-
-
-def test_the_average_of_a_few_documents_may_move(memory: QdrantBase, open_handle: OpenHandle) -> None:
-    populate(open_handle(memory), corpus(1))
-    for n in range(3):
-        assert populate(open_handle(memory), [{"id": f"long{n}", "text": "many words " * 50}]).warnings == ()
 
 
 def test_what_a_collection_warns_of_is_in_the_log(

@@ -130,12 +130,6 @@ def test_a_document_that_turns_bad_keeps_its_point(
     assert contents(memory) == before
 
 
-def test_a_mended_document_comes_in_with_the_next_run(memory: QdrantBase, open_handle: OpenHandle) -> None:
-    populate(open_handle(memory), [*GOOD, {"id": "bad", "text": ""}])
-    report = populate(open_handle(memory), [*GOOD, {"id": "bad", "text": "mended"}])
-    assert (report.new, report.unchanged, report.complete) == (1, 10, True)
-
-
 def test_metadata_of_other_libraries_becomes_json(
     client: QdrantBase, open_handle: OpenHandle, contents: Contents
 ) -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
@@ -36,24 +36,18 @@ def unavailable() -> Exception:
 
 
 class Flaky(QdrantClient):
-    """A store in memory whose writes fail as told: `failures[i]` is the error of the i-th write, None for success.
+    """A store in memory: `failures[i]` is the error of the i-th write, None for success; the last entry holds on."""
 
-    After the list the last entry holds. With `after` set, a failing write is applied before it fails, as when an
-    answer is lost on its way back.
-    """
-
-    def __init__(self, *failures: Exception | None, after: bool = False) -> None:
+    def __init__(self, *failures: Exception | None) -> None:
         super().__init__(":memory:")
-        self.failures, self.after, self.writes, self.acknowledged = failures, after, 0, 0
+        self.failures, self.writes, self.acknowledged = failures, 0, 0
 
     def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
         failure = self.failures[min(self.writes, len(self.failures) - 1)]
         self.writes += 1
-        if failure is not None and not self.after:
-            raise failure
-        result = super().upsert(collection_name, points, *args, **kwargs)
         if failure is not None:
             raise failure
+        result = super().upsert(collection_name, points, *args, **kwargs)
         self.acknowledged += len(points)
         return result
 
@@ -65,27 +59,6 @@ def clean(open_handle: OpenHandle, contents: Contents) -> dict[Any, Any]:
     found = contents(client)
     client.close()
     return found
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        unavailable(),
-        UnexpectedResponse(429, "Too Many Requests", b"", httpx.Headers()),
-        ResponseHandlingException(httpx.ReadTimeout("timed out")),
-        ConnectionResetError("reset by peer"),
-    ],
-)
-@pytest.mark.parametrize("after", [False, True])
-def test_a_write_that_fails_for_a_while_is_tried_again(
-    open_handle: OpenHandle, contents: Contents, clean: dict[Any, Any], failure: Exception, after: bool
-) -> None:
-    client = Flaky(None, failure, None, None, failure, None, after=after)
-    handle = open_handle(client, SLOTS, retries=1, chunk=64)
-    report = populate(handle, CORPUS)
-    assert (report.new, report.complete) == (40, True)
-    assert contents(client) == clean
-    client.close()
 
 
 def test_when_tries_run_out_the_error_counts_what_is_kept_and_a_new_run_goes_on(
@@ -126,27 +99,6 @@ def test_the_first_look_at_the_collection_is_tried_again(
     client.close()
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_what_no_retry_can_mend_is_not_tried_again(open_handle: OpenHandle, status: int) -> None:
-    client = Flaky(UnexpectedResponse(status, "No", b"", httpx.Headers()))
-    with pytest.raises(PopulateError, match="cannot write to the store"):
-        populate(open_handle(client, SLOTS, retries=5, chunk=1), CORPUS)
-    assert client.writes == 1
-    client.close()
-
-
-def test_a_store_that_cannot_be_read_ends_the_run(open_handle: OpenHandle) -> None:
-    class Unreadable(QdrantClient):
-        def retrieve(self, *args: Any, **kwargs: Any) -> Any:
-            raise unavailable()
-
-    client = Unreadable(":memory:")
-    populate(open_handle(client, SLOTS), CORPUS)
-    with pytest.raises(PopulateError, match="cannot read from the store"):
-        populate(open_handle(client, SLOTS), CORPUS)
-    client.close()
-
-
 def test_a_source_that_breaks_off_keeps_what_was_written(
     memory: QdrantBase, open_handle: OpenHandle, contents: Contents, clean: dict[Any, Any]
 ) -> None:
@@ -182,21 +134,6 @@ def test_an_interrupt_leaves_threads_and_collection_in_order(
     assert contents(memory).items() <= clean.items()
     assert populate(open_handle(memory, SLOTS), CORPUS).read == 40
     assert contents(memory) == clean
-
-
-def test_an_interrupt_ends_the_pauses_between_tries(open_handle: OpenHandle) -> None:
-    client = Flaky(unavailable())
-
-    def interrupted() -> Iterator[Any]:
-        yield from CORPUS[:8]
-        while not client.writes:
-            time.sleep(0.01)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        populate(open_handle(client, SLOTS, retries=1000), interrupted())
-    assert client.writes < 5
-    client.close()
 
 
 def test_the_next_piece_is_encoded_while_one_is_uploaded(open_handle: OpenHandle, tmp_path: Path) -> None:

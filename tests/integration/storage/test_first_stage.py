@@ -15,9 +15,7 @@ from qdrant_client import models
 import rows as support
 from diptych import Collection, Registry, hookimpl
 from diptych.config import check_adapters, parse_config
-from diptych.copying import copy_collection
 from diptych.errors import CollectionError, ConfigError
-from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import Retrieve, Rrf
 from diptych.testing import fakes_plugin
 from diptych.types import Hit
@@ -186,14 +184,6 @@ def test_groups_are_made_of_what_the_whole_vectors_score(opened: Open) -> None:
     for group in groups:
         own = [hit.score for hit in best if hit.document.metadata["n"] == group.value][:2]
         assert [hit.score for hit in group.hits] == pytest.approx(own, abs=1e-5)
-
-
-def test_a_copy_answers_the_same(opened: Open, tmp_path: Path) -> None:
-    collection = opened(search={"retrieve": {"dense": 20}})
-    with EdgeClient(tmp_path / "copy") as target:
-        copy_collection(collection.client, collection.name, target, "c")
-        copied = Collection(CollectionHandle(target, "c", None, support.registry()))
-        require_same(copied.search_batch(QUERIES, limit=LIMIT), two_stages("cosine", 60))
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,3 @@ def filled(opened: Open, tmp_path_factory: pytest.TempPathFactory) -> Collection
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports of set-aside documents are written into the working folder."""
-    monkeypatch.chdir(tmp_path)

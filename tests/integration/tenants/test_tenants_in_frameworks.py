@@ -96,11 +96,6 @@ def test_llama_index_deletes_by_source_by_filter_and_all_within_the_tenant(notes
     assert a.client is notes.client
 
 
-def test_llama_indexs_encoders_are_lent_by_a_tenants_view(notes: Collection) -> None:
-    lent, own = (llama_index.DiptychEmbedding("dense", source=one) for one in (notes.for_tenant("a"), notes))
-    assert lent.get_text_embedding("red") == own.get_text_embedding("red")
-
-
 def test_haystack_counts_reads_updates_and_deletes_within_the_tenant(notes: Collection) -> None:
     store, before = haystack.DiptychDocumentStore(notes, tenant="a"), whole(notes, "b")
     assert (store.count_documents(), store.count_documents_by_filter(KIND)) == (8, 4)

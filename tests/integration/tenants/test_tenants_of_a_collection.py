@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +12,12 @@ from qdrant_client import models
 
 from diptych import Collection, Query, Registry
 from diptych.config import Config
-from diptych.copying import copy_collection
 from diptych.errors import CollectionError, SearchError, TenantError
 from diptych.evaluate import Qrels
 from diptych.evaluate.ask import ask
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.store import raw_metadata
 from diptych.search import Pipeline, Retrieve
-from diptych.stores import open_store
 from diptych.stores.versions import is_local
 from diptych.swap import ApplyOptions
 from diptych.swap.gate.gate import Judged
@@ -219,28 +215,3 @@ def test_a_process_that_serves_follows_a_collection_that_is_made_anew_with_tenan
     serving.handle.catch_up()
     with pytest.raises(TenantError):
         serving.search("red")
-
-
-def test_a_copy_has_the_tenants_and_their_index(opened: Open, fakes: Registry, tmp_path: Path) -> None:
-    collection = opened()
-    collection.populate(documents())
-    with closing(open_store(f"edge:{tmp_path / 'copy'}")) as target:
-        copy_collection(collection.client, collection.name, target, registry=fakes)
-        with Collection.open(target, collection.name, registry=fakes) as copied:
-            with pytest.raises(TenantError):
-                copied.search("red")
-            assert copied.for_tenant("a").count() == 8
-            if not is_local(collection.client):
-                index = target.get_collection(collection.name).payload_schema["customer"]
-                assert isinstance(index.params, models.KeywordIndexParams)
-                assert index.params.is_tenant
-
-
-def test_langchains_retriever_takes_one_tenants_view(filled: Collection) -> None:
-    pytest.importorskip("langchain_core")
-    from diptych_adapters.langchain import DiptychRetriever
-
-    found = DiptychRetriever(collection=filled.for_tenant("b"), limit=3).invoke("red")
-    assert [document.metadata["customer"] for document in found] == ["b"] * 3
-    with pytest.raises(TenantError):
-        DiptychRetriever(collection=filled).invoke("red")

@@ -154,13 +154,6 @@ def test_what_one_tenant_writes_again_or_deletes_is_its_own(both: tuple[Door, Do
     assert sorted(globex.get(IDS)) == sorted(texts_of("globex").values())
 
 
-def test_the_same_documents_again_are_not_written_and_change_nothing(both: tuple[Door, Door]) -> None:
-    acme, _ = both
-    before = sorted(acme.get(IDS))
-    acme.add(texts_of("acme"))
-    assert sorted(acme.get(IDS)) == before
-
-
 def test_a_collection_that_requires_tenants_refuses_a_door_without_one(
     both: tuple[Door, Door], notes: Collection, through: Callable[[Opened], Door]
 ) -> None:

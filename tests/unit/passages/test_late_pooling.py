@@ -23,9 +23,9 @@ class Contextual(FakeDenseEncoder):
 
     mean_pooled, normalized = True, False
 
-    def __init__(self, max_tokens: int | None = None) -> None:
+    def __init__(self, max_tokens: int | None = None, *, mean_pooled: bool = True) -> None:
         super().__init__(dimension=3, max_tokens=max_tokens)
-        self.normalized = False
+        self.normalized, self.mean_pooled = False, mean_pooled
         self.read: list[str] = []
 
     def token_vectors(self, inputs: Sequence[str]) -> list[Floats]:
@@ -66,16 +66,10 @@ def test_a_document_that_is_longer_than_the_model_reads_is_read_in_stretches_of_
     [
         (FakeDenseEncoder(), "dense", "does not show the vectors of its tokens"),
         (FakeSparseEncoder(), "sparse", "does not show the vectors of its tokens"),
+        (Contextual(mean_pooled=False), "dense", "its vectors are something else than means of token vectors"),
         (Contextual(max_tokens=20), "dense", "it reads 20 tokens, which are less than two passages"),
     ],
 )
 def test_encoders_that_cannot_are_refused_with_the_reason(inner: Any, kind: Any, reason: str) -> None:
     with pytest.raises(AdapterOptionsError, match=rf"(?s)cannot pool late.*{reason}.*leave `passages.pooling` out"):
         with_passages(inner, kind, LATE, where="slot 'dense'")
-
-
-def test_an_encoder_that_pools_otherwise_is_refused() -> None:
-    inner = Contextual()
-    inner.mean_pooled = False
-    with pytest.raises(AdapterOptionsError, match="something else than means of token vectors"):
-        with_passages(inner, "dense", LATE, where="slot 'dense'")

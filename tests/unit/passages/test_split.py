@@ -46,32 +46,34 @@ def test_passages_read_every_token_within_the_limit_and_advance(seed: int) -> No
     assert first == sorted(set(first))
 
 
-def test_a_passage_ends_before_a_heading_rather_than_after_a_later_paragraph() -> None:
-    text = "One two three four. Five six.\n\n# Next\n\nSeven eight.\n\nNine ten eleven twelve thirteen."
-    assert passages(text, 12) == [
-        "One two three four. Five six.",
-        "# Next\n\nSeven eight.\n\nNine ten eleven twelve thirteen.",
-    ]
-
-
-def test_a_passage_ends_with_a_paragraph_rather_than_a_later_sentence() -> None:
-    text = "One two three. Four five six.\n\nSeven eight. Nine ten eleven twelve."
-    assert passages(text, 9)[0] == "One two three. Four five six."
+@pytest.mark.parametrize(
+    ("text", "tokens", "overlap", "expected"),
+    [
+        (  # it ends before a heading rather than after a later paragraph
+            "One two three four. Five six.\n\n# Next\n\nSeven eight.\n\nNine ten eleven twelve thirteen.",
+            12, 0,
+            ["One two three four. Five six.", "# Next\n\nSeven eight.\n\nNine ten eleven twelve thirteen."],
+        ),
+        (  # with a paragraph rather than a later sentence
+            "One two three. Four five six.\n\nSeven eight. Nine ten eleven twelve.",
+            9, 0,
+            ["One two three. Four five six.", "Seven eight. Nine ten eleven twelve."],
+        ),
+        (  # an overlap begins with a sentence
+            "A b c d e f. G h i. J k l m n o. P q r s.",
+            12, 6,
+            ["A b c d e f. G h i.", "G h i. J k l m n o.", "J k l m n o. P q r s."],
+        ),
+        ("A b c. D e f.\n\n# Next\n\nG h i j k l m.", 9, 4, ["A b c. D e f.", "# Next\n\nG h i j k l m."]),
+    ],
+)  # fmt: skip
+def test_a_passage_ends_at_the_best_place(text: str, tokens: int, overlap: int, expected: list[str]) -> None:
+    assert passages(text, tokens, overlap) == expected
 
 
 def test_without_a_sentence_that_ends_words_are_kept_whole() -> None:
     text = " ".join(f"word{n}" for n in range(50))
     assert " ".join(passages(text, 8)) == text
-
-
-def test_an_overlap_begins_with_a_sentence() -> None:
-    text = "A b c d e f. G h i. J k l m n o. P q r s."
-    assert passages(text, 12, overlap=6) == ["A b c d e f. G h i.", "G h i. J k l m n o.", "J k l m n o. P q r s."]
-
-
-def test_nothing_overlaps_before_a_heading() -> None:
-    text = "A b c. D e f.\n\n# Next\n\nG h i j k l m."
-    assert passages(text, 9, overlap=4) == ["A b c. D e f.", "# Next\n\nG h i j k l m."]
 
 
 def test_a_code_block_that_fits_is_not_cut() -> None:

@@ -22,12 +22,6 @@ def counted(read: list[int], *, until: int = 50, error: BaseException | None = N
         raise error
 
 
-def test_all_comes_through_in_order() -> None:
-    got: list[int] = []
-    read_ahead(range(50), got.extend, room=3, stopped=threading.Event())
-    assert got == list(range(50))
-
-
 def test_the_source_is_read_in_the_callers_thread_and_worked_on_in_another() -> None:
     base = sqlite3.connect(":memory:")  # refuses other threads
     base.executescript("CREATE TABLE t (n); INSERT INTO t VALUES (1), (2), (3)")

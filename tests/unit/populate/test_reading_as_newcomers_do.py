@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diptych.errors import PopulateError
-from diptych.populate import Rejected, open_source
+from diptych.populate import open_source
 from diptych.populate.sources.open_source import parse_markdown
 
 
@@ -59,13 +59,6 @@ def test_a_markdown_file_comes_with_its_title_and_without_its_front_matter(tmp_p
     assert list(open_source(tmp_path / "n")) == [{"id": "tea.md", "text": "Hot water.", "title": "Tea"}]
 
 
-def test_an_unreadable_file_of_a_folder_still_has_its_id(tmp_path: Path) -> None:
-    (tmp_path / "bad.txt").write_bytes(b"caf\xe9")
-    (rejected,) = open_source(tmp_path)
-    assert isinstance(rejected, Rejected)
-    assert (rejected.id, rejected.where) == ("bad.txt", "bad.txt")
-
-
 @pytest.mark.parametrize(
     ("header", "options", "message"),
     [
@@ -95,11 +88,6 @@ def test_a_json_file_names_both_ways_to_read_it(tmp_path: Path) -> None:
     path = write(tmp_path / "arr.json", "[]")
     with pytest.raises(PopulateError, match=r"jq -c '\.\[\]' .*arr\.json \| diptych populate -; .* --format jsonl"):
         open_source(path)
-
-
-def test_a_source_of_no_known_format_names_the_flag(tmp_path: Path) -> None:
-    with pytest.raises(PopulateError, match="--format jsonl"):
-        open_source(write(tmp_path / "c.dat", ""))
 
 
 @pytest.mark.parametrize(

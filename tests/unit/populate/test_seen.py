@@ -36,25 +36,20 @@ def test_it_agrees_with_a_dictionary_over_many_ids(monkeypatch: pytest.MonkeyPat
         assert not any(seen.accounts_for(f"id{number}", None) for number in range(2000, 2100))
 
 
-def test_an_id_that_was_put_down_as_mentioned_can_be_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validate, "NEWEST", 1)
-    with SeenIds() as seen:
-        seen.mention("a")
-        assert seen.claim("a", ONE, 7) is ClaimResult.FIRST
-        seen.mention("a")
-        assert seen.claim("a", TWO, 7) is ClaimResult.OTHER_CONTENT
-        assert seen.accounts_for("a", 7)
-        assert not seen.accounts_for("a", 8)
-
-
-def test_a_mentioned_id_is_accounted_for_wherever_its_point_lies_and_can_still_be_claimed() -> None:
+@pytest.mark.parametrize("newest", [1, 8192])
+def test_a_mentioned_id_is_accounted_for_at_any_point_and_can_be_claimed(
+    monkeypatch: pytest.MonkeyPatch, newest: int
+) -> None:
+    monkeypatch.setattr(validate, "NEWEST", newest)
     with SeenIds() as seen:
         seen.mention("a")
         assert seen.accounts_for("a", 1)
         assert seen.accounts_for("a", "other")
-        assert seen.claim("a", ONE, 1) is ClaimResult.FIRST
+        assert seen.claim("a", ONE, 7) is ClaimResult.FIRST
         seen.mention("a")
-        assert seen.claim("a", ONE, 1) is ClaimResult.SAME
+        assert [seen.claim("a", content, 7) for content in (ONE, TWO)] == [ClaimResult.SAME, ClaimResult.OTHER_CONTENT]
+        assert seen.accounts_for("a", 7)
+        assert not seen.accounts_for("a", 8)
 
 
 def test_only_the_point_of_this_run_is_accounted_for() -> None:

@@ -12,27 +12,23 @@ from diptych.testing import fakes_plugin
 THEN = {"documents": 100.0, "tokens": 1000.0}
 
 
-def test_the_same_corpus_has_no_shift() -> None:
-    assert shift(THEN, THEN, 100) == {"tokens": 0.0}
-
-
-def test_a_whole_corpus_of_longer_documents_shifts_by_their_ratio() -> None:
-    assert shift(THEN, {"documents": 50.0, "tokens": 600.0}, 50)["tokens"] == pytest.approx(0.2)
-
-
-def test_documents_that_were_not_read_count_with_their_old_average() -> None:
-    found = shift(THEN, {"documents": 10.0, "tokens": 200.0}, 110)
-    assert found["tokens"] == pytest.approx((1000 + 200) / 110 / 10 - 1)
-
-
-@pytest.mark.parametrize("nothing", [{}, {"documents": 0.0, "tokens": 0.0}])
-def test_without_documents_there_is_no_shift(nothing: dict[str, float]) -> None:
-    assert shift(THEN, nothing, 100) == {}
-    assert shift(nothing, THEN, 100) == {}
-
-
-def test_a_corpus_without_words_has_no_relative_shift() -> None:
-    assert shift({"documents": 3.0, "tokens": 0.0}, THEN, 3) == {}
+@pytest.mark.parametrize(
+    ("then", "now", "points", "expected"),
+    [
+        (THEN, THEN, 100, {"tokens": 0.0}),
+        (THEN, {"documents": 50.0, "tokens": 600.0}, 50, {"tokens": 0.2}),  # a whole corpus of longer documents
+        # Documents that were not read count with their old average.
+        (THEN, {"documents": 10.0, "tokens": 200.0}, 110, {"tokens": (1000 + 200) / 110 / 10 - 1}),
+        (THEN, {}, 100, {}),
+        (THEN, {"documents": 0.0, "tokens": 0.0}, 100, {}),
+        ({"documents": 0.0, "tokens": 0.0}, THEN, 100, {}),
+        ({"documents": 3.0, "tokens": 0.0}, THEN, 3, {}),  # without words there is no relative shift
+    ],
+)
+def test_the_shift_is_the_ratio_of_the_averages(
+    then: dict[str, float], now: dict[str, float], points: int, expected: dict[str, float]
+) -> None:
+    assert shift(then, now, points) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, [[0], [1], [2]]), (2, [[0, 1], [2]]), (9, [[0, 1, 2]])])

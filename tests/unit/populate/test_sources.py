@@ -93,29 +93,6 @@ def test_tables_are_read_by_their_header_and_empty_cells_left_out(tmp_path: Path
     assert list(source) == [{"id": "a", "text": "one, and\nmore", "tag": "x"}, {"id": "b", "text": "two"}]
 
 
-def test_columns_of_other_names_become_id_and_text(tmp_path: Path) -> None:
-    path = write(tmp_path / "c.csv", "doi,abstract,year\n10/1,words,2020\n")
-    rows = list(open_source(path, id_column="doi", text_column="abstract"))
-    assert rows == [{"id": "10/1", "text": "words", "year": 2020}]
-
-
-@pytest.mark.parametrize(
-    ("header", "options", "message"),
-    [
-        ("doi,text", {}, "the table has no id column"),
-        ("id,abstract", {}, "the table has no text column"),
-        ("id,text", {"id_column": "doi"}, "the table has no column 'doi'.*\n.*\n  got: id, text\n  expected: doi"),
-        ("id,text", {"text_column": "abstract"}, "the table has no column 'abstract'"),
-    ],
-)
-def test_a_table_without_id_or_text_is_refused(
-    tmp_path: Path, header: str, options: dict[str, Any], message: str
-) -> None:
-    path = write(tmp_path / "c.csv", f"{header}\n1,2\n")
-    with pytest.raises(PopulateError, match=message):
-        list(open_source(path, **options))
-
-
 def test_rows_with_too_many_cells_are_rejected_and_long_cells_are_not(tmp_path: Path) -> None:
     long = "x" * 200_000
     found = list(open_source(write(tmp_path / "c.csv", f"id,text\n1,a,b\n2,{long}\n")))
