@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import textwrap
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,7 @@ from diptych import __version__
 from diptych.cli.options import CONFIG, ConfigOption, JsonOption
 from diptych.cli.output import show, stdout, warn, write_json
 from diptych.cli.run_command import FAILED, Session
-from diptych.display import Display, Table, moment, printable
+from diptych.display import Display, Table, moment, say
 from diptych.errors import CollectionNotFound, DiptychError, InsecureKeyWarning
 from diptych.plugins.factory import missing, missing_wheel, to_install
 
@@ -98,20 +97,9 @@ def doctor(
 
 def _show(check: Check) -> None:
     console = stdout()
-    console.print(f"{check.status:<5}", style=STYLES[check.status], end="")
-    width = console.width if console.is_terminal else None
-    console.print(_indented(f"{check.name}: {printable(check.found)}", width).lstrip(), soft_wrap=True)
+    say(console, f"{check.status:<5}{check.name}: {check.found}", STYLES[check.status])
     for line in check.do.splitlines():
-        console.print(_indented(printable(line), width), style="dim", soft_wrap=True)
-
-
-def _indented(text: str, width: int | None) -> str:
-    """The text behind the column of the statuses, broken between words alone; unbroken without a width."""
-    if width is None:
-        return f"{INDENT}{text}"
-    return textwrap.fill(
-        text, width, initial_indent=INDENT, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
-    )
+        say(console, f"{INDENT}{line}", "dim")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from diptych.cli.options import (
 from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.cli.search import note_empty_tenant
-from diptych.config.yaml_files import in_one_line
 from diptych.display import Display, Table, say
 from diptych.errors import EvaluationError
 
@@ -113,7 +112,6 @@ def evaluate(
         write_json(outcome.document())
     else:
         _show(outcome)
-        note_unnamed(settings, configs[0], folder, queries, qrels)
 
 
 def split_names(names: Sequence[str]) -> list[str]:
@@ -338,25 +336,6 @@ def note_absent(collection: Collection, qrels: Qrels, tenant: str | None) -> Non
 
     if sentence := absent_documents(collection, qrels, tenant):
         say(stderr(), sentence, "yellow")
-
-
-def note_unnamed(
-    settings: EvaluateConfig, config: Path, folder: Path | None, queries: Path | None, qrels: Path | None
-) -> None:
-    """Say how the config names the judgements of the command's options, if it names none, for the gate of `apply`."""
-    from diptych.evaluate.qrels import beir_file
-
-    if folder is not None and queries is None and qrels is None:
-        queries, qrels = beir_file(folder, "queries.jsonl"), beir_file(folder / "qrels", "test.tsv")
-    if settings.queries is None and settings.qrels is None and queries is not None and qrels is not None:
-        places = f"{{queries: {_from_config(queries, config)}, qrels: {_from_config(qrels, config)}}}"
-        text = f"for the gate of apply, name these judgements in the config: evaluate: {places}"
-        show(Display("", [text]))
-
-
-def _from_config(path: Path, config: Path) -> str:
-    """The path as the config may name it, relative to the config's folder; in quotes where YAML needs them."""
-    return in_one_line(str(path if config.parent == Path() else path.absolute()))
 
 
 @contextmanager

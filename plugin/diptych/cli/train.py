@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,6 @@ from diptych.cli.adapters import options_table
 from diptych.cli.options import JsonOption, pairs_of
 from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
-from diptych.cli.status import encoder_text
 from diptych.config.yaml_files import plain_values
 from diptych.display import Display, Table, duration, say
 from diptych.errors import ConfigError
@@ -21,7 +19,6 @@ from diptych.runtime import interrupts
 from diptych.specs import RecipeSpec
 
 if TYPE_CHECKING:
-    from diptych.config import Config
     from diptych.protocols import Kind
     from diptych.training import Registration, TrainReport
 
@@ -115,15 +112,13 @@ def train(
         report = None if prepare else training.train()
     if report is None:
         return None
-    change = put(report, into, slot, model, session) if into else None
+    place, is_student = put(report, into, slot, model, session) if into else ("", False)
     if as_json:
-        return write_json(
-            {**dataclasses.asdict(report), "config": str(into or ""), "changed": change.place if change else ""}
-        )
-    return _show(report, into, change)
+        return write_json({**dataclasses.asdict(report), "config": str(into or ""), "changed": place})
+    return _show(report, into, place, is_student=is_student)
 
 
-def _show(report: TrainReport, into: Path | None, change: Change | None) -> None:
+def _show(report: TrainReport, into: Path | None, place: str, *, is_student: bool) -> None:
     """Metrics before and after, what was made, and what to do next."""
     metrics = [*next(iter(report.measured.values()), ())]
     rows = [(metric, *(f"{values[metric]:.4f}" for values in report.measured.values())) for metric in metrics]
@@ -133,11 +128,11 @@ def _show(report: TrainReport, into: Path | None, change: Change | None) -> None
     for trained in report.models:
         options = ", ".join(f"{key}: {value}" for key, value in trained.section.items())
         lines.append(f"{trained.name or 'model'}: {{adapter: {trained.adapter}, {options}}}")
-    if change:
-        lines.append(f"changed {change} of {into}")
-    if change and not change.at_once:
+    if place:
+        lines.append(f"changed {place} of {into}")
+    if place.startswith("slots."):
         lines.append(f"next: diptych plan --config {into} && diptych apply --config {into}")
-        lines.append((STUDENT if change.student else REFUSED).format(config=into))
+        lines.append((STUDENT if is_student else REFUSED).format(config=into))
     done = f"{report.recipe}: {report.steps:,} steps in {duration(report.seconds)}{resumed}"
     show(Display(done, [measured, *lines]))
     for remark in report.remarks:
@@ -158,53 +153,21 @@ def check(into: Path | None, kind: Kind | None, slot: str | None, session: Sessi
         check_adapters(load_config(into), session.registry)
 
 
-def put(report: TrainReport, config: Path, slot: str | None, model: str | None, session: Session) -> Change:
-    """Put a trained model into the config, whatever it was measured at; a doubt is said on standard error."""
-    from diptych.config import load_config
+def put(report: TrainReport, config: Path, slot: str | None, model: str | None, session: Session) -> tuple[str, bool]:
+    """Put a trained model into the config, whatever it was measured at; a doubt is said on standard error.
+
+    Returns:
+        The place in the config, and whether the model is the student of a slot, which leaves the slot's vectors.
+    """
     from diptych.training import register
 
-    chosen, before = _chosen(report, model), load_config(config)
+    chosen = _chosen(report, model)
     place = register(config, chosen, session.registry, slot=slot)
-    change = Change(place, _encoder(before, place), _encoder(load_config(config), place), chosen.queries)
+    at_once = AT_ONCE.format(place=place, config=config) if place.startswith("search.") else ""
     doubt_text = "" if chosen.name in report.measured else doubt(report)  # some models have figures of their own
-    for sentence in filter(None, [doubt_text, AT_ONCE.format(place=place, config=config) if change.at_once else ""]):
+    for sentence in filter(None, [doubt_text, at_once]):
         say(stderr(), sentence, "yellow")
-    return change
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What became what in a config, written as `slots.lexical (bm25 -> splade, model: ./runs/x)`.
-
-    Args:
-        place: such as `slots.dense`.
-        before, after: adapter and options, without secrets; "nothing" where none stood.
-        student: whether it is the student of a slot, which leaves the slot's vectors as they are.
-    """
-
-    place: str
-    before: str
-    after: str
-    student: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.place} ({self.before} -> {self.after})"
-
-    @property
-    def at_once(self) -> bool:
-        """Whether it is no slot, so that what opens the config need not wait for `apply`."""
-        return self.place.startswith("search.")
-
-
-def _encoder(config: Config, place: str) -> str:
-    """Adapter and options at a place of the config."""
-    stages, name = config.search.rerank, place.removeprefix("slots.")
-    slot = config.slots.get(name)
-    if slot is None and (owner := config.slots.get(name.removesuffix(".query"))):
-        return encoder_text(owner.student.adapter, owner.student.options) if owner.student else "nothing"
-    if slot is not None:
-        return encoder_text(slot.adapter, {**slot.options, **({} if slot.of == "text" else {"of": slot.of})})
-    return encoder_text(stages[0].label, stages[0].options) if stages and "[0]" in place else "nothing"
+    return place, chosen.queries
 
 
 def doubt(report: TrainReport) -> str:

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from diptych.hookspecs import hookimpl
+from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
 
-_FAKES = "diptych.testing.fakes"
+_FAKES: tuple[tuple[str, Kind, str, str], ...] = (
+    ("fake-dense", "dense", "FakeDenseEncoder", "hashed words, for tests"),
+    ("fake-sparse", "sparse", "FakeSparseEncoder", "word counts, for tests"),
+    ("fake-calibrated", "sparse", "FakeCalibratedEncoder", "word counts that need the average length, for tests"),
+    ("fake-multivector", "multivector", "FakeMultiVectorEncoder", "a vector for each word, for tests"),
+    ("fake-reranker", "reranker", "FakeReranker", "word overlap, for tests"),
+)
 
 
 @hookimpl
 def diptych_register_adapters() -> list[AdapterSpec]:
     """The adapters `fake-dense`, `fake-sparse`, `fake-calibrated`, `fake-multivector` and `fake-reranker`."""
     return [
-        AdapterSpec(
-            name="fake-dense", kind="dense", factory=f"{_FAKES}:FakeDenseEncoder", summary="hashed words, for tests"
-        ),
-        AdapterSpec(
-            name="fake-sparse", kind="sparse", factory=f"{_FAKES}:FakeSparseEncoder", summary="word counts, for tests"
-        ),
-        AdapterSpec(
-            name="fake-calibrated",
-            kind="sparse",
-            factory=f"{_FAKES}:FakeCalibratedEncoder",
-            summary="word counts that need the corpus's average length, for tests",
-        ),
-        AdapterSpec(
-            name="fake-multivector",
-            kind="multivector",
-            factory=f"{_FAKES}:FakeMultiVectorEncoder",
-            summary="a vector for each word, for tests",
-        ),
-        AdapterSpec(
-            name="fake-reranker", kind="reranker", factory=f"{_FAKES}:FakeReranker", summary="word overlap, for tests"
-        ),
+        AdapterSpec(name=name, kind=kind, factory=f"diptych.testing.fakes:{fake}", summary=summary)
+        for name, kind, fake, summary in _FAKES
     ]

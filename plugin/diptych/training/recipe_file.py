@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
 from diptych.config.load import with_paths
-from diptych.config.problems import Location, Problem, Source, dotted, problems_of, raise_problems
+from diptych.config.problems import Problem, Source, problems_of, raise_problems
 from diptych.config.yaml_files import Sort, check_values, read_yaml
 from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra, UnknownAdapter
 from diptych.plugins.factory import load_object
@@ -99,8 +98,7 @@ def load_recipe(
         UnknownAdapter: no plugin brings the recipe.
         MissingExtra: what it needs is not installed.
     """
-    unchanged, source = (dict(given), Source()) if isinstance(given, Mapping) else read_yaml(given, RECIPE)
-    raw = unchanged
+    raw, source = (dict(given), Source()) if isinstance(given, Mapping) else read_yaml(given, RECIPE)
     for name, value in (changes or {}).items():
         raw = _changed(raw, name.split("."), value)
     source = replace(source, given={tuple(name.split(".")): f"--set {name}" for name in changes or {}})
@@ -117,7 +115,7 @@ def load_recipe(
     model = options_model(spec)
     validated, problems = _validated(model, raw, source)
     if problems:
-        raise_problems(*_of_changes(problems, _problems_without_changes(model, unchanged, source), source))
+        raise_problems(problems, source)
     assert validated is not None  # else there are problems
     return RecipeFile(spec, validated, source.path)
 
@@ -162,44 +160,6 @@ def _validated(
     except ValidationError as error:
         problems = problems_of(error, model, options)
     return None, [replace(p, got=conceal(p.got, options), expected=conceal(p.expected, options)) for p in problems]
-
-
-def _problems_without_changes(model: type[BaseModel], raw: Mapping[str, Any], source: Source) -> list[Problem]:
-    try:
-        check_values(raw, source)
-        return _validated(model, raw, source)[1]
-    except ConfigError:  # a value that cannot be read, or whose environment variable is not set, and that is replaced
-        return []
-
-
-def _of_changes(
-    problems: Sequence[Problem], earlier: Sequence[Problem], source: Source
-) -> tuple[list[Problem], Source]:
-    """The problems, those that only the changes caused with the place of a change, and a source that names it.
-
-    Options that conflict are a problem of the section around them. Without this, its place in the file would be named.
-
-    Args:
-        problems: of the changed options.
-        earlier: of the file without changes.
-        source: with the changes as `given`.
-    """
-    given, placed = dict(source.given), list[Problem]()
-    for problem in problems:
-        below = [key for key in source.given if key[: len(problem.location)] == problem.location != key]
-        mentioned = [key for key in below if _mentions(problem, key)] or below
-        if not mentioned or problem in earlier:
-            placed.append(problem)
-            continue
-        given[mentioned[0]] = ", ".join(source.given[key] for key in mentioned)
-        placed.append(replace(problem, location=mentioned[0]))
-    return placed, replace(source, given=given)
-
-
-def _mentions(problem: Problem, key: Location) -> bool:
-    """Whether the problem names the option, from the top or from the problem's own section on."""
-    names = "|".join(re.escape(dotted(key[start:])) for start in {0, len(problem.location)})
-    return re.search(rf"(?<![\w.])({names})(?!\w)", f"{problem.what} {problem.expected}") is not None
 
 
 def _changed(raw: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:

@@ -52,21 +52,6 @@ def test_the_figures_are_those_of_the_library(judged: Run, config: Path, registr
     ]
 
 
-def test_it_is_said_how_the_config_names_judgements_that_it_does_not_name(judged: Run, config: Path) -> None:
-    folder = Path("beir, small")
-    (folder / "qrels").mkdir(parents=True)
-    Path("queries.jsonl").rename(folder / "queries.jsonl")
-    Path("qrels.tsv").rename(folder / "qrels" / "test.tsv")
-    said = "for the gate of apply, name these judgements in the config: "
-    assert said not in judged("evaluate", folder).out
-    named, _, _ = config.read_text().rpartition("evaluate:")
-    config.write_text(named)
-    *_, last = judged("evaluate", folder).out.splitlines()
-    assert last.startswith(said)
-    config.write_text(named + last.removeprefix(said) + "\n")
-    assert judged("evaluate", "--json").json() == judged("evaluate", folder, "--json").json()
-
-
 def _fusion_that_loses(lost: int, queries: int = 12) -> Outcome:
     """Runs of two slots and of their fusion, which is as good as `dense` but for `lost` queries."""
     qrels = Qrels({f"q{n}": {"good": 1} for n in range(queries)})

@@ -112,7 +112,7 @@ def test_a_model_that_did_not_get_better_goes_into_the_config_with_a_warning(fol
 def test_a_model_that_got_better_goes_into_the_config_without_a_warning(folder: Path) -> None:
     answer = run("train", "recipe.yaml", "--into", "diptych.yaml")
     assert "warning" not in answer.stderr
-    assert "changed slots.dense (fake-dense -> fake-dense, seed: 7) of diptych.yaml" in answer.stdout
+    assert "changed slots.dense of diptych.yaml" in answer.stdout
     assert "next: diptych plan --config diptych.yaml" in answer.stdout
 
 
@@ -124,7 +124,6 @@ def test_a_model_of_pictures_goes_into_a_slot_of_pictures_which_is_said(slot: st
     answer = CliRunner().invoke(app, command, obj=toys)
     assert answer.exit_code == 0, answer.output
     assert "model: {adapter: colours, grid: 3, of: image}" in answer.stdout
-    assert "-> colours, grid: 3, of: image) of diptych.yaml" in answer.stdout
     slots = load_config("diptych.yaml").slots
     assert (slots["look"].of, slots["look"].options) == ("image", {"grid": 3})
 
@@ -140,13 +139,10 @@ def test_a_config_with_a_new_encoder_is_refused_until_it_is_applied_and_that_is_
 
 def test_a_student_leaves_the_vectors_and_both_are_said(folder: Path) -> None:
     answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "recipe=student")
-    student = f"fake-student, model: {folder / 'run'}"
-    assert f"changed slots.dense.query (nothing -> {student}) of diptych.yaml" in answer.stdout
+    assert "changed slots.dense.query of diptych.yaml" in answer.stdout
     assert "next: diptych plan --config diptych.yaml" in answer.stdout
     assert "until diptych apply has admitted the student" in answer.stdout
     assert "is refused" not in answer.stdout
-    again = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "recipe=student")
-    assert f"({student} -> {student})" in again.stdout
 
 
 def test_a_reranker_is_compared_with_the_first_stage_and_it_is_said_who_uses_it(folder: Path) -> None:
@@ -154,7 +150,7 @@ def test_a_reranker_is_compared_with_the_first_stage_and_it_is_said_who_uses_it(
     assert "nDCG@10 is 0.2157 after training and 1.0000 in the first stage's order" in answer.stderr
     told = "search.rerank[0]: programs that open diptych.yaml from now on rerank by it, all others after diptych apply"
     assert told in answer.stderr
-    assert "changed search.rerank[0] (nothing -> fake-reranker) of diptych.yaml" in answer.stdout
+    assert "changed search.rerank[0] of diptych.yaml" in answer.stdout
     assert "diptych plan" not in answer.stdout
     assert "until diptych apply" not in answer.stdout
 
@@ -179,7 +175,7 @@ def test_ctrl_c_says_that_the_same_command_continues(folder: Path, monkeypatch: 
 
 
 def test_a_change_without_a_value_is_an_error(folder: Path) -> None:
-    assert "expected: OPTION=VALUE" in run("train", "recipe.yaml", "--set", "epochs").stderr
+    assert "where: --set\n  got: 'epochs'" in run("train", "recipe.yaml", "--set", "epochs").stderr
 
 
 def test_recipes_are_listed_with_their_kind(folder: Path) -> None:

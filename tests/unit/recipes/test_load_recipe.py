@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,24 +99,6 @@ def test_a_change_that_cannot_be_used_is_named_as_one_and_what_stands_in_the_fil
     path = written(tmp_path, f"recipe: toy\nmodel: a\noutput: x\n{ending}")
     with pytest.raises(ConfigError, match=message):
         load_recipe(path, registry(spec()), changes={name: value})
-
-
-@pytest.mark.parametrize(
-    ("changes", "where"),
-    [
-        ({"training.steps": 5}, "--set training.steps"),
-        ({"training.steps": 5, "training.epochs": 2, "after": 0.4}, "--set training.steps, --set training.epochs"),
-        ({"training": {"epochs": 1, "steps": 5}}, "--set training"),
-        ({"training": {"steps": 0}, "model": "new"}, "--set training, --set model"),
-        ({"model": "new", "training": {"steps": 0}, "after": 0.4}, "--set model, --set training"),
-    ],
-)
-def test_options_that_conflict_because_of_a_change_are_named_as_the_change(
-    changes: dict[str, Any], where: str, tmp_path: Path
-) -> None:
-    path = written(tmp_path, "recipe: toy\nmodel: a\noutput: x\ntraining: {epochs: 1}\n")
-    with pytest.raises(ConfigError, match=rf"unusable value\n  where: {re.escape(where)}\n  expected: "):
-        load_recipe(path, registry(spec()), changes=changes)
 
 
 def test_options_that_conflict_in_the_file_itself_are_named_by_their_line_whatever_changes(tmp_path: Path) -> None:
