@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count, product
 from pathlib import Path
 from types import TracebackType
@@ -128,20 +128,26 @@ class EdgeBase(FolderClient):
         return models.UpdateResult(operation_id=next(self._operations), status=models.UpdateStatus.COMPLETED)
 
 
-def refuse_server_methods(client: type[Any]) -> type[Any]:
-    """Class decorator: give `client` each of `SERVER_METHODS` as a method that raises StoreUnsupported."""
-    for name in SERVER_METHODS:
-        setattr(client, name, _refusal(name))
-    return client
+def refuse_server_methods(client: type[Any]) -> None:
+    """Give `client` each of `SERVER_METHODS` as a method that raises StoreUnsupported."""
+    refuse(
+        client,
+        SERVER_METHODS,
+        lambda _, name: unsupported(f"{name}()"),
+        "Take a server; this store raises StoreUnsupported.",
+    )
 
 
-def _refusal(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
-        raise unsupported(f"{name}()")
+def refuse(client: type[Any], names: Iterable[str], error: Callable[[Any, str], StoreError], doc: str) -> None:
+    """Give `client` methods of these names that raise the error that `error` makes of the client and the name."""
+    for name in names:
 
-    refuse.__name__ = refuse.__qualname__ = name
-    refuse.__doc__ = "Take a server; this store raises StoreUnsupported."
-    return refuse
+        def method(self: Any, *args: Any, _name: str = name, **kwargs: Any) -> NoReturn:
+            raise error(self, _name)
+
+        method.__name__ = method.__qualname__ = name
+        method.__doc__ = doc
+        setattr(client, name, method)
 
 
 def unsupported(what: str, *, got: str = "") -> StoreUnsupported:

@@ -10,16 +10,16 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any, NoReturn
 
 import portalocker
 
 from diptych.errors import StoreError, StoreLocked, StoreReadOnly
 from diptych.runtime.plain_files import plain_file
+from diptych_edge.client.base import refuse
 from diptych_edge.client.edge_client import EdgeClient
 from diptych_edge.engine.catalog import ALIASES, Catalog
 from diptych_edge.engine.folders import COLLECTIONS, LOCK, RECORD, Record, opening
@@ -124,17 +124,12 @@ def _removed(catalog: Catalog, copies: Path, process: int) -> None:
             shutil.rmtree(copies, ignore_errors=True)
 
 
-def _refusal(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: ReadOnlyEdgeClient, *args: Any, **kwargs: Any) -> NoReturn:
-        raise StoreReadOnly(
-            f"{name}() would change a store that was opened to be read only",
-            where=f"edge:{self.path}",
-            do="open it without mode=ro",
-        )
-
-    refuse.__name__ = refuse.__qualname__ = name
-    refuse.__doc__ = "Raise StoreReadOnly."
-    return refuse
+def _would_change(client: ReadOnlyEdgeClient, name: str) -> StoreReadOnly:
+    return StoreReadOnly(
+        f"{name}() would change a store that was opened to be read only",
+        where=f"edge:{client.path}",
+        do="open it without mode=ro",
+    )
 
 
 def _in_use(root: Path, holder: str) -> StoreLocked:
@@ -146,5 +141,4 @@ def _in_use(root: Path, holder: str) -> StoreLocked:
     )
 
 
-for _name in WRITES:
-    setattr(ReadOnlyEdgeClient, _name, _refusal(_name))
+refuse(ReadOnlyEdgeClient, WRITES, _would_change, "Raise StoreReadOnly.")

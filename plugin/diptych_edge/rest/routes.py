@@ -167,12 +167,6 @@ def _narrow(value: Any) -> Any:
     return value
 
 
-def _retrieve(request: Request) -> Any:
-    body: models.PointRequest = request.read(models.PointRequest)
-    payload = True if body.with_payload is None else body.with_payload
-    return request.client.retrieve(request.name, body.ids, payload, body.with_vector or False, **_routing(body))
-
-
 def _one(request: Request) -> Any:
     text = request.names[1]
     records = request.client.retrieve(request.name, [int(text) if text.isdigit() else text], with_vectors=True)
@@ -182,36 +176,28 @@ def _one(request: Request) -> Any:
 
 
 def _scroll(request: Request) -> Any:
-    body: models.ScrollRequest = request.read(models.ScrollRequest)
-    records, next_offset = request.client.scroll(
-        request.name,
-        scroll_filter=body.filter,
-        limit=10 if body.limit is None else body.limit,
-        order_by=body.order_by,
-        offset=body.offset,
-        with_payload=True if body.with_payload is None else body.with_payload,
-        with_vectors=body.with_vector or False,
-        **_routing(body),
-    )
+    records, next_offset = request.client.scroll(request.name, **_arguments(request, models.ScrollRequest, "scroll"))
     return {"points": records, "next_page_offset": next_offset}
 
 
-def _count(request: Request) -> Any:
-    body: models.CountRequest = request.read(models.CountRequest)
-    exact = True if body.exact is None else body.exact
-    return request.client.count(request.name, body.filter, exact, **_routing(body))
+def _arguments(request: Request, kind: Any, filters: str = "query") -> dict[str, Any]:
+    """What the body gives, by the names of the client's arguments: it has defaults of its own, and refuses shard keys.
+
+    `filters` says whose filter it is: `scroll_filter`, for instance.
+    """
+    names = {"shard_key": "shard_key_selector", "with_vector": "with_vectors", "params": "search_params"}
+    names |= {"filter": f"{filters}_filter", "vector": "vectors"}
+    given = request.read(kind).__dict__.items()
+    return {names.get(name, name): value for name, value in given if value is not None}
 
 
-def _facet(request: Request) -> Any:
-    body: models.FacetRequest = request.read(models.FacetRequest)
-    return request.client.facet(
-        request.name,
-        body.key,
-        body.filter,
-        10 if body.limit is None else body.limit,
-        bool(body.exact),
-        **_routing(body),
-    )
+def _changes(request: Request, kind: Any) -> dict[str, Any]:
+    """The same for an update, whose points are selected by ids or by a filter."""
+    arguments = _arguments(request, kind)
+    by_filter = arguments.pop("query_filter", None)
+    if arguments.setdefault("points", by_filter) is None:
+        raise ValueError("an update selects no points: give `points` or `filter`")
+    return arguments
 
 
 def _upsert(request: Request) -> Any:
@@ -228,34 +214,6 @@ def _update_vectors(request: Request) -> Any:
     fields: Any = _without(request, models.UpdateVectors, "points")
     points: Any = [_point(point, models.PointVectors) for point in _list(_object(request.body).get("points"))]
     return request.client.update_vectors(request.name, points, **_options(fields))
-
-
-def _set_payload(request: Request) -> Any:
-    body: models.SetPayload = request.read(models.SetPayload)
-    return request.client.set_payload(request.name, body.payload, _selected(body), body.key, **_routing(body))
-
-
-def _overwrite_payload(request: Request) -> Any:
-    body: models.SetPayload = request.read(models.SetPayload)
-    key = {} if body.key is None else {"key": body.key}
-    return request.client.overwrite_payload(request.name, body.payload, _selected(body), **key, **_routing(body))
-
-
-def _delete_payload(request: Request) -> Any:
-    body: models.DeletePayload = request.read(models.DeletePayload)
-    return request.client.delete_payload(request.name, body.keys, _selected(body), **_routing(body))
-
-
-def _delete_vectors(request: Request) -> Any:
-    body: models.DeleteVectors = request.read(models.DeleteVectors)
-    return request.client.delete_vectors(request.name, body.vector, _selected(body), **_routing(body))
-
-
-def _selected(body: Any) -> Any:
-    """The points that an update selects."""
-    if body.points is None and body.filter is None:
-        raise ValueError("an update selects no points: give `points` or `filter`")
-    return body.points if body.points is not None else body.filter
 
 
 def _routing(body: Any) -> dict[str, Any]:
@@ -320,39 +278,6 @@ def _is_numeric(raw: list[Any]) -> bool:
     return isinstance(first[0] if isinstance(first, list) and first else first, int | float)
 
 
-def _groups(request: Request) -> Any:
-    body: models.QueryGroupsRequest = request.read(models.QueryGroupsRequest)
-    return request.client.query_points_groups(
-        request.name,
-        body.group_by,
-        query=body.query,
-        using=body.using,
-        prefetch=body.prefetch,
-        query_filter=body.filter,
-        search_params=body.params,
-        limit=10 if body.limit is None else body.limit,
-        group_size=3 if body.group_size is None else body.group_size,
-        with_payload=body.with_payload or False,
-        with_vectors=body.with_vector or False,
-        score_threshold=body.score_threshold,
-        with_lookup=body.with_lookup,
-        lookup_from=body.lookup_from,
-        **({} if body.shard_key is None else {"shard_key_selector": body.shard_key}),
-    )
-
-
-def _matrix(request: Request) -> dict[str, Any]:
-    body: models.SearchMatrixRequest = request.read(models.SearchMatrixRequest)
-    arguments: dict[str, Any] = {
-        "query_filter": body.filter,
-        "sample": body.sample,
-        "limit": body.limit,
-        "using": body.using,
-        "shard_key_selector": body.shard_key,
-    }
-    return {name: value for name, value in arguments.items() if value is not None}
-
-
 ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/"): lambda r: r.client.info(),
     ("GET", "/collections"): lambda r: r.client.get_collections(),
@@ -371,21 +296,31 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("DELETE", "/collections/{}/vectors/{}"): lambda r: r.client.delete_vector_name(*r.names),
     ("PUT", "/collections/{}/index"): _create_index,
     ("DELETE", "/collections/{}/index/{}"): lambda r: r.client.delete_payload_index(*r.names),
-    ("POST", "/collections/{}/points"): _retrieve,
+    ("POST", "/collections/{}/points"): lambda r: r.client.retrieve(r.name, **_arguments(r, models.PointRequest)),
     ("PUT", "/collections/{}/points"): _upsert,
     ("GET", "/collections/{}/points/{}"): _one,
     ("POST", "/collections/{}/points/scroll"): _scroll,
-    ("POST", "/collections/{}/points/count"): _count,
-    ("POST", "/collections/{}/facet"): _facet,
+    ("POST", "/collections/{}/points/count"): lambda r: r.client.count(
+        r.name, **_arguments(r, models.CountRequest, "count")
+    ),
+    ("POST", "/collections/{}/facet"): lambda r: r.client.facet(r.name, **_arguments(r, models.FacetRequest, "facet")),
     ("POST", "/collections/{}/points/delete"): lambda r: r.client.delete(r.name, r.read(_Selector)),
     ("POST", "/collections/{}/points/batch"): lambda r: r.client.batch_update_points(
         r.name, r.read(models.UpdateOperations).operations
     ),
     ("PUT", "/collections/{}/points/vectors"): _update_vectors,
-    ("POST", "/collections/{}/points/vectors/delete"): _delete_vectors,
-    ("POST", "/collections/{}/points/payload"): _set_payload,
-    ("PUT", "/collections/{}/points/payload"): _overwrite_payload,
-    ("POST", "/collections/{}/points/payload/delete"): _delete_payload,
+    ("POST", "/collections/{}/points/vectors/delete"): lambda r: r.client.delete_vectors(
+        r.name, **_changes(r, models.DeleteVectors)
+    ),
+    ("POST", "/collections/{}/points/payload"): lambda r: r.client.set_payload(
+        r.name, **_changes(r, models.SetPayload)
+    ),
+    ("PUT", "/collections/{}/points/payload"): lambda r: r.client.overwrite_payload(
+        r.name, **_changes(r, models.SetPayload)
+    ),
+    ("POST", "/collections/{}/points/payload/delete"): lambda r: r.client.delete_payload(
+        r.name, **_changes(r, models.DeletePayload)
+    ),
     ("POST", "/collections/{}/points/payload/clear"): lambda r: r.client.clear_payload(r.name, r.read(_Selector)),
     ("POST", "/collections/{}/points/query"): lambda r: r.client.query_batch_points(
         r.name, [r.read(models.QueryRequest)]
@@ -393,11 +328,13 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/collections/{}/points/query/batch"): lambda r: r.client.query_batch_points(
         r.name, r.read(models.QueryRequestBatch).searches
     ),
-    ("POST", "/collections/{}/points/query/groups"): _groups,
+    ("POST", "/collections/{}/points/query/groups"): lambda r: r.client.query_points_groups(
+        r.name, **{"with_payload": False, **_arguments(r, models.QueryGroupsRequest)}
+    ),
     ("POST", "/collections/{}/points/search/matrix/pairs"): lambda r: r.client.search_matrix_pairs(
-        r.name, **_matrix(r)
+        r.name, **_arguments(r, models.SearchMatrixRequest)
     ),
     ("POST", "/collections/{}/points/search/matrix/offsets"): lambda r: r.client.search_matrix_offsets(
-        r.name, **_matrix(r)
+        r.name, **_arguments(r, models.SearchMatrixRequest)
     ),
 }

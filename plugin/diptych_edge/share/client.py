@@ -245,9 +245,10 @@ def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
 def _client_of_holder(path: Path) -> RemoteEdgeClient | None:
     """A client of the holder; None while no holder answers."""
     address = read_address(path)
+    if address is None:
+        return None
     try:  # whether somebody listens is cheaper to see so than by a client, while the last holder's socket lies there
-        if address is None or address.connect().close():
-            return None
+        address.connect().close()
     except OSError:
         return None
     client = RemoteEdgeClient(address)

@@ -282,14 +282,9 @@ def _result_of(kind: Any) -> tuple[Any, ...]:
     return (list, *get_args(result)) if get_origin(result) is list else (result,)
 
 
-def _record(raw: dict[str, Any]) -> models.Record:
+def _with_vectors(make: Build, raw: dict[str, Any]) -> Any:
     raw["vector"] = _vectors(raw["vector"])
-    return _unchecked_record(raw)
-
-
-def _scored(raw: dict[str, Any]) -> models.ScoredPoint:
-    raw["vector"] = _vectors(raw["vector"])
-    return _unchecked_scored(raw)
+    return make(raw)
 
 
 def _vectors(raw: Any) -> Any:
@@ -300,7 +295,7 @@ def _vectors(raw: Any) -> Any:
 
 
 def _records(raw: list[Any]) -> list[models.Record]:
-    return [_record(item) for item in raw]
+    return [_with_vectors(_unchecked_record, item) for item in raw]
 
 
 def _scroll(raw: dict[str, Any]) -> models.ScrollResult:
@@ -308,7 +303,7 @@ def _scroll(raw: dict[str, Any]) -> models.ScrollResult:
 
 
 def _response(raw: dict[str, Any]) -> QueryResponse:
-    return QueryResponse.model_construct(points=[_scored(item) for item in raw["points"]])
+    return QueryResponse.model_construct(points=[_with_vectors(_unchecked_scored, item) for item in raw["points"]])
 
 
 _BUILD: dict[tuple[Any, ...], Build] = {
