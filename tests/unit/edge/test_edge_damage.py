@@ -134,21 +134,6 @@ def test_a_lost_log_is_told_and_nothing_is_changed(store: Path, lost: str) -> No
         assert files(store).items() >= before.items()
 
 
-def test_changed_bytes_in_the_log_are_told(stores: Mapping[str, Path], tmp_path: Path) -> None:
-    """Edge reads a log as far as the checksums are right, and forgets the rest."""
-    for number, place in enumerate((20, 600, 3000)):
-        folder = tmp_path / str(number)
-        copied(stores["killed"], folder)
-        path = next(
-            path for path in sorted(shard_of(folder).glob("wal/open-*")) if path.read_bytes()[8:16].strip(b"\0")
-        )
-        content = bytearray(path.read_bytes())
-        content[place] ^= 0x55
-        path.write_bytes(content)
-        refused(folder)
-        refused(folder)
-
-
 @pytest.mark.parametrize("name", ["version.info", "segment.json"])
 def test_a_segment_that_edge_would_throw_away_is_told_and_kept(store: Path, name: str) -> None:
     largest = max(shard_of(store).glob("segments/*"), key=lambda path: (path / "vector_index-d").exists())
@@ -160,72 +145,64 @@ def test_a_segment_that_edge_would_throw_away_is_told_and_kept(store: Path, name
         assert client.count("docs").count == SIZE
 
 
-def test_a_changed_bit_in_a_small_file_is_told(stores: Mapping[str, Path], tmp_path: Path) -> None:
-    """Those of deleted vectors, for one, which would make vectors of zeros out of good ones."""
-    for number, name in enumerate(("deleted.dat", "id_tracker.versions", "id_tracker.deleted", "status.dat")):
-        folder = tmp_path / str(number)
-        copied(stores["closed"], folder)
-        path = next(shard_of(folder).glob(f"segments/**/{name}"))
-        content = bytearray(path.read_bytes())
-        content[-1] ^= 1
-        path.write_bytes(content)
-        assert name in refused(folder).got
+Change = Callable[[bytearray], Any]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "id_tracker.mappings",
-        "graph.bin",
-        "links_compressed.bin",
-        "matrix.dat",
-        "quantized.data",
-        "quantized.meta.json",
-        "quantized.config.json",
-    ],
-)
-def test_a_changed_bit_in_a_file_that_edge_never_changes_is_told_after_a_kill_too(
-    stores: Mapping[str, Path], tmp_path: Path, name: str
-) -> None:
-    folder = tmp_path / "copy"
-    copied(stores["killed"], folder)
-    path = next(shard_of(folder).glob(f"segments/*/**/{name}"))
-    content = bytearray(path.read_bytes())
+def flipped(place: int, bits: int) -> Change:
+    """Other bits in one byte, which lies so many from the start or the end."""
+    return lambda content: content.__setitem__(place, content[place] ^ bits)
+
+
+def halfway(content: bytearray) -> None:
     content[len(content) // 2] ^= 16
-    path.write_bytes(content)
-    assert f"{name} is not as it was written" in refused(folder).got
 
 
-def test_a_count_that_cannot_be_is_told_before_edge_takes_memory_for_it(
-    stores: Mapping[str, Path], tmp_path: Path
+def points_gone(content: bytearray) -> None:
+    content[:8] = b"\xff" * 8
+
+
+def shortened(content: bytearray) -> None:
+    del content[-64:]
+
+
+NEVER_CHANGED = (
+    "id_tracker.mappings", "graph.bin", "links_compressed.bin", "matrix.dat", "quantized.data", "quantized.meta.json",
+    "quantized.config.json",
+)  # fmt: skip
+CHANGED: list[tuple[str, str, Change, str]] = [  # a store, one of its files or each such file, what, and what is told
+    # Edge reads a log as far as the checksums are right, and forgets the rest.
+    *(("killed", "wal/open-*", flipped(place, 0x55), "") for place in (20, 600, 3000)),
+    # Of deleted vectors, for one, which would make vectors of zeros out of good ones.
+    *(("closed", f"segments/**/{name}", flipped(-1, 1), name)
+      for name in ("deleted.dat", "id_tracker.versions", "id_tracker.deleted", "status.dat")),
+    *(("killed", f"segments/*/**/{name}", halfway, f"{name} is not as it was written") for name in NEVER_CHANGED),
+    # 2^43 entries more, for which Edge would take memory.
+    *(("killed", f"segments/*/**/status.dat {n}", flipped(5, 8), "status.dat counts") for n in range(3)),
+    # The mark says how many points there were after the last acknowledged change.
+    ("killed", "segments/*/id_tracker.deleted *", points_gone, "points"),
+    *((kind, "segments/*/vector_storage-d/matrix.dat *", shortened, "matrix.dat") for kind in ("closed", "killed")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "pattern", "change", "told"), CHANGED, ids=[f"{c[0]} {c[1]}" for c in CHANGED])
+def test_changed_bytes_are_told(
+    stores: Mapping[str, Path], tmp_path: Path, kind: str, pattern: str, change: Change, told: str
 ) -> None:
-    counts = sorted(shard_of(stores["killed"]).glob("segments/*/**/status.dat"))
-    assert counts
-    for number, original in enumerate(counts):
-        folder = tmp_path / str(number)
-        copied(stores["killed"], folder)
-        path = shard_of(folder) / original.relative_to(shard_of(stores["killed"]))
-        content = bytearray(path.read_bytes())
-        content[5] ^= 8  # one bit: 2^43 entries more
-        path.write_bytes(content)
-        assert "status.dat counts" in refused(folder).got
-
-
-def test_a_shortened_file_is_told_whether_closed_or_killed(store: Path) -> None:
-    for path in shard_of(store).glob("segments/*/vector_storage-d/matrix.dat"):
-        path.write_bytes(path.read_bytes()[:-64])
-    assert "matrix.dat" in refused(store).got
-
-
-def test_points_that_are_gone_are_told_after_a_kill(stores: Mapping[str, Path], tmp_path: Path) -> None:
-    """The mark says how many points there were after the last acknowledged change."""
     folder = tmp_path / "store"
-    copied(stores["killed"], folder)
-    for path in shard_of(folder).glob("segments/*/id_tracker.deleted"):
+    copied(stores[kind], folder)
+    name, _, which = pattern.partition(" ")
+    paths = [
+        path
+        for path in sorted(shard_of(folder).glob(name))
+        if path.read_bytes()[8:16].strip(b"\0") or "wal" not in name
+    ]
+    assert paths
+    for path in paths if which == "*" else [paths[int(which or 0) % len(paths)]]:
         content = bytearray(path.read_bytes())
-        content[:8] = b"\xff" * 8
+        change(content)
         path.write_bytes(content)
-    assert "points" in refused(folder).got
+    for _ in range(2):
+        assert told in refused(folder).got
 
 
 def test_a_store_of_an_earlier_release_opens(store: Path) -> None:

@@ -100,6 +100,8 @@ DAMAGED = {
     "a name that is none": ('{WHOLE, "name": null}', r"name: None\n  expected: text"),
     "a shard elsewhere": ('{WHOLE, "shard": "../x"}', "'../x' is no folder of data"),
     "no shard's name": ('{WHOLE, "shard": ""}', "'' is no folder of data"),
+    "a later format": ('{WHOLE, "format": 99}', r"99\n  expected: 1"),
+    "a changed byte": ("{CHECKED}", "its checksum"),
     "an unknown change": ('{WHOLE, "pending": {"swap": 1}}', "swap.* is no change of vectors"),
 }
 
@@ -110,28 +112,20 @@ def test_a_damaged_record_names_its_file(docs: EdgeClient, content: str, text: s
     record = next(docs.path.glob("collections/*/collection.json"))
     whole = record.read_text()
     unchecked = re.sub(r', "checksum": \d+', "", whole)
-    record.write_text(content.replace("WHOLE", unchecked[1:-1]))
-    told = rf"(?s)file of the embedded store is damaged.*collection\.json.*got: .*{text}.*restore it"
-    with pytest.raises(StoreError, match=told):
+    changed = whole.replace('"docs"', '"dogs"')
+    record.write_text(content.replace("WHOLE", unchecked[1:-1]).replace("{CHECKED}", changed))
+    aliases = docs.path / "aliases.json"
+    with pytest.raises(
+        StoreError, match=rf"(?s)embedded store (is damaged|has another).*collection\.json.*got: .*{text}"
+    ):
         EdgeClient(docs.path)
     record.write_text(whole)
+    aliases.write_text('{"format": 1, "aliases": {"a": [1]}}')
+    with pytest.raises(StoreError, match=r"(?s)is damaged.*aliases\.json.*a: \[1\]\n  expected: text.*restore it"):
+        EdgeClient(docs.path)
+    aliases.unlink()
     with EdgeClient(docs.path) as again:
         assert again.count("docs").count == 4
-
-
-def test_damaged_aliases_name_their_file(client: EdgeClient) -> None:
-    client.close()
-    (client.path / "aliases.json").write_text('{"format": 1, "aliases": {"a": [1]}}')
-    with pytest.raises(StoreError, match=r"(?s)is damaged.*aliases\.json.*a: \[1\]\n  expected: text"):
-        EdgeClient(client.path)
-
-
-def test_a_record_of_a_later_format_is_refused(docs: EdgeClient) -> None:
-    docs.close()
-    record = next(docs.path.glob("collections/*/collection.json"))
-    record.write_text(json.dumps({**json.loads(record.read_text()), "format": 99}))
-    with pytest.raises(StoreError, match=r"(?s)another format.*got: 99.*expected: 1"):
-        EdgeClient(docs.path)
 
 
 @pytest.mark.parametrize("write", ["upsert", "set_payload", "overwrite_payload"])

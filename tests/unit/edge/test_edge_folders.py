@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,21 +25,48 @@ def server_storage(root: Path, collection: str) -> None:
     (home / "0" / "segments" / "data").write_text("data")
 
 
-@pytest.mark.parametrize("collection", ["mydocs", "docs-0123456789ab"])
-def test_the_storage_of_a_server_is_refused_and_left_as_it_was(folder: Path, collection: str) -> None:
-    server_storage(folder, collection)
-    before = tree(folder)
-    with pytest.raises(StoreError, match=rf"(?s)holds something other.*collections/{collection}.*another path"):
-        SharedEdgeClient(folder)
-    assert tree(folder) == before
-
-
-def test_an_empty_storage_of_a_server_is_refused_too(folder: Path) -> None:
+def empty_server(folder: Path) -> None:
     folder.mkdir()
     (folder / "raft_state.json").write_text("{}")
-    with pytest.raises(StoreError, match=r"(?s)got: raft_state\.json.*store: http"):
-        EdgeClient(folder)
-    assert list(tree(folder)) == ["raft_state.json"]
+
+
+def lock_that_is_a_folder(folder: Path) -> None:
+    (folder / ".lock").mkdir(parents=True)
+
+
+def collections_that_are_a_file(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "collections").write_text("a user's")
+
+
+def file(folder: Path) -> None:
+    folder.write_text("a user's")
+
+
+FOREIGN: dict[str, tuple[Callable[[Path], object], str, str]] = {  # what is there, the path to open, what is told
+    "a server": (lambda folder: server_storage(folder, "mydocs"), "", "holds something other.*mydocs.*another path"),
+    "a server's name like ours": (
+        lambda folder: server_storage(folder, "docs-0123456789ab"), "", "collections/docs-0123456789ab.*another path"
+    ),
+    "an empty server": (empty_server, "", r"got: raft_state\.json.*store: http"),
+    "a file": (file, "", "cannot be opened.*edge.*Error.*choose another path"),
+    "in a file": (file, "store", "cannot be opened.*edge.*Error.*choose another path"),
+    "a lock": (lock_that_is_a_folder, "", r"cannot be opened.*IsADirectoryError.*\.lock"),
+    "a file of collections": (collections_that_are_a_file, "", "cannot be opened.*collections"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_what_is_no_store_is_refused_and_left_as_it_was(folder: Path, case: str) -> None:
+    make, inside, told = FOREIGN[case]
+    make(folder)
+    before = tree(folder)
+    for client in (EdgeClient, SharedEdgeClient):
+        with pytest.raises(StoreError, match=f"(?s){told}"):
+            client(folder / inside)
+    assert {**tree(folder), **before} == tree(folder)
+    assert tree(folder).keys() - before.keys() <= {"collections"}, "an empty folder beside a lock"
+    assert not folder.is_file() or folder.read_text() == "a user's"
 
 
 def test_files_of_others_beside_the_collections_do_no_harm(docs: EdgeClient) -> None:
@@ -90,14 +118,6 @@ def test_data_that_an_outdated_record_does_not_name_are_kept(docs: EdgeClient) -
         assert again.count("docs").count == 4
 
 
-def test_a_record_with_a_changed_byte_is_told(docs: EdgeClient) -> None:
-    docs.close()
-    record = next(docs.path.glob("collections/docs-*/collection.json"))
-    record.write_text(record.read_text().replace('"docs"', '"dogs"'))
-    with pytest.raises(StoreError, match=r"(?s)is damaged.*collection\.json.*checksum"):
-        EdgeClient(docs.path)
-
-
 @pytest.mark.parametrize("left", [[], ["unfinished.tmp"], ["unfinished.json"], ["unfinished.json", "shard-1/data"]])
 def test_what_a_kill_leaves_of_a_creation_or_deletion_is_removed(docs: EdgeClient, left: list[str]) -> None:
     docs.close()
@@ -120,31 +140,10 @@ def test_a_collection_can_be_made_where_a_failed_one_left_its_folder(client: Edg
     assert client.count("a").count == 0
 
 
-@pytest.mark.parametrize("inside", ["", "/store"])
-def test_a_path_that_is_a_file_or_lies_in_one_is_told(tmp_path: Path, inside: str) -> None:
-    (tmp_path / "file").write_text("a user's")
-    with pytest.raises(StoreError, match=r"(?s)cannot be opened.*edge:.*file.*Error.*choose another path"):
-        SharedEdgeClient(f"{tmp_path}/file{inside}")
-    assert (tmp_path / "file").read_text() == "a user's"
-
-
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system in which nothing can be made")
 def test_a_path_where_no_folder_can_be_made_is_told() -> None:
     with pytest.raises(StoreError, match=r"(?s)cannot be opened.*edge:/proc/diptych.*Error.*can be written"):
         SharedEdgeClient("/proc/diptych")
-
-
-def test_a_lock_that_cannot_be_opened_is_told(folder: Path) -> None:
-    (folder / ".lock").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"(?s)cannot be opened.*IsADirectoryError.*\.lock"):
-        EdgeClient(folder)
-
-
-def test_collections_that_are_a_file_are_told(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "collections").write_text("a user's")
-    with pytest.raises(StoreError, match=r"(?s)cannot be opened.*collections"):
-        EdgeClient(folder)
 
 
 @pytest.mark.parametrize("place", ["nowhere", "folder", "file"])
