@@ -12,11 +12,13 @@ not depend on how relevant it was *at that moment*, for example because it was p
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
 
 from diptych.errors import EvaluationError
 from diptych.evaluate import Qrels
@@ -118,18 +120,14 @@ def judged_from_clicks(
     for text, lists in by_query.items():
         worth = _worth(lists, propensities)
         if len(lists) >= least_shown and any(worth.values()):
-            best, name = max(worth.values()), _id_of(text)
+            # An id of one word, as TREC's files need it, that is the same whenever the log is read.
+            best, name = max(worth.values()), f"c{hashlib.sha256(text.encode()).hexdigest()[:12]}"
             queries.append(Query(text, name, {"shown": len(lists)}))
             judgements[name] = {document: round(HIGHEST * value / best) for document, value in worth.items()}
     if not queries:
         do = f"give a longer log, or require fewer than {least_shown} lists of a query (--least)"
         raise EvaluationError("no query was shown and clicked often enough", got=f"{len(by_query)} queries", do=do)
     return queries, Qrels(judgements, "clicks")
-
-
-def _id_of(text: str) -> str:
-    """An id of one word, as TREC's files need it, that is the same whenever the log is read."""
-    return f"c{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _worth(lists: Sequence[Shown], propensities: Propensities) -> dict[str, float]:
@@ -170,22 +168,17 @@ def _unmeasured(rank: int, count: int) -> EvaluationError:
     )
 
 
+class _Line(BaseModel, strict=True):
+    query: Annotated[str, Field(pattern=r"\S")]
+    shown: list[Annotated[str, Field(min_length=1)]]
+    clicked: list[Annotated[str, Field(min_length=1)]]
+
+
 def _shown(line: str, where: str) -> Shown:
     try:
-        raw = json.loads(line)
-        query, documents, clicked = raw["query"], raw["shown"], raw["clicked"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _malformed(line, where) from error
-    lists = isinstance(documents, list) and isinstance(clicked, list)
-    if not (isinstance(query, str) and query.strip() and lists and all(map(_is_name, [*documents, *clicked]))):
-        raise _malformed(line, where)
-    return Shown(" ".join(query.split()), tuple(documents), frozenset(clicked))
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _malformed(line: str, where: str) -> EvaluationError:
-    expected = '{"query": "some words", "shown": ["id", ...], "clicked": ["id", ...]}'
-    return EvaluationError("a line is not a shown list with its clicks", where=where, got=line[:80], expected=expected)
+        raw = _Line.model_validate_json(line)
+    except ValidationError as error:
+        what = "a line is not a shown list with its clicks"
+        expected = '{"query": "some words", "shown": ["id", ...], "clicked": ["id", ...]}'
+        raise EvaluationError(what, where=where, got=line[:80], expected=expected) from error
+    return Shown(" ".join(raw.query.split()), tuple(raw.shown), frozenset(raw.clicked))

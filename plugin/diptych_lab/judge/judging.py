@@ -14,6 +14,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -191,11 +192,9 @@ class Judging:
         if key != self._shown[0]:
             base, *others = self._names
             series = {name: [by_run[name] - by_run[base] for by_run in values] for name in others}
-            self._shown = key, tuple(self._difference(name, differences) for name, differences in series.items())
+            sure = partial(difference_of, bounds=self._bounds, error=self._error, margin=self._margin)
+            self._shown = key, tuple(sure(name, differences) for name, differences in series.items())
         return self._shown[1]
-
-    def _difference(self, name: str, values: Sequence[float]) -> JudgedDifference:
-        return difference_of(name, values, self._bounds, error=self._error, margin=self._margin)
 
     def _values(self, query: Query) -> dict[str, float]:
         """The metric of each run for one query."""

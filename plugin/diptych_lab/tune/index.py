@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from qdrant_client import models
@@ -95,7 +95,10 @@ def tune_index(
     tuned_slot = slot_to_tune(view, slot)
     drawn_sample = draw(view, tuned_slot, size=sample, held_out=HELD_OUT, texts=queries, seed=seed, progress=watching)
     default_setups = grid(drawn_sample.documents.shape[1], whole_numbers=drawn_sample.whole_numbers, prefixes=prefixes)
-    tried_setups = _with_now(view, tuned_slot, default_setups if setups is None else setups)
+    storage = tuned_slot.generation.storage if tuned_slot.generation else {}
+    now = Setup(VectorStorage.model_validate(storage), view.search_config.params, now=True)
+    wanted = default_setups if setups is None else setups
+    tried_setups = [now, *(setup for setup in wanted if replace(setup, now=True) != now)]
     with Scratch(drawn_sample, points or drawn_sample.points) as scratch:
         rows = _measured(scratch, drawn_sample, tried_setups, k, rounds, watching)
     front = trials.with_front(rows, lambda row: (-row.recall, row.p50, row.memory))
@@ -173,14 +176,8 @@ def slot_to_tune(view: View, name: str | None) -> Slot:
     )
 
 
-def _with_now(view: View, slot: Slot, setups: Sequence[Setup]) -> list[Setup]:
-    """The setups, with that of the collection itself first."""
-    storage = slot.generation.storage if slot.generation else {}
-    now = Setup(VectorStorage.model_validate(storage), view.search_config.params, now=True)
-    return [now, *(setup for setup in setups if replace(setup, now=True) != now)]
-
-
 Least: TypeAlias = Literal["memory", "latency", "disk"]
+COSTS: dict[Least, str] = {"memory": "memory", "latency": "p50", "disk": "disk"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,21 +194,18 @@ class Rule:
     def __post_init__(self) -> None:
         if not 0 < self.recall <= 1:
             raise TuneError("the recall is out of range", got=self.recall, expected="more than 0, at most 1")
-        if self.least not in get_args(Least):
-            raise TuneError("there is no such measure", got=self.least, expected=", ".join(get_args(Least)))
+        if self.least not in COSTS:
+            raise TuneError("there is no such measure", got=self.least, expected=", ".join(COSTS))
 
     def choose(self, rows: Sequence[IndexRow]) -> tuple[IndexRow, bool]:
         """The row, and whether it has the recall; if none has, the one that comes closest."""
         fitting = [row for row in rows if row.recall >= self.recall]
         if not fitting:
             return max(rows, key=lambda row: (row.recall, -row.p50)), False
-        return min(fitting, key=lambda row: (self._cost(row), row.p50)), True
+        return min(fitting, key=lambda row: (getattr(row, COSTS[self.least]), row.p50)), True
 
     def __str__(self) -> str:
         return f"least {self.least} with a recall of {self.recall:g} or more"
-
-    def _cost(self, row: IndexRow) -> float:
-        return {"memory": row.memory, "latency": row.p50, "disk": row.disk}[self.least]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,7 +87,11 @@ def tune_search(
     if not judged:
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
     _require_answerable(view, judged)
-    run = _Run(view, judged, qrels, depths or _depths(view), folder, progress or Unwatched())
+    limit = view.search_config.limit
+    depths = (
+        depths or [depth for depth in DEPTHS if depth >= limit] or [limit]
+    )  # enough for a page of the config's size
+    run = _Run(view, judged, qrels, depths, folder, progress or Unwatched())
     candidates, table, pipelines = run.tried()
     rows = _rows(run, pipelines, table, limits)
     present = len(rows) - 1
@@ -209,12 +212,6 @@ class _Run:
         hits = self.answers.ask(replace(pipeline, rerank=once), CUTOFF, PRESENT)
         ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(query_hits)] for query_hits in hits]}
         return Legs.of(ranked, self.grades, cutoff=CUTOFF).alone("present")
-
-
-def _depths(view: View) -> Sequence[int]:
-    """Candidates of each slot to try, so many that a page of the config's size has enough of them."""
-    limit = view.search_config.limit
-    return [depth for depth in DEPTHS if depth >= limit] or [limit]
 
 
 def _same(one: Pipeline, other: Pipeline) -> bool:
@@ -349,25 +346,20 @@ def reranker_milliseconds(
             if query in groups:
                 groups[query].append((query, text))
         counts = sorted({stage.candidates, *(variant.candidates for variant in reranker_stages(stage))})
-        score = partial(_score, reranker, f"reranker {stage.label!r}")
+        where = f"reranker {stage.label!r}"
+
+        def score(count: int, pairs: Sequence[Pair], reranker: Reranker = reranker, where: str = where) -> None:
+            score_pairs(reranker, [pairs[:count]], where=where)
+
         measured = np.median(times(score, counts, list(groups.values()), warm_up=0), axis=1)
         medians |= {(key, count): float(value) for count, value in zip(counts, measured, strict=True)}
     return medians
-
-
-def _score(reranker: Reranker, where: str, count: int, pairs: Sequence[Pair]) -> None:
-    score_pairs(reranker, [pairs[:count]], where=where)
 
 
 def asking(slot: str, params: SearchParams) -> str:
     """The stage of the progress in which a slot is asked with these parameters."""
     text = params_text(search_params(params))
     return f"asking {slot} ({text})" if text else f"asking {slot}"
-
-
-def rescoring(slot: str) -> str:
-    """The stage of the progress in which a slot scores the candidates of the others."""
-    return f"rescoring by {slot}"
 
 
 class OnceScored:
@@ -439,14 +431,15 @@ class Answers:
 
     def scores(self, slot: str, legs: Legs, rankings: Mapping[str, Rankings]) -> Doubles:
         """The scores `[n, width]` that the slot gives all candidates of each query; NaN where it has none."""
+        stage = f"rescoring by {slot}"
 
         def rescore() -> Rankings:
-            self._progress.begin(rescoring(slot), len(self._queries))
+            self._progress.begin(stage, len(self._queries))
             scored: Rankings = []
             for query, ids in zip(self._queries, pools_of(rankings), strict=True):
                 scored.append(self._scored(slot, query, [str(name) for name in ids]) if ids else [])
                 self.calls += 1
-                self._progress.advance(rescoring(slot), 1)
+                self._progress.advance(stage, 1)
             return scored
 
         return _table(self._once(f"{slot}, all candidates", rescore), legs, rankings)

@@ -362,14 +362,10 @@ def choose(
     beats_single = trials[tuned].is_single or (gains[1].low if start_fits else gains[1].mean) > 0
     shown = beats_single and (gains[0].low > 0 or not start_fits)
     if not shown and (single_gain.low > 0 or not start_fits):
-        tuned, gains, shown = _best_single(values, trials, order), (single_gain,), True
+        singles = [int(place) for place in order if trials[place].is_single] or [int(order[0])]
+        tuned, gains, shown = max(singles, key=lambda place: float(values[place].mean())), (single_gain,), True
     passed = shown and tuned != start
     return Choice(tuned if passed else start, tuned, passed, gains)
-
-
-def _best_single(values: Doubles, trials: Sequence[Trial], order: NDArray[np.int64]) -> int:
-    singles = [int(place) for place in order if trials[place].is_single]
-    return max(singles or [int(order[0])], key=lambda place: float(values[place].mean()))
 
 
 def simplicity(trials: Sequence[Trial], start: int) -> NDArray[np.int64]:
