@@ -35,7 +35,6 @@ _PAUSE = 0.02
 _ANSWERS = 10  # seconds for the first answer of a holder
 
 ATTEMPTS = 20  # holders that may end under one call before the call is suspected of ending them
-_OWN = {"close", "migrate", "upload_points", "upload_collection", "over"}
 _COMPLETED = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
 
 
@@ -191,7 +190,7 @@ def _delegating(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name, _method in inspect.getmembers(EdgeClient, inspect.isfunction):
-    if not _name.startswith("_") and _name not in SharedEdgeClient.__dict__ and _name not in _OWN:
+    if not _name.startswith("_") and _name not in {**vars(FolderClient), **vars(SharedEdgeClient)}:
         setattr(SharedEdgeClient, _name, _delegating(_name, _method))
 refuse_server_methods(SharedEdgeClient)
 

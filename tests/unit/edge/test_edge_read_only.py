@@ -53,10 +53,12 @@ def test_a_call_that_would_change_it_is_refused(image: Path, name: str) -> None:
 
 
 def test_every_call_that_writes_is_known(image: Path) -> None:
-    reads = {"changed_files", "close", "collection_exists", "count", "facet", "get_aliases", "get_collection",
-             "get_collection_aliases", "get_collections", "get_metadata", "get_optimizations", "info", "migrate",
-             "needs_optimizing", "over", "query_batch_points", "query_points", "query_points_groups", "retrieve",
-             "scroll", "search_matrix_offsets", "search_matrix_pairs"}  # fmt: skip
+    reads = {
+        "changed_files", "close", "collection_exists", "count", "disk_use", "facet", "get_aliases", "get_collection",
+        "get_collection_aliases", "get_collections", "get_metadata", "get_optimizations", "info", "migrate",
+        "needs_optimizing", "over", "query_batch_points", "query_points", "query_points_groups", "require_room",
+        "retrieve", "scroll", "search_matrix_offsets", "search_matrix_pairs",
+    }  # fmt: skip
     refused = {name for name in dir(EdgeClient) if "Take a server" in (getattr(EdgeClient, name).__doc__ or "")}
     public = {name for name in dir(EdgeClient) if not name.startswith("_") and callable(getattr(EdgeClient, name))}
     assert public - refused - reads == set(WRITES)

@@ -102,6 +102,7 @@ def test_a_store_that_another_process_holds_is_read_and_written_as_its_own(share
     shared.upload_collection("c", rows, ids=range(10, 2510))
     assert shared.count("c").count == 2502
     assert shared.info().title == "Qdrant Edge"
+    assert shared.disk_use("c")[0] > 0
 
 
 def test_errors_are_the_same_as_in_the_process_that_holds_the_store(shared: SharedEdgeClient, tmp_path: Path) -> None:
