@@ -29,8 +29,7 @@ BEFORE = 200  # of them before its best passage
 NAMED = 60  # characters of its text that name a document without a title
 LONGEST, DEEPEST, WIDEST = 2000, 8, 200  # characters, levels and items of a payload's values
 SAFE = 2**53 - 1  # the largest integer that JavaScript reads exactly
-# Unicode's explicit directions (UAX 9): embeddings and overrides, then isolates, each with the sign that ends it.
-_ENDS = dict.fromkeys("\u202a\u202b\u202d\u202e", "\u202c") | dict.fromkeys("\u2066\u2067\u2068", "\u2069")
+# Unicode's explicit directions (UAX 9): embeddings, overrides and isolates.
 _TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
@@ -93,20 +92,9 @@ def name_of(document: Document) -> str:
     return words or document.id
 
 
-def isolated(text: str) -> str:
-    """A stranger's text for the midst of a sentence: signs in it that turn the direction of writing end with it."""
-    if not _TURNS.search(text):
-        return text
-    ends, kept = list[str](), ""
-    for sign in text:
-        if sign in _ENDS:
-            ends.append(_ENDS[sign])
-        elif sign in _ENDS.values():
-            if ends[-1:] != [sign]:  # it would end what surrounds the text
-                continue
-            ends.pop()
-        kept += sign
-    return f"\u2068{kept}{''.join(reversed(ends))}\u2069"
+def one_direction(text: str) -> str:
+    """A stranger's text for the midst of a sentence, without signs that turn the direction of writing."""
+    return _TURNS.sub("", text)
 
 
 def units(text: str) -> int:

@@ -157,23 +157,16 @@ def checked(collection: Collection, job: Job) -> CheckResult:
     asked = [Query(document.item, document.id) for document in documents if document.item]
     rows = [_checked(view, name, asked, job) for name in view.slots]
     low = [f"{row.name}: {row.text}" for row in rows if row.attention]
-    verdict = "; ".join(low) or f"{_encoders(rows)}; {_graphs(view, rows)}"
-    return CheckResult(verdict=verdict, slots=rows, queries=len(asked))
-
-
-def _encoders(rows: Sequence[CheckedSlot]) -> str:
     compared = [row.name for row in rows if row.likeness is not None]
+    encoders = f"{', '.join(compared)}: the same vectors as ever" if compared else "no encoder has canaries to compare"
     if len(compared) == len(rows):
-        return "every encoder makes the vectors it made"
-    return f"{', '.join(compared)}: the same vectors as ever" if compared else "no encoder has canaries to compare with"
-
-
-def _graphs(view: View, rows: Sequence[CheckedSlot]) -> str:
+        encoders = "every encoder makes the vectors it made"
+    graphs = f"every graph finds at least {LOW:.0%} of the exact hits"
     if is_local(view.client):
-        return "the store has no graph: it reads every vector, so that approximate search can miss nothing"
-    if all(row.recall is None for row in rows):
-        return "no graph was measured"
-    return f"every graph finds at least {LOW:.0%} of the exact hits"
+        graphs = "the store has no graph: it reads every vector, so that approximate search can miss nothing"
+    elif all(row.recall is None for row in rows):
+        graphs = "no graph was measured"
+    return CheckResult(verdict="; ".join(low) or f"{encoders}; {graphs}", slots=rows, queries=len(asked))
 
 
 def _checked(view: View, name: str, queries: Sequence[Query], job: Job) -> CheckedSlot:

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.context import Serving
 from diptych_serve.service.requests import Body, read
-from diptych_serve.studio.display import isolated
+from diptych_serve.studio.display import one_direction
 
 LARGEST = 32 * 1024 * 1024  # bytes of a view with its answers
 _CLOSING = re.compile(r"<(?=/script|!--)", re.IGNORECASE)
@@ -161,7 +161,7 @@ def exported(body: Exported) -> bytes:
     )
     # Within a script element only `<` could end it; JSON may say it as an escape.
     data = json.dumps(body.data, ensure_ascii=False).replace("<", "\\u003c")
-    title = f"diptych Studio: {html.escape(isolated(body.view))}"
+    title = f"diptych Studio: {html.escape(one_direction(body.view))}"
     return PAGE.format(policy=policy, title=title, style=style, data=data, script=script).encode("utf-8", "replace")
 
 

@@ -30,7 +30,7 @@ from diptych_serve.service.context import Serving, json_of
 from diptych_serve.service.requests import Body, read, read_query, require_room
 from diptych_serve.studio.answers import Found, Grades, Leg, Located, RelevantDocument, ShownDocument
 from diptych_serve.studio.context import Call, unless_gone
-from diptych_serve.studio.display import document_fields, fields_of, isolated, name_of, shown_hits
+from diptych_serve.studio.display import document_fields, fields_of, name_of, one_direction, shown_hits
 from diptych_serve.studio.sides import DocumentQuestion, Question, Side, Words, checked, options_of, side_of
 
 NAMED, MOST = 100, 1000  # relevant documents that are named, and judged ones that are looked up beside them
@@ -161,7 +161,7 @@ def _deep_rank(side: Side, view: View, options: Options, body: DocumentQuestion,
 
 def _sentence(why: Explanation, limit: int, *, excluded: bool, legs: Sequence[Leg]) -> str:
     """Where the document stands, in one or two sentences."""
-    name = f"“{isolated(name_of(why.document))}”"
+    name = f"“{one_direction(name_of(why.document))}”"
     if why.rank is not None:
         further = "" if why.rank <= limit else f", below the {limit} hits that are shown"
         return f"{name} is at rank {why.rank}{further}."

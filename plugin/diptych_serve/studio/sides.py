@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -54,16 +54,6 @@ _NAME, _SORT = Path("pipeline"), Sort("pipeline", "write a search section, such 
 
 PIPELINE, BUILDING, KEPT = "pipeline", "state:building", "state:kept"
 _OF_SWAP = ("state:", "generation:")
-_STATES = {
-    BUILDING: (
-        "no swap is under way, so no state is being built",
-        f"choose another side; {BUILDING} exists from diptych apply until the cut-over",
-    ),
-    KEPT: (
-        "no earlier state is kept: no swap was cut over, or the last one is finished",
-        f"choose another side; {KEPT} exists from the cut-over until diptych finish",
-    ),
-}
 MOST_VIEWS = 32  # of states and own sections that a collection keeps
 
 
@@ -131,19 +121,9 @@ def side_of(collection: Collection, wanted: SideId) -> Side:
     for name, slot in collection.handle.now().slots.items():
         if slot.generation and wanted == f"generation:{slot.generation.vector}":
             return side_of(collection, f"slot:{name}")  # a cut-over or a rollback has made it live
-    raise _absent(wanted, [PIPELINE, *known], where=f"collection {collection.name!r}")
-
-
-def _absent(wanted: str, names: Sequence[str], *, where: str) -> SearchError:
-    """The error for a side that does not exist. Sides of swaps come and go, so a link to one may have been right."""
-    if wanted in _STATES:
-        what, do = _STATES[wanted]
-        return SearchError(what, where=where, got=repr(wanted), expected=", ".join(names), do=do)
-    what = f"there is no side {wanted[:80]!r}"
-    if wanted.startswith("state:"):
-        return SearchError(what, where=where, expected=" or ".join(_STATES), do=nearest(wanted, _STATES))
-    do = nearest(wanted, names) or "choose another side; a swap's generations are dropped when it is finished"
-    return SearchError(what, where=where, expected=", ".join(names), do=do)
+    names, where = [PIPELINE, *known], f"collection {collection.name!r}"
+    do = nearest(wanted, names) or "choose another side; those of a swap exist from diptych apply until diptych finish"
+    raise SearchError(f"there is no side {wanted[:80]!r}", where=where, expected=", ".join(names), do=do)
 
 
 def _live(handle: CollectionHandle) -> Iterator[Side]:

@@ -114,7 +114,7 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[Sw
     swap = found.swap
     if swap is not None:
         began = f"{moment(swap.began)} by {swap.by}{f': {swap.why}' if swap.why else ''}"
-        plan = SwapStep(name=PLAN, state="done", text=f"{_change(metadata)}; begun {began}")
+        plan = SwapStep(name=PLAN, state="done", text=f"{_changes(metadata)}; begun {began}")
         return [
             plan,
             _filling(found, swap, rates),
@@ -135,7 +135,7 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[Sw
         SwapStep(
             name=PLAN,
             state="done",
-            text=f"{_changed(metadata)}; begun {moment(began_event.when)} by {began_event.by}{why}",
+            text=f"{_changes(metadata)}; begun {moment(began_event.when)} by {began_event.by}{why}",
         ),
         SwapStep(
             name=FILL, state="done", text="the new vectors are complete", done=found.documents, total=found.documents
@@ -237,24 +237,17 @@ def _rollback(metadata: CollectionMetadata) -> str:
     return f"{doing}; and search without {without}" if without else doing
 
 
-def _change(metadata: CollectionMetadata) -> str:
-    """What the swap under way replaces by what."""
-    assert metadata.swap is not None
-    live = metadata.live.slots
-    parts = [_replaced(name, live.get(name), generation) for name, generation in metadata.swap.building.items()]
-    return "; ".join(parts) or "other settings"
-
-
-def _changed(metadata: CollectionMetadata) -> str:
-    """What the last cut-over replaced by what, whichever of the two is live now."""
-    assert metadata.previous is not None
-    live, other, parts = metadata.live.slots, metadata.previous.slots, []
-    for name in {**other, **live}:
-        states = [own for own in (other.get(name), live.get(name)) if own is not None]
-        old, new = min(states, key=lambda own: own.number), max(states, key=lambda own: own.number)
-        if old != new or len(states) < 2:
-            parts.append(_replaced(name, old if len(states) == 2 else None, new))
-    return "; ".join(parts) or "other settings"
+def _changes(metadata: CollectionMetadata) -> str:
+    """What the swap under way, or else the last cut-over, replaced by what, whichever of the two is live now."""
+    live, building = metadata.live.slots, metadata.swap.building if metadata.swap else None
+    pairs = [(name, live.get(name), generation) for name, generation in (building or {}).items()]
+    if building is None and metadata.previous is not None:
+        other = metadata.previous.slots
+        for name in {**other, **live}:
+            states = sorted((own[name] for own in (other, live) if name in own), key=lambda own: own.number)
+            if states[0] != states[-1] or len(states) < 2:
+                pairs.append((name, states[0] if len(states) == 2 else None, states[-1]))
+    return "; ".join(_replaced(*pair) for pair in pairs) or "other settings"
 
 
 def _replaced(slot: str, old: Generation | None, new: Generation) -> str:

@@ -88,7 +88,7 @@ def test_a_document_that_is_deleted_meanwhile_is_absent(
     collection = filled([{"id": "1", "text": "a cat", "title": "\u202egnp.exe"}])
     client, asked = studio_over(collection), {"query": "cat", "id": "1"}
     found = client.post("/studio/api/locate", json=asked).json()
-    assert found["sentence"] == "“\u2068\u202egnp.exe\u202c\u2069” is at rank 1.", "its title turns nothing else"
+    assert found["sentence"] == "“gnp.exe” is at rank 1.", "its title turns nothing else"
 
     def later(*args: Any, **options: Any) -> Any:
         collection.delete(["1"])

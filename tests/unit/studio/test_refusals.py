@@ -36,7 +36,7 @@ def client(
     ("route", "body", "status", "text"),
     [
         ("search", {"query": "cat", "side": "slot:dens"}, 400, "did you mean 'slot:dense'?"),
-        ("search", {"query": "cat", "side": "state:building"}, 400, "no swap is under way"),
+        ("search", {"query": "cat", "side": "state:building"}, 400, "there is no side"),
         ("search", {"query": ""}, 400, "a query is empty"),
         ("search", {"query": "cat", "limit": 0}, 400, "limit"),
         ("search", {"query": "cat", "limit": 101}, 400, "limit"),

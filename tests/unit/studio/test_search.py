@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from diptych import Collection, Document
 from diptych.search import Retrieve
-from diptych_serve.studio.display import isolated, name_of
+from diptych_serve.studio.display import name_of, one_direction
 
 Ask = Callable[..., Any]
 Over = Callable[..., TestClient]
@@ -175,15 +175,5 @@ def test_a_filter_that_leaves_nothing_says_why_each_time(
         assert said in warning
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain עברית", "plain עברית"),
-        ("\u202egnp.exe", "\u2068\u202egnp.exe\u202c\u2069"),
-        ("a\u2069\u202eb", "\u2068a\u202eb\u202c\u2069"),
-        ("\u202bx\u202c y\u2067z", "\u2068\u202bx\u202c y\u2067z\u2069\u2069"),
-        ("\u202b\u2066x\u202cy\u2069", "\u2068\u202b\u2066xy\u2069\u202c\u2069"),
-    ],
-)
-def test_signs_that_turn_the_direction_of_writing_end_with_their_text(text: str, shown: str) -> None:
-    assert isolated(text) == shown
+def test_signs_that_turn_the_direction_of_writing_are_left_out_of_sentences() -> None:
+    assert one_direction("\u202egnp.exe \u2066a\u2069 עברית") == "gnp.exe a עברית"
