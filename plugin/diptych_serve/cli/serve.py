@@ -192,7 +192,7 @@ def serve(
     require_key(host, keys, insecure=insecure)
     with _listening(host, 8000 if port is None else port, quiet=quiet) as (listening, url):
         served = _served(session, configs, store, collections, adapters, encoders_only, allow_writes)
-        may_ask = {"origins": cors_origin or (), "hosts": called(host, allowed_hosts or (), keys)}
+        may_ask: dict[str, Any] = {"origins": cors_origin or (), "hosts": called(host, allowed_hosts or (), keys)}
         app = application(served, keys=keys, limits=limits, writes=allow_writes, **may_ask)
         known, models = list(served.collections), [model.id for model in served.models()]
         names = f"collections: {', '.join(known) or 'none'}; models: {', '.join(models)}"
