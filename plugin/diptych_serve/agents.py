@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, Unpack
 
 from diptych.errors import ConfigError, DiptychError, MissingExtra, TenantError
 
@@ -36,9 +36,8 @@ from diptych.media import Modality
 from diptych.reports import PopulateReport
 from diptych.runtime.panics import is_panic
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
-from diptych.search import Pipeline
-from diptych.search.filters import read_filter
-from diptych.search.request import MOST_EXAMPLES
+from diptych.search import ExplainOptions, Pipeline, SearchOptions, spelled_out
+from diptych.search.options import description_of
 from diptych.types import Document, Query
 from diptych_serve.service.access import Keys, Limits
 from diptych_serve.service.admission import Gate, Refused
@@ -48,12 +47,19 @@ from diptych_serve.service.answers import (
     FoundDocument,
     populated,
 )
-from diptych_serve.service.requests import accepted, read_body, require_inline, require_question, require_words
-from diptych_serve.service.served import Served, single
+from diptych_serve.service.requests import (
+    REMOTE_OPTIONS,
+    accepted,
+    example_texts,
+    read_body,
+    require_inline,
+    require_question,
+    require_words,
+)
+from diptych_serve.service.served import Served
 from diptych_serve.service.server import Ending
 
 MOST_HITS, MOST_EXPLAINED, MOST_DOCUMENTS, MOST_CHARACTERS = 100, 20, 1000, 100_000
-MOST_PASSAGES = 100
 CollectionName: TypeAlias = Annotated[
     str | None, Field(description="Name of the collection, as `info` lists it. May be left out when there is only one.")
 ]
@@ -61,54 +67,12 @@ QueryText: TypeAlias = Annotated[
     str,
     Field(min_length=1, max_length=MOST_CHARACTERS, description="What to look for: words, a phrase or a question."),
 ]
-SlotName: TypeAlias = Annotated[
-    str | None,
-    Field(description="Search only this slot, such as the dense or the lexical one; by default the whole pipeline."),
-]
-FilterJson: TypeAlias = Annotated[
-    dict[str, Any] | None,
-    Field(
-        description='A Qdrant filter over the metadata, such as {"must": [{"key": "section", "match": {"value": '
-        '"mail"}}]}. By default all documents.'
-    ),
-]
-TenantName: TypeAlias = Annotated[
-    str | None, Field(description="Tenant whose documents to search, if documents belong to tenants.")
-]
-PinnedIds: TypeAlias = Annotated[
-    list[str] | None,
-    Field(max_length=MOST_HITS, description="Ids of documents to put first, in this order, for every query."),
-]
-ExcludedIds: TypeAlias = Annotated[
-    list[str] | None, Field(max_length=MOST_DOCUMENTS, description="Ids of documents to leave out.")
-]
-LikedIds: TypeAlias = Annotated[
-    list[str] | None,
-    Field(max_length=MOST_EXAMPLES, description="Ids of helpful documents: find more like them."),
-]
-UnlikedIds: TypeAlias = Annotated[
-    list[str] | None,
-    Field(max_length=MOST_EXAMPLES, description="Ids of unhelpful documents: find others unlike them."),
-]
+TenantName: TypeAlias = Annotated[str | None, Field(description="Tenant whose documents they are.")]
 BlocksOfSlots: TypeAlias = Annotated[
     dict[str, list[int] | dict[str, int]] | None,
     Field(
         description="Widths of the blocks of each dense slot's vectors, in order or by name, such as "
         '{"dense": {"title": 384, "text": 384}}; adds the part of each block in the score.'
-    ),
-]
-PassageCount: TypeAlias = Annotated[
-    Annotated[int, Field(ge=0, le=MOST_PASSAGES)] | None,
-    Field(
-        description="Maximum passages to return per hit, best first, in collections with passages; by default the "
-        "config's number, usually 3."
-    ),
-]
-HighlightFlag: TypeAlias = Annotated[
-    bool | None,
-    Field(
-        description="Return the sentence of each hit that answers best, and the positions of the matching words, in "
-        "`highlight`. Slower; by default the config's setting, usually off."
     ),
 ]
 MediaOfQuery: TypeAlias = Annotated[
@@ -121,14 +85,6 @@ MediaOfQuery: TypeAlias = Annotated[
 Ids: TypeAlias = Annotated[
     list[str] | None,
     Field(max_length=MOST_EXPLAINED, description="Explain these documents instead of the hits."),
-]
-Limit: TypeAlias = Annotated[
-    Annotated[int, Field(ge=1, le=MOST_HITS)] | None,
-    Field(description="Number of hits; by default the config's number, usually 10."),
-]
-ExplainLimit: TypeAlias = Annotated[
-    Annotated[int, Field(ge=1, le=MOST_EXPLAINED)] | None,
-    Field(description="Number of hits to explain; by default as many as a search returns."),
 ]
 TextLength: TypeAlias = Annotated[
     int, Field(ge=0, description="Maximum characters returned of each text; a cut text ends with an ellipsis.")
@@ -342,6 +298,36 @@ Documents: TypeAlias = Annotated[
 ]
 
 
+class SearchResult(BaseModel):
+    """The hits, best first."""
+
+    collection: str
+    hits: list[FoundDocument]
+
+
+class ExplainResult(BaseModel):
+    """Why each document has its rank."""
+
+    collection: str
+    pipeline: str = Field(description="Stages that were run.")
+    explanations: list[ExplainedDocument]
+
+
+class InfoResult(BaseModel):
+    """The collections of this server."""
+
+    collections: list[CollectionDescription]
+
+
+def _offered(kind: type, most: int) -> dict[str, Any]:
+    """The options of a tool: a model reads every hit, so it may ask for `most`; the server chooses what a hit costs."""
+    fields = {name: field for name, field in REMOTE_OPTIONS.items() if name in kind.__annotations__}
+    limit = Annotated[
+        Annotated[int, Field(ge=1, le=most)] | None, Field(description=description_of(fields["limit"][0]))
+    ]
+    return {**fields, "limit": (limit, None)}
+
+
 class Tools:
     """The tools of one server.
 
@@ -353,22 +339,14 @@ class Tools:
     def __init__(self, served: Served, *, tenant: str | None = None) -> None:
         self._served, self._tenant, self._populating = served, tenant, asyncio.Lock()
 
+    @spelled_out(_offered(SearchOptions, MOST_HITS))
     async def search(
         self,
         query: QueryText,
         collection: CollectionName = None,
-        limit: Limit = None,
-        filter: FilterJson = None,
-        slot: SlotName = None,
-        text_length: TextLength = 4000,
-        tenant: TenantName = None,
-        like: LikedIds = None,
-        unlike: UnlikedIds = None,
-        pin: PinnedIds = None,
-        exclude: ExcludedIds = None,
-        passages: PassageCount = None,
-        highlight: HighlightFlag = None,
         media: MediaOfQuery = None,
+        text_length: TextLength = 4000,
+        **options: Unpack[SearchOptions],
     ) -> SearchResult:
         """Find the documents of a collection that fit a query best, by meaning and by words.
 
@@ -376,29 +354,21 @@ class Tools:
         Where the collection has passages, each hit also has the parts of its text that answer best: `passages`.
         """
         with _tool_errors():
-            opened, options = await self._question(query, collection, filter, slot, tenant)
-            options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude}
-            options |= {"passages": passages, "highlight": highlight}
+            opened = self._asked(query, collection, options)
             require_question(opened, [], media)
             question = Query(query, media={str(name): raw for name, raw in media.items()}) if media else query
-            found = await opened.asearch(question, limit=limit, **options)
+            found = await opened.asearch(question, **options)
             hits = [_cut(FoundDocument.of(hit), text_length) for hit in found]
             return SearchResult(collection=opened.name, hits=hits)
 
+    @spelled_out(_offered(ExplainOptions, MOST_EXPLAINED))
     async def explain(
         self,
         query: QueryText,
         collection: CollectionName = None,
         ids: Ids = None,
-        limit: ExplainLimit = None,
-        filter: FilterJson = None,
-        slot: SlotName = None,
-        tenant: TenantName = None,
-        like: LikedIds = None,
-        unlike: UnlikedIds = None,
-        pin: PinnedIds = None,
-        exclude: ExcludedIds = None,
         blocks: BlocksOfSlots = None,
+        **options: Unpack[ExplainOptions],
     ) -> ExplainResult:
         """Explain why documents are, or are not, found by a query.
 
@@ -406,12 +376,8 @@ class Tools:
         the scores of later stages, and where it was left behind when it is no hit.
         """
         with _tool_errors():
-            opened, options = await self._question(query, collection, filter, slot, tenant)
-            options |= {"like": like, "unlike": unlike, "pin": pin, "exclude": exclude}
-            count = None if ids else limit
-            items = await asyncio.to_thread(
-                opened.explain, query, ids=ids or None, limit=count, blocks=blocks, **options
-            )
+            opened = self._asked(query, collection, options)
+            items = await asyncio.to_thread(opened.explain, query, ids=ids or None, blocks=blocks, **options)
             pipeline = repr(items[0].pipeline) if items else _pipeline(opened)
             return ExplainResult(
                 collection=opened.name, pipeline=pipeline, explanations=[*map(ExplainedDocument.of, items)]
@@ -455,20 +421,12 @@ class Tools:
                 options["tenant"] = self._tenant_of_call(tenant)
                 return PopulateResult(await asyncio.to_thread(populated, opened, rows, options))
 
-    async def _question(
-        self,
-        query: str,
-        collection: str | None,
-        filter: dict[str, Any] | None,
-        slot: str | None,
-        tenant: str | None,
-    ) -> tuple[Collection, dict[str, Any]]:
-        """The collection of a call, and the options that searching and explaining share."""
+    def _asked(self, query: str, collection: str | None, options: ExplainOptions) -> Collection:
+        """The collection of a call, whose options get the server's tenant; names of files are refused."""
         opened = self._served.collection(collection)
-        require_question(opened, [query])
-        pipeline = await asyncio.to_thread(single, opened, slot)
-        condition = None if filter is None else read_filter(filter)
-        return opened, {"filter": condition, "pipeline": pipeline, "tenant": self._tenant_of_call(tenant)}
+        require_question(opened, [query, *example_texts(options)])
+        options["tenant"] = self._tenant_of_call(options.get("tenant"))
+        return opened
 
     def _tenant_of_call(self, tenant: str | None) -> str | None:
         """The tenant of a call: the server's own, if it has one."""
@@ -510,24 +468,3 @@ def _pipeline(collection: Collection) -> str:
 
 class PopulateResult(RootModel[PopulateReport]):
     """What was written, and which documents cannot be indexed."""
-
-
-class SearchResult(BaseModel):
-    """The hits, best first."""
-
-    collection: str
-    hits: list[FoundDocument]
-
-
-class ExplainResult(BaseModel):
-    """Why each document has its rank."""
-
-    collection: str
-    pipeline: str = Field(description="Stages that were run.")
-    explanations: list[ExplainedDocument]
-
-
-class InfoResult(BaseModel):
-    """The collections of this server."""
-
-    collections: list[CollectionDescription]

@@ -252,7 +252,7 @@ def test_the_query_can_be_copied_as_code(visit: Visit, packages: Collection) -> 
         expect(code.locator("pre")).to_contain_text(words)
     code.get_by_role("button", name="curl", exact=True).click()
     code.get_by_role("button", name="B", exact=True).click()
-    expect(code.locator("pre")).to_contain_text('"slot": "dense"')
+    expect(code.locator("pre")).to_contain_text('"pipeline": "dense"')
     code.get_by_role("button", name="Copy curl").click()
     expect(page.locator(".toast")).to_contain_text("copied")
     command = page.evaluate("navigator.clipboard.readText()")

@@ -24,7 +24,7 @@ from diptych.metadata.payloads import Layout
 from diptych.metadata.store import stored_unread
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, SlotInfo
-from diptych.search.options import Options, SearchOptions, options_of
+from diptych.search.options import SearchOptions, check_options
 from diptych.slots.calibration_texts import SAMPLE
 from diptych.slots.consent import trusting
 from diptych.stores.server_errors import needs_answers
@@ -305,9 +305,9 @@ class TenantCollection(CollectionPopulate, Searching):
         """
         return TenantCollection(self.handle, self._tenant(self._text(tenant)))
 
-    def _options(self, **options: Unpack[SearchOptions]) -> Options:
+    def _options(self, **options: Unpack[SearchOptions]) -> SearchOptions:
         options["tenant"] = self._tenant(options.get("tenant"))
-        return options_of(options)
+        return check_options(options)
 
     def _tenant(self, tenant: str | None) -> str:
         if tenant not in (None, self.tenant):

@@ -16,7 +16,7 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.search.excerpts import has_passages, matching_words, with_passages
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
-from diptych.search.options import ExplainOptions, options_of
+from diptych.search.options import ExplainOptions, SearchOptions, check_options
 from diptych.search.pipeline import Pipeline
 from diptych.search.query import Inputs, fusion_request, slots_for_examples
 from diptych.search.request import SearchRequest
@@ -65,7 +65,8 @@ def explain(
         DocumentNotFound: an id that the collection does not hold.
         SearchError: something that cannot be searched as asked.
     """
-    asked = options_of(options, "explain", passages=0, highlight=False)
+    checked = check_options(options, ExplainOptions, "explain")
+    asked: SearchOptions = {**checked, "passages": 0, "highlight": False}
 
     def answer(view: View) -> list[Explanation]:
         return _explained(SearchRequest.of(view, [query], asked), ids, blocks)

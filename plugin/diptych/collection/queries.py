@@ -21,7 +21,7 @@ from diptych.search import search_groups
 from diptych.search.excerpts import has_passages
 from diptych.search.filters import FilterLike, Where
 from diptych.search.groups import HitGroups
-from diptych.search.options import ExplainOptions, GroupOptions, Options, SearchOptions, VectorOptions, options_of
+from diptych.search.options import ExplainOptions, GroupOptions, SearchOptions, VectorOptions, check_options
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.query import Input
 from diptych.search.request import SearchRequest
@@ -64,9 +64,9 @@ class Searching:
         """The tenant of a query."""
         return tenant
 
-    def _options(self, **options: Unpack[SearchOptions]) -> Options:
+    def _options(self, **options: Unpack[SearchOptions]) -> SearchOptions:
         """The options of a search; a tenant's collection fills in its own."""
-        return options_of(options)
+        return check_options(options)
 
     @property
     def name(self) -> str:
@@ -311,7 +311,8 @@ def search_by_vector(
         SearchError: a vector that does not fit the slot, or stages that need more than one slot or the query's text.
         CollectionNotFound: nothing has been populated yet.
     """
-    asked = options_of(options, "search_by_vector", pipeline=stages, highlight=False)
+    checked = check_options(options, VectorOptions, "search_by_vector")
+    asked: SearchOptions = {**checked, "pipeline": stages, "highlight": False}
 
     def once(view: View) -> Hits:
         request = SearchRequest.of(view, [_UNKNOWN], asked)
@@ -412,7 +413,8 @@ def _check(view: View) -> None:
     if any((view.slots[name].asker or view.slots[name]).spec.remote for name in pipeline.slots):
         read_store(view, lambda: view.client.count(view.name, exact=False))
     else:
-        retrieve_together([SearchRequest.of(whole(view).unremembered(), _queries(view)[:1], Options(pipeline, 1))])
+        options: SearchOptions = {"pipeline": pipeline, "limit": 1}
+        retrieve_together([SearchRequest.of(whole(view).unremembered(), _queries(view)[:1], options)])
 
 
 def _queries(view: View) -> list[Query]:
@@ -428,5 +430,5 @@ def _search(view: View) -> None:
     view = whole(view).unremembered()
     queries = _queries(view)
     for some in (*([query] for query in queries), queries):
-        request = SearchRequest.of(view, some, Options())
+        request = SearchRequest.of(view, some, {})
         reranked(request, retrieve_together([request])[0])

@@ -22,7 +22,7 @@ from diptych.registry import notifying_failure
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Retrieve
 from diptych.search.fusion import PointId
-from diptych.search.options import Options
+from diptych.search.options import SearchOptions
 from diptych.search.query import Input, Inputs, QueryWithExamples, params_for, using
 from diptych.search.request import SearchRequest, direction
 from diptych.search.retrieve import query_points, retrieve_together
@@ -294,6 +294,6 @@ def scores(
     return notifying_failure(handle.registry, handle.name, "search", lambda: on_current_view(handle, score_all))
 
 
-def _options(handle: CollectionHandle, ids: Sequence[str], slot: str, tenant: str | None) -> Options:
-    id_filter = having(handle, ids, tenant=tenant)
-    return Options(Retrieve(slot), len(set(ids)), filter=id_filter, with_payload=False, tenant=tenant)
+def _options(handle: CollectionHandle, ids: Sequence[str], slot: str, tenant: str | None) -> SearchOptions:
+    chosen = having(handle, ids, tenant=tenant)
+    return SearchOptions(pipeline=Retrieve(slot), limit=len(set(ids)), filter=chosen, with_payload=False, tenant=tenant)

@@ -65,7 +65,7 @@ def stage(described: type[T]) -> type[T]:
             init(self, *args, **values)
         except ValidationError as error:
             names = list(call.bind(*args, **values).arguments)  # raises TypeError for a wrong call
-            raise _refusal(error, made.__name__, names) from error
+            raise refusal(error, made.__name__, names) from error
 
     made.__init__ = checked
     return made  # type: ignore[no-any-return]
@@ -83,7 +83,7 @@ def _with_kind(self: Any, handler: SerializerFunctionWrapHandler) -> dict[str, A
     return {"kind": self.kind, **handler(self)}
 
 
-def _refusal(error: ValidationError, where: str, names: list[str]) -> SearchError:
+def refusal(error: ValidationError, where: str, names: list[str]) -> SearchError:
     """The first of pydantic's errors about a call; it names arguments given by position by their place."""
     detail = error.errors(include_url=False)[0]
     nested = detail.get("ctx", {}).get("error")

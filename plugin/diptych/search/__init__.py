@@ -26,7 +26,7 @@ from diptych.config.stages import (
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.search.groups import HitGroup, HitGroups, search_groups
-from diptych.search.options import BoostLike, SearchOptions
+from diptych.search.options import BoostLike, ExplainOptions, SearchOptions, explain_options, option_fields, spelled_out
 from diptych.search.pipeline import Boost, Pipeline, Retrieve, Stage, search_params
 from diptych.search.rerank import score, score_pairs
 from diptych.search.run import Answers, Hits, search
@@ -39,6 +39,7 @@ __all__ = [
     "Dbsf",
     "Diversify",
     "EarlyExit",
+    "ExplainOptions",
     "FieldBoost",
     "Fusion",
     "GeoBoost",
@@ -57,9 +58,12 @@ __all__ = [
     "SearchOptions",
     "Stage",
     "View",
+    "explain_options",
+    "option_fields",
     "score",
     "score_pairs",
     "search",
     "search_groups",
     "search_params",
+    "spelled_out",
 ]

@@ -15,7 +15,7 @@ from diptych.handle.snapshot import View
 from diptych.registry import notifying_failure
 from diptych.search.filters import warn_of_missing_keys
 from diptych.search.fusion import PointId
-from diptych.search.options import GroupOptions, options_of
+from diptych.search.options import GroupOptions, check_options
 from diptych.search.query import pipeline_request
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import PINNED, Clock, hits_from_points, inputs_of, retrieve_together
@@ -110,7 +110,7 @@ def search_groups(
     if not isinstance(group_by, str) or not group_by:
         raise SearchError("group_by is not a payload key", got=brief(group_by), expected="such as 'section'")
 
-    asked = options_of(options, "search_groups", offset=0)
+    asked = check_options(options, GroupOptions, "search_groups")
 
     def once(view: View) -> list[list[HitGroup]]:
         return _groups(SearchRequest.of(view, queries, asked), group_by, group_size)

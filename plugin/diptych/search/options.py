@@ -1,17 +1,35 @@
-"""`SearchOptions`: what a search takes besides its queries; and which slots take queries with media."""
+"""`SearchOptions`: what a search takes besides its queries, declared once; and which slots take queries with media.
+
+Each key of these classes carries its type, its limits and its description. Python's keywords, the bodies of HTTP
+requests, the arguments of agents' tools, the options of `diptych search` and those of the bridges' retrievers are made
+from them: `check_options` reads the keywords of a call, `option_fields` gives the fields of a pydantic model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeAlias, TypedDict
+from functools import cache
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict, TypeVar, get_type_hints
 
 import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    create_model,
+)
+from pydantic.fields import FieldInfo
 from qdrant_client import models
 
-from diptych.config.section import is_score
-from diptych.config.stages import BoostPart
-from diptych.errors import SearchError, brief
+from diptych.config.section import Positive, Score
+from diptych.config.stages import BoostPart, refusal
+from diptych.errors import SearchError
 from diptych.handle.snapshot import View
 from diptych.media import Media, RawMedia
 from diptych.runtime.json_faults import is_unicode
@@ -26,162 +44,235 @@ QueryInput: TypeAlias = str | tuple[str, Mapping[str, Media]]  # a query's text,
 
 MOST_CHARACTERS = 1_000_000  # of a query; documents have the same limit by default
 MOST_IDS = 1000  # in `pin`, and in `exclude`
+MOST_EXAMPLES = 32  # liked, and unliked: Qdrant computes every pair of a liked and an unliked one for each candidate
 MOST_PASSAGES = 1000  # that a search may ask for with each hit
 _LIMITS = ("k", "n", "top", "top_k", "size")  # what other libraries call the limit
 BoostLike: TypeAlias = Boost | Sequence[BoostPart | Mapping[str, Any]]
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ExampleText(BaseModel):
+    """An example by its text, in JSON."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Annotated[str, Field(min_length=1)]
+
+
+def _example(value: Any) -> Any:
+    if isinstance(value, Mapping) and [*value] == ["text"]:
+        value = Query(value["text"])
+    if isinstance(value, Query):
+        texts_of([value])
+    elif not (isinstance(value, str) and value and is_unicode(value)):
+        raise ValueError('an id, or a text as Query("a text") or {"text": "a text"}')
+    return value
+
+
+def _keys(value: Any) -> Any:
+    listed = [] if value is None or isinstance(value, bool) else _listed(value)
+    if not isinstance(listed, list) or not all(isinstance(key, str) and is_unicode(key) for key in listed):
+        raise ValueError("true, false or a list of keys")
+    return value
+
+
+def _is_one_of(*types: type, expected: str, json: Any) -> PlainValidator:
+    """What another class checks further: of one of these types, in JSON of type `json`."""
+
+    def check(value: Any) -> Any:
+        if value is not None and not isinstance(value, types):
+            raise ValueError(expected)
+        return value
+
+    return PlainValidator(check, json_schema_input_type=json | None)
+
+
+def _listed(value: Any) -> Any:
+    """The items of any sequence; what is none is left to pydantic."""
+    return [*value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _once(values: Sequence[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+if TYPE_CHECKING:  # what a call may give, and below, how it is checked
+    Ids: TypeAlias = Sequence[str]
+    Examples: TypeAlias = Sequence[str | Query]
+else:
+    _Id = Annotated[str, Field(min_length=1)]
+    _Example = Annotated[Any, PlainValidator(_example, json_schema_input_type=_Id | ExampleText)]
+    Ids = Annotated[
+        list[_Id], Field(fail_fast=True, max_length=MOST_IDS), BeforeValidator(_listed), AfterValidator(_once)
+    ]
+    Examples = Annotated[
+        list[_Example],
+        Field(fail_fast=True, max_length=MOST_EXAMPLES),
+        BeforeValidator(_listed),
+        AfterValidator(_once),
+    ]
 
 
 class ScopedOptions(TypedDict, total=False):
-    """Number of hits, and the documents that are searched.
+    """Number of hits, and the documents that are searched. In each of these classes None is the default."""
 
-    Args:
-        limit: number of hits, by default the config's.
-        filter: documents to search, in every slot: Qdrant's filter, or a mapping as its REST interface takes it.
-        where: short form; all conditions must hold: `{"section": "mail", "kind": ["a", "b"], "year": {"lt": 9}}`.
-        params: Qdrant's search parameters instead of the pipeline's, for every slot.
-        tenant: the tenant whose documents are searched, in a collection with tenants.
-        boost: raises or lowers scores by metadata, instead of the pipeline's own boost: `Boost(...)`, or a list of its
-            parts or of mappings as in the config; an empty list boosts nothing.
-        pin: ids of documents that come first, in this order, if they exist and match tenant and filter; replaces the
-            config's pins, which apply to its own pipeline only.
-        exclude: ids of documents that are left out, in addition to the config's.
-    """
-
-    limit: int | None
-    filter: FilterLike | None
-    where: Where | None
-    params: models.SearchParams | None
-    tenant: str | None
-    boost: BoostLike | None
-    pin: Sequence[str] | None
-    exclude: Sequence[str] | None
-
-
-class GroupOptions(ScopedOptions, total=False):
-    """The stages, and the parts of documents that are returned.
-
-    Args:
-        pipeline: stages instead of the config's; or the name of a slot alone, such as `dense`, or of a part of the
-            config's pipeline as `diptych evaluate` shows it, such as `rrf`.
-        score_threshold: hits whose final score is lower are dropped; by default the config's.
-        with_payload: False fetches ids only; a list only these keys: `text`, `title` and metadata.
-        like: examples of relevant documents, as ids or `Query(text)`; dense slots prefer documents near them.
-        unlike: examples of documents that are not relevant.
-        passages: the most passages of a hit, where a slot of the pipeline has them; by default the config's.
-        highlight: whether hits say which sentence and which words answer; by default the config's.
-    """
-
-    passages: int | None
-    highlight: bool | None
-    pipeline: Pipeline | Retrieve | str | None
-    score_threshold: float | None
-    with_payload: bool | Sequence[str]
-    like: Sequence[str | Query] | None
-    unlike: Sequence[str | Query] | None
+    limit: Annotated[Positive | None, Field(description="Number of hits; by default the config's.")]
+    filter: Annotated[
+        FilterLike | None,
+        _is_one_of(models.Filter, Mapping, expected="a Filter of qdrant_client, or its JSON", json=dict[str, Any]),
+        Field(
+            description="Documents to search: a Qdrant filter over the metadata, such as "
+            '{"must": [{"key": "section", "match": {"value": "mail"}}]}.'
+        ),
+    ]
+    where: Annotated[
+        Where | None,
+        _is_one_of(Mapping, expected='a mapping: {"section": "mail"}', json=dict[str, Any]),
+        Field(
+            description="Short form of a filter, all of which must hold: a value, some values, or bounds by metadata "
+            'key, such as {"section": "mail", "kind": ["a", "b"], "year": {"lt": 2009}}.'
+        ),
+    ]
+    params: Annotated[
+        models.SearchParams | None,
+        _is_one_of(models.SearchParams, expected="qdrant_client.models.SearchParams", json=dict[str, Any]),
+        Field(description="Qdrant's search parameters instead of the pipeline's, for every slot."),
+    ]
+    tenant: Annotated[
+        str | None, Field(description="Tenant whose documents are searched, in a collection with tenants.")
+    ]
+    boost: Annotated[
+        BoostLike | None,
+        _is_one_of(Boost, Sequence, expected="Boost(...), or a list of its parts", json=list[dict[str, Any]]),
+        Field(
+            description="Parts that raise or lower scores by metadata, as in the config, instead of the pipeline's own "
+            "boost; an empty list boosts nothing."
+        ),
+    ]
+    pin: Annotated[
+        Ids | None,
+        Field(
+            description="Ids of documents that come first, in this order, if they exist and match tenant and filter; "
+            "instead of the config's, which apply to its own pipeline only."
+        ),
+    ]
+    exclude: Annotated[
+        Ids | None, Field(description="Ids of documents that are left out, in addition to the config's.")
+    ]
 
 
 class ExplainOptions(ScopedOptions, total=False):
-    """The options of `explain` beside query and ids, as in `SearchOptions`."""
+    """The options of `explain` beside query, ids and blocks."""
 
-    pipeline: Pipeline | Retrieve | str | None
-    like: Sequence[str | Query] | None
-    unlike: Sequence[str | Query] | None
-
-
-class VectorOptions(ScopedOptions, total=False):
-    """`SearchOptions` without `pipeline`: the stages are an argument beside the vector."""
-
-    passages: int | None
-    score_threshold: float | None
-    with_payload: bool | Sequence[str]
-    offset: int
-
-
-class SearchOptions(GroupOptions, total=False):
-    """What every search takes besides its queries.
-
-    Args:
-        offset: number of hits to leave out at the top.
-    """
-
-    offset: int
+    pipeline: Annotated[
+        Pipeline | Retrieve | str | None,
+        _is_one_of(Pipeline, Retrieve, str, expected="diptych.search.Pipeline or Retrieve, or a name", json=str),
+        Field(
+            description="Stages instead of the config's, by name: a slot alone, such as dense, or a part of the "
+            "config's pipeline as diptych evaluate shows it, such as rrf."
+        ),
+    ]
+    like: Annotated[
+        Examples | None,
+        Field(description="Examples of relevant documents, by id or text; dense slots prefer documents near them."),
+    ]
+    unlike: Annotated[Examples | None, Field(description="Examples of documents that are not relevant, by id or text.")]
 
 
-class Options(NamedTuple):
-    """`SearchOptions` with their defaults, unchecked."""
+class ShownOptions(ScopedOptions, total=False):
+    """The parts of documents that are returned."""
 
-    pipeline: Pipeline | Retrieve | str | None = None
-    limit: int | None = None
-    offset: int = 0
-    filter: FilterLike | None = None
-    score_threshold: float | None = None
-    params: models.SearchParams | None = None
-    with_payload: bool | Sequence[str] = True
-    tenant: str | None = None
-    where: Where | None = None
-    boost: BoostLike | None = None
-    pin: Sequence[str] | None = None
-    exclude: Sequence[str] | None = None
-    like: Sequence[str | Query] | None = None
-    unlike: Sequence[str | Query] | None = None
-    passages: int | None = None
-    highlight: bool | None = None
+    score_threshold: Annotated[
+        Score | None, Field(description="Hits whose final score is lower are dropped; by default the config's.")
+    ]
+    with_payload: Annotated[
+        bool | Sequence[str] | None,
+        PlainValidator(_keys, json_schema_input_type=bool | list[str] | None),
+        Field(description="False fetches ids only; a list only these keys: text, title and metadata."),
+    ]
+    passages: Annotated[
+        Annotated[int, Field(ge=0, le=MOST_PASSAGES)] | None,
+        Field(description="Maximum passages of each hit, where a slot has them; by default the config's."),
+    ]
 
 
-def options_of(options: Mapping[str, Any], called: str = "search", **fixed: Any) -> Options:
-    """The options that a caller gave, with those that the call sets itself.
+class GroupOptions(ExplainOptions, ShownOptions, total=False):
+    """What groups of hits take besides their query and key; `limit` counts groups."""
+
+    highlight: Annotated[
+        bool | None,
+        Field(description="Whether hits say which sentence and which words answer; by default the config's."),
+    ]
+
+
+class VectorOptions(ShownOptions, total=False):
+    """What a search by vector takes besides its vector and stages."""
+
+    offset: Annotated[Annotated[int, Field(ge=0)] | None, Field(description="Number of hits to leave out at the top.")]
+
+
+class SearchOptions(GroupOptions, VectorOptions, total=False):
+    """What every search takes besides its queries."""
+
+
+@cache
+def option_fields(kind: type = SearchOptions) -> dict[str, Any]:
+    """The options as fields of a pydantic model, for `create_model`: by name the annotated type, and the default."""
+    return {name: (option, None) for name, option in get_type_hints(kind, include_extras=True).items()}
+
+
+def description_of(option: Any) -> str:
+    """The description in one of the types of `option_fields`."""
+    return next(fact.description or "" for fact in option.__metadata__ if isinstance(fact, FieldInfo))
+
+
+def spelled_out(options: Mapping[str, tuple[Any, Any]]) -> Callable[[F], F]:
+    """Show a function's `**options` to what reads signatures as keywords, each of a type and with a default."""
+
+    def spell_out(function: F) -> F:
+        call = signature(function, eval_str=True)
+        given = [parameter for parameter in call.parameters.values() if parameter.kind != Parameter.VAR_KEYWORD]
+        named = [Parameter(k, Parameter.KEYWORD_ONLY, annotation=t, default=v) for k, (t, v) in options.items()]
+        function.__signature__ = call.replace(parameters=[*given, *named])  # type: ignore[attr-defined]
+        return function
+
+    return spell_out
+
+
+@cache
+def _model() -> type[BaseModel]:
+    """Made when it is first used: pydantic builds the schema then."""
+    return create_model("SearchOptions", __config__=ConfigDict(strict=True, allow_inf_nan=False), **option_fields())
+
+
+def check_options(options: Mapping[str, Any], kind: type = SearchOptions, called: str = "search") -> SearchOptions:
+    """The options that a caller gave, checked.
 
     Args:
         options: the caller's.
+        kind: the class that declares those which the call takes.
         called: the call's name.
-        fixed: what the call sets, and callers may not.
 
     Raises:
         TypeError: an option that the call does not take; with the one that may have been meant.
+        SearchError: an option of another type, or outside of its limits.
     """
-    names = [name for name in Options._fields if name not in fixed] if fixed else Options._fields
+    names = kind.__annotations__
     for name in options:
         if name not in names:
             do = "did you mean 'limit'?" if name in _LIMITS else nearest(name, names) or f"it takes {', '.join(names)}"
             raise TypeError(f"{called}() got an unexpected keyword argument {name!r}: {do}")
-    return Options(**{**options, **fixed})
+    try:
+        checked = _model().model_validate(options)
+    except ValidationError as error:
+        raise refusal(error, called, []) from error
+    return {name: getattr(checked, name) for name in checked.model_fields_set}  # type: ignore[return-value]
 
 
-def ids_of(name: str, ids: Sequence[str]) -> tuple[str, ...]:
-    """The ids, each once.
-
-    Raises:
-        SearchError: they are not ids of documents, or too many.
-    """
-    listed = isinstance(ids, Sequence) and not isinstance(ids, str)
-    if not listed or not all(
-        isinstance(identifier, str) and identifier and is_unicode(identifier) for identifier in ids
-    ):
-        raise SearchError(f"{name} is not a list of ids", got=brief(ids), expected='["id", ...]')
-    if len(ids) > MOST_IDS:
-        raise SearchError(f"{name} has too many ids", got=f"{len(ids):,}", expected=f"at most {MOST_IDS:,}")
-    return tuple(dict.fromkeys(ids))
-
-
-def check_types(options: Options) -> None:
-    """Raise SearchError if one of these options is of another type."""
-    if options.params is not None and not isinstance(options.params, models.SearchParams):
-        got, expected = type(options.params).__name__, "qdrant_client.models.SearchParams"
-        raise SearchError("unknown type of params", got=got, expected=expected)
-    threshold = options.score_threshold
-    if threshold is not None and not is_score(threshold):
-        raise SearchError("score_threshold is not a finite number", got=type(threshold).__name__, expected="a number")
-    most, highlight, with_payload = options.passages, options.highlight, options.with_payload
-    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or not 0 <= most <= MOST_PASSAGES):
-        raise SearchError("passages is not usable", got=brief(most), expected=f"an integer from 0 to {MOST_PASSAGES}")
-    if highlight is not None and not isinstance(highlight, bool):
-        raise SearchError("highlight is not usable", got=brief(highlight), expected="True or False")
-    if isinstance(with_payload, bool):
-        return
-    keys = with_payload if isinstance(with_payload, Collection) and not isinstance(with_payload, str) else (None,)
-    if not all(isinstance(key, str) and is_unicode(key) for key in keys):
-        got = brief(with_payload)
-        raise SearchError("with_payload is not usable", got=got, expected="True, False or some keys")
+def explain_options(options: Mapping[str, Any]) -> ExplainOptions:
+    """Those of a search's options that decide ranks: with them and the hits' ids `explain` explains its hits."""
+    return {name: options[name] for name in ExplainOptions.__annotations__ if name in options}  # type: ignore[return-value]
 
 
 def texts_of(queries: Sequence[str | Query]) -> list[str]:
@@ -243,13 +334,13 @@ def with_media(texts: Sequence[str], media: Sequence[Mapping[str, Media]]) -> li
     return [(text, parts) if parts else text for text, parts in zip(texts, media or [{}] * len(texts), strict=True)]
 
 
-def without_rerankers(pipeline: Pipeline, options: Options, texts: Sequence[str]) -> Pipeline:
+def without_rerankers(pipeline: Pipeline, options: SearchOptions, texts: Sequence[str]) -> Pipeline:
     """The config's pipeline without its rerankers, for queries that have no text for them.
 
     Raises:
         SearchError: the rerankers were asked for, or some of the queries have a text.
     """
-    if options.pipeline is not None or any(text.strip() for text in texts):
+    if options.get("pipeline") is not None or any(text.strip() for text in texts):
         do = "give it a text, ask it alone, or name a pipeline without rerankers"
         raise SearchError("a reranker reads texts, and a query has none", where=repr(pipeline), do=do)
     return replace(pipeline, rerank=())

@@ -11,7 +11,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.config.section import MOST_CANDIDATES, require_count
+from diptych.config.section import MOST_CANDIDATES
 from diptych.config.stages import ORDERED, Recent
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import Memo, View
@@ -20,7 +20,7 @@ from diptych.media import Media
 from diptych.metadata.payloads import content_fields, quoted, reference_fields
 from diptych.runtime.validation_messages import nearest
 from diptych.search.filters import combined
-from diptych.search.options import Options, check_types, ids_of, media_of, media_read, texts_of, without_rerankers
+from diptych.search.options import SearchOptions, media_of, media_read, texts_of, without_rerankers
 from diptych.search.pipeline import Boost, Pipeline, Retrieve, called
 from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
@@ -28,7 +28,6 @@ from diptych.stores.versions import TEXT_INDEX, require_version
 from diptych.types import Floats, Query
 
 MOST_HITS = MOST_CANDIDATES  # that a query can ask for
-MOST_EXAMPLES = 32  # liked, and unliked: Qdrant computes every pair of a liked and an unliked one for each candidate
 _RESCORERS = ("multivector", "dense")
 
 
@@ -46,6 +45,7 @@ class SearchRequest:
     `highlight`: whether hits say which sentence and which words answer.
     `vector`: the query's vector instead of its text, `[1, dimension]`, where the caller gave one.
     `media`: of each query, by modality; empty where no query has any.
+    `options`: what the caller asked for, checked; for options that nothing here is derived from.
     `at`: time of the request by `time.perf_counter`; `now`: the same as a date, for boosts by recency.
     """
 
@@ -71,62 +71,64 @@ class SearchRequest:
     highlight: bool = False
     vector: Floats | None = None
     media: Sequence[Mapping[str, Media]] = ()
+    options: SearchOptions = field(default_factory=SearchOptions)
     at: float = field(default_factory=time.perf_counter)
     now: datetime = field(default_factory=partial(datetime.now, UTC))
 
     @classmethod
-    def of(cls, view: View, queries: Sequence[str | Query], options: Options) -> SearchRequest:
-        """A checked request, completed with the config's pipeline, limit and threshold.
+    def of(cls, view: View, queries: Sequence[str | Query], options: SearchOptions) -> SearchRequest:
+        """A request, completed with the config's pipeline, limit and threshold; the options are checked before.
 
         Raises:
             SearchError: queries or the options cannot be used.
             TenantError: no tenant where the collection requires one, or one where it has none.
             CollectionNotFound: nothing has been populated yet.
         """
-        has_tenant = view.tenancy is not None or options.tenant is not None
-        tenant_scope = scope_of(view, options.tenant) if has_tenant else None
-        has_filter = options.filter is not None or options.where is not None
-        chosen = combined(options.filter, options.where) if has_filter else None
+        tenant, pipeline, offset = options.get("tenant"), options.get("pipeline"), options.get("offset") or 0
+        has_tenant = view.tenancy is not None or tenant is not None
+        tenant_scope = scope_of(view, tenant) if has_tenant else None
+        chosen = combined(options.get("filter"), options.get("where"))
         with_keys = tenant_scope is not None and view.tenancy is not None and view.tenancy.shard_keys
-        config, threshold = view.search_config, options.score_threshold
-        if options.pipeline is None and threshold is None:
+        config, threshold = view.search_config, options.get("score_threshold")
+        if pipeline is None and threshold is None:
             threshold = config.score_threshold
-        checked_pipeline = _checked_pipeline(view, options.pipeline)
-        if options.boost is not None:
-            checked_pipeline = replace(checked_pipeline, boost=Boost.of(options.boost))
-        check_types(options)
+        checked_pipeline = _checked_pipeline(view, pipeline)
+        if (boost := options.get("boost")) is not None:
+            checked_pipeline = replace(checked_pipeline, boost=Boost.of(boost))
         texts = texts_of(queries)
         media = media_read(view, queries) if any(map(media_of, queries)) else ()
         if media and checked_pipeline.rerank and not all(text.strip() for text in texts):
             checked_pipeline = without_rerankers(checked_pipeline, options, texts)
         pin, exclude = _named_ids(view, options)
         matching = chosen if tenant_scope is None else narrowed(tenant_scope, chosen)
-        shard_key = {"shard_key": options.tenant} if with_keys else {}
-        if config.recent is not None and options.pipeline is None:
-            found = newest_ids(view, config.recent, matching, (*pin, *exclude), options.tenant, shard_key)
+        shard_key = {"shard_key": tenant} if with_keys else {}
+        if config.recent is not None and pipeline is None:
+            found = newest_ids(view, config.recent, matching, (*pin, *exclude), tenant, shard_key)
             pin = (*pin, *found)
         left_out = (*pin, *exclude)
+        highlight, with_payload = options.get("highlight"), options.get("with_payload")
         return cls(
             view=view,
             pipeline=checked_pipeline,
             texts=texts,
             media=media,
-            limit=_limit(checked_pipeline, options.limit, options.offset, config.limit),
-            offset=options.offset,
-            filter=without_ids(view, matching, left_out, options.tenant) if left_out else matching,
+            limit=_limit(checked_pipeline, options.get("limit"), offset, config.limit),
+            offset=offset,
+            filter=without_ids(view, matching, left_out, tenant) if left_out else matching,
             score_threshold=threshold,
-            params=options.params,
-            with_payload=options.with_payload,
-            tenant=options.tenant,
+            params=options.get("params"),
+            with_payload=True if with_payload is None else with_payload,
+            tenant=tenant,
             scope=tenant_scope,
             shard_key=shard_key,
             chosen=chosen,
             pin=pin,
             exclude=exclude,
-            like=() if options.like is None else _examples("like", options.like),
-            unlike=() if options.unlike is None else _examples("unlike", options.unlike),
+            like=tuple(options.get("like") or ()),
+            unlike=tuple(options.get("unlike") or ()),
             passages=_passages(view, checked_pipeline, options),
-            highlight=config.highlight if options.highlight is None else options.highlight,
+            highlight=config.highlight if highlight is None else highlight,
+            options=options,
         )
 
     @property
@@ -173,30 +175,15 @@ class SearchRequest:
         return () if isinstance(self.with_payload, bool) else self.with_payload
 
 
-def _named_ids(view: View, options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _named_ids(view: View, options: SearchOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The pinned and excluded ids of the request and the config."""
-    config = view.search_config
-    pin = tuple(config.pin) if options.pipeline is None else ()
-    if options.pin is not None:
-        pin = ids_of("pin", options.pin)
-    exclude = tuple(config.exclude)
-    if options.exclude is not None:
-        exclude = tuple(dict.fromkeys([*exclude, *ids_of("exclude", options.exclude)]))
+    config, asked = view.search_config, options.get("pin")
+    pin = tuple(asked if asked is not None else config.pin if options.get("pipeline") is None else ())
+    exclude = tuple(dict.fromkeys([*config.exclude, *(options.get("exclude") or ())]))
     for identifier in pin:
         if identifier in exclude:
             raise SearchError("a document is both pinned and excluded", got=brief(identifier), do="name it once")
     return pin, exclude
-
-
-def _examples(name: str, examples: Sequence[str | Query]) -> tuple[str | Query, ...]:
-    if isinstance(examples, str | Query) or not isinstance(examples, Sequence):
-        raise SearchError(f"{name} is not a list", got=type(examples).__name__, expected='["id", Query("a text"), ...]')
-    ids_of(name, [example for example in examples if not isinstance(example, Query)])
-    if texts := [example for example in examples if isinstance(example, Query)]:
-        texts_of(texts)
-    if len(examples) > MOST_EXAMPLES:
-        raise SearchError(f"{name} has too many examples", got=len(examples), expected=f"at most {MOST_EXAMPLES}")
-    return tuple(dict.fromkeys(examples))
 
 
 _LAST_VALID = Memo[list[tuple[object, Pipeline]]](lambda view: [])
@@ -241,13 +228,12 @@ def check_pipeline(pipeline: Pipeline, view: View) -> None:
         _require_kind(view.slots[pipeline.diversify.slot], ("dense",), "diversify")
 
 
-def _passages(view: View, pipeline: Pipeline, options: Options) -> int:
+def _passages(view: View, pipeline: Pipeline, options: SearchOptions) -> int:
     """The most passages of a hit; none unless asked for where only ids are fetched."""
-    for name in pipeline.slots:
-        if view.slots[name].passages:
-            default = 0 if options.with_payload is False else view.search_config.passages
-            return default if options.passages is None else options.passages
-    return 0
+    if not any(view.slots[name].passages for name in pipeline.slots):
+        return 0
+    asked, default = options.get("passages"), view.search_config.passages
+    return asked if asked is not None else 0 if options.get("with_payload") is False else default
 
 
 def direction(slot: Slot) -> int:
@@ -270,13 +256,9 @@ def _require_kind(slot: Slot, kinds: Sequence[str], verb: str) -> None:
 
 
 def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> int:
-    if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
-        raise SearchError("offset is not usable", got=brief(offset), expected="an integer, 0 or more")
     depth = MOST_HITS if pipeline.depth is None else min(MOST_HITS, pipeline.depth)
     if limit is None:
         limit = max(1, min(default, depth - offset))
-    else:
-        require_count("limit", limit, "search")
     if offset + limit > depth:
         raise SearchError(
             "limit and offset ask for more hits than the pipeline passes on",

@@ -25,7 +25,7 @@ from diptych.reports import SearchReport
 from diptych.search.excerpts import PASSAGES_READ, with_highlights, with_passages
 from diptych.search.filters import warn_of_missing_keys
 from diptych.search.microbatch import MicroBatcher
-from diptych.search.options import Options, SearchOptions, media_of, options_of
+from diptych.search.options import SearchOptions, check_options, media_of
 from diptych.search.request import SearchRequest
 from diptych.search.rerank import rerank
 from diptych.search.retrieve import Clock, Retrieved, retrieve_together, with_pins
@@ -69,16 +69,16 @@ def search(
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         ContractError: an encoder or reranker breaks its contract.
     """
-    return answer(handle, queries, options_of(options))
+    return answer(handle, queries, check_options(options))
 
 
-def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Answers:
+def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: SearchOptions) -> Answers:
     """As `search`."""
     found = outcome(handle, queries, options)
     return answers_of(found.request, found.hits, queries)
 
 
-def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> SearchOutcome:
+def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], options: SearchOptions) -> SearchOutcome:
     """As `search`, with the request and the time of each step."""
     started = time.time_ns()
     try:
@@ -90,7 +90,7 @@ def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], opt
         raise
 
 
-def _outcome(queries: Sequence[str | Query], options: Options, waits: Waits, view: View) -> SearchOutcome:
+def _outcome(queries: Sequence[str | Query], options: SearchOptions, waits: Waits, view: View) -> SearchOutcome:
     request = SearchRequest.of(view, queries, options)
     joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
     waited = waits.seconds
@@ -103,28 +103,29 @@ def _outcome(queries: Sequence[str | Query], options: Options, waits: Waits, vie
     return SearchOutcome(request, hits, retrieved.seconds)
 
 
-async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> Hits:
+async def answer_later(handle: CollectionHandle, query: str | Query, options: SearchOptions) -> Hits:
     """As `search` for one query, without blocking the event loop or a thread."""
     found = await outcome_later(handle, query, options)
     return hits_of(found.request, found.hits[0], query)
 
 
-async def outcome_later(handle: CollectionHandle | View, query: str | Query, options: Options) -> SearchOutcome:
+async def outcome_later(handle: CollectionHandle | View, query: str | Query, options: SearchOptions) -> SearchOutcome:
     """As `answer_later`, with the request and the time of each step."""
     with one_search() as waits:
         return await _outcome_later(handle, query, options, waits)
 
 
 async def _outcome_later(
-    handle: CollectionHandle | View, query: str | Query, options: Options, waits: Waits
+    handle: CollectionHandle | View, query: str | Query, options: SearchOptions, waits: Waits
 ) -> SearchOutcome:
     started = time.time_ns()
     # Only an existing collection is searched here: checking whether another process has created it blocks.
     if handle.metadata is not None:
         try:
             view, make_request = handle.now(), partial(SearchRequest.of, queries=[query], options=options)
-            # Making the request blocks where the newest documents are looked up in the store, or media are read.
-            blocks = (view.search_config.recent is not None and options.pipeline is None) or bool(media_of(query))
+            # Making the request may block: the newest documents are looked up in the store, media or a filter are read.
+            looks_up = view.search_config.recent is not None and options.get("pipeline") is None
+            blocks = looks_up or bool(media_of(query)) or isinstance(options.get("filter"), Mapping)
             request = await asyncio.to_thread(make_request, view) if blocks else make_request(view)
             retrieved = await asyncio.wrap_future(batcher(request).later(request))
             waits.seconds += retrieved.seconds["retrieve"]  # the batch ran in another thread

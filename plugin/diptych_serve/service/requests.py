@@ -6,10 +6,10 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 from starlette.requests import ClientDisconnect, Request
 
 from diptych import Collection
@@ -18,9 +18,7 @@ from diptych.errors import SearchError, brief
 from diptych.media import Modality
 from diptych.media.read import is_data_uri
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
-from diptych.search.options import MOST_IDS, MOST_PASSAGES
-from diptych.search.pipeline import MOST_PARTS
-from diptych.search.request import MOST_EXAMPLES
+from diptych.search import ExplainOptions, SearchOptions, option_fields
 from diptych.types import Query
 from diptych_serve.service.access import Limits
 from diptych_serve.service.admission import Refused
@@ -97,16 +95,6 @@ class RerankRequest(_Foreign):
         return [document.text for document in self.documents]
 
 
-class ExampleText(Body):
-    """An example by its text."""
-
-    text: Text
-
-
-Examples = Annotated[list[Text | ExampleText], Field(fail_fast=True, max_length=MOST_EXAMPLES)]
-Ids = Annotated[list[Text], Field(fail_fast=True, max_length=MOST_IDS)]
-
-
 Width = Annotated[int, Field(ge=1)]
 Widths = (
     Annotated[list[Width], Field(fail_fast=True, min_length=1, max_length=MOST_BLOCKS)]
@@ -119,32 +107,18 @@ Inline = Annotated[str, Field(min_length=1, description="A data: URI.")] | list[
 InlineMedia = Annotated[dict[Modality, Inline], Field(min_length=1)]
 
 
-class SearchRequest(Body):
-    """`POST /search`."""
+class SearchBody(Body):
+    """What a search takes beside its options."""
 
     collection: str | None = None
     query: Text | None = None
     queries: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
     media: InlineMedia | None = None
-    slot: str | None = None
-    tenant: str | None = None
-    limit: Annotated[int, Field(ge=1)] | None = None
-    offset: Annotated[int, Field(ge=0)] = 0
-    filter: dict[str, Any] | None = None
-    score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    with_payload: bool | Annotated[list[str], Field(fail_fast=True, max_length=MOST_FIELDS)] = True
     explain: bool = False
     blocks: BlocksOfSlots | None = None
-    highlight: bool | None = None
-    passages: Annotated[int, Field(ge=0, le=MOST_PASSAGES)] | None = None
-    boost: Annotated[list[dict[str, Any]], Field(max_length=MOST_PARTS)] | None = None
-    like: Examples = Field(default_factory=list)
-    unlike: Examples = Field(default_factory=list)
-    pin: Ids | None = None
-    exclude: Ids | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> SearchRequest:
+    def _consistent(self) -> Self:
         """Require either one query, of text or media or both, or several, and blocks only to be explained."""
         if (self.query is None and self.media is None) == (self.queries is None):
             raise ValueError("either `query` or `queries`; `media` beside `query` or alone")
@@ -164,18 +138,20 @@ class SearchRequest(Body):
         return Query(text, media={str(name): raw for name, raw in self.media.items()}) if self.media else text
 
     @property
-    def examples(self) -> dict[str, list[str | Query]]:
-        """The examples as options of a search."""
+    def options(self) -> SearchOptions:
+        """The options of the search."""
+        return cast(SearchOptions, {name: getattr(self, name) for name in REMOTE_OPTIONS})
 
-        def read(examples: list[str | ExampleText]) -> list[str | Query]:
-            return [Query(one.text) if isinstance(one, ExampleText) else one for one in examples]
 
-        return {"like": read(self.like), "unlike": read(self.unlike)}
+# The cost of a search is the server's to choose.
+REMOTE_OPTIONS = {name: field for name, field in option_fields().items() if name != "params"}
+SearchRequest = create_model("SearchRequest", __base__=SearchBody, __doc__="`POST /search`.", **REMOTE_OPTIONS)
 
-    @property
-    def example_texts(self) -> list[str]:
-        """The texts of examples, which are encoded as the query is."""
-        return [one.text for one in (*self.like, *self.unlike) if isinstance(one, ExampleText)]
+
+def example_texts(options: ExplainOptions) -> list[str]:
+    """The texts of examples, which are encoded as the query is."""
+    examples = (*(options.get("like") or ()), *(options.get("unlike") or ()))
+    return [example.text for example in examples if isinstance(example, Query)]
 
 
 class DocumentsRequest(Body):

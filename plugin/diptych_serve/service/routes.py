@@ -19,12 +19,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from diptych import Collection
-from diptych.collection.score_documents import BlocksLike
 from diptych.errors import AdapterOptionsError, PopulateError
 from diptych.populate import open_source
 from diptych.populate.sources.readers import Row
 from diptych.protocols import Kind
-from diptych.search.filters import known_missing, read_filter
+from diptych.search import SearchOptions, explain_options
+from diptych.search.filters import combined, known_missing
 from diptych.slots.encode import Vector
 from diptych.types import Floats, Hit, Query
 from diptych_serve.service.access import Limits
@@ -45,8 +45,10 @@ from diptych_serve.service.requests import (
     EmbeddingsRequest,
     PopulateOptions,
     RerankRequest,
+    SearchBody,
     SearchRequest,
     accepted,
+    example_texts,
     read,
     read_query,
     reads_media,
@@ -56,13 +58,12 @@ from diptych_serve.service.requests import (
     require_room,
     require_words,
 )
-from diptych_serve.service.served import Model, Served, single
+from diptych_serve.service.served import Model, Served
 
 LISTED: tuple[Kind, ...] = ("dense", "reranker")  # kinds that a client can name
 INLINE_NUMBERS = 50_000  # numbers and characters that are written within the event loop; more are written in a thread
 _WORDS = re.compile(r"\w+|[^\w\s]")
 
-EXPLAINED_OPTIONS = ("filter", "pipeline", "tenant", "boost", "pin", "exclude", "like", "unlike")
 EXPLAINED = 100  # hits of a request that are explained at most
 INLINE = 100  # hits that are written within the event loop; more are written in a thread
 
@@ -170,13 +171,10 @@ async def search(request: Request) -> Response:
     texts = body.texts
     require_room(serving.limits, texts, param="query" if body.query is not None else "queries")
     collection = serving.served.collection(body.collection)
-    require_room(serving.limits, body.example_texts, param="like")
-    require_question(collection, [*texts, *body.example_texts], body.media)
+    options = body.options
+    require_room(serving.limits, example_texts(options), param="like")
+    require_question(collection, [*texts, *example_texts(options)], body.media)
     _require_few(body, collection.handle.search_config.limit, serving.limits)
-    if body.slot is None and body.filter is None:  # nothing to look up and little to read: a thread would cost more
-        options = _options(collection, body)
-    else:
-        options = await asyncio.to_thread(_options, collection, body)
     if body.queries is None or len(body.queries) == 1:  # joined with those of other requests
         one = body.question if body.queries is None else body.queries[0]
         hits: Sequence[list[Hit]] = [await collection.asearch(one, **options)]
@@ -184,13 +182,11 @@ async def search(request: Request) -> Response:
         hits = await asyncio.to_thread(lambda: collection.search_batch(texts, **options))
     serving.metrics.queries.labels(collection.name).inc(len(texts))
     if not body.explain and sum(map(len, hits)) <= INLINE:
-        return _response(collection, body, hits, options)
-    return await asyncio.to_thread(_response, collection, body, hits, options)
+        return _response(collection, body, hits)
+    return await asyncio.to_thread(_response, collection, body, hits)
 
 
-def _response(
-    collection: Collection, body: SearchRequest, hits: Sequence[list[Hit]], options: dict[str, Any]
-) -> Response:
+def _response(collection: Collection, body: SearchBody, hits: Sequence[list[Hit]]) -> Response:
     """The answer in the format of `SearchAnswer`, without building its models: that took four times as long."""
     results: list[dict[str, Any]] = [
         {"query": text, "hits": [hit_fields(hit) for hit in query_hits]}
@@ -199,52 +195,33 @@ def _response(
     if body.explain:
         questions: list[str | Query] = [*body.queries] if body.queries else [body.question]
         for result, question, query_hits in zip(results, questions, hits, strict=True):
-            result["explanations"] = _explained(collection, question, query_hits, options, body.blocks)
+            result["explanations"] = _explained(collection, question, query_hits, body)
     answer: dict[str, Any] = {"collection": collection.name, "results": results}
-    if not any(hits) and (warnings := _warnings(collection, options)):
+    if not any(hits) and (warnings := _warnings(collection, body.options)):
         answer["warnings"] = warnings
     return json_of(answer)
 
 
-def _warnings(collection: Collection, options: dict[str, Any]) -> list[str]:
+def _warnings(collection: Collection, options: SearchOptions) -> list[str]:
     """What is wrong with the filter, according to the search just made."""
-    if options["filter"] is None:
-        return []
-    missing = known_missing(collection.handle.view, options["filter"], tenant=options["tenant"])
+    filter = combined(options.get("filter"), options.get("where"))
+    missing = known_missing(collection.handle.view, filter, tenant=options.get("tenant")) if filter else []
     return [f"no document has {key!r}, which the filter asks for" for key in missing]
 
 
-def _options(collection: Collection, body: SearchRequest) -> dict[str, Any]:
-    return {
-        "limit": body.limit,
-        "offset": body.offset,
-        "filter": None if body.filter is None else read_filter(body.filter),
-        "score_threshold": body.score_threshold,
-        "pipeline": single(collection, body.slot),
-        "with_payload": body.with_payload,
-        "tenant": body.tenant,
-        "boost": body.boost,
-        "pin": body.pin,
-        "exclude": body.exclude,
-        "passages": body.passages,
-        "highlight": body.highlight,
-        **body.examples,
-    }
-
-
 def _explained(
-    collection: Collection, query: str | Query, hits: list[Hit], options: dict[str, Any], blocks: BlocksLike | None
+    collection: Collection, query: str | Query, hits: list[Hit], body: SearchBody
 ) -> list[ExplainedDocument]:
     from diptych.collection.explain import explained_hits
 
-    same = {name: options[name] for name in EXPLAINED_OPTIONS}
-    ids = [hit.id for hit in hits]
-    found = explained_hits(lambda ids: collection.explain(query, ids=ids, blocks=blocks, **same), ids)
+    same, ids = explain_options(body.options), [hit.id for hit in hits]
+    found = explained_hits(lambda ids: collection.explain(query, ids=ids, blocks=body.blocks, **same), ids)
     return [*map(ExplainedDocument.of, found)]
 
 
-def _require_few(body: SearchRequest, default: int, limits: Limits) -> None:
-    each = body.offset + (body.limit or default)
+def _require_few(body: SearchBody, default: int, limits: Limits) -> None:
+    options = body.options
+    each = (options.get("offset") or 0) + (options.get("limit") or default)
     requested = len(body.texts) * each
     limit = EXPLAINED if body.explain else limits.hits
     if requested > limit:

@@ -23,7 +23,6 @@ from diptych.plugins.factory import check_requirements, validate_options
 from diptych.protocols import Kind, Pair
 from diptych.runtime.environment import interpolate
 from diptych.runtime.validation_messages import nearest
-from diptych.search import Pipeline
 from diptych.search.microbatch import MicroBatcher
 from diptych.search.rerank import score_pairs
 from diptych.slots.encode import Side, Vector, require_finite
@@ -236,17 +235,6 @@ class Served:
     def names(self) -> list[str]:
         """The collections, or the configs served without collections; "" stands for the further adapters."""
         return list(self._encoders)
-
-
-def single(collection: Collection, slot: str | None) -> Pipeline | None:
-    """The pipeline of one slot alone, with the config's search parameters; None for the config's own pipeline.
-
-    Raises:
-        SearchError, CollectionNotFound: as a search.
-    """
-    if slot is None:
-        return None
-    return Pipeline.of_slot(slot, collection.handle.now().search_config)
 
 
 def _opened(config: Config, before: Sequence[Collection], registry: Registry, create: bool) -> Collection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from qdrant_client import models
@@ -21,7 +21,7 @@ from diptych.media.read import format_of
 from diptych.metadata.payloads import MEDIA, OWN, picture_items
 from diptych.search import Pipeline, Retrieve
 from diptych.search.filters import proposed, read_filter, some_missing
-from diptych.search.options import Options
+from diptych.search.options import SearchOptions, explain_options
 from diptych.search.run import SearchOutcome, outcome, outcome_later
 from diptych.search.store_calls import read_store
 from diptych_serve.service.admission import Refused
@@ -99,8 +99,7 @@ def locate(call: Call, body: DocumentQuestion) -> Located:
     try:
         if not _holds(view, body):
             raise DocumentNotFound(body.id)
-        asked: dict[str, Any] = {"pipeline": options.pipeline, "filter": options.filter, "tenant": options.tenant}
-        (why,) = explain(side.view, body.question, ids=[body.id], **asked)
+        (why,) = explain(side.view, body.question, ids=[body.id], **explain_options(options))
     except DocumentNotFound:  # perhaps deleted just now
         of_tenant = "" if body.tenant is None else f" of tenant {body.tenant!r}"
         sentence = f"Collection {collection.name!r} holds no document{of_tenant} with the id {body.id!r}."
@@ -108,7 +107,7 @@ def locate(call: Call, body: DocumentQuestion) -> Located:
     excluded = body.filter is not None and not _holds(view, body, read_filter(body.filter))
     legs = [_leg(side, view, options, body, name, slot, why) for name, slot in why.slots.items()]
     return Located(
-        sentence=_sentence(why, options.limit or 0, excluded=excluded, legs=legs),
+        sentence=_sentence(why, options["limit"] or 0, excluded=excluded, legs=legs),
         exists=True,
         rank=why.rank,
         score=why.score,
@@ -137,7 +136,7 @@ def _before(why: Explanation) -> list[ScorePart]:
 
 
 def _leg(
-    side: Side, view: View, options: Options, body: DocumentQuestion, name: str, own: SlotScore, why: Explanation
+    side: Side, view: View, options: SearchOptions, body: DocumentQuestion, name: str, own: SlotScore, why: Explanation
 ) -> Leg:
     """The document in one slot; if it is not among the slot's candidates, its rank further down."""
     candidates = next(branch.candidates for branch in why.pipeline.retrieve if branch.slot == name)
@@ -147,11 +146,11 @@ def _leg(
     return Leg(slot=name, rank=rank, candidate=own.rank is not None, candidates=candidates, score=own.score)
 
 
-def _deep_rank(side: Side, view: View, options: Options, body: DocumentQuestion, name: str) -> int | None:
+def _deep_rank(side: Side, view: View, options: SearchOptions, body: DocumentQuestion, name: str) -> int | None:
     """The document's rank among the best `DEEPEST` of the slot; None further down."""
     params = next((b.params for b in (side.pipeline.retrieve if side.pipeline else ()) if b.slot == name), None)
     alone = Pipeline((Retrieve(name, DEEPEST, params=params),))
-    asked = Options(pipeline=alone, limit=DEEPEST, filter=options.filter, tenant=options.tenant, with_payload=False)
+    asked: SearchOptions = {**options, "pipeline": alone, "limit": DEEPEST, "with_payload": False}
     try:
         (hits,) = outcome(view, [body.question], asked).hits
     except SearchError:  # a store that limits how much may be asked

@@ -36,7 +36,7 @@ from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline
 from diptych.search.filters import read_filter
-from diptych.search.options import Options
+from diptych.search.options import SearchOptions
 from diptych.search.pipeline import parts
 from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
@@ -364,13 +364,13 @@ def checked(serving: Serving, body: Asked) -> Collection:
     return collection
 
 
-def options_of(body: Asked, side: Side, limit: int | None = None) -> Options:
+def options_of(body: Asked, side: Side, limit: int | None = None) -> SearchOptions:
     """The question's options of a search: at most the hits that a page shows, and that the side's stages pass on."""
     view = side.view.now()
     pipeline = side.pipeline or Pipeline.from_config(view.search_config, view.slots)
     most = min(limit or view.search_config.limit, pipeline.depth or MOST, MOST)
     filter = None if body.filter is None else read_filter(body.filter)
-    return Options(pipeline=side.pipeline, limit=most, filter=filter, tenant=body.tenant)
+    return SearchOptions(pipeline=side.pipeline, limit=most, filter=filter, tenant=body.tenant)
 
 
 def maker(generation: Generation, beside: Generation | None = None) -> str:

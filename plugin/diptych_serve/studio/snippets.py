@@ -16,7 +16,7 @@ from diptych import search
 from diptych.config.models import SearchConfig
 from diptych.handle.snapshot import View
 from diptych.search import Pipeline
-from diptych.search.options import Options
+from diptych.search.options import SearchOptions
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import first_requests, fuses_in_diptych, inputs_of
 from diptych_serve.studio.answers import QdrantRequest, Snippets
@@ -56,7 +56,7 @@ def snippets(call: Call, body: Question) -> Snippets:
 # The config.
 
 
-def _yaml(side: Side, view: View, body: Question, options: Options) -> str:
+def _yaml(side: Side, view: View, body: Question, options: SearchOptions) -> str:
     """The `search` section that gives this side's pipeline, below what is asked of it."""
     config = _section(side, view.search_config)
     found = {"retrieve": {}, **config.model_dump(mode="json", exclude_defaults=True)}
@@ -76,10 +76,10 @@ def _yaml(side: Side, view: View, body: Question, options: Options) -> str:
     return "".join([*_asked(side, body, options), text.getvalue()])
 
 
-def _asked(side: Side, body: Question, options: Options) -> Iterator[str]:
+def _asked(side: Side, body: Question, options: SearchOptions) -> Iterator[str]:
     """What a config does not hold, as comments; `repr` leaves no end of line in them."""
     media = f" with {', '.join(body.media)}" if body.media else ""
-    facts = {"side": " ".join(side.label.split()), "query": f"{_cut(body.text)}{media}", "limit": options.limit}
+    facts = {"side": " ".join(side.label.split()), "query": f"{_cut(body.text)}{media}", "limit": options["limit"]}
     facts |= {"filter": _cut(body.filter)} if body.filter is not None else {}
     facts |= {"tenant": _cut(body.tenant)} if body.tenant is not None else {}
     for name, value in facts.items():
@@ -121,11 +121,11 @@ def _plain_rerank(section: dict[str, Any]) -> dict[str, Any]:
 # Python.
 
 
-def _python(side: Side, body: Question, options: Options, request: SearchRequest, opened: str) -> str:
+def _python(side: Side, body: Question, options: SearchOptions, request: SearchRequest, opened: str) -> str:
     """A program that prints the same hits, where a public method can ask for them."""
     if side.kind in ("state", "generation"):
         return f"# No public name asks what is not live: {' '.join(side.label.split())}.\n"
-    arguments: dict[str, str] = {"limit": repr(options.limit)}
+    arguments: dict[str, str] = {"limit": repr(options["limit"])}
     if body.filter is not None:
         arguments["filter"] = repr(body.filter)
     if body.tenant is not None:
@@ -154,9 +154,9 @@ def _python(side: Side, body: Question, options: Options, request: SearchRequest
 # curl.
 
 
-def _curl(side: Side, body: Question, options: Options, url: str, *, with_key: bool) -> str:
+def _curl(side: Side, body: Question, options: SearchOptions, url: str, *, with_key: bool) -> str:
     """A command that gets the same hits from this service."""
-    sent = body.model_dump(mode="json", exclude_unset=True) | {"limit": options.limit}
+    sent = body.model_dump(mode="json", exclude_unset=True) | {"limit": options["limit"]}
     path = f"{API}/search"
     if side.kind in (PIPELINE, "slot"):
         path = "/search"
@@ -166,7 +166,7 @@ def _curl(side: Side, body: Question, options: Options, url: str, *, with_key: b
         if not body.text:
             sent.pop("query", None)
         if side.kind == "slot":
-            sent["slot"] = side.id.partition(":")[2]
+            sent["pipeline"] = side.id.partition(":")[2]
     text = json.dumps(sent, ensure_ascii=False)
     key = f' \\\n  -H "{KEY}"' if with_key else ""
     return (

@@ -57,7 +57,7 @@ def test_pictures_are_written_and_searched(served: Served) -> None:
     failed, written = called(served, "populate", documents=[document])
     assert not failed
     assert written["new"] == 1
-    failed, found = called(served, "search", query="thing", media={"image": uri("blue")}, slot="picture")
+    failed, found = called(served, "search", query="thing", media={"image": uri("blue")}, pipeline="picture")
     assert not failed
     assert found["hits"][0]["id"] == "blue"
     assert found["hits"][1]["media"]["image"]["source"] == "red.png"

@@ -83,7 +83,7 @@ def test_a_search_gives_the_collections_hits(served: Served, collection: Collect
 
 
 def test_filter_slot_and_length_of_texts_are_as_asked(served: Served, collection: Collection) -> None:
-    hits = called(served, "search", query="night", filter=FILTER, slot="dense", text_length=7)["hits"]
+    hits = called(served, "search", query="night", filter=FILTER, pipeline="dense", text_length=7)["hits"]
     wanted = [hit for hit in collection.search("night", pipeline=Retrieve("dense")) if hit.id[0] in "co"]
     assert [hit["id"] for hit in hits] == [hit.id for hit in wanted]
     assert {hit["text"] for hit in hits} == {"the cat…", "the owl…"}
@@ -184,7 +184,7 @@ def test_populate_makes_a_collection_that_is_not_there(fakes: Registry, tmp_path
     ("tool", "arguments", "message"),
     [
         ("search", {"query": "a", "collection": "plants"}, "expected: animals"),
-        ("search", {"query": "a", "slot": "dens"}, "did you mean 'dense'?"),
+        ("search", {"query": "a", "pipeline": "dens"}, "did you mean 'dense'?"),
         ("search", {"query": "a", "filter": {"mus": []}}, "filter is not a Qdrant filter"),
         ("search", {"query": ""}, "at least 1 character"),
         ("search", {"query": "a", "limit": 101}, "at most 100"),
@@ -325,7 +325,7 @@ def test_hits_and_explanations_have_the_passages_that_answer(fakes: Registry) ->
         assert [hit["text"][start:end] for start, end in hit["highlight"]["words"]] == ["convert", "audio", "files"]
         (explained,) = called(served, "explain", query=query, limit=1)["explanations"]
         assert sentence in explained["slots"]["dense"]["passage"]["text"]
-        assert "passages" in refused(served, "search", query=query, passages=101)
+        assert "passages" in refused(served, "search", query=query, passages=1001)
 
 
 def test_the_server_needs_no_package_of_the_http_service() -> None:

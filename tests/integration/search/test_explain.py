@@ -33,7 +33,6 @@ from diptych.search import (
     Rrf,
     search,
 )
-from diptych.search.options import Options
 from diptych.search.request import SearchRequest
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder
@@ -414,7 +413,7 @@ def test_a_distance_has_no_blocks(opened: Open, tmp_path: Path) -> None:
 
 
 def test_parts_that_do_not_add_up_to_a_quantized_score_are_not_shown(filled: Collection) -> None:
-    request = SearchRequest.of(filled.handle.now(), ["word1"], Options(pipeline=Retrieve("dense")))
+    request = SearchRequest.of(filled.handle.now(), ["word1"], {"pipeline": Retrieve("dense")})
     slot = request.view.slots["dense"]
     (query,) = slot.encode("query", ["word1"])
     (record,), _ = filled.client.scroll(filled.name, limit=1)

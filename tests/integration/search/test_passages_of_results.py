@@ -82,8 +82,3 @@ def test_tenants_see_passages_of_their_own_documents(opened: Open) -> None:
         (explained,) = own.explain(QUERY, limit=1)
         assert explained.slots["dense"].passage is not None
         assert explained.slots["dense"].passage.text == hits[0].passages[0].text
-
-
-def test_more_passages_than_a_hit_may_have_are_refused(long: Collection) -> None:
-    with pytest.raises(SearchError, match="an integer from 0 to 1000"):
-        long.search(QUERY, passages=1001)

@@ -85,7 +85,6 @@ def test_documents_without_the_key_are_in_no_group(filled: Collection, queries: 
     [
         ({"group_by": ""}, "group_by is not a payload key"),
         ({"group_by": "parity", "group_size": 0}, "group_size is not a positive integer"),
-        ({"group_by": "parity", "limit": 0}, "limit is not a positive integer"),
     ],
 )
 def test_groups_that_mean_nothing_are_refused(filled: Collection, options: dict[str, Any], text: str) -> None:
@@ -117,5 +116,3 @@ def test_groups_of_a_collection_take_params_and_payload(
         queries[0], group_by="parity", pipeline=pipeline, params=exact, with_payload=["n"], group_size=2
     )
     assert all(set(hit.document.metadata) == {"n"} and not hit.document.text for g in groups for hit in g.hits)
-    with pytest.raises(SearchError, match="unknown type of params"):
-        filled.search_groups(queries[0], group_by="parity", pipeline=pipeline, params={"exact": True})  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ BODIES: dict[str, Any] = {
     "/documents": {"documents": [{"id": "x", "text": "an animal", "letter": "x"}, {"id": "y", "text": "b"}]},
     "/rerank": {"query": "cat", "documents": ["a cat", {"text": "a dog"}], "top_n": 1},
 }
-SEARCHES = {"queries": ["cat", "dog"], "offset": 1, "slot": "dense", "with_payload": ["letter"], "explain": True}
+SEARCHES = {"queries": ["cat", "dog"], "offset": 1, "pipeline": "dense", "with_payload": ["letter"], "explain": True}
 
 
 def drawn_request(drawn: random.Random) -> tuple[str, bytes]:
@@ -47,7 +47,7 @@ def drawn_request(drawn: random.Random) -> tuple[str, bytes]:
 def drawn_call(drawn: random.Random) -> bytes:
     tools: dict[str, Any] = {
         "search": {"query": "cat", "limit": 2, "filter": filter_of(drawn), "text_length": 10},
-        "explain": {"query": "cat", "ids": ["cat"], "slot": "dense"},
+        "explain": {"query": "cat", "ids": ["cat"], "pipeline": "dense"},
         "info": {"collection": "animals"},
         "populate": {"documents": [{"id": "x", "text": "an animal", "title": "t", "metadata": {"letter": "x"}}]},
     }

@@ -42,7 +42,9 @@ def test_neither_metrics_nor_logs_hold_a_tenant(client: httpx.Client, caplog: py
     caplog.set_level(logging.DEBUG)
     assert texts(client, tenant="acme")
     assert client.post("/search", json={"query": "oil", "tenant": "acme", "limit": 0}).status_code == 400
-    assert client.post("/search?tenant=acme", json={"query": "oil", "tenant": "", "slot": "acme"}).status_code == 400
+    assert (
+        client.post("/search?tenant=acme", json={"query": "oil", "tenant": "", "pipeline": "acme"}).status_code == 400
+    )
     own = [record.getMessage() for record in caplog.records if record.name.startswith("diptych")]
     kept = [client.get("/metrics").text, *own]
     assert 'diptych_queries_total{collection="notes"} 1.0' in kept[0]
