@@ -160,6 +160,9 @@ class ScopedOptions(TypedDict, total=False):
     exclude: Annotated[
         Ids | None, Field(description="Ids of documents that are left out, in addition to the config's.")
     ]
+    score_threshold: Annotated[
+        Score | None, Field(description="Hits whose final score is lower are dropped; by default the config's.")
+    ]
 
 
 class ExplainOptions(ScopedOptions, total=False):
@@ -183,9 +186,6 @@ class ExplainOptions(ScopedOptions, total=False):
 class ShownOptions(ScopedOptions, total=False):
     """The parts of documents that are returned."""
 
-    score_threshold: Annotated[
-        Score | None, Field(description="Hits whose final score is lower are dropped; by default the config's.")
-    ]
     with_payload: Annotated[
         bool | Sequence[str] | None,
         PlainValidator(_keys, json_schema_input_type=bool | list[str] | None),
