@@ -58,7 +58,7 @@ def test_limit_offset_slot_threshold_and_filter_mean_what_they_mean_there(
     query, wanted = "the cat at night", models.Filter.model_validate(FILTER)
     assert found(asked(client, query=query, limit=2, offset=1)) == rows(collection.search(query, limit=2, offset=1))
     alone = rows(collection.search(query, pipeline=Retrieve("lexical")))
-    assert found(asked(client, query=query, slot="lexical")) == alone
+    assert found(asked(client, query=query, pipeline="lexical")) == alone
     assert found(asked(client, query=query, filter=FILTER)) == rows(collection.search(query, filter=wanted))
     kept = rows(collection.search(query, score_threshold=0.6))
     assert len(kept) == 1
