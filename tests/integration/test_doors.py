@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-import diptych
+import diptych.search
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.handle.collection_handle import CollectionHandle
@@ -211,3 +213,32 @@ def test_plain_calls_of_the_same_again_change_nothing_and_are_not_encoded(
     write_client(things, PLAIN)
     assert encoded == [], "the embedding cache of the collection has them"
     assert {document.id: document for document in things.documents()} == before
+
+
+OPTIONS = {*diptych.search.SearchOptions.__annotations__}
+COMMAND = {"pipeline": "only", "score_threshold": "threshold", "params": "exact"}  # by names of its own
+
+
+def test_each_door_offers_each_option_of_a_search(things: Collection) -> None:
+    from diptych.cli.search import search
+    from diptych_adapters import haystack, langchain, llama_index
+    from diptych_serve.agents import mcp_server
+    from diptych_serve.service.requests import SearchRequest
+    from diptych_serve.service.served import Served
+
+    things.populate([{"id": "a", "text": "word1"}])
+    unset: Any = dict.fromkeys(OPTIONS)
+    assert things.search("word1", **unset) == things.search("word1")
+    tools = asyncio.run(mcp_server(Served([things], registry=Registry(fakes_plugin))).list_tools())
+    schemas = {tool.name: {*tool.input_schema["properties"]} for tool in tools}
+    remote = OPTIONS - {"params"}  # the server chooses what a search costs
+    assert remote <= {*SearchRequest.model_fields}
+    assert remote <= schemas["search"]
+    assert {*diptych.search.ExplainOptions.__annotations__} - {"params"} <= schemas["explain"]
+    assert OPTIONS - {"with_payload"} <= {*langchain.DiptychRetriever.model_fields}
+    named: Any = dict.fromkeys(OPTIONS - {"limit", "filter"})  # LlamaIndex's and Haystack's own names
+    assert llama_index.DiptychRetriever(things, similarity_top_k=3, filters=None, **named).retrieve("word1")
+    store = haystack.DiptychDocumentStore(things)
+    assert haystack.DiptychRetriever(store, top_k=3, filters=None, **named).run("word1")["documents"]
+    said = {COMMAND.get(name, name) for name in OPTIONS - {"boost", "with_payload"}}  # the config's, and all keys
+    assert said <= {*inspect.signature(search).parameters}

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy
@@ -17,7 +17,7 @@ from qdrant_client import models
 
 from diptych import Hit, Query, Reranker
 from diptych.errors import CollectionNotFound, SearchError
-from diptych.search import score
+from diptych.search import SearchOptions, check_options, explain_options, score
 from diptych_adapters.frameworks import Content, Reads, Source, in_thread
 from diptych_adapters.haystack.documents import (
     UnusableFilter,
@@ -42,13 +42,11 @@ class DiptychRetriever:
         filters: Haystack's, or one of Qdrant's own, which YAML cannot hold.
         top_k: number of documents; the limit of the collection's config by default.
         filter_policy: whether filters of a run replace these or are merged with them.
-        score_threshold: documents of a lower final score are left out.
         explain: put the explanation of each document's rank into `meta["_explanation"]`; costs a second search.
         content: what `content` of the documents holds: "document", or "passage", the best passage alone, as prompts
             want it. `meta["_diptych"]` has the passages, or the place of the one that is shown.
-        passages: the most passages of a document, where a slot has them; by default the config's.
-        highlight: put into `meta["_diptych"]["highlight"]` the sentence that answers best, and the places of the words
-            that match, in the document's text; by default as the config says.
+        options: as in `Collection.search`. `highlight` puts into `meta["_diptych"]["highlight"]` the sentence that
+            answers best, and the places of the words that match, in the document's text.
     """
 
     def __init__(
@@ -58,11 +56,9 @@ class DiptychRetriever:
         filters: dict[str, Any] | models.Filter | None = None,
         top_k: int | None = None,
         filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
-        score_threshold: float | None = None,
         explain: bool = False,
         content: Content = "document",
-        passages: int | None = None,
-        highlight: bool | None = None,
+        **options: Unpack[SearchOptions],
     ) -> None:
         if not isinstance(document_store, DiptychDocumentStore):
             raise SearchError(
@@ -73,9 +69,9 @@ class DiptychRetriever:
             )
         self.filter_policy = FilterPolicy.from_str(str(filter_policy))
         self.document_store, self.filters, self.top_k = document_store, filters, require_top_k(top_k)
-        self.score_threshold, self.explain, self._warm = score_threshold, explain, False
+        self.explain, self._warm = explain, False
         self.content: Content = content
-        self.passages, self.highlight = passages, highlight
+        self.options = check_options(options, called=type(self).__name__, without=("limit", "filter"))
 
     def warm_up(self) -> None:
         """Load what queries need and search once, unless the store is empty. Pipelines call this before every run."""
@@ -119,7 +115,7 @@ class DiptychRetriever:
         whole_query = _with_media(query, media)
         with _warn_if_missing():
             hits = collection.search(whole_query, **options)
-        return {"documents": self._documents(whole_query, hits, options["filter"])}
+        return {"documents": self._documents(whole_query, hits, options)}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -137,7 +133,7 @@ class DiptychRetriever:
         whole_query = _with_media(query, media)
         with _warn_if_missing():
             hits = await collection.asearch(whole_query, **options)
-        return {"documents": await asyncio.to_thread(self._documents, whole_query, hits, options["filter"])}
+        return {"documents": await asyncio.to_thread(self._documents, whole_query, hits, options)}
 
     def to_dict(self) -> dict[str, Any]:
         """The component as names.
@@ -153,11 +149,9 @@ class DiptychRetriever:
             filters=self.filters,
             top_k=self.top_k,
             filter_policy=str(self.filter_policy),
-            score_threshold=self.score_threshold,
             explain=self.explain,
             content=self.content,
-            passages=self.passages,
-            highlight=self.highlight,
+            **self.options,
         )
 
     @classmethod
@@ -165,7 +159,7 @@ class DiptychRetriever:
         """The component that `to_dict` wrote."""
         return default_from_dict(cls, data)
 
-    def _run_options(self, filters: Any, top_k: int | None, threshold: float | None) -> dict[str, Any]:
+    def _run_options(self, filters: Any, top_k: int | None, threshold: float | None) -> SearchOptions:
         """The options of a run's search."""
         filter_pair: Any = (self.filters, filters)  # Haystack passes Qdrant's own on as they are, and says dict
         if (
@@ -176,20 +170,20 @@ class DiptychRetriever:
             do = "write both as Haystack's, or use FilterPolicy.REPLACE"
             raise UnusableFilter("Haystack merges its own filters only", got="one of Qdrant's", do=do)
         merged = apply_filter_policy(self.filter_policy, *filter_pair)
-        return {
+        options: SearchOptions = {
+            **self.options,
             "limit": self.top_k if top_k is None else require_top_k(top_k),
             "filter": to_qdrant(merged, self.document_store.collection),
-            "score_threshold": self.score_threshold if threshold is None else threshold,
-            "passages": self.passages,
-            "highlight": self.highlight,
         }
+        return options if threshold is None else {**options, "score_threshold": threshold}
 
-    def _documents(self, query: str | Query, hits: list[Hit], qdrant_filter: models.Filter | None) -> list[Document]:
+    def _documents(self, query: str | Query, hits: list[Hit], options: SearchOptions) -> list[Document]:
         reads = Reads.of(self.document_store.collection)
         documents = [hit_to_haystack(hit, self.content, reads) for hit in hits]
         if not self.explain or not documents:
             return documents
-        explanations = self.document_store.collection.explain(query, ids=[hit.id for hit in hits], filter=qdrant_filter)
+        ids = [hit.id for hit in hits]
+        explanations = self.document_store.collection.explain(query, ids=ids, **explain_options(options))
         pairs = zip(documents, explanations, strict=True)
         return [
             replace(document, meta={**document.meta, "_explanation": explanation.as_dict()})

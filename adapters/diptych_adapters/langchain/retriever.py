@@ -4,47 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun, Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
-from qdrant_client import models
+from pydantic import ConfigDict, Field, PrivateAttr, create_model
 
 from diptych import Hit, Query, Reranker
 from diptych.errors import AdapterOptionsError
-from diptych.search import BoostLike, Pipeline, Retrieve, score
+from diptych.search import explain_options, option_fields, score
 from diptych_adapters.frameworks import SEARCH_KEY, Content, Opened, Reads, encoders_of
-from diptych_adapters.langchain.vector_store import hit_to_langchain, with_values, with_where
+from diptych_adapters.langchain.vector_store import SearchOptions, hit_to_langchain, with_values, with_where
 
-_EXPLAINED = ("filter", "where", "pipeline", "params", "boost", "pin", "exclude", "like", "unlike")
+# An option of any search is a field of the retriever; only what would leave texts out is not.
+_FIELDS = {name: field for name, field in option_fields().items() if name != "with_payload"}
+if TYPE_CHECKING:
+    _Options = BaseRetriever
+else:
+    _Options = create_model("_Options", __base__=BaseRetriever, **_FIELDS)
 
 
-class RetrieverOptions(TypedDict, total=False):
+class RetrieverOptions(SearchOptions, total=False):
     """Options of a search beside the query: those of `Collection.search`, whether to explain, and the content."""
 
-    limit: int | None
-    offset: int
-    filter: models.Filter | Mapping[str, Any] | None
-    where: Mapping[str, Any] | None
-    score_threshold: float | None
-    pipeline: Pipeline | Retrieve | None
-    params: models.SearchParams | None
-    boost: BoostLike | None
-    pin: Sequence[str] | None
-    exclude: Sequence[str] | None
-    like: Sequence[str | Query] | None
-    unlike: Sequence[str | Query] | None
-    passages: int | None
-    highlight: bool | None
     media: Mapping[str, Any] | None
     explain: bool
-    content: Content
 
 
-class DiptychRetriever(BaseRetriever):
+class DiptychRetriever(_Options):
     """Retrieves with `Collection.search`, by the collection's own pipeline unless another is given.
 
     Documents have in their metadata `_score`, the score of the last stage, `_stages`, the score of each stage, and with
@@ -54,8 +43,8 @@ class DiptychRetriever(BaseRetriever):
 
     Args:
         collection: an open collection, or one tenant's view of it.
-        limit, offset, filter, where, score_threshold, pipeline, params, boost, pin, exclude, like, unlike, passages,
-            highlight: as in `Collection.search`; a `filter` that is a plain mapping is read as `where`.
+        options: as in `Collection.search`, without `with_payload`. A `filter` that is a plain mapping is read as
+            `where`.
         media: pictures and other media of the query by modality, `{"image": "lame.png"}`, beside its text, which may
             then be empty.
         explain: whether each document's metadata explains its rank.
@@ -68,23 +57,12 @@ class DiptychRetriever(BaseRetriever):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     collection: Opened
-    limit: int | None = None
-    offset: int = 0
-    filter: models.Filter | Mapping[str, Any] | None = None
-    where: Mapping[str, Any] | None = None
-    score_threshold: float | None = None
-    pipeline: Pipeline | Retrieve | None = None
-    params: models.SearchParams | None = None
-    boost: Annotated[BoostLike | None, SkipValidation] = None
-    pin: Sequence[str] | None = None
-    exclude: Sequence[str] | None = None
-    like: Annotated[Sequence[str | Query] | None, SkipValidation] = None
-    unlike: Annotated[Sequence[str | Query] | None, SkipValidation] = None
-    passages: int | None = None
-    highlight: bool | None = None
     media: Mapping[str, Any] | None = None
     explain: bool = False
     content: Content = "document"
+    if TYPE_CHECKING:
+
+        def __init__(self, *, collection: Opened, **options: Unpack[RetrieverOptions]) -> None: ...
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **overrides: Unpack[RetrieverOptions]
@@ -105,7 +83,7 @@ class DiptychRetriever(BaseRetriever):
 
     def _options(self, overrides: RetrieverOptions) -> tuple[tuple[bool, Content], dict[str, Any]]:
         """What is shown of the hits, and the options of the search: the call's, completed by the retriever's."""
-        options: dict[str, Any] = {name: getattr(self, name) for name in RetrieverOptions.__annotations__}
+        options: dict[str, Any] = {name: getattr(self, name) for name in (*_FIELDS, "media", "explain", "content")}
         options = with_where({**options, **overrides})
         return (options.pop("explain"), options.pop("content")), options
 
@@ -114,8 +92,8 @@ class DiptychRetriever(BaseRetriever):
     ) -> list[Document]:
         more: list[dict[str, Any]] = [{"_score": hit.score, "_stages": dict(hit.stages)} for hit in hits]
         if explain and hits:
-            explain_options = {name: options[name] for name in _EXPLAINED}
-            reasons = self.collection.explain(query, ids=[hit.id for hit in hits], **explain_options)
+            ids = [hit.id for hit in hits]
+            reasons = self.collection.explain(query, ids=ids, **explain_options(options))
             for own, reason in zip(more, reasons, strict=True):
                 own["_explanation"] = reason.as_dict()
         reads = Reads.of(self.collection)

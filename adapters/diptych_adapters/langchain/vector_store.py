@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, Unpack
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
@@ -14,10 +14,10 @@ from langchain_core.vectorstores import VectorStore
 from qdrant_client import models
 
 from diptych import Document as OwnDocument
-from diptych import Hit, Query
+from diptych import Hit, Query, search
 from diptych.encoders import NamedEncoder
 from diptych.errors import CollectionError, CollectionNotFound, DocumentError, SearchError
-from diptych.search import BoostLike, Diversify, Pipeline, Retrieve
+from diptych.search import Diversify, Pipeline, Retrieve
 from diptych_adapters.frameworks import (
     MEDIA,
     SEARCH_KEY,
@@ -38,31 +38,19 @@ _SET, _HIDDEN = "set", "hidden"  # in `_diptych`
 Scored = list[tuple[Document, float]]
 
 
-class VectorOptions(TypedDict, total=False):
+class VectorOptions(search.VectorOptions, total=False):
     """Further options of a search by vector, as in `Collection.search`; and `content` instead of the store's.
 
     A `filter` that is a plain mapping, such as `{"section": "mail"}`, is read as `where`.
     """
 
-    offset: int
-    filter: models.Filter | Mapping[str, Any] | None
-    where: Mapping[str, Any] | None
-    score_threshold: float | None
-    params: models.SearchParams | None
-    boost: BoostLike | None
-    pin: Sequence[str] | None
-    exclude: Sequence[str] | None
-    passages: int | None
     content: Content
 
 
-class SearchOptions(VectorOptions, total=False):
-    """Further options of a search by text, as in `Collection.search`."""
+class SearchOptions(search.SearchOptions, total=False):
+    """Further options of a search by text, as in `Collection.search`; and `content` instead of the store's."""
 
-    pipeline: Pipeline | Retrieve | None
-    like: Sequence[str | Query] | None
-    unlike: Sequence[str | Query] | None
-    highlight: bool | None
+    content: Content
 
 
 class DiptychVectorStore(VectorStore):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -19,7 +19,7 @@ from qdrant_client import models
 from diptych import Hit, Query, Reranker
 from diptych.encoders import NamedEncoder
 from diptych.errors import SearchError
-from diptych.search import BoostLike, Pipeline, Retrieve, score
+from diptych.search import SearchOptions, check_options, explain_options, score
 from diptych_adapters.frameworks import Content, Opened, Reads, Source, collection_of, encoder_of, encoders_of
 from diptych_adapters.llama_index.nodes import hit_to_node, qdrant_filter
 
@@ -42,15 +42,12 @@ class DiptychRetriever(BaseRetriever):
     Args:
         source: an open collection or one tenant's view of it, or the path of a config file.
         similarity_top_k: nodes a query returns; the config's limit unless given.
-        pipeline: stages instead of the config's.
         filters: LlamaIndex's metadata filters, or Qdrant's own filter.
-        score_threshold: nodes whose final score is lower are dropped.
-        boost, pin, exclude: as in `Collection.search`.
         explain: whether each node's metadata explains its rank, which costs a few more requests.
         content: what a node holds: "document", or "passage", the best passage alone, as prompts want it. Its source is
             the document, `start_char_idx` and `end_char_idx` are its place there, and `["passage"]` says the same.
-        passages, highlight: as in `Collection.search`.
         callback_manager, object_map, objects, verbose: as in every retriever of LlamaIndex.
+        options: as in `Collection.search`.
 
     Raises:
         ConfigError, StoreError, CollectionError: as `Collection.open`.
@@ -62,30 +59,21 @@ class DiptychRetriever(BaseRetriever):
         source: str | Path | Opened,
         *,
         similarity_top_k: int | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
         filters: MetadataFilters | models.Filter | None = None,
-        score_threshold: float | None = None,
-        boost: BoostLike | None = None,
-        pin: Sequence[str] | None = None,
-        exclude: Sequence[str] | None = None,
         explain: bool = False,
         content: Content = "document",
-        passages: int | None = None,
-        highlight: bool | None = None,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
         objects: list[IndexNode] | None = None,
         verbose: bool = False,
+        **options: Unpack[SearchOptions],
     ) -> None:
         super().__init__(callback_manager, object_map, objects, verbose)
         self._collection = collection_of(source)
         self._content, self._explain = content, explain
         own_filter = filters if isinstance(filters, models.Filter) else qdrant_filter(self._collection, filters)
-        choice: dict[str, Any] = {"filter": own_filter, "pipeline": pipeline}
-        choice |= {"boost": boost, "pin": pin, "exclude": exclude}
-        shown = {"passages": passages, "highlight": highlight}
-        self._choice = choice
-        self._options = {**choice, **shown, "limit": similarity_top_k, "score_threshold": score_threshold}
+        checked = check_options(options, called=type(self).__name__, without=("limit", "filter"))
+        self._options: SearchOptions = {**checked, "limit": similarity_top_k, "filter": own_filter}
 
     @property
     def collection(self) -> Opened:
@@ -111,7 +99,7 @@ class DiptychRetriever(BaseRetriever):
         return NodeWithScore(node=node, score=hit.score)
 
     def _explained(self, query: str | Query, hits: Sequence[Hit]) -> dict[str, Any]:
-        explanations = self._collection.explain(query, ids=[hit.id for hit in hits], **self._choice)
+        explanations = self._collection.explain(query, ids=[hit.id for hit in hits], **explain_options(self._options))
         return {explanation.document.id: explanation.as_dict() for explanation in explanations}
 
 

@@ -26,7 +26,16 @@ from diptych.config.stages import (
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.search.groups import HitGroup, HitGroups, search_groups
-from diptych.search.options import BoostLike, ExplainOptions, SearchOptions, explain_options, option_fields, spelled_out
+from diptych.search.options import (
+    BoostLike,
+    ExplainOptions,
+    SearchOptions,
+    VectorOptions,
+    check_options,
+    explain_options,
+    option_fields,
+    spelled_out,
+)
 from diptych.search.pipeline import Boost, Pipeline, Retrieve, Stage, search_params
 from diptych.search.rerank import score, score_pairs
 from diptych.search.run import Answers, Hits, search
@@ -57,7 +66,9 @@ __all__ = [
     "Rrf",
     "SearchOptions",
     "Stage",
+    "VectorOptions",
     "View",
+    "check_options",
     "explain_options",
     "option_fields",
     "score",

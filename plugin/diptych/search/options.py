@@ -7,7 +7,7 @@ from them: `check_options` reads the keywords of a call, `option_fields` gives t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from inspect import Parameter, signature
@@ -246,19 +246,22 @@ def _model() -> type[BaseModel]:
     return create_model("SearchOptions", __config__=ConfigDict(strict=True, allow_inf_nan=False), **option_fields())
 
 
-def check_options(options: Mapping[str, Any], kind: type = SearchOptions, called: str = "search") -> SearchOptions:
+def check_options(
+    options: Mapping[str, Any], kind: type = SearchOptions, called: str = "search", without: Collection[str] = ()
+) -> SearchOptions:
     """The options that a caller gave, checked.
 
     Args:
         options: the caller's.
         kind: the class that declares those which the call takes.
         called: the call's name.
+        without: those of them that it does not take.
 
     Raises:
         TypeError: an option that the call does not take; with the one that may have been meant.
         SearchError: an option of another type, or outside of its limits.
     """
-    names = kind.__annotations__
+    names = [name for name in kind.__annotations__ if name not in without]
     for name in options:
         if name not in names:
             do = "did you mean 'limit'?" if name in _LIMITS else nearest(name, names) or f"it takes {', '.join(names)}"

@@ -74,4 +74,4 @@ def test_the_choice_survives_yaml() -> None:
     pipeline.add_component("retriever", DiptychRetriever(store, content="passage", passages=1, highlight=True))
     again = Pipeline.loads(pipeline.dumps(), allowed_modules=["diptych_adapters.haystack"]).get_component("retriever")
     assert isinstance(again, DiptychRetriever)
-    assert (again.content, again.passages, again.highlight) == ("passage", 1, True)
+    assert (again.content, again.options) == ("passage", {"passages": 1, "highlight": True})
