@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -216,11 +215,9 @@ def test_plain_calls_of_the_same_again_change_nothing_and_are_not_encoded(
 
 
 OPTIONS = {*diptych.search.SearchOptions.__annotations__}
-COMMAND = {"pipeline": "only", "score_threshold": "threshold", "params": "exact"}  # by names of its own
 
 
 def test_each_door_offers_each_option_of_a_search(things: Collection) -> None:
-    from diptych.cli.search import search
     from diptych_adapters import haystack, langchain, llama_index
     from diptych_serve.agents import mcp_server
     from diptych_serve.service.requests import SearchRequest
@@ -240,5 +237,3 @@ def test_each_door_offers_each_option_of_a_search(things: Collection) -> None:
     assert llama_index.DiptychRetriever(things, similarity_top_k=3, filters=None, **named).retrieve("word1")
     store = haystack.DiptychDocumentStore(things)
     assert haystack.DiptychRetriever(store, top_k=3, filters=None, **named).run("word1")["documents"]
-    said = {COMMAND.get(name, name) for name in OPTIONS - {"boost", "with_payload"}}  # the config's, and all keys
-    assert said <= {*inspect.signature(search).parameters}

@@ -1,8 +1,8 @@
 """`SearchOptions`: what a search takes besides its queries, declared once; and which slots take queries with media.
 
 Each key of these classes carries its type, its limits and its description. Python's keywords, the bodies of HTTP
-requests, the arguments of agents' tools, the options of `diptych search` and those of the bridges' retrievers are made
-from them: `check_options` reads the keywords of a call, `option_fields` gives the fields of a pydantic model.
+requests, the arguments of agents' tools and the options of the frameworks' retrievers are made from them:
+`check_options` reads the keywords of a call, `option_fields` gives the fields of a pydantic model.
 """
 
 from __future__ import annotations
