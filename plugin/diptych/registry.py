@@ -251,13 +251,10 @@ def _installed() -> list[tuple[str, object]]:
 def _named(plugins: Iterable[object]) -> list[tuple[str, object]]:
     """Plugins by name, sorted. Plugins with the same name are numbered."""
     by_name: dict[str, object] = {}
-    for name, plugin in sorted(((_describe(p), p) for p in plugins), key=lambda pair: pair[0]):
+    named = [(getattr(p, "__name__", None) or f"{type(p).__module__}.{type(p).__qualname__}", p) for p in plugins]
+    for name, plugin in sorted(named, key=lambda pair: pair[0]):
         by_name[f"{name} ({len(by_name) + 1})" if name in by_name else name] = plugin
     return list(by_name.items())
-
-
-def _describe(plugin: object) -> str:
-    return str(getattr(plugin, "__name__", None) or f"{type(plugin).__module__}.{type(plugin).__qualname__}")
 
 
 def notifying_failure(registry: Registry, collection: str, operation: str, work: Callable[[], T]) -> T:
@@ -344,8 +341,9 @@ class Catalogue(Generic[Spec]):
 
     def _add(self, spec: Spec, source: str) -> None:
         if spec.name in self._specs:
+            article = "an" if self._word[0] in "aeiou" else "a"
             raise DuplicateAdapter(
-                f"two plugins register {_a(self._word)} called {spec.name!r}",
+                f"two plugins register {article} {self._word} called {spec.name!r}",
                 where=" and ".join(sorted([self._sources[spec.name], source])),
                 do="rename one of them or uninstall one of the two packages",
             )
@@ -372,7 +370,3 @@ class Catalogue(Generic[Spec]):
                     expected=f"an iterable of diptych.{self._form.__name__}",
                 )
         return specs  # type: ignore[return-value]
-
-
-def _a(word: str) -> str:
-    return f"an {word}" if word[0] in "aeiou" else f"a {word}"

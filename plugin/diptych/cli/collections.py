@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from diptych.collection.collection import Collection
     from diptych.config.storage import ClusterConfig
-    from diptych.copying import CopyReport, ImportReport
+    from diptych.copying import CopyReport
     from diptych.reports import SlotInfo
 
 
@@ -266,7 +266,9 @@ def copy(
     """
     session: Session = context.obj
     ends = _End.of(source, from_api_key, session), _End.of(target, to_api_key, session)
-    _require_lasting(ends[1])
+    if ends[1].urls[0].startswith("memory:"):
+        what, do = "what is copied into memory is gone when the command ends", "copy to edge:PATH or a server"
+        raise ConfigError(what, where=ends[1].urls[0], do=f"{do}; in Python, copy_collection can")
     with interrupts.resumable(RESUME), _opened_ends(ends, session) as clients, Bars() as bars:
         from diptych.copying import copy_collection
 
@@ -341,14 +343,6 @@ def _opened_ends(ends: tuple[_End, _End], session: Session) -> Iterator[tuple[Qd
             clients.append(end.open(session, create=bool(clients)))
             stack.callback(clients[-1].close)
         yield clients[0], clients[1]
-
-
-def _require_lasting(target: _End) -> None:
-    if target.urls[0].startswith("memory:"):
-        what = "what is copied into memory is gone when the command ends"
-        raise ConfigError(
-            what, where=target.urls[0], do="copy to edge:PATH or a server; in Python, copy_collection can"
-        )
 
 
 def _same(source: _End, target: _End) -> bool:
@@ -492,7 +486,9 @@ def import_file(
     if as_json:
         write_json({**dataclasses.asdict(result), "complete": result.complete})
     else:
-        _show_restored(result)
+        rejected = rejected_lines(result.set_aside, result.examples, result.report_file)
+        head = f"{result.collection}: {result.written:,} points in {result.seconds:.1f} s"
+        show(Display(head, warnings=(*result.warnings, *rejected)))
     if not result.complete:
         raise typer.Exit(REJECTED)
     return None
@@ -515,9 +511,3 @@ def _populate(
     with session.collection(config, store, collection, create=True) as opened, Bars() as bars:
         result = bring_in(opened.handle, documents, progress=bars, report_path=report)
     show_report(result, as_json=as_json)
-
-
-def _show_restored(report: ImportReport) -> None:
-    rejected = rejected_lines(report.set_aside, report.examples, report.report_file)
-    head = f"{report.collection}: {report.written:,} points in {report.seconds:.1f} s"
-    show(Display(head, warnings=(*report.warnings, *rejected)))

@@ -29,7 +29,6 @@ from diptych.plugins.factory import missing, missing_wheel, to_install
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
-    from diptych.collection.verify import VerifyReport
     from diptych.config import Config
     from diptych.metadata.models import CollectionMetadata
     from diptych.registry import Registry
@@ -236,8 +235,10 @@ def _store(
             yield Check("collection", "warn", f"{config.collection!r} is not filled yet", "diptych populate SOURCE")
         if metadata := collection.handle.metadata:
             yield from _changes(config, metadata)
-        if models:
-            yield from _models(collection, download)
+        for name, slot in handle.slots.items() if models else ():
+            yield _model(f"model of {name}", slot, download)
+            if slot.asker is not None:
+                yield _model(f"model of {name}, queries", slot.asker, download)
         if verify[0] and documents:
             yield from verify_store(collection, sample=verify[1], repair=verify[2])
 
@@ -279,15 +280,8 @@ def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
     yield Check("slots", "fail", difference, f"restore it; {open_handle.APPLY}")
 
 
-def _models(collection: Collection, download: bool) -> Iterator[Check]:
-    """Load each encoder; where the collection exists, the guard compares it with the vectors there."""
-    for name, slot in collection.handle.slots.items():
-        yield _model(f"model of {name}", slot, download)
-        if slot.asker is not None:
-            yield _model(f"model of {name}, queries", slot.asker, download)
-
-
 def _model(name: str, slot: Slot, download: bool) -> Check:
+    """Load an encoder; where the collection exists, the guard compares it with the vectors there."""
     begin = time.perf_counter()
     try:
         likeness = slot.verify()
@@ -340,7 +334,8 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
         if repair and report.vectors and sample is not None:
             report = verify(collection.handle, sample=None)  # if a sample has faults, other documents may have more
         if report.passed:
-            yield Check("verify", "ok", f"{_looked_at(report)}: all as they were written")
+            counts = f"{report.points:,} documents, {report.sampled:,} of them encoded again"
+            yield Check("verify", "ok", f"{counts}: all as they were written")
         elif not repair or not report.faulty:
             do = "diptych doctor --repair" if report.faulty else "nothing wrong was found in what these files hold"
             yield Check("verify", "fail" if report.faulty else "warn", "; ".join(report.lines()), do)
@@ -350,10 +345,6 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
             yield Check("verify", "warn", f"{'; '.join(report.lines())}; {repaired}", POPULATE if waiting else "")
     except Exception as error:  # third-party adapters may raise anything
         yield failed("verify", error)
-
-
-def _looked_at(report: VerifyReport) -> str:
-    return f"{report.points:,} documents, {report.sampled:,} of them encoded again"
 
 
 class Action(StrEnum):

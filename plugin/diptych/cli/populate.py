@@ -181,7 +181,10 @@ def _listed(arguments: Sequence[str] | None) -> list[str]:
 
 def counted(sources: Sequence[Source]) -> Sequence[Source]:
     """The sources; JSON lines with their length if a progress bar is shown."""
-    return [Lines(source) if _countable(source) else source for source in sources] if sys.stderr.isatty() else sources
+    if not sys.stderr.isatty():
+        return sources
+    suffixes = (".jsonl", ".ndjson")
+    return [Lines(own) if own.name.removesuffix(".gz").endswith(suffixes) else own for own in sources]
 
 
 def together(sources: Sequence[Source]) -> Iterable[Any]:
@@ -223,10 +226,6 @@ class Lines:
         opener = gzip.open if self.name.endswith(".gz") else open
         with opener(self.name, "rb") as file:
             return sum(1 for line in file if line.strip())
-
-
-def _countable(source: Source) -> bool:
-    return source.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
 
 
 SAMPLE = 64  # as diptych.adopt has it, which is slow to import

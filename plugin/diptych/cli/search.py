@@ -161,7 +161,7 @@ def search(
             if explain:
                 found = [opened.explain(question, ids=ids, blocks=widths, **asked) for question in questions]
             elif group_by is not None:
-                options = {"group_by": group_by, "group_size": group_size, **asked, **shown}
+                options: dict[str, Any] = {"group_by": group_by, "group_size": group_size, **asked, **shown}
                 found = search_groups(opened.handle, questions, **options)
             else:
                 found = opened.search_batch(questions, **asked, **shown)
@@ -273,7 +273,7 @@ def hit_document(hit: Hit) -> dict[str, Any]:
     return {
         **document_fields(hit.document),
         "score": hit.score,
-        "pinned": _is_pinned(hit),
+        "pinned": "pinned" in hit.stages,
         "stages": dict(hit.stages),
         "passages": list(hit.passages),
         "highlight": hit.highlight,
@@ -294,12 +294,6 @@ def document_fields(document: Document) -> dict[str, Any]:
 def media_of(document: Document) -> list[tuple[str, Media]]:
     """The document's media by modality, as the collection knows them."""
     return [(modality, content) for modality, content in document.media.items() if isinstance(content, Media)]
-
-
-def _is_pinned(hit: Hit) -> bool:
-    from diptych.search.retrieve import PINNED
-
-    return PINNED in hit.stages
 
 
 def _excerpt(hit: Hit, *, limit: int | None = None) -> str:

@@ -91,7 +91,9 @@ def train(
     if options is not None:
         return _show_recipe(session, session.registry.recipes.get(options), as_json)
     if listed:
-        return _list_recipes(session, as_json)
+        rows = [_row(session, spec) for spec in session.registry.recipes.sorted()]
+        listing = Table(("name", "kind", "what it trains", "from"), [[*row.values()] for row in rows])
+        return write_json(rows) if as_json else show(Display("", [listing]))
     if recipe is None:
         raise ConfigError("no recipe file is named", do="diptych train RECIPE; diptych train --list lists recipes")
     report: TrainReport | None = None
@@ -187,14 +189,6 @@ def _chosen(report: TrainReport, name: str | None) -> Registration:
             return trained
     names = ", ".join(trained.name or "(the main one)" for trained in report.models)
     raise ConfigError(f"the training made no model {name!r}", where="--model", expected=names)
-
-
-def _list_recipes(session: Session, as_json: bool) -> None:
-    rows = [_row(session, spec) for spec in session.registry.recipes.sorted()]
-    if as_json:
-        return write_json(rows)
-    columns = {"name": "name", "kind": "kind", "summary": "what it trains", "source": "from"}
-    return show(Display("", [Table([*columns.values()], [[row[key] for key in columns] for row in rows])]))
 
 
 def _row(session: Session, spec: RecipeSpec) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from diptych.errors import CollectionError, MediaError, PopulateError, SearchErr
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope_of, tenant_of, with_ids
-from diptych.media import MediaStore, pictures
+from diptych.media import MediaStore, from_payload, pictures
 from diptych.media.read import is_url
 from diptych.metadata.payloads import (
     THUMBNAIL,
@@ -251,7 +251,7 @@ def thumbnail_of(store: MediaStore | None, modality: str, item: Mapping[str, Any
         if stored := thumbnail_in(item):
             return stored
         raise MediaError("the stored thumbnail is not a picture", where=modality, do="populate the document again")
-    media = MediaStore.from_payload(modality, item)
+    media = from_payload(modality, item)
     if store is None or (media.data is None and is_url(media.source)):
         do = "media: {store: thumbnail} keeps small pictures in the collection"
         raise MediaError("the picture is not on this machine", where=str(media), do=do)

@@ -141,10 +141,16 @@ def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str
     if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return _unknown_key(location, list(fields_at(model, detail["loc"][:-1])), model)
     if detail["type"] == "missing":
-        do = _misspelt(location, raw, fields_at(model, detail["loc"][:-1])) or _describe(model, detail["loc"])
+        known = fields_at(model, detail["loc"][:-1])
+        about = known.get(str(detail["loc"][-1]))
+        do = _misspelt(location, raw, known) or (f"add it: {about}" if about else "")
         return Problem(location, f"{location[-1]!r} is missing", do=do)
     if detail["type"].startswith("union_tag"):
-        return _unknown_kind((*location, "kind"), detail["ctx"].get("tag"), kinds_at(model, detail["loc"]))
+        tag, kinds = detail["ctx"].get("tag"), kinds_at(model, detail["loc"])
+        if tag is None:
+            return Problem((*location, "kind"), "'kind' is missing", expected=" | ".join(kinds))
+        got, do = shown(tag, (*location, "kind")), nearest(tag, kinds)
+        return Problem((*location, "kind"), "unknown kind", got, " | ".join(kinds), do)
     if location[-1:] == ("[key]",):
         return Problem(location[:-1], "a name must be text", repr(location[-2]), do="put it in quotes")
     value = detail["input"]
@@ -191,12 +197,6 @@ def shown(value: object, location: Location) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _unknown_kind(location: Location, tag: str | None, kinds: Sequence[str]) -> Problem:
-    if tag is None:
-        return Problem(location, "'kind' is missing", expected=" | ".join(kinds))
-    return Problem(location, "unknown kind", shown(tag, location), " | ".join(kinds), nearest(tag, kinds))
-
-
 def _as_written(location: Location, raw: object) -> Location:
     """Pydantic's location without the tags and `options` that it puts between the keys of the file."""
     path: list[str | int] = []
@@ -214,11 +214,6 @@ def _step(raw: object, key: str | int) -> tuple[object] | None:
     if isinstance(raw, Sequence) and not isinstance(raw, str) and isinstance(key, int) and key < len(raw):
         return (raw[key],)
     return None
-
-
-def _describe(model: type[BaseModel], location: Location) -> str:
-    description = fields_at(model, location[:-1]).get(str(location[-1]))
-    return f"add it: {description}" if description else ""
 
 
 # Looks up which keys a config may hold at a place.

@@ -33,7 +33,6 @@ from diptych.media.values import (
     digest_of,
     reference,
 )
-from diptych.media.values import from_payload as _from_payload
 from diptych.runtime.sockets import TimedReader
 
 SECONDS, _CONNECT_SECONDS = 60.0, 10.0  # for a whole download, and to connect
@@ -112,19 +111,6 @@ class MediaStore:
             small = pictures.thumbnail(pixels if media.modality == "image" else pixels[0], str(media))
             found["thumbnail"] = base64.b64encode(small).decode()
         return found
-
-    @staticmethod
-    def from_payload(modality: str, raw: object) -> Media:
-        """The item of a point's payload; opens no file.
-
-        Args:
-            modality: the item's.
-            raw: what `to_payload` wrote.
-
-        Raises:
-            CollectionError: it is not what `to_payload` writes.
-        """
-        return _from_payload(modality, raw)
 
     def _known(self, modality: Modality, media: Media) -> Media:
         """Media that were taken before; bytes that come with them are checked again."""

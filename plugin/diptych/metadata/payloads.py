@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from diptych.errors import DocumentError
-from diptych.media import MODALITIES, Media, MediaStore, RawMedia, from_json, to_json
+from diptych.media import MODALITIES, Media, RawMedia, from_json, from_payload, to_json
 from diptych.media.read import format_of
 from diptych.types import Document
 
@@ -487,7 +487,7 @@ def media_of(payload: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def media_in(internal: Mapping[str, Any]) -> dict[str, Media]:
     """The media that a payload refers to; their files are not read."""
-    return {name: MediaStore.from_payload(name, raw) for name, raw in (internal.get(MEDIA) or {}).items()}
+    return {name: from_payload(name, raw) for name, raw in (internal.get(MEDIA) or {}).items()}
 
 
 def reference_fields() -> list[str]:

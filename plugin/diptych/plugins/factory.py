@@ -242,7 +242,9 @@ def load_object(path: str, where: str) -> Any:
 def check_contract(spec: AdapterSpec, adapter: object, *, where: str = "") -> None:
     """Raise AdapterFactoryError when `adapter` lacks a member of its contract or contradicts its declared facts."""
     contract = CONTRACTS[spec.kind]
-    missing = [name for name in _members(contract) if not hasattr(adapter, name)]
+    # The protocol's members; Python 3.11 has no public name for them.
+    names = {*inspect.get_annotations(contract), *vars(contract)}
+    missing = [name for name in sorted(names) if not name.startswith("_") and not hasattr(adapter, name)]
     if missing:
         raise AdapterFactoryError(
             f"adapter {spec.name!r} does not satisfy {contract.__name__}",
@@ -272,12 +274,6 @@ def _check_fact(spec: AdapterSpec, fact: str, declared: object, actual: object, 
             got=repr(actual),
             expected=repr(declared),
         )
-
-
-def _members(contract: type[Any]) -> list[str]:
-    """The protocol's members, sorted; Python 3.11 has no public name for them."""
-    names = {*inspect.get_annotations(contract), *vars(contract)}
-    return sorted(name for name in names if not name.startswith("_"))
 
 
 def check_requirements(spec: AdapterSpec, options: Mapping[str, Any] | None = None, *, where: str = "") -> None:

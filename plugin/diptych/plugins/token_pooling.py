@@ -92,18 +92,14 @@ def check_keep(options: ReduceOptions, encoder: object, *, tokens: int | None = 
     Raises:
         AdapterOptionsError: `keep` is above what the encoder reads of a document, or above the tokens of a passage.
     """
-    limits = {"tokens of a passage": tokens, "tokens of a document that the encoder reads": _most(encoder)}
-    known = {name: limit for name, limit in limits.items() if limit is not None}
+    most = getattr(encoder, "max_tokens", None)
+    limits = {"tokens of a passage": tokens, "tokens of a document that the encoder reads": most}
+    known = {name: limit for name, limit in limits.items() if isinstance(limit, int)}
     of, most = min(known.items(), key=lambda item: item[1], default=("", options.keep))
     if options.keep > most:
         expected, do = f"at most {most}, the {of}", "lower keep, or leave `reduce` out"
         what, key = "reduce.keep reduces nothing", f"{REDUCE}.keep"
         raise AdapterOptionsError(what, where=where, got=options.keep, expected=expected, do=do, key=key)
-
-
-def _most(encoder: object) -> int | None:
-    most = getattr(encoder, "max_tokens", None)
-    return most if isinstance(most, int) else None
 
 
 def reduced(vectors: Floats, keep: int, similarity: Similarity) -> Floats:

@@ -271,12 +271,9 @@ class FakeReranker(Recorder):
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]`."""
         self.called("pair", ["\t".join(pair) for pair in pairs])
-        return np.array([_overlap(*pair) for pair in pairs], np.float32)
-
-
-def _overlap(query: str, document: str) -> float:
-    query_words, document_words = set(words_of(query)), words_of(document)
-    return len(query_words & set(document_words)) / len(query_words) - 1e-4 * min(len(document_words), 1000)
+        words = [(set(words_of(query)), words_of(document)) for query, document in pairs]
+        scores = [len(asked & set(there)) / len(asked) - 1e-4 * min(len(there), 1000) for asked, there in words]
+        return np.array(scores, np.float32)
 
 
 class FakeFailure(RuntimeError):

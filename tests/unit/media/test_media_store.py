@@ -24,7 +24,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from diptych.errors import CollectionError, MediaError
-from diptych.media import Media, MediaConfig, MediaStore, RawMedia, from_json, to_json
+from diptych.media import Media, MediaConfig, MediaStore, RawMedia, from_json, from_payload, to_json
 from diptych.media.store import check_url
 from faulty_server import faulty_server
 
@@ -179,16 +179,16 @@ def test_payloads_hold_references_or_bytes(root: Path) -> None:
         taken = by_reference.take("image", raw)
         payload = by_reference.to_payload(taken)
         assert set(payload) <= {"digest", "bytes", "source"}
-        assert MediaStore.from_payload("image", payload) == taken
+        assert from_payload("image", payload) == taken
         whole = store(root, store="bytes")
-        back = MediaStore.from_payload("image", whole.to_payload(taken))
+        back = from_payload("image", whole.to_payload(taken))
         assert back.data == png()
         assert np.asarray(store(root).content(back)).tolist() == np.asarray(by_reference.content(taken)).tolist()
 
 
 def test_bytes_that_were_not_stored_are_said_to_be_missing(root: Path) -> None:
     media = store(root)
-    back = MediaStore.from_payload("image", media.to_payload(media.take("image", png())))
+    back = from_payload("image", media.to_payload(media.take("image", png())))
     with pytest.raises(MediaError, match=r"which the collection does not hold[^$]*media.store: bytes"):
         store(root).content(back)
 
@@ -212,9 +212,9 @@ GOOD = {"digest": "0" * 32, "bytes": 3}
 )
 def test_a_payload_that_diptych_did_not_write_is_refused(raw: Any) -> None:
     with pytest.raises(CollectionError, match="media that diptych did not write"):
-        MediaStore.from_payload("image", raw)
+        from_payload("image", raw)
     with pytest.raises(CollectionError, match="media that diptych did not write"):
-        MediaStore.from_payload("smell", GOOD)
+        from_payload("smell", GOOD)
     with pytest.raises(MediaError, match="this is not media in JSON form"):
         from_json({**raw, "modality": "image"} if raw is not None else raw)
 

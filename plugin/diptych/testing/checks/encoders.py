@@ -92,7 +92,10 @@ def check_order(encoder: Any, conditions: Conditions) -> None:
     for side in SIDES:
         batch = vectors(encoder, side, conditions.texts)
         alone = [vectors(encoder, side, [text])[0] for text in conditions.texts]
-        order = [_same(vector, at, alone, conditions.batch_tolerance) for at, vector in enumerate(batch)]
+        order = []  # of each vector the input whose it is; its own where it is also another's, or nobody's
+        for at, vector in enumerate(batch):
+            same = [place for place, other in enumerate(alone) if gap(vector, other) <= conditions.batch_tolerance]
+            order.append(at if at in same or not same else same[0])
         if order != list(range(len(batch))):
             raise ConformanceFailure(f"encode_{side}: vectors in another order", order, list(range(len(batch))))
 
@@ -176,12 +179,6 @@ def _dimension_error(vector: Any, dimension: int, conditions: Conditions) -> str
     shape = np.shape(numbers(vector))
     expected = {"dense": (dimension,), "multivector": (max(len(shape) and shape[0], 1), dimension)}
     return f"shape {list(shape)}" if shape != expected.get(conditions.kind, shape) else ""
-
-
-def _same(vector: Any, at: int, candidates: list[Any], tolerance: float) -> int:
-    """The position of the same vector among `candidates`: `at` when it is there or nowhere."""
-    places = [at, *(place for place in range(len(candidates)) if place != at)]
-    return next((place for place in places if gap(vector, candidates[place]) <= tolerance), at)
 
 
 @conformance_check(*ENCODERS)
