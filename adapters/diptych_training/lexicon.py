@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from sentence_transformers import SparseEncoder
-from sentence_transformers.base.modules import Normalize, Router
+from sentence_transformers.base.modules import Router
 from sentence_transformers.sparse_encoder.losses import SpladeLoss
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+from sentence_transformers.util import batch_to_device
 from torch import Tensor
 from transformers import TrainerCallback
 
@@ -93,7 +94,8 @@ def blockwise(model: Any) -> Iterator[bool]:
     with ExitStack() as stack:
         expected = [head.trial() for head in heads]
         for head in heads:
-            stack.enter_context(undecoded(head.decoder))
+            # The logits are then the vectors before the decoder.
+            stack.enter_context(_replaced(head.decoder, lambda vectors: vectors))
             stack.enter_context(_replaced(head.pooling, head.pooled))
         same = all(
             torch.allclose(weights, head.trial(), atol=NEAR) for weights, head in zip(expected, heads, strict=True)
@@ -101,13 +103,6 @@ def blockwise(model: Any) -> Iterator[bool]:
         if not same:
             stack.close()
         yield bool(heads) and same
-
-
-@contextmanager
-def undecoded(decoder: torch.nn.Linear) -> Iterator[None]:
-    """Within the block the decoder returns its input, so that the model's logits are the vectors before it."""
-    with _replaced(decoder, _identity):
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +128,7 @@ class _Head:
         trained = self.transformer.training
         self.transformer.eval()
         features = self.transformer.preprocess(["a trial", "of a longer text than the other one"])
-        inputs = {name: _on_device(value, self.decoder.weight) for name, value in features.items()}
+        inputs = batch_to_device(features, self.decoder.weight.device)
         with torch.no_grad():
             weights: Tensor = self.pooling(self.transformer(inputs))["sentence_embedding"].float()
         self.transformer.train(trained)
@@ -151,14 +146,6 @@ def _replaced(module: torch.nn.Module, forward: Any) -> Iterator[None]:
         del module.forward
         if original is not None:
             module.forward = original
-
-
-def _identity(vectors: Tensor) -> Tensor:
-    return vectors
-
-
-def _on_device(value: Any, weight: Tensor) -> Any:
-    return value.to(weight.device) if isinstance(value, Tensor) else value
 
 
 def _pipelines(model: Any) -> list[list[Any]]:
@@ -193,7 +180,6 @@ def lexicon(
     *,
     queries: Queries = "encoder",
     idf: Tensor | None = None,
-    normalize: bool = False,
 ) -> SparseEncoder:
     """The lexicon to train over a masked language model, or over a lexicon; one with a Router keeps its ways.
 
@@ -202,7 +188,6 @@ def lexicon(
             is loaded for the CPU.
         queries: see the module's table.
         idf: `[words]`, the first weights of static queries; see `inverse_frequencies`.
-        normalize: both sides at unit length, as LexLIP has it; saved with the model.
 
     Raises:
         ContractError: the model has no masked-language-model head, or weights without static queries.
@@ -216,13 +201,12 @@ def lexicon(
         names = ", ".join(type(part).__name__ for part in parts)
         what = "the model has no masked-language-model head"
         raise ContractError(what, where="lexicon", got=names, expected="SpladePooling")
-    extra = [Normalize()] if normalize and not any(isinstance(part, Normalize) for part in parts) else []
-    modules = [*parts, *extra]
-    if queries != "encoder" and not routed:
-        side = _static(model.tokenizer, idf, frozen=queries == "bag")
-        modules = [Router.for_query_document(query_modules=[side], document_modules=parts), *extra]
-    if modules == parts:
+    if queries == "encoder" or routed:
         return model
+    weight = torch.ones(len(model.tokenizer)) if idf is None else idf.clone().float()
+    weight[torch.tensor(model.tokenizer.all_special_ids)] = 0  # [UNK] and its like say nothing
+    side = SparseStaticEmbedding(model.tokenizer, weight=weight, frozen=queries == "bag")
+    modules = [Router.for_query_document(query_modules=[side], document_modules=parts)]
     prompts: Any = model.prompts
     return SparseEncoder(modules=modules, similarity_fn_name="dot", device=str(model.device), prompts=dict(prompts))
 
@@ -247,12 +231,6 @@ def _loaded(folder: Path) -> SparseEncoder:
     return SparseEncoder(str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True})
 
 
-def _static(tokenizer: Any, idf: Tensor | None, *, frozen: bool) -> SparseStaticEmbedding:
-    weight = torch.ones(len(tokenizer)) if idf is None else idf.clone().float()
-    weight[torch.tensor(tokenizer.all_special_ids)] = 0  # [UNK] and its like say nothing
-    return SparseStaticEmbedding(tokenizer, weight=weight, frozen=frozen)
-
-
 def flops(weights: Tensor) -> Tensor:
     """FLOPS of term weights `[B, V]`; a scalar."""
     return weights.abs().mean(0).square().sum()
@@ -264,23 +242,17 @@ def active_terms(weights: Tensor) -> Tensor:
 
 
 class Flops(torch.nn.Module):
-    """The penalty in the form of sentence-transformers' SpladeLoss; it counts the terms that it sees.
+    """The penalty in the form of sentence-transformers' SpladeLoss; it counts the terms that it sees."""
 
-    Args:
-        normalized: of the weights at unit length, as LexLIP has it: what a weight of the penalty means then does not
-            depend on the scale of the lexicon.
-    """
-
-    def __init__(self, *, normalized: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.normalized = normalized
         self._terms = self._texts = 0
 
     def compute_loss_from_embeddings(self, embeddings: Tensor) -> Tensor:
         """FLOPS of term weights `[B, V]`, in float32."""
         weights = (embeddings.to_dense() if embeddings.is_sparse else embeddings).float()
         self._terms, self._texts = self._terms + int(active_terms(weights).sum()), self._texts + len(weights)
-        return flops(torch.nn.functional.normalize(weights, dim=1) if self.normalized else weights)
+        return flops(weights)
 
     def pop_mean(self) -> float | None:
         """The mean number of terms of the texts seen since the last call; None without any."""
@@ -289,8 +261,8 @@ class Flops(torch.nn.Module):
         return terms / texts if texts else None
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The settings for the model card."""
-        return {"normalized": self.normalized}
+        """The settings for the model card: none."""
+        return {}
 
 
 class SparseLoss(SpladeLoss):
@@ -300,25 +272,16 @@ class SparseLoss(SpladeLoss):
         model: SparseEncoder that is trained.
         main: a loss over embeddings, such as `ContrastiveLoss(model, similarity="dot", tau=1)`.
         query_weight, document_weight: of the penalties once the ramp is over; a weight of 0 still counts terms.
-        normalized: see `Flops`.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        main: torch.nn.Module,
-        *,
-        query_weight: float,
-        document_weight: float,
-        normalized: bool = False,
-    ) -> None:
+    def __init__(self, model: Any, main: torch.nn.Module, *, query_weight: float, document_weight: float) -> None:
         super().__init__(
             model,
             main,
             document_regularizer_weight=document_weight,
             query_regularizer_weight=query_weight,
-            document_regularizer=Flops(normalized=normalized),
-            query_regularizer=Flops(normalized=normalized),
+            document_regularizer=Flops(),
+            query_regularizer=Flops(),
         )
 
 

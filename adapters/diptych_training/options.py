@@ -34,7 +34,7 @@ class Section(BaseModel):
     @classmethod
     def _not_gone(cls, values: Any) -> Any:
         if isinstance(values, Mapping) and (name := next((name for name in cls.gone if name in values), None)):
-            raise ValueError(f"no {name}: it is gone, since {cls.gone[name]}; commit 6dcfa484 is the last with it")
+            raise ValueError(f"no {name}: it is gone, since {cls.gone[name]}; commit 6dcfa484 has it")
         return values
 
     def changed(self, *names: str) -> list[str]:
@@ -63,6 +63,10 @@ class DevOptions(Section):
 class SyntheticQueries(Section):
     """Queries that a generator writes for the documents, beside the judged ones or instead of them."""
 
+    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("double_to", "gain"), "every measured doubling went on to the most documents"
+    )
+
     generator: str = Field("templates", description="`templates`, `chat`, or a generator from an installed plugin.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the generator: `chat` needs `model`.")
     documents: Positive = Field(500, description="Documents to write queries for, sampled evenly over their lengths.")
@@ -83,16 +87,10 @@ class SyntheticQueries(Section):
         3, description="Keep a query if its document is among this many top results; null skips this check."
     )
     judged: Share | None = Field(None, description="Also keep it if the generator grades the pair at least this.")
-    double_to: Positive | None = Field(
-        None,
-        description="Double `documents` up to this number while held-out queries improve; each doubling trains again.",
-    )
-    gain: AboveZero = Field(0.005, description="With double_to: minimum gain in nDCG@10 for another doubling.")
 
     def step(self, seed: int) -> SyntheticOptions:
         """The options of the data step."""
-        recipe_options = {"generator", "options", "cut", "double_to", "gain"}
-        return SyntheticOptions(**self.model_dump(exclude=recipe_options), seed=seed)
+        return SyntheticOptions(**self.model_dump(exclude={"generator", "options", "cut"}), seed=seed)
 
 
 class DocumentsOptions(Section):
@@ -124,9 +122,6 @@ class DataOptions(DocumentsOptions):
             raise ValueError("give queries and qrels, or synthetic, which writes queries")
         if self.queries is None and self.dev.qrels is not None and self.dev.queries is None:
             raise ValueError("give dev.queries beside dev.qrels")
-        judged = self.dev.qrels is not None or (self.queries is not None and self.dev.share > 0)
-        if self.synthetic is not None and self.synthetic.double_to is not None and not judged:
-            raise ValueError("synthetic.double_to wants judged queries to be held out: give queries and qrels, or dev")
         return self
 
 
@@ -304,11 +299,6 @@ class RetrievalOptions(RecipeOptions):
     def holds_out(self) -> bool:
         """Whether any queries are held out."""
         return self.data.dev.holds_out()
-
-    def later(self) -> frozenset[str]:
-        """No option if the number of queries is doubled, since whole trainings are a data step then."""
-        doubles = self.data.synthetic is not None and self.data.synthetic.double_to is not None
-        return frozenset() if doubles else super().later()
 
     @model_validator(mode="after")
     def _fits_the_data(self) -> Self:

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
-from diptych.training import Recipe, Registration, TrainReport, Watcher, unread_warning
+from diptych.training import Registration, TrainReport, Watcher, unread_warning
 from diptych_adapters.engines.batches import DocumentTokens
 from diptych_adapters.pipelines.library import quiet
 from diptych_training.corpus import TrainingData, file_name, held_out
@@ -33,7 +33,7 @@ from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQ
 from diptych_training.recipes.negatives import documents_of, mined, searched
 from diptych_training.rows import Lists, training_rows, without_negatives
 from diptych_training.running import Family, Fitted, RunFolder, family, fit
-from diptych_training.running.run import PRIMARY, HeldOutEvaluator, search_evaluator
+from diptych_training.running.run import HeldOutEvaluator, search_evaluator
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -43,7 +43,7 @@ EXAMPLES, WIDTH = 3, 100
 
 O = TypeVar("O", bound=RecipeOptions)  # noqa: E741
 R = TypeVar("R", bound=RetrievalOptions)
-NEGATIVES, SYNTHETIC, BEST = "negatives", "synthetic", "best"
+NEGATIVES, SYNTHETIC = "negatives", "synthetic"
 
 
 class Training(ABC, Generic[O]):
@@ -100,15 +100,9 @@ class Training(ABC, Generic[O]):
             return done
         started = time.monotonic()
         self.prepare()
-        same = self.same()
-        report = self._trained() if same is None else self.folder.copy_run(same)
-        report = replace(report, seconds=time.monotonic() - started)
+        report = replace(self._trained(), seconds=time.monotonic() - started)
         write_card(report, self.options)
         return self.folder.finish(report)
-
-    def same(self) -> Path | None:
-        """The folder of a finished run with the same options; None if there is none."""
-        return None
 
     def model(self) -> Any:
         """The model before it is trained."""
@@ -241,12 +235,6 @@ class RetrievalTraining(Training[R], Generic[R]):
         self.remarks += filter(None, [without_negatives(self.data, rows)])
         return rows
 
-    def same(self) -> Path | None:
-        """The finished training with the best amount of synthetic queries, which had the same rows and seed."""
-        best = self.folder.stored(BEST)
-        folder = self.folder.path / best[0]["trial"] if best else None
-        return folder if folder and RunFolder.reported(folder) else None
-
     def searcher(self) -> Any:
         """The model that finds documents without a collection: the one to be trained."""
         return self.model()
@@ -283,19 +271,10 @@ class RetrievalTraining(Training[R], Generic[R]):
         synthetic = self.options.data.synthetic
         if synthetic is None or self.folder.stored(SYNTHETIC) is not None:
             return []
-        if synthetic.double_to is not None:
-            return [self._double_queries(synthetic)]
         self.watcher.begin("writing queries", None)
         result = write_queries(self.options, *self._judged, self.searcher)
         self.folder.store(SYNTHETIC, map(asdict, result.queries))
         return [str(result.report)]
-
-    def _double_queries(self, synthetic: SyntheticQueries) -> str:
-        count = sum(1 for text in self._judged[0].documents.values() if text)
-        best, sentence = best_size(self.options, synthetic, lambda options: type(self)(options, self.watcher), count)
-        self.folder.store(BEST, [{"trial": str(best.relative_to(self.folder.path))}])
-        self.folder.store_prepared(best, SYNTHETIC)
-        return sentence
 
     @cached_property
     def _judged(self) -> tuple[TrainingData, TrainingData]:
@@ -517,66 +496,3 @@ def with_synthetic(
     chosen = set(np.random.default_rng(seed).permutation(documents)[:count].tolist())
     held_queries = {query for query, judged in combined.qrels.items() if not chosen.isdisjoint(judged)}
     return combined.only(query for query in combined.qrels if query not in held_queries), combined.only(held_queries)
-
-
-def best_size(
-    options: RetrievalOptions, synthetic: SyntheticQueries, recipe: Callable[[Any], Recipe], documents: int
-) -> tuple[Path, str]:
-    """The folder of the training with the best amount, and a sentence on all amounts.
-
-    Args:
-        options: of the recipe.
-        synthetic: their `data.synthetic`, which says where doubling begins and ends.
-        recipe: makes a training of such options.
-        documents: how many there are.
-
-    Raises:
-        ConfigError: nothing is held out.
-    """
-    limit = min(synthetic.double_to or synthetic.documents, documents)
-    trials: dict[int, RetrievalOptions] = {}
-
-    def measure(amount: int) -> float:
-        changed = synthetic.model_copy(update={"documents": amount, "double_to": None})
-        data = options.data.model_copy(update={"synthetic": changed})
-        trials[amount] = options.model_copy(
-            update={"data": data, "output": options.output / "trials" / f"documents-{amount}"}
-        )
-        return _score(recipe(trials[amount]).train())
-
-    scores = doubled(measure, start=min(synthetic.documents, limit), limit=limit, gain=synthetic.gain)
-    best = max(scores, key=lambda amount: scores[amount])  # the smallest among equals
-    steps = ", ".join(f"{score:.4f} of {amount:,}" for amount, score in scores.items())
-    sentence = f"{PRIMARY} on held-out queries by documents with synthetic queries: {steps}; {best:,} are taken"
-    return trials[best].output, sentence
-
-
-def _score(report: TrainReport) -> float:
-    if PRIMARY not in report.measured.get("after", {}):
-        raise ConfigError("no held-out queries to measure with", where="data.synthetic.double_to", do="give data.dev")
-    return report.measured["after"][PRIMARY]
-
-
-def doubled(measure: Callable[[int], float], *, start: int, limit: int, gain: float = 0.005) -> dict[int, float]:
-    """Scores at `start`, twice that, and so on, until a doubling gains less than `gain` or `limit` would be passed.
-
-    Args:
-        measure: gives the score, such as nDCG@10 on dev queries, with this amount of data; a larger amount includes a
-            smaller one.
-        start, limit: the first amount, and the largest allowed.
-        gain: 0.005 is half a point.
-
-    Raises:
-        ConfigError: a start below 1 or above `limit`.
-    """
-    if not 1 <= start <= limit:
-        raise ConfigError(
-            "the first amount is out of range", where="doubled", got=f"{start} of {limit}", expected="1 <= start"
-        )
-    amount, scores = start, {start: measure(start)}
-    while 2 * amount <= limit:
-        scores[2 * amount] = measure(2 * amount)
-        amount *= 2
-        if scores[amount] - scores[amount // 2] < gain:
-            break
-    return scores

@@ -16,8 +16,8 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -67,26 +67,12 @@ class RunFolder:
         return complete[-1] if complete else None
 
     def report(self) -> TrainReport | None:
-        """The report of a finished run."""
-        return self.reported(self.path)
-
-    @staticmethod
-    def reported(folder: Path) -> TrainReport | None:
-        """The report of the run in any folder; None if it is not finished."""
-        if not (folder / REPORT).exists():
+        """The report of the run; None if it is not finished."""
+        if not (self.path / REPORT).exists():
             return None
-        raw = json.loads((folder / REPORT).read_text("utf-8"))
+        raw = json.loads((self.path / REPORT).read_text("utf-8"))
         models = tuple(Registration(**model) for model in raw.pop("models"))
         return TrainReport(**{**raw, "models": models, "remarks": tuple(raw["remarks"])})
-
-    def copy_run(self, other: Path) -> TrainReport:
-        """Copy the results of a finished run, model included; its report gets the paths of this folder."""
-        report = self.reported(other)
-        assert report is not None
-        shutil.copytree(other, self.path, ignore=shutil.ignore_patterns(RECIPE, REPORT), dirs_exist_ok=True)
-        return replace(
-            report, folder=str(self.path), models=tuple(self._here(model, report) for model in report.models)
-        )
 
     def finish(self, report: TrainReport) -> TrainReport:
         """Store the report; the checkpoints are deleted."""
@@ -108,21 +94,13 @@ class RunFolder:
         part.replace(path)
         return path
 
-    def store_prepared(self, other: Path, last: str) -> None:
-        """Copy another run's data; the rows of this name once all others are there."""
-        data = other / "data"
-        shutil.copytree(data, self.path / "data", ignore=shutil.ignore_patterns(f"{last}.jsonl"), dirs_exist_ok=True)
-        self.store(last, self.rows(other, last) or [])
-
     def stored(self, name: str) -> list[dict[str, Any]] | None:
         """The rows stored under this name, None if there are none."""
-        return self.rows(self.path, name)
-
-    @staticmethod
-    def rows(folder: Path, name: str) -> list[dict[str, Any]] | None:
-        """The rows stored under this name in any run's folder; None if there are none."""
-        path = folder / "data" / f"{name}.jsonl"
-        return list(_lines(path)) if path.exists() else None
+        path = self.path / "data" / f"{name}.jsonl"
+        if not path.exists():
+            return None
+        with path.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
 
     def store_array(self, name: str, array: Floats) -> None:
         """Write `data/<name>.npy`, all or nothing."""
@@ -142,15 +120,6 @@ class RunFolder:
         with (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def _here(self, model: Registration, report: TrainReport) -> Registration:
-        """A model in another folder's report, as one of this folder."""
-
-        def moved(value: object) -> object:
-            inside = isinstance(value, str) and Path(value).is_relative_to(report.folder)
-            return str(self.path / Path(str(value)).relative_to(report.folder)) if inside else value
-
-        return replace(model, options={name: moved(value) for name, value in model.options.items()})
-
     def _claim(self, settings: dict[str, Any], options: RecipeOptions) -> None:
         file = self.path / RECIPE
         # Whether more than the options is stored: a run that ended before making anything does not bind the folder.
@@ -160,7 +129,8 @@ class RunFolder:
                     "the folder is not empty and holds no training", where=self.path, do="name another output"
                 )
             stored = _with_defaults(json.loads(file.read_text("utf-8")), options)
-            self._compare(stored, settings, frozenset() if self._has_trained() else options.later())
+            trained = (self.path / REPORT).exists() or (self.checkpoints.exists() and any(self.checkpoints.iterdir()))
+            self._compare(stored, settings, frozenset() if trained else options.later())
             if stored != settings:
                 # Delete the log of other options, of which no checkpoint is left.
                 (self.path / LOG).unlink(missing_ok=True)
@@ -177,11 +147,6 @@ class RunFolder:
                 do="to continue it, repeat its options, also those given by --set; else delete it, or name another "
                 "output",
             )
-
-    def _has_trained(self) -> bool:
-        """Whether weights were trained, and not only data prepared."""
-        has_checkpoints = self.checkpoints.exists() and any(self.checkpoints.iterdir())
-        return has_checkpoints or (self.path / REPORT).exists()
 
     def write(self, name: str, value: Any) -> None:
         """Write a value as a JSON file of this name, all or nothing."""
@@ -231,11 +196,6 @@ def _is_complete(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        yield from (json.loads(line) for line in file)
 
 
 def _with_defaults(stored: Mapping[str, Any], options: BaseModel) -> dict[str, Any]:

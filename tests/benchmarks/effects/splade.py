@@ -50,12 +50,12 @@ class TinyLexicon(Tiny):
 
 
 class Penalized(torch.nn.Module):
-    """A loss with FLOPS of both sides, whose weight rises with the square of the steps; of unit vectors on demand."""
+    """A loss with FLOPS of both sides, whose weight rises with the square of the steps."""
 
-    def __init__(self, loss: Any, weight: float, *, ramp: int, unit: bool = False) -> None:
+    def __init__(self, loss: Any, weight: float, *, ramp: int) -> None:
         super().__init__()
         self.loss, self.weight, self.ramp, self.step = loss, weight, ramp, 0
-        self.penalty = Flops(normalized=unit)
+        self.penalty = Flops()
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""

@@ -11,7 +11,7 @@ seed 100 because they reach a plateau.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -25,7 +25,6 @@ from diptych.generation import QueryRequest
 from diptych_training.data.generators import Generator
 from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthesize
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.recipes.base import doubled
 from diptych_training.relevance import Relevance
 from effects.lex import Lex, lex
 from effects.running import Effect, each, effect, learnt, plateau
@@ -241,3 +240,14 @@ def _at(n: np.ndarray, y: np.ndarray, c: float) -> Curve:
     b = max(0.0, -float(spread @ y) / float(spread @ spread)) if spread.any() else 0.0
     a = float(y.mean() + b * x.mean())
     return Curve(a, b, float(c), float(np.sqrt(np.mean((y - a + b * x) ** 2))))
+
+
+def doubled(measure: Callable[[int], float], *, start: int, limit: int, gain: float = 0.005) -> dict[int, float]:
+    """Scores at `start`, twice that, and so on, until a doubling gains less than `gain` or `limit` would be passed."""
+    amount, scores = start, {start: measure(start)}
+    while 2 * amount <= limit:
+        scores[2 * amount] = measure(2 * amount)
+        amount *= 2
+        if scores[amount] - scores[amount // 2] < gain:
+            break
+    return scores

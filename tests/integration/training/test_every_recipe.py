@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from diptych.errors import ConfigError, DiptychError
 from diptych.training import load_recipe
-from diptych_training.running import RunFolder
 from every_recipe import COUNT, MASKED, RECIPES, REGISTRY, made, options_of, write_world
 from tiny_encoders import WORDS
 from tiny_training import Told, lines
@@ -144,57 +143,6 @@ def test_every_step_is_computed_in_bfloat16_before_and_after_evaluations(world: 
 WRITTEN = {"styles": ["keywords", "first"], "documents": 6, "density": 2, "round_trip": 5}
 
 
-def test_documents_with_written_queries_are_doubled_while_it_helps(world: Path, tmp_path: Path) -> None:
-    given = options_of("contrastive", world, tmp_path / "run", epochs=1)
-    given["data"] |= {"synthetic": {**WRITTEN, "double_to": 100, "gain": 1e-9, "round_trip": None}}
-    recipe = made({**given, "negatives": {"per_query": 0}}, Told())
-    [sentence] = recipe.prepare()
-    trials = {int(path.name.rpartition("-")[2]): path for path in (tmp_path / "run" / "trials").iterdir()}
-    scores = {amount: ndcg(path) for amount, path in sorted(trials.items())}
-    amounts = list(scores)
-    assert amounts == [6, 12, 24][: len(amounts)]
-    assert len(amounts) == 3 or scores[amounts[-1]] < scores[amounts[-2]] + 1e-9
-    best = max(amounts, key=lambda amount: (scores[amount], -amount))
-    assert f"{scores[6]:.4f} of 6, {scores[12]:.4f} of 12" in sentence
-    assert sentence.endswith(f"{best} are taken")
-    kept = "data/synthetic.jsonl"
-    assert (tmp_path / "run" / kept).read_text() == (trials[best] / kept).read_text()
-    assert recipe.prepare() == []
-
-
-def test_a_doubled_training_is_that_of_its_best_amount_and_takes_no_step_more(world: Path, tmp_path: Path) -> None:
-    run, told = tmp_path / "run", Told()
-    given = options_of("multi_exit", world, run, epochs=1)
-    doubling = {**given["data"], "synthetic": {**WRITTEN, "double_to": 12, "round_trip": None}}
-    report = made({**given, "data": doubling}, told).train()
-    trials = {amount: run / "trials" / f"documents-{amount}" for amount in (6, 12)}
-    best = max(trials, key=lambda amount: (ndcg(trials[amount]), -amount))
-    assert told.done == sum(map(steps, trials.values()))
-    assert (report.steps, report.folder) == (steps(trials[best]), str(run))
-    assert [Path(model.options["model"]) for model in report.models] == [run, run / "exit_1"]
-    once = {**given["data"], "synthetic": {**WRITTEN, "documents": best, "round_trip": None}}
-    alone = made({**given, "data": once, "output": str(tmp_path / "alone")}, Told()).train()
-    assert (alone.measured, alone.remarks) == (report.measured, report.remarks)
-    for end in ("model.safetensors", "exit_1/model.safetensors"):
-        one, other = load_file(tmp_path / "alone" / end), load_file(run / end)
-        assert one.keys() == other.keys()
-        assert all(torch.equal(other[name], value) for name, value in one.items())
-    for name in ("negatives", "synthetic"):
-        assert (run / "data" / f"{name}.jsonl").read_text() == (tmp_path / "alone/data" / f"{name}.jsonl").read_text()
-    assert "double_to: 12" in (run / "README.md").read_text()
-    assert made({**given, "data": doubling}, Told()).train() == report
-
-
-def steps(run: Path) -> int:
-    value: int = json.loads((run / "report.json").read_text())["steps"]
-    return value
-
-
-def ndcg(run: Path) -> float:
-    value: float = json.loads((run / "report.json").read_text())["measured"]["after"]["nDCG@10"]
-    return value
-
-
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_judgements_that_are_left_out_are_said_by_prepare(recipe: str, world: Path, tmp_path: Path) -> None:
     given = options_of(recipe, world, tmp_path / "run")
@@ -234,13 +182,6 @@ def test_lists_that_were_prepared_are_trained_with_other_options(world: Path, tm
         made(given, Told())
 
 
-def test_doubling_wants_queries_that_are_held_out(world: Path, tmp_path: Path) -> None:
-    given = options_of("contrastive", world, tmp_path / "run")
-    given["data"] |= {"synthetic": {**WRITTEN, "double_to": 12}, "dev": {"share": 0}}
-    with pytest.raises(ConfigError, match="double_to wants judged queries to be held out"):
-        made(given, Told())
-
-
 RETRIEVAL = sorted({*RECIPES} - {"cmim", "prototype_tuning", "elastic", "student"})
 
 
@@ -250,8 +191,9 @@ def test_queries_are_written_for_every_recipe_of_judged_queries_with_a_round_tri
 ) -> None:
     given = options_of(recipe, world, tmp_path / "run")
     given["data"] |= {"synthetic": WRITTEN}
-    made(given, Told()).prepare()
-    rows = RunFolder.rows(tmp_path / "run", "synthetic")
+    recipe_made = made(given, Told())
+    recipe_made.prepare()
+    rows = recipe_made.folder.stored("synthetic")
     assert rows is not None
     assert 0 < len(rows) <= 12
 

@@ -21,9 +21,9 @@ DOCUMENTS = [Document(f"d{n}", " ".join(RANDOM.choice(WORDS, 12))) for n in rang
 QUERIES = [" ".join(RANDOM.choice(WORDS, 3)) for _ in range(8)]
 
 
-@pytest.fixture(params=[False, True], ids=["splade", "lexlip"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    model = lexicon(tiny_masked_model(tmp_path / "bert"), normalize=request.param)
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    model = lexicon(tiny_masked_model(tmp_path / "bert"))
     model.save_pretrained(str(tmp_path / "lexicon"))
     return str(tmp_path / "lexicon")
 

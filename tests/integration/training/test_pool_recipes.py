@@ -13,15 +13,12 @@ import pytest
 from diptych import Collection
 from diptych.config import parse_config
 from diptych.errors import ConfigError
-from diptych.registry import Registry
 from diptych.training import load_recipe, register
-from diptych_adapters import hooks as adapters
 from diptych_adapters.unidec import UniDECEncoder
-from diptych_training import hooks as recipes
+from every_recipe import REGISTRY
 from tiny_models import WORDS, bert
 from tiny_training import Told
 
-REGISTRY = Registry(adapters, recipes, installed=False)
 LABELS = {f"d{n}": f"{WORDS[n]} {WORDS[20 + n]}" for n in range(18)}  # d16 and d17 are nobody's
 POSITIVES = {f"q{n}": [f"d{n % 16}", f"d{(n + 1) % 16}"] for n in range(32)}
 

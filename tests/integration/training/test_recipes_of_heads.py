@@ -154,37 +154,6 @@ def test_texts_alone_adapt_an_encoder(folder: Path) -> None:
     assert told[-1] < told[0]
 
 
-@pytest.mark.slow
-def test_a_killed_training_goes_on_with_its_heads(folder: Path) -> None:
-    """What is trained beside the encoder is in the checkpoint: a run from there ends as one without a break."""
-    import numpy as np
-    from sentence_transformers import SentenceTransformer
-
-    class Killed(Exception):
-        """Raised in the place of a kill."""
-
-    class Killing(Told):
-        def advance(self, stage: str, n: int) -> None:
-            """The run ends in its seventh step."""
-            self.done += n if stage == "training" else 0
-            if self.done == 7:
-                raise Killed
-
-    whole = trained(folder, "multi_exit", exits={"layers": [1, 2]}, data={"dev": {"share": 0}})
-    given = json.loads((folder / "run" / "recipe.json").read_text())
-    given |= {"output": str(folder / "again")}
-    with pytest.raises(Killed):
-        load_recipe(given, registry()).make(Killing()).train()
-    report = load_recipe(given, registry()).make(Told()).train()
-    assert report.resumed_at > 0
-    assert report.steps == whole.steps
-    for name in ("", "exit_1"):
-        one, other = (
-            SentenceTransformer(of(r, name)["model"], device="cpu").encode(WORDS[:5]) for r in (whole, report)
-        )
-        assert np.allclose(one, other, atol=1e-5)
-
-
 def test_what_does_not_go_with_a_recipe_is_said(folder: Path) -> None:
     with pytest.raises(ConfigError, match="mini_batch_size does not go with several exits"):
         trained(folder, "multi_exit", exits={"layers": [1]}, training={"mini_batch_size": 4})

@@ -202,25 +202,6 @@ def test_the_evaluation_is_that_of_the_library() -> None:
     assert reranking(Drawn()) == pytest.approx({"ndcg@10": means["nDCG@10"], "mrr@10": means["MRR@10"]})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["cross_encoder", "uni_encoder"])
-def test_a_run_that_was_killed_goes_on_and_asks_the_first_stage_once(recipe: str, world: Path) -> None:
-    class Killed(Told):
-        def advance(self, stage: str, n: int) -> None:
-            super().advance(stage, n)
-            if self.done == 12:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        trained({**cross_encoder(world), "recipe": recipe}, Killed())
-    kept = world / "run" / "data" / "candidates.jsonl"
-    before = kept.stat().st_mtime_ns
-    report = trained({**cross_encoder(world), "recipe": recipe})
-    assert 0 < report.resumed_at < report.steps
-    assert learned(report)
-    assert kept.stat().st_mtime_ns == before
-
-
 GAME = {
     "rounds": 2,
     "warm_steps": 4,

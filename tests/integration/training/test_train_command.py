@@ -152,16 +152,6 @@ def test_a_seed_gives_the_same_model_and_another_seed_another(
     assert not torch.allclose(weights(other.folder)[name], weights(whole.folder)[name], atol=1e-3)
 
 
-@pytest.mark.slow
-def test_low_rank_adapters_are_merged_into_a_plain_model(prepared: Path, tmp_path: Path) -> None:
-    lora = {"rank": 4, "modules": ["query", "value"]}
-    report = trained(prepared, tmp_path / "lora", **{"training.lora": lora, "training.learning_rate": 0.01})
-    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.02
-    before, after = weights(prepared / "bert"), weights(report.folder)
-    changed = {name for name in after if not torch.allclose(after[name], before[name])}
-    assert {name.split(".")[-2] for name in changed} == {"query", "value"}
-
-
 def test_a_share_of_the_untrained_weights_can_be_kept(prepared: Path, whole: TrainReport, tmp_path: Path) -> None:
     report = trained(prepared, tmp_path / "mixed", **{"training.untrained_share": 0.25})
     before, after, mixed = (weights(folder) for folder in (prepared / "bert", whole.folder, report.folder))
@@ -226,16 +216,13 @@ def test_patience_that_has_begun_goes_on_where_a_training_goes_on(prepared: Path
     assert (report.resumed_at, report.steps) == (undisturbed.steps - 5, undisturbed.steps)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"loss.symmetric": True, "loss.label_smoothing": 0.1},
-        {"hybrid": {"beta": 0.5}, "loss.symmetric": True},
-    ],
-)
-def test_contrastive_takes_its_other_losses(options: dict[str, Any], prepared: Path, tmp_path: Path) -> None:
-    report = trained(prepared, tmp_path / "run", **options)
-    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.02
+def test_contrastive_takes_its_other_losses(prepared: Path, tmp_path: Path) -> None:
+    plain, hybrid = {"loss.symmetric": True, "loss.label_smoothing": 0.1}, {"loss.symmetric": True, "hybrid.beta": 0.5}
+    for name, options in (("plain", plain), ("hybrid", hybrid)):
+        made: Any = recipe(prepared, output=str(tmp_path / name), **options).make(Told())
+        loss = made.loss(torch.nn.Identity())
+        assert (loss.symmetric, getattr(loss, "beta", None)) == (True, 0.5 if name == "hybrid" else None)
+        assert getattr(loss, "label_smoothing", 0.1) == 0.1
 
 
 def test_losses_of_their_own_refuse_the_switches_they_have_not() -> None:
@@ -243,24 +230,6 @@ def test_losses_of_their_own_refuse_the_switches_they_have_not() -> None:
     wanted = {"hybrid": {}, "loss": {"blocks": ["qd", "qq"], "tau": 0.1}}
     with pytest.raises(ValidationError, match=r"hybrid is a loss of its own, without loss\.blocks"):
         Options.model_validate({**given, **wanted})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["distill", "cprd"])
-def test_a_teachers_stored_scores_are_learned(name: str, prepared: Path, tmp_path: Path) -> None:
-    texts = {row["_id"]: set(row["text"].split()) for row in rows(prepared / "corpus.jsonl")}
-    asked = {row["_id"]: set(row["text"].split()) for row in rows(prepared / "queries.jsonl")}
-    with (tmp_path / "scores.jsonl").open("w") as file:
-        for query, words in list(asked.items())[1:]:
-            scores = {document: 4.0 * len(words & own) - 4.0 for document, own in texts.items()}
-            file.write(json.dumps({"query": query, "scores": scores}) + "\n")
-    teacher = {"teacher": {"scores": str(tmp_path / "scores.jsonl")}, "negatives.per_query": 4, "training.epochs": 6}
-    report = trained(prepared, tmp_path / "run", recipe=name, **teacher)
-    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.02
-    assert 8 <= sum("eval_nDCG@10" in row for row in rows(tmp_path / "run/log.jsonl")) <= 16
-    told = [remark for remark in report.remarks if "judged pairs were left out" in remark]
-    assert len(told) == 1, "the first query has no scores"
-    assert told[0].endswith("(queries q0)")
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -150,6 +150,7 @@ GONE = [
     ("contrastive", {"loss": {"margin": 0.1}}, "margin"),
     ("contrastive", {"loss": {"learn_tau": True}}, "learn_tau"),
     ("contrastive", {"hybrid": {"groups": "tags"}}, "groups"),
+    ("contrastive", {"data": {**DATA, "synthetic": {"double_to": 1000}}}, "double_to"),
     ("dexml", {"loss": {"sample_positives": 1}}, "sample_positives"),
     ("unidec", {"pool": {"cluster_from": 5}}, "cluster_from"),
     ("unidec", {"loss": {"reduction": "supcon"}}, "reduction"),

@@ -128,13 +128,6 @@ def test_options_that_the_data_steps_read_are_another_training_once_data_is_prep
         RunFolder("contrastive", options_of(tmp_path / "run", **CHANGES[name]))
 
 
-def test_where_queries_are_doubled_every_option_is_read_by_a_data_step(tmp_path: Path) -> None:
-    data = {**DATA, "synthetic": {"double_to": 1000}}
-    RunFolder("contrastive", options_of(tmp_path / "run", data=data)).store("best", [])
-    with pytest.raises(ConfigError, match=r"training.epochs: 2.0 there, 9.0 asked"):
-        RunFolder("contrastive", options_of(tmp_path / "run", data=data, training={"epochs": 9}))
-
-
 def test_of_training_are_options_of_the_section() -> None:
     assert TrainingOptions.model_fields.keys() >= {*OF_TRAINING}
 

@@ -29,7 +29,6 @@ from diptych_training.data.synthetic import (
     without_repeats,
 )
 from diptych_training.options import SyntheticQueries
-from diptych_training.recipes.base import doubled
 
 RANDOM = np.random.default_rng(0)
 WORDS = [f"word{n}" for n in range(60)]
@@ -162,12 +161,6 @@ def test_a_judge_keeps_what_the_retriever_does_not_find(source: CollectionSource
     assert sum("another" in query.text for query in without.queries) < 10
 
 
-def test_doubling_ends_with_the_first_small_gain_and_never_passes_the_limit() -> None:
-    scores = {1: 0.1, 2: 0.2, 4: 0.25, 8: 0.252, 16: 0.9}
-    assert list(doubled(scores.__getitem__, start=1, limit=16, gain=0.005)) == [1, 2, 4, 8]
-    assert doubled(float, start=3, limit=11) == {3: 3.0, 6: 6.0}
-
-
 def test_a_round_trip_needs_a_source_and_options_ask_for_something() -> None:
     with pytest.raises(ConfigError, match=r"(?s)round trip needs a retriever.*CollectionSource"):
         synthesize(DOCUMENTS, TEMPLATES)
@@ -175,8 +168,6 @@ def test_a_round_trip_needs_a_source_and_options_ask_for_something() -> None:
         SyntheticOptions(density=0)
     with pytest.raises(ConfigError, match="the size of the sample is out of range"):
         sampled(TEXTS, -1)
-    with pytest.raises(ConfigError, match="the first amount is out of range"):
-        doubled(float, start=0, limit=4)
 
 
 def test_a_recipe_that_says_nothing_asks_for_what_the_step_makes_unasked() -> None:
