@@ -6,10 +6,10 @@ import contextlib
 import dataclasses
 import getpass
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.padding import Padding
@@ -313,35 +313,17 @@ class DocumentTexts:
 
 def judge_all(judging: Judging | SecondJudging, texts: DocumentTexts) -> None:
     """Show one pair after another and record the grades, until nothing is left to judge or the judge quits."""
-    with without_echo(sys.stdin):
-        while pair := judging.next():
-            _show_pair(pair, texts)
-            key = _key()
-            if key == "q":
-                stderr().print("stopped; the same command continues here", style="dim")
-                return
-            if key == "u":
-                if not judging.undo():
-                    stderr().print("there is nothing to undo", style="yellow")
-            else:
-                judging.record(pair, GRADES.get(key))
-
-
-@contextlib.contextmanager
-def without_echo(stream: TextIO) -> Iterator[None]:
-    """Hide keys that are typed between two documents; they are dropped, since nobody grades what is not shown yet."""
-    if sys.platform == "win32" or not stream.isatty():  # on Windows keys are never shown
-        yield
-        return
-    import termios
-
-    before = termios.tcgetattr(stream)
-    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-    termios.tcsetattr(stream, termios.TCSADRAIN, silent)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(stream, termios.TCSADRAIN, before)
+    while pair := judging.next():
+        _show_pair(pair, texts)
+        key = _key()
+        if key == "q":
+            stderr().print("stopped; the same command continues here", style="dim")
+            return
+        if key == "u":
+            if not judging.undo():
+                stderr().print("there is nothing to undo", style="yellow")
+        else:
+            judging.record(pair, GRADES.get(key))
 
 
 def _show_pair(pair: Pooled, texts: DocumentTexts) -> None:

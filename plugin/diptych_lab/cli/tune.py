@@ -124,10 +124,6 @@ def search(
     ] = None,
     synthetic: SyntheticOption = False,
     write: WriteOption = False,
-    keep: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Folder for retrieved candidates, to continue after an interrupt."),
-    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try fusions, weights, rescoring, rerankers and search parameters, and recommend what is shown to be better.
@@ -152,7 +148,7 @@ def search(
         asked, judged, made = judged_or_synthetic(
             opened, settings, folder, queries, qrels, synthetic=synthetic, write=write
         )
-        found = tune_search(opened.handle, asked, judged, depths=depth or [], budget=limits, folder=keep, progress=bars)
+        found = tune_search(opened.handle, asked, judged, depths=depth or [], budget=limits, progress=bars)
     change = config_change(config, found, session.registry) if found.passed else ConfigChange()
     if write and found.passed:
         write_config(config, change)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -58,7 +55,6 @@ def tune_search(
     depths: Sequence[int] = (),
     budget: Budget | None = None,
     confidence: float = 0.95,
-    folder: Path | None = None,
     progress: Progress | None = None,
     seed: int = 0,
 ) -> SearchReport:
@@ -74,7 +70,6 @@ def tune_search(
         depths: candidates of each slot to try; by default 50 and 100, if the config's limit is not above these.
         budget: limits of a query. A present pipeline that exceeds them is replaced by the best that does not.
         confidence: of the gate's intervals.
-        folder: stores the answers of slots and rerankers, so that an interrupted run can continue; None stores nothing.
         progress: receives the progress of the stages, such as `asking SLOT`.
         seed: of the divisions into parts.
 
@@ -91,7 +86,7 @@ def tune_search(
     depths = (
         depths or [depth for depth in DEPTHS if depth >= limit] or [limit]
     )  # enough for a page of the config's size
-    run = _Run(view, judged, qrels, depths, folder, progress or Unwatched())
+    run = _Run(view, judged, qrels, depths, progress or Unwatched())
     candidates, table, pipelines = run.tried()
     rows = _rows(run, pipelines, table, limits)
     present = len(rows) - 1
@@ -132,12 +127,11 @@ class _Run:
         queries: Sequence[Query],
         qrels: Qrels,
         depths: Sequence[int],
-        folder: Path | None,
         progress: Progress,
     ) -> None:
         self.view, self.queries, self.depths = view, queries, depths
         self.grades = [qrels.judgements[query.id] for query in queries]
-        self.answers, self.progress = Answers(view, queries, max(depths), folder, progress), progress
+        self.answers, self.progress = Answers(view, queries, max(depths), progress), progress
         served = Pipeline.from_config(view.search_config, view.slots)
         self.config = replace(served, boost=None, diversify=None)  # trials have neither, and the config keeps both
         made = {stage_key(stage): _reranker(view, stage) for stage in self.config.rerank}
@@ -356,19 +350,13 @@ def reranker_milliseconds(
     return medians
 
 
-def asking(slot: str, params: SearchParams) -> str:
-    """The stage of the progress in which a slot is asked with these parameters."""
-    text = params_text(search_params(params))
-    return f"asking {slot} ({text})" if text else f"asking {slot}"
-
-
 class OnceScored:
     """A reranker that scores each pair of query and document once, and answers from memory after that.
 
     Args:
         reranker: an `independent` one, since scores that depend on the other candidates cannot be kept.
 
-    `pairs` counts the pairs that the reranker scored, `asked` all that it was asked for.
+    `pairs` counts the pairs that the reranker scored.
     """
 
     independent = True
@@ -376,11 +364,10 @@ class OnceScored:
     def __init__(self, reranker: Reranker) -> None:
         self._reranker, self.max_length = reranker, reranker.max_length
         self.scores: dict[Pair, float] = {}
-        self.pairs = self.asked = 0
+        self.pairs = 0
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`."""
-        self.asked += len(pairs)
         unknown = list(dict.fromkeys(pair for pair in pairs if pair not in self.scores))
         if unknown:
             (scores,) = score_pairs(self._reranker, [unknown], where=f"reranker {type(self._reranker).__name__!r}")
@@ -390,23 +377,20 @@ class OnceScored:
 
 
 class Answers:
-    """Asks slots and rerankers in batches, and stores each complete part of the answers in the folder.
+    """Asks slots and rerankers in batches.
 
     Args:
         view: the collection, which is only read.
         queries: the judged queries.
         depth: candidates of each slot.
-        folder: stores the answers; None stores nothing.
         progress: receives the progress of each slot and reranker.
 
     `calls` counts the requests to the store.
     """
 
-    def __init__(
-        self, view: View, queries: Sequence[Query], depth: int, folder: Path | None, progress: Progress
-    ) -> None:
+    def __init__(self, view: View, queries: Sequence[Query], depth: int, progress: Progress) -> None:
         self._view, self._queries, self._depth = view, queries, depth
-        self._folder, self._progress, self.calls = folder, progress, 0
+        self._progress, self.calls = progress, 0
 
     def ask(self, pipeline: Pipeline, depth: int, stage: str) -> list[Sequence[Hit]]:
         """The hits of each query; `stage` is that of the progress."""
@@ -421,28 +405,19 @@ class Answers:
     def candidates(self, slot: str, params: SearchParams) -> Rankings:
         """The first `depth` documents of each query with their scores, found with these parameters."""
         stages = Pipeline((Retrieve(slot, self._depth, params=search_params(params)),))
-        label = asking(slot, params)
-
-        def retrieve() -> Rankings:
-            hits = self.ask(stages, self._depth, label)
-            return [[(hit.id, hit.score) for hit in query_hits] for query_hits in hits]
-
-        return self._once(f"{slot} {params.model_dump_json(exclude_defaults=True)}", retrieve)
+        text = params_text(search_params(params))
+        hits = self.ask(stages, self._depth, f"asking {slot} ({text})" if text else f"asking {slot}")
+        return [[(hit.id, hit.score) for hit in query_hits] for query_hits in hits]
 
     def scores(self, slot: str, legs: Legs, rankings: Mapping[str, Rankings]) -> Doubles:
         """The scores `[n, width]` that the slot gives all candidates of each query; NaN where it has none."""
-        stage = f"rescoring by {slot}"
-
-        def rescore() -> Rankings:
-            self._progress.begin(stage, len(self._queries))
-            scored: Rankings = []
-            for query, ids in zip(self._queries, pools_of(rankings), strict=True):
-                scored.append(self._scored(slot, query, [str(name) for name in ids]) if ids else [])
-                self.calls += 1
-                self._progress.advance(stage, 1)
-            return scored
-
-        return _table(self._once(f"{slot}, all candidates", rescore), legs, rankings)
+        stage, scored = f"rescoring by {slot}", list[list[tuple[str, float]]]()
+        self._progress.begin(stage, len(self._queries))
+        for query, ids in zip(self._queries, pools_of(rankings), strict=True):
+            scored.append(self._scored(slot, query, [str(name) for name in ids]) if ids else [])
+            self.calls += 1
+            self._progress.advance(stage, 1)
+        return _table(scored, legs, rankings)
 
     def reranker_scores(
         self,
@@ -458,7 +433,7 @@ class Answers:
 
         Args:
             reranker: keeps what it scored.
-            name: names the reranker and its options, for stored answers.
+            name: the reranker's key.
             chosen: `[n, width]`, whether a candidate is to be scored.
             legs, rankings: the candidates.
             stage: of the progress.
@@ -468,23 +443,13 @@ class Answers:
             [ids[place] for place in np.flatnonzero(row[: len(ids)])] for ids, row in zip(pools, chosen, strict=True)
         ]
         texts = self._texts({identifier for ids in chosen_ids for identifier in ids})
-        scored, label = [], name.partition(" ")[0]
+        scored, label = list[list[tuple[str, float]]](), name.partition(" ")[0]
         self._progress.begin(stage, len(self._queries))
         for places in _blocks(range(len(self._queries)), BATCH):
             groups = [[(self._queries[n].text, texts[i]) for i in chosen_ids[n] if i in texts] for n in places]
-
-            def predict(groups: list[list[Pair]] = groups, places: Sequence[int] = places) -> Rankings:
-                scores = score_pairs(reranker, groups, where=f"reranker {label!r}")
-                ids = ([i for i in chosen_ids[n] if i in texts] for n in places)
-                return [list(zip(names, row.tolist(), strict=True)) for names, row in zip(ids, scores, strict=True)]
-
-            part = self._once(f"{name}, {[chosen_ids[n] for n in places]}", predict)
-            reranker.scores |= {
-                (self._queries[n].text, texts[i]): score
-                for n, row in zip(places, part, strict=True)
-                for i, score in row
-            }
-            scored += part
+            scores = score_pairs(reranker, groups, where=f"reranker {label!r}")
+            ids = ([i for i in chosen_ids[n] if i in texts] for n in places)
+            scored += [list(zip(names, row.tolist(), strict=True)) for names, row in zip(ids, scores, strict=True)]
             self._progress.advance(stage, len(places))
         return _table(scored, legs, rankings)
 
@@ -503,31 +468,6 @@ class Answers:
         chosen = self._view.layout.id_filter(ids)
         (hits,) = ask(self._view, [query], depth=len(ids), pipeline=Pipeline((Retrieve(slot),)), filter=chosen)
         return [(hit.id, hit.score) for hit in hits]
-
-    def _once(self, what: str, compute: Callable[[], Rankings]) -> Rankings:
-        path = self._path(what)
-        if path is not None and path.is_file():
-            cached: Rankings = [
-                [(name, score) for name, score in ranking] for ranking in json.loads(path.read_text("utf-8"))
-            ]
-            return cached
-        rankings = compute()
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".part")
-            temporary.write_text(json.dumps(rankings), "utf-8")
-            temporary.replace(path)
-        return rankings
-
-    def _path(self, what: str) -> Path | None:
-        """A file named after everything that the answers depend on."""
-        if self._folder is None:
-            return None
-        live = self._view.metadata.live.model_dump_json() if self._view.metadata else ""
-        count = self._view.client.count(self._view.name, exact=True).count
-        query_texts = [(query.id, said(query)) for query in self._queries]
-        key = json.dumps([what, live, count, self._depth, query_texts], sort_keys=True)
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
 def _blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pty
 import random
 import sys
-import termios
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,7 @@ import pytest
 from diptych import Registry, hookimpl
 from diptych.evaluate import read_beir
 from diptych.generation import JudgeRequest
-from diptych_lab.cli.judge import _key, without_echo
+from diptych_lab.cli.judge import _key
 
 Run = Callable[..., Any]
 QUERIES = {"q1": "cat on a mat", "q2": "barks at the man", "q3": "hunts mice", "q4": "an egg"}
@@ -186,12 +184,3 @@ def test_clicks_become_judged_queries(run: Run, tmp_path: Path) -> None:
     answer = run("judge", "clicked", "--clicks", "log.jsonl")
     assert "warning: 2 clicks on ids that were not shown, ignored: first 'gone' for 'a query'" in answer.err
     assert run("judge", "clicked", "--clicks", "log.jsonl", "--json").json()["ignored"] == 2
-
-
-def test_a_terminal_does_not_show_keys_that_are_typed_between_two_documents() -> None:
-    _, side = pty.openpty()
-    with os.fdopen(side, "r+b", buffering=0) as raw, io.TextIOWrapper(raw) as terminal:
-        assert termios.tcgetattr(terminal)[3] & termios.ECHO
-        with without_echo(terminal):
-            assert not termios.tcgetattr(terminal)[3] & termios.ECHO
-        assert termios.tcgetattr(terminal)[3] & termios.ECHO
