@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from qdrant_client import models
@@ -22,6 +22,7 @@ from diptych.swap.changes import spread_warnings
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
 PAIR = Retrieve("dense", 10) + Retrieve("other", 10)
+Open: TypeAlias = Callable[..., Collection]
 DOCUMENTS = [{"id": str(i), "text": f"words of number {i}", "tenant": ("eu", "us")[i % 2]} for i in range(6)]
 
 
@@ -34,6 +35,23 @@ def config(server: Any, *, slots: Any = SLOTS, **cluster: Any) -> Config:
     return Config.model_validate({"store": server.url, "collection": "c", "slots": slots, "cluster": cluster})
 
 
+@pytest.fixture
+def server(small_server: Callable[..., Any]) -> Any:
+    return small_server()
+
+
+@pytest.fixture
+def opened(server: Any, fakes: Registry) -> Open:
+    """Opens the collection on the server, with what a config says of its cluster, and fills it."""
+
+    def open_filled(**cluster: Any) -> Collection:
+        collection = Collection.open(config(server, **cluster), registry=fakes)
+        assert collection.populate(DOCUMENTS).new == len(DOCUMENTS)
+        return collection
+
+    return open_filled
+
+
 def asked(server: Any, method: str, path: str) -> list[tuple[str, Any]]:
     """The query and the body of each request to a route."""
     found = [(p.partition("?"), body) for m, p, body in server.requests if m == method]
@@ -44,13 +62,8 @@ def points(server: Any) -> dict[str, Any]:
     return {record.payload["_diptych"]["id"]: record.payload for record in server.store.scroll("c", limit=100)[0]}
 
 
-def test_a_collection_is_made_of_the_shards_and_replicas_of_the_config(
-    small_server: Callable[..., Any], fakes: Registry
-) -> None:
-    server = small_server()
-    asked_for = config(server, shards=6, replicas=2, write_consistency=2, ordering="strong", read_consistency="quorum")
-    with Collection.open(asked_for, registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
+def test_a_collection_is_made_of_the_shards_and_replicas_of_the_config(server: Any, opened: Open) -> None:
+    with opened(shards=6, replicas=2, write_consistency=2, ordering="strong", read_consistency="quorum") as collection:
         assert len(collection.search("words", limit=2)) == 2
     ((_, made),) = asked(server, "PUT", "/collections/c")
     assert (made["shard_number"], made["replication_factor"], made["write_consistency_factor"]) == (6, 2, 2)
@@ -71,12 +84,10 @@ def test_a_collection_is_made_of_the_shards_and_replicas_of_the_config(
     ids=str,
 )
 def test_the_host_fuses_what_the_server_would_fuse_in_each_shard(
-    small_server: Callable[..., Any], fakes: Registry, pipeline: Pipeline, cluster: dict[str, Any], nested: bool
+    server: Any, opened: Open, fakes: Registry, pipeline: Pipeline, cluster: dict[str, Any], nested: bool
 ) -> None:
-    server = small_server()
     slots = {**SLOTS, "other": {"adapter": "fake-dense", "dimension": 8, "seed": 1}}
-    with Collection.open(config(server, slots=slots, **cluster), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
+    with opened(slots=slots, **cluster) as collection:
         del server.requests[:]
         found = collection.search("words of number 3", pipeline=pipeline, limit=3)
     searches = [s for _, body in asked(server, "POST", "/collections/c/points/query/batch") for s in body["searches"]]
@@ -88,10 +99,8 @@ def test_the_host_fuses_what_the_server_would_fuse_in_each_shard(
     assert {hit.id: hit.score for hit in found} == pytest.approx({hit.id: hit.score for hit in wanted}, rel=1e-4)
 
 
-def test_one_shard_key_for_all_goes_with_writes_and_searches(small_server: Callable[..., Any], fakes: Registry) -> None:
-    server = small_server()
-    with Collection.open(config(server, shard_key="team-7", shards=2), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
+def test_one_shard_key_for_all_goes_with_writes_and_searches(server: Any, opened: Open) -> None:
+    with opened(shard_key="team-7", shards=2) as collection:
         collection.populate(DOCUMENTS[:3], sync=True, max_deleted=1)
         collection.search("words")
     ((_, made),) = asked(server, "PUT", "/collections/c")
@@ -104,10 +113,7 @@ def test_one_shard_key_for_all_goes_with_writes_and_searches(small_server: Calla
     assert [search["shard_key"] for search in batch["searches"]] == ["team-7"]
 
 
-def test_a_metadata_key_decides_the_shard_key_of_each_document(
-    small_server: Callable[..., Any], fakes: Registry
-) -> None:
-    server = small_server()
+def test_a_metadata_key_decides_the_shard_key_of_each_document(server: Any, fakes: Registry) -> None:
     with Collection.open(config(server, shard_by="tenant"), registry=fakes) as collection:
         bad: list[Any] = [{"id": "none", "text": "no tenant"}, {"id": "list", "text": "no key", "tenant": ["eu"]}]
         report = collection.populate([*DOCUMENTS, *bad])
@@ -119,12 +125,8 @@ def test_a_metadata_key_decides_the_shard_key_of_each_document(
     assert points(server).keys() == {document["id"] for document in DOCUMENTS}
 
 
-def test_a_document_that_moves_to_another_key_is_deleted_where_it_was(
-    small_server: Callable[..., Any], fakes: Registry
-) -> None:
-    server = small_server()
-    with Collection.open(config(server, shard_by="tenant"), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
+def test_a_document_that_moves_to_another_key_is_deleted_where_it_was(server: Any, opened: Open) -> None:
+    with opened(shard_by="tenant") as collection:
         assert asked(server, "POST", "/collections/c/points/delete") == []
         collection.populate([DOCUMENTS[0] | {"tenant": "us"}])
     ((_, deleted),) = asked(server, "POST", "/collections/c/points/delete")
@@ -132,12 +134,8 @@ def test_a_document_that_moves_to_another_key_is_deleted_where_it_was(
     assert points(server)["0"]["tenant"] == "us"
 
 
-def test_points_that_exist_are_changed_and_deleted_under_the_keys_that_they_have(
-    small_server: Callable[..., Any], fakes: Registry
-) -> None:
-    server = small_server()
-    with Collection.open(config(server, shard_by="tenant", ordering="medium"), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
+def test_points_that_exist_are_changed_and_deleted_under_the_keys_that_they_have(server: Any, opened: Open) -> None:
+    with opened(shard_by="tenant", ordering="medium") as collection:
         client, ids = collection.client, [r.id for r in server.store.scroll("c", limit=100)[0]]
         operations = [
             models.SetPayloadOperation(set_payload=models.SetPayload(payload={"n": 1}, points=[i])) for i in ids
@@ -180,10 +178,8 @@ def test_two_ways_to_choose_a_shard_key_are_an_error() -> None:
         )
 
 
-def test_a_plan_says_that_shards_are_changed_by_a_copy(small_server: Callable[..., Any], fakes: Registry) -> None:
-    server = small_server()
-    with Collection.open(config(server, shards=2), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
+def test_a_plan_says_that_shards_are_changed_by_a_copy(server: Any, opened: Open) -> None:
+    with opened(shards=2) as collection:
         wanted = config(server, shards=6, replicas=2, shard_by="tenant")
         plan = collection.plan(wanted)
         assert collection.plan(config(server, shards=2, replicas=1)).warnings == ()
@@ -196,10 +192,8 @@ def test_a_plan_says_that_shards_are_changed_by_a_copy(small_server: Callable[..
 
 
 @pytest.mark.slow
-def test_a_copy_into_a_cluster_is_made_of_its_shards(small_server: Callable[..., Any], fakes: Registry) -> None:
-    server = small_server()
-    with Collection.open(config(server), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
+def test_a_copy_into_a_cluster_is_made_of_its_shards(server: Any, opened: Open, fakes: Registry) -> None:
+    with opened() as collection:
         spread = ClusterConfig(shards=6, replicas=2, shard_by="tenant")
         with closing(open_store(server.url, cluster=spread)) as target:
             report = copy_collection(collection.client, "c", target, "d", registry=fakes)
@@ -222,10 +216,7 @@ def with_tenants(server: Any, **cluster: Any) -> Config:
     return Config.model_validate(given)
 
 
-def test_each_tenants_documents_lie_under_a_shard_key_of_their_own(
-    small_server: Callable[..., Any], fakes: Registry
-) -> None:
-    server = small_server()
+def test_each_tenants_documents_lie_under_a_shard_key_of_their_own(server: Any, fakes: Registry) -> None:
     with Collection.open(with_tenants(server, shards=2), registry=fakes) as collection:
         assert collection.populate(DOCUMENTS).new == 6
     ((_, made),) = asked(server, "PUT", "/collections/c")
@@ -236,10 +227,7 @@ def test_each_tenants_documents_lie_under_a_shard_key_of_their_own(
 
 
 @pytest.mark.parametrize("by_name", [False, True])
-def test_a_tenants_questions_go_to_its_own_shards(
-    small_server: Callable[..., Any], fakes: Registry, by_name: bool
-) -> None:
-    server = small_server()
+def test_a_tenants_questions_go_to_its_own_shards(server: Any, fakes: Registry, by_name: bool) -> None:
     config = with_tenants(server)
     with Collection.open(config, registry=fakes) as collection:
         collection.populate(DOCUMENTS)

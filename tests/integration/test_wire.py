@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +36,6 @@ PAYLOAD: dict[str, Any] = {
     "deep": {"list": [1, 2.5, None, True, False, "x", [], {}], "": {"": ""}},
     "none": None,
 }
-RARE: dict[str, Any] = {"moment": datetime.datetime(2026, 1, 2, 3, 4, 5), "numbered": {1: "one"}}  # no JSON
 Points = list[models.PointStruct]
 
 
@@ -79,6 +77,12 @@ def listening() -> Iterator[tuple[Recorder, str]]:
     server.stop(None).wait()
 
 
+def library(place: str) -> QdrantClient:
+    """qdrant-client as it comes."""
+    host, port = place.split(":")
+    return QdrantClient(host=host, grpc_port=int(port), prefer_grpc=True, check_compatibility=False)
+
+
 def vectors(dimension: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(dimension)
     matrix = rng.normal(size=(3, dimension)).astype(np.float32)
@@ -102,8 +106,7 @@ def both(dimension: int) -> tuple[Points, Points]:
 def test_grpc_carries_numpy_vectors_exactly_as_lists(listening: tuple[Recorder, str], dimension: int) -> None:
     recorder, place = listening
     ours, plain = both(dimension)
-    host, port = place.split(":")
-    own = QdrantClient(host=host, grpc_port=int(port), prefer_grpc=True, check_compatibility=False)
+    own = library(place)
     with closing(open_store(f"grpc://{place}")) as fast, closing(own):
         for ordering in (None, models.WriteOrdering.STRONG):
             assert fast.upsert("c", ours, ordering=ordering).operation_id == 7
@@ -130,8 +133,7 @@ def test_grpc_reads_ask_and_return_as_the_library_does(listening: tuple[Recorder
         RetrievedPoint(id=RestToGrpc.convert_extended_point_id(i), payload=payload_to_grpc(payload), shard_key=key)
         for i, payload, key in zip(IDS, payloads, keys, strict=True)
     ]
-    host, port = place.split(":")
-    own = QdrantClient(host=host, grpc_port=int(port), prefer_grpc=True, check_compatibility=False)
+    own = library(place)
     chosen = models.Filter(must=[models.HasIdCondition(has_id=list(IDS))])
     exclude = models.PayloadSelectorExclude(exclude=["n"])
     with closing(open_store(f"grpc://{place}")) as fast, closing(own):
@@ -154,8 +156,7 @@ def test_grpc_reads_ask_and_return_as_the_library_does(listening: tuple[Recorder
 
 def test_grpc_reads_of_a_cluster_carry_its_shard_key_and_consistency(listening: tuple[Recorder, str]) -> None:
     recorder, place = listening
-    host, port = place.split(":")
-    own = QdrantClient(host=host, grpc_port=int(port), prefer_grpc=True, check_compatibility=False)
+    own = library(place)
     cluster = ClusterConfig(shard_key="eu", read_consistency="majority")
     with closing(open_store(f"grpc://{place}", cluster=cluster)) as fast, closing(own):
         fast.retrieve("c", list(IDS))

@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 from diptych.errors import (
     CollectionError,
@@ -247,17 +247,6 @@ def test_the_store_is_closed_for_the_client_that_was_closed_alone(folder: Path) 
             second.get_collections()
         assert first.get_collections().collections == []
     assert {path.name for path in folder.iterdir()} == {".lock", "collections"}
-
-
-def test_plain_qdrant_client_reaches_the_holder_at_its_socket(holder: subprocess.Popen[str], folder: Path) -> None:
-    address = read_address(folder)
-    assert address is not None
-    transport = httpx.HTTPTransport(uds=address.unix)
-    with closing(QdrantClient(url="http://edge", port=None, transport=transport, check_compatibility=False)) as client:
-        client.upsert("c", [point(2)])
-        assert client.count("c").count == 2
-        with pytest.raises(Exception, match="there is no collection"):
-            client.count("d")
 
 
 def test_only_the_user_may_connect(folder: Path) -> None:
