@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from itertools import count, product
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count, islice, product, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
+from uuid import uuid4
 
+import numpy as np
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.migrate.migrate import migrate
 
-from diptych.errors import StoreError, StoreUnsupported
+from diptych.errors import CollectionError, StoreError, StoreUnsupported
 from diptych_edge.engine.catalog import Catalog
 from diptych_edge.engine.collection import EdgeCollection
 from diptych_edge.engine.folders import COLLECTIONS, folder_name
@@ -39,6 +41,7 @@ SERVER_ONLY = frozenset(
     }
 )  # fmt: skip
 _PARTS = ("vector_storage-", "vector_index-")  # folders of a vector within a segment
+PIECE = 1000  # points an operation: large enough for Edge's speed, small enough for its log
 _NEUTRAL = (None, 1)  # one shard, one replica: what Edge has
 
 
@@ -87,6 +90,23 @@ class FolderClient(QdrantBase):
     ) -> None:
         """Copy collections into another store, such as from a folder to a server."""
         migrate(self, dest_client, collection_names, recreate_on_collision, batch_size)
+
+    def upload_points(self, collection_name: str, points: Iterable[models.PointStruct], **kwargs: Any) -> None:
+        """Upsert any number of points; memory holds one piece of them."""
+        stream = iter(points)
+        while piece := list(islice(stream, PIECE)):
+            self.upsert(collection_name, piece, **kwargs)
+
+    def upload_collection(
+        self,
+        collection_name: str,
+        vectors: Any,
+        payload: Iterable[dict[Any, Any]] | None = None,
+        ids: Iterable[models.ExtendedPointId] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Upsert vectors: an array `[n, dim]`, an array for each name, or an iterable; ids are UUIDs unless given."""
+        self.upload_points(collection_name, _points_of(vectors, payload, ids), **kwargs)
 
     def __enter__(self) -> Self:
         return self
@@ -158,3 +178,23 @@ def unsupported(what: str, *, got: str = "") -> StoreUnsupported:
         got=got,
         do="use a store that has it, a Qdrant server: store: http(s)://...",
     )
+
+
+def _points_of(
+    vectors: Any, payload: Iterable[dict[Any, Any]] | None, ids: Iterable[models.ExtendedPointId] | None
+) -> Iterator[models.PointStruct]:
+    """The points of a column batch; ids are UUIDs unless given."""
+    names = iter(lambda: str(uuid4()), "")
+    columns = (names if ids is None else ids, _rows(vectors), repeat(None) if payload is None else payload)
+    for identifier, vector, content in zip(*columns, strict=False):
+        yield models.PointStruct.model_construct(id=identifier, vector=vector, payload=content)
+
+
+def _rows(vectors: Any) -> Iterable[Any]:
+    """Vectors point by point."""
+    if not isinstance(vectors, Mapping):
+        return vectors if isinstance(vectors, np.ndarray) else ({} if v is None else v for v in vectors)
+    lengths = {name: len(column) for name, column in vectors.items()}
+    if len(set(lengths.values())) > 1:
+        raise CollectionError("the named vectors differ in number", got=lengths, expected="one of each for each point")
+    return (dict(zip(vectors, row, strict=True)) for row in zip(*vectors.values(), strict=True))

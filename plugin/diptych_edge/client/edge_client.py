@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
+from concurrent.futures import Future
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any, Self, cast
+from uuid import uuid4
 
 from qdrant_client import models
 
-from diptych_edge.client.base import check_arguments, refuse_server_methods
+from diptych_edge.client.base import EdgeBase, check_arguments, refuse_server_methods
 from diptych_edge.client.collections import Aliases, Collections, Schema
 from diptych_edge.client.search import Grouping, Matrix
-from diptych_edge.client.write_points import Uploading, WritePoints
+from diptych_edge.client.write_points import WritePoints
 from diptych_edge.engine.catalog import ClosedCatalog, Engine, Holder
-from diptych_edge.engine.folders import PATIENCE
-
-if TYPE_CHECKING:
-    from diptych_edge.engine.catalog import Catalog
-import logging
-from concurrent.futures import Future
-from functools import partial
-from threading import RLock, Thread
-from uuid import uuid4
-
-from diptych_edge.client.base import EdgeBase
 from diptych_edge.engine.collection import EdgeCollection, deleted_points, needs_optimizing, wasteful
+from diptych_edge.engine.folders import PATIENCE
 from diptych_edge.engine.native_errors import edge_errors
 from diptych_edge.engine.optimization import OnStage, Optimization
 from diptych_edge.health.repair import RepairReport
+
+if TYPE_CHECKING:
+    from diptych_edge.engine.catalog import Catalog
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +77,18 @@ class Optimizing(EdgeBase):
             queued_points=waits * info.points_count,
             idle_segments=info.segments_count - waits,
         )
-        return models.OptimizationsResponse(summary=summary, running=_running(collection))
+        running = [
+            models.Optimization(
+                uuid=uuid4(),
+                optimizer="aside",
+                status=models.TrackerStatusOneOf.OPTIMIZING,
+                segments=[],
+                progress=models.ProgressTree(name=run.stage),
+            )
+            for run in [collection.run]
+            if run is not None
+        ]
+        return models.OptimizationsResponse(summary=summary, running=running)
 
     def repair(self, collection_name: str) -> RepairReport | None:
         """Rebuild a damaged collection from what can be read of it; None if it opens as it is.
@@ -123,7 +132,7 @@ class Optimizing(EdgeBase):
             del self._futures[collection]
 
 
-class EdgeClient(Collections, Aliases, Schema, WritePoints, Uploading, Grouping, Matrix, Optimizing):
+class EdgeClient(Collections, Aliases, Schema, WritePoints, Grouping, Matrix, Optimizing):
     """A Qdrant in a folder, for one process: the same calls as `QdrantClient`, the real engine, no server.
 
     `path` holds any number of collections. Calls from several threads are safe; what a write call has returned from
@@ -187,17 +196,3 @@ def _log_failure(collection: EdgeCollection, future: Future[bool]) -> None:
     """
     if (error := future.exception()) is not None and not collection.closing:
         logger.warning("the collection could not be optimised: %s", error)
-
-
-def _running(collection: EdgeCollection) -> list[models.Optimization]:
-    if collection.run is None:
-        return []
-    return [
-        models.Optimization(
-            uuid=uuid4(),
-            optimizer="aside",
-            status=models.TrackerStatusOneOf.OPTIMIZING,
-            segments=[],
-            progress=models.ProgressTree(name=collection.run.stage),
-        )
-    ]

@@ -7,7 +7,7 @@ import inspect
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from threading import RLock
@@ -22,7 +22,6 @@ from diptych.errors import CollectionError, DiptychError, StoreLocked, StoreUnav
 from diptych_edge.client.base import FolderClient, refuse_server_methods
 from diptych_edge.client.edge_client import EdgeClient
 from diptych_edge.client.read_only import ReadOnlyEdgeClient
-from diptych_edge.client.write_points import pieces, points_of
 from diptych_edge.engine.catalog import closed, keep_for_ever
 from diptych_edge.engine.folders import ENDING, STARTING
 from diptych_edge.engine.optimization import OnStage
@@ -78,22 +77,6 @@ class SharedEdgeClient(FolderClient):
         """Close this client. Other clients, in this process or others, stay open. May be repeated."""
         self._closed = True
         self._finalizer()
-
-    def upload_points(self, collection_name: str, points: Iterable[models.PointStruct], **kwargs: Any) -> None:
-        """Upsert any number of points; memory holds one piece of them."""
-        for piece in pieces(points):
-            self.upsert(collection_name, piece, **kwargs)
-
-    def upload_collection(
-        self,
-        collection_name: str,
-        vectors: Any,
-        payload: Iterable[dict[Any, Any]] | None = None,
-        ids: Iterable[models.ExtendedPointId] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Upsert vectors: an array `[n, dim]`, an array for each name, or an iterable; ids are UUIDs unless given."""
-        self.upload_points(collection_name, points_of(vectors, payload, ids), **kwargs)
 
     def get_metadata(self, collection_name: str) -> models.Payload:
         """The metadata alone; see `EdgeClient.get_metadata`."""
