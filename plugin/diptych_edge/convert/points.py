@@ -105,12 +105,9 @@ def _point(identifier: Any, vector: Any, payload: Any) -> Any:
     try:
         return edge.Point(identifier, vector, payload)
     except TypeError:  # dates and the like in the payload; most payloads need no copy
-        return _point_with_copy(identifier, vector, payload)
-
-
-def _point_with_copy(identifier: Any, vector: Any, payload: Any) -> Any:
+        payload = jsonable(payload, f"point {identifier}")
     try:
-        return edge.Point(identifier, vector, jsonable(payload, f"point {identifier}"))
+        return edge.Point(identifier, vector, payload)
     except (TypeError, ValueError) as raw:
         if "NumId" in str(raw):
             raise CollectionError(

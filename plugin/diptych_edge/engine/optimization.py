@@ -68,7 +68,9 @@ class Optimization:
                 self._process.kill()
 
     def _build_on_copy(self, source: Path, target: Path) -> bool:
-        _check_space(source)
+        needed = 3 * allocated(source) + space.TO_WRITE  # the copy, its new index, and the old one for a moment
+        do = "make room; the collection works without, more slowly"
+        space.require_space(source, needed, "to optimise aside", do=do)
         self._enter("copying")
         with self._collection.shard.journaling(lambda: _copy(source, target)) as journal:
             self._enter("optimizing")
@@ -155,9 +157,3 @@ def _copy(source: Path, target: Path) -> None:
     """Copy a flushed shard, with an empty log; vectors are shared until something is written to them."""
     link_data(source, target)
     restart_log(target, max(log_end(source), newest_version(source) + 1))
-
-
-def _check_space(source: Path) -> None:
-    needed = 3 * allocated(source) + space.TO_WRITE  # the copy, its new index, and the old one for a moment
-    do = "make room; the collection works without, more slowly"
-    space.require_space(source, needed, "to optimise aside", do=do)

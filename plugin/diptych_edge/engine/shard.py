@@ -72,7 +72,7 @@ class Shard:
             self.flush()
             if self.ledger.overgrown():
                 folder = self.ledger.shard
-                self.exchange(folder, lambda: restarted(folder))
+                self.exchange(folder, lambda: (trim_log(folder), load(folder))[1])
                 self.ledger.flushed()
             return True
 
@@ -183,31 +183,24 @@ class Journal:
 def load(folder: Path, config: Any = None) -> Any:
     """The EdgeShard in `folder`, with other settings if `config` is given."""
     use_small_files(folder)
-    try:
-        with contained(StoreDamaged, PANICKED, where=folder, do=REPAIR):
-            return edge.EdgeShard.load(str(folder), config)
-    except DiptychError:
-        raise
-    except Exception as raw:
-        what = "the embedded store cannot open a collection"
-        raise StoreDamaged(what, where=folder, got=reason(raw), do=REPAIR) from raw
+    what = "the embedded store cannot open a collection"
+    return _from_edge(lambda: edge.EdgeShard.load(str(folder), config), StoreDamaged, what, folder, REPAIR)
 
 
 def create(folder: Path, config: Any) -> Any:
     """A new EdgeShard in `folder`."""
+    what = "the embedded store cannot create a collection"
+    return _from_edge(lambda: edge.EdgeShard.create(str(folder), config), StoreError, what, folder)
+
+
+def _from_edge(make: Callable[[], Any], kind: type[StoreError], what: str, folder: Path, do: str = "") -> Any:
     try:
-        with contained(StoreError, PANICKED, where=folder):
-            return edge.EdgeShard.create(str(folder), config)
+        with contained(kind, PANICKED, where=folder, do=do):
+            return make()
     except DiptychError:
         raise
     except Exception as raw:
-        raise StoreError("the embedded store cannot create a collection", where=folder, got=reason(raw)) from raw
-
-
-def restarted(folder: Path) -> Any:
-    """The EdgeShard in `folder`, which was closed, with an empty log."""
-    trim_log(folder)
-    return load(folder)
+        raise kind(what, where=folder, got=reason(raw), do=do) from raw
 
 
 # Many readers or one exchange.

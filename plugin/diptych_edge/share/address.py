@@ -292,7 +292,12 @@ class _Stream(httpcore.NetworkStream):
                 return call()
             except TimeoutError:
                 if (process := is_stopped(self._socket)) is not None:
-                    raise _stopped(process) from None
+                    raise StoreUnavailable(
+                        "the process that holds the embedded store is stopped",
+                        got=f"process {process} does not run",
+                        do=f"let it go on (kill -CONT {process}), or end it: this process then takes over",
+                        stopped=process,
+                    ) from None
                 if time.monotonic() >= end:
                     raise
 
@@ -303,15 +308,6 @@ class _Stream(httpcore.NetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """Tell the pool whether the other side has closed a kept connection."""
         return _is_readable(self._socket) if info == "is_readable" else None
-
-
-def _stopped(process: int) -> StoreUnavailable:
-    return StoreUnavailable(
-        "the process that holds the embedded store is stopped",
-        got=f"process {process} does not run",
-        do=f"let it go on (kill -CONT {process}), or end it: this process then takes over",
-        stopped=process,
-    )
 
 
 def _is_readable(connected: socket.socket) -> bool:

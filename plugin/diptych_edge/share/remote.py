@@ -336,8 +336,8 @@ def body(content: dict[str, Any]) -> Json:
         CollectionError: a vector or payload that the engine would refuse, or that is not JSON.
     """
     names = {"shard_key_selector": "shard_key"}
-    fields = {names.get(name, name): value for name, value in content.items() if value is not None}
-    fields = {name: value for name, value in fields.items() if name not in ("ordering", "timeout", "wait")}
+    given = {name: value for name, value in content.items() if name not in ("ordering", "timeout", "wait")}
+    fields = {names.get(name, name): value for name, value in given.items() if value is not None}
     check(fields.get("points", ()))
     check([fields["batch"]] if "batch" in fields else ())
     try:
