@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
@@ -278,33 +280,52 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     """The request's body.
 
     Raises:
-        Refused: it is too large, comes too slowly, or its client goes away. The first two end the connection, which
-            would wait for the rest.
+        Refused: as `pieces`.
     """
-    too_large = Refused(
-        413,
-        f"the request's body is too large\n  expected: at most {limits.body} bytes\n  do: send several requests",
-        code="request_too_large",
-        headers=CLOSE,
-    )
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit() and len(length) <= MOST_DIGITS):
         raise Refused(400, "Content-Length is not a number of bytes", code="invalid_value")
     if int(length) > limits.body:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > limits.body:
-                    raise too_large
-    except TimeoutError:
-        message = f"the body did not come within {limits.body_seconds:g} s"
-        raise Refused(408, message, code="timeout", headers=CLOSE) from None
-    except ClientDisconnect:
-        raise Refused(400, "the client went away", code="disconnected") from None
-    return bytes(body)
+        raise _too_large(limits.body)
+    return b"".join([piece async for piece in pieces(request, limits, limits.body)])
+
+
+async def pieces(request: Request, limits: Limits, most: int, rate: float = math.inf) -> AsyncIterator[bytes]:
+    """The body, as its pieces come.
+
+    Args:
+        request: whose body.
+        limits: how long a piece may take, and all of them together.
+        most: bytes of all pieces.
+        rate: bytes per second that the body must have on average after `Limits.body_seconds`; inf for none then.
+
+    Raises:
+        Refused: it is too large, comes too slowly, or its client goes away. The first two end the connection, which
+            would wait for the rest.
+    """
+    size, start, stream = 0, time.monotonic(), request.stream().__aiter__()
+    while True:
+        remaining = start + limits.body_seconds + size / rate - time.monotonic()
+        try:
+            async with asyncio.timeout(min(remaining, limits.body_seconds)):
+                piece = await anext(stream, None)
+        except TimeoutError:
+            then = "" if math.isinf(rate) else f", then {rate:g} bytes per second"
+            message = f"the body comes too slowly\n  expected: what comes within {limits.body_seconds:g} s{then}"
+            raise Refused(408, message, code="timeout", headers=CLOSE) from None
+        except ClientDisconnect:
+            raise Refused(400, "the client went away", code="disconnected") from None
+        if piece is None:
+            return
+        size += len(piece)
+        if size > most:
+            raise _too_large(most)
+        yield piece
+
+
+def _too_large(most: int) -> Refused:
+    message = f"the request's body is too large\n  expected: at most {most} bytes\n  do: send several requests"
+    return Refused(413, message, code="request_too_large", headers=CLOSE)
 
 
 def _malformed(error: ValidationError) -> Refused:

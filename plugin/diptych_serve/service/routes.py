@@ -7,7 +7,6 @@ import base64
 import re
 import shutil
 import tempfile
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych import Collection
@@ -49,6 +48,7 @@ from diptych_serve.service.requests import (
     SearchRequest,
     accepted,
     example_texts,
+    pieces,
     read,
     read_query,
     reads_media,
@@ -133,29 +133,11 @@ async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
     """Write the body to a file, piece by piece.
 
     Raises:
-        Refused: it is larger than `Limits.upload`, nothing comes for `Limits.body_seconds`, it comes more slowly than
-            `Limits.upload_rate`, or the disk has too little space.
+        Refused: as `pieces` of `Limits.upload` and `Limits.upload_rate`, or the disk has too little space.
     """
-    size, checked, start = 0, -_LOOK, time.monotonic()
-    stream = request.stream().__aiter__()
-    while True:
-        remaining = start + limits.body_seconds + size / limits.upload_rate - time.monotonic()
-        try:
-            async with asyncio.timeout(min(remaining, limits.body_seconds)):
-                piece = await anext(stream, None)
-        except TimeoutError:
-            expected = f"a byte every {limits.body_seconds:g} s, and then {limits.upload_rate} bytes per second"
-            message = f"the documents come too slowly\n  expected: {expected}"
-            raise Refused(408, message, code="timeout", headers=CLOSE) from None
-        except ClientDisconnect:
-            raise Refused(400, "the client went away", code="disconnected") from None
-        if piece is None:
-            return
+    size, checked = 0, -_LOOK
+    async for piece in pieces(request, limits, limits.upload, limits.upload_rate):
         size += len(piece)
-        if size > limits.upload:
-            expected = f"at most {limits.upload} bytes"
-            message = f"the documents are too large\n  expected: {expected}\n  do: send several requests"
-            raise Refused(413, message, code="request_too_large", headers=CLOSE)
         if size - checked >= _LOOK:
             if shutil.disk_usage(Path(file.name).parent).free < len(piece) + limits.spare:
                 message = "too little disk space to receive documents\n  do: make room where the server's TMPDIR is"
