@@ -12,14 +12,14 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.config import SearchConfig
+from diptych.config import SearchConfig, SearchParams
 from diptych.config.load import replace_config
 from diptych.config.problems import redacted
 from diptych.config.section import fields_of
 from diptych.config.yaml_files import as_yaml, changed_entries, plain_values, read_lines, spliced, yaml_of
 from diptych.display import Display, Displayed, Table, differences
 from diptych.registry import Registry
-from diptych.search import Dbsf, Linear, Pipeline, Rerank, Rescore, Rrf
+from diptych.search import Pipeline, Rerank, Stage
 from diptych_lab.tune.trials import LEAST, LEGEND, Against, mark
 
 KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets
@@ -65,15 +65,13 @@ class SearchRow:
         section: dict[str, Any] = {"retrieve": {branch.slot: branch.candidates for branch in self.pipeline.retrieve}}
         for name in ("fuse", "rescore"):
             if (stage := getattr(self.pipeline, name)) is not None:
-                section[name] = _written(stage)
+                section[name] = stage_section(stage)
         if (params := self.pipeline.retrieve[0].params) is not None:
             flat = params.model_dump(exclude_none=True)
             flat |= flat.pop("quantization", {})
-            section["params"] = {
-                key: flat[key] for key in ("hnsw_ef", "exact", "oversampling", "rescore") if key in flat
-            }
+            section["params"] = {key: value for key, value in flat.items() if key in SearchParams.model_fields}
         if self.pipeline.rerank:
-            section["rerank"] = [{**_written(stage), "adapter": stage.label} for stage in self.pipeline.rerank]
+            section["rerank"] = [{**stage_section(stage), "adapter": stage.label} for stage in self.pipeline.rerank]
         return section
 
 
@@ -216,7 +214,7 @@ def params_text(params: models.SearchParams | None) -> str:
     return ", ".join(shown)
 
 
-def _written(stage: Rrf | Dbsf | Linear | Rescore | Rerank) -> dict[str, Any]:
+def stage_section(stage: Stage) -> dict[str, Any]:
     """The stage as a section of a config: what says which it is, and what differs from the default; no options."""
     facts, values = fields_of(type(stage)), asdict(stage)
     kept = [n for n in facts if n in SAID or values[n] != facts[n].get_default(call_default_factory=True)]

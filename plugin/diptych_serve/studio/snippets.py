@@ -7,18 +7,19 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from diptych import search
 from diptych.config.models import SearchConfig
+from diptych.config.section import fields_of
 from diptych.handle.snapshot import View
-from diptych.search import Pipeline
+from diptych.search import Pipeline, Rerank
 from diptych.search.options import SearchOptions
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import first_requests, fuses_in_diptych, inputs_of
+from diptych_lab.tune.search_report import stage_section
 from diptych_serve.studio.answers import QdrantRequest, Snippets
 from diptych_serve.studio.context import Call
 from diptych_serve.studio.page import API
@@ -63,16 +64,14 @@ def _yaml(side: Side, view: View, body: Question, options: SearchOptions) -> str
     pipeline = Pipeline.from_config(config, view.slots)
     found["retrieve"] = {branch.slot: branch.candidates for branch in pipeline.retrieve}
     if pipeline.fuse or "fuse" in found:
-        found["fuse"] = {key: value for key, value in asdict(config.fuse).items() if value not in ({}, None)}
-    for key in ("rescore", "diversify"):
-        if stage := getattr(config, key):
-            found[key] |= {"candidates": stage.candidates}
-    for shown, own in zip(found.get("rerank", ()), config.rerank, strict=False):
-        shown |= {"candidates": own.candidates}
+        found["fuse"] = stage_section(config.fuse)
+    found |= {key: stage_section(stage) for key in ("rescore", "diversify") if (stage := getattr(config, key))}
+    if config.rerank:
+        found["rerank"] = [_reranker(stage) for stage in config.rerank]
     yaml, text = YAML(typ="safe", pure=True), io.StringIO()
     yaml.default_flow_style, yaml.width = None, 100
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.dump({"search": _plain_rerank(found)}, text)
+    yaml.dump({"search": found}, text)
     return "".join([*_asked(side, body, options), text.getvalue()])
 
 
@@ -109,13 +108,10 @@ def _section(side: Side, config: SearchConfig) -> SearchConfig:
     return config.model_copy(update=later)
 
 
-def _plain_rerank(section: dict[str, Any]) -> dict[str, Any]:
+def _reranker(stage: Rerank) -> dict[str, Any]:
     """A reranker's options among its own keys, as configs write them."""
-    for stage in section.get("rerank", ()):
-        options = stage.pop("options", {})
-        own = {"adapter", "candidates", "early_exit", "weight", "deadline", "read"}
-        stage |= {"options": options} if own & options.keys() else options
-    return section
+    options = dict(stage.options)
+    return stage_section(stage) | ({"options": options} if fields_of(Rerank).keys() & options else options)
 
 
 # Python.
