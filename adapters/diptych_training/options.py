@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_v
 from pydantic_core import CoreSchema
 
 from diptych.training import RelativePath
-from diptych_training.data.mining import MiningOptions
-from diptych_training.data.synthetic import SyntheticOptions
 
 OF_TEXTS = ("lora", "max_length", "untrained_share")  # options of the training section that only models of texts have
 
@@ -88,10 +86,6 @@ class SyntheticQueries(Section):
     )
     judged: Share | None = Field(None, description="Also keep it if the generator grades the pair at least this.")
 
-    def step(self, seed: int) -> SyntheticOptions:
-        """The options of the data step."""
-        return SyntheticOptions(**self.model_dump(exclude={"generator", "options", "cut"}), seed=seed)
-
 
 class DocumentsOptions(Section):
     """The documents to learn from: a source or a live collection."""
@@ -162,15 +156,6 @@ class NegativesOptions(Section):
         """The options that were set, as `negatives.<name>`."""
         set_names = [name for name in MINED if name in names and name in self.model_fields_set]
         return [f"negatives.{name}" for name in set_names if getattr(self, name) is not None]
-
-    def step(self) -> MiningOptions:
-        """What the data step is asked for.
-
-        Raises:
-            ConfigError: ranks that are not a window, or no negatives at all.
-        """
-        ranks = (self.first_rank, self.last_rank)
-        return MiningOptions(ranks=ranks, per_query=self.per_query, margin=self.margin, relative=self.relative)
 
 
 class LoraOptions(Section):

@@ -1,6 +1,6 @@
 """`mine`: hard negatives, without those that are likely relevant.
 
-    mine(CollectionSource(packages, slot="dense"), queries, qrels, MiningOptions(per_query=4))
+    mine(CollectionSource(packages, slot="dense"), queries, qrels, NegativesOptions(per_query=4))
 
 Candidates are what a source ranks in a window of ranks. Left out are documents that are judged relevant, whose text is
 a relevant one's, or that score too near the query's best relevant document (`margin`, `relative`).
@@ -19,49 +19,12 @@ from itertools import islice
 from typing import Any, Protocol
 
 from diptych import Collection, TenantCollection
-from diptych.errors import ConfigError
 from diptych.search import Retrieve
 from diptych.types import Document
+from diptych_training.options import NegativesOptions
 from diptych_training.precision import Precision, computed_in
 
 Scored = tuple[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MiningOptions:
-    """Which candidates become negatives.
-
-    Args:
-        ranks: first and last rank that count, from 1, relevant documents included in the count.
-        per_query: how many negatives a query gets.
-        margin: left out is what scores above the best relevant document's score minus this; None does not ask.
-        relative: the same with that score less `1 - relative` of its size: 0.95 times it where it is positive.
-
-    Raises:
-        ConfigError: ranks that are not a window, or a negative number.
-    """
-
-    ranks: tuple[int, int] = (2, 100)
-    per_query: int = 1
-    margin: float | None = None
-    relative: float | None = 0.95
-
-    def __post_init__(self) -> None:
-        first, last = self.ranks
-        if not 1 <= first <= last:
-            raise ConfigError("invalid range of ranks", where="mining", got=self.ranks, expected="1 <= first <= last")
-        if self.per_query < 1 or min(self.margin or 0, self.relative or 0) < 0:
-            got = f"per_query {self.per_query}, margin {self.margin}, relative {self.relative}"
-            raise ConfigError("a number is too small", where="mining", got=got, expected="per_query >= 1, others >= 0")
-
-    def threshold(self, positive: float) -> float:
-        """The highest score that a negative may have beside a relevant document with this score."""
-        limits = [math.inf]
-        if self.margin is not None:
-            limits.append(positive - self.margin)
-        if self.relative is not None:
-            limits.append(positive - (1 - self.relative) * abs(positive))
-        return min(limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +74,7 @@ BATCH = 64  # queries that a source is asked at once
 
 
 def mine(
-    source: CandidateSource, queries: Mapping[str, str], qrels: Qrels, options: MiningOptions | None = None
+    source: CandidateSource, queries: Mapping[str, str], qrels: Qrels, options: NegativesOptions | None = None
 ) -> Mined:
     """Hard negatives of every query that has a relevant document.
 
@@ -119,20 +82,20 @@ def mine(
         source: ranks the candidates.
         queries: text by id.
         qrels: grades above 0 are relevant; a document judged 0 may become a negative.
-        options: which candidates count.
+        options: which candidates count, and how many become negatives: at least one of a query.
     """
-    settings = options or MiningOptions()
+    settings = options or NegativesOptions()
     relevant = {query: [d for d, grade in qrels.get(query, {}).items() if grade > 0] for query in queries}
     judged = [query for query in queries if relevant[query]]
     dropped, unscored = Counter[str](), list[str]()
     negatives: dict[str, list[Scored]] = {}
     for batch in batches(judged):
-        results = source.find([queries[q] for q in batch], [relevant[q] for q in batch], settings.ranks[1])
-        window = slice(settings.ranks[0] - 1, settings.ranks[1])
+        results = source.find([queries[q] for q in batch], [relevant[q] for q in batch], settings.last_rank)
+        window = slice(settings.first_rank - 1, settings.last_rank)
         windows = {query: result.ranking[window] for query, result in zip(batch, results, strict=True)}
         texts = source.texts(list({i for q in batch for i in (*dict(windows[q]), *relevant[q])}))
         for query, result in zip(batch, results, strict=True):
-            bar = settings.threshold(max(result.named.values())) if result.named else math.inf
+            bar = _threshold(settings, max(result.named.values())) if result.named else math.inf
             unscored += [] if result.named else [query]
             relevant_texts = {plain(texts[i]) for i in relevant[query] if i in texts}
             reasons = [_reason(*pair, relevant[query], texts, relevant_texts, bar) for pair in windows[query]]
@@ -150,6 +113,16 @@ def mine(
         unjudged=tuple(query for query in queries if not relevant[query]),
     )
     return Mined(negatives, report)
+
+
+def _threshold(options: NegativesOptions, positive: float) -> float:
+    """The highest score that a negative may have beside a relevant document with this score."""
+    limits = [math.inf]
+    if options.margin is not None:
+        limits.append(positive - options.margin)
+    if options.relative is not None:
+        limits.append(positive - (1 - options.relative) * abs(positive))
+    return min(limits)
 
 
 def _reason(

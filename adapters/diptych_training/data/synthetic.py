@@ -1,6 +1,6 @@
 """`synthesize`: queries that a generator writes for documents, filtered.
 
-    synthesize(documents, Generator("templates"), SyntheticOptions(documents=500), source=CollectionSource(packages))
+    synthesize(documents, Generator("templates"), SyntheticQueries(documents=500), source=CollectionSource(packages))
 
 Steps: documents are sampled, a generator writes queries, near-duplicates within a document and queries that give away a
 test query are dropped, and a query stays only if the current retriever ranks its document among the first (the round
@@ -25,6 +25,7 @@ from diptych.errors import ConfigError
 from diptych.types import Floats
 from diptych_training.data.generators import Generator
 from diptych_training.data.mining import CandidateSource, text_of
+from diptych_training.options import SyntheticQueries
 
 BATCH = 64  # queries of which a source is asked at once
 _WORD = re.compile(r"\w+")
@@ -141,45 +142,6 @@ def word_ngrams(words: tuple[str, ...], length: int) -> list[tuple[str, ...]]:
     return [words[at : at + length] for at in range(len(words) - length + 1)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyntheticOptions:
-    """How many queries to write, of which kinds, and how to filter them.
-
-    Args:
-        documents: how many get queries.
-        density: queries of each document, spread over the styles in turn.
-        styles: what the generator is asked for.
-        near: queries of one document whose cosine of word counts is above this are duplicates.
-        leak_words: words in a row that no query may share with a test query.
-        round_trip: a query stays if its document is among the first so many; None asks no source.
-        judged: it stays also if the generator judges the pair at least this; None asks no judge.
-        seed: of the sample and the generator.
-
-    Raises:
-        ConfigError: no styles, or a number that is too small.
-    """
-
-    documents: int = 500
-    density: int = 2
-    styles: tuple[str, ...] = ("question", "keywords")
-    near: float = 0.95
-    leak_words: int = 5
-    round_trip: int | None = 3
-    judged: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        trip = 1 if self.round_trip is None else self.round_trip
-        if not self.styles or min(self.documents, self.density, self.leak_words, trip) < 1:
-            raise ConfigError(
-                "the settings ask for no queries", where="synthetic queries", got=self, expected="numbers >= 1"
-            )
-
-    def per_style(self) -> dict[str, int]:
-        """Number of queries of each style for a document."""
-        return dict(Counter(self.styles[turn % len(self.styles)] for turn in range(self.density)))
-
-
 @dataclass(frozen=True, slots=True)
 class SyntheticReport:
     """The counts of the queries: `written` is `kept` plus all of `dropped`.
@@ -230,8 +192,9 @@ class Synthetic:
 def synthesize(
     documents: Sequence[Document],
     generator: Generator,
-    options: SyntheticOptions | None = None,
+    options: SyntheticQueries | None = None,
     *,
+    seed: int = 0,
     source: CandidateSource | None = None,
     test_queries: Sequence[str] = (),
 ) -> Synthetic:
@@ -240,7 +203,8 @@ def synthesize(
     Args:
         documents: ids are unique.
         generator: writes them.
-        options: how many, and which stay.
+        options: how many, and which stay; `generator`, its options and `cut` are the recipe's.
+        seed: of the sample and the generator.
         source: the current retriever, for the round trip.
         test_queries: that no query may give away.
 
@@ -248,7 +212,7 @@ def synthesize(
         ConfigError: a round trip without a source.
         RegistryError, ContractError, RemoteError: the generator cannot write.
     """
-    settings = options or SyntheticOptions()
+    settings = options or SyntheticQueries()
     if settings.round_trip and source is None:
         raise ConfigError(
             "a round trip needs a retriever",
@@ -256,8 +220,8 @@ def synthesize(
             do="give a source such as CollectionSource(collection), or round_trip=None",
         )
     by_id = {document.id: document for document in documents}
-    sample = sampled({i: text_of(item) for i, item in by_id.items()}, settings.documents, seed=settings.seed)
-    written = list(_written([by_id[identifier] for identifier in sample], generator, settings))
+    sample = sampled({i: text_of(item) for i, item in by_id.items()}, settings.documents, seed=seed)
+    written = list(_written([by_id[identifier] for identifier in sample], generator, settings, seed))
     unique = without_repeats(written)
     distinct = without_near_duplicates(unique, settings.near)
     leaks = LeakIndex(test_queries, words=settings.leak_words)
@@ -271,10 +235,11 @@ def synthesize(
 
 
 def _written(
-    documents: Sequence[Document], generator: Generator, options: SyntheticOptions
+    documents: Sequence[Document], generator: Generator, options: SyntheticQueries, seed: int
 ) -> Iterator[SyntheticQuery]:
-    for style, count in options.per_style().items():
-        texts_of = generator.queries(documents, style=style, count=count, seed=options.seed)
+    turns = (options.styles[turn % len(options.styles)] for turn in range(options.density))
+    for style, count in Counter(turns).items():
+        texts_of = generator.queries(documents, style=style, count=count, seed=seed)
         for document, texts in zip(documents, texts_of, strict=True):
             for number, text in enumerate(texts):
                 yield SyntheticQuery(f"{document.id}#{style}.{number}", text, document.id, style)
@@ -282,7 +247,7 @@ def _written(
 
 def _report(
     chosen: Sequence[str],
-    options: SyntheticOptions,
+    options: SyntheticQueries,
     written: Sequence[SyntheticQuery],
     steps: Mapping[str, Sequence[SyntheticQuery]],
 ) -> SyntheticReport:

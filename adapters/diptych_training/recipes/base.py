@@ -446,15 +446,14 @@ def write_queries(
     """
     synthetic = options.data.synthetic
     assert synthetic is not None
-    settings = synthetic.step(options.seed)
     documents = [data.document(name) for name, text in data.documents.items() if text]
     generator = Generator(synthetic.generator, synthetic.options)
     tests = [held.queries[query] for query in held.qrels]
 
     def synthesized(source: CandidateSource | None) -> Synthetic:
-        return synthesize(documents, generator, settings, source=source, test_queries=tests)
+        return synthesize(documents, generator, synthetic, seed=options.seed, source=source, test_queries=tests)
 
-    if settings.round_trip is None:
+    if synthetic.round_trip is None:
         return synthesized(None)
     with searched(options, data, model) as source:
         return synthesized(source)

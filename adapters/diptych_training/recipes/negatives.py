@@ -18,12 +18,11 @@ from diptych_training.data.mining import (
     CandidateSource,
     CollectionSource,
     Mined,
-    MiningOptions,
     ModelSource,
     batches,
     mine,
 )
-from diptych_training.options import DocumentsOptions, RetrievalOptions
+from diptych_training.options import DocumentsOptions, NegativesOptions, RetrievalOptions
 from diptych_training.rows import Lists, Scores, pairs, without_row
 
 BATCH = 256  # queries that the first stage is asked at once
@@ -77,14 +76,14 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
     """
     negatives = options.negatives
     with searched(options, data, model, slot=negatives.slot) as source:
-        result = _mined(source, data, negatives.step())
+        result = _mined(source, data, negatives)
     return _lists(result, data), str(result.report)
 
 
 def mined_by(model: Any, options: RetrievalOptions, data: TrainingData) -> Lists:
     """Hard negatives of each judged query by the current model, the hardest first."""
     source = ModelSource(model, data.documents, precision=options.training.precision)
-    return _lists(_mined(source, data, options.negatives.step()), data)
+    return _lists(_mined(source, data, options.negatives), data)
 
 
 def ranked_by(model: Any, options: RetrievalOptions, data: TrainingData, lists: Lists) -> dict[str, list[str]]:
@@ -113,7 +112,7 @@ def _live(config: Path) -> Iterator[Document]:
         yield from documents
 
 
-def _mined(source: CandidateSource, data: TrainingData, options: MiningOptions) -> Mined:
+def _mined(source: CandidateSource, data: TrainingData, options: NegativesOptions) -> Mined:
     return mine(source, {query: data.queries[query] for query in data.qrels}, data.qrels, options)
 
 

@@ -29,8 +29,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych_training.data.mining import MiningOptions, mine
+from diptych_training.data.mining import mine
 from diptych_training.losses import ContrastiveLoss
+from diptych_training.options import NegativesOptions
 from diptych_training.relevance import Relevance
 from effects.deb import RATE as REAL_RATE
 from effects.deb import averaged, deb
@@ -193,7 +194,9 @@ def mined(world: World, warm: Encoder, pairs: Tensor, seed: int, **rules: Any) -
     qrels: dict[str, dict[str, float]] = {name: {} for name in queries}
     for query, document in pairs.tolist():
         qrels[f"q{query}"][f"d{document}"] = 1.0
-    found = mine(source_of(warm, world), queries, qrels, MiningOptions(per_query=EACH, **rules)).negatives
+    found = mine(
+        source_of(warm, world), queries, qrels, NegativesOptions(**{"first_rank": 2, "per_query": EACH, **rules})
+    ).negatives
     lists = [[int(name[1:]) for name, _ in found[f"q{query}"]] for query in pairs[:, 0].tolist()]
     filled = zip(lists, at_random(world, warm, pairs, seed).tolist(), strict=True)
     return torch.tensor([(own + [other for other in others if other not in own])[:EACH] for own, others in filled])

@@ -23,8 +23,9 @@ import torch
 from diptych import Document, Registry, hookimpl
 from diptych.generation import QueryRequest
 from diptych_training.data.generators import Generator
-from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthesize
+from diptych_training.data.synthetic import Synthetic, synthesize
 from diptych_training.losses import ContrastiveLoss
+from diptych_training.options import SyntheticQueries
 from diptych_training.relevance import Relevance
 from effects.lex import Lex, lex
 from effects.running import Effect, each, effect, learnt, plateau
@@ -189,12 +190,12 @@ def run(seed: int, *, steps: int, documents: int, density: int, judged: bool = F
 
 def synthetic(world: Lex, model: Encoder, documents: int, density: int, trip: int | None, seed: int) -> Synthetic:
     """What stays of the written queries; none is a test query or a held-out one."""
-    options = SyntheticOptions(documents=documents, density=density, round_trip=trip, seed=seed)
+    options = SyntheticQueries(documents=documents, density=density, round_trip=trip)
     texts = [Document(f"d{place}", text) for place, text in enumerate(world.documents)]
     generator = Generator("planted", registry=Registry(Planted(world), installed=False))
     asked = [world.queries[place] for place in (*world.train[JUDGED:], *world.test)]
     source = None if trip is None else source_of(model, world)
-    return synthesize(texts, generator, options, source=source, test_queries=asked)
+    return synthesize(texts, generator, options, seed=seed, source=source, test_queries=asked)
 
 
 def learned(world: Lex, written: Synthetic, model: Encoder, seed: int, steps: int) -> Encoder:

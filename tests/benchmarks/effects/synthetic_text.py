@@ -27,8 +27,9 @@ from diptych.types import Floats
 from diptych_adapters.models import resolve
 from diptych_training.corpus import TrainingData
 from diptych_training.data.generators import Generator
-from diptych_training.data.synthetic import SyntheticOptions, SyntheticQuery, round_trip, synthesize
+from diptych_training.data.synthetic import SyntheticQuery, round_trip, synthesize
 from diptych_training.losses import ContrastiveLoss
+from diptych_training.options import SyntheticQueries
 from diptych_training.relevance import Relevance
 from effects.deb import MODEL, Real, averaged, deb, train
 from effects.running import FEW, ONE, Condition, Effect, best, each, effect, learnt, plateau
@@ -195,11 +196,15 @@ def written(learning: Learning, seed: int) -> tuple[SyntheticQuery, ...]:
         "not judged": np.setdiff1d(np.arange(len(world.documents)), judged[:, 1].numpy()),
     }[learning.whose]
     texts = [Document(world.names[place], world.documents[place]) for place in chosen.tolist()]
-    options = SyntheticOptions(
-        documents=learning.documents, density=learning.density, styles=learning.styles, round_trip=None, seed=seed
+    options = SyntheticQueries(
+        documents=learning.documents, density=learning.density, styles=learning.styles, round_trip=None
     )
     found = synthesize(
-        texts, Generator(learning.generator), options, test_queries=[world.queries[place] for place in world.test]
+        texts,
+        Generator(learning.generator),
+        options,
+        seed=seed,
+        test_queries=[world.queries[place] for place in world.test],
     )
     queries = list(found.queries)
     if trip is not None:

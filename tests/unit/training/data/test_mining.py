@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.errors import ConfigError
 from diptych.testing import fakes_plugin
-from diptych_training.data.mining import CollectionSource, MiningOptions, SearchResult, mine
+from diptych_training.data.mining import CollectionSource, SearchResult, mine
 from diptych_training.options import NegativesOptions
 
 
@@ -44,7 +42,7 @@ SCORES = st.dictionaries(st.sampled_from([f"d{n}" for n in range(12)]), st.float
     first=st.integers(1, 3),
     width=st.integers(1, 9),
     count=st.integers(1, 4),
-    margin=st.none() | st.floats(0, 0.5),
+    margin=st.none() | st.floats(1e-9, 0.5),
     relative=st.none() | st.floats(0.5, 1),
 )
 def test_negatives_are_the_first_that_pass_every_rule_and_every_candidate_is_accounted_for(
@@ -56,7 +54,9 @@ def test_negatives_are_the_first_that_pass_every_rule_and_every_candidate_is_acc
     margin: float | None,
     relative: float | None,
 ) -> None:
-    options = MiningOptions(ranks=(first, first + width), per_query=count, margin=margin, relative=relative)
+    options = NegativesOptions(
+        first_rank=first, last_rank=first + width, per_query=count, margin=margin, relative=relative
+    )
     qrels = {"q": dict.fromkeys(relevant, 1.0)}
     source = Ranked({"q": scores}, {f"d{n}": f"d{n}" for n in range(12)})
     found = mine(source, {"q": "q"}, qrels, options)
@@ -82,21 +82,26 @@ def test_negatives_are_the_first_that_pass_every_rule_and_every_candidate_is_acc
 def test_a_document_that_says_the_same_as_a_relevant_one_is_left_out() -> None:
     texts = {"a": "The  Cat", "b": "the cat", "c": "a dog"}
     source = Ranked({"q": {"a": 0.9, "b": 0.8, "c": 0.1}}, texts)
-    found = mine(source, {"q": "q"}, {"q": {"a": 1.0}}, MiningOptions(relative=None))
+    found = mine(source, {"q": "q"}, {"q": {"a": 1.0}}, NegativesOptions(first_rank=2, relative=None))
     assert found.negatives == {"q": [("c", 0.1)]}
     assert found.report.dropped == {"same text": 1}
 
 
 def test_what_is_judged_not_relevant_may_be_a_negative_and_what_vanished_may_not() -> None:
     source = Ranked({"q": {"a": 0.9, "b": 0.5, "c": 0.4}}, {"a": "a", "b": "b"})
-    found = mine(source, {"q": "q"}, {"q": {"a": 2.0, "b": 0.0}}, MiningOptions(per_query=3))
+    found = mine(source, {"q": "q"}, {"q": {"a": 2.0, "b": 0.0}}, NegativesOptions(first_rank=2, per_query=3))
     assert found.negatives == {"q": [("b", 0.5)]}
     assert found.report.dropped == {"gone": 1}
 
 
 def test_queries_without_enough_or_without_a_positive_are_named() -> None:
     source = Ranked({"q": {"a": 0.9, "b": 0.1}, "r": {"a": 0.9}})
-    found = mine(source, {"q": "q", "r": "r", "s": "s"}, {"q": {"a": 1.0}, "r": {"x": 1.0}}, MiningOptions(per_query=2))
+    found = mine(
+        source,
+        {"q": "q", "r": "r", "s": "s"},
+        {"q": {"a": 1.0}, "r": {"x": 1.0}},
+        NegativesOptions(first_rank=2, per_query=2),
+    )
     assert found.report.short == {"q": 1, "r": 0}
     assert (found.report.unscored, found.report.unjudged) == (("r",), ("s",))
     for part in (
@@ -119,23 +124,10 @@ def test_negatives_come_out_of_a_live_collection() -> None:
     }
     with Collection.open(parse_config(config), registry=Registry(fakes_plugin, installed=False)) as animals:
         animals.populate({"id": key, "text": text} for key, text in texts.items())
-        options = MiningOptions(ranks=(1, 5), per_query=2, relative=0.95)
+        options = NegativesOptions(last_rank=5, per_query=2)
         source = CollectionSource(animals, slot="dense")
         found = mine(source, {"q": "cat sleeps"}, {"q": {"a": 1.0}}, options)
     (own,) = found.negatives.values()
     assert "b" not in dict(own), "it says what the relevant one says"
     assert "c" in dict(own)
     assert found.report.candidates == 5
-
-
-def test_options_that_mean_nothing_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)invalid range of ranks.*\(5, 2\).*1 <= first"):
-        MiningOptions(ranks=(5, 2))
-    with pytest.raises(ConfigError, match=r"(?s)too small.*per_query 0"):
-        MiningOptions(per_query=0)
-
-
-def test_a_recipe_asks_for_what_the_step_makes_unasked_but_for_the_first_rank() -> None:
-    assert NegativesOptions(first_rank=2).step() == MiningOptions()
-    asked = NegativesOptions(per_query=3, first_rank=4, last_rank=9, margin=0.5, relative=None, slot="dense")
-    assert asked.step() == MiningOptions(ranks=(4, 9), per_query=3, margin=0.5, relative=None)

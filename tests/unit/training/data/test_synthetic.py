@@ -19,7 +19,6 @@ from diptych_training.data.generators import Generator
 from diptych_training.data.mining import CollectionSource
 from diptych_training.data.synthetic import (
     LeakIndex,
-    SyntheticOptions,
     SyntheticQuery,
     normalized_words,
     round_trip,
@@ -99,7 +98,7 @@ def test_a_text_leaks_exactly_when_it_shares_so_many_words_in_a_row_or_is_the_qu
 
 def test_no_query_that_stays_gives_away_a_test_query() -> None:
     tests = [" ".join(TEXTS[f"d{n}"].split()[:4]) for n in range(0, 40, 3)]
-    options = SyntheticOptions(documents=40, density=4, styles=("first", "long"), leak_words=3, round_trip=None)
+    options = SyntheticQueries(documents=40, density=4, styles=("first", "long"), leak_words=3, round_trip=None)
     found = synthesize(DOCUMENTS, TEMPLATES, options, test_queries=tests)
     runs = {
         tuple(words[i : i + 3]) for text in tests for words in [normalized_words(text)] for i in range(len(words) - 2)
@@ -114,7 +113,7 @@ def test_everything_written_is_kept_or_counted_and_density_is_at_most_what_was_a
     source: CollectionSource,
 ) -> None:
     for density in (1, 2, 5):
-        options = SyntheticOptions(documents=25, density=density, styles=("question", "keywords", "claim"))
+        options = SyntheticQueries(documents=25, density=density, styles=("question", "keywords", "claim"))
         found = synthesize(DOCUMENTS, TEMPLATES, options, source=source)
         report = found.report
         assert report.written == report.kept + sum(report.dropped.values()) <= report.asked == 25 * density
@@ -124,7 +123,7 @@ def test_everything_written_is_kept_or_counted_and_density_is_at_most_what_was_a
 
 
 def test_near_duplicates_within_a_document_go_and_the_report_says_so() -> None:
-    options = SyntheticOptions(documents=10, density=4, styles=("any",), near=0.8, round_trip=None)
+    options = SyntheticQueries(documents=10, density=4, styles=("any",), near=0.8, round_trip=None)
     found = synthesize(DOCUMENTS, PARROT, options)
     assert found.report.dropped == {"same text": 10, "near-duplicate": 10}
     assert found.report.effective_density == 2.0
@@ -152,26 +151,17 @@ def test_the_round_trip_keeps_what_the_retriever_finds_among_its_first(source: C
 
 
 def test_a_judge_keeps_what_the_retriever_does_not_find(source: CollectionSource) -> None:
-    options = SyntheticOptions(documents=10, density=4, styles=("any",), round_trip=1, judged=0.5)
+    options = SyntheticQueries(documents=10, density=4, styles=("any",), round_trip=1, judged=0.5)
     found = synthesize(DOCUMENTS, PARROT, options, source=source)
     assert sum("another" in query.text for query in found.queries) == 10
     without = synthesize(
-        DOCUMENTS, PARROT, SyntheticOptions(documents=10, density=4, styles=("any",), round_trip=1), source=source
+        DOCUMENTS, PARROT, SyntheticQueries(documents=10, density=4, styles=("any",), round_trip=1), source=source
     )
     assert sum("another" in query.text for query in without.queries) < 10
 
 
-def test_a_round_trip_needs_a_source_and_options_ask_for_something() -> None:
+def test_a_round_trip_needs_a_source_and_a_sample_a_size() -> None:
     with pytest.raises(ConfigError, match=r"(?s)round trip needs a retriever.*CollectionSource"):
         synthesize(DOCUMENTS, TEMPLATES)
-    with pytest.raises(ConfigError, match="the settings ask for no queries"):
-        SyntheticOptions(density=0)
     with pytest.raises(ConfigError, match="the size of the sample is out of range"):
         sampled(TEXTS, -1)
-
-
-def test_a_recipe_that_says_nothing_asks_for_what_the_step_makes_unasked() -> None:
-    assert SyntheticQueries().step(seed=0) == SyntheticOptions()
-    asked = SyntheticQueries(generator="chat", documents=7, styles=("claim",), cut=False, round_trip=None, judged=0.5)
-    wanted = SyntheticOptions(documents=7, styles=("claim",), round_trip=None, judged=0.5, seed=3)
-    assert asked.step(seed=3) == wanted
