@@ -206,7 +206,7 @@ def lexicon(
     weight = torch.ones(len(model.tokenizer)) if idf is None else idf.clone().float()
     weight[torch.tensor(model.tokenizer.all_special_ids)] = 0  # [UNK] and its like say nothing
     side = SparseStaticEmbedding(model.tokenizer, weight=weight, frozen=queries == "bag")
-    modules = [Router.for_query_document(query_modules=[side], document_modules=parts)]
+    modules: list[Any] = [Router.for_query_document(query_modules=[side], document_modules=parts)]
     prompts: Any = model.prompts
     return SparseEncoder(modules=modules, similarity_fn_name="dot", device=str(model.device), prompts=dict(prompts))
 
