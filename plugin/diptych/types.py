@@ -119,6 +119,17 @@ class Document:
             content += _JSON.encode({modality: self._named(modality) for modality in self.media})
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
+    def as_dict(self) -> dict[str, Any]:
+        """The document as JSON values, its media without their bytes."""
+        media = {modality: own for modality, own in self.media.items() if isinstance(own, Media)}
+        return {
+            "id": self.id,
+            "text": self.text,
+            "title": self.title,
+            "metadata": dict(self.metadata),
+            "media": {m: {"source": own.source, "digest": own.digest, "bytes": own.bytes} for m, own in media.items()},
+        }
+
     def _named(self, modality: str) -> list[str]:
         """Digest and source: a file that was moved must be written again, for a swap reads it where it is."""
         found = self.media[modality]
@@ -254,6 +265,16 @@ class Hit(Displayed):
     def id(self) -> str:
         """The document's own id."""
         return self.document.id
+
+    def as_dict(self) -> dict[str, Any]:
+        """The hit as JSON values; passages and highlight as they are, which JSON encoders of dataclasses take."""
+        return {
+            **self.document.as_dict(),
+            "score": self.score,
+            "stages": dict(self.stages),
+            "passages": self.passages,
+            "highlight": self.highlight,
+        }
 
     def display(self) -> Display:
         """The hit alone."""

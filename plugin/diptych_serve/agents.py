@@ -358,7 +358,7 @@ class Tools:
             require_question(opened, [], media)
             question = Query(query, media={str(name): raw for name, raw in media.items()}) if media else query
             found = await opened.asearch(question, **options)
-            hits = [_cut(FoundDocument.of(hit), text_length) for hit in found]
+            hits = [_cut(FoundDocument(**hit.as_dict()), text_length) for hit in found]
             return SearchResult(collection=opened.name, hits=hits)
 
     @spelled_out(_offered(ExplainOptions, MOST_EXPLAINED))

@@ -35,7 +35,6 @@ from diptych.cli.output import show, stderr, waiting, warn, write_json
 from diptych.cli.run_command import Session
 from diptych.display import Display, printable, say
 from diptych.errors import SearchError
-from diptych.media import Media
 from diptych.types import Hit, Query, heading, hits_table
 
 if TYPE_CHECKING:
@@ -247,9 +246,6 @@ def _document(item: Explanation) -> dict[str, Any]:
     return {"id": item.document.id, **parts, "pipeline": repr(item.pipeline)}
 
 
-SNIPPET, PASSAGE = 140, 320  # characters of a hit's text, and of its best passage
-
-
 def note_empty_tenant(collection: Collection, tenant: str | None) -> None:
     """Where nothing was found for a tenant: say on standard error if that one has no documents, perhaps misspelt."""
     if tenant is not None and not collection.count(tenant=tenant):
@@ -270,45 +266,14 @@ def _group(group: HitGroup) -> dict[str, Any]:
 
 def hit_document(hit: Hit) -> dict[str, Any]:
     """A hit as JSON values."""
-    return {
-        **document_fields(hit.document),
-        "score": hit.score,
-        "pinned": "pinned" in hit.stages,
-        "stages": dict(hit.stages),
-        "passages": list(hit.passages),
-        "highlight": hit.highlight,
-    }
+    return {**hit.as_dict(), "pinned": "pinned" in hit.stages}
 
 
-def document_fields(document: Document) -> dict[str, Any]:
-    """A document as JSON values, its media without their bytes."""
-    return {
-        "id": document.id,
-        "text": document.text,
-        "title": document.title,
-        "metadata": dict(document.metadata),
-        "media": {m: {"source": own.source, "digest": own.digest, "bytes": own.bytes} for m, own in media_of(document)},
-    }
-
-
-def media_of(document: Document) -> list[tuple[str, Media]]:
-    """The document's media by modality, as the collection knows them."""
-    return [(modality, content) for modality, content in document.media.items() if isinstance(content, Media)]
-
-
-def _excerpt(hit: Hit, *, limit: int | None = None) -> str:
-    """Title and best sentence or passage on one line, or the beginning of the text."""
-    best = hit.highlight.sentence if hit.highlight and hit.highlight.sentence else next(iter(hit.passages), None)
-    if best is None:
-        return snippet(hit.document, limit=limit or SNIPPET)
-    return snippet(replace(hit.document, text=best.text), limit=limit or PASSAGE)
-
-
-def snippet(document: Document, *, limit: int = SNIPPET) -> str:
+def snippet(document: Document, *, limit: int = 1000) -> str:
     """Title and beginning of the text, on one line; of a document without either, its media."""
     parts = (document.title, document.text)
     if not any(part.strip() for part in parts):
-        return printable(", ".join(str(own) for _, own in media_of(document)), limit=limit)
+        return printable(", ".join(str(own) for own in document.media.values()), limit=limit)
     return printable(": ".join(part for part in parts if part.strip()), limit=limit)
 
 
@@ -317,7 +282,8 @@ def _lines(texts: Sequence[str], found: Sequence[Sequence[Hit | HitGroup]]) -> N
     for text, own in zip(texts, found, strict=True):
         for rank, item in enumerate(own, 1):
             if isinstance(item, Hit):
-                fields = (text, str(rank), f"{item.score:.6g}", printable(item.id), _excerpt(item, limit=1000))
+                said = snippet(replace(item.document, text=item.excerpt.text))
+                fields = (text, str(rank), f"{item.score:.6g}", printable(item.id), said)
                 sys.stdout.write("\t".join(fields) + "\n")
             else:
                 _lines([f"{text}\t{printable(str(item.value))}"], [item.hits])

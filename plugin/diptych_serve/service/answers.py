@@ -20,10 +20,9 @@ from diptych import Collection, __version__
 from diptych.collection.explain import Explanation, SlotScore
 from diptych.collection.populate_methods import log_report
 from diptych.config.problems import redacted
-from diptych.media import Media, RawMedia
 from diptych.populate import populate
 from diptych.reports import PopulateReport
-from diptych.types import Highlight, Hit, Passage
+from diptych.types import Highlight, Passage
 
 REFERENCE = "#/components/schemas/{model}"
 _REFUSALS, _OF_BODIES = (400, 401, 404, 429, 500, 503), (408, 413, 415, 422)
@@ -39,7 +38,7 @@ class FoundMedia(BaseModel):
 
 
 class FoundDocument(BaseModel):
-    """A hit."""
+    """A hit, as `Hit.as_dict` gives it."""
 
     id: str = Field(description="The document's own id.")
     score: float = Field(description="Score of the last stage that ranked it; higher is better, within one answer.")
@@ -52,11 +51,6 @@ class FoundDocument(BaseModel):
     )
     highlight: Highlight | None = Field(None, description="Best sentence and matching words, if requested.")
     media: dict[str, FoundMedia] = Field(default_factory=dict, description="The document's media by modality.")
-
-    @classmethod
-    def of(cls, hit: Hit) -> FoundDocument:
-        """From a hit."""
-        return cls(**hit_fields(hit))
 
 
 class ExplainedDocument(BaseModel):
@@ -127,28 +121,6 @@ def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str,
         report = populate(collection.handle, rows, report_path=report_path, **options)
     log_report(report, rejected=False)  # the answer names them, and they may quote documents
     return replace(report, report_file="")
-
-
-def hit_fields(hit: Hit) -> dict[str, Any]:
-    """The fields of a `FoundDocument`."""
-    document = hit.document
-    return {
-        "id": document.id,
-        "score": hit.score,
-        "title": document.title,
-        "text": document.text,
-        "metadata": dict(document.metadata),
-        "stages": dict(hit.stages),
-        "passages": hit.passages,
-        "highlight": hit.highlight,
-        "media": {modality: media_fields(found) for modality, found in document.media.items()},
-    }
-
-
-def media_fields(media: RawMedia) -> dict[str, Any]:
-    """The fields of a `FoundMedia`."""
-    assert isinstance(media, Media), "a collection returns media that were read"
-    return {"source": media.source, "digest": media.digest, "bytes": media.bytes}
 
 
 class Embedding(BaseModel):
