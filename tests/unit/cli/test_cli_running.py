@@ -103,20 +103,12 @@ def test_on_a_terminal_an_error_breaks_between_words_and_keeps_its_indent() -> N
     ]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_examples_that_name_it(run: Run, name: str) -> None:
-    answer = run(*name.split(), "--help")
-    assert answer.code == 0
-    assert f"diptych {name}" in answer.out.partition("Examples")[2]
-    for option in ("--json", "--debug"):
-        assert option in answer.out
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_an_unknown_option_is_wrong_usage(run: Run, name: str) -> None:
-    answer = run(*name.split(), "--no-such-option")
-    assert answer.code == 2
-    assert "--no-such-option" in answer.err
+def test_every_command_has_help_with_examples_that_name_it(run: Run) -> None:
+    for name in COMMANDS:
+        answer = run(*name.split(), "--help")
+        assert answer.code == 0, name
+        assert f"diptych {name}" in answer.out.partition("Examples")[2]
+        assert {"--json", "--debug"} <= set(answer.out.split()), name
 
 
 def test_the_version_is_that_of_the_package(run: Run) -> None:

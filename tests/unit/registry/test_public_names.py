@@ -1,15 +1,21 @@
-"""What `import diptych` gives, and what it must not load."""
+"""What `import diptych` gives, with each parameter documented, and what it must not load."""
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 import diptych
-from diptych import errors, testing
+from diptych import errors, hookspecs, testing
+from diptych.registry import HOOKS
 
 # fastembed is not among them: qdrant-client imports it by itself wherever it is installed.
 HEAVY = {"torch", "sentence_transformers", "transformers", "model2vec", "matplotlib", "scipy", "pytest"}
@@ -64,3 +70,48 @@ def test_importing_diptych_and_listing_all_adapters_loads_no_model_library() -> 
 def test_importing_diptych_alone_imports_no_guest() -> None:
     loaded = {name.split(".")[0] for name in modules_after("import diptych")}
     assert loaded & (HEAVY | {"diptych_adapters", "diptych_training"}) == set()
+
+
+LABELS = re.compile(r"^ *((?:`?[a-z_]+`?, *)*`?[a-z_]+`?):", re.MULTILINE)
+
+
+def calls() -> Iterator[tuple[str, Callable[..., Any], str]]:
+    """Name, call and docstring of everything in `__all__` that can be called; a class is called by its constructor."""
+    for name in diptych.__all__:
+        found = getattr(diptych, name)
+        if inspect.isclass(found) and not issubclass(found, Exception):
+            yield name, found, inspect.getdoc(found) or ""
+            for own, method in inspect.getmembers(found):
+                if not own.startswith("_") and callable(method) and method.__module__.startswith("diptych"):
+                    yield f"{name}.{own}", method, inspect.getdoc(method) or ""
+        elif inspect.isfunction(found):
+            yield name, found, inspect.getdoc(found) or ""
+
+
+def documented(text: str) -> set[str]:
+    """The names that stand before a colon under `Args`, or in backticks anywhere."""
+    args = text.partition("Args:")[2]
+    labels = (label.strip("` ") for found in LABELS.findall(args) for label in found.split(","))
+    return {*labels, *re.findall(r"`\*?\*?([a-z_]+)[^`]*`", text)}
+
+
+def test_every_parameter_of_a_public_call_is_documented() -> None:
+    for name, call, text in calls():
+        names = {own for own in inspect.signature(call).parameters if own not in ("self", "cls", "args", "kwargs")}
+        assert names - documented(text) == set(), f"{name} leaves parameters undocumented"
+
+
+def test_dir_lists_the_public_names_also_those_that_are_imported_later() -> None:
+    assert dir(diptych) == sorted(diptych.__all__)
+    assert "Collection" in dir(diptych)
+
+
+def test_the_page_of_hooks_has_each_with_its_arguments_and_how_many_answer() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "hooks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(diptych_\w+)` \| (.*?) \| .*? \| (all|one) \|$", page, re.MULTILINE)
+    found = {name: (re.findall(r"`(\w+)`", arguments), answers) for name, arguments, answers in rows}
+    hooks = {hook: getattr(hookspecs, hook) for hook in HOOKS}
+    arguments = {hook: list(inspect.signature(specified).parameters) for hook, specified in hooks.items()}
+    counts = {hook: "one" if specified.diptych_spec["firstresult"] else "all" for hook, specified in hooks.items()}
+    assert found == {hook: (arguments[hook], counts[hook]) for hook in HOOKS}
+    assert [hook for hook in HOOKS if f"\n## {hook}({', '.join(arguments[hook])})\n" not in page] == []

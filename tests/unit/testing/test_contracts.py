@@ -14,10 +14,7 @@ from diptych.testing import (
     DenseEncoderContract,
     FakeCalibratedEncoder,
     FakeDenseEncoder,
-    FakeMultiVectorEncoder,
     FakeReranker,
-    FakeSparseEncoder,
-    MultiVectorEncoderContract,
     RerankerContract,
     SparseEncoderContract,
 )
@@ -38,20 +35,6 @@ class TestDense(DenseEncoderContract):
     @classmethod
     def sibling(cls) -> FakeDenseEncoder:
         return FakeDenseEncoder(expand=SYNONYMS, query_prompt="query:")
-
-
-class TestMultiVector(MultiVectorEncoderContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls) -> FakeMultiVectorEncoder:
-        return FakeMultiVectorEncoder()
-
-
-class TestSparse(SparseEncoderContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls) -> FakeSparseEncoder:
-        return FakeSparseEncoder()
 
 
 class TestCalibrated(SparseEncoderContract):

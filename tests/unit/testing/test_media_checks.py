@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import colour_plugin
-from colour_plugin import Colours, ColourWords, Pitches
+from colour_plugin import Colours
 from diptych import Registry
 from diptych.cli.app import app
 from diptych.cli.run_command import Session
@@ -25,23 +25,6 @@ class TestColours(MediaEncoderContract):
     @pytest.fixture
     def encoder(self) -> Colours:
         return Colours()
-
-
-class TestColourWords(MediaEncoderContract):
-    kind = "sparse"
-    takes_texts: ClassVar[bool] = True
-
-    @pytest.fixture
-    def encoder(self) -> ColourWords:
-        return ColourWords()
-
-
-class TestPitches(MediaEncoderContract):
-    modality: ClassVar[str] = "sound"
-
-    @pytest.fixture
-    def encoder(self) -> Pitches:
-        return Pitches()
 
 
 class Faulty(Colours):
