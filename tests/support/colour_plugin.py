@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from diptych import AdapterSpec, SparseVector, hookimpl
 from diptych.media import Sound
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220), "yellow": (240, 220, 40)}
+
+
+def uri(colour: str) -> str:
+    """A small picture of one colour, as a data: URI."""
+    file = io.BytesIO()
+    Image.new("RGB", (6, 6), COLOURS[colour]).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 class Colours:

@@ -28,6 +28,16 @@ SLOTS = {
 SEARCH = {"retrieve": {"dense": 10, "lexical": 10}, "rerank": [{"adapter": "fake-reranker", "candidates": 5}]}
 
 
+FAKES = """\
+import sys
+from diptych import Registry
+from diptych.cli import main
+from diptych.cli.run_command import Session
+from diptych.testing import fakes_plugin
+main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
+"""  # the command, with the fakes alone as adapters
+
+
 def animals(folder: Path, registry: Registry, *, name: str = "animals", **changes: Any) -> Collection:
     """A filled collection in an embedded store."""
     config = {

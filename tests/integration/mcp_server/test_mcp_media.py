@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,10 @@ from PIL import Image
 
 import colour_plugin
 import diptych_adapters.hooks
-from colour_plugin import COLOURS
+from colour_plugin import COLOURS, uri
 from diptych import Collection, Document, Registry
 from diptych_serve.agents import mcp_server
 from diptych_serve.service.served import Served
-
-
-def uri(colour: str) -> str:
-    file = io.BytesIO()
-    Image.new("RGB", (6, 6), COLOURS[colour]).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 @pytest.fixture

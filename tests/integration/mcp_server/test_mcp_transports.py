@@ -23,7 +23,7 @@ from diptych import Collection, Registry
 from diptych.cli.app import main
 from diptych.cli.run_command import Session
 from diptych.testing import fakes_plugin
-from serving import ANIMALS, until
+from serving import ANIMALS, FAKES, until
 
 CONFIG = """\
 store: edge:./qdrant
@@ -32,14 +32,6 @@ slots:
   dense: {adapter: fake-dense}
   lexical: {adapter: fake-sparse}
 cache: {enabled: false}
-"""
-PROGRAM = """\
-import sys
-from diptych import Registry
-from diptych.cli import main
-from diptych.cli.run_command import Session
-from diptych.testing import fakes_plugin
-main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -64,7 +56,7 @@ def environment(**further: str) -> dict[str, str]:
 
 def over_stdio(folder: Path, *args: str) -> StdioServerParameters:
     return StdioServerParameters(
-        command=sys.executable, args=["-c", PROGRAM, "serve", "--mcp", *args], cwd=folder, env=environment()
+        command=sys.executable, args=["-c", FAKES, "serve", "--mcp", *args], cwd=folder, env=environment()
     )
 
 
@@ -90,7 +82,7 @@ def test_standard_output_carries_the_protocol_alone(folder: Path) -> None:
     call = {"name": "search", "arguments": {"query": "cat"}}
     lines = [INITIALIZE, initialized, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}]
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "serve", "--mcp"],
+        [sys.executable, "-c", FAKES, "serve", "--mcp"],
         cwd=folder,
         env=environment(),
         stdin=subprocess.PIPE,
@@ -114,7 +106,7 @@ def test_standard_output_carries_the_protocol_alone(folder: Path) -> None:
 def test_reading_makes_no_store(tmp_path: Path) -> None:
     (tmp_path / "diptych.yaml").write_text(CONFIG)
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "serve", "--mcp"],
+        [sys.executable, "-c", FAKES, "serve", "--mcp"],
         cwd=tmp_path,
         env=environment(),
         stdin=subprocess.DEVNULL,
@@ -129,11 +121,9 @@ def test_reading_makes_no_store(tmp_path: Path) -> None:
 
 
 @contextmanager
-def over_http(
-    folder: Path, *args: str, env: Mapping[str, str] | None = None, program: str = PROGRAM
-) -> Iterator[tuple[str, Any]]:
+def over_http(folder: Path, *args: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[str, Any]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "serve", "--mcp", "--port", "0", *args],
+        [sys.executable, "-c", FAKES, "serve", "--mcp", "--port", "0", *args],
         cwd=folder,
         env=environment(COLUMNS="200", **(env or {})),
         stderr=subprocess.PIPE,
@@ -223,7 +213,7 @@ def test_over_http_a_body_that_is_too_large_is_refused(folder: Path) -> None:
 def talking(folder: Path, *args: str) -> Iterator[tuple[Any, subprocess.Popen[str]]]:
     """A server over stdio whose standard input stays open: a function that asks it, and the process."""
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "serve", "--mcp", *args],
+        [sys.executable, "-c", FAKES, "serve", "--mcp", *args],
         cwd=folder,
         env=environment(),
         stdin=subprocess.PIPE,

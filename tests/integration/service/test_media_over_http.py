@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -14,17 +12,11 @@ from PIL import Image
 
 import colour_plugin
 import diptych_adapters.hooks
-from colour_plugin import COLOURS
+from colour_plugin import COLOURS, uri
 from diptych import Collection, Document, Registry
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
 from serving import served
-
-
-def uri(colour: str) -> str:
-    file = io.BytesIO()
-    Image.new("RGB", (6, 6), COLOURS[colour]).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 @pytest.fixture(scope="module")

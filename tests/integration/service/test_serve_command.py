@@ -18,7 +18,7 @@ import pytest
 from diptych import Collection, Registry
 from diptych.cli.app import main
 from diptych.cli.run_command import Session
-from serving import ANIMALS, until
+from serving import ANIMALS, FAKES, until
 
 CONFIG = """\
 store: edge:./qdrant
@@ -26,14 +26,6 @@ collection: animals
 slots:
   dense: {adapter: fake-dense, delay: 0.3}
 cache: {enabled: false}
-"""
-PROGRAM = """\
-import sys
-from diptych import Registry
-from diptych.cli import main
-from diptych.cli.run_command import Session
-from diptych.testing import fakes_plugin
-main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """
 
 
@@ -49,7 +41,7 @@ def folder(tmp_path: Path, fakes: Registry) -> Path:
 def running(folder: Path, *args: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
     clean = {name: value for name, value in os.environ.items() if name != "DIPTYCH_API_KEY"}
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "serve", "--port", "0", "--json", *args],
+        [sys.executable, "-c", FAKES, "serve", "--port", "0", "--json", *args],
         cwd=folder,
         env={**clean, **(env or {})},
         stdout=subprocess.PIPE,

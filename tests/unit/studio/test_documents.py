@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 import colour_plugin
 import diptych_adapters.hooks
-from colour_plugin import COLOURS
+from colour_plugin import COLOURS, uri
 from diptych import Collection, Document, Registry
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
@@ -23,16 +23,10 @@ from diptych_serve.studio.routes import studio
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
 
 
-def picture() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (600, 300), COLOURS["red"]).save(file, "PNG")
-    return file.getvalue()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("pictures")
-    (found / "red.png").write_bytes(picture())
+    Image.new("RGB", (600, 300), COLOURS["red"]).save(found / "red.png")
     return found
 
 
@@ -63,8 +57,7 @@ def test_a_hit_links_a_small_picture_that_is_made_of_its_file(client: TestClient
 
 
 def test_media_are_found_by_a_picture_sent_inline(client: TestClient) -> None:
-    uri = "data:image/png;base64," + base64.b64encode(picture()).decode()
-    body = {"query": {"media": {"image": uri}}, "side": "slot:picture"}
+    body = {"query": {"media": {"image": uri("red")}}, "side": "slot:picture"}
     answer = client.post("/studio/api/search", json=body)
     assert answer.json()["hits"][0]["id"] == "red"
     for route in ("snippets", "locate"):
