@@ -127,7 +127,17 @@ class _Import:
         update = {"stage": "done", "metadata": hash_of(metadata), "finished": timestamp(), "copied": self._written}
         self._target.settle({**metadata, **record.model_copy(update=update).payload()})
         warnings = [*self._warnings(), *filter(None, [optimized(self._target.client, self._target.name)])]
-        return self._report(tuple(warnings))
+        rejects = self._rejects
+        return ImportReport(
+            collection=self._target.name,
+            read=self._read,
+            written=self._written,
+            set_aside=rejects.count,
+            examples=tuple(rejects.examples),
+            report_file=rejects.report_file,
+            seconds=time.perf_counter() - self._started,
+            warnings=tuple(warnings),
+        )
 
     def _copy_record(self) -> CopyRecord:
         """The record of a new target, or of one that an earlier import of this file began."""
@@ -174,16 +184,3 @@ class _Import:
                 f"the file has {self._read:,} points and says that they are {self._header.points:,}: "
                 "it was cut off, or the collection changed while it was exported"
             )
-
-    def _report(self, warnings: tuple[str, ...]) -> ImportReport:
-        rejects = self._rejects
-        return ImportReport(
-            collection=self._target.name,
-            read=self._read,
-            written=self._written,
-            set_aside=rejects.count,
-            examples=tuple(rejects.examples),
-            report_file=rejects.report_file,
-            seconds=time.perf_counter() - self._started,
-            warnings=warnings,
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +15,6 @@ from diptych.copying.side import (
     CopySide,
     Difference,
     Digest,
-    Rule,
     difference,
     hash_of_payload,
     hash_of_point,
@@ -50,9 +49,6 @@ if TYPE_CHECKING:
 CACHE_KIB = 16_384
 
 EXAMPLES = 5
-OnCompared = Callable[[int], None]  # told how many points more have been compared
-
-
 BATCH, PASSES = 256, 5
 
 
@@ -128,6 +124,7 @@ class _Copy:
         self._source, self._target, self._prepared, self._extra = source, target, prepared, prepared.extra
         self._batch, self._limit, self._progress, self._base = batch, passes, progress, base
         self._pace = Pace(rate=rate)
+        self._rules = rules_of(prepared.info.config.params, keeps_datatype=not is_local(source.client))
         self._started = time.perf_counter()
         self._copied = self._changed = self._deleted = self._passes = 0
 
@@ -142,10 +139,22 @@ class _Copy:
             record = self._points(record) if record.stage == "points" else record
             record = self._compared(record) if verify else self._counted(record)
             finish(self._source, self._target, record, self._extra)
-        warnings = target_collection.warnings_of(self._source, self._prepared.info)
-        if warning := optimized(self._target.client, self._target.name):
-            warnings.append(warning)
-        return self._report(prepared.resumed, verified, tuple(prepared.indexes), tuple(warnings))
+        warnings = target_collection.warnings_of(self._source, prepared.info)
+        warnings += filter(None, [optimized(self._target.client, self._target.name)])
+        return CopyReport(
+            source=str(self._source),
+            target=str(self._target),
+            points=self._target.count(),
+            copied=self._copied,
+            changed=self._changed,
+            deleted=self._deleted,
+            passes=self._passes,
+            resumed=prepared.resumed,
+            verified=verified,
+            indexes=tuple(prepared.indexes),
+            seconds=time.perf_counter() - self._started,
+            warnings=tuple(warnings),
+        )
 
     def _points(self, record: CopyRecord) -> CopyRecord:
         """Copy all points of the source once, continuing an earlier run."""
@@ -207,40 +216,76 @@ class _Copy:
         finish(self._source, self._target, record, self._extra)
 
     def _pass(self, *, write: bool) -> Pass:
+        """Compare all points of the source, then those that only the target has; `write` copies what differs.
+
+        Raises:
+            CopyError: the target does not return what was written to it.
+        """
         self._passes += 1
-        stage = f"comparing, pass {self._passes}"
+        stage, result = f"comparing, pass {self._passes}", Pass()
         self._progress.begin(stage, self._source.count())
+        if self._base is not None:
+            self._base.clear()
+        for records, _ in self._source.whole_pages(self._batch):
+            self._page(records, result, write=write)
+            self._progress.advance(stage, len(records))
+            self._pace.wait(len(records))
+        for ids in self._target.ids(self._batch):
+            self._only_in_target(ids, result, write=write)
+        return result
 
-        def on_compared(points: int) -> None:
-            self._progress.advance(stage, points)
-            self._pace.wait(points)
+    def _page(self, records: list[models.Record], result: Pass, *, write: bool) -> None:
+        target_records = self._target.points([plain_id(record.id) for record in records])
+        if self._base is not None:
+            self._base.add(records)
+        differing = [(record, what) for record in records if (what := self._difference(record, target_records))]
+        result.differing += len(differing)
+        for record, what in differing:
+            result.note(Difference(plain_id(record.id), what))
+        if differing and write:
+            target_records |= self._rewrite([record for record, _ in differing])
+        for record in target_records.values():
+            result.digest.add(record)
 
-        rules = rules_of(self._prepared.info.config.params, keeps_datatype=not is_local(self._source.client))
-        comparing = Comparison(
-            self._source, self._target, rules, batch=self._batch, write=write, on_compared=on_compared, base=self._base
-        )
-        return comparing.run()
+    def _rewrite(self, records: list[models.Record]) -> dict[PointId, models.Record]:
+        """Write these points of the source; returns them as read back from the target."""
+        self._target.write([struct(record) for record in records])
+        target_records = self._target.points([plain_id(record.id) for record in records])
+        wrong = [Difference(plain_id(r.id), what) for r in records if (what := self._difference(r, target_records))]
+        if wrong:
+            examples = wrong[:EXAMPLES]
+            raise CopyError(
+                f"the target does not return what was written to it: {len(wrong)} points",
+                where=self._target,
+                got="; ".join(map(str, examples)),
+                expected="the source's payloads, and its vectors within the datatype",
+                do="check whether another program writes to the target; diptych opens no unfinished copy",
+                examples=tuple(examples),
+            )
+        return target_records
+
+    def _only_in_target(self, ids: list[PointId], result: Pass, *, write: bool) -> None:
+        source_points = self._source.points(ids, with_content=False) if ids else {}
+        extra = [identifier for identifier in ids if identifier not in source_points]
+        result.extra += len(extra)
+        for identifier in extra:
+            result.note(Difference(identifier, "not in the source"))
+        if extra and write:
+            self._target.delete(extra)
+        elif extra:
+            for record in self._target.points(extra).values():
+                result.digest.add(record)
+        # These points were deleted when their page was read and are there again: the target may hold an older version.
+        if self._base is not None and (back := self._base.unknown(source_points)):
+            self._page(list(self._source.points(back).values()), result, write=write)
+
+    def _difference(self, record: models.Record, target_records: Mapping[PointId, models.Record]) -> str:
+        return difference(record, target_records.get(plain_id(record.id)), self._rules)
 
     def _stage(self, record: CopyRecord, stage: str) -> CopyRecord:
         record = record.model_copy(update={"stage": stage, "offset": None})
         self._target.note(record.payload())
         return record
-
-    def _report(self, resumed: bool, verified: bool, indexes: tuple[str, ...], warnings: tuple[str, ...]) -> CopyReport:
-        return CopyReport(
-            source=str(self._source),
-            target=str(self._target),
-            points=self._target.count(),
-            copied=self._copied,
-            changed=self._changed,
-            deleted=self._deleted,
-            passes=self._passes,
-            resumed=resumed,
-            verified=verified,
-            indexes=indexes,
-            seconds=time.perf_counter() - self._started,
-            warnings=warnings,
-        )
 
 
 # The end of a copy: the target becomes complete in one update.
@@ -357,9 +402,8 @@ def _existing_record(source: CopySide, target: CopySide, info: models.Collection
 
 @dataclass
 class Pass:
-    """What one pass found: points of the source, those that differ, those that only the target has."""
+    """What one pass found: points of the source that differ, and those that only the target has."""
 
-    points: int = 0
     differing: int = 0
     extra: int = 0
     examples: list[Difference] = field(default_factory=list)
@@ -374,98 +418,6 @@ class Pass:
         """Keep it as an example, if there is room."""
         if len(self.examples) < EXAMPLES:
             self.examples.append(example)
-
-
-class Comparison:
-    """Compares source and target.
-
-    Args:
-        write: whether differences are copied; else they are only counted.
-        base: remembers what the source was in the last pass.
-    """
-
-    def __init__(
-        self,
-        source: CopySide,
-        target: CopySide,
-        rules: Mapping[str, Rule],
-        *,
-        batch: int,
-        write: bool,
-        on_compared: OnCompared,
-        base: Base | None = None,
-    ) -> None:
-        self._source, self._target, self._rules = source, target, rules
-        self._batch, self._write, self._on_compared, self._base = batch, write, on_compared, base
-
-    def run(self) -> Pass:
-        """One pass: all points of the source, then those that only the target has.
-
-        Raises:
-            CopyError: the target does not return what was written to it.
-        """
-        result = Pass()
-        if self._base is not None:
-            self._base.clear()
-        for records, _ in self._source.whole_pages(self._batch):
-            self._page(records, result)
-            self._on_compared(len(records))
-        for ids in self._target.ids(self._batch):
-            self._extra(ids, result)
-        return result
-
-    def _page(self, records: list[models.Record], result: Pass) -> None:
-        target_records = self._target.points([plain_id(record.id) for record in records])
-        result.points += len(records)
-        if self._base is not None:
-            self._base.add(records)
-        differing = [(record, what) for record in records if (what := self._difference(record, target_records))]
-        result.differing += len(differing)
-        for record, what in differing:
-            result.note(Difference(plain_id(record.id), what))
-        if differing and self._write:
-            target_records |= self._rewrite([record for record, _ in differing])
-        for record in target_records.values():
-            result.digest.add(record)
-
-    def _rewrite(self, records: list[models.Record]) -> dict[PointId, models.Record]:
-        """Write these points of the source; returns them as read back from the target."""
-        self._target.write([struct(record) for record in records])
-        target_records = self._target.points([plain_id(record.id) for record in records])
-        wrong = [Difference(plain_id(r.id), what) for r in records if (what := self._difference(r, target_records))]
-        if wrong:
-            raise mismatch(self._target, len(wrong), wrong[:EXAMPLES])
-        return target_records
-
-    def _extra(self, ids: list[PointId], result: Pass) -> None:
-        source_points = self._source.points(ids, with_content=False) if ids else {}
-        extra = [identifier for identifier in ids if identifier not in source_points]
-        result.extra += len(extra)
-        for identifier in extra:
-            result.note(Difference(identifier, "not in the source"))
-        if extra and self._write:
-            self._target.delete(extra)
-        elif extra:
-            for record in self._target.points(extra).values():
-                result.digest.add(record)
-        # These points were deleted when their page was read and are there again: the target may hold an older version.
-        if self._base is not None and (back := self._base.unknown(source_points)):
-            self._page(list(self._source.points(back).values()), result)
-
-    def _difference(self, record: models.Record, target_records: Mapping[PointId, models.Record]) -> str:
-        return difference(record, target_records.get(plain_id(record.id)), self._rules)
-
-
-def mismatch(target: CopySide, count: int, examples: list[Difference]) -> CopyError:
-    """The error of a target that does not keep what it is given."""
-    return CopyError(
-        f"the target does not return what was written to it: {count} points",
-        where=target,
-        got="; ".join(map(str, examples)),
-        expected="the source's payloads, and its vectors within the datatype",
-        do="check whether another program writes to the target; diptych opens no unfinished copy",
-        examples=tuple(examples),
-    )
 
 
 def copy_late_writes(source: CopySide, target: CopySide, base: Base, *, batch: int) -> int:

@@ -80,7 +80,10 @@ def shapes(params: models.CollectionParams, extra: Extra = NO_EXTRA) -> dict[str
     dense: Any = _dense(params, extra)
     by_name = {"": dense} if isinstance(dense, models.VectorParams) else dense
     dense_shapes = {name: _shape(vector_params) for name, vector_params in by_name.items()}
-    return dense_shapes | {name: _sparse_shape(vector_params) for name, vector_params in _sparse(params, extra).items()}
+    return dense_shapes | {
+        name: f"sparse {own.modifier.value}" if own.modifier not in (None, models.Modifier.NONE) else "sparse"
+        for name, own in _sparse(params, extra).items()
+    }
 
 
 def require_same(
@@ -193,10 +196,6 @@ def _shape(params: models.VectorParams) -> str:
     parts += ["multi-vector"] if params.multivector_config else []
     parts += [params.datatype.value] if params.datatype not in (None, models.Datatype.FLOAT32) else []
     return " ".join(parts)
-
-
-def _sparse_shape(params: models.SparseVectorParams) -> str:
-    return f"sparse {params.modifier.value}" if params.modifier not in (None, models.Modifier.NONE) else "sparse"
 
 
 def _kind(schema: Any) -> models.PayloadSchemaType:

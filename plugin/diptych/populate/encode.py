@@ -24,7 +24,7 @@ from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.store import add_unread, behind_key, update_metadata
 from diptych.populate.rejects import reason_of
 from diptych.populate.validate import Item
-from diptych.reports import UnreadTokens
+from diptych.reports import SetAside, UnreadTokens
 from diptych.slots.cache import Namespace
 from diptych.slots.canaries import plain_documents
 from diptych.slots.encode import Input, Vector, all_finite, is_finite
@@ -299,14 +299,14 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The result of pieces written elsewhere: counts, three by vector, and rejected ones as id, position, reason."""
+    """The result of pieces written elsewhere: counts, three of them by vector, and the rejected documents."""
 
     new: int = 0
     changed: int = 0
     encoded: Mapping[str, int] = field(default_factory=dict)
     hits: Mapping[str, int] = field(default_factory=dict)
     unread: Mapping[str, UnreadTokens] = field(default_factory=dict)
-    refused: tuple[tuple[str, int, str], ...] = ()
+    refused: tuple[SetAside, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

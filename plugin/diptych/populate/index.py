@@ -29,7 +29,7 @@ from diptych.populate.encode import Engine, Outcomes, Targets, Work, Written, ha
 from diptych.populate.pace import Pace
 from diptych.populate.points import PointMaker, Ready, Sender, Stale, Unwritable, refusals, requests
 from diptych.populate.read_ahead import batched, read_ahead
-from diptych.populate.rejects import RejectSink, reason_of
+from diptych.populate.rejects import Rejects, reason_of
 from diptych.populate.store import Refused, Store, lacking
 from diptych.populate.validate import Item, Tally, merged_into
 from diptych.runtime.phases import Progress
@@ -66,7 +66,7 @@ class Changes:
     """Finds the items to write: new, changed, or without a vector. The others are counted or rejected."""
 
     store: Store
-    rejects: RejectSink
+    rejects: Rejects
     tally: Tally
     progress: Progress
     losses: MediaLosses
@@ -145,7 +145,7 @@ class Indexer:
         self,
         handle: CollectionHandle,
         store: Store,
-        rejects: RejectSink,
+        rejects: Rejects,
         tally: Tally,
         progress: Progress,
         targets: Targets,
@@ -206,8 +206,8 @@ class Indexer:
 
     def _note(self, done: Written) -> None:
         """Count what was written elsewhere."""
-        for identifier, position, reason in done.refused:
-            self._rejects.add(identifier, position, reason)
+        for refused in done.refused:
+            self._rejects.add(refused.id, refused.position, refused.reason)
         self._tally.encoded.update(done.encoded)
         self._targets.note_elsewhere(done.hits, done.unread)
         self._tally.new += done.new

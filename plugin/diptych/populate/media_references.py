@@ -49,7 +49,8 @@ def store_references(client: QdrantBase, name: str, layout: Layout, store: Media
     """
     result = StoredReferences()
     for modality, key in layout.media.items():
-        for records in _without_reference(client, name, layout, modality, key):
+        fields, chosen = [*layout.text_fields(), head(key)], without_reference(modality, key)
+        for records, _ in pages(client, name, PAGE, chosen, payload=fields):
             operations: list[models.UpdateOperation] = []
             for record in records:
                 item = _taken(store, modality, record, key, result)
@@ -85,13 +86,6 @@ def without_reference(modality: str, key: str) -> models.Filter:
     missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{OWN}.{MEDIA}.{modality}"))
     nothing = models.FieldCondition(key=quoted(key), match=models.MatchValue(value=""))
     return models.Filter(must=[missing], must_not=[named, nothing])
-
-
-def _without_reference(
-    client: QdrantBase, name: str, layout: Layout, modality: str, key: str
-) -> Iterator[list[models.Record]]:
-    fields, chosen = [*layout.text_fields(), head(key)], without_reference(modality, key)
-    return (records for records, _ in pages(client, name, PAGE, chosen, payload=fields))
 
 
 def _taken(

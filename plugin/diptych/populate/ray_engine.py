@@ -26,7 +26,7 @@ from diptych.metadata.models import Generation, Reading
 from diptych.populate.encode import Encoded, Piece, SlotEncoder, Targets, Work, Written, taken_unread
 from diptych.populate.index import Indexer, MediaLosses
 from diptych.populate.read_ahead import batched, read_ahead
-from diptych.populate.rejects import reason_of
+from diptych.populate.rejects import Rejects, reason_of
 from diptych.populate.store import Store
 from diptych.populate.validate import Tally
 from diptych.registry import Registry
@@ -275,25 +275,14 @@ class Writing:
 
     def __call__(self, piece: Piece) -> Written:
         """Write a piece; returns its result."""
-        refused, tally, before = Refusals(), Tally(), _hits(self._targets.encoders)
+        refused, tally, before = Rejects(None, most=len(piece)), Tally(), _hits(self._targets.encoders)
         store = Store.of(self._handle)
         indexer = Indexer(self._handle, store, refused, tally, Unwatched(), self._targets, MediaLosses(store))
         outcomes = {vector: encoder(piece) for vector, encoder in self._targets.encoders.items()}
         indexer.deliver(piece, outcomes)
         hits = _difference(_hits(self._targets.encoders), before)
         unread = taken_unread(self._targets.encoders)
-        return Written(tally.new, tally.changed, dict(tally.encoded), hits, unread, tuple(refused.entries))
-
-
-class Refusals:
-    """The documents of a piece that could not be written."""
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[str, int, str]] = []
-
-    def add(self, identifier: str, position: int, reason: str) -> None:
-        """Add a document."""
-        self.entries.append((identifier, position, reason))
+        return Written(tally.new, tally.changed, dict(tally.encoded), hits, unread, tuple(refused.examples))
 
 
 def packed(objects: Iterable[object]) -> Any:

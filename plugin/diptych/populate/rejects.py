@@ -16,7 +16,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, ClassVar, Protocol, Self
+from typing import IO, ClassVar, Self
 
 from diptych.errors import DocumentError, MediaError, PopulateError, brief
 from diptych.reports import SetAside
@@ -35,27 +35,20 @@ def report_file(collection: str) -> Path:
     return Path(f"diptych-set-aside-{collection}.jsonl")
 
 
-class RejectSink(Protocol):
-    """Receives rejected documents."""
-
-    def add(self, identifier: str, position: int, reason: str) -> None:
-        """Record one rejected document."""
-        ...
-
-
 class Rejects:
     """Counts rejected documents and writes a JSON line for each: id, position in the source, reason.
 
     Args:
         path: the file; None writes none.
         keep: whether to keep a file that another run of this process wrote.
+        most: documents that are kept as examples.
     """
 
     _written: ClassVar[set[Path]] = set()  # by runs of this process
     _places: ClassVar[threading.Lock] = threading.Lock()  # simultaneous runs check, open and delete the same path
 
-    def __init__(self, path: Path | None, *, keep: bool = False) -> None:
-        self.path, self._keep = path, keep
+    def __init__(self, path: Path | None, *, keep: bool = False, most: int = EXAMPLES) -> None:
+        self.path, self._keep, self._most = path, keep, most
         self.count = 0
         self.unidentified = 0
         self.first_unidentified = ""  # where it is, if that is known
@@ -89,7 +82,7 @@ class Rejects:
         entry = SetAside(identifier, position, reason)
         with self._lock:
             self.count += 1
-            if len(self.examples) < EXAMPLES:
+            if len(self.examples) < self._most:
                 self.examples.append(entry)
             if self._file is None and self.path is not None:
                 self.path, self._file = self._opened(self.path)

@@ -18,7 +18,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -96,18 +95,17 @@ def mark_told() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if _state["first"] or not _state["running"] or _importing(frame):
+    is_importing = _is_below(frame, lambda code: code.co_filename.startswith(IMPORTING))
+    if _state["first"] or not _state["running"] or is_importing:
         _leave()
-    threading.Thread(target=_leave_later, name="interrupt", daemon=True).start()
+    later = threading.Timer(GRACE, _leave)
+    later.daemon = True
+    later.start()
     if _is_below(frame, lambda code: code.co_filename == weakref.__file__ or code.co_name == "__del__"):
         threading.Timer(AGAIN, _thread.interrupt_main).start()  # there an exception would only be printed
         return
     _state["first"] = True
     raise KeyboardInterrupt
-
-
-def _importing(frame: FrameType | None) -> bool:
-    return _is_below(frame, lambda code: code.co_filename.startswith(IMPORTING))
 
 
 def _is_below(frame: FrameType | None, wanted: Callable[[CodeType], bool]) -> bool:
@@ -117,11 +115,6 @@ def _is_below(frame: FrameType | None, wanted: Callable[[CodeType], bool]) -> bo
             return True
         frame = frame.f_back
     return False
-
-
-def _leave_later() -> None:
-    time.sleep(GRACE)
-    _leave()
 
 
 def _leave() -> None:

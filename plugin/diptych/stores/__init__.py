@@ -102,10 +102,15 @@ def open_store(
         raise _no_cluster(first, cluster)
     if own is not None:
         return own  # type: ignore[no-any-return]
+    from qdrant_client import QdrantClient
+
+    memory = classes.memory if classes else QdrantClient
     if scheme == "memory":
-        return _memory(classes)
+        return memory(":memory:")
     if scheme == "local" and rest:
-        return _local(Path(base or ".") / Path(rest).expanduser(), create, classes)
+        from diptych.stores.local_mode import open_local
+
+        return open_local(Path(base or ".") / Path(rest).expanduser(), create, memory)
     if scheme == "edge" and rest:
         return _edge(Path(base or ".") / Path(rest).expanduser(), create, classes)
     if scheme in _SERVERS and urlsplit(first).hostname:
@@ -178,20 +183,6 @@ def is_server(url: str) -> bool:
 def place_of(url: str) -> dict[str, Any]:
     """The protocol and address of a server's URL: whether it is `grpc`, and arguments of `QdrantClient`."""
     return _SERVERS[urlsplit(url).scheme](url)
-
-
-def _memory(classes: Classes | None) -> QdrantBase:
-    from qdrant_client import QdrantClient
-
-    return (classes.memory if classes else QdrantClient)(":memory:")
-
-
-def _local(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
-    from qdrant_client import QdrantClient
-
-    from diptych.stores.local_mode import open_local
-
-    return open_local(path, create, classes.memory if classes else QdrantClient)
 
 
 def _edge(path: Path, create: bool, classes: Classes | None) -> QdrantBase:

@@ -21,7 +21,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
@@ -210,11 +210,13 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
             return CountedSource(path, partial(readers.read_parquet, columns=columns), readers.count_parquet)
         case "files":
             if path.is_file():
-                require_package(path.suffix.lower())
-            return CountedSource(path, read_files, count_files)
+                kind = path.suffix.lower()
+                if kind in _NEEDED and (missing := missing_package(kind)):
+                    raise PopulateError(f"{kind} files need {missing}", do='pip install "diptych[documents]"')
+            return CountedSource(path, read_files, lambda at: len(_files(at, TEXT_FILES)))
         case "image" | "sound" | "video" | "series" | "points":
-            read, count = partial(read_media, modality=format), partial(count_media, modality=format)
-            return CountedSource(path, read, count)
+            suffixes = MEDIA_FILES[format]
+            return CountedSource(path, partial(read_media, modality=format), lambda at: len(_files(at, suffixes)))
     raise PopulateError("unknown format of a source", where=str(path), got=repr(format), expected=", ".join(FORMATS))
 
 
@@ -234,19 +236,15 @@ def _format_of(path: Path) -> str:
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix.lower() in _BY_SUFFIX:
         return _BY_SUFFIX[suffix.lower()]
+    modalities = [name for name, suffixes in MEDIA_FILES.items() if suffix.lower() in suffixes]
     raise PopulateError(
         "the name of the source does not show its format",
         where=str(path),
         expected=f"{', '.join(_BY_SUFFIX)} (.gz too), {', '.join(TEXT_FILES)}, or a folder",
         do=f"an array of objects: {readers.SPLIT_ARRAY.replace('FILE', str(path))}; JSON lines: --format jsonl"
         if suffix.lower() == ".json"
-        else f"name the format: --format {' | '.join(_formats_for(suffix.lower()))}",
+        else f"name the format: --format {' | '.join(modalities or FORMATS)}",
     )
-
-
-def _formats_for(suffix: str) -> Sequence[str]:
-    """The formats to choose from: for a picture and the like its modalities."""
-    return [modality for modality, suffixes in MEDIA_FILES.items() if suffix in suffixes] or FORMATS
 
 
 def _beir_corpus(folder: Path) -> Path:
@@ -269,11 +267,6 @@ def read_media(folder: Path, modality: Modality) -> Iterator[Raw]:
         else:
             media = {modality: os.path.abspath(path)}
             yield Row({"id": identifier, "text": text.strip(), "media": media}, identifier, has_media=True)
-
-
-def count_media(folder: Path, modality: Modality) -> int:
-    """Number of files that `read_media` reads."""
-    return len(_files(folder, MEDIA_FILES[modality]))
 
 
 def read_files(folder: Path) -> Iterator[Raw]:
@@ -310,11 +303,6 @@ def _text_of(path: Path) -> str:
     return text
 
 
-def count_files(folder: Path) -> int:
-    """Number of files that `read_files` reads."""
-    return len(_files(folder, TEXT_FILES))
-
-
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     found = _below(folder) if folder.is_dir() else [folder]
     return sorted(path for path in found if path.suffix.lower() in suffixes and path.is_file())
@@ -347,11 +335,8 @@ def _split(lines: list[str]) -> tuple[list[str], list[str]]:
         return [], lines
     end = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() in ("---", "...")), 0)
     matter = lines[1:end]
-    return (matter, lines[end + 1 :]) if matter and all(map(_is_yaml, matter)) else ([], lines)
-
-
-def _is_yaml(line: str) -> bool:
-    return not line.strip() or line[0] in " \t#-]}" or _KEY.match(line) is not None
+    is_yaml = all(not line.strip() or line[0] in " \t#-]}" or _KEY.match(line) for line in matter)
+    return (matter, lines[end + 1 :]) if matter and is_yaml else ([], lines)
 
 
 def _title(matter: list[str]) -> str:
@@ -444,9 +429,3 @@ def _started() -> subprocess.Popen[bytes]:
 def missing_package(kind: str) -> str:
     """The missing package that files of this kind need; empty if all are installed."""
     return next((name for module, name in _NEEDED[kind] if importlib.util.find_spec(module) is None), "")
-
-
-def require_package(kind: str) -> None:
-    """Raise PopulateError if files of this kind cannot be read."""
-    if kind in _NEEDED and (missing := missing_package(kind)):
-        raise PopulateError(f"{kind} files need {missing}", do='pip install "diptych[documents]"')

@@ -7,7 +7,6 @@ import gzip
 import importlib.util
 import io
 import json
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -89,7 +88,8 @@ def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
         if len(line) > RECORD:
             yield Rejected(where, f"the line is too long: at most {RECORD:,} bytes")
             continue
-        if first and _opens_array(line):
+        start = line.removeprefix(b"\xef\xbb\xbf").strip() if first else b""
+        if start.startswith(b"[") and start[1:].lstrip()[:1] in (b"", b"{"):  # of objects, on one line or several
             raise PopulateError(
                 "the source is one JSON array", where=where, expected="JSON lines: one object per line", do=SPLIT_ARRAY
             )
@@ -106,12 +106,6 @@ def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
             yield Row(found, where, has_media=exported)  # metadata stand under their own key there
         else:
             yield Rejected(where, f"not a JSON object but {type(found).__name__}")
-
-
-def _opens_array(line: bytes) -> bool:
-    """Whether a first line begins an array of objects, on one line or several."""
-    start = line.removeprefix(b"\xef\xbb\xbf").strip()
-    return start.startswith(b"[") and start[1:].lstrip()[:1] in (b"", b"{")
 
 
 def keys_of(rows: Iterable[Raw]) -> tuple[str, ...]:
@@ -267,7 +261,7 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Raw]:
             if row is None:
                 yield Rejected(f"{path.name}:{number}", f"the row is too large: at most {most:,} bytes")
                 continue
-            cells = {key: cell for key, cell in row.items() if not _is_null(cell)}
+            cells = {key: cell for key, cell in row.items() if cell is not None and cell == cell}  # NaN is not itself
             if exported:
                 cells |= {key: json.loads(cells[key]) for key in ("media", "metadata") if key in cells}
             yield _renamed(cells, columns, f"{path.name}:{number}", exported=exported)
@@ -344,10 +338,6 @@ def count_parquet(path: Path) -> int:
 
     with _intact(path):
         return int(pyarrow.parquet.read_metadata(path).num_rows)
-
-
-def _is_null(cell: object) -> bool:
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 @contextmanager
