@@ -34,7 +34,7 @@ from diptych.cli.options import (
 from diptych.cli.output import show, stderr, waiting, warn, write_json
 from diptych.cli.run_command import Session
 from diptych.display import Display, printable, say
-from diptych.errors import SearchError
+from diptych.errors import MediaError, SearchError
 from diptych.types import Hit, Query, heading, hits_table
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def search(
         questions = [Query(text, media=given) if given else text for text in texts]
         begin = time.perf_counter()
         found: list[Any]  # per query: explanations, groups or hits
-        with waiting("searching; encoders are loaded first"), without_log_of_missing_keys():
+        waits = waiting("searching; encoders are loaded first")
+        with naming_files(image, media or []), waits, without_log_of_missing_keys():
             if explain:
                 found = [opened.explain(question, ids=ids, blocks=widths, **asked) for question in questions]
             elif group_by is not None:
@@ -308,6 +309,21 @@ def media_files(image: Path | None, media: Sequence[str]) -> dict[str, bytes]:
         except OSError as error:
             raise SearchError(f"the {modality} cannot be read: {error.strerror}", where=name) from error
     return found
+
+
+@contextmanager
+def naming_files(image: Path | None, media: Sequence[str]) -> Iterator[None]:
+    """Within the block, an error about a file that `media_files` has read names the file."""
+    try:
+        yield
+    except MediaError as error:
+        from diptych.media import Media
+
+        names = {**dict(part.split("=", 1) for part in media), **({"image": str(image)} if image else {})}
+        name = names.get(error.media.modality) if isinstance(error.media, Media) and not error.media.source else None
+        if name is None:
+            raise
+        raise MediaError(error.what, where=name, got=error.got, expected=error.expected, do=error.do) from error
 
 
 def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None:
