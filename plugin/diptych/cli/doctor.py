@@ -219,7 +219,7 @@ def _store(
 
     with ExitStack() as stack:
         try:
-            collection, exists = session.collection_or_empty(config)
+            collection, exists = session.collection_or_empty(config, verify=False)
             documents = stack.enter_context(collection).count()
         except Exception as error:  # whatever it is, a diagnosis goes on and says it
             yield failed("store", error)

@@ -88,7 +88,7 @@ class Session:
             _require_name(store, name)
             return Collection.open(store or path, name, registry=self.registry, verify=verify, create=create)
 
-    def collection_or_empty(self, config: Path | Config) -> tuple[Collection, bool]:
+    def collection_or_empty(self, config: Path | Config, *, verify: bool = True) -> tuple[Collection, bool]:
         """The collection of a config, and whether its store exists; for a store that does not, an empty one in memory.
 
         Raises:
@@ -98,10 +98,10 @@ class Session:
 
         config = self.config(config) if isinstance(config, Path) else config
         try:
-            return Collection.open(config, registry=self.registry, verify=False, create=False), True
+            return Collection.open(config, registry=self.registry, verify=verify, create=False), True
         except CollectionNotFound:
             nowhere = config.model_copy(update={"store": "memory:"})
-            return Collection.open(nowhere, registry=self.registry, verify=False), False
+            return Collection.open(nowhere, registry=self.registry, verify=verify), False
 
     def stored(self, path: Path, store: str | None, name: str | None) -> Collection:
         """The collection with the encoders that it has, whatever the config file wants.

@@ -31,6 +31,17 @@ def test_an_empty_source_is_warned_of_once(
     assert not caplog.records, "what is printed is not logged too"
 
 
+def test_a_dry_run_needs_no_store_and_refuses_another_encoder_as_a_populate_does(
+    run: Run, config: Path, corpus: Path
+) -> None:
+    assert run("populate", corpus, "--dry-run", "--json").json()["new"] == 4
+    assert not Path("qdrant").exists()
+    assert run("populate", corpus).code == 0
+    config.write_text(config.read_text().replace("fake-dense}", "fake-dense, seed: 1}"))
+    answer = run("populate", corpus, "--dry-run")
+    assert (answer.code, "another encoder made the vectors" in answer.err) == (1, True)
+
+
 class Listed:
     name = "a list"
 
