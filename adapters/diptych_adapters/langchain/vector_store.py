@@ -200,11 +200,11 @@ class DiptychVectorStore(VectorStore):
         single = bool(encoders.of_kind("dense", with_passages=True)) and self._slot() in encoders.of_kind("dense")
         return DiptychEmbeddings(self._slot(), source=encoders) if single else None
 
-    def similarity_search(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> list[Document]:  # type: ignore[override]
+    def similarity_search(self, query: str | Query, k: int = 4, **options: Unpack[SearchOptions]) -> list[Document]:  # type: ignore[override]
         """The best documents, by the collection's pipeline unless another is given."""
         return [document for document, _ in self.similarity_search_with_score(query, k, **options)]
 
-    def similarity_search_with_score(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> Scored:
+    def similarity_search_with_score(self, query: str | Query, k: int = 4, **options: Unpack[SearchOptions]) -> Scored:
         """The best documents with the score of the pipeline's last stage; higher is better, also for distances.
 
         Raises:
@@ -216,11 +216,15 @@ class DiptychVectorStore(VectorStore):
         except CollectionNotFound:
             return []
 
-    async def asimilarity_search(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> list[Document]:  # type: ignore[override]
+    async def asimilarity_search(  # type: ignore[override]
+        self, query: str | Query, k: int = 4, **options: Unpack[SearchOptions]
+    ) -> list[Document]:
         """`similarity_search` without blocking the event loop."""
         return [document for document, _ in await self.asimilarity_search_with_score(query, k, **options)]
 
-    async def asimilarity_search_with_score(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> Scored:
+    async def asimilarity_search_with_score(
+        self, query: str | Query, k: int = 4, **options: Unpack[SearchOptions]
+    ) -> Scored:
         """`similarity_search_with_score` without blocking the event loop."""
         content, rest = self._split(options)
         try:
@@ -238,23 +242,13 @@ class DiptychVectorStore(VectorStore):
             MediaError: the picture cannot be read.
             SearchError: no slot takes pictures, or the request cannot be searched.
         """
-        content, rest = self._split(options)
-        try:
-            hits = self.collection.search(Query(media={"image": uri}), limit=k, **rest)
-        except CollectionNotFound:
-            return []
-        return [document for document, _ in self._scored(hits, content)]
+        return self.similarity_search(Query(media={"image": uri}), k, **options)
 
     async def asimilarity_search_by_image(
         self, uri: str, k: int = 4, **options: Unpack[SearchOptions]
     ) -> list[Document]:
         """`similarity_search_by_image` without blocking the event loop."""
-        content, rest = self._split(options)
-        try:
-            hits = await self.collection.asearch(Query(media={"image": uri}), limit=k, **rest)
-        except CollectionNotFound:
-            return []
-        return [document for document, _ in self._scored(hits, content)]
+        return await self.asimilarity_search(Query(media={"image": uri}), k, **options)
 
     def similarity_search_by_vector(  # type: ignore[override]
         self, embedding: Sequence[float], k: int = 4, **options: Unpack[VectorOptions]
