@@ -10,8 +10,8 @@ import numpy as np
 from diptych.protocols import Fingerprint, Pair
 from diptych.types import Floats
 from diptych_adapters.engines.backend import PAIRS
+from diptych_adapters.engines.batches import Inputs
 from diptych_adapters.engines.int8 import GENERAL
-from diptych_adapters.engines.runner import Inputs
 from diptych_adapters.model_options import CrossEncoderOptions
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipelines.library import find, load, require

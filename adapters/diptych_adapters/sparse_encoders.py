@@ -11,8 +11,7 @@ import numpy as np
 from diptych.protocols import Fingerprint
 from diptych.types import Floats, SparseVector
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.batches import by_length
-from diptych_adapters.engines.runner import Graph
+from diptych_adapters.engines.batches import Graph, by_length
 from diptych_adapters.model_options import SparseEncoderOptions, SpladeOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.fingerprints import is_routed

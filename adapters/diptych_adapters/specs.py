@@ -302,7 +302,7 @@ LEXICAL = [
             "words": _spec(
                 "bm25",
                 "sparse",
-                "bm25:Bm25",
+                "lexical:Bm25",
                 "Bm25Options",
                 "stemmed words",
                 requires=("Stemmer", "bm25s"),
@@ -313,7 +313,7 @@ LEXICAL = [
             "ngrams": _spec(
                 "ngrams",
                 "sparse",
-                "bm25:NGrams",
+                "lexical:NGrams",
                 "NGramOptions",
                 "character n-grams, which find words in spite of typing errors",
                 extra="diptych",
@@ -325,7 +325,7 @@ LEXICAL = [
     _spec(
         "qdrant-text-index",
         "text_index",
-        "text_index:QdrantTextIndex",
+        "lexical:QdrantTextIndex",
         "TextIndexOptions",
         "Qdrant's own full-text index and BM25, without vectors; needs Qdrant 1.20 or Qdrant Edge",
         cached=False,

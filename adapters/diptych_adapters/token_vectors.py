@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.batches import Tokens, by_length
-from diptych_adapters.engines.runner import Runner
+from diptych_adapters.engines.batches import Runner, Tokens, by_length
 from diptych_adapters.engines.torch_graph import SingleFeature, TorchGraph, has_plain_tokens, stand_in
 from diptych_adapters.model_options import MultiVectorOptions, TokenVectorsOptions
 from diptych_adapters.models import ModelError, ModelFolder

@@ -20,7 +20,7 @@ from pathlib import Path
 from compare_lexical_adapters import answers, fill_bm25
 from diptych.evaluate import Qrels, compare, evaluate
 from diptych.types import Run
-from diptych_adapters.bm25 import Bm25
+from diptych_adapters.lexical import Bm25
 from diptych_edge import EdgeClient
 
 QUERIES, LEAST_WORDS = 500, 4

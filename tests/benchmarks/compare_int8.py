@@ -23,10 +23,9 @@ from corpora import folder_of, read_texts
 from diptych.types import Floats
 from diptych_adapters.engines import batches, int8, openvino_graph
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.batches import Row, Tokens
+from diptych_adapters.engines.batches import Row, Runner, Tokens
 from diptych_adapters.engines.int8 import GENERAL
 from diptych_adapters.engines.openvino_graph import layer_values, place_of
-from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.torch_graph import SingleFeature
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from machine import cores

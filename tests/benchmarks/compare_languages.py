@@ -25,8 +25,7 @@ from typing import TypeAlias
 from compare_lexical_adapters import Ask, answers, fill_bm25, fill_text_index
 from diptych.evaluate import Qrels, evaluate
 from diptych.types import Run
-from diptych_adapters.bm25 import Bm25, NGrams
-from diptych_adapters.text_index import QdrantTextIndex
+from diptych_adapters.lexical import Bm25, NGrams, QdrantTextIndex
 from diptych_edge import EdgeClient
 from fusion_sets import load
 

@@ -25,8 +25,7 @@ from qdrant_client import models
 
 from diptych.evaluate import evaluate, read_beir
 from diptych.types import Run
-from diptych_adapters.bm25 import Bm25, NGrams
-from diptych_adapters.text_index import QdrantTextIndex
+from diptych_adapters.lexical import Bm25, NGrams, QdrantTextIndex
 from diptych_edge import EdgeClient
 
 Ask: TypeAlias = Callable[[str], "tuple[models.SparseVector | models.TextQuery, str]"]

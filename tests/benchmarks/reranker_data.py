@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from diptych_adapters.bm25 import Bm25
+from diptych_adapters.lexical import Bm25
 from diptych_adapters.models import resolve
 from diptych_training.precision import computed_in
 

@@ -31,7 +31,7 @@ from diptych import Document, Registry
 from diptych.evaluate import Evaluation, Qrels, compare, evaluate, read_beir
 from diptych.training import load_recipe, read_documents
 from diptych.types import Query, Run, SparseVector
-from diptych_adapters.bm25 import Bm25
+from diptych_adapters.lexical import Bm25
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_adapters.sparse_encoders import SpladeEncoder
 

@@ -1,5 +1,5 @@
 """Runs transformer models faster than their own libraries do, on torch, ONNX Runtime or OpenVINO.
 
-Begin with `runner`. `backend` chooses the engine, `batches` tokenises once and batches by token count,
+Begin with `batches`: it tokenises once, batches by token count and runs a graph. `backend` chooses the engine,
 `int8` quantises, `workers` spreads work over processes, `processor` measures the machine and keeps converted models.
 """

@@ -17,10 +17,9 @@ from diptych.runtime.passed_checks import recalled as recalled_check
 from diptych.runtime.passed_checks import remember as remember_check
 from diptych.types import Floats
 from diptych_adapters.engines import int8, onnx_graph, openvino_graph, processor
-from diptych_adapters.engines.batches import Row, Tokens
+from diptych_adapters.engines.batches import Graph, Inputs, Row, Runner, Tokens
 from diptych_adapters.engines.int8 import GENERAL
 from diptych_adapters.engines.processor import recalled, remember
-from diptych_adapters.engines.runner import Graph, Inputs, Runner
 from diptych_adapters.model_options import TorchOptions
 from diptych_adapters.models import ModelError
 

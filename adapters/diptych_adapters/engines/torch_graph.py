@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from diptych.types import Floats
-from diptych_adapters.engines.runner import Graph
+from diptych_adapters.engines.batches import Graph
 
 PLAIN = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
 

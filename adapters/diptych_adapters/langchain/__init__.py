@@ -23,9 +23,8 @@ except ModuleNotFoundError as error:
         "diptych_adapters.langchain needs langchain-qdrant", got=str(error), do="pip install 'diptych[langchain]'"
     ) from error
 
-from diptych_adapters.langchain.embeddings import DiptychEmbeddings, DiptychSparseEmbeddings
 from diptych_adapters.langchain.retriever import DiptychCompressor, DiptychRetriever
-from diptych_adapters.langchain.vector_store import DiptychVectorStore
+from diptych_adapters.langchain.vector_store import DiptychEmbeddings, DiptychSparseEmbeddings, DiptychVectorStore
 
 __all__ = [
     "DiptychCompressor",

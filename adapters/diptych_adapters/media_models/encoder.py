@@ -38,7 +38,7 @@ from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.fingerprints import pipeline_steps
 from diptych_adapters.pipelines.library import find, load, loading, numerics, prompts_of, quiet
-from diptych_adapters.pipelines.prepared import identity_of, state_of
+from diptych_adapters.pipelines.pipeline import identity_of, state_of
 from diptych_adapters.pipelines.weight_checks import answers, check_complete, recorded
 from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense, unit
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diptych.media import Content
-from diptych_adapters.lexicon.analysis import Analyzer
+from diptych_adapters.lexical import Analyzer
 from diptych_adapters.media_text.forms import FORMS, GRID, Form
 from diptych_adapters.model_options import LexiconOptions
 from diptych_adapters.models import ModelError, ModelFolder

@@ -21,7 +21,7 @@ from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import check_length
-from diptych_adapters.pipelines.prepared import Prepared
+from diptych_adapters.pipelines.pipeline import Prepared
 
 OPSET = 20  # the first with Gelu
 IR_VERSION = 9

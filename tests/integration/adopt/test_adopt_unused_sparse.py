@@ -13,7 +13,7 @@ from diptych import Collection, Registry
 from diptych.adopt import adopt
 from diptych.config.models import Config
 from diptych.testing import FakeDenseEncoder, fakes_plugin
-from diptych_adapters.bm25 import Bm25
+from diptych_adapters.lexical import Bm25
 
 TEXTS = [f"green apples grow on tree number {n} {'slowly ' * (n % 5)}" for n in range(30)]
 DENSE = {"adapter": "fake-dense", "dimension": 24}

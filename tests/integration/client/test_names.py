@@ -21,7 +21,7 @@ from diptych.errors import AdapterOptionsError, CollectionError, ConfigError, St
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.registry import Registry
 from diptych.testing import FakeDenseEncoder
-from diptych_adapters.bm25 import Bm25
+from diptych_adapters.lexical import Bm25
 from tiny_encoders import tiny_encoder
 
 COSINE = models.Distance.COSINE

@@ -274,5 +274,5 @@ class FailingListener:
 class TextIndexPlugin:
     @diptych.hookimpl
     def diptych_register_adapters(self) -> list[diptych.AdapterSpec]:
-        factory = "diptych_adapters.text_index:QdrantTextIndex"
+        factory = "diptych_adapters.lexical:QdrantTextIndex"
         return [diptych.AdapterSpec(name="text-index", kind="text_index", factory=factory, summary="Qdrant's own")]

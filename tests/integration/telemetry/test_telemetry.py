@@ -23,7 +23,7 @@ from diptych.config import Config
 from diptych.errors import DiptychError, SearchError
 from diptych.search import Rerank, Retrieve, Rrf
 from diptych.testing import fakes_plugin
-from diptych_adapters import hooks, telemetry
+from diptych_adapters import hooks
 from named_server import placed
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}, "lexical": {"adapter": "fake-sparse"}}
@@ -149,7 +149,7 @@ def test_texts_are_left_out_unless_the_application_wants_them(
 ) -> None:
     collection.search("secret words", pipeline=PIPELINE)
     assert "secret" not in "".join(span.to_json() for span in spans.get_finished_spans())
-    monkeypatch.setenv(telemetry.TEXTS, "on")
+    monkeypatch.setenv(hooks.TEXTS, "on")
     collection.search("secret words")
     assert (by_name(spans)["search packages"].attributes or {})["db.query.text"] == "secret words"
 

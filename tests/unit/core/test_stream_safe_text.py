@@ -20,7 +20,7 @@ from diptych.slots.encode import encode
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder, FakeReranker
 from diptych.types import Floats
-from diptych_adapters.bm25 import Bm25, NGrams
+from diptych_adapters.lexical import Bm25, NGrams
 
 MARKS = "a" + "\u0300\u0316" * 5_000  # in an order that each normalisation changes
 HALF_WIDTH = "a" + "\u0300\uff9e" * 5_000  # every second one is no mark until it is decomposed
@@ -140,6 +140,6 @@ def test_no_module_normalises_by_itself() -> None:
         for node in ast.walk(ast.parse(module.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "unicodedata.normalize":
                 argument = ast.unparse(node.args[1])
-                if not argument.startswith("stream_safe(") and module.name not in ("text_budget.py", "analysis.py"):
+                if not argument.startswith("stream_safe(") and module.name not in ("text_budget.py", "lexical.py"):
                     unsafe.append(f"{module}:{node.lineno}")
     assert unsafe == []

@@ -28,8 +28,7 @@ from diptych.populate.sources.open_source import parse_markdown
 from diptych.runtime.environment import conceal, interpolate
 from diptych.swap.sample import excerpt, known_item
 from diptych.testing import fakes_plugin
-from diptych_adapters.bm25 import Bm25, NGrams
-from diptych_adapters.lexicon.analysis import uncut_share
+from diptych_adapters.lexical import Bm25, NGrams, uncut_share
 
 RUNS = {
     **regex_steps.RUNS,

@@ -12,8 +12,7 @@ from diptych.protocols import Calibrated, SparseEncoder
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
-from diptych_adapters.bm25 import Bm25, Lexicon
-from diptych_adapters.lexicon.analysis import Analyzer
+from diptych_adapters.lexical import Analyzer, Bm25, Lexicon
 from diptych_adapters.model_options import Bm25Options
 from diptych_adapters.specs import LEXICAL
 

@@ -12,7 +12,7 @@ import pytest
 
 from diptych.errors import RegistryError
 from diptych.registry import Registry
-from diptych_adapters.bm25 import Bm25
+from diptych_adapters.lexical import Bm25
 
 fastembed = pytest.importorskip("fastembed.sparse.bm25")
 stopwords = pytest.importorskip("bm25s.stopwords")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diptych.testing import SparseEncoderContract, TextIndexContract
-from diptych_adapters.bm25 import Bm25, NGrams
-from diptych_adapters.text_index import QdrantTextIndex
+from diptych_adapters.lexical import Bm25, NGrams, QdrantTextIndex
 
 
 class TestBm25(SparseEncoderContract):

@@ -11,10 +11,8 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from diptych_adapters.bm25 import Bm25
-from diptych_adapters.lexicon.analysis import Analyzer
+from diptych_adapters.lexical import Analyzer, Bm25, QdrantTextIndex
 from diptych_adapters.model_options import Bm25Options
-from diptych_adapters.text_index import QdrantTextIndex
 from diptych_edge import EdgeClient
 
 TEXTS = [

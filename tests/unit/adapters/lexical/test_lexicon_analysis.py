@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych_adapters.bm25 import Bm25
-from diptych_adapters.lexicon.analysis import Analyzer
+from diptych_adapters.lexical import Analyzer, Bm25, QdrantTextIndex
 from diptych_adapters.model_options import LexiconOptions
-from diptych_adapters.text_index import QdrantTextIndex
 
 
 def analyzer(**options: object) -> Analyzer:
@@ -102,7 +100,7 @@ def test_any_text_gives_words_within_the_lengths_that_read_as_themselves(text: s
 
 def test_stop_words_are_read_without_importing_their_package() -> None:
     code = (
-        "import sys; from diptych_adapters.bm25 import Bm25; Bm25().encode_query(['audio files']);"
+        "import sys; from diptych_adapters.lexical import Bm25; Bm25().encode_query(['audio files']);"
         "print([m for m in ('bm25s', 'scipy', 'torch', 'numba', 'jax') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from diptych.errors import AdapterOptionsError
 from diptych.protocols import Fingerprint
 from diptych.search import Retrieve
 from diptych.types import SparseVector
-from diptych_adapters.bm25 import NGrams
+from diptych_adapters.lexical import NGrams
 
 TEXTS = ["convert audio files between formats", "an editor of text files", "a mail server for small networks"]
 

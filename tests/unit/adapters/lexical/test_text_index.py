@@ -13,9 +13,9 @@ from diptych.errors import AdapterOptionsError
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
+from diptych_adapters.lexical import QdrantTextIndex
 from diptych_adapters.model_options import SPACELESS, IndexLanguage
 from diptych_adapters.specs import LEXICAL
-from diptych_adapters.text_index import QdrantTextIndex
 from diptych_edge import EdgeClient
 from diptych_edge.convert.config import index_schema
 

@@ -20,7 +20,7 @@ from diptych.runtime import passed_checks
 from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import resolve
-from diptych_adapters.pipelines.prepared import state_of
+from diptych_adapters.pipelines.pipeline import state_of
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_adapters.sparse_encoders import SpladeEncoder
 from diptych_adapters.token_vectors import TokenVectorEncoder

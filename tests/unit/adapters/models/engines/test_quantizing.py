@@ -22,9 +22,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 
 from diptych.types import Floats
 from diptych_adapters.engines import backend, int8, openvino_graph, processor
-from diptych_adapters.engines.batches import Tokens
+from diptych_adapters.engines.batches import Runner, Tokens
 from diptych_adapters.engines.int8 import Activations, AttentionSide
-from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.torch_graph import SingleFeature
 from diptych_adapters.models import resolve
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder

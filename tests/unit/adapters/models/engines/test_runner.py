@@ -15,9 +15,8 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 from transformers import AutoTokenizer
 
 from diptych.types import Floats
-from diptych_adapters.engines import runner
-from diptych_adapters.engines.batches import Tokens
-from diptych_adapters.engines.runner import Runner
+from diptych_adapters.engines import batches
+from diptych_adapters.engines.batches import Runner, Tokens
 
 TEXTS = ["", " ", "Übersicht 漢字 🎵\x00\n", "a", *(f"text number {n} " * (n % 40) for n in range(150)), "long " * 900]
 
@@ -60,7 +59,7 @@ def test_each_text_has_the_answer_of_its_own_tokens_in_the_order_of_the_texts(fo
 
 
 def test_chunks_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "CHUNK", 7)
+    monkeypatch.setattr(batches, "CHUNK", 7)
     np.testing.assert_array_equal(made(folder).encode(TEXTS), sums(folder, TEXTS))
 
 
