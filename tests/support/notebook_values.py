@@ -5,7 +5,7 @@ from __future__ import annotations
 from diptych.collection.explain import Explanation, Explanations, SlotScore
 from diptych.collection.score_documents import Block, Term
 from diptych.collection.verify import VerifyReport
-from diptych.config.models import VectorStorage
+from diptych.config.storage import VectorStorage
 from diptych.display import Displayed
 from diptych.evaluate import Comparison, Difference, Evaluation, Slice, SliceDifference
 from diptych.media import Media

@@ -7,8 +7,9 @@ a model.
 
 from diptych.config.adapters import check_adapters, json_schema
 from diptych.config.load import load_config, parse_config
-from diptych.config.models import Config, SearchConfig, SearchParams, SlotConfig, Stored, VectorStorage
+from diptych.config.models import Config, SearchConfig, SearchParams, SlotConfig
 from diptych.config.problems import Source
+from diptych.config.storage import Stored, VectorStorage
 
 __all__ = [
     "Config",

@@ -25,10 +25,6 @@ from diptych.config.stages import (
 )
 from diptych.config.storage import (
     ClusterConfig,
-    FirstStage,
-    Hnsw,
-    Quantization,
-    Stored,
     TenantConfig,
     VectorStorage,
     cluster_problems,
@@ -43,27 +39,6 @@ from diptych.runtime.validation_messages import nearest
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
 DocumentIds = Annotated[list[str], Field(max_length=1000)]
 
-__all__ = [
-    "CANDIDATES",
-    "CacheConfig",
-    "ClusterConfig",
-    "Config",
-    "EvaluateConfig",
-    "FirstStage",
-    "GateConfig",
-    "Hnsw",
-    "IndexType",
-    "PopulateConfig",
-    "Quantization",
-    "QueryEncoder",
-    "SearchConfig",
-    "SearchParams",
-    "SlotConfig",
-    "Stored",
-    "SwapConfig",
-    "TenantConfig",
-    "VectorStorage",
-]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "geo", "text"]
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qdrant_client import models
 
-from diptych.config.models import FirstStage, Hnsw, PopulateConfig, Quantization, SearchConfig, Stored, VectorStorage
+from diptych.config.models import PopulateConfig, SearchConfig
+from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage
 from diptych.errors import CollectionError, ConfigError
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name

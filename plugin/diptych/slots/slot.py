@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from diptych.config.models import SlotConfig, VectorStorage
+from diptych.config.models import SlotConfig
+from diptych.config.storage import VectorStorage
 from diptych.errors import CollectionError
 from diptych.media import Media, MediaStore
 from diptych.metadata.models import Generation, QueryEncoder, Reading, vector_name

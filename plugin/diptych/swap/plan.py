@@ -12,8 +12,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from diptych.config.models import Config, Stored
+from diptych.config.models import Config
 from diptych.config.stages import Rerank
+from diptych.config.storage import Stored
 from diptych.display import Display, Displayed, Mood, Table, duration, size
 from diptych.errors import FingerprintMismatch, MediaError, RegistryError
 from diptych.handle.collection_handle import CollectionHandle

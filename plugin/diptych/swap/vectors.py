@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.config.models import Stored, VectorStorage
+from diptych.config.storage import Stored, VectorStorage
 from diptych.copying import copy_collection
 from diptych.copying.run import Base, copy_late_writes
 from diptych.copying.side import CopySide

@@ -18,7 +18,8 @@ from qdrant_client import QdrantClient, models
 import rows as support
 from diptych import Collection
 from diptych.config import parse_config
-from diptych.config.models import SearchParams, VectorStorage
+from diptych.config.models import SearchParams
+from diptych.config.storage import VectorStorage
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall
 from diptych.types import Run

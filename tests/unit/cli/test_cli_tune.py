@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 
 from diptych.cli.output import show
 from diptych.config import parse_config
-from diptych.config.models import SearchParams, VectorStorage
+from diptych.config.models import SearchParams
+from diptych.config.storage import VectorStorage
 from diptych_lab.tune import IndexReport, IndexRow, Setup
 
 Run = Callable[..., Any]

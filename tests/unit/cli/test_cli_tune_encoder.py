@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from diptych.config.models import SearchParams, VectorStorage
+from diptych.config.models import SearchParams
+from diptych.config.storage import VectorStorage
 from diptych.display import json_text
 from diptych_lab.cli.tune import document, set_encoder
 from diptych_lab.tune import EncoderChoice, EncoderReport, EncoderRow, Setup

@@ -8,7 +8,7 @@ import pytest
 from qdrant_client import models
 
 from diptych.config import check_adapters, parse_config
-from diptych.config.models import VectorStorage
+from diptych.config.storage import VectorStorage
 from diptych.errors import ConfigError
 from diptych.handle.create import vector_params
 from diptych.registry import Registry

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from diptych.config.models import VectorStorage
+from diptych.config.storage import VectorStorage
 from diptych.errors import TuneError
 from diptych_lab.tune import IndexRow, Rule, Setup
 from diptych_lab.tune.trials import with_front

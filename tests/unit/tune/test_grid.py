@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from diptych.config import parse_config
-from diptych.config.models import SearchParams, VectorStorage
+from diptych.config.models import SearchParams
+from diptych.config.storage import VectorStorage
 from diptych_lab.tune import Setup, grid
 
 
