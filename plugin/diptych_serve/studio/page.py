@@ -69,20 +69,10 @@ async def guide(request: Request) -> Response:
     return FileResponse(FOLDER / "guide.html")
 
 
-async def to_page(request: Request) -> Response:
-    """`GET /studio`: to the page, whose files are named relative to its folder."""
-    return RedirectResponse(f"{BASE}/")
-
-
-async def to_docs(request: Request) -> Response:
-    """`GET /docs`: to the page's view of `/openapi.json`."""
-    return RedirectResponse(f"{BASE}/#/docs")
-
-
 FOLDER = Path(__file__).parent
 PAGES = (
-    Route("/docs", to_docs),
-    Route(BASE, to_page),
+    Route("/docs", RedirectResponse(f"{BASE}/#/docs"), methods=["GET"]),  # the page's view of /openapi.json
+    Route(BASE, RedirectResponse(f"{BASE}/"), methods=["GET"]),  # the page's files are named relative to its folder
     Route(f"{BASE}/guide.html", guide),  # of docs/studio.md, by docs/guide.py
     Mount(BASE, GZipMiddleware(StaticFiles(directory=FOLDER / "page", html=True))),
 )
