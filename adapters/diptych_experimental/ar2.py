@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -46,10 +45,8 @@ from diptych_training.running.run import (
     BEFORE,
     PRIMARY,
     SCHEDULES,
-    Draw,
     HeldOutEvaluator,
     ProgressCallback,
-    drawing,
     measured,
 )
 from diptych_training.teacher_scores import score_lists
@@ -404,8 +401,7 @@ class Adversarial(RetrievalTraining[Options]):
         evaluator = evaluator and evaluator.computed_in(self.options.training.precision)
         if last is None:
             self._warm(model, evaluator)
-        with drawing(self.folder) as draw:
-            self._play(self._game(model, draw), last, evaluator, draw)
+        self._play(self._game(model), last, evaluator)
         return self._finished(model, resumed_at=last or 0)
 
     def export(self, model: Any) -> list[Registration]:
@@ -415,19 +411,18 @@ class Adversarial(RetrievalTraining[Options]):
         ranker = {"model": str(self.folder.path / "ranker")}
         return [*models, Registration(family("reranker").adapter, ranker, name="ranker")]
 
-    def _play(self, game: AR2, last: int | None, evaluator: HeldOutEvaluator | None, draw: Draw) -> None:
+    def _play(self, game: AR2, last: int | None, evaluator: HeldOutEvaluator | None) -> None:
         """The rounds after the last stored one; the ranker's warm-up first, if there is none."""
         if last is None:
             game.warm()
             checked = self._checked_ranker(game)
             self._save(game, 0, {"measured": measured(game.retriever, evaluator), "checked": checked})
-            draw(ROUND, self._rounds()[0]["measured"], 0)
         else:
             self._load(game, last)
         for number in range((last or 0) + 1, self.options.game.rounds + 1):
             report = game.play(number)
             self._save(game, number, {**asdict(report), "measured": measured(game.retriever, evaluator)})
-            self._report_round(report, draw)
+            self._report_round(report)
 
     def _checked_ranker(self, game: AR2) -> str:
         """How the ranker, which will reward the retriever, compares with it, in words.
@@ -459,7 +454,7 @@ class Adversarial(RetrievalTraining[Options]):
         else:
             self.folder.store(BEFORE, [measured(model, evaluator)])
 
-    def _game(self, model: Any, draw: Draw) -> AR2:
+    def _game(self, model: Any) -> AR2:
         from transformers import set_seed
 
         data, training = self.data, self.options.training
@@ -475,17 +470,14 @@ class Adversarial(RetrievalTraining[Options]):
             training=training,
             negatives=self.options.negatives.per_query,
             seed=self.options.seed,
-            watched=lambda name, behind: [
-                ProgressCallback(self.watcher, self.folder, None, model=name, behind=behind, draw=partial(draw, name))
-            ],
+            watched=lambda name, behind: [ProgressCallback(self.watcher, self.folder, None, model=name, behind=behind)],
         )
 
-    def _report_round(self, report: Round, draw: Draw) -> None:
-        """Report a round: a line in the log, points of the curves, and a message for the watcher."""
+    def _report_round(self, report: Round) -> None:
+        """Report a round: a line in the log, and a message for the watcher."""
         rounds = self._rounds()
         values, measures = {"hardness": report.hardness, "fooled": report.fooled}, rounds[report.number]["measured"]
         self.folder.log({ROUND: report.number, **values, **{f"eval_{name}": value for name, value in measures.items()}})
-        draw(ROUND, {**values, **measures}, report.number)
         scores = [entry["measured"][PRIMARY] for entry in rounds.values() if PRIMARY in entry["measured"]]
         summary = f"; {measures[PRIMARY]:.4f} on held-out queries, best {max(scores):.4f}" if scores else ""
         self.watcher.say(f"round {report.number}: hardness {report.hardness:.3f}, fooled {report.fooled:.3f}{summary}")

@@ -87,7 +87,7 @@ def _of_tokens(queries: Tensor, documents: Tensor) -> Tensor:
 
 
 def labels_of(ids: Sequence[int], scores: Sequence[float]) -> list[float]:
-    """The label of a row: `2 + H` ids, those of an unlabelled row -1, and `1 + H` scores of the teacher.
+    """The label of a row: `2 + H` ids, and `1 + H` scores of the teacher.
 
     Raises:
         ContractError: lengths that do not fit, or ids above 16,777,216, which a float does not hold.
@@ -102,9 +102,7 @@ def labels_of(ids: Sequence[int], scores: Sequence[float]) -> list[float]:
     return [*map(float, ids), *map(float, scores)]
 
 
-def split_labels(
-    labels: Tensor | None, rows: int, columns: int, *, where: str = "DualHeadLoss"
-) -> tuple[Tensor, Tensor]:
+def split_labels(labels: Tensor | None, rows: int, columns: int, *, where: str) -> tuple[Tensor, Tensor]:
     """The ids `[rows, 1 + columns]` and the scores `[rows, columns]` of a label column.
 
     Raises:

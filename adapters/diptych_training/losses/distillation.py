@@ -227,12 +227,10 @@ class CPRDLoss(RowDistillation):
         scores = student.masked_fill(~counted, NOTHING).gather(1, places)
         # log of the sum of exp over each place and all after it
         tail = scores.flip(1).logcumsumexp(1).flip(1)
-        valid = self._valid(sorted_, counted.sum(1, keepdim=True))
+        number = counted.sum(1, keepdim=True)
+        ranks = torch.arange(student.shape[1], device=student.device)
+        valid = ranks < (number if self.top is None else self.top * number)
+        if self.top is None:
+            valid &= sorted_.sigmoid() >= self.min_prob
         terms = torch.where(valid, tail - scores, torch.zeros_like(scores)).sum(1)
         return (terms / valid.sum(1).clamp(min=1)).mean()
-
-    def _valid(self, teacher: Tensor, counted: Tensor) -> Tensor:
-        places = torch.arange(teacher.shape[1], device=teacher.device)
-        if self.top is None:
-            return (teacher.sigmoid() >= self.min_prob) & (places < counted)
-        return places < self.top * counted

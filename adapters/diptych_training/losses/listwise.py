@@ -82,7 +82,10 @@ class ListwiseLoss(torch.nn.Module):
         )
         numbers = [row.to(scores.device).float() for row in labels]
         padded = torch.nn.utils.rnn.pad_sequence(numbers, batch_first=True, padding_value=-torch.inf)
-        return listwise(rows, self._distribution(padded))
+        if self.target == "scores":
+            return listwise(rows, (padded / self.temperature).softmax(1))
+        relevant = (padded > 0).float()
+        return listwise(rows, relevant / relevant.sum(1, keepdim=True).clamp(min=1))
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings for the model card."""
@@ -94,12 +97,6 @@ class ListwiseLoss(torch.nn.Module):
             "scores"
         ]
         return scores.view(-1)
-
-    def _distribution(self, labels: Tensor) -> Tensor:
-        if self.target == "scores":
-            return (labels / self.temperature).softmax(1)
-        relevant = (labels > 0).float()
-        return relevant / relevant.sum(1, keepdim=True).clamp(min=1)
 
 
 def _moved(value: Any, device: Any) -> Any:

@@ -362,6 +362,9 @@ def _lines(report: TrainReport, options: RecipeOptions) -> list[str]:
     configs = "\n".join(
         f"    {model.name or 'model'}: {_as_config(model.adapter, model.section)}" for model in report.models
     )
+    # Paths by their last two parts: a card is shared, the paths of a machine are not.
+    given = options.model_dump(exclude={"output"}, exclude_defaults=True) | {"model": _short(options.model)}
+    public: Any = _shortened(given)
     facts = {"library_name": "sentence-transformers", "base_model": _short(options.model)}
     return [
         "---",
@@ -377,7 +380,7 @@ def _lines(report: TrainReport, options: RecipeOptions) -> list[str]:
         "\n## Training\n",
         f"{report.steps:,} steps, seed {options.seed}. {_versions()}.\n",
         "```yaml",
-        _yaml({"recipe": report.recipe, **_public(options)}).rstrip(),
+        _yaml({"recipe": report.recipe, **public}).rstrip(),
         "```",
         *(f"\n{remark}" for remark in report.remarks),
     ]
@@ -394,11 +397,6 @@ def _measured(report: TrainReport) -> list[str]:
         f"|---|{'---|' * len(names)}",
         *(f"| {metric} | {' | '.join(f'{report.measured[n][metric]:.4f}' for n in names)} |" for metric in metrics),
     ]
-
-
-def _public(options: RecipeOptions) -> Any:
-    """The options with paths as their last two parts: a card is shared, the paths of a machine are not."""
-    return _shortened(options.model_dump(exclude={"output"}, exclude_defaults=True) | {"model": _short(options.model)})
 
 
 def _shortened(value: Any) -> Any:

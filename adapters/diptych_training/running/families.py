@@ -115,7 +115,8 @@ class Family:
                 trust_remote_code=False,
                 **kwargs,
             )
-        headless = self.kind == "reranker" and not _classifies(folder)
+        heads = [str(name).endswith("ForSequenceClassification") for name in folder.config().get("architectures") or ()]
+        headless = self.kind == "reranker" and not any(heads)
         check_complete(loads, folder, model, fresh_head=headless)
         check_modules(model, folder)
         if options.max_length is not None:
@@ -130,11 +131,6 @@ def family(kind: Kind) -> Family:
     library, name = importlib.import_module("sentence_transformers"), _NAMES[kind]
     model, trainer, arguments = (getattr(library, f"{name}{part}") for part in ("", "Trainer", "TrainingArguments"))
     return Family(kind, model, with_own_checkpoints(trainer), arguments, _ADAPTERS[kind])
-
-
-def _classifies(folder: ModelFolder) -> bool:
-    """Whether the model already has the head of a cross-encoder."""
-    return any(str(name).endswith("ForSequenceClassification") for name in folder.config().get("architectures") or ())
 
 
 def dropout(folder: ModelFolder, options: TrainingOptions) -> dict[str, float]:

@@ -7,10 +7,9 @@ import importlib.util
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +32,6 @@ METRICS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "recall@100": "R@100", "acc
 TERMS = {"query_active_dims": "query terms", "corpus_active_dims": "document terms"}  # of lexicons
 
 STAGE = "training"
-Draw: TypeAlias = Callable[[str, Mapping[str, Any], int], None]  # the group of curves, a value of each, and the step
 
 
 class ProgressCallback(TrainerCallback):
@@ -45,7 +43,6 @@ class ProgressCallback(TrainerCallback):
         metric: the trainer's name of the metric that chooses the best checkpoint.
         model: which of several models is trained; "" for a single one.
         behind: its steps in earlier trainings of the run.
-        draw: called with the logged values and the step.
     """
 
     def __init__(
@@ -56,9 +53,8 @@ class ProgressCallback(TrainerCallback):
         *,
         model: str = "",
         behind: int = 0,
-        draw: Callable[[Mapping[str, Any], int], None] | None = None,
     ) -> None:
-        self.watcher, self.folder, self.metric, self.draw = watcher, folder, metric, draw
+        self.watcher, self.folder, self.metric = watcher, folder, metric
         self.stage, self.behind = f"{STAGE} the {model}" if model else STAGE, behind
         self.entry = {"model": model} if model else {}
 
@@ -76,10 +72,7 @@ class ProgressCallback(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write a line to the log."""
         plain = {key: value for key, value in kwargs["logs"].items() if isinstance(value, int | float | str)}
-        step = self.behind + state.global_step
-        self.folder.log({"step": step, **self.entry, **plain})
-        if self.draw is not None:
-            self.draw(plain, step)
+        self.folder.log({"step": self.behind + state.global_step, **self.entry, **plain})
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Report the model's value on what is held out."""
@@ -158,37 +151,13 @@ def callbacks(watcher: Watcher, folder: RunFolder, metric: str | None, patience:
     if metric is not None:
         all_callbacks.append(LastOfEqual(metric))
     if importlib.util.find_spec("tensorboardX"):
+        from tensorboardX import SummaryWriter
         from transformers.integrations.integration_utils import TensorBoardCallback
 
-        all_callbacks.append(TensorBoardCallback(tb_writer=_writer(folder)))
+        # A file of its own: those that begin within a second have the same name else.
+        writer = SummaryWriter(logdir=str(folder.path / "logs"), filename_suffix=f".{time.time_ns()}")
+        all_callbacks.append(TensorBoardCallback(tb_writer=writer))
     return all_callbacks
-
-
-@contextmanager
-def drawing(folder: RunFolder) -> Iterator[Draw]:
-    """Draws curves `group/name` for TensorBoard into the run's `logs`, those of trainings that follow each other.
-
-    Nothing is drawn where TensorBoard's writer is not installed.
-    """
-    if not importlib.util.find_spec("tensorboardX"):
-        yield lambda group, values, step: None
-        return
-    with _writer(folder) as writer:
-
-        def draw(group: str, values: Mapping[str, Any], step: int) -> None:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    writer.add_scalar(f"{group}/{name}", value, step)
-            writer.flush()
-
-        yield draw
-
-
-def _writer(folder: RunFolder) -> Any:
-    """TensorBoard's writer, to a file of its own: those that begin within a second have the same name else."""
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(logdir=str(folder.path / "logs"), filename_suffix=f".{time.time_ns()}")
 
 
 EVALUATIONS = 10  # a training at most, unless said otherwise
@@ -268,7 +237,9 @@ def fit(
     evaluator = evaluator and evaluator.computed_in(options.precision)
     before = _measured_before(model, evaluator, folder, watcher)
     metric = f"eval_{evaluator.primary_metric}" if evaluator is not None else None
-    batches = _batches(rows, sampler, options.batch_size, seed)
+    batches = math.ceil(len(rows) / options.batch_size)
+    if sampler is not None:  # which need not return every row
+        batches = len(sampler(rows, options.batch_size, False, seed=seed))
     columns = () if family.kind == "reranker" else rows.column_names  # a reranker reads pairs, no column by itself
     by_column = {"prompts": prompts_of_columns(model, columns), "router_mapping": routes_of(model, columns)}
     settings = arguments(
@@ -276,7 +247,10 @@ def fit(
     )
     for name, value in (changes or {}).items():
         setattr(settings, name, value)
-    untrained = _untrained(model, new) if options.untrained_share else None
+    untrained = None
+    if options.untrained_share:
+        transformer = model.transformers_model
+        untrained = Untrained(model, [*(new_parameters(transformer) if transformer is not None else ()), *new])
     if options.lora is not None:
         add_lora(model, options.lora)
     # The recipe's come first: they add to what the others log.
@@ -310,20 +284,9 @@ def _chosen(state: Any, metric: str, before: Mapping[str, float], after: Mapping
     )
 
 
-def _untrained(model: Any, new: Iterable[Any]) -> Untrained:
-    """The present weights, without those that no training has seen yet."""
-    transformer = model.transformers_model
-    return Untrained(model, [*(new_parameters(transformer) if transformer is not None else ()), *new])
-
-
 def measured(model: Any, evaluator: HeldOutEvaluator | None) -> dict[str, float]:
     """The evaluator's values of a model, by measure; {} without an evaluator."""
     return evaluator(model) if evaluator is not None else {}
-
-
-def _batches(rows: Any, sampler: Any | None, size: int, seed: int) -> int:
-    """Number of batches in an epoch: a sampler need not return every row."""
-    return math.ceil(len(rows) / size) if sampler is None else len(sampler(rows, size, False, seed=seed))
 
 
 def _measured_before(

@@ -52,13 +52,6 @@ def test_the_only_slot_of_its_kind_gets_the_model_and_keeps_what_is_not_the_old_
     assert "model: ./runs/x" in config.read_text()
 
 
-def test_comments_and_other_lines_stay(config: Path, adapters: Registry) -> None:
-    register(config, trained(config.parent), adapters)
-    before, after = CONFIG.splitlines(), config.read_text().splitlines()
-    assert [line for line in before if "dense" not in line] == [line for line in after if "dense" not in line]
-    assert "# the best" in config.read_text()
-
-
 COLUMNS = """\
 store:      edge:./qdrant   # where
 collection: packages
@@ -112,11 +105,6 @@ def test_another_adapter_takes_no_options_along(config: Path, adapters: Registry
     slot = load_config(config).slots["lexical"]
     assert slot.adapter == "sentence-transformers-sparse"
     assert slot.options == {"model": str(config.parent / "runs/x")}
-
-
-def test_a_new_slot_is_added_by_its_name(config: Path, adapters: Registry) -> None:
-    assert register(config, trained(config.parent), adapters, slot="exit_2") == "slots.exit_2"
-    assert list(load_config(config).slots) == ["dense", "lexical", "exit_2"]
 
 
 def test_a_reranker_becomes_the_first_stage_of_reranking(config: Path, adapters: Registry) -> None:

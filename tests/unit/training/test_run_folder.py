@@ -14,12 +14,10 @@ from typing import Any
 
 import pytest
 
-from curves import curves
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
 from diptych_training.options import OF_TRAINING, TrainingOptions
 from diptych_training.running.folder import Lock, RunFolder
-from diptych_training.running.run import drawing
 from every_recipe import REGISTRY
 
 DATA = {"corpus": "corpus.jsonl", "queries": "queries.jsonl", "qrels": "qrels.tsv"}
@@ -172,11 +170,3 @@ def _lock_elsewhere(folder: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(file)
-
-
-def test_curves_of_a_run_and_of_the_one_that_goes_on_at_once_are_both_kept(tmp_path: Path) -> None:
-    folder = RunFolder("contrastive", options_of(tmp_path / "run"))
-    for step in (1, 2):
-        with drawing(folder) as draw:
-            draw("round", {"loss": float(step)}, step)
-    assert curves(folder.path / "logs") == {"round/loss": {1: 1.0, 2: 2.0}}
