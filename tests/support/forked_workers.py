@@ -156,11 +156,6 @@ class ForkedWorkers:
         worker.group.pop(0)
         self.config.hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
-    def _on_warning(self, worker: Worker, text: str, source: tuple[str, int], rest: dict[str, Any]) -> None:
-        message = warnings.WarningMessage(UserWarning(text), UserWarning, *source)
-        kwargs = {"warning_message": message, **rest}
-        self.config.hook.pytest_warning_recorded.call_historic(kwargs=kwargs)
-
     def _on_done(self, worker: Worker, failure: str) -> None:
         worker.finished = True
         if failure:
@@ -199,16 +194,6 @@ class Reporter:
 
     def pytest_runtest_logfinish(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
         self.events.send(("ended", nodeid, location))
-
-    def pytest_warning_recorded(
-        self,
-        warning_message: warnings.WarningMessage,
-        when: str,
-        nodeid: str,
-        location: tuple[str, int, str] | None,
-    ) -> None:
-        own, rest = warning_message, {"when": when, "nodeid": nodeid, "location": location}
-        self.events.send(("warning", f"{own.category.__name__}: {own.message}", (own.filename, own.lineno), rest))
 
 
 def work(
