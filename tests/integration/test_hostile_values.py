@@ -175,6 +175,9 @@ def test_search_parameters_of_any_kind_are_taken_or_refused(
     models.Filter(must=[models.FieldCondition(key="\ud800", match=models.MatchValue(value=1))]),
     models.Filter(must=[models.FieldCondition(key="a[", match=models.MatchValue(value=1))]),
     models.Filter(must=[models.FieldCondition(key="memory: os error 5", match=models.MatchValue(value=1))]),
+    models.Filter(must=[models.FieldCondition(key="a", geo_radius=models.GeoRadius(
+        center=models.GeoPoint(lon=0, lat=91), radius=1))]),
+    models.Filter(must=[models.FieldCondition(key="a", values_count=models.ValuesCount(gt=-1))]),
     models.Filter(must=[models.HasIdCondition(has_id=[-1])]),
     models.Filter(must=[models.HasIdCondition(has_id=["no uuid"])]),
     unchecked(models.Filter, must="x"),

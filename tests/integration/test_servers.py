@@ -24,12 +24,12 @@ from diptych.cli.run_command import Session
 from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.copying import copy_collection, export_collection, import_collection
-from diptych.errors import PopulateError, SearchError, StoreError, StoreUnavailable, StoreUnsupported
+from diptych.errors import StoreUnavailable, StoreUnsupported
 from diptych.handle import create
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.registry import Registry
-from diptych.search import Diversify, Retrieve, store_calls
+from diptych.search import Diversify, Retrieve
 from diptych.search.store_calls import read_store
 from diptych.stores import open_store, retired_vectors
 from diptych.stores.retired_vectors import drop_retired, existing
@@ -352,22 +352,6 @@ def test_conflicts_and_refused_keys_are_known_over_both_protocols() -> None:
     assert not refuses_key(GrpcError("UNAVAILABLE", ""))
 
 
-def test_a_refused_search_and_write_say_what_the_server_said(small_server: Callable[..., Any], fakes: Registry) -> None:
-    server = small_server()
-    with Collection.open(config(server.url), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
-        client: Any = collection.client
-        client.delete_vector_name("c", "dense.1")
-        with pytest.raises(SearchError) as caught:
-            collection.search("words")
-        assert caught.value.got.startswith("400 Bad Request: ")
-        assert "dense.1" in caught.value.got
-        with pytest.raises(PopulateError) as refused:
-            collection.populate([{"id": "new", "text": "another"}, {"id": "newer", "text": "and another"}])
-        assert refused.value.got.startswith("400 Bad Request: ")
-        assert "dense.1" in refused.value.got
-
-
 def test_a_search_whose_key_is_refused_says_so_though_the_collection_may_be_seen(
     small_server: Callable[..., Any], fakes: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,20 +380,6 @@ def test_a_server_that_hangs_is_waited_for_once(small_server: Callable[..., Any]
         with pytest.raises(StoreUnavailable, match="the store does not answer"):
             read_store(view, lambda: view.client.count("c"))
     assert len(calls) == 1
-
-
-def test_a_search_that_a_node_cannot_answer_just_now_is_tried_again(
-    small_server: Callable[..., Any], fakes: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_calls, "PAUSES", (0.01, 0.01))
-    server = small_server()
-    with Collection.open(config(server.url), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
-        server.stumbles = 2
-        assert len(collection.search("words", limit=3)) == 3
-        server.stumbles = 3
-        with pytest.raises(StoreError, match="the store failed during the search"):
-            collection.search("number", limit=3)
 
 
 def test_a_server_that_goes_away_during_a_swap_is_an_error_that_says_how_to_go_on(fakes: Registry) -> None:

@@ -277,14 +277,5 @@ def test_what_is_held_is_told_by_space(cache: EmbeddingCache, namespace: MakeNam
     assert again.misses == 1
 
 
-def test_a_later_process_finds_what_an_earlier_one_kept(cache: EmbeddingCache, namespace: MakeNamespace) -> None:
-    namespace(cache).encode(CORPUS, documents_by(FakeDenseEncoder(), "dense"))
-    cache.close()
-    with EmbeddingCache(cache.folder, limit=cache.limit) as later:
-        space = namespace(later)
-        space.encode(CORPUS, refuse)
-        assert (space.hits, space.misses) == (700, 0)
-
-
 def refuse(_: Sequence[str]) -> list[Floats]:
     raise AssertionError("nothing is left to encode")

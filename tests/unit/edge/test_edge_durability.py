@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import diptych_edge
 from diptych.errors import CollectionError, StoreError
 from diptych_edge import EdgeClient
 
+KILLS = int(os.environ.get("DIPTYCH_EDGE_KILLS", "3"))  # of the writer among updates, deletions and exchanges
 Start = Callable[[str], subprocess.Popen[str]]
 
 
@@ -186,3 +190,86 @@ def test_a_kill_between_edges_opening_and_ours_is_no_damage(docs: EdgeClient, st
     assert start(KILLED_AT_OPENING).wait(120) == -9
     with EdgeClient(docs.path) as again:
         assert again.count("docs").count == 4
+
+
+KILLED_AMONG_ALL = """
+    early = models.OptimizersConfigDiff(indexing_threshold=20)
+    client = EdgeClient(folder)
+    if not client.collection_exists("docs"):
+        client.create_collection(
+            "docs", {{"d": models.VectorParams(size=16, distance=models.Distance.DOT)}}, optimizers_config=early
+        )
+    rng = np.random.default_rng({turn})
+    for turn in range({turn}, {turn} + 100_000):
+        if turn % 10 == 3:
+            client.optimize("docs", wait=False)
+        chosen = [int(i) for i in rng.choice(2000, 40, replace=False)]
+        print("delete" if turn % 4 == 1 else "write", turn, *chosen, "end", flush=True)
+        if turn % 4 == 1:
+            client.delete("docs", chosen)
+        else:
+            client.upsert("docs", [
+                models.PointStruct(id=i, vector={{"d": [float(i), float(turn)] * 8}}, payload={{"turn": turn}})
+                for i in chosen
+            ])
+        print("done", turn, "end", flush=True)
+    """
+
+
+State = dict[int, int]  # the turn in which each point was last written
+
+
+def after(held: State, verb: str, turn: int, ids: list[int]) -> State:
+    """The state after an operation."""
+    if verb == "write":
+        return {**held, **dict.fromkeys(ids, turn)}
+    return {identifier: last for identifier, last in held.items() if identifier not in ids}
+
+
+def states_of(lines: list[str], held: State) -> tuple[State, State, int]:
+    """What must be there, what may be there instead, and the last turn, as told by a writer that was killed.
+
+    The two differ by the one operation that was under way: it is done as a whole or not at all.
+    """
+    maybe, turn = held, 0
+    for verb, number, *ids, end in (line.split() for line in lines if line.endswith("end\n")):
+        assert end == "end"
+        turn = int(number)
+        if verb == "done":
+            held = maybe
+        else:
+            maybe = after(held, verb, turn, [int(identifier) for identifier in ids])
+    return held, maybe, turn
+
+
+def read(folder: Path) -> State:
+    """The turn of each point. Its vector tells the same."""
+    with EdgeClient(folder) as client:
+        records = client.scroll("docs", limit=10_000, with_vectors=True)[0]
+        assert client.count("docs").count == len(records)
+    found: State = {}
+    for record in records:
+        assert isinstance(record.id, int)
+        assert isinstance(record.vector, dict)
+        found[record.id] = int((record.payload or {})["turn"])
+        assert record.vector["d"] == [float(record.id), float(found[record.id])] * 8
+    assert len(list(folder.glob("collections/*/shard-*"))) == 1
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 * KILLS + 300)
+def test_kills_among_updates_deletions_and_exchanges_lose_nothing(start: Start, folder: Path) -> None:
+    held: State = {}
+    chance, turn = random.Random(0), 1
+    for _ in range(KILLS):
+        writer = start(KILLED_AMONG_ALL.format(turn=turn))
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline()]
+        time.sleep(chance.uniform(0.1, 2.0))
+        writer.kill()
+        lines += writer.stdout.read().splitlines(keepends=True)
+        acknowledged, maybe, last = states_of(lines, held)
+        held = read(folder)
+        assert held in (acknowledged, maybe), f"turn {last}: {sorted(held.items() ^ acknowledged.items())[:20]}"
+        turn = last + 1

@@ -255,28 +255,6 @@ def test_large_numbers_that_are_finite_are_taken(docs: EdgeClient) -> None:
     assert docs.count("docs").count == 4 + len(vectors)
 
 
-BAD_FILTERS = {
-    "a latitude": m.FieldCondition(key="a", geo_radius=m.GeoRadius(center=m.GeoPoint(lon=0, lat=91), radius=1)),
-    "a path": m.FieldCondition(key="a[", match=m.MatchValue(value=1)),
-    "a number": m.FieldCondition(key="a", match=m.MatchValue(value=2**70)),
-    "a count": m.FieldCondition(key="a", values_count=m.ValuesCount(gt=-1)),
-    "an id": m.HasIdCondition(has_id=["zz"]),
-}
-
-
-@pytest.mark.parametrize("case", list(BAD_FILTERS))
-def test_a_filter_that_edge_cannot_use_is_the_askers_fault(shared_docs: EdgeClient, case: str) -> None:
-    wrong = m.Filter(must=[BAD_FILTERS[case]])
-    calls: tuple[Callable[[], object], ...] = (
-        lambda: shared_docs.count("docs", count_filter=wrong),
-        lambda: shared_docs.scroll("docs", wrong),
-        lambda: shared_docs.query_points("docs", query_filter=wrong),
-    )
-    for call in calls:
-        with pytest.raises(SearchError):
-            call()
-
-
 @pytest.mark.parametrize(
     "name", ["\ud800", "\0", "a" * 256, "\u00fc" * 130, "", "..", "a/b"], ids=lambda name: ascii(name)[:20]
 )
