@@ -122,7 +122,13 @@ class Collections(EdgeBase):
             reconfigure(collection, vectors_config or {}, sparse_vectors_config or {}, changes)
         if metadata is not None:
             added = jsonable(metadata, "the metadata")
-            collection.change(lambda record: record.with_config(metadata=_merged(record.config.metadata, added)))
+            removed = {key for key, value in added.items() if value is None}
+
+            def merge(record: Record) -> Record:
+                merged = {**(record.config.metadata or {}), **added}
+                return record.with_config(metadata={k: v for k, v in merged.items() if k not in removed})
+
+            collection.change(merge)
         return bool(vectors_config or sparse_vectors_config or changes or metadata is not None)
 
 
@@ -136,10 +142,6 @@ def _check_vectors(config: models.CreateCollection) -> None:
             )
     for name in config.sparse_vectors or {}:
         check_name(name, "vector")
-
-
-def _merged(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in {**(old or {}), **new}.items() if value is not None or key not in new}
 
 
 # Aliases: second names of collections, changed all at once.

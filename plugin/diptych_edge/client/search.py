@@ -222,7 +222,10 @@ class ReadPoints(EdgeBase):
             lambda edge_shard: edge_shard.facet(edge.FacetRequest(key, limit, exact, edge_filter(facet_filter)))
         )
         return models.FacetResponse(
-            hits=[models.FacetValueHit(value=_value(hit), count=hit.count) for hit in response.hits]
+            hits=[
+                models.FacetValueHit(value=str(v) if isinstance(v := hit.value, UUID) else v, count=hit.count)
+                for hit in response.hits
+            ]
         )
 
 
@@ -231,10 +234,6 @@ def _canonical_id(identifier: models.ExtendedPointId) -> models.ExtendedPointId:
     if isinstance(identifier, int):
         return identifier
     return str(identifier if isinstance(identifier, UUID) else UUID(identifier))
-
-
-def _value(hit: Any) -> models.FacetValue:
-    return str(hit.value) if isinstance(hit.value, UUID) else hit.value
 
 
 def _require_at_least(least: int, **numbers: int | None) -> None:

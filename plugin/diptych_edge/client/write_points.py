@@ -195,13 +195,13 @@ def _operation(collection: EdgeCollection, update: Any) -> Any:
     raise CollectionError("not an update operation", got=type(update).__name__, expected=", ".join(_OPERATIONS))
 
 
-def _upsert_body(collection: EdgeCollection, body: Any) -> Any:
-    points = body.batch if isinstance(body, models.PointsBatch) else body.points
-    return upsert_operation(collection, points, body.update_filter, body.update_mode)
-
-
 _OPERATIONS: dict[str, Any] = {
-    "upsert": _upsert_body,
+    "upsert": lambda collection, body: upsert_operation(
+        collection,
+        body.batch if isinstance(body, models.PointsBatch) else body.points,
+        body.update_filter,
+        body.update_mode,
+    ),
     "delete": lambda collection, body: _select("delete_points", body),
     "set_payload": lambda collection, b: _select("set_payload", _selector(b), jsonable(b.payload), b.key),
     "overwrite_payload": lambda collection, b: _select("overwrite_payload", _selector(b), jsonable(b.payload), b.key),

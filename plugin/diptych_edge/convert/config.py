@@ -34,9 +34,10 @@ PLACEHOLDER = "placeholder"  # stands in a new collection without vectors, which
 def edge_config(config: models.CreateCollection) -> Any:
     """The `EdgeConfig` of a collection, with a sparse `PLACEHOLDER` when it has no vectors."""
     payload, ids = config.payload, config.id_tracker
+    sparse = (config.sparse_vectors or {}) if has_vectors(config) else {PLACEHOLDER: models.SparseVectorParams()}
     return edge.EdgeConfig(
         vectors={name: _dense(params, config) for name, params in dense_vectors(config).items()},
-        sparse_vectors={name: _sparse(params) for name, params in _sparse_vectors(config).items()},
+        sparse_vectors={name: _sparse(params) for name, params in sparse.items()},
         on_disk_payload=config.on_disk_payload,
         hnsw_config=_edge_hnsw(merged_hnsw(config.hnsw_config)) if config.hnsw_config else None,
         quantization_config=quantization(config.quantization_config),
@@ -55,10 +56,6 @@ def dense_vectors(config: models.CreateCollection) -> Mapping[str, models.Vector
 def has_vectors(config: models.CreateCollection) -> bool:
     """Whether points can have any vector."""
     return bool(dense_vectors(config) or config.sparse_vectors)
-
-
-def _sparse_vectors(config: models.CreateCollection) -> Mapping[str, models.SparseVectorParams]:
-    return (config.sparse_vectors or {}) if has_vectors(config) else {PLACEHOLDER: models.SparseVectorParams()}
 
 
 def vectors_of(dense: Mapping[str, models.VectorParams]) -> Any:
@@ -195,13 +192,20 @@ def _text(schema: models.TextIndexParams) -> Any:
         },
         exclude_none=True,
     )  # fmt: skip
+    stemmer, scoring = schema.stemmer, schema.scoring
     return edge.TextIndexParams(
         **options,
         tokenizer=member(edge.TokenizerType, schema.tokenizer),
         stopwords=_stopwords(schema.stopwords),
-        stemmer=_stemmer(schema.stemmer),
+        stemmer=edge.SnowballParams(member(edge.SnowballLanguage, stemmer.language))
+        if isinstance(stemmer, models.SnowballParams)
+        else edge.DisabledStemmer()
+        if stemmer
+        else None,
         memory=member(edge.Memory, schema.memory),
-        scoring=_scoring(schema.scoring),
+        scoring=edge.TextScoringParams(member(edge.TextScoringType, scoring.type))
+        if isinstance(scoring, models.TextScoringParams)
+        else scoring,
     )
 
 
@@ -212,28 +216,13 @@ def _stopwords(stopwords: models.Language | models.StopwordsSet | None) -> Any:
     return member(edge.Language, stopwords)
 
 
-def _stemmer(stemmer: models.SnowballParams | models.DisabledStemmerParams | None) -> Any:
-    if isinstance(stemmer, models.SnowballParams):
-        return edge.SnowballParams(member(edge.SnowballLanguage, stemmer.language))
-    return edge.DisabledStemmer() if stemmer else None
-
-
-def _scoring(scoring: bool | models.TextScoringParams | None) -> Any:
-    if isinstance(scoring, models.TextScoringParams):
-        return edge.TextScoringParams(member(edge.TextScoringType, scoring.type))
-    return scoring
-
-
 def _info(info: Any) -> models.PayloadIndexInfo:
-    kind = _json_value(info.data_type)
-    params = None if info.params is None else _params(kind, info.params)
+    kind, given, params = _json_value(info.data_type), info.params, None
+    if given is not None:
+        model = _MODELS[type(given)]
+        values = {name: _json_value(getattr(given, name)) for name in model.model_fields if name != "type"}
+        params = model(type=kind, **values)
     return models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind), params=params, points=info.points)
-
-
-def _params(kind: str, edge_params: Any) -> Any:
-    model = _MODELS[type(edge_params)]
-    values = {name: _json_value(getattr(edge_params, name)) for name in model.model_fields if name != "type"}
-    return model(type=kind, **values)
 
 
 def _json_value(value: Any) -> Any:

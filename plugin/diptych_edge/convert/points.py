@@ -174,7 +174,11 @@ def flaw_of_dense(vector: Any) -> str:
     try:
         if isinstance(vector, list) and vector and isinstance(vector[0], list | np.ndarray):
             return next((flaw for row in vector if (flaw := flaw_of_dense(row))), "")
-        return "" if _is_finite(vector) else _first_flaw(vector)
+        if _is_finite(vector):
+            return ""
+        flat = vector.ravel().tolist() if isinstance(vector, np.ndarray) else vector
+        position, number = next((i, number) for i, number in enumerate(flat) if not abs(number) <= _LARGEST)
+        return f"{number} at position {position}"
     except TypeError:
         return ""
 
@@ -204,12 +208,6 @@ def _length(numbers: Sequence[float]) -> float:
         return math.hypot(*numbers)
     except OverflowError:  # an integer beyond all floats
         return math.inf
-
-
-def _first_flaw(vector: Any) -> str:
-    flat = vector.ravel().tolist() if isinstance(vector, np.ndarray) else vector
-    position, number = next((i, number) for i, number in enumerate(flat) if not abs(number) <= _LARGEST)
-    return f"{number} at position {position}"
 
 
 def jsonable(payload: Any, where: str = "the payload") -> Any:

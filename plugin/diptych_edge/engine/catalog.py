@@ -68,7 +68,9 @@ class Catalog:
             self.root, self._home, self._lock = root, prepare(root, create=create), PathLock(root, patience=patience)
             try:
                 self._folders, self._lost = scan(self._home)
-                self.aliases = _aliases(root / ALIASES)
+                path = root / ALIASES
+                aliases = read_json(path).get("aliases") if path.exists() else {}
+                self.aliases: dict[str, str] = validated(_ALIASES, aliases, path)
             except BaseException:
                 self._lock.release()
                 raise
@@ -93,7 +95,10 @@ class Catalog:
             real_name = name if name in self._folders else self.aliases.get(name, name)
             if real_name not in self._folders:
                 self._check_lost(real_name)
-                raise self._not_found(name)
+                existing = ", ".join([*self.names(), *self.aliases]) or "the store is empty"
+                raise CollectionNotFound(
+                    f"there is no collection {name!r}", where=f"edge:{self.root}", expected=existing
+                )
             if real_name not in self._opened:
                 self._prepare(self._folders[real_name])
                 self._opened[real_name] = EdgeCollection.load(self._folders[real_name])
@@ -214,10 +219,6 @@ class Catalog:
         if folder in self._lost:
             raise without_record(folder)
 
-    def _not_found(self, name: str) -> CollectionNotFound:
-        existing = ", ".join([*self.names(), *self.aliases]) or "the store is empty"
-        return CollectionNotFound(f"there is no collection {name!r}", where=f"edge:{self.root}", expected=existing)
-
 
 class ClosedCatalog:
     """The catalog of a closed client: any use raises StoreError."""
@@ -245,11 +246,6 @@ def check_name(name: str, kind: str) -> None:
             got=brief(name),
             expected=f"1 to {limit} bytes, none of {' '.join(sorted(_FORBIDDEN - set(chr(0) + chr(31))))}",
         )
-
-
-def _aliases(path: Path) -> dict[str, str]:
-    aliases: dict[str, str] = validated(_ALIASES, read_json(path).get("aliases"), path) if path.exists() else {}
-    return aliases
 
 
 class Holder(Protocol):

@@ -266,20 +266,15 @@ def _lacks_index(collection: EdgeCollection) -> bool:
     widths = {models.Datatype.FLOAT16: 2, models.Datatype.UINT8: 1}  # bytes of a number, else 4
     dense = dense_vectors(collection.record.config).items()
     sizes = {name: params.size * (widths.get(params.datatype, 4) if params.datatype else 4) for name, params in dense}
-    unindexed_bytes = collection.shard.read(lambda edge_shard: _unindexed_bytes(edge_shard, collection, sizes))
-    return threshold > 0 and unindexed_bytes >= threshold * 1024
 
+    def unindexed_bytes(edge_shard: Any) -> int:
+        """Estimate of the bytes of vectors without an index; Edge reports only a count over all vectors."""
+        filters = {name: edge.Filter(must=[edge.HasVectorCondition(name)]) for name in collection.space}
+        counts = {name: int(edge_shard.count(edge.CountRequest(True, own))) for name, own in filters.items()}
+        unindexed = max(0, sum(counts.values()) - int(edge_shard.info().indexed_vectors_count))
+        return max((min(unindexed, counts[name]) * size for name, size in sizes.items()), default=0)
 
-def _unindexed_bytes(edge_shard: Any, collection: EdgeCollection, sizes: dict[str, int]) -> int:
-    """Estimate of the bytes of vectors without an index; Edge reports only a count over all vectors."""
-    counts = {name: _count_with(edge_shard, name) for name in collection.space}
-    unindexed = max(0, sum(counts.values()) - int(edge_shard.info().indexed_vectors_count))
-    return max((min(unindexed, counts[name]) * size for name, size in sizes.items()), default=0)
-
-
-def _count_with(edge_shard: Any, name: str) -> int:
-    has_vector = edge.Filter(must=[edge.HasVectorCondition(name)])
-    return int(edge_shard.count(edge.CountRequest(exact=True, filter=has_vector)))
+    return threshold > 0 and collection.shard.read(unindexed_bytes) >= threshold * 1024
 
 
 def _status(collection: EdgeCollection) -> models.CollectionStatus:

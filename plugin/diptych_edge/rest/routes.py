@@ -91,16 +91,6 @@ def _set_fields(model: Any) -> dict[str, Any]:
     }
 
 
-def _create_vector(request: Request) -> Any:
-    name, vector = request.names
-    return request.client.create_vector_name(name, vector, request.read(models.VectorNameConfig))
-
-
-def _create_index(request: Request) -> Any:
-    index: models.CreateFieldIndex = request.read(models.CreateFieldIndex)
-    return request.client.create_payload_index(request.name, index.field_name, index.field_schema)
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request: the client that answers it, the names in the path, the body's JSON and the query parameters."""
@@ -216,14 +206,10 @@ def _update_vectors(request: Request) -> Any:
     return request.client.update_vectors(request.name, points, **_options(fields))
 
 
-def _routing(body: Any) -> dict[str, Any]:
-    """The shard key, if any; a client without shards refuses it."""
-    return {} if body.shard_key is None else {"shard_key_selector": body.shard_key}
-
-
 def _options(body: Any) -> dict[str, Any]:
     options = {name: getattr(body, name, None) for name in ("update_filter", "update_mode")}
-    return {**_routing(body), **{name: value for name, value in options.items() if value is not None}}
+    options["shard_key_selector"] = body.shard_key  # a client without shards refuses it
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _without(request: Request, kind: Any, field: str) -> Any:
@@ -292,9 +278,13 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/collections/aliases"): lambda r: r.client.update_collection_aliases(
         r.read(models.ChangeAliasesOperation).actions
     ),
-    ("PUT", "/collections/{}/vectors/{}"): _create_vector,
+    ("PUT", "/collections/{}/vectors/{}"): lambda r: r.client.create_vector_name(
+        r.name, r.names[1], r.read(models.VectorNameConfig)
+    ),
     ("DELETE", "/collections/{}/vectors/{}"): lambda r: r.client.delete_vector_name(*r.names),
-    ("PUT", "/collections/{}/index"): _create_index,
+    ("PUT", "/collections/{}/index"): lambda r: r.client.create_payload_index(
+        r.name, **r.read(models.CreateFieldIndex).__dict__
+    ),
     ("DELETE", "/collections/{}/index/{}"): lambda r: r.client.delete_payload_index(*r.names),
     ("POST", "/collections/{}/points"): lambda r: r.client.retrieve(r.name, **_arguments(r, models.PointRequest)),
     ("PUT", "/collections/{}/points"): _upsert,

@@ -166,11 +166,7 @@ def _unix_listener(path: Path) -> socket.socket:
 
 
 def _in_runtime_folder(root: Path) -> Path:
-    return _runtime_folder() / f"{sha256(os.fsencode(root)).hexdigest()[:16]}.socket"
-
-
-def _runtime_folder() -> Path:
-    """A folder with a short path that only this user can access.
+    """A place in a folder with a short path that only this user can access.
 
     Raises:
         OSError: another user owns it, or others can write to it.
@@ -182,7 +178,7 @@ def _runtime_folder() -> Path:
     status = folder.stat(follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PermissionError(f"{folder} is not this user's alone")
-    return folder
+    return folder / f"{sha256(os.fsencode(root)).hexdigest()[:16]}.socket"
 
 
 def may_connect(connection: socket.socket) -> bool:
