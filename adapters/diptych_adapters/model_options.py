@@ -77,8 +77,8 @@ class TorchOptions(ModelOptions):
     processes: int = Field(1, ge=1, description="CPU processes that share documents out, each with its own cores.")
     backend: Backend = Field(
         "torch",
-        description="Runtime of the model: openvino and onnx run a conversion of it on the CPU; auto takes the fastest"
-        " installed one that makes the same vectors.",
+        description="Runtime of the model: openvino and onnx run a conversion of it on the CPU; auto takes the first"
+        " of openvino, onnx and torch that is installed and makes the same vectors.",
     )
     precision: Precision | None = Field(
         None,

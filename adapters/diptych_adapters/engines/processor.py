@@ -209,21 +209,3 @@ def _evict(parent: Path) -> None:
         total += size
         if total > MOST:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def recalled(what: str, key: str) -> str | None:
-    """The text stored under a key, None if there is none."""
-    try:
-        return (cache_folder(what, key) / "word").read_text("utf-8")
-    except (OSError, ValueError):
-        return None
-
-
-def remember(what: str, key: str, word: str) -> None:
-    """Store a text under a key in the user's cache."""
-
-    def write(path: Path) -> tuple[str, ...]:
-        (path / "word").write_text(word, "utf-8")
-        return ("word",)
-
-    store(cache_folder(what, key), write)

@@ -49,9 +49,3 @@ def test_what_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="the converted model is not kept"):
         kept("a")
-
-
-def test_a_word_is_remembered_under_its_key() -> None:
-    assert processor.recalled("auto", "model") is None
-    processor.remember("auto", "model", "openvino")
-    assert processor.recalled("auto", "model") == "openvino"

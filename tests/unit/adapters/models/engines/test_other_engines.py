@@ -120,7 +120,7 @@ def test_late_interaction_is_the_librarys_with_queries_and_masks_as_they_were(
             np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_late_interaction_in_auto_may_find_torch_the_fastest(
+def test_late_interaction_in_auto_may_stay_with_torch(
     tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choosing, "AUTO", ("torch",))

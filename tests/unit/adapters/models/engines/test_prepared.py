@@ -227,7 +227,7 @@ def test_int8_is_measured_once_on_the_texts_of_a_collection(settled: Callable[[s
     assert loaded(third)
 
 
-def test_auto_takes_again_what_was_the_fastest(settled: Callable[[str], Path]) -> None:
+def test_auto_takes_again_what_it_took(settled: Callable[[str], Path]) -> None:
     wanted = {"model": str(settled("mean")), "backend": "auto", "device": "cpu"}
     first, second = (SentenceTransformerEncoder.of(**wanted) for _ in range(2))
     assert first.numerics == second.numerics
