@@ -129,7 +129,12 @@ class _Adoption:
         # References come first: nobody sees them without the metadata, so the adoption can be run again after a kill.
         references = store_references(self._client, self._name, adopted_layout, self._media)
         metadata = self._metadata(vectors, available, adopted_layout, statistics, verified)
-        self._write(metadata.model_copy(update={"history": (*history, *metadata.history)}))
+        metadata = metadata.model_copy(update={"history": (*history, *metadata.history)})
+        try:
+            update_metadata(self._client, self._name, metadata_payload(metadata))
+        except StoreUnavailable:
+            require_kept(self._client, self._name)
+            raise
         warnings = warnings_of(self._client, self._name, self._slots, vectors, adopted_layout)
         return AdoptReport(
             collection=self._name,
@@ -213,14 +218,14 @@ class _Adoption:
                 number=1, vector=vectors[name].name, reading=reading, statistics=statistics.get(name)
             )
             generations[name] = generation.model_copy(update={"similarity": vectors[name].similarity})
-        names = {name: f"{generation.adapter}, generation 1" for name, generation in generations.items()}
+        live = State(slots=generations)
         why = f"written as {layout.origin}; " + "; ".join(
             f"{name}: {generation.likeness}" for name, generation in verified.items()
         )
         return CollectionMetadata(
-            live=State(slots=generations),
+            live=live,
             numbers={name: _highest(name, available) for name in generations},
-            history=(Event(what="adopted", when=timestamp(), by=who(), why=why, slots=names),),
+            history=(Event(what="adopted", when=timestamp(), by=who(), why=why, slots=live.encoders()),),
             layout=layout,
             search=self._config.search.model_dump(mode="json"),
             tenancy=tenancy_of(self._config),
@@ -262,13 +267,6 @@ class _Adoption:
             return verifier.likeness("sparse", Trial(layout, self._reading)).fits
         except DiptychError:  # not installed, or no texts to try it on
             return False
-
-    def _write(self, metadata: CollectionMetadata) -> None:
-        try:
-            update_metadata(self._client, self._name, metadata_payload(metadata))
-        except StoreUnavailable:
-            require_kept(self._client, self._name)
-            raise
 
     def _report(self, name: str, physical: Physical, verified: Verified) -> AdoptedSlot:
         likeness = verified.likeness

@@ -133,7 +133,9 @@ def warnings_of(
     """Sentences about what does not prevent the adoption but may be surprising."""
     key = head(layout.text) if layout.origin == "llama-index" else layout.text
     reads_texts = not all(slot.reads_media for slot in slots.values())
-    if reads_texts and (count := _count(client, name, should=_no_text(key))):
+    empty = models.FieldCondition(key=key, match=models.MatchValue(value=""))
+    without_text = [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)), empty]
+    if reads_texts and (count := _count(client, name, should=without_text)):
         yield f"{count:,} points have no text under {key!r}: they are searched, but no other encoder can encode them"
     for slot, physical in vectors.items():
         if count := _count(client, name, must_not=[models.HasVectorCondition(has_vector=physical.name)]):
@@ -152,11 +154,6 @@ def _differences(slot: Slot, physical: Physical) -> Iterator[str]:
             f"{slot.where}: {physical} is compared by {physical.similarity}, and the encoder's vectors are meant for "
             f"{slot.encoder.similarity}; the collection's way stays"
         )
-
-
-def _no_text(key: str) -> list[models.Condition]:
-    empty = models.FieldCondition(key=key, match=models.MatchValue(value=""))
-    return [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)), empty]
 
 
 def _count(client: QdrantBase, name: str, *, should: Any = None, must_not: Any = None) -> int:

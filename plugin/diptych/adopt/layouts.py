@@ -92,7 +92,12 @@ def layouts_of(
             do="copy those of one kind into a collection of their own, or delete the others, and adopt that",
         )
     origin = next(iter(origins), BY_HAND)
-    layouts = _by_hand(points) if origin == BY_HAND else _with_titles(origin, points)
+    if origin == BY_HAND:
+        texts = _texts(list(points.values()))[:_MOST]
+        layouts = [layout for text in texts for layout in _titled(_around(text, points), points)]
+    else:
+        # The title, which may have been encoded as well, is tried from a framework's metadata.
+        layouts = [NATIVE] if origin == NATIVE.origin else _titled(LAYOUTS[origin], points)
     layouts = layouts or ([_around("text", points)] if named else [])
     if not layouts:
         keys = sorted({key for payload in points.values() for key in payload})
@@ -136,24 +141,12 @@ def _origin(payload: Payload) -> str:
     return BY_HAND
 
 
-def _with_titles(origin: str, points: Mapping[PointId, Payload]) -> list[Layout]:
-    """A framework's layouts, also with a title from the metadata, which may have been encoded as well."""
-    if origin == NATIVE.origin:
-        return [NATIVE]
-    return _titled(LAYOUTS[origin], points)
-
-
 def _titled(layout: Layout, points: Mapping[PointId, Payload]) -> list[Layout]:
     """The layout, and the same with a title from the metadata, if there is one."""
     title = f"{layout.metadata}.title"
     if layout.title or not layout.metadata or not any(isinstance(find(p, title), str) for p in points.values()):
         return [layout]
     return [layout, layout.model_copy(update={"title": title})]
-
-
-def _by_hand(points: Mapping[PointId, Payload]) -> list[Layout]:
-    texts = _texts(list(points.values()))[:_MOST]
-    return [layout for text in texts for layout in _titled(_around(text, points), points)]
 
 
 def _texts(payloads: Sequence[Payload]) -> list[str]:

@@ -191,6 +191,12 @@ class State(Record):
         """The physical names in use."""
         return {generation.vector for generation in self.slots.values()}
 
+    def encoders(self) -> dict[str, str]:
+        """By slot, its adapter and the number of its generation, as the history says it."""
+        return {
+            name: f"{generation.adapter}, generation {generation.number}" for name, generation in self.slots.items()
+        }
+
 
 class Event(Record):
     """One entry of the history: what was done to which generations, by whom, when, why, and by which config."""

@@ -41,7 +41,7 @@ from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.stores.retired_vectors import Dropped, drop_orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import optimized
-from diptych.swap.apply_types import POINTS_SHOWN, ApplyContext, ApplyOptions, ApplyReport, generation_names
+from diptych.swap.apply_types import ApplyContext, ApplyOptions, ApplyReport, generation_names
 from diptych.swap.backfill.run import BackfillRun
 from diptych.swap.begin import SwapStart
 from diptych.swap.changes import SWAPS, Change, changes
@@ -118,7 +118,7 @@ class _Apply:
         self._started, self._left = time.perf_counter(), Dropped()
         self._backfill = BackfillRun(context)
         self._trial = StorageTrial(context.handle, context.lease, context.stopped)
-        self._decision = Decision(context, self._trial, self._failure_details)
+        self._decision = Decision(context, self._trial, self._backfill)
 
     def run(self) -> ApplyReport:
         """Go from the present state of the collection to the cut-over."""
@@ -216,7 +216,10 @@ class _Apply:
         client, name = self._handle.client, self._handle.name
         self._context.lease.require()  # a process that has lost the lease must not cut over another one's swap
         before = self._handle.read()
-        after = cut_over(self._with_threshold(before), gate.sentence if gate else "none ran")
+        after = cut_over(before, gate.sentence if gate else "none ran")
+        if after.search and self._decision.threshold is not None:
+            search = self._decision.with_threshold(SearchConfig.model_validate(after.search))
+            after = after.model_copy(update={"search": search.model_dump(mode="json")})
         # Storage first: a kill after the write would leave vectors with storage that the metadata does not say.
         set_shared_storage(self._handle, before.live, after.live)
         write(client, name, before, after, cleared_behind(before, after))
@@ -229,22 +232,9 @@ class _Apply:
         replaced = before.live.vectors() - after.live.vectors()
         return replace(self._report("cut over", gate), kept=tuple(sorted(replaced)))
 
-    def _with_threshold(self, metadata: CollectionMetadata) -> CollectionMetadata:
-        """The metadata, with the carried score threshold, if there is one, in the search settings of its swap."""
-        swap = metadata.swap
-        if swap is None or not swap.search:
-            return metadata
-        search = self._decision.with_threshold(SearchConfig.model_validate(swap.search)).model_dump(mode="json")
-        return metadata.model_copy(update={"swap": swap.model_copy(update={"search": search})})
-
     def _clear(self) -> None:
         """Drop at once what can be dropped."""
         self._left = drop_orphans(self._handle.client, self._handle.name, self._handle.read())
-
-    def _failure_details(self) -> dict[str, object]:
-        """The details attached to GateFailed."""
-        left = self._backfill.filled.left
-        return {"asking": self._backfill.asking, "left": dict(list(left.items())[:POINTS_SHOWN]), "missing": len(left)}
 
     def _optimize(self) -> None:
         with phase("optimise the store"):
@@ -253,15 +243,14 @@ class _Apply:
             self._context.warnings.append(warning)
 
     def _report(self, outcome: str, gate: GateReport | None = None) -> ApplyReport:
-        left = self._backfill.filled.left
         return ApplyReport(
             collection=self._handle.name,
             outcome=outcome,
             encoded=dict(self._backfill.encoded),
             cache_hits={vector: hits for vector, hits in self._backfill.cache_hits.items() if hits},
             changed=self._backfill.filled.changed,
-            left=dict(list(left.items())[:POINTS_SHOWN]),
-            missing=len(left),
+            left=self._backfill.left_shown,
+            missing=len(self._backfill.filled.left),
             gate=gate,
             asking=self._backfill.asking,
             dropped=generation_names(self._left.dropped),

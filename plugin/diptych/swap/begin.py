@@ -172,7 +172,14 @@ class SwapStart:
         for records, _ in self.context.points.pages(PAGE, payload=self.context.points.texts):
             documents = (document_of(record, layout, given) for record in records)
             sums = summed(sums, slot, [text for d in documents if d and (text := reading.of(d.title, d.text))])
-        return _require_documents(sums, slot, self.context.handle.name)
+        if not sums.get("documents"):
+            raise SwapError(
+                f"the encoder of {slot.where} is calibrated on the collection's documents, and there are none with a "
+                "text",
+                where=f"collection {self.context.handle.name!r}",
+                do="populate documents first, or name the file that the points were made from: --source FILE",
+            )
+        return sums
 
 
 def _student(student: Slot, generation: Generation) -> QueryEncoder:
@@ -181,16 +188,6 @@ def _student(student: Slot, generation: Generation) -> QueryEncoder:
         number=generation.number, vector=generation.vector, reading=generation.reading, statistics=None
     )
     return QueryEncoder(generation=described, student=True, why="named by the config")
-
-
-def _require_documents(sums: Statistics, slot: Slot, name: str) -> Statistics:
-    if not sums.get("documents"):
-        raise SwapError(
-            f"the encoder of {slot.where} is calibrated on the collection's documents, and there are none with a text",
-            where=f"collection {name!r}",
-            do="populate documents first, or name the file that the points were made from: --source FILE",
-        )
-    return sums
 
 
 def edited_search(config: Config, swap: Swap | None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -180,9 +180,8 @@ def compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") 
 
 def _incomparable(slot: Slot, live: Generation, reading: Reading) -> bool:
     """Whether the vectors must be re-encoded whatever the encoders are."""
-    now, then = storage_of(slot.config), live.storage
-    others = _fixed(now) != _fixed(then) or slot.kind != live.kind or reading != live.reading
-    return others or _loses_text_queries(slot, live)
+    fixed = _fixed(storage_of(slot.config)) != _fixed(live.storage)
+    return fixed or slot.kind != live.kind or reading != live.reading or _loses_text_queries(slot, live)
 
 
 def _loses_text_queries(slot: Slot, live: Generation) -> bool:
@@ -245,17 +244,14 @@ def require_space_of(student: Slot, slot: Slot) -> None:
     now = slot.fingerprint
     documents = without_passages(now.documents or now.space)
     if lengths[0] != lengths[1] or (trained and documents not in trained):
+        others = f" and {len(trained) - 1} others" if len(trained) > 1 else ""
         raise SwapError(
             "the student's queries do not fit the slot's vectors",
             where=f"{slot.where}, query.student",
-            got=f"{lengths[0]} dimensions" + (f", trained for {_listed(trained)}" if trained else ""),
+            got=f"{lengths[0]} dimensions" + (f", trained for {trained[0]}{others}" if trained else ""),
             expected=f"{lengths[1]} dimensions, for {documents}",
             do="train one for this encoder: diptych train with recipe: student",
         )
-
-
-def _listed(trained: Sequence[str]) -> str:
-    return trained[0] + (f" and {len(trained) - 1} others" if len(trained) > 1 else "")
 
 
 def _trained_for(model: str, *, where: str) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ from diptych.swap.gate.decision import threshold_warnings
 from diptych.swap.gate.gate import coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison
 from diptych.swap.query_override import comparable, describe, query_side
-from diptych.types import Document, Floats, SparseVector
+from diptych.types import Document, Floats
 
 WARM_UP = 8  # documents that warm the encoder up before the sample is timed
 PASSAGES_FROM = 100_000  # characters of a sample that is read whole; a plan should not take minutes
@@ -557,7 +557,8 @@ def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:
     """Bytes of a document on disk and in memory, including the first stage."""
     storage = slot.config.storage
     width, first = _BYTES.get(storage.datatype or "", 4), storage.first_stage
-    size = float(np.mean([_size(vector, width) for vector in vectors]))
+    sizes = (v.size * width if isinstance(v, np.ndarray) else len(v) * (4 + width) for v in vectors)
+    size = float(np.mean([*sizes]))
     disk, memory = _placed(storage, size, _graph(slot, storage, indexed=first is None))
     if first is None:
         return disk, memory
@@ -569,10 +570,6 @@ def _placed(stored: Stored, size: float, graph: int) -> tuple[float, float]:
     """Bytes on disk, and those in memory, of a vector and its place in the graph."""
     in_memory = 0 if stored.hnsw and stored.hnsw.on_disk else graph
     return size + graph, in_memory if stored.on_disk else size + graph
-
-
-def _size(vector: Vector, width: int) -> int:
-    return len(vector) * (4 + width) if isinstance(vector, SparseVector) else int(vector.size) * width
 
 
 def _graph(slot: Slot, stored: Stored, *, indexed: bool = True) -> int:

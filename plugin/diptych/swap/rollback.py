@@ -168,14 +168,7 @@ def _drop_orphaned(
     after = handle.read()
     left = drop_orphans(handle.client, handle.name, after, only=orphaned, wait=not later, stopped=stopped)
     dropped, retired = generation_names(left.dropped), generation_names(left.waiting)
-    return StepBack(handle.name, outcome, _encoders(after), dropped, retired, (*warnings, *left.lines()))
-
-
-def _encoders(metadata: CollectionMetadata) -> dict[str, str]:
-    return {
-        name: f"{generation.adapter}, generation {generation.number}"
-        for name, generation in metadata.live.slots.items()
-    }
+    return StepBack(handle.name, outcome, after.live.encoders(), dropped, retired, (*warnings, *left.lines()))
 
 
 def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:

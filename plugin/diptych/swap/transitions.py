@@ -193,7 +193,7 @@ def _swap(metadata: CollectionMetadata) -> Swap:
 
 
 def _event(what: What, state: State, why: str = "", config: str = "", gate: str = "") -> Event:
-    slots = {name: f"{generation.adapter}, generation {generation.number}" for name, generation in state.slots.items()}
+    slots = state.encoders()
     return Event(what=what, when=timestamp(), by=who(), why=why, config=config, slots=slots, gate=gate)
 
 

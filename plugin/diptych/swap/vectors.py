@@ -138,10 +138,14 @@ def configure_dense(client: QdrantBase, name: str, vector: str, diff: models.Vec
 
 def set_shared_storage(handle: CollectionHandle, before: State, after: State) -> None:
     """Change vectors that both states use from the storage of `before` to that of `after`."""
-    for name, generation in after.slots.items():
-        then = before.slots.get(name)
-        if then is not None and then.vector == generation.vector and then.storage != generation.storage:
-            set_storage(handle.client, handle.name, slot_config(generation).storage, then)
+    for then, now in changed_storage(before, after).values():
+        set_storage(handle.client, handle.name, slot_config(now).storage, then)
+
+
+def changed_storage(before: State, after: State) -> dict[str, tuple[Generation, Generation]]:
+    """By slot, the generations whose vector both states use but store differently."""
+    pairs = {name: (before.slots[name], generation) for name, generation in after.slots.items() if name in before.slots}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a.vector == b.vector and a.storage != b.storage}
 
 
 def empty(client: QdrantBase, name: str, vectors: Iterable[str]) -> None:

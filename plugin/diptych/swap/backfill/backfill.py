@@ -96,7 +96,8 @@ class Backfill:
             _ = slot.encoder  # one after another: some heavy packages cannot be imported in several threads at once
         with self._pace.applied(), self._writer.working():
             self._finish_interrupted()
-            start = self._start()
+            reached = [self._lease.checkpoints.get(vector, Checkpoint()) for vector in self._slots]
+            start = reached[0] if all(checkpoint == reached[0] for checkpoint in reached) else Checkpoint()
             if not start.complete:
                 self._pass(self._scrolled(start.offset), start.done)
             for _ in range(PASSES):
@@ -120,10 +121,6 @@ class Backfill:
         if points := self._lease.interrupted_repairs(self._slots):
             self._repair(self._items(self._store.records(points, payload=self._store.texts)))
             self._note(())
-
-    def _start(self) -> Checkpoint:
-        checkpoints = [self._lease.checkpoints.get(vector, Checkpoint()) for vector in self._slots]
-        return checkpoints[0] if all(checkpoint == checkpoints[0] for checkpoint in checkpoints) else Checkpoint()
 
     def _pass(self, pages: Iterable[tuple[list[Item], Any]], done: int) -> None:
         """Encode, write, check and record page after page, each step in a thread of its own.
@@ -172,10 +169,6 @@ class Backfill:
             return
         self._saved = reached
         self._store.request(partial(self._lease.checkpoint, dict.fromkeys(self._slots, reached)))
-
-    def _write(self, page: Sequence[Item], outcomes: Outcomes) -> None:
-        self._written(self._begun(page, outcomes))
-        self._recheck(page)
 
     def _begun(self, page: Sequence[Item], outcomes: Outcomes) -> list[Future[int]]:
         """Begin to write new vectors, and the text for text indexes."""
@@ -234,7 +227,8 @@ class Backfill:
 
     def _repair(self, items: Sequence[Item]) -> None:
         self._note([item.point for item in items])
-        self._write(items, self._encoded(items))
+        self._written(self._begun(items, self._encoded(items)))
+        self._recheck(items)
 
     def _note(self, points: Sequence[int | str]) -> None:
         """Keep which points are being repaired, in case this process is killed."""
@@ -311,7 +305,9 @@ class PageWriter:
         sent += [self._sent(partial(self._add_copies, part)) for part in copied]
         media = [page[row] for row in rows if page[row].document.media]
         # Only media that the point does not name yet, such as those of a source.
-        news = [item for item in media if item.document.media.keys() - media_in(_own(item)).keys()]
+        news = [
+            item for item in media if item.document.media.keys() - media_in((item.held or {}).get(OWN) or {}).keys()
+        ]
         return [*sent, *(self._sent(partial(self._add_media, part)) for part in self._pace.parts(news))]
 
     def _sent(self, write: Callable[[], int]) -> Future[int]:
@@ -354,7 +350,3 @@ class PageWriter:
             }
         )
         return 0
-
-
-def _own(item: Item) -> Mapping[str, Any]:
-    return (item.held or {}).get(OWN) or {}

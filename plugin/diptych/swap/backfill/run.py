@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Container, Mapping
+from itertools import islice
 
 from diptych.metadata.models import CollectionMetadata, State
 from diptych.populate.disk_room import require_room_to_fill
 from diptych.populate.media_references import store_references
 from diptych.slots.slot import Slot
-from diptych.swap.apply_types import ApplyContext
+from diptych.swap.apply_types import POINTS_SHOWN, ApplyContext
 from diptych.swap.backfill.backfill import Backfill, Filled
 from diptych.swap.gate.gate import coverage
 from diptych.swap.query_override import query_encoders
@@ -31,6 +32,11 @@ class BackfillRun:
         self._referenced = False
         self.asking: dict[str, str] = {}
 
+    @property
+    def left_shown(self) -> dict[int | str, str]:
+        """The first points that were left without a vector, with the reasons."""
+        return dict(islice(self.filled.left.items(), POINTS_SHOWN))
+
     def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
         """The slots that are filled side by side: all with `parallel`, else one at a time."""
         parallel = self._context.options.parallel
@@ -51,7 +57,7 @@ class BackfillRun:
         require_room_to_fill(self._handle, slots, max(lacking, default=0))
         self._count(slots, Backfill.run)
 
-    def repair(self, metadata: CollectionMetadata, state: State, leave: Collection[str] = ()) -> None:
+    def repair(self, metadata: CollectionMetadata, state: State, leave: Container[str] = ()) -> None:
         """Fill points that lack a vector of this state, except those in `leave`.
 
         Needed after a populate was killed during a cut-over, or when other programs write points.

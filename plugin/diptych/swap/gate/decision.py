@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from diptych.search import Pipeline
 from diptych.slots.slot import slot_config
 from diptych.stores.versions import optimized
 from diptych.swap.apply_types import ApplyContext
+from diptych.swap.backfill.run import BackfillRun
 from diptych.swap.changes import SWAPS, Change
 from diptych.swap.gate.answers import (
     answers,
@@ -41,8 +42,8 @@ from diptych.swap.gate.answers import (
 from diptych.swap.gate.gate import Coverage, GateReport, change_of, coverage, run_gate
 from diptych.swap.gate.judged import Judged, JudgedComparison, how_to_judge, is_judged_here
 from diptych.swap.lease import Lease, TriedStorage, note_refusal, refusal_of
-from diptych.swap.vectors import configure_dense, set_sparse_on_disk, set_storage
-from diptych.types import Hit, Query
+from diptych.swap.vectors import changed_storage, configure_dense, set_sparse_on_disk, set_storage
+from diptych.types import Query
 
 PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between two checks whether a server still builds an index, and before the first
 
@@ -60,13 +61,13 @@ class Decision:
     Args:
         context: the apply's context; receives a warning if measuring failed and `options.ignore_gate` is set.
         trial: changes the storage of live vectors for the gate, and back.
-        details: returns details for GateFailed.
+        backfill: what was filled, for the details of GateFailed.
 
     `threshold` is set by the gate if the config keeps a score threshold while the scores change.
     """
 
-    def __init__(self, context: ApplyContext, trial: StorageTrial, details: Callable[[], Mapping[str, object]]) -> None:
-        self._context, self._handle, self._trial, self._details = context, context.handle, trial, details
+    def __init__(self, context: ApplyContext, trial: StorageTrial, backfill: BackfillRun) -> None:
+        self._context, self._handle, self._trial, self._backfill = context, context.handle, trial, backfill
         self.threshold: CarriedThreshold | None = None
         self._refused = ""  # what the gate last said of the swap or settings by judgements; empty if that passed
 
@@ -81,25 +82,27 @@ class Decision:
         """
         # The settings that were announced. Those edited in the config since then wait for an apply after the cut-over.
         search = SearchConfig.model_validate(swap.search or {})
-        client, name = self._handle.client, self._handle.name
-        old, between, new = self._views(metadata, swap.target, search)
+        return self._decided(ENCODERS, metadata, swap.target, search, swap.began)
+
+    def _decided(
+        self, what: str, metadata: CollectionMetadata, target: State, search: SearchConfig, began: str
+    ) -> GateReport | None:
+        """Measure, and note a refusal under this name; one by judgements outlives them until others let it pass."""
+        old, between, new = self._views(metadata, target, search)
         if not self._context.options.gate:
             return None
-        covered = {generation.vector: coverage(client, name, generation) for generation in swap.target.slots.values()}
-
-        def measure() -> GateReport | None:
-            report = self._accepted(ENCODERS, old, between, covered)
-            return self._on_storage(report, old, between, new, covered)
-
-        return self._remembering(swap.began, measure)
-
-    def _remembering(self, began: str, measure: Callable[[], GateReport | None]) -> GateReport | None:
-        """Measure, and note a refusal under this name; one by judgements outlives them until others let it pass."""
         client, name = self._handle.client, self._handle.name
+        covered = (
+            {generation.vector: coverage(client, name, generation) for generation in target.slots.values()}
+            if what == ENCODERS
+            else None
+        )
+        differs = what == ENCODERS or searched_otherwise(old.search_config, between.search_config, old.slots)
         refusal = refusal_of(raw_metadata(client, name), began)
         self._refused = refusal.judged if refusal else ""
         try:
-            report = measure()
+            report = self._accepted(what, old, between, covered) if differs else None
+            report = self._on_storage(report, old, between, new, covered)
         except GateFailed as error:
             comparison = getattr(error.context["report"], "judged", None)
             sentence = f"{error.context['outcome']}: {error.got}"
@@ -124,17 +127,9 @@ class Decision:
         """
         if not self._handle.client.count(self._handle.name, exact=True).count:
             return None
-        old, between, new = self._views(metadata, target, search)
-        if not self._context.options.gate:
-            return None
-        differs = searched_otherwise(old.search_config, between.search_config, old.slots)
-
-        def measure() -> GateReport | None:
-            report = self._accepted(SETTINGS, old, between) if differs else None
-            return self._on_storage(report, old, between, new)
-
         settings = f"{target.model_dump_json()} {search.model_dump_json()}"
-        return self._remembering(hashlib.sha256(settings.encode()).hexdigest(), measure)
+        began = hashlib.sha256(settings.encode()).hexdigest()
+        return self._decided(SETTINGS, metadata, target, search, began)
 
     def _views(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> tuple[View, View, View]:
         """The live view, the new one with kept vectors' old storage, and the new one."""
@@ -180,7 +175,7 @@ class Decision:
         old: View,
         between: View,
         new: View,
-        covered: Mapping[str, Coverage] | None = None,
+        covered: Mapping[str, Coverage] | None,
     ) -> GateReport | None:
         """The report, extended by measurements after the kept vectors have changed their storage.
 
@@ -204,9 +199,7 @@ class Decision:
             return storage_report
         return replace(report, remarks=(*report.remarks, f"with the new storage {storage_report.sentence}"))
 
-    def _accepted(
-        self, what: str, old: View, new: View, covered: Mapping[str, Coverage] | None = None
-    ) -> GateReport | None:
+    def _accepted(self, what: str, old: View, new: View, covered: Mapping[str, Coverage] | None) -> GateReport | None:
         options = self._context.options
         try:
             report = self._measured(old, new, covered)
@@ -236,7 +229,7 @@ class Decision:
         for view in (old, new):
             warm_up(view)
         gate = partial(
-            run_gate, old, new, config=self._context.config.swap.gate, judged=self._context.judged, coverage=covered
+            run_gate, old, new, config=self._context.config.swap.gate, judged=self._context.judged, covered=covered
         )
         return in_background(gate, self._context.stopped)
 
@@ -258,7 +251,9 @@ class Decision:
             do=remedies["undecided" if self._refused and report.outcome == "not measured" else report.outcome],
             report=report,
             outcome=report.outcome,
-            **self._details(),
+            asking=self._backfill.asking,
+            left=self._backfill.left_shown,
+            missing=len(self._backfill.filled.left),
         )
 
     def _how_to_decide(self, comparison: JudgedComparison | None) -> str:
@@ -331,7 +326,9 @@ def carried_threshold(threshold: float, old: View, new: View, judged: Judged | N
         old, new: the views before and after the change.
         judged: the judged queries; None if there are none.
     """
-    if not scores_change(pipeline_of(old), pipeline_of(new), _changed_slots(old, new)):
+    before, after = ({name: own.space for name, own in _state_of(view).slots.items()} for view in (old, new))
+    changed = {name for name, space in after.items() if before.get(name) != space}  # by another encoder, or new
+    if not scores_change(pipeline_of(old), pipeline_of(new), changed):
         return None
     if judged is None or not judged.asked:
         return CarriedThreshold(threshold, reason="without judged queries no equal precision can be measured")
@@ -371,15 +368,6 @@ def _plain(pipeline: Pipeline) -> Pipeline:
     return replace(pipeline, retrieve=tuple(replace(branch, params=None) for branch in pipeline.retrieve))
 
 
-def _changed_slots(old: View, new: View) -> set[str]:
-    """Slots whose vectors come from another encoder, or are new."""
-    before, after = (
-        {name: generation.space for name, slot in view.slots.items() if (generation := slot.generation)}
-        for view in (old, new)
-    )
-    return {name for name, space in after.items() if before.get(name) != space}
-
-
 def _of_equal_precision(threshold: float, old: View, new: View, judged: Judged) -> CarriedThreshold:
     before, after = (_scored(view, judged.asked, judged.qrels) for view in (old, new))
     above = [is_relevant for score, is_relevant in before if score >= threshold]
@@ -407,8 +395,7 @@ def _lowest_as_precise(scored: Sequence[tuple[float, bool]], precision: float) -
 
 def _scored(view: View, queries: Sequence[Query], qrels: Qrels) -> list[tuple[float, bool]]:
     """The score of each hit that the view would return without a threshold, and whether it is judged relevant."""
-    limit = view.search_config.limit
-    hits: list[Sequence[Hit]] = answers(without_threshold(view), queries, depth=limit)
+    hits = answers(without_threshold(view), queries, depth=view.search_config.limit)
     return [
         (hit.score, hit.id in qrels.relevant(query.id))
         for query, query_hits in zip(queries, hits, strict=True)
@@ -421,12 +408,6 @@ def _rounded_down(value: float) -> float:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(abs(value))) - _DIGITS + 1)
     return float(f"{math.floor(value / unit) * unit:.{_DIGITS}g}")
-
-
-def changed_storage(before: State, after: State) -> dict[str, tuple[Generation, Generation]]:
-    """By slot, the generations whose vector both states use but store differently."""
-    pairs = {name: (before.slots[name], generation) for name, generation in after.slots.items() if name in before.slots}
-    return {name: (a, b) for name, (a, b) in pairs.items() if a.vector == b.vector and a.storage != b.storage}
 
 
 class StorageTrial:
@@ -485,7 +466,9 @@ class StorageTrial:
             yield then.vector, TriedStorage(wanted=now.storage, before={"on_disk": on_disk}, sparse=True)
             return
         named = config.params.vectors
-        sections = [(then.storage, now.storage), *_first_stages(then, now)]
+        sections = [(then.storage, now.storage)]
+        if then.first_stage:
+            sections.append((then.storage["first_stage"], now.storage["first_stage"]))
         for vector, pair in zip(then.vectors, sections, strict=True):
             params = named[vector] if isinstance(named, dict) else named
             assert params is not None, "a live vector is there"
@@ -497,15 +480,9 @@ class StorageTrial:
             optimized(self._client, self._name)
             return
         pause = FIRST_PAUSE
-        while not self._stopped.wait(pause) and self._busy():
+        yellow = models.CollectionStatus.YELLOW
+        while not self._stopped.wait(pause) and self._client.get_collection(self._name).status == yellow:
             pause = PAUSE
-
-    def _busy(self) -> bool:
-        return self._client.get_collection(self._name).status == models.CollectionStatus.YELLOW
-
-
-def _first_stages(then: Generation, now: Generation) -> list[tuple[Any, Any]]:
-    return [(then.storage["first_stage"], now.storage["first_stage"])] if then.first_stage else []
 
 
 def _way_back(

@@ -173,7 +173,7 @@ def run_gate(
     *,
     config: GateConfig,
     judged: Judged | None,
-    coverage: Mapping[str, Coverage] | None = None,
+    covered: Mapping[str, Coverage] | None = None,
     clock: Clock = time.perf_counter,
 ) -> GateReport:
     """Compare the live pipeline with the new one on the same collection.
@@ -182,7 +182,7 @@ def run_gate(
         old, new: the two views; slots whose generations differ are the changed ones.
         config: the limits.
         judged: queries with judgements; None uses the checks that need none.
-        coverage: counts known already, by physical vector; others are counted here.
+        covered: counts known already, by physical vector; others are counted here.
         clock: returns the time in seconds, of which `config.seconds` are for the searches.
 
     Raises:
@@ -191,7 +191,8 @@ def run_gate(
     """
     old, new = remembering(old), remembering(new)
     changed = changed_slots(old, new)
-    counts = _coverages(new, changed, coverage or {})
+    generations = [slot.generation for slot in changed if slot.generation is not None]
+    counts = tuple((covered or {}).get(own.vector) or coverage(new.client, new.name, own) for own in generations)
     with phase("gate: encode the canaries of the new encoders"):
         canaries = tuple(check_canary(slot) for slot in changed)
     # Gaps in vectors that are live already are no fault of the swap.
@@ -268,14 +269,6 @@ def changed_slots(old: View, new: View) -> list[Slot]:
     ]
 
 
-def _coverages(new: View, changed: list[Slot], known: Mapping[str, Coverage]) -> tuple[Coverage, ...]:
-    return tuple(
-        known.get(generation.vector) or coverage(new.client, new.name, generation)
-        for slot in changed
-        if (generation := slot.generation) is not None
-    )
-
-
 def _with_judgements(
     base: GateReport, old: View, new: View, judged: Judged, config: GateConfig, clock: Clock
 ) -> GateReport:
@@ -328,13 +321,19 @@ def _without_judgements(
     if not items:
         remark = UNJUDGED if overlaps else "no point has a text: nothing was searched"
         return replace(base, reasons=(*base.reasons, *too_different), remarks=(*base.remarks, remark))
-    lost = _unfound(items[0]) if obstacle else [reason for item in items if item.found for reason in _lost(item)]
+    lost, remarks = [reason for item in items if item.found for reason in _lost(item)], [UNJUDGED]
+    first = items[0]
+    if obstacle and first.new < LEAST_FOUND:
+        found = f"{first.new:.1%} of {first.documents} documents are found by {first.by}"
+        lost = [f"{found}, at least {LEAST_FOUND:.0%} must be"]
+    elif not obstacle and first.old < POOR:
+        remarks += [f"the old pipeline finds only {first.old:.0%} of known items: the check says little here"]
     return replace(
         base,
         reasons=(*base.reasons, *lost, *too_different),
         known_items=tuple(items),
         samples=samples,
-        remarks=(*base.remarks, *_obstacle_remark(obstacle), *_remarks(items[0], obstacle)),
+        remarks=(*base.remarks, *_obstacle_remark(obstacle), *remarks),
     )
 
 
@@ -364,12 +363,6 @@ def _lost(item: KnownItem) -> list[str]:
     ]
 
 
-def _unfound(item: KnownItem) -> list[str]:
-    if item.new >= LEAST_FOUND:
-        return []
-    return [f"{item.new:.1%} of {item.documents} documents are found by {item.by}, at least {LEAST_FOUND:.0%} must be"]
-
-
 def _least_kept(old: View, new: View) -> float:
     """The share of the first 10 that must stay; 0 where the views search different vectors, which may differ."""
     before, after = (
@@ -387,13 +380,13 @@ def _least_kept(old: View, new: View) -> float:
 
 
 def _too_different(overlap: Overlap, config: GateConfig, *, least: float) -> list[str]:
-    if config.overlap is None and overlap.mean < least:
+    if overlap.mean >= (least if config.overlap is None else config.overlap):
+        return []
+    if config.overlap is None:
         return [
             f"only {overlap.mean:.1%} of the first 10 that the same vectors gave before are still found, at least "
             f"{least:.0%} must be; swap.gate.overlap sets another share"
         ]
-    if config.overlap is None or overlap.mean >= config.overlap:
-        return []
     return [
         f"old and new have {overlap.mean:.3f} of the first 10 in common, at least {config.overlap:g} is asked for "
         "(swap.gate.overlap)"
@@ -402,13 +395,6 @@ def _too_different(overlap: Overlap, config: GateConfig, *, least: float) -> lis
 
 def _obstacle_remark(obstacle: str) -> list[str]:
     return [f"the old pipeline answers nothing, so the new one is measured alone: {obstacle}"] if obstacle else []
-
-
-def _remarks(item: KnownItem, obstacle: str) -> list[str]:
-    remarks = [UNJUDGED]
-    if item.old < POOR and not obstacle:
-        remarks.append(f"the old pipeline finds only {item.old:.0%} of known items: the check says little here")
-    return remarks
 
 
 def change_of(report: GateReport) -> str:
@@ -447,7 +433,6 @@ class StoredVectors:
         empty: vectors that are zero, or have no term.
         alike: mean cosine of two of them; None if fewer than two.
         distinct: number of different vectors.
-        norms: lowest, median and highest length; for a multi-vector the length of its mean.
     """
 
     slot: str
@@ -457,7 +442,6 @@ class StoredVectors:
     empty: int = 0
     alike: float | None = None
     distinct: int = 0
-    norms: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def problems(self) -> list[str]:
         """Why these vectors cannot be searched; empty when they can."""
@@ -491,7 +475,13 @@ def check_stored(view: View, slot: Slot, points: Sequence[PointId]) -> StoredVec
     """Statistics of the stored vectors of these points."""
     if slot.kind == "text_index":
         return StoredVectors(slot.name, slot.vector, 0)
-    rows = _matrix([vector for vector in _stored(view, slot.vector, points) if vector is not None])
+    vectors = list[Any]()
+    for start in range(0, len(points), FETCH):
+        page = list(points[start : start + FETCH])
+        for record in view.client.retrieve(view.name, page, with_payload=False, with_vectors=[slot.vector]):
+            # An unnamed vector comes without a mapping.
+            vectors.append(record.vector.get(slot.vector) if isinstance(record.vector, dict) else record.vector)
+    rows = _matrix([vector for vector in vectors if vector is not None])
     finite = np.isfinite(rows).all(axis=1)
     good = rows[finite]
     norms = np.linalg.norm(good, axis=1)
@@ -504,38 +494,18 @@ def check_stored(view: View, slot: Slot, points: Sequence[PointId]) -> StoredVec
         empty=int((norms == 0).sum()),
         alike=_alike(full),
         distinct=len(np.unique(full.round(5), axis=0)),
-        norms=_spread(norms),
     )
-
-
-def _stored(view: View, vector: str, points: Sequence[PointId]) -> list[Any]:
-    vectors: list[Any] = []
-    for start in range(0, len(points), FETCH):
-        page = list(points[start : start + FETCH])
-        records = view.client.retrieve(view.name, page, with_payload=False, with_vectors=[vector])
-        vectors += [_named(record.vector, vector) for record in records]
-    return vectors
-
-
-def _named(vectors: Any, name: str) -> Any:
-    """The vector of this name; an unnamed vector is returned without a mapping."""
-    return vectors.get(name) if isinstance(vectors, dict) else vectors
 
 
 def _matrix(vectors: Sequence[Any]) -> NDArray[np.float64]:
     """A row for each vector: dense as it is, the mean of a multi-vector, the weights of a sparse one over all terms."""
-    if vectors and hasattr(vectors[0], "indices"):
-        return _terms(vectors)
-    rows = [np.asarray(vector, np.float64) for vector in vectors]
-    means = [row.mean(axis=0) if row.ndim == 2 else row for row in rows]
-    return np.stack(means) if means else np.zeros((0, 0))
-
-
-def _terms(vectors: Sequence[Any]) -> NDArray[np.float64]:
-    columns = {term: n for n, term in enumerate(sorted({term for vector in vectors for term in vector.indices}))}
-    rows = np.zeros((len(vectors), len(columns)))
+    if not (vectors and hasattr(vectors[0], "indices")):
+        dense = [np.asarray(vector, np.float64) for vector in vectors]
+        return np.stack([row.mean(axis=0) if row.ndim == 2 else row for row in dense]) if dense else np.zeros((0, 0))
+    terms = np.unique(np.concatenate([vector.indices for vector in vectors]))
+    rows = np.zeros((len(vectors), len(terms)))
     for row, vector in zip(rows, vectors, strict=True):
-        row[[columns[term] for term in vector.indices]] = vector.values
+        row[np.searchsorted(terms, vector.indices)] = vector.values
     return rows
 
 
@@ -546,13 +516,6 @@ def _alike(unit: NDArray[np.float64]) -> float | None:
         return None
     total = unit.sum(axis=0)
     return float((total @ total - count) / (count * (count - 1)))
-
-
-def _spread(norms: NDArray[np.float64]) -> tuple[float, float, float]:
-    if not len(norms):
-        return 0.0, 0.0, 0.0
-    low, middle, high = np.quantile(norms, [0, 0.5, 1])
-    return float(low), float(middle), float(high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def test_points_without_the_new_vector_stop_a_swap_unless_they_are_allowed(swapp
     assert gate(views, missing=2).reasons == ("3 of 120 points lack vector 'dense.2'; swap.gate.missing allows 2",)
     assert gate(views, missing=3).outcome == "not measured"
     known = {"dense.2": Coverage("dense.2", 7, 5)}  # is not counted again
-    report = run_gate(*views, config=GateConfig(), judged=None, coverage=known)
+    report = run_gate(*views, config=GateConfig(), judged=None, covered=known)
     assert report.reasons == ("5 of 7 points lack vector 'dense.2'; swap.gate.missing allows 0",)
 
 
