@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -55,7 +56,8 @@ def fill(
         models.PointStruct(id=n, vector=vector, payload=payload)
         for n, (payload, vector) in enumerate(zip(payloads, vectors, strict=True))
     ]
-    client.upsert("c", points)
+    if points:
+        client.upsert("c", points)
 
 
 def plain(texts: list[str] = TEXTS) -> list[dict[str, Any]]:
@@ -71,10 +73,111 @@ def test_a_collection_that_is_not_there(memory: QdrantClient, registry: Registry
         adopt(memory, "c", config(), registry=registry)
 
 
-def test_an_empty_collection(memory: QdrantClient, registry: Registry) -> None:
-    memory.create_collection("c", vectors_config=COSINE)
-    with pytest.raises(CollectionError, match="the collection is empty: there is nothing to adopt"):
-        adopt(memory, "c", config(), registry=registry)
+TITLED = [f"{payload['title']} {payload['text']}" for payload in titled()]
+NOISE = np.random.default_rng(1).normal(scale=0.06, size=(40, 16))
+SPARSE = {"sp": models.SparseVectorParams()}
+WORDS = {"adapter": "qdrant-text-index"}
+UNKNOWN = [{"body": text, "sku": "extra"} for text in TEXTS]
+STATED = {"layout": stated_layout(text="body")}
+
+
+def slot(**options: Any) -> dict[str, Any]:
+    return {"dense": {**DENSE["dense"], **options}}
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A collection, a config and what the refusal says; the vectors are of the texts unless others are given."""
+
+    says: str
+    payloads: Sequence[Mapping[str, Any]] = field(default_factory=plain)
+    vectors: Sequence[Any] = field(default_factory=lambda: encoded(TEXTS))
+    params: Any = field(default_factory=lambda: COSINE)
+    sparse: Any = None
+    slots: Mapping[str, Any] = field(default_factory=slot)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    populate: Mapping[str, Any] = field(default_factory=dict)
+
+
+REFUSED: dict[str, Refused] = {
+    "empty": Refused("the collection is empty: there is nothing to adopt", [], []),
+    "text index": Refused(
+        r"a text index has no vectors that show what made it\n(.*\n)+  do: adopt without this slot, and add it",
+        slots={**DENSE, "words": WORDS},
+    ),
+    "no text": Refused(
+        r"the points hold no text\n.*\n  got: payload keys id, kind\n.*\n.*--text",
+        [{"kind": 3, "id": n} for n in range(40)],
+    ),
+    "no payload": Refused("got: points without payload", [{} for _ in TEXTS]),
+    "two layouts": Refused(
+        r"several layouts\n.*\n  got: 30 of 40 sampled as by hand, 10 of 40 sampled as langchain",
+        [*({"page_content": text, "metadata": {}} for text in TEXTS[:10]), *plain(TEXTS[10:])],
+    ),
+    "unknown slot": Refused("the config has no slot 'nope'", given={"vectors": {"nope": ""}}),
+    "unknown vector": Refused("the collection has no vector 'nope'", given={"vectors": {"dense": "nope"}}),
+    "impossible vector": Refused(
+        "the slot's encoder cannot have made this vector", sparse=SPARSE, given={"vectors": {"dense": "sp"}}
+    ),
+    "two slots of one vector": Refused(
+        "two slots use the vector ''",
+        slots={**DENSE, "again": DENSE["dense"]},
+        given={"vectors": {"dense": "", "again": ""}},
+    ),
+    "another dimension": Refused(
+        r"no vector that the slot's encoder could have made\n.*\n  got: the unnamed vector \(dense, 16, Cosine\)\n"
+        "  expected: dense, 32, cosine",
+        slots=slot(dimension=32),
+    ),
+    "another kind": Refused(
+        r"got: the unnamed vector.*\n  expected: sparse", slots={"lexical": {"adapter": "fake-sparse"}}
+    ),
+    "another distance": Refused(
+        r"got: the unnamed vector \(dense, 16, Manhattan\)",
+        params=models.VectorParams(size=16, distance=models.Distance.MANHATTAN),
+    ),
+    "a vector that no point has": Refused(
+        r"no point has this vector\n.*slot 'lexical'",
+        sparse=SPARSE,
+        slots={**DENSE, "lexical": {"adapter": "fake-sparse"}},
+    ),
+}
+MISMATCHED: dict[str, Refused] = {
+    "an unknown title": Refused(
+        r"do: .*--text KEY --title KEY", UNKNOWN, encoded([f"extra {text}" for text in TEXTS]), given=STATED
+    ),
+    "title and text": Refused(
+        r"set populate\.input: \[title, text\] in the config .*median 1.0000, lowest 1.0000",
+        titled(),
+        encoded(TITLED),
+        populate={"input": ["text"]},
+    ),
+    "text alone": Refused(r"set populate\.input: \[text\] in the config \(with that: cosine", titled()),
+    "as queries": Refused("the documents were encoded as queries", slots=slot(document_prompt="please note")),
+    "a usual prompt": Refused(
+        "set the encoder's document_prompt: 'search_document: '",
+        vectors=encoded([f"search_document: {text}" for text in TEXTS]),
+    ),
+    "lengths": Refused(
+        "did not make these vectors",
+        params=models.VectorParams(size=16, distance=models.Distance.DOT),
+        slots=slot(similarity="dot", normalized=False),
+    ),
+    "another precision": Refused(
+        r"\(cosine 0\.9[5-9]\d\d\)(.*\n)+  do: this may be the same model at another precision",
+        vectors=(np.array(encoded(TEXTS)) + NOISE).tolist(),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", [*REFUSED, *MISMATCHED])
+def test_what_cannot_be_adopted_is_refused_with_what_to_do(memory: QdrantClient, case: str) -> None:
+    own = {**REFUSED, **MISMATCHED}[case]
+    registry = Registry(fakes_plugin, diptych_adapters.hooks, installed=False)
+    fill(memory, [*own.payloads], [*own.vectors], own.params, own.sparse)
+    with pytest.raises(FingerprintMismatch if case in MISMATCHED else CollectionError, match=own.says):
+        adopt(memory, "c", config(own.slots, **own.populate), registry=registry, **own.given)
+    assert read_metadata(memory, "c") is None
 
 
 def test_one_that_diptych_made_and_one_that_it_adopted(memory: QdrantClient, registry: Registry) -> None:
@@ -109,35 +212,6 @@ def test_a_wrong_adoption_is_replaced_until_a_swap_begins(memory: QdrantClient, 
         adopt(memory, "c", other, registry=registry, again=True)
 
 
-def test_a_text_index_is_for_afterwards(memory: QdrantClient) -> None:
-    fill(memory, plain(), encoded(TEXTS))
-    registry = Registry(fakes_plugin, diptych_adapters.hooks, installed=False)
-    slots = {**DENSE, "words": {"adapter": "qdrant-text-index"}}
-    with pytest.raises(CollectionError, match="a text index has no vectors that show what made it") as caught:
-        adopt(memory, "c", config(slots), registry=registry)
-    assert caught.value.do.startswith("adopt without this slot, and add it afterwards: diptych plan")
-
-
-def test_points_without_text_and_without_payload(memory: QdrantClient, registry: Registry) -> None:
-    fill(memory, [{"kind": 3, "id": n} for n in range(40)], encoded(TEXTS))
-    with pytest.raises(
-        CollectionError, match=r"the points hold no text\n.*\n  got: payload keys id, kind\n.*\n.*--text"
-    ):
-        adopt(memory, "c", config(), registry=registry)
-    memory.delete_collection("c")
-    fill(memory, [{} for _ in TEXTS], encoded(TEXTS))
-    with pytest.raises(CollectionError, match="got: points without payload"):
-        adopt(memory, "c", config(), registry=registry)
-
-
-def test_several_layouts_in_one_collection(memory: QdrantClient, registry: Registry) -> None:
-    foreign = [{"page_content": text, "metadata": {}} for text in TEXTS[:10]]
-    fill(memory, [*foreign, *plain(TEXTS[10:])], encoded(TEXTS))
-    with pytest.raises(CollectionError, match="several layouts") as caught:
-        adopt(memory, "c", config(), registry=registry)
-    assert caught.value.got == "30 of 40 sampled as by hand, 10 of 40 sampled as langchain"
-
-
 def test_some_points_without_text_are_counted(memory: QdrantClient, registry: Registry) -> None:
     fill(memory, [*plain(TEXTS[:36]), {"text": ""}, {}, {"kind": "y"}, {"text": None}], encoded(TEXTS))
     report = adopt(memory, "c", config(), registry=registry)
@@ -152,12 +226,6 @@ def test_points_with_a_title_alone_are_not_compared(memory: QdrantClient, regist
     report = adopt(memory, "c", config(), registry=registry)
     assert [(slot.sampled, slot.lowest > 0.99) for slot in report.slots] == [(36, True)]
     assert [warning for warning in report.warnings if "other vectors" in warning] == []
-
-
-def test_a_title_that_was_encoded_under_an_unknown_key_is_suggested(memory: QdrantClient, registry: Registry) -> None:
-    fill(memory, [{"body": text, "sku": "extra"} for text in TEXTS], encoded([f"extra {text}" for text in TEXTS]))
-    with pytest.raises(FingerprintMismatch, match=r"do: .*--text KEY --title KEY"):
-        adopt(memory, "c", config(), layout=stated_layout(text="body"), registry=registry)
 
 
 def test_ambiguous_vectors_are_listed_and_the_user_decides(memory: QdrantClient, registry: Registry) -> None:
@@ -190,46 +258,6 @@ def test_what_one_slot_takes_no_other_gets(memory: QdrantClient, registry: Regis
     assert {slot.name: slot.vector for slot in report.slots} == {"dense": "b", "other": "a"}
 
 
-@pytest.mark.parametrize(
-    ("vectors", "message"),
-    [
-        ({"nope": ""}, "the config has no slot 'nope'"),
-        ({"dense": "nope"}, "the collection has no vector 'nope'"),
-        ({"dense": "sp"}, "the slot's encoder cannot have made this vector"),
-    ],
-)
-def test_a_mapping_that_cannot_be(
-    memory: QdrantClient, registry: Registry, vectors: dict[str, str], message: str
-) -> None:
-    fill(memory, plain(), encoded(TEXTS), sparse={"sp": models.SparseVectorParams()})
-    with pytest.raises(CollectionError, match=message):
-        adopt(memory, "c", config(), vectors=vectors, registry=registry)
-
-
-def test_two_slots_cannot_have_one_vector(memory: QdrantClient, registry: Registry) -> None:
-    fill(memory, plain(), encoded(TEXTS))
-    slots = {**DENSE, "again": DENSE["dense"]}
-    with pytest.raises(CollectionError, match="two slots use the vector ''"):
-        adopt(memory, "c", config(slots), vectors={"dense": "", "again": ""}, registry=registry)
-
-
-def test_another_dimension_or_kind(memory: QdrantClient, registry: Registry) -> None:
-    fill(memory, plain(), encoded(TEXTS))
-    wide = {"dense": {"adapter": "fake-dense", "dimension": 32}}
-    with pytest.raises(CollectionError, match="no vector that the slot's encoder could have made") as caught:
-        adopt(memory, "c", config(wide), registry=registry)
-    assert (caught.value.got, caught.value.expected) == ("the unnamed vector (dense, 16, Cosine)", "dense, 32, cosine")
-    with pytest.raises(CollectionError, match=r"got: the unnamed vector.*\n  expected: sparse"):
-        adopt(memory, "c", config({"lexical": {"adapter": "fake-sparse"}}), registry=registry)
-
-
-def test_a_distance_that_no_encoder_declares(memory: QdrantClient, registry: Registry) -> None:
-    manhattan = models.VectorParams(size=16, distance=models.Distance.MANHATTAN)
-    fill(memory, plain(), encoded(TEXTS), manhattan)
-    with pytest.raises(CollectionError, match=r"got: the unnamed vector \(dense, 16, Manhattan\)"):
-        adopt(memory, "c", config(), registry=registry)
-
-
 def test_a_config_that_asks_for_another_storage(memory: QdrantClient, registry: Registry) -> None:
     fill(memory, plain(), encoded(TEXTS))
     slots = {"dense": {**DENSE["dense"], "storage": {"on_disk": True}}}
@@ -238,36 +266,6 @@ def test_a_config_that_asks_for_another_storage(memory: QdrantClient, registry: 
     memory.delete_collection("c")
     fill(memory, plain(), encoded(TEXTS), COSINE.model_copy(update={"on_disk": True}))
     assert adopt(memory, "c", config(slots), registry=registry).points == 40
-
-
-def test_vectors_of_title_and_text_where_the_config_says_text(memory: QdrantClient, registry: Registry) -> None:
-    read = [f"{payload['title']} {payload['text']}" for payload in titled()]
-    fill(memory, titled(), encoded(read))
-    with pytest.raises(FingerprintMismatch, match=r"set populate\.input: \[title, text\] in the config") as caught:
-        adopt(memory, "c", config(input=["text"]), registry=registry)
-    assert "median 1.0000, lowest 1.0000" in caught.value.do
-    adopt(memory, "c", config(), registry=registry)
-
-
-def test_vectors_of_the_text_where_the_config_says_title_and_text(memory: QdrantClient, registry: Registry) -> None:
-    fill(memory, titled(), encoded(TEXTS))
-    with pytest.raises(FingerprintMismatch, match=r"set populate\.input: \[text\] in the config \(with that: cosine"):
-        adopt(memory, "c", config(), registry=registry)
-    adopt(memory, "c", config(input=["text"]), registry=registry)
-    assert Collection.open(memory, "c", registry=registry).search(TEXTS[3], limit=1)[0].document.title == "delta0 head"
-
-
-def test_documents_that_were_encoded_as_queries(memory: QdrantClient, registry: Registry) -> None:
-    fill(memory, plain(), encoded(TEXTS))
-    prompted = {"dense": {**DENSE["dense"], "document_prompt": "please note"}}
-    with pytest.raises(FingerprintMismatch, match="the documents were encoded as queries"):
-        adopt(memory, "c", config(prompted), registry=registry)
-
-
-def test_vectors_of_a_usual_prompt_before_the_text(memory: QdrantClient, registry: Registry) -> None:
-    fill(memory, plain(), encoded([f"search_document: {text}" for text in TEXTS]))
-    with pytest.raises(FingerprintMismatch, match=r"set the encoder's document_prompt: 'search_document: '"):
-        adopt(memory, "c", config(), registry=registry)
 
 
 def test_a_few_alien_points_are_named_and_many_refused(memory: QdrantClient, registry: Registry) -> None:
@@ -290,13 +288,6 @@ def test_points_without_the_vector_are_counted(memory: QdrantClient, registry: R
     report = adopt(memory, "c", config(), registry=registry)
     assert report.warnings == ("5 points have no 'v' (dense, 16, Cosine): slot 'dense' does not find them",)
     assert report.slots[0].sampled == 35
-
-
-def test_a_vector_that_no_point_has(memory: QdrantClient, registry: Registry) -> None:
-    fill(memory, plain(), [{"v": vector} for vector in encoded(TEXTS)], {"v": COSINE},
-         {"sp": models.SparseVectorParams()})  # fmt: skip
-    with pytest.raises(CollectionError, match=r"no point has this vector\n.*slot 'lexical'"):
-        adopt(memory, "c", config({**DENSE, "lexical": {"adapter": "fake-sparse"}}), registry=registry)
 
 
 def test_a_calibrated_encoder_is_calibrated_on_the_collection(memory: QdrantClient, registry: Registry) -> None:
@@ -350,14 +341,6 @@ def test_euclidean_vectors_are_ranked_by_nearness(memory: QdrantClient, registry
     assert hits[0].score > hits[1].score > hits[2].score
 
 
-def test_lengths_count_where_qdrant_keeps_them(memory: QdrantClient, registry: Registry) -> None:
-    slots = {"dense": {**DENSE["dense"], "similarity": "dot", "normalized": False}}
-    dot = models.VectorParams(size=16, distance=models.Distance.DOT)
-    fill(memory, plain(), encoded(TEXTS), dot)
-    with pytest.raises(FingerprintMismatch, match="did not make these vectors"):
-        adopt(memory, "c", config(slots), registry=registry)
-
-
 def test_a_stated_layout_wins_and_wrong_keys_are_told(memory: QdrantClient, registry: Registry) -> None:
     payloads = [{"text": "never encoded", "note": {"de": text}, "nr": f"n{n % 20}"} for n, text in enumerate(TEXTS)]
     fill(memory, payloads, encoded(TEXTS))
@@ -385,14 +368,6 @@ def test_the_numbers_of_generations_begin_after_vectors_that_are_there(
     collection = Collection.open(memory, "c", registry=registry)
     collection.apply(config({"dense": {**DENSE["dense"], "seed": 5}}), ApplyOptions(unmeasured=True))
     assert collection.handle.read().live.vectors() == {"dense.5"}
-
-
-def test_vectors_that_are_nearly_those_may_be_of_another_precision(memory: QdrantClient, registry: Registry) -> None:
-    noise = np.random.default_rng(1).normal(scale=0.06, size=(40, 16))
-    fill(memory, plain(), (np.array(encoded(TEXTS)) + noise).tolist())
-    with pytest.raises(FingerprintMismatch, match=r"\(cosine 0\.9[5-9]\d\d\)") as caught:
-        adopt(memory, "c", config(), registry=registry)
-    assert caught.value.do.startswith("this may be the same model at another precision")
 
 
 def test_a_key_that_may_not_write(registry: Registry) -> None:

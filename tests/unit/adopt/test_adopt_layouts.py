@@ -87,24 +87,23 @@ def test_a_stated_layout_is_a_frameworks_with_other_keys() -> None:
     assert stated_layout(text="a.b", id="nr") == Layout(text="a.b", title=None, id="nr", origin="by hand")
 
 
-def test_cosine_and_length() -> None:
-    a, b = np.array([1, 0], np.float32), np.array([2, 0], np.float32)
-    assert likeness_of([a], [b], by_length=False).values.tolist() == [1.0]
-    assert likeness_of([a], [b], by_length=True).values.tolist() == pytest.approx([0.8])
-    assert likeness_of([a], [np.array([0, 1], np.float32)], by_length=False).values.tolist() == [0.0]
+AXIS, TWICE, OTHER = np.array([1, 0], np.float32), np.array([2, 0], np.float32), np.array([0, 1], np.float32)
+TOKENS, NONE = np.ones((3, 2), np.float32), SparseVector.from_mapping({})
+ONE, TWO = SparseVector.from_mapping({1: 1.0, 9: 1.0}), SparseVector.from_mapping({9: 1.0, 4: 1.0})
 
 
-def test_sparse_vectors_over_the_terms_of_either() -> None:
-    one, two = SparseVector.from_mapping({1: 1.0, 9: 1.0}), SparseVector.from_mapping({9: 1.0, 4: 1.0})
-    none = SparseVector.from_mapping({})
-    values = likeness_of([one, one, none, none], [one, two, none, one], by_length=True).values
-    assert values.tolist() == pytest.approx([1, 0.5, 1, 0])
-
-
-def test_vectors_of_other_shapes_are_unlike() -> None:
-    tokens = np.ones((3, 2), np.float32)
-    assert likeness_of([tokens], [tokens[:2]], by_length=True).values.tolist() == [0.0]
-    assert likeness_of([tokens], [SparseVector.from_mapping({1: 1.0})], by_length=True).values.tolist() == [0.0]
+@pytest.mark.parametrize(
+    ("stored", "made", "by_length", "cosine"),
+    [
+        (AXIS, TWICE, False, 1), (AXIS, TWICE, True, 0.8), (AXIS, OTHER, False, 0),
+        (ONE, ONE, True, 1), (ONE, TWO, True, 0.5), (NONE, NONE, True, 1), (NONE, ONE, True, 0),
+        (TOKENS, TOKENS[:2], True, 0), (TOKENS, ONE, True, 0),
+    ],
+)  # fmt: skip
+def test_likeness_is_the_cosine_over_all_terms_and_counts_lengths_where_they_are_kept(
+    stored: Any, made: Any, by_length: bool, cosine: float
+) -> None:
+    assert likeness_of([stored], [made], by_length=by_length).values.tolist() == pytest.approx([cosine])
 
 
 @pytest.mark.parametrize(("alien", "fits"), [(0, True), (3, True), (4, False)])
@@ -113,8 +112,5 @@ def test_a_few_alien_points_of_sixty_four_are_borne(alien: int, fits: bool) -> N
     values[:alien] = 0.5
     likeness = Likeness(values)
     assert (likeness.fits, likeness.foreign) == (fits, list(range(alien)))
-
-
-def test_nothing_fits_nothing() -> None:
     empty = Likeness(np.zeros(0, np.float32))
     assert (empty.fits, empty.median, empty.lowest) == (False, 0.0, 0.0)
