@@ -122,18 +122,36 @@ def params_of(client: QdrantBase, vector: str) -> models.VectorParams:
 STORED = {"on_disk": True, "hnsw": {"m": 8}, "quantization": {"kind": "scalar"}}
 
 
-def test_storage_changes_without_encoding_and_is_taken_back(edge: QdrantBase, config: Make, opened: Open) -> None:
+CHANGES: dict[str, tuple[dict[str, Any], str, dict[str, int]]] = {
+    "storage": ({"storage": STORED}, "changed settings", {}),
+    "storage and a query prompt": ({"query_prompt": "find", "storage": STORED}, "cut over", {}),
+    "an option": ({"record": False}, "changed settings", {}),
+    "a number format": ({"storage": {"datatype": "float16"}}, "cut over", {"dense.2": 20}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_only_what_makes_other_vectors_is_encoded_and_all_of_it_is_taken_back(
+    edge: QdrantBase, config: Make, opened: Open, change: str
+) -> None:
+    options, outcome, encoded = CHANGES[change]
+    wanted = config({"dense": {**DENSE, **options}})
     found = opened(edge, config({"dense": DENSE}))
     found.populate(corpus(20))
-    report = found.apply(config({"dense": {**DENSE, "storage": STORED}}))
-    assert (report.outcome, report.encoded) == ("changed settings", {})
-    params = params_of(edge, "dense.1")
-    assert (params.on_disk, params.hnsw_config and params.hnsw_config.m) == (True, 8)
-    assert params.quantization_config is not None
-    again = opened(edge, config({"dense": {**DENSE, "storage": STORED}}))
-    assert again.search("title3 word3 word3 number3")[0].id == "3"
+    report = found.apply(wanted)
+    assert (report.outcome, report.encoded) == (outcome, encoded)
+    if "hnsw" in options.get("storage", {}):
+        params = params_of(edge, "dense.1")
+        assert (params.on_disk, params.hnsw_config and params.hnsw_config.m) == (True, 8)
+        assert params.quantization_config is not None
+    if encoded:
+        assert params_of(edge, "dense.2").datatype == models.Datatype.FLOAT16
+    assert opened(edge, wanted).search("title3 word3 word3 number3")[0].id == "3"
+    assert opened(edge).handle.slots["dense"].config.options.get("record") == options.get("record")
+    assert found.apply(wanted).outcome == "nothing to do"
     found.apply(config({"dense": DENSE}))
-    assert params_of(edge, "dense.1").quantization_config is None
+    live = found.handle.read().live.slots["dense"].vector
+    assert (live, params_of(edge, live).quantization_config) == ("dense.1", None)
 
 
 def test_storage_of_one_slot_changes_along_with_the_encoder_of_another(
@@ -147,14 +165,6 @@ def test_storage_of_one_slot_changes_along_with_the_encoder_of_another(
     assert params_of(edge, "second.1").quantization_config is not None
     found.rollback()
     assert params_of(edge, "second.1").quantization_config is None
-
-
-def test_a_query_prompt_and_storage_change_together(edge: QdrantBase, config: Make, opened: Open) -> None:
-    found = opened(edge, config({"dense": DENSE}))
-    found.populate(corpus(20))
-    report = found.apply(config({"dense": {**DENSE, "query_prompt": "find", "storage": STORED}}))
-    assert (report.encoded, vectors_of(found)) == ({}, {"dense": "dense.1"})
-    assert params_of(edge, "dense.1").on_disk is True
 
 
 def test_another_backend_of_the_machine_by_the_same_options_is_no_change(
@@ -172,24 +182,6 @@ def test_another_backend_of_the_machine_by_the_same_options_is_no_change(
     assert not found.plan(config({"dense": DENSE})).pending
     assert found.apply(config({"dense": DENSE})).outcome == "nothing to do"
     assert found.plan(config({"dense": {**DENSE, "record": False}})).steps[0].action == "numerics"
-
-
-def test_another_number_format_is_encoded_anew(edge: QdrantBase, config: Make, opened: Open) -> None:
-    client = edge
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(10))
-    report = found.apply(config({"dense": {**DENSE, "storage": {"datatype": "float16"}}}))
-    assert report.encoded == {"dense.2": 10}
-    assert params_of(client, "dense.2").datatype == models.Datatype.FLOAT16
-
-
-def test_options_that_change_no_vector_change_settings_alone(client: QdrantBase, config: Make, opened: Open) -> None:
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(10))
-    report = found.apply(config({"dense": {**DENSE, "record": False}}))
-    assert (report.outcome, report.encoded, vectors_of(found)) == ("changed settings", {}, {"dense": "dense.1"})
-    assert opened(client).handle.slots["dense"].config.options["record"] is False
-    assert found.apply(config({"dense": {**DENSE, "record": False}})).outcome == "nothing to do"
 
 
 # configs that change their mind

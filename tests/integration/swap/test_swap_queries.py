@@ -42,17 +42,6 @@ def whose(query: str, hits: list[Hit]) -> str:
     return found[0] if len(found) == 1 and hits else "nobody"
 
 
-def test_a_serving_handle_follows_a_cut_over_and_a_rollback_by_itself(
-    client: QdrantBase, config: Make, opened: Open
-) -> None:
-    opened(client, config(OLD)).populate(corpus(40))
-    serving, applying = opened(client), opened(client)
-    applying.apply(config(NEW))
-    assert wait_until(lambda: whose(QUERIES[0], serving.search(QUERIES[0])) == "new")
-    applying.rollback()
-    assert wait_until(lambda: whose(QUERIES[0], serving.search(QUERIES[0])) == "old")
-
-
 def test_a_query_recovers_when_the_look_of_another_query_exchanged_the_view_meanwhile(
     client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +87,8 @@ def test_a_model_that_a_serving_process_follows_to_is_loaded_by_a_thread_that_py
     Noting.daemons.clear()
     assert wait_until(lambda: whose(QUERIES[0], serving.search(QUERIES[0])) == "new")
     assert Noting.daemons == [False]
+    applying.rollback()
+    assert wait_until(lambda: whose(QUERIES[0], serving.search(QUERIES[0])) == "old")
 
 
 def test_a_handle_recovers_in_a_batch_in_groups_in_explain_and_with_a_pipeline_of_its_own(

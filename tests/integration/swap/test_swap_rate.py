@@ -5,10 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from itertools import count
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from qdrant_client.client_base import QdrantBase
@@ -156,25 +153,6 @@ def test_a_checkpoint_follows_the_last_one_after_a_while_and_the_end_at_once(
     found.apply(config(NEW, populate={"chunk": 8}))
     first, last = checkpoints
     assert (0 < first.done < SIZE, first.complete, last.complete, last.done) == (True, False, True, SIZE)
-
-
-def test_checkpoints_are_a_second_apart(
-    memory: QdrantBase,
-    config: Callable[..., Any],
-    opened: Callable[..., Collection],
-    checkpoints: list[Checkpoint],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(backfill, "CHECKPOINT", 1.0)
-    pages = Mock(side_effect=backfill.Backfill._save)
-    monkeypatch.setattr(backfill.Backfill, "_save", lambda own, page: pages(own, page))
-    clock = count(0, 0.4)  # each look at it is .4 s later than the one before
-    monkeypatch.setattr(backfill, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    found = opened(memory, config(OLD))
-    found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
-    found.apply(config(NEW, populate={"chunk": 8}))
-    assert 2 < len(checkpoints) < pages.call_count
-    assert checkpoints == sorted(checkpoints, key=lambda reached: reached.done)
 
 
 def test_an_apply_that_is_stopped_writes_down_all_that_it_has_done(

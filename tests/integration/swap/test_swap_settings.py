@@ -24,6 +24,7 @@ from swaps import Make, Open
 GOOD: dict[str, Any] = {"adapter": "fake-dense", "dimension": 64}
 SLOTS: dict[str, Any] = {"good": GOOD, "bad": {"adapter": "deaf"}}
 BOTH, ALONE = {"retrieve": {"good": 50, "bad": 50}}, {"retrieve": {"bad": 50}}
+GOOD_ALONE: dict[str, Any] = {"retrieve": {"good": 50}}
 BINARY: dict[str, Any] = {"quantization": {"kind": "binary"}}
 
 
@@ -64,7 +65,9 @@ def stored(found: Collection) -> Any:
 # search settings
 
 
-def test_a_far_worse_leg_alone_does_not_replace_the_hybrid(filled: Collection, config: Make) -> None:
+def test_a_far_worse_leg_alone_does_not_replace_the_hybrid_unless_the_gate_is_ignored(
+    filled: Collection, config: Make
+) -> None:
     before = [hit.id for hit in filled.search("number7")]
     with pytest.raises(GateFailed, match="the gate keeps the old settings: worse") as no:
         filled.apply(config(SLOTS, search=ALONE))
@@ -73,6 +76,17 @@ def test_a_far_worse_leg_alone_does_not_replace_the_hybrid(filled: Collection, c
     assert stored(filled) == BOTH["retrieve"]
     assert [hit.id for hit in filled.search("number7")] == before
     assert [event.what for event in filled.handle.read().history] == ["created"]
+    for search, gate, says in (
+        ({**BOTH, "score_threshold": 1e6}, {}, "fewer documents are found by"),
+        (GOOD_ALONE, {"overlap": 1.0}, r"in common, at least 1 is asked for \(swap\.gate\.overlap\)"),
+    ):
+        with pytest.raises(GateFailed, match=says):
+            filled.apply(config(SLOTS, search=search, gate=gate))
+    measured = filled.apply(config(SLOTS, search=GOOD_ALONE), ApplyOptions(cut_over=False))
+    assert (measured.outcome, measured.gate is not None, stored(filled)) == ("measured", True, BOTH["retrieve"])
+    report = filled.apply(config(SLOTS, search=ALONE), ApplyOptions(ignore_gate=True))
+    assert (report.outcome, report.gate and report.gate.outcome) == ("changed settings", "worse")
+    assert stored(filled) == ALONE["retrieve"]
 
 
 def test_judgements_decide_where_there_are_some(filled: Collection, config: Make) -> None:
@@ -85,44 +99,13 @@ def test_judgements_decide_where_there_are_some(filled: Collection, config: Make
     assert filled.handle.read().history[-1].gate.startswith("passed: nDCG@10")
 
 
-def test_where_the_gate_is_ignored_worse_settings_become_live_and_the_report_says_that_they_are_worse(
-    filled: Collection, config: Make
-) -> None:
-    report = filled.apply(config(SLOTS, search=ALONE), ApplyOptions(ignore_gate=True))
-    assert report.outcome == "changed settings"
-    assert report.gate is not None
-    assert report.gate.outcome == "worse"
-    assert stored(filled) == ALONE["retrieve"]
-
-
-def test_no_cut_over_measures_settings_and_changes_none(filled: Collection, config: Make) -> None:
-    report = filled.apply(config(SLOTS, search={"retrieve": {"good": 50}}), ApplyOptions(cut_over=False))
-    assert (report.outcome, report.gate is not None) == ("measured", True)
-    assert stored(filled) == BOTH["retrieve"]
-
-
-def test_a_threshold_that_drops_every_hit_does_not_pass(filled: Collection, config: Make) -> None:
-    with pytest.raises(GateFailed, match="fewer documents are found by"):
-        filled.apply(config(SLOTS, search={**BOTH, "score_threshold": 1e6}))
-
-
-def test_the_overlap_that_the_config_asks_for_holds_for_settings(filled: Collection, config: Make) -> None:
-    with pytest.raises(GateFailed, match=r"in common, at least 1 is asked for \(swap\.gate\.overlap\)"):
-        filled.apply(config(SLOTS, search={"retrieve": {"good": 50}}, gate={"overlap": 1.0}))
-
-
-def test_the_number_of_hits_alone_needs_no_gate(filled: Collection, config: Make) -> None:
-    report = filled.apply(config(SLOTS, search={**BOTH, "limit": 3}))
-    assert (report.outcome, report.gate) == ("changed settings", None)
-
-
-def test_processes_that_serve_follow_new_search_settings(
+def test_the_number_of_hits_alone_needs_no_gate_and_processes_that_serve_follow_it(
     filled: Collection, client: QdrantBase, config: Make, opened: Open
 ) -> None:
     serving = opened(client, None, BringsDeaf())
     assert len(serving.search("number7")) == 10
-    filled.apply(config(SLOTS, search={**BOTH, "limit": 3}))
-    assert len(filled.search("number7")) == 3
+    report = filled.apply(config(SLOTS, search={**BOTH, "limit": 3}))
+    assert (report.outcome, report.gate, len(filled.search("number7"))) == ("changed settings", None, 3)
     serving.handle.catch_up()
     assert len(serving.search("number7")) == 3
 
@@ -159,7 +142,9 @@ def dense(edge: QdrantBase, config: Make, opened: Open) -> Collection:
     return found
 
 
-def test_storage_that_loses_neighbours_is_put_back(dense: Collection, edge: QdrantBase, config: Make) -> None:
+def test_storage_that_loses_neighbours_is_put_back_unless_judgements_let_it_pass(
+    dense: Collection, edge: QdrantBase, config: Make
+) -> None:
     before = [(hit.id, hit.score) for hit in dense.search("word1 word2 word3")]
     with pytest.raises(GateFailed, match="the gate keeps the old storage settings: worse") as no:
         dense.apply(config({"dense": {**GOOD, "storage": BINARY}}))
@@ -168,9 +153,6 @@ def test_storage_that_loses_neighbours_is_put_back(dense: Collection, edge: Qdra
     assert [(hit.id, hit.score) for hit in dense.search("word1 word2 word3")] == before
     assert dense.handle.read().live.slots["dense"].storage == {}
     assert APPLY not in (edge.get_collection("c").config.metadata or {})
-
-
-def test_judgements_decide_of_storage_too(dense: Collection, edge: QdrantBase, config: Make) -> None:
     report = dense.apply(config({"dense": {**GOOD, "storage": BINARY}}), ApplyOptions(judged=judged(300)))
     assert (report.outcome, report.gate is not None and report.gate.judged is not None) == ("changed settings", True)
     assert params_of(edge, "dense.1").quantization_config is not None
