@@ -140,7 +140,17 @@ class _Adoption:
             collection=self._name,
             points=self._client.count(self._name, exact=True).count,
             layout=adopted_layout,
-            slots=tuple(self._report(name, vectors[name], verified_slot) for name, verified_slot in verified.items()),
+            slots=tuple(
+                AdoptedSlot(
+                    name=name,
+                    vector=vectors[name].name,
+                    adapter=self._slots[name].config.adapter,
+                    sampled=len(own.likeness.values),
+                    lowest=own.likeness.lowest,
+                    median=own.likeness.median,
+                )
+                for name, own in verified.items()
+            ),
             warnings=(
                 *warnings,
                 *self._without_slot([p for p in available.values() if p not in vectors.values()], adopted_layout, size),
@@ -267,17 +277,6 @@ class _Adoption:
             return verifier.likeness("sparse", Trial(layout, self._reading)).fits
         except DiptychError:  # not installed, or no texts to try it on
             return False
-
-    def _report(self, name: str, physical: Physical, verified: Verified) -> AdoptedSlot:
-        likeness = verified.likeness
-        return AdoptedSlot(
-            name=name,
-            vector=physical.name,
-            adapter=self._slots[name].config.adapter,
-            sampled=len(likeness.values),
-            lowest=likeness.lowest,
-            median=likeness.median,
-        )
 
 
 def _highest(slot: str, available: Mapping[str, Physical]) -> int:

@@ -48,7 +48,7 @@ from diptych.swap.changes import SWAPS, Change, changes
 from diptych.swap.gate.decision import Decision, StorageTrial
 from diptych.swap.gate.gate import GateReport
 from diptych.swap.lease import Lease
-from diptych.swap.query_override import comparable, describe, query_side, switch
+from diptych.swap.query_override import comparable, describe, named, query_side, switch
 from diptych.swap.transitions import changed_settings, cleared_behind, cut_over, write
 from diptych.swap.vectors import set_shared_storage
 
@@ -261,10 +261,7 @@ class _Apply:
 
 
 def _another(name: str, swap: Swap) -> SwapError:
-    slots = ", ".join(
-        f"{slot}: {generation.adapter} {generation.options.get('model', '')}"
-        for slot, generation in swap.target.slots.items()
-    )
+    slots = ", ".join(f"{slot}: {named(generation)}" for slot, generation in swap.target.slots.items())
     return SwapError(
         "another swap is under way",
         where=f"collection {name!r}",

@@ -48,7 +48,7 @@ from diptych.swap.gate.answers import searched_otherwise
 from diptych.swap.gate.decision import threshold_warnings
 from diptych.swap.gate.gate import coverage
 from diptych.swap.gate.judged import Judged, JudgedComparison
-from diptych.swap.query_override import comparable, describe, query_side
+from diptych.swap.query_override import comparable, describe, named, query_side
 from diptych.types import Document, Floats
 
 WARM_UP = 8  # documents that warm the encoder up before the sample is timed
@@ -285,8 +285,8 @@ def _fillable(handle: CollectionHandle, metadata: CollectionMetadata, generation
 
 def _step(change: Change, points: int, encode: int, inputs: Sequence[Input]) -> Step:
     slot, live = change.slot, change.live
-    configured = f"{slot.config.adapter} {_model(slot.config.options)}".strip() if slot else ""
-    was = f"{live.adapter} {_model(live.options)}".strip() if live else ""
+    configured = f"{slot.config.adapter} {slot.config.options.get('model', '')}".strip() if slot else ""
+    was = named(live) if live else ""
     step = Step(change.name, change.action, change.why, was, configured, points, encode, likeness=change.likeness)
     step = replace(step, unread=sampled_unread(slot, inputs) if slot else None)
     if slot is None or not (encode and inputs) or slot.kind == "text_index":
@@ -315,7 +315,8 @@ def _with_query_side(
     judged, measured, warnings = Judged.of(config.evaluate), [], []
     for change, step in zip(slot_changes, steps, strict=True):
         try:
-            measured.append(_query_side(handle, metadata, config, change, step, judged))
+            side = _query_side(handle, metadata, config, change, judged) if judged else None
+            measured.append(replace(step, query_side=side))
         except (RegistryError, FingerprintMismatch) as error:
             warnings.append(f"slot {step.slot!r}: the encoder that made its vectors cannot be loaded: {error.what}")
             measured.append(step)
@@ -327,28 +328,20 @@ def _query_side(
     metadata: CollectionMetadata,
     config: Config,
     change: Change,
-    step: Step,
-    judged: Judged | None,
-) -> Step:
+    judged: Judged,
+) -> JudgedComparison | None:
     slot, live = copy.copy(change.slot), change.live  # without the generation that the copy is given
-    if judged is None or slot is None or live is None or change.action not in JUDGED:
-        return step
-    if slot.kind != live.kind or (slot.kind != "dense" and change.action != "numerics"):
-        return step
-    number, name = live.number, live.vector
-    if change.action != "numerics":
-        number = metadata.numbers.get(change.name, 0) + 1
-        name = vector_name(change.name, slot.kind, number)
+    if slot is None or live is None or change.action not in JUDGED or slot.kind != live.kind:
+        return None
+    same = change.action == "numerics"
+    number = live.number if same else metadata.numbers.get(change.name, 0) + 1
+    name = live.vector if same else vector_name(change.name, slot.kind, number)
     new = slot.describe(number=number, vector=name, reading=live.reading, statistics=None)
-    if change.action != "numerics" and not comparable(live, new):
-        return step
+    if not same and not comparable(live, new):
+        return None
     slot.generation = new
     handle.share_encoder(slot)
-    return replace(step, query_side=query_side(handle, metadata, change.name, new, judged, config.swap.gate))
-
-
-def _model(options: object) -> str:
-    return str(options.get("model", "")) if isinstance(options, dict) else ""
+    return query_side(handle, metadata, change.name, new, judged, config.swap.gate)
 
 
 def _inputs(change: Change, config: Config, documents: Sequence[Document]) -> list[Input]:

@@ -90,7 +90,7 @@ class Refused:
     """A collection, a config and what the refusal says; the vectors are of the texts unless others are given."""
 
     says: str
-    payloads: Sequence[Mapping[str, Any]] = field(default_factory=plain)
+    payloads: list[dict[str, Any]] = field(default_factory=plain)
     vectors: Sequence[Any] = field(default_factory=lambda: encoded(TEXTS))
     params: Any = field(default_factory=lambda: COSINE)
     sparse: Any = None
@@ -174,7 +174,7 @@ MISMATCHED: dict[str, Refused] = {
 def test_what_cannot_be_adopted_is_refused_with_what_to_do(memory: QdrantClient, case: str) -> None:
     own = {**REFUSED, **MISMATCHED}[case]
     registry = Registry(fakes_plugin, diptych_adapters.hooks, installed=False)
-    fill(memory, [*own.payloads], [*own.vectors], own.params, own.sparse)
+    fill(memory, own.payloads, [*own.vectors], own.params, own.sparse)
     with pytest.raises(FingerprintMismatch if case in MISMATCHED else CollectionError, match=own.says):
         adopt(memory, "c", config(own.slots, **own.populate), registry=registry, **own.given)
     assert read_metadata(memory, "c") is None

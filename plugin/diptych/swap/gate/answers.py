@@ -16,7 +16,7 @@ from diptych.evaluate.ask import BATCH, ask, times
 from diptych.evaluate.comparison import clopper_pearson
 from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import whole
-from diptych.media import Media, RawMedia, Readable
+from diptych.media import RawMedia, Readable
 from diptych.runtime.phases import detail
 from diptych.search import Pipeline, Retrieve, search
 from diptych.search.options import answerable
@@ -195,19 +195,16 @@ def common_share(old: Sequence[Hit], new: Sequence[Hit]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Median and slow milliseconds of a query, encoding included.
+    """Median milliseconds of a query, encoding included.
 
     Args:
         queries: asked one by one.
         old, new: medians.
-        old_p95, new_p95: what 95% of the queries do not exceed.
     """
 
     queries: int
     old: float
     new: float
-    old_p95: float
-    new_p95: float
 
     @property
     def ratio(self) -> float:
@@ -232,8 +229,7 @@ def measure_latency(old: View, new: View, queries: Sequence[Query]) -> Latency:
     views = [whole(view.unremembered()) for view in ([new] if known is not None else [old, new])]
     measured = times(lambda view, query: search(view, [query], with_payload=False), views, queries)
     before = memory.times = measured[0] if known is None else known
-    (a, b), (c, d) = np.percentile([before, measured[-1]], (50, 95), axis=1).T.tolist()
-    return Latency(len(queries), a, c, b, d)
+    return Latency(len(queries), float(np.median(before)), float(np.median(measured[-1])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,14 +239,13 @@ class Overlap:
     Args:
         of: the slot, or `pipeline` for the whole.
         documents: how many were asked.
-        mean: the mean share; `lowest` and `median` of the documents.
+        mean: the mean share; `lowest` of a document.
         first: the share of documents whose first hit stays; it says more where the first 10 hold all documents.
     """
 
     of: str
     documents: int
     mean: float
-    median: float
     lowest: float
     first: float = 1.0
 
@@ -266,7 +261,6 @@ class KnownItem:
         old, new: the shares found.
         difference: new minus old; `low` and `high` come from exact bounds of the shares lost and gained.
         found: documents that the old pipeline finds; `losses` of them the new one does not.
-        most_lost: exact one-sided upper bound of losses / found.
         lost: ids of some documents that only the old pipeline finds.
     """
 
@@ -280,7 +274,6 @@ class KnownItem:
     high: float
     found: int
     losses: int
-    most_lost: float
     lost: tuple[str, ...] = ()
 
 
@@ -311,12 +304,12 @@ def neighbour_overlap(
         for view, pipeline in zip((old, new), pipelines, strict=True)
     ]
     pairs = [
-        (_others(before, query.id), _others(after, query.id))
-        for query, before, after in zip(queries, *neighbours, strict=True)
+        tuple([hit for hit in hits if hit.id != query.id] for hits in sides)
+        for query, *sides in zip(queries, *neighbours, strict=True)
     ]
     shares = [common_share(*pair) for pair in pairs]
     first = float(np.mean([common_share(before[:1], after[:1]) for before, after in pairs]))
-    return Overlap(of, len(shares), float(np.mean(shares)), float(np.median(shares)), min(shares), first)
+    return Overlap(of, len(shares), float(np.mean(shares)), min(shares), first)
 
 
 def _read_by_both(views: tuple[View, View], pipelines: tuple[Pipeline, Pipeline]) -> set[Readable]:
@@ -330,17 +323,13 @@ def _read_by_both(views: tuple[View, View], pipelines: tuple[Pipeline, Pipeline]
 def _as_query(document: Sampled, view: View, read: set[Readable]) -> Query | None:
     if document.item and "text" in read:
         return Query(document.item, document.id)
-    media: dict[str, RawMedia] = {name: content for name, content in document.media.items() if name in read}
-    readable = all(_is_readable(view, content) for name, content in document.media.items() if name in read)
-    return Query("", document.id, media=media) if media and readable else None
-
-
-def _is_readable(view: View, media: Media) -> bool:
-    """Whether it is there as it was indexed; a swap of other slots must not fail for want of it."""
-    try:
-        return view.media is not None and view.media.content(media) is not None
+    media = {name: content for name, content in document.media.items() if name in read}
+    try:  # whether they are there as they were indexed: a swap of other slots must not fail for want of them
+        readable = view.media is not None and all(view.media.content(own) is not None for own in media.values())
     except MediaError:
-        return False
+        return None
+    raw: dict[str, RawMedia] = {name: own for name, own in media.items()}  # noqa: C416
+    return Query("", document.id, media=raw) if raw and readable else None
 
 
 def takes_words(view: View, pipeline: Pipeline) -> bool:
@@ -387,7 +376,6 @@ def _known_item(
         high=gained_bounds[1] - lost_bounds[0],
         found=found,
         losses=losses,
-        most_lost=clopper_pearson(losses, found, tail=1 - confidence)[1] if found else 1.0,
         lost=tuple(queries[row].id for row in np.flatnonzero(lost)[:QUERIES_SHOWN]),
     )
 
@@ -412,7 +400,3 @@ def side_by_side(
 def _shown(hits: Sequence[Hit]) -> tuple[str, ...]:
     texts = (" ".join(f"{hit.id}: {hit.document.title} {hit.document.text}".split()) for hit in hits[:HITS])
     return tuple(text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…" for text in texts)
-
-
-def _others(hits: Sequence[Hit], document: str) -> list[Hit]:
-    return [hit for hit in hits if hit.id != document]

@@ -142,7 +142,7 @@ class Swapping:
         apply(self.handle, config, ApplyOptions(again=again, gate=False, cut_over=False))
         metadata = self.handle.read()
         assert metadata.swap is not None
-        points = [NATIVE.point_id(document, self.handle.registry) for document in self.documents[:skip]]
+        points: list[Any] = [NATIVE.point_id(document, self.handle.registry) for document in self.documents[:skip]]
         for own in metadata.swap.building.values() if skip else ():
             if own.kind == "text_index":
                 client.delete_payload("c", [own.vector], points=points)

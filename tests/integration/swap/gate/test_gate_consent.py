@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
@@ -244,17 +243,3 @@ def test_a_gate_that_is_ignored_measures_and_one_that_is_left_out_asks_no_encode
     assert (report.outcome, report.gate.outcome) == ("cut over", "worse")
     assert filled.handle.read().history[-1].gate == report.gate.sentence
     assert sum("number" in text for text in Deaf.asked) >= 60
-
-
-def test_none_of_37_lost_allows_eight_percent(
-    client: QdrantBase, config: Callable[..., Any], opened: Callable[..., Collection]
-) -> None:
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(37))
-    wanted = config({"dense": DENSE}, swap={"gate": {"sample": 60, "unmeasured": 0.0}})
-    report: Any = found.apply(wanted, ApplyOptions(again=frozenset({"dense"}))).gate
-    assert len(report.known_items) == 2
-    for item in report.known_items:
-        assert (item.found, item.losses) == (37, 0)
-        assert math.isclose(item.most_lost, 1 - 0.05 ** (1 / 37))  # .078
-        assert item.low < 0 < item.high

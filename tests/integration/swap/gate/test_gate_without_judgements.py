@@ -35,7 +35,6 @@ def test_an_equal_encoder_passes_and_answers_the_same(swapping: Callable[..., An
     item = report.known_items[0]
     assert (item.documents, item.difference, item.losses, item.lost) == (120, 0.0, 0, ())
     assert item.low == -item.high == pytest.approx(-(1 - 0.0125 ** (1 / 120)))  # exact: not of zero width
-    assert item.most_lost == pytest.approx(1 - 0.05 ** (1 / item.found))
     assert [(overlap.of, overlap.mean, overlap.lowest) for overlap in report.overlaps] == [("pipeline", 1.0, 1.0)]
     assert [canary.likeness for canary in report.canaries] == [pytest.approx(1.0)]
     assert report.coverage == (Coverage("dense.2", 120, 0),)
