@@ -57,7 +57,7 @@ def test_the_columns_of_a_table_are_pictures(run: Run, pictures: Path, tmp_path:
     assert query["hits"][0]["id"] == "b"
     assert query["hits"][0]["media"]["image"]["source"] == "blue.png"
     assert query["hits"][0]["metadata"] == {"image": "02"}
-    assert "not COLUMN=TYPE" in run("populate", "table.csv", "--media", "photo", code=1).output
+    assert "got: 'photo'" in run("populate", "table.csv", "--media", "photo", code=1).output
     assert "no column 'phot'" in run("populate", "table.csv", "--media", "phot=image", code=1).output
 
 

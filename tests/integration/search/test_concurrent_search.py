@@ -91,16 +91,6 @@ def test_a_caller_who_gives_up_leaves_the_others_alone(filled: Collection, queri
     assert all(len(hits) == 10 for n, hits in enumerate(found) if n != 1)
 
 
-def test_several_loops_one_after_another_and_at_once(filled: Collection, queries: list[str]) -> None:
-    def loop(query: str) -> list[Hit]:
-        return asyncio.run(filled.asearch(query))
-
-    alone = [[hit.id for hit in filled.search(query)] for query in queries]
-    assert [[hit.id for hit in loop(query)] for query in queries] == alone
-    with ThreadPoolExecutor(4) as pool:
-        assert [[hit.id for hit in hits] for hits in pool.map(loop, queries)] == alone
-
-
 def test_after_the_end_every_way_says_so(fakes: Registry, documents: list[Document], tmp_path: Path) -> None:
     config = Config.model_validate({"store": f"edge:{tmp_path}", "collection": "c", "slots": SLOTS})
     collection = Collection.open(config, registry=fakes)
@@ -118,12 +108,6 @@ def test_after_the_end_every_way_says_so(fakes: Registry, documents: list[Docume
     for ask in ways:
         with pytest.raises(DiptychError, match="the embedded store is closed"):
             ask()
-
-
-def test_an_empty_collection_says_so_to_coroutines_too(opened: Open) -> None:
-    collection = opened({"slots": SLOTS})
-    with pytest.raises(DiptychError, match=r"nothing|no collection|not exist|gone"):
-        asyncio.run(collection.asearch("word1"))
 
 
 def test_plugins_are_told_of_each_query(filled: Collection, queries: list[str]) -> None:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from diptych import Collection
-from diptych.config.models import SearchConfig
-from diptych.errors import SearchError
 from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rescore, Retrieve, Rrf
 
 from .conftest import Open
@@ -82,16 +80,3 @@ def test_pages_batches_coroutines_and_later_stages_agree(collection: Collection)
     assert {hit.id for hit in diverse} == {*ids[:8]}, "the best eight, in another order"
     groups = collection.search_groups(QUERY, group_by="part", group_size=1, pipeline=pipeline)
     assert groups[0].hits[0].id == ids[0]
-
-
-def test_the_weight_comes_from_the_config_and_is_told() -> None:
-    config = SearchConfig.model_validate({"retrieve": {"dense": 9}, "rescore": {"slot": "late", "weight": 0.5}})
-    assert repr(Pipeline.from_config(config, {}).rescore) == "Rescore('late', 50, weight=0.5)"
-    older = SearchConfig.model_validate({"retrieve": {"dense": 9}, "rescore": {"slot": "late", "candidates": 50}})
-    assert Pipeline.from_config(older, {}).rescore == Rescore("late", 50)
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.5, "half", float("nan"), True])
-def test_a_weight_is_a_share(weight: object) -> None:
-    with pytest.raises(SearchError, match=r"weight is not usable\n.*Rescore\.weight\n"):
-        Rescore("late", weight=weight)  # type: ignore[arg-type]

@@ -266,12 +266,6 @@ def test_what_cannot_be_searched_is_refused(
         search(filled.handle, queries, **options)
 
 
-def test_before_the_first_populate_there_is_nothing_to_search(opened: Open) -> None:
-    collection = opened({"slots": {"dense": {"adapter": "fake-dense"}}})
-    with pytest.raises(CollectionNotFound, match=r"(?s)there is no collection.*diptych populate"):
-        search(collection.handle, ["word1"])
-
-
 def test_a_collection_that_was_deleted_meanwhile_is_missed(opened: Open, tmp_path: Path) -> None:
     collection = opened({"slots": {"dense": {"adapter": "fake-dense"}}})
     collection.populate([Document("a", "one")], report_path=tmp_path / "aside")

@@ -73,12 +73,6 @@ def test_times_are_bounded_too(filled: Collection) -> None:
     assert isinstance(made.must[0].range, models.DatetimeRange)
 
 
-def test_neither_is_no_filter_at_all() -> None:
-    assert combined(None, None) is None
-    given = models.Filter(must=[ODD])
-    assert combined(given) is given
-
-
 @pytest.mark.parametrize(
     ("name", "pipeline"),
     [

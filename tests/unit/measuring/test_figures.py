@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from figures import Figure, Result, command_line, line, ratios
+from figures import Figure, Result, command_line, line
 from rounds import in_rounds, interleaved
 
 
@@ -17,11 +16,6 @@ from rounds import in_rounds, interleaved
 )
 def test_a_figure_is_met_when_its_median_is_as_wanted(wanted: str, met: bool | None) -> None:
     assert Figure("speed", "ours", "x", [9.0, 2.0, 1.0], "theirs", wanted).met is met
-
-
-def test_a_figure_names_its_way_its_other_side_and_its_size() -> None:
-    assert Figure("speed", "ours", "x", [1.0], "theirs", at=10_000).side == "ours against theirs, 10,000 points"
-    assert Figure("speed", "ours", "x", [1.0]).side == "ours"
 
 
 def test_a_line_says_that_a_figure_is_missed() -> None:
@@ -39,20 +33,10 @@ def test_a_result_that_was_written_is_read_as_it_was(tmp_path: Path) -> None:
     assert (data["figures"][0]["median"], data["figures"][0]["met"], data["threads"]) == (2.5, True, 3)
 
 
-def test_a_figure_out_of_an_array_is_written(tmp_path: Path) -> None:
-    file = tmp_path / "speed.json"
-    Result("Speed", [Figure("speed", "ours", "x", [np.percentile([2.0, 3.0], 99)], wanted="<= 3")]).write(file)
-    assert json.loads(file.read_text())["figures"][0]["met"] is True
-
-
 def test_the_command_is_told_without_the_file_that_it_writes() -> None:
     assert (
         command_line(["/a/bench.py", "--points", "7", "--json", "out.json", "--fast"]) == "bench.py --points 7 --fast"
     )
-
-
-def test_ratios_are_of_the_other_sides_seconds_to_ours() -> None:
-    assert ratios([4.0, 9.0], [2.0, 3.0]) == [2.0, 3.0]
 
 
 def test_every_way_is_asked_once_a_round_in_an_order_that_moves_on_and_round_0_does_not_count() -> None:

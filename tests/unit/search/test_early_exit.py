@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from diptych.config.models import SearchConfig
 from diptych.errors import SearchError
 from diptych.protocols import Pair
 from diptych.search import EarlyExit, Rerank, Retrieve
-from diptych.search.pipeline import Pipeline
 from diptych.search.rerank import score_pairs, score_until_settled
 from diptych.types import Floats
 
@@ -41,39 +39,6 @@ def scored(groups: Sequence[Sequence[Pair]], exit: EarlyExit, best: int) -> list
 
 
 FALLING = group("q", 9, 8, 7, 6, 5, 4, 3, 2, 1)
-
-
-@pytest.mark.parametrize(
-    ("exit", "best", "pairs"),
-    [
-        (EarlyExit(1, 1), 1, 2),
-        (EarlyExit(1, 1), 3, 4),
-        (EarlyExit(2, 1), 2, 4),
-        (EarlyExit(2, 1), 3, 6),
-        (EarlyExit(2, 2), 2, 6),
-        (EarlyExit(3, 1), 1, 6),
-        (EarlyExit(4, 9), 1, 9),
-        (EarlyExit(100, 1), 1, 9),
-    ],
-)
-def test_candidates_that_come_in_order_are_scored_until_the_last_blocks_were_quiet(
-    exit: EarlyExit, best: int, pairs: int
-) -> None:
-    assert scored([FALLING], exit, best) == [[9, 8, 7, 6, 5, 4, 3, 2, 1][:pairs]]
-
-
-def test_a_candidate_that_gets_among_the_best_begins_the_patience_anew() -> None:
-    late = group("q", 5, 4, 1, 1, 6, 0, 0, 0, 0, 9)
-    assert scored([late], EarlyExit(1, 3), 2) == [[5, 4, 1, 1, 6, 0, 0, 0]]
-
-
-def test_an_equal_score_does_not_get_among_the_best_since_the_former_order_stays() -> None:
-    assert scored([group("q", 5, 5, 5, 6)], EarlyExit(1, 2), 1) == [[5, 5, 5]]
-
-
-def test_as_many_as_are_wanted_are_scored_in_any_case() -> None:
-    assert scored([group("q", 1, 1, 1, 1, 1)], EarlyExit(1, 1), 4) == [[1, 1, 1, 1, 1]]
-    assert scored([group("q", 1, 2), []], EarlyExit(1, 1), 4) == [[1, 2], []]
 
 
 def test_each_query_stops_for_itself_and_the_blocks_of_all_are_scored_together() -> None:
@@ -121,21 +86,6 @@ def test_a_reranker_that_looks_at_all_candidates_cannot_stop_early() -> None:
         score_until_settled(Numbers(independent=False), [FALLING], EarlyExit(), 3, where="reranker 'x'")
 
 
-def test_early_exit_is_off_unless_the_config_says_so() -> None:
-    stages = [{"adapter": "a", "model": "m"}, {"adapter": "b", "early_exit": {"block": 5}}]
-    config = SearchConfig.model_validate({"retrieve": {"dense": 9}, "rerank": stages})
-    assert Pipeline.from_config(config, {}).rerank == (
-        Rerank("a", options={"model": "m"}),
-        Rerank("b", early_exit=EarlyExit(block=5, patience=2)),
-    )
-
-
 def test_the_stage_says_when_it_stops() -> None:
     pipeline = Retrieve("dense") >> Rerank("b", 20, early_exit=EarlyExit(5, 1))
     assert repr(pipeline) == "Retrieve('dense', 100) >> Rerank('b', 20, early_exit=EarlyExit(block=5, patience=1))"
-
-
-@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (True, 1), (1.5, 1)])
-def test_block_and_patience_are_counts(numbers: tuple[int, int]) -> None:
-    with pytest.raises(SearchError, match=r"is not usable\n.*EarlyExit\.(block|patience)\n.*\n.*(least 1|whole)"):
-        EarlyExit(*numbers)

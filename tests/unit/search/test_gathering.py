@@ -184,12 +184,6 @@ def test_a_loop_that_ended_meanwhile_takes_nobody_along() -> None:
     assert patient.result(20) == 4
 
 
-def test_hundreds_of_callers_from_threads_all_get_their_own_answer() -> None:
-    batcher = MicroBatcher(free())
-    with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(batcher.answer, range(800))) == [2 * ask for ask in range(800)]
-
-
 @pytest.mark.parametrize("raised", [PanicException("index out of bounds"), SystemExit(3), KeyboardInterrupt()])
 def test_every_waiter_gets_an_error_whatever_ends_the_work_and_the_next_are_served(raised: BaseException) -> None:
     work = Work(lambda ask: raised if ask < 3 else None)
@@ -201,15 +195,6 @@ def test_every_waiter_gets_an_error_whatever_ends_the_work_and_the_next_are_serv
             future.result(20)
     assert futures[2].result(20) == 6
     assert [batcher.answer(4), batcher.later(5).result(20)] == [8, 10]
-
-
-def test_a_panic_in_a_callers_own_thread_is_an_error_and_the_next_are_served() -> None:
-    work = Work(lambda ask: PanicException("no") if ask == 1 else None)
-    work.go.set()
-    batcher = MicroBatcher(work)
-    with pytest.raises(AdapterCrashed, match="PanicException: no"):
-        batcher.answer(1)
-    assert [batcher.answer(2), batcher.later(3).result(20)] == [4, 6]
 
 
 @pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
@@ -232,18 +217,6 @@ def test_too_few_answers_are_an_error_of_each_and_the_next_are_served() -> None:
     with pytest.raises(ValueError, match="shorter"):
         batcher.later(1).result(20)
     assert batcher.answer(2) == 4
-
-
-def test_a_call_that_hangs_holds_up_nobody_else() -> None:
-    work = Work()
-    batcher = MicroBatcher(work, patience=0.2)
-    hangs = batcher.later(0)
-    assert work.begun.wait(20)
-    assert [future.result(20) for future in [batcher.later(ask) for ask in (1, 2, 3)]] == [2, 4, 6]
-    assert batcher.answer(4) == 8
-    assert not hangs.done()
-    work.go.set()
-    assert hangs.result(20) == 0
 
 
 class Hanging:

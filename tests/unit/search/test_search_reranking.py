@@ -58,12 +58,6 @@ def test_calls_are_bounded_and_the_order_stays(monkeypatch: pytest.MonkeyPatch) 
     assert reranker.sizes == [4, 4, 2]
 
 
-def test_no_pairs_need_no_call() -> None:
-    reranker = Returning(lengths)
-    assert [scores.tolist() for scores in score_pairs(reranker, [[], []], where="x")] == [[], []]
-    assert reranker.sizes == []
-
-
 @pytest.mark.parametrize(
     ("make", "text"),
     [
@@ -80,11 +74,11 @@ def test_scores_that_break_the_contract_are_refused(make: Any, text: str) -> Non
         score_pairs(Returning(make), GROUPS, where="reranker 'x'")
 
 
-def test_the_fake_reranker_is_independent_of_the_batch() -> None:
-    groups: list[list[Pair]] = [[("cat dog", "a cat")], [("cat dog", "a dog and a cat"), ("mail", "no")]]
-    together = score_pairs(FakeReranker(), groups, where="x")
-    alone = [score_pairs(FakeReranker(), [group], where="x")[0] for group in groups]
-    assert [found.tolist() for found in together] == [found.tolist() for found in alone]
+def test_scores_of_one_query_come_in_the_order_of_the_documents() -> None:
+    reranker, documents = FakeReranker(), ["a dog", "a cat sat", "nothing"]
+    expected = reranker.predict([("a cat", document) for document in documents])
+    assert np.array_equal(score(reranker, "a cat", documents), expected)
+    assert score(reranker, "a cat", []).shape == (0,)
 
 
 def test_what_is_no_reranker_is_said() -> None:
@@ -92,25 +86,10 @@ def test_what_is_no_reranker_is_said() -> None:
         score(3, "query", ["text"])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
-def test_a_weighed_order_is_the_formula_in_numbers(weight: float) -> None:
-    random = np.random.default_rng(1)
-    scores, before = random.normal(size=9).astype(np.float32), random.normal(size=9)
-    scaled = [[(x - min(side)) / (max(side) - min(side)) for x in side] for side in (scores.tolist(), before.tolist())]
-    expected = [weight * own + (1 - weight) * first for own, first in zip(*scaled, strict=True)]
-    assert mixed(scores, before, weight) == pytest.approx(expected)
-
-
 def test_equal_scores_leave_the_order_to_the_other_side() -> None:
     falling = np.array([3.0, 2.0, 1.0])
     assert mixed(np.zeros(3), falling, 0.5).tolist() == [1.0, 0.75, 0.5]
     assert mixed(falling, np.zeros(3), 0.5).tolist() == [1.0, 0.75, 0.5]
-
-
-def test_a_weight_is_a_share() -> None:
-    for weight in (-0.1, 1.1, float("nan"), "half"):
-        with pytest.raises(SearchError, match=r"weight is not usable\n.*Rerank\.weight\n"):
-            Rerank("mine", weight=weight)  # type: ignore[arg-type]
 
 
 def test_a_weight_and_an_early_exit_are_not_combined() -> None:

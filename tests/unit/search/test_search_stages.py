@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -98,6 +99,15 @@ def test_depth_is_what_the_narrowest_stage_passes_on(pipeline: Pipeline, depth: 
         (lambda: Linear("softmax"), r"normalize is not usable\n.*\n.*softmax.*\n.*'minmax' or 'zscore'"),  # type: ignore[arg-type]
         (lambda: Diversify("dense", relevance=1.5), r"relevance is not usable\n.*\n.*1.5\n.*at most 1"),
         (lambda: Rescore("late", -3), "candidates is not usable"),
+        *(
+            (partial(stage, "x", weight=weight), rf"weight is not usable\n.*{stage.__name__}\.weight\n")  # type: ignore[arg-type]
+            for stage in (Rescore, Rerank)
+            for weight in (-0.1, 1.5, "half", float("nan"), True)
+        ),
+        *(
+            (partial(EarlyExit, *counts), r"is not usable\n.*EarlyExit\.(block|patience)\n.*\n.*(least 1|whole)")
+            for counts in ((0, 1), (1, 0), (True, 1), (1.5, 1))
+        ),
         (lambda: Rerank(3), r"adapter is not usable\n.*\n.*3\n.*an object with predict"),  # type: ignore[arg-type]
         (lambda: PAIR >> Rrf(weights={"late": 1}), "a weight for 'late', which is not retrieved"),
         (lambda: PAIR + Retrieve("dense", 3), "slot 'dense' is retrieved twice"),
