@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from qdrant_client import models
-
 from diptych import Collection
 from diptych.collection.pipeline_runs import exact
 from diptych.config.problems import redacted
@@ -14,14 +12,12 @@ from diptych.errors import CollectionNotFound, DiptychError
 from diptych.evaluate import ann_recall, ask
 from diptych.handle.snapshot import View
 from diptych.metadata.models import Generation
-from diptych.metadata.payloads import has_media
 from diptych.metadata.store import stored_unread
-from diptych.populate.store import lacking
 from diptych.reports import UnreadTokens
 from diptych.search import Pipeline
 from diptych.slots.unread import unread_warnings
 from diptych.stores.versions import DiskUse, disk_use, is_local, version_warnings
-from diptych.swap import Status, status
+from diptych.swap import Status, VectorStatus, status
 from diptych.swap.gate.gate import check_canary
 from diptych.swap.sample import sample_documents, sample_points
 from diptych.types import Query, Run
@@ -46,8 +42,7 @@ def health(collection: Collection) -> HealthAnswer:
     written = metadata.written()
     unread, used = stored_unread(collection.client, collection.name), disk_use(collection.client, collection.name)
     rows = [
-        _row(collection, slot, generation, found, unread.get(vector), used)
-        for vector, (slot, generation) in written.items()
+        _row(collection, vector, written[vector.vector][1], unread.get(vector.vector), used) for vector in found.vectors
     ]
     return HealthAnswer(
         documents=found.documents,
@@ -60,39 +55,28 @@ def health(collection: Collection) -> HealthAnswer:
 
 def _row(
     collection: Collection,
-    slot: str,
+    vector: VectorStatus,
     generation: Generation,
-    found: Status,
     unread: UnreadTokens | None,
     used: DiskUse | None,
 ) -> SlotHealth:
-    lack, modality = lacking(generation), generation.reading.modality
-    points, missing = found.documents, lack
-    if modality != "text":  # documents without media of this kind need no vector
-        points = _count(collection, has_media(modality))
-        missing = models.Filter(must=[has_media(modality), lack])
-    lacked = _count(collection, missing)
-    size, estimated = _bytes(generation, points - lacked, used)
+    size, estimated = _bytes(generation, vector.points - vector.missing, used)
     return SlotHealth(
-        name=slot,
-        role=next((vector.role for vector in found.vectors if vector.vector == generation.vector), "live"),
-        vector=generation.vector,
-        adapter=generation.adapter,
+        name=vector.slot,
+        role=vector.role,
+        vector=vector.vector,
+        adapter=vector.adapter,
         options=redacted(generation.options),
-        fingerprint=str(generation.fingerprint),
-        canaries=_canaries(collection, slot, generation),
+        fingerprint=vector.fingerprint,
+        canaries=_canaries(collection, vector.slot, generation),
         unread=unread.share if unread else None,
         unread_sentence=str(unread) if unread else "",
         sampled=unread is not None and unread.sampled,
-        points=points,
-        missing=lacked,
+        points=vector.points,
+        missing=vector.missing,
         bytes=size,
         estimated=estimated,
     )
-
-
-def _count(collection: Collection, where: models.Filter) -> int:
-    return collection.client.count(collection.name, count_filter=where, exact=True).count
 
 
 def _bytes(generation: Generation, count: int, used: DiskUse | None) -> tuple[int | None, bool]:
