@@ -7,13 +7,13 @@ import importlib.metadata
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from diptych.cli import adapters, apply, collections, doctor, evaluate, init, populate, search, status, train
 from diptych.cli.output import warn
-from diptych.cli.run_command import Level, PlainGroup, Session, command, show_warnings
+from diptych.cli.run_command import PlainGroup, Session, command, show_warnings
 from diptych.cli.run_command import show as show_logs
 from diptych.runtime import interrupts
 from diptych.runtime.vendor_telemetry import quiet
@@ -62,7 +62,8 @@ def _root(
         bool, typer.Option("--verbose", "-v", help="Log the steps and their times to standard error.")
     ] = False,
     log_level: Annotated[
-        Level | None, typer.Option(metavar="LEVEL", help="Lowest level to log: debug, info, warning or error.")
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(metavar="LEVEL", help="Lowest level to log: debug, info, warning or error."),
     ] = None,
 ) -> None:
     """Connect dense encoders, sparse lexicons, late interaction and rerankers to Qdrant.
@@ -70,7 +71,7 @@ def _root(
     One file, diptych.yaml, says which encoders fill and query a collection.
     """
     context.obj = context.obj or Session()
-    if level := log_level or (Level.info if verbose else None):
+    if level := log_level or ("info" if verbose else None):
         show_logs(level)
 
 

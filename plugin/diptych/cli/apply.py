@@ -9,9 +9,8 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -100,13 +99,6 @@ RESUME = "nothing is lost and the collection answers as before; to continue: dip
 CUT_OVER = "the new encoders answer already; old vectors are dropped by the next diptych finish, apply or populate"
 
 
-class Pace(StrEnum):
-    """How a back-fill writes."""
-
-    gentle = "gentle"
-    full = "full"
-
-
 def apply(
     context: typer.Context,
     config: ConfigOption = CONFIG,
@@ -114,7 +106,7 @@ def apply(
         int | None, typer.Option(min=1, metavar="N", help="Maximum documents per second; by default the config's.")
     ] = None,
     pace: Annotated[
-        Pace | None,
+        Literal["gentle", "full"] | None,
         typer.Option(help="gentle writes slowly enough not to delay searches, full does not; by default the config's."),
     ] = None,
     parallel: Annotated[
@@ -179,7 +171,7 @@ def apply(
         cut_over=not no_cut_over,
         switch_queries=switch_queries,
         rate=rate,
-        pace=pace.value if pace else None,
+        pace=pace,
         parallel=parallel,
         later=later,
     )

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -347,16 +346,11 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
         yield failed("verify", error)
 
 
-class Action(StrEnum):
-    """What to do with the cache."""
-
-    INFO = "info"
-    CLEAR = "clear"
-
-
 def cache(
     context: typer.Context,
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="info, or clear to empty it.")] = Action.INFO,
+    action: Annotated[
+        Literal["info", "clear"], typer.Argument(metavar="ACTION", help="info, or clear to empty it.")
+    ] = "info",
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -378,14 +372,14 @@ def cache(
     with opened:
         usages = opened.usage() if opened.path.exists() else []
         size = opened.size() if usages else 0
-        if action is Action.CLEAR and opened.path.exists():
+        if action == "clear" and opened.path.exists():
             opened.clear()
         if warnings := opened.take_warnings():
             warn(warnings)
             raise typer.Exit(FAILED)
     if as_json:
         return write_json({"path": str(opened.path), "limit": opened.limit, "size": size, "spaces": usages})
-    return _show_cache(opened, usages, size, cleared=action is Action.CLEAR)
+    return _show_cache(opened, usages, size, cleared=action == "clear")
 
 
 def _cache_of(path: Path) -> EmbeddingCache | None:

@@ -7,10 +7,9 @@ import gzip
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, nullcontext
-from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -32,13 +31,6 @@ if TYPE_CHECKING:
 
 
 RESUME = "what was written stays; run it again to continue"
-
-
-class Engines(StrEnum):
-    """Who encodes."""
-
-    THREADS = "threads"
-    RAY = "ray"
 
 
 def populate(
@@ -90,9 +82,9 @@ def populate(
         Path | None, typer.Option(metavar="FILE", help="File for rejected documents, with the reasons.")
     ] = None,
     engine: Annotated[
-        Engines,
+        Literal["threads", "ray"],
         typer.Option(metavar="ENGINE", help="Where to encode: threads of this process, or ray."),
-    ] = Engines.THREADS,
+    ] = "threads",
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="ray: how many workers.")] = 2,
     worker_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: GPUs for each worker.")] = 0,
     tenant: TenantOption = None,
@@ -124,7 +116,7 @@ def populate(
     from diptych.populate import populate as bring_in
 
     chosen = None
-    if engine is Engines.RAY:
+    if engine == "ray":
         from diptych.populate.ray_engine import RayEngine
 
         chosen = RayEngine(workers=workers, gpus=worker_gpus)

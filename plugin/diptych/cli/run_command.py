@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -145,15 +144,6 @@ def opened_store(
         client.close()
 
 
-class Level(StrEnum):
-    """The log levels of `--log-level`."""
-
-    debug = "debug"
-    info = "info"
-    warning = "warning"
-    error = "error"
-
-
 class StandardError(logging.Handler):
     """Writes to the current standard error; while progress bars are shown, to their console, above them."""
 
@@ -165,7 +155,7 @@ class StandardError(logging.Handler):
             self.handleError(record)
 
 
-def show(level: Level) -> None:
+def show(level: str) -> None:
     """Show diptych's own log from this level on; other libraries' logs stay as they are."""
     handler = StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
@@ -173,7 +163,7 @@ def show(level: Level) -> None:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
-        logger.setLevel(level.value.upper())
+        logger.setLevel(level.upper())
 
 
 def show_warnings() -> None:

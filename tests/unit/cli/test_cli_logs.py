@@ -62,8 +62,8 @@ from diptych.cli.output import stderr
 from diptych.cli.output import Bars, waiting
 from diptych.runtime.phases import phase
 import logging, sys, warnings
-from diptych.cli.run_command import Level, show
-show(Level.info)
+from diptych.cli.run_command import show
+show("info")
 draw, drawings = rich.live.Live.refresh, []
 def counted(live):
     draw(live)
