@@ -69,18 +69,18 @@ def gate(text: str, *, judged: bool = True) -> GateReport:
         (text,),
         (part,),
     )
-    item = KnownItem(text, text, 9, 0.9, 0.8, -0.1, -0.2, 0.0, 8, 1, 0.3, (text,))
+    item = KnownItem(text, text, 9, 0.9, 0.8, -0.1, -0.2, 0.0, 8, 1, (text,))
     return GateReport(
         "worse",
         (text,),
         (Coverage(text, 10, 1),),
         (Canary(text, 0.9999), Canary(text, None, text)),
         judged=compared if judged else None,
-        overlaps=(Overlap(text, 9, 0.5, 0.5, 0.1),),
+        overlaps=(Overlap(text, 9, 0.5, 0.1),),
         known_items=(item,),
         samples=(SideBySide(text, 0.5, (text, text), (text,)),),
         remarks=(text,),
-        latency=Latency(9, 1.0, 2.0, 1.5, 2.5),
+        latency=Latency(9, 1.0, 2.0),
     )
 
 
