@@ -13,8 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager
 from itertools import islice
-from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from diptych.errors import DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
@@ -56,66 +55,52 @@ def read_ahead(
     Raises:
         BaseException: what the source or `work` raised.
     """
-    ahead = _Queue(work, room)
-    try:
-        for entry in source:
-            if not ahead.put(entry):
+    # Ctrl-C can break a Semaphore for the other thread.
+    places, entries = queue.SimpleQueue[None](), queue.SimpleQueue[tuple[T] | None]()
+    for _ in range(room):
+        places.put(None)
+    ended = abandoned = False
+    failures: list[BaseException] = []
+
+    def taken() -> Iterator[T]:
+        while (found := entries.get()) is not None:
+            if abandoned:
                 break
-        ahead.end(abandoned=False)
-    except BaseException:
-        stopped.set()
-        ahead.end(abandoned=True)
-        raise
-    if ahead.failure is not None:
-        raise ahead.failure
+            places.put(None)
+            yield found[0]
+        if abandoned:
+            raise Abandoned
 
-
-class _Queue(Generic[T]):
-    """The queue, and the thread at its other end."""
-
-    def __init__(self, work: Callable[[Iterator[T]], None], room: int) -> None:
-        self._work, self._ended, self._abandoned = work, False, False
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # Ctrl-C can break a Semaphore for the other thread
-        for _ in range(room):
-            self._room.put(None)
-        self._read: queue.SimpleQueue[tuple[T] | None] = queue.SimpleQueue()
-        self.failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="look up", daemon=True)
-        self._thread.start()
-
-    def put(self, entry: T) -> bool:
-        """Add to the queue as soon as there is room; returns whether the thread still reads it."""
-        self._room.get()
-        if self._ended:
-            return False
-        self._read.put((entry,))
-        return True
-
-    def end(self, *, abandoned: bool) -> None:
-        """Mark the end, and wait for the thread."""
-        self._abandoned = abandoned
-        self._read.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
+    def run() -> None:
+        nonlocal ended
         try:
-            self._work(self._entries())
+            work(taken())
         except Abandoned:
             pass
         except BaseException as error:
-            self.failure = error
+            failures.append(error)
         finally:
-            self._ended = True
-            self._room.put(None)  # the reader may be waiting for room that nobody else would free
+            ended = True
+            places.put(None)  # the reader may be waiting for room that nobody else would free
 
-    def _entries(self) -> Iterator[T]:
-        while (found := self._read.get()) is not None:
-            if self._abandoned:
+    thread = threading.Thread(target=run, name="look up", daemon=True)
+    thread.start()
+    try:
+        for entry in source:
+            places.get()
+            if ended:
                 break
-            self._room.put(None)
-            yield found[0]
-        if self._abandoned:
-            raise Abandoned
+            entries.put((entry,))
+        entries.put(None)
+        thread.join()
+    except BaseException:
+        stopped.set()
+        abandoned = True
+        entries.put(None)
+        thread.join()
+        raise
+    if failures:
+        raise failures[0]
 
 
 def with_progress(documents: Iterable[object], stage: str, progress: Progress) -> Iterator[object]:
@@ -172,9 +157,7 @@ class Spool(AbstractContextManager["Spool"]):
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile("w+", encoding="utf-8", prefix="diptych-", suffix=".jsonl")  # noqa: SIM115
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def fill(self, items: Iterable[Item]) -> int:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -340,9 +339,7 @@ class SeenIds(AbstractContextManager["SeenIds"]):
         self._base: sqlite3.Connection | None = None
         self._filter: _Filter | None = None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._base is not None:
             self._base.close()
         if self._filter is not None:
