@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,10 @@ from haystack_integrations.components.retrievers.qdrant import (
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 from qdrant_client import models
 
-from diptych import Collection, DiptychError, Registry, SparseVector, hookimpl
+from diptych import Collection, Registry, SparseVector, hookimpl
 from diptych.encoders import Encoders
-from diptych.errors import AdapterOptionsError, ConfigError, ContractError, DocumentError, SearchError, UnknownAdapter
-from diptych.protocols import Pair
+from diptych.errors import AdapterOptionsError, ConfigError, DocumentError, SearchError, UnknownAdapter
 from diptych.testing import FakeReranker, fakes_plugin
-from diptych.types import Floats
 from diptych_adapters.haystack import (
     DiptychDocumentEmbedder,
     DiptychDocumentStore,
@@ -323,17 +320,6 @@ def test_a_key_in_clear_is_not_written_into_yaml() -> None:
     assert DiptychDocumentStore(named).to_dict()["init_parameters"]["source"] == named
 
 
-def test_a_model_is_an_option_like_others() -> None:
-    with pytest.raises(AdapterOptionsError, match="adapter 'bm25' has no option 'model'"):
-        DiptychSparseTextEmbedder("bm25", options={"model": "x"}).run("y")
-
-
-def test_a_model_that_is_not_there_is_named() -> None:
-    pytest.importorskip("torch")
-    with pytest.raises(DiptychError, match="no-such-model"):
-        DiptychTextEmbedder("sentence-transformers", options={"model": "./no-such-model"}).warm_up()
-
-
 def test_a_token_is_no_key_for_a_remote_adapter() -> None:
     embedder = DiptychTextEmbedder(
         "remote", options={"api": "openai", "model": "m"}, api_key=Secret.from_token("hunter2")
@@ -341,19 +327,6 @@ def test_a_token_is_no_key_for_a_remote_adapter() -> None:
     with pytest.raises(ConfigError, match=r"(?s)read from the environment.*Secret.from_env_var") as told:
         embedder.warm_up()
     assert "hunter2" not in str(told.value)
-
-
-def test_a_ranker_refuses_scores_that_are_none() -> None:
-    class Broken:
-        max_length: int | None = None
-        independent = True
-
-        def predict(self, pairs: Sequence[Pair]) -> Floats:
-            return np.full(len(pairs), np.nan, np.float32)
-
-    documents = [Document(content="a"), Document(content="b")]
-    with pytest.raises(ContractError, match="NaN"):
-        DiptychRanker(Broken()).run("query", documents)
 
 
 def test_an_empty_title_is_no_title() -> None:

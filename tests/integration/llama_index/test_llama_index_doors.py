@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
 from llama_index.core.schema import TextNode
-from llama_index.core.vector_stores.types import VectorStoreQuery
 
-from diptych import Document
+from diptych import Collection, Document
 from diptych_adapters.llama_index import DiptychVectorStore
 
-QUERY = "word1 word2 word5 word21"
 DOCUMENTS = [
     Document("sox", "word1 converts audio files", "SoX", {"section": "sound"}),
     Document("gimp", "word2 edits pictures", metadata={"section": "graphics", "tags": ["a"]}),
@@ -26,14 +25,9 @@ def langchain() -> Any:
     return bridge
 
 
-def test_all_doors_give_the_same_ten(opened: Any, nodes: list[TextNode], langchain: Any) -> None:
-    collection = opened()
-    store, other = DiptychVectorStore(collection), langchain.DiptychVectorStore(collection)
-    store.add(nodes)
-    collection.populate(DOCUMENTS)
-    wanted = [hit.id for hit in collection.search(QUERY, limit=10)]
-    assert store.query(VectorStoreQuery(query_str=QUERY, similarity_top_k=10)).ids == wanted
-    assert [found.id for found in other.similarity_search(QUERY, k=10)] == wanted
+def haystack(collection: Collection) -> Any:
+    pytest.importorskip("haystack")
+    return import_module("diptych_adapters.haystack").DiptychDocumentStore(collection)
 
 
 def test_what_another_door_read_and_wrote_again_is_the_same_node(
@@ -46,17 +40,23 @@ def test_what_another_door_read_and_wrote_again_is_the_same_node(
     read = other.get_by_ids(ids)
     assert [found.page_content for found in read] == [node.get_content() for node in nodes]
     other.add_documents(read, ids=ids)
-    assert reports.encoded == [60, 0]
+    third = haystack(collection)
+    third.write_documents(third.filter_documents())
+    assert reports.encoded == [60, 0, 0]
     assert [node.model_dump() for node in store.get_nodes(ids)] == [node.model_dump() for node in nodes]
 
 
-def test_what_three_doors_wrote_is_one_document(opened: Any, langchain: Any, reports: Any) -> None:
+def test_what_four_doors_wrote_is_one_document(opened: Any, langchain: Any, reports: Any) -> None:
     collection = opened()
     store, other = DiptychVectorStore(collection), langchain.DiptychVectorStore(collection)
     collection.populate(DOCUMENTS)
     store.add(store.get_nodes(["sox", "gimp"]))
-    other.add_documents(other.get_by_ids(["sox", "gimp"]), ids=["sox", "gimp"])
-    assert reports.encoded == [4, 0, 0]
+    read, third = other.get_by_ids(["sox", "gimp"]), haystack(collection)
+    other.add_documents(read, ids=["sox", "gimp"])
+    theirs = {document.id: (document.content, document.meta) for document in third.filter_documents()}
+    assert {found.id: (found.page_content, found.metadata) for found in read} == theirs
+    third.write_documents(third.filter_documents())
+    assert reports.encoded == [4, 0, 0, 0]
     assert collection.get(["sox", "gimp"]) == DOCUMENTS
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from diptych.errors import AdapterOptionsError, ContractError
-from diptych.protocols import Calibrated, SparseEncoder
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
@@ -46,14 +45,6 @@ def weights_by_formula(text: str, average: float, k1: float, b: float) -> dict[i
     terms = [stem for word in analyzer.words(text) if (stem := analyzer.stem(word))]
     norm = 1 - b + b * len(terms) / average
     return {term_id(term): n * (k1 + 1) / (n + k1 * norm) for term, n in Counter(terms).items()}
-
-
-def test_it_satisfies_the_contracts_and_is_made_by_the_registry() -> None:
-    made = Registry(Plugin(), installed=False).create("bm25", {"k1": 0.9, "language": "german"})
-    assert isinstance(made, SparseEncoder)
-    assert isinstance(made, Calibrated)
-    assert isinstance(made, Bm25)
-    assert (made.options.k1, made.options.language) == (0.9, "german")
 
 
 @pytest.mark.parametrize(

@@ -80,18 +80,3 @@ def test_the_text_index_of_a_store_answers_through_its_client(client: QdrantBase
     filtered = models.Filter(must=[models.HasIdCondition(has_id=[4])])
     only = client.query_points("texts", query=index.query("radio editors"), using="_lexical", query_filter=filtered)
     assert [point.id for point in only.points] == [4]
-
-
-def test_words_of_a_hit_are_known_to_a_process_that_encoded_nothing(client: QdrantBase) -> None:
-    writer, reader = Bm25(), Bm25()
-    writer.calibrate(writer.measure(TEXTS))
-    sparse = {"lexical": models.SparseVectorParams(modifier=models.Modifier.IDF)}
-    client.create_collection("texts", vectors_config={}, sparse_vectors_config=sparse)
-    (vector,) = writer.encode_document(TEXTS[:1])
-    stored = models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
-    client.upsert("texts", [models.PointStruct(id=0, vector={"lexical": stored}, payload={"text": TEXTS[0]})])
-    (record,) = client.retrieve("texts", [0], with_vectors=True, with_payload=True)
-    assert record.payload is not None
-    reader.remember([record.payload["text"]])
-    assert reader.decode(vector) == writer.decode(vector)
-    assert {word for word, _ in reader.decode(vector)} == {"convert", "audio", "files", "between", "formats"}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from diptych import Collection, Document, Registry
+from diptych import Registry
 from diptych.errors import AdapterOptionsError
 from diptych.protocols import Fingerprint
-from diptych.search import Retrieve
 from diptych.types import SparseVector
 from diptych_adapters.lexical import NGrams
 
@@ -79,20 +76,3 @@ def test_first_words_are_another_space_and_without_them_older_collections_keep_t
     assert prints[0] == Fingerprint("708c9b55739c162d9b71253a7dff2af0")
     with pytest.raises(AdapterOptionsError, match="first_words"):
         Registry().create("bm25", {"terms": "ngrams", "first_words": 0})
-
-
-def test_a_slot_of_titles_finds_a_misspelt_name_that_other_texts_are_full_of(tmp_path: Path) -> None:
-    ngrams = {"adapter": "bm25", "terms": "ngrams", "minimum": 2, "maximum": 3}
-    slots = {"whole": ngrams, "name": {**ngrams, "first_words": 1}}
-    documents = [
-        Document("curl", "transfers data", "curl"),
-        Document("tool", "like curl, curls and curly curlew: curl for curlers of curl", "wget"),
-        *(Document(f"d{n}", f"another package, number {n}", f"package-{n}") for n in range(20)),
-    ]
-    with Collection.open({"store": f"edge:{tmp_path}", "collection": "c", "slots": slots}) as collection:
-        collection.populate(documents)
-        found = {slot: collection.search("curll", pipeline=Retrieve(slot, 5)) for slot in slots}
-        assert found["whole"][0].id == "tool"
-        assert found["name"][0].id == "curl"
-        collection.populate([Document("tool", "like curl, in other words", "wget")])
-        assert collection.search("wgte", pipeline=Retrieve("name", 5))[0].id == "tool"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +47,6 @@ def test_minilm_gives_the_pooled_and_normalised_vectors_of_its_transformer(
     mask = tokens["attention_mask"][..., None]
     expected = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
     np.testing.assert_allclose(minilm.encode_query(TEXTS), expected.numpy(), atol=1e-6)
-
-
-def test_threads_share_one_encoder(minilm: SentenceTransformerEncoder) -> None:
-    expected = minilm.encode_document(TEXTS)
-    with ThreadPoolExecutor(4) as pool:
-        for vectors in pool.map(minilm.encode_document, [TEXTS[i:] + TEXTS[:i] for i in range(4)]):
-            assert min(np.abs(np.roll(vectors, shift, 0) - expected).max() for shift in range(5)) < 1e-6
 
 
 @pytest.mark.slow

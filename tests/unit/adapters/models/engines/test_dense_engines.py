@@ -101,25 +101,19 @@ def minilm_path() -> Path:
 def test_openvino_makes_nearly_the_librarys_vectors(library: Floats, precision: str, least: float) -> None:
     pytest.importorskip("openvino", reason="needs diptych[openvino]")
     encoder = minilm(backend="openvino", precision=precision)
+    assert encoder.numerics in (f"openvino {precision} cpu", "openvino float32 cpu")  # where there is no bfloat16
     assert cosines(encoder.encode_document(TEXTS), library).min() > least
     assert cosines(encoder.encode_query(TEXTS[:1]), library[:1]).min() > least
 
 
-def test_openvino_keeps_the_space_and_says_which_precision_really_runs(tiny: Callable[[str], Path]) -> None:
-    pytest.importorskip("openvino", reason="needs diptych[openvino]")
-    made = partial(SentenceTransformerEncoder.of, model=str(tiny("mean")), device="cpu")
-    torch, other = made().fingerprint, made(backend="openvino").fingerprint
-    assert (torch.space, torch.numerics, other.numerics) == (other.space, "torch float32 cpu", "openvino float32 cpu")
-    lower = made(backend="openvino", precision="bfloat16").fingerprint.numerics
-    assert lower in ("openvino bfloat16 cpu", "openvino float32 cpu")  # the second where the processor has no bfloat16
-
-
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
 @pytest.mark.parametrize("name", ["mean", "cls", "bare", "prompted"])
-def test_other_poolings_are_converted_too(tiny: Callable[[str], Path], name: str) -> None:
-    pytest.importorskip("openvino", reason="needs diptych[openvino]")
-    texts = ["audio", "convert audio files", "music " * 100]
-    ours = SentenceTransformerEncoder.of(model=str(tiny(name)), backend="openvino")
+def test_other_poolings_are_converted_and_keep_the_space(tiny: Callable[[str], Path], name: str, backend: str) -> None:
+    pytest.importorskip(backend, reason=f"needs diptych[{backend}]")
+    texts = ["audio", "", "convert audio files", "music " * 100]
+    ours = SentenceTransformerEncoder.of(model=str(tiny(name)), backend=backend)
     theirs = SentenceTransformerEncoder.of(model=str(tiny(name)), device="cpu")
+    assert (ours.numerics, ours.fingerprint.space) == (f"{backend} float32 cpu", theirs.fingerprint.space)
     for side in ("encode_query", "encode_document"):
         np.testing.assert_allclose(getattr(ours, side)(texts), getattr(theirs, side)(texts), atol=1e-5)
 
@@ -158,17 +152,6 @@ def test_another_pipeline_of_the_same_weights_is_not_mistaken_for_it(minilm_path
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_a_model_that_cannot_be_kept_is_converted_each_time(
-    tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("openvino", reason="needs diptych[openvino]")
-    (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="the converted model is not kept"):
-        encoder = SentenceTransformerEncoder.of(model=str(tiny("mean")), backend="openvino")
-    assert encoder.encode_query(["a"]).shape == (1, 16)
-
-
 def test_without_openvino_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtra, match=r"pip install 'diptych\[openvino\]'"):
@@ -195,17 +178,6 @@ def test_a_conversion_that_makes_other_vectors_is_refused(
 
 
 # ONNX Runtime
-
-
-@pytest.mark.parametrize("name", ["mean", "cls", "prompted"])
-def test_onnx_runtime_makes_the_librarys_vectors(tiny: Callable[[str], Path], name: str) -> None:
-    pytest.importorskip("onnx", reason="needs diptych[onnx]")
-    texts = ["audio", "", "convert audio files", "music " * 100]
-    ours = SentenceTransformerEncoder.of(model=str(tiny(name)), backend="onnx")
-    theirs = SentenceTransformerEncoder.of(model=str(tiny(name)), device="cpu")
-    assert ours.numerics == "onnx float32 cpu"
-    for side in ("encode_query", "encode_document"):
-        np.testing.assert_allclose(getattr(ours, side)(texts), getattr(theirs, side)(texts), atol=1e-5)
 
 
 def test_a_model_that_was_exported_elsewhere_is_run_and_pooled(

@@ -167,13 +167,6 @@ def test_the_channel_whose_values_are_far_larger_than_all_others_is_left_out_and
     assert 0 < losses[0] <= int8.LOSS < losses[1]
 
 
-def test_a_layer_that_few_channels_do_not_help_is_not_quantized(monkeypatch: pytest.MonkeyPatch) -> None:
-    random = np.random.default_rng(0)
-    values, matrix = (random.standard_normal(shape).astype(np.float32) for shape in ((500, 32), (16, 32)))
-    monkeypatch.setattr(int8, "LOSS", 1e-9)
-    assert int8._plan(Activations(values.min(0), values.max(0), [values]), [matrix]) is None
-
-
 def test_openvino_computes_what_the_plan_of_a_layer_foretells() -> None:
     from openvino import opset13 as ops
 
