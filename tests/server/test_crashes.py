@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from crash_trial import WORK, crash_after, crash_within, settled
+from crash_trial import WORK, crash, settled
 from qdrant_process import QdrantProcess
 
 SEED = int(os.environ.get("DIPTYCH_TEST_SEED", "0"))
@@ -25,23 +25,12 @@ WAITS = 4.0 + 3 * FLUSH  # where it waits before it drops a vector
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(0)]
 
 
+@pytest.mark.parametrize("when", ["after a vector was dropped", "at any moment"])
 @pytest.mark.parametrize("work", list(WORK))
-def test_no_document_is_lost_by_a_crash_after_a_vector_was_dropped(
-    server: QdrantProcess, tmp_path: Path, work: str
-) -> None:
-    found = []
+def test_no_document_is_lost_by_a_crash(server: QdrantProcess, tmp_path: Path, work: str, when: str) -> None:
+    found, lasts = [], LASTS.get(work, WAITS) if when == "at any moment" else None
     for seed in SEEDS:
-        found.append(crash_after(server, work, flush=FLUSH, seed=seed))
+        found.append(crash(server, work, flush=FLUSH, seed=seed + 1000 * (lasts is not None), lasts=lasts))
         print(f"{work}, seed {seed}: {found[-1]}")
         server.renew(tmp_path / f"again-{seed}")
-    print(f"after {work}: {settled(found)}")
-
-
-@pytest.mark.parametrize("work", list(WORK))
-def test_no_document_is_lost_by_a_crash_at_any_moment(server: QdrantProcess, tmp_path: Path, work: str) -> None:
-    found = []
-    for seed in SEEDS:
-        found.append(crash_within(server, work, flush=FLUSH, seed=1000 + seed, lasts=LASTS.get(work, WAITS)))
-        print(f"{work}, seed {seed}: {found[-1]}")
-        server.renew(tmp_path / f"again-{seed}")
-    print(f"within {work}: {settled(found)}")
+    print(f"{work}, {when}: {settled(found)}")

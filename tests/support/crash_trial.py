@@ -194,21 +194,16 @@ WORK: Mapping[str, Callable[[Collection, str], None]] = {
 }
 
 
-def crash_after(server: QdrantProcess, work: str, *, flush: int, seed: int) -> Found:
-    """Write all the time, do the work, and kill the server up to 1.5 s later; what is there when it is up again.
+def crash(server: QdrantProcess, work: str, *, flush: int, seed: int, lasts: float | None = None) -> Found:
+    """Write all the time, do the work, and kill the server; what is there when it is up again.
 
     On a server before 1.18 writes begin when the work is done: a swap copies the collection there, and ends only if
     writers rest.
+
+    Args:
+        lasts: kill at any moment of the work, which lasts about so long; else up to 1.5 s after it.
     """
-    return _trial(server, work, flush, seed, within=1.5, until_done=True)
-
-
-def crash_within(server: QdrantProcess, work: str, *, flush: int, seed: int, lasts: float) -> Found:
-    """The same, but kill the server at any moment of the work, which lasts about so long."""
-    return _trial(server, work, flush, seed, within=lasts, until_done=False)
-
-
-def _trial(server: QdrantProcess, work: str, flush: int, seed: int, *, within: float, until_done: bool) -> Found:
+    within, until_done = (1.5, True) if lasts is None else (lasts, False)
     writer = Writer(config(server.url, 0), seed)
     writer.first()
     with closing(QdrantClient(url=server.url, check_compatibility=False)) as client:
