@@ -109,7 +109,12 @@ def _unchanged(root: Path) -> Iterator[None]:
         try:
             portalocker.lock(lock, portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING)
         except portalocker.LockException as error:
-            raise _in_use(root, lock.read().strip()) from error
+            raise StoreLocked(
+                "the embedded store is open for writing, so it cannot be read beside its engine",
+                where=f"edge:{root}",
+                got=f"held by process {lock.read().strip() or 'unknown'}",
+                do="share it with that process: open it without mode=ro",
+            ) from error
         try:
             yield
         finally:
@@ -129,15 +134,6 @@ def _would_change(client: ReadOnlyEdgeClient, name: str) -> StoreReadOnly:
         f"{name}() would change a store that was opened to be read only",
         where=f"edge:{client.path}",
         do="open it without mode=ro",
-    )
-
-
-def _in_use(root: Path, holder: str) -> StoreLocked:
-    return StoreLocked(
-        "the embedded store is open for writing, so it cannot be read beside its engine",
-        where=f"edge:{root}",
-        got=f"held by process {holder or 'unknown'}",
-        do="share it with that process: open it without mode=ro",
     )
 
 

@@ -18,8 +18,10 @@ from diptych_edge.convert.points import FINITE, UNIQUE, flaw_of_dense, flaw_of_s
 
 Condition = models.Condition | models.Filter
 _SLICE: Any = edge.SliceCondition  # type: ignore[attr-defined] # its stubs forgot it
+_BOOL: Any = np.bool_
 _MATCHES: dict[type[Any], Callable[[Any], Any]] = {
-    models.MatchValue: lambda m: _match_value(m.value),
+    # Edge takes Python's booleans for the integers that they are too; numpy's are nothing but booleans.
+    models.MatchValue: lambda m: edge.MatchValue(_BOOL(m.value) if isinstance(m.value, bool) else m.value),
     models.MatchText: lambda m: edge.MatchText(m.text),
     models.MatchTextAny: lambda m: edge.MatchTextAny(m.text_any),
     models.MatchPhrase: lambda m: edge.MatchPhrase(m.phrase),
@@ -179,7 +181,7 @@ def search_params(params: models.SearchParams | None) -> Any:
     """Edge's form of search parameters."""
     if params is None:
         return None
-    quantization, acorn = params.quantization, params.acorn
+    quantization, acorn, scope = params.quantization, params.acorn, params.idf
     return edge.SearchParams(
         hnsw_ef=params.hnsw_ef,
         exact=bool(params.exact),
@@ -190,7 +192,9 @@ def search_params(params: models.SearchParams | None) -> Any:
         else None,
         indexed_only=bool(params.indexed_only),
         acorn=edge.AcornSearchParams(bool(acorn.enable), acorn.max_selectivity) if acorn else None,
-        idf=_idf(params.idf),
+        idf=edge.IdfParams(edge_filter(scope.corpus) if isinstance(scope, models.IdfCorpusParams) else None)
+        if scope is not None
+        else None,
     )
 
 
@@ -221,12 +225,6 @@ def _prefetch(prefetch: models.Prefetch, lookup: Lookup) -> Any:
         filter=edge_filter(prefetch.filter, examples.mentioned),
         score_threshold=prefetch.score_threshold,
     )
-
-
-def _idf(scope: models.IdfScope | models.IdfCorpusParams | None) -> Any:
-    if scope is None:
-        return None
-    return edge.IdfParams(edge_filter(scope.corpus) if isinstance(scope, models.IdfCorpusParams) else None)
 
 
 def _nearest(query: models.NearestQuery, using: str | None, limit: int, examples: Examples) -> Any:
@@ -400,23 +398,21 @@ def _conditions(conditions: list[Condition] | Condition | None) -> list[Any] | N
 
 
 def _field(condition: models.FieldCondition) -> Any:
-    count, box, circle = condition.values_count, condition.geo_bounding_box, condition.geo_radius
+    count, box = condition.values_count, condition.geo_bounding_box
+    circle, shape = condition.geo_radius, condition.geo_polygon
     return edge.FieldCondition(
         condition.key,
         match=None if condition.match is None else _MATCHES[type(condition.match)](condition.match),
         range=_range(condition.range),
         geo_bounding_box=edge.GeoBoundingBox(geo_point(box.top_left), geo_point(box.bottom_right)) if box else None,
         geo_radius=edge.GeoRadius(geo_point(circle.center), circle.radius) if circle else None,
-        geo_polygon=_polygon(condition.geo_polygon),
+        geo_polygon=edge.GeoPolygon(_ring(shape.exterior), [_ring(hole) for hole in shape.interiors or ()])
+        if shape
+        else None,
         values_count=edge.ValuesCount(lt=count.lt, gt=count.gt, lte=count.lte, gte=count.gte) if count else None,
         is_empty=condition.is_empty,
         is_null=condition.is_null,
     )
-
-
-def _match_value(value: Any) -> Any:
-    # Edge takes Python's booleans for the integers that they are too; numpy's are nothing but booleans.
-    return edge.MatchValue(np.bool_(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]
 
 
 def _range(interval: models.RangeInterface | None) -> Any:
@@ -436,12 +432,6 @@ def iso(moment: date | None) -> str | None:
 def geo_point(point: models.GeoPoint) -> Any:
     """Edge's form of a point on the globe."""
     return edge.GeoPoint(lon=point.lon, lat=point.lat)
-
-
-def _polygon(polygon: models.GeoPolygon | None) -> Any:
-    if polygon is None:
-        return None
-    return edge.GeoPolygon(_ring(polygon.exterior), [_ring(hole) for hole in polygon.interiors or ()])
 
 
 def _ring(line: models.GeoLineString) -> list[Any]:

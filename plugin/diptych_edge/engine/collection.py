@@ -215,9 +215,10 @@ def _changed(record: Record, pending: dict[str, Any]) -> Record:
 
 def describe(collection: EdgeCollection) -> models.CollectionInfo:
     """Config, counts and payload indexes of a collection."""
+    status = models.CollectionStatus
     info = collection.shard.read(lambda edge_shard: edge_shard.info())
     return models.CollectionInfo(
-        status=_status(collection),
+        status=status.YELLOW if collection.run else status.GREY if needs_optimizing(collection) else status.GREEN,
         optimizer_status=models.OptimizersStatusOneOf.OK,
         indexed_vectors_count=info.indexed_vectors_count,
         points_count=info.points_count,
@@ -275,12 +276,6 @@ def _lacks_index(collection: EdgeCollection) -> bool:
         return max((min(unindexed, counts[name]) * size for name, size in sizes.items()), default=0)
 
     return threshold > 0 and collection.shard.read(unindexed_bytes) >= threshold * 1024
-
-
-def _status(collection: EdgeCollection) -> models.CollectionStatus:
-    if collection.run is not None:
-        return models.CollectionStatus.YELLOW
-    return models.CollectionStatus.GREY if needs_optimizing(collection) else models.CollectionStatus.GREEN
 
 
 def _config(config: models.CreateCollection) -> models.CollectionConfig:

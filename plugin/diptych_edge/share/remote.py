@@ -229,19 +229,13 @@ def _send_request(request: httpx.Request, send: Callable[[httpx.Request], httpx.
             do="check whether it hangs or runs another version of diptych",
         ) from error
     if answer.status_code >= 400:
-        diptych_error = rebuilt(answer.json()) or _refusal(request, answer)
-        if diptych_error is not None:
+        if (diptych_error := rebuilt(answer.json())) is not None:
             raise diptych_error
+        if answer.status_code in _MALFORMED:  # a body that does not fit qdrant-client's models
+            kind = SearchError if "/points/query" in request.url.path else CollectionError
+            do = "fix the filter, the vector or the payload"
+            raise kind("the embedded store refuses the request", got=answer.json()["status"]["error"], do=do)
     return answer
-
-
-def _refusal(request: httpx.Request, answer: httpx.Response) -> DiptychError | None:
-    """The error of a body that does not fit qdrant-client's models; None for other statuses."""
-    if answer.status_code not in _MALFORMED:
-        return None
-    kind = SearchError if "/points/query" in request.url.path else CollectionError
-    do = "fix the filter, the vector or the payload"
-    return kind("the embedded store refuses the request", got=answer.json()["status"]["error"], do=do)
 
 
 def _parse_answer(validated: Callable[..., Any], api: Any, request: httpx.Request, type_: Any) -> Any:
@@ -392,14 +386,14 @@ def _check_vector(name: str, vector: Any, identifier: Any) -> None:
 
 def _slow_json(content: dict[str, Any]) -> bytes:
     """The JSON of values that orjson rejects but the engine accepts, or rejects with a text of its own."""
+
+    def listed(value: Any) -> Any:
+        return value.tolist() if isinstance(value, np.ndarray | np.generic) else _serializable(value)
+
     try:
-        return json.dumps(content, default=_listed, allow_nan=False).encode()
+        return json.dumps(content, default=listed, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise CollectionError("a point has a vector or payload that Qdrant cannot keep", got=error) from error
-
-
-def _listed(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else _serializable(value)
 
 
 def _serializable(value: Any) -> Any:
