@@ -15,11 +15,11 @@ from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
-from diptych.training import Registration, RelativePath
+from diptych.training import Registration
 from diptych_training.corpus import TrainingData
 from diptych_training.losses.base import Features
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section
+from diptych_training.options import AboveZero, JudgedOptions, Positive, RecipeOptions, Section
 from diptych_training.recipes.base import Training
 from diptych_training.recipes.negatives import documents_of
 from diptych_training.running.run import HeldOutEvaluator, search_evaluator
@@ -147,11 +147,9 @@ def words_of(model: Any) -> Tensor:
     return words
 
 
-class TextsOptions(DocumentsOptions):
+class TextsOptions(JudgedOptions):
     """The documents to learn from. Judged queries, if any, choose the checkpoint and measure it."""
 
-    queries: RelativePath | None = Field(None, description="Judged queries to evaluate with: queries.jsonl(.gz).")
-    qrels: RelativePath | None = Field(None, description="Judgements of these queries, BEIR or TREC.")
     documents: Positive = Field(20_000, description="Maximum number of documents searched per evaluation.")
 
     @model_validator(mode="after")

@@ -6,38 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from diptych import Document
 from diptych.errors import ConfigError
 from diptych.evaluate import Qrels, read_queries
-from diptych_training.options import DataOptions
+from diptych_training.options import DataOptions, JudgedOptions
 from diptych_training.relevance import Relevance
 
 Grades: TypeAlias = Mapping[str, Mapping[str, float]]
 SHOWN = 5
 _DOCUMENTS = ("document", "documents")
-
-
-class Sources(Protocol):
-    """The options that say where queries, judgements and documents are."""
-
-    @property
-    def queries(self) -> Path | None:
-        """A file of queries."""
-        ...
-
-    @property
-    def qrels(self) -> Path | None:
-        """A file of judgements."""
-        ...
-
-    @property
-    def collection(self) -> Path | None:
-        """The config of a collection; else the documents are a file's."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -90,7 +71,7 @@ class TrainingData:
         return cls({}, texts, {}, titles)
 
     @classmethod
-    def read(cls, options: Sources, documents: Iterable[Document]) -> TrainingData:
+    def read(cls, options: JudgedOptions, documents: Iterable[Document]) -> TrainingData:
         """From the files that a recipe names.
 
         Args:
@@ -196,7 +177,7 @@ def _texts(queries: Path) -> dict[str, str]:
     return {query.id or "": query.text for query in read_queries(queries)}
 
 
-def _documents_name(options: Sources) -> str:
+def _documents_name(options: JudgedOptions) -> str:
     return "the corpus" if options.collection is None else "the collection"
 
 

@@ -100,11 +100,16 @@ class DocumentsOptions(Section):
         return self
 
 
-class DataOptions(DocumentsOptions):
-    """The data to learn from."""
+class JudgedOptions(DocumentsOptions):
+    """Documents, and queries that are judged for them, if any."""
 
     queries: RelativePath | None = Field(None, description="queries.jsonl(.gz) with `_id` and `text`.")
     qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC.")
+
+
+class DataOptions(JudgedOptions):
+    """The data to learn from."""
+
     dev: DevOptions = Field(default_factory=DevOptions)
     synthetic: SyntheticQueries | None = Field(None, description="Write synthetic queries for the documents, too.")
 

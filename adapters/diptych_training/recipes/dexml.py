@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from diptych.errors import ConfigError, ContractError
+from diptych.errors import ConfigError
 from diptych.types import Floats
 from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
@@ -211,9 +211,6 @@ class LabelPool:
         size: the most documents of a pool; None takes all documents, and the other options have no effect.
         num_pos, num_neg: of each query.
         seed: of the draws.
-
-    Raises:
-        ContractError: a query without a positive, a document out of range, or a size below 1.
     """
 
     def __init__(
@@ -230,7 +227,6 @@ class LabelPool:
         self.documents, self.size, self.num_pos, self.num_neg, self.seed = documents, size, num_pos, num_neg, seed
         self.negatives: dict[int, Rows] = {}
         self.pairs = self.dropped = self.rows = self.rows_dropped = 0
-        _check(self)
 
     @property
     def relevance(self) -> Relevance:
@@ -243,13 +239,7 @@ class LabelPool:
         return self.dropped / max(1, self.pairs)
 
     def draw(self, queries: Sequence[int]) -> Pool:
-        """The pool of a batch of queries.
-
-        Raises:
-            ContractError: a query that is not known.
-        """
-        if unknown := [query for query in queries if query not in self.positives]:
-            raise ContractError("a query of the batch has no positives", where="LabelPool", got=unknown[:5])
+        """The pool of a batch of queries."""
         documents = np.arange(self.documents) if self.size is None else self._pooled_documents(queries, self.size)
         query_rows = [place for place, query in enumerate(queries) if np.isin(self.positives[query], documents).any()]
         self.rows, self.rows_dropped = self.rows + len(queries), self.rows_dropped + len(queries) - len(query_rows)
@@ -287,14 +277,6 @@ class PoolCollator:
         *,
         prompts: Mapping[str, str] | None = None,
     ) -> None:
-        if len(texts) != pool.documents:
-            got, expected = f"{len(texts)} texts", f"{pool.documents}, as the pool has"
-            raise ContractError(
-                "the number of texts differs from the number of documents",
-                where="PoolCollator",
-                got=got,
-                expected=expected,
-            )
         self.preprocess, self.pool, self.texts, self.prompts = preprocess, pool, texts, prompts or {}
         self.valid_label_columns = ["label"]
 
@@ -317,19 +299,6 @@ def _by_frequency(random: np.random.Generator, lists: Sequence[Rows], limit: int
     values, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *samples]), return_counts=True)
     order = np.lexsort((random.random(len(values)), -counts))
     return values[order], counts[order]
-
-
-def _check(pool: LabelPool) -> None:
-    empty = [query for query, documents in pool.positives.items() if not len(documents)]
-    if empty:
-        raise ContractError("some queries have no positive", where="LabelPool", got=empty[:5], do="leave them out")
-    largest = max((int(documents[-1]) for documents in pool.positives.values()), default=-1)
-    smallest = min((int(documents[0]) for documents in pool.positives.values()), default=0)
-    if largest >= pool.documents or smallest < 0:
-        got, expected = f"documents {smallest} to {largest}", f"0 to {pool.documents - 1}"
-        raise ContractError("document ids are out of range", where="LabelPool", got=got, expected=expected)
-    if pool.size is not None and pool.size < 1:
-        raise ContractError("the pool has no room", where="LabelPool", got=f"size {pool.size}", expected="at least 1")
 
 
 def hard_negatives(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -140,22 +140,6 @@ def classifying_model(model: SentenceTransformer) -> SentenceTransformer:
     return assembled(model, [router], prompts=prompts, similarity="cosine")
 
 
-def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """The number of each class name.
-
-    Raises:
-        ContractError: a name that is no class.
-    """
-    numbers: Mapping[str, int] = {name: number for number, name in enumerate(classes)}
-    unknown = sorted({name for name in names if name not in numbers})
-    if unknown:
-        got = ", ".join(unknown[:3])
-        raise ContractError(
-            "some names are not classes", where="class_numbers", got=got, expected=f"{len(classes)} names"
-        )
-    return [numbers[name] for name in names]
-
-
 def _token(number: int) -> str:
     return f"[soft{number}]"
 
@@ -249,17 +233,17 @@ class PrototypeTuning(Training[Options]):
         model: Any = prototype_model(
             super().model(), self.classes, tokens=self.options.prompt.tokens, seed=self.options.seed
         )
-        texts, names = self.examples
+        texts, numbers = self.examples
         vectors = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
-        model[-1].start_at(vectors, torch.tensor(class_numbers(names, self.classes)))
+        model[-1].start_at(vectors, torch.tensor(numbers))
         return model
 
     def rows(self) -> Any:
         """A row for each text and class of it."""
         import datasets
 
-        texts, names = self.examples
-        return datasets.Dataset.from_dict({"text": texts, "label": class_numbers(names, self.classes)})
+        texts, numbers = self.examples
+        return datasets.Dataset.from_dict({"text": texts, "label": numbers})
 
     def loss(self, model: Any) -> PrototypeLoss:
         """The cross-entropy of classes."""
@@ -282,11 +266,12 @@ class PrototypeTuning(Training[Options]):
         return list(dict.fromkeys(text for text in self._split[0].documents.values() if text))
 
     @cached_property
-    def examples(self) -> tuple[list[str], list[str]]:
-        """Texts behind their prompt, and the names of their classes."""
+    def examples(self) -> tuple[list[str], list[int]]:
+        """Texts behind their prompt, and the numbers of their classes."""
         data, prompt = self._split[0], prompt_of(self.options.prompt.tokens)
-        examples = [(prompt + data.queries[query], data.documents[name]) for query, name in pairs(data)]
-        return [text for text, _ in examples], [name for _, name in examples]
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        examples = [(prompt + data.queries[query], numbers[data.documents[name]]) for query, name in pairs(data)]
+        return [text for text, _ in examples], [number for _, number in examples]
 
     @cached_property
     def _split(self) -> tuple[TrainingData, TrainingData]:

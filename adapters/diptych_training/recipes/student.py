@@ -24,7 +24,7 @@ from diptych.types import Floats
 from diptych_training.corpus import TrainingData
 from diptych_training.data.generators import sentences_of
 from diptych_training.losses.distillation import StudentLoss
-from diptych_training.options import AboveZero, DocumentsOptions, Positive, RecipeOptions, Section
+from diptych_training.options import AboveZero, JudgedOptions, Positive, RecipeOptions, Section
 from diptych_training.recipes.base import Training
 from diptych_training.recipes.negatives import documents_of
 from diptych_training.recipes.reranker_scores import registered
@@ -39,7 +39,7 @@ TOP = 10  # documents that the teacher finds, which stand for judgements where t
 COMMON = 1e-3  # share of all tokens at which a token counts half
 
 
-class TextsOptions(DocumentsOptions):
+class TextsOptions(JudgedOptions):
     """The texts to learn from: queries without judgements, and sentences and titles of documents."""
 
     queries: RelativePath | None = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,6 @@ from scipy.stats import chisquare
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diptych.errors import ContractError
 from diptych_training.losses import CachedLoss, ContrastiveLoss
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.recipes.dexml import LabelPool, PoolCollator, PoolRefresh, ShuffledBatches, hard_negatives
@@ -134,22 +133,6 @@ def test_the_collator_makes_two_columns_and_their_ids_and_drops_queries_without_
     assert batch["document_input_ids"].tolist() == [[1], [2]]
     assert batch["label"].tolist() == [0, 1, 2, 0, 1]
     assert collate([{"query": "", "label": 3}])["label"].tolist() == [3, 3]
-
-
-REFUSED: list[tuple[Callable[[], Any], str]] = [
-    (lambda: LabelPool({0: [1], 1: []}, documents=12), r"(?s)queries have no positive.*\[1\].*leave them out"),
-    (lambda: LabelPool({0: [12]}, documents=12), r"(?s)out of range.*documents 12 to 12.*0 to 11"),
-    (lambda: LabelPool({0: [-1]}, documents=12), r"(?s)out of range.*documents -1"),
-    (lambda: LabelPool({0: [1]}, documents=12, size=0), r"(?s)the pool has no room.*size 0"),
-    (lambda: LabelPool(POSITIVES, documents=12).draw([0, 77]), r"(?s)has no positives.*\[77\]"),
-    (lambda: PoolCollator(features, LabelPool(POSITIVES, documents=12), ["a"]), r"(?s)number of documents.*1 texts"),
-]
-
-
-@pytest.mark.parametrize(("ask", "what"), REFUSED, ids=[what for _, what in REFUSED])
-def test_pools_that_cannot_be_drawn_are_refused(ask: Callable[[], Any], what: str) -> None:
-    with pytest.raises(ContractError, match=what):
-        ask()
 
 
 def test_hard_negatives_are_the_most_similar_documents_that_are_not_relevant() -> None:
