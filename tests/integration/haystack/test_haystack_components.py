@@ -288,13 +288,16 @@ def test_all_components_survive_yaml_with_their_secrets_as_names(monkeypatch: py
     pipeline.add_component("sparse_documents", DiptychSparseDocumentEmbedder("bm25", options=BM25))
     pipeline.add_component("ranker", DiptychRanker("cross-encoder", top_k=3, api_key=key))
     store = DiptychDocumentStore("https://example.org", "things", api_key=key)
-    retriever = DiptychRetriever(store, filter_policy=FilterPolicy.MERGE, score_threshold=0.5)
+    shown: Any = {"content": "passage", "passages": 1, "highlight": True}
+    retriever = DiptychRetriever(store, filter_policy=FilterPolicy.MERGE, score_threshold=0.5, **shown)
     pipeline.add_component("retriever", retriever)
     text = pipeline.dumps()
     assert "hunter2" not in text
     assert "MY_KEY" in text
     again = Pipeline.loads(text, **ALLOWED)
     assert again.to_dict() == pipeline.to_dict()
+    kept = again.to_dict()["components"]["retriever"]["init_parameters"]
+    assert {name: kept[name] for name in shown} == shown
     assert again.get_component("sparse").run("convert audio") == pipeline.get_component("sparse").run("convert audio")
 
 

@@ -10,6 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 from qdrant_client import models
 
+import long_documents
 from diptych.errors import SearchError
 from diptych.search import Retrieve
 from diptych.testing import FakeDenseEncoder
@@ -163,3 +164,17 @@ def test_an_empty_store_finds_nothing(opened: Any) -> None:
     assert store.similarity_search(QUERY) == store.max_marginal_relevance_search(QUERY) == []
     assert store.similarity_search_by_vector([0.0] * 64) == []
     assert store.similarity_search_with_relevance_scores(QUERY) == []
+
+
+def test_vectors_and_relevance_work_with_a_vector_for_each_passage(opened: Any) -> None:
+    long = opened(long_documents.SLOTS)
+    long.populate(long_documents.manuals())
+    store, query = DiptychVectorStore(long), long_documents.QUERY
+    vector = np.asarray(long.encoders["dense"].encode_query([query])[0])
+    (document,) = store.similarity_search_by_vector(vector[0].tolist(), 1)
+    assert document.id == "sox"
+    assert document.metadata["_diptych"]["passages"]
+    ((best, relevance),) = store.similarity_search_with_relevance_scores(query, 1)
+    (hit,) = long.search(query, pipeline=Retrieve("dense"), limit=1)
+    assert (best.id, relevance) == (hit.id, pytest.approx((1 + hit.score) / 2, abs=1e-6))
+    assert store.embeddings is None

@@ -9,7 +9,6 @@ from llama_index.core.schema import MetadataMode, NodeRelationship, RelatedNodeI
 from llama_index.core.vector_stores.types import VectorStoreQuery
 
 from diptych import Collection
-from diptych.errors import DocumentError
 from diptych_adapters.llama_index import DiptychRetriever, DiptychVectorStore
 from long_documents import QUERY, SENTENCES, SLOTS, manuals
 
@@ -32,31 +31,6 @@ def test_a_nodes_metadata_hold_the_passages_which_no_prompt_reads(long: Collecti
     answer = DiptychVectorStore(long).query(VectorStoreQuery(query_str=QUERY, similarity_top_k=1))
     assert answer.nodes is not None
     assert answer.nodes[0].metadata["diptych"] == {"passages": passages}
-
-
-def test_a_node_that_was_found_can_be_added_again_and_changes_nothing(long: Collection) -> None:
-    store = DiptychVectorStore(long)
-    related = TextNode(
-        id_="n", text=manuals()[0].text, relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id="book")}
-    )
-    store.add([related])
-    before = list(long.documents())
-    store.add([one.node for one in DiptychRetriever(long, similarity_top_k=5, explain=True).retrieve(QUERY)])
-    assert list(long.documents()) == before
-
-
-def test_highlights_lie_in_the_metadata_and_are_not_stored(long: Collection) -> None:
-    (hit,) = long.search(QUERY, limit=1)
-    before = list(long.documents())
-    for content in ("document", "passage"):
-        retriever = DiptychRetriever(long, similarity_top_k=1, content=content, highlight=True)
-        for (found,) in (retriever.retrieve(QUERY), asyncio.run(retriever.aretrieve(QUERY))):
-            highlight = found.node.metadata["diptych"]["highlight"]
-            assert highlight["sentence"]["text"] == SENTENCES["sox"]
-            assert [hit.document.text[start:end] for start, end in highlight["words"]] == ["convert", "audio", "files"]
-            if content == "document":
-                DiptychVectorStore(long).add([found.node])
-    assert list(long.documents()) == before
 
 
 def test_a_passage_is_a_node_whose_source_is_the_document(long: Collection) -> None:
@@ -98,9 +72,3 @@ def test_a_passage_of_a_chunk_keeps_the_chunks_relations_and_counts_from_its_sou
     assert node.next_node.node_id == "next"
     assert node.parent_node is not None
     assert node.parent_node.node_id == "chunk"
-
-
-def test_a_passage_does_not_replace_its_document(long: Collection) -> None:
-    (found,) = DiptychRetriever(long, similarity_top_k=1, content="passage").retrieve(QUERY)
-    with pytest.raises(DocumentError, match="this is a passage of a document"):
-        DiptychVectorStore(long).add([found.node])
