@@ -150,7 +150,10 @@ def compare(
             used twice; nothing to compare with.
         MissingExtra: scipy is not installed.
     """
-    _check_options(samples, confidence)
+    if samples < 100:
+        raise EvaluationError("too few samples for a test", got=samples, expected="at least 100, better 10000")
+    if not 0 < confidence < 1:
+        raise EvaluationError("the confidence is not a share", got=confidence, expected="between 0 and 1, such as 0.95")
     base, others = _baseline_and_others(evaluations, baseline)
     per_query = [_per_query(other, base, metric) for other in others]
     values = [np.array(list(gaps.values()), np.float64) for gaps in per_query]
@@ -209,13 +212,6 @@ def _baseline_and_others(evaluations: Sequence[Evaluation], baseline: str) -> tu
         raise EvaluationError(f"there is nothing to compare with {baseline!r}", expected="two evaluations or more")
     others = [evaluation for evaluation in evaluations if evaluation.name != baseline]
     return evaluations[names.index(baseline)], others
-
-
-def _check_options(samples: int, confidence: float) -> None:
-    if samples < 100:
-        raise EvaluationError("too few samples for a test", got=samples, expected="at least 100, better 10000")
-    if not 0 < confidence < 1:
-        raise EvaluationError("the confidence is not a share", got=confidence, expected="between 0 and 1, such as 0.95")
 
 
 @dataclass(frozen=True, slots=True)

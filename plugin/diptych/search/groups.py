@@ -19,9 +19,9 @@ from diptych.search.options import GroupOptions, check_options
 from diptych.search.query import pipeline_request
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import PINNED, Clock, hits_from_points, inputs_of, retrieve_together
-from diptych.search.run import completed, notify_plugins, on_current_view, reranked
+from diptych.search.run import completed, notify_plugins, on_current_view, reranked, selected
 from diptych.search.store_calls import read_store
-from diptych.types import Document, Hit, Passage, Query, heading, hits_table
+from diptych.types import Hit, Passage, Query, heading, hits_table
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -50,9 +50,13 @@ class HitGroup:
         the parent where the splitter noted them (LangChain's `start_index`, Haystack's `split_idx_start`), else in the
         chunk.
         """
-        best = self.hits[0]
-        passages = tuple(_chunk(hit) for hit in self.hits)
-        return replace(best, document=replace(best.document, id=str(self.value)), passages=passages, point=None)
+        best, passages = self.hits[0], list[Passage]()
+        for hit in self.hits:
+            text, metadata = hit.document.text, hit.document.metadata
+            noted = (metadata.get(key) for key in _STARTS)
+            start = next((value for value in noted if type(value) is int and value >= 0), 0)
+            passages.append(Passage(text, start, start + len(text), hit.score))
+        return replace(best, document=replace(best.document, id=str(self.value)), passages=tuple(passages), point=None)
 
 
 class HitGroups(Displayed, list[HitGroup]):
@@ -73,14 +77,6 @@ class HitGroups(Displayed, list[HitGroup]):
         """The hits of each group."""
         groups = [Display(str(group.value), [hits_table(group.hits)]) for group in self]
         return Display(heading(len(self), "group", self.query), groups)
-
-
-def _chunk(hit: Hit) -> Passage:
-    """The text of a hit as a passage of its parent."""
-    text, metadata = hit.document.text, hit.document.metadata
-    noted = (metadata.get(key) for key in _STARTS)
-    start = next((value for value in noted if type(value) is int and value >= 0), 0)
-    return Passage(text, start, start + len(text), hit.score)
 
 
 def search_groups(
@@ -135,7 +131,7 @@ def _completed(request: SearchRequest, groups: Sequence[Sequence[HitGroup]]) -> 
     pages = completed(request, [[hit for group in of_query for hit in group.hits] for of_query in groups])
     finished = []
     for of_query, page in zip(groups, pages, strict=True):
-        hits = (replace(hit, document=_restricted(hit.document, request)) for hit in page)
+        hits = (replace(hit, document=selected(hit.document, request)) for hit in page)
         finished.append([replace(group, hits=tuple(islice(hits, len(group.hits)))) for group in of_query])
     return finished
 
@@ -222,19 +218,6 @@ def _values(payload: Mapping[str, Any], path: str) -> list[str | int]:
         node = node.get(key) if isinstance(node, Mapping) else None
     values = node if isinstance(node, list) else [node]
     return list(dict.fromkeys(value for value in values if type(value) in (str, int)))  # a bool is an instance of int
-
-
-def _restricted(document: Document, request: SearchRequest) -> Document:
-    if request.with_payload is True:
-        return document
-    wanted = request.wanted
-    return Document(
-        document.id,
-        document.text if "text" in wanted else "",
-        document.title if "title" in wanted else "",
-        {key: value for key, value in document.metadata.items() if key in wanted},
-        document.media,
-    )
 
 
 def _above(groups: Sequence[HitGroup], threshold: float) -> list[HitGroup]:

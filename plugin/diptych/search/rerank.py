@@ -142,7 +142,9 @@ def score_until_settled(
     while places := [n for n, g in enumerate(groups) if len(scores[n]) < len(g) and quiet[n] < exit.patience]:
         blocks = [groups[n][len(scores[n]) : len(scores[n]) + exit.block] for n in places]
         for n, new in zip(places, score_pairs(reranker, blocks, where=where), strict=True):
-            quiet[n] = quiet[n] + 1 if _is_quiet(scores[n], new, best) else 0
+            known = scores[n]  # with ties the earlier ones stay among the best
+            is_quiet = len(known) >= best and new.max() <= np.partition(known, -best)[-best]
+            quiet[n] = quiet[n] + 1 if is_quiet else 0
             scores[n] = np.concatenate([scores[n], new])
     return scores
 
@@ -181,11 +183,6 @@ def _require_independent(reranker: Reranker, where: str, option: str) -> None:
     if not reranker.independent:
         what = "a reranker that looks at all candidates cannot stop early"
         raise SearchError(what, where=where, got="independent = False", do=f"leave {option} out")
-
-
-def _is_quiet(known: Floats, new: Floats, best: int) -> bool:
-    """Whether no new score is among the `best`; with ties the earlier ones stay."""
-    return len(known) >= best and bool(new.max() <= np.partition(known, -best)[-best])
 
 
 def _ordered(hits: Sequence[Hit], scores: Floats, label: str, weight: float) -> list[Hit]:

@@ -209,7 +209,7 @@ def completed(request: SearchRequest, pages: Sequence[Sequence[Hit]]) -> list[li
     if request.reads_text and not request.passages:  # read for a reranker or the highlights, and not asked for
         pages = [[replace(hit, passages=()) if hit.passages else hit for hit in page] for page in pages]
     if request.with_payload is not True and (request.reads_text or not request.view.layout.is_native):
-        pages = [[replace(hit, document=_selected(hit.document, request)) for hit in page] for page in pages]
+        pages = [[replace(hit, document=selected(hit.document, request)) for hit in page] for page in pages]
     return list(map(list, pages))
 
 
@@ -253,14 +253,14 @@ def _report(request: SearchRequest, seconds: dict[str, float], began: float, hit
     )
 
 
-def _selected(document: Document, request: SearchRequest) -> Document:
-    """The document without what was fetched only for rerankers and passages."""
-    wanted, metadata = request.wanted, document.metadata
-    if not request.view.layout.is_native:
-        named = {head(key) for key in wanted}
-        metadata = {key: value for key, value in metadata.items() if key in named}
-    text = document.text if "text" in wanted else ""
-    return replace(document, text=text, title=document.title if "title" in wanted else "", metadata=metadata)
+def selected(document: Document, request: SearchRequest) -> Document:
+    """The document without what was fetched only for rerankers, passages and groups."""
+    if request.with_payload is True:
+        return document
+    named = {head(key) for key in request.wanted}
+    metadata = {key: value for key, value in document.metadata.items() if key in named}
+    text, title = (document.text if "text" in named else ""), (document.title if "title" in named else "")
+    return replace(document, text=text, title=title, metadata=metadata)
 
 
 class Hits(Displayed, list[Hit]):
@@ -292,7 +292,7 @@ class Hits(Displayed, list[Hit]):
         return Hits(found, query=self.query, store=self._store) if isinstance(found, list) else found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, ([*self], self.query)  # a copy must not hold on to the store
+        return partial(Hits, query=self.query), ([*self],)  # a copy must not hold on to the store
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame` with a row for each hit; see `diptych.frames.hits` for its columns.
@@ -340,7 +340,7 @@ class Answers(Displayed, list[list[Hit]]):
         self.queries = tuple(queries)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _all_restored, ([*self], self.queries)
+        return partial(Answers, queries=self.queries), ([*self],)
 
     def display(self) -> Display:
         """The hits of each query below one another."""
@@ -387,11 +387,3 @@ def hits_of(request: SearchRequest, page: Iterable[Hit], query: str | Query) -> 
     view = request.view
     store = ThumbnailStore(view.client, view.name, request.shard_key_selector) if view.has_media else None
     return Hits(page, query=query, store=store)
-
-
-def _restored(hits: list[Hit], query: str | Query) -> Hits:
-    return Hits(hits, query=query)
-
-
-def _all_restored(answers: list[list[Hit]], queries: Sequence[str | Query]) -> Answers:
-    return Answers(answers, queries=queries)

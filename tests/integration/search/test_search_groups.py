@@ -113,6 +113,6 @@ def test_groups_of_a_collection_take_params_and_payload(
 ) -> None:
     exact = models.SearchParams(exact=True)
     groups = filled.search_groups(
-        queries[0], group_by="parity", pipeline=pipeline, params=exact, with_payload=["n"], group_size=2
+        queries[0], group_by="parity", pipeline=pipeline, params=exact, with_payload=["n", "at.x"], group_size=2
     )
-    assert all(set(hit.document.metadata) == {"n"} and not hit.document.text for g in groups for hit in g.hits)
+    assert all({*hit.document.metadata} == {"n", "at"} and not hit.document.text for g in groups for hit in g.hits)
