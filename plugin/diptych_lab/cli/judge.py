@@ -52,7 +52,6 @@ def judge(
         str, typer.Option(metavar="NAME", help="A metric with a cutoff; that many hits of each pipeline are judged.")
     ] = "nDCG@10",
     sample: Annotated[int, typer.Option(min=2, metavar="N", help="Judge at most N queries, drawn at random.")] = 50,
-    seed: Annotated[int, typer.Option(help="Seed for drawing queries and for all random orders.")] = 0,
     judge: Annotated[
         str, typer.Option("--judge", metavar="NAME", help="Your name as judge. [default: the user name]")
     ] = "",
@@ -114,7 +113,7 @@ def judge(
 
     session, configs = context.obj, list(dict.fromkeys(config or [CONFIG]))
     settings = session.config(configs[0])
-    drawn = _drawn(settings, queries, sample, seed)
+    drawn = _drawn(settings, queries, sample)
     name, judgements = judge or _user(), Judgements(folder)
     judgements.require_same(drawn)
     with opened(session, configs) as collections:
@@ -124,7 +123,7 @@ def judge(
         if again:
             known = [*drawn, *judgements.queries()]
             judgements.note_collections(names)
-            judge_all(SecondJudging(judgements, known, judge=name, count=again, seed=seed), texts)
+            judge_all(SecondJudging(judgements, known, judge=name, count=again), texts)
         else:
             by_label = dict(zip(labels(configs), collections, strict=True))
             listed = pipeline_runs.pipelines_of(by_label)
@@ -133,7 +132,7 @@ def judge(
                 chosen |= _swapped(collections[0])
             judging = Judging(
                 _runs(chosen, drawn, metric, tenant), drawn, judgements, judge=name, baseline=baseline, metric=metric,
-                seed=seed, confidence=confidence, margin=margin, general=general, complete=complete,
+                confidence=confidence, margin=margin, general=general, complete=complete,
             )  # fmt: skip
             judgements.note_collections(names)
             if model:
@@ -173,7 +172,7 @@ def _user() -> str:
         raise EvaluationError("no user name is known", got=str(error), do="name the judge: --judge NAME") from error
 
 
-def _drawn(settings: Config, queries: Path | None, sample: int, seed: int) -> list[Query]:
+def _drawn(settings: Config, queries: Path | None, sample: int) -> list[Query]:
     """The queries to judge."""
     from diptych.evaluate import read_queries
     from diptych_lab.judge.judging import drawn
@@ -182,7 +181,7 @@ def _drawn(settings: Config, queries: Path | None, sample: int, seed: int) -> li
     if path is None:
         do = "give --queries FILE, or set evaluate.queries in the config file"
         raise EvaluationError("there are no queries to judge", do=do)
-    return drawn(read_queries(path), sample, seed)
+    return drawn(read_queries(path), sample, 0)
 
 
 def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | None) -> dict[str, Searched]:

@@ -61,12 +61,6 @@ def index(
         Literal["memory", "latency", "disk"],
         typer.Option(metavar="WHAT", help="memory, latency or disk: what to minimise."),
     ] = "memory",
-    prefix: Annotated[
-        list[int] | None,
-        typer.Option(
-            metavar="N", help="First-stage dimension to try; repeat for more. [default: a half and a quarter]"
-        ),
-    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure graphs, quantization and first stages: recall against exact search, latency, bytes.
@@ -90,7 +84,6 @@ def index(
         found = tune_index(
             opened.handle,
             slot,
-            prefixes=prefix,
             queries=texts,
             sample=sample,
             points=points,
@@ -178,10 +171,6 @@ def encoder(
             min=1, metavar="N", help="Number of leading dimensions to keep; repeat for more. [default: 1/2 and 1/4]"
         ),
     ] = None,
-    documents: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Documents to sample, in addition to the relevant ones.")
-    ] = 2000,
-    sample: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of queries.")] = 200,
     synthetic: SyntheticOption = False,
     write: WriteOption = False,
     as_json: JsonOption = False,
@@ -217,8 +206,6 @@ def encoder(
             others=tried,
             widths=width or [],
             budget=limits,
-            documents=documents,
-            sample=sample,
             progress=bars,
         )
     is_change = found.reached and found.chosen != found.present

@@ -58,7 +58,6 @@ def tune_index(
     slot: str | None = None,
     *,
     setups: Sequence[Setup] | None = None,
-    prefixes: Sequence[int] | None = None,
     queries: Sequence[str] = (),
     sample: int = SAMPLE,
     points: int | None = None,
@@ -77,7 +76,6 @@ def tune_index(
         handle: the open collection.
         slot: a dense one; the only one unless given.
         setups: what is measured beside what the collection has; `grid` unless given.
-        prefixes: dimensions of first stages in that grid.
         queries: texts that the slot's encoder encodes; 200 of the sampled vectors are held out unless given.
         sample: vectors that are indexed at most.
         points: measure as in a collection that holds so many; as many as it holds unless given.
@@ -94,7 +92,7 @@ def tune_index(
     view, watching, chosen_by = handle.now(), progress or Unwatched(), rule or Rule()
     tuned_slot = slot_to_tune(view, slot)
     drawn_sample = draw(view, tuned_slot, size=sample, held_out=HELD_OUT, texts=queries, seed=seed, progress=watching)
-    default_setups = grid(drawn_sample.documents.shape[1], whole_numbers=drawn_sample.whole_numbers, prefixes=prefixes)
+    default_setups = grid(drawn_sample.documents.shape[1], whole_numbers=drawn_sample.whole_numbers)
     storage = tuned_slot.generation.storage if tuned_slot.generation else {}
     now = Setup(VectorStorage.model_validate(storage), view.search_config.params, now=True)
     wanted = default_setups if setups is None else setups
@@ -281,7 +279,7 @@ def _bits(stored: Stored) -> float:
     return {"scalar": 8, "binary": binary, "turbo": turbo}[quantization.kind]
 
 
-def grid(dimension: int, *, whole_numbers: bool = False, prefixes: Sequence[int] | None = None) -> list[Setup]:
+def grid(dimension: int, *, whole_numbers: bool = False) -> list[Setup]:
     """About 25 setups: graphs, number formats, every kind of quantization, first stages.
 
     Quantized copies and first stages lie in memory, their originals on disk: that is what one has them for.
@@ -289,12 +287,11 @@ def grid(dimension: int, *, whole_numbers: bool = False, prefixes: Sequence[int]
     Args:
         dimension: of the vectors.
         whole_numbers: whether a byte can hold each number of them.
-        prefixes: dimensions of first stages; a half and a quarter of the vectors unless given.
     """
     setups = [*_graphs(), Setup(_storage(datatype="float16"))]
     if whole_numbers:
         setups.append(Setup(_storage(datatype="uint8")))
-    chosen = [n for n in (dimension // 2, dimension // 4) if n >= SHORTEST] if prefixes is None else prefixes
+    chosen = [n for n in (dimension // 2, dimension // 4) if n >= SHORTEST]  # of first stages
     return [*setups, *_quantized(), *_first_stages(chosen)]
 
 

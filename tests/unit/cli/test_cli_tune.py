@@ -60,14 +60,14 @@ def test_a_whole_run_gives_a_document_with_the_config_of_each_row(run: Run, conf
     (tmp_path / "many.jsonl").write_text("\n".join(lines))
     (tmp_path / "queries.jsonl").write_text("\n".join(lines[:20]))
     run("populate", tmp_path / "many.jsonl")
-    asked = ("--queries", "queries.jsonl", "--prefix", "40", "--recall", "0.9", "--points", "9999999")
+    asked = ("--queries", "queries.jsonl", "--recall", "0.9", "--points", "9999999")
     answer = run("tune", "index", *asked, "--json")
     assert answer.code == 0, answer.err
     found = answer.json()
     assert (found["slot"], found["sample"], found["queries"], found["held_out"]) == ("dense", 150, 20, False)
     assert [row["now"] for row in found["rows"]].count(True) == 1
     assert found["chosen"]["recall"] >= 0.9
-    assert {"first 40 x1", "first 40 x4", "product x16", "float16"} < {row["stored"] for row in found["rows"]}
+    assert {"first 32 x1", "first 32 x4", "product x16", "float16"} < {row["stored"] for row in found["rows"]}
     for row in found["rows"]:
         slots = {"dense": {"adapter": "fake-dense", **row["config"].get("slots", {}).get("dense", {})}}
         parse_config({"collection": "c", "slots": slots, "search": row["config"].get("search", {})})
