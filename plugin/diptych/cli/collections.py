@@ -177,7 +177,7 @@ def delete(
     condition = parse_filter(filter, where or [])
     if bool(ids) == (condition is not None):
         raise CollectionError(
-            "which documents?" if not ids else "ids and a filter do not go together",
+            "no documents are named" if not ids else "ids and a filter do not go together",
             expected="ids, or --where and --filter",
             do="diptych delete ID..., or diptych delete --where KEY=VALUE",
         )
@@ -364,7 +364,7 @@ def _only(client: QdrantBase) -> str:
     if len(names) == 1:
         return names[0]
     raise ConfigError(
-        "which collection is to be copied?" if names else "there is no collection to copy",
+        "the store has several collections" if names else "the store has no collection to copy",
         where=place_of(client),
         expected=", ".join(names),
         do="name it: --collection NAME" if names else "fill one first: diptych populate SOURCE",

@@ -71,7 +71,7 @@ def test_json_is_the_whole_report(run: Run, filled: None) -> None:
 def test_a_store_with_several_collections_asks_which(run: Run, filled: None) -> None:
     answer = run("edge:./store", "edge:./other")
     assert answer.exit_code == 1
-    assert "which collection is to be copied?" in answer.stderr
+    assert "the store has several collections" in answer.stderr
     assert "expected: a, b" in answer.stderr
 
 
