@@ -59,14 +59,14 @@ def test_the_verdict_of_the_terminal_is_that_of_all_judgements(tmp_path: Path, m
         answers = {n: collection.search_batch(queries, pipeline=Pipeline((Retrieve(n),)), limit=10) for n in NAMES}
     runs = {name: Run.from_hits(name, queries, hits) for name, hits in answers.items()}
     same = 0
-    for seed in range(DRAWS):
+    for seed in reversed(range(DRAWS)):  # the command's own seed, 0, comes last
         sample = random.Random(seed).sample(queries, 50)
         judging = Judging(list(runs.values()), sample, Judgements(None), judge="script", seed=seed)
         keys = keys_of(judging, qrels)
         same += judging.verdict().differences[0].outcome == outcome_of(runs, sample, qrels)
     assert same >= 0.95 * DRAWS
     options = [word for name in NAMES for word in ("--only", name)]
-    command = ["judge", "mine", *options, "--judge", "script", "--seed", str(DRAWS - 1), "--json"]
+    command = ["judge", "mine", *options, "--judge", "script", "--json"]
     answer = CliRunner().invoke(app, command, input=keys)
     assert answer.exit_code == 0
     shown, expected = json.loads(answer.stdout)["verdict"], judging.verdict()
