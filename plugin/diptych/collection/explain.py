@@ -32,7 +32,6 @@ from diptych.search.retrieve import (
 )
 from diptych.search.run import on_current_view, reranked
 from diptych.search.store_calls import read_store
-from diptych.slots.slot import Slot
 from diptych.types import Document, Hit, Passage, Query, heading
 
 if TYPE_CHECKING:
@@ -142,7 +141,10 @@ class _Explainer:
         self._words = dict(
             zip(self._points, matching_words(request, [hit.document.text for hit in self._found]), strict=True)
         )
-        self._passages = {slot.name: self._passages_of(slot) for slot in slots if has_passages(slot)}
+        self._passages: dict[str, dict[PointId, tuple[Passage, ...]]] = {}  # of each document to explain, best first
+        for slot in filter(has_passages, slots):
+            (scored,) = with_passages(request, [self._found], None, slot=slot)
+            self._passages[slot.name] = {hit.point: hit.passages for hit in scored if hit.point is not None}
         self._blocks, lacking = blocks_of_slots(request, self._inputs, self._scores, blocks)
         self._notes = (*notes, *_notes_on_examples(request), *lacking)
         fusion = request.pipeline.fuse
@@ -172,11 +174,6 @@ class _Explainer:
             notes=(*self._notes, *self._notes_on(record.id, hit)),
             words=self._words[record.id],
         )
-
-    def _passages_of(self, slot: Slot) -> dict[PointId, tuple[Passage, ...]]:
-        """The passages of each document to explain, best first."""
-        (scored,) = with_passages(self._request, [self._found], None, slot=slot)
-        return {hit.point: hit.passages for hit in scored if hit.point is not None}
 
     def _slot(self, name: str, point: PointId) -> SlotScore:
         order = [candidate for candidate, _ in self._rankings.get(name, ())]
@@ -404,7 +401,8 @@ class Explanation(Displayed):
     @property
     def parts(self) -> tuple[ScorePart, ...]:
         """The parts that the score is the sum of; for a document that is no hit, of the last score that is known."""
-        parts = self._stage_part() or (*self._retrieval_parts(), *self._boost_parts())
+        boosts = (ScorePart(name, "boost", value) for name, value in self.boosts.items())
+        parts = self._stage_part() or (*self._retrieval_parts(), *boosts)
         rest = 0.0 if self.score is None else self.score - sum(part.value for part in parts)
         close = abs(rest) <= NEAR * max(1.0, abs(self.score or 0.0))
         return parts if close else (*parts, ScorePart("rest", "rest", rest))
@@ -431,9 +429,6 @@ class Explanation(Displayed):
         words = tuple(ScorePart(term.word, "word", term.contribution) for term in slot_score.terms)
         blocks = tuple(ScorePart(block.name, "block", block.contribution) for block in slot_score.blocks)
         return words or blocks or (() if slot_score.score is None else (ScorePart(name, "slot", slot_score.score),))
-
-    def _boost_parts(self) -> tuple[ScorePart, ...]:
-        return tuple(ScorePart(name, "boost", value) for name, value in self.boosts.items())
 
     def as_dict(self) -> dict[str, Any]:
         """Everything except the document as JSON values; the pipeline as text."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar, Unpack
 from diptych import frames
 from diptych.errors import PopulateError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.reports import PopulateReport, SetAside
+from diptych.reports import PopulateReport
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -39,21 +39,15 @@ def log_report(report: PopulateReport, *, rejected: bool = True) -> None:
     """
     for warning in report.warnings:
         LOG.warning("collection %r: %s", report.collection, warning)
-    if report.set_aside and rejected:
-        LOG.warning("collection %r: %s", report.collection, _rejected_sentence(report))
-
-
-def _rejected_sentence(report: PopulateReport) -> str:
+    if not report.set_aside or not rejected:
+        return
     verb = "would be" if report.dry_run else "was" if report.set_aside == 1 else "were"
-    shown = [_named(one) for one in report.examples[:_SHOWN]]
-    further = [f"{report.set_aside - len(shown):,} more"] if report.set_aside > len(shown) else []
+    shown = [f"{one.id!r}" if one.id else f"number {one.position}" for one in report.examples[:_SHOWN]]
+    shown = [f"{name}: {one.reason[:_LONGEST]}" for name, one in zip(shown, report.examples, strict=False)]
+    shown += [f"{report.set_aside - len(shown):,} more"] if report.set_aside > len(shown) else []
     file = f". All of them, with the reasons, are in {report.report_file}" if report.report_file else ""
-    return f"{report.set_aside:,} of {report.read:,} documents {verb} rejected: {'; '.join([*shown, *further])}{file}"
-
-
-def _named(rejected: SetAside) -> str:
-    name = repr(rejected.id) if rejected.id else f"number {rejected.position}"
-    return f"{name}: {rejected.reason[:_LONGEST]}"
+    told = f"{report.set_aside:,} of {report.read:,} documents {verb} rejected: {'; '.join(shown)}{file}"
+    LOG.warning("collection %r: %s", report.collection, told)
 
 
 class PopulateOptions(TypedDict, total=False):

@@ -186,7 +186,8 @@ class Split:
             found = [
                 (levels[at], at)
                 for at in places[bisect_left(places, least) : bisect_left(places, stop + 1)]
-                if _uncut(at, most, blocks)
+                # It leaves whole each code block that fits into a passage.
+                if (around := block_around(at, blocks)) is None or around[1] - around[0] > most
             ]
             if found:
                 level, at = max(found)
@@ -210,12 +211,6 @@ class Split:
             if self.spans[token, 0] > self.spans[token - 1, 1]:
                 return token
         return at
-
-
-def _uncut(at: int, most: int, blocks: list[tuple[int, int]]) -> bool:
-    """Whether a cut there leaves whole each code block that fits into a passage."""
-    block = block_around(at, blocks)
-    return block is None or block[1] - block[0] > most
 
 
 @dataclass(frozen=True, slots=True)
