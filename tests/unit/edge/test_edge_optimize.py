@@ -23,6 +23,7 @@ from diptych_edge.engine import shard as shards
 from diptych_edge.engine.optimization import STAGES
 from diptych_edge.health.repair import link_data, unlink_data
 from diptych_edge.health.wal import allocated
+from waiting import until
 
 Start = Callable[[str], subprocess.Popen[str]]
 DIM = 32
@@ -297,6 +298,33 @@ def test_an_optimizer_whose_parent_is_gone_changes_nothing(many: EdgeClient) -> 
     done = subprocess.run([sys.executable, optimizer.__file__, str(folder), "1"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "the process that wanted this is gone\n")
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_who_is_alone_waits_for_readers_and_new_readers_wait_for_him() -> None:
+    gate, order = shards.Gate(), list[str]()
+
+    def exchange() -> None:
+        with gate.alone():
+            order.append("alone")
+
+    def read() -> None:
+        gate.enter()
+        order.append("late reader")
+        gate.leave()
+
+    gate.enter()
+    gate.enter()
+    threads = [threading.Thread(target=exchange), threading.Thread(target=read)]
+    threads[0].start()
+    until(lambda: gate._exclusive_waiting)
+    threads[1].start()
+    time.sleep(0.05)
+    order.append("read")
+    gate.leave()
+    gate.leave()
+    for thread in threads:
+        thread.join(60)
+    assert order == ["read", "alone", "late reader"]
 
 
 def test_a_reader_may_enter_again_while_somebody_waits_to_be_alone() -> None:
