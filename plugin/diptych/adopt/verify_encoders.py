@@ -252,7 +252,8 @@ class Verifier:
             return
         points, vector = self._points[name], self._vectors[name].name
         tried = [_texts(points, vector, Trial(layout, reading))[1]]
-        for variant in _readings():
+        separated = (Reading(separator=separator) for separator in _SEPARATORS)
+        for variant in (Reading(input=("text",)), *separated, Reading(input=("title",))):
             _, texts = _texts(points, vector, Trial(layout, variant))
             if texts not in tried:
                 tried.append(texts)
@@ -262,8 +263,10 @@ class Verifier:
             yield from (Trial(layout, shorter, prompt=prompt) for prompt in _PROMPTS)
 
     def _read(self, name: str, layout: Layout, reading: Reading) -> str:
-        key = layout.media.get(self._slots[name].reading.modality)
-        return f"payload key {key!r}" if key else _words(layout, reading)
+        keys = {"title": layout.title, "text": layout.text}
+        media = layout.media.get(self._slots[name].reading.modality)
+        named = [media] if media else [key for part in reading.input if (key := keys[part])]
+        return f" + {reading.separator!r} + ".join(f"payload key {key!r}" for key in named)
 
     def _at(self, name: str) -> str:
         vector = self._vectors[name].name
@@ -279,12 +282,6 @@ def _advice(likeness: Likeness, layout: Layout) -> str:
     return f"{advice}; if a title was encoded before the text, name its key: --text KEY --title KEY"
 
 
-def _readings() -> Iterator[Reading]:
-    yield Reading(input=("text",))
-    yield from (Reading(separator=separator) for separator in _SEPARATORS)
-    yield Reading(input=("title",))
-
-
 def _texts(points: Sequence[Sampled], vector: str, trial: Trial) -> tuple[list[Sampled], list[str]]:
     """The points that have both vector and text, and the encoder's input for each."""
     documents = ((point, trial.layout.read(point.id, point.payload)) for point in points)
@@ -295,12 +292,6 @@ def _texts(points: Sequence[Sampled], vector: str, trial: Trial) -> tuple[list[S
     ]
     usable = [(point, text) for point, text in inputs if text and vector in point.vectors]
     return [point for point, _ in usable], [text for _, text in usable]
-
-
-def _words(layout: Layout, reading: Reading) -> str:
-    keys = {"title": layout.title, "text": layout.text}
-    keys_read = [f"payload key {keys[name]!r}" for name in reading.input if keys[name]]
-    return f" + {reading.separator!r} + ".join(keys_read)
 
 
 @dataclass(frozen=True, slots=True)

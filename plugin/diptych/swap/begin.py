@@ -49,7 +49,14 @@ class SwapStart:
             c.name: self._target(c, self._number(c, metadata, reusable)) for c in self.changes if c.slot is not None
         }
         building = {c.name: target[c.name] for c in self.changes if c.action in ENCODES}
-        students = {c.name: _student(c.student, target[c.name]) for c in self.changes if c.student is not None}
+        students = dict[str, QueryEncoder]()
+        for c in self.changes:
+            if c.student is not None:  # it makes the queries of the generation
+                own = target[c.name]
+                described = c.student.describe(
+                    number=own.number, vector=own.vector, reading=own.reading, statistics=None
+                )
+                students[c.name] = QueryEncoder(generation=described, student=True, why="named by the config")
         for change in self.changes:
             if change.slot is not None:
                 change.slot.generation = target[change.name]
@@ -180,14 +187,6 @@ class SwapStart:
                 do="populate documents first, or name the file that the points were made from: --source FILE",
             )
         return sums
-
-
-def _student(student: Slot, generation: Generation) -> QueryEncoder:
-    """The record that makes the student the query encoder of this generation."""
-    described = student.describe(
-        number=generation.number, vector=generation.vector, reading=generation.reading, statistics=None
-    )
-    return QueryEncoder(generation=described, student=True, why="named by the config")
 
 
 def edited_search(config: Config, swap: Swap | None) -> list[str]:

@@ -164,7 +164,11 @@ class Plan(Displayed):
         estimated = any(step.rate for step in self.steps)
         width = 7 if estimated else 4
         names = ("slot", "change", "documents", "encode", "time", "disk", "memory")[:width]
-        rows = [_row(step)[:width] for step in self.steps]
+        rows = list[tuple[str, ...]]()
+        for step in self.steps:
+            counts = (f"{count:,}" if count else "" for count in (step.points, step.encode))
+            costs = (duration(step.seconds), f"+{size(step.disk)}", f"+{size(step.memory)}")
+            rows.append((step.slot, change_of(step), *counts, *(costs if step.rate else ("", "", "")))[:width])
         parts = {"loading": self.loading, "encoding": self.encoding, "the gate": self.gate}
         times = ", ".join(f"{part} {duration(seconds)}" for part, seconds in parts.items() if seconds)
         estimate = [f"estimated from a sample on this machine: {times}"] if estimated else []
@@ -183,12 +187,6 @@ def _next(planned: Plan) -> str:
     slots = "1 slot" if len(counts) == 1 else f"{len(counts)} slots"
     encoded = f"diptych apply encodes {sum(counts):,} vectors of {slots}{time}"
     return encoded if counts else "diptych apply changes settings; nothing is encoded"
-
-
-def _row(step: Step) -> tuple[str, ...]:
-    counts = (f"{count:,}" if count else "" for count in (step.points, step.encode))
-    costs = (duration(step.seconds), f"+{size(step.disk)}", f"+{size(step.memory)}") if step.rate else ("", "", "")
-    return step.slot, change_of(step), *counts, *costs
 
 
 @needs_answers("plan again once it does")

@@ -60,21 +60,14 @@ def test_an_encoder_that_is_calibrated_measures_the_source_where_payloads_have_n
     found = opened(client, config({"dense": DENSE}))
     found.populate(corpus(30))
     client.delete_payload("c", ["text"], points=models.Filter())
+    both = config({"dense": DENSE, "lexical": LEXICAL})
+    with pytest.raises(SwapError, match=r"slot 'lexical' is calibrated .*, and there are none with a text"):
+        found.apply(both)
     with SourceDocuments(found.handle, corpus(30)) as source:
-        found.apply(config({"dense": DENSE, "lexical": LEXICAL}), ApplyOptions(documents=source))
+        found.apply(both, ApplyOptions(documents=source))
     statistics = found.handle.read().live.slots["lexical"].statistics
     assert statistics is not None
     assert statistics["documents"] == 30
-
-
-def test_an_encoder_that_is_calibrated_has_nothing_to_measure_in_an_empty_collection(
-    client: QdrantBase, config: Make, opened: Open
-) -> None:
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(1))
-    client.delete("c", models.Filter())
-    with pytest.raises(SwapError, match=r"slot 'lexical' is calibrated .*, and there are none with a text"):
-        found.apply(config({"dense": DENSE, "lexical": LEXICAL}))
 
 
 # points that lack a vector

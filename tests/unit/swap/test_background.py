@@ -19,14 +19,11 @@ def priority() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def test_the_result_comes_back() -> None:
-    assert in_background(lambda: "done", threading.Event()) == "done"
-
-
-def test_an_error_comes_back_with_where_it_was_raised() -> None:
+def test_the_result_comes_back_and_an_error_with_where_it_was_raised() -> None:
     def fails() -> None:
         raise ValueError("the reason")
 
+    assert in_background(lambda: "done", threading.Event()) == "done"
     with pytest.raises(ValueError, match="the reason") as raised:
         in_background(fails, threading.Event())
     assert "fails" in [entry.name for entry in raised.traceback]

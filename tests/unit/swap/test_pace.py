@@ -119,18 +119,14 @@ def test_slow_probes_lower_the_rate_to_its_least_and_usual_ones_raise_it_to_its_
     assert noted(pace, [USUAL] * 100 * DECIDE) == MOST_RATE
 
 
-def test_a_rate_that_nothing_is_held_back_by_is_not_raised(pace: Gentle) -> None:
+def test_single_slow_probes_earlier_ones_and_those_of_an_idle_writer_decide_nothing(pace: Gentle) -> None:
     for _ in range(10 * DECIDE):
         pace.note(USUAL)
-    assert pace.rate == FIRST_RATE
-
-
-def test_one_slow_probe_of_many_changes_nothing(pace: Gentle) -> None:
-    assert noted(pace, [*[USUAL] * 4 * DECIDE, SLOW, *[USUAL] * (DECIDE - 1)]) > FIRST_RATE
-
-
-def test_probes_at_an_earlier_rate_do_not_count_against_a_lower_one(pace: Gentle) -> None:
+    assert pace.rate == FIRST_RATE, "nothing is held back by it"
+    raised = noted(pace, [*[USUAL] * 4 * DECIDE, SLOW, *[USUAL] * (DECIDE - 1)])
+    assert raised > FIRST_RATE
     lowered = noted(pace, [SLOW] * DECIDE)
+    assert lowered < raised
     assert noted(pace, [USUAL] * DECIDE) > lowered
 
 

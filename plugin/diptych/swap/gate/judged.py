@@ -218,6 +218,9 @@ def _comparison(
     changed: float,
 ) -> JudgedComparison:
     old, new = (side.means[metric] for side in sides)
+    texts = {query.id: said(query) for query in queries}
+    lost = [query for gap, query in sorted((gap, query) for query, gap in difference.per_query.items() if gap < 0)]
+    lost = lost[:QUERIES_SHOWN]
     is_equal = not changed and difference.wins + difference.losses == 0
     finds_nothing, is_same = old == new == 0, is_equal and difference.high <= SAME
     difference = replace(difference, low=_lower_end(difference, config.confidence))
@@ -238,7 +241,7 @@ def _comparison(
         losses=difference.losses,
         verdict=verdict,
         sentence=_sentence(verdict, metric, config, (old, new), difference, same=is_same),
-        worst=_worst(difference, sides, metric, {query.id: said(query) for query in queries}),
+        worst=tuple(QueryLoss(query, texts[query], *(side.values(metric)[query] for side in sides)) for query in lost),
         remarks=tuple(remarks),
         changed=changed,
         needed=needed,
@@ -314,14 +317,6 @@ def _needed(difference: Difference, config: GateConfig, *, is_same: bool) -> int
     number = max(math.ceil(size), len(gaps) + 1)
     unit: int = 10 ** max(0, len(str(number)) - 2)
     return math.ceil(number / unit) * unit  # rounded up to two digits
-
-
-def _worst(
-    difference: Difference, sides: Sequence[Evaluation], metric: str, texts: dict[str, str]
-) -> tuple[QueryLoss, ...]:
-    old, new = (side.values(metric) for side in sides)
-    lost = sorted((gap, query) for query, gap in difference.per_query.items() if gap < 0)[:QUERIES_SHOWN]
-    return tuple(QueryLoss(query, texts[query], old[query], new[query]) for _, query in lost)
 
 
 def _left_out(judged: Judged, used: Sequence[Query]) -> list[str]:
