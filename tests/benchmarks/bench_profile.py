@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from corpora import folder_of, read_texts
-from diptych_adapters.engines import int8, openvino_graph, processor
+from diptych_adapters.engines import int8, openvino_graph
 from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.batches import BUDGETS, Budget, Row, Tokens, batches, padded_to_vectors
 from diptych_adapters.engines.int8 import GENERAL
@@ -51,9 +51,8 @@ def profile(precision: str, texts: Sequence[str], rounds: int) -> list[Figure]:
     tokens = Tokens(encoder.model.tokenizer, encoder.max_length)
     rows = tokens.rows(texts)
     plain = openvino_graph.converted(SingleFeature(encoder.model, "sentence_embedding"), typed=False)
-    scores = processor.beside_int8() == "float32"
     shown = tokens.rows([*texts[:128], *TRIAL, *GENERAL])  # as the encoder was
-    model = int8.quantized(plain, shown, tokens.pad, scores=scores) if precision == "int8" else plain
+    model = int8.quantized(plain, shown, tokens.pad) if precision == "int8" else plain
     request = compiled(model, precision, counting=True)
     work = 2 * sum(int(np.prod(node.input_value(1).get_shape())) for node in int8._linear(plain))
     work *= sum(row.shape[1] for row in rows)

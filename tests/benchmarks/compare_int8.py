@@ -3,9 +3,8 @@
     python tests/benchmarks/compare_int8.py --documents 200 --rounds 7
 
 all-MiniLM-L6-v2 by OpenVINO. `layers`: the linear layers, those that would lose much left out. `channels`: such layers
-too, but for single channels. `scores`: products of queries and keys, too. `filled up`: batches as the runner fills them
-up, which is what `precision: int8` runs without AMX. `values`: the products of softmax's weights with the values, too,
-which it does not. What is not int8 computes in float32.
+too, but for single channels. `filled up`: batches as the runner fills them up, which is what `precision: int8` runs.
+What is not int8 computes in float32.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from contextlib import contextmanager, nullcontext
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 
 from corpora import folder_of, read_texts
@@ -25,14 +23,13 @@ from diptych_adapters.engines import batches, int8, openvino_graph
 from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.batches import Row, Runner, Tokens
 from diptych_adapters.engines.int8 import GENERAL
-from diptych_adapters.engines.openvino_graph import layer_values, place_of
 from diptych_adapters.engines.torch_graph import SingleFeature
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from machine import cores
 from rounds import interleaved, seconds
 from variants import MINILM
 
-FILLED = ("filled up", "values")
+FILLED = ("filled up",)
 
 
 def main() -> None:
@@ -65,30 +62,7 @@ def made(plain: Any, rows: Sequence[Row], pad: int) -> dict[str, Any]:
     with setting(int8, "APART", (0,)):
         layers = int8.quantized(plain, rows, pad)
     channels = int8.quantized(plain, rows, pad)
-    scores = int8.quantized(plain, rows, pad, scores=True)
-    values = with_values(scores.clone(), rows, pad)
-    found = {"float32": plain, "layers": layers, "channels": channels, "scores": scores}
-    return {**found, "filled up": scores, "values": values}
-
-
-def with_values(model: Any, rows: Sequence[Row], pad: int) -> Any:
-    """A model whose written out attentions multiply weights and values in int8, too."""
-    from openvino import opset13 as ops
-
-    nodes = [
-        node
-        for node in model.get_ordered_ops()
-        if node.get_type_name() == "MatMul" and node.input_value(0).get_node().get_type_name() == "Softmax"
-    ]
-    largest = [0.0] * len(nodes)
-    for answers, _ in layer_values(model, [place_of(node.input_value(1)) for node in nodes], rows, pad):
-        largest = [max(known, float(np.abs(values).max())) for known, values in zip(largest, answers, strict=True)]
-    for node, most in zip(nodes, largest, strict=True):
-        for port, low, high, levels in ((0, 0.0, 1.0, 256), (1, -most, most, 255)):
-            ends = [ops.constant(np.float32(end)) for end in (low, high, low, high)]
-            node.input(port).replace_source_output(ops.fake_quantize(node.input_value(port), *ends, levels).output(0))
-    model.validate_nodes_and_infer_types()
-    return model
+    return {"float32": plain, "layers": layers, "channels": channels, "filled up": channels}
 
 
 def encode(name: str, runners: dict[str, Runner], texts: Sequence[str]) -> Floats:

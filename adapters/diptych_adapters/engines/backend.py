@@ -173,24 +173,17 @@ def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
     if not texts:
         return openvino_graph.OpenVinoGraph(plain(), precision=processor.beside_int8())
     key, rows = int8_key(job.key, job.tokens, texts, job.trial), _range_rows(job.tokens, texts, job.trial)
-    model = openvino_graph.cached_or_made(
-        key, lambda: int8.quantized(plain(), rows, job.tokens.pad, scores=_scores_in_int8())
-    )
+    model = openvino_graph.cached_or_made(key, lambda: int8.quantized(plain(), rows, job.tokens.pad))
     return openvino_graph.OpenVinoGraph(model, precision="int8")
 
 
 def int8_key(key: str, tokens: Tokens, texts: Inputs, trial: Inputs) -> str:
     """The cache key of a model in int8: that of the model itself and of the texts used for the ranges."""
-    return f"{key} int8{' scores' * _scores_in_int8()} {[row.tolist() for row in _range_rows(tokens, texts, trial)]}"
+    return f"{key} int8 {[row.tolist() for row in _range_rows(tokens, texts, trial)]}"
 
 
 def _range_rows(tokens: Tokens, texts: Inputs, trial: Inputs) -> list[Row]:
     return tokens.rows([*texts, *trial, *(GENERAL if isinstance(trial[0], str) else ())])
-
-
-def _scores_in_int8() -> bool:
-    """Whether attention scores are computed in int8: where bfloat16 is fast, it loses less."""
-    return processor.beside_int8() == "float32"
 
 
 def _file_graph(backend: str, file: Path) -> Graph:

@@ -1,4 +1,4 @@
-"""int8 by OpenVINO: measured on texts, near float32, in layers and scores of attention where it costs little."""
+"""int8 by OpenVINO: measured on texts, near float32, in layers where it costs little."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from diptych.types import Floats
-from diptych_adapters.engines import backend, int8, openvino_graph, processor
+from diptych_adapters.engines import backend, int8, openvino_graph
 from diptych_adapters.engines.batches import Runner, Tokens
-from diptych_adapters.engines.int8 import Activations, AttentionSide
+from diptych_adapters.engines.int8 import Activations
 from diptych_adapters.engines.torch_graph import SingleFeature
 from diptych_adapters.models import resolve
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
-
-ATTENTION = "ScaledDotProductAttention"
 
 
 @pytest.fixture(autouse=True)
@@ -100,24 +98,6 @@ def test_a_quantized_model_is_kept_and_read_the_next_time(texts: list[str], monk
     monkeypatch.setattr("diptych_adapters.engines.int8.quantized", measured_again)
     second.look_at(texts[:8])
     np.testing.assert_allclose(second.encode_document(texts[:8]), first.encode_document(texts[:8]), atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("beside", "scores"), [("float32", True), ("bfloat16", False)])
-def test_scores_are_quantized_where_the_processor_has_nothing_faster_for_them(
-    beside: str, scores: bool, texts: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = list[bool]()
-    quantized = int8.quantized
-
-    def noted(*given: Any, scores: bool) -> Any:
-        asked.append(scores)
-        return quantized(*given, scores=scores)
-
-    monkeypatch.setattr(processor, "beside_int8", lambda: beside)
-    monkeypatch.setattr(int8, "quantized", noted)
-    minilm(backend="openvino", precision="int8").look_at(texts[:4])
-    assert asked == [scores]
 
 
 # layers
@@ -203,100 +183,6 @@ def test_a_layer_of_rows_as_wide_as_a_row_is_long_is_no_layer_of_tokens() -> Non
     assert kinds(whole)["FakeQuantize"] == 4
 
 
-# scores
-
-
-@pytest.mark.slow
-def test_scores_of_attention_in_int8_change_next_to_nothing(
-    plain: Any, tokens: Tokens, texts: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = tokens.rows(texts)
-    copy = plain.clone()
-    int8.quantize_scores(copy, rows, tokens.pad)
-    assert kinds(plain)[ATTENTION] == 6
-    assert (kinds(copy)[ATTENTION], kinds(copy)["FakeQuantize"]) == (0, 12)  # queries and keys, six times
-    likeness = cosines(vectors(copy, tokens, texts), vectors(plain, tokens, texts))
-    assert 0.999 < likeness.min() < 1 - 1e-6
-    monkeypatch.setattr(int8, "ERROR", 0.0)
-    left = plain.clone()
-    int8.quantize_scores(left, rows, tokens.pad)
-    assert (kinds(left)[ATTENTION], kinds(left)["FakeQuantize"]) == (6, 0)
-
-
-def test_the_error_of_scores_is_that_of_rounding_queries_and_keys() -> None:
-    random = np.random.default_rng(0)
-    queries, keys = AttentionSide(), AttentionSide()
-    for side in (queries, keys):
-        side.note(random.standard_normal((3, 4, 20, 8)).astype(np.float32), np.ones((3, 20), bool))
-    units = queries.largest / 127, keys.largest / 127
-    exact, rounded = [], []
-    for pair in zip(queries.some, keys.some, strict=True):
-        exact.append(np.einsum("hqd,hkd->hqk", *pair))
-        near = (np.round(numbers / unit) * unit for numbers, unit in zip(pair, units, strict=True))
-        rounded.append(np.einsum("hqd,hkd->hqk", *near))
-    expected = 0.5 * np.sqrt(np.mean((np.array(exact) - np.array(rounded)) ** 2))
-    assert int8._error(queries, keys, 0.5) == pytest.approx(expected, rel=1e-4)
-
-
-def test_padding_says_nothing_of_queries_and_keys() -> None:
-    side, seen = AttentionSide(), np.array([[True, True, False], [True, False, False]])
-    values = np.ones((2, 4, 3, 8), np.float32)
-    values[0, :, 2], values[1, :, 1:] = 100.0, 100.0
-    side.note(values, seen)
-    assert side.largest == 1.0
-    assert [kept.shape for kept in side.some] == [(4, 2, 8), (4, 1, 8)]
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 8), (2, 3, 4, 8), (6, 4, 1, 8)])
-def test_what_is_not_by_texts_heads_and_tokens_stays_as_it_is(shape: tuple[int, ...]) -> None:
-    queries, keys, seen = AttentionSide(), AttentionSide(), np.ones((2, 3), bool)
-    queries.note(np.ones((2, 4, 3, 8), np.float32), seen)
-    keys.note(np.ones(shape, np.float32), seen)
-    assert not int8._alike(queries, keys)
-
-
-def attention(*more: Any, causal: bool = False) -> Any:
-    """A model that is one attention: queries, keys and values are the same."""
-    from openvino import opset13 as ops
-
-    given = ops.parameter([-1, 4, -1, 8], np.float32)
-    node = ops.scaled_dot_product_attention(given, given, given, *more, causal=causal)
-    return openvino_graph.openvino().Model([ops.relu(node)], [given])
-
-
-def test_attention_is_quantized_with_a_mask_a_known_scale_and_no_order() -> None:
-    from openvino import opset13 as ops
-
-    mask, scale = ops.constant(np.zeros((1, 1, 1, 1), np.float32)), ops.constant(np.float32(0.5))
-    unknown = ops.reduce_sum(ops.constant(np.ones(2, np.float32)), ops.constant(np.int64(0)), False)
-
-    def found(*more: Any, causal: bool = False) -> list[float]:
-        return [int8._scale(node) for node in int8._attentions(attention(*more, causal=causal))]
-
-    assert found(mask) == pytest.approx([8**-0.5])
-    assert found(mask, scale) == [0.5]
-    assert found() == found(mask, unknown) == found(mask, causal=True) == []
-
-
-def test_queries_that_others_read_are_quantized_for_attention_alone() -> None:
-    from openvino import opset13 as ops
-
-    given, mask = ops.parameter([-1, -1, 32], np.float32), ops.constant(np.zeros((1, 1, 1, 1), np.float32))
-    heads = ops.reshape(given, ops.constant(np.array([0, 0, 4, 8])), True)
-    moved = ops.transpose(heads, ops.constant(np.array([0, 2, 1, 3])))
-    node = ops.scaled_dot_product_attention(moved, moved, moved, mask)
-    both = openvino_graph.openvino().Model([ops.relu(node), ops.relu(moved)], [given])
-    int8._quantize_scores_of(node, 4.0, 4.0, 8**-0.5)
-    both.validate_nodes_and_infer_types()
-    values = np.random.default_rng(0).standard_normal((2, 5, 32)).astype(np.float32)
-    answers = openvino_graph.openvino().Core().compile_model(both, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([values])
-    parts = values.reshape(2, 5, 4, 8).swapaxes(1, 2)
-    weights = np.exp(parts @ parts.swapaxes(2, 3) * 8**-0.5)
-    exact = np.maximum(weights / weights.sum(-1, keepdims=True) @ parts, 0)
-    np.testing.assert_array_equal(answers[1], np.maximum(parts, 0))
-    np.testing.assert_allclose(answers[0], exact, atol=0.05)
-
-
 SIZES: dict[str, Any] = {
     "vocab_size": 30522,
     "hidden_size": 64,
@@ -307,7 +193,7 @@ SIZES: dict[str, Any] = {
 }
 CONFIGS: dict[str, Callable[[], Any]] = {
     "bert": lambda: transformers.BertConfig(**SIZES),
-    "mpnet": lambda: transformers.MPNetConfig(**SIZES),  # writes its attention out, so that no scores are found
+    "mpnet": lambda: transformers.MPNetConfig(**SIZES),
     "deberta-v2": lambda: transformers.DebertaV2Config(**SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"]),
     "modernbert": lambda: transformers.ModernBertConfig(**SIZES, local_attention=16, pad_token_id=0),
 }
@@ -357,9 +243,6 @@ def test_texts_of_all_lengths_beside_each_other_have_the_librarys_vectors(
     tokens = Tokens(tiny.tokenizer, 256)
     exact = np.asarray(tiny.encode(texts, show_progress_bar=False))
     np.testing.assert_allclose(cosines(vectors(plain, tokens, texts), exact), 1, atol=1e-5)
-    whole = int8.quantized(plain, tokens.rows(texts), tokens.pad, scores=True)
     layers = int8.quantized(plain, tokens.rows(texts), tokens.pad)
-    added = kinds(whole)["FakeQuantize"] - kinds(layers)["FakeQuantize"]
-    assert (added, kinds(whole)[ATTENTION]) == (2 * kinds(plain)[ATTENTION], 0)
     assert kinds(layers)["FakeQuantize"] >= 2 * 4
-    assert cosines(vectors(whole, tokens, texts), exact).min() > 0.98
+    assert cosines(vectors(layers, tokens, texts), exact).min() > 0.98
