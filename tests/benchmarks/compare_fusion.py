@@ -96,7 +96,7 @@ def row(pair: Pair, base: str) -> str:
     """One line of the table; its intervals are of differences from `base`: DBSF, RRF or the better slot."""
     legs = pair.legs
     tried, values = trials(legs.slots, depths=DEPTHS), Values(legs)
-    table = values.table(tried)
+    table = np.array([values.of(trial) for trial in tried])
     slots = [values.of(Trial((slot,))) for slot in legs.slots]
     fused = {name: values.of(Trial(legs.slots, fusion)) for name, fusion in FUSIONS.items()}
     fused["weighed"] = values.of(Trial(legs.slots, Linear("zscore", {pair.dense: UNREAD_WEIGHT}, missing=-2.5)))
@@ -116,7 +116,8 @@ def against(values: Doubles, base: Doubles) -> str:
 def splits(pair: Pair, draws: int) -> str:
     """One line of what the tuner does with few queries."""
     tried, count = trials(pair.legs.slots, depths=DEPTHS), len(pair.legs)
-    table, start = Values(pair.legs).table(tried), tried.index(Trial(pair.legs.slots, Dbsf()))
+    values, start = Values(pair.legs), tried.index(Trial(pair.legs.slots, Dbsf()))
+    table = np.array([values.of(trial) for trial in tried])
     few, rng, gains = min(TUNING, 2 * count // 3), np.random.default_rng(0), []
     for _ in range(draws):
         order = rng.permutation(count)

@@ -20,6 +20,7 @@ import math
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +82,8 @@ def main() -> None:
 def row(name: str, legs: Legs, query_facts: Doubles) -> str:
     """One line of the table."""
     tried = trials(legs.slots)
-    table, start = Values(legs).table(tried), tried.index(Trial(legs.slots, Dbsf()))
+    values, start = Values(legs), tried.index(Trial(legs.slots, Dbsf()))
+    table = np.array([values.of(trial) for trial in tried])
     models = [features(legs, query_facts[:, :0]), features(legs, query_facts)]
     found = np.zeros((4, len(legs)))  # tuned, tuned with the models, each model
     taken, rng = 0, np.random.default_rng(0)
@@ -167,7 +169,10 @@ def _loss(x: Doubles, inside: np.ndarray, wanted: Doubles, weights: Doubles, pen
 
 
 def _values(legs: Legs, seen: Features, weights: Doubles, chosen: np.ndarray) -> Doubles:
-    return legs.of_queries(chosen).values(np.where(seen.is_candidate[chosen], seen.x[chosen] @ weights, -np.inf))
+    part = replace(
+        legs, scores=legs.scores[chosen], ranks=legs.ranks[chosen], gains=legs.gains[chosen], ideal=legs.ideal[chosen]
+    )
+    return part.values(np.where(seen.is_candidate[chosen], seen.x[chosen] @ weights, -np.inf))
 
 
 def facts(judged: Judged, variation: str, legs: Legs) -> Doubles:
