@@ -115,7 +115,7 @@ def delete_matching(
     condition = combined(filter, where)
     if condition is None or not any((condition.must, condition.should, condition.must_not, condition.min_should)):
         raise CollectionError(
-            "which documents? Without a condition, all of them would be deleted",
+            "no condition is given, so all documents would be deleted",
             expected='ids, or a filter with conditions: where={"section": "games"}',
             do="name some; all of them: delete([document.id for document in collection.documents()])",
         )

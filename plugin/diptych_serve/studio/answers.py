@@ -185,7 +185,7 @@ class EvaluatedSide(Answer):
     low: float | None
     high: float | None
     milliseconds: float
-    generations: dict[str, int] = Field(description="Of the vectors that were asked, by slot.")
+    generations: dict[str, int] = Field(description="The generation whose vectors were searched, by slot.")
 
 
 class QueryRow(Answer):
@@ -223,7 +223,7 @@ class TrialRow(Answer):
     front: bool = Field(description="Whether no trial is both better and faster.")
     chosen: bool
     present: bool = Field(description="Whether it is the pipeline that answers now.")
-    diff: str = Field(description="Of the config; empty for those that are not worth one.")
+    diff: str = Field(description="The change of the config as a diff; empty for trials that are not recommended.")
 
 
 class TuningResult(Answer):
@@ -310,7 +310,7 @@ class JudgingAnswer(Answer):
     query: JudgedQuery | None = None
     document: PooledDocument | None = None
     folder: str = Field("", description="Where the judgements are; at the end.")
-    undone: tuple[str, str] | None = Field(None, description="Of an undo: query and document; null if there was none.")
+    undone: tuple[str, str] | None = Field(None, description="The query and document of the judgement that was undone; null if there was none.")
 
 
 class SwapStep(Answer):

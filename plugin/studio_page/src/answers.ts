@@ -89,7 +89,7 @@ export interface EvaluatedSide {
   low: number | null;
   high: number | null;
   milliseconds: number;
-  /** Of the vectors that were asked, by slot. */
+  /** The generation whose vectors were searched, by slot. */
   generations: Record<string, number>;
 }
 
@@ -251,7 +251,7 @@ export interface JudgingAnswer {
   document: PooledDocument | null;
   /** Where the judgements are; at the end. */
   folder: string;
-  /** Of an undo: query and document; null if there was none. */
+  /** The query and document of the judgement that was undone; null if there was none. */
   undone: [string, string] | null;
 }
 
@@ -620,7 +620,7 @@ export interface TrialRow {
   chosen: boolean;
   /** Whether it is the pipeline that answers now. */
   present: boolean;
-  /** Of the config; empty for those that are not worth one. */
+  /** The change of the config as a diff; empty for trials that are not recommended. */
   diff: string;
 }
 
