@@ -136,7 +136,8 @@ def test_ids_of_any_kind_are_looked_for_or_refused(collection: Collection, ids: 
     assert not told(lambda: collection.get(["1"]))
     outcomes = {told(lambda: collection.get(ids)), told(lambda: collection.delete(ids))}
     assert all(
-        "ids are not a list of texts" in outcome or "no condition is given" in outcome or not outcome for outcome in outcomes
+        "ids are not a list of texts" in outcome or "no condition is given" in outcome or not outcome
+        for outcome in outcomes
     )
 
 

@@ -28,7 +28,7 @@ from diptych.handle.create import timestamp, who
 from diptych.handle.open_handle import media_of, reading_of
 from diptych.handle.tenancy import tenancy_of
 from diptych.metadata.models import CollectionMetadata, Event, Reading, State
-from diptych.metadata.payloads import NATIVE, ORIGIN, Layout
+from diptych.metadata.payloads import LLAMA_INDEX, NATIVE, Layout
 from diptych.metadata.store import metadata_payload, update_metadata
 from diptych.populate.media_references import store_references
 from diptych.populate.read_ahead import batched, summed
@@ -190,7 +190,7 @@ class _Adoption:
         """The stated layout, or the possible one that the encoders fit best."""
         stated = stated.model_copy(update={"media": dict(self._keys)}) if stated else None
         layouts = [stated] if stated else layouts_of(payloads, where=self._where, media=self._keys)
-        if self._keys and layouts[0].origin in (ORIGIN, NATIVE.origin):
+        if self._keys and layouts[0].origin in (LLAMA_INDEX, NATIVE.origin):
             what, do = "this layout has a place of its own for media", "populate the media into a new collection"
             raise CollectionError(what, where=self._where, got=layouts[0].origin, expected="another layout", do=do)
         documents = (layouts[0].read(point, payload) for point, payload in payloads.items())

@@ -11,9 +11,9 @@ from diptych.errors import CollectionError
 from diptych.metadata.payloads import (
     DERIVED,
     HEADER,
+    LLAMA_INDEX,
     NATIVE,
     NODE,
-    ORIGIN,
     OWN,
     TEXT,
     Layout,
@@ -27,7 +27,7 @@ from diptych.stores.scroll import PointId
 BY_HAND = "by hand"
 LAYOUTS: Mapping[str, Layout] = {
     "langchain": Layout(text="page_content", title=None, id=None, metadata="metadata", origin="langchain"),
-    "llama-index": Layout(text=TEXT, title=HEADER, id=None, metadata=None, origin=ORIGIN),
+    "llama-index": Layout(text=TEXT, title=HEADER, id=None, metadata=None, origin=LLAMA_INDEX),
     "haystack": Layout(text="content", title=None, id="id", metadata="meta", origin="haystack"),
     "fastembed": Layout(text="document", title=None, id=None, metadata=None, origin="fastembed"),
 }
@@ -133,7 +133,7 @@ def _origin(payload: Payload) -> str:
     if OWN in payload and isinstance(payload.get("text"), str):
         return NATIVE.origin
     if NODE in payload:
-        return ORIGIN
+        return LLAMA_INDEX
     if "page_content" in payload and "metadata" in payload:
         return "langchain"
     if {"content", "meta", "id"} <= payload.keys():

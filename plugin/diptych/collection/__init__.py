@@ -1,4 +1,4 @@
-"""The classes that users import: `Collection`, and `TenantCollection`, the same collection as one tenant sees it.
+"""`Collection`, and `TenantCollection`: the collection as one tenant sees it. Import both from `diptych`.
 
 Begin with `collection`. Its methods are grouped in base classes: `populate_methods` writes documents, `queries`
 searches. `documents` reads and deletes documents, `explain` breaks a score down, `score_documents` scores given

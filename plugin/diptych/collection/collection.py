@@ -295,7 +295,7 @@ class TenantCollection(CollectionPopulate, Searching):
         return f"TenantCollection({self.name!r}, {self.tenant!r})"
 
     def for_tenant(self, tenant: str) -> TenantCollection:
-        """This object, if `tenant` is its own, for programs that always name a tenant.
+        """The same tenant's collection, if `tenant` is its own, for programs that always name a tenant.
 
         Raises:
             TenantError: it is another's.
@@ -317,5 +317,5 @@ class TenantCollection(CollectionPopulate, Searching):
         return self.tenant
 
     def _text(self, tenant: str | None) -> str:
-        """Refuse a tenant that is not text, even where the collection requires none."""
+        """An empty text in place of None, so that the check of tenants refuses both, even where none is required."""
         return "" if tenant is None else tenant

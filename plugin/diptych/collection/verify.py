@@ -19,6 +19,7 @@ from diptych.display import Display, Displayed, Table
 from diptych.errors import CollectionError, MediaError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.payloads import NATIVE, OWN, Layout
+from diptych.search.fusion import PointId
 from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
 from diptych.slots.encode import Input, Vector, is_finite
@@ -34,8 +35,6 @@ SAMPLE = 64  # documents that are encoded again
 PAGE = 256  # points read at once
 SLACK = 0.02  # similarity that a store's own datatype may cost
 SHOWN = 5  # document ids that a report names of each fault
-
-PointId = models.ExtendedPointId
 
 
 @dataclass(slots=True)

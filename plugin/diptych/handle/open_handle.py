@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from diptych.config import check_adapters, load_config, parse_config
-from diptych.config.models import Config, SearchConfig, SlotConfig
+from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig
+from diptych.config.problems import redacted
 from diptych.config.stages import Linear, Rrf
 from diptych.errors import CollectionError, CollectionNotFound, ConfigError, FollowWarning, brief
 from diptych.handle.tenancy import require_same
 from diptych.media import MediaConfig, MediaStore
-from diptych.metadata.models import CollectionMetadata, QueryEncoder, State
+from diptych.metadata.models import CollectionMetadata, QueryEncoder, Reading, State
 from diptych.registry import Registry
 from diptych.runtime.json_faults import is_unicode
 from diptych.runtime.validation_messages import error_path
@@ -25,11 +27,6 @@ from diptych.stores import is_store_url, open_store, open_store_of
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
-from io import StringIO
-
-from diptych.config.models import PopulateConfig
-from diptych.config.problems import redacted
-from diptych.metadata.models import Reading
 
 FIRST_DEFAULT = Rrf()  # how slots were fused until 0.5 where the config named no fusion
 APPLY = "to change it: diptych plan, then diptych apply"

@@ -45,7 +45,7 @@ LARGEST_THUMBNAIL = 1_000_000  # characters of base64; those that diptych makes 
 PICTURED = ("image", "video")  # the modalities that have thumbnails; that of a clip is its first frame
 _REFERENCE, _CONTENT = ("digest", "bytes", "source"), ("data", THUMBNAIL)  # the keys of an item
 
-ORIGIN = "llama-index"
+LLAMA_INDEX = "llama-index"
 NODE = "_node_content"
 TEXT, HEADER = f"{NODE}.text", f"{NODE}.header"
 _SOURCE = "1"  # LlamaIndex's number for the relationship of a node with the document that it comes from
@@ -94,7 +94,7 @@ class Layout(BaseModel):
             text, title = metadata.pop("text", ""), metadata.pop("title", "")
             media = media_in(internal) if MEDIA in internal else {}
             return Document(str(internal.get("id", point_id)), str(text or ""), str(title or ""), metadata, media)
-        fields = parsed(payload or {}) if self.origin == ORIGIN else payload or {}
+        fields = parsed(payload or {}) if self.origin == LLAMA_INDEX else payload or {}
         internal = fields.get(OWN) or {}
         name = find(fields, self.id) if self.id else None
         name = internal.get("id", point_id) if name is None else name
@@ -202,7 +202,7 @@ class Layout(BaseModel):
     def _rest(self, payload: Mapping[str, Any], media: Mapping[str, Any]) -> dict[str, Any]:
         """All but text, title, id, and the keys that name media which the document has."""
         named = [key for modality, key in self.media.items() if modality in media]
-        node = NODE if self.origin == ORIGIN else None
+        node = NODE if self.origin == LLAMA_INDEX else None
         fields = dict(payload)
         for path in filter(None, (*named, self.text, self.title, self.id, OWN, node)):
             fields = without(fields, path)
@@ -214,7 +214,7 @@ class Layout(BaseModel):
         self._require_free(document, metadata)
         named = {"id": document.id} if self.id is None and own_point(document.id) is None else {}
         internal = {OWN: {**named, **stored}} if named or stored else {}
-        if self.origin == ORIGIN:
+        if self.origin == LLAMA_INDEX:
             point = usual_point(document.id)
             return {**node_payload(document.id, point, document.text, metadata, existing), **internal}
         payload: dict[str, Any] = put(existing, self.metadata, metadata) if self.metadata else {**metadata}
@@ -229,7 +229,7 @@ class Layout(BaseModel):
     def _with_title(self, document: Document) -> dict[str, Any]:
         """The metadata, with the title added where the layout has no other place for it."""
         metadata = dict(document.metadata)
-        derived = self.origin == ORIGIN
+        derived = self.origin == LLAMA_INDEX
         if not document.title or (self.title and not derived):
             return metadata
         if derived and is_header(document.title, metadata):
@@ -244,7 +244,7 @@ class Layout(BaseModel):
         named = (key for modality, key in self.media.items() if modality in document.media)
         paths = [path for path in (self.text, self.title, self.id, *named) if path]
         inner = [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
-        reserved = inner if self.metadata else [OWN, *inner, *(NODE_KEYS if self.origin == ORIGIN else ())]
+        reserved = inner if self.metadata else [OWN, *inner, *(NODE_KEYS if self.origin == LLAMA_INDEX else ())]
         for path in reserved:
             if has(metadata, path):
                 raise _reserved(document, path, reserved)

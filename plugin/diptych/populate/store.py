@@ -116,7 +116,7 @@ class PointStore:
 
         Raises:
             PopulateError: it failed for good; a subclass may raise another error.
-            FingerprintMismatch, RegistryError, SwapError, StoreError: errors that say themselves what to do.
+            FingerprintMismatch, RegistryError, SwapError, StoreDamaged, StoreFull, StoreReadOnly: they say what to do.
         """
         try:
             with self._turn:

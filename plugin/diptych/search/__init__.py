@@ -1,8 +1,8 @@
 """Search: runs queries through a pipeline, in batches. `Retrieve(...) + Retrieve(...) >> Rrf() >> Rerank(...)`.
 
 Begin with `pipeline` (what a pipeline is; its stages are those of `config.stages`), then `run`. `retrieve` encodes the
-queries and sends one request to Qdrant, which `query` builds; `rerank` runs the rerankers. `excerpts` finds a hit's
-passages and highlights. `microbatch` joins queries that arrive together.
+queries and sends them to Qdrant in one request, which `query` builds; fusions that diptych computes need more. `rerank`
+runs the rerankers. `excerpts` finds a hit's passages and highlights. `microbatch` joins queries that arrive together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Qdrant's requests for a pipeline: retrieval, fusion, rescoring and diversification nested in one."""
+"""Qdrant's requests for a pipeline: retrieval, fusion, rescoring, diversification and boosts nested in one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qdrant_client import models
 
 from diptych.config.models import CANDIDATES
 from diptych.config.stages import Dbsf, Linear, Rrf
-from diptych.errors import SearchError
+from diptych.errors import DocumentNotFound, SearchError
 from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.models import Prefix
@@ -389,7 +389,8 @@ def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -
     vectors = {view.layout.read(record.id, record.payload).id: record.vector for record in records}
     for identifier in ids:
         if identifier not in vectors:
-            raise SearchError("there is no such document", where=f"collection {view.name!r}", got=repr(identifier))
+            where = f"collection {view.name!r}"
+            raise DocumentNotFound("there is no such document", where=where, got=repr(identifier), ids=[identifier])
     return vectors
 
 

@@ -221,7 +221,7 @@ def check_pipeline(pipeline: Pipeline, view: View) -> None:
         raise SearchError("several slots need a fusion", where=repr(pipeline), do="add >> Dbsf(), Linear() or Rrf()")
     if not pipeline.retrieve:
         raise SearchError("the pipeline retrieves nothing", do='start with Retrieve("SLOT")')
-    _require_roles(pipeline, view)
+    _require_text_index(pipeline, view)
     if pipeline.rescore:
         _require_kind(view.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
     if pipeline.diversify:
@@ -241,8 +241,8 @@ def direction(slot: Slot) -> int:
     return -1 if slot.similarity == "euclidean" else 1
 
 
-def _require_roles(pipeline: Pipeline, view: View) -> None:
-    """Raise if queries search an old server's text index."""
+def _require_text_index(pipeline: Pipeline, view: View) -> None:
+    """Raise if the pipeline searches a text index and the server is too old for it."""
     for slot in (view.slots[name] for name in pipeline.slots):
         if slot.kind == "text_index":
             lacks, do = "cannot search a text index", "update the server, name other slots in the pipeline, or use bm25"

@@ -65,7 +65,7 @@ class Retrieved(NamedTuple):
 
 
 def retrieve_together(requests: Sequence[SearchRequest]) -> list[Retrieved]:
-    """The hits of each request: queries are encoded together, and sent to Qdrant in one request.
+    """The hits of each request: queries are encoded together, and sent to Qdrant together where it does all the steps.
 
     Args:
         requests: searches of the same view.
@@ -206,7 +206,7 @@ def with_pins(request: SearchRequest, pinned: Sequence[Hit], hits: Sequence[Hit]
 
 
 def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
-    """For each request and query, the hits after retrieval, fusion, rescoring and diversification, best first."""
+    """For each request and query, the hits after retrieval, fusion, rescoring, diversification and boosts."""
     hits: list[list[list[Hit]]] = []
     requests, pages = [], []
     for request, queries in zip(batch, inputs, strict=True):

@@ -9,9 +9,9 @@
 | `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
 | `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
 
-Begin with `open_store`, below. The clients are in `edge`, `server_client`, `nodes`, `cluster_client` and `local_mode`;
-`versions` says what older servers lack and keeps an eye on an embedded store's disk, and `scroll` reads a collection
-page by page.
+Begin with `open_store`, below. The clients are in `diptych_edge`, `server_client`, `nodes`, `cluster_client` and
+`local_mode`; `versions` says what older servers lack and keeps an eye on an embedded store's disk, and `scroll` reads a
+collection page by page.
 """
 
 from __future__ import annotations

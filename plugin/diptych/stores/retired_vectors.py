@@ -123,7 +123,7 @@ def retirement_dates(
         return {}
     known = kept.get(RETIRED) or {}
     orphaned = [v for v, kind in orphans(client, name, metadata).items() if kind != "text_index"]
-    today = Retirement(at=datetime.now(UTC).isoformat(), clock=_clock()).model_dump()
+    today = Retirement(at=datetime.now(UTC).isoformat(), clock=_machine()).model_dump()
     return {RETIRED: {vector: known.get(vector, today) for vector in orphaned} or None}
 
 
@@ -246,7 +246,7 @@ class Wait:
             return self._whole
         retired = Retirement.model_validate(self._dates[vector])
         age = (datetime.now(UTC) - datetime.fromisoformat(retired.at)).total_seconds()
-        age -= 0 if retired.clock == _clock() else SKEW
+        age -= 0 if retired.clock == _machine() else SKEW
         return min(max(self._whole - age, 0.0), self._whole)
 
     def _rest(self, seconds: float, unrest: str) -> str:
@@ -290,7 +290,7 @@ def _unnamed_bytes(client: QdrantBase, name: str) -> int:
     return 4 * own.size * client.count(name, exact=False).count if own is not None else 0
 
 
-def _clock() -> str:
+def _machine() -> str:
     """The machine whose clock is used; containers of one machine share it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

@@ -185,7 +185,7 @@ class _Apply:
             return self._cut_over(gate)
 
     def _gate(self, what: str) -> AbstractContextManager[None]:
-        """The phase of the gate, where there is one: `on_encoders` and `on_settings` do a little without it too."""
+        """The phase of the gate. Without one no phase is shown, and only the score threshold is carried over."""
         return phase(what) if self._options.gate else nullcontext()
 
     def _switch_queries(self, metadata: CollectionMetadata) -> CollectionMetadata:

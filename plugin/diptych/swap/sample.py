@@ -13,10 +13,9 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-from qdrant_client import models
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
@@ -25,6 +24,7 @@ from diptych.metadata.models import Reading
 from diptych.metadata.payloads import Layout
 from diptych.populate.read_ahead import TOLERANCE
 from diptych.protocols import Calibrated, Statistics
+from diptych.search.fusion import PointId
 from diptych.slots.calibration_texts import texts_of
 from diptych.stores.scroll import pages
 from diptych.types import Document
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 
-PointId: TypeAlias = models.ExtendedPointId
 MOST_IDS_READ = 20_000  # up to here all ids are read, a fraction of a second; beyond, points are drawn by probing
 PAGE = 2_000
 FETCH = 256

@@ -310,7 +310,9 @@ class JudgingAnswer(Answer):
     query: JudgedQuery | None = None
     document: PooledDocument | None = None
     folder: str = Field("", description="Where the judgements are; at the end.")
-    undone: tuple[str, str] | None = Field(None, description="The query and document of the judgement that was undone; null if there was none.")
+    undone: tuple[str, str] | None = Field(
+        None, description="The query and document of the judgement that was undone; null if there was none."
+    )
 
 
 class SwapStep(Answer):

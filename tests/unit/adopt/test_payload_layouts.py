@@ -58,10 +58,10 @@ def test_a_document_survives_being_written_and_read(layout: Layout, seed: int, f
     read = layout.as_written(document, point)
     assert (read.id, read.text) == (document.id, document.text)
     titled = dict(document.metadata) if layout.title or not document.title else {"title": document.title}
-    if layout.origin == payloads.ORIGIN and document.title:
+    if layout.origin == payloads.LLAMA_INDEX and document.title:
         titled = {"title": document.title}
     assert {**titled, **document.metadata} == read.metadata
-    if layout.title and layout.origin != payloads.ORIGIN:
+    if layout.title and layout.origin != payloads.LLAMA_INDEX:
         assert read.title == document.title
     again = layout.as_written(read, point)
     assert (again, again.content_hash()) == (read, read.content_hash())

@@ -1,4 +1,4 @@
-"""`Decision`: decides whether new encoders or settings may replace the live ones."""
+"""`Decision`: what an apply does with the gate's report, and what it carries over or restores."""
 
 from __future__ import annotations
 

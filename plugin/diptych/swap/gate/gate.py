@@ -23,6 +23,7 @@ from diptych.metadata.models import Generation
 from diptych.populate.store import lacking
 from diptych.reports import GateSummary
 from diptych.runtime.phases import phase
+from diptych.search.fusion import PointId
 from diptych.search.options import takes
 from diptych.slots import guard
 from diptych.slots.slot import Slot
@@ -48,7 +49,7 @@ from diptych.swap.gate.answers import (
     without_common_rerankers,
 )
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
-from diptych.swap.sample import FETCH, PointId, Sampled, sample_documents, sample_points
+from diptych.swap.sample import FETCH, Sampled, sample_documents, sample_points
 from diptych.types import Query
 
 if TYPE_CHECKING:
