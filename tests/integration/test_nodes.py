@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from diptych import Collection
 from diptych.config import Config, load_config
 from diptych.errors import ConfigError, StoreError, StoreUnavailable, StoreURLError
 from diptych.registry import Registry
-from diptych.search import run, store_calls
+from diptych.search import Retrieve, run, store_calls
 from diptych.search.filters import combined, missing_keys
 from diptych.search.retrieve import Retrieved, retrieve_together
 from diptych.stores import deadline, open_store, place_of
@@ -202,6 +203,29 @@ def test_the_calls_of_one_search_share_its_time(
         finally:
             held.set()
     assert (hits, caplog.messages) == ([], [])
+
+
+CALLS: dict[str, Callable[[Collection], Any]] = {
+    "groups": lambda c: c.search_groups("words", group_by="kind", pin=["1"]),
+    "explain": lambda c: c.explain("words", pin=["1"]),
+    "vector": lambda c: c.search_by_vector(np.ones(8, np.float32), Retrieve("dense"), pin=["1"]),
+}
+
+
+@pytest.mark.parametrize("question", list(CALLS))
+def test_calls_that_are_each_in_time_share_that_of_one_question(
+    server: Routes, collection: Collection, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    cast("ServerClient", collection.client).search_timeout = 1
+    prompt = server.answer
+
+    def slow(*request: Any) -> Any:
+        time.sleep(0.7)
+        return prompt(*request)
+
+    monkeypatch.setattr(server, "answer", slow)
+    with pytest.raises(StoreUnavailable, match=r"answer|timed out"):
+        CALLS[question](collection)
 
 
 def test_a_search_that_was_answered_stands_where_the_check_of_its_filter_fails(

@@ -32,6 +32,7 @@ from diptych.search.retrieve import (
 )
 from diptych.search.run import on_current_view, reranked
 from diptych.search.store_calls import read_store
+from diptych.stores.nodes import one_search
 from diptych.types import Document, Hit, Passage, Query, heading
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def explain(
     def answer(view: View) -> list[Explanation]:
         return _explained(SearchRequest.of(view, [query], asked), ids, blocks)
 
-    return Explanations(on_current_view(handle, answer), query=query)
+    with one_search():
+        return Explanations(on_current_view(handle, answer), query=query)
 
 
 def explained_hits(explained: Callable[[list[str]], Sequence[Explanation]], ids: Iterable[str]) -> list[Explanation]:

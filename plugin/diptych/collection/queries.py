@@ -16,7 +16,6 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.media import RawMedia
 from diptych.media.canaries import media_canaries
-from diptych.registry import notifying_failure
 from diptych.search import search_groups
 from diptych.search.excerpts import has_passages
 from diptych.search.filters import FilterLike, Where
@@ -31,6 +30,7 @@ from diptych.search.run import (
     Hits,
     answer,
     answer_later,
+    as_one_search,
     hits_of,
     notify_plugins,
     on_current_view,
@@ -40,6 +40,7 @@ from diptych.search.run import (
 from diptych.search.store_calls import read_store
 from diptych.slots.canaries import TEXTS
 from diptych.slots.slot import Slot
+from diptych.stores.nodes import Waits
 from diptych.types import Document, Query, SparseVector
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ def search_by_vector(
     checked = check_options(options, VectorOptions, "search_by_vector")
     asked: SearchOptions = {**checked, "pipeline": stages, "highlight": False}
 
-    def once(view: View) -> Hits:
+    def once(view: View, _: Waits) -> Hits:
         request = SearchRequest.of(view, [_UNKNOWN], asked)
         slot = _slot_of(request)
         seconds: dict[str, float] = {}
@@ -329,7 +330,7 @@ def search_by_vector(
         notify_plugins(request, seconds, clock.began, len(array[0]))
         return hits_of(request, array[0], "")
 
-    return notifying_failure(handle.registry, handle.name, "search", lambda: on_current_view(handle, once))
+    return as_one_search(handle, 1, once)
 
 
 def _slot_of(request: SearchRequest) -> Slot:

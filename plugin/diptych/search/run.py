@@ -80,17 +80,10 @@ def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], opti
 
 def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], options: SearchOptions) -> SearchOutcome:
     """As `search`, with the request and the time of each step."""
-    started = time.time_ns()
-    try:
-        # One query has one deadline over all its calls to the store; a batch of many has it for each call.
-        with one_search() if len(queries) == 1 else nullcontext(Waits()) as waits:
-            return on_current_view(handle, partial(_outcome, queries, options, waits))
-    except Exception as error:
-        notify_failure(handle.registry, handle.name, "search", error, started)
-        raise
+    return as_one_search(handle, len(queries), partial(_outcome, queries, options))
 
 
-def _outcome(queries: Sequence[str | Query], options: SearchOptions, waits: Waits, view: View) -> SearchOutcome:
+def _outcome(queries: Sequence[str | Query], options: SearchOptions, view: View, waits: Waits) -> SearchOutcome:
     request = SearchRequest.of(view, queries, options)
     joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
     waited = waits.seconds
@@ -146,6 +139,16 @@ async def _outcome_later(
                 await asyncio.to_thread(warn_of_missing_keys, request.view, request.chosen, tenant=request.tenant)
             return SearchOutcome(request, hits, retrieved.seconds)
     return await asyncio.to_thread(outcome, handle, [query], options)
+
+
+def as_one_search(handle: CollectionHandle | View, queries: int, work: Callable[[View, Waits], T]) -> T:
+    """What `work` makes of the current view and of what was waited; plugins are notified if it fails.
+
+    One query has one deadline over all its calls to the store; a batch of many has it for each call.
+    """
+    with one_search() if queries == 1 else nullcontext(Waits()) as waits:
+        answer = partial(on_current_view, handle, lambda view: work(view, waits))
+        return notifying_failure(handle.registry, handle.name, "search", answer)
 
 
 def on_current_view(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:
