@@ -30,17 +30,16 @@ from diptych.search.run import (
     Hits,
     answer,
     answer_later,
-    as_one_search,
     hits_of,
     notify_plugins,
     on_current_view,
+    one_question,
     outcome,
     reranked,
 )
 from diptych.search.store_calls import read_store
 from diptych.slots.canaries import TEXTS
 from diptych.slots.slot import Slot
-from diptych.stores.nodes import Waits
 from diptych.types import Document, Query, SparseVector
 
 if TYPE_CHECKING:
@@ -315,7 +314,7 @@ def search_by_vector(
     checked = check_options(options, VectorOptions, "search_by_vector")
     asked: SearchOptions = {**checked, "pipeline": stages, "highlight": False}
 
-    def once(view: View, _: Waits) -> Hits:
+    def once(view: View) -> Hits:
         request = SearchRequest.of(view, [_UNKNOWN], asked)
         slot = _slot_of(request)
         seconds: dict[str, float] = {}
@@ -330,7 +329,8 @@ def search_by_vector(
         notify_plugins(request, seconds, clock.began, len(array[0]))
         return hits_of(request, array[0], "")
 
-    return as_one_search(handle, 1, once)
+    with one_question(handle, 1):
+        return on_current_view(handle, once)
 
 
 def _slot_of(request: SearchRequest) -> Slot:

@@ -25,10 +25,9 @@ from diptych.search.options import SearchOptions
 from diptych.search.query import Input, Inputs, QueryWithExamples, params_for, using
 from diptych.search.request import SearchRequest, direction
 from diptych.search.retrieve import query_points, retrieve_together
-from diptych.search.run import as_one_search
+from diptych.search.run import on_current_view, one_question
 from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
-from diptych.stores.nodes import Waits
 from diptych.types import Query, SparseVector
 
 Widths: TypeAlias = Mapping[str, int]  # of a vector's blocks in order, by name
@@ -279,7 +278,7 @@ def scores(
         got = f"{len(queries)} queries, {len(ids)} lists of ids"
         raise SearchError("the number of id lists is not the number of queries", where="scores", got=got)
 
-    def score_all(view: View, _: Waits) -> list[dict[str, float]]:
+    def score_all(view: View) -> list[dict[str, float]]:
         requests = {
             position: SearchRequest.of(view, [query], _options(handle, documents, slot, tenant))
             for position, (query, documents) in enumerate(zip(queries, ids, strict=True))
@@ -291,7 +290,8 @@ def scores(
             for position in range(len(ids))
         ]
 
-    return as_one_search(handle, len(queries), score_all)
+    with one_question(handle, len(queries)):
+        return on_current_view(handle, score_all)
 
 
 def _options(handle: CollectionHandle, ids: Sequence[str], slot: str, tenant: str | None) -> SearchOptions:

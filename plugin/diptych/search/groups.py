@@ -18,9 +18,8 @@ from diptych.search.options import GroupOptions, check_options
 from diptych.search.query import pipeline_request
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import PINNED, Clock, hits_from_points, inputs_of, retrieve_together
-from diptych.search.run import as_one_search, completed, notify_plugins, reranked, selected
+from diptych.search.run import completed, notify_plugins, on_current_view, one_question, reranked, selected
 from diptych.search.store_calls import read_store
-from diptych.stores.nodes import Waits
 from diptych.types import Hit, Passage, Query, heading, hits_table
 
 if TYPE_CHECKING:
@@ -108,10 +107,11 @@ def search_groups(
 
     asked = check_options(options, GroupOptions, "search_groups")
 
-    def once(view: View, _: Waits) -> list[list[HitGroup]]:
+    def once(view: View) -> list[list[HitGroup]]:
         return _groups(SearchRequest.of(view, queries, asked), group_by, group_size)
 
-    return as_one_search(handle, len(queries), once)
+    with one_question(handle, len(queries)):
+        return on_current_view(handle, once)
 
 
 def _groups(request: SearchRequest, group_by: str, group_size: int) -> list[list[HitGroup]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, SupportsIndex, TypeVar, Unpack, overload
@@ -80,10 +80,11 @@ def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], opti
 
 def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], options: SearchOptions) -> SearchOutcome:
     """As `search`, with the request and the time of each step."""
-    return as_one_search(handle, len(queries), partial(_outcome, queries, options))
+    with one_question(handle, len(queries)) as waits:
+        return on_current_view(handle, partial(_outcome, queries, options, waits))
 
 
-def _outcome(queries: Sequence[str | Query], options: SearchOptions, view: View, waits: Waits) -> SearchOutcome:
+def _outcome(queries: Sequence[str | Query], options: SearchOptions, waits: Waits, view: View) -> SearchOutcome:
     request = SearchRequest.of(view, queries, options)
     joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
     waited = waits.seconds
@@ -141,14 +142,19 @@ async def _outcome_later(
     return await asyncio.to_thread(outcome, handle, [query], options)
 
 
-def as_one_search(handle: CollectionHandle | View, queries: int, work: Callable[[View, Waits], T]) -> T:
-    """What `work` makes of the current view and of what was waited; plugins are notified if it fails.
+@contextmanager
+def one_question(handle: CollectionHandle | View, queries: int) -> Iterator[Waits]:
+    """Within the block plugins are notified of a failure; gives what was waited for the store.
 
     One query has one deadline over all its calls to the store; a batch of many has it for each call.
     """
-    with one_search() if queries == 1 else nullcontext(Waits()) as waits:
-        answer = partial(on_current_view, handle, lambda view: work(view, waits))
-        return notifying_failure(handle.registry, handle.name, "search", answer)
+    started = time.time_ns()
+    try:
+        with one_search() if queries == 1 else nullcontext(Waits()) as waits:
+            yield waits
+    except Exception as error:
+        notify_failure(handle.registry, handle.name, "search", error, started)
+        raise
 
 
 def on_current_view(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:
