@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,7 +25,7 @@ from diptych.cli.options import (
 )
 from diptych.cli.output import Bars, show, write_json
 from diptych.cli.run_command import Session, command, group
-from diptych.errors import EvaluationError, TuneError
+from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
     from diptych import Collection
@@ -107,14 +107,6 @@ def search(
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Longest median time of a query, such as 50ms.")
     ] = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(min=0.0, metavar="COST", help="Highest cost of 1,000 queries, computed from --price."),
-    ] = None,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RERANKER=PRICE", help="Price of 1,000 pairs that this reranker scores; repeat for more."),
-    ] = None,
     synthetic: SyntheticOption = False,
     write: WriteOption = False,
     as_json: JsonOption = False,
@@ -132,16 +124,17 @@ def search(
 
       diptych tune search --write && diptych plan && diptych apply
     """
-    from diptych_lab.tune import Budget, ConfigChange, config_change, tune_search, write_config
+    from diptych_lab.tune import ConfigChange, config_change, tune_search, write_config
 
-    limits = Budget(_milliseconds(budget), max_cost, _prices(price or []))
     session: Session = context.obj
     with session.collection(config, None, None) as opened, Bars() as bars:
         settings = session.config(config).evaluate
         asked, judged, made = judged_or_synthetic(
             opened, settings, folder, queries, qrels, synthetic=synthetic, write=write
         )
-        found = tune_search(opened.handle, asked, judged, depths=depth or [], budget=limits, progress=bars)
+        found = tune_search(
+            opened.handle, asked, judged, depths=depth or [], budget=_milliseconds(budget), progress=bars
+        )
     change = config_change(config, found, session.registry) if found.passed else ConfigChange()
     if write and found.passed:
         write_config(config, change)
@@ -220,19 +213,6 @@ def _milliseconds(budget: str | None) -> float | None:
     from diptych.config.section import require_duration
 
     return None if budget is None else 1000 * require_duration("the budget", budget, "--budget")
-
-
-def _prices(given: Sequence[str]) -> dict[str, float]:
-    """The prices of `--price cohere=0.02`, by reranker."""
-    prices: dict[str, float] = {}
-    for price in given:
-        name, _, number = price.partition("=")
-        try:
-            prices[name] = float(number)
-        except ValueError:
-            expected = "RERANKER=PRICE, such as cohere=0.02"
-            raise TuneError("the price cannot be read", where="--price", got=price, expected=expected) from None
-    return prices
 
 
 def judged_or_synthetic(

@@ -13,7 +13,6 @@ from diptych_lab.tune.encoder import EncoderBudget, EncoderChoice, EncoderReport
 from diptych_lab.tune.index import IndexReport, IndexRow, Least, Rule, Setup, grid, tune_index
 from diptych_lab.tune.search import tune_search
 from diptych_lab.tune.search_report import (
-    Budget,
     ConfigChange,
     SearchReport,
     SearchRow,
@@ -24,7 +23,6 @@ from diptych_lab.tune.search_report import (
 )
 
 __all__ = [
-    "Budget",
     "ConfigChange",
     "EncoderBudget",
     "EncoderChoice",

@@ -20,7 +20,7 @@ from diptych.search.options import takes
 from diptych.search.store_calls import scrolled
 from diptych.stores.versions import is_local
 from diptych.types import Floats, Hit, Query, said
-from diptych_lab.tune.search_report import Budget, SearchReport, SearchRow, params_text
+from diptych_lab.tune.search_report import SearchReport, SearchRow, params_text
 from diptych_lab.tune.trials import (
     Doubles,
     Legs,
@@ -53,7 +53,7 @@ def tune_search(
     qrels: Qrels,
     *,
     depths: Sequence[int] = (),
-    budget: Budget | None = None,
+    budget: float | None = None,
     confidence: float = 0.95,
     progress: Progress | None = None,
     seed: int = 0,
@@ -68,7 +68,8 @@ def tune_search(
         handle: the open collection.
         queries, qrels: with judgements; queries without a relevant document are left out.
         depths: candidates of each slot to try; by default 50 and 100, if the config's limit is not above these.
-        budget: limits of a query. A present pipeline that exceeds them is replaced by the best that does not.
+        budget: longest milliseconds of the median query, encoding included. A present pipeline that exceeds it is
+            replaced by the best that does not.
         confidence: of the gate's intervals.
         progress: receives the progress of the stages, such as `asking SLOT`.
         seed: of the divisions into parts.
@@ -77,7 +78,7 @@ def tune_search(
         TuneError: no judged query, or nothing to choose between.
         CollectionNotFound: nothing has been populated yet.
     """
-    started, view, limits = time.perf_counter(), handle.now(), budget or Budget()
+    started, view = time.perf_counter(), handle.now()
     judged = [query for query in queries if qrels.relevant(query.id)]
     if not judged:
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
@@ -88,16 +89,17 @@ def tune_search(
     )  # enough for a page of the config's size
     run = _Run(view, judged, qrels, depths, progress or Unwatched())
     candidates, table, pipelines = run.tried()
-    rows = _rows(run, pipelines, table, limits)
+    rows = _rows(run, pipelines, table)
     present = len(rows) - 1
-    fitting = [n for n, row in enumerate(rows) if n == present or limits.fits(row)]
+    fits = [budget is None or row.milliseconds <= budget for row in rows]
+    fitting = [n for n in range(len(rows)) if n == present or fits[n]]
     choice = choose(
         table[fitting],
         [candidates[n] for n in fitting],
         len(fitting) - 1,
         confidence=confidence,
         seed=seed,
-        start_fits=limits.fits(rows[present]) or len(fitting) == 1,
+        start_fits=fits[present] or len(fitting) == 1,
     )
     return SearchReport(
         collection=view.name,
@@ -112,7 +114,7 @@ def tune_search(
         seconds=time.perf_counter() - started,
         calls=run.answers.calls,
         pairs=sum(reranker.pairs for reranker in run.rerankers.values()),
-        fits=limits.fits(rows[present]),
+        fits=fits[present],
         rerankers=tuple(stage.label for stage in run.stages),
         left_out=run.left_out,
     )
@@ -262,7 +264,7 @@ def _require_answerable(view: View, queries: Sequence[Query]) -> None:
             )
 
 
-def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budget) -> list[SearchRow]:
+def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles) -> list[SearchRow]:
     """A row for each trial. Trials whose requests have the same shape share one measurement of time."""
     shapes: dict[object, Pipeline] = {}
     for pipeline in pipelines:
@@ -278,7 +280,6 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles, limits: Budg
             float(errors[n]),
             asking_times[shape_of(pipeline)]
             + sum(reading[stage_key(stage), stage.candidates] for stage in pipeline.rerank),
-            cost=limits.cost_of(pipeline.rerank),
         )
         for n, pipeline in enumerate(pipelines)
     ]

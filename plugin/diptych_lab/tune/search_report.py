@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,6 @@ class SearchRow:
         pipeline: the stages.
         value: mean nDCG@10 over all queries; `error` is its standard error.
         milliseconds: median time of a query, encoding included; rows whose requests have the same shape share it.
-        cost: cost of 1,000 queries, by the given prices of rerankers.
         front: whether no row is both better and faster.
     """
 
@@ -44,7 +43,6 @@ class SearchRow:
     value: float
     error: float
     milliseconds: float
-    cost: float = 0.0
     front: bool = False
 
     @property
@@ -73,30 +71,6 @@ class SearchRow:
         if self.pipeline.rerank:
             section["rerank"] = [{**stage_section(stage), "adapter": stage.label} for stage in self.pipeline.rerank]
         return section
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The limits of a query's time and cost.
-
-    Args:
-        milliseconds: longest time of the median query, encoding included.
-        cost: highest cost of 1,000 queries, in the currency of `prices`.
-        prices: by reranker, the price of 1,000 pairs that it scores; other rerankers cost nothing.
-    """
-
-    milliseconds: float | None = None
-    cost: float | None = None
-    prices: Mapping[str, float] = field(default_factory=dict)
-
-    def cost_of(self, stages: Sequence[Rerank]) -> float:
-        """The cost of 1,000 queries with these rerankers."""
-        return sum(self.prices.get(stage.label, 0.0) * stage.candidates for stage in stages)
-
-    def fits(self, row: SearchRow) -> bool:
-        """Whether the row is fast and cheap enough."""
-        is_fast = self.milliseconds is None or row.milliseconds <= self.milliseconds
-        return is_fast and (self.cost is None or row.cost <= self.cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +143,11 @@ class SearchReport(Displayed):
                 mark(front=rows[n].front, chosen=n == self.chosen != self.present, present=n == self.present),
                 rows[n].name,
                 *(f"{rows[n].value:.4f}", f"{rows[n].error:.4f}", f"{rows[n].milliseconds:.2f}"),
-                f"{rows[n].cost:.2f}",
             )
             for n in best
             if n in marked
         ]
-        width = 6 if any(row.cost for row in rows) else 5
-        columns = ("", "pipeline", "nDCG@10", "±", "ms", "cost/1,000")[:width]
+        columns = ("", "pipeline", "nDCG@10", "±", "ms")
         cells = differences([(gain.mean, gain.low, gain.high) for gain in self.gains])
         gains = [(gain.name, *own, self.more(gain)) for gain, own in zip(self.gains, cells, strict=True)]
         held_out = Table(("gain over", "nDCG@10", f"{self.confidence:.0%} interval", ""), gains, numbers=(1, 2))
@@ -186,7 +158,7 @@ class SearchReport(Displayed):
             [
                 f"{self.collection}: {len(rows)} pipelines tried on {self.queries} queries",
                 *([held_out] if gains else []),
-                Table(columns, [row[:width] for row in listed], numbers=range(2, 6)),
+                Table(columns, listed, numbers=range(2, 5)),
                 LEGEND,
                 *(f"{name} is left out: {why}, so they cannot be computed once" for name in self.left_out),
                 f"{self.seconds:.1f} s, {self.calls:,} searches{scored}",

@@ -18,7 +18,7 @@ from diptych.search.store_calls import read_store
 from diptych.stores.server_errors import needs_answers
 from diptych.swap import StepBack, rollback
 from diptych_lab.judge.judging import drawn
-from diptych_lab.tune import Budget, ConfigChange, SearchReport, config_change, search_change, tune_search
+from diptych_lab.tune import ConfigChange, SearchReport, config_change, search_change, tune_search
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import Operation
 from diptych_serve.service.application import Extension
@@ -244,7 +244,7 @@ def tuned(collection: Collection, judged: QuerySet, budget_ms: float | None, job
     """
     queries, qrels = judged.judged()
     job.begin("preparing", None)
-    found = tune_search(collection.handle, queries, qrels, budget=Budget(budget_ms), progress=job)
+    found = tune_search(collection.handle, queries, qrels, budget=budget_ms, progress=job)
     job.begin("writing the changes of the config", None)
     config = collection.handle.config
     path = config.source.path if config is not None else None  # None where it was opened without a file

@@ -197,26 +197,25 @@ def test_without_judgements_made_queries_are_asked_and_written_only_where_that_i
     assert "--synthetic to use synthetic queries" in answer.err
 
 
-def test_what_clicks_show_is_written_and_apply_makes_it_live(run: Run, config: Path, tmp_path: Path) -> None:
+def test_what_judgements_show_is_written_and_apply_makes_it_live(run: Run, config: Path, tmp_path: Path) -> None:
     """A dense slot of two numbers finds nothing, so equal ranks of both slots are worse than the words alone."""
     chance = random.Random(3)
     words = [f"word{n}" for n in range(80)]
     texts = [" ".join(chance.sample(words, 10)) for _ in range(60)]
     lines = [json.dumps({"id": f"d{n}", "text": text}) for n, text in enumerate(texts)]
     (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
-    log = [
-        {"query": " ".join(chance.sample(text.split(), 3)), "shown": [f"d{n}"], "clicked": [f"d{n}"]}
-        for n, text in enumerate(texts)
-    ]
-    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
+    queries = [{"_id": f"q{n}", "text": " ".join(chance.sample(text.split(), 3))} for n, text in enumerate(texts)]
+    (tmp_path / "judged/qrels").mkdir(parents=True)
+    (tmp_path / "judged/queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    grades = "".join(f"q{n}\td{n}\t3\n" for n in range(len(texts)))
+    (tmp_path / "judged/qrels/test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{grades}")
     weak = config.read_text().replace("fake-dense}", "fake-dense, dimension: 2}")
     config.write_text(weak + "  fuse: {kind: rrf}\n")
     assert run("populate", "corpus.jsonl").code == 0
-    assert run("judge", "clicked", "--clicks", "log.jsonl", "--power", "1", "--least", "1").code == 0
-    answer = run("tune", "search", "clicked", "--write")
+    answer = run("tune", "search", "judged", "--write")
     assert "it is better than the present pipeline" in answer.out, answer
     assert "to make it live: diptych plan, then diptych apply" in answer.out
-    judged = ("--queries", "clicked/queries.jsonl", "--qrels", "clicked/qrels/test.tsv")
+    judged = ("--queries", "judged/queries.jsonl", "--qrels", "judged/qrels/test.tsv")
     assert run("plan", "--json").json()["pending"]
     assert run("apply", *judged).code == 0
     again = run("plan", "--json").json()
