@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
 
-from diptych.protocols import BLOCKS_FILE, Fingerprint, Similarity
+from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines import processor
 from diptych_adapters.engines.backend import TRIAL
@@ -80,12 +80,6 @@ class SentenceTransformerEncoder(EncoderPipeline[Floats]):
         steps = self.steps
         more_steps = ["normalize"] if self.normalized and steps[-1:] != ["normalize"] else []
         return self.fingerprint_of(more_steps, self._prompts, self.dimension)
-
-    @property
-    def blocks(self) -> Mapping[str, int]:
-        """Names and widths of the blocks of a vector, as the model's folder says; none of a vector that is cut."""
-        blocks = self._folder.config(BLOCKS_FILE)
-        return blocks if sum(width for width in blocks.values() if isinstance(width, int)) == self.dimension else {}
 
     @property
     def mean_pooled(self) -> bool:

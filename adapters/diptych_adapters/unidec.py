@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -85,11 +85,6 @@ class UniDECEncoder(EncoderPipeline[Floats]):
     def max_tokens(self) -> int | None:
         """As of `EncoderPipeline`; None with the classifier alone, which finds documents by their whole texts."""
         return None if self._classifier else super().max_tokens
-
-    @property
-    def blocks(self) -> Mapping[str, int]:
-        """Widths of both heads' parts of a vector; none with one head."""
-        return {} if self._classifier else {"dual encoder": self._split, "classifier": self._width}
 
     def _encode(self, inputs: Sequence[str], prompt: str, task: Task) -> Floats:
         """Vectors float32 `[n, dimension]`; those of documents with unknown texts end in zeros."""

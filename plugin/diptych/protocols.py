@@ -14,7 +14,7 @@ are left to the adapter, since it alone knows its tokenizer; diptych passes it l
 | `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
 
 Optional, detected by attribute: `fingerprint` (without it diptych derives one from the declared facts), `Calibrated`,
-`Sampling`, `Identified`, `VocabularyCheck`, `TokenLimit`, `TokenVectors`, `Blocks`.
+`Sampling`, `Identified`, `VocabularyCheck`, `TokenLimit`, `TokenVectors`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ Similarity: TypeAlias = Literal["cosine", "dot", "euclidean"]
 Pair: TypeAlias = tuple[str, str]  # query, document
 Statistics: TypeAlias = Mapping[str, float]  # sums over documents, so two of them can be added key by key
 
-BLOCKS_FILE = "blocks.json"  # in a model's folder: names and widths of the blocks of its vectors, in order
 # In a student's folder: `{"documents": ...}`, the fingerprints of the document encoders that it makes queries for.
 TEACHER_FILE = "teacher.json"
 
@@ -231,16 +230,6 @@ class TokenVectors(Protocol):
         Special tokens and the prompt are left out. Of a text that is too long, only the beginning has vectors.
         """
         ...
-
-
-@runtime_checkable
-class Blocks(Protocol):
-    """A dense encoder whose vectors are several vectors joined, such as those of two models.
-
-    `blocks`: the name and width of each, in order; the widths add up to the dimension. `explain` shows their parts.
-    """
-
-    blocks: Mapping[str, int]
 
 
 Encoder: TypeAlias = DenseEncoder | SparseEncoder | MultiVectorEncoder

@@ -68,13 +68,6 @@ QueryText: TypeAlias = Annotated[
     Field(min_length=1, max_length=MOST_CHARACTERS, description="What to look for: words, a phrase or a question."),
 ]
 TenantName: TypeAlias = Annotated[str | None, Field(description="Tenant whose documents they are.")]
-BlocksOfSlots: TypeAlias = Annotated[
-    dict[str, list[int] | dict[str, int]] | None,
-    Field(
-        description="Widths of the blocks of each dense slot's vectors, in order or by name, such as "
-        '{"dense": {"title": 384, "text": 384}}; adds the part of each block in the score.'
-    ),
-]
 MediaOfQuery: TypeAlias = Annotated[
     dict[Modality, str | list[Any]] | None,
     Field(
@@ -367,7 +360,6 @@ class Tools:
         query: QueryText,
         collection: CollectionName = None,
         ids: Ids = None,
-        blocks: BlocksOfSlots = None,
         **options: Unpack[ExplainOptions],
     ) -> ExplainResult:
         """Explain why documents are, or are not, found by a query.
@@ -377,7 +369,7 @@ class Tools:
         """
         with _tool_errors():
             opened = self._asked(query, collection, options)
-            items = await asyncio.to_thread(opened.explain, query, ids=ids or None, blocks=blocks, **options)
+            items = await asyncio.to_thread(opened.explain, query, ids=ids or None, **options)
             pipeline = repr(items[0].pipeline) if items else _pipeline(opened)
             return ExplainResult(
                 collection=opened.name, pipeline=pipeline, explanations=[*map(ExplainedDocument.of, items)]

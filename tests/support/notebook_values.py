@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diptych.collection.explain import Explanation, Explanations, SlotScore
-from diptych.collection.score_documents import Block, Term
+from diptych.collection.score_documents import Term
 from diptych.collection.verify import VerifyReport
 from diptych.config.storage import VectorStorage
 from diptych.display import Displayed
@@ -38,7 +38,7 @@ def explanation(text: str) -> Explanation:
     passage = Passage(text, 0, len(text), 0.5)
     slots = {
         text: SlotScore(0.7, 1, 0.5, terms=(Term(text, 1, 1, 1, 0.7),)),
-        "dense": SlotScore(0.4, None, -0.25, blocks=(Block(text, 4, 0.4),)),
+        "dense": SlotScore(0.4, None, -0.25),
         "late": SlotScore(None, 2, 0.5, passage=passage, passages=3),
     }
     pipeline = Retrieve("dense") + Retrieve("late") >> Dbsf()

@@ -69,13 +69,6 @@ def search(
         list[str] | None,
         typer.Option("--id", metavar="ID", help="With --explain: this document, hit or not; repeat for more."),
     ] = None,
-    blocks: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SLOT=WIDTHS",
-            help="With --explain: a dense slot's score by blocks of its vectors, dense=384,384 or dense=a:384,b:384.",
-        ),
-    ] = None,
     filter: FilterOption = None,
     where: WhereOption = None,
     threshold: Annotated[float | None, typer.Option(help="Drop hits below this score.")] = None,
@@ -105,8 +98,7 @@ def search(
     The text is the hit's best passage if a slot has passages, otherwise the beginning of the document. A document
     without a text shows the files of its media.
 
-    With --explain the parts of a fusion add up to its score, and the parts of words or blocks to the score of their
-    slot.
+    With --explain the parts of a fusion add up to its score, and the parts of words to the score of their slot.
 
     [dim]Examples:[/dim]
 
@@ -132,12 +124,8 @@ def search(
     """
     given = media_files(image, media or [])
     texts = [""] if given and not queries else texts_of(queries, beside="--like and --unlike" if like or unlike else "")
-    wanted, widths = parse_filter(filter, where or []), parse_blocks(blocks or [])
-    _require_together(
-        explain,
-        {"--id": ids, "--blocks": blocks},
-        {"--group-by": group_by, "--highlight": highlight},
-    )
+    wanted = parse_filter(filter, where or [])
+    _require_together(explain, {"--id": ids}, {"--group-by": group_by, "--highlight": highlight})
     session: Session = context.obj
     with session.collection(config, store, collection) as opened:
         from diptych.search import search_groups
@@ -159,7 +147,7 @@ def search(
         waits = waiting("searching; encoders are loaded first")
         with naming_files(image, media or []), waits, without_log_of_missing_keys():
             if explain:
-                found = [opened.explain(question, ids=ids, blocks=widths, **asked) for question in questions]
+                found = [opened.explain(question, ids=ids, **asked) for question in questions]
             elif group_by is not None:
                 options: dict[str, Any] = {"group_by": group_by, "group_size": group_size, **asked, **shown}
                 found = search_groups(opened.handle, questions, **options)
@@ -220,26 +208,6 @@ def search_params(collection: Collection, *, exact: bool, hnsw_ef: int | None) -
     given = Pipeline.from_config(handle.search_config, handle.slots).retrieve[0].params or models.SearchParams()
     changes = {"exact": exact or None, "hnsw_ef": hnsw_ef}
     return given.model_copy(update={name: value for name, value in changes.items() if value is not None})
-
-
-def parse_blocks(given: Sequence[str]) -> dict[str, list[int] | dict[str, int]]:
-    """By slot the widths of `SLOT=384,384`, or names and widths of `SLOT=a:384,b:384`.
-
-    Raises:
-        SearchError: it cannot be read.
-    """
-    blocks: dict[str, list[int] | dict[str, int]] = {}
-    for text in given:
-        slot, _, listed = text.partition("=")
-        pairs = [part.rpartition(":") for part in listed.split(",")]
-        names, widths = [name.strip() for name, _, _ in pairs], [width.strip() for _, _, width in pairs]
-        named = len({*names} - {""}) == len(pairs)
-        if not slot or slot in blocks or not all(width.isdecimal() for width in widths) or (any(names) and not named):
-            expected = "SLOT=384,384, or SLOT=NAME:384,NAME:384, each slot and name once"
-            raise SearchError("the blocks cannot be read", where="--blocks", got=text, expected=expected)
-        numbers = [int(width) for width in widths]
-        blocks[slot] = dict(zip(names, numbers, strict=True)) if named else numbers
-    return blocks
 
 
 def _document(item: Explanation) -> dict[str, Any]:

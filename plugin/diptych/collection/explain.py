@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from diptych.collection.score_documents import Block, BlocksLike, Term, blocks_of_slots, matched_terms, scores_of
+from diptych.collection.score_documents import Term, matched_terms, scores_of
 from diptych.config.stages import Rerank
 from diptych.display import Display, Displayed, Excerpt, Table
 from diptych.errors import DocumentNotFound
@@ -49,7 +49,6 @@ def explain(
     query: str | Query,
     *,
     ids: Sequence[str] | None = None,
-    blocks: BlocksLike | None = None,
     **options: Unpack[ExplainOptions],
 ) -> Explanations:
     """Explanations of the hits, best first, or of the documents `ids`, hits or not, in their order.
@@ -58,8 +57,6 @@ def explain(
 
     Args:
         handle, query, ids, options: as `Collection.explain`.
-        blocks: by dense slot, the widths of the blocks of its vectors, in order, or their names and widths:
-            `{"dense": {"minilm": 384, "small": 384}}`. Those that an encoder declares need not be given.
 
     Raises:
         DocumentNotFound: an id that the collection does not hold.
@@ -69,7 +66,7 @@ def explain(
     asked: SearchOptions = {**checked, "passages": 0, "highlight": False}
 
     def answer(view: View) -> list[Explanation]:
-        return _explained(SearchRequest.of(view, [query], asked), ids, blocks)
+        return _explained(SearchRequest.of(view, [query], asked), ids)
 
     with one_search():
         return Explanations(on_current_view(handle, answer), query=query)
@@ -92,7 +89,7 @@ def explained_hits(explained: Callable[[list[str]], Sequence[Explanation]], ids:
     return []
 
 
-def _explained(request: SearchRequest, ids: Sequence[str] | None, blocks: BlocksLike | None) -> list[Explanation]:
+def _explained(request: SearchRequest, ids: Sequence[str] | None) -> list[Explanation]:
     if ids is not None:
         limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
         request = replace(request, limit=limit, wants=request.end)
@@ -109,7 +106,7 @@ def _explained(request: SearchRequest, ids: Sequence[str] | None, blocks: Blocks
         where = f"collection {request.view.name!r}"
         raise DocumentNotFound("there is no such document", where=where, got=repr(missing[0]), ids=missing)
     notes = (*retrieved.notes[0], *(f"deleted since it was found: {identifier}" for identifier in missing))
-    return _Explainer(request, hits, unscored, records, shared, notes, blocks).explanations()
+    return _Explainer(request, hits, unscored, records, shared, notes).explanations()
 
 
 class _Explainer:
@@ -123,7 +120,6 @@ class _Explainer:
         records: Sequence[models.Record],
         shared: Collection[PointId],
         notes: Sequence[str],
-        blocks: BlocksLike | None,
     ) -> None:
         self._request, self._unscored, self._shared = request, unscored, shared
         self._hits = {hit.point: (rank, hit) for rank, hit in enumerate(hits, 1)}
@@ -147,8 +143,7 @@ class _Explainer:
         for slot in filter(has_passages, slots):
             (scored,) = with_passages(request, [self._found], None, slot=slot)
             self._passages[slot.name] = {hit.point: hit.passages for hit in scored if hit.point is not None}
-        self._blocks, lacking = blocks_of_slots(request, self._inputs, self._scores, blocks)
-        self._notes = (*notes, *_notes_on_examples(request), *lacking)
+        self._notes = (*notes, *_notes_on_examples(request))
         fusion = request.pipeline.fuse
         self._parts = contributions(fusion, self._rankings) if fusion else {}
         self._fused = _fused(request, self._inputs, self._rankings)
@@ -185,7 +180,6 @@ class _Explainer:
             rank=order.index(point) + 1 if point in order else None,
             contribution=self._parts[point].get(name, 0.0) if point in self._parts else None,
             terms=self._terms.get(name, {}).get(point, ()),
-            blocks=self._blocks.get(name, {}).get(point, ()),
             passage=_shortened(passages[0]) if passages else None,
             passages=len(passages),
         )
@@ -306,7 +300,7 @@ def _with_ids(request: SearchRequest, ids: Sequence[str], limit: int) -> dict[st
 __all__ = ["Explanation", "Explanations", "SlotScore", "Term", "explain", "explained_hits"]
 
 
-TERMS = 12  # words or blocks of a slot that are shown
+TERMS = 12  # words of a slot that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +312,6 @@ class SlotScore:
         rank: place among the slot's candidates, from 1; None when it is not one of them.
         contribution: what the slot adds to the fused score; None without fusion or when no slot retrieved the document.
         terms: of a sparse slot, the terms that query and document share; their contributions add up to `score`.
-        blocks: of a dense slot with blocks, their parts; these add up to `score`.
         passage: of a slot with passages, the best one; its text is shortened, `start` and `end` are whole.
         passages: how many the document has there.
     """
@@ -327,7 +320,6 @@ class SlotScore:
     rank: int | None = None
     contribution: float | None = None
     terms: tuple[Term, ...] = ()
-    blocks: tuple[Block, ...] = ()
     passage: Passage | None = None
     passages: int = 0
 
@@ -337,15 +329,15 @@ class ScorePart:
     """A part of a document's score.
 
     Args:
-        name: of the slot, word, block, boost or stage.
-        kind: `slot`: its contribution to the fusion, or its score where it is alone. `word`, `block`: of a slot that is
+        name: of the slot, word, boost or stage.
+        kind: `slot`: its contribution to the fusion, or its score where it is alone. `word`: of a slot that is
             alone. `boost`: what it adds. `stage`: a later stage's score, which replaces those before it. `rest`: what
             the score differs by from the sum of the other parts, as with approximate scores of quantized vectors.
         value: what it adds to the score.
     """
 
     name: str
-    kind: Literal["slot", "word", "block", "boost", "stage", "rest"]
+    kind: Literal["slot", "word", "boost", "stage", "rest"]
     value: float
 
 
@@ -390,7 +382,7 @@ class Explanation(Displayed):
             rows.append((self.pipeline.fuse.label, "", "", f"={self.fused:.4f}", ""))
         rows += [(name, "", "", f"{added:+z.4f}", "") for name, added in self.boosts.items()]
         rows += [(name, "", f"{score:.4f}", "", "") for name, score in self.stages.items()]
-        columns = ("slot or stage", "rank", "score", "adds", "matching words, blocks or best passage")
+        columns = ("slot or stage", "rank", "score", "adds", "matching words or best passage")
         named = (("approximation" if part.kind == "rest" else part.name, part.value) for part in self.parts)
         parts = ", ".join(f"{name} {value:+z.4f}" for name, value in named)
         document = self.document
@@ -429,16 +421,11 @@ class Explanation(Displayed):
             return tuple(ScorePart(name, "slot", value) for name, value in shares if value is not None)
         ((name, slot_score),) = self.slots.items()
         words = tuple(ScorePart(term.word, "word", term.contribution) for term in slot_score.terms)
-        blocks = tuple(ScorePart(block.name, "block", block.contribution) for block in slot_score.blocks)
-        return words or blocks or (() if slot_score.score is None else (ScorePart(name, "slot", slot_score.score),))
+        return words or (() if slot_score.score is None else (ScorePart(name, "slot", slot_score.score),))
 
     def as_dict(self) -> dict[str, Any]:
         """Everything except the document as JSON values; the pipeline as text."""
-        lists = {
-            name: {key: [*map(asdict, getattr(slot, key))] for key in ("terms", "blocks")}
-            for name, slot in self.slots.items()
-        }
-        slots = {name: {**asdict(slot), **lists[name]} for name, slot in self.slots.items()}
+        slots = {name: {**asdict(slot), "terms": [*map(asdict, slot.terms)]} for name, slot in self.slots.items()}
         numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
         numbers["boosts"] = dict(self.boosts)
         rest = {"lost": self.lost, "notes": [*self.notes], "words": [*map(list, self.words)]}
@@ -450,7 +437,6 @@ def _slot_row(name: str, own: SlotScore) -> tuple[str, ...]:
     score = "" if own.score is None else f"{own.score:.4f}"
     adds = "" if own.contribution is None else f"{own.contribution:+z.4f}"
     named = [(term.word, term.contribution) for term in own.terms]
-    named += [(block.name, block.contribution) for block in own.blocks]
     because = ", ".join(f"{word} {part:.4f}" for word, part in named[:TERMS])
     because += f", and {len(named) - TERMS} more" if len(named) > TERMS else ""
     if own.passage and not because:

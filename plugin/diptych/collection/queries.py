@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.collection.explain import Explanations
-    from diptych.collection.score_documents import BlocksLike
 
 QUERIES = TEXTS[:4]  # of the lengths that queries have
 
@@ -190,7 +189,6 @@ class Searching:
         query: str | Query,
         *,
         ids: Sequence[str] | None = None,
-        blocks: BlocksLike | None = None,
         **options: Unpack[ExplainOptions],
     ) -> Explanations:
         """Why each hit, or each document of `ids`, has its rank. See `diptych.collection.explain`.
@@ -198,14 +196,12 @@ class Searching:
         Args:
             query: its words, or a `Query`.
             ids: documents to explain, hits or not; the hits unless given.
-            blocks: by dense slot, the widths of its vectors' blocks: `{"dense": [384, 384]}`, or with names
-                `{"dense": {"minilm": 384, "small": 384}}`.
             options: as in `search`, without `offset`, `score_threshold` and `with_payload`.
         """
         from diptych.collection.explain import explain
 
         options["tenant"] = self._tenant(options.get("tenant"))
-        return explain(self.handle, query, ids=ids, blocks=blocks, **options)
+        return explain(self.handle, query, ids=ids, **options)
 
     def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
         """The documents with these ids, in their order; missing ones are left out.

@@ -1,39 +1,29 @@
-"""Scores given documents: `scores` for a batch of queries, the others for points in each slot, with their parts.
-
-Parts are the terms of sparse vectors and the blocks of dense ones.
-"""
+"""Scores given documents: `scores` for a batch of queries, the others for points in each slot, with their terms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from qdrant_client import models
 
 from diptych.collection.documents import having
-from diptych.errors import SearchError, brief
+from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
-from diptych.protocols import Blocks
-from diptych.runtime.validation_messages import nearest
 from diptych.search import Retrieve
 from diptych.search.fusion import PointId
 from diptych.search.options import SearchOptions
-from diptych.search.query import Input, Inputs, QueryWithExamples, params_for, using
+from diptych.search.query import Inputs, QueryWithExamples, params_for, using
 from diptych.search.request import SearchRequest, direction
 from diptych.search.retrieve import query_points, retrieve_together
 from diptych.search.run import on_current_view, one_question
 from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Query, SparseVector
-
-Widths: TypeAlias = Mapping[str, int]  # of a vector's blocks in order, by name
-BlocksLike: TypeAlias = Mapping[str, Sequence[int] | Widths]  # by slot
-MOST_BLOCKS = 256
-NEAR = 5e-4  # how far the sum of the parts may be from the score, for vectors of length 1; float16 is off by .0001
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +38,6 @@ class Term:
 
     def __str__(self) -> str:
         return f"{self.word} {self.contribution:.4f} = {self.query:.4f} x {self.document:.4f} x idf {self.idf:.4f}"
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block of a dense vector, such as one of several joined encoders, and its part of the score.
-
-    The parts are products of query and document within the block, by cosine of the vectors scaled to length 1. So they
-    add up to the score of the slot.
-    """
-
-    name: str
-    width: int
-    contribution: float
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.width} wide) {self.contribution:.4f}"
 
 
 def scores_of(request: SearchRequest, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
@@ -96,123 +70,6 @@ def matched_terms(
             weight = stored.get(point.id, {}).get(index, 0.0)  # a point may be written after `stored` was read
             terms[point.id].append(_term(word, weights[index], weight, point.score))
     return {point: tuple(sorted(found, key=lambda term: -term.contribution)) for point, found in terms.items()}
-
-
-def blocks_of_slots(
-    request: SearchRequest, inputs: Inputs, scores: Mapping[str, Mapping[PointId, float]], given: BlocksLike | None
-) -> tuple[dict[str, dict[PointId, tuple[Block, ...]]], list[str]]:
-    """By retrieved slot, the blocks of the points with a score; and notes, why blocks that an encoder declares lack.
-
-    Args:
-        request, inputs: of one query.
-        scores: by slot, of the points.
-        given: by slot, the widths of blocks or their names and widths, instead of those that encoders declare.
-
-    Raises:
-        SearchError: given blocks that the slot's vectors do not have, or that cannot be read.
-    """
-    named, parts, notes = _given(request, given), {}, []
-    for name in (branch.slot for branch in request.pipeline.retrieve):
-        slot = request.view.slots[name]
-        if widths := named.get(name) or _declared(slot):
-            try:
-                parts[name] = block_parts(request, slot, inputs.get(name, ()), scores.get(name, {}), widths)
-            except SearchError as error:
-                if name in named:
-                    raise
-                notes.append(f"no blocks of {slot.where}: {str(error).splitlines()[0]}")
-    return parts, notes
-
-
-def block_parts(
-    request: SearchRequest, slot: Slot, query: Input, scores: Mapping[PointId, float], widths: Widths
-) -> dict[PointId, tuple[Block, ...]]:
-    """For each point with a score, the parts of the blocks of its vector, in their order.
-
-    Args:
-        request: whose collection it is.
-        slot: of whatever kind.
-        query: its vector, as it is sent to Qdrant.
-        scores: of the points in this slot.
-        widths: of the blocks.
-
-    Raises:
-        SearchError: the slot's vectors have no such blocks, or the parts do not add up to the scores.
-    """
-    _check_blocks(slot, query, widths)
-    vectors, asked = _dense(request, slot, [*scores]), np.asarray(query, np.float64)
-    rows = np.array([*vectors.values()], np.float64).reshape(len(vectors), len(asked))
-    scale = np.maximum(np.linalg.norm(asked) * np.linalg.norm(rows, axis=1), 1e-30)
-    products = rows * asked
-    if slot.similarity == "cosine":
-        products, scale = products / scale[:, None], np.ones(len(rows))
-    parts = np.add.reduceat(products, np.cumsum([0, *widths.values()])[:-1], axis=1)
-    off = np.abs(parts.sum(axis=1) - np.array([scores[point] for point in vectors])) / scale
-    if len(off) and (worst := int(np.argmax(off))) >= 0 and off[worst] > NEAR:
-        what = "the parts do not add up to the score, which is of quantized vectors"
-        got = f"{parts[worst].sum():.6f} and {scores[[*vectors][worst]]:.6f}"
-        raise SearchError(
-            what, where=slot.where, got=got, do="store the slot without quantization to explain its blocks"
-        )
-    return {
-        point: tuple(Block(name, width, float(part)) for (name, width), part in zip(widths.items(), row, strict=True))
-        for point, row in zip(vectors, parts, strict=True)
-    }
-
-
-def _given(request: SearchRequest, blocks: BlocksLike | None) -> dict[str, Widths]:
-    """By slot, the widths that a caller names; those without names are numbered from 1."""
-    if blocks is not None and not isinstance(blocks, Mapping):
-        raise SearchError("blocks are not usable", got=brief(blocks), expected='{"SLOT": [384, 384]}')
-    given: dict[str, Widths] = {}
-    retrieved = [branch.slot for branch in request.pipeline.retrieve]
-    for name, widths in (blocks or {}).items():
-        if name not in retrieved:
-            what, do = f"the pipeline does not retrieve from slot {name!r}", nearest(str(name), retrieved)
-            raise SearchError(what, where=repr(request.pipeline), expected=", ".join(retrieved), do=do)
-        listed = isinstance(widths, Sequence) and not isinstance(widths, str)
-        by_name = dict(widths) if isinstance(widths, Mapping) else dict(enumerate(widths if listed else (), 1))
-        usable = all(isinstance(width, int) and not isinstance(width, bool) and width > 0 for width in by_name.values())
-        if not usable or not 0 < len(by_name) <= MOST_BLOCKS:
-            where, expected = f"blocks of slot {name!r}", f"1 to {MOST_BLOCKS} widths, or names and widths"
-            raise SearchError(
-                "the widths of the blocks are not valid", where=where, got=brief(widths), expected=expected
-            )
-        given[name] = {str(key): width for key, width in by_name.items()}
-    return given
-
-
-def _declared(slot: Slot) -> Widths:
-    """The blocks that the slot's encoder declares; none where another encoder makes the queries."""
-    plain = slot.kind == "dense" and slot.asker is None and slot.similarity != "euclidean"
-    return slot.encoder.blocks if plain and isinstance(slot.encoder, Blocks) else {}
-
-
-def _check_blocks(slot: Slot, query: Input, widths: Widths) -> None:
-    """Raise SearchError if the slot's vectors have no such blocks."""
-    kind = "a vector for each passage" if slot.passage_vectors else f"a slot of kind {slot.kind}"
-    if slot.kind != "dense":
-        raise SearchError("only a dense vector has blocks", where=slot.where, got=kind, expected="a dense slot")
-    if slot.similarity == "euclidean":
-        what = "the parts of a distance do not add up"
-        raise SearchError(what, where=slot.where, got="euclidean", expected="cosine or dot")
-    if isinstance(query, QueryWithExamples):
-        what = "with examples, the score is not a product of two vectors"
-        raise SearchError(what, where=slot.where, got="like or unlike", do="explain blocks without examples")
-    if (total := sum(widths.values())) != len(query):
-        got = f"{' + '.join(map(str, widths.values()))} = {total}"
-        raise SearchError("the widths do not add up to the vector's", where=slot.where, got=got, expected=len(query))
-
-
-def _dense(request: SearchRequest, slot: Slot, points: Sequence[PointId]) -> dict[PointId, Any]:
-    """The points' stored vectors."""
-    names: Any = [slot.vector] if slot.vector else True  # the unnamed one cannot be asked for by name
-    view, keys = request.view, request.shard_key_selector
-    records = read_store(
-        view, lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names, **keys)
-    )
-    found = {r.id: r.vector.get(slot.vector) if isinstance(r.vector, dict) else r.vector for r in records}
-    return {point: vector for point, vector in found.items() if vector is not None}
 
 
 def _of_points(request: SearchRequest, points: Sequence[PointId], query: Any, slot: Slot) -> models.QueryRequest:

@@ -166,7 +166,7 @@ class ScopedOptions(TypedDict, total=False):
 
 
 class ExplainOptions(ScopedOptions, total=False):
-    """The options of `explain` beside query, ids and blocks."""
+    """The options of `explain` beside query and ids."""
 
     pipeline: Annotated[
         Pipeline | Retrieve | str | None,

@@ -15,7 +15,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from starlette.requests import ClientDisconnect, Request
 
 from diptych import Collection
-from diptych.collection.score_documents import MOST_BLOCKS
 from diptych.errors import SearchError, brief
 from diptych.media import Modality
 from diptych.media.read import is_data_uri
@@ -97,14 +96,6 @@ class RerankRequest(_Foreign):
         return [document.text for document in self.documents]
 
 
-Width = Annotated[int, Field(ge=1)]
-Widths = (
-    Annotated[list[Width], Field(fail_fast=True, min_length=1, max_length=MOST_BLOCKS)]
-    | Annotated[dict[str, Width], Field(min_length=1, max_length=MOST_BLOCKS)]
-)
-BlocksOfSlots = Annotated[dict[str, Widths], Field(max_length=MOST_FIELDS)]
-
-
 Inline = Annotated[str, Field(min_length=1, description="A data: URI.")] | list[Any]
 InlineMedia = Annotated[dict[Modality, Inline], Field(min_length=1)]
 
@@ -117,15 +108,12 @@ class SearchBody(Body):
     queries: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
     media: InlineMedia | None = None
     explain: bool = False
-    blocks: BlocksOfSlots | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        """Require either one query, of text or media or both, or several, and blocks only to be explained."""
+        """Require either one query, of text or media or both, or several."""
         if (self.query is None and self.media is None) == (self.queries is None):
             raise ValueError("either `query` or `queries`; `media` beside `query` or alone")
-        if self.blocks and not self.explain:
-            raise ValueError("`blocks` with `explain: true` only")
         return self
 
     @property

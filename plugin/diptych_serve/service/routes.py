@@ -196,7 +196,7 @@ def _explained(
     from diptych.collection.explain import explained_hits
 
     same, ids = explain_options(body.options), [hit.id for hit in hits]
-    found = explained_hits(lambda ids: collection.explain(query, ids=ids, blocks=body.blocks, **same), ids)
+    found = explained_hits(lambda ids: collection.explain(query, ids=ids, **same), ids)
     return [*map(ExplainedDocument.of, found)]
 
 

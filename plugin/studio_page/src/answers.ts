@@ -1,12 +1,5 @@
 /** Requests and answers of /studio/api, made of its OpenAPI document by `make studio-page`: do not edit. */
 
-/** A block of a dense vector, such as one of several joined encoders, and its part of the score. The parts are products of query and document within the block, by cosine of the vectors scaled to length 1. So they add up to the score of the slot. */
-export interface Block {
-  name: string;
-  width: number;
-  contribution: number;
-}
-
 /** What a job `health` found. */
 export interface CheckResult {
   verdict: string;
@@ -419,7 +412,7 @@ export interface RollBack {
 /** A part of a document's score. */
 export interface ScorePart {
   name: string;
-  kind: "slot" | "word" | "block" | "boost" | "stage" | "rest";
+  kind: "slot" | "word" | "boost" | "stage" | "rest";
   value: number;
 }
 
@@ -526,7 +519,6 @@ export interface SlotScore {
   rank: number | null;
   contribution: number | null;
   terms: Term[];
-  blocks: Block[];
   passage: Passage | null;
   passages: number;
 }

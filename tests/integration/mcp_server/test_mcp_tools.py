@@ -97,10 +97,6 @@ def test_an_explanation_adds_up_and_tells_of_what_was_lost(served: Served) -> No
         parts = [slot["contribution"] for slot in item["slots"].values()]
         assert sum(parts) == pytest.approx(item["fused"], abs=1e-5)
     assert len(called(served, "explain", query="the cat at night", limit=2)["explanations"]) == 2
-    (item,) = called(served, "explain", query="the cat", ids=["hen"], blocks={"dense": [40, 24]})["explanations"]
-    parts = [block["contribution"] for block in item["slots"]["dense"]["blocks"]]
-    assert sum(parts) == pytest.approx(item["slots"]["dense"]["score"], abs=1e-5)
-    assert "do not add up" in refused(served, "explain", query="the cat", blocks={"dense": [40]})
 
 
 def test_info_lists_collections_with_their_slots(served: Served) -> None:

@@ -6,16 +6,14 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 from qdrant_client import models
 
-from diptych import AdapterSpec, hookimpl
 from diptych.collection.collection import Collection
 from diptych.collection.explain import explain, explained_hits
-from diptych.collection.score_documents import block_parts
 from diptych.errors import CollectionNotFound, SearchError
 from diptych.registry import Registry
 from diptych.search import (
@@ -33,9 +31,7 @@ from diptych.search import (
     Rrf,
     search,
 )
-from diptych.search.request import SearchRequest
 from diptych.testing import fakes_plugin
-from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
 from named_server import require_feature
 
@@ -306,7 +302,7 @@ def test_an_explanation_reads_as_text(opened: Open, tmp_path: Path) -> None:
     first, *_ = explain(collection.handle, "convert audio", pipeline=pair >> Rrf() >> Rerank("fake-reranker"))
     head, text, columns, *rows = (" ".join(line.split()) for line in str(first).splitlines())
     assert (head, text) == ("rank 1, score 0.9998: lame", "convert audio")
-    assert columns == "slot or stage rank score adds matching words, blocks or best passage"
+    assert columns == "slot or stage rank score adds matching words or best passage"
     assert rows == [
         "dense 1 1.0000 +0.0164",
         "lexical 1 1.9617 +0.0164 audio 0.9808, convert 0.9808",
@@ -340,85 +336,6 @@ def test_a_text_index_and_distances_are_explained_too(opened: Open, documents: l
             assert sum(parts) == pytest.approx(hit.score, abs=1e-5)
             assert (explanation.slots["near"].score or 0.0) < 0
             assert explanation.slots["lexical"].terms == ()
-
-
-class Joined(FakeDenseEncoder):
-    """A vector that is declared to be two joined."""
-
-    blocks: ClassVar = {"left": 40, "right": 24}
-
-
-class Plugin:
-    @hookimpl
-    def diptych_register_adapters(self) -> list[AdapterSpec]:
-        return [AdapterSpec(name="joined", kind="dense", factory=f"{__name__}:Joined", summary="two halves, for tests")]
-
-
-@pytest.mark.parametrize(("similarity", "normalized"), [("cosine", True), ("dot", False)])
-def test_the_blocks_of_a_vector_add_up_to_its_score(
-    opened: Open, tmp_path: Path, similarity: str, normalized: bool
-) -> None:
-    options = {"similarity": similarity, "normalized": normalized}
-    slots = {"dense": {"adapter": "joined", **options}, "lexical": {"adapter": "fake-sparse", "uses_idf": True}}
-    collection = opened({"slots": slots}, Registry(fakes_plugin, Plugin(), installed=False))
-    collection.populate([Document(f"d{n}", f"word{n} word{n + 1} word2") for n in range(9)], report_path=tmp_path / "r")
-    encoder = Joined(similarity=similarity, normalized=normalized)  # type: ignore[arg-type]
-    (query,) = encoder.encode_query(["word2 word3"])
-    for explanation in collection.explain("word2 word3", limit=9):
-        (document,) = encoder.encode_document([explanation.document.text])
-        slot = explanation.slots["dense"]
-        assert [(block.name, block.width) for block in slot.blocks] == [("left", 40), ("right", 24)]
-        products = [query[:40] @ document[:40], query[40:] @ document[40:]]
-        scale = np.linalg.norm(query) * np.linalg.norm(document) if similarity == "cosine" else 1
-        assert [block.contribution for block in slot.blocks] == pytest.approx(np.array(products) / scale, abs=1e-5)
-        assert sum(block.contribution for block in slot.blocks) == pytest.approx(slot.score, abs=1e-5)
-    given = collection.explain("word2 word3", ids=["d2"], blocks={"dense": [1, 2, 61]})[0]
-    assert [(block.name, block.width) for block in given.slots["dense"].blocks] == [("1", 1), ("2", 2), ("3", 61)]
-    assert sum(block.contribution for block in given.slots["dense"].blocks) == pytest.approx(
-        given.slots["dense"].score, abs=1e-5
-    )
-    first, *_ = given.slots["dense"].blocks
-    assert f"1 {first.contribution:.4f}, 2 " in str(given)
-    assert [block["width"] for block in given.as_dict()["slots"]["dense"]["blocks"]] == [1, 2, 61]
-    liked = collection.explain("word2 word3", like=["d4"], limit=1)[0]
-    assert liked.slots["dense"].blocks == ()
-    assert "no blocks of slot 'dense': with examples, the score is not a product of two vectors" in liked.notes
-
-
-@pytest.mark.parametrize(
-    ("blocks", "message"),
-    [
-        ({"dense": [32, 31]}, r"do not add up to the vector's\n.*dense.*\n.*32 \+ 31 = 63\n.*64"),
-        ({"dens": [64]}, r"does not retrieve from slot 'dens'\n(.*\n)*.*did you mean 'dense'"),
-        ({"lexical": [64]}, r"only a dense vector has blocks\n.*\n.*sparse"),
-        ({"late": [64]}, r"only a dense vector has blocks\n.*\n.*multivector"),
-        ({"dense": []}, r"widths of the blocks are not valid\n.*\n.*\n.*1 to 256"),
-        ({"dense": [64, 0]}, "widths of the blocks are not valid"),
-        ({"dense": "64"}, "widths of the blocks are not valid"),
-        ({"dense": 64}, "widths of the blocks are not valid"),
-        ([64], "blocks are not usable"),
-    ],
-    ids=repr,
-)
-def test_blocks_that_a_vector_does_not_have_are_refused(filled: Collection, blocks: Any, message: str) -> None:
-    with pytest.raises(SearchError, match=message):
-        filled.explain("word1", limit=1, blocks=blocks)
-
-
-def test_a_distance_has_no_blocks(opened: Open, tmp_path: Path) -> None:
-    collection = opened({"slots": {"near": {"adapter": "fake-dense", "similarity": "euclidean"}}})
-    collection.populate([Document("a", "word1")], report_path=tmp_path / "aside")
-    with pytest.raises(SearchError, match="the parts of a distance do not add up"):
-        collection.explain("word1", blocks={"near": [32, 32]})
-
-
-def test_parts_that_do_not_add_up_to_a_quantized_score_are_not_shown(filled: Collection) -> None:
-    request = SearchRequest.of(filled.handle.now(), ["word1"], {"pipeline": Retrieve("dense")})
-    slot = request.view.slots["dense"]
-    (query,) = slot.encode("query", ["word1"])
-    (record,), _ = filled.client.scroll(filled.name, limit=1)
-    with pytest.raises(SearchError, match="which is of quantized vectors"):
-        block_parts(request, slot, np.asarray(query).tolist(), {record.id: 0.9}, {"a": 32, "b": 32})
 
 
 def test_a_document_that_is_not_there_cannot_be_explained(filled: Collection) -> None:

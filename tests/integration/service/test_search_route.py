@@ -102,15 +102,6 @@ def test_explanations_are_those_of_the_hits_and_add_up(client: httpx.Client) -> 
     assert "explanations" not in asked(client, query="cat")["results"][0]
 
 
-def test_an_explanation_has_the_blocks_of_a_vector(client: httpx.Client) -> None:
-    blocks = {"dense": {"left": 40, "right": 24}}
-    answer = client.post("/search", json={"query": "the cat", "limit": 1, "explain": True, "blocks": blocks})
-    assert SearchAnswer.model_validate_json(answer.content, extra="forbid").model_dump(exclude_unset=True)
-    dense = answer.json()["results"][0]["explanations"][0]["slots"]["dense"]
-    assert [(block["name"], block["width"]) for block in dense["blocks"]] == [("left", 40), ("right", 24)]
-    assert sum(block["contribution"] for block in dense["blocks"]) == pytest.approx(dense["score"], abs=1e-5)
-
-
 @pytest.fixture
 def two(tmp_path: Path, fakes: Registry) -> Iterator[httpx.Client]:
     """Two collections in one embedded store."""
