@@ -63,7 +63,7 @@ class Times(Filler):
 
 
 class Alone(Filler):
-    """Each variable by itself, in patches of five times, by the same weights: the encoder of the recipe `pretrain`."""
+    """Each variable by itself, in patches of five times, by the same weights, as PatchTST has it."""
 
     def __init__(self, times: int, variables: int, patch: int = 5) -> None:
         super().__init__(times, variables)

@@ -27,6 +27,7 @@ WITHOUT_CONFIG = {
     "minimal_pairs": "a function of Python",
     "mixture": "measured, not offered",
     "mw": "measured, not offered",
+    "pretrain": "measured, not offered",
     "residual_codes": "measured, not offered",
     "tas_balanced": "measured, not offered",
 }

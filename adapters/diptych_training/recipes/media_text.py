@@ -10,12 +10,12 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
@@ -24,15 +24,7 @@ from diptych.protocols import DenseEncoder
 from diptych.training import Registration, RelativePath
 from diptych_adapters.media_text.encoders import space_of, text_encoder
 from diptych_adapters.media_text.forms import Form, Picture
-from diptych_adapters.media_text.network import (
-    MediaTextModel,
-    MediaTextNetwork,
-    TowerShape,
-    TransformerBody,
-    shape_of,
-    words_of,
-)
-from diptych_adapters.models import resolve
+from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape, words_of
 from diptych_training.data.media_items import Items, augment_pictures, read_items
 from diptych_training.lexicon import flops
 from diptych_training.losses.contrastive import symmetric_contrastive
@@ -136,14 +128,6 @@ class MediaText(Training[O], Generic[O]):
         section: NetworkOptions = getattr(self.options, self.name.removesuffix("_text"))
         return section
 
-    @property
-    def vit(self) -> dict[str, int] | None:
-        """The shape of a vision transformer in place of the form's own body."""
-        return None
-
-    def begin(self, network: MediaTextNetwork) -> None:
-        """Give the new network weights that it begins with."""
-
     def data_steps(self) -> list[str]:
         """Read the items, and have the text encoder encode their texts, once."""
         texts = list(dict.fromkeys([*(text for part in self._split for text in part.names), *self._words]))
@@ -157,9 +141,7 @@ class MediaText(Training[O], Generic[O]):
     def model(self) -> Any:
         """The network with random weights, in the form that the trainer takes."""
         words = self._words
-        shape = TowerShape(self.form, self.network.width, self.text.dimension, len(words), self.vit)
-        network = MediaTextNetwork(shape)
-        self.begin(network)
+        network = MediaTextNetwork(TowerShape(self.form, self.network.width, self.text.dimension, len(words)))
         if words:  # as SPLADE's static queries begin: with the inverse frequency of each word
             groups = len({*self._split[0].groups})
             idf = torch.tensor([groups / count for count in words.values()]).log1p()
@@ -458,16 +440,7 @@ class ImageOptions(NetworkOptions):
     """The network and the pictures that it gets."""
 
     size: int = Field(48, ge=16, le=512, description="Side length in pixels to which pictures are scaled.")
-    start: RelativePath | None = Field(
-        None, description="Folder of a picture encoder of recipe `pretrain` to start from; it sets size and width."
-    )
     augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation: rotation, colour, blur.")
-
-    @model_validator(mode="after")
-    def _shape_of_the_start(self) -> Self:
-        if self.start is not None and (names := {"size", "width"} & self.model_fields_set):
-            raise ValueError(f"{min(names)} comes from start: leave it out")
-        return self
 
 
 class ImageTextOptions(MediaTextOptions):
@@ -486,15 +459,4 @@ class ImageText(MediaText[ImageTextOptions]):
     @property
     def form(self) -> Picture:
         """What the network gets of an item."""
-        return Picture(self.options.image.size if self.vit is None else self.vit["image_size"])
-
-    @cached_property
-    def vit(self) -> dict[str, int] | None:
-        """The shape of the encoder that it begins with."""
-        start = self.options.image.start
-        return None if start is None else shape_of(resolve(str(start)))
-
-    def begin(self, network: MediaTextNetwork) -> None:
-        """Take the weights of the encoder that it begins with."""
-        if isinstance(network.body, TransformerBody):
-            network.body.begin_with(resolve(str(self.options.image.start)))
+        return Picture(self.options.image.size)

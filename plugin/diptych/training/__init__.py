@@ -12,7 +12,6 @@ from diptych.training.recipe_file import (
     RelativePath,
     load_recipe,
     read_documents,
-    read_media,
     unread_warning,
 )
 from diptych.training.register import register, slot_for
@@ -27,7 +26,6 @@ __all__ = [
     "Watcher",
     "load_recipe",
     "read_documents",
-    "read_media",
     "register",
     "slot_for",
     "unread_warning",

@@ -6,14 +6,12 @@ Killed trainings go on, and both adapters serve the folder.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import transformers
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
@@ -26,10 +24,8 @@ from diptych.errors import ConfigError
 from diptych.media import MediaConfig, MediaStore, Sound
 from diptych.search import Pipeline, Retrieve
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder
-from diptych_adapters.models import ModelError
 from every_recipe import made
 from tiny_encoders import WORDS, tiny_encoder
-from tiny_media_models import saved
 from tiny_training import Told, lines
 
 pytestmark = pytest.mark.slow
@@ -156,47 +152,6 @@ def test_texts_that_were_changed_since_they_were_encoded_are_told(world: Path, t
     lines(world / "changed.jsonl", [{**rows[0], "texts": ["new"]}, *rows[1:]])
     with pytest.raises(ConfigError, match=r"other texts than when the training was prepared(?s:.*)'new'"):
         made(given, Told()).train()
-
-
-def test_a_pretrained_encoder_is_what_the_network_begins_with(world: Path, tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    for path in world.glob("train-*.png"):
-        (tmp_path / "pictures" / path.name).write_bytes(path.read_bytes())
-    pretraining = {
-        "recipe": "pretrain",
-        "output": str(tmp_path / "encoder"),
-        "data": {"corpus": str(tmp_path / "pictures"), "share": 0},
-        "encoder": {"size": 16, "patch": 4, "layers": 1, "width": 16, "heads": 2},
-        "training": {"epochs": 1, "batch_size": 12, "device": "cpu"},
-    }
-    made(pretraining, Told()).train()
-    image = {"start": str(tmp_path / "encoder"), "augment": 0.2}
-    recipe = made(options(world, tmp_path / "first", image=image), Told())
-    recipe.prepare()
-    first = recipe.model()[0].network.body.model.state_dict()
-    trained = transformers.ViTModel.from_pretrained(tmp_path / "encoder", add_pooling_layer=False).state_dict()
-    assert first.keys() == trained.keys()
-    for name, value in trained.items():
-        np.testing.assert_array_equal(first[name], value, err_msg=name)
-    report = made(options(world, tmp_path / "run", image=image), Told()).train()
-    assert report.measured["after"]["R@1"] > 0.9 > report.measured["before"]["R@1"]
-    shutil.rmtree(tmp_path / "encoder")
-    images = [np.asarray(Image.open(world / f"test-{n}-0.png")) for n in range(len(COLOURS))]
-    dense = MediaTextEncoder.of("image", model=str(tmp_path / "run"), device="cpu")
-    scores = dense.encode_query(WORDS[: len(COLOURS)]) @ dense.encode_document(images).T
-    assert scores.argmax(1).tolist() == list(range(len(COLOURS)))
-
-
-def test_what_a_network_cannot_begin_with_is_told(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"size comes from start"):
-        made(options(world, tmp_path / "run", image={"start": str(world / "text"), "size": 16}), Told())
-    with pytest.raises(ModelError, match=r"cannot begin with .*text'[\s\S]*model_type 'bert'[\s\S]*of: image"):
-        made(options(world, tmp_path / "run", image={"start": str(world / "text")}), Told()).model()
-    clip = saved("vit", tmp_path / "vit")
-    settings = json.loads((clip / "preprocessor_config.json").read_text())
-    (clip / "preprocessor_config.json").write_text(json.dumps({**settings, "image_mean": [0.4, 0.5, 0.5]}))
-    with pytest.raises(ModelError, match=r"image_mean and image_std[\s\S]*from -1 to 1"):
-        made(options(world, tmp_path / "run", image={"start": str(clip)}), Told()).model()
 
 
 def sounding(folder: Path, name: str, seed: int) -> None:

@@ -38,7 +38,6 @@ def smallest(name: str) -> dict[str, Any]:
         **dict.fromkeys(("distill", "cprd"), teacher),
         "elastic": {"elastic": {"layers": [1]}},
         "multi_exit": {"exits": {"layers": [1]}},
-        "pretrain": {"model": "new", "data": {"corpus": "c"}},
     }
     return given | own.get(name, {})
 

@@ -1,4 +1,0 @@
-"""Recipe `pretrain`: encoders of pictures, clips or series, from items without labels, by filling in hidden patches.
-
-Begin with `recipe`; `models` has the network in training, `losses` what it is trained for.
-"""
