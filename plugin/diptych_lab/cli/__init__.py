@@ -1,1 +1,1 @@
-"""The commands `judge` and `tune`; entry points bring them to `diptych`. Begin with `tune`."""
+"""The commands `judge`, `clicks` and `tune`; entry points bring them to `diptych`. Begin with `tune`."""

@@ -69,6 +69,19 @@ def judge(
     model: Annotated[
         bool, typer.Option("--model", help="Let the model of evaluate.judge continue, if it agrees with people.")
     ] = False,
+    clicks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LOG", help='Make judgements of clicks: JSON lines with "query", "shown" and "clicked" ids.'
+        ),
+    ] = None,
+    power: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="P", help="With --clicks: users look at rank r with probability (1/r)**P."),
+    ] = None,
+    least: Annotated[
+        int, typer.Option(min=1, metavar="N", help="With --clicks: leave out queries shown fewer times.")
+    ] = 10,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,6 +91,10 @@ def judge(
     command continues later. `diptych evaluate FOLDER` reads the judgements. Where a swap is filled but not live yet,
     its new pipeline is judged, too.
 
+    --clicks writes judged queries from a log, corrected for position bias: higher ranks are clicked more often. The
+    bias is measured on documents that were shown at several ranks for the same query, or assumed with --power. A
+    document's rank must not have depended on how relevant it was at that moment.
+
     [dim]Examples:[/dim]
 
       diptych judge --queries queries.jsonl
@@ -85,7 +102,11 @@ def judge(
       diptych judge --config diptych.yaml --config other.yaml --sample 100
 
       diptych judge --judge bob --again 40
+
+      diptych judge from-clicks --clicks log.jsonl && diptych evaluate from-clicks
     """
+    if clicks is not None:
+        return _by_clicks(clicks, folder, power, least, as_json)
     from diptych.cli.evaluate import labels, opened
     from diptych.collection import pipeline_runs
     from diptych_lab.judge import Judgements, Judging, SecondJudging, agreements
@@ -233,6 +254,31 @@ def _by_model(settings: Config, session: Session, judging: Judging, texts: Docum
     while pair := judging.next():
         of_query = [own for own in judging.pending if own[0].id == pair.query.id]
         model.judge(judgements, of_query, texts.of(name for _, name in of_query))
+
+
+def _by_clicks(log: Path, folder: Path, power: float | None, least: int, as_json: bool) -> None:
+    """Make judged queries from clicks."""
+    from diptych_lab.judge import ClickLog, Propensities, judged_from_clicks, write_beir
+
+    click_log = ClickLog.read(log)
+    propensities = Propensities.harvested(click_log) if power is None else Propensities.power_law(power, ranks=10)
+    queries, qrels = judged_from_clicks(click_log, propensities, least_shown=least)
+    write_beir(folder, queries, qrels)
+    ignored = click_log.ignored
+    count = sum(len(grades) for grades in qrels.judgements.values())
+    facts = {"lists": len(click_log.shown), "queries": len(queries), "judgements": count, "ignored": len(ignored)}
+    if ignored:
+        (query, name), clicks_text = ignored[0], "1 click" if len(ignored) == 1 else f"{len(ignored)} clicks"
+        first = f"first {printable(name)!r} for {printable(query)!r}"
+        say(stderr(), f"warning: {clicks_text} on ids that were not shown, ignored: {first}", "yellow")
+    if as_json:
+        return write_json({**facts, "propensities": propensities.values})
+    console, source = stdout(), "measured" if power is None else "assumed"
+    values = " ".join(f"{value:.2f}" for value in propensities.values)
+    console.print(f"ranks are looked at ({source}): {values}", soft_wrap=True)
+    text = f"{len(queries)} queries, {count} judgements from {len(click_log.shown)} lists; wrote {folder}"
+    console.print(text, soft_wrap=True)
+    return None
 
 
 class DocumentTexts:

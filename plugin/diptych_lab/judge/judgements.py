@@ -225,9 +225,7 @@ class Judgements:
             return qrels
         with storing(self.folder):
             if qrels.judgements:
-                write_queries(self.folder, [*self.queries(), *queries])
-                rows = (f"{q}\t{d}\t{grade}\n" for q, own in qrels.judgements.items() for d, grade in own.items())
-                _write(self.folder / QRELS, "query-id\tcorpus-id\tscore\n" + "".join(rows))
+                write_beir(self.folder, [*self.queries(), *queries], qrels)
             else:  # the last one may have been undone
                 (self.folder / QRELS).unlink(missing_ok=True)
         return qrels
@@ -332,6 +330,13 @@ def noted_collections(folder: Path) -> list[str] | None:
         what = "the note of the judged collection cannot be read"
         raise EvaluationError(what, where=path, got=brief(text), expected=expected, do=do)
     return names
+
+
+def write_beir(folder: Path, queries: Sequence[Query], qrels: Qrels) -> None:
+    """Write `queries.jsonl` and `qrels/test.tsv`; of queries with the same id the last counts."""
+    write_queries(folder, queries)
+    rows = (f"{q}\t{d}\t{grade}\n" for q, grades in qrels.judgements.items() for d, grade in grades.items())
+    _write(folder / QRELS, "query-id\tcorpus-id\tscore\n" + "".join(rows))
 
 
 def write_queries(folder: Path, queries: Sequence[Query]) -> None:

@@ -1,10 +1,11 @@
-"""`diptych judge` in the terminal."""
+"""`diptych judge` in the terminal, and `diptych judge --clicks`."""
 
 from __future__ import annotations
 
 import json
 import os
 import pty
+import random
 import sys
 import threading
 from collections.abc import Callable
@@ -156,3 +157,30 @@ def test_a_key_is_read_from_a_terminal_without_return(monkeypatch: pytest.Monkey
             done.set()
             fingers.join()
             os.close(leader)
+
+
+# clicks
+
+
+def test_clicks_become_judged_queries(run: Run, tmp_path: Path) -> None:
+    chance, worth, lines = random.Random(0), {"good": 0.4, "bad": 0.1}, list[str]()
+    for _ in range(2000):
+        shown = ["good", "bad"] if chance.random() < 0.9 else ["bad", "good"]
+        clicked = [name for rank, name in enumerate(shown, 1) if chance.random() < worth[name] / rank]
+        lines.append(json.dumps({"query": "a query", "shown": shown, "clicked": clicked}))
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    answer = run("judge", "clicked", "--clicks", "log.jsonl")
+    assert answer.code == 0
+    assert "ranks are looked at (measured): 1.00 0." in answer.out
+    queries, qrels = read_beir(tmp_path / "clicked")
+    assert queries[0].metadata == {"shown": 2000}
+    assert qrels.judgements == {queries[0].id: {"good": 3, "bad": 1}}
+    assert queries[0].id.split() == [queries[0].id], "the tools that read TREC files need one word"
+    assumed = run("judge", "clicked", "--clicks", "log.jsonl", "--power", "1", "--json").json()
+    assert assumed["propensities"][:2] == [1.0, 0.5]
+    assert assumed["ignored"] == 0
+    stray = json.dumps({"query": "a query", "shown": ["good"], "clicked": ["gone", "lost"]})
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines, stray]))
+    answer = run("judge", "clicked", "--clicks", "log.jsonl")
+    assert "warning: 2 clicks on ids that were not shown, ignored: first 'gone' for 'a query'" in answer.err
+    assert run("judge", "clicked", "--clicks", "log.jsonl", "--json").json()["ignored"] == 2
