@@ -25,7 +25,6 @@ from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.copying import copy_collection, export_collection, import_collection
 from diptych.errors import StoreUnavailable, StoreUnsupported
-from diptych.handle import create
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.registry import Registry
@@ -236,56 +235,21 @@ def test_the_table_of_versions_is_that_of_the_documentation() -> None:
         assert f"| {feature.needs} | {dotted(feature.since)} | {feature.without} |" in page
 
 
-def test_a_server_that_cannot_add_vectors_gets_the_collection_behind_an_alias(
-    small_server: Callable[..., Any], fakes: Registry
-) -> None:
-    server = small_server(names=False)
-    with Collection.open(config(server.url), registry=fakes) as collection:
-        assert collection.populate(DOCUMENTS).new == 12
-        client: Any = collection.client
-        assert {known.alias_name: known.collection_name for known in client.get_aliases().aliases} == {"c": "c.1"}
-        found = [hit.id for hit in collection.search("words of number 3", limit=3)]
-        slots = {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}
-        report = collection.apply(config(server.url).model_copy(update={"slots": slots}), ApplyOptions(gate=False))
-        assert (report.outcome, report.encoded) == ("cut over", {"dense.2": 12})
-        assert {known.alias_name: known.collection_name for known in client.get_aliases().aliases} == {"c": "c.2"}
-        assert collection.rollback().outcome == "rolled back"
-        assert [hit.id for hit in collection.search("words of number 3", limit=3)] == found
-        assert collection.populate([*DOCUMENTS, {"id": "new", "text": "one more"}]).new == 1
-
-
-def test_a_plan_says_that_apply_needs_an_alias_on_a_server_that_cannot_add_vectors(
+def test_a_swap_on_a_server_that_cannot_add_vectors_is_refused_with_the_ways_out(
     small_server: Callable[..., Any], fakes: Registry
 ) -> None:
     wanted = config(small_server(names=False, version="1.17.1").url)
+    other = wanted.model_copy(update={"slots": {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}})
     with Collection.open(wanted, registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
-    other = {"slots": {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}}
-
-    def refusals(name: str, **changes: Any) -> list[str]:
-        own = wanted.model_copy(update={"collection": name})
-        with Collection.open(own, registry=fakes) as collection:
-            plan = collection.plan(own.model_copy(update=changes))
-        return [warning for warning in plan.warnings if "will be refused" in warning]
-
-    assert refusals("c", **other) == []
-    assert refusals("c.1") == []
-    (refusal,) = refusals("c.1", **other)
-    assert "'c.1' is a collection, not an alias" in refusal
-
-
-def test_a_collection_that_a_kill_left_without_its_alias_gets_it_from_the_next_populate(
-    small_server: Callable[..., Any], fakes: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = small_server(names=False)
-    with Collection.open(config(server.url), registry=fakes) as killed, monkeypatch.context() as patch:
-        patch.setattr(create, "_serve", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            killed.populate(DOCUMENTS)
-        assert not killed.client.collection_exists("c")
-    with Collection.open(config(server.url), registry=fakes) as collection:
         assert collection.populate(DOCUMENTS).new == 12
-        assert collection.count() == 12
+        found = [hit.id for hit in collection.search("words of number 3", limit=3)]
+        assert any("a swap to another encoder is refused" in warning for warning in collection.plan(other).warnings)
+        with pytest.raises(StoreUnsupported) as refused:
+            collection.apply(other)
+        assert (refused.value.got, refused.value.expected) == ("Qdrant 1.17.1", "1.18 or newer")
+        assert "diptych copy" in refused.value.do
+        assert collection.status().swap is None
+        assert [hit.id for hit in collection.search("words of number 3", limit=3)] == found
 
 
 @pytest.mark.parametrize("kind", [str, Path])

@@ -1,7 +1,7 @@
 """Moves collections: `copy_collection` to another store, `export_collection` to a file, `import_collection` from one.
 
 Begin with `run` for copies, which makes or finds the target, and compares both sides page by page until nothing
-differs. `copy_late_writes` brings over what was written after the last pass. `dump` and `restore` export and import.
+differs. `dump` and `restore` export and import.
 """
 
 from __future__ import annotations

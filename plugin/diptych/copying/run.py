@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
@@ -15,16 +15,12 @@ from diptych.copying.side import (
     Difference,
     Digest,
     difference,
-    hash_of_payload,
-    hash_of_point,
     rules_of,
     struct,
 )
 from diptych.copying.target_collection import (
-    NO_EXTRA,
     CopyRecord,
     CopyReport,
-    Extra,
     copied_metadata,
     hash_of,
     record_of,
@@ -33,7 +29,6 @@ from diptych.errors import CopyError
 from diptych.handle.create import timestamp, who
 from diptych.metadata.store import KEY, read_metadata
 from diptych.populate.pace import Pace
-from diptych.populate.validate import temporary_tables
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.stores.retired_vectors import existing, orphans
 from diptych.stores.scroll import PointId, plain_id
@@ -44,8 +39,6 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.registry import Registry
-
-CACHE_KIB = 16_384
 
 EXAMPLES = 5
 BATCH, PASSES = 256, 5
@@ -67,8 +60,6 @@ def copy_collection(
     progress: Progress | None = None,
     registry: Registry | None = None,
     places: tuple[str, str] = ("", ""),
-    extra: Extra = NO_EXTRA,
-    base: Base | None = None,
 ) -> CopyReport:
     """Copy a collection: points with vectors and payloads, settings, payload indexes and metadata.
 
@@ -87,9 +78,6 @@ def copy_collection(
         progress: receives the progress of the stages.
         registry: where adapters come from; asked only for text indexes of a source in local mode.
         places: how records and messages name the two stores; asked from the clients unless given.
-        extra: named vectors that the target gets beside the source's, empty; None leaves one out that no point has.
-            Vectors that diptych knows and that nothing needs any more are left out in any case.
-        base: remembers the source's content as of the last pass, for `copy_late_writes`.
 
     Raises:
         CopyError: a rate that is not positive, a target that is not a copy of this source, a swap under way, a store
@@ -100,8 +88,8 @@ def copy_collection(
         raise CopyError("a rate must be positive", got=rate, expected="points per second, or None for no limit")
     source_side = CopySide(source, name, place=places[0], retries=retries)
     target_side = CopySide(target, target_name or name, place=places[1], retries=retries)
-    prepared, watcher = begin(source_side, target_side, registry, extra), progress or Unwatched()
-    run = _Copy(source_side, target_side, prepared, batch=batch, rate=rate, passes=passes, progress=watcher, base=base)
+    prepared, watcher = begin(source_side, target_side, registry), progress or Unwatched()
+    run = _Copy(source_side, target_side, prepared, batch=batch, rate=rate, passes=passes, progress=watcher)
     return run.run(verify=verify, overwrite=overwrite)
 
 
@@ -118,10 +106,9 @@ class _Copy:
         rate: float | None,
         passes: int,
         progress: Progress,
-        base: Base | None,
     ) -> None:
-        self._source, self._target, self._prepared, self._extra = source, target, prepared, prepared.extra
-        self._batch, self._limit, self._progress, self._base = batch, passes, progress, base
+        self._source, self._target, self._prepared = source, target, prepared
+        self._batch, self._limit, self._progress = batch, passes, progress
         self._pace = Pace(rate=rate)
         self._rules = rules_of(prepared.info.config.params, keeps_datatype=not is_local(source.client))
         self._started = time.perf_counter()
@@ -137,7 +124,7 @@ class _Copy:
         else:
             record = self._points(record) if record.stage == "points" else record
             record = self._compared(record) if verify else self._counted(record)
-            finish(self._source, self._target, record, self._extra)
+            finish(self._source, self._target, record, self._prepared.unused)
         warnings = target_collection.warnings_of(self._source, prepared.info)
         warnings += filter(None, [optimized(self._target.client, self._target.name)])
         return CopyReport(
@@ -212,7 +199,7 @@ class _Copy:
         if not overwrite:
             require_unchanged(self._target, record, result)
         record = self._compared(self._stage(record, "passes"))
-        finish(self._source, self._target, record, self._extra)
+        finish(self._source, self._target, record, self._prepared.unused)
 
     def _pass(self, *, write: bool) -> Pass:
         """Compare all points of the source, then those that only the target has; `write` copies what differs.
@@ -223,8 +210,6 @@ class _Copy:
         self._passes += 1
         stage, result = f"comparing, pass {self._passes}", Pass()
         self._progress.begin(stage, self._source.count())
-        if self._base is not None:
-            self._base.clear()
         for records, _ in self._source.whole_pages(self._batch):
             self._page(records, result, write=write)
             self._progress.advance(stage, len(records))
@@ -235,8 +220,6 @@ class _Copy:
 
     def _page(self, records: list[models.Record], result: Pass, *, write: bool) -> None:
         target_records = self._target.points([plain_id(record.id) for record in records])
-        if self._base is not None:
-            self._base.add(records)
         differing = [(record, what) for record in records if (what := self._difference(record, target_records))]
         result.differing += len(differing)
         for record, what in differing:
@@ -274,9 +257,6 @@ class _Copy:
         elif extra:
             for record in self._target.points(extra).values():
                 result.digest.add(record)
-        # These points were deleted when their page was read and are there again: the target may hold an older version.
-        if self._base is not None and (back := self._base.unknown(source_points)):
-            self._page(list(self._source.points(back).values()), result, write=write)
 
     def _difference(self, record: models.Record, target_records: Mapping[PointId, models.Record]) -> str:
         return difference(record, target_records.get(plain_id(record.id)), self._rules)
@@ -290,7 +270,7 @@ class _Copy:
 # The end of a copy: the target becomes complete in one update.
 
 
-def finish(source: CopySide, target: CopySide, record: CopyRecord, extra: Extra = NO_EXTRA) -> None:
+def finish(source: CopySide, target: CopySide, record: CopyRecord, unused: Sequence[str] = ()) -> None:
     """Write the metadata that describes the vectors: from now on the copy can be opened.
 
     Raises:
@@ -298,7 +278,7 @@ def finish(source: CopySide, target: CopySide, record: CopyRecord, extra: Extra 
     """
     info = source.info()
     require_coherent(source, info)
-    target_collection.require_same(source, target, info, target.info(), extra)
+    target_collection.require_same(source, target, info, target.info(), unused)
     metadata = copied_metadata(info.config.metadata or {})
     update = {"stage": "done", "metadata": hash_of(metadata), "finished": timestamp()}
     removed = dict.fromkeys(copied_metadata(target.metadata()).keys() - metadata.keys())
@@ -333,10 +313,10 @@ class Preparation:
     info: models.CollectionInfo
     indexes: dict[str, Any]
     resumed: bool
-    extra: Extra
+    unused: Sequence[str]
 
 
-def begin(source: CopySide, target: CopySide, registry: Registry | None, extra: Extra = NO_EXTRA) -> Preparation:
+def begin(source: CopySide, target: CopySide, registry: Registry | None) -> Preparation:
     """Create the target, or find it unfinished or finished.
 
     Raises:
@@ -354,13 +334,12 @@ def begin(source: CopySide, target: CopySide, registry: Registry | None, extra: 
     unused = [vector for vector, kind in orphaned.items() if kind != "text_index"]
     if unused:
         source.vectors = target.vectors = sorted(existing(source.client, source.name).difference(unused))
-    extra = {**dict.fromkeys(unused), **extra}
     indexes = target_collection.indexes_of(source, info, metadata, registry)
     if target.exists():
-        return Preparation(_existing_record(source, target, info, extra), info, indexes, True, extra)
+        return Preparation(_existing_record(source, target, info, unused), info, indexes, True, unused)
     record = CopyRecord(store=source.place, collection=source.name, began=timestamp(), by=who())
-    target_collection.create(source, target, info, record.payload(), extra)
-    return Preparation(record, info, indexes, False, extra)
+    target_collection.create(source, target, info, record.payload(), unused)
+    return Preparation(record, info, indexes, False, unused)
 
 
 def require_coherent(source: CopySide, info: models.CollectionInfo) -> None:
@@ -376,7 +355,9 @@ def require_coherent(source: CopySide, info: models.CollectionInfo) -> None:
     )
 
 
-def _existing_record(source: CopySide, target: CopySide, info: models.CollectionInfo, extra: Extra) -> CopyRecord:
+def _existing_record(
+    source: CopySide, target: CopySide, info: models.CollectionInfo, unused: Sequence[str]
+) -> CopyRecord:
     target_info = target.info()
     record = record_of(target_info.config.metadata or {}, str(target))
     if record is None:
@@ -395,7 +376,7 @@ def _existing_record(source: CopySide, target: CopySide, info: models.Collection
             expected=str(source),
             do="copy under another name: --as NAME; if it is the same source, call it what it was called then",
         )
-    target_collection.require_same(source, target, info, target_info, extra)
+    target_collection.require_same(source, target, info, target_info, unused)
     return record
 
 
@@ -417,99 +398,3 @@ class Pass:
         """Keep it as an example, if there is room."""
         if len(self.examples) < EXAMPLES:
             self.examples.append(example)
-
-
-def copy_late_writes(source: CopySide, target: CopySide, base: Base, *, batch: int) -> int:
-    """Copy what changed in the source since `base`, unless the target changed as well; returns the number of points.
-
-    Nobody writes to the source any more; others write to the target. `base` is used up.
-    """
-    brought = 0
-    for records, _ in source.whole_pages(batch):
-        late = {plain_id(record.id): hashes for record in records if (hashes := _changed(record, base)) is not False}
-        if late:
-            brought += _write([record for record in records if plain_id(record.id) in late], target, late)
-    for deleted in base.remaining(batch):
-        target_records = target.points(list(deleted))
-        unchanged = [
-            identifier for identifier, record in target_records.items() if _untouched(record, deleted[identifier])
-        ]
-        if unchanged:
-            target.delete(unchanged)
-        brought += len(unchanged)
-    return brought
-
-
-def _changed(record: models.Record, base: Base) -> PointHashes | bool | None:
-    """False when the point is unchanged; else its earlier hashes, None when it is new."""
-    hashes = base.pop(plain_id(record.id))
-    return False if hashes is not None and hashes.point == hash_of_point(record) else hashes
-
-
-def _write(records: list[models.Record], target: CopySide, late: Mapping[PointId, PointHashes | bool | None]) -> int:
-    target_records = target.points([plain_id(record.id) for record in records])
-    unchanged = [
-        record for record in records if _untouched(target_records.get(plain_id(record.id)), late[plain_id(record.id)])
-    ]
-    target.write([struct(record) for record in unchanged])
-    return len(unchanged)
-
-
-def _untouched(target_record: models.Record | None, hashes: PointHashes | bool | None) -> bool:
-    """Whether the target's point is still the copied one. Vectors are ignored, since a datatype may change them."""
-    if target_record is None or not isinstance(hashes, PointHashes):
-        return target_record is None and hashes is None
-    return hash_of_payload(target_record) == hashes.payload
-
-
-@dataclass(frozen=True, slots=True)
-class PointHashes:
-    """Hashes of a point: of the whole point, and of its payload."""
-
-    point: bytes
-    payload: bytes
-
-
-class Base:
-    """A table in a temporary file, about 60 bytes per point; deleted with the process. For one thread."""
-
-    def __init__(self) -> None:
-        self._table = temporary_tables(CACHE_KIB)
-        self._table.execute("CREATE TABLE known (id TEXT PRIMARY KEY, point BLOB, payload BLOB) WITHOUT ROWID")
-        self._table.execute("BEGIN")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._table.close()
-
-    def clear(self) -> None:
-        """Delete everything."""
-        self._table.execute("DELETE FROM known")
-
-    def add(self, records: Sequence[models.Record]) -> None:
-        """Store the hashes of these points."""
-        rows = [(repr(plain_id(record.id)), hash_of_point(record), hash_of_payload(record)) for record in records]
-        self._table.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?)", rows)
-
-    def unknown(self, identifiers: Iterable[PointId]) -> list[PointId]:
-        """Those of these ids that were not added."""
-        known = "SELECT 1 FROM known WHERE id = ?"
-        return [one for one in identifiers if self._table.execute(known, (repr(one),)).fetchone() is None]
-
-    def pop(self, identifier: PointId) -> PointHashes | None:
-        """Return and delete the hashes of a point; None when it was not there."""
-        row = self._table.execute("SELECT point, payload FROM known WHERE id = ?", (repr(identifier),)).fetchone()
-        self._table.execute("DELETE FROM known WHERE id = ?", (repr(identifier),))
-        return PointHashes(*row) if row else None
-
-    def remaining(self, size: int) -> Iterator[dict[PointId, PointHashes]]:
-        """The points that are left, in portions."""
-        rows = self._table.execute("SELECT id, point, payload FROM known")
-        while page := rows.fetchmany(size):
-            yield {_id(text): PointHashes(point, payload) for text, point, payload in page}
-
-
-def _id(text: str) -> PointId:
-    return text[1:-1] if text.startswith("'") else int(text)

@@ -126,18 +126,14 @@ class Digest:
 
 def hash_of_point(record: models.Record) -> bytes:
     """A hash of the id, the payload, and the vectors as float32."""
-    digest = hashlib.blake2b(hash_of_payload(record), digest_size=16)
+    content = json.dumps([plain_id(record.id), record.payload or {}], sort_keys=True)
+    payload = hashlib.blake2b(content.encode(), digest_size=16)
+    digest = hashlib.blake2b(payload.digest(), digest_size=16)
     for name, vector in sorted(vectors_of(record).items()):
         digest.update(name.encode())
         for part in arrays(vector):
             digest.update(part.tobytes())
     return digest.digest()
-
-
-def hash_of_payload(record: models.Record) -> bytes:
-    """A hash of the id and the payload."""
-    content = json.dumps([plain_id(record.id), record.payload or {}], sort_keys=True)
-    return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 def struct(record: models.Record) -> models.PointStruct:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 from qdrant_client import models
@@ -39,15 +38,16 @@ _DEFAULTS: dict[str, tuple[object, ...]] = {
 }
 
 
-Params: TypeAlias = models.VectorParams | models.SparseVectorParams
-Extra: TypeAlias = Mapping[str, Params | None]  # vectors that only the target has, empty; None leaves one out
-NO_EXTRA: Extra = MappingProxyType({})
-
-
 def create(
-    source: CopySide, target: CopySide, info: models.CollectionInfo, metadata: dict[str, Any], extra: Extra = NO_EXTRA
+    source: CopySide,
+    target: CopySide,
+    info: models.CollectionInfo,
+    metadata: dict[str, Any],
+    unused: Collection[str] = (),
 ) -> None:
     """Create the target with the source's vectors, HNSW, quantization, datatypes and storage, and `metadata`.
+
+    `unused` names vectors that are left out.
 
     Raises:
         StoreUnsupported: the source's shards are addressed by keys, which a copy would lose.
@@ -67,22 +67,22 @@ def create(
     create_target = partial(
         target.client.create_collection,
         target.name,
-        vectors_config=_dense(params, extra),
-        sparse_vectors_config=_sparse(params, extra) or None,
+        vectors_config=_dense(params, unused),
+        sparse_vectors_config=_sparse(params, unused) or None,
         metadata=metadata,
         **{name: value for name, value in settings.items() if value is not None},
     )
     target.request(create_target, "create a collection in")
 
 
-def shapes(params: models.CollectionParams, extra: Extra = NO_EXTRA) -> dict[str, str]:
+def shapes(params: models.CollectionParams, unused: Collection[str] = ()) -> dict[str, str]:
     """What decides whether a vector of one collection fits into another, by name and in words."""
-    dense: Any = _dense(params, extra)
+    dense: Any = _dense(params, unused)
     by_name = {"": dense} if isinstance(dense, models.VectorParams) else dense
     dense_shapes = {name: _shape(vector_params) for name, vector_params in by_name.items()}
     return dense_shapes | {
         name: f"sparse {own.modifier.value}" if own.modifier not in (None, models.Modifier.NONE) else "sparse"
-        for name, own in _sparse(params, extra).items()
+        for name, own in _sparse(params, unused).items()
     }
 
 
@@ -91,10 +91,10 @@ def require_same(
     target: CopySide,
     source_info: models.CollectionInfo,
     target_info: models.CollectionInfo,
-    extra: Extra = NO_EXTRA,
+    unused: Collection[str] = (),
 ) -> None:
     """Raise CopyError when the two sides' vectors cannot hold the same points."""
-    source_shapes, target_shapes = shapes(source_info.config.params, extra), shapes(target_info.config.params)
+    source_shapes, target_shapes = shapes(source_info.config.params, unused), shapes(target_info.config.params)
     if source_shapes == target_shapes:
         return
     names = [
@@ -167,28 +167,16 @@ def _diff(model: type[Any], config: Any) -> Any:
     return model(**values) if values else None
 
 
-def _dense(params: models.CollectionParams, extra: Extra) -> Any:
-    """The dense vectors; the unnamed one by itself where it is alone."""
-    added = {
-        name: vector_params for name, vector_params in extra.items() if isinstance(vector_params, models.VectorParams)
-    }
+def _dense(params: models.CollectionParams, unused: Collection[str]) -> Any:
+    """The dense vectors; the unnamed one by itself."""
     vectors: Any = params.vectors or {}
     if isinstance(vectors, models.VectorParams):
-        unnamed_only = not added and "" not in extra
-        return vectors if unnamed_only else {**({} if "" in extra else {"": vectors}), **added}
-    return {**{name: vector_params for name, vector_params in vectors.items() if name not in extra}, **added}
+        return {} if "" in unused else vectors
+    return {name: vector_params for name, vector_params in vectors.items() if name not in unused}
 
 
-def _sparse(params: models.CollectionParams, extra: Extra) -> dict[str, models.SparseVectorParams]:
-    added = {
-        name: vector_params
-        for name, vector_params in extra.items()
-        if isinstance(vector_params, models.SparseVectorParams)
-    }
-    return {
-        **{name: vector_params for name, vector_params in (params.sparse_vectors or {}).items() if name not in extra},
-        **added,
-    }
+def _sparse(params: models.CollectionParams, unused: Collection[str]) -> dict[str, models.SparseVectorParams]:
+    return {name: own for name, own in (params.sparse_vectors or {}).items() if name not in unused}
 
 
 def _shape(params: models.VectorParams) -> str:

@@ -232,8 +232,9 @@ class CollectionHandle:
         slots, search = self.slots, self.search_config
         metadata = creation.first_metadata(slots, statistics, self.view.reading, search, self.view.tenancy)
         dense, sparse = creation.vectors_of(slots, self.registry, search.retrieved(slots))
-        vectors = {"vectors_config": dense, "sparse_vectors_config": sparse}
-        creation.create_collection(self.client, self.name, metadata=metadata_payload(metadata), **vectors)
+        self.client.create_collection(
+            self.name, vectors_config=dense, sparse_vectors_config=sparse, metadata=metadata_payload(metadata)
+        )
         for name, generation in metadata.live.slots.items():
             slots[name].generation = generation
         self.view = replace(self.view, metadata=metadata)

@@ -6,7 +6,7 @@ import getpass
 import socket
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from qdrant_client import models
 
@@ -15,14 +15,9 @@ from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, Vecto
 from diptych.errors import CollectionError, ConfigError
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name
-from diptych.metadata.store import KEY, raw_metadata
 from diptych.protocols import Kind, Statistics
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
-from diptych.stores.versions import ADDS_VECTORS, is_server_client, server_version
-
-if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
 
 _DISTANCE = {
     "cosine": models.Distance.COSINE,
@@ -62,41 +57,6 @@ def first_metadata(
         search=search.model_dump(mode="json"),
         tenancy=tenancy,
     )
-
-
-def create_collection(client: QdrantBase, name: str, **settings: Any) -> None:
-    """Create a collection; on servers that cannot add vectors later, behind an alias that a swap can move.
-
-    Raises:
-        Exception: the client's own, also if another process has created the collection.
-    """
-    version = server_version(client) if is_server_client(client) else None
-    # An unknown version counts as a new one: an alias that nothing needs would surprise every other client.
-    if version is None or version >= ADDS_VECTORS:
-        client.create_collection(name, **settings)
-        return
-    behind = f"{name}.1"
-    try:
-        client.create_collection(behind, **settings)
-    except Exception:
-        if _is_begun(client, behind):  # left by a killed run, or by a process that has yet to make the alias
-            _serve(client, behind, name)
-        raise
-    _serve(client, behind, name)
-
-
-def _is_begun(client: QdrantBase, name: str) -> bool:
-    """Whether an earlier run left such a collection: diptych's, empty, and behind no alias."""
-    if not client.collection_exists(name):
-        return False
-    # All of these facts, since a user may own a collection called NAME.1, which must not become reachable as NAME.
-    served = any(known.collection_name == name for known in client.get_aliases().aliases)
-    return not served and KEY in raw_metadata(client, name) and client.count(name).count == 0
-
-
-def _serve(client: QdrantBase, collection: str, alias: str) -> None:
-    creation = models.CreateAlias(collection_name=collection, alias_name=alias)
-    client.update_collection_aliases([models.CreateAliasOperation(create_alias=creation)])
 
 
 def params_of(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> Params:

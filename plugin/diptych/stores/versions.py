@@ -50,7 +50,7 @@ FEATURES = (
     Feature(
         "vectors that are added to a collection and dropped from it",
         ADDS_VECTORS,
-        "a swap copies the collection, which must be served by an alias, as populate makes it there",
+        "a swap to another encoder is refused",
     ),
     Feature(
         "writes that outlive a crash just after a vector was dropped",
@@ -114,17 +114,6 @@ def version_warnings(client: QdrantBase, kinds: Iterable[Kind], *, tenants: bool
         f"this server is Qdrant {name}, and {feature.needs} need {dotted(feature.since)}: {feature.without}"
         for feature in needed
         if version < feature.since
-    ]
-
-
-def alias_warnings(client: QdrantBase, name: str) -> list[str]:
-    """That a swap will be refused: the server is too old to add a vector, and no alias serves the collection."""
-    version = server_version(client) if is_server_client(client) else None
-    if version is None or version >= ADDS_VECTORS or any(a.alias_name == name for a in client.get_aliases().aliases):
-        return []
-    return [
-        f"diptych apply will be refused: this server adds a vector by a second collection, and {name!r} is a "
-        "collection, not an alias that can be moved to it; update the server, or make an alias first (docs/stores.md)"
     ]
 
 

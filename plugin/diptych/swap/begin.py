@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diptych.config.models import Config, SearchConfig
 from diptych.errors import SwapError
-from diptych.handle.create import named_params, timestamp, who
+from diptych.handle.create import timestamp, who
 from diptych.handle.open_handle import describes, reading_of, storage_of
 from diptych.metadata.models import CollectionMetadata, Generation, Prefix, QueryEncoder, State, Swap, vector_name
 from diptych.metadata.payloads import has_media
@@ -18,11 +18,12 @@ from diptych.populate.read_ahead import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.slot import Slot
 from diptych.stores.retired_vectors import drop_orphans, orphans
+from diptych.stores.versions import ADDS_VECTORS, require_version
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.changes import ENCODES, Change
 from diptych.swap.transitions import begun, intended, write
-from diptych.swap.vectors import CannotAddVectors, create, empty, provide, taken
+from diptych.swap.vectors import create, taken
 
 PAGE = 256  # documents read at once to measure the corpus
 
@@ -41,13 +42,11 @@ class SwapStart:
         drops these and no others.
         """
         self._require_media()
+        self._require_names()
         handle, config = self.context.handle, self.context.config
-        # An old server cannot drop vectors, so their names are used again.
-        reusable = drop_orphans(handle.client, handle.name, metadata).undroppable
-        orphaned = orphans(handle.client, handle.name, metadata)  # those, and vectors that are still to be dropped
-        target = {
-            c.name: self._target(c, self._number(c, metadata, reusable)) for c in self.changes if c.slot is not None
-        }
+        drop_orphans(handle.client, handle.name, metadata)
+        orphaned = orphans(handle.client, handle.name, metadata)  # vectors that are still to be dropped
+        target = {c.name: self._target(c, self._number(c, metadata)) for c in self.changes if c.slot is not None}
         building = {c.name: target[c.name] for c in self.changes if c.action in ENCODES}
         students = dict[str, QueryEncoder]()
         for c in self.changes:
@@ -66,7 +65,10 @@ class SwapStart:
         new_vectors = {vector: generation.kind for generation in building.values() for vector in generation.vectors}
         before, metadata = metadata, intended(metadata, {**orphaned, **new_vectors})
         write(handle.client, handle.name, before, metadata)
-        metadata = self._create(metadata)
+        retrieved = config.search.retrieved(config.slots)
+        for change in self.changes:
+            if change.slot is not None and change.action in ENCODES:
+                create(handle.client, handle.name, change.slot, handle.registry, retrieved)
         swap = Swap(
             building=building,
             target=State(slots=target, asking=students),
@@ -80,6 +82,18 @@ class SwapStart:
         announced = begun(metadata, swap, numbers)
         write(handle.client, handle.name, metadata, announced)
         return announced
+
+    def _require_names(self) -> None:
+        """Refuse new vectors on a server that cannot add a vector to a collection."""
+        if any(c.slot is not None and c.action in ENCODES and c.slot.kind != "text_index" for c in self.changes):
+            do = "update the server; or copy the collection to one that is newer: diptych copy, then apply there"
+            require_version(
+                self.context.handle.client,
+                ADDS_VECTORS,
+                "cannot add a vector to a collection",
+                where=f"collection {self.context.handle.name!r}",
+                do=do,
+            )
 
     def _require_media(self) -> None:
         """Refuse a new media slot if no document has such media, unless the documents are given."""
@@ -104,45 +118,20 @@ class SwapStart:
                 self.context.handle.share_encoder(change.slot)  # so that the handle does not load the encoder again
         return State(slots=slots, asking=live.asking)
 
-    def _create(self, metadata: CollectionMetadata) -> CollectionMetadata:
-        """Create the vectors, on a server too old for that in a second collection; returns the new metadata."""
-        handle, retrieved = self.context.handle, self.context.config.search.retrieved(self.context.config.slots)
-        new = [c.slot for c in self.changes if c.slot and c.action in ENCODES]
-        try:
-            for slot in new:
-                create(handle.client, handle.name, slot, handle.registry, retrieved)
-            return metadata
-        except CannotAddVectors:
-            made = [named_params(slot, handle.registry, retrieved) for slot in new]
-        needless = dict.fromkeys(orphans(handle.client, handle.name, metadata))
-        empty(handle.client, handle.name, needless)
-        extra = {vector: params for named in made for vector, params in named.items()}
-        done = provide(
-            handle.client,
-            handle.name,
-            {**needless, **extra},
-            rate=self.context.config.swap.rate,
-            progress=self.context.progress,
-        )
-        self.context.warnings.append(str(done))
-        for slot in new:
-            create(handle.client, handle.name, slot, handle.registry, retrieved)
-        return handle.read()
-
-    def _number(self, change: Change, metadata: CollectionMetadata, reusable: Collection[str]) -> int:
+    def _number(self, change: Change, metadata: CollectionMetadata) -> int:
         """The slot's next generation number; for a new vector the next one whose name is free."""
         # A number is never given twice: a late or replayed write that names `dense.2` must not meet another encoder's.
         number, slot = metadata.numbers.get(change.name, 0) + 1, change.slot
-        while slot is not None and change.action in ENCODES and self._taken(slot, number, reusable):
+        while slot is not None and change.action in ENCODES and self._taken(slot, number):
             number += 1
         return number
 
-    def _taken(self, slot: Slot, number: int, reusable: Collection[str]) -> bool:
+    def _taken(self, slot: Slot, number: int) -> bool:
         name, client = vector_name(slot.name, slot.kind, number), self.context.handle.client
         first = Prefix.of(name, storage_of(slot.config))
         names = [name, first.vector] if first else [name]
         collection = self.context.handle.name
-        return any(vector not in reusable and taken(client, collection, vector, slot.kind) for vector in names)
+        return any(taken(client, collection, vector, slot.kind) for vector in names)
 
     def _target(self, change: Change, number: int) -> Generation:
         """The generation that the slot will have after the cut-over."""

@@ -41,7 +41,7 @@ from diptych.slots.unread import (
     vocabulary_warnings,
 )
 from diptych.stores.server_errors import needs_answers
-from diptych.stores.versions import alias_warnings, version_warnings
+from diptych.stores.versions import version_warnings
 from diptych.swap.begin import edited_search
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared, spread_warnings
 from diptych.swap.gate.answers import searched_otherwise
@@ -233,8 +233,6 @@ def plan(
     params = handle.client.get_collection(handle.name).config.params
     kinds = [change.slot.kind for change in slot_changes if change.slot]
     lacks = version_warnings(handle.client, kinds, tenants=config.tenant is not None)
-    if any(change.action in ENCODES for change in slot_changes):
-        lacks += alias_warnings(handle.client, handle.name)
     slots = {change.name: change.slot for change in slot_changes if change.slot is not None}
     retrieved = [slots[name] for name in config.search.retrieved(slots) if name in slots]
     vocabulary = vocabulary_warnings(unfit_slots(retrieved, handle.texts), config.search, len(retrieved))

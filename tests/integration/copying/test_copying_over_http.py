@@ -10,10 +10,8 @@ from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, Registry
-from diptych.config.models import Config
 from diptych.copying import copy_collection
 from diptych.errors import CopyError
-from diptych.swap import ApplyOptions, apply
 
 OpenClient = Callable[..., QdrantBase]
 
@@ -65,17 +63,3 @@ def test_a_server_that_falters_is_asked_again(
 
 def first_id(client: QdrantBase) -> Any:
     return client.scroll("c", limit=1)[0][0].id
-
-
-def test_a_swap_moves_the_alias_on_a_server_that_cannot_add_vectors(
-    server: QdrantBase, fill: Any, registry: Registry, config: Config
-) -> None:
-    fill(server, name="c")
-    assert server.get_aliases().aliases[0].collection_name == "c.1"
-    wanted = config.model_dump(mode="json", exclude_unset=True)
-    wanted["slots"]["dense"]["options"]["dimension"] = 32
-    with Collection.open(server, "c", registry=registry) as opened:
-        report = apply(opened.handle, Config.model_validate(wanted), ApplyOptions(gate=False))
-        assert (report.outcome, report.encoded, report.missing) == ("cut over", {"dense.2": 100}, 0)
-        assert [hit.id for hit in opened.search("word1 number35", limit=1)] == ["35"]
-    assert server.get_aliases().aliases[0].collection_name == "c.2"
