@@ -32,7 +32,7 @@ from serving import ANIMALS, animals, judged, served, until
 
 pytestmark = pytest.mark.slow
 
-VIEWS = ("compare", "queries", "evaluate", "judge", "swap", "health", "tune", "docs")
+VIEWS = ("compare", "queries", "evaluate", "judge", "swap", "health", "docs")
 WIDTHS = (320, 768, 1440)
 # Each would set `pwned`, open a dialog, load something or break out of an attribute, a script, JSON or a style.
 HOSTILE = (
@@ -119,7 +119,7 @@ def ready(page: Page) -> None:
 
 def test_each_view_has_a_link_a_title_and_keys(browser: Browser, url: str) -> None:
     with visiting(browser, url) as visit:
-        page = visit.open("tune")
+        page = visit.open("health")
         for label in page.get_by_role("navigation").get_by_role("link").all_inner_texts():
             page.get_by_role("link", name=label, exact=True).click()
             expect(page).to_have_title(f"{label} · diptych Studio")

@@ -212,64 +212,17 @@ class EvaluationResult(Answer):
     slices: list[SliceDifference]
 
 
-class TrialRow(Answer):
-    """A pipeline that was tried."""
-
-    label: str
-    quality: float
-    low: float
-    high: float
-    milliseconds: float
-    front: bool = Field(description="Whether no trial is both better and faster.")
-    chosen: bool
-    present: bool = Field(description="Whether it is the pipeline that answers now.")
-    diff: str = Field(description="The change of the config as a diff; empty for trials that are not recommended.")
-
-
-class TuningResult(Answer):
-    """What a job `tune` found."""
-
-    verdict: str
-    passed: bool = Field(description="Whether the recommended pipeline is shown to be better than the present one.")
-    gains: list[str]
-    trials: list[TrialRow]
-    diff: str = Field(description="The recommended change of the config; empty where the present pipeline stays.")
-    patch: bool = Field(description="Whether `patch FILE` can apply the diffs.")
-    file: str = Field(description="The config's name; empty where the collection was opened without one.")
-    remarks: list[str]
-
-
-class CheckedSlot(Answer):
-    """The check of one slot."""
-
-    name: str
-    likeness: float | None = Field(None, description="The lowest cosine of a canary; null where none was compared.")
-    recall: float | None = Field(None, description="Share of the exact first hits that the graph finds, 0 to 1.")
-    at: int
-    queries: int = 0
-    attention: bool = False
-    text: str = ""
-
-
-class CheckResult(Answer):
-    """What a job `health` found."""
-
-    verdict: str
-    slots: list[CheckedSlot]
-    queries: int
-
-
 class JobAnswer(Answer):
     """How far a job is."""
 
     id: str
-    kind: Literal["evaluate", "tune", "health", "judging"]
+    kind: Literal["evaluate", "judging"]
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
     sentence: str = Field(description="Where it is, in words.")
     done: int
     total: int | None
     seconds_left: int | None
-    result: EvaluationResult | TuningResult | CheckResult | None
+    result: EvaluationResult | None
     error: ErrorDetail | None
 
 

@@ -1,33 +1,20 @@
-"""The health of a collection: `health` reads what it records and counts, `checked` compares encoders and graphs now."""
+"""The health of a collection: what it records and counts about itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from diptych import Collection
-from diptych.collection.pipeline_runs import exact
 from diptych.config.problems import redacted
-from diptych.errors import CollectionNotFound, DiptychError
-from diptych.evaluate import ann_recall, ask
-from diptych.handle.snapshot import View
+from diptych.errors import CollectionNotFound
 from diptych.metadata.models import Generation
 from diptych.metadata.store import stored_unread
 from diptych.reports import UnreadTokens
-from diptych.search import Pipeline
 from diptych.slots.unread import unread_warnings
-from diptych.stores.versions import DiskUse, disk_use, is_local, version_warnings
+from diptych.stores.versions import DiskUse, disk_use, version_warnings
 from diptych.swap import Status, VectorStatus, status
-from diptych.swap.gate.gate import check_canary
-from diptych.swap.sample import sample_documents, sample_points
-from diptych.types import Query, Run
-from diptych_serve.studio.answers import CheckedSlot, CheckResult, HealthAnswer, SlotHealth
-from diptych_serve.studio.jobs import Job
+from diptych_serve.studio.answers import HealthAnswer, SlotHealth
 from diptych_serve.studio.sides import stale_config
-
-SAMPLE = 50  # documents whose words are the queries of a check
-LOW = 0.95  # share of the exact hits below which the graph is worth a look
-APPROXIMATE = ("dense", "multivector")  # kinds that are searched by a graph
 
 _WIDTHS = {"float16": 2, "uint8": 1}  # bytes of a number; 4 unless it is stored shorter
 
@@ -122,73 +109,3 @@ def _sentences(
     kinds = [slot.kind for slot in collection.handle.slots.values()]
     said += version_warnings(collection.client, kinds, tenants=collection.handle.view.tenancy is not None)
     return said or ["every document has its vectors, and nothing needs attention"]
-
-
-def checked(collection: Collection, job: Job) -> CheckResult:
-    """The check of each slot, by words from a sample of the documents.
-
-    Args:
-        collection: which is only read.
-        job: is told the progress.
-
-    Raises:
-        CollectionNotFound: nothing has been populated yet.
-        JobCancelled: nobody wants it any more.
-    """
-    view = collection.handle.now()
-    job.begin("choosing the queries", None)
-    documents = sample_documents(view, sample_points(view.client, view.name, SAMPLE))
-    asked = [Query(document.item, document.id) for document in documents if document.item]
-    rows = [_checked(view, name, asked, job) for name in view.slots]
-    low = [f"{row.name}: {row.text}" for row in rows if row.attention]
-    compared = [row.name for row in rows if row.likeness is not None]
-    encoders = f"{', '.join(compared)}: the same vectors as ever" if compared else "no encoder has canaries to compare"
-    if len(compared) == len(rows):
-        encoders = "every encoder makes the vectors it made"
-    graphs = f"every graph finds at least {LOW:.0%} of the exact hits"
-    if is_local(view.client):
-        graphs = "the store has no graph: it reads every vector, so that approximate search can miss nothing"
-    elif all(row.recall is None for row in rows):
-        graphs = "no graph was measured"
-    return CheckResult(verdict="; ".join(low) or f"{encoders}; {graphs}", slots=rows, queries=len(asked))
-
-
-def _checked(view: View, name: str, queries: Sequence[Query], job: Job) -> CheckedSlot:
-    """One slot: its encoder's likeness, and the share of the exact hits that its graph finds."""
-    job.begin(f"comparing the encoder of {name} with its canaries", None)
-    slot, at = view.slots[name], view.search_config.limit
-    row, said = CheckedSlot(name=name, at=at), list[str]()
-    try:
-        encoders = [own for own in (slot, slot.asker) if own is not None]
-        canaries = [check_canary(own) for own in encoders if own.generation is not None and own.generation.canaries]
-        if problems := [canary.problem for canary in canaries if canary.likeness is None]:
-            row.attention, row.text = True, "; ".join(problems)
-            return row
-        row.likeness = min((canary.likeness for canary in canaries if canary.likeness is not None), default=None)
-        if row.likeness:
-            said.append(f"the encoder makes the same vectors, lowest cosine {row.likeness:.4f}")
-        if is_local(view.client):
-            said.append("the store searches exactly")
-        elif queries and slot.kind in APPROXIMATE:
-            recall = row.recall = _recall(view, name, queries, job)
-            row.queries, row.attention = len(queries), recall < LOW
-            said.append(f"its graph finds {recall:.1%} of the exact first {at} of {len(queries)} queries")
-            said += ["raise search.params.hnsw_ef, or see diptych tune index"] if recall < LOW else []
-    except DiptychError as error:
-        row.attention = True
-        said.append(f"{error.what}: {error.got}" if error.got else error.what)
-    row.text = "; ".join(said) or "nothing to compare"
-    return row
-
-
-def _recall(view: View, name: str, queries: Sequence[Query], job: Job) -> float:
-    at, pipeline = view.search_config.limit, Pipeline.of_slot(name, view.search_config)
-    stage = f"comparing the graph of {name} with exact search"
-    job.begin(stage, 2 * len(queries))
-
-    def run(label: str, stages: Pipeline) -> Run:
-        advance = partial(job.advance, stage)
-        hits = ask(view, queries, depth=at, pipeline=stages, every_tenant=True, advance=advance)
-        return Run.from_hits(label, queries, hits)
-
-    return ann_recall(run("graph", pipeline), run("exact", exact(pipeline)), at)

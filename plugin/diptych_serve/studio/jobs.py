@@ -20,7 +20,7 @@ WAITING = 8  # jobs that may wait
 KEPT = 16  # finished jobs whose results are kept
 
 State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
-Kind: TypeAlias = Literal["evaluate", "tune", "health", "judging"]
+Kind: TypeAlias = Literal["evaluate", "judging"]
 Work: TypeAlias = "Callable[[Job], Any]"
 
 

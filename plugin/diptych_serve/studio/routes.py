@@ -8,17 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field
 from starlette.middleware import Middleware
 
 from diptych import Collection, __version__
-from diptych.config import load_config
-from diptych.errors import CollectionNotFound, ConfigError, DiptychError
+from diptych.errors import CollectionNotFound, DiptychError
 from diptych.search.store_calls import read_store
 from diptych.stores.server_errors import needs_answers
 from diptych.swap import StepBack, rollback
 from diptych_lab.judge.judging import drawn
-from diptych_lab.tune import ConfigChange, SearchReport, config_change, search_change, tune_search
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import Operation
 from diptych_serve.service.application import Extension
@@ -32,14 +30,12 @@ from diptych_serve.studio.answers import (
     SlotFacts,
     State,
     SwapAnswer,
-    TrialRow,
-    TuningResult,
 )
 from diptych_serve.studio.context import Call, Studio, answering
 from diptych_serve.studio.display import fields_of
 from diptych_serve.studio.evaluations import EvaluationPlan, QuerySet, QuerySets, evaluated
-from diptych_serve.studio.health import checked, health
-from diptych_serve.studio.jobs import Job, Jobs, Work
+from diptych_serve.studio.health import health
+from diptych_serve.studio.jobs import Jobs
 from diptych_serve.studio.judging import Comparison, JudgingSessions, typed_queries
 from diptych_serve.studio.page import API, PAGES, Exported, Headers, export, is_public
 from diptych_serve.studio.search import JudgedQuestion, OneMedia, grades, locate, media, search
@@ -47,7 +43,6 @@ from diptych_serve.studio.sides import DocumentQuestion, Question, Side, SideId,
 from diptych_serve.studio.snippets import snippets
 from diptych_serve.studio.swaps import timeline
 
-Z = 1.96  # standard errors on either side of a mean that a 95% interval has
 SAMPLE = 50  # queries that are judged at most
 Name: TypeAlias = Annotated[str, Field(max_length=1000)]
 
@@ -58,22 +53,8 @@ class OneCollection(Body):
     collection: Name | None = None
 
 
-class NewCheck(OneCollection):
-    """A check of a collection."""
-
-    kind: Literal["health"]
-
-
-class NewTuning(OneCollection):
-    """A tuning of a collection's search."""
-
-    kind: Literal["tune"]
-    judged: Name | None = None
-    budget_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-
-
 class NewEvaluation(OneCollection):
-    """An evaluation of two sides."""
+    """`POST /studio/api/jobs`: an evaluation of two sides."""
 
     kind: Literal["evaluate"]
     judged: Name | None = None
@@ -81,10 +62,6 @@ class NewEvaluation(OneCollection):
     metric: Annotated[str, Field(max_length=100)] = "nDCG@10"
     slices: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field([], max_length=10)
     tenant: Name | None = None
-
-
-class NewJob(RootModel[Annotated[NewEvaluation | NewTuning | NewCheck, Field(discriminator="kind")]]):
-    """`POST /studio/api/jobs`: an evaluation of two sides, a tuning, or a check of a collection."""
 
 
 class NewJudging(OneCollection):
@@ -118,24 +95,14 @@ class RollBack(OneCollection):
     why: Annotated[str, Field(max_length=500)] = ""
 
 
-def start_job(call: Call, new: NewJob) -> JobAnswer:
+def start_job(call: Call, body: NewEvaluation) -> JobAnswer:
     """`POST /studio/api/jobs`. What is wrong with the request is raised here, before it waits for its turn."""
-    body = new.root
     collection = call.serving.served.collection(body.collection)
-    work: Work
-    if isinstance(body, NewCheck):
-        work = partial(checked, collection)
-    elif isinstance(body, NewTuning):
-        judged = _set(call, body.judged)
-        judged.judged()
-        work = partial(tuned, collection, judged, body.budget_ms)
-    else:
-        sides, slices = _sides(collection, body.sides), tuple(dict.fromkeys(body.slices))
-        wanted = EvaluationPlan(collection, sides, _set(call, body.judged), body.metric, slices, body.tenant)
-        wanted.require()
-        work = partial(evaluated, wanted)
+    sides, slices = _sides(collection, body.sides), tuple(dict.fromkeys(body.slices))
+    wanted = EvaluationPlan(collection, sides, _set(call, body.judged), body.metric, slices, body.tenant)
+    wanted.require()
     jobs = call.studio.jobs
-    return jobs.described(jobs.start(body.kind, work))
+    return jobs.described(jobs.start(body.kind, partial(evaluated, wanted)))
 
 
 def job(call: Call, body: None) -> JobAnswer:
@@ -229,71 +196,6 @@ def _set(call: Call, name: str | None) -> QuerySet:
     return sets.get(name, collections)
 
 
-def tuned(collection: Collection, judged: QuerySet, budget_ms: float | None, job: Job) -> TuningResult:
-    """What the tuner found. The collection is only read, and no config is written.
-
-    Args:
-        collection: whose search is tuned.
-        judged: queries with judgements.
-        budget_ms: the longest time of the median query; None for no limit.
-        job: is told the progress.
-
-    Raises:
-        EvaluationError, TuneError, TenantError: there is nothing to choose by, or between.
-        JobCancelled: nobody wants it any more.
-    """
-    queries, qrels = judged.judged()
-    job.begin("preparing", None)
-    found = tune_search(collection.handle, queries, qrels, budget=budget_ms, progress=job)
-    job.begin("writing the changes of the config", None)
-    config = collection.handle.config
-    path = config.source.path if config is not None else None  # None where it was opened without a file
-    changes, remark = _changes(collection, found, path)
-    diffs = {number: change.patch or change.diff for number, change in changes.items()}
-    left_out = [f"{name} is left out: its scores cannot be computed once" for name in found.left_out]
-    return TuningResult(
-        verdict=found.verdict,
-        passed=found.passed,
-        gains=[f"{gain.name}: {gain.mean:+z.4f} [{gain.low:+z.4f}, {gain.high:+z.4f}]" for gain in found.gains],
-        trials=[
-            TrialRow(
-                label=row.name,
-                quality=row.value,
-                low=row.value - Z * row.error,
-                high=row.value + Z * row.error,
-                milliseconds=row.milliseconds,
-                front=row.front,
-                chosen=number == found.chosen,
-                present=number == found.present,
-                diff=diffs.get(number, ""),
-            )
-            for number, row in enumerate(found.rows)
-        ],
-        diff=diffs.get(found.chosen, "") if found.passed else "",
-        patch=any(change.patch for change in changes.values()),
-        file=path.name if path else "",
-        remarks=[*left_out, *([remark] if remark else [])],
-    )
-
-
-def _changes(collection: Collection, found: SearchReport, path: Path | None) -> tuple[dict[int, ConfigChange], str]:
-    """The change of the config for each pipeline that is chosen or on the front, and why there is none."""
-    wanted = {found.chosen, found.tuned, *(n for n, row in enumerate(found.rows) if row.front)} - {found.present}
-    config, settings = collection.handle.config, collection.handle.search_config
-    try:
-        if config is None or path is None:
-            return {n: search_change(settings, found, row=n) for n in wanted}, ""
-        if load_config(path).digest() != config.digest():
-            do = "restart Studio, which then reads the file again"
-            raise ConfigError("the file has changed since Studio read it", where=path, do=do)
-        if settings.rerank != config.search.rerank:
-            do = "the collection was changed meanwhile: see diptych plan, then start Studio again"
-            raise ConfigError("the collection has other rerankers than the file", where=path, do=do)
-        return {n: config_change(path, found, collection.handle.registry, row=n) for n in wanted}, ""
-    except (DiptychError, OSError) as error:
-        return {}, f"no diff of the config: {error}"
-
-
 def state(call: Call, body: None) -> State:
     """`GET /studio/api/state`."""
     studio, collections = call.studio, list(call.serving.served.collections.values())
@@ -363,7 +265,7 @@ OPERATIONS = (
     _operation("post", "/snippets", "A query in other words", snippets, Question, aside=True),
     Operation("get", f"{API}/media", "A small picture of a document's media", media, query=OneMedia),
     Operation("post", f"{API}/export", "A view as one HTML file", export, asked=Exported, errors=(501,)),
-    _operation("post", "/jobs", "Begin an evaluation, a tuning or a check", start_job, NewJob),
+    _operation("post", "/jobs", "Begin an evaluation", start_job, NewEvaluation),
     _operation("get", "/jobs/{id}", "How far a job is, and its result", job),
     _operation("delete", "/jobs/{id}", "Cancel a job", end_job),
     _operation("post", "/judging", "Begin to judge", start_judging, NewJudging),

@@ -1,25 +1,5 @@
 /** Requests and answers of /studio/api, made of its OpenAPI document by `make studio-page`: do not edit. */
 
-/** What a job `health` found. */
-export interface CheckResult {
-  verdict: string;
-  slots: CheckedSlot[];
-  queries: number;
-}
-
-/** The check of one slot. */
-export interface CheckedSlot {
-  name: string;
-  /** The lowest cosine of a canary; null where none was compared. */
-  likeness: number | null;
-  /** Share of the exact first hits that the graph finds, 0 to 1. */
-  recall: number | null;
-  at: number;
-  queries: number;
-  attention: boolean;
-  text: string;
-}
-
 /** A served collection; without slots while nothing has been populated. */
 export interface CollectionFacts {
   name: string;
@@ -201,14 +181,14 @@ export interface HealthAnswer {
 /** How far a job is. */
 export interface JobAnswer {
   id: string;
-  kind: "evaluate" | "tune" | "health" | "judging";
+  kind: "evaluate" | "judging";
   state: "waiting" | "running" | "done" | "failed" | "cancelled";
   /** Where it is, in words. */
   sentence: string;
   done: number;
   total: number | null;
   seconds_left: number | null;
-  result: EvaluationResult | TuningResult | CheckResult | null;
+  result: EvaluationResult | null;
   error: ErrorDetail | null;
 }
 
@@ -280,13 +260,7 @@ export interface MixedQuery {
   media?: Record<string, string | unknown[]> | null;
 }
 
-/** A check of a collection. */
-export interface NewCheck {
-  collection?: string | null;
-  kind: "health";
-}
-
-/** An evaluation of two sides. */
+/** `POST /studio/api/jobs`: an evaluation of two sides. */
 export interface NewEvaluation {
   collection?: string | null;
   kind: "evaluate";
@@ -304,9 +278,6 @@ export interface NewGrade {
   grade: number | null;
 }
 
-/** `POST /studio/api/jobs`: an evaluation of two sides, a tuning, or a check of a collection. */
-export type NewJob = NewEvaluation | NewTuning | NewCheck;
-
 /** `POST /studio/api/judging`: the queries of a set, or some of one's own, on two sides. */
 export interface NewJudging {
   collection?: string | null;
@@ -316,14 +287,6 @@ export interface NewJudging {
   who: string;
   complete?: boolean;
   tenant?: string | null;
-}
-
-/** A tuning of a collection's search. */
-export interface NewTuning {
-  collection?: string | null;
-  kind: "tune";
-  judged?: string | null;
-  budget_ms?: number | null;
 }
 
 /** An empty object. */
@@ -598,36 +561,4 @@ export interface Term {
   document: number;
   idf: number;
   contribution: number;
-}
-
-/** A pipeline that was tried. */
-export interface TrialRow {
-  label: string;
-  quality: number;
-  low: number;
-  high: number;
-  milliseconds: number;
-  /** Whether no trial is both better and faster. */
-  front: boolean;
-  chosen: boolean;
-  /** Whether it is the pipeline that answers now. */
-  present: boolean;
-  /** The change of the config as a diff; empty for trials that are not recommended. */
-  diff: string;
-}
-
-/** What a job `tune` found. */
-export interface TuningResult {
-  verdict: string;
-  /** Whether the recommended pipeline is shown to be better than the present one. */
-  passed: boolean;
-  gains: string[];
-  trials: TrialRow[];
-  /** The recommended change of the config; empty where the present pipeline stays. */
-  diff: string;
-  /** Whether `patch FILE` can apply the diffs. */
-  patch: boolean;
-  /** The config's name; empty where the collection was opened without one. */
-  file: string;
-  remarks: string[];
 }

@@ -208,7 +208,7 @@ function Actions({ view, onHelp }: { view: View; onHelp: () => void }) {
 /** A name that says what the file holds: `diptych-compare-edit-sound-2026-11-25.html`. */
 function fileName(view: string): string {
   const { q = "", judged = "" } = route.get().params;
-  const about = (view === "compare" ? q : ["evaluate", "queries", "tune"].includes(view) ? judged : "").toLowerCase();
+  const about = (view === "compare" ? q : ["evaluate", "queries"].includes(view) ? judged : "").toLowerCase();
   const words = about.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "").slice(0, 40);
   return ["diptych", view, words, new Date().toISOString().slice(0, 10)].filter(Boolean).join("-") + ".html";
 }

@@ -12,7 +12,7 @@ import { useRequest } from "./request";
 import { useParam } from "./state";
 import type { JobAnswer } from "./answers";
 
-export type JobKind = "evaluate" | "tune" | "health";
+export type JobKind = "evaluate";
 export type Job<Result> = Omit<JobAnswer, "result"> & { result: Result | null };
 
 const ASK_AGAIN = 600; // ms, while it runs

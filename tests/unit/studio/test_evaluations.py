@@ -1,4 +1,4 @@
-"""Evaluations, tunings and checks as jobs: the same figures as the library's, and clear refusals."""
+"""Evaluations as jobs: the same figures as the library's, and clear refusals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from diptych import Collection, Query, Registry
+from diptych import Collection, Query
 from diptych.config import parse_config
 from diptych.evaluate import Qrels, compare, evaluate
 from diptych.search import Retrieve
@@ -143,7 +143,7 @@ def test_another_search_section_is_a_side(client: TestClient) -> None:
 
 
 def test_a_job_is_cancelled_by_its_id_and_an_unknown_one_is_not_found(client: TestClient) -> None:
-    made = client.post("/studio/api/jobs", json={"kind": "health"}).json()["id"]
+    made = client.post("/studio/api/jobs", json={"kind": "evaluate", "sides": BOTH}).json()["id"]
     assert client.delete(f"/studio/api/jobs/{made}").json()["state"] in ("cancelled", "running", "done")
     answer = client.get("/studio/api/jobs/none")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_such_job")
@@ -151,91 +151,12 @@ def test_a_job_is_cancelled_by_its_id_and_an_unknown_one_is_not_found(client: Te
 
 def test_without_judged_queries_it_says_how_to_name_some(filled: Fill, studio_over: Over, tmp_path: Path) -> None:
     client = studio_over(filled(DOCUMENTS))
-    answer = client.post("/studio/api/jobs", json={"kind": "tune"})
+    answer = client.post("/studio/api/jobs", json={"kind": "evaluate", "sides": BOTH})
     assert (answer.status_code, "start Studio with --queries FOLDER" in answer.text) == (400, True)
     (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "red"}\n')
     client = studio_over(filled(DOCUMENTS), queries=[tmp_path / "queries.jsonl"])
     answer = client.post("/studio/api/jobs", json={"kind": "evaluate", "sides": BOTH})
     assert (answer.status_code, "are not judged" in answer.json()["error"]["message"]) == (400, True)
-
-
-def test_the_tuner_gives_every_pipeline_and_the_diff_of_those_worth_one(
-    filled: Fill, studio_over: Over, tmp_path: Path
-) -> None:
-    client = studio_over(filled(DOCUMENTS), queries=[few(tmp_path / "few", 4)])
-    found = finished(client, kind="tune", budget_ms=10_000.0)["result"]
-    trials = found["trials"]
-    assert [trial["present"] for trial in trials].count(True) == 1
-    assert all(trial["low"] <= trial["quality"] <= trial["high"] for trial in trials)
-    worth_one = [trial["label"] for trial in trials if trial["front"] and not trial["present"]]
-    assert set(worth_one) <= {trial["label"] for trial in trials if "+++ search settings, tuned" in trial["diff"]}
-    assert found["verdict"].startswith("4 judged queries are too few to choose by")
-    assert (found["file"], found["diff"], found["patch"], found["remarks"]) == ("", "", False, [])
-
-
-def test_the_diff_of_a_config_file_is_a_patch_of_its_own_lines_unless_it_was_edited_meanwhile(
-    filled: Fill, studio_over: Over, tmp_path: Path, fakes: Registry
-) -> None:
-    path = tmp_path / "diptych.yaml"
-    path.write_text(
-        'store: "memory:"\ncollection: own\nslots: {dense: {adapter: fake-dense}, lexical: {adapter: fake-sparse}}\n'
-        "search: {retrieve: {dense: 100, lexical: 100}, limit: 4}\n"
-    )
-    with Collection.open(path, registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
-        client = studio_over(collection, queries=[few(tmp_path / "few", 4)])
-        found = finished(client, kind="tune")["result"]
-        path.write_text(path.read_text().replace("limit: 4", "limit: 5"))
-        edited = finished(client, kind="tune")["result"]
-    assert not any(trial["diff"] for trial in edited["trials"])
-    assert "the file has changed since Studio read it" in edited["remarks"][0]
-    diffs = [trial["diff"] for trial in found["trials"] if trial["diff"]]
-    assert diffs
-    assert (found["file"], found["patch"]) == ("diptych.yaml", True)
-    for diff in diffs:
-        assert diff.startswith("--- diptych.yaml\n+++ diptych.yaml\n")
-        assert "\n-search: {retrieve: {dense: 100, lexical: 100}, limit: 4}\n" in diff
-
-
-def test_the_check_compares_encoders_and_graphs(collection: Collection, studio_over: Over) -> None:
-    found = finished(studio_over(collection), kind="health")["result"]
-    rows = {row["name"]: row for row in found["slots"]}
-    assert rows["dense"]["likeness"] == pytest.approx(1.0)
-    assert (rows["dense"]["recall"], rows["dense"]["queries"]) == (1.0, 4), "four documents need no graph"
-    assert (rows["lexical"]["recall"], rows["lexical"]["attention"]) == (None, False)
-    assert (
-        found["verdict"] == "every encoder makes the vectors it made; every graph finds at least 95% of the exact hits"
-    )
-
-
-def test_the_check_of_a_store_without_a_graph_promises_nothing_of_graphs(client: TestClient) -> None:
-    found = finished(client, kind="health", collection="own")["result"]
-    assert "the store has no graph: it reads every vector" in found["verdict"]
-    assert "every graph" not in found["verdict"]
-    assert [row["recall"] for row in found["slots"]] == [None] * len(found["slots"])
-
-
-def test_the_check_asks_all_tenants_together(fakes: Registry, studio_over: Over, tmp_path: Path) -> None:
-    slots = {"dense": {"adapter": "fake-dense", "dimension": 8}}
-    config = {"store": f"edge:{tmp_path}", "collection": "own", "slots": slots, "tenant": {"field": "who"}}
-    with Collection.open({**config, "cache": {"enabled": False}}, registry=fakes) as collection:
-        collection.populate(
-            {"id": f"d{n}", "text": f"red {who} number{n}", "who": who} for n in range(6) for who in "ab"
-        )
-        found = finished(studio_over(collection), kind="health")["result"]
-    assert [(row["recall"], row["queries"]) for row in found["slots"]] == [(1.0, 12)], "two tenants have one id"
-
-
-def test_the_check_names_an_encoder_that_is_another_one(
-    filled: Fill, studio_over: Over, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    collection = filled(DOCUMENTS[:6])
-    slot = collection.handle.slots["dense"]
-    monkeypatch.setattr(slot.encoder, "encode_query", lambda inputs: slot.encoder.encode_document(inputs)[:, ::-1])
-    found = finished(studio_over(collection), kind="health")["result"]
-    (row, _) = found["slots"]
-    assert (row["attention"], row["likeness"]) == (True, None)
-    assert "the encoder no longer makes the vectors it made" in found["verdict"]
 
 
 def test_health_counts_what_is_missing_and_who_made_the_vectors(client: TestClient) -> None:

@@ -55,7 +55,7 @@ def test_a_job_says_how_far_it_is_and_gives_its_result(jobs: Jobs) -> None:
 
 def test_one_runs_at_a_time_and_the_others_say_that_they_wait(jobs: Jobs) -> None:
     held = Held()
-    first = jobs.start("tune", held)
+    first = jobs.start("judging", held)
     assert held.began.wait(20)
     second, third = jobs.start("evaluate", lambda job: 2), jobs.start("evaluate", lambda job: 3)
     assert jobs.described(second).sentence == "waiting: 1 job is before this one"
@@ -70,7 +70,7 @@ def test_one_runs_at_a_time_and_the_others_say_that_they_wait(jobs: Jobs) -> Non
 
 def test_a_cancelled_job_ends_at_its_next_step_and_a_waiting_one_never_begins(jobs: Jobs) -> None:
     held, begun = Held(), list[Job]()
-    running, waiting = jobs.start("tune", held), jobs.start("tune", begun.append)
+    running, waiting = jobs.start("judging", held), jobs.start("judging", begun.append)
     assert held.began.wait(20)
     for job in (running, waiting):
         job.cancel()
@@ -83,7 +83,7 @@ def test_a_cancelled_job_ends_at_its_next_step_and_a_waiting_one_never_begins(jo
 
 def test_a_job_that_nobody_asks_for_is_ended() -> None:
     forgetful = Jobs(patience=0.0)
-    job = forgetful.start("tune", lambda job: job.begin("step", 1))
+    job = forgetful.start("judging", lambda job: job.begin("step", 1))
     until(lambda: ended(job))
     assert job.state == "cancelled"
     forgetful.stop()
@@ -96,7 +96,10 @@ def test_what_a_job_raises_is_said_as_an_answer_would_say_it(jobs: Jobs, caplog:
 
         return work
 
-    own, other = jobs.start("tune", fail(EvaluationError("no judgements"))), jobs.start("tune", fail(OSError("secret")))
+    own, other = (
+        jobs.start("judging", fail(EvaluationError("no judgements"))),
+        jobs.start("judging", fail(OSError("secret"))),
+    )
     until(lambda: ended(own) and ended(other))
     assert own.error is not None
     assert own.error.code == "evaluation_error"
@@ -109,7 +112,7 @@ def test_what_a_job_raises_is_said_as_an_answer_would_say_it(jobs: Jobs, caplog:
 def test_only_the_last_results_are_kept(jobs: Jobs) -> None:
     made = []
     for number in range(4):
-        made.append(jobs.start("tune", lambda job, number=number: number))  # type: ignore[misc]
+        made.append(jobs.start("judging", lambda job, number=number: number))  # type: ignore[misc]
         until(lambda: ended(made[-1]))
     assert jobs.job(made[-1].id).result == 3
     with pytest.raises(Refused, match="only the last 2 results are kept"):
@@ -118,7 +121,7 @@ def test_only_the_last_results_are_kept(jobs: Jobs) -> None:
 
 def test_a_service_that_ends_takes_its_jobs_along() -> None:
     jobs, held = Jobs(), Held()
-    running, waiting = jobs.start("tune", held), jobs.start("tune", lambda job: 1)
+    running, waiting = jobs.start("judging", held), jobs.start("judging", lambda job: 1)
     assert held.began.wait(20)
     stopping = threading.Thread(target=jobs.stop)
     stopping.start()
@@ -127,4 +130,4 @@ def test_a_service_that_ends_takes_its_jobs_along() -> None:
     stopping.join(20)
     assert (running.state, stopping.is_alive()) == ("cancelled", False)
     with pytest.raises(Refused, match="the service ends"):
-        jobs.start("tune", lambda job: 1)
+        jobs.start("judging", lambda job: 1)

@@ -1,15 +1,11 @@
 /** Who made each vector, and whether it is whole. */
-import { exported } from "../api";
-import { bytes, count, fixed, percent, plural, sentence } from "../format";
-import { useJob } from "../jobs";
-import { Dots, type Dot } from "../parts/dots";
-import { JobProgress } from "../parts/job";
-import { Failure, Loading, Notice } from "../parts/notice";
+import { bytes, count, percent, plural, sentence } from "../format";
+import { Failure, Loading } from "../parts/notice";
 import { Stale } from "../parts/stale";
-import { Table, TableBehind, type Column } from "../parts/table";
+import { Table, type Column } from "../parts/table";
 import { useRequest } from "../request";
 import { useStudio } from "../studio";
-import type { CheckResult, CheckedSlot, HealthAnswer, SlotHealth } from "../answers";
+import type { HealthAnswer, SlotHealth } from "../answers";
 
 export function Health() {
   const { collection } = useStudio();
@@ -27,7 +23,6 @@ export function Health() {
     <>
       {title}
       <Facts health={answer.data} />
-      <Check />
     </>
   );
 }
@@ -127,54 +122,3 @@ function Sizes({ slots }: { slots: readonly SlotHealth[] }) {
     </div>
   );
 }
-
-function Check() {
-  const { collection } = useStudio();
-  const handle = useJob<CheckResult>("health", collection.name);
-  const result = handle.job?.state === "done" ? handle.job.result : null;
-  return (
-    <section class="card stack" aria-labelledby="check">
-      <div class="row between">
-        <div class="grow">
-          <h2 id="check">What approximate search misses</h2>
-          <p class="hint">
-            Asks with words of the documents, once by the graph and once by reading every vector. Recall is the share of the exact first hits
-            that the graph finds. Encoders are loaded and compared with their canaries.
-          </p>
-        </div>
-        {!exported && (
-          <button class="button" type="button" aria-disabled={handle.busy} onClick={() => handle.busy || handle.start({})}>
-            {result ? "Measure again" : "Measure"}
-          </button>
-        )}
-      </div>
-      <JobProgress handle={handle} what="Check of encoders and graphs" />
-      {result && <Checked check={result} />}
-    </section>
-  );
-}
-
-function Checked({ check }: { check: CheckResult }) {
-  const dots = check.slots.filter((slot) => slot.recall !== null).map(dotOf);
-  return (
-    <>
-      <Notice kind={check.slots.some((slot) => slot.attention) ? "warning" : "good"}>{sentence(check.verdict)}</Notice>
-      <figure class="stack">
-        {dots.length > 0 && <Dots dots={dots} axis="recall" across={[0.9, 1]} write={(value) => fixed(value, 4)} />}
-        <TableBehind caption="Check of each slot" columns={CHECK_COLUMNS} rows={check.slots} rowKey={(slot) => slot.name} />
-      </figure>
-    </>
-  );
-}
-
-function dotOf(slot: CheckedSlot): Dot {
-  const detail = `first ${slot.at}, ${plural(slot.queries, "query", "queries")}`;
-  return { key: slot.name, label: slot.name, detail, mean: slot.recall ?? 0, low: null, high: null, tone: slot.attention ? "worse" : "a" };
-}
-
-const CHECK_COLUMNS: readonly Column<CheckedSlot>[] = [
-  { head: "Slot", cell: (slot) => slot.name },
-  { head: "Recall", cell: (slot) => (slot.recall === null ? "exact" : fixed(slot.recall, 4)), number: true },
-  { head: "Canaries, lowest cosine", cell: (slot) => (slot.likeness === null ? "none" : fixed(slot.likeness, 4)), number: true },
-  { head: "In words", cell: (slot) => slot.text, wide: true },
-];

@@ -8,7 +8,6 @@ import { Health } from "./health";
 import { Judge } from "./judge";
 import { Queries } from "./queries";
 import { Swap } from "./swap";
-import { Tune } from "./tune";
 
 export interface View {
   name: string;
@@ -29,6 +28,5 @@ export const VIEWS: readonly View[] = [
   { name: "judge", label: "Judge", key: "j", purpose: "Grade answers without knowing which side gave them.", component: Judge },
   { name: "swap", label: "Swap", key: "s", purpose: "How far an encoder swap is, and the way back.", component: Swap },
   { name: "health", label: "Health", key: "h", purpose: "Who made each vector, and whether it is whole.", component: Health },
-  { name: "tune", label: "Tune", key: "t", purpose: "Quality against time, and the config to take.", component: Tune },
   { name: "docs", label: "API", key: "a", purpose: "The service's HTTP interface.", component: ApiView, alone: true },
 ];
