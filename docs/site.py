@@ -54,7 +54,7 @@ API = {
     "media": (
         "Media",
         ["diptych.media"],
-        "Pictures, sounds, clips and series. See [the guide](../../populate.md#pictures-sounds-and-other-media).",
+        "Pictures, sounds and clips. See [the guide](../../populate.md#pictures-sounds-and-other-media).",
     ),
     "plugins": (
         "Plugins",

@@ -263,13 +263,6 @@ class MediaLexiconOptions(MediaTextOptions):
     max_active_dims: int = Field(64, ge=1, description="Keep only the N heaviest words of a vector.")
 
 
-class ShapeDescriptorOptions(Options):
-    """Options of `shape-descriptor`."""
-
-    shells: int = Field(8, ge=1, le=32, description="Distances from the centre to distinguish.")
-    degrees: int = Field(12, ge=0, le=32, description="Highest degree of the harmonics; higher tells finer directions.")
-
-
 class FastEmbedOptions(Options):
     """What all FastEmbed adapters take."""
 

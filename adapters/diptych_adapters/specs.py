@@ -85,26 +85,26 @@ def _by_recipe(form: str, kind: Kind, options: str) -> dict[str, AdapterSpec]:
             f"models of the recipe {of}_text",
             accepts=("text", of),
         )
-        for of in ("image", "sound", "video", "points")
+        for of in ("image", "sound", "video")
     }
 
 
 MEDIA = [
     AdapterSpec.of_variants(
         "media-text",
-        "Pictures, sounds, clips or point clouds in a text encoder's space: models of the recipes image_text and such.",
+        "Pictures, sounds or clips in a text encoder's space: models of the recipes image_text and such.",
         "modality",
         _by_recipe("text", "dense", "MediaTextOptions"),
     ),
     AdapterSpec.of_variants(
         "media-lexicon",
-        "Pictures, sounds, clips or point clouds as weights of words, the reasons for a hit: the models of media-text.",
+        "Pictures, sounds or clips as weights of words, the reasons for a hit: the models of media-text.",
         "modality",
         _by_recipe("lexicon", "sparse", "MediaLexiconOptions"),
     ),
     AdapterSpec.of_variants(
         "transformers-media",
-        "Pictures, sounds, clips or series by models of transformers, some with texts in one space.",
+        "Pictures, sounds or clips by models of transformers, some with texts in one space.",
         "modality",
         {
             "image": _transformers("image", "pictures: ViT, DINOv2, ConvNeXt and others"),
@@ -112,17 +112,7 @@ MEDIA = [
             "sound": _transformers("sound", "sounds: Whisper, Wav2Vec2, AST and others"),
             "sound-text": _transformers("sound-text", "sounds and texts: CLAP"),
             "video": _transformers("video", "clips: VideoMAE, ViViT, TimeSformer"),
-            "series": _transformers("series", "series: PatchTST"),
         },
-    ),
-    _spec(
-        "shape-descriptor",
-        "dense",
-        "media_models.shape_descriptor:ShapeDescriptor",
-        "ShapeDescriptorOptions",
-        "Point clouds as vectors that rotations do not change, without training.",
-        extra="diptych",
-        accepts=("points",),
     ),
 ]
 

@@ -36,7 +36,7 @@ RECIPES = [
             f"{items} into a text encoder's space, and as words of a lexicon.",
             module="media_text",
         )
-        for modality, items in (("sound", "Sounds"), ("video", "Clips"), ("points", "Point clouds"))
+        for modality, items in (("sound", "Sounds"), ("video", "Clips"))
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""`sound_text`, `video_text`, `points_text`: what `image_text` trains, for sounds, clips and point clouds."""
+"""`sound_text`, `video_text`: what `image_text` trains, for sounds and clips."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from diptych_adapters.media_text.forms import FRAMES_A_SECOND, Clip, Cloud, Spectrogram
+from diptych_adapters.media_text.forms import FRAMES_A_SECOND, Clip, Spectrogram
 from diptych_training.data.media_items import Changes
 from diptych_training.options import Positive
 from diptych_training.recipes.media_text import MediaText, MediaTextOptions, NetworkOptions
@@ -46,12 +46,6 @@ def augment_spectrograms(spectrograms: Tensor, strength: float) -> Tensor:
     silenced = (band >= start) & (band < start + size * strength * 0.2)
     loud: Tensor = moved * gain * ~silenced[:, None, :, None]
     return loud.clamp(0, 2) - 1
-
-
-def augment_vectors(vectors: Tensor, strength: float) -> Tensor:
-    """Vectors `[n, numbers]` with noise, a tenth of their spread at strength 1."""
-    spread = vectors.std(0, correction=0) if len(vectors) > 1 else torch.zeros_like(vectors[0])
-    return vectors + torch.randn_like(vectors) * spread * 0.1 * strength
 
 
 class SoundOptions(NetworkOptions):
@@ -113,31 +107,3 @@ class VideoText(MediaText[VideoTextOptions]):
     def form(self) -> Clip:
         """What the network gets of an item."""
         return Clip(self.options.video.size, self.options.video.frames)
-
-
-class PointsOptions(NetworkOptions):
-    """The network and the descriptors that it gets."""
-
-    shells: int = Field(8, ge=1, le=32, description="Distances from the centre to distinguish.")
-    degrees: int = Field(12, ge=0, le=32, description="Highest degree of the harmonics; higher tells finer directions.")
-    width: Positive = Field(16, description="Units of each layer, divided by 16.")
-    augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation (noise).")
-
-
-class PointsTextOptions(MediaTextOptions):
-    """Options of `points_text`."""
-
-    points: PointsOptions = Field(default_factory=PointsOptions)
-
-
-class PointsText(MediaText[PointsTextOptions]):
-    """Trains the network on point clouds and their texts."""
-
-    name: ClassVar[str] = "points_text"
-    items_noun: ClassVar[str] = "point clouds"
-    varied = staticmethod(augment_vectors)
-
-    @property
-    def form(self) -> Cloud:
-        """What the network gets of an item."""
-        return Cloud(self.options.points.shells, self.options.points.degrees)

@@ -27,7 +27,7 @@
     │   ├── NotTrusted           settings stored in the collection would send, read or run something without consent
     │   └── FingerprintMismatch  the encoder did not make the vectors in the collection
     ├── DocumentError            one bad document; populate rejects it and continues
-    │   └── MediaError           a picture, sound, clip, series or point cloud that cannot be read or is not allowed
+    │   └── MediaError           a picture, sound or clip that cannot be read or is not allowed
     ├── PopulateError            populate stopped; what was acknowledged is kept
     │   └── SyncRefused          a sync would delete too large a share of the documents
     ├── CopyError                a copy of a collection that cannot be made, continued or verified

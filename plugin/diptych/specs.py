@@ -59,8 +59,8 @@ class AdapterSpec:
         instead: alternative sets of modules; any one of them can replace `requires`.
         extra: what to install when one of them is missing, such as `"diptych[torch]"`.
         facts: facts known before the model is loaded, such as `{"dimension": 384}`; the made object must agree.
-        accepts: kinds of input: `"text"`; `"image"`, `"sound"` (or `"audio"`), `"video"`, `"series"`, `"points"`, which
-            come decoded (`diptych.media.Content`). A config whose slot is `of` another kind is refused.
+        accepts: kinds of input: `"text"`; `"image"`, `"sound"` (or `"audio"`), or `"video"`, which come
+            decoded (`diptych.media.Content`). A config whose slot is `of` another kind is refused.
         variants: specs of which an option chooses one; the other facts are those of the first.
         remote: the adapter sends texts to a server that the user names.
         cached: vectors of documents are worth keeping on disk; False when making them is about as fast as reading.

@@ -43,7 +43,7 @@ class Document:
         text: what is encoded, with the title; may be empty beside media.
         title: may be empty.
         metadata: JSON values that filters can use.
-        media: by modality, `image`, `sound`, `video`, `series` or `points`: a path, URL, bytes or array. What a
+        media: by modality, `image`, `sound` or `video`: a path, URL, bytes or array. What a
             collection returns are `diptych.media.Media`.
     """
 

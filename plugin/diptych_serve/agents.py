@@ -72,7 +72,7 @@ MediaOfQuery: TypeAlias = Annotated[
     dict[Modality, str | list[Any]] | None,
     Field(
         description="An image or other media to search for, with or without words, in collections with slots that read "
-        'media: by modality a data: URI, such as {"image": "data:image/png;base64,..."}, or lists of numbers.'
+        'media: by modality a data: URI, such as {"image": "data:image/png;base64,..."}.'
     ),
 ]
 Ids: TypeAlias = Annotated[
@@ -282,7 +282,7 @@ class NewDocument(BaseModel):
     title: str = ""
     metadata: dict[str, Any] = Field(default_factory=dict, description="JSON values to filter by.")
     media: dict[Modality, str | list[Any]] = Field(
-        default_factory=dict, description="Images or other media by modality, as a data: URI or lists of numbers."
+        default_factory=dict, description="Images or other media by modality, as a data: URI."
     )
 
 

@@ -1,4 +1,4 @@
-"""Trains the recipes `sound_text`, `video_text` and `points_text`, and searches by what they made."""
+"""Trains the recipes `sound_text` and `video_text`, and searches by what they made."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tiny_models import bert
 from tiny_training import lines
 
 REGISTRY = Registry(diptych_adapters.hooks, diptych_training.hooks, diptych_experimental.hooks, installed=False)
-OF_MEDIA = ("image_text", "sound_text", "video_text", "points_text")  # see test_media_text_recipes.py
+OF_MEDIA = ("image_text", "sound_text", "video_text")  # see test_media_text_recipes.py
 RECIPES = [spec.name for spec in REGISTRY.recipes.sorted() if spec.name not in OF_MEDIA]
 TRAINING = {"epochs": 4, "batch_size": 6, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 3}
 OF_EPOCHS = ("epochs", "evaluate_every")  # which ar2 has not

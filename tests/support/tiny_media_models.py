@@ -131,14 +131,6 @@ def _spectrogram() -> tuple[Any, Any]:
     return hf.ASTForAudioClassification(config), hf.ASTFeatureExtractor(max_length=100, num_mel_bins=16)
 
 
-def _patchtst() -> tuple[Any, Any]:
-    config = hf.PatchTSTConfig(
-        **{"num_input_channels": 3, "context_length": 64, "patch_length": 8, "patch_stride": 8, "d_model": 32},
-        **{"num_attention_heads": 2, "num_hidden_layers": 2, "ffn_dim": 32, "do_mask_input": False},
-    )
-    return hf.PatchTSTForPrediction(config), None
-
-
 def _waves() -> Any:
     return hf.Wav2Vec2FeatureExtractor()
 
@@ -164,5 +156,4 @@ MADE: Mapping[str, Callable[[], tuple[Any, Any]]] = {
     "videomae": lambda: (hf.VideoMAEForPreTraining(hf.VideoMAEConfig(**_FRAMES, **_DECODER)), _images("VideoMAE")),
     "vivit": lambda: (hf.VivitModel(hf.VivitConfig(**_FRAMES, tubelet_size=[2, 8, 8])), _images("Vivit")),
     "timesformer": lambda: (hf.TimesformerModel(hf.TimesformerConfig(**_FRAMES)), _images("VideoMAE")),
-    "patchtst": _patchtst,
 }

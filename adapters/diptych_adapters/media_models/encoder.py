@@ -24,7 +24,6 @@ from diptych_adapters.media_models.readers import (
     Part,
     Pictures,
     Reader,
-    Series,
     Sounds,
     Texts,
     middle,
@@ -55,14 +54,12 @@ class Family:
             one space itself.
         leading: tokens before those of the content, such as [CLS], which a mean leaves out.
         encoder: whether only the encoder of an encoder-decoder model is run.
-        heads: prefixes of other tasks' weights that a folder may also have, if transformers does not list them.
     """
 
     reads: Modality
     poolings: tuple[Pooling, ...]
     leading: int = 0
     encoder: bool = False
-    heads: tuple[str, ...] = ()
 
     @property
     def with_text(self) -> bool:
@@ -99,13 +96,12 @@ FAMILIES: Mapping[str, Family] = {
     "videomae": Family("video", ("mean",)),
     "vivit": Family("video", ("cls", "mean", "pooler"), leading=1),
     "timesformer": Family("video", ("cls", "mean"), leading=1),
-    "patchtst": Family("series", ("mean",), heads=("head.",)),
 }
 
 DECIDING = (  # of config.json and the parts of it: what is computed from the same weights
     *fingerprints.ARCHITECTURE,
     *("patch_size", "image_size", "num_frames", "tubelet_size", "layer_norm_eps", "use_mean_pooling", "depths"),
-    *("context_length", "patch_length", "patch_stride", "scaling", "num_encoder_layers", "encoder_attention_heads"),
+    *("num_encoder_layers", "encoder_attention_heads"),
     *("encoder_layers", "activation_function", "frequency_stride", "time_stride", "eos_token_id"),
     "do_stable_layer_norm",
 )
@@ -116,12 +112,11 @@ TRIALS: Mapping[str, Content] = {  # inputs that show whether a model is whole a
     "image": _GREY[0],
     "video": _GREY,
     "sound": Sound(_WAVE, 16_000),
-    "series": _WAVE[:200, None],
 }
 
 
 class MediaEncoder:
-    """One vector for each picture, sound, clip or series, and for each text if the model has a text side.
+    """One vector for each picture, sound or clip, and for each text if the model has a text side.
 
     A string is always a text, never the name of a file.
 
@@ -139,7 +134,9 @@ class MediaEncoder:
         self._kind, self._family = family_of(self._folder, modality)
         self._pooling = _pooling(self._family, options, self._kind)
         self._lock = threading.Lock()
-        config = config_of(self._folder, self._kind)
+        config = transformers.AutoConfig.from_pretrained(
+            str(self._folder.path), local_files_only=True, trust_remote_code=False
+        )
         self._readers = readers_of(self._folder, self._kind, self._family, config)
         self._weights = fingerprints.weights_digest([self._folder.path])
         self._device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -249,8 +246,6 @@ class MediaEncoder:
         tokens = outputs.last_hidden_state
         if self._pooling == "cls":
             return cast(torch.Tensor, tokens[:, 0])
-        if tokens.ndim == 4:  # of series: [n, channels, patches, dimension]
-            tokens = tokens.flatten(1, 2)
         rows = [token[self._family.leading : length].mean(dim=0) for token, length in zip(tokens, lengths, strict=True)]
         return torch.stack(rows)
 
@@ -267,7 +262,7 @@ class MediaEncoder:
             ).eval()
             model = whole.get_encoder() if self._family.encoder else whole
             self._model = model.to(self._device)
-            check_complete(loads, self._folder, whole, outputs=self._trial, heads=self._family.heads)
+            check_complete(loads, self._folder, whole, outputs=self._trial)
         return model
 
     def _trial(self) -> Iterator[torch.Tensor]:
@@ -293,7 +288,7 @@ class MediaEncoder:
 
 image, image_text = (partial(MediaEncoder.of, modality) for modality in ("image", "image-text"))
 sound, sound_text = (partial(MediaEncoder.of, modality) for modality in ("sound", "sound-text"))
-video, series = (partial(MediaEncoder.of, modality) for modality in ("video", "series"))
+video = partial(MediaEncoder.of, "video")
 
 
 def _kind_of(content: str | Content, family: Family) -> str:
@@ -302,8 +297,7 @@ def _kind_of(content: str | Content, family: Family) -> str:
         return "text"
     if isinstance(content, Sound):
         return "sound"
-    axes = {3: "image", 4: "video"}
-    return axes.get(content.ndim, "series" if content.dtype == np.float32 else "unknown")
+    return {3: "image", 4: "video"}.get(content.ndim, "unknown")
 
 
 def _common(dimensions: set[int], folder: ModelFolder) -> int:
@@ -326,25 +320,6 @@ def _pooling(family: Family, options: MediaModelOptions, kind: str) -> Pooling:
     return pooling
 
 
-def config_of(folder: ModelFolder, kind: str) -> Any:
-    """The folder's config. A model of series reads one channel at a time, so that it takes series of any number.
-
-    Raises:
-        ModelError: a model of series has weights for particular channels.
-    """
-    config = transformers.AutoConfig.from_pretrained(str(folder.path), local_files_only=True, trust_remote_code=False)
-    if kind == "patchtst":
-        if not config.share_embedding or config.channel_attention:
-            raise ModelError(
-                f"model {folder.name!r} has weights for particular channels",
-                where=folder.path / "config.json",
-                got=f"share_embedding: {config.share_embedding}, channel_attention: {config.channel_attention}",
-                expected="a model that reads each channel by itself",
-            )
-        config.num_input_channels = 1
-    return config
-
-
 def readers_of(folder: ModelFolder, kind: str, family: Family, config: Any) -> dict[str, Reader]:
     """A reader for each kind of input that the model takes.
 
@@ -358,9 +333,7 @@ def readers_of(folder: ModelFolder, kind: str, family: Family, config: Any) -> d
         positions = int(config.text_config.max_position_embeddings)
         rows = positions - 2 if config.text_config.model_type.startswith("clap") else positions  # RoBERTa counts from 2
         readers["text"] = Texts(tokenizer, rows, padded=kind == "siglip")
-    if family.reads == "series":
-        readers["series"] = Series(int(config.context_length))
-    elif family.reads == "sound":
+    if family.reads == "sound":
         made = partial(transformers.AutoFeatureExtractor.from_pretrained, path)
         readers["sound"] = Sounds(_saved(made, folder, "preprocessor_config.json"))
     else:

@@ -1,8 +1,8 @@
 """Readers turn texts and media into the input of a model, one reader for each kind of input.
 
-A reader gives one or more `Part`s for an input: a sound or series that is longer than the model reads becomes several
-windows, whose vectors are averaged by length. Nothing is padded to the longest input of a batch, so a vector does not
-depend on the rest of its batch.
+A reader gives one or more `Part`s for an input: a sound that is longer than the model reads becomes several windows,
+whose vectors are averaged by length. Nothing is padded to the longest input of a batch, so a vector does not depend on
+the rest of its batch.
 """
 
 from __future__ import annotations
@@ -139,33 +139,6 @@ class Sounds:
         whole = np.pad(window, (0, silence))
         features = self._extractor(whole, sampling_rate=self.rate, return_tensors="pt")
         return {name: features[name] for name in (self._name, "is_longer") if name in features}
-
-
-class Series:
-    """Reads series, float32 `[time, channels]`: each channel by itself, in windows of `context` values.
-
-    A shorter series is placed at the end of its window; the rest is marked as not observed.
-    """
-
-    def __init__(self, context: int) -> None:
-        self._context, self.digest = context, str(context)
-
-    def parts(self, content: Floats) -> Iterator[Part]:
-        """A part for each window and channel. The last window ends with the series."""
-        for channel in np.ascontiguousarray(content.T):
-            for start in range(0, len(channel), self._context):
-                end = min(start + self._context, len(channel))
-                values = channel[max(0, end - self._context) : end]
-                yield Part(self._features(values), weight=end - start)
-
-    def _features(self, values: Floats) -> dict[str, torch.Tensor]:
-        before = (self._context - len(values), 0)
-        observed = np.pad(np.ones(len(values), bool), before)
-        padded = np.pad(values, before)
-        return {
-            "past_values": torch.from_numpy(padded)[None, :, None],
-            "past_observed_mask": torch.from_numpy(observed)[None, :, None],
-        }
 
 
 def _by_edge(processor: Any) -> bool:

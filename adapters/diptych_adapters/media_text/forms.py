@@ -1,4 +1,4 @@
-"""The input forms of a network: a picture of fixed size, spectrograms of a sound, frames of a clip, a descriptor."""
+"""The input forms of a network: a picture of fixed size, spectrograms of a sound, frames of a clip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from diptych.media import Content, Sound
 from diptych.types import Floats
-from diptych_adapters.media_models.shape_descriptor import ShapeDescriptor
 from diptych_adapters.models import ModelError
 
 FRAMES_A_SECOND = 32
@@ -146,38 +145,7 @@ class Clip:
         return body, body.features
 
 
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """Point clouds as float32 descriptors `[numbers]` that rotations do not change; see `shape_descriptor`.
-
-    Args:
-        shells, degrees: how fine the descriptor is.
-    """
-
-    of: ClassVar[str] = "points"
-    shells: int
-    degrees: int
-
-    def parts(self, content: Content) -> list[Tensor]:
-        """The descriptor."""
-        return [torch.from_numpy(self._descriptor.encode_document([content])[0])]
-
-    def normalized(self, parts: Tensor) -> Tensor:
-        """Unchanged; the body's first layer scales them."""
-        return parts
-
-    def body(self, width: int) -> tuple[nn.Module, int]:
-        """Two layers."""
-        return layered(self._descriptor.dimension, width)
-
-    @property
-    def _descriptor(self) -> ShapeDescriptor:
-        return ShapeDescriptor(shells=self.shells, degrees=self.degrees)
-
-
-FORMS: Mapping[str, type[Picture | Spectrogram | Clip | Cloud]] = {
-    own.of: own for own in (Picture, Spectrogram, Clip, Cloud)
-}
+FORMS: Mapping[str, type[Picture | Spectrogram | Clip]] = {own.of: own for own in (Picture, Spectrogram, Clip)}
 
 
 def fitted(image: Content, size: int) -> Tensor:
@@ -270,32 +238,6 @@ class Frames(nn.Module):
         features = self.frame(frames)[new.cumsum(0) - 1].unflatten(0, clips.shape[:2])
         change = (features[:, 1:] - features[:, :-1]).abs().mean(1) if clips.shape[1] > 1 else features[:, 0] * 0
         return torch.cat([features.mean(1), change], 1)
-
-
-class RowNorm(nn.BatchNorm1d):
-    """Batch normalisation of vectors; a batch of one row, as at the end of an epoch, uses the running statistics."""
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Rows of the same shape."""
-        if len(rows) > 1:
-            return super().forward(rows)
-        return nn.functional.batch_norm(
-            rows, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-        )
-
-
-def layered(given: int, width: int) -> tuple[nn.Sequential, int]:
-    """Two layers over vectors `[n, given]`, and how many features they make."""
-    hidden = 16 * width
-    return nn.Sequential(
-        RowNorm(given),
-        nn.Linear(given, hidden),
-        RowNorm(hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, hidden),
-        RowNorm(hidden),
-        nn.ReLU(),
-    ), hidden
 
 
 def resampled(sound: Sound, rate: int) -> Floats:

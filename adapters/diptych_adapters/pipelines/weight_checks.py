@@ -94,7 +94,6 @@ def check_complete(
     *,
     fresh_head: bool = False,
     outputs: Callable[[], Iterable[torch.Tensor]] | None = None,
-    heads: tuple[str, ...] = (),
 ) -> None:
     """Raise ModelError if a model does not match its files.
 
@@ -104,7 +103,6 @@ def check_complete(
         model: the whole pipeline; it runs only if weights are missing.
         fresh_head: for a training that starts with a new head: only weights that token vectors need must be present.
         outputs: what the model is used for, where it is no pipeline of sentence-transformers.
-        heads: prefixes of weights that may be left over, of heads that no class in transformers' lists has.
 
     Raises:
         ModelError: naming the keys.
@@ -118,7 +116,7 @@ def check_complete(
             missing &= frozenset(f"{prefix}{key}" for key in body.state_dict())
         trial = partial(_token_vectors, load.model) if fresh_head else outputs or partial(_outputs, model)
         missing = _needed(load.model, missing, trial) if missing else missing
-        unexpected = {key for key in _unexplained(load) if not key.startswith(heads)} if load.unexpected else set()
+        unexpected = _unexplained(load) if load.unexpected else set()
         wrong = [f"{len(keys)} {what}: {_key_list(keys)}" for what, keys in _kinds(missing, unexpected, load.misshapen)]
         if wrong:
             raise _refusal(folder, ", ".join(wrong), f"each weight of {type(load.model).__name__}, in its shape")

@@ -48,7 +48,7 @@ ImageOption: TypeAlias = Annotated[
 ]
 MediaOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--media", metavar="MODALITY=FILE", help="As --image: sound=FILE, also video, series or points."),
+    typer.Option("--media", metavar="MODALITY=FILE", help="As --image: sound=FILE or video=FILE."),
 ]
 LikeOption: TypeAlias = Annotated[
     list[str] | None,

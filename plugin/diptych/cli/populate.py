@@ -41,8 +41,8 @@ def populate(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="jsonl, csv, parquet, beir or files; by default from the name. Or image, sound, video, series or "
-            "points: the files of that modality.",
+            help="jsonl, csv, parquet, beir or files; by default from the name. Or image, sound or video: "
+            "the files of that modality.",
         ),
     ] = None,
     id_column: Annotated[str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the id.")] = None,
@@ -63,7 +63,7 @@ def populate(
         list[str] | None,
         typer.Option(
             metavar="COLUMN=MODALITY",
-            help="The column, or JSON key, of media: picture=image; also sound, video, series or points.",
+            help="The column, or JSON key, of media: picture=image; also sound or video.",
         ),
     ] = None,
     sync: Annotated[
@@ -253,7 +253,7 @@ def adopt(
         list[str] | None,
         typer.Option(
             metavar="KEY=MODALITY",
-            help="Payload key that holds paths or URLs of media: photo=image; also sound, video, series or points.",
+            help="Payload key that holds paths or URLs of media: photo=image; also sound or video.",
         ),
     ] = None,
     sample: Annotated[

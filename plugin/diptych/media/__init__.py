@@ -1,7 +1,7 @@
-"""Media of documents and queries: pictures, sounds, clips, series and point clouds.
+"""Media of documents and queries: pictures, sounds and clips.
 
 Begin with `values`, which the other parts of diptych pass around. `MediaStore` takes what users give and decodes it for
-encoders: `read` gets the bytes of files, `store` those of URLs, `pictures` and `signals` decode them within the
+encoders: `read` gets the bytes of files, `store` those of URLs, `pictures` and `sounds` decode them within the
 limits of `MediaConfig`. No decoder is imported before something is decoded. `canaries` has media by which encoders are
 compared.
 """

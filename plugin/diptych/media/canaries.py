@@ -1,4 +1,4 @@
-"""Canaries of media: images, sounds, clips, series and points that the guard encodes, made by formulas.
+"""Canaries of media: images, sounds and clips that the guard encodes, made by formulas.
 
 They belong to edition 2 of `diptych.slots.canaries`. Like its texts they never change; a new edition may add others.
 Sizes, aspect ratios and lengths differ, so that another resizing, cropping or sampling changes at least one vector.
@@ -48,19 +48,6 @@ def _videos() -> tuple[Content, ...]:
     return frames, np.ascontiguousarray(frames[::-3])
 
 
-def _series() -> tuple[Content, ...]:
-    at = np.arange(200, dtype=np.float64)[:, None]
-    waves = np.hstack([np.sin(at / 7), np.cos(at / 3) * at / 200, np.sign(np.sin(at / 20))])
-    return waves[:, :1].astype(np.float32), waves.astype(np.float32)
-
-
-def _points() -> tuple[Content, ...]:
-    at = np.linspace(0, 6 * np.pi, 256)
-    helix = np.stack([np.cos(at), np.sin(at), at / 10], axis=1)
-    grid = np.stack(np.meshgrid(*3 * [np.arange(5)], indexing="ij"), axis=-1).reshape(-1, 3)
-    return helix.astype(np.float32), grid.astype(np.float32)
-
-
 def _noise(size: int, below: int) -> NDArray[np.int64]:
     """Pseudo-random integers of a linear congruential generator, the same on every machine and release of NumPy."""
     found, state = np.empty(size, np.int64), 12345
@@ -74,6 +61,4 @@ _MAKERS: Mapping[str, Callable[[], tuple[Content, ...]]] = {
     "image": _images,
     "sound": _sounds,
     "video": _videos,
-    "series": _series,
-    "points": _points,
 }

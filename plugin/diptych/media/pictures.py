@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import MediaError
 from diptych.media.read import format_of
-from diptych.media.signals import array_of, check_complete, decoding, undecodable
+from diptych.media.sounds import array_of, check_complete, decoding, undecodable
 from diptych.media.values import MediaConfig
 
 Pixels = NDArray[np.uint8]

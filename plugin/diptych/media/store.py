@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from diptych.errors import MediaError, brief
-from diptych.media import pictures, read, signals
+from diptych.media import pictures, read, sounds
 from diptych.media.read import checked_length, reason, too_large
 from diptych.media.values import (
     Content,
@@ -45,9 +45,7 @@ _Decode: TypeAlias = Callable[[bytes, MediaConfig, str], Content]
 _DECODERS: Mapping[Modality, tuple[_Check, _Decode]] = {
     "image": (pictures.check_image, pictures.decode_image),
     "video": (pictures.check_video, pictures.decode_video),
-    "sound": (signals.check_sound, signals.decode_sound),
-    "series": (signals.check_table, signals.decode_series),
-    "points": (signals.check_table, signals.decode_points),
+    "sound": (sounds.check_sound, sounds.decode_sound),
 }
 
 
@@ -71,7 +69,7 @@ class MediaStore:
         """Read what a user gave and check its size and header; nothing is decoded.
 
         Args:
-            modality: `image`, `sound`, `video`, `series` or `points`.
+            modality: `image`, `sound` or `video`.
             raw: a path, an https URL of an allowed host, a data: URI, bytes, an array, a `Sound`, or `Media`.
 
         Raises:
@@ -153,7 +151,7 @@ def _given_bytes(modality: Modality, raw: object, max_bytes: int) -> bytes:
     if isinstance(raw, bytes | bytearray | memoryview):
         return bytes(raw)
     if isinstance(raw, Sound) and modality == "sound":
-        return signals.wave_bytes(raw, modality)
+        return sounds.wave_bytes(raw, modality)
     if isinstance(raw, np.ndarray) and modality != "sound":
         if raw.dtype.hasobject:
             raise MediaError(
@@ -164,8 +162,6 @@ def _given_bytes(modality: Modality, raw: object, max_bytes: int) -> bytes:
         file = io.BytesIO()
         np.save(file, raw, allow_pickle=False)
         return file.getvalue()
-    if isinstance(raw, list) and modality in ("series", "points"):
-        return _given_bytes(modality, signals.array_of_lists(raw, modality), max_bytes)
     if isinstance(raw, dict) and "digest" in raw:
         what, do = "the media come from a collection that does not store their bytes", "give the bytes or the file"
         raise MediaError(what, where=modality, got=f"digest {brief(raw['digest'])}", do=do)

@@ -1,4 +1,4 @@
-"""`Media` and `Sound`: a picture, sound, clip, series or point cloud of a document or query, and its JSON forms."""
+"""`Media` and `Sound`: a picture, sound or clip of a document or query, and its JSON forms."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from diptych.errors import CollectionError, MediaError, brief
 
 PILLOW_LIMIT = 89_478_485  # pixels; beyond it Pillow itself warns of a decompression bomb
 _HOST = re.compile(r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-_Limit = Annotated[int, Field(ge=1)]
 
-Modality: TypeAlias = Literal["image", "sound", "video", "series", "points"]
+Modality: TypeAlias = Literal["image", "sound", "video"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 Readable: TypeAlias = Literal["text", Modality]  # what an encoder may read of a document
 Bytes: TypeAlias = bytes  # `Media.bytes` hides the builtin within the class
@@ -47,7 +46,7 @@ class Media:
     """One item of a modality, by reference or with its bytes. Items of one modality with equal bytes are equal.
 
     Args:
-        modality: `image`, `sound`, `video`, `series` or `points`.
+        modality: `image`, `sound` or `video`.
         source: path relative to `media.root`, or URL; empty where the item was given as bytes or as an array.
         digest: the first 32 hexadecimal digits of the SHA-256 of the bytes.
         bytes: their number.
@@ -74,12 +73,10 @@ Content: TypeAlias = NDArray[Any] | Sound
 
 - image: uint8 `[height, width, 3]`, RGB
 - video: uint8 `[frames, height, width, 3]`, RGB
-- series: float32 `[time, channels]`
-- points: float32 `[n, 3]`
 - sound: `Sound`
 """
-RawMedia: TypeAlias = str | os.PathLike[str] | bytes | NDArray[Any] | list[Any] | Sound | Media
-"""What users give: a path, URL or data: URI, the bytes of a file, an array, rows of numbers, a `Sound`, or `Media`."""
+RawMedia: TypeAlias = str | os.PathLike[str] | bytes | NDArray[Any] | Sound | Media
+"""What users give: a path, URL or data: URI, the bytes of a file, an array, a `Sound`, or `Media`."""
 
 
 def digest_of(data: bytes) -> str:
@@ -183,7 +180,7 @@ def _decoded(encoded: object) -> bytes:
 
 
 class MediaConfig(BaseModel):
-    """Pictures, sounds, clips, series and point clouds of documents and queries."""
+    """Pictures, sounds and clips of documents and queries."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -197,8 +194,7 @@ class MediaConfig(BaseModel):
         40_000_000, description="Maximum pixels of an image or frame; all frames of a clip may have five times as many."
     )
     max_seconds: Annotated[float, Field(gt=0)] = Field(3600, description="Maximum seconds of a sound.")
-    max_frames: _Limit = Field(2000, description="Maximum frames of a clip.")
-    max_values: _Limit = Field(10_000_000, description="Maximum numbers of a series or point cloud.")
+    max_frames: Annotated[int, Field(ge=1)] = Field(2000, description="Maximum frames of a clip.")
 
     @field_validator("hosts")
     @classmethod

@@ -30,7 +30,7 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class FoundMedia(BaseModel):
-    """A picture, sound, clip, series or point cloud of a document."""
+    """A picture, sound or clip of a document."""
 
     source: str = Field("", description="Path below the collection's media folder, or URL; empty if there is none.")
     digest: str = Field(description="The first 32 hexadecimal digits of the SHA-256 of its bytes.")

@@ -361,14 +361,14 @@ def require_words(texts: Iterable[str], accepts: Sequence[str], *, where: str) -
 
 
 def require_inline(media: Mapping[Any, Any], *, where: str) -> None:
-    """Raise SearchError for media that a client sent by their name, not as data: URIs or lists of numbers."""
+    """Raise SearchError for media that a client sent by their name, not as data: URIs."""
     for modality, raw in media.items():
-        if not isinstance(raw, list) and not (isinstance(raw, str) and is_data_uri(raw)):
+        if not (isinstance(raw, str) and is_data_uri(raw)):
             raise SearchError(
                 "a server does not open files or addresses that a client names",
                 where=f"{where}, {str(modality)[:80]}",
                 got=brief(raw),
-                expected="media as a data: URI, or numbers in lists",
+                expected="media as a data: URI",
             )
 
 

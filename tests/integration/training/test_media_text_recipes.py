@@ -184,24 +184,11 @@ def moving(folder: Path, name: str, seed: int) -> None:
     lines(folder / f"{name}-clips.jsonl", rows)
 
 
-def shaped(folder: Path, name: str, seed: int) -> None:
-    """Rods, plates and balls, turned and of different sizes."""
-    random, rows = np.random.default_rng(seed), []
-    for number, axes in enumerate(np.array([[1, 0.1, 0.1], [1, 1, 0.1], [1, 1, 1]])):
-        for take in range(8):
-            turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
-            points = random.normal(size=(200, 3)) * axes @ turn * random.uniform(1, 100)
-            np.save(folder / f"{name}-{number}-{take}.npy", points)
-            rows.append({"points": f"{name}-{number}-{take}.npy", "texts": [WORDS[number]], "group": f"p{number}"})
-    lines(folder / f"{name}-shapes.jsonl", rows)
-
-
 @pytest.mark.parametrize(
     ("recipe", "write", "items", "section"),
     [
         ("sound_text", sounding, "sounds", {"rate": 4000, "seconds": 1, "bands": 32, "width": 4, "augment": 0.1}),
         ("video_text", moving, "clips", {"size": 16, "frames": 3, "width": 4, "augment": 0.2}),
-        ("points_text", shaped, "shapes", {"shells": 4, "degrees": 4, "width": 2, "augment": 0.2}),
     ],
 )
 def test_other_media_are_found_by_their_names(

@@ -14,7 +14,7 @@ from diptych.media import Media, MediaConfig, MediaStore
 from diptych.metadata.payloads import Layout
 from diptych.populate.media_references import reference_warnings, store_references
 
-LAYOUT = Layout(text="text", title=None, id=None, origin="by hand", media={"series": "data.file"})
+LAYOUT = Layout(text="text", title=None, id=None, origin="by hand", media={"image": "data.file"})
 
 
 class Meanwhile(MediaStore):
@@ -33,7 +33,7 @@ class Meanwhile(MediaStore):
 @pytest.fixture
 def store(tmp_path: Path) -> Meanwhile:
     for name in ("a", "b"):
-        np.save(tmp_path / f"{name}.npy", np.arange(4 if name == "a" else 5, dtype=np.float32))
+        np.save(tmp_path / f"{name}.npy", np.zeros((2, 4 if name == "a" else 5, 3), np.uint8))
     return Meanwhile(MediaConfig(root=str(tmp_path)), tmp_path)
 
 
@@ -52,19 +52,18 @@ def write(client: QdrantClient, point: int, file: Any) -> None:
 
 def noted(client: QdrantClient) -> dict[int, str]:
     points = {int(point.id): point.payload or {} for point in client.scroll("c", limit=500)[0]}
-    own = {point: payload["_diptych"]["media"]["series"] for point, payload in points.items() if "_diptych" in payload}
-    return {point: item.get("source", "rows") for point, item in own.items()}
+    own = {point: payload["_diptych"]["media"]["image"] for point, payload in points.items() if "_diptych" in payload}
+    return {point: item["source"] for point, item in own.items()}
 
 
 def test_each_point_that_names_media_gets_its_reference_once(client: QdrantClient, store: Meanwhile) -> None:
     for point in range(150):
         write(client, point, "a.npy" if point % 2 else None)
     write(client, 200, "")
-    write(client, 201, [[1.0], [2.0]])
-    assert reference_warnings(client, "c", LAYOUT)[0].startswith("76 points name series media under 'data.file'")
+    assert reference_warnings(client, "c", LAYOUT)[0].startswith("75 points name image media under 'data.file'")
     result = store_references(client, "c", LAYOUT, store)
-    assert (result.stored, result.warnings()) == ({"series": 76}, [])
-    assert noted(client) == {**{point: "a.npy" for point in range(150) if point % 2}, 201: "rows"}
+    assert (result.stored, result.warnings()) == ({"image": 75}, [])
+    assert noted(client) == {point: "a.npy" for point in range(150) if point % 2}
     assert store_references(client, "c", LAYOUT, store).stored == {}
     assert reference_warnings(client, "c", LAYOUT) == []
 
@@ -90,6 +89,6 @@ def test_files_that_cannot_be_read_are_counted_and_three_of_them_named(client: Q
     for point, file in enumerate(["gone.npy", "../b.npy", 7, {"x": 1}, "a.npy"]):
         write(client, point, file)
     result = store_references(client, "c", LAYOUT, store)
-    assert (result.stored, result.unreadable, len(result.reasons)) == ({"series": 1}, 4, 3)
+    assert (result.stored, result.unreadable, len(result.reasons)) == ({"image": 1}, 4, 3)
     (warning,) = result.warnings()
     assert warning.startswith("media of 4 points cannot be read, so that no other encoder can encode them: 0: ")

@@ -72,12 +72,12 @@ def test_with_media_no_text_is_required(tmp_path: Path) -> None:
 def test_named_columns_join_the_media_of_a_json_object(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(
-        json.dumps({"id": "a", "text": "x", "media": {"sound": "a.wav"}, "curve": [1, 2]})
+        json.dumps({"id": "a", "text": "x", "media": {"sound": "a.wav"}, "photo": "a.png"})
         + "\n"
         + json.dumps({"id": "b", "text": "x", "media": "cd"})
     )
-    found = rows(open_source(path, media={"curve": "series"}))
-    assert [row["media"] for row in found] == [{"sound": "a.wav", "series": [1, 2]}, {}]
+    found = rows(open_source(path, media={"photo": "image"}))
+    assert [row["media"] for row in found] == [{"sound": "a.wav", "image": "a.png"}, {}]
 
 
 def test_of_pictures_as_hugging_face_stores_them_the_bytes_are_taken_or_the_path(tmp_path: Path) -> None:

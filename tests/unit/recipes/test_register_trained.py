@@ -144,7 +144,7 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("modality", ["image", "sound", "video", "points"])
+@pytest.mark.parametrize("modality", ["image", "sound", "video"])
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_model_of_media_is_put_into_a_slot_that_reads_them(
     name: str, modality: str, config: Path, adapters: Registry

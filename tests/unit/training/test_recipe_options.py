@@ -31,7 +31,7 @@ TAUGHT_KIND = {"cross_encoder": "distill", "uni_encoder": "distill", "splade": "
 def smallest(name: str) -> dict[str, Any]:
     """The options that the recipe requires, and nothing else."""
     given: dict[str, Any] = {"recipe": name, "model": "m", "output": "o", "data": DATA}
-    if name in ("image_text", "sound_text", "video_text", "points_text"):
+    if name in ("image_text", "sound_text", "video_text"):
         given["data"] = {"items": "i"}
     teacher = {"teacher": {"adapter": "cross-encoder"}}
     own: dict[str, dict[str, Any]] = {

@@ -46,13 +46,10 @@ KINDS = tuple(_NEEDED)
 TEXT_FILES = (".md", ".markdown", ".txt", *KINDS)
 VENDORED = "node_modules"
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_TABLES = (".npy", ".csv")
 MEDIA_FILES: Mapping[Modality, tuple[str, ...]] = {
     "image": _PICTURES,
     "sound": (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff"),
     "video": (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".gif", ".apng", ".png", ".webp"),
-    "series": _TABLES,
-    "points": _TABLES,
 }
 _KEY = re.compile(r"[\w.-]+\s*:(\s|$)")
 _TITLE = re.compile(r"title\s*:(.*)", re.IGNORECASE)
@@ -164,8 +161,7 @@ def open_source(
             `id` (or `_id`), `text` and `title`.
         types: of csv: column to text, integer, float or bool, instead of inferring them from the cells; `*` stands
             for all others.
-        media: column or key to image, sound, video, series or points: its cells hold paths below `media.root`, URLs,
-            bytes, or numbers in lists.
+        media: column or key to image, sound or video: its cells hold paths below `media.root`, URLs or bytes.
 
     Raises:
         PopulateError: the source is missing, unreadable, or lacks the columns; or an extra is not installed.
@@ -214,7 +210,7 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
                 if kind in _NEEDED and (missing := missing_package(kind)):
                     raise PopulateError(f"{kind} files need {missing}", do='pip install "diptych[documents]"')
             return CountedSource(path, read_files, lambda at: len(_files(at, TEXT_FILES)))
-        case "image" | "sound" | "video" | "series" | "points":
+        case "image" | "sound" | "video":
             suffixes = MEDIA_FILES[format]
             return CountedSource(path, partial(read_media, modality=format), lambda at: len(_files(at, suffixes)))
     raise PopulateError("unknown format of a source", where=str(path), got=repr(format), expected=", ".join(FORMATS))

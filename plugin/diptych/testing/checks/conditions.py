@@ -225,6 +225,4 @@ _ODD: Mapping[str, Sequence[Content]] = {
     "image": _pictures((1, 1), (3, 97), (80, 2), (31, 31)),
     "sound": [Sound(np.zeros(4_000, np.float32), 8_000), Sound(np.ones(1, np.float32), 22_050)],
     "video": _pictures((1, 20, 30), (3, 9, 40)),
-    "series": [np.zeros((1, 1), np.float32), np.ones((50, 1), np.float32)],
-    "points": [np.zeros((1, 3), np.float32), np.ones((7, 3), np.float32)],
 }

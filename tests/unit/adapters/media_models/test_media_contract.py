@@ -34,8 +34,3 @@ class TestSounds(Contract):
 class TestClips(Contract):
     modality: ClassVar[str] = "video"
     model_type = "videomae"
-
-
-class TestSeries(Contract):
-    modality: ClassVar[str] = "series"
-    model_type = "patchtst"

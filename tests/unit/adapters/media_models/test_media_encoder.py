@@ -31,8 +31,8 @@ from tiny_media_models import MADE, saved
 
 Folder = Callable[..., Path]
 Encoder = Callable[..., MediaEncoder]
-QUICK = ("clip", "siglip", "clap", "vit", "whisper", "wav2vec2", "videomae", "patchtst")
-FEW = ("clip", "whisper", "videomae", "patchtst")
+QUICK = ("clip", "siglip", "clap", "vit", "whisper", "wav2vec2", "videomae")
+FEW = ("clip", "whisper", "videomae")
 GUARDED = [pytest.param(kind, marks=() if kind in FEW else pytest.mark.slow) for kind in FAMILIES]
 EVERY = [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in FAMILIES]
 PICTURE = np.random.default_rng(3).integers(0, 256, (40, 50, 3), np.uint8)
@@ -114,8 +114,7 @@ def test_a_string_is_a_text_whatever_it_names(
     [
         ("vit", np.zeros((2, 8, 8, 3), np.uint8), "video content"),
         ("videomae", PICTURE, "image content"),
-        ("whisper", np.zeros((9, 1), np.float32), "series content"),
-        ("patchtst", Sound(np.zeros(9, np.float32), 9), "sound content"),
+        ("whisper", np.zeros((9, 1), np.float32), "unknown content"),
     ],
 )
 def test_content_of_another_kind_is_refused(kind: str, content: Any, got: str, encoder: Encoder) -> None:
@@ -259,20 +258,3 @@ def test_frames_of_a_clip_are_taken_at_equal_distances(encoder: Encoder) -> None
     np.testing.assert_allclose(whole, chosen, atol=1e-6)
     still = encoder("videomae").encode_document([clip[:1], np.repeat(clip[:1], 4, axis=0)])
     np.testing.assert_allclose(still[0], still[1], atol=1e-6)
-
-
-def test_a_series_is_the_mean_of_its_windows_and_channels(encoder: Encoder) -> None:
-    made = encoder("patchtst")
-    series = np.random.default_rng(4).normal(size=(128, 2)).astype(np.float32)
-    parts = [series[start : start + 64, [channel]] for channel in (0, 1) for start in (0, 64)]
-    expected = made.encode_document(parts).mean(axis=0)
-    (whole,) = made.encode_document([series])
-    np.testing.assert_allclose(whole, expected / np.linalg.norm(expected), atol=1e-5)
-
-
-def test_a_model_of_series_with_weights_for_channels_is_refused(folder: Folder, tmp_path: Path) -> None:
-    copy = shutil.copytree(folder("patchtst"), tmp_path / "copy")
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"share_embedding": False}))
-    with pytest.raises(ModelError, match="has weights for particular channels"):
-        MediaEncoder.of(modality="series", model=str(copy))

@@ -1,4 +1,4 @@
-"""Sounds, clips and point clouds as inputs of a network: spectrograms, frames and descriptors; their adapters."""
+"""Sounds and clips as inputs of a network: spectrograms and frames; their adapters."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ import torch
 
 from diptych.media import Content, Sound
 from diptych.testing import MediaEncoderContract
-from diptych_adapters.media_models.shape_descriptor import descriptor
 from diptych_adapters.media_text import encoders
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder, space_of, text_encoder
-from diptych_adapters.media_text.forms import FORMS, Clip, Cloud, Form, Frames, Spectrogram, convolutional
+from diptych_adapters.media_text.forms import FORMS, Clip, Form, Frames, Spectrogram, convolutional
 from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape
 from diptych_adapters.models import ModelError, resolve
 
-SMALL: dict[str, Form] = {"sound": Spectrogram(4000, 16, 24), "video": Clip(16, 3), "points": Cloud(3, 3)}
+SMALL: dict[str, Form] = {"sound": Spectrogram(4000, 16, 24), "video": Clip(16, 3)}
 LEXICON = ["audio", "hund", "music", "perro", "sound", "video"]
 RATE = 16_000
 
@@ -67,20 +66,12 @@ class TestClips(Contract):
     __test__, modality = True, "video"
 
 
-class TestClouds(Contract):
-    __test__, modality = True, "points"
-
-
 class TestSoundsAsWords(Contract):
     __test__, modality, kind = True, "sound", "sparse"
 
 
 class TestClipsAsWords(Contract):
     __test__, modality, kind = True, "video", "sparse"
-
-
-class TestCloudsAsWords(Contract):
-    __test__, modality, kind = True, "points", "sparse"
 
 
 @pytest.mark.parametrize("hertz", [100.0, 440.0, 3000.0])
@@ -159,13 +150,8 @@ def test_frames_that_repeat_go_through_the_network_once_with_the_same_result() -
     assert float(found[2, body.features // 2 :].abs().max()) == 0
 
 
-def test_a_cloud_is_its_descriptor() -> None:
-    points = np.random.default_rng(0).normal(size=(30, 3))
-    np.testing.assert_allclose(Cloud(3, 3).parts(points)[0], descriptor(points, 3, 3), atol=1e-6)
-
-
 def test_every_body_learns_from_batches_that_end_with_one_row() -> None:
-    sizes = {"sound": (1, 24, 16), "video": (3, 3, 16, 16), "points": (24,)}
+    sizes = {"sound": (1, 24, 16), "video": (3, 3, 16, 16)}
     for of, form in SMALL.items():
         network = MediaTextNetwork(TowerShape(form, 2, 4, 3)).train()
         for count in (5, 1):

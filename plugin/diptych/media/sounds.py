@@ -1,12 +1,10 @@
-"""Decodes sounds, series and point clouds: WAV by the standard library, other sounds by soundfile, .npy and .csv."""
+"""Decodes sounds: WAV by the standard library, others by soundfile. And what all decoders share."""
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import wave
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
@@ -185,45 +183,6 @@ def _from_soundfile(data: bytes, limits: MediaConfig, where: str) -> Sound:
         return Sound(np.concatenate(blocks or [np.zeros(0, np.float32)]), file.samplerate)
 
 
-def check_table(data: bytes, limits: MediaConfig, where: str) -> None:
-    """Raise MediaError where the bytes are neither an array in .npy format nor text."""
-    found = format_of(data)
-    if found == "npy":
-        _check_count(array_of(data, where).size, limits, where)
-    elif found != "text":
-        raise MediaError("diptych cannot read this table of numbers", where=where, got=found, expected=".npy or .csv")
-
-
-def decode_series(data: bytes, limits: MediaConfig, where: str) -> NDArray[np.float32]:
-    """The series as float32 `[time, channels]`; a row of a CSV file is a moment."""
-    values = _table(data, limits, where)
-    return values if values.ndim == 2 else values[:, None]
-
-
-def decode_points(data: bytes, limits: MediaConfig, where: str) -> NDArray[np.float32]:
-    """The point cloud as float32 `[n, 3]`; a row of a CSV file is a point."""
-    values = _table(data, limits, where)
-    if values.ndim != 2 or values.shape[1] != 3:
-        raise MediaError("not a point cloud", where=where, got=f"an array {list(values.shape)}", expected="[n, 3]")
-    return values
-
-
-def _table(data: bytes, limits: MediaConfig, where: str) -> NDArray[np.float32]:
-    """Finite numbers, `[n]` or `[n, columns]`, at least one."""
-    check_table(data, limits, where)
-    table = array_of(data, where) if format_of(data) == "npy" else _from_csv(data, limits, where)
-    if table.ndim not in (1, 2) or not table.size or table.dtype.kind not in "iuf":
-        got, expected = f"{table.dtype} {list(table.shape)}", "numbers [n] or [n, columns], at least 1"
-        raise MediaError("the array is not a table of numbers", where=where, got=got, expected=expected)
-    with np.errstate(over="ignore"):
-        values = np.array(table, np.float32, order="C")
-    if not np.isfinite(values).all():
-        at = np.argwhere(~np.isfinite(values))[0].tolist()
-        got = f"NaN, infinity, or beyond float32 at {at}"
-        raise MediaError("the table has values that are not numbers", where=where, got=got, do="fill in or remove them")
-    return values
-
-
 def array_of(data: bytes, where: str) -> NDArray[Any]:
     """The array of an .npy file, without a copy; no pickles, and no more than the bytes hold."""
     file = io.BytesIO(data)
@@ -241,52 +200,3 @@ def array_of(data: bytes, where: str) -> NDArray[Any]:
         got, expected = f"{len(data) - start:,} bytes", f"{list(shape)} of {dtype}"
         raise MediaError("the array is shorter than its header says", where=where, got=got, expected=expected)
     return np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if fortran else "C")
-
-
-def array_of_lists(rows: list[Any], where: str) -> NDArray[np.float64]:
-    """Numbers in lists, as JSON and Parquet have them, as an array."""
-    try:
-        return np.array(rows, np.float64)
-    except (ValueError, TypeError) as error:
-        expected = "rows of equally many numbers"
-        raise MediaError(
-            "the lists are not a table of numbers", where=where, got=brief(rows), expected=expected
-        ) from error
-
-
-def _check_count(count: int, limits: MediaConfig, where: str) -> None:
-    if count > limits.max_values:
-        expected, do = f"at most {limits.max_values:,}", "cut it, or raise media.max_values"
-        raise MediaError(
-            "the table has too many values", where=where, got=f"{count:,} or more", expected=expected, do=do
-        )
-
-
-def _from_csv(data: bytes, limits: MediaConfig, where: str) -> NDArray[np.float64]:
-    """The numbers of a CSV file; its first line may hold the names of columns."""
-    values = array("d")  # a quarter of a list's memory
-    width = rows = 0
-    _check_count(data.count(b","), limits, where)  # before a line of many cells is split
-    with decoding("table", where), io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="") as text:
-        for line, cells in enumerate(csv.reader(text), 1):
-            numbers = [_number(cell) for cell in cells]
-            if not cells or (line == 1 and all(number is None for number in numbers)):
-                continue
-            for column, (cell, number) in enumerate(zip(cells, numbers, strict=True), 1):
-                if number is None:
-                    got = f"{brief(cell, 40)} in line {line}, column {column}"
-                    raise MediaError("a table cell is not a number", where=where, got=got, expected="a number")
-                values.append(number)
-            if rows and len(cells) != width:
-                got = f"{len(cells)} cells in line {line}"
-                raise MediaError("the rows of the table differ in length", where=where, got=got, expected=f"{width}")
-            width, rows = len(cells), rows + 1
-            _check_count(len(values), limits, where)
-    return np.frombuffer(values, np.float64).reshape(rows, width) if rows else np.empty((0, 0))
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
