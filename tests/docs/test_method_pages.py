@@ -29,6 +29,7 @@ WITHOUT_CONFIG = {
     "mw": "measured, not offered",
     "pretrain": "measured, not offered",
     "residual_codes": "measured, not offered",
+    "shapes": "measured, not offered",
     "tas_balanced": "measured, not offered",
 }
 NUMBER = r"[-+]?(\d*\.\d+|\d+)(e[-+]\d+)?"
