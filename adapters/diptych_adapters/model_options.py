@@ -146,14 +146,6 @@ class SentenceTransformersOptions(PromptOptions):
     normalize: bool | None = Field(None, description="Scale vectors to unit length; null does as the model does.")
 
 
-class UniDECOptions(PromptOptions):
-    """Options of `unidec`."""
-
-    head: Literal["joint", "classifier"] = Field(
-        "joint", description="Vectors to make: both heads' concatenated, or the classifier's only."
-    )
-
-
 class TokenVectorsOptions(PromptOptions):
     """Options of `sentence-transformers-multivector` with `trained_as: dense`."""
 
@@ -191,25 +183,6 @@ class CrossEncoderOptions(TorchOptions):
         None, description="identity keeps the raw score, sigmoid maps it to 0..1; null is the model's own."
     )
     prompt: str | None = Field(None, description="Prefix of each pair, for models trained with an instruction.")
-
-
-class YesNoOptions(ModelOptions):
-    """Options of `yes-no`."""
-
-    instruction: str = Field(INSTRUCTION, min_length=1, description="Task, put before query and document.")
-    answers: Answers = Field(ANSWERS, description="Words for relevant and irrelevant.")
-    raw_scores: bool = Field(False, description="Return log-odds of the words instead of scores from 0 to 1.")
-    template: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments for the chat template, such as `{enable_thinking: false}`."
-    )
-    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; null takes cuda if present, else cpu.")
-    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Number format of the model; null is as stored."
-    )
-    batch_size: int = Field(8, ge=1, description="Pairs in one forward pass.")
-    max_length: int | None = Field(
-        None, ge=32, description="Maximum tokens of the prompt; null is the model's own limit, at most 4,096."
-    )
 
 
 class UniEncoderOptions(ModelOptions):
@@ -475,12 +448,6 @@ class SentenceTransformersImageOptions(ModelOptions):
 def question(instruction: str, query: str, document: str) -> str:
     """The prompt for one pair."""
     return f"{instruction}\n\nQuery: {query}\n\nDocument: {document}"
-
-
-def spellings(word: str) -> set[str]:
-    """The word as an answer may have it: as given, lower, upper and title case, with and without a leading space."""
-    cases = {word, word.lower(), word.upper(), word.capitalize()}
-    return cases | {f" {case}" for case in cases}
 
 
 def scores_of(log_odds: Iterable[float], *, raw: bool) -> Floats:

@@ -182,13 +182,6 @@ MODELS = [
         },
     ),
     _torch(
-        "unidec",
-        "dense",
-        "unidec:UniDECEncoder.of",
-        "UniDECOptions",
-        "Models of the recipe unidec: dual encoder and classifier as one vector.",
-    ),
-    _torch(
         "cross-encoder",
         "reranker",
         "cross_encoder:CrossEncoderReranker.of",
@@ -201,13 +194,6 @@ MODELS = [
         "uni_encoder:UniEncoderReranker.of",
         "UniEncoderOptions",
         "Models of the recipe uni_encoder: a query is read once, with all its candidates in one pass.",
-    ),
-    _torch(
-        "yes-no",
-        "reranker",
-        "yes_no:YesNoReranker.of",
-        "YesNoOptions",
-        "Local causal language models that answer yes or no, scored by the probability of the next token.",
     ),
     _spec(
         "static",

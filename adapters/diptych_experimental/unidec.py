@@ -28,6 +28,7 @@ from torch import Tensor
 from diptych.errors import ContractError
 from diptych.training import Registration
 from diptych.types import Floats
+from diptych_experimental.unidec_encoder import CLASSIFIER, LABELS
 from diptych_training.losses.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.options import AboveZero, Positive, Section, Share
@@ -35,9 +36,7 @@ from diptych_training.recipes.dexml import Pooling, PoolingOptions, PoolOptions
 from diptych_training.relevance import Relevance
 from diptych_training.trained_module import TrainedModule
 
-CLASSIFIER = "classifier_embedding"  # the feature that the classifier's head makes
 HEADS, TABLE = r"model\.\d+\.linear\.", r"model\.\d+\.weight$"  # their parameters, for learning_rate_mapping
-LABELS = "labels"  # the folder of the free vectors in an exported model
 UNKNOWN = "\x00"
 
 

@@ -27,7 +27,7 @@ from diptych.protocols import Pair
 from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.model_options import CrossEncoderOptions, question
 from diptych_adapters.models import resolve
-from diptych_adapters.yes_no import YesNoReranker
+from diptych_experimental.yes_no import YesNoReranker
 from diptych_training.losses.listwise import listwise
 from effects.deb import MODEL
 from effects.mixture import CANDIDATES, TEST, TUNING, by_scores, ndcg, pairs_of, rows_of, tagging

@@ -14,7 +14,7 @@ from diptych import Collection
 from diptych.config import parse_config
 from diptych.errors import ConfigError
 from diptych.training import load_recipe, register
-from diptych_adapters.unidec import UniDECEncoder
+from diptych_experimental.unidec_encoder import UniDECEncoder
 from every_recipe import REGISTRY
 from tiny_models import WORDS, bert
 from tiny_training import Told

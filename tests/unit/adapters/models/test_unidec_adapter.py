@@ -19,7 +19,7 @@ from diptych.testing.checks import Conditions
 from diptych.testing.checks.encoders import check_token_limit
 from diptych_adapters.models import ModelError
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
-from diptych_adapters.unidec import UniDECEncoder
+from diptych_experimental.unidec_encoder import UniDECEncoder
 
 TEXTS = ["audio files", "play music", "video", "sound tool"]
 NEW = ["video format", ""]

@@ -22,7 +22,7 @@ from diptych.protocols import Reranker
 from diptych.testing import RerankerContract
 from diptych_adapters.model_options import INSTRUCTION, question
 from diptych_adapters.models import ModelError
-from diptych_adapters.yes_no import YesNoReranker
+from diptych_experimental.yes_no import YesNoReranker
 
 PAIRS = [("audio files", "play music"), ("audio", ""), ("", ""), ("convert", "video " * 300), ("video " * 300, "audio")]
 TEMPLATE = "{% for message in messages %}<user> {{ message.content }} {% endfor %}<answer>"
@@ -232,7 +232,7 @@ def test_a_model_that_answers_no_pair_by_a_word_is_an_error(tmp_path: Path) -> N
 
 
 def test_a_single_pair_that_is_answered_otherwise_is_no_error(folder: Path) -> None:
-    from diptych_adapters.yes_no import _Answer
+    from diptych_experimental.yes_no import _Answer
 
     reranker, odd = made(folder), _Answer(log_odds=0.0, share=1e-6, token=2)
     reranker._check_shares([odd, _Answer(log_odds=0.0, share=0.5, token=2)])

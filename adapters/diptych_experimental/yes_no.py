@@ -5,18 +5,39 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import Field
 
 from diptych.errors import ContractError
 from diptych.protocols import Fingerprint, Pair
 from diptych.types import Floats
-from diptych_adapters.model_options import LEAST_SHARE, YesNoOptions, question, scores_of, spellings
+from diptych_adapters.model_options import ANSWERS, INSTRUCTION, LEAST_SHARE, Answers, ModelOptions, question, scores_of
 from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import check_length, load_transformer
 
 _SPARE = 8  # tokens by which a prompt may grow when its parts are joined: tokenizers may split the seams otherwise
 _NEEDED = ("position_ids", "logits_to_keep")
+
+
+class YesNoOptions(ModelOptions):
+    """Options of `yes-no`."""
+
+    instruction: str = Field(INSTRUCTION, min_length=1, description="Task, put before query and document.")
+    answers: Answers = Field(ANSWERS, description="Words for relevant and irrelevant.")
+    raw_scores: bool = Field(False, description="Return log-odds of the words instead of scores from 0 to 1.")
+    template: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments for the chat template, such as `{enable_thinking: false}`."
+    )
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 ...; null takes cuda if present, else cpu.")
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="Number format of the model; null is as stored."
+    )
+    batch_size: int = Field(8, ge=1, description="Pairs in one forward pass.")
+    max_length: int | None = Field(
+        None, ge=32, description="Maximum tokens of the prompt; null is the model's own limit, at most 4,096."
+    )
 
 
 class _Answer(NamedTuple):
@@ -187,9 +208,10 @@ class YesNoReranker:
             )
 
     def _tokens_of(self, word: str) -> list[int]:
-        """Tokens that are this word as a whole, in one of its spellings."""
+        """Tokens that are this word as a whole, in any case, with and without a leading space."""
         found = set()
-        for spelling in sorted(spellings(word)):
+        cases = {word, word.lower(), word.upper(), word.capitalize()}
+        for spelling in sorted(cases | {f" {case}" for case in cases}):
             ids = self.tokenizer(spelling, add_special_tokens=False)["input_ids"]
             if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
                 found.add(ids[0])

@@ -13,16 +13,16 @@ from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.torch_graph import SingleFeature, is_plain
-from diptych_adapters.model_options import UniDECOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.library import find, load, prompts_of
 from diptych_adapters.pipelines.pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.weight_checks import check_modules
 from diptych_adapters.sentence_transformers import check_dense
+from diptych_experimental.hooks import UniDECOptions
 
-LABELS = "labels"
-CLASSIFIER, JOINT = "classifier_embedding", "joint_embedding"  # features
+LABELS = "labels"  # the folder of the free vectors in an exported model
+CLASSIFIER, JOINT = "classifier_embedding", "joint_embedding"  # features of the classifier's head, and of both
 
 
 class BothHeads(torch.nn.Module):
