@@ -171,7 +171,6 @@ def http_application(
     host: str,
     hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
-    concurrent: int = 64,
     limits: Limits | None = None,
 ) -> Gate:
     """The server as an ASGI application at `/mcp`, which checks key, Host and Origin.
@@ -182,7 +181,6 @@ def http_application(
         host: the address that is listened on.
         hosts: further names by which it may be called.
         origins: web pages that may ask, beside those of this machine.
-        concurrent: requests that are under way at once.
         limits: how large a body may be, and how slow.
 
     Raises:
@@ -204,7 +202,7 @@ def http_application(
         streamable_http_path=PATH, stateless_http=True, json_response=True, transport_security=security, host=host
     )
     limits = limits or Limits()
-    return Gate(Posts(app, limits), keys=keys, concurrent=concurrent, hosts=[name.strip("[]") for name in names])
+    return Gate(Posts(app, limits), keys=keys, hosts=[name.strip("[]") for name in names])
 
 
 # `Posts`: lets only complete POST requests of bounded size and duration through to a server without sessions.

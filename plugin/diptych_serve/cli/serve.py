@@ -59,15 +59,6 @@ InsecureOption: TypeAlias = Annotated[
 GraceOption: TypeAlias = Annotated[
     int, typer.Option(min=1, metavar="SECONDS", help="After SIGTERM or Ctrl-C: time for running requests to finish.")
 ]
-HeaderSecondsOption: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        "--header-seconds", min=0.1, metavar="SECONDS", help="Maximum time for a client to send request headers."
-    ),
-]
-IdleSecondsOption: TypeAlias = Annotated[
-    int, typer.Option("--idle-seconds", min=1, metavar="SECONDS", help="Maximum idle time of a connection.")
-]
 JudgedFoldersOption: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option("--queries", metavar="FOLDER", help="queries.jsonl, and qrels/ if they are judged; repeat for more."),
@@ -124,11 +115,6 @@ def serve(
     max_characters: Annotated[
         int, typer.Option(min=1, metavar="N", help="Maximum characters of a text.")
     ] = MOST.characters,
-    max_concurrent: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Maximum requests at once.")
-    ] = MOST.concurrent,
-    header_seconds: HeaderSecondsOption = 10.0,
-    idle_seconds: IdleSecondsOption = 60,
     grace: GraceOption = 30,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -164,8 +150,7 @@ def serve(
         _require_alone("--edge", {**others, "--encoders-only": encoders_only})
         return serve_edge(edge, port, api_keys_env, as_json=as_json)
     keys = Keys.from_environment(api_keys_env)
-    limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent, upload=max_upload)
-    times: dict[str, Any] = {"grace": grace, "header_seconds": header_seconds, "idle_seconds": idle_seconds}
+    limits = Limits(max_body, max_inputs, max_characters, upload=max_upload)
     if mcp:
         _require_alone("--mcp", {"--adapter": adapters, "--encoders-only": encoders_only})
         made = _mcp_server(session, configs, store, collections, allow_writes=allow_writes, tenant=tenant)
@@ -179,10 +164,10 @@ def serve(
                 return serve_stdio(server, close, grace=grace)
             require_key(host, keys, insecure=insecure)
             asked: dict[str, Any] = {"hosts": allowed_hosts or (), "origins": cors_origin or ()}
-            tools = http_application(server, keys=keys, host=host, limits=limits, concurrent=max_concurrent, **asked)
+            tools = http_application(server, keys=keys, host=host, limits=limits, **asked)
             with _listening(host, port) as (listening, url):
                 announce({"url": f"{url}{PATH}"}, f"listening on {url}{PATH}", as_json=as_json)
-                return run(tools, listening, **times)
+                return run(tools, listening, grace=grace)
     if tenant is not None:
         raise ConfigError("--tenant goes with --mcp", got=tenant, do="add --mcp; requests name their own tenant")
     require("starlette", "uvicorn", "prometheus_client", extra="serve")
@@ -198,7 +183,7 @@ def serve(
         names = f"collections: {', '.join(known) or 'none'}; models: {', '.join(models)}"
         document = {"url": url, "collections": known, "models": models}
         announce(document, f"listening on {url}", names, as_json=as_json)
-        run(app, listening, **times)
+        run(app, listening, grace=grace)
     return None
 
 

@@ -51,9 +51,9 @@ class Keys:
     def __repr__(self) -> str:
         return f"Keys({len(self._hashes)})"
 
-    def accept(self, header: str | None) -> bool:
+    def accept(self, header: str) -> bool:
         """Whether the value of an `Authorization` header is `Bearer KEY` with one of the keys."""
-        scheme, _, key = (header or "").partition(" ")
+        scheme, _, key = header.partition(" ")
         return self.accept_key(key.strip()) and scheme.lower() == "bearer"
 
     def accept_key(self, key: str) -> bool:
@@ -87,20 +87,13 @@ class Limits:
         inputs: texts to encode, queries, or documents to rerank; more is 422.
         characters: of each of them; more is 422.
         hits: that a search request may ask for or skip, all its queries together; more is 422.
-        concurrent: requests that are under way at once after their bodies have come, beside health and metrics; more
-            is 429.
         body_seconds: until a body must have come; later is 408.
         upload: bytes of the documents of a populate; more is 413.
-        upload_rate: bytes per second that an upload has on average after `body_seconds`; a slower one is 408.
-        spare: bytes that uploads leave free on the disk they are received on; less is 507.
     """
 
     body: int = 2 * 1024 * 1024
     inputs: int = 2048
     characters: int = 100_000
     hits: int = 10_000
-    concurrent: int = 256
     body_seconds: float = 30.0
     upload: int = 1024 * 1024 * 1024
-    upload_rate: int = 32 * 1024
-    spare: int = 256 * 1024 * 1024

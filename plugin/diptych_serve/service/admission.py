@@ -1,4 +1,4 @@
-"""`Gate` admits requests with a valid key while there is capacity; `Refused` is the answer to others, and to errors."""
+"""`Gate` admits requests with a valid key; `Refused` is the answer to others, and to errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import diptych.runtime.lazy_imports  # noqa: F401
 from diptych import errors
@@ -46,7 +46,7 @@ _STATUS: tuple[tuple[type[DiptychError], int], ...] = (
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 OPEN = ("/healthz", "/readyz")  # answered without a key
-UNCOUNTED = (*OPEN, "/metrics")  # answered however many requests are under way
+POLLED = (*OPEN, "/metrics")  # asked every few seconds, so logged only where details are
 
 
 class Gate:
@@ -55,7 +55,6 @@ class Gate:
     Args:
         app: what answers.
         keys: required of callers; without keys the server is open.
-        concurrent: requests that may be under way at once, beside those whose body is still to come.
         hosts: names by which it may be called, any for none: against pages that a browser takes for others.
         origins: web pages that may ask; None leaves that to the application. A browser says on whose behalf it asks,
             and would send a simple request even where it shows the page no answer.
@@ -68,65 +67,31 @@ class Gate:
         app: ASGIApp,
         *,
         keys: Keys,
-        concurrent: int,
         hosts: Sequence[str] = (),
         origins: Sequence[str] | None = None,
         own_page: bool = False,
         is_public: Callable[[str], bool] = lambda path: False,
     ) -> None:
-        self._is_public, self._own_page = is_public, own_page
-        self._app, self._keys, self._concurrent = app, keys, concurrent
-        self._hosts, self._inside = frozenset(map(str.lower, hosts)), 0
+        self._app, self._keys, self._is_public, self._own_page = app, keys, is_public, own_page
+        self._hosts = frozenset(map(str.lower, hosts))
         self._origins = None if origins is None or "*" in origins else frozenset(map(str.lower, origins))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        path = scope["path"]
-        is_counted = path not in UNCOUNTED
-        try:
-            self._require(Headers(scope=scope), key=path not in OPEN and not self._is_public(path), room=is_counted)
-        except Refused as refused:
-            return await refused.response()(scope, receive, send)
-        waits = is_counted
+        refused = self._refused(scope["path"], Headers(scope=scope)) if scope["type"] == "http" else None
+        await (refused.response() if refused else self._app)(scope, receive, send)
 
-        async def received() -> Message:
-            """A part of the body. A request takes no room while its client is waited for."""
-            nonlocal waits
-            if not waits:
-                return await receive()
-            self._inside -= 1
-            try:
-                message = await receive()
-            finally:
-                self._inside += 1
-            waits = message.get("more_body", False)
-            if not waits and self._inside > self._concurrent:
-                raise self._too_many()
-            return message
-
-        self._inside += is_counted
-        try:
-            await self._app(scope, received, send)
-        finally:
-            self._inside -= is_counted
-
-    def _require(self, headers: Headers, *, key: bool, room: bool) -> None:
+    def _refused(self, path: str, headers: Headers) -> Refused | None:
         if self._hosts and host_name(headers.get("host", "")) not in self._hosts:
-            raise Refused(421, "the service is not called by this name\n  do: --allowed-host NAME", code="wrong_host")
+            return Refused(421, "the service is not called by this name\n  do: --allowed-host NAME", code="wrong_host")
         if self._is_foreign(headers):
             do = "--cors-origin ORIGIN, where that page may ask"
-            raise Refused(403, f"this web page may not ask the service\n  do: {do}", code="wrong_origin")
-        if key and self._keys and not self._keys.accept(headers.get("authorization")):
-            message = _key_message(headers.get("authorization", ""))
-            raise Refused(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-        if room and self._inside >= self._concurrent:
-            raise self._too_many()
-
-    def _too_many(self) -> Refused:
-        message = f"too many requests at once\n  expected: at most {self._concurrent}\n  do: ask again in a second"
-        return Refused(429, message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
+            return Refused(403, f"this web page may not ask the service\n  do: {do}", code="wrong_origin")
+        given = headers.get("authorization", "")
+        if self._keys and path not in OPEN and not self._is_public(path) and not self._keys.accept(given):
+            challenge = {"WWW-Authenticate": "Bearer"}
+            return Refused(401, _key_message(given), code="invalid_api_key", headers=challenge)
+        return None
 
     def _is_foreign(self, headers: Headers) -> bool:
         """Whether a browser asks on behalf of a page that may not ask."""

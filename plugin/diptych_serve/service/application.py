@@ -33,7 +33,7 @@ from diptych.errors import DiptychError
 from diptych.reports import PopulateReport
 from diptych.runtime.panics import as_error, is_panic
 from diptych_serve.service.access import Keys, Limits
-from diptych_serve.service.admission import LOG, UNCOUNTED, Gate, Refused, refusal_of
+from diptych_serve.service.admission import LOG, POLLED, Gate, Refused, refusal_of
 from diptych_serve.service.answers import (
     EmbeddingsAnswer,
     Handler,
@@ -91,15 +91,14 @@ def application(
         *(Route(own.path, _answered(own.handler), methods=[own.method.upper()]) for own in operations),
         *extension.pages,
     ]
-    gate: dict[str, Any] = {"concurrent": serving.limits.concurrent, "hosts": hosts, "origins": origins}
-    gate |= {"is_public": extension.is_public, "own_page": bool(extension.pages)}
+    page: dict[str, Any] = {"is_public": extension.is_public, "own_page": bool(extension.pages)}
     app = Starlette(
         routes=routes,
         middleware=[
             *extension.middleware,
             Middleware(Watch, serving=serving, routes=routes),
             *([Middleware(CORSMiddleware, allow_origins=origins, **CORS)] if origins else []),
-            Middleware(Gate, keys=serving.keys, **gate),
+            Middleware(Gate, keys=serving.keys, hosts=hosts, origins=origins, **page),
         ],
         exception_handlers={HTTPException: _no_such_route},
         lifespan=_lifespan,
@@ -250,7 +249,7 @@ class Watch:
             route = self._route(scope["path"])
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
-            level = logging.DEBUG if route in UNCOUNTED else logging.INFO
+            level = logging.DEBUG if route in POLLED else logging.INFO
             ACCESS_LOG.log(level, "%s %s %d %.1f ms", scope["method"][:16], route, status, 1000 * seconds)
 
     def _route(self, path: str) -> str:

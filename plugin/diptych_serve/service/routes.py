@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -38,7 +37,6 @@ from diptych_serve.service.answers import (
 )
 from diptych_serve.service.context import Serving, Writes, json_of
 from diptych_serve.service.requests import (
-    CLOSE,
     DocumentsRequest,
     EmbeddingsRequest,
     PopulateOptions,
@@ -67,7 +65,7 @@ EXPLAINED = 100  # hits of a request that are explained at most
 INLINE = 100  # hits that are written within the event loop; more are written in a thread
 
 LINES = ("application/x-ndjson", "application/jsonl")
-_LOOK = 8 << 20  # bytes after which free space is looked at again
+UPLOAD_RATE = 32 * 1024  # bytes per second that an upload has on average after `Limits.body_seconds`
 
 
 async def put_documents(request: Request) -> Response:
@@ -92,7 +90,8 @@ async def populate(request: Request) -> Response:
     with writes.room(), tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
         path = Path(folder) / "request.jsonl"
         with path.open("wb") as file:
-            await receive(request, file, serving.limits)
+            async for piece in pieces(request, serving.limits, serving.limits.upload, UPLOAD_RATE):
+                await asyncio.to_thread(file.write, piece)
         try:
             rows = _of_words(collection, writes.until_stopped(open_source(path)))
             return json_of(await writes.run(lambda: populated(collection, rows, options)))
@@ -123,26 +122,6 @@ def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
             read_by_encoders = collection.handle.view.reading.of(title, text)
             require_words([title, text, read_by_encoders], kinds, where=where)
         yield row
-
-
-# `receive`: the documents of a populate, on their way to a file.
-
-
-async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
-    """Write the body to a file, piece by piece.
-
-    Raises:
-        Refused: as `pieces` of `Limits.upload` and `Limits.upload_rate`, or the disk has too little space.
-    """
-    size, checked = 0, -_LOOK
-    async for piece in pieces(request, limits, limits.upload, limits.upload_rate):
-        size += len(piece)
-        if size - checked >= _LOOK:
-            if shutil.disk_usage(Path(file.name).parent).free < len(piece) + limits.spare:
-                message = "too little disk space to receive documents\n  do: make room where the server's TMPDIR is"
-                raise Refused(507, message, code="store_full", headers=CLOSE)
-            checked = size
-        await asyncio.to_thread(file.write, piece)
 
 
 async def search(request: Request) -> Response:

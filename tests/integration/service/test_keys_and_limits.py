@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -17,9 +16,7 @@ import openai
 import pytest
 from pydantic import BaseModel, ValidationError
 
-import panicking
 from diptych import Registry
-from diptych.testing import fakes_plugin
 from diptych_serve.service.access import Keys, Limits
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.application import application
@@ -106,33 +103,6 @@ def test_what_is_no_request_says_so(locked: str, content: bytes, message: str) -
     answer = httpx.post(f"{locked}/search", content=content, headers={"Authorization": "Bearer first", **JSON})
     assert answer.status_code == 400
     assert message in answer.json()["error"]["message"]
-
-
-def test_more_requests_at_once_than_there_is_room_for_are_sent_away(tmp_path: Path) -> None:
-    registry = Registry(fakes_plugin, panicking, installed=False)
-    slots = {"dense": {"adapter": "panicking", "on": str(tmp_path)}}
-    collection = animals(tmp_path, registry, slots=slots, search={})
-    with (
-        served(application(Served([collection], registry=registry), limits=Limits(concurrent=2))) as url,
-        ThreadPoolExecutor(12) as pool,
-    ):
-        until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
-
-        def asked(number: int) -> httpx.Response:
-            body = {"model": "dense", "input": f"cat {number}"}
-            return httpx.post(f"{url}/v1/embeddings", json=body, timeout=120)
-
-        (tmp_path / "hang").touch()
-        try:
-            under_way = [pool.submit(asked, number) for number in range(12)]
-            until(lambda: sum(one.done() for one in under_way) == 10)
-            assert httpx.get(f"{url}/healthz").status_code == 200
-        finally:
-            (tmp_path / "hang").unlink()
-        answers = [one.result() for one in under_way]
-    counts = {status: sum(a.status_code == status for a in answers) for status in (200, 429)}
-    assert counts == {200: 2, 429: 10}
-    assert all(a.headers["retry-after"] == "1" for a in answers if a.status_code == 429)
 
 
 def test_clients_that_send_half_a_body_take_no_room_from_others(tmp_path: Path, fakes: Registry) -> None:
