@@ -10,7 +10,7 @@ const withoutCors: Plugin = {
   transformIndexHtml: { order: "post", handler: (html) => html.replaceAll(" crossorigin", "") },
 };
 
-// One script and one style sheet under fixed names: the server serves them with an ETag, and an exported page holds both.
+// One script and one style sheet under fixed names: the server serves them with an ETag.
 export default defineConfig({
   base: "./",
   plugins: [withoutCors, noteSources(OUT)],

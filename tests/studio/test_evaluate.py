@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
-from browsing import Visit, alone, exported, overflow, violations
+from browsing import Visit, overflow, violations
 from diptych import Collection, Run
 from diptych.evaluate import Comparison, compare, evaluate, read_beir
 from diptych.search import Pipeline
@@ -294,12 +294,3 @@ def test_everybody_can_read_it_at_any_width(visit: Visit, width: int, scheme: An
     result.get_by_role("link", name="as a list").click()
     expect(page.get_by_role("listbox")).to_be_visible()
     assert (violations(page), overflow(page)) == ([], 0)
-
-
-def test_an_exported_evaluation_shows_the_same_without_a_server(browser: Browser, visit: Visit, tmp_path: Path) -> None:
-    before = evaluated(visit).inner_text()
-    with alone(browser, exported(visit.page, tmp_path)) as offline:
-        shown = result_of(offline.page).inner_text().splitlines()
-        assert shown == [line for line in before.splitlines() if line != "Compare"]
-        expect(offline.page.get_by_role("button", name="Evaluate")).to_have_count(0)
-        assert violations(offline.page) == []

@@ -1,4 +1,4 @@
-"""Links, export, keyboard, screen readers, widths, keys and hostile texts: what every view of the page holds to."""
+"""Links, keyboard, screen readers, widths, keys and hostile texts: what every view of the page holds to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException
 
 import colour_plugin
 import diptych_adapters.hooks
-from browsing import Visit, alone, exported, overflow, violations
+from browsing import Visit, overflow, violations
 from colour_plugin import COLOURS
 from diptych import Collection, Registry
 from diptych.config import parse_config
@@ -138,9 +138,7 @@ def test_each_view_has_a_link_a_title_and_keys(browser: Browser, url: str) -> No
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_everybody_can_read_a_view_at_any_width_and_as_an_export(
-    browser: Browser, url: str, tmp_path: Path, view: str
-) -> None:
+def test_everybody_can_read_a_view_at_any_width(browser: Browser, url: str, view: str) -> None:
     with visiting(browser, url, color_scheme="light") as visit:
         page = visit.open(view, q="cat", doc="cat", code="qdrant", f='[["letter","is","c"]]', op="post /search")
         ready(page)
@@ -156,16 +154,7 @@ def test_everybody_can_read_a_view_at_any_width_and_as_an_export(
         expect(page.get_by_role("dialog")).to_be_visible()
         assert violations(page) == []
         page.keyboard.press("Escape")
-        page.set_viewport_size({"width": 1280, "height": 900})
-        path = exported(page, tmp_path)
         assert visit.faults == []
-    with alone(browser, path) as offline:
-        page = offline.page
-        ready(page)
-        expect(page.get_by_role("note")).to_contain_text("Exported page")
-        assert page.evaluate("document.activeElement.tagName") == "BODY", "it takes no focus when it opens"
-        assert page.get_by_role("alert").count() == 0
-        assert (violations(page), overflow(page)) == ([], 0)
 
 
 def test_a_link_to_what_is_not_there_says_so(browser: Browser, url: str) -> None:
@@ -245,28 +234,6 @@ def test_the_theme_is_the_systems_until_one_is_chosen(browser: Browser, url: str
         assert ground() == light
         page.get_by_role("button", name="Theme: light. Change it").click()
         assert ground() == dark
-
-
-def test_an_exported_view_works_without_a_server(browser: Browser, url: str, tmp_path: Path) -> None:
-    with visiting(browser, url) as visit:
-        page = visit.open(q="the cat", doc="cat")
-        shown = visit.ids("a"), visit.ids("b")
-        ready(page)
-        expect(page.locator(".scorebar").first).to_be_visible()
-        bars = page.locator(".scorebar").count()
-        path = exported(page, tmp_path)
-        expect(page.get_by_role("button", name="Export")).to_be_focused()
-    assert not re.search(r"(?:src|href)=[\"']?https?:", path.read_text())
-    assert re.fullmatch(r"diptych-compare-the-cat-\d{4}-\d\d-\d\d\.html", path.name)
-    with alone(browser, path) as offline:
-        page = offline.page
-        assert (offline.ids("a"), offline.ids("b")) == shown
-        expect(page.locator(".scorebar")).to_have_count(bars)
-        expect(page.get_by_role("note")).to_contain_text("Exported page: Compare")
-        page.locator("[data-column=a] .hit-title").nth(1).click()
-        expect(page.get_by_role("complementary")).to_contain_text(shown[0][1])
-        expect(page.locator(".scorebar").first).to_be_visible()
-        expect(page.get_by_text("holds one view")).to_have_count(0)
 
 
 def test_a_page_that_is_closed_cancels_what_it_asked(
@@ -435,11 +402,7 @@ def test_what_documents_say_is_shown_and_never_run(
             cells = literal(page.get_by_role("complementary").locator(".payload").inner_text())
             assert literal(documents[int(ids[-1][1:])]["note"])[:60] in cells
         assert pwned(page) == [None, 0]
-        path = exported(page, tmp_path)
         assert visit.faults == visit.other_hosts() == []
-    with alone(browser, path) as offline:
-        assert sorted(offline.ids("a")) == sorted(ids)
-        assert pwned(offline.page) == [None, 0]
 
 
 def test_what_a_link_says_is_shown_and_never_run(browser: Browser, url: str) -> None:
@@ -471,9 +434,7 @@ def test_every_route_of_the_interface_is_described(browser: Browser, url: str) -
         assert visit.faults == []
 
 
-def test_with_the_key_a_tenant_finds_sees_and_exports_nothing_of_another(
-    browser: Browser, filled: Filled, fakes: Registry, tmp_path: Path
-) -> None:
+def test_with_the_key_a_tenant_finds_nothing_of_another(browser: Browser, filled: Filled, fakes: Registry) -> None:
     documents = [
         {"id": f"{name}-{n}", "text": f"word {n} of {name}", "customer": name}
         for name in ("ann", "bob")
@@ -488,9 +449,7 @@ def test_with_the_key_a_tenant_finds_sees_and_exports_nothing_of_another(
             expect(page.get_by_role("main")).to_contain_text("name one above")
             page.get_by_label("Tenant").fill("ann")
             assert sorted(visit.ids("a")) == ["ann-1", "ann-2"]
-            path = exported(page, tmp_path)
-            assert "bob-1" not in path.read_text() + page.content()
-            assert "sesame" not in path.read_text()
+            assert "bob-1" not in page.content()
             page.get_by_label("Where is document…?").fill("bob-1")
             page.keyboard.press("Enter")
             side = page.get_by_role("complementary").locator("[data-side=a].why-side")
@@ -610,6 +569,3 @@ def test_a_picture_is_made_small_and_finds_its_like(browser: Browser, filled: Fi
         assert visit.faults == []
         visit.open(q="red", a="slot:lexical", b="none")
         expect(page.locator("[data-hit=red] .thumbnail img")).to_be_visible()
-        path = exported(page, tmp_path)
-    with alone(browser, path) as offline:
-        expect(offline.page.locator("[data-hit=red] .thumbnail img")).to_be_visible()

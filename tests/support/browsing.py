@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -110,24 +109,3 @@ def violations(page: Page) -> list[dict[str, Any]]:
 def overflow(page: Page) -> int:
     """By how many pixels the page is wider than its window."""
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
-
-
-def exported(page: Page, folder: Path) -> Path:
-    """The file that the button Export saves."""
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Export", exact=True).click()
-    path = folder / download.value.suggested_filename
-    download.value.save_as(path)
-    return path
-
-
-@contextmanager
-def alone(browser: Browser, file: Path, **options: Any) -> Iterator[Visit]:
-    """An exported page in a browser without a network; afterwards it has asked for nothing else and raised no error."""
-    context = browser.new_context(offline=True, **options)
-    found = Visit(context.new_page(), file.as_uri())
-    found.page.goto(file.as_uri())
-    yield found
-    assert [url for url in found.requests if not url.startswith("data:")] == [file.as_uri()]
-    assert found.faults == []
-    context.close()

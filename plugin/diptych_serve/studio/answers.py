@@ -276,8 +276,6 @@ class SwapStep(Answer):
     text: str
     done: int | None = None
     total: int | None = None
-    rate: float | None = Field(None, description="Documents a second.")
-    seconds_left: float | None = None
 
 
 class GenerationRow(Answer):

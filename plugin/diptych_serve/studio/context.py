@@ -23,7 +23,6 @@ from diptych_serve.service.requests import read, read_query
 from diptych_serve.studio.evaluations import QuerySets
 from diptych_serve.studio.jobs import Jobs
 from diptych_serve.studio.judging import JudgingSessions
-from diptych_serve.studio.swaps import Rates
 
 THREADS = 2  # explanations and locations that are made at once
 T = TypeVar("T")
@@ -39,7 +38,6 @@ class Studio:
         judging: sessions of judges; None where nobody may judge.
         writes: whether a rollback may be asked for.
         opened: by collection, the arguments of `Collection.open` that a user of this machine would write.
-        rates: how fast the back-fills are that somebody looks at.
         threads: for what takes longer than a search, so that typing never waits for it.
     """
 
@@ -48,7 +46,6 @@ class Studio:
     judging: JudgingSessions | None = None
     writes: bool = False
     opened: Mapping[str, str] = field(default_factory=dict)
-    rates: Rates = field(default_factory=Rates)
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "diptych-studio"))
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ from diptych_serve.studio.evaluations import EvaluationPlan, QuerySet, QuerySets
 from diptych_serve.studio.health import health
 from diptych_serve.studio.jobs import Jobs
 from diptych_serve.studio.judging import Comparison, JudgingSessions, typed_queries
-from diptych_serve.studio.page import API, PAGES, Exported, Headers, export, is_public
+from diptych_serve.studio.page import API, PAGES, Headers, is_public
 from diptych_serve.studio.search import JudgedQuestion, OneMedia, grades, locate, media, search
 from diptych_serve.studio.sides import DocumentQuestion, Question, Side, SideId, side_of, sides_of
 from diptych_serve.studio.snippets import snippets
@@ -158,7 +158,7 @@ def undo(call: Call, body: Nothing) -> JudgingAnswer:
 
 def swap(call: Call, body: OneCollection) -> SwapAnswer:
     """`GET /studio/api/swap`: the timeline of a collection's swap."""
-    described = partial(timeline, rates=call.studio.rates, writes=call.studio.writes)
+    described = partial(timeline, writes=call.studio.writes)
     return needs_answers("try again once it does")(described)(call.serving.served.collection(body.collection))
 
 
@@ -264,7 +264,6 @@ OPERATIONS = (
     _operation("post", "/grades", "What is judged of a query", grades, JudgedQuestion),
     _operation("post", "/snippets", "A query in other words", snippets, Question, aside=True),
     Operation("get", f"{API}/media", "A small picture of a document's media", media, query=OneMedia),
-    Operation("post", f"{API}/export", "A view as one HTML file", export, asked=Exported, errors=(501,)),
     _operation("post", "/jobs", "Begin an evaluation", start_job, NewEvaluation),
     _operation("get", "/jobs/{id}", "How far a job is, and its result", job),
     _operation("delete", "/jobs/{id}", "Cancel a job", end_job),

@@ -5,9 +5,6 @@ The only thing that Studio may change is to roll back, where the service allows 
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -20,7 +17,6 @@ from diptych.swap.changes import compared
 from diptych_serve.studio.answers import GenerationRow, SwapAnswer, SwapStep
 from diptych_serve.studio.sides import beside, encoder, maker, own_options, rolled_back, sides_of, stale_config
 
-WINDOW = 60.0  # seconds over which the speed of a back-fill is measured
 SwapState: TypeAlias = Literal["none", "filling", "gate", "stopped", "kept"]
 PLAN: Final = "plan"
 FILL: Final = "back-fill"
@@ -28,35 +24,11 @@ GATE: Final = "gate"
 CUT_OVER: Final = "cut-over"
 
 
-class Rates:
-    """The speed of back-fills, from how far they were at each look; another process may do the work."""
-
-    def __init__(self) -> None:
-        self._looks: dict[object, deque[tuple[float, int]]] = {}
-        self._lock = threading.Lock()
-
-    def of(self, swap: object, done: int) -> float | None:
-        """Documents a second of this swap, of which `done` are done now; None until it has moved between two looks."""
-        now = time.monotonic()
-        with self._lock:
-            looks = self._looks.setdefault(swap, deque())
-            if looks and done < looks[-1][1]:  # the collection was made anew
-                looks.clear()
-            looks.append((now, done))
-            while looks[0][0] < now - WINDOW and len(looks) > 2:
-                looks.popleft()
-            (began, first), (ended, last) = looks[0], looks[-1]
-            while len(self._looks) > 64:
-                self._looks.pop(next(iter(self._looks)))
-        return (last - first) / (ended - began) if last > first and ended > began else None
-
-
-def timeline(collection: Collection, rates: Rates, *, writes: bool) -> SwapAnswer:
+def timeline(collection: Collection, *, writes: bool) -> SwapAnswer:
     """The state of a collection's swap. Loads no encoder.
 
     Args:
         collection: which may not be filled yet.
-        rates: remembers earlier looks.
         writes: whether a rollback may be asked for.
     """
     handle = collection.handle
@@ -69,7 +41,7 @@ def timeline(collection: Collection, rates: Rates, *, writes: bool) -> SwapAnswe
     return SwapAnswer(
         state=state,
         sentence=sentence,
-        steps=_steps(metadata, found, rates),
+        steps=_steps(metadata, found),
         generations=_generations(collection, metadata, found),
         history=found.history,
         reason=_reason(metadata, found, writes=writes),
@@ -109,7 +81,7 @@ def _kept(metadata: CollectionMetadata, before: State) -> str:
     return f"no vectors were replaced, and a rollback searches {how} again, until diptych finish"
 
 
-def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[SwapStep]:
+def _steps(metadata: CollectionMetadata, found: Status) -> list[SwapStep]:
     """Plan, back-fill, gate and cut-over of the swap under way, else of the one whose other generation is kept."""
     swap = found.swap
     if swap is not None:
@@ -117,7 +89,7 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[Sw
         plan = SwapStep(name=PLAN, state="done", text=f"{_changes(metadata)}; begun {began}")
         return [
             plan,
-            _filling(found, swap, rates),
+            _filling(found, swap),
             _gate(swap),
             SwapStep(name=CUT_OVER, state="waiting", text="after the gate"),
         ]
@@ -145,7 +117,7 @@ def _steps(metadata: CollectionMetadata, found: Status, rates: Rates) -> list[Sw
     ]
 
 
-def _filling(found: Status, swap: SwapStatus, rates: Rates) -> SwapStep:
+def _filling(found: Status, swap: SwapStatus) -> SwapStep:
     """The back-fill: vectors that are there, of all that there will be."""
     building = [vector for vector in found.vectors if vector.role == "building"]
     total = sum(vector.points for vector in building)
@@ -153,21 +125,11 @@ def _filling(found: Status, swap: SwapStatus, rates: Rates) -> SwapStep:
     if swap.filled:
         left = f"{total - done:,} have nothing that the new encoder reads" if done < total else "the vectors are there"
         return SwapStep(name=FILL, state="done", text=left, done=done, total=total)
-    rate = rates.of((found.collection, swap.began, swap.holder), done)
     if not swap.running:
         text = f"stopped: no process fills them; {swap.holder or 'nobody'} was the last"
         return SwapStep(name=FILL, state="waiting", text=text, done=done, total=total)
     names = ", ".join(vector.vector for vector in building)
-    left_seconds = (total - done) / rate if rate else None
-    return SwapStep(
-        name=FILL,
-        state="running",
-        text=f"filling {names}",
-        done=done,
-        total=total,
-        rate=rate,
-        seconds_left=left_seconds,
-    )
+    return SwapStep(name=FILL, state="running", text=f"filling {names}", done=done, total=total)
 
 
 def _gate(swap: SwapStatus) -> SwapStep:

@@ -110,13 +110,6 @@ export interface ExplainedDocument {
   notes: string[];
 }
 
-/** `POST /studio/api/export`: a view, its state, and the answers that it shows. */
-export interface Exported {
-  view: string;
-  state?: unknown;
-  data: Record<string, unknown>;
-}
-
 /** A payload key that filters can use. */
 export interface FieldFacts {
   key: string;
@@ -549,9 +542,6 @@ export interface SwapStep {
   text: string;
   done: number | null;
   total: number | null;
-  /** Documents a second. */
-  rate: number | null;
-  seconds_left: number | null;
 }
 
 /** A term that query and document share: `contribution` = `query` * `document` * `idf`; `idf` is 1 without IDF. */

@@ -1,7 +1,5 @@
 /**
  * The client of /studio/api: adds the key, turns error answers into ApiError, cancels with an AbortSignal.
- *
- * Answers are remembered under "METHOD path body", so that an exported page can give the same answers without a server.
  */
 import { createStore } from "./store";
 
@@ -17,7 +15,7 @@ export class ApiError extends Error {
   }
 }
 
-/** What one run of `useRequest` asks through; it notes which answers the view stands on. */
+/** What one run of `useRequest` asks through. */
 export interface Api {
   get<T>(path: string): Promise<T>;
   post<T>(path: string, body: unknown): Promise<T>;
@@ -27,16 +25,7 @@ export interface Api {
   readonly signal: AbortSignal;
 }
 
-/** What POST /export puts into the page: the view's hash and its answers. */
-export interface Exported {
-  hash: string;
-  made: string;
-  answers: Record<string, unknown>;
-}
-
 const KEY = "diptych-studio-key";
-const answers = new Map<string, unknown>();
-const live = new Map<object, Set<string>>();
 
 function storedKey(): string {
   try {
@@ -62,19 +51,6 @@ export function giveKey(key: string): void {
   keyWanted.set(false);
   apiKey.set(key);
   keysGiven.set(keysGiven.get() + 1);
-}
-
-function readExported(): Exported | null {
-  const element = document.getElementById("studio-export");
-  return element?.textContent ? (JSON.parse(element.textContent) as Exported) : null;
-}
-
-/** Not null in a page that was exported to a file: it shows what was exported and asks nobody. */
-export const exported = readExported();
-if (exported) for (const [name, answer] of Object.entries(exported.answers)) answers.set(name, answer);
-
-function nameOf(method: string, path: string, body: unknown): string {
-  return body === undefined ? `${method} ${path}` : `${method} ${path} ${JSON.stringify(body)}`;
 }
 
 async function refusal(response: Response): Promise<ApiError> {
@@ -129,78 +105,18 @@ async function dataUrl(blob: Blob): Promise<string> {
   });
 }
 
-/** A client whose answers count as the view's own until `forget(owner)`. */
-export function openApi(owner: object, signal: AbortSignal): Api {
-  const used = new Set<string>();
-  const answer = async <T>(method: string, path: string, body: unknown, read: (r: Response) => Promise<T>): Promise<T> => {
-    const name = nameOf(method, path, body);
-    if (exported) {
-      if (answers.has(name)) return answers.get(name) as T;
-      throw new ApiError("This is an exported page: it holds one view and cannot ask anything new.", 0, "exported");
-    }
-    const result = await read(await send(method, path, body, signal));
-    if (!signal.aborted) {
-      answers.set(name, result);
-      used.add(name);
-      const before = live.get(owner);
-      live.set(owner, used);
-      if (before && before !== used) drop(before); // else each key that is typed would leave an answer behind
-    }
-    return result;
-  };
+/** A client whose requests end with `signal`. */
+export function openApi(signal: AbortSignal): Api {
   return {
     signal,
-    get: <T>(path: string) => answer<T>("GET", path, undefined, readJson),
-    post: <T>(path: string, body: unknown) => answer<T>("POST", path, body, readJson),
-    remove: <T>(path: string) => answer<T>("DELETE", path, undefined, readJson),
-    image: (path) => answer("GET", path, undefined, async (response) => dataUrl(await response.blob())),
+    get: async <T>(path: string) => readJson<T>(await send("GET", path, undefined, signal)),
+    post: async <T>(path: string, body: unknown) => readJson<T>(await send("POST", path, body, signal)),
+    remove: async <T>(path: string) => readJson<T>(await send("DELETE", path, undefined, signal)),
+    image: async (path) => dataUrl(await (await send("GET", path, undefined, signal)).blob()),
   };
 }
 
-/** Drops what a request that is no longer shown has noted. */
-export function forget(owner: object): void {
-  const before = live.get(owner);
-  live.delete(owner);
-  if (before) drop(before);
-}
-
-function drop(names: ReadonlySet<string>): void {
-  if (exported) return;
-  const all = [...live.values()];
-  for (const name of names) if (!all.some((used) => used.has(name))) answers.delete(name);
-}
-
-/** One call that is an action of the user rather than what the view stands on (a grade, a rollback, an export). */
+/** One call that is an action of the user rather than what the view stands on (a grade, a rollback). */
 export async function act<T>(method: "POST" | "DELETE", path: string, body?: unknown): Promise<T> {
-  if (exported) throw new ApiError("This is an exported page: nothing can be changed from it.", 0, "exported");
   return readJson<T>(await send(method, path, body, null));
-}
-
-/** Whether an exported page holds this answer; true where a server can be asked. */
-export function isHeld(path: string, body: unknown): boolean {
-  return !exported || answers.has(nameOf("POST", path, body));
-}
-
-/** What a view adds to its export beside the answers it shows. */
-export const addedToExport = createStore<((api: Api) => Promise<void>) | null>(null);
-
-/** The view as one HTML file that works offline. */
-export async function exportPage(view: string, hash: string): Promise<Blob> {
-  const owner = {};
-  try {
-    await addedToExport.get()?.(openApi(owner, new AbortController().signal));
-    return await exportNow(view, hash);
-  } finally {
-    forget(owner);
-  }
-}
-
-async function exportNow(view: string, hash: string): Promise<Blob> {
-  const names = new Set([...live.values()].flatMap((used) => [...used]));
-  const data: Exported = {
-    hash,
-    made: new Date().toISOString(),
-    answers: Object.fromEntries([...names].map((name) => [name, answers.get(name)])),
-  };
-  return (await send("POST", "/export", { view, state: hash, data }, null)).blob();
 }

@@ -1,11 +1,10 @@
 /** The shell: header, navigation, theme, key and help dialogs, and the view that the hash names. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { apiKey, exported, exportPage, keyWanted } from "./api";
-import { isolated, utc } from "./format";
+import { apiKey, keyWanted } from "./api";
+import { isolated } from "./format";
 import { useShortcuts } from "./keys";
-import { announce, Announcer, toast } from "./parts/announce";
-import { save } from "./parts/copy";
+import { announce, Announcer } from "./parts/announce";
 import { Select } from "./parts/field";
 import { HelpDialog } from "./parts/help";
 import { KeyDialog } from "./parts/key";
@@ -44,7 +43,7 @@ export function App() {
   );
   const main = useViewFocus(view, view.name === "compare" ? (params.q ?? "") : "");
   useFocusAfterKey(wanted, state.data !== null, main);
-  useLookAgain(Boolean(collection?.error) && !exported, state.reload);
+  useLookAgain(Boolean(collection?.error), state.reload);
   const studio = useMemo(() => state.data && collection && { info: state.data, collection, reload: state.reload }, [state.data, collection, state.reload]);
   const Shown = view.component;
   return (
@@ -60,8 +59,7 @@ export function App() {
               diptych <b>Studio</b>
             </span>
           </a>
-          {exported && collection && <span class="tag">{collection.name}</span>}
-          {!exported && state.data && collection && (
+          {state.data && collection && (
             <Select
               label="Collection"
               hideLabel
@@ -70,11 +68,10 @@ export function App() {
               onChange={(value) => go(view.name, { collection: value, a: "", b: "" })}
             />
           )}
-          <Actions view={view} onHelp={() => setHelp(true)} />
+          <Actions onHelp={() => setHelp(true)} />
         </div>
         <Navigation current={view} />
       </header>
-      {exported && <ExportedNote view={view} />}
       <main id="main" ref={main} tabIndex={-1} class="main" aria-label={view.label}>
         {!view.alone && state.error && state.error.status !== 401 && <Failure error={state.error} again={state.reload} />}
         {!view.alone && !state.data && state.loading && <Loading label="Loading the collections" />}
@@ -153,7 +150,6 @@ function Navigation({ current }: { current: View }) {
     window.addEventListener("resize", bringIntoSight); // a narrower window has room for fewer tabs
     return () => window.removeEventListener("resize", bringIntoSight);
   }, [current]);
-  if (exported) return null;
   return (
     <nav class="tabs" aria-label="Views">
       {VIEWS.map((view) => (
@@ -172,29 +168,10 @@ function Navigation({ current }: { current: View }) {
   );
 }
 
-function Actions({ view, onHelp }: { view: View; onHelp: () => void }) {
+function Actions({ onHelp }: { onHelp: () => void }) {
   const chosen = useStore(theme);
-  const [busy, setBusy] = useState(false);
-  const exportView = async () => {
-    if (busy) return;
-    setBusy(true);
-    toast("Making the file …");
-    try {
-      save(await exportPage(view.name, formatHash(route.get())), fileName(view.name));
-      toast("Exported: the file opens without a server.");
-    } catch (error) {
-      toast(error instanceof Error ? error.message : String(error), "error");
-    } finally {
-      setBusy(false);
-    }
-  };
   return (
     <div class="row actions">
-      {!exported && (
-        <button class="button" type="button" aria-disabled={busy} onClick={exportView} title="This view as one HTML file that works offline">
-          Export
-        </button>
-      )}
       <button class="button icon" type="button" onClick={() => nextTheme(chosen)} aria-label={`Theme: ${chosen}. Change it`} title={`Theme: ${chosen}`}>
         <span aria-hidden="true">{THEMES[chosen]}</span>
       </button>
@@ -202,23 +179,6 @@ function Actions({ view, onHelp }: { view: View; onHelp: () => void }) {
         ?
       </button>
     </div>
-  );
-}
-
-/** A name that says what the file holds: `diptych-compare-edit-sound-2026-11-25.html`. */
-function fileName(view: string): string {
-  const { q = "", judged = "" } = route.get().params;
-  const about = (view === "compare" ? q : ["evaluate", "queries"].includes(view) ? judged : "").toLowerCase();
-  const words = about.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "").slice(0, 40);
-  return ["diptych", view, words, new Date().toISOString().slice(0, 10)].filter(Boolean).join("-") + ".html";
-}
-
-function ExportedNote({ view }: { view: View }) {
-  const made = utc(exported?.made ?? "");
-  return (
-    <p class="exported-note" role="note">
-      Exported page: {view.label}, as of {made}. It shows what was there and asks no server.
-    </p>
   );
 }
 

@@ -1,12 +1,12 @@
 /**
  * `useJob`: starts long work on the server, follows it, cancels it.
  *
- * The job's id is in the hash, so that a reloaded or exported page shows the same result. The server stops work nobody asks
+ * The job's id is in the hash, so that a reloaded page shows the same result. The server stops work nobody asks
  * about: a job whose view is left goes on being asked about as long as the page is open.
  */
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { act, ApiError, exported, forget, openApi } from "./api";
+import { act, ApiError, openApi } from "./api";
 import { announce } from "./parts/announce";
 import { useRequest } from "./request";
 import { useParam } from "./state";
@@ -57,7 +57,7 @@ export function useJob<Result>(kind: JobKind, collection: string): JobHandle<Res
   }, [name]);
   useEffect(() => {
     const passing = answer.error !== null && PASSING.has(answer.error.status);
-    if ((!underWay && !passing) || exported) return undefined;
+    if ((!underWay && !passing)) return undefined;
     const timer = setTimeout(answer.reload, passing ? ASK_FROM_AFAR : ASK_AGAIN);
     return () => clearTimeout(timer);
   }, [answer.data, answer.error]);
@@ -107,23 +107,19 @@ function useKeptAlive(id: string, underWay: boolean): { readonly current: boolea
     mounted.current = true;
     return () => {
       mounted.current = false;
-      if (running.current && !exported) askFromAfar(running.current);
+      if (running.current) askFromAfar(running.current);
     };
   }, []);
   return mounted;
 }
 
 function askFromAfar(id: string): void {
-  const owner = {};
   const ask = () =>
-    openApi(owner, new AbortController().signal)
+    openApi(new AbortController().signal)
       .get<Job<unknown>>(`/jobs/${encodeURIComponent(id)}`)
       .then(
-        (job) => {
-          forget(owner);
-          if (isUnderWay(job)) setTimeout(ask, ASK_FROM_AFAR);
-        },
-        () => forget(owner),
+        (job) => isUnderWay(job) && setTimeout(ask, ASK_FROM_AFAR),
+        () => undefined,
       );
   void ask();
 }

@@ -4,7 +4,7 @@ import { useRoute } from "./state";
 import { useStudio } from "./studio";
 import type { CollectionFacts, FieldFacts, Question } from "./answers";
 
-/** The picture of a query, as a data URL. It is too long for a link, so it lives in the page (and in an exported one). */
+/** The picture of a query, as a data URL. It is too long for a link, so it lives in the page. */
 export const picture = createStore<string | null>(null);
 
 /** As much of Qdrant's filters as the page writes. */
@@ -72,7 +72,7 @@ export function sidesOf(collection: CollectionFacts, params: Readonly<Record<str
   return { a, b: known(params.b) ?? (isOneSlot ? NONE : collection.sides[1]?.id) ?? NONE };
 }
 
-/** What POST /locate is asked for one document. The answers are exported under it, so it is made in one place. */
+/** What POST /locate is asked for one document. */
 export function locateBody(question: Question, side: string, id: string) {
   const { limit: _, ...asked } = { ...question, side: sideOf(side), id };
   return asked;

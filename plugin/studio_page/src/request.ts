@@ -1,7 +1,7 @@
 /** `useRequest`: asks the server when something changes, cancels what is no longer wanted, keeps the last answer meanwhile. */
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useState } from "preact/hooks";
 
-import { ApiError, forget, keysGiven, openApi, type Api } from "./api";
+import { ApiError, keysGiven, openApi, type Api } from "./api";
 import { useStore } from "./store";
 
 export interface Answer<T> {
@@ -30,20 +30,18 @@ function asApiError(error: unknown): ApiError {
 export function useRequest<T>(ask: ((api: Api) => Promise<T>) | null, inputs: readonly unknown[], delay = 0): Answer<T> {
   const [held, setHeld] = useState<Held<T>>({ data: null, error: null, loading: ask !== null });
   const [again, setAgain] = useState(0);
-  const owner = useRef<object>({});
   const key = useStore(keysGiven);
   const wanted = ask !== null;
 
   useEffect(() => {
     if (!ask) {
-      forget(owner.current);
       setHeld({ data: null, error: null, loading: false });
       return undefined;
     }
     const stop = new AbortController();
     setHeld((before) => ({ ...before, loading: true }));
     const timer = setTimeout(() => {
-      ask(openApi(owner.current, stop.signal)).then(
+      ask(openApi(stop.signal)).then(
         (data) => !stop.signal.aborted && setHeld({ data, error: null, loading: false }),
         (error: unknown) => !stop.signal.aborted && setHeld({ data: null, error: asApiError(error), loading: false }),
       );
@@ -55,6 +53,5 @@ export function useRequest<T>(ask: ((api: Api) => Promise<T>) | null, inputs: re
     // `ask` is new at each render; `inputs` say what it depends on.
   }, [...inputs.map((input) => (typeof input === "object" ? JSON.stringify(input) : input)), wanted, key, again]);
 
-  useEffect(() => () => forget(owner.current), []);
   return { ...held, reload: useCallback(() => setAgain((count) => count + 1), []) };
 }

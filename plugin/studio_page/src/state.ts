@@ -28,7 +28,6 @@ export function formatHash(route: Route): string {
   return `#/${route.view}${query ? `?${query}` : ""}`;
 }
 
-/** Set where an exported page holds its answers: its hash starts from the one that was exported. */
 export const route = createStore<Route>(parseHash(location.hash));
 
 /** Browsers refuse more than some 100 changes of the address in 30 seconds, so typing writes it after a pause. */
@@ -90,17 +89,11 @@ route.follow(noteView);
 if (Object.keys(route.get().params).length > 0) noteView(); // else Studio is opened anew: what was there is worth more
 
 function storedViews(): [string, Record<string, string>][] {
-  if (isFile()) return [];
   try {
     return Object.entries(JSON.parse(sessionStorage.getItem(LEFT) ?? "{}") as Record<string, Record<string, string>>);
   } catch {
     return []; // refused by the browser
   }
-}
-
-/** An exported page leaves nothing behind. */
-function isFile(): boolean {
-  return document.getElementById("studio-export") !== null;
 }
 
 function noteView(): void {
@@ -112,7 +105,6 @@ function noteView(): void {
 
 function storeViews(): void {
   clearTimeout(unstored);
-  if (isFile()) return;
   try {
     sessionStorage.setItem(LEFT, JSON.stringify(Object.fromEntries(left)));
   } catch {

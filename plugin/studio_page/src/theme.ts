@@ -10,7 +10,7 @@ function stored(): Theme {
     const value = localStorage.getItem(KEY);
     return value === "light" || value === "dark" ? value : "system";
   } catch {
-    return "system"; // an exported file, or storage that is switched off
+    return "system"; // storage that is switched off
   }
 }
 

@@ -58,9 +58,6 @@ def client(
         ("grades", {"query": 5}, 400, "query"),
         ("grades", {"query": "red", "judged": 1}, 400, "judged"),
         ("grades", {"query": "red", "more": 1}, 400, "no such key"),
-        ("export", {"view": "a"}, 400, "data"),
-        ("export", {"view": "a", "data": "x"}, 400, "data"),
-        ("export", {"view": "a" * 101, "data": {}}, 400, "view"),
         ("jobs", {**EVALUATION, "sides": ["pipeline", "slot:dens"]}, 400, "did you mean 'slot:dense'?"),
         ("jobs", {**EVALUATION, "sides": ["slot:dense", "slot:dense"]}, 400, "a side cannot be compared with itself"),
         ("jobs", {**EVALUATION, "sides": ["pipeline"]}, 400, "sides"),
@@ -86,7 +83,7 @@ def test_what_cannot_be_done_says_why(client: TestClient, route: str, body: Any,
     assert (answer.status_code, text in answer.json()["error"]["message"]) == (status, True), answer.text
 
 
-@pytest.mark.parametrize("route", ["search", "locate", "snippets", "export", "swap/rollback"])
+@pytest.mark.parametrize("route", ["search", "locate", "snippets", "swap/rollback"])
 def test_only_json_is_read(client: TestClient, route: str) -> None:
     answer = client.post(f"/studio/api/{route}", content='{"query": "cat"}', headers={"content-type": "text/plain"})
     assert answer.status_code == 415

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from diptych.metadata.models import Generation, QueryEncoder, State
 from diptych.metadata.store import GATE, raw_metadata
 from diptych.swap import ApplyOptions
 from diptych_serve.studio.answers import SwapAnswer
-from diptych_serve.studio.swaps import Rates
 from serving import ANIMALS
 
 Over = Callable[..., TestClient]
@@ -113,7 +111,7 @@ def test_a_back_fill_of_another_process_is_seen(client: TestClient, other: Colle
     assert states(swap) == {"plan": "done", "back-fill": "running", "gate": "waiting", "cut-over": "waiting"}
     plan, fill, *_ = swap["steps"]
     assert plan["text"].startswith("dense: fake-dense, generation 2, dimension: 8 -> 16; begun 20")
-    assert (fill["done"], fill["total"], fill["rate"]) == (0, 4, None)
+    assert (fill["done"], fill["total"]) == (0, 4)
     assert {row["state"] for row in swap["generations"]} == {"live", "building"}
     assert "is applying a swap: stop it first" in swap["reason"]
     after = timeline(client)
@@ -121,18 +119,6 @@ def test_a_back_fill_of_another_process_is_seen(client: TestClient, other: Colle
     assert after["steps"][0]["text"].startswith("dense: fake-dense, generation 2, dimension: 8 -> 16; begun 20")
     assert after["steps"][2]["text"].startswith("not measured: ")
     assert {row["state"]: row["vector"] for row in after["generations"]} == {"live": "dense.2", "kept": "dense.1"}
-
-
-def test_the_speed_is_that_between_looks_and_begins_anew_with_another_swap(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter([0.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    monkeypatch.setattr("diptych_serve.studio.swaps.time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    rates = Rates()
-    assert rates.of("swap", 0) is None, "one look tells no speed"
-    assert rates.of("swap", 100) == 50
-    assert rates.of("other", 40) is None
-    assert rates.of("swap", 100) == 25, "slower while nothing moves"
-    assert rates.of("swap", 10) is None, "the collection was made anew"
-    assert rates.of("swap", 30) == 20
 
 
 def test_a_stopped_back_fill_says_how_to_go_on_and_may_be_abandoned(client: TestClient, other: Collection) -> None:

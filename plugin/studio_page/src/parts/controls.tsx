@@ -2,7 +2,6 @@
 import { memo } from "preact/compat";
 import { useEffect, useState } from "preact/hooks";
 
-import { exported } from "../api";
 import { picture, readRows } from "../question";
 import { useParam, useRoute, writeAddress } from "../state";
 import { useStore } from "../store";
@@ -39,7 +38,7 @@ export const Controls = memo(function Controls({ onDown, code, onCode }: { onDow
   return (
     <section class="card stack" aria-label="Question">
       <SearchBar onDown={onDown} />
-      <fieldset class="controls" disabled={exported !== null}>
+      <fieldset class="controls">
         <legend class="visually-hidden">Sides and options</legend>
         <Sides />
         {collection.tenants && <TextField label="Tenant" value={tenant} onInput={setTenant} />}

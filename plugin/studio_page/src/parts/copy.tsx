@@ -26,11 +26,3 @@ export function Copy({ text, what, label = "Copy" }: { text: string; what: strin
     </button>
   );
 }
-
-export function save(blob: Blob, name: string): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}

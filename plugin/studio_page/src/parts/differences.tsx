@@ -4,7 +4,6 @@ import { scaleLinear } from "d3-scale";
 import { area, curveStepAfter } from "d3-shape";
 import { useMemo, useState } from "preact/hooks";
 
-import { exported } from "../api";
 import { fixed, interval, isolated, plural, signed } from "../format";
 import type { Difference, QueryRow } from "../answers";
 import { useWidth } from "./width";
@@ -70,7 +69,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
         class="chart differences"
         role="slider"
         tabindex={0}
-        aria-label={`Difference in ${metric} by query, best first. Arrow keys choose a query${exported ? "" : ", Enter compares its answers"}.`}
+        aria-label={`Difference in ${metric} by query, best first. Arrow keys choose a query, Enter compares its answers.`}
         aria-valuemin={1}
         aria-valuemax={size}
         aria-valuenow={cursor + 1}
@@ -80,7 +79,7 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
         viewBox={`0 0 ${width} ${HEIGHT}`}
         onPointerMove={follow}
         onPointerDown={follow}
-        onClick={(event) => isTouch(event) || exported || onOpen(query)}
+        onClick={(event) => isTouch(event) || onOpen(query)}
         onKeyDown={press}
       >
         {y.ticks(TICKS).map((tick) => (
@@ -101,11 +100,9 @@ export function Differences({ queries, difference, metric, a, b, onOpen }: Props
         </text>
       </svg>
       <p class="chosen-row">
-        {!exported && (
-          <button type="button" class="button small" onClick={() => onOpen(query)} aria-label={`Compare answers to ${isolated(query.text)}`}>
-            Compare
-          </button>
-        )}
+        <button type="button" class="button small" onClick={() => onOpen(query)} aria-label={`Compare answers to ${isolated(query.text)}`}>
+          Compare
+        </button>
         <span class="grow">{query.text}</span>
         <span class="number">
           <b>{signed(query.difference)}</b> ({a} {fixed(query.a)}, {b} {fixed(query.b)})

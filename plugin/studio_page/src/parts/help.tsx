@@ -1,4 +1,3 @@
-import { exported } from "../api";
 import { shortcuts } from "../keys";
 import { hashOf, lastParams, useRoute } from "../state";
 import { useStore } from "../store";
@@ -61,14 +60,12 @@ export function HelpDialog({ onClose }: { onClose: () => void }) {
           </div>
         ))}
       </dl>
-      {!exported && (
-        <p>
-          <a href="./guide.html" target="_blank" rel="noreferrer">
-            The guide
-          </a>{" "}
-          says more of each view, in another tab.
-        </p>
-      )}
+      <p>
+        <a href="./guide.html" target="_blank" rel="noreferrer">
+          The guide
+        </a>{" "}
+        says more of each view, in another tab.
+      </p>
       <p class="hint">Every view is a link: copy the address to share what you see.</p>
     </Dialog>
   );

@@ -29,8 +29,6 @@ export interface HitListProps {
   open: string | null;
   /** The hit that Tab reaches. */
   stop: string | null;
-  /** Those that an exported page can explain; null where all can be. */
-  held: ReadonlySet<string> | null;
   onOpen: (id: string) => void;
   onPoint: (id: string | null) => void;
 }
@@ -47,10 +45,10 @@ export function distinctTitle(hit: { id: string; name: string }, among: readonly
 }
 
 /** One side's hits, best first. The list listens for all of its cards: a listener for each would cost more than the card. */
-export const HitList = memo(function HitList({ side, label, hits, lit, shared, open, stop, held, onOpen, onPoint }: HitListProps) {
+export const HitList = memo(function HitList({ side, label, hits, lit, shared, open, stop, onOpen, onPoint }: HitListProps) {
   const pressed = (event: MouseEvent) => {
     const id = hitAt(event.target);
-    if (id !== null && (!held || held.has(id)) && isForTheCard(event)) onOpen(id);
+    if (id !== null && isForTheCard(event)) onOpen(id);
   };
   return (
     <ol
@@ -73,7 +71,6 @@ export const HitList = memo(function HitList({ side, label, hits, lit, shared, o
             dim={!shown}
             open={open === hit.id}
             stop={stop === hit.id}
-            held={!held || held.has(hit.id)}
           />
         );
       })}
@@ -98,14 +95,13 @@ interface HitItemProps {
   dim: boolean;
   open: boolean;
   stop: boolean;
-  held: boolean;
 }
 
-const HitItem = memo(function HitItem({ hit, rank, side, dim, open, stop, held }: HitItemProps) {
+const HitItem = memo(function HitItem({ hit, rank, side, dim, open, stop }: HitItemProps) {
   const passage = hit.passages[0];
   const title = titleOf(hit);
   return (
-    <li class="hit" data-hit={hit.id} data-held={held || undefined} data-open={open || undefined} data-dim={dim || undefined}>
+    <li class="hit" data-hit={hit.id} data-open={open || undefined} data-dim={dim || undefined}>
       <span class="rank number" data-side={side} aria-hidden="true">
         {rank}
       </span>
@@ -117,8 +113,7 @@ const HitItem = memo(function HitItem({ hit, rank, side, dim, open, stop, held }
               class="hit-title"
               tabIndex={stop ? 0 : -1}
               aria-expanded={open}
-              disabled={!held}
-              title={held ? "Why is it here?" : "Its explanation is not in this file."}
+              title="Why is it here?"
             >
               <span class="visually-hidden">Rank {rank}: </span>
               {title}

@@ -2,9 +2,8 @@
 import { memo } from "preact/compat";
 import { useState } from "preact/hooks";
 
-import { exported, isHeld } from "../api";
 import { count, isolated, plural } from "../format";
-import { locateBody, NONE, type Asked } from "../question";
+import { NONE, type Asked } from "../question";
 import { useRequest } from "../request";
 import { formatHash, useRoute } from "../state";
 import { useStudio } from "../studio";
@@ -64,7 +63,7 @@ export const Judged = memo(function Judged({ asked, grades, a, b }: Props) {
           <ul class="judged-hidden" aria-labelledby="judged-hidden">
             {shown.map((document) => (
               <li key={document.id}>
-                <Place document={document} asked={asked} />{" "}
+                <Place document={document} />{" "}
                 <span class="muted">
                   (grade {document.grade}
                   {answers.length > 1 && `, ${missingIn(document.id, a, answers[1]!)}`})
@@ -101,11 +100,10 @@ function missingIn(id: string, a: Found, b: Found): string {
   return inA ? "not in B" : inB ? "not in A" : "in neither";
 }
 
-/** A link to the explanation of where the document is; its name alone in an exported page that does not hold it. */
-function Place({ document, asked }: { document: RelevantDocument; asked: Asked }) {
+/** A link to the explanation of where the document is. */
+function Place({ document }: { document: RelevantDocument }) {
   const { view, params } = useRoute();
   const name = isolated(document.name);
-  if (exported && !(asked.question && isHeld("/locate", locateBody(asked.question, asked.a, document.id)))) return <>{name}</>;
   return (
     <a href={formatHash({ view, params: { ...params, doc: document.id } })} title="Where is it, and why?">
       {name}

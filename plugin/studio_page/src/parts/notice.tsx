@@ -15,7 +15,7 @@ export function Notice({ kind = "hint", children }: { kind?: "hint" | "good" | "
 /** An error of the server, in its own words, and a way to try again. */
 export function Failure({ error, again }: { error: ApiError; again?: (() => void) | undefined }) {
   return (
-    <Notice kind={error.code === "exported" ? "hint" : "error"}>
+    <Notice kind="error">
       <p>{error.message}</p>
       {again && mayPass(error) && (
         <button class="button" type="button" onClick={again}>
@@ -28,7 +28,7 @@ export function Failure({ error, again }: { error: ApiError; again?: (() => void
 
 /** Whether the same request may be answered later: the server was away, busy, or failed. */
 function mayPass(error: ApiError): boolean {
-  return error.code !== "exported" && (error.status === 0 || error.status === 408 || error.status === 429 || error.status >= 500);
+  return error.status === 0 || error.status === 408 || error.status === 429 || error.status >= 500;
 }
 
 /** Says that there is nothing, and what to do about it. */

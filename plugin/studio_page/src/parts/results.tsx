@@ -2,9 +2,9 @@
 import { memo } from "preact/compat";
 import { useMemo, useRef } from "preact/hooks";
 
-import { exported, isHeld, type ApiError } from "../api";
+import { type ApiError } from "../api";
 import { isolated, sentence } from "../format";
-import { locateBody, NONE, type Asked } from "../question";
+import { NONE, type Asked } from "../question";
 import type { Answer } from "../request";
 import { route } from "../state";
 import { sideLabel, useStudio } from "../studio";
@@ -60,10 +60,9 @@ export function Results({ asked, a, b, grades, lit, onLit, open, onOpen, columns
   const found = grades?.grades ?? NO_GRADES;
   const besideA = useMemo<Beside>(() => ({ others: two && pair ? pair.ranksB : null, grades: found }), [two, pair, found]);
   const besideB = useMemo<Beside>(() => ({ others: pair ? pair.ranksA : null, grades: found }), [pair, found]);
-  const held = useMemo(() => heldBy(asked, [a.data, b.data]), [a.data, b.data]);
   const shown = apart || !pair ? null : lit;
   const count = pair ? pair.overlap.a.length + pair.overlap.both.length + pair.overlap.b.length : 0;
-  const common = { lit: shown, open, held, onOpen };
+  const common = { lit: shown, open, onOpen };
   return (
     <>
       {two && !a.error && !b.error && pair && count > 0 && <Venn overlap={pair.overlap} lit={lit} onLit={onLit} />}
@@ -76,13 +75,6 @@ export function Results({ asked, a, b, grades, lit, onLit, open, onOpen, columns
   );
 }
 
-/** The hits whose explanations an exported page holds; null where a server can be asked. */
-function heldBy({ question, a }: Asked, answers: readonly (Found | null)[]): ReadonlySet<string> | null {
-  if (!exported || !question) return null;
-  const ids = answers.flatMap((answer) => answer?.hits.map((hit) => hit.id) ?? []);
-  return new Set(ids.filter((id) => isHeld("/locate", locateBody(question, a, id))));
-}
-
 interface ColumnProps {
   side: "a" | "b";
   label: string;
@@ -93,11 +85,10 @@ interface ColumnProps {
   beside: Beside;
   lit: Group | null;
   open: string | null;
-  held: ReadonlySet<string> | null;
   onOpen: (id: string) => void;
 }
 
-const Column = memo(function Column({ side, label, data, error, loading, reload, beside, lit, open, held, onOpen }: ColumnProps) {
+const Column = memo(function Column({ side, label, data, error, loading, reload, beside, lit, open, onOpen }: ColumnProps) {
   const first = data?.hits[0]?.id ?? null;
   const own = open !== null && data?.hits.some((hit) => hit.id === open) ? open : null;
   return (
@@ -112,7 +103,7 @@ const Column = memo(function Column({ side, label, data, error, loading, reload,
         {data && <Stages total={data.milliseconds} seconds={data.seconds} />}
       </header>
       <div class="column-loading">{loading && <Loading label={`${side.toUpperCase()} is searching`} />}</div>
-      {loading && !exported && <Late>Still searching. The first search of a side loads its encoders, which takes seconds, on a busy machine longer.</Late>}
+      {loading && <Late>Still searching. The first search of a side loads its encoders, which takes seconds, on a busy machine longer.</Late>}
       {error && <Failure error={error} again={reload} />}
       {data && data.hits.length === 0 && (
         <Empty title="Nothing found">{data.warnings.map(sentence).join(" ") || noHit(route.get().params.tenant)}</Empty>
@@ -127,7 +118,6 @@ const Column = memo(function Column({ side, label, data, error, loading, reload,
             shared={lit === null ? null : beside.others}
             open={own}
             stop={own ?? first}
-            held={held}
             onOpen={onOpen}
             onPoint={pointed.set}
           />

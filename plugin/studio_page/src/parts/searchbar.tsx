@@ -1,6 +1,5 @@
 import { useRef } from "preact/hooks";
 
-import { exported } from "../api";
 import { picture } from "../question";
 import { useShortcuts } from "../keys";
 import { useParam } from "../state";
@@ -56,8 +55,7 @@ export function SearchBar({ onDown }: { onDown: () => void }) {
           autocomplete="off"
           autocapitalize="off"
           spellcheck={false}
-          autofocus={exported === null}
-          readOnly={exported !== null}
+          autofocus
           onInput={(event) => setText(event.currentTarget.value)}
           onPaste={(event) => take(event.clipboardData?.files) && event.preventDefault()}
           onKeyDown={(event) => {
@@ -66,7 +64,7 @@ export function SearchBar({ onDown }: { onDown: () => void }) {
             if (event.key === "ArrowDown") (event.preventDefault(), onDown());
           }}
         />
-        {pictures && !exported && (
+        {pictures && (
           <>
             <button class="button" type="button" onClick={() => file.current?.click()}>
               Picture…

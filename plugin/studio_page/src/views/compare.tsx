@@ -1,24 +1,23 @@
 /** One search box, two sides, and why they differ. */
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { addedToExport, exported } from "../api";
 import { milliseconds, plural } from "../format";
 import { useShortcuts } from "../keys";
 import { AbsentSides } from "../parts/absentsides";
 import { announce } from "../parts/announce";
 import { Controls } from "../parts/controls";
-import { hiddenOf, Judged, useGrades } from "../parts/judged";
+import { Judged, useGrades } from "../parts/judged";
 import { Empty, Notice } from "../parts/notice";
 import { Results } from "../parts/results";
 import { Snippets } from "../parts/snippets";
 import { overlapOf, type Group } from "../parts/venn";
 import { Where } from "../parts/where";
 import { Why } from "../parts/why";
-import { locateBody, NONE, sideOf, useAsked, type Asked } from "../question";
+import { NONE, sideOf, useAsked, type Asked } from "../question";
 import { useRequest, type Answer } from "../request";
 import { explain, route, setParams, useParam, useRoute } from "../state";
 import { useStudio } from "../studio";
-import type { Found, Grades } from "../answers";
+import type { Found } from "../answers";
 
 const PAUSE = 120; // milliseconds after the last key
 
@@ -50,7 +49,6 @@ export function Compare() {
     explain("");
     focusHit(columns.current, doc);
   }, []);
-  useExplainedExport(asked, a.data, two ? b.data : null, grades);
   useHitKeys(columns, open, close);
   useSaid(a, two ? b : null);
   const tenantMissing = collection.tenants && !params.tenant;
@@ -69,7 +67,7 @@ export function Compare() {
               Both sides answer as you type. <kbd>/</kbd> goes to the box, <kbd>↓</kbd> to the hits, <kbd>Enter</kbd> explains one, <kbd>?</kbd> shows all keys.
             </Empty>
           )}
-          {asked.question && !exported && <Where a={a.data} b={two ? b.data : null} />}
+          {asked.question && <Where a={a.data} b={two ? b.data : null} />}
           {asked.question && grades && <Judged asked={asked} grades={grades} a={a.data} b={b.data} />}
           {asked.question && (
             <Results asked={asked} a={a} b={b} grades={grades} lit={lit} onLit={setLit} open={open} onOpen={toggle} columns={columns} />
@@ -119,28 +117,6 @@ function useHitKeys(columns: { current: HTMLDivElement | null }, open: string | 
     ],
     [open],
   );
-}
-
-const EXPLAINED = 40; // hits whose explanations an export holds: each costs some requests
-const HIDDEN = 10; // relevant documents beside them that are no hits
-
-/** An export holds the pictures and explanations of the hits that it shows, and explains relevant ones that it does not: it can ask nobody. */
-function useExplainedExport({ question, a, b }: Asked, answerA: Found | null, answerB: Found | null, grades: Grades | null): void {
-  useEffect(() => {
-    if (!question || exported) return undefined;
-    const hits = new Set([...(answerA?.hits ?? []), ...(answerB?.hits ?? [])].map((hit) => hit.id));
-    const hidden = hiddenOf(grades, [answerA, ...(b === NONE ? [] : [answerB])]).map(({ id }) => id);
-    const ids = new Set([...[...hits].slice(0, EXPLAINED), ...hidden.slice(0, HIDDEN)]);
-    const sides = b === NONE ? [a] : [a, b];
-    const pictures = new Set([...(answerA?.hits ?? []), ...(answerB?.hits ?? [])].flatMap((hit) => hit.thumbnail ?? []));
-    addedToExport.set(async (api) => {
-      for (const path of pictures) await api.image(path).catch(() => undefined); // those not scrolled to, too
-      for (const id of ids) {
-        for (const side of sides) await api.post("/locate", locateBody(question, side, id)).catch(() => undefined);
-      }
-    });
-    return () => addedToExport.set(null);
-  }, [question, a, b, answerA, answerB, grades]);
 }
 
 /** Says once both have answered how they agree. */

@@ -9,7 +9,6 @@ import { Notice } from "../parts/notice";
 import { SetupForm } from "../parts/setup";
 import { TableBehind, type Column } from "../parts/table";
 import { goToList } from "../parts/virtual";
-import { exported } from "../api";
 import { YAML } from "../question";
 import { go, hashOf, useParam } from "../state";
 import type { Difference, EvaluationResult, QueryRow, SliceDifference } from "../answers";
@@ -20,9 +19,9 @@ export function Evaluate() {
   return (
     <>
       <h1 class="visually-hidden">Evaluate</h1>
-      {!exported && <SetupForm setup={setup} />}
+      <SetupForm setup={setup} />
       <JobProgress handle={setup.handle} what="Evaluation" />
-      {job?.state === "done" && job.result && !exported && isOther(job.result, setup) && (
+      {job?.state === "done" && job.result && isOther(job.result, setup) && (
         <Notice kind="warning">The result below is of other sides or another metric than chosen above. Press Evaluate to measure what is chosen.</Notice>
       )}
       {job?.state === "done" && job.result && <Earlier key={job.id} evaluation={job.result} />}

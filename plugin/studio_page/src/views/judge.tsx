@@ -1,7 +1,7 @@
 /** Grades documents with one key each, without saying which side found them, until the comparison is settled. */
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { act, ApiError, exported } from "../api";
+import { act, ApiError } from "../api";
 import { count, plural, sentence, sentenceCase } from "../format";
 import { useShortcuts } from "../keys";
 import { announce, toast } from "../parts/announce";
@@ -159,16 +159,14 @@ function Work({ state, path, onNext, onLeave }: WorkProps) {
             {count(state.done)} of at most {plural(state.total, "document")} judged
             {pair && <span class="muted"> · query {count(pair.query.number)} of {count(pair.query.of)}, {plural(pair.document.left, "document")} left for it</span>}
           </p>
-          {!exported && (
-            <div class="row">
-              <button class="button" type="button" aria-disabled={!ready} onClick={undo}>
-                <kbd>u</kbd>Undo
-              </button>
-              <button class="button" type="button" onClick={pair ? stop : onLeave}>
-                {pair ? "Stop" : "Judge something else"}
-              </button>
-            </div>
-          )}
+          <div class="row">
+            <button class="button" type="button" aria-disabled={!ready} onClick={undo}>
+              <kbd>u</kbd>Undo
+            </button>
+            <button class="button" type="button" onClick={pair ? stop : onLeave}>
+              {pair ? "Stop" : "Judge something else"}
+            </button>
+          </div>
         </div>
         <Bar done={state.done} total={state.total} label="Documents judged" />
       </section>
@@ -250,7 +248,7 @@ function Card({ query, document, ready, onGrade }: CardProps) {
           </div>
         </div>
       </div>
-      {!exported && <Grades ready={ready} onGrade={onGrade} />}
+      <Grades ready={ready} onGrade={onGrade} />
     </article>
   );
 }

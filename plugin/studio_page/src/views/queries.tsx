@@ -1,7 +1,6 @@
 /** The queries of an evaluation, those on which the sides differ most first; each opens the comparison. */
 import { useMemo } from "preact/hooks";
 
-import { exported } from "../api";
 import { sideParams, useEvaluation } from "../evaluation";
 import { count, fixed, isolated, percent, plural, sentence, signed } from "../format";
 import { Earlier } from "../parts/earlier";
@@ -20,8 +19,8 @@ export function Queries() {
   return (
     <>
       <h1 class="visually-hidden">Queries</h1>
-      {!exported && !result && <p class="muted">An evaluation asks both sides every judged query. Run one, and its queries are listed here.</p>}
-      {!exported && !result && <SetupForm setup={setup} />}
+      {!result && <p class="muted">An evaluation asks both sides every judged query. Run one, and its queries are listed here.</p>}
+      {!result && <SetupForm setup={setup} />}
       <JobProgress handle={setup.handle} what="Evaluation" />
       {job && result && <Earlier key={job.id} evaluation={result} />}
       {result && <List evaluation={result} />}

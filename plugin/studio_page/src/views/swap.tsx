@@ -1,8 +1,8 @@
 /** How far a change of encoders is, which generations there are, and the way back. */
 import { useEffect, useState } from "preact/hooks";
 
-import { act, ApiError, exported } from "../api";
-import { count, plural, seconds, sentence, sentenceCase, typeset, utc } from "../format";
+import { act, ApiError } from "../api";
+import { count, plural, sentence, sentenceCase, typeset, utc } from "../format";
 import { toast } from "../parts/announce";
 import { Dialog } from "../parts/dialog";
 import { TextField } from "../parts/field";
@@ -23,7 +23,7 @@ export function Swap() {
   const answer = useRequest<SwapAnswer>((api) => api.get(`/swap?collection=${encodeURIComponent(collection.name)}`), [collection.name]);
   const swap = answer.data;
   useEffect(() => {
-    if (exported || (!swap && !answer.error)) return undefined;
+    if (!swap && !answer.error) return undefined;
     const running = swap?.steps.some((step) => step.state === "running"); // a store that does not answer is asked again too
     const timer = setInterval(() => document.hidden || answer.reload(), running ? WHILE_RUNNING : OTHERWISE);
     return () => clearInterval(timer);
@@ -77,15 +77,10 @@ function Timeline({ steps }: { steps: readonly SwapStep[] }) {
 }
 
 function StepProgress({ step, total }: { step: SwapStep; total: number }) {
-  const facts = [
-    `${count(step.done ?? 0)} of ${plural(total, "document")}`,
-    step.rate ? `${count(Math.round(step.rate))} a second` : "",
-    step.seconds_left ? `about ${seconds(step.seconds_left)} left` : "",
-  ];
   return (
     <>
       <Bar done={step.done ?? 0} total={total} label={sentenceCase(step.name)} />
-      <p class="small-text number">{facts.filter(Boolean).join(" · ")}</p>
+      <p class="small-text number">{`${count(step.done ?? 0)} of ${plural(total, "document")}`}</p>
     </>
   );
 }
@@ -96,12 +91,11 @@ function Generations({ generations }: { generations: readonly GenerationRow[] })
     <section class="card stack" aria-labelledby="generations">
       <div class="row between">
         <h2 id="generations">Generations of vectors</h2>
-        {!exported &&
-          pairs.map(([old, fresh]) => (
-            <a key={fresh.slot} class="button" href={hashOf("compare", { ...lastParams("compare"), doc: "", a: old.side!, b: fresh.side! })}>
-              Compare generations {old.generation} and {fresh.generation} of {fresh.slot}
-            </a>
-          ))}
+        {pairs.map(([old, fresh]) => (
+          <a key={fresh.slot} class="button" href={hashOf("compare", { ...lastParams("compare"), doc: "", a: old.side!, b: fresh.side! })}>
+            Compare generations {old.generation} and {fresh.generation} of {fresh.slot}
+          </a>
+        ))}
       </div>
       <Table caption="Generations of vectors" columns={COLUMNS} rows={generations} rowKey={(one) => `${one.slot} ${one.generation}`} />
     </section>
@@ -114,7 +108,7 @@ const COLUMNS: readonly Column<GenerationRow>[] = [
   { head: "State", cell: (one) => <span class="tag" data-kind={one.state === "live" ? "good" : undefined}>{one.state}</span> },
   { head: "Made by", cell: madeBy, wide: true },
   { head: "Vectors", cell: (one) => count(one.vectors), number: true },
-  { head: "Search", cell: (one) => (one.side && !exported ? <a href={hashOf("compare", { ...lastParams("compare"), doc: "", a: one.side })} aria-label={`Search it: ${one.slot}, generation ${one.generation}`}>Search it</a> : one.side ? "searchable" : "not searchable") },
+  { head: "Search", cell: (one) => (one.side ? <a href={hashOf("compare", { ...lastParams("compare"), doc: "", a: one.side })} aria-label={`Search it: ${one.slot}, generation ${one.generation}`}>Search it</a> : "not searchable") },
 ];
 
 function madeBy(one: GenerationRow): string {
@@ -138,7 +132,6 @@ function Rollback({ swap, onDone }: { swap: SwapAnswer; onDone: () => void }) {
   const [busy, setBusy] = useState(false);
   const [why, setWhy] = useState("");
   const [error, setError] = useState<ApiError | null>(null);
-  if (exported) return null;
   if (swap.reason) {
     return (
       <Notice>
