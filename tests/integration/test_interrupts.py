@@ -204,7 +204,6 @@ WORDS_OF: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {  # a command 
     "apply": (("apply", "--ignore-gate"), GERMAN),
     "evaluate": (("evaluate",), LEXICAL),
     "copy": (("copy", "diptych.yaml", "edge:./other"), LEXICAL),
-    "export": (("export", "all.jsonl.gz", "--vectors", "--force"), LEXICAL),
     "info": (("info",), LEXICAL),
     "doctor": (("doctor",), LEXICAL),
     "demo": (("demo", "shown"), LEXICAL),
@@ -219,14 +218,6 @@ def test_a_command_over_a_collection_of_words(lexical: Folder, command: str) -> 
         lexical.run("populate", "corpus.jsonl")
     lexical.configure(slots)
     interrupted_at_random(lexical, *words, codes=(0, PENDING) if command == "plan" else (0,), restore=True)
-
-
-@pytest.mark.slow
-def test_an_import_of_documents(lexical: Folder) -> None:
-    lexical.run("populate", "corpus.jsonl")
-    lexical.run("export", "texts.jsonl")
-    shutil.rmtree(lexical.path / "store")
-    interrupted_at_random(lexical, "import", "texts.jsonl", restore=True)
 
 
 @pytest.mark.slow(first=True)

@@ -24,7 +24,7 @@ from diptych.cli import app
 from diptych.cli.run_command import Session
 from diptych.collection.verify import verify
 from diptych.config import Config
-from diptych.copying import copy_collection, export_collection
+from diptych.copying import copy_collection
 from diptych.errors import DiptychError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import store_calls
@@ -89,7 +89,6 @@ CALLS: dict[str, Callable[[Collection], Any]] = {
     "adopt": lambda c: adopt(c.client, "c", config(), registry=c.handle.registry),
     "copy from it": lambda c: copy_collection(c.client, "c", QdrantClient(":memory:"), retries=0),
     "copy to it": lambda c: copy_collection(filled(c.handle.registry).client, "c", c.client, "d", retries=0),
-    "export": lambda c: export_collection(c.handle, "points.jsonl", vectors=True),
     "warm": lambda c: c.warm(),
 }
 
@@ -174,7 +173,7 @@ STRICT = models.StrictModeConfig(
 )
 REFUSED: dict[str, Callable[[Collection], Any]] = {
     **{call: CALLS[call] for call in ("search", "search_batch", "search_groups", "like", "explain")},
-    **{call: CALLS[call] for call in ("documents", "populate, one new", "verify", "copy from it", "export")},
+    **{call: CALLS[call] for call in ("documents", "populate, one new", "verify", "copy from it")},
     "search, not blocking": CALLS["search, not blocking"],
     "count": lambda c: c.count(where={"kind": 1}),
     "filter": lambda c: c.search("words", where={"kind": 1}, limit=1),

@@ -23,7 +23,7 @@ from diptych.cli import app
 from diptych.cli.run_command import Session
 from diptych.config import Config
 from diptych.config.models import SlotConfig
-from diptych.copying import copy_collection, export_collection, import_collection
+from diptych.copying import copy_collection
 from diptych.errors import StoreUnavailable, StoreUnsupported
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
@@ -250,16 +250,6 @@ def test_a_swap_on_a_server_that_cannot_add_vectors_is_refused_with_the_ways_out
         assert "diptych copy" in refused.value.do
         assert collection.status().swap is None
         assert [hit.id for hit in collection.search("words of number 3", limit=3)] == found
-
-
-@pytest.mark.parametrize("kind", [str, Path])
-def test_paths_may_be_text(small_server: Callable[..., Any], fakes: Registry, kind: type) -> None:
-    with Collection.open(config(small_server().url), registry=fakes) as collection:
-        collection.populate([*DOCUMENTS, {"id": "", "text": "no id"}], report_path=kind("rejected.jsonl"))
-        assert Path("rejected.jsonl").exists()
-        assert export_collection(collection.handle, kind("points.jsonl"), vectors=True) == 12
-    client = open_store("memory:")
-    assert import_collection(client, kind("points.jsonl"), report_path=kind("left.jsonl")).written == 12
 
 
 @pytest.mark.parametrize(("status", "reason"), [(401, "Unauthorized"), (403, "Forbidden")])

@@ -119,15 +119,7 @@ def others(folder: Path) -> None:
     write_project(folder, {"lexical": SLOTS["lexical"]}, "others")
     for line in ("populate documents.jsonl", "populate documents.jsonl --sync --dry-run", "doctor --verify"):
         command(*line.split())
-    for line in (
-        "info --all",
-        "export --id cat",
-        "export all.jsonl --vectors",
-        "export texts.jsonl",
-        "delete owl --yes",
-    ):
-        command(*line.split())
-    for line in ("import all.jsonl --collection again", "import texts.jsonl", "cache clear", "demo shown"):
+    for line in ("info --all", "info --id cat", "delete owl --yes", "cache clear", "demo shown"):
         command(*line.split())
     command("adapters", "--check", "bm25", "--option", "language=english")
 

@@ -93,8 +93,6 @@ OWN = {
     "adopt": populate.adopt,
     "info": collections.info,
     "delete": collections.delete,
-    "export": collections.export,
-    "import": collections.import_file,
     "copy": collections.copy,
     "cache": doctor.cache,
     "plan": apply.plan,
@@ -108,7 +106,7 @@ OWN = {
 }
 PANELS = {  # of the help, by what one wants; commands of other packages stand below them
     "Search": ("demo", "init", "doctor", "search", "serve", "studio"),
-    "Data": ("populate", "adopt", "info", "delete", "export", "import", "copy", "cache"),
+    "Data": ("populate", "adopt", "info", "delete", "copy", "cache"),
     "Change": ("plan", "apply", "status", "rollback", "finish"),
     "Measure": ("evaluate", "judge", "tune"),
     "Train": ("train", "adapters"),

@@ -1,10 +1,10 @@
-"""Commands on a collection that is filled: `info`, `delete`, `export`, `import` and `copy`."""
+"""Commands on a collection that is filled: `info`, `delete` and `copy`."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +16,20 @@ from diptych.cli.options import (
     CONFIG,
     CollectionOption,
     ConfigOption,
-    FilterOption,
     JsonOption,
     StoreOption,
     TenantOption,
-    WhereOption,
 )
 from diptych.cli.output import Bars, show, stderr, stdout, write_json
-from diptych.cli.populate import show_report
-from diptych.cli.run_command import FAILED, REJECTED, Session, opened_store
+from diptych.cli.run_command import FAILED, Session, opened_store
 from diptych.cli.search import note_missing_keys, parse_filter
 from diptych.config.problems import redacted
 from diptych.config.yaml_files import as_written
 from diptych.display import Display, Table, printable
-from diptych.errors import CollectionError, ConfigError, CopyError
-from diptych.reports import rejected_lines
+from diptych.errors import CollectionError, ConfigError
 from diptych.runtime import interrupts
 
 if TYPE_CHECKING:
-    from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
     from diptych.collection.collection import Collection
@@ -49,26 +44,38 @@ def info(
     store: StoreOption = None,
     collection: CollectionOption = None,
     all: Annotated[bool, typer.Option("--all", help="List all collections of the store.")] = False,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="Only this document, as JSON; repeat for more.")
+    ] = None,
+    tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a collection: documents, slots, encoders, fingerprints. Loads no model.
 
     With --all, or with --store and no --collection, list a store's collections: points, slots, and whether diptych
-    knows them.
+    knows them. With --id, show documents; exits with 1 if one does not exist.
 
     [dim]Examples:[/dim]
 
       diptych info
+
+      diptych info --id postfix --id sox
 
       diptych info --all
 
       diptych info --store edge:./qdrant --collection packages --json
     """
     session: Session = context.obj
-    if all or (store is not None and collection is None):
+    if not ids and (all or (store is not None and collection is None)):
         if collection is not None:
             raise CollectionError("--all lists every collection", got=f"--collection {collection}", do="leave one out")
         return _list(session, config, store, as_json)
+    if ids:
+        with session.stored(config, store, collection) as opened:
+            documents = {document.id: document for document in opened.get(ids, tenant=tenant)}
+        for document in documents.values():
+            write_json(dataclasses.replace(document, media={name: str(own) for name, own in document.media.items()}))
+        return _end_by([identifier for identifier in dict.fromkeys(ids) if identifier not in documents])
     with session.collection(config, store, collection, verify=False) as opened:
         description = opened.info()
     if as_json:
@@ -379,135 +386,3 @@ def _show_copied(report: CopyReport) -> None:
     checked = verified if report.verified else "not verified: only the numbers of points were compared"
     done = f"{report.points:,} points: {counts} in {report.seconds:.1f} s"
     show(Display(f"{report.source} -> {report.target}", [done, checked], report.warnings))
-
-
-def export(
-    context: typer.Context,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="*.jsonl, *.jsonl.gz or *.parquet; - is standard output.")
-    ] = "-",
-    config: ConfigOption = CONFIG,
-    store: StoreOption = None,
-    collection: CollectionOption = None,
-    vectors: Annotated[
-        bool, typer.Option("--vectors", help="Points with vectors and settings, to import without encoding.")
-    ] = False,
-    ids: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="Only this document; repeat for more.")
-    ] = None,
-    filter: FilterOption = None,
-    where: WhereOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    tenant: TenantOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a collection to a file: documents for populate, or with --vectors the complete collection.
-
-    Loads no model. Exits with 1 if a document that --id names does not exist; the others are written.
-
-    [dim]Examples:[/dim]
-
-      diptych export --id postfix --id sox
-
-      diptych export notes.jsonl.gz
-
-      diptych export notes.parquet --where section=mail
-
-      diptych export notes.jsonl.gz --vectors --store edge:./qdrant --collection notes
-    """
-    from diptych.copying import export_collection
-
-    path = None if file == "-" else Path(file)
-    if path is not None and path.exists() and not force:
-        raise CopyError("the file exists", where=file, do="name another one, or replace it: --force")
-    if path is None and as_json:
-        raise CopyError("--json and the export both write to standard output", do="leave --json out, or name a file")
-    condition, missing = parse_filter(filter, where or []), list[str]()
-    session: Session = context.obj
-    with session.stored(config, store, collection) as opened, Bars() as bars:
-        if ids:
-            condition, missing = _only_ids(opened, ids, condition, tenant)
-        number = export_collection(opened.handle, path, vectors=vectors, filter=condition, tenant=tenant, progress=bars)
-        name = opened.name
-    if as_json:
-        write_json({"collection": name, "file": file, "vectors": vectors, "exported": number, "missing": missing})
-    elif path is not None:
-        unit = "points with vectors" if vectors else "documents"
-        stdout().print(f"{name}: {number:,} {unit} in {file}", soft_wrap=True)
-    _end_by(missing)
-
-
-def _only_ids(
-    opened: Collection, ids: Sequence[str], condition: models.Filter | None, tenant: str | None
-) -> tuple[models.Filter, list[str]]:
-    """The filter narrowed to the documents with these ids, and the ids that do not exist."""
-    from qdrant_client import models
-
-    from diptych.handle.tenancy import with_ids
-
-    there = {document.id for document in opened.get(ids, tenant=tenant)}
-    return models.Filter(must=[with_ids(opened.handle.view, ids, tenant), *([condition] if condition else [])]), [
-        name for name in dict.fromkeys(ids) if name not in there
-    ]
-
-
-def import_file(
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by diptych export.")],
-    config: ConfigOption = CONFIG,
-    store: StoreOption = None,
-    collection: CollectionOption = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File for rejected lines, with the reasons.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Import an exported file: with vectors it restores the collection, without it populates the documents.
-
-    With vectors nothing is encoded, and the collection must not exist yet. Lines that cannot be read are rejected with
-    the reason; the command then exits with 3.
-
-    [dim]Examples:[/dim]
-
-      diptych import notes.jsonl.gz
-
-      diptych import notes.parquet --store http://localhost:6333 --collection notes.2
-    """
-    from diptych.copying.restore import read_header
-
-    header = read_header(file)
-    session: Session = context.obj
-    if header is None or not header.vectors:
-        return _populate(session, file, config, store, collection, report, as_json)
-    from diptych.copying import import_collection
-
-    with opened_store(session, config, store, create=True) as (client, configured), Bars() as bars:
-        result = import_collection(client, file, collection or configured, report_path=report, progress=bars)
-    if as_json:
-        write_json({**dataclasses.asdict(result), "complete": result.complete})
-    else:
-        rejected = rejected_lines(result.set_aside, result.examples, result.report_file)
-        head = f"{result.collection}: {result.written:,} points in {result.seconds:.1f} s"
-        show(Display(head, warnings=(*result.warnings, *rejected)))
-    if not result.complete:
-        raise typer.Exit(REJECTED)
-    return None
-
-
-def _populate(
-    session: Session,
-    file: Path,
-    config: Path,
-    store: str | None,
-    collection: str | None,
-    report: Path | None,
-    as_json: bool,
-) -> None:
-    """Populate the documents of a file without vectors."""
-    from diptych.populate import open_source
-    from diptych.populate import populate as bring_in
-
-    documents = open_source(file)
-    with session.collection(config, store, collection, create=True) as opened, Bars() as bars:
-        result = bring_in(opened.handle, documents, progress=bars, report_path=report)
-    show_report(result, as_json=as_json)

@@ -19,7 +19,6 @@ from diptych.media.values import (
     from_json,
     from_payload,
     to_json,
-    to_source,
 )
 
 __all__ = [
@@ -35,5 +34,4 @@ __all__ = [
     "from_json",
     "from_payload",
     "to_json",
-    "to_source",
 ]

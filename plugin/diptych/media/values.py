@@ -100,13 +100,6 @@ def to_json(media: Media) -> dict[str, Any]:
     return {"modality": media.modality, **reference(media, with_data=media.data is not None)}
 
 
-def to_source(media: Media) -> str | dict[str, Any]:
-    """How files of documents name the item: a data: URI where it holds its bytes, its path or URL, or `to_json`."""
-    if media.data is not None:
-        return "data:application/octet-stream;base64," + base64.b64encode(media.data).decode()
-    return media.source or to_json(media)
-
-
 def from_json(raw: object) -> Media:
     """The item that `to_json` wrote as `raw`.
 

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
 from diptych.cli import main
-from diptych.copying import copy_collection, export_collection, import_collection
+from diptych.copying import copy_collection
 from diptych.errors import DiptychError
 from diptych.metadata.store import raw_metadata
 from diptych.stores import open_store
@@ -115,16 +115,6 @@ def carried(carry: Callable[[QdrantBase, QdrantBase], object]) -> Door:
     return through
 
 
-def exported(suffix: str) -> Callable[[QdrantBase, QdrantBase], object]:
-    def carry(source: QdrantBase, target: QdrantBase) -> None:
-        file = Path(source.path).with_name(f"gift{suffix}")  # type: ignore[attr-defined]  # an EdgeClient
-        file.unlink(missing_ok=True)
-        export_collection(Collection.open(source, "c").handle, file, vectors=True)
-        import_collection(target, file, report_path=file.with_name("report.jsonl"))
-
-    return carry
-
-
 ASKING: dict[str, Door] = {
     "open": asked(lambda collection: collection.search("word1")),
     "explain": asked(lambda collection: collection.explain("word1")),
@@ -138,9 +128,6 @@ ASKING: dict[str, Door] = {
     "llama_index": asked(with_llama_index),
     "haystack": with_haystack,
     "copy": carried(lambda source, target: copy_collection(source, "c", target)),
-    "import jsonl": carried(exported(".jsonl")),
-    "import gz": carried(exported(".jsonl.gz")),
-    "import parquet": carried(exported(".parquet")),
 }
 OTHERS: dict[str, Door] = {  # which may answer, as long as they do nothing else
     "command info": said("info"),

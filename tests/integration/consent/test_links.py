@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from diptych.copying import import_collection
 from diptych.errors import DiptychError, EvaluationError, StoreError
 from diptych.evaluate import Qrels, read_queries
 from diptych.populate import open_source
 from diptych.registry import Registry
-from diptych.stores import open_store
 from diptych.types import Query
 from diptych_edge import EdgeClient
 from diptych_lab.judge import Judgements
@@ -155,8 +153,6 @@ def test_documents_come_from_regular_files_and_folders(put: Callable[[Path], Non
     put(tmp_path / name)
     with pytest.raises(DiptychError, match="diptych populate -"):
         list(open_source(tmp_path / name))
-    with pytest.raises(DiptychError, match="no such file"):
-        import_collection(open_store("memory:"), tmp_path / name)
     if name != "corpus.jsonl":
         assert list(open_source(tmp_path)) == []
 

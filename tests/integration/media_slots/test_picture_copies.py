@@ -11,8 +11,7 @@ from qdrant_client.client_base import QdrantBase
 
 from colour_plugin import COLOURS
 from diptych import Collection, Document, Query, Registry
-from diptych.copying import copy_collection, dump, export_collection, import_collection
-from diptych.errors import CopyError
+from diptych.copying import copy_collection
 from diptych.media import Media
 from diptych.search import Retrieve
 
@@ -78,48 +77,19 @@ def test_searches_and_unchanged_documents_do_not_fetch_what_is_stored_of_picture
     assert (red.media["image"].data is not None) == (kept == "bytes")
 
 
-def test_media_that_the_collection_does_not_hold_are_named_in_a_warning(
-    made: Any, documents: list[Document], pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    shapes = made()
-    held = (pictures / "red.png").read_bytes()
-    shapes.populate([*documents, *(Document(f"bare-{n}", f"bare {n}", media={"image": held}) for n in range(2))])
-    with caplog.at_level("WARNING", "diptych"):
-        export_collection(shapes.handle, tmp_path / "shapes.jsonl")
-    (record,) = caplog.records
-    assert "2 documents have media that were given as bytes" in record.getMessage()
-    assert "'bare-0'" in record.getMessage()
-
-
-def test_bytes_that_are_too_long_for_a_line_are_refused(
-    made: Any, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shapes = made(media={"store": "bytes"})
-    shapes.populate([Document("bare", media={"image": (pictures / "red.png").read_bytes()})])
-    monkeypatch.setattr(dump, "RECORD", 80)
-    with pytest.raises(CopyError, match=r"longer than .*\n.*'bare'") as caught:
-        export_collection(shapes.handle, tmp_path / "b.jsonl")
-    assert "parquet" in str(caught.value)
-    assert not (tmp_path / "b.jsonl").exists()
-
-
 @pytest.mark.parametrize("kept", ["reference", "thumbnail", "bytes"])
-def test_copies_and_restored_exports_keep_the_pictures(
+def test_copies_keep_the_pictures(
     made: Any, documents: list[Document], tmp_path: Path, pictures: Path, kept: str, colours: Registry
 ) -> None:
     held = (pictures / "half.png").read_bytes()
     shapes = made(media={"store": kept})
     shapes.populate([*documents, Document("bytes", media={"image": held})])
     copy_collection(shapes.client, "shapes", shapes.client, "thumbnail")  # names that a server forgets after a test
-    export_collection(shapes.handle, tmp_path / "shapes.jsonl.gz", vectors=True)
-    import_collection(shapes.client, tmp_path / "shapes.jsonl.gz", "bytes")
     original = {own.id: own for own in shapes.documents()}
     shapes.close()
-    for name in ("thumbnail", "bytes"):
-        other = made(collection=name)
-        assert {own.id: own for own in other.documents()} == original
-        found: Any = {own.id: own.media["image"] for own in other.documents() if own.media}
-        assert found["red"].source == "red.png"
-        assert found["bytes"].data == (held if kept == "bytes" else None)
-        assert other.search(Query(media={"image": "blue.png"}), pipeline=Retrieve("picture"), limit=1)[0].id == "blue"
-        other.close()
+    other = made(collection="thumbnail")
+    assert {own.id: own for own in other.documents()} == original
+    found: Any = {own.id: own.media["image"] for own in other.documents() if own.media}
+    assert found["red"].source == "red.png"
+    assert found["bytes"].data == (held if kept == "bytes" else None)
+    assert other.search(Query(media={"image": "blue.png"}), pipeline=Retrieve("picture"), limit=1)[0].id == "blue"

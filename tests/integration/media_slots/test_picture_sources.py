@@ -7,15 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from colour_plugin import COLOURS
-from diptych import Collection, Document, Query, Registry
+from diptych import Collection, Document, Registry
 from diptych.cli import app
 from diptych.cli.run_command import Session
-from diptych.copying import export_collection
 from diptych.populate import open_source
 
 Run = Callable[..., Result]
@@ -87,7 +85,7 @@ def test_pictures_anywhere_can_be_queries_of_the_command_line(run: Run, tmp_path
         line = run("search", option, "-n", 1).stdout.split("\t")
         assert (line[0], line[3], line[4]) == ("", "green", "image 'green.png'\n")
     assert run("search", "blue", "--image", "elsewhere.png", "--only", "picture").stdout.count("\n") == len(COLOURS)
-    assert json.loads(run("export", "--id", "green").stdout.splitlines()[-1])["media"] == {"image": "green.png"}
+    assert json.loads(run("info", "--id", "green").stdout)["media"] == {"image": "image 'green.png'"}
     assert "cannot be read" in run("search", "--image", "nothing.png", code=1).output
     assert "cannot read this picture" in run("search", "--image", "rows.jsonl", code=1).output
     whole = (tmp_path / "elsewhere.png").read_bytes()
@@ -111,45 +109,3 @@ def test_a_table_without_slots_of_pictures_keeps_named_media_and_leaves_others_m
         (document,) = texts.get(["r"])
         assert document.metadata == {}
         assert document.media == {"image": texts.handle.media.take("image", "red.png")}
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-@pytest.mark.parametrize("kept", ["reference", "bytes"])
-def test_an_exported_file_brings_media_along(
-    config: Callable[..., dict[str, Any]],
-    colours: Registry,
-    documents: list[Document],
-    pictures: Path,
-    tmp_path: Path,
-    suffix: str,
-    kept: str,
-) -> None:
-    path = tmp_path / f"out.{suffix}"
-    with Collection.open(config(media={"store": kept}), registry=colours) as first:
-        first.populate(documents)
-        assert export_collection(first.handle, path) == len(documents)
-        held = first.get([*IDS])
-    if kept == "bytes":
-        for picture in pictures.iterdir():
-            picture.unlink()
-    with Collection.open(config(store="memory:", cluster={}), registry=colours) as second:
-        report = second.populate(open_source(path))
-        assert (report.new, report.set_aside) == (len(documents), 0)
-        read = second.get([*IDS])
-        assert [(own.id, own.text, own.media) for own in read] == [(own.id, own.text, own.media) for own in held]
-        if kept == "reference":  # bytes come without a path, which is a part of the hash
-            assert [own.content_hash() for own in read] == [own.content_hash() for own in held]
-        assert second.search(Query(media={"image": np.full((4, 4, 3), COLOURS["blue"], np.uint8)}))[0].id == "blue"
-
-
-def test_media_whose_bytes_no_one_has_reject_their_document_after_an_export(
-    config: Callable[..., dict[str, Any]], colours: Registry, pictures: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "out.jsonl"
-    with Collection.open(config(), registry=colours) as first:
-        first.populate([Document("r", "red", media={"image": (pictures / "red.png").read_bytes()})])
-        export_collection(first.handle, path)
-    with Collection.open(config(store="memory:", cluster={}), registry=colours) as second:
-        report = second.populate(open_source(path), report_path=tmp_path / "rejected.jsonl")
-        assert (report.new, report.set_aside) == (0, 1)
-        assert "a collection that does not store their bytes" in report.examples[0].reason

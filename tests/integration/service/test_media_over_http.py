@@ -80,18 +80,6 @@ def test_no_path_and_no_address_is_taken_from_a_client(client: httpx.Client, nam
         assert "does not open files or addresses" in message or "the request cannot be read" in message
 
 
-def test_the_header_of_an_exported_file_opens_no_path_either(client: httpx.Client) -> None:
-    header = {"diptych": {"format": 1, "collection": "words", "points": 1, "vectors": False, "info": {}, "indexes": {}}}
-    document = {"id": "x", "text": "words", "media": {"image": "red.png"}}
-    answer = client.post(
-        "/populate?collection=words",
-        content=json.dumps(header) + "\n" + json.dumps(document) + "\n",
-        headers={"content-type": "application/x-ndjson"},
-    )
-    assert answer.status_code == 400
-    assert "does not open files or addresses" in answer.json()["error"]["message"]
-
-
 def test_bad_media_are_refused_and_rejected_by_name(client: httpx.Client) -> None:
     bad = {"image": "data:image/png;base64,AAAA"}
     answer = client.post("/search", json={"collection": "shapes", "media": bad})

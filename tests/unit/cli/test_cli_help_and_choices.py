@@ -19,7 +19,7 @@ from diptych.errors import ConfigError
 Run = Callable[..., Any]
 COMMANDS = (
     *("init", "doctor", "populate", "search", "evaluate", "info", "adapters"),
-    *("delete", "export", "import", "demo"),
+    *("delete", "demo"),
 )
 
 

@@ -29,8 +29,7 @@ READING = [
     ("info",),
     ("status",),
     ("plan",),
-    ("export", "--id", "cat"),
-    ("export", "-"),
+    ("info", "--id", "cat"),
     ("tune", "index"),
 ]
 WRITING = [  # to what is there already
@@ -59,15 +58,15 @@ def untouched(request: pytest.FixtureRequest, config: Path, corpus: Path, tmp_pa
 def test_reading_before_the_first_populate_says_how_to_fill_and_creates_nothing(
     run: Run, untouched: Callable[[], bool], command: tuple[str, ...]
 ) -> None:
-    answer = run(*command, *([] if command[0] == "export" else ["--json"]))
+    answer = run(*command, "--json")
     assert (answer.code, answer.out) == (1, "")
     assert "diptych populate SOURCE" in answer.err
-    assert "CollectionNotFound" in answer.err or command[0] == "export"
+    assert "CollectionNotFound" in answer.err
     assert untouched()
 
 
 @pytest.mark.parametrize("command", [*WRITING, ("info", "--all"), ("doctor",), ("cache",)], ids=" ".join)
-def test_no_command_but_populate_and_import_creates_a_store(
+def test_no_command_but_populate_creates_a_store(
     run: Run, untouched: Callable[[], bool], command: tuple[str, ...]
 ) -> None:
     run(*command)

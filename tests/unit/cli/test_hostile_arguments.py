@@ -38,7 +38,7 @@ FILTER = {"must": [{"key": "year", "range": {"gte": 1}}, {"key": "kind", "match"
 ARGUMENTS: dict[str, list[str]] = {
     "populate": ["docs.jsonl"], "search": ["cat"], "evaluate": ["--queries", "queries.jsonl",
     "--qrels", "qrels.tsv"],
-    "delete": ["nothing", "--yes"], "export": ["out.jsonl", "--force"], "import": ["docs.jsonl"],
+    "delete": ["nothing", "--yes"],
     "adopt": ["--slot", "dense=fake-dense"], "copy": ["edge:./qdrant", "edge:./other"], "cache": ["info"],
     "init": ["--config", "new.yaml"],
 }  # fmt: skip

@@ -21,7 +21,6 @@ from diptych.runtime.text_budget import FILE, RECORD
 
 Raw = Mapping[str, Any] | Rejected
 SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
-HEADER = "diptych"  # the one key of the first line of an exported file, which is not a document
 FIRST = 100  # objects of JSON lines from which the keys are taken
 _ROWS, _AT_ONCE = 1024, 4 * RECORD  # rows and bytes of Parquet that are read at a time
 _DENSEST = 1000  # bytes that a byte of Parquet may unpack to, as with gzip
@@ -50,24 +49,9 @@ def read_json_lines(path: Path) -> Iterator[Raw]:
 
 
 def count_lines(path: Path) -> int:
-    """Number of non-empty lines, without the header of an exported file."""
+    """Number of non-empty lines."""
     with _opened(path) as file:
-        return sum(1 for line in _bounded_lines(file) if line.strip()) - (header_of(path) is not None)
-
-
-def header_of(path: Path) -> dict[str, Any] | None:
-    """The first line of an exported file, which describes the collection; None in other files."""
-    with _opened(path) as file:
-        first = file.readline(RECORD)
-    try:
-        found = json.loads(first)
-    except (ValueError, RecursionError):
-        return None
-    return found if _is_header(found) else None
-
-
-def _is_header(found: object) -> bool:
-    return isinstance(found, dict) and set(found) == {HEADER} and isinstance(found[HEADER], dict)
+        return sum(1 for line in _bounded_lines(file) if line.strip())
 
 
 def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
@@ -80,7 +64,7 @@ def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
 
 def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
     """One object for each line; empty lines are skipped."""
-    first, exported = True, False
+    first = True
     for number, line in enumerate(_bounded_lines(file), 1):
         if not line.strip():
             continue
@@ -99,11 +83,8 @@ def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
         except (ValueError, RecursionError) as error:
             yield Rejected(where, f"not JSON: {error}")
             continue
-        if number == 1 and _is_header(found):
-            exported = True
-            continue
         if isinstance(found, dict):
-            yield Row(found, where, has_media=exported)  # metadata stand under their own key there
+            yield Row(found, where)
         else:
             yield Rejected(where, f"not a JSON object but {type(found).__name__}")
 
@@ -117,18 +98,11 @@ def keys_of(rows: Iterable[Raw]) -> tuple[str, ...]:
 def renamed(rows: Iterable[Raw], columns: Columns) -> Iterator[Raw]:
     """The objects with id, text, title and media under these names."""
     for row in rows:
-        yield _renamed(row, columns, row.where, exported=row.has_media) if isinstance(row, Row) else row
+        yield _renamed(row, columns, row.where) if isinstance(row, Row) else row
 
 
-def _renamed(
-    cells: Mapping[str, Any],
-    columns: Columns,
-    where: str,
-    written: Mapping[str, str] | None = None,
-    *,
-    exported: bool = False,
-) -> Row:
-    return Row(columns.renamed(cells), where, written, has_media=exported or bool(columns.media))
+def _renamed(cells: Mapping[str, Any], columns: Columns, where: str, written: Mapping[str, str] | None = None) -> Row:
+    return Row(columns.renamed(cells), where, written, has_media=bool(columns.media))
 
 
 def csv_names(path: Path) -> tuple[str, ...]:
@@ -255,16 +229,13 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Raw]:
 
     with _intact(path), pyarrow.parquet.ParquetFile(path) as file:
         columns.require(file.schema_arrow.names, str(path))
-        exported = HEADER.encode() in (file.schema_arrow.metadata or {})  # with metadata as JSON text
-        most = FILE if columns.media or exported else RECORD
+        most = FILE if columns.media else RECORD
         for number, row in enumerate(parquet_rows(path, file, most), 1):
             if row is None:
                 yield Rejected(f"{path.name}:{number}", f"the row is too large: at most {most:,} bytes")
                 continue
             cells = {key: cell for key, cell in row.items() if cell is not None and cell == cell}  # NaN is not itself
-            if exported:
-                cells |= {key: json.loads(cells[key]) for key in ("media", "metadata") if key in cells}
-            yield _renamed(cells, columns, f"{path.name}:{number}", exported=exported)
+            yield _renamed(cells, columns, f"{path.name}:{number}")
 
 
 def parquet_rows(path: Path, file: Any, most: int) -> Iterator[dict[str, Any] | None]:
