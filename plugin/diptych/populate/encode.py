@@ -24,7 +24,7 @@ from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.store import add_unread, behind_key, update_metadata
 from diptych.populate.rejects import reason_of
 from diptych.populate.validate import Item
-from diptych.reports import SetAside, UnreadTokens
+from diptych.reports import UnreadTokens
 from diptych.slots.cache import Namespace
 from diptych.slots.canaries import plain_documents
 from diptych.slots.encode import Input, Vector, all_finite, is_finite
@@ -298,27 +298,6 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """The result of pieces written elsewhere: counts, three of them by vector, and the rejected documents."""
-
-    new: int = 0
-    changed: int = 0
-    encoded: Mapping[str, int] = field(default_factory=dict)
-    hits: Mapping[str, int] = field(default_factory=dict)
-    unread: Mapping[str, UnreadTokens] = field(default_factory=dict)
-    refused: tuple[SetAside, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A piece encoded elsewhere: by vector its outcomes, the number of cache hits there, and what was not read."""
-
-    outcomes: Mapping[str, list[Outcome]]
-    hits: Mapping[str, int] = field(default_factory=dict)
-    unread: Mapping[str, UnreadTokens] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Work:
     """One populate as its engine sees it.
 
@@ -326,21 +305,17 @@ class Work:
         handle: the collection, which exists.
         targets: the slots to write, their encoders loaded; counts cache hits and unread tokens of other processes.
         room: pieces that may be encoded and not yet acknowledged.
-        deliver: writes a piece with its outcomes; to be called in one thread.
-        send, confirm: the two halves of `deliver`, each to be called in one thread, with the pieces in the same order:
-            the first begins to write a piece, the second returns when it is acknowledged. `confirm` is None for a store
-            that takes one call at a time, such as local mode: there `send` returns when the piece is acknowledged.
-        written: counts what other processes wrote.
+        send, confirm: each to be called in one thread, with the pieces in the same order: the first begins to write a
+            piece with its outcomes, the second returns when it is acknowledged. `confirm` is None for a store that
+            takes one call at a time, such as local mode: there `send` returns when the piece is acknowledged.
         stopped: set when the run is abandoned.
     """
 
     handle: CollectionHandle
     targets: Targets
     room: int
-    deliver: Deliver
     send: Deliver
     confirm: Follow | None
-    written: Callable[[Written], None]
     stopped: threading.Event
 
 

@@ -25,7 +25,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.payloads import MEDIA, has_media, media_of
-from diptych.populate.encode import Engine, Outcomes, Targets, Work, Written, has_vector
+from diptych.populate.encode import Engine, Outcomes, Targets, Work, has_vector
 from diptych.populate.pace import Pace
 from diptych.populate.points import PointMaker, Ready, Sender, Stale, Unwritable, refusals, requests
 from diptych.populate.read_ahead import batched, read_ahead
@@ -189,10 +189,8 @@ class Indexer:
             handle=self._handle,
             targets=self._targets,
             room=max(1, self._handle.populate_config.chunk // size),
-            deliver=self.deliver,
             send=self.send if overlaps else self.deliver,
             confirm=self.confirm if overlaps else None,
-            written=self._note,
             stopped=stopped,
         )
         try:
@@ -203,16 +201,6 @@ class Indexer:
                 sent = self._sent.popleft()
                 with contextlib.suppress(Exception):  # the failure that ended the run is the one to tell
                     self._count_written(sent.ready, refusals(sent.requests))
-
-    def _note(self, done: Written) -> None:
-        """Count what was written elsewhere."""
-        for refused in done.refused:
-            self._rejects.add(refused.id, refused.position, refused.reason)
-        self._tally.encoded.update(done.encoded)
-        self._targets.note_elsewhere(done.hits, done.unread)
-        self._tally.new += done.new
-        self._tally.changed += done.changed
-        self._progress.advance("index", done.new + done.changed + len(done.refused))
 
     def deliver(self, piece: Sequence[Item], outcomes: Outcomes) -> None:
         """Write a piece; if a swap began, cut over or finished meanwhile, with the vectors needed now."""

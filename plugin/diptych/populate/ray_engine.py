@@ -2,8 +2,9 @@
 
     notes.populate(documents, engine=RayEngine(workers=8, gpus=1))
 
-This process reads, hashes, looks up what is new, and counts. Pieces go to the cluster in windows, each one run of Ray
-Data; the next window is gathered while one is processed. Ray restarts a killed worker and gives it the piece again.
+This process reads, hashes, looks up what is new, writes and counts. Pieces go to the cluster in windows, each one run
+of Ray Data; the next window is gathered while one is processed. Ray restarts a killed worker and gives it the piece
+again.
 """
 
 from __future__ import annotations
@@ -14,37 +15,30 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from diptych.config.models import CacheConfig, Config, SlotConfig
+from diptych.config.models import CacheConfig, SlotConfig
 from diptych.errors import DiptychError, MissingExtra, PopulateError
-from diptych.handle.collection_handle import CollectionHandle
 from diptych.media import MediaStore
 from diptych.metadata.models import Generation, Reading
-from diptych.populate.encode import Encoded, Piece, SlotEncoder, Targets, Work, Written, taken_unread
-from diptych.populate.index import Indexer, MediaLosses
+from diptych.populate.encode import Outcome, Piece, SlotEncoder, Work, taken_unread
 from diptych.populate.read_ahead import batched, read_ahead
-from diptych.populate.rejects import Rejects, reason_of
-from diptych.populate.store import Store
-from diptych.populate.validate import Tally
+from diptych.populate.rejects import reason_of
 from diptych.registry import Registry
-from diptych.runtime.phases import Unwatched
+from diptych.reports import UnreadTokens
 from diptych.runtime.vendor_telemetry import quiet
 from diptych.slots.cache import EmbeddingCache
 from diptych.slots.calibration_texts import sample_size, texts_of
 from diptych.slots.slot import Slot
-from diptych.stores import open_store_of
 from diptych.types import Document
-
-Batch = Mapping[str, Any]
 
 WINDOW = 200  # pieces per run of Ray Data, 100,000 documents by default; each run starts new workers
 
 
 class RayEngine:
-    """Encodes, and on a server writes, in workers of Ray.
+    """Encodes in workers of Ray; this process writes.
 
     Args:
         workers: actors, each with all encoders.
@@ -72,7 +66,7 @@ class RayEngine:
         """Process all pieces, window after window.
 
         Raises:
-            PopulateError: a worker could not make an encoder, encode or write; or Ray could not finish the work.
+            PopulateError: a worker could not make an encoder or encode; or Ray could not finish the work.
         """
         job = self._job(work)
         with connected():
@@ -80,20 +74,16 @@ class RayEngine:
             read_ahead(windows, lambda found: self._windows(found, job, work), room=1, stopped=work.stopped)
 
     def _job(self, work: Work) -> WorkerJob:
-        """The data for workers. They write themselves if they can open the store as this process did."""
-        from diptych.stores.server_client import ServerClient
-
         handle = work.handle
-        cache = handle.cache_config
-        size = max((sample_size(encoder.slot.encoder) for encoder in work.targets.encoders.values()), default=0)
-        sample = tuple(handle.texts.documents(size)) if size else ()
-        if handle.config is not None and isinstance(handle.client, ServerClient):
-            return WorkerJob(handle.name, self._registry, cache, config=handle.config, sample=sample)
-        slots = tuple(
-            (slot.name, slot.config, slot.generation)
-            for slot in (encoder.slot for encoder in work.targets.encoders.values())
+        slots = [encoder.slot for encoder in work.targets.encoders.values()]
+        size = max((sample_size(slot.encoder) for slot in slots), default=0)
+        return WorkerJob(
+            self._registry,
+            handle.cache_config,
+            tuple((slot.name, slot.config, slot.generation) for slot in slots),
+            tuple(handle.texts.documents(size)) if size else (),
+            handle.media,
         )
-        return WorkerJob(handle.name, self._registry, cache, slots, sample=sample, media=handle.media)
 
     def _windows(self, windows: Iterable[list[Any]], job: WorkerJob, work: Work) -> None:
         for window in windows:
@@ -160,61 +150,33 @@ def _put(piece: Piece) -> Any:
     return ray.put(pa.table({"items": pa.array(list(packed([piece])), pa.large_binary())}))
 
 
-def _take(piece: Piece, done: Encoded | Written | Failure, work: Work) -> None:
-    if isinstance(done, Failure):
-        raise done.error()
-    if isinstance(done, Written):
-        work.written(done)
-        return
+def _take(piece: Piece, done: Encoded | PopulateError, work: Work) -> None:
+    if isinstance(done, PopulateError):
+        raise done
     work.targets.note_elsewhere(done.hits, done.unread)
-    work.deliver(piece, done.outcomes)
+    work.send(piece, done.outcomes)
+    if work.confirm is not None:
+        work.confirm(piece)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerJob:
-    """The data for a worker. `slots` are set if it only encodes, `config` if it also writes.
+    """The data for a worker. `sample`: documents for encoders that read sample texts, the same for all workers."""
 
-    `sample`: documents for encoders that read sample texts, the same for all workers.
-    """
-
-    name: str
     registry: Callable[[], Registry]
     cache: CacheConfig
-    slots: tuple[tuple[str, SlotConfig, Generation | None], ...] = ()
-    config: Config | None = None
+    slots: tuple[tuple[str, SlotConfig, Generation | None], ...]
     sample: tuple[Document, ...] = ()
     media: MediaStore | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """An error in a form that can be pickled: its text, since its objects may not survive."""
+class Encoded:
+    """An encoded piece: by vector its outcomes, the number of cache hits, and what was not read."""
 
-    what: str
-    got: str = ""
-    expected: str = ""
-    do: str = ""
-    where: str = ""
-
-    @classmethod
-    def of(cls, error: Exception) -> Failure:
-        """From an error."""
-        if isinstance(error, DiptychError):
-            return cls(error.what, error.got, error.expected, error.do, error.where)
-        return cls("a worker failed", reason_of(error))
-
-    def error(self) -> PopulateError:
-        """The error in this process."""
-        where = f"{self.where}, in a Ray worker" if self.where else "a Ray worker"
-        return PopulateError(self.what, where=where, got=self.got, expected=self.expected, do=self.do)
-
-
-class Working(Protocol):
-    """What a worker does with a piece."""
-
-    def __call__(self, piece: Piece) -> Encoded | Written:
-        """Process one piece."""
-        ...
+    outcomes: dict[str, list[Outcome]]
+    hits: dict[str, int]
+    unread: dict[str, UnreadTokens]
 
 
 class Worker:
@@ -222,27 +184,34 @@ class Worker:
 
     def __init__(self, job: WorkerJob) -> None:
         self._job = job
-        self._working: Working | None = None
+        self._encoders: dict[str, SlotEncoder] | None = None
 
-    def __call__(self, batch: Batch) -> dict[str, Any]:
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Process the pieces of a batch; returns each with its result."""
         return {"items": batch["items"], "done": packed(self._done(items) for items in batch["items"])}
 
-    def _done(self, items: bytes) -> Encoded | Written | Failure:
+    def _done(self, items: bytes) -> Encoded | PopulateError:
         try:
-            if self._working is None:  # made here, so that an encoder that cannot be made comes back as a Failure too
-                config = self._job.config
-                self._working = Writing(self._job, config) if config else Encoding(self._job)
-            return self._working(pickle.loads(items))  # pickled by this run's `ray_engine`
+            return self.encode(pickle.loads(items))  # pickled by this run's `ray_engine`
         except Exception as error:
-            return Failure.of(error)
+            # Its text alone: the error's objects may not survive pickling.
+            if isinstance(error, DiptychError):
+                where = f"{error.where}, in a Ray worker" if error.where else "a Ray worker"
+                return PopulateError(error.what, where=where, got=error.got, expected=error.expected, do=error.do)
+            return PopulateError("a worker failed", where="a Ray worker", got=reason_of(error))
 
+    def encode(self, piece: Piece) -> Encoded:
+        """The outcomes of a piece; the first call makes the encoders."""
+        self._encoders = encoders = self._encoders or self._made()
+        namespaces = {vector: encoder.slot.namespace for vector, encoder in encoders.items()}
+        spaces = {vector: namespace for vector, namespace in namespaces.items() if namespace is not None}
+        before = {vector: space.hits for vector, space in spaces.items()}
+        outcomes = {vector: encoder(piece) for vector, encoder in encoders.items()}
+        hits = {vector: space.hits - before[vector] for vector, space in spaces.items()}
+        return Encoded(outcomes, hits, taken_unread(encoders))
 
-class Encoding:
-    """Encodes, and returns the vectors."""
-
-    def __init__(self, job: WorkerJob) -> None:
-        cache = EmbeddingCache.open(job.cache)
+    def _made(self) -> dict[str, SlotEncoder]:
+        job, cache = self._job, EmbeddingCache.open(self._job.cache)
 
         def texts(size: int, reading: Reading) -> list[str]:
             return texts_of(job.sample[:size], reading)
@@ -253,48 +222,9 @@ class Encoding:
         ]
         for slot in slots:
             _ = slot.encoder  # created and verified
-        self._encoders = {slot.vector: SlotEncoder(slot) for slot in slots}
-
-    def __call__(self, piece: Piece) -> Encoded:
-        """The outcomes of a piece."""
-        before = _hits(self._encoders)
-        outcomes = {vector: encoder(piece) for vector, encoder in self._encoders.items()}
-        return Encoded(outcomes, _difference(_hits(self._encoders), before), taken_unread(self._encoders))
-
-
-class Writing:
-    """Encodes and writes."""
-
-    def __init__(self, job: WorkerJob, config: Config) -> None:
-        registry = job.registry()
-        client = open_store_of(config, registry=registry, create=False)
-        self._handle = CollectionHandle(client, job.name, config, registry)
-        self._handle.texts.coming = job.sample
-        self._targets = Targets(self._handle)
-        self._targets.load()
-
-    def __call__(self, piece: Piece) -> Written:
-        """Write a piece; returns its result."""
-        refused, tally, before = Rejects(None, most=len(piece)), Tally(), _hits(self._targets.encoders)
-        store = Store.of(self._handle)
-        indexer = Indexer(self._handle, store, refused, tally, Unwatched(), self._targets, MediaLosses(store))
-        outcomes = {vector: encoder(piece) for vector, encoder in self._targets.encoders.items()}
-        indexer.deliver(piece, outcomes)
-        hits = _difference(_hits(self._targets.encoders), before)
-        unread = taken_unread(self._targets.encoders)
-        return Written(tally.new, tally.changed, dict(tally.encoded), hits, unread, tuple(refused.examples))
+        return {slot.vector: SlotEncoder(slot) for slot in slots}
 
 
 def packed(objects: Iterable[object]) -> Any:
     """Objects as a column of bytes."""
     return np.array([pickle.dumps(each, pickle.HIGHEST_PROTOCOL) for each in objects], dtype=object)
-
-
-def _hits(encoders: Mapping[str, SlotEncoder]) -> dict[str, int]:
-    """Number of vectors taken from the cache so far, by vector."""
-    spaces = {vector: encoder.slot.namespace for vector, encoder in encoders.items()}
-    return {vector: space.hits for vector, space in spaces.items() if space is not None}
-
-
-def _difference(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    return {vector: number - before.get(vector, 0) for vector, number in now.items()}

@@ -41,14 +41,13 @@ class Rejects:
     Args:
         path: the file; None writes none.
         keep: whether to keep a file that another run of this process wrote.
-        most: documents that are kept as examples.
     """
 
     _written: ClassVar[set[Path]] = set()  # by runs of this process
     _places: ClassVar[threading.Lock] = threading.Lock()  # simultaneous runs check, open and delete the same path
 
-    def __init__(self, path: Path | None, *, keep: bool = False, most: int = EXAMPLES) -> None:
-        self.path, self._keep, self._most = path, keep, most
+    def __init__(self, path: Path | None, *, keep: bool = False) -> None:
+        self.path, self._keep = path, keep
         self.count = 0
         self.unidentified = 0
         self.first_unidentified = ""  # where it is, if that is known
@@ -82,7 +81,7 @@ class Rejects:
         entry = SetAside(identifier, position, reason)
         with self._lock:
             self.count += 1
-            if len(self.examples) < self._most:
+            if len(self.examples) < EXAMPLES:
                 self.examples.append(entry)
             if self._file is None and self.path is not None:
                 self.path, self._file = self._opened(self.path)

@@ -13,7 +13,7 @@ from diptych.config import Config
 from diptych.config.models import CacheConfig, SlotConfig
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import Reading
-from diptych.populate.ray_engine import Encoding, WorkerJob
+from diptych.populate.ray_engine import Worker, WorkerJob
 from diptych.populate.validate import Item
 from diptych.protocols import Sampling
 from diptych.slots.calibration_texts import CollectionTexts, take_sample
@@ -79,9 +79,9 @@ def test_a_worker_elsewhere_shows_the_sample_that_it_is_given() -> None:
     made = slot.describe(number=1, vector="dense.1", reading=Reading(), statistics=None)
     SEEN.clear()
     slots = (("dense", slot.config, made),)
-    job = WorkerJob("c", registry, CacheConfig(enabled=False), slots=slots, sample=tuple(documents(4)))
+    job = WorkerJob(registry, CacheConfig(enabled=False), slots, sample=tuple(documents(4)))
     piece = [Item(document, "hash", document.text, n, n) for n, document in enumerate(documents(4))]
-    encoded = Encoding(job)(piece)
+    encoded = Worker(job).encode(piece)
     assert SEEN == [["a title text 0", "a title text 1", "a title text 2"]]
     assert len(encoded.outcomes["dense.1"]) == 4
 
