@@ -245,9 +245,6 @@ def copy(
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The copy's name, if different.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Points to read and write at once.")] = 256,
     rate: Annotated[float | None, typer.Option(metavar="N", min=0.001, help="Maximum points per second.")] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Read both sides again and compare all contents.")
-    ] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Overwrite points that were changed in the copy.")
     ] = False,
@@ -287,7 +284,6 @@ def copy(
             name or ends[1].collection or source_name,
             batch=batch,
             rate=rate,
-            verify=verify,
             overwrite=overwrite,
             progress=bars,
             registry=session.registry,
@@ -382,7 +378,6 @@ def _show_copied(report: CopyReport) -> None:
     names = ("copied", "changed", "deleted")
     counts = ", ".join(f"{n:,} {name}" for name in names if (n := getattr(report, name))) or "nothing to do"
     passes = f" after {report.passes} passes" if report.passes > 1 else ""
-    verified = f"verified{passes}: every point was read on both sides and is the same"
-    checked = verified if report.verified else "not verified: only the numbers of points were compared"
+    checked = f"verified{passes}: every point was read on both sides and is the same"
     done = f"{report.points:,} points: {counts} in {report.seconds:.1f} s"
     show(Display(f"{report.source} -> {report.target}", [done, checked], report.warnings))

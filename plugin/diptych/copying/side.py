@@ -46,15 +46,14 @@ class CopySide(PointStore):
 
     Args:
         client, name: the collection.
-        place: how messages and records name the store; asked from the client unless given.
         retries: further tries after a failure that may pass.
     """
 
     says_what_to_do = (DiptychError,)
 
-    def __init__(self, client: QdrantBase, name: str, *, place: str = "", retries: int = 5) -> None:
+    def __init__(self, client: QdrantBase, name: str, *, retries: int) -> None:
         super().__init__(client, name, retries=retries, stopped=threading.Event())
-        self.place = place or place_of(client)
+        self.place = place_of(client)  # how messages and records name the store
         self.vectors: bool | list[str] = True  # that are read of a whole point
 
     def __str__(self) -> str:
@@ -157,17 +156,6 @@ def arrays(vector: Any) -> tuple[NDArray[Any], ...]:
     indices = np.asarray(vector.indices, np.uint32)
     order = np.argsort(indices)
     return indices[order], np.asarray(vector.values, np.float32)[order]
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A difference between two points: where, and how."""
-
-    point: int | str
-    what: str
-
-    def __str__(self) -> str:
-        return f"point {self.point}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,7 @@ class CopyRecord(Record):
         offset: id of the first point that is not copied yet; None at the beginning.
         copied: how many points are.
         began, finished, by: when and by whom.
-        digest: of the target's points when it was verified; None while or where it was not.
+        digest: of the target's points when it was complete; None before.
         metadata: hash of the metadata that was copied.
     """
 
@@ -273,7 +273,6 @@ class CopyReport:
         changed, deleted: points copied or deleted afterwards because the two sides differed.
         passes: comparisons of all points on both sides; the last one found no difference.
         resumed: whether a run before had begun this copy.
-        verified: whether all contents were read again on both sides and compared.
         indexes: payload fields that are indexed.
     """
 
@@ -285,7 +284,6 @@ class CopyReport:
     deleted: int = 0
     passes: int = 0
     resumed: bool = False
-    verified: bool = False
     indexes: tuple[str, ...] = ()
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()

@@ -30,7 +30,7 @@ class Progress:
 
 with EdgeClient("source") as source, EdgeClient("target") as target:
     report = copy_collection(source, "c", target, batch={BATCH}, rate=600, progress=Progress())
-    print("copied", report.copied, report.verified, flush=True)
+    print("copied", report.copied, flush=True)
 """
 
 
@@ -95,7 +95,7 @@ def test_kills_at_any_moment_cost_at_most_a_batch_each(source: Path) -> None:
     answer, complaint = process.communicate(timeout=120)
     assert process.returncode == 0, complaint
     copied += advanced(answer.splitlines())
-    assert answer.splitlines()[-1].endswith("True")
+    assert answer.splitlines()[-1].startswith("copied")
     assert kills >= 3
     assert SIZE - kills * BATCH <= copied <= SIZE + kills * BATCH
     with EdgeClient(source / "source") as ours, EdgeClient(source / "target") as theirs:
