@@ -22,8 +22,9 @@ from diptych.populate.read_ahead import batched
 from diptych.populate.store import PAGE, Store
 from diptych.runtime.json_faults import is_unicode
 from diptych.search.filters import FilterLike, Where, combined
-from diptych.search.store_calls import is_refusal, read_store, scrolled
+from diptych.search.store_calls import read_store, scrolled
 from diptych.stores.scroll import PointId, plain_id
+from diptych.stores.server_errors import is_refusal
 from diptych.types import Document
 
 

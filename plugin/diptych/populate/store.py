@@ -6,29 +6,29 @@ back-fill, to which a point that was deleted meanwhile is no error. `points` mak
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import tenacity
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import (
     CollectionError,
     CollectionNotFound,
+    DiptychError,
     DocumentError,
     FingerprintMismatch,
     PopulateError,
     RegistryError,
-    SearchError,
     StoreDamaged,
+    StoreError,
     StoreFull,
-    StoreLocked,
     StoreReadOnly,
-    StoreUnsupported,
+    StoreUnavailable,
     SwapError,
 )
 from diptych.handle.tenancy import scope, tenant_of
@@ -43,7 +43,7 @@ from diptych.metadata.payloads import (
 )
 from diptych.populate.rejects import reason_of
 from diptych.stores.scroll import PointId, pages, plain_id
-from diptych.stores.server_errors import error_line, grpc_code, not_found
+from diptych.stores.server_errors import error_line, grpc_code, is_refusal, not_found, refuses_key, retried
 from diptych.stores.versions import is_local
 
 if TYPE_CHECKING:
@@ -55,21 +55,6 @@ FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
 LONGEST_PAUSE = 30.0
 PAGE = 1024  # points read or deleted in one call
 TRIES = 20  # tries for a point that keeps being deleted and rewritten
-# Errors of arguments or code, and diptych's own: another try would end in the same way.
-_PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError, RecursionError)
-_OURS = (
-    CollectionError,
-    DocumentError,
-    RegistryError,
-    SearchError,
-    StoreLocked,
-    StoreUnsupported,
-    StoreDamaged,
-    StoreFull,
-    StoreReadOnly,
-)
-_WORTH_ANOTHER_TRY = {408, 425, 429}  # HTTP statuses below 500 that another try may avoid
-_GRPC_PERMANENT = {"INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
 _OWN_FIELDS = (f"{OWN}.id", f"{OWN}.hash")  # not the whole key, which may also hold media with their bytes
 _CONTENT = {400, 413, 422}  # HTTP statuses by which a store rejects the points of a write
 
@@ -103,13 +88,7 @@ class PointStore:
         self.client, self.name = client, name
         # In local mode a call fails during which another thread writes.
         self._turn = threading.RLock() if is_local(client) else nullcontext()
-        self.retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(may_pass),
-            stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
-            wait=tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE) + tenacity.wait_random(0, FIRST_PAUSE),
-            sleep=tenacity.sleep_using_event(stopped),
-            reraise=True,
-        )
+        self._retries, self._stopped = retries, stopped
 
     def request(self, call: Callable[[], T], verb: str = "read from") -> T:
         """Make a call with retries; `verb` says in errors what could not be done to the store.
@@ -118,9 +97,15 @@ class PointStore:
             PopulateError: it failed for good; a subclass may raise another error.
             FingerprintMismatch, RegistryError, SwapError, StoreDamaged, StoreFull, StoreReadOnly: they say what to do.
         """
+        exponents = (min(n, 16) for n in range(self._retries))
         try:
             with self._turn:
-                return self.retrying(call)
+                return retried(
+                    call,
+                    pauses=(min(FIRST_PAUSE * 2**n, LONGEST_PAUSE) + random.uniform(0, FIRST_PAUSE) for n in exponents),
+                    may_pass=may_pass,
+                    wait=lambda seconds: not self._stopped.wait(seconds),
+                )
         except self.says_what_to_do:
             raise
         except Exception as error:
@@ -336,13 +321,11 @@ def lacking(generation: Generation) -> models.Filter:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the failure may be temporary; a refusal is not."""
-    if isinstance(error, UnexpectedResponse):
-        status = error.status_code or 500
-        return status >= 500 or status in _WORTH_ANOTHER_TRY
-    if isinstance(error, _OURS) or not isinstance(error, Exception) or grpc_code(error) in _GRPC_PERMANENT:
-        return False
-    return not isinstance(error, _PERMANENT)
+    """Whether the failure may be temporary. Refusals are not, nor errors in code; another try would end as this one."""
+    if isinstance(error, DiptychError):
+        return type(error) in (StoreError, StoreUnavailable)
+    in_code = isinstance(error, KeyError | AttributeError | NotImplementedError) or not isinstance(error, Exception)
+    return not (in_code or is_refusal(error) or refuses_key(error) or grpc_code(error) == "UNIMPLEMENTED")
 
 
 def refuses_content(error: BaseException) -> bool:

@@ -9,15 +9,13 @@ from typing import Any, Protocol, TypeVar
 
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
 from diptych.stores.nodes import search_deadline, seconds_left
 from diptych.stores.scroll import pages
-from diptych.stores.server_errors import error_line, gave_no_answer, grpc_code, is_temporary, refuses_key
+from diptych.stores.server_errors import error_line, gave_no_answer, is_refusal, is_temporary, refuses_key, retried
 
 T = TypeVar("T")
-_NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # HTTP statuses that blame the caller or the moment, not the request
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds before further tries; a cluster notices meanwhile that a node is gone
 
 
@@ -45,16 +43,20 @@ def read_store(collection: StoredCollection, call: Callable[[], T]) -> T:
         CollectionNotFound, StoreUnavailable, StoreError: the collection or the store is at fault.
     """
     with search_deadline(collection.client):
-        for pause in (*PAUSES, None):
-            try:
-                return call()
-            except DiptychError:
-                raise
-            except Exception as error:
-                if pause is None or pause > seconds_left() or not is_temporary(error):
-                    raise _failure(collection, error) from error
-            time.sleep(pause)
-    raise AssertionError("the last try returns or raises")
+        try:
+            return retried(call, pauses=PAUSES, may_pass=is_temporary, wait=_wait)
+        except DiptychError:
+            raise
+        except Exception as error:
+            raise _failure(collection, error) from error
+
+
+def _wait(seconds: float) -> bool:
+    """Wait within the deadline; False where it comes before."""
+    if seconds > seconds_left():
+        return False
+    time.sleep(seconds)
+    return True
 
 
 def scrolled(
@@ -70,15 +72,6 @@ def scrolled(
     read = partial(read_store, collection)
     found = pages(collection.client, collection.name, size, chosen, read=read, payload=payload, **keys)
     return (records for records, _ in found)
-
-
-def is_refusal(error: BaseException | None) -> bool:
-    """Whether the store refuses the request itself, so that a retry changes nothing."""
-    if isinstance(error, UnexpectedResponse):
-        return 400 <= (error.status_code or 500) < 500 and error.status_code not in _NOT_THE_REQUEST
-    if error is not None and (code := grpc_code(error)):
-        return code in ("INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND")
-    return isinstance(error, SearchError | ValueError | TypeError | OverflowError | AssertionError | RecursionError)
 
 
 def _failure(collection: StoredCollection, error: Exception) -> DiptychError:

@@ -1,17 +1,20 @@
-"""Interprets a Qdrant server's refusals, over REST and gRPC alike."""
+"""Interprets a Qdrant server's refusals, over REST and gRPC alike, and repeats calls whose failure may pass."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import httpx
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from diptych.errors import StoreError, StoreUnavailable
+from diptych.errors import SearchError, StoreError, StoreUnavailable
 
+T = TypeVar("T")
+_ANOTHER_TRY = {408, 425, 429}  # HTTP statuses below 500 that another try may avoid
 _NO_SUCH_CALL = {404, 405, 501}
 _NO_CONNECTION = ("failed to connect", "DNS resolution failed")  # how gRPC says that there is no server
 LONGEST = 300  # characters that are shown of an answer
@@ -49,13 +52,48 @@ def refuses_key(error: BaseException) -> bool:
 
 
 def is_temporary(error: BaseException) -> bool:
-    """Whether the server reports a temporary failure, as a cluster does while one of its nodes is gone.
+    """Whether the server reports a temporary failure: it is asked too often, or one of its cluster's nodes is gone.
 
     gRPC calls it UNAVAILABLE, too, when a connection is lost during a call.
     """
     if isinstance(error, UnexpectedResponse):
-        return (error.status_code or 500) >= 500
-    return grpc_code(error) == "INTERNAL" or _lost_or_unavailable(error)
+        status = error.status_code or 500
+        return status >= 500 or status in _ANOTHER_TRY
+    busy = isinstance(error, ResourceExhaustedResponse) or grpc_code(error) in ("INTERNAL", "RESOURCE_EXHAUSTED")
+    return busy or _lost_or_unavailable(error)
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether the store refuses the request itself, so that a retry changes nothing."""
+    if isinstance(error, UnexpectedResponse):
+        return not is_temporary(error) and not refuses_key(error)
+    if error is not None and (code := grpc_code(error)):
+        return code in ("INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND")
+    return isinstance(error, SearchError | ValueError | TypeError | OverflowError | AssertionError | RecursionError)
+
+
+def retried(
+    call: Callable[[], T],
+    *,
+    pauses: Iterable[float],
+    may_pass: Callable[[Exception], bool],
+    wait: Callable[[float], bool],
+) -> T:
+    """The result of `call`, which is made again after each pause as long as its failure may pass.
+
+    Args:
+        call: what is called.
+        pauses: seconds before each further try; longer where the server says when it takes requests again.
+        may_pass: whether another try may succeed.
+        wait: waits for so many seconds; False where there is no time for that, and so no further try.
+    """
+    for pause in pauses:
+        try:
+            return call()
+        except Exception as error:
+            if not may_pass(error) or not wait(max(pause, getattr(error, "retry_after_s", 0.0))):
+                raise
+    return call()
 
 
 def gave_no_answer(error: BaseException) -> bool:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from qdrant_client import models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from diptych import Collection, Document
 from diptych.errors import SearchError, StoreError
-from diptych.populate.store import may_pass
 from diptych.registry import Registry
-from diptych.search.store_calls import PAUSES, is_refusal
+from diptych.search.store_calls import PAUSES
+from diptych.stores.server_errors import is_refusal
 from diptych.testing import fakes_plugin
 
 MINE = [400, 404, 405, 409, 413, 415, 422]
@@ -45,45 +49,38 @@ def test_a_refusal_is_told_from_a_fault_of_the_store(error: Exception, expected:
     assert is_refusal(error) is expected
 
 
-@pytest.mark.parametrize("error", [answered(400), answered(422), SearchError("no"), OverflowError(), RecursionError()])
-def test_a_refusal_is_not_tried_again(error: Exception) -> None:
-    assert not may_pass(error)
-
-
-@pytest.mark.parametrize("error", [answered(503), answered(429), ResponseHandlingException(httpx.ConnectError("x"))])
-def test_a_fault_that_may_pass_is_tried_again(error: Exception) -> None:
-    assert may_pass(error)
-
-
 class Refusing:
-    """A store's client that answers every read with the status, and counts them."""
+    """A store's client that answers its first reads with the error, and counts them."""
 
-    def __init__(self, client: Any, status: int) -> None:
-        self._client, self._status, self.asked = client, status, 0
+    def __init__(self, client: Any, error: Exception, times: int = 1000) -> None:
+        self._client, self._error, self._times, self.asked = client, error, times, 0
 
     def __getattr__(self, name: str) -> Any:
-        return self._refuse if name in ("scroll", "count", "query_batch_points") else getattr(self._client, name)
+        answer = getattr(self._client, name)
+        return partial(self._refuse, answer) if name in ("scroll", "count", "query_batch_points") else answer
 
-    def _refuse(self, *args: Any, **options: Any) -> Any:
+    def _refuse(self, answer: Callable[..., Any], *args: Any, **options: Any) -> Any:
         self.asked += 1
-        raise answered(self._status)
+        if self.asked <= self._times:
+            raise self._error
+        return answer(*args, **options)
 
 
 FILTER = models.Filter(must=[models.FieldCondition(key="year", match=models.MatchValue(value=1))])
 
 
-def refusing(status: int) -> tuple[Collection, Refusing]:
+def refusing(error: Exception, times: int = 1000) -> tuple[Collection, Refusing]:
     registry = Registry(fakes_plugin, installed=False)
     config = {"store": "memory:", "collection": "c", "slots": {"lexical": {"adapter": "fake-sparse"}}}
     filled = Collection.open(config, registry=registry)
     filled.populate([Document("1", "words")])
-    client: Any = Refusing(filled.handle.client, status)
+    client: Any = Refusing(filled.handle.client, error, times)
     return Collection.open(client, "c", registry=registry), client
 
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_filter_that_the_server_refuses_is_the_callers_error_after_one_request(status: int) -> None:
-    collection, client = refusing(status)
+    collection, client = refusing(answered(status))
     with pytest.raises(SearchError, match=r"the store refuses the filter(.|\n)*fix the filter"):
         list(collection.documents(FILTER))
     with pytest.raises(SearchError, match="the store refuses the search"):
@@ -93,10 +90,41 @@ def test_a_filter_that_the_server_refuses_is_the_callers_error_after_one_request
         collection.search("words", filter=FILTER)
 
 
-def test_a_server_that_fails_is_not_blamed_on_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(PAUSES) > 3
-    monkeypatch.setattr("diptych.search.store_calls.PAUSES", (0.0,) * len(PAUSES))
-    collection, client = refusing(500)
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between tries, which take no time."""
+    pauses = list[float]()
+    monkeypatch.setattr("diptych.search.store_calls.time", SimpleNamespace(sleep=pauses.append))
+    return pauses
+
+
+def test_a_server_that_fails_is_not_blamed_on_the_caller(waited: list[float]) -> None:
+    collection, client = refusing(answered(500))
     with pytest.raises(StoreError, match="the store failed during the search"):
         collection.search("words", filter=FILTER)
+    assert waited == [*PAUSES]
     assert client.asked == 1 + len(PAUSES), "it is tried again after each pause"
+
+
+@pytest.mark.parametrize(
+    ("error", "pauses"),
+    [
+        (answered(429), PAUSES[:2]),
+        (GrpcError("RESOURCE_EXHAUSTED"), PAUSES[:2]),
+        (ResourceExhaustedResponse("too many", 3), (3, 3)),
+    ],
+    ids=["without a time", "over gRPC", "with a time"],
+)
+def test_a_read_is_repeated_when_the_server_takes_requests_again(
+    waited: list[float], error: Exception, pauses: Sequence[float]
+) -> None:
+    collection, client = refusing(error, times=2)
+    assert [hit.id for hit in collection.search("words")] == ["1"]
+    assert (waited, client.asked) == ([*pauses], 3)
+
+
+def test_a_read_is_not_repeated_after_its_deadline(waited: list[float]) -> None:
+    collection, client = refusing(ResourceExhaustedResponse("too many", 3600))
+    with pytest.raises(StoreError, match="too many requests, again in 3600 s"):
+        collection.search("words")
+    assert (waited, client.asked) == ([], 1)
