@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.collection.pipeline_runs import Searched
     from diptych.config.models import EvaluateConfig
-    from diptych.evaluate import Comparison, Evaluation, Qrels, ScorePool
+    from diptych.evaluate import Comparison, Evaluation, Qrels
     from diptych.types import Query, Run
 
 
-POOLED, DEEPEST = 500, 1000  # other documents in a query's pool of scores; ranks, as in TREC, without a cutoff
+DEEPEST = 1000  # ranks, as in TREC, without a cutoff
 
 
 def evaluate(
@@ -62,9 +62,6 @@ def evaluate(
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Also search exactly, to measure what the graph misses.")
-    ] = False,
-    calibration: Annotated[
-        bool, typer.Option("--calibration", help="Also measure whether one threshold of the score serves all queries.")
     ] = False,
     fusion: Annotated[
         list[str] | None, typer.Option(metavar="NAMES", help="Also fuse the same slots by rrf, dbsf or linear.")
@@ -97,17 +94,12 @@ def evaluate(
     names = split_names(metrics or settings.metrics)
     with opened(session, configs) as collections:
         by_label = dict(zip(labels(configs), collections, strict=True))
-        least = POOLED if calibration else 0
         asked = (only or [], split_names(fusion or []))
-        outcome = _evaluate(by_label, found, judged, names, *asked, least=least, with_exact=exact, tenant=tenant)
+        outcome = _evaluate(by_label, found, judged, names, *asked, with_exact=exact, tenant=tenant)
         note_empty_tenant(collections[0], tenant)
         note_absent(collections[0], judged, tenant)
         parts = sliced(collections[0], found, judged, split_names(slices or []), outcome.evaluations, names[0])
     outcome = replace(outcome.compared(baseline, names), slices=parts)
-    if calibration:
-        from diptych.evaluate import ScorePool
-
-        outcome = replace(outcome, pools=[ScorePool.of(run, judged) for run in outcome.runs.values()])
     if as_json:
         write_json(outcome.document())
     else:
@@ -129,7 +121,6 @@ class Outcome:
     recalls: Mapping[str, float] = field(default_factory=dict)
     recall_at: int = 10
     comparisons: Sequence[Comparison] = ()
-    pools: Sequence[ScorePool] = ()
     singles: Sequence[str] = ()
     slices: Sequence[SliceMeans] = ()
 
@@ -174,13 +165,8 @@ class Outcome:
 
         recalls = {"at": self.recall_at, "recalls": dict(self.recalls)} if self.recalls else None
         data = to_data(self.evaluations, self.comparisons)
-        pooled = [
-            {"run": pool.name, "pooled_auc": pool.auc, "missing": pool.missing, "best": asdict(pool.best)}
-            for pool in self.pools
-        ]
-        pools = {"depth": POOLED, "runs": pooled} if self.pools else None
         slices = [asdict(own) for own in self.slices]
-        return {**data, "approximate_search": recalls, "calibration": pools, "advice": self.advice, "slices": slices}
+        return {**data, "approximate_search": recalls, "advice": self.advice, "slices": slices}
 
 
 def _evaluate(
@@ -191,7 +177,6 @@ def _evaluate(
     only: list[str],
     fusions: list[str],
     *,
-    least: int,
     with_exact: bool,
     tenant: str | None,
 ) -> Outcome:
@@ -208,7 +193,7 @@ def _evaluate(
     # How many hits the metrics read.
     from diptych.evaluate.scoring import cutoff, parse_metrics
 
-    depth = max(least, max(cutoff(name) or DEEPEST for name in parse_metrics(metrics)))
+    depth = max(cutoff(name) or DEEPEST for name in parse_metrics(metrics))
     with Bars() as bars:
 
         def answers(name: str, searched: Searched, *, exactly: bool = False) -> Run:
@@ -242,10 +227,6 @@ def _show(outcome: Outcome) -> None:
         ]
         columns = (f"{slices[0].metric} of", "queries", *slices[0].means)
         parts.append(Table(columns, rows, numbers=range(1, len(columns))))
-    for pool in outcome.pools:
-        lost = f"; {pool.missing} relevant documents were not returned" if pool.missing else ""
-        best = f"F1 {pool.best.f1:.3f} at a threshold of {pool.best.score:.4g}"
-        parts.append(f"{pool.name}: pooled AUC {pool.auc:.3f}, {best}{lost}")
     show(Display("", parts, ["nothing is compared: only one query is judged"] if outcome.single_query else ()))
 
 

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from diptych.errors import EvaluationError
-from diptych.evaluate import Qrels, ScorePool, ann_recall, evaluate, from_trec, read_beir, read_queries, to_trec
+from diptych.evaluate import Qrels, ann_recall, evaluate, from_trec, read_beir, read_queries, to_trec
 from diptych.types import Run
 
 SNAPSHOT = Path(__file__).with_name("refusals.json")
 HEAD, QUERY = "query-id\tcorpus-id\tscore\n", '{"_id": "1", "text": "fine"}\n'
 QRELS = Qrels({"q1": {"a": 1, "b": 1}, "q2": {"a": 1}, "q3": {"c": 0}}, "qrels.tsv")
-JUDGED, TWO = Qrels({"q": {"a": 1}}), Run("two", {"q": [("a", 0.0), ("b", -1.0)]})
+TWO = Run("two", {"q": [("a", 0.0), ("b", -1.0)]})
 JUDGEMENTS = [
     *(HEAD + "q1\td1\t1\nq1\td2\n", HEAD + "q1\td1\t0.5\n", HEAD + "\td1\t1\n", "qid\tdocid\trelevance\nq1\td1\t1\n"),
     *("q1 0 d1 1\nq1 0 d2 yes\n", "q1 0 d1 1\nq1 d2 1\n", "q1,d1,1\n", "q1 0 d1 1\nq2 0 d1 1\nq1 0 d1 0\n", HEAD, ""),
@@ -52,10 +52,6 @@ def read(reader: Callable[[Path], object], data: str | bytes) -> object:
 
 def scored(metrics: Any = ("MAP",), **rankings: Any) -> Any:
     return evaluate(Run("mine", rankings), QRELS, metrics)
-
-
-def pool(ranking: list[tuple[str, float]], qrels: Qrels = JUDGED) -> ScorePool:
-    return ScorePool.of(Run("r", {"q": ranking} if ranking else {}), qrels)
 
 
 def beir(split: str, text: str = "") -> object:
@@ -92,10 +88,6 @@ CASES: dict[str, Callable[[], object]] = {
     "document twice": lambda: scored(q1=[("a", 3.0), ("b", 2.0), ("a", 1.0)]),
     "score NaN": lambda: scored(q1=[("a", 3.0), ("b", math.nan)]),
     "other data set": lambda: scored(x9=[("a", 1.0)]),
-    "pool of nothing relevant": lambda: pool([("b", 1.0)]),
-    "pool of relevant alone": lambda: pool([("a", 1.0)]),
-    "pool with infinity": lambda: pool([("a", math.inf), ("b", 1.0)]),
-    "pool of nothing": lambda: pool([]),
     "ann k": lambda: ann_recall(TWO, TWO, 0),
     "ann other queries": lambda: ann_recall(Run("h", {"q1": []}), TWO, 5),
     "ann no queries": lambda: ann_recall(Run("h", {}), Run("e", {}), 5),

@@ -302,8 +302,8 @@ class CarriedThreshold:
         what = f"search.score_threshold {self.old:g}"
         if self.new is None:
             return (
-                f"{what} is stale: it was chosen for the old scores, and {self.reason}; choose a new one with "
-                "diptych evaluate --calibration"
+                f"{what} is stale: it was chosen for the old scores, and {self.reason}; choose a new one "
+                "by the scores that diptych search shows"
             )
         return (
             f"{what} is carried over as {self.new:g}, at a precision of {self.precision:.2f} on the judged queries; "
