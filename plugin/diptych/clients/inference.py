@@ -1,4 +1,4 @@
-"""`Resolver`: finds the inference objects in the arguments of a call, and has our encoders make their vectors."""
+"""`Inferring`: finds the inference objects in the arguments of a call, and has our encoders make their vectors."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from diptych.encoders import Encoders, NamedEncoder, adapter_for
 from diptych.errors import AdapterOptionsError, UnknownAdapter
-from diptych.slots.encode import Side, Vector, require_finite
+from diptych.slots.encode import Side, client_form, require_finite
 from diptych.stores.cluster_client import ClusterClient
 from diptych.stores.server_client import ServerClient
-from diptych.types import SparseVector
 
-C = TypeVar("C", bound=type[Any])
 _CALLS: Mapping[str, tuple[Side, tuple[str, ...]]] = {
     "upsert": ("document", ("points",)),
     "update_vectors": ("document", ("points",)),
@@ -30,6 +28,7 @@ _CALLS: Mapping[str, tuple[Side, tuple[str, ...]]] = {
     "query_points_groups": ("query", ("query", "prefetch")),
     "query_batch_points": ("query", ("requests",)),
 }
+_UPLOADS = {"upload_points": "points", "upload_collection": "vectors"}
 _CORE_BM25 = "qdrant/bm25"  # qdrant-client's name for what the server computes
 
 CHUNK = 256  # points of a stream whose inputs are encoded together; encoders sort and batch within
@@ -40,18 +39,43 @@ _OTHER = frozenset({"payload", "payloads", "filter", "query_filter", "params"})
 _PLAIN = frozenset({int, float, str, list})  # a list of these alone is a vector, a multi-vector, or ids
 
 
-class Resolver:
-    """Replaces inference objects whose model our encoders know.
+class Inferring:
+    """A client that encodes inference objects whose model `encoders` know; those of other models stay.
 
-    Args:
-        encoders: who makes the vectors.
-        goes_on: whether the client itself knows what to do with a model of this name.
+    `encoders` may be exchanged, say for those of a collection that is open. A slot goes before an adapter.
     """
 
-    def __init__(self, encoders: Encoders, goes_on: Callable[[str], bool]) -> None:
-        self._encoders, self._goes_on = encoders, goes_on
+    encoders: Encoders
+    cloud_inference: bool = False
 
-    def resolve(self, value: Any, side: Side) -> Any:
+    def __init_subclass__(cls) -> None:
+        for name, (side, arguments) in _CALLS.items():
+            setattr(cls, name, _resolving(getattr(cls, name), side, arguments))
+        for name, argument in _UPLOADS.items():
+            setattr(cls, name, _uploading(getattr(cls, name), argument))
+
+    def get_embedding_size(self, model_name: str) -> int:
+        """Numbers in a vector of this model.
+
+        Raises:
+            UnknownAdapter: nobody knows it.
+            AdapterOptionsError: it makes sparse vectors, which have no size.
+        """
+        if not self._is_ours(model_name):
+            client: Any = super()
+            return int(client.get_embedding_size(model_name))
+        encoder = self._encoder(model_name, {})
+        if encoder.kind == "sparse":
+            what, got = "sparse vectors have no size", repr(model_name)
+            do = "name it in sparse_vectors_config, which takes no size"
+            raise AdapterOptionsError(what, where="get_embedding_size", got=got, do=do)
+        return encoder.dimension
+
+    def _goes_on(self, model: str) -> bool:
+        """Whether qdrant-client, or the server, has a model of this name."""
+        return self.cloud_inference or model.lower() == _CORE_BM25 or model.lower() in _of_fastembed()
+
+    def _resolve(self, value: Any, side: Side) -> Any:
         """`value` with vectors instead of inference objects; objects of models that go on stay.
 
         Raises:
@@ -59,82 +83,61 @@ class Resolver:
             AdapterOptionsError: an encoder does not take such an input or such options, or makes no vectors.
             ContractError, FingerprintMismatch, RegistryError: as encoders raise them.
         """
-        items = list(inference_objects(value))
-        ours = {name for name in dict.fromkeys(item.model for item in items) if self._is_ours(name)}
+        items = {id(item): item for item in inference_objects(value)}
+        ours = {name for name in dict.fromkeys(item.model for item in items.values()) if self._is_ours(name)}
         groups: dict[tuple[str, str], list[Inference]] = {}
-        for item in items:
+        for item in items.values():
             if item.model in ours:
                 key = item.model, json.dumps(_options(item), sort_keys=True, default=repr)
                 groups.setdefault(key, []).append(item)
-        vectors: dict[int, Any] = {}
+        made: dict[int, Any] = {}
         for group in groups.values():
-            vectors |= self._encoded(group, side)
-        return replaced(value, vectors) if vectors else value
+            encoder = self._encoder(group[0].model, _options(group[0]))
+            inputs = [_input(item, encoder) for item in group]
+            vectors = (encoder.encode_query if side == "query" else encoder.encode_document)(inputs)
+            require_finite(vectors, inputs, where=f"model {encoder.name!r}")
+            made |= {id(item): client_form(vector) for item, vector in zip(group, vectors, strict=True)}
+        return replaced(value, made) if made else value
 
-    def stream(self, values: Iterable[Any]) -> Iterator[Any]:
-        """`resolve` of each of many points or vectors, a chunk at a time."""
+    def _stream(self, values: Iterable[Any]) -> Iterator[Any]:
+        """`_resolve` of each of many points or vectors, a chunk at a time."""
         source = iter(values)
         while chunk := list(islice(source, CHUNK)):
-            yield from self.resolve(chunk, "document")
-
-    def uploaded(self, values: Any) -> Any:
-        """`stream`, of a sequence as a sequence, whose length qdrant-client compares with that of ids and payloads."""
-        return _Resolved(values, self) if isinstance(values, Sequence) else self.stream(values)
-
-    def size(self, name: str) -> int | None:
-        """Numbers in a vector of this model; None where the client knows it.
-
-        Raises:
-            UnknownAdapter: nobody knows it.
-            AdapterOptionsError: it makes sparse vectors, which have no size.
-        """
-        if not self._is_ours(name):
-            return None
-        encoder = self._encoder(name, {})
-        if encoder.kind == "sparse":
-            do = "name it in sparse_vectors_config, which takes no size"
-            raise AdapterOptionsError("sparse vectors have no size", where="get_embedding_size", got=repr(name), do=do)
-        return encoder.dimension
+            yield from self._resolve(chunk, "document")
 
     def _is_ours(self, name: str) -> bool:
-        if name in self._encoders:
+        if name in self.encoders:
             return True
         if self._goes_on(name):
             return False
-        if self._encoders.at_hand(name):
+        if self.encoders.at_hand(name):
             return True
-        raise unknown(self._encoders, name)
+        raise unknown(self.encoders, name)
 
     def _encoder(self, name: str, options: Mapping[str, Any]) -> NamedEncoder:
         """The encoder of a name that is ours: a slot, an adapter, or a model on this machine."""
-        model = None if name in self._encoders else self._encoders.at_hand(name)
+        model = None if name in self.encoders else self.encoders.at_hand(name)
         adapter, own = model or (name, {})
-        return self._encoders.with_options(adapter, {**own, **options})
-
-    def _encoded(self, items: Sequence[Inference], side: Side) -> dict[int, Any]:
-        encoder = self._encoder(items[0].model, _options(items[0]))
-        distinct = list({id(item): item for item in items}.values())
-        inputs = [_input(item, encoder) for item in distinct]
-        encode = encoder.encode_query if side == "query" else encoder.encode_document
-        vectors = encode(inputs)
-        require_finite(vectors, inputs, where=f"model {encoder.name!r}")
-        return {id(item): _client_vector(vector) for item, vector in zip(distinct, vectors, strict=True)}
+        return self.encoders.with_options(adapter, {**own, **options})
 
 
 class _Resolved(Sequence[Any]):
-    """A sequence of vectors and inference objects that are encoded as it is gone through."""
+    """A sequence of vectors and inference objects that are encoded as it is gone through.
 
-    def __init__(self, values: Sequence[Any], resolver: Resolver) -> None:
-        self._values, self._resolver = values, resolver
+    qdrant-client compares its length with that of ids and payloads.
+    """
+
+    def __init__(self, values: Sequence[Any], client: Inferring) -> None:
+        self._values, self._client = values, client
 
     def __len__(self) -> int:
         return len(self._values)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._resolver.resolve(self._values[index], "document")
+        return self._client._resolve(self._values[index], "document")
 
     def __iter__(self) -> Iterator[Any]:
-        return self._resolver.stream(self._values)
+        return self._client._stream(self._values)
 
 
 def unknown(encoders: Encoders, name: str) -> UnknownAdapter:
@@ -163,38 +166,19 @@ def _options(item: Inference) -> dict[str, Any]:
 
 def _input(item: Inference, encoder: NamedEncoder) -> str:
     """What the encoder is given: a text, or the path or URL of a file."""
+    where = f"models.{type(item).__name__}(model={item.model!r})"
+    kind = "text" if isinstance(item, models.Document) else "image" if isinstance(item, models.Image) else None
+    if kind is not None and kind not in encoder.accepts:
+        what, got = f"{item.model!r} does not take a {type(item).__name__}", " and ".join(encoder.accepts)
+        do = "name an encoder that takes it, or give an InferenceObject"
+        raise AdapterOptionsError(what, where=where, got=f"an encoder of {got}", do=do)
     if isinstance(item, models.Document):
-        _require_accepted(item, encoder, "text" in encoder.accepts)
         return item.text
     content = item.image if isinstance(item, models.Image) else item.object
-    if isinstance(item, models.Image):
-        _require_accepted(item, encoder, "image" in encoder.accepts)
     if isinstance(content, str | os.PathLike):
         return os.fspath(content)
-    raise AdapterOptionsError(
-        "encoders take texts, and paths or URLs of files",
-        where=f"models.{type(item).__name__}(model={item.model!r})",
-        got=type(content).__name__,
-        expected="str or a path",
-        do="save it to a file and give its path",
-    )
-
-
-def _require_accepted(item: Inference, encoder: NamedEncoder, accepted: bool) -> None:
-    if not accepted:
-        raise AdapterOptionsError(
-            f"{item.model!r} does not take a {type(item).__name__}",
-            where=f"models.{type(item).__name__}(model={item.model!r})",
-            got=f"an encoder of {' and '.join(encoder.accepts)}",
-            do="name an encoder that takes it, or give an InferenceObject",
-        )
-
-
-def _client_vector(vector: Vector) -> Any:
-    """The vector as qdrant-client's models hold it."""
-    if isinstance(vector, SparseVector):
-        return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
-    return vector.tolist()
+    what, do = "encoders take texts, and paths or URLs of files", "save it to a file and give its path"
+    raise AdapterOptionsError(what, where=where, got=type(content).__name__, expected="str or a path", do=do)
 
 
 def inference_objects(value: Any) -> Iterator[Inference]:
@@ -235,80 +219,39 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     return iter(())
 
 
-def infers(client: C) -> C:
-    """Have the calls of a client class replace inference objects; `_resolver` of an instance says by what."""
-    for name, (side, arguments) in _CALLS.items():
-        setattr(client, name, _resolving(getattr(client, name), side, arguments))
-    return _with_uploads(client)
-
-
-def infers_later(client: C) -> C:
-    """`infers` for an asyncio client: encodes in a thread, without blocking the event loop."""
-    for name, (side, arguments) in _CALLS.items():
-        setattr(client, name, _resolving_later(getattr(client, name), side, arguments))
-    return _with_uploads(client)
-
-
-def _with_uploads(client: C) -> C:
-    client.upload_points = _uploading(client.upload_points, "points")
-    client.upload_collection = _uploading(client.upload_collection, "vectors")
-    client.get_embedding_size = _sized(client.get_embedding_size)
-    return client
-
-
 def _resolving(method: Callable[..., Any], side: Side, names: Sequence[str]) -> Callable[..., Any]:
+    """The method, which is given vectors in place of inference objects; an awaited one encodes in a thread."""
     arguments_of = _argument_names(method)
 
     @functools.wraps(method)
-    def call(self: Any, *args: Any, **options: Any) -> Any:
+    def call(self: Inferring, *args: Any, **options: Any) -> Any:
         arguments = arguments_of(self, *args, **options)
-        return method(self, **arguments | _resolved(self._resolver, arguments, side, names))
-
-    return call
-
-
-def _resolving_later(method: Callable[..., Any], side: Side, names: Sequence[str]) -> Callable[..., Any]:
-    arguments_of = _argument_names(method)
+        given = {name: arguments[name] for name in names if name in arguments}
+        return method(self, **arguments | self._resolve(given, side))
 
     @functools.wraps(method)
-    async def call(self: Any, *args: Any, **options: Any) -> Any:
+    async def call_later(self: Inferring, *args: Any, **options: Any) -> Any:
         arguments = arguments_of(self, *args, **options)
-        if any(True for _ in inference_objects(_selected(arguments, names))):
-            arguments |= await asyncio.to_thread(_resolved, self._resolver, arguments, side, names)
+        given = {name: arguments[name] for name in names if name in arguments}
+        if any(True for _ in inference_objects(given)):
+            arguments |= await asyncio.to_thread(self._resolve, given, side)
         return await method(self, **arguments)
 
-    return call
+    return call_later if inspect.iscoroutinefunction(method) else call
 
 
 def _uploading(method: Callable[..., Any], argument: str) -> Callable[..., Any]:
     arguments_of = _argument_names(method)
 
     @functools.wraps(method)
-    def call(self: Any, *args: Any, **options: Any) -> Any:
+    def call(self: Inferring, *args: Any, **options: Any) -> Any:
         arguments = arguments_of(self, *args, **options)
         values = arguments[argument]
-        is_numeric = isinstance(values, Mapping) or hasattr(values, "dtype")  # columns or an array
-        return method(self, **arguments | {argument: values if is_numeric else self._resolver.uploaded(values)})
+        if not (isinstance(values, Mapping) or hasattr(values, "dtype")):  # columns or an array
+            values = _Resolved(values, self) if isinstance(values, Sequence) else self._stream(values)
+        return method(self, **arguments | {argument: values})
 
     return call
-
-
-def _sized(method: Callable[..., int]) -> Callable[..., int]:
-    @functools.wraps(method)
-    def call(self: Any, model_name: str) -> int:
-        size: int | None = self._resolver.size(model_name)
-        return method(self, model_name) if size is None else size
-
-    return call
-
-
-def _resolved(resolver: Resolver, arguments: Mapping[str, Any], side: Side, names: Sequence[str]) -> dict[str, Any]:
-    resolved: dict[str, Any] = resolver.resolve(_selected(arguments, names), side)
-    return resolved
-
-
-def _selected(arguments: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {argument: arguments[argument] for argument in names if argument in arguments}
 
 
 def _argument_names(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
@@ -328,46 +271,18 @@ def _argument_names(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]
     return arguments_of
 
 
-class Inferring:
-    """What the clients share: `encoders`, which may be exchanged, say for those of a collection that is open."""
-
-    _encoders: Encoders
-    cloud_inference: bool = False
-
-    @property
-    def encoders(self) -> Encoders:
-        """Who encodes, by the names that inference objects call their model; a slot goes before an adapter."""
-        return self._encoders
-
-    @encoders.setter
-    def encoders(self, encoders: Encoders) -> None:
-        self._encoders = encoders
-
-    @property
-    def _resolver(self) -> Resolver:
-        return Resolver(self._encoders, self._goes_on)
-
-    def _goes_on(self, model: str) -> bool:
-        """Whether qdrant-client, or the server, has a model of this name."""
-        return self.cloud_inference or model.lower() == _CORE_BM25 or model.lower() in _of_fastembed()
-
-
-@infers
 class InferenceClient(Inferring, QdrantClient):
     """A `QdrantClient` that encodes `models.Document`, `Image` and `InferenceObject` by encoders of diptych."""
 
 
-@infers_later
 class AsyncInferenceClient(Inferring, AsyncQdrantClient):
     """An `AsyncQdrantClient` that encodes inference objects by encoders of diptych, in a thread."""
 
 
-@infers
 class ServerInferenceClient(Inferring, ServerClient):
     """The client of a server that a config names."""
 
 
-@infers
 class ClusterInferenceClient(Inferring, ClusterClient):
     """The client of a cluster that a config describes."""
 
