@@ -24,14 +24,14 @@ from diptych.search.options import ExplainOptions, GroupOptions, SearchOptions, 
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.query import Input
 from diptych.search.request import SearchRequest
-from diptych.search.retrieve import Clock, Retrieved, pinned_hits, retrieve, retrieve_together
+from diptych.search.retrieve import retrieve_together
 from diptych.search.run import (
     Answers,
     Hits,
     answer,
     answer_later,
+    complete_hits,
     hits_of,
-    notify_plugins,
     on_current_view,
     one_question,
     outcome,
@@ -39,6 +39,7 @@ from diptych.search.run import (
 )
 from diptych.search.store_calls import read_store
 from diptych.slots.canaries import TEXTS
+from diptych.slots.encode import client_form
 from diptych.slots.slot import Slot
 from diptych.types import Document, Query, SparseVector
 
@@ -313,17 +314,11 @@ def search_by_vector(
     def once(view: View) -> Hits:
         request = SearchRequest.of(view, [_UNKNOWN], asked)
         slot = _slot_of(request)
-        seconds: dict[str, float] = {}
-        clock = Clock(seconds)
         query = _input(slot, vector)
         if has_passages(slot):
             request = replace(request, vector=np.asarray(query, np.float32))
-        hits = retrieve([request], [[{slot.name: query}]])[0]
-        pinned = pinned_hits(request) if request.pin else ()
-        clock.passed("retrieve")
-        array = reranked(request, Retrieved(hits, seconds, [{}], [[]], clock.began, pinned))
-        notify_plugins(request, seconds, clock.began, len(array[0]))
-        return hits_of(request, array[0], "")
+        (hits,) = complete_hits(request, retrieve_together([request], [[{slot.name: query}]])[0])
+        return hits_of(request, hits, "")
 
     with one_question(handle, 1):
         return on_current_view(handle, once)
@@ -344,13 +339,11 @@ def _slot_of(request: SearchRequest) -> Slot:
 
 
 def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
-    from qdrant_client import models
-
     if isinstance(vector, SparseVector) or slot.kind == "sparse":
         if not (isinstance(vector, SparseVector) and slot.kind == "sparse"):
             raise _unfit(slot, type(vector).__name__, "SparseVector" if slot.kind == "sparse" else "numbers")
         _require_sparse(vector, slot)
-        return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+        return client_form(vector)
     try:
         with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused below
             array = np.asarray(vector, np.float32)

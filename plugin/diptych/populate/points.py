@@ -17,9 +17,8 @@ from diptych.metadata.payloads import MEDIA, NATIVE, OWN, Layout, letters_in
 from diptych.populate.encode import Outcomes, has_vector
 from diptych.populate.pace import Pace
 from diptych.populate.validate import Item
-from diptych.slots.encode import Vector
+from diptych.slots.encode import Vector, client_form
 from diptych.slots.slot import Slot
-from diptych.types import SparseVector
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -69,11 +68,7 @@ class PointMaker:
         """Vectors by physical name in the client's form, including those of first stages."""
         found: dict[str, Any] = {}
         for name, vector in vectors.items():
-            if isinstance(vector, SparseVector):
-                indices, values = vector.indices.tolist(), vector.values.tolist()
-                found[name] = models.SparseVector.model_construct(indices=indices, values=values)
-            else:
-                found[name] = vector if self._numpy else vector.tolist()
+            found[name] = vector if self._numpy and isinstance(vector, np.ndarray) else client_form(vector)
             generation = slots[name].generation
             first = generation.first_stage if generation is not None and generation.storage else None
             if first is not None:

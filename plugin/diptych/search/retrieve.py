@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from qdrant_client import models
@@ -35,6 +35,7 @@ from diptych.search.query import (
 )
 from diptych.search.request import SearchRequest, direction
 from diptych.search.store_calls import read_store
+from diptych.slots.encode import client_form
 from diptych.slots.slot import Slot
 from diptych.stores.versions import is_server_client
 from diptych.types import Hit, SparseVector
@@ -64,11 +65,14 @@ class Retrieved(NamedTuple):
     pinned: Sequence[Hit] = ()
 
 
-def retrieve_together(requests: Sequence[SearchRequest]) -> list[Retrieved]:
+def retrieve_together(
+    requests: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]] | None = None
+) -> list[Retrieved]:
     """The hits of each request: queries are encoded together, and sent to Qdrant together where it does all the steps.
 
     Args:
         requests: searches of the same view.
+        inputs: their queries, where these are encoded already.
 
     Raises:
         SearchError, CollectionNotFound, StoreUnavailable: the store cannot answer.
@@ -76,8 +80,9 @@ def retrieve_together(requests: Sequence[SearchRequest]) -> list[Retrieved]:
     """
     seconds: dict[str, float] = {}
     clock = Clock(seconds)
-    inputs = inputs_of(requests)
-    clock.passed("encode")
+    if inputs is None:
+        inputs = inputs_of(requests)
+        clock.passed("encode")
     hits = retrieve(requests, inputs)
     pins = [pinned_hits(request) if request.pin else () for request in requests]
     clock.passed("retrieve")
@@ -143,20 +148,9 @@ def encode_inputs(
         else:
             vectors = slot.encode_queries(texts, remember=remember)
         for of_query, vector in zip(inputs, vectors, strict=True):
-            if (sent := _client_form(vector)) is not None:
-                of_query[name] = sent
+            if vector is not None and not (isinstance(vector, SparseVector) and not len(vector)):
+                of_query[name] = client_form(vector)
     return list(inputs)
-
-
-def _client_form(vector: Any) -> Input:
-    """The vector as Qdrant's client takes it; None where it has no terms. A text index's query has that form already.
-
-    Built without validation, like the whole request: checking each number costs more than the search.
-    """
-    if isinstance(vector, SparseVector):
-        make = models.SparseVector.model_construct
-        return make(indices=vector.indices.tolist(), values=vector.values.tolist()) if vector.indices.size else None
-    return vector.tolist() if isinstance(vector, np.ndarray) else vector
 
 
 class Clock:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from qdrant_client import models
 
 from diptych.errors import AdapterCrashed, CollectionError, ContractError, brief
 from diptych.media import Content, Media, MediaStore, Sound
@@ -71,6 +72,16 @@ def encode(encoder: Any, kind: Kind, side: Side, inputs: Sequence[str | Content]
         return list(raw)
     check = _sparse if kind == "sparse" else _multivector
     return [check(vector, encoder.dimension, where) for vector in raw]
+
+
+def client_form(vector: Any) -> Any:
+    """The vector as Qdrant's client takes it; a text index's query has that form already.
+
+    Built without validation: checking each number costs more than a search.
+    """
+    if isinstance(vector, SparseVector):
+        return models.SparseVector.model_construct(indices=vector.indices.tolist(), values=vector.values.tolist())
+    return vector.tolist() if isinstance(vector, np.ndarray) else vector
 
 
 def is_finite(vector: Vector) -> bool:
