@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -214,24 +213,6 @@ def test_a_boosted_search_is_one_request(collection: Collection, monkeypatch: py
     assert calls == [1]
 
 
-def test_pages_groups_batches_and_coroutines_agree(collection: Collection) -> None:
-    boost = [{"kind": "recency", "field": "published", "scale": "30d", "target": NOW}]
-    hits = [hit.id for hit in collection.search(QUERY, boost=boost, limit=24)]
-    assert hits != [hit.id for hit in collection.search(QUERY, limit=24)]
-    pages = [collection.search(QUERY, boost=boost, limit=6, offset=start) for start in (0, 6, 12, 18)]
-    assert [hit.id for page in pages for hit in page] == hits
-    assert [[hit.id for hit in found] for found in collection.search_batch([QUERY] * 2, boost=boost, limit=24)] == [
-        hits
-    ] * 2
-    assert [hit.id for hit in asyncio.run(collection.asearch(QUERY, boost=boost, limit=24))] == hits
-    groups = collection.search_groups(QUERY, group_by="section", group_size=1, boost=boost)
-    firsts: dict[str, str] = {}
-    for hit in collection.search(QUERY, boost=boost, limit=60):
-        if isinstance(value := hit.document.metadata.get("section"), str | int) and not isinstance(value, bool):
-            firsts.setdefault(str(value), hit.id)
-    assert [group.hits[0].id for group in groups][:3] == [*firsts.values()][:3]
-
-
 def test_recency_counts_from_the_search_unless_it_has_a_target(collection: Collection) -> None:
     (new,) = collection.search(
         QUERY, pipeline=Retrieve("dense", 60) >> Boost(RecencyBoost("published", "1000000w")), limit=1
@@ -304,12 +285,3 @@ def test_a_field_that_is_indexed_as_something_else_is_refused(collection: Collec
 def test_what_cannot_boost_is_refused(make: Callable[[], object], text: str) -> None:
     with pytest.raises(SearchError, match=text):
         make()
-
-
-def test_a_boost_prints_as_it_is_written() -> None:
-    boost = Boost(FieldBoost("section", ["mail", "web"], weight=2), RecencyBoost("published", "30d"))
-    assert repr(boost) == (
-        "Boost(FieldBoost(field='section', equals=('mail', 'web'), weight=2.0), "
-        "RecencyBoost(field='published', scale=2592000.0))"
-    )
-    assert Boost.of(boost.parts) == boost == Boost.of(boost)

@@ -4,63 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from qdrant_client import models
 
 from diptych.collection.collection import Collection
 from diptych.config.models import Config
 from diptych.errors import CollectionNotFound, ContractError, DiptychError, SearchError
-from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
-from diptych.reports import SearchReport
-from diptych.search import Dbsf, Linear, Rerank, Rescore, Retrieve, Rrf
-from diptych.testing import FakeReranker
 from diptych.types import Document, Hit
 
 Open = Callable[[Mapping[str, Any]], Collection]
 SLOTS = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-calibrated"}}
-BOTH = Retrieve("dense", 20) + Retrieve("lexical", 20)
-PIPELINES = [
-    None,
-    Retrieve("lexical"),
-    Retrieve("dense"),
-    BOTH >> Dbsf(),
-    BOTH >> Linear("zscore"),
-    BOTH >> Linear() >> Rescore("late", 10),
-    BOTH >> Rrf() >> Rerank(FakeReranker(), 10),
-]
-
-
-def questions(queries: list[str]) -> list[dict[str, Any]]:
-    """Queries with all kinds of options."""
-    odd = models.Filter(must=[models.FieldCondition(key="parity", match=models.MatchValue(value="odd"))])
-    more: list[dict[str, Any]] = [{}, {"filter": odd}, {"limit": 3, "offset": 2}, {"with_payload": ["n"]}]
-    return [
-        {"query": queries[(row + column) % len(queries)], "pipeline": pipeline, "limit": 5, **options}
-        for row, pipeline in enumerate(PIPELINES)
-        for column, options in enumerate(more)
-    ]
 
 
 def ranking(hits: list[Hit]) -> list[tuple[str, str, Any]]:
     return [(hit.id, hit.document.text, pytest.approx(hit.score, abs=1e-5)) for hit in hits]
-
-
-def test_coroutines_and_threads_get_what_each_query_gets_alone(filled: Collection, queries: list[str]) -> None:
-    asked = questions(queries)
-    alone = [ranking(filled.search(**options)) for options in asked]
-
-    async def together() -> list[list[Hit]]:
-        return await asyncio.gather(*(filled.asearch(**options) for options in asked))
-
-    with ThreadPoolExecutor(8) as pool:
-        from_threads = list(pool.map(lambda options: filled.search(**options), asked))
-    for found in (asyncio.run(together()), from_threads):
-        assert [[(hit.id, hit.document.text, hit.score) for hit in hits] for hits in found] == alone
 
 
 def test_a_query_that_fails_fails_alone(opened: Open, documents: list[Document]) -> None:
@@ -108,28 +68,6 @@ def test_after_the_end_every_way_says_so(fakes: Registry, documents: list[Docume
     for ask in ways:
         with pytest.raises(DiptychError, match="the embedded store is closed"):
             ask()
-
-
-def test_plugins_are_told_of_each_query(filled: Collection, queries: list[str]) -> None:
-    reports: list[SearchReport] = []
-
-    class Listener:
-        @hookimpl
-        def diptych_after_search(self, report: SearchReport) -> None:
-            reports.append(report)
-
-    listener = Listener()
-    filled.handle.registry._manager.register(listener)
-    try:
-
-        async def together() -> None:
-            await asyncio.gather(*map(filled.asearch, queries))
-
-        asyncio.run(together())
-    finally:
-        filled.handle.registry._manager.unregister(listener)
-    assert [report.queries for report in reports] == [1] * len(queries)
-    assert all(report.seconds.keys() == {"encode", "retrieve"} for report in reports)
 
 
 @pytest.mark.parametrize(("remember", "encoded"), [(1024, 1), (0, 3)])

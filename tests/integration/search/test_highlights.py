@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
 
@@ -77,16 +75,6 @@ def test_highlights_do_not_depend_on_the_payload_or_on_the_passages_that_are_sho
         hits = long.search(QUERY, highlight=True, **options)
         assert [hit.highlight and hit.highlight.words for hit in hits] == [own and own.words for own in expected]
         assert options.get("passages") != 0 or not any(hit.passages for hit in hits)
-
-
-def test_groups_batches_and_coroutines_give_the_same(long: Collection) -> None:
-    hits = long.search(QUERY, highlight=True)
-    places = {hit.id: hit.highlight and hit.highlight.words for hit in hits}
-    groups = long.search_groups(QUERY, group_by="section", highlight=True, group_size=4)
-    (batch, _) = long.search_batch([QUERY, "mail"], highlight=True)
-    later = asyncio.run(long.asearch(QUERY, highlight=True))
-    for found in (batch, later, [hit for group in groups for hit in group.hits]):
-        assert {hit.id: hit.highlight and hit.highlight.words for hit in found} == places
 
 
 def test_the_config_can_ask_for_them_and_all_sentences_are_encoded_in_one_call(opened: Open) -> None:

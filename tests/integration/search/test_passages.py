@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych import Collection, Document, Query
+from diptych import Collection, Document
 from diptych.errors import SearchError
 from diptych.passages import MARK, PassageEncoder, PassageOptions
 from diptych.protocols import Pair
@@ -112,13 +111,6 @@ def test_a_document_of_a_title_alone_shows_no_passage(opened: Open) -> None:
     collection.populate([Document("t", "", "w1 w2 w3"), Document("x", "w4 w5.", "w1")])
     passages = {hit.id: [own.text for own in hit.passages] for hit in collection.search("w1 w2", limit=2)}
     assert passages == {"t": [], "x": ["w4 w5."]}
-
-
-def test_batches_and_async_searches_show_the_same_passages(long: Collection) -> None:
-    queries = [QUERY, "w1 w2", "w50"]
-    one_by_one = [long.search(query, limit=5) for query in queries]
-    assert long.search_batch([Query(query) for query in queries], limit=5) == one_by_one
-    assert [asyncio.run(long.asearch(query, limit=5)) for query in queries] == one_by_one
 
 
 class Recorder:

@@ -17,7 +17,7 @@ from diptych import Collection, Query, Registry
 from diptych.config import parse_config
 from diptych.config.models import Config, SearchConfig
 from diptych.errors import ConfigError, SearchError
-from diptych.search import Dbsf, Diversify, FieldBoost, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
+from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
 from diptych.search.query import WEIGHT
 from diptych.swap import ApplyOptions
 from diptych.testing import FakeReranker, fakes_plugin
@@ -110,11 +110,8 @@ def test_a_filter_holds_for_pins_and_a_threshold_does_not(collection: Collection
     assert (hit.document.text, dict(hit.document.metadata)) == ("", {"part": 1})
 
 
-def test_pins_hold_in_batches_groups_coroutines_vectors_and_explanations(collection: Collection) -> None:
+def test_pins_hold_in_groups_vectors_and_explanations(collection: Collection) -> None:
     options: dict[str, Any] = {"pin": ["d20", "d3"], "exclude": ["d7"]}
-    expected = ids(collection, **options)
-    assert [[h.id for h in found] for found in collection.search_batch([QUERY, QUERY], **options)] == [expected] * 2
-    assert [hit.id for hit in asyncio.run(collection.asearch(QUERY, **options))] == expected
     for pipeline in (None, Retrieve("dense", 40)):
         groups = collection.search_groups(QUERY, group_by="part", group_size=2, pipeline=pipeline, **options)
         assert [(group.value, group.hits[0].id) for group in groups][:2] == [(2, "d20"), (0, "d3")]
@@ -222,13 +219,6 @@ def test_examples_steer_any_pipeline_with_a_dense_slot(collection: Collection, p
         assert groups[0].hits[0].id == found[0]
     if pipeline is None:
         assert found != ids(collection, limit=12)
-        pages = [ids(collection, **{**options, "limit": 4, "offset": start}) for start in (0, 4, 8)]
-        assert [name for page in pages for name in page] == found
-        batch = collection.search_batch([QUERY, "word3"], **options)
-        assert [hit.id for hit in batch[0]] == found
-        assert [hit.id for hit in asyncio.run(collection.asearch(QUERY, **options))] == found
-        groups = collection.search_groups(QUERY, group_by="part", **{**options, "limit": 3})
-        assert groups[0].hits[0].id == found[0]
 
 
 def test_explain_says_which_slots_examples_move(collection: Collection) -> None:
@@ -250,23 +240,6 @@ def test_examples_that_cannot_be_are_refused(collection: Collection) -> None:
         collection.search(QUERY, like=["d1"], pipeline="far")
     with pytest.raises(SearchError, match="a query is empty"):
         collection.search(QUERY, unlike=[Query(" ")])
-
-
-def test_searches_of_one_moment_keep_their_own_boosts_pins_and_examples(collection: Collection) -> None:
-    options: list[dict[str, Any]] = [
-        {},
-        {"pin": ["d20"]},
-        {"exclude": ["d1", "d2"], "limit": 5},
-        {"like": ["d3"]},
-        {"unlike": [Query("word5")], "pin": ["d30", "d31"], "offset": 1},
-        {"boost": [FieldBoost("part", 1, weight=3)]},
-    ]
-
-    async def together() -> list[list[str]]:
-        answers = await asyncio.gather(*(collection.asearch(QUERY, **own) for own in options * 4))
-        return [[hit.id for hit in hits] for hits in answers]
-
-    assert asyncio.run(together()) == [ids(collection, **own) for own in options] * 4
 
 
 # Tenants

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
 
 from diptych import Collection
-from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rescore, Retrieve, Rrf
+from diptych.search import Dbsf, Linear, Pipeline, Rescore, Retrieve, Rrf
 
 from .conftest import Open
 
@@ -66,17 +64,3 @@ def test_a_weight_of_one_is_the_new_scores_alone(collection: Collection) -> None
     alone = collection.search(QUERY, pipeline=plain, limit=20)
     nearly = collection.search(QUERY, pipeline=BOTH >> Dbsf() >> Rescore("late", 20, weight=1 - 1e-12), limit=20)
     assert [hit.stages["late"] for hit in nearly] == pytest.approx([hit.score for hit in alone], abs=1e-5)
-
-
-def test_pages_batches_coroutines_and_later_stages_agree(collection: Collection) -> None:
-    pipeline = BOTH >> Dbsf() >> Rescore("late", 20, weight=0.4)
-    ids = [hit.id for hit in collection.search(QUERY, pipeline=pipeline, limit=20)]
-    pages = [collection.search(QUERY, pipeline=pipeline, limit=5, offset=start) for start in (0, 5, 10, 15)]
-    assert [hit.id for page in pages for hit in page] == ids
-    batch = collection.search_batch([QUERY, "word3", QUERY], pipeline=pipeline, limit=20)
-    assert [hit.id for hit in batch[0]] == [hit.id for hit in batch[2]] == ids
-    assert [hit.id for hit in asyncio.run(collection.asearch(QUERY, pipeline=pipeline, limit=20))] == ids
-    diverse = collection.search(QUERY, pipeline=pipeline >> Diversify("dense", relevance=1.0, candidates=8), limit=8)
-    assert {hit.id for hit in diverse} == {*ids[:8]}, "the best eight, in another order"
-    groups = collection.search_groups(QUERY, group_by="part", group_size=1, pipeline=pipeline)
-    assert groups[0].hits[0].id == ids[0]
