@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from figures import Figure, Result, command_line, line
+from figures import Figure, Result
 from rounds import in_rounds, interleaved
 
 
@@ -18,12 +18,6 @@ def test_a_figure_is_met_when_its_median_is_as_wanted(wanted: str, met: bool | N
     assert Figure("speed", "ours", "x", [9.0, 2.0, 1.0], "theirs", wanted).met is met
 
 
-def test_a_line_says_that_a_figure_is_missed() -> None:
-    assert line(Figure("speed", "ours", "x", [1.0, 3.0], "theirs", ">= 4")) == (
-        "speed, ours against theirs: 2 x [1, 3], n=2; wanted >= 4: MISSED"
-    )
-
-
 def test_a_result_that_was_written_is_read_as_it_was(tmp_path: Path) -> None:
     result = Result("Speed", [Figure("speed", "ours", "x", [2.0, 3.0], "theirs", ">= 2", 1000)], ["small"], threads=3)
     file = tmp_path / "below" / "speed.json"
@@ -31,12 +25,6 @@ def test_a_result_that_was_written_is_read_as_it_was(tmp_path: Path) -> None:
     data = json.loads(file.read_text())
     assert Result.of(data) == result
     assert (data["figures"][0]["median"], data["figures"][0]["met"], data["threads"]) == (2.5, True, 3)
-
-
-def test_the_command_is_told_without_the_file_that_it_writes() -> None:
-    assert (
-        command_line(["/a/bench.py", "--points", "7", "--json", "out.json", "--fast"]) == "bench.py --points 7 --fast"
-    )
 
 
 def test_every_way_is_asked_once_a_round_in_an_order_that_moves_on_and_round_0_does_not_count() -> None:

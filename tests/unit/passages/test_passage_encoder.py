@@ -66,13 +66,6 @@ def test_one_by_one_or_in_a_batch_the_vectors_are_the_same() -> None:
         np.testing.assert_array_equal(alone, among)
 
 
-def test_places_are_those_of_the_passages_and_are_kept() -> None:
-    encoder, inputs = wrapped(), [f"T{MARK}{LONG}", f"{MARK}{LONG[:300]}", f"T{MARK}{LONG}"]
-    expected = [document.places for document in encoder.splitter.split(inputs)]
-    assert encoder.places(inputs) == expected
-    assert encoder.places(inputs[::-1]) == expected[::-1]
-
-
 class Counting(FakeDenseEncoder):
     """Counts the texts whose tokens are told."""
 

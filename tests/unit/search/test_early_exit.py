@@ -9,8 +9,8 @@ import pytest
 
 from diptych.errors import SearchError
 from diptych.protocols import Pair
-from diptych.search import EarlyExit, Rerank, Retrieve
-from diptych.search.rerank import score_pairs, score_until_settled
+from diptych.search import EarlyExit
+from diptych.search.rerank import score_until_settled
 from diptych.types import Floats
 
 
@@ -48,15 +48,6 @@ def test_each_query_stops_for_itself_and_the_blocks_of_all_are_scored_together()
     assert [[query for query, _ in pairs] for pairs in reranker.calls] == [list("qqrr"), list("qqrr"), ["r"]]
 
 
-def test_with_patience_for_all_candidates_the_scores_are_those_of_scoring_them_at_once() -> None:
-    random = np.random.default_rng(3)
-    groups = [group(f"q{n}", *random.normal(size=n).tolist()) for n in (0, 1, 7, 40)]
-    for block in (1, 3, 64):
-        whole = score_pairs(Numbers(), groups, where="x")
-        found = score_until_settled(Numbers(), groups, EarlyExit(block, 99), 5, where="x")
-        assert [own.tolist() for own in found] == [own.tolist() for own in whole]
-
-
 def test_the_rule_holds_for_random_scores_as_it_is_written() -> None:
     random = np.random.default_rng(5)
     for _ in range(200):
@@ -84,8 +75,3 @@ def test_a_reranker_that_looks_at_all_candidates_cannot_stop_early() -> None:
         SearchError, match=r"cannot stop early\n.*reranker 'x'\n.*independent = False\n.*leave early_ex"
     ):
         score_until_settled(Numbers(independent=False), [FALLING], EarlyExit(), 3, where="reranker 'x'")
-
-
-def test_the_stage_says_when_it_stops() -> None:
-    pipeline = Retrieve("dense") >> Rerank("b", 20, early_exit=EarlyExit(5, 1))
-    assert repr(pipeline) == "Retrieve('dense', 100) >> Rerank('b', 20, early_exit=EarlyExit(block=5, patience=1))"

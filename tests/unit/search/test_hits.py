@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import dataclasses
 import pickle
@@ -33,24 +34,10 @@ def shop(fakes: Registry) -> Iterator[Collection]:
 def test_hits_are_the_list_that_they_were() -> None:
     hits = Hits(FOUND, query="q")
     assert isinstance(hits, list)
-    assert hits == FOUND
-    assert hits == FOUND
-    assert repr(hits) == repr(FOUND)
-    assert (len(hits), hits[0], hits[-1], [*hits], bool(hits), bool(Hits())) == (
-        4,
-        FOUND[0],
-        FOUND[-1],
-        FOUND,
-        True,
-        False,
-    )
+    assert (hits, repr(hits), orjson.dumps(hits)) == (FOUND, repr(FOUND), orjson.dumps(FOUND))
     assert hits + hits[:1] == FOUND + FOUND[:1]
     assert sorted(hits, key=lambda hit: hit.score) == FOUND[::-1]
-    assert orjson.dumps(hits) == orjson.dumps(FOUND)
-    first, *rest = hits
-    assert (first, rest) == (FOUND[0], FOUND[1:])
-    hits.append(FOUND[0])
-    assert hits.pop() == FOUND[0]
+    assert not Hits()
 
 
 def test_a_slice_is_hits_and_knows_the_query() -> None:
@@ -81,27 +68,13 @@ def test_copies_are_equal_and_hold_no_store(copied: Callable[[Any], Any]) -> Non
     assert (type(answers), answers, answers.queries) == (Answers, [FOUND], ("q",))
 
 
-def test_a_dataclass_that_holds_hits_becomes_a_mapping() -> None:
-    @dataclasses.dataclass
-    class Page:
-        hits: list[Hit]
-
-    assert dataclasses.asdict(Page(Hits(FOUND))) == dataclasses.asdict(Page(FOUND))
-
-
-async def _asearch(shop: Collection) -> Hits:
-    return await shop.asearch("word1 word2", limit=3)
-
-
 def test_every_search_returns_them_with_what_was_asked(shop: Collection) -> None:
-    import asyncio
-
     query = Query("word1 word2", "q1")
     found = shop.search(query, limit=3)
     assert type(found) is Hits
     assert found.query == query
     assert found.thumbnails() == {}
-    later = asyncio.run(_asearch(shop))
+    later = asyncio.run(shop.asearch("word1 word2", limit=3))
     assert (type(later), later.query, later) == (Hits, "word1 word2", found)
     (vector,) = shop.encoders["dense"].encode_query(["word1"])
     by_vector = shop.search_by_vector(vector, Retrieve("dense"), limit=2)

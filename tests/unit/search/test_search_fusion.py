@@ -14,36 +14,8 @@ A: Ranking = [(1, 9.0), (2, 7.0), (3, 2.0)]
 B: Ranking = [(3, 0.9), (4, 0.5)]
 
 
-def test_rrf_is_the_papers_formula_with_ranks_from_one() -> None:
-    assert dict(fuse(Rrf(k=60), {"a": A, "b": B})) == pytest.approx(
-        {1: 1 / 61, 2: 1 / 62, 3: 1 / 63 + 1 / 61, 4: 1 / 62}
-    )
-
-
-def test_rrf_weights_multiply_and_leave_k_alone() -> None:
-    assert dict(fuse(Rrf(k=10, weights={"a": 3}), {"a": A, "b": B}))[3] == pytest.approx(3 / 13 + 1 / 11)
-
-
-def test_dbsf_maps_three_deviations_about_the_mean_to_zero_and_one() -> None:
-    scores = np.array([9.0, 7.0, 2.0])
-    low, high = scores.mean() - 3 * scores.std(ddof=1), scores.mean() + 3 * scores.std(ddof=1)
-    assert contributions(Dbsf(), {"a": A})[1]["a"] == pytest.approx((9.0 - low) / (high - low))
-
-
 def test_dbsf_gives_one_half_where_nothing_deviates() -> None:
     assert dict(fuse(Dbsf(), {"a": [(1, 5.0)], "b": [(1, 2.0), (2, 2.0)]})) == {1: 1.0, 2: 0.5}
-
-
-def test_minmax_maps_the_candidates_to_zero_and_one() -> None:
-    assert dict(fuse(Linear("minmax", {"b": 2}), {"a": A, "b": B})) == pytest.approx({1: 1, 2: 5 / 7, 3: 2, 4: 0})
-
-
-def test_zscore_counts_a_missing_document_as_the_lowest_candidate() -> None:
-    scores = np.array([9.0, 7.0, 2.0])
-    z = (scores - scores.mean()) / scores.std()
-    assert dict(fuse(Linear("zscore"), {"a": A, "b": B})) == pytest.approx(
-        {1: z[0] - 1, 2: z[1] - 1, 3: z[2] + 1, 4: z[2] - 1}
-    )
 
 
 def test_missing_counts_that_many_deviations_wherever_a_slot_did_not_find_a_document() -> None:

@@ -67,12 +67,6 @@ def test_an_option_of_another_type_or_size_is_refused(
     assert str(refused.value.where).startswith(f"search.{option}")
 
 
-@pytest.mark.parametrize("name", ["search", "search_batch"])
-def test_a_keyword_that_no_search_takes_is_refused(collection: Collection, name: str) -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'limt'"):
-        getattr(collection, name)(["word3"], limt=3)
-
-
 @pytest.mark.parametrize(
     ("option", "said"),
     [

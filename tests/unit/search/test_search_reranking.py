@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych.config.models import SearchConfig
-from diptych.errors import ContractError, SearchError
+from diptych.errors import ContractError
 from diptych.protocols import Pair
-from diptych.search import EarlyExit, Pipeline, Rerank, rerank
+from diptych.search import rerank
 from diptych.search.fusion import mixed
 from diptych.search.rerank import score, score_pairs
 from diptych.testing import FakeReranker
@@ -90,17 +89,3 @@ def test_equal_scores_leave_the_order_to_the_other_side() -> None:
     falling = np.array([3.0, 2.0, 1.0])
     assert mixed(np.zeros(3), falling, 0.5).tolist() == [1.0, 0.75, 0.5]
     assert mixed(falling, np.zeros(3), 0.5).tolist() == [1.0, 0.75, 0.5]
-
-
-def test_a_weight_and_an_early_exit_are_not_combined() -> None:
-    with pytest.raises(
-        SearchError, match=r"(?s)early_exit cannot be combined with a weight.*weight=0.5 and EarlyExit.*leave one"
-    ):
-        Rerank("mine", weight=0.5, early_exit=EarlyExit())
-
-
-def test_the_weight_comes_from_the_config_and_is_told() -> None:
-    config = SearchConfig.model_validate({"retrieve": {"dense": 9}, "rerank": [{"adapter": "a", "weight": 0.5}]})
-    pipeline = Pipeline.from_config(config, {})
-    assert pipeline.rerank == (Rerank("a", weight=0.5),)
-    assert repr(pipeline.rerank[0]) == "Rerank('a', 50, weight=0.5)"

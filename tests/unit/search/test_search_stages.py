@@ -42,6 +42,7 @@ PIPELINES = [
     PAIR >> Linear("zscore", {"lexical": 0.5}) >> Diversify("dense", relevance=0.3, candidates=40),
     PAIR >> Rrf() >> Rescore("late", 30) >> Rerank("mine", 20) >> Rerank("other", 5, options={"model": "m"}),
     Retrieve("dense", 10, params=models.SearchParams(hnsw_ef=128)) >> Rerank("mine", 5),
+    Retrieve("dense") >> Rerank("b", 20, early_exit=EarlyExit(5, 1)) >> Rerank("c", 5, weight=0.5),
 ]
 
 
@@ -52,23 +53,9 @@ def test_a_pipeline_prints_as_the_code_that_makes_it(pipeline: Pipeline) -> None
     assert (made if isinstance(made, Pipeline) else Pipeline((made,))) == pipeline
 
 
-def test_the_text_of_a_pipeline_reads_from_left_to_right() -> None:
-    pipeline = PAIR >> Rrf(weights={"dense": 2}) >> Rescore("late", 30) >> Rerank("mine", 20)
-    assert repr(pipeline) == (
-        "Retrieve('dense', 100) + Retrieve('lexical', 50) >> Rrf(k=60, weights={'dense': 2.0})"
-        " >> Rescore('late', 30) >> Rerank('mine', 20)"
-    )
-
-
 def test_adding_three_slots_in_any_grouping_is_the_same_pipeline() -> None:
     a, b, c = Retrieve("a"), Retrieve("b"), Retrieve("c")
     assert (a + b) + c == a + (b + c) == Pipeline((a, b, c))
-
-
-def test_composing_leaves_the_parts_as_they_were() -> None:
-    fused = PAIR >> Rrf()
-    fused >> Rescore("late", 20)
-    assert fused == PAIR >> Rrf()
 
 
 @pytest.mark.parametrize(
@@ -108,6 +95,16 @@ def test_depth_is_what_the_narrowest_stage_passes_on(pipeline: Pipeline, depth: 
             (partial(EarlyExit, *counts), r"is not usable\n.*EarlyExit\.(block|patience)\n.*\n.*(least 1|whole)")
             for counts in ((0, 1), (1, 0), (True, 1), (1.5, 1))
         ),
+        *(
+            (
+                partial(Rerank, "a", deadline=value),
+                r"deadline is not usable\n.*Rerank\.deadline\n.*\n.*(at least|300ms|num)",
+            )  # type: ignore[arg-type]
+            for value in (0, -1, "soon", "3 fortnights", float("nan"), True)
+        ),
+        (lambda: Rerank("a", deadline="50"), r"got: '50'\n  expected: a unit: 50ms or 50s"),
+        (lambda: Rerank("a", deadline=1, early_exit=EarlyExit()), r"(?s)the other drops them.*deadline=1.0 and Early"),
+        (lambda: Rerank("a", weight=0.5, early_exit=EarlyExit()), r"(?s)combined with a weight.*weight=0.5 and Early"),
         (lambda: Rerank(3), r"adapter is not usable\n.*\n.*3\n.*an object with predict"),  # type: ignore[arg-type]
         (lambda: PAIR >> Rrf(weights={"late": 1}), "a weight for 'late', which is not retrieved"),
         (lambda: PAIR + Retrieve("dense", 3), "slot 'dense' is retrieved twice"),
@@ -163,22 +160,6 @@ def test_a_config_takes_a_reranker_by_name_only() -> None:
         parse_config({"store": "memory:", "collection": "c", "slots": SLOTS, "search": search})
 
 
-def test_a_config_holds_the_stages_that_run() -> None:
-    search = {"fuse": {"kind": "rrf", "k": 10}, "rescore": {"slot": "late"}, "rerank": [{"adapter": "mine"}]}
-    config = SearchConfig.model_validate(search)
-    pipeline = Pipeline.from_config(config, ["dense", "lexical", "late"])
-    assert pipeline.fuse is config.fuse
-    assert pipeline.rescore is config.rescore
-    assert pipeline.rerank[0] is config.rerank[0]
-
-
-def test_a_call_with_unknown_arguments_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="candidate"):
-        Rerank("mine", candidate=5)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="slot"):
-        Rescore()  # type: ignore[call-arg]
-
-
 def test_a_reranker_can_be_given_as_an_object() -> None:
     assert Rerank(FakeReranker(), 5).label == "FakeReranker"
     assert repr(Rerank(FakeReranker(), 5)) == "Rerank(FakeReranker(), 5)"
@@ -186,17 +167,6 @@ def test_a_reranker_can_be_given_as_an_object() -> None:
 
 def slots_of(registry: Registry, **adapters: str) -> dict[str, Slot]:
     return {name: Slot(name, SlotConfig(adapter=adapter), None, registry) for name, adapter in adapters.items()}
-
-
-def test_an_empty_config_fuses_all_slots_by_dbsf(fakes: Registry) -> None:
-    slots = slots_of(fakes, dense="fake-dense", lexical="fake-sparse")
-    expected = Retrieve("dense", 100) + Retrieve("lexical", 100) >> Dbsf()
-    assert Pipeline.from_config(SearchConfig(), slots) == expected
-
-
-def test_a_config_of_one_slot_needs_no_fusion(fakes: Registry) -> None:
-    pipeline = Pipeline.from_config(SearchConfig(), slots_of(fakes, dense="fake-dense"))
-    assert repr(pipeline) == "Retrieve('dense', 100)"
 
 
 def test_every_part_of_a_config_reaches_the_pipeline(fakes: Registry) -> None:
@@ -221,3 +191,11 @@ def test_every_part_of_a_config_reaches_the_pipeline(fakes: Registry) -> None:
         >> Diversify("dense", 0.7, 30)
         >> Rerank("mine", 20, {"model": "m"})
     )
+
+
+def test_an_empty_config_fuses_all_slots_by_dbsf_and_a_slot_alone_not_at_all(fakes: Registry) -> None:
+    slots = slots_of(fakes, dense="fake-dense", lexical="fake-sparse")
+    expected = Retrieve("dense", 100) + Retrieve("lexical", 100) >> Dbsf()
+    assert Pipeline.from_config(SearchConfig(), slots) == expected
+    alone = Pipeline.from_config(SearchConfig(), slots_of(fakes, dense="fake-dense"))
+    assert alone == Pipeline((Retrieve("dense", 100),))
