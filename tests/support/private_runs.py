@@ -121,7 +121,6 @@ def others(folder: Path) -> None:
         command(*line.split())
     for line in ("info --all", "info --id cat", "delete owl --yes", "cache clear", "demo shown"):
         command(*line.split())
-    command("adapters", "--check", "bm25", "--option", "language=english")
 
 
 def train(folder: Path) -> None:

@@ -1,21 +1,18 @@
-"""`diptych adapters`: what can be used, and with which options; checks adapters."""
+"""`diptych adapters`: what can be used, and with which options."""
 
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 import typer
 
-from diptych.cli.options import JsonOption, pairs_of
-from diptych.cli.output import show, stdout, write_json
-from diptych.cli.run_command import FAILED, Session
+from diptych.cli.options import JsonOption
+from diptych.cli.output import show, write_json
+from diptych.cli.run_command import Session
 from diptych.config.yaml_files import in_one_line
-from diptych.display import Display, Table, printable
-from diptych.errors import RegistryError
+from diptych.display import Display, Table
 from diptych.plugins.factory import missing
 from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
@@ -26,20 +23,12 @@ WORDS = {"int": "integer", "float": "number", "str": "text", "bool": "boolean"}
 def adapters(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Show the options of this adapter.", show_default=False)] = None,
-    *,
     kind: Annotated[
         Kind | None, typer.Option(metavar="KIND", help=f"Only this kind: {', '.join(get_args(Kind))}.")
     ] = None,
-    check: Annotated[str | None, typer.Option(metavar="NAME", help="Run the conformance kit on this adapter.")] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="With --check: an option of the adapter; repeat for more."),
-    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the adapters of all installed plugins, or the options of one, or check one.
-
-    --check exits with 1 if a check fails.
+    """List the adapters of all installed plugins, or the options of one.
 
     [dim]Examples:[/dim]
 
@@ -48,16 +37,8 @@ def adapters(
       diptych adapters --kind reranker
 
       diptych adapters bm25
-
-      diptych adapters --check sentence-transformers --option model=all-MiniLM-L6-v2
     """
     session: Session = context.obj
-    if name is not None and check is not None:
-        raise RegistryError("NAME and --check do not go together", do="give one of them")
-    if option and check is None:
-        raise RegistryError("--option goes with --check NAME", do="add --check NAME")
-    if check is not None:
-        return _check(session, check, option or [], as_json)
     if name is not None:
         return _show_one(session, session.registry.spec(name), as_json)
     rows = [_row(session, spec) for spec in session.registry.specs() if kind in (None, spec.kind)]
@@ -157,69 +138,3 @@ def type_of(facts: dict[str, Any]) -> str:
     if facts.get("type") == "array":
         return f"list of {type_of(facts.get('items', {}))}"
     return str(facts.get("type") or facts.get("$ref", "any").rpartition("/")[2]).replace("string", "text")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A check and its outcome: "passed", "failed" or "skipped", with the reason."""
-
-    check: str
-    outcome: str
-    reason: str = ""
-
-
-def _check(session: Session, name: str, options: Sequence[str], as_json: bool) -> None:
-    """Run the conformance kit on an installed adapter."""
-    spec = session.registry.spec(name)
-    adapter: Any = session.registry.create(name, _options(options), where=f"adapter {name!r}")
-    outcomes = list(_outcomes(spec, adapter))
-    failed = sum(outcome.outcome == "failed" for outcome in outcomes)
-    if as_json:
-        write_json({"adapter": name, "kind": spec.kind, "passed": not failed, "checks": outcomes})
-    else:
-        _show(name, spec.kind, outcomes)
-    if failed:
-        raise typer.Exit(FAILED)
-
-
-def _outcomes(spec: AdapterSpec, adapter: Any) -> Iterator[Outcome]:
-    from diptych.protocols import Calibrated
-    from diptych.testing.checks import Conditions, checks_of
-    from diptych.testing.checks.conditions import ConformanceFailure
-
-    takes_texts, modalities = "text" in spec.accepts, [modality for modality in spec.accepts if modality != "text"]
-    if isinstance(adapter, Calibrated):
-        adapter.calibrate(adapter.measure(Conditions(kind=spec.kind).texts))
-    for modality in modalities or ["text"]:
-        conditions = Conditions(kind=spec.kind, modality=modality, takes_texts=takes_texts)
-        for check in checks_of(conditions):
-            name = check.__name__.removeprefix("check_").replace("_", " ")
-            name = f"{modality}: {name}" if len(modalities) > 1 else name
-            try:
-                reason = check(adapter, conditions)
-            except ConformanceFailure as failure:
-                yield Outcome(name, "failed", f"{failure.what}; got {failure.got}; expected {failure.expected}")
-            else:
-                yield Outcome(name, "skipped" if reason else "passed", reason or "")
-
-
-def _options(arguments: Sequence[str]) -> dict[str, Any]:
-    """Parse `--option KEY=VALUE`: numbers, booleans, lists and objects as JSON, everything else as text."""
-    options: dict[str, Any] = {}
-    for key, value in pairs_of(arguments, "--option", "dimension=256"):
-        try:
-            options[key] = json.loads(value)
-        except (ValueError, RecursionError):
-            options[key] = value
-    return options
-
-
-def _show(name: str, kind: str, outcomes: Sequence[Outcome]) -> None:
-    console = stdout()
-    styles = {"passed": "green", "failed": "bold red", "skipped": "dim"}
-    for outcome in outcomes:
-        reason = f": {printable(outcome.reason)}" if outcome.reason else ""
-        console.print(f"{outcome.outcome:<8}{outcome.check}{reason}", style=styles[outcome.outcome], soft_wrap=True)
-    counts = {word: sum(outcome.outcome == word for outcome in outcomes) for word in styles}
-    totals = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-    console.print(f"{name} ({kind}): {totals}", style="bold", soft_wrap=True)

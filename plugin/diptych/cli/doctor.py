@@ -47,7 +47,6 @@ def doctor(
     context: typer.Context,
     config: ConfigOption = CONFIG,
     models: Annotated[bool, typer.Option(help="Load each model; the slowest check.")] = True,
-    download: Annotated[bool, typer.Option("--download", help="Download missing models.")] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every point, and compare some re-encoded documents.")
     ] = False,
@@ -78,7 +77,6 @@ def doctor(
             config,
             session,
             models=models,
-            download=download,
             verify=verify,
             sample=sample or None,
             repair=repair,
@@ -122,7 +120,6 @@ def run_checks(
     session: Session,
     *,
     models: bool,
-    download: bool,
     verify: bool = False,
     sample: int | None = None,
     repair: bool = False,
@@ -131,12 +128,12 @@ def run_checks(
 
     Args:
         models: load each of them.
-        download: let them be fetched.
         verify: look at every point, and encode `sample` documents again, all of them for None.
         repair: rebuild a damaged embedded collection first, and fix what `verify` finds.
     """
-    if not download:
-        os.environ.setdefault(OFFLINE, "1")  # now: qdrant_client imports the hub's library where FastEmbed is there
+    os.environ.setdefault(
+        OFFLINE, "1"
+    )  # nothing is fetched, and now: qdrant_client imports the hub's library where FastEmbed is there
     packages = [f"{name} {metadata.version(name)}" for name in PACKAGES]
     yield Check(
         "versions", "ok", ", ".join([f"Python {platform.python_version()}", f"diptych {__version__}", *packages])
@@ -161,7 +158,7 @@ def run_checks(
     if repair:
         yield from repair_store(config, session)
     verifying = verify or repair, sample, repair
-    yield from _store(config, session, models=models, download=download, verify=verifying)
+    yield from _store(config, session, models=models, verify=verifying)
 
 
 def _without_hub_hint(check: Check) -> Check:
@@ -169,8 +166,8 @@ def _without_hub_hint(check: Check) -> Check:
     if OFFLINE not in f"{check.found} {check.do}":
         return check
     other_lines = [line for line in check.do.splitlines() if OFFLINE not in line]
-    do = ["got: it is not on this machine, and doctor fetches nothing unless asked", *other_lines]
-    return replace(check, do="\n".join([*do, "to fetch it: diptych doctor --download"]))
+    do = ["got: it is not on this machine, and doctor fetches nothing", *other_lines]
+    return replace(check, do="\n".join([*do, "to fetch it: diptych populate SOURCE, or diptych search QUERY"]))
 
 
 def _key(config: Config) -> Iterator[Check]:
@@ -211,7 +208,6 @@ def _store(
     session: Session,
     *,
     models: bool,
-    download: bool,
     verify: tuple[bool, int | None, bool],
 ) -> Iterator[Check]:
     from diptych.stores.versions import version_warnings
@@ -235,9 +231,9 @@ def _store(
         if metadata := collection.handle.metadata:
             yield from _changes(config, metadata)
         for name, slot in handle.slots.items() if models else ():
-            yield _model(f"model of {name}", slot, download)
+            yield _model(f"model of {name}", slot)
             if slot.asker is not None:
-                yield _model(f"model of {name}, queries", slot.asker, download)
+                yield _model(f"model of {name}, queries", slot.asker)
         if verify[0] and documents:
             yield from verify_store(collection, sample=verify[1], repair=verify[2])
 
@@ -279,14 +275,13 @@ def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
     yield Check("slots", "fail", difference, f"restore it; {open_handle.APPLY}")
 
 
-def _model(name: str, slot: Slot, download: bool) -> Check:
+def _model(name: str, slot: Slot) -> Check:
     """Load an encoder; where the collection exists, the guard compares it with the vectors there."""
     begin = time.perf_counter()
     try:
         likeness = slot.verify()
     except Exception as error:  # an adapter of others may raise anything
-        check = failed(name, error)
-        return check if download else _without_hub_hint(check)
+        return _without_hub_hint(failed(name, error))
     likeness_text = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
     proof = f"and made this collection's vectors{likeness_text}" if slot.generation else "and keeps its contract"
     return Check(name, "ok", f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}")

@@ -27,7 +27,7 @@ from diptych.cli.options import (
 from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.cli.search import note_empty_tenant
-from diptych.display import Display, Table, say
+from diptych.display import Display, say
 from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -66,10 +66,6 @@ def evaluate(
     fusion: Annotated[
         list[str] | None, typer.Option(metavar="NAMES", help="Also fuse the same slots by rrf, dbsf or linear.")
     ] = None,
-    slices: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAMES", help="Also evaluate groups of queries: by length, language or a metadata key."),
-    ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,7 +79,7 @@ def evaluate(
 
       diptych evaluate --only dense --only dbsf
 
-      diptych evaluate --fusion rrf,linear --slices length,section
+      diptych evaluate --fusion rrf,linear
 
       diptych evaluate --config diptych.yaml --config other.yaml
     """
@@ -98,8 +94,7 @@ def evaluate(
         outcome = _evaluate(by_label, found, judged, names, *asked, with_exact=exact, tenant=tenant)
         note_empty_tenant(collections[0], tenant)
         note_absent(collections[0], judged, tenant)
-        parts = sliced(collections[0], found, judged, split_names(slices or []), outcome.evaluations, names[0])
-    outcome = replace(outcome.compared(baseline, names), slices=parts)
+    outcome = outcome.compared(baseline, names)
     if as_json:
         write_json(outcome.document())
     else:
@@ -122,7 +117,6 @@ class Outcome:
     recall_at: int = 10
     comparisons: Sequence[Comparison] = ()
     singles: Sequence[str] = ()
-    slices: Sequence[SliceMeans] = ()
 
     def compared(self, baseline: str | None, metrics: Sequence[str]) -> Outcome:
         """With a comparison for each metric, when there is something to compare and to compare by."""
@@ -165,8 +159,7 @@ class Outcome:
 
         recalls = {"at": self.recall_at, "recalls": dict(self.recalls)} if self.recalls else None
         data = to_data(self.evaluations, self.comparisons)
-        slices = [asdict(own) for own in self.slices]
-        return {**data, "approximate_search": recalls, "advice": self.advice, "slices": slices}
+        return {**data, "approximate_search": recalls, "advice": self.advice}
 
 
 def _evaluate(
@@ -220,68 +213,7 @@ def _show(outcome: Outcome) -> None:
     ]
     parts += [own.sentence(found.name) for own in first for found in own.differences]
     parts += [f"advice: {advice}" for advice in outcome.advice]
-    if slices := outcome.slices:
-        rows = [
-            (f"{own.by} {own.value}", str(own.queries), *(f"{mean:.3f}" for mean in own.means.values()))
-            for own in slices
-        ]
-        columns = (f"{slices[0].metric} of", "queries", *slices[0].means)
-        parts.append(Table(columns, rows, numbers=range(1, len(columns))))
     show(Display("", parts, ["nothing is compared: only one query is judged"] if outcome.single_query else ()))
-
-
-@dataclass(frozen=True, slots=True)
-class SliceMeans:
-    """One group of queries.
-
-    Args:
-        by, value: what groups them, and the value of this group.
-        queries: how many it has.
-        metric: of the means.
-        means: of each run.
-    """
-
-    by: str
-    value: str
-    queries: int
-    metric: str
-    means: Mapping[str, float]
-
-
-def sliced(
-    collection: Collection,
-    queries: Sequence[Query],
-    qrels: Qrels,
-    by: Sequence[str],
-    evaluations: Sequence[Evaluation],
-    metric: str,
-) -> list[SliceMeans]:
-    """The mean of each run in each group of at least 10 queries, with a warning where nothing is grouped."""
-    from diptych.evaluate import slices_of
-    from diptych.evaluate.ask import fields_of_queries
-
-    if not by:
-        return []
-    parts = slices_of(queries, by, fields_of_queries(collection.handle.now(), by, qrels))
-    # Warn of each way of grouping that gives no group, such as a misspelt metadata key.
-    from diptych.evaluate.comparison import LEAST
-
-    for name in by:
-        if name not in {part.by for part in parts}:
-            say(stderr(), f"--slices {name}: no {LEAST} queries share a value of it", "yellow")
-    return [
-        SliceMeans(
-            part.by,
-            part.value,
-            len(part.queries),
-            metric,
-            {
-                evaluation.name: sum(evaluation.values(metric)[q] for q in part.queries) / len(part.queries)
-                for evaluation in evaluations
-            },
-        )
-        for part in parts
-    ]
 
 
 def judged_queries(

@@ -1,4 +1,4 @@
-"""`diptych adapters` lists what can be used; `--check` runs the conformance kit."""
+"""`diptych adapters` lists what can be used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 import diptych_adapters.hooks
-from diptych import AdapterSpec, Registry, hookimpl
+from diptych import Registry
 from diptych.cli import app
 from diptych.cli.adapters import type_of
 from diptych.cli.run_command import Session
@@ -37,34 +37,3 @@ def test_types_read_like_words() -> None:
     assert type_of({"type": "array", "items": {"type": "string"}}) == "list of text"
     assert type_of({"$ref": "#/$defs/Inner"}) == "Inner"
     assert type_of({}) == "any"
-
-
-class Broken:
-    similarity = "cosine"
-
-    def __init__(self, *, dimension: int = 8) -> None:
-        self.dimension = dimension
-
-    def encode_document(self, inputs: Any) -> Any:
-        return [[1.0] * self.dimension for _ in inputs]
-
-    encode_query = encode_document
-
-
-class Plugin:
-    @staticmethod
-    @hookimpl
-    def diptych_register_adapters() -> list[AdapterSpec]:
-        return [AdapterSpec(name="broken", kind="dense", factory=f"{__name__}:Broken", summary="lists of floats")]
-
-
-def test_a_check_that_fails_is_shown_with_what_was_found() -> None:
-    session = Session(Registry(Plugin, installed=False))
-    command = ["adapters", "--check", "broken", "--option", "dimension=4"]
-    result = CliRunner().invoke(app, command, obj=session)
-    assert result.exit_code == 1
-    assert "failed  float32: " in result.stdout
-    assert "skipped normalized: it does not declare `normalized`" in result.stdout
-    found = CliRunner().invoke(app, [*command, "--json"], obj=session)
-    assert found.exit_code == 1
-    assert '"passed": false' in found.stdout

@@ -76,18 +76,16 @@ def test_doctor_offers_to_fetch_a_model_in_its_own_words(tmp_path: Path, monkeyp
     (tmp_path / "diptych.yaml").write_text("store: edge:./q\ncollection: c\nslots:\n  d: {adapter: hub, model: m}\n")
     session = Session(Registry(PickyPlugin, installed=False))
     found = CliRunner().invoke(app, ["doctor"], obj=session).stdout
-    assert "diptych doctor --download" in found
+    assert "to fetch it: diptych populate" in found
     assert "HF_HUB_OFFLINE" not in found
     assert "check the name" in found
-    asked = CliRunner().invoke(app, ["doctor", "--download"], obj=session).stdout
-    assert "HF_HUB_OFFLINE=0" in asked
 
 
 OFFLINE = """
 from pathlib import Path
 from diptych.cli.doctor import run_checks
 from diptych.cli.run_command import Session
-for check in run_checks(Path("diptych.yaml"), Session(), models=True, download=False):
+for check in run_checks(Path("diptych.yaml"), Session(), models=True):
     assert check.status != "fail", check
 import huggingface_hub.constants
 print(huggingface_hub.constants.HF_HUB_OFFLINE)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import colour_plugin
 from colour_plugin import Colours
 from diptych import Registry
-from diptych.cli.app import app
-from diptych.cli.run_command import Session
 from diptych.testing import ConformanceFailure, MediaEncoderContract
 from diptych.testing.checks import Conditions, checks_of
 
@@ -73,9 +69,11 @@ def test_each_fault_is_caught_by_its_check_of_media() -> None:
 
 
 @pytest.mark.parametrize(("name", "skipped"), [("colours", 0), ("colour-words", 0), ("pitches", 1)])
-def test_the_command_checks_an_adapter_of_media(name: str, skipped: int) -> None:
-    session = Session(Registry(colour_plugin, installed=False))
-    answer = CliRunner().invoke(app, ["adapters", "--check", name, "--json"], obj=session)
-    assert answer.exit_code == 0, answer.output
-    outcomes = [own["outcome"] for own in json.loads(answer.stdout)["checks"]]
-    assert (len(outcomes), outcomes.count("skipped")) == (len(FAULTS), skipped)
+def test_an_adapter_of_media_passes_the_checks_of_its_modality(name: str, skipped: int) -> None:
+    registry = Registry(colour_plugin, installed=False)
+    spec = registry.spec(name)
+    (modality,) = (own for own in spec.accepts if own != "text")
+    conditions = Conditions(kind=spec.kind, modality=modality, takes_texts="text" in spec.accepts)
+    checks, encoder = checks_of(conditions), registry.create(name, {}, where=name)
+    reasons = [check(encoder, conditions) for check in checks]
+    assert (len(reasons), len(reasons) - reasons.count(None)) == (len(FAULTS), skipped)
