@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from diptych.cli.options import JsonOption
+from diptych.cli.options import JsonOption, option
 from diptych.cli.output import show, write_json
 from diptych.cli.run_command import Session
 from diptych.config.yaml_files import in_one_line
@@ -23,9 +23,7 @@ WORDS = {"int": "integer", "float": "number", "str": "text", "bool": "boolean"}
 def adapters(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Show the options of this adapter.", show_default=False)] = None,
-    kind: Annotated[
-        Kind | None, typer.Option(metavar="KIND", help=f"Only this kind: {', '.join(get_args(Kind))}.")
-    ] = None,
+    kind: Annotated[Kind | None, option(f"Only this kind: {', '.join(get_args(Kind))}.", metavar="KIND")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the adapters of all installed plugins, or the options of one.

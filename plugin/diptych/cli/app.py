@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from diptych.cli import adapters, apply, collections, doctor, evaluate, init, populate, search, status, train
+from diptych.cli.options import option
 from diptych.cli.output import warn
 from diptych.cli.run_command import PlainGroup, Session, command, show_warnings
 from diptych.cli.run_command import show as show_logs
@@ -58,12 +59,10 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log the steps and their times to standard error.")
-    ] = False,
+    verbose: Annotated[bool, option("Log the steps and their times to standard error.", "--verbose", "-v")] = False,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
-        typer.Option(metavar="LEVEL", help="Lowest level to log: debug, info, warning or error."),
+        option("Lowest level to log: debug, info, warning or error.", metavar="LEVEL"),
     ] = None,
 ) -> None:
     """Connect dense encoders, sparse lexicons, late interaction and rerankers to Qdrant.

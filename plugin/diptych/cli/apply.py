@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from diptych.cli.options import CONFIG, ConfigOption, IgnoreGateOption, JsonOption, NoGateOption, UnmeasuredOption
+from diptych.cli.options import (
+    CONFIG,
+    ConfigOption,
+    IgnoreGateOption,
+    JsonOption,
+    NoGateOption,
+    UnmeasuredOption,
+    option,
+)
 from diptych.cli.output import Bars, show, stdout, waiting, warn, write_json
 from diptych.cli.populate import together
 from diptych.cli.run_command import PENDING, Session
@@ -37,11 +45,9 @@ UNJUDGED = "no judgements: the gate will not measure quality; name them under ev
 def plan(
     context: typer.Context,
     config: ConfigOption = CONFIG,
-    exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 4 if there is something to apply, for CI.")
-    ] = False,
+    exit_code: Annotated[bool, option("Exit with 4 if there is something to apply, for CI.", "--exit-code")] = False,
     sample: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Documents to encode for estimates of time and size; 0 for none.")
+        int, option("Documents to encode for estimates of time and size; 0 for none.", metavar="N", min=0)
     ] = SAMPLE,
     re_encode: ReEncodeOption = None,
     as_json: JsonOption = False,
@@ -103,39 +109,33 @@ def apply(
     context: typer.Context,
     config: ConfigOption = CONFIG,
     rate: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Maximum documents per second; by default the config's.")
+        int | None, option("Maximum documents per second; by default the config's.", metavar="N", min=1)
     ] = None,
     pace: Annotated[
         Literal["gentle", "full"] | None,
-        typer.Option(help="gentle writes slowly enough not to delay searches, full does not; by default the config's."),
+        option("gentle writes slowly enough not to delay searches, full does not; by default the config's."),
     ] = None,
     parallel: Annotated[
         bool | None,
-        typer.Option("--parallel/--no-parallel", help="Fill several slots at once; by default the config's."),
+        option("Fill several slots at once; by default the config's.", "--parallel/--no-parallel"),
     ] = None,
     re_encode: ReEncodeOption = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(metavar="SOURCE", help="The populated documents, if payloads hold no text; repeat for more."),
+        option("The populated documents, if payloads hold no text; repeat for more.", metavar="SOURCE"),
     ] = None,
     queries: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Queries for the gate, queries.jsonl(.gz); by default the config's."),
+        option("Queries for the gate, queries.jsonl(.gz); by default the config's.", metavar="FILE"),
     ] = None,
-    qrels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Judgements for the gate; by default the config's.")
-    ] = None,
+    qrels: Annotated[Path | None, option("Judgements for the gate; by default the config's.", metavar="FILE")] = None,
     no_gate: NoGateOption = False,
     ignore_gate: IgnoreGateOption = False,
     unmeasured: UnmeasuredOption = False,
-    no_cut_over: Annotated[
-        bool, typer.Option("--no-cut-over", help="Only fill and measure; apply again to cut over.")
-    ] = False,
+    no_cut_over: Annotated[bool, option("Only fill and measure; apply again to cut over.", "--no-cut-over")] = False,
     switch_queries: Annotated[
         bool,
-        typer.Option(
-            "--switch-queries", help="Encode queries with the new encoders at once in slots where that measures better."
-        ),
+        option("Encode queries with the new encoders at once in slots where that measures better.", "--switch-queries"),
     ] = False,
     why: WhyOption = "",
     later: LaterOption = False,

@@ -19,6 +19,7 @@ from diptych.cli.options import (
     JsonOption,
     StoreOption,
     TenantOption,
+    option,
 )
 from diptych.cli.output import Bars, show, stderr, stdout, write_json
 from diptych.cli.run_command import FAILED, Session, opened_store
@@ -43,9 +44,9 @@ def info(
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    all: Annotated[bool, typer.Option("--all", help="List all collections of the store.")] = False,
+    all: Annotated[bool, option("List all collections of the store.", "--all")] = False,
     ids: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="Only this document, as JSON; repeat for more.")
+        list[str] | None, option("Only this document, as JSON; repeat for more.", "--id", metavar="ID")
     ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
@@ -160,14 +161,12 @@ def delete(
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    filter: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Delete the documents that match this Qdrant filter.")
-    ] = None,
+    filter: Annotated[str | None, option("Delete the documents that match this Qdrant filter.", metavar="JSON")] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Delete the documents with this metadata; repeat for more."),
+        option("Delete the documents with this metadata; repeat for more.", metavar="KEY=VALUE"),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, option("Do not ask.", "--yes", "-y")] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -240,19 +239,17 @@ def copy(
     target: Annotated[str, typer.Argument(metavar="TO", help="A store's URL, or a config file.")],
     collection: Annotated[
         str | None,
-        typer.Option("--collection", metavar="NAME", help="The collection to copy, if the store has several."),
+        option("The collection to copy, if the store has several.", metavar="NAME"),
     ] = None,
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The copy's name, if different.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Points to read and write at once.")] = 256,
-    rate: Annotated[float | None, typer.Option(metavar="N", min=0.001, help="Maximum points per second.")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Overwrite points that were changed in the copy.")
-    ] = False,
+    name: Annotated[str | None, option("The copy's name, if different.", "--as", metavar="NAME")] = None,
+    batch: Annotated[int, option("Points to read and write at once.", min=1)] = 256,
+    rate: Annotated[float | None, option("Maximum points per second.", metavar="N", min=0.001)] = None,
+    overwrite: Annotated[bool, option("Overwrite points that were changed in the copy.", "--overwrite")] = False,
     from_api_key: Annotated[
-        str | None, typer.Option(metavar="'${NAME}'", help="API key of the source server, as a variable.")
+        str | None, option("API key of the source server, as a variable.", metavar="'${NAME}'")
     ] = None,
     to_api_key: Annotated[
-        str | None, typer.Option(metavar="'${NAME}'", help="API key of the target server, as a variable.")
+        str | None, option("API key of the target server, as a variable.", metavar="'${NAME}'")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

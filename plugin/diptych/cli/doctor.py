@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -19,10 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from diptych import __version__
-from diptych.cli.options import CONFIG, ConfigOption, JsonOption
+from diptych.cli.options import CONFIG, ConfigOption, JsonOption, option
 from diptych.cli.output import show, stdout, warn, write_json
 from diptych.cli.run_command import FAILED, Session
-from diptych.display import Display, Table, moment, say
+from diptych.display import Display, Table, moment, say, size
 from diptych.errors import CollectionNotFound, DiptychError, InsecureKeyWarning
 from diptych.plugins.factory import missing, missing_wheel, to_install
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from diptych.config import Config
     from diptych.metadata.models import CollectionMetadata
     from diptych.registry import Registry
-    from diptych.slots.cache import EmbeddingCache, Usage
     from diptych.slots.slot import Slot
 
 Status = Literal["ok", "warn", "fail"]
@@ -46,14 +46,12 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 def doctor(
     context: typer.Context,
     config: ConfigOption = CONFIG,
-    models: Annotated[bool, typer.Option(help="Load each model; the slowest check.")] = True,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Check every point, and compare some re-encoded documents.")
-    ] = False,
-    sample: Annotated[int, typer.Option(help="Documents that --verify re-encodes; 0 for all.", min=0)] = 64,
+    models: Annotated[bool, option("Load each model; the slowest check.")] = True,
+    verify: Annotated[bool, option("Check every point, and compare some re-encoded documents.", "--verify")] = False,
+    sample: Annotated[int, option("Documents that --verify re-encodes; 0 for all.", min=0)] = 64,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Rebuild a damaged embedded collection, and repair what --verify finds."),
+        option("Rebuild a damaged embedded collection, and repair what --verify finds.", "--repair"),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -131,9 +129,8 @@ def run_checks(
         verify: look at every point, and encode `sample` documents again, all of them for None.
         repair: rebuild a damaged embedded collection first, and fix what `verify` finds.
     """
-    os.environ.setdefault(
-        OFFLINE, "1"
-    )  # nothing is fetched, and now: qdrant_client imports the hub's library where FastEmbed is there
+    # Nothing is fetched. Set now, since qdrant_client imports the hub's library where FastEmbed is there.
+    os.environ.setdefault(OFFLINE, "1")
     packages = [f"{name} {metadata.version(name)}" for name in PACKAGES]
     yield Check(
         "versions", "ok", ", ".join([f"Python {platform.python_version()}", f"diptych {__version__}", *packages])
@@ -219,7 +216,13 @@ def _store(
         except Exception as error:  # whatever it is, a diagnosis goes on and says it
             yield failed("store", error)
             return
-        yield _store_check(config.urls, exists)
+        # without what may be a password in a URL
+        place = ", ".join(re.sub(r"://.*@", "://", url) for url in config.urls)
+        if exists:
+            yield Check("store", "ok", f"{place} answers")
+        else:
+            do = "diptych populate SOURCE creates it; if it should exist, check the path"
+            yield Check("store", "warn", f"{place} does not exist yet", do)
         handle = collection.handle
         kinds, has_tenants = [slot.kind for slot in handle.slots.values()], handle.view.tenancy is not None
         for lack in version_warnings(collection.client, kinds, tenants=has_tenants):
@@ -236,14 +239,6 @@ def _store(
                 yield _model(f"model of {name}, queries", slot.asker)
         if verify[0] and documents:
             yield from verify_store(collection, sample=verify[1], repair=verify[2])
-
-
-def _store_check(urls: Iterable[str], exists: bool) -> Check:
-    place = ", ".join(map(_place, urls))
-    if exists:
-        return Check("store", "ok", f"{place} answers")
-    do = "diptych populate SOURCE creates it; if it should exist, check the path"
-    return Check("store", "warn", f"{place} does not exist yet", do)
 
 
 def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
@@ -285,12 +280,6 @@ def _model(name: str, slot: Slot) -> Check:
     likeness_text = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
     proof = f"and made this collection's vectors{likeness_text}" if slot.generation else "and keeps its contract"
     return Check(name, "ok", f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}")
-
-
-def _place(url: str) -> str:
-    """The store URL without what may be a password in it."""
-    scheme, slashes, address = url.partition("://")
-    return f"{scheme}{slashes}{address.rpartition('@')[2]}"
 
 
 def repair_store(config: Config, session: Session) -> Iterator[Check]:
@@ -361,39 +350,26 @@ def cache(
 
       DIPTYCH_CACHE=/mnt/big/diptych diptych cache
     """
-    opened = _cache_of(config)
+    from diptych.config import load_config
+    from diptych.config.models import CacheConfig
+    from diptych.slots.cache import EmbeddingCache
+
+    is_named = config.exists() or config != CONFIG  # else it is that of everybody
+    opened = EmbeddingCache.open(load_config(config).cache if is_named else CacheConfig())
     if opened is None:
         return write_json({"path": None}) if as_json else stdout().print("the embedding cache is off")
     with opened:
         usages = opened.usage() if opened.path.exists() else []
-        size = opened.size() if usages else 0
+        total = opened.size() if usages else 0
         if action == "clear" and opened.path.exists():
             opened.clear()
         if warnings := opened.take_warnings():
             warn(warnings)
             raise typer.Exit(FAILED)
     if as_json:
-        return write_json({"path": str(opened.path), "limit": opened.limit, "size": size, "spaces": usages})
-    return _show_cache(opened, usages, size, cleared=action == "clear")
-
-
-def _cache_of(path: Path) -> EmbeddingCache | None:
-    """The cache that the config names; without a config file that of everybody."""
-    from diptych.config import load_config
-    from diptych.config.models import CacheConfig
-    from diptych.slots.cache import EmbeddingCache
-
-    is_named = path.exists() or path != CONFIG
-    return EmbeddingCache.open(load_config(path).cache if is_named else CacheConfig())
-
-
-def _show_cache(opened: EmbeddingCache, usages: list[Usage], size: int, *, cleared: bool) -> None:
-    if cleared:
+        return write_json({"path": str(opened.path), "limit": opened.limit, "size": total, "spaces": usages})
+    if action == "clear":
         return show(Display(f"{opened.path}: {sum(usage.entries for usage in usages):,} vectors dropped"))
-    rows = [(f"{usage.entries:,}", _megabytes(usage.size), usage.space) for usage in usages]
-    head = f"{opened.path}: {_megabytes(size)} of {_megabytes(opened.limit)}"
+    rows = [(f"{usage.entries:,}", size(usage.size), usage.space) for usage in usages]
+    head = f"{opened.path}: {size(total)} of {size(opened.limit)}"
     return show(Display(head, [Table(("vectors", "size", "space"), rows)]))
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +23,7 @@ from diptych.cli.options import (
     QrelsOption,
     QueriesOption,
     TenantOption,
+    option,
 )
 from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
@@ -49,22 +50,18 @@ def evaluate(
     qrels: QrelsOption = None,
     metrics: Annotated[
         list[str] | None,
-        typer.Option("--metrics", "-m", metavar="NAMES", help="Such as nDCG@10,MAP."),
+        option("Such as nDCG@10,MAP.", "--metrics", "-m", metavar="NAMES"),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="RUN", help="Only this run of the table; with several configs 'CONFIG: RUN'; repeat for more."
-        ),
+        option("Only this run of the table; with several configs 'CONFIG: RUN'; repeat for more.", metavar="RUN"),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="RUN", help="The run to compare with; by default the best single slot.")
+        str | None, option("The run to compare with; by default the best single slot.", metavar="RUN")
     ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Also search exactly, to measure what the graph misses.")
-    ] = False,
+    exact: Annotated[bool, option("Also search exactly, to measure what the graph misses.", "--exact")] = False,
     fusion: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Also fuse the same slots by rrf, dbsf or linear.")
+        list[str] | None, option("Also fuse the same slots by rrf, dbsf or linear.", metavar="NAMES")
     ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,

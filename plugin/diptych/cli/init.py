@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.options import CONFIG, ConfigOption, JsonOption
+from diptych.cli.options import CONFIG, ConfigOption, JsonOption, option
 from diptych.cli.output import Bars, show, stdout, waiting, write_json
 from diptych.cli.populate import show_report
 from diptych.cli.run_command import Session
@@ -39,17 +39,13 @@ CODE = "code"  # program code instead of a language
 def init(
     context: typer.Context,
     config: ConfigOption = CONFIG,
-    dense: Annotated[str, typer.Option(help="Dense encoder: MODEL, ADAPTER, ADAPTER:MODEL, or none.")] = DENSE,
-    provider: Annotated[
-        str | None, typer.Option(help=f"Use the encoders of a service or server: {', '.join(PROVIDERS)}.")
-    ] = None,
-    lexical: Annotated[str, typer.Option(help="Lexical encoder: ADAPTER, ADAPTER:MODEL, or none.")] = "bm25",
-    language: Annotated[
-        str, typer.Option(help="Language of the texts, for stemming; code for program code.")
-    ] = "english",
-    store: Annotated[str, typer.Option(help="edge:PATH, http(s)://HOST:PORT or grpc://HOST:PORT.")] = "edge:./qdrant",
-    collection: Annotated[str, typer.Option(help="Name of the collection.")] = "documents",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    dense: Annotated[str, option("Dense encoder: MODEL, ADAPTER, ADAPTER:MODEL, or none.")] = DENSE,
+    provider: Annotated[str | None, option(f"Use the encoders of a service or server: {', '.join(PROVIDERS)}.")] = None,
+    lexical: Annotated[str, option("Lexical encoder: ADAPTER, ADAPTER:MODEL, or none.")] = "bm25",
+    language: Annotated[str, option("Language of the texts, for stemming; code for program code.")] = "english",
+    store: Annotated[str, option("edge:PATH, http(s)://HOST:PORT or grpc://HOST:PORT.")] = "edge:./qdrant",
+    collection: Annotated[str, option("Name of the collection.")] = "documents",
+    force: Annotated[bool, option("Overwrite the file.", "--force")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented diptych.yaml with careful defaults, and a schema by which editors complete and check it.
@@ -297,7 +293,7 @@ def demo(
         "diptych-demo"
     ),
     dense: Annotated[
-        bool, typer.Option("--dense", help="Add a dense model, from diptych\\[demo]; takes minutes on few cores.")
+        bool, option("Add a dense model, from diptych\\[demo]; takes minutes on few cores.", "--dense")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

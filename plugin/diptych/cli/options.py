@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -12,80 +12,84 @@ from diptych.errors import ConfigError
 
 CONFIG = Path("diptych.yaml")
 
-ConfigOption: TypeAlias = Annotated[
-    Path, typer.Option("--config", "-c", metavar="FILE", help="The config file.", show_default=True)
-]
+
+def option(
+    help: str, *names: str, metavar: str | None = None, min: float | None = None, max: float | None = None
+) -> Any:
+    """An option of a command; `names` unless the parameter's own says it, or stands for a flag without `--no-`."""
+    return typer.Option(*names, metavar=metavar, help=help, min=min, max=max)
+
+
+ConfigOption: TypeAlias = Annotated[Path, option("The config file.", "--config", "-c", metavar="FILE")]
 ConfigsOption: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option(
+    option(
+        "The config file; repeat to compare the pipelines of several. [default: diptych.yaml]",
         "--config",
         "-c",
         metavar="FILE",
-        help="The config file; repeat to compare the pipelines of several. [default: diptych.yaml]",
     ),
 ]
-JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
+JsonOption: TypeAlias = Annotated[bool, option("Write one JSON document to standard output.", "--json")]
 TenantOption: TypeAlias = Annotated[
-    str | None, typer.Option("--tenant", metavar="NAME", help="The tenant, in a collection with tenants.")
+    str | None, option("The tenant, in a collection with tenants.", "--tenant", metavar="NAME")
 ]
 StoreOption: TypeAlias = Annotated[
-    str | None, typer.Option("--store", metavar="URL", help="Open this store instead of reading a config file.")
+    str | None, option("Open this store instead of reading a config file.", "--store", metavar="URL")
 ]
 CollectionOption: TypeAlias = Annotated[
-    str | None, typer.Option("--collection", metavar="NAME", help="The collection, instead of the config's.")
+    str | None, option("The collection, instead of the config's.", "--collection", metavar="NAME")
 ]
 JudgedFolder: TypeAlias = Annotated[
     Path | None, typer.Argument(metavar="FOLDER", help="A BEIR folder with queries and qrels.", show_default=False)
 ]
 QueriesOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--queries", metavar="FILE", help="queries.jsonl(.gz); by default the config's.")
+    Path | None, option("queries.jsonl(.gz); by default the config's.", "--queries", metavar="FILE")
 ]
 QrelsOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--qrels", metavar="FILE", help="Judgements; by default the config's.")
+    Path | None, option("Judgements; by default the config's.", "--qrels", metavar="FILE")
 ]
 ImageOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--image", metavar="FILE", help="A picture to search with, with or without words.")
+    Path | None, option("A picture to search with, with or without words.", "--image", metavar="FILE")
 ]
 MediaOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--media", metavar="MODALITY=FILE", help="As --image: sound=FILE or video=FILE."),
+    option("As --image: sound=FILE or video=FILE.", "--media", metavar="MODALITY=FILE"),
 ]
 LikeOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--like", metavar="ID", help="Prefer documents like this id, or text:WORDS; repeat for more."),
+    option("Prefer documents like this id, or text:WORDS; repeat for more.", "--like", metavar="ID"),
 ]
 UnlikeOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--unlike", metavar="ID", help="Prefer documents unlike this id, or text:WORDS; repeat for more."),
+    option("Prefer documents unlike this id, or text:WORDS; repeat for more.", "--unlike", metavar="ID"),
 ]
 FilterOption: TypeAlias = Annotated[
-    str | None, typer.Option("--filter", metavar="JSON", help="A Qdrant filter over the metadata.")
+    str | None, option("A Qdrant filter over the metadata.", "--filter", metavar="JSON")
 ]
 WhereOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--where", metavar="KEY=VALUE", help="Only documents with this metadata; repeat for more."),
+    option("Only documents with this metadata; repeat for more.", "--where", metavar="KEY=VALUE"),
 ]
 DenseSlotOption: TypeAlias = Annotated[
-    str | None, typer.Option("--slot", metavar="NAME", help="A dense slot; the only one unless given.")
+    str | None, option("A dense slot; the only one unless given.", "--slot", metavar="NAME")
 ]
 SyntheticOption: TypeAlias = Annotated[
     bool,
-    typer.Option(
-        "--synthetic", help="Use synthetic queries: words from 200 documents. The default without judgements."
-    ),
+    option("Use synthetic queries: words from 200 documents. The default without judgements.", "--synthetic"),
 ]
 WriteOption: TypeAlias = Annotated[
-    bool, typer.Option("--write", help="Write what is recommended into the config file; the diff is shown anyway.")
+    bool, option("Write what is recommended into the config file; the diff is shown anyway.", "--write")
 ]
-NoGateOption: TypeAlias = Annotated[bool, typer.Option("--no-gate", help="Cut over without running the gate.")]
+NoGateOption: TypeAlias = Annotated[bool, option("Cut over without running the gate.", "--no-gate")]
 IgnoreGateOption: TypeAlias = Annotated[
-    bool, typer.Option("--ignore-gate", help="Run the gate, and cut over whatever it measures.")
+    bool, option("Run the gate, and cut over whatever it measures.", "--ignore-gate")
 ]
 UnmeasuredOption: TypeAlias = Annotated[
     bool,
-    typer.Option("--unmeasured", help="Without judgements: accept changes beyond swap.gate.unmeasured."),
+    option("Without judgements: accept changes beyond swap.gate.unmeasured.", "--unmeasured"),
 ]
-QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Do not log requests.")]
+QuietOption: TypeAlias = Annotated[bool, option("Do not log requests.", "--quiet")]
 
 
 def pairs_of(given: Iterable[str], flag: str, example: str) -> list[tuple[str, str]]:

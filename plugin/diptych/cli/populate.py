@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, TenantOption, pairs_of
+from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, TenantOption, option, pairs_of
 from diptych.cli.output import Bars, show, write_json
 from diptych.cli.run_command import REJECTED, Session
 from diptych.cli.status import RETIRED
@@ -39,54 +39,44 @@ def populate(
     config: ConfigOption = CONFIG,
     format: Annotated[
         str | None,
-        typer.Option(
-            metavar="FORMAT",
-            help="jsonl, csv, parquet, beir or files; by default from the name. Or image, sound or video: "
+        option(
+            "jsonl, csv, parquet, beir or files; by default from the name. Or image, sound or video: "
             "the files of that modality.",
+            metavar="FORMAT",
         ),
     ] = None,
-    id_column: Annotated[str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the id.")] = None,
-    text_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the text.")
-    ] = None,
-    title_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the title.")
-    ] = None,
+    id_column: Annotated[str | None, option("The column, or JSON key, of the id.", metavar="NAME")] = None,
+    text_column: Annotated[str | None, option("The column, or JSON key, of the text.", metavar="NAME")] = None,
+    title_column: Annotated[str | None, option("The column, or JSON key, of the title.", metavar="NAME")] = None,
     types: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "csv: text, integer, float or bool; separate columns by commas; *=text for all columns.",
             metavar="COLUMN=TYPE",
-            help="csv: text, integer, float or bool; separate columns by commas; *=text for all columns.",
         ),
     ] = None,
     media: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "The column, or JSON key, of media: picture=image; also sound or video.",
             metavar="COLUMN=MODALITY",
-            help="The column, or JSON key, of media: picture=image; also sound or video.",
         ),
     ] = None,
-    sync: Annotated[
-        bool, typer.Option("--sync", help="Also delete documents that are no longer in the sources.")
-    ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Let --sync delete any number, ignoring populate.max_deleted.")
-    ] = False,
+    sync: Annotated[bool, option("Also delete documents that are no longer in the sources.", "--sync")] = False,
+    yes: Annotated[bool, option("Let --sync delete any number, ignoring populate.max_deleted.", "--yes", "-y")] = False,
     drop_media: Annotated[
-        bool, typer.Option("--drop-media", help="Let documents lose pictures and other media that slots read.")
+        bool, option("Let documents lose pictures and other media that slots read.", "--drop-media")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only count new, changed and deleted documents; encode and write nothing.")
+        bool, option("Only count new, changed and deleted documents; encode and write nothing.", "--dry-run")
     ] = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File for rejected documents, with the reasons.")
-    ] = None,
+    report: Annotated[Path | None, option("File for rejected documents, with the reasons.", metavar="FILE")] = None,
     engine: Annotated[
         Literal["threads", "ray"],
-        typer.Option(metavar="ENGINE", help="Where to encode: threads of this process, or ray."),
+        option("Where to encode: threads of this process, or ray.", metavar="ENGINE"),
     ] = "threads",
-    workers: Annotated[int, typer.Option(min=1, metavar="N", help="ray: how many workers.")] = 2,
-    worker_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: GPUs for each worker.")] = 0,
+    workers: Annotated[int, option("ray: how many workers.", metavar="N", min=1)] = 2,
+    worker_gpus: Annotated[float, option("ray: GPUs for each worker.", metavar="N", min=0)] = 0,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -227,40 +217,32 @@ def adopt(
     context: typer.Context,
     config: Annotated[
         Path,
-        typer.Option("--config", "-c", metavar="FILE", help="The config with the encoders that filled the collection."),
+        option("The config with the encoders that filled the collection.", "--config", "-c", metavar="FILE"),
     ] = CONFIG,
-    store: Annotated[
-        str | None, typer.Option("--store", metavar="URL", help="The store, instead of the config's.")
-    ] = None,
+    store: Annotated[str | None, option("The store, instead of the config's.", metavar="URL")] = None,
     collection: CollectionOption = None,
     slot: Annotated[
         list[str] | None,
-        typer.Option(
-            "--slot", metavar="NAME=VECTOR", help="A slot's vector; NAME= is the unnamed one; repeat for more."
-        ),
+        option("A slot's vector; NAME= is the unnamed one; repeat for more.", metavar="NAME=VECTOR"),
     ] = None,
     layout: Annotated[
         str | None,
-        typer.Option(metavar="FRAMEWORK", help="The framework that wrote the payloads; by default detected."),
+        option("The framework that wrote the payloads; by default detected.", metavar="FRAMEWORK"),
     ] = None,
-    text: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Payload key of the text; dots for nested keys.")
-    ] = None,
-    title: Annotated[str | None, typer.Option(metavar="KEY", help="Payload key of the title.")] = None,
-    id: Annotated[str | None, typer.Option("--id", metavar="KEY", help="Payload key of the document's id.")] = None,
-    metadata: Annotated[str | None, typer.Option(metavar="KEY", help="Payload key that holds the metadata.")] = None,
+    text: Annotated[str | None, option("Payload key of the text; dots for nested keys.", metavar="KEY")] = None,
+    title: Annotated[str | None, option("Payload key of the title.", metavar="KEY")] = None,
+    id: Annotated[str | None, option("Payload key of the document's id.", metavar="KEY")] = None,
+    metadata: Annotated[str | None, option("Payload key that holds the metadata.", metavar="KEY")] = None,
     media: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "Payload key that holds paths or URLs of media: photo=image; also sound or video.",
             metavar="KEY=MODALITY",
-            help="Payload key that holds paths or URLs of media: photo=image; also sound or video.",
         ),
     ] = None,
-    sample: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Points to encode again to verify the encoders.")
-    ] = SAMPLE,
+    sample: Annotated[int, option("Points to encode again to verify the encoders.", metavar="N", min=1)] = SAMPLE,
     again: Annotated[
-        bool, typer.Option("--again", help="Redo a wrong adoption, if the collection has not been swapped since.")
+        bool, option("Redo a wrong adoption, if the collection has not been swapped since.", "--again")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

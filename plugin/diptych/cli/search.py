@@ -29,6 +29,7 @@ from diptych.cli.options import (
     TenantOption,
     UnlikeOption,
     WhereOption,
+    option,
     pairs_of,
 )
 from diptych.cli.output import show, stderr, waiting, warn, write_json
@@ -55,36 +56,30 @@ def search(
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="Hits per query; by default the config's.")
-    ] = None,
+    limit: Annotated[int | None, option("Hits per query; by default the config's.", "--limit", "-n", min=1)] = None,
     only: Annotated[
         str | None,
-        typer.Option("--only", metavar="NAME", help="Only this slot, or a run of evaluate."),
+        option("Only this slot, or a run of evaluate.", metavar="NAME"),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show rank and score in every slot, matching words and later stages.")
+        bool, option("Show rank and score in every slot, matching words and later stages.", "--explain")
     ] = False,
     ids: Annotated[
         list[str] | None,
-        typer.Option("--id", metavar="ID", help="With --explain: this document, hit or not; repeat for more."),
+        option("With --explain: this document, hit or not; repeat for more.", "--id", metavar="ID"),
     ] = None,
     filter: FilterOption = None,
     where: WhereOption = None,
-    threshold: Annotated[float | None, typer.Option(help="Drop hits below this score.")] = None,
-    group_by: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Group hits by this metadata key; -n counts groups.")
-    ] = None,
-    group_size: Annotated[int, typer.Option(min=1, metavar="N", help="With --group-by: hits per group.")] = 3,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Compare with every vector instead of using the graph.")
-    ] = False,
+    threshold: Annotated[float | None, option("Drop hits below this score.")] = None,
+    group_by: Annotated[str | None, option("Group hits by this metadata key; -n counts groups.", metavar="KEY")] = None,
+    group_size: Annotated[int, option("With --group-by: hits per group.", metavar="N", min=1)] = 3,
+    exact: Annotated[bool, option("Compare with every vector instead of using the graph.", "--exact")] = False,
     hnsw_ef: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Effort of the graph search; higher finds more and is slower."),
+        option("Effort of the graph search; higher finds more and is slower.", metavar="N", min=1),
     ] = None,
     highlight: Annotated[
-        bool, typer.Option("--highlight", help="Show the sentence that answers best, with the words that match.")
+        bool, option("Show the sentence that answers best, with the words that match.", "--highlight")
     ] = False,
     image: ImageOption = None,
     media: MediaOption = None,

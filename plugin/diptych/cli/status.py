@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption
+from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption, option
 from diptych.cli.output import show, waiting, write_json
 from diptych.cli.run_command import Session
 from diptych.config.problems import redacted
@@ -35,7 +35,7 @@ def status(
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    history: Annotated[bool, typer.Option("--history", help="Also show what was done, by whom, when and why.")] = False,
+    history: Annotated[bool, option("Also show what was done, by whom, when and why.", "--history")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show each vector of a collection: live, being built or kept, and how many documents lack it. Loads no model.
@@ -136,9 +136,7 @@ def rollback(
     collection: CollectionOption = None,
     anyway: Annotated[
         bool,
-        typer.Option(
-            "--anyway", help="Roll back even if a populate could not write some documents to the old vectors."
-        ),
+        option("Roll back even if a populate could not write some documents to the old vectors.", "--anyway"),
     ] = False,
     why: WhyOption = "",
     later: LaterOption = False,
@@ -210,12 +208,12 @@ def _sentence(done: StepBack) -> str:
 
 ReEncodeOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--re-encode", metavar="SLOT", help="Re-encode this slot even if nothing differs; repeat for more."),
+    option("Re-encode this slot even if nothing differs; repeat for more.", "--re-encode", metavar="SLOT"),
 ]
-WhyOption: TypeAlias = Annotated[str, typer.Option(metavar="TEXT", help="The reason, for the history.")]
+WhyOption: TypeAlias = Annotated[str, option("The reason, for the history.", metavar="TEXT")]
 LaterOption: TypeAlias = Annotated[
     bool,
-    typer.Option("--later", help="Let a later finish, apply or populate drop the old vectors on a server."),
+    option("Let a later finish, apply or populate drop the old vectors on a server.", "--later"),
 ]
 RETIRED = "the change is done; the next diptych finish, apply or populate drops the old vectors"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.adapters import options_table
-from diptych.cli.options import JsonOption, pairs_of
+from diptych.cli.options import JsonOption, option, pairs_of
 from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.config.yaml_files import plain_values
@@ -53,23 +53,21 @@ def train(
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="A YAML file with `recipe: NAME` and options.")
     ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="List the recipes instead of training.")] = False,
+    listed: Annotated[bool, option("List the recipes instead of training.", "--list")] = False,
     options: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Show the options of this recipe instead of training.")
+        str | None, option("Show the options of this recipe instead of training.", metavar="NAME")
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="OPTION=VALUE", help="Replace an option of the file; repeat for more."),
+        option("Replace an option of the file; repeat for more.", "--set", metavar="OPTION=VALUE"),
     ] = None,
     prepare: Annotated[
-        bool, typer.Option("--prepare", help="Only prepare the data: mine negatives, score with teachers, cluster.")
+        bool, option("Only prepare the data: mine negatives, score with teachers, cluster.", "--prepare")
     ] = False,
-    into: Annotated[
-        Path | None, typer.Option(metavar="CONFIG", help="Put the trained model into this diptych.yaml.")
-    ] = None,
-    slot: Annotated[str | None, typer.Option(help="With --into: the slot for the model, existing or new.")] = None,
+    into: Annotated[Path | None, option("Put the trained model into this diptych.yaml.", metavar="CONFIG")] = None,
+    slot: Annotated[str | None, option("With --into: the slot for the model, existing or new.")] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --into: the model, if there are several, such as exit_2.")
+        str | None, option("With --into: the model, if there are several, such as exit_2.", metavar="NAME")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

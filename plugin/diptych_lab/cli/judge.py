@@ -15,7 +15,7 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
-from diptych.cli.options import CONFIG, ConfigsOption, JsonOption, QueriesOption, TenantOption
+from diptych.cli.options import CONFIG, ConfigsOption, JsonOption, QueriesOption, TenantOption, option
 from diptych.cli.output import Bars, show, stderr, stdout, write_json
 from diptych.cli.run_command import Session
 from diptych.config.yaml_files import as_written
@@ -42,32 +42,28 @@ def judge(
     config: ConfigsOption = None,
     queries: QueriesOption = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="RUN", help="Only this run, as evaluate names it; repeat for more.")
+        list[str] | None, option("Only this run, as evaluate names it; repeat for more.", metavar="RUN")
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="The run to compare with; the first pipeline unless given."),
+        option("The run to compare with; the first pipeline unless given.", metavar="RUN"),
     ] = None,
     metric: Annotated[
-        str, typer.Option(metavar="NAME", help="A metric with a cutoff; that many hits of each pipeline are judged.")
+        str, option("A metric with a cutoff; that many hits of each pipeline are judged.", metavar="NAME")
     ] = "nDCG@10",
-    sample: Annotated[int, typer.Option(min=2, metavar="N", help="Judge at most N queries, drawn at random.")] = 50,
-    judge: Annotated[
-        str, typer.Option("--judge", metavar="NAME", help="Your name as judge. [default: the user name]")
-    ] = "",
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Confidence of the verdict.")] = 0.95,
-    margin: Annotated[float, typer.Option(min=0, max=1, help="Smaller differences count as equal.")] = 0.0,
+    sample: Annotated[int, option("Judge at most N queries, drawn at random.", metavar="N", min=2)] = 50,
+    judge: Annotated[str, option("Your name as judge. [default: the user name]", metavar="NAME")] = "",
+    confidence: Annotated[float, option("Confidence of the verdict.", min=0.5, max=0.999)] = 0.95,
+    margin: Annotated[float, option("Smaller differences count as equal.", min=0, max=1)] = 0.0,
     general: Annotated[
-        bool, typer.Option("--general", help="Decide for all queries like these, not only for the judged ones.")
+        bool, option("Decide for all queries like these, not only for the judged ones.", "--general")
     ] = False,
-    complete: Annotated[
-        bool, typer.Option("--all", help="Judge all queries, even after the comparison is settled.")
-    ] = False,
+    complete: Annotated[bool, option("Judge all queries, even after the comparison is settled.", "--all")] = False,
     again: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Grade N pairs that others have graded, to measure agreement.")
+        int, option("Grade N pairs that others have graded, to measure agreement.", metavar="N", min=0)
     ] = 0,
     model: Annotated[
-        bool, typer.Option("--model", help="Let the model of evaluate.judge continue, if it agrees with people.")
+        bool, option("Let the model of evaluate.judge continue, if it agrees with people.", "--model")
     ] = False,
     clicks: Annotated[
         Path | None,

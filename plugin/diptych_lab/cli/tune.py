@@ -22,6 +22,7 @@ from diptych.cli.options import (
     StoreOption,
     SyntheticOption,
     WriteOption,
+    option,
 )
 from diptych.cli.output import Bars, show, write_json
 from diptych.cli.run_command import Session, command, group
@@ -47,19 +48,19 @@ def index(
     store: StoreOption = None,
     collection: CollectionOption = None,
     slot: DenseSlotOption = None,
-    sample: Annotated[int, typer.Option(min=100, metavar="N", help="Maximum number of vectors to index.")] = 10_000,
+    sample: Annotated[int, option("Maximum number of vectors to index.", metavar="N", min=100)] = 10_000,
     points: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Measure as if the collection had N points, to plan ahead.")
+        int | None, option("Measure as if the collection had N points, to plan ahead.", metavar="N", min=1)
     ] = None,
     queries: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="queries.jsonl(.gz) to search with; by default 200 held-out vectors."),
+        option("queries.jsonl(.gz) to search with; by default 200 held-out vectors.", metavar="FILE"),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Measure recall of the first N.")] = 10,
-    recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="Minimum recall of the chosen settings.")] = 0.98,
+    k: Annotated[int, option("Measure recall of the first N.", "-k", metavar="N", min=1)] = 10,
+    recall: Annotated[float, option("Minimum recall of the chosen settings.", min=0.01, max=1.0)] = 0.98,
     least: Annotated[
         Literal["memory", "latency", "disk"],
-        typer.Option(metavar="WHAT", help="memory, latency or disk: what to minimise."),
+        option("memory, latency or disk: what to minimise.", metavar="WHAT"),
     ] = "memory",
     as_json: JsonOption = False,
 ) -> None:
@@ -102,11 +103,9 @@ def search(
     qrels: QrelsOption = None,
     depth: Annotated[
         list[int] | None,
-        typer.Option(min=10, metavar="N", help="Candidates of each slot; repeat for more. [default: 50 and 100]"),
+        option("Candidates of each slot; repeat for more. [default: 50 and 100]", metavar="N", min=10),
     ] = None,
-    budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Longest median time of a query, such as 50ms.")
-    ] = None,
+    budget: Annotated[str | None, option("Longest median time of a query, such as 50ms.", metavar="TIME")] = None,
     synthetic: SyntheticOption = False,
     write: WriteOption = False,
     as_json: JsonOption = False,
@@ -147,22 +146,16 @@ def encoder(
     config: ConfigOption = CONFIG,
     queries: QueriesOption = None,
     qrels: QrelsOption = None,
-    budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Longest median time of a query, such as 2ms.")
-    ] = None,
-    max_bytes: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Most bytes of a vector that a search reads.")
-    ] = None,
+    budget: Annotated[str | None, option("Longest median time of a query, such as 2ms.", metavar="TIME")] = None,
+    max_bytes: Annotated[int | None, option("Most bytes of a vector that a search reads.", metavar="N", min=1)] = None,
     slot: DenseSlotOption = None,
     others: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="FOLDER", help="Also try this model, or ADAPTER=FOLDER; repeat for more."),
+        option("Also try this model, or ADAPTER=FOLDER; repeat for more.", "--with", metavar="FOLDER"),
     ] = None,
     width: Annotated[
         list[int] | None,
-        typer.Option(
-            min=1, metavar="N", help="Number of leading dimensions to keep; repeat for more. [default: 1/2 and 1/4]"
-        ),
+        option("Number of leading dimensions to keep; repeat for more. [default: 1/2 and 1/4]", metavar="N", min=1),
     ] = None,
     synthetic: SyntheticOption = False,
     write: WriteOption = False,
