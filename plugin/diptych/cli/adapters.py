@@ -21,7 +21,7 @@ WORDS = {"int": "integer", "float": "number", "str": "text", "bool": "boolean"}
 
 
 def adapters(
-    context: typer.Context,
+    session: Session,
     name: Annotated[str | None, typer.Argument(help="Show the options of this adapter.", show_default=False)] = None,
     kind: Annotated[Kind | None, option(f"Only this kind: {', '.join(get_args(Kind))}.", metavar="KIND")] = None,
     as_json: JsonOption = False,
@@ -36,7 +36,6 @@ def adapters(
 
       diptych adapters bm25
     """
-    session: Session = context.obj
     if name is not None:
         return _show_one(session, session.registry.spec(name), as_json)
     rows = [_row(session, spec) for spec in session.registry.specs() if kind in (None, spec.kind)]

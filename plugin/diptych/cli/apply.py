@@ -17,10 +17,7 @@ import typer
 from diptych.cli.options import (
     CONFIG,
     ConfigOption,
-    IgnoreGateOption,
     JsonOption,
-    NoGateOption,
-    UnmeasuredOption,
     option,
 )
 from diptych.cli.output import Bars, show, stdout, waiting, warn, write_json
@@ -43,7 +40,7 @@ UNJUDGED = "no judgements: the gate will not measure quality; name them under ev
 
 
 def plan(
-    context: typer.Context,
+    session: Session,
     config: ConfigOption = CONFIG,
     exit_code: Annotated[bool, option("Exit with 4 if there is something to apply, for CI.", "--exit-code")] = False,
     sample: Annotated[
@@ -62,7 +59,6 @@ def plan(
 
       diptych plan --exit-code --sample 0 --json
     """
-    session: Session = context.obj
     with waiting("opening the collection"):
         new_config = session.config(config)
         again = slots_to_encode(re_encode, new_config)
@@ -106,7 +102,7 @@ CUT_OVER = "the new encoders answer already; old vectors are dropped by the next
 
 
 def apply(
-    context: typer.Context,
+    session: Session,
     config: ConfigOption = CONFIG,
     rate: Annotated[
         int | None, option("Maximum documents per second; by default the config's.", metavar="N", min=1)
@@ -129,9 +125,12 @@ def apply(
         option("Queries for the gate, queries.jsonl(.gz); by default the config's.", metavar="FILE"),
     ] = None,
     qrels: Annotated[Path | None, option("Judgements for the gate; by default the config's.", metavar="FILE")] = None,
-    no_gate: NoGateOption = False,
-    ignore_gate: IgnoreGateOption = False,
-    unmeasured: UnmeasuredOption = False,
+    no_gate: Annotated[bool, option("Cut over without running the gate.", "--no-gate")] = False,
+    ignore_gate: Annotated[bool, option("Run the gate, and cut over whatever it measures.", "--ignore-gate")] = False,
+    unmeasured: Annotated[
+        bool,
+        option("Without judgements: accept changes beyond swap.gate.unmeasured.", "--unmeasured"),
+    ] = False,
     no_cut_over: Annotated[bool, option("Only fill and measure; apply again to cut over.", "--no-cut-over")] = False,
     switch_queries: Annotated[
         bool,
@@ -156,7 +155,6 @@ def apply(
 
       diptych apply --no-cut-over
     """
-    session: Session = context.obj
     with waiting("reading the config"):
         from diptych.swap import ApplyOptions
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def info(
-    context: typer.Context,
+    session: Session,
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -66,7 +66,6 @@ def info(
 
       diptych info --store edge:./qdrant --collection packages --json
     """
-    session: Session = context.obj
     if not ids and (all or (store is not None and collection is None)):
         if collection is not None:
             raise CollectionError("--all lists every collection", got=f"--collection {collection}", do="leave one out")
@@ -156,7 +155,7 @@ def _row(client: QdrantBase, name: str) -> Row:
 
 
 def delete(
-    context: typer.Context,
+    session: Session,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="The documents' ids.")] = None,
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
@@ -187,7 +186,6 @@ def delete(
             expected="ids, or --where and --filter",
             do="diptych delete ID..., or diptych delete --where KEY=VALUE",
         )
-    session: Session = context.obj
     with session.stored(config, store, collection) as opened:
         if condition is None:
             matching = [document.id for document in opened.get(ids or [], tenant=tenant)]
@@ -234,7 +232,7 @@ RESUME = "what was copied stays; run it again to continue"
 
 
 def copy(
-    context: typer.Context,
+    session: Session,
     source: Annotated[str, typer.Argument(metavar="FROM", help="A store's URL, or a config file.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="A store's URL, or a config file.")],
     collection: Annotated[
@@ -265,7 +263,6 @@ def copy(
 
       diptych copy diptych.yaml https://qdrant.example.org --to-api-key '${QDRANT_API_KEY}'
     """
-    session: Session = context.obj
     ends = _End.of(source, from_api_key, session), _End.of(target, to_api_key, session)
     if ends[1].urls[0].startswith("memory:"):
         what, do = "what is copied into memory is gone when the command ends", "copy to edge:PATH or a server"

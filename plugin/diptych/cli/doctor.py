@@ -44,7 +44,7 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(
-    context: typer.Context,
+    session: Session,
     config: ConfigOption = CONFIG,
     models: Annotated[bool, option("Load each model; the slowest check.")] = True,
     verify: Annotated[bool, option("Check every point, and compare some re-encoded documents.", "--verify")] = False,
@@ -67,7 +67,6 @@ def doctor(
 
       diptych doctor --verify --sample 0
     """
-    session: Session = context.obj
     checks = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InsecureKeyWarning)  # a check says it
@@ -331,7 +330,7 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
 
 
 def cache(
-    context: typer.Context,
+    session: Session,
     action: Annotated[
         Literal["info", "clear"], typer.Argument(metavar="ACTION", help="info, or clear to empty it.")
     ] = "info",

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diptych.cli.options import (
     CONFIG,
     ConfigsOption,
@@ -43,7 +41,7 @@ DEEPEST = 1000  # ranks, as in TREC, without a cutoff
 
 
 def evaluate(
-    context: typer.Context,
+    session: Session,
     folder: JudgedFolder = None,
     config: ConfigsOption = None,
     queries: QueriesOption = None,
@@ -80,7 +78,6 @@ def evaluate(
 
       diptych evaluate --config diptych.yaml --config other.yaml
     """
-    session: Session = context.obj
     configs = list(dict.fromkeys(config or [CONFIG]))
     settings = session.config(configs[0]).evaluate
     found, judged = judged_queries(settings, folder, queries, qrels)

@@ -37,7 +37,7 @@ CODE = "code"  # program code instead of a language
 
 
 def init(
-    context: typer.Context,
+    session: Session,
     config: ConfigOption = CONFIG,
     dense: Annotated[str, option("Dense encoder: MODEL, ADAPTER, ADAPTER:MODEL, or none.")] = DENSE,
     provider: Annotated[str | None, option(f"Use the encoders of a service or server: {', '.join(PROVIDERS)}.")] = None,
@@ -64,7 +64,6 @@ def init(
 
       diptych init --dense ./my-model --lexical none --store http://localhost:6333
     """
-    session: Session = context.obj
     if config.exists() and not force:
         raise ConfigError("the config file exists", where=config, do="edit it, or overwrite it with --force")
     if provider is not None and dense != DENSE:
@@ -288,7 +287,7 @@ evaluate:
 
 
 def demo(
-    context: typer.Context,
+    session: Session,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; created if missing.")] = Path(
         "diptych-demo"
     ),
@@ -308,7 +307,6 @@ def demo(
       diptych demo packages --dense
     """
     config = _prepared(folder, _WORDS + (_DENSE if dense else "") + _REST)
-    session: Session = context.obj
     with session.collection(config, None, None, create=True) as collection:
         from diptych.populate import open_source
         from diptych.populate import populate as bring_in

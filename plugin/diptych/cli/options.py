@@ -49,21 +49,6 @@ QueriesOption: TypeAlias = Annotated[
 QrelsOption: TypeAlias = Annotated[
     Path | None, option("Judgements; by default the config's.", "--qrels", metavar="FILE")
 ]
-ImageOption: TypeAlias = Annotated[
-    Path | None, option("A picture to search with, with or without words.", "--image", metavar="FILE")
-]
-MediaOption: TypeAlias = Annotated[
-    list[str] | None,
-    option("As --image: sound=FILE or video=FILE.", "--media", metavar="MODALITY=FILE"),
-]
-LikeOption: TypeAlias = Annotated[
-    list[str] | None,
-    option("Prefer documents like this id, or text:WORDS; repeat for more.", "--like", metavar="ID"),
-]
-UnlikeOption: TypeAlias = Annotated[
-    list[str] | None,
-    option("Prefer documents unlike this id, or text:WORDS; repeat for more.", "--unlike", metavar="ID"),
-]
 FilterOption: TypeAlias = Annotated[
     str | None, option("A Qdrant filter over the metadata.", "--filter", metavar="JSON")
 ]
@@ -80,14 +65,6 @@ SyntheticOption: TypeAlias = Annotated[
 ]
 WriteOption: TypeAlias = Annotated[
     bool, option("Write what is recommended into the config file; the diff is shown anyway.", "--write")
-]
-NoGateOption: TypeAlias = Annotated[bool, option("Cut over without running the gate.", "--no-gate")]
-IgnoreGateOption: TypeAlias = Annotated[
-    bool, option("Run the gate, and cut over whatever it measures.", "--ignore-gate")
-]
-UnmeasuredOption: TypeAlias = Annotated[
-    bool,
-    option("Without judgements: accept changes beyond swap.gate.unmeasured.", "--unmeasured"),
 ]
 QuietOption: TypeAlias = Annotated[bool, option("Do not log requests.", "--quiet")]
 

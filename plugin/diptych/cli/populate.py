@@ -34,7 +34,7 @@ RESUME = "what was written stays; run it again to continue"
 
 
 def populate(
-    context: typer.Context,
+    session: Session,
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, or - for standard input.")],
     config: ConfigOption = CONFIG,
     format: Annotated[
@@ -114,7 +114,6 @@ def populate(
     kinds = dict(pairs_of(_listed(types), "--types", "year=integer,zip=text"))
     media_columns = dict(pairs_of(_listed(media), "--media", "picture=image"))
     opened = [open_source(path, format=format, types=kinds, media=media_columns, **columns) for path in sources]
-    session: Session = context.obj
     resume_hint = nullcontext() if dry_run else interrupts.resumable(RESUME)
     opening = session.collection_or_empty(config)[0] if dry_run else session.collection(config, None, None, create=True)
     with resume_hint, opening as collection, Bars() as bars:
@@ -214,7 +213,7 @@ SAMPLE = 64  # as diptych.adopt has it, which is slow to import
 
 
 def adopt(
-    context: typer.Context,
+    session: Session,
     config: Annotated[
         Path,
         option("The config with the encoders that filled the collection.", "--config", "-c", metavar="FILE"),
@@ -264,7 +263,6 @@ def adopt(
     from diptych.adopt import adopt as adopted
     from diptych.adopt import stated_layout
 
-    session: Session = context.obj
     loaded = session.config(config)
     keys = stated_layout(layout, text=text, title=title, id=id, metadata=metadata)
     with _store_of(store, loaded, session) as client:

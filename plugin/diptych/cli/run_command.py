@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -190,6 +190,7 @@ def show_warnings() -> None:
 EXAMPLES = 3  # that an error shows
 NAMES = {int: "N", float: "NUMBER", str: "TEXT"}
 
+CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 DEBUG = inspect.Parameter(
     "debug",
     inspect.Parameter.KEYWORD_ONLY,
@@ -219,7 +220,7 @@ def group(name: str, help: str) -> typer.Typer:
 
 
 class Command:
-    """A command's function as typer calls it: turns errors into text and exit codes.
+    """A command's function as typer calls it: gives it the session, and turns errors into text and exit codes.
 
     It adds `--debug` to each command, and `--trust` to those with `--store` that are no services.
     """
@@ -227,25 +228,27 @@ class Command:
     def __init__(self, name: str, function: Callable[..., None]) -> None:
         functools.update_wrapper(self, function)
         self._name, self._function = name, function
+        self._takes_session = "session" in inspect.signature(function).parameters
 
     @property
     def __signature__(self) -> inspect.Signature:
         """The command's parameters. Evaluated on request, since a run needs those of one command only."""
         own = inspect.signature(self._function, eval_str=True)
         added = [TRUST, DEBUG] if "store" in own.parameters and self._name not in SERVICES else [DEBUG]
-        return own.replace(parameters=[*own.parameters.values(), *added])
+        given = [CONTEXT if name == "session" else parameter for name, parameter in own.parameters.items()]
+        return own.replace(parameters=[*given, *added])
 
     def __call__(self, *args: Any, debug: bool, trust: bool = False, **options: Any) -> None:
         """Run the command."""
-        with _handled(as_json=bool(options.get("as_json")), debug=debug):
+        if self._takes_session:
+            options["session"] = options.pop("context").obj
+        with _handled(as_json=bool(options.get("as_json")), debug=debug), ExitStack() as stack:
             begin = time.perf_counter()
             if trust:
                 from diptych.slots.consent import trusting
 
-                with trusting(True):
-                    self._function(*args, **options)
-            else:
-                self._function(*args, **options)
+                stack.enter_context(trusting(True))
+            self._function(*args, **options)
             sys.stdout.flush()
             LOG.info("diptych %s: %.2f s, imports before it not included", self._name, time.perf_counter() - begin)
 

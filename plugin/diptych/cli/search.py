@@ -21,13 +21,9 @@ from diptych.cli.options import (
     CollectionOption,
     ConfigOption,
     FilterOption,
-    ImageOption,
     JsonOption,
-    LikeOption,
-    MediaOption,
     StoreOption,
     TenantOption,
-    UnlikeOption,
     WhereOption,
     option,
     pairs_of,
@@ -48,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    context: typer.Context,
+    session: Session,
     queries: Annotated[
         list[str] | None,
         typer.Argument(metavar="QUERY...", help="The query; with none or -, reads one per line from standard input."),
@@ -81,10 +77,19 @@ def search(
     highlight: Annotated[
         bool, option("Show the sentence that answers best, with the words that match.", "--highlight")
     ] = False,
-    image: ImageOption = None,
-    media: MediaOption = None,
-    like: LikeOption = None,
-    unlike: UnlikeOption = None,
+    image: Annotated[Path | None, option("A picture to search with, with or without words.", metavar="FILE")] = None,
+    media: Annotated[
+        list[str] | None,
+        option("As --image: sound=FILE or video=FILE.", metavar="MODALITY=FILE"),
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        option("Prefer documents like this id, or text:WORDS; repeat for more.", metavar="ID"),
+    ] = None,
+    unlike: Annotated[
+        list[str] | None,
+        option("Prefer documents unlike this id, or text:WORDS; repeat for more.", metavar="ID"),
+    ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,8 +125,11 @@ def search(
     given = media_files(image, media or [])
     texts = [""] if given and not queries else texts_of(queries, beside="--like and --unlike" if like or unlike else "")
     wanted = parse_filter(filter, where or [])
-    _require_together(explain, {"--id": ids}, {"--group-by": group_by, "--highlight": highlight})
-    session: Session = context.obj
+    _require_together(
+        explain,
+        {"--id": ids},
+        {"--group-by": group_by, "--highlight": highlight},
+    )
     with session.collection(config, store, collection) as opened:
         from diptych.search import search_groups
 

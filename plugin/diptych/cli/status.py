@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-import typer
-
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption, option
 from diptych.cli.output import show, waiting, write_json
 from diptych.cli.run_command import Session
@@ -31,7 +29,7 @@ Options = Mapping[str, Mapping[str, Any]]
 
 
 def status(
-    context: typer.Context,
+    session: Session,
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -48,7 +46,6 @@ def status(
 
       diptych status --store http://localhost:6333 --collection packages --json
     """
-    session: Session = context.obj
     with session.stored(config, store, collection) as opened:
         state = opened.status()
         written = opened.handle.read().written()
@@ -130,7 +127,7 @@ def _event(event: Event) -> Display:
 
 
 def rollback(
-    context: typer.Context,
+    session: Session,
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -154,7 +151,6 @@ def rollback(
 
       diptych rollback --store http://localhost:6333 --collection packages
     """
-    session: Session = context.obj
     with session.stored(config, store, collection) as opened:
         with interrupts.resumable(RETIRED), waiting("rolling back"):
             result = opened.rollback(why=why, anyway=anyway, later=later)
@@ -169,7 +165,7 @@ def rollback(
 
 
 def finish(
-    context: typer.Context,
+    session: Session,
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -189,7 +185,6 @@ def finish(
 
       diptych finish --store http://localhost:6333 --collection packages
     """
-    session: Session = context.obj
     with session.stored(config, store, collection) as opened, interrupts.resumable(RETIRED), waiting("finishing"):
         result = opened.finish(later=later)
     if as_json:

@@ -49,7 +49,7 @@ class Watched(Bars):
 
 
 def train(
-    context: typer.Context,
+    session: Session,
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="A YAML file with `recipe: NAME` and options.")
     ] = None,
@@ -85,7 +85,6 @@ def train(
 
       diptych train recipe.yaml --into diptych.yaml && diptych plan && diptych apply
     """
-    session: Session = context.obj
     if options is not None:
         return _show_recipe(session, session.registry.recipes.get(options), as_json)
     if listed:

@@ -37,7 +37,7 @@ FOLDER = Path("judgements")
 
 
 def judge(
-    context: typer.Context,
+    session: Session,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the judgements.")] = FOLDER,
     config: ConfigsOption = None,
     queries: QueriesOption = None,
@@ -107,7 +107,7 @@ def judge(
     from diptych.collection import pipeline_runs
     from diptych_lab.judge import Judgements, Judging, SecondJudging, agreements
 
-    session, configs = context.obj, list(dict.fromkeys(config or [CONFIG]))
+    configs = list(dict.fromkeys(config or [CONFIG]))
     settings = session.config(configs[0])
     drawn = _drawn(settings, queries, sample)
     name, judgements = judge or _user(), Judgements(folder)

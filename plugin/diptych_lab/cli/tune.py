@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
 from diptych.cli.evaluate import judged_queries
 from diptych.cli.options import (
     CONFIG,
@@ -43,7 +41,7 @@ app = group("tune", "Measure settings of indexes, searches and encoders, and rec
 
 
 def index(
-    context: typer.Context,
+    session: Session,
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -80,7 +78,6 @@ def index(
     from diptych_lab.tune import Rule, tune_index
 
     texts = [query.text for query in read_queries(str(queries))] if queries else []
-    session: Session = context.obj
     with session.stored(config, store, collection) as opened, Bars() as bars:
         found = tune_index(
             opened.handle,
@@ -96,7 +93,7 @@ def index(
 
 
 def search(
-    context: typer.Context,
+    session: Session,
     folder: JudgedFolder = None,
     config: ConfigOption = CONFIG,
     queries: QueriesOption = None,
@@ -125,7 +122,6 @@ def search(
     """
     from diptych_lab.tune import ConfigChange, config_change, tune_search, write_config
 
-    session: Session = context.obj
     with session.collection(config, None, None) as opened, Bars() as bars:
         settings = session.config(config).evaluate
         asked, judged, made = judged_or_synthetic(
@@ -141,7 +137,7 @@ def search(
 
 
 def encoder(
-    context: typer.Context,
+    session: Session,
     folder: JudgedFolder = None,
     config: ConfigOption = CONFIG,
     queries: QueriesOption = None,
@@ -177,7 +173,6 @@ def encoder(
     from diptych_lab.tune.index import slot_to_tune
 
     limits = EncoderBudget(_milliseconds(budget), max_bytes)
-    session: Session = context.obj
     with session.collection(config, None, None) as opened, Bars() as bars:
         settings = session.config(config).evaluate
         tried = choices_of(slot_to_tune(opened.handle.now(), slot), others or [])
