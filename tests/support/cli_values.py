@@ -1,6 +1,8 @@
-"""The config, the documents and the plugin of tests of the command line."""
+"""The config, the documents, the plugin and the program of tests of the command line."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -22,6 +24,25 @@ ANIMALS = {
     "owl": "the owl hunts mice at night",
     "hen": "the hen lays an egg every day",
 }
+
+
+NEW = "fake-dense, seed: 1}"  # another encoder in place of "fake-dense}"
+COMMAND = """
+import sys
+from diptych import Registry
+from diptych.cli import main
+from diptych.cli.run_command import Session
+from diptych.testing import fakes_plugin
+fakes = Registry(fakes_plugin, installed=False)
+if sys.argv[1:]: main(sys.argv[1:], session=Session(fakes))
+"""  # the command in a process of its own, with the fakes
+
+
+def edit(config: Path, old: str, new: str) -> None:
+    """Replace a part of a config, which must be there."""
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
 
 
 class HeavyOptions(BaseModel, extra="forbid"):

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 from typer.testing import CliRunner
 
-from cli_values import ANIMALS, CONFIG, HeavyPlugin
+from cli_values import ANIMALS, CONFIG, NEW, HeavyPlugin, edit
 from diptych import Registry
 from diptych.cli import app
 from diptych.cli.run_command import Session
@@ -68,3 +68,16 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "diptych.yaml"
     path.write_text(CONFIG)
     return path
+
+
+@pytest.fixture
+def filled(run: Run, config: Path, corpus: Path) -> Run:
+    assert run("populate", corpus).code == 0
+    return run
+
+
+@pytest.fixture
+def edited(filled: Run, config: Path) -> Run:
+    """A filled collection whose config names another encoder now."""
+    edit(config, "fake-dense}", NEW)
+    return filled

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
+from cli_values import COMMAND, edit
 from diptych import Registry
 from diptych.cli.apply import hint
 from diptych.collection.collection import Collection
@@ -22,22 +23,7 @@ from diptych.runtime.phases import watched
 from diptych.swap import ApplyOptions
 
 Run = Callable[..., Any]
-NEW = "fake-dense, seed: 1}"
 QUERIES = (("cat on a mat", "cat"), ("barks at the man", "dog"), ("hunts mice", "owl"))
-
-
-def edit(config: Path, old: str, new: str) -> None:
-    text = config.read_text()
-    assert old in text
-    config.write_text(text.replace(old, new))
-
-
-@pytest.fixture
-def edited(run: Run, config: Path, corpus: Path) -> Run:
-    """A filled collection whose config names another encoder now."""
-    assert run("populate", corpus).code == 0
-    edit(config, "fake-dense}", NEW)
-    return run
 
 
 @pytest.fixture
@@ -106,16 +92,6 @@ def test_texts_that_payloads_do_not_hold_come_from_the_source(
     assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
 
 
-SLOW = """
-import sys
-from diptych import Registry
-from diptych.cli import main
-from diptych.cli.run_command import Session
-from diptych.testing import fakes_plugin
-main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
-"""
-
-
 def test_what_ctrl_c_leaves_behind_depends_on_whether_the_cut_over_is_done(fakes: Registry) -> None:
     slots = {"dense": {"adapter": "fake-dense"}}
     config = {"store": "memory:", "collection": "c", "slots": slots}
@@ -136,7 +112,7 @@ def test_ctrl_c_loses_nothing_and_the_next_apply_goes_on(run: Run, tmp_path: Pat
     (tmp_path / "c.jsonl").write_text("".join(f'{{"id": {n}, "text": "word{n}"}}\n' for n in range(120)))
     assert run("populate", "c.jsonl").code == 0
     edit(config, "fake-dense}", "fake-dense, seed: 1, log: ./calls, delay: 0.05}")
-    command = [sys.executable, "-c", SLOW, "apply", "--json"]
+    command = [sys.executable, "-c", COMMAND, "apply", "--json"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) > 8):

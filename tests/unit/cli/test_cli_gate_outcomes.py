@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from cli_values import COMMAND
+
 Run = Callable[..., Any]
 CONFIG = """\
 store: edge:./qdrant
@@ -94,20 +96,10 @@ def test_what_judgements_would_decide_is_advised_as_a_command_and_a_budget_where
     assert advice.startswith("raise swap.gate.seconds to 1, enough for all 100 judged queries, then diptych apply; or ")
 
 
-RUN = """
-import sys
-from diptych import Registry
-from diptych.cli import main
-from diptych.cli.run_command import Session
-from diptych.testing import fakes_plugin
-main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
-"""
-
-
 def on_terminal(folder: Path, *arguments: str, answer: str = "", out: Path | None = None) -> tuple[int, str]:
     """The exit code and the screen of a user who types the answer; standard output may go to a file."""
     terminal, child = pty.openpty()
-    command = [sys.executable, "-c", RUN, *arguments]
+    command = [sys.executable, "-c", COMMAND, *arguments]
     stdout = child if out is None else os.open(out, os.O_WRONLY | os.O_CREAT)
     with subprocess.Popen(command, cwd=folder, stdin=child, stdout=stdout, stderr=child) as process:
         for end in {child, stdout}:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.init import SlotChoice, render
+from diptych.cli.init import PROVIDERS, SlotChoice, render
 from diptych.cli.run_command import Session
 from diptych.config import check_adapters, load_config
 from diptych.config.yaml_files import in_one_line
@@ -61,6 +61,19 @@ def test_the_file_says_of_fusions_what_the_table_of_measurements_says() -> None:
     text = " ".join(render("memory:", "c", [SlotChoice("a", "b", {})]).replace("#", "").split())
     assert f"{dbsf} by dbsf, {minmax} by linear without weights, {rrf} by rrf" in text
     assert f"{lexical} by BM25 alone, {dense} by MiniLM alone" in text
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_the_file_for_a_provider_is_valid_and_names_its_key(name: str, tmp_path: Path) -> None:
+    slots, text = init(tmp_path, "--provider", name), (tmp_path / "written.yaml").read_text()
+    assert slots["dense"].adapter == "remote"
+    assert str(slots["dense"].options.get("api_key_env", "_API_KEY")).endswith("_API_KEY")
+    (tmp_path / "written.yaml").write_text(text.replace("  # rerank:", "  rerank:"))
+    config = load_config(tmp_path / "written.yaml")
+    check_adapters(config, Registry(diptych_adapters.hooks, installed=False))
+    assert [stage.label for stage in config.search.rerank] == [
+        "remote-reranker" if PROVIDERS[name][1] else "cross-encoder"
+    ]
 
 
 def test_options_choose_encoders_store_and_collection(run: Run, tmp_path: Path) -> None:

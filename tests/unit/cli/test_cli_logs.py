@@ -1,9 +1,7 @@
-"""`--verbose` and `--log-level`: what is logged, where, and that no secret is in it; a terminal sees what is done."""
+"""`--verbose` and `--log-level`: what is logged, where, and that no secret is in it."""
 
 from __future__ import annotations
 
-import os
-import pty
 import re
 import subprocess
 import sys
@@ -16,12 +14,6 @@ import pytest
 from diptych.runtime.phases import phase, watched
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def filled(run: Run, config: Path, corpus: Path) -> Run:
-    assert run("populate", str(corpus)).code == 0
-    return run
 
 
 @pytest.mark.parametrize("words", [("--verbose",), ("-v",), ("--log-level", "info")])
@@ -53,101 +45,6 @@ def test_phases_within_phases_are_told_to_whoever_watches() -> None:
     with phase("unseen"):
         pass
     assert told == ["outer", "inner", "work", "outer", "", "failing", ""]
-
-
-PROGRAM = """
-import time
-import rich.live
-from diptych.cli.output import stderr
-from diptych.cli.output import Bars, waiting
-from diptych.runtime.phases import phase
-import logging, sys, warnings
-from diptych.cli.run_command import show
-show("info")
-draw, drawings = rich.live.Live.refresh, []
-def counted(live):
-    draw(live)
-    drawings.append(live)
-rich.live.Live.refresh = counted
-def drawn():
-    # the one that is just being made may show what was before
-    wanted = len(drawings) + 2
-    while len(drawings) < wanted:
-        time.sleep(0.01)
-with waiting("opening it"):
-    drawn()
-    with phase("a phase of it"):
-        drawn()
-with Bars("loading it") as bars:
-    drawn()
-    bars.begin("fill", 10)
-    for n in range(10):
-        bars.advance("fill", 1)
-        logging.getLogger("diptych").warning("line %d", n)
-        stderr().print(f"said {n}")
-        print(f"printed {n}", file=sys.stderr)
-        warnings.warn(f"warned {n}")
-        time.sleep(0.05)
-    with phase("a last phase"):
-        drawn()
-"""
-
-
-def screen(code: str) -> str:
-    """What a program writes to a terminal of 100 columns."""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "100", "LINES": "40", "TERM": "xterm"}
-    process = subprocess.Popen(
-        [sys.executable, "-W", "always", "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    )
-    os.close(theirs)
-    found = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # Linux: the other side was closed
-            break
-        if not piece:
-            break
-        found += piece
-    os.close(ours)
-    assert process.wait() == 0, found.decode()
-    return found.decode()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
-def test_a_terminal_sees_each_phase_and_bars_are_never_garbled() -> None:
-    raw = screen(PROGRAM)
-    for text in ("opening it", "a phase of it", "loading it", "encoding", "a last phase"):
-        assert text in raw, text
-    lines = displayed(raw)
-    for n in range(10):
-        for kind in ("said", "printed"):
-            assert f"{kind} {n}" in lines  # alone on its line
-        assert sum(line.endswith(f"diptych: line {n}") for line in lines) == 1
-        assert sum(f"UserWarning: warned {n}" in line for line in lines) == 1
-    assert sum("encoding" in line for line in lines) == 1
-    assert sum("10/10" in line for line in lines) == 1
-
-
-def displayed(raw: str) -> list[str]:
-    """The lines that stay on a terminal: of its commands, those that rich gives to draw bars."""
-    lines, row, column = [""], 0, 0
-    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", raw):
-        if part == "\r":
-            column = 0
-        elif part == "\n":
-            row += 1
-            lines += [""] * (row + 1 - len(lines))
-        elif part.startswith("\x1b"):
-            if part.endswith("A"):
-                row -= int(part[2:-1] or 1)
-            elif part.endswith("K"):
-                lines[row] = "" if part[2:-1] == "2" else lines[row][:column]
-        else:
-            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
-            column += len(part)
-    return [line.rstrip() for line in lines]
 
 
 def test_a_command_shows_diptychs_own_warnings_without_their_line_of_code() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cli_values import COMMAND
 from diptych import Registry
 from diptych.collection.collection import Collection
 
@@ -86,13 +87,6 @@ HOLDERS = {
     "serve": "main(['serve', '--port', '0'], session=Session(fakes))",
     "mcp": "main(['serve', '--mcp'], session=Session(fakes))",
 }
-FAKES = """
-from diptych import Registry
-from diptych.cli import main
-from diptych.cli.run_command import Session
-from diptych.testing import fakes_plugin
-fakes = Registry(fakes_plugin, installed=False)
-"""
 
 
 @pytest.mark.slow
@@ -101,7 +95,7 @@ def test_commands_do_their_work_while_another_process_has_the_embedded_store_ope
     filled: Run, config: Path, tmp_path: Path, holder: str
 ) -> None:
     address = tmp_path / "qdrant" / ".address"
-    command = [sys.executable, "-c", FAKES + HOLDERS[holder]]
+    command = [sys.executable, "-c", COMMAND + HOLDERS[holder]]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         try:
             until = time.monotonic() + 60

@@ -8,24 +8,13 @@ from typing import Any
 
 import pytest
 
+from cli_values import edit
 from diptych.cli.status import encoder_text
 from diptych.config.problems import is_secret, redacted
 from diptych.display import duration, moment, size
 from diptych_edge import EdgeClient
 
 Run = Callable[..., Any]
-
-
-def edit(config: Path, old: str, new: str) -> None:
-    text = config.read_text()
-    assert old in text
-    config.write_text(text.replace(old, new))
-
-
-@pytest.fixture
-def filled(run: Run, config: Path, corpus: Path) -> Run:
-    assert run("populate", corpus).code == 0
-    return run
 
 
 def test_it_is_said_who_uses_edited_search_settings_before_apply(filled: Run, config: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cli_values import COMMAND
+
 DOCUMENTS = {"sox": "converts audio files between many formats", "postfix": "a fast and secure mail server"}
 
 
@@ -32,16 +34,6 @@ def test_a_first_session_goes_from_nothing_to_an_answer(tmp_path: Path) -> None:
     assert "model of lexical: bm25 loads" in diptych(tmp_path, "doctor")
 
 
-SLOW = """
-import sys
-from diptych import Registry
-from diptych.cli import main
-from diptych.cli.run_command import Session
-from diptych.testing import fakes_plugin
-main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
-"""
-
-
 def calls(log: Path) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
@@ -51,7 +43,7 @@ def test_an_interrupted_populate_keeps_what_was_written_and_the_next_one_goes_on
     slots = "{dense: {adapter: fake-dense, delay: 0.2, log: ./calls}}"
     (tmp_path / "diptych.yaml").write_text(f"collection: c\nslots: {slots}\npopulate: {{chunk: 8}}\n")
     (tmp_path / "c.jsonl").write_text("".join(f'{{"id": {n}, "text": "word{n}"}}\n' for n in range(400)))
-    command = [sys.executable, "-c", SLOW, "populate", "c.jsonl", "--json"]
+    command = [sys.executable, "-c", COMMAND, "populate", "c.jsonl", "--json"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while calls(tmp_path / "calls") < 8 and time.monotonic() < deadline:

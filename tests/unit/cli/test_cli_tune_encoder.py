@@ -108,19 +108,6 @@ def test_a_choice_that_does_not_pass_says_what_stays(tmp_path: Path) -> None:
     }
 
 
-def test_the_table_says_what_was_measured(tmp_path: Path) -> None:
-    shown = str(report(row("now", "exit_2", 32, TURBO, front=True), tmp_path).display())
-    out = [" ".join(line.split()) for line in shown.splitlines()]
-    assert out[1] == "c, slot dense: 2 ways tried on 60 queries, over 500 of 900 documents"
-    assert "★ ● now exit_2 32 turbo bits4 rescore x2 0.8000 0.0100 0.900 1.50 48" in out
-    assert "now now now 64 float32 default 0.8000 0.0100 0.900 9.00 256" in out
-    assert "now over table is left out: they share no space" in out
-    assert out[0] == (
-        "exit_2 over now, 32 numbers, turbo bits4, rescore x2: nDCG@10 -0.0100 on held-out queries, 95% interval "
-        "[-0.0200, +0.0010]; it is the best within the budget, which the present way exceeds"
-    )
-
-
 @pytest.mark.slow
 def test_a_whole_run_prints_and_writes_a_config_that_can_be_read(
     run: Run, config: Path, corpus: Path, tmp_path: Path

@@ -143,15 +143,6 @@ def test_what_may_hold_a_secret_has_no_patch(tmp_path: Path, registry: Registry,
     assert "sesame" not in change.diff
 
 
-def test_a_loss_that_a_budget_asks_for_comes_with_how_to_pass_the_gate(
-    config: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = replace(report(passed=True), fits=False)
-    shown(found, config_change(config, found, registry), write=True)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "then diptych apply; its gate knows no budget: if it refuses the loss, diptych apply --ignore-gate" in said
-
-
 def test_a_reranker_is_written_with_its_own_options_and_a_dropped_one_is_removed(
     config: Path, registry: Registry
 ) -> None:

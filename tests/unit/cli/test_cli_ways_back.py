@@ -9,31 +9,17 @@ from typing import Any
 
 import pytest
 
+from cli_values import NEW, edit
 from diptych.errors import FollowWarning
 from diptych.metadata.store import behind_key
 from diptych_edge import EdgeClient
 from small_server import Routes, served
 
 Run = Callable[..., Any]
-NEW = "fake-dense, seed: 1}"
-
-
-def edit(config: Path, old: str, new: str) -> None:
-    text = config.read_text()
-    assert old in text
-    config.write_text(text.replace(old, new))
 
 
 def live(run: Run) -> list[str]:
     return [own["vector"] for own in run("status", "--json").json()["vectors"] if own["role"] == "live"]
-
-
-@pytest.fixture
-def edited(run: Run, config: Path, corpus: Path) -> Run:
-    """A filled collection whose config names another encoder now."""
-    assert run("populate", corpus).code == 0
-    edit(config, "fake-dense}", NEW)
-    return run
 
 
 def test_a_config_with_a_student_can_be_kept_after_its_rollback(run: Run, config: Path, corpus: Path) -> None:
