@@ -20,20 +20,14 @@ from diptych.testing.checks import Check, Conditions, Known, Triple, checks_of
 
 
 class AdapterContract:
-    """What all contract classes share."""
+    """What all contract classes share. Override the fixture that `subject` names."""
 
     kind: ClassVar[Kind]
+    subject: ClassVar[str] = "encoder"
+    modality: ClassVar[str] = "text"
     texts: ClassVar[tuple[str, ...]] = Conditions(kind="dense").texts
     triples: ClassVar[tuple[Triple, ...]] = Conditions(kind="dense").triples
     known: ClassVar[tuple[Known, ...]] = ()
-    repeat_tolerance: ClassVar[float] = 1e-6
-    batch_tolerance: ClassVar[float] = 1e-4
-    norm_tolerance: ClassVar[float] = 1e-3
-    known_tolerance: ClassVar[float] = 1e-3
-    normalized: ClassVar[bool | None] = None
-    asymmetric: ClassVar[bool | None] = None
-    modality: ClassVar[str] = "text"
-    takes_texts: ClassVar[bool] = False
 
     @pytest.fixture
     def sibling(self) -> Any:
@@ -43,7 +37,7 @@ class AdapterContract:
     @pytest.fixture
     def conditions(self, sibling: Any) -> Conditions:
         """The class attributes as the checks take them."""
-        names = Conditions.__dataclass_fields__.keys() - {"sibling"}
+        names = [name for name in Conditions.__dataclass_fields__ if name != "sibling" and hasattr(self, name)]
         return Conditions(**{name: getattr(self, name) for name in names}, sibling=sibling)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -52,44 +46,35 @@ class AdapterContract:
             checks = checks_of(Conditions(kind=self.kind, modality=self.modality))
             metafunc.parametrize("check", checks, ids=lambda check: check.__name__.removeprefix("check_"))
 
-
-def _run(check: Check, adapter: Any, conditions: Conditions) -> None:
-    if reason := check(adapter, conditions):
-        pytest.skip(reason)
-
-
-class EncoderContract(AdapterContract):
-    """The tests of every encoder. Override `encoder`."""
-
-    @pytest.fixture
-    def encoder(self) -> Any:
-        """The encoder to be tested, ready to encode: calibrated, if it needs that."""
-        pytest.fail(f"{type(self).__name__} must override the fixture `encoder`")
-
-    def test_contract(self, check: Check, encoder: Any, conditions: Conditions) -> None:
-        """The encoder passes one check."""
-        _run(check, encoder, conditions)
+    def test_contract(self, check: Check, conditions: Conditions, request: pytest.FixtureRequest) -> None:
+        """The adapter passes one check."""
+        try:
+            adapter = request.getfixturevalue(self.subject)
+        except pytest.FixtureLookupError:
+            pytest.fail(f"{type(self).__name__} must override the fixture `{self.subject}`")
+        if reason := check(adapter, conditions):
+            pytest.skip(reason)
 
 
-class DenseEncoderContract(EncoderContract):
-    """The tests of a DenseEncoder. Override the fixture `encoder`."""
+class DenseEncoderContract(AdapterContract):
+    """The tests of a DenseEncoder. Override the fixture `encoder`: ready to encode, calibrated if it needs that."""
 
     kind: ClassVar[Kind] = "dense"
 
 
-class MultiVectorEncoderContract(EncoderContract):
+class MultiVectorEncoderContract(AdapterContract):
     """The tests of a MultiVectorEncoder. Override the fixture `encoder`."""
 
     kind: ClassVar[Kind] = "multivector"
 
 
-class SparseEncoderContract(EncoderContract):
+class SparseEncoderContract(AdapterContract):
     """The tests of a SparseEncoder. Override the fixture `encoder`."""
 
     kind: ClassVar[Kind] = "sparse"
 
 
-class MediaEncoderContract(EncoderContract):
+class MediaEncoderContract(AdapterContract):
     """The tests of an encoder of media, whatever vectors it makes. Override `encoder`, and set `modality`."""
 
     kind: ClassVar[Kind] = "dense"
@@ -100,27 +85,11 @@ class RerankerContract(AdapterContract):
     """The tests of a Reranker. Override the fixture `reranker`."""
 
     kind: ClassVar[Kind] = "reranker"
-
-    @pytest.fixture
-    def reranker(self) -> Any:
-        """The reranker to be tested."""
-        pytest.fail(f"{type(self).__name__} must override the fixture `reranker`")
-
-    def test_contract(self, check: Check, reranker: Any, conditions: Conditions) -> None:
-        """The reranker passes one check."""
-        _run(check, reranker, conditions)
+    subject: ClassVar[str] = "reranker"
 
 
 class TextIndexContract(AdapterContract):
     """The tests of a TextIndex. Override the fixture `text_index`."""
 
     kind: ClassVar[Kind] = "text_index"
-
-    @pytest.fixture
-    def text_index(self) -> Any:
-        """The text index to be tested."""
-        pytest.fail(f"{type(self).__name__} must override the fixture `text_index`")
-
-    def test_contract(self, check: Check, text_index: Any, conditions: Conditions) -> None:
-        """The text index passes one check."""
-        _run(check, text_index, conditions)
+    subject: ClassVar[str] = "text_index"

@@ -8,33 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych import Calibrated, DenseEncoder, MultiVectorEncoder, Registry, Reranker, SparseEncoder
+from diptych import Registry
 from diptych.testing import (
     Call,
     FakeCalibratedEncoder,
     FakeDenseEncoder,
     FakeFailure,
-    FakeMultiVectorEncoder,
-    FakeReranker,
-    FakeSparseEncoder,
     fakes_plugin,
 )
 
 TEXTS = ["convert audio files", "a converter of audio and video files", "mount an encrypted disk"]
-
-
-def test_fakes_satisfy_their_contracts() -> None:
-    assert isinstance(FakeDenseEncoder(), DenseEncoder)
-    assert isinstance(FakeSparseEncoder(), SparseEncoder)
-    assert isinstance(FakeMultiVectorEncoder(), MultiVectorEncoder)
-    assert isinstance(FakeReranker(), Reranker)
-    assert isinstance(FakeCalibratedEncoder(), Calibrated)
-    assert not isinstance(FakeSparseEncoder(), Calibrated)
-
-
-def test_texts_that_share_words_are_nearer_than_texts_that_share_none() -> None:
-    query, near, far = FakeDenseEncoder(dimension=64).encode_query(TEXTS)
-    assert query @ near > 0.4 > query @ far
 
 
 def test_another_process_gets_the_same_vectors() -> None:
@@ -49,20 +32,6 @@ def test_another_seed_is_another_space_of_the_same_dimension() -> None:
     assert abs(float(one.encode_query(["audio"])[0] @ other.encode_query(["audio"])[0])) < 0.5
 
 
-def test_expansion_adds_words_to_documents_only() -> None:
-    encoder = FakeSparseEncoder(expand={"feline": "cat"})
-    (document,), (query,) = encoder.encode_document(["feline"]), encoder.encode_query(["feline"])
-    assert {word for word, _ in encoder.decode(document)} == {"feline", "cat"}
-    assert encoder.decode(query) == [("feline", 1.0)]
-
-
-def test_sparse_weights_are_counts_and_decode_puts_the_heaviest_first() -> None:
-    encoder = FakeSparseEncoder()
-    (vector,) = encoder.encode_document(["To be, or not to be to"])
-    assert encoder.decode(vector, top_k=2) == [("to", 3.0), ("be", 2.0)]
-    assert FakeSparseEncoder().decode(vector, top_k=1)[0][0].startswith("#")
-
-
 def test_a_calibrated_fake_refuses_documents_before_calibration_and_weighs_them_after() -> None:
     encoder = FakeCalibratedEncoder()
     with pytest.raises(RuntimeError, match="before calibrate"):
@@ -70,16 +39,6 @@ def test_a_calibrated_fake_refuses_documents_before_calibration_and_weighs_them_
     encoder.calibrate(encoder.measure(["one two", "one two three four"]))
     (vector,) = encoder.encode_document(["one two three"])
     assert vector.values.tolist() == [0.5, 0.5, 0.5]
-
-
-def test_a_multi_vector_has_a_row_for_each_word() -> None:
-    shapes = [vector.shape for vector in FakeMultiVectorEncoder(dimension=8).encode_query([*TEXTS, ""])]
-    assert shapes == [(3, 8), (7, 8), (4, 8), (1, 8)]
-
-
-def test_the_reranker_prefers_the_document_with_the_querys_words() -> None:
-    scores = FakeReranker().predict([("audio files", text) for text in TEXTS])
-    assert scores.argsort()[::-1].tolist() == [0, 1, 2]
 
 
 def test_calls_are_recorded_and_the_nth_fails_when_told_to(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from qdrant_client import models
 
 from diptych.protocols import Kind, Pair
 from diptych.testing import (
@@ -21,7 +23,15 @@ from diptych.testing import (
 )
 from diptych.testing.checks import Conditions
 from diptych.testing.checks.conditions import CHECKS
-from diptych.testing.checks.encoders import check_sibling_documents
+from diptych.testing.checks.encoders import (
+    check_declared_facts,
+    check_dimension,
+    check_known_vectors,
+    check_order,
+    check_queries_find_documents,
+    check_sibling_documents,
+)
+from diptych.testing.checks.other_kinds import check_index_params, check_text_query
 from diptych.testing.fakes import word_id
 from diptych.types import Floats, SparseVector
 
@@ -186,9 +196,9 @@ FAULTS: list[tuple[str, Kind, Callable[[], Any], str]] = [
     ("non-deterministic", "dense", lambda: dense(Noise()), "check_deterministic"),
     ("batch-dependent", "dense", lambda: dense(lambda found, n: found * (1 + len(n))), "check_batch_independent"),
     ("unnormalised though declared", "dense", lambda: dense(lambda found, _: found * 2), "check_normalized"),
-    ("unsorted sparse indices", "sparse", lambda: sparse(reversed_indices), "check_indices_ascending"),
-    ("negative sparse weight", "sparse", lambda: sparse(negative_weights), "check_weights_not_negative"),
-    ("empty input crash", "dense", lambda: dense(first_words), "check_empty_text"),
+    ("unsorted sparse indices", "sparse", lambda: sparse(reversed_indices), "check_terms"),
+    ("negative sparse weight", "sparse", lambda: sparse(negative_weights), "check_terms"),
+    ("empty input crash", "dense", lambda: dense(first_words), "check_odd_texts"),
     ("query/document mix-up", "dense", lambda: Swapped(expand=SYNONYMS), "check_queries_find_documents"),
     ("float64", "dense", lambda: dense(lambda found, _: found.astype(np.float64)), "check_float32"),
     ("sorts its output", "reranker", lambda: SpoiltReranker(lambda s, _: np.sort(s)[::-1]), "check_scores_in_order"),
@@ -213,8 +223,8 @@ FAULTS: list[tuple[str, Kind, Callable[[], Any], str]] = [
     ),
     ("no tokens", "multivector", lambda: Spoilt(FakeMultiVectorEncoder(), no_tokens_for_one_letter), "check_dimension"),
     ("a dense multi-vector", "multivector", FakeDenseEncoder, "check_dimension"),
-    ("a term out of range", "sparse", lambda: sparse(beyond_the_dimension), "check_indices_in_range"),
-    ("mappings for vectors", "sparse", lambda: sparse(lambda f, _: [{1: 0.5} for _ in f]), "check_indices_ascending"),
+    ("a term out of range", "sparse", lambda: sparse(beyond_the_dimension), "check_terms"),
+    ("mappings for vectors", "sparse", lambda: sparse(lambda f, _: [{1: 0.5} for _ in f]), "check_terms"),
     ("decodes to nothing readable", "sparse", IdsForWords, "check_decode"),
     ("measures do not add up", "sparse", lambda: calibrated(AveragingMeasure()), "check_measures_add_up"),
     ("float64 scores", "reranker", lambda: SpoiltReranker(lambda s, _: s.astype(np.float64)), "check_scores"),
@@ -225,7 +235,7 @@ FAULTS: list[tuple[str, Kind, Callable[[], Any], str]] = [
         "check_scores_independent",
     ),
     ("scores wander", "reranker", lambda: SpoiltReranker(Noise()), "check_scores_repeat"),
-    ("crash on no pairs", "reranker", lambda: SpoiltReranker(lambda s, n: s + len(n[0])), "check_no_pairs"),
+    ("crash on no pairs", "reranker", lambda: SpoiltReranker(lambda s, n: s + len(n[0])), "check_scores"),
     ("NaN for empty text", "reranker", lambda: SpoiltReranker(lambda s, n: s / len(n[0][1])), "check_odd_pairs"),
     ("lower is better", "reranker", lambda: SpoiltReranker(lambda s, _: -s), "check_relevant_scores_higher"),
     ("max_length is a text", "reranker", LengthInWords, "check_reranker_facts"),
@@ -298,6 +308,46 @@ def test_every_check_catches_one_of_the_faults() -> None:
         "check_sibling_documents",
     }
     assert caught == {check.__name__ for checks in CHECKS.values() for check in checks}
+
+
+def test_a_failure_names_the_check_both_numbers_and_the_cause() -> None:
+    with pytest.raises(ConformanceFailure, match=r"check_dimension: .*\n  got: shape \[63\]\n  expected: 64") as caught:
+        check_dimension(dense(lambda found, _: found[:, :-1]), Conditions(kind="dense"))
+    assert (caught.value.check, isinstance(caught.value, AssertionError)) == ("check_dimension", True)
+    with pytest.raises(ConformanceFailure, match="encode_query raised\n  where: 6 inputs") as caught:
+        check_order(FakeDenseEncoder(fail_on_call=1), Conditions(kind="dense"))
+    assert "call 1 fails" in str(caught.value.__cause__)
+    with pytest.raises(ConformanceFailure, match=r"got: FakeReranker\n  expected: diptych\.DenseEncoder"):
+        check_declared_facts(FakeReranker(), Conditions(kind="dense"))
+
+
+def test_swapped_sides_are_told_by_a_directed_triple_or_by_known_vectors() -> None:
+    directed = Conditions(kind="dense", triples=(DIRECTED,))
+    check_queries_find_documents(FakeDenseEncoder(expand=SYNONYMS), directed)
+    with pytest.raises(ConformanceFailure, match="are encode_query and encode_document mixed up"):
+        check_queries_find_documents(Swapped(expand=SYNONYMS), directed)
+    prompts = {"query_prompt": "query:", "document_prompt": "passage:"}
+    healthy, swapped = FakeDenseEncoder(**prompts), Swapped(**prompts)  # type: ignore[arg-type]
+    first = tuple(healthy.encode_query(["audio"])[0, :4].tolist())
+    known = Conditions(kind="dense", known=(("query", "audio", first),))
+    check_known_vectors(healthy, known)
+    with pytest.raises(ConformanceFailure, match=r"encode_query\('audio'\) is not the known vector"):
+        check_known_vectors(swapped, known)
+
+
+@pytest.mark.parametrize(("says", "passes"), [("always the same", False), ("", True)])
+def test_a_text_index_must_ask_for_the_text(says: str, passes: bool) -> None:
+    class Words:
+        def index_params(self) -> models.TextIndexParams:
+            return models.TextIndexParams(type=models.TextIndexType.TEXT)
+
+        def query(self, text: str) -> models.TextQuery:
+            return models.TextQuery(text=says or text)
+
+    conditions = Conditions(kind="text_index")
+    check_index_params(Words(), conditions)
+    with nullcontext() if passes else pytest.raises(ConformanceFailure, match="depends on the text alone"):
+        check_text_query(Words(), conditions)
 
 
 @pytest.mark.parametrize(

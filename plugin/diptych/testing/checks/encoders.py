@@ -154,18 +154,9 @@ def check_empty_batch(encoder: Any, conditions: Conditions) -> None:
 
 
 @conformance_check(*ENCODERS)
-def check_empty_text(encoder: Any, conditions: Conditions) -> None:
-    """Empty and blank texts get a vector of finite numbers like any other; a sparse one may be empty."""
-    _check_usable(encoder, ("", "  ", conditions.texts[0]), conditions)
-
-
-@conformance_check(*ENCODERS)
 def check_odd_texts(encoder: Any, conditions: Conditions) -> None:
-    """Very long texts, control characters, markup and emoji get a vector of finite numbers."""
-    _check_usable(encoder, ODD_TEXTS, conditions)
-
-
-def _check_usable(encoder: Any, texts: tuple[str, ...], conditions: Conditions) -> None:
+    """Empty, blank and very long texts, control characters, markup and emoji get a vector of finite numbers."""
+    texts = ("", "  ", conditions.texts[0], *ODD_TEXTS)
     for side in SIDES:
         for text, vector in zip(texts, vectors(encoder, side, texts), strict=True):
             got = _dimension_error(vector, encoder.dimension, conditions)

@@ -26,31 +26,18 @@ from diptych.types import SparseVector
 
 
 @conformance_check("sparse")
-def check_indices_ascending(encoder: Any, conditions: Conditions) -> None:
-    """Term ids are uint32 and strictly ascending, so each is there once."""
+def check_terms(encoder: Any, conditions: Conditions) -> None:
+    """Term ids are uint32, strictly ascending and below the dimension; no weight is below zero.
+
+    A negative weight would count against a document that has the term.
+    """
     for side, vector in _each(encoder, conditions):
-        indices = vector.indices
+        indices, highest = vector.indices, int(vector.indices.max(initial=0))
         if indices.dtype != np.uint32 or not (indices[1:] > indices[:-1]).all():
-            raise ConformanceFailure(
-                f"encode_{side}: term ids out of order",
-                f"{indices.dtype} {indices[:8].tolist()}",
-                "uint32, strictly ascending",
-            )
-
-
-@conformance_check("sparse")
-def check_indices_in_range(encoder: Any, conditions: Conditions) -> None:
-    """Term ids are below the declared dimension."""
-    for side, vector in _each(encoder, conditions):
-        highest = int(vector.indices.max(initial=0))
+            got = f"{indices.dtype} {indices[:8].tolist()}"
+            raise ConformanceFailure(f"encode_{side}: term ids out of order", got, "uint32, strictly ascending")
         if highest >= encoder.dimension:
             raise ConformanceFailure(f"encode_{side}: a term id out of range", highest, f"below {encoder.dimension}")
-
-
-@conformance_check("sparse")
-def check_weights_not_negative(encoder: Any, conditions: Conditions) -> None:
-    """No weight is below zero: such a term would count against a document that has it."""
-    for side, vector in _each(encoder, conditions):
         if (vector.values < 0).any():
             raise ConformanceFailure(f"encode_{side}: a negative weight", float(vector.values.min()), ">= 0")
 
@@ -147,13 +134,13 @@ def check_reranker_facts(reranker: Any, conditions: Conditions) -> None:
 
 @conformance_check("reranker")
 def check_scores(reranker: Any, conditions: Conditions) -> None:
-    """Scores are float32 `[n]`, finite, one for each pair."""
-    pairs = _pairs(conditions)
-    raw = reranker.predict(pairs)
-    good = isinstance(raw, np.ndarray) and raw.dtype == np.float32 and raw.shape == (len(pairs),)
-    if not good or not np.isfinite(raw).all():
-        got = f"{raw.dtype} {list(raw.shape)}" if isinstance(raw, np.ndarray) else type(raw).__name__
-        raise ConformanceFailure("no usable scores", got, f"finite float32 [{len(pairs)}]")
+    """Scores are float32 `[n]`, finite, one for each pair, and none without pairs."""
+    for pairs in (_pairs(conditions), []):
+        raw = reranker.predict(pairs)
+        good = isinstance(raw, np.ndarray) and raw.dtype == np.float32 and raw.shape == (len(pairs),)
+        if not good or not np.isfinite(raw).all():
+            got = f"{raw.dtype} {list(raw.shape)}" if isinstance(raw, np.ndarray) else type(raw).__name__
+            raise ConformanceFailure(f"no usable scores of {len(pairs)} pairs", got, f"finite float32 [{len(pairs)}]")
 
 
 @conformance_check("reranker")
@@ -187,15 +174,6 @@ def check_scores_independent(reranker: Any, conditions: Conditions) -> str | Non
     what = "a pair alone has another score than among others, though independent is declared"
     within(what, [gap(batch, alone)], conditions.batch_tolerance)
     return None
-
-
-@conformance_check("reranker")
-def check_no_pairs(reranker: Any, conditions: Conditions) -> None:
-    """No pairs give float32 `[0]`."""
-    raw = reranker.predict([])
-    if np.shape(raw) != (0,) or getattr(raw, "dtype", None) != np.float32:
-        got = f"{getattr(raw, 'dtype', type(raw).__name__)} {list(np.shape(raw))}"
-        raise ConformanceFailure("predict([])", got, "float32 [0]")
 
 
 @conformance_check("reranker")
