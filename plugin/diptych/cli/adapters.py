@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any, get_args
 
 import typer
@@ -41,22 +41,14 @@ def adapters(
     rows = [_row(session, spec) for spec in session.registry.specs() if kind in (None, spec.kind)]
     if as_json:
         return write_json({"adapters": rows})
-    return show(_shown(rows))
-
-
-def _shown(rows: Sequence[Mapping[str, Any]]) -> Display:
-    listed = [(row["name"], row["kind"], row["summary"], _ready(row), row["source"]) for row in rows]
-    width = 5 if len({row["source"] for row in rows}) > 1 else 4
+    sources, listed = {row["source"] for row in rows}, list[tuple[str, ...]]()
+    for row in rows:
+        package = str(row["missing"]).removeprefix("pip install ").strip("'")
+        ready = f"needs {package.removeprefix('diptych[').removesuffix(']')}" if package else "yes"
+        listed.append((row["name"], row["kind"], row["summary"], ready, row["source"]))
+    width = 5 if len(sources) > 1 else 4
     table = Table(("adapter", "kind", "what it is", "ready", "from")[:width], [row[:width] for row in listed])
-    return Display("", [table, *sorted({row["missing"] for row in rows if row["missing"]})])
-
-
-def _ready(row: Mapping[str, Any]) -> str:
-    """`yes`, or the name of the extra that is missing: `torch`."""
-    if not row["missing"]:
-        return "yes"
-    package = str(row["missing"]).removeprefix("pip install ").strip("'")
-    return f"needs {package.removeprefix('diptych[').removesuffix(']')}"
+    return show(Display("", [table, *sorted({row["missing"] for row in rows if row["missing"]})]))
 
 
 def _row(session: Session, spec: AdapterSpec) -> dict[str, Any]:
@@ -110,16 +102,12 @@ def _schema_of_factory(spec: AdapterSpec) -> dict[str, Any] | None:
     parameters = factory_parameters(spec)
     if parameters is None:
         return None
-    empty = inspect.Parameter.empty
-    properties = {p.name: _facts(p) for p in parameters}
+    empty, properties = inspect.Parameter.empty, dict[str, dict[str, Any]]()
+    for parameter in parameters:
+        name = "" if parameter.annotation is empty else getattr(parameter.annotation, "__name__", parameter.annotation)
+        facts: dict[str, Any] = {"type": WORDS.get(str(name), str(name))} if name else {}
+        properties[parameter.name] = facts | ({} if parameter.default is empty else {"default": parameter.default})
     return {"properties": properties, "required": [p.name for p in parameters if p.default is empty]}
-
-
-def _facts(parameter: inspect.Parameter) -> dict[str, Any]:
-    empty, annotation = inspect.Parameter.empty, parameter.annotation
-    name = getattr(annotation, "__name__", annotation) if annotation is not empty else ""
-    facts: dict[str, Any] = {"type": WORDS.get(str(name), str(name))} if name else {}
-    return facts if parameter.default is empty else {**facts, "default": parameter.default}
 
 
 def type_of(facts: dict[str, Any]) -> str:

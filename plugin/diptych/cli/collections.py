@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from diptych.collection.collection import Collection
     from diptych.config.storage import ClusterConfig
-    from diptych.copying import CopyReport
     from diptych.reports import SlotInfo
 
 
@@ -282,7 +281,14 @@ def copy(
             progress=bars,
             registry=session.registry,
         )
-    write_json(dataclasses.asdict(report)) if as_json else _show_copied(report)
+    if as_json:
+        return write_json(dataclasses.asdict(report))
+    names = ("copied", "changed", "deleted")
+    counts = ", ".join(f"{n:,} {name}" for name in names if (n := getattr(report, name))) or "nothing to do"
+    passes = f" after {report.passes} passes" if report.passes > 1 else ""
+    checked = f"verified{passes}: every point was read on both sides and is the same"
+    done = f"{report.points:,} points: {counts} in {report.seconds:.1f} s"
+    return show(Display(f"{report.source} -> {report.target}", [done, checked], report.warnings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,12 +372,3 @@ def _only(client: QdrantBase) -> str:
         expected=", ".join(names),
         do="name it: --collection NAME" if names else "fill one first: diptych populate SOURCE",
     )
-
-
-def _show_copied(report: CopyReport) -> None:
-    names = ("copied", "changed", "deleted")
-    counts = ", ".join(f"{n:,} {name}" for name in names if (n := getattr(report, name))) or "nothing to do"
-    passes = f" after {report.passes} passes" if report.passes > 1 else ""
-    checked = f"verified{passes}: every point was read on both sides and is the same"
-    done = f"{report.points:,} points: {counts} in {report.seconds:.1f} s"
-    show(Display(f"{report.source} -> {report.target}", [done, checked], report.warnings))

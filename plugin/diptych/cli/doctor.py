@@ -80,19 +80,14 @@ def doctor(
         ):
             checks.append(check)
             if not as_json:
-                _show(check)
+                say(stdout(), f"{check.status:<5}{check.name}: {check.found}", STYLES[check.status])
+                for line in check.do.splitlines():
+                    say(stdout(), f"{INDENT}{line}", "dim")
     passed = all(check.status != "fail" for check in checks)
     if as_json:
         write_json({"passed": passed, "checks": checks})
     if not passed:
         raise typer.Exit(FAILED)
-
-
-def _show(check: Check) -> None:
-    console = stdout()
-    say(console, f"{check.status:<5}{check.name}: {check.found}", STYLES[check.status])
-    for line in check.do.splitlines():
-        say(console, f"{INDENT}{line}", "dim")
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,13 +120,11 @@ class Outcome:
         alone = len(names) < 2 and baseline is None
         if alone or (self.single_query and baseline in (None, *names)):
             return self
-        comparisons = [compare(self.evaluations, baseline or self._best_single(metrics[0]), m) for m in metrics]
-        return replace(self, comparisons=comparisons)
-
-    def _best_single(self, metric: str) -> str:
-        """The single slot with the highest mean; the first run where none is there."""
+        # The single slot with the highest mean; the first run where none is there.
         singles = [run for run in self.evaluations if run.name in self.singles] or self.evaluations[:1]
-        return max(singles, key=lambda run: run.means[metric]).name
+        best = max(singles, key=lambda run: run.means[metrics[0]]).name
+        comparisons = [compare(self.evaluations, baseline or best, m) for m in metrics]
+        return replace(self, comparisons=comparisons)
 
     @property
     def advice(self) -> list[str]:

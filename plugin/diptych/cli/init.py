@@ -71,7 +71,10 @@ def init(
             "--provider already names the dense encoder", got=f"--dense {dense}", do="give one of the two"
         )
     specs = [spec for spec in session.registry.specs() if spec.kind != "reranker"]
-    slots = [_provided(provider)] if provider else []
+    if provider and provider not in PROVIDERS:
+        expected, do = ", ".join(PROVIDERS), nearest(provider, PROVIDERS)
+        raise ConfigError("--provider names no provider", got=provider, expected=expected, do=do)
+    slots = [SlotChoice("dense", "remote", plain_values(f"{{{PROVIDERS[provider][0]}}}"))] if provider else []
     chosen = [parse_choice("dense", NONE if provider else dense, specs), parse_choice("lexical", lexical, specs)]
     slots += [_with_language(session.registry, slot, language) for slot in chosen if slot]
     rerank = PROVIDERS[provider][1] if provider else ""
@@ -140,18 +143,6 @@ PROVIDERS: dict[str, tuple[str, str]] = {
 }
 
 
-def _provided(name: str) -> SlotChoice:
-    """The dense slot of a provider.
-
-    Raises:
-        ConfigError: there is no such provider.
-    """
-    if name not in PROVIDERS:
-        expected = ", ".join(PROVIDERS)
-        raise ConfigError("--provider names no provider", got=name, expected=expected, do=nearest(name, PROVIDERS))
-    return SlotChoice("dense", "remote", plain_values(f"{{{PROVIDERS[name][0]}}}"))
-
-
 DEFAULT_ADAPTER = "sentence-transformers"  # of a bare model name
 NONE = "none"
 _RERANK = "adapter: cross-encoder, model: NAME, candidates: 50"
@@ -175,12 +166,18 @@ def parse_choice(slot: str, text: str, specs: Sequence[AdapterSpec]) -> SlotChoi
         return None
     if text in names:
         spec, choice = names[text]
-        _require_no_model(slot, text, spec.with_options(choice))
+        options = options_model(spec.with_options(choice))
+        required = options.model_fields.get("model") if options else None
+        if required is not None and required.is_required():
+            raise ConfigError(f"--{slot}: adapter {text!r} needs a model", got=text, do=f"write {text}:MODEL")
         return SlotChoice(slot, spec.name, choice)
     if colon and adapter in names:
         spec, choice = names[adapter]
         return SlotChoice(slot, spec.name, {**choice, "model": model})
-    if DEFAULT_ADAPTER in names and slot == "dense" and (not colon or _is_model(adapter)):
+    is_model = (
+        adapter == "wheel" or "/" in adapter or "\\" in adapter or adapter.startswith(".")
+    )  # of a package, or a path
+    if DEFAULT_ADAPTER in names and slot == "dense" and (not colon or is_model):
         return SlotChoice(slot, DEFAULT_ADAPTER, {"model": text})
     hints = (nearest(adapter, names), "write ADAPTER, ADAPTER:MODEL or none", "`diptych adapters` lists all")
     raise ConfigError(
@@ -189,19 +186,6 @@ def parse_choice(slot: str, text: str, specs: Sequence[AdapterSpec]) -> SlotChoi
         expected=", ".join(sorted(spec.name for spec in specs)),
         do="; ".join(filter(None, hints)),
     )
-
-
-def _require_no_model(slot: str, name: str, spec: AdapterSpec) -> None:
-    """Raise ConfigError for an adapter alone where its options require a model."""
-    options = options_model(spec)
-    model = options.model_fields.get("model") if options else None
-    if model is not None and model.is_required():
-        raise ConfigError(f"--{slot}: adapter {name!r} needs a model", got=name, do=f"write {name}:MODEL")
-
-
-def _is_model(prefix: str) -> bool:
-    """Whether what stands before a colon begins a model's name: a model in a package, or a path."""
-    return prefix == "wheel" or "/" in prefix or "\\" in prefix or prefix.startswith(".")
 
 
 def render(store: str, collection: str, slots: Sequence[SlotChoice], *, rerank: str = "") -> str:

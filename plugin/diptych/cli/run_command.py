@@ -265,46 +265,22 @@ def _handled(*, as_json: bool, debug: bool) -> Iterator[None]:
         # Python flushes standard output once more when it ends; that must go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(PIPE_CLOSED) from None
-    except DiptychError as error:
-        _raise_when(debug)
-        write_error(error, as_json=as_json)
+    except BaseException as error:
+        # raised by typer, click or Python to show usage errors or to leave with a code
+        leaves = hasattr(error, "exit_code") or type(error).__name__ == "Abort"
+        if debug or (leaves if isinstance(error, Exception) else not is_panic(error)):
+            raise
+        write_error(_explained(error), as_json=as_json)
         outcome = error.context.get("outcome") if isinstance(error, GateFailed) else None
         raise typer.Exit(GATE_CLOSED.get(str(outcome), FAILED)) from error
-    except OSError as error:
-        _raise_when(debug)
-        write_error(_of_system(error), as_json=as_json)
-        raise typer.Exit(FAILED) from error
-    except BaseException as error:
-        if debug or _is_control_flow(error):
-            raise
-        write_error(_unexpected(error), as_json=as_json)
-        raise typer.Exit(FAILED) from error
 
 
-def _raise_when(debug: bool) -> None:
-    """Let the error that is being handled through, traceback and all."""
-    if debug:
-        raise
-
-
-def _is_control_flow(error: BaseException) -> bool:
-    """Whether typer, click or Python raised it to show usage errors or to leave with a code."""
-    if not isinstance(error, Exception):
-        return not is_panic(error)
-    return hasattr(error, "exit_code") or type(error).__name__ == "Abort"
-
-
-def _of_system(error: OSError) -> DiptychError:
-    """What the system refuses: a file that cannot be made, a name that is too long, a folder in a file's place."""
-    where = str(error.filename or "")[:_LONGEST_PATH]
-    return DiptychError(
-        "the operating system refused the operation",
-        where=where,
-        got=error.strerror or f"{type(error).__name__}: {error}",
-    )
-
-
-def _unexpected(error: BaseException) -> DiptychError:
+def _explained(error: BaseException) -> DiptychError:
+    if isinstance(error, DiptychError):
+        return error
+    if isinstance(error, OSError):
+        what, where = "the operating system refused the operation", str(error.filename or "")[:_LONGEST_PATH]
+        return DiptychError(what, where=where, got=error.strerror or f"{type(error).__name__}: {error}")
     from diptych.stores.server_errors import comes_from_server, store_error
 
     if comes_from_server(error):
@@ -324,14 +300,12 @@ class PlainCommand(TyperCommand):
         ctx.allow_extra_args = True  # left to this method
         left = super().parse_args(ctx, args)
         if left and not ctx.resilient_parsing:
-            given, examples = " ".join(map(repr, left)), self._examples()
+            shown = (line.strip().replace("\\[", "[") for line in (self.help or "").splitlines())
+            examples = [f"  {line}" for line in shown if line.startswith("diptych ")][:EXAMPLES]
+            given = " ".join(map(repr, left))
             lines = [f"Too many arguments: {given}. Put a text of several words in quotes. Examples:", *examples]
             ctx.fail("\n".join(lines))
         return left
-
-    def _examples(self) -> list[str]:
-        lines = (line.strip().replace("\\[", "[") for line in (self.help or "").splitlines())
-        return [f"  {line}" for line in lines if line.startswith("diptych ")][:EXAMPLES]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, as help shows them."""

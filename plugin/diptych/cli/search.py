@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -125,11 +125,11 @@ def search(
     given = media_files(image, media or [])
     texts = [""] if given and not queries else texts_of(queries, beside="--like and --unlike" if like or unlike else "")
     wanted = parse_filter(filter, where or [])
-    _require_together(
-        explain,
-        {"--id": ids},
-        {"--group-by": group_by, "--highlight": highlight},
-    )
+    if ids and not explain:
+        raise SearchError("--id goes with --explain", do="add --explain")
+    for name, value in {"--group-by": group_by, "--highlight": highlight}.items():
+        if explain and value:
+            raise SearchError(f"{name} does not go with --explain", do="leave one of the two out")
     with session.collection(config, store, collection) as opened:
         from diptych.search import search_groups
 
@@ -163,8 +163,7 @@ def search(
             note_missing_keys(opened, wanted, tenant, group_by)
     kind = "explanations" if explain else "groups" if group_by is not None else "hits"
     if as_json:
-        document: Any = {"explanations": _document, "groups": _group, "hits": hit_document}[kind]
-        answers = [{"query": text, kind: list(map(document, own))} for text, own in zip(texts, found, strict=True)]
+        answers = [{"query": text, kind: list(map(_document, own))} for text, own in zip(texts, found, strict=True)]
         return write_json({"collection": opened.name, "seconds": round(seconds, 4), "queries": answers})
     if not sys.stdout.isatty() and not explain:
         return _lines([printable(text) for text in texts], found)
@@ -172,13 +171,6 @@ def search(
         ranked = [hits_table(own)] if own and kind == "hits" else []
         show(Display(heading(len(own), "hit", text), ranked) if kind == "hits" else own.display())
     return None
-
-
-def _require_together(explain: bool, only_with: Mapping[str, object], only_without: Mapping[str, object]) -> None:
-    """Raise SearchError for an option that does not go with `--explain`, or not without it."""
-    for name in (name for name, value in (only_without if explain else only_with).items() if value):
-        what = f"{name} does not go with --explain" if explain else f"{name} goes with --explain"
-        raise SearchError(what, do="leave one of the two out" if explain else "add --explain")
 
 
 def texts_of(queries: Sequence[str] | None, *, beside: str = "") -> list[str]:
@@ -213,7 +205,12 @@ def search_params(collection: Collection, *, exact: bool, hnsw_ef: int | None) -
     return given.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 
-def _document(item: Explanation) -> dict[str, Any]:
+def _document(item: Hit | HitGroup | Explanation) -> dict[str, Any]:
+    """What was found as JSON values."""
+    if isinstance(item, Hit):
+        return hit_document(item)
+    if hasattr(item, "hits"):
+        return {"value": item.value, "hits": [hit_document(hit) for hit in item.hits]}
     parts = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
     return {"id": item.document.id, **parts, "pipeline": repr(item.pipeline)}
 
@@ -230,10 +227,6 @@ def note_threshold(collection: Collection, threshold: float | None, pipeline: st
         threshold = collection.handle.view.search_config.score_threshold
     if threshold is not None:
         say(stderr(), f"hits of scores below {threshold:g}, the score threshold, are left out", "yellow")
-
-
-def _group(group: HitGroup) -> dict[str, Any]:
-    return {"value": group.value, "hits": [hit_document(hit) for hit in group.hits]}
 
 
 def hit_document(hit: Hit) -> dict[str, Any]:
