@@ -81,19 +81,19 @@ def agreements(judgements: Judgements) -> list[Kappa]:
         (first, second, common_grades(judgements.grades[first], judgements.grades[second]))
         for first, second in itertools.combinations(names, 2)
     )
-    return [_kappa((first, second), *grades) for first, second, grades in graded if grades[0]]
+    found = []
+    for first, second, (ours, theirs) in graded:
+        if ours:
+            same = sum(a == b for a, b in zip(ours, theirs, strict=True)) / len(ours)
+            plain, linear, quadratic = (kappa(ours, theirs, weights=own) for own in ("none", "linear", "quadratic"))
+            found.append(Kappa((first, second), len(ours), same, plain, linear, quadratic))
+    return found
 
 
 def common_grades(ours: Mapping[Pair, Grade], theirs: Mapping[Pair, Grade]) -> tuple[list[int], list[int]]:
     """The grades of both judges for the pairs that both have graded."""
     both = [(a, b) for pair, a in ours.items() if a is not None and (b := theirs.get(pair)) is not None]
     return [a for a, _ in both], [b for _, b in both]
-
-
-def _kappa(judges: tuple[str, str], first: list[int], second: list[int]) -> Kappa:
-    same = sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
-    plain, linear, quadratic = (kappa(first, second, weights=scheme) for scheme in ("none", "linear", "quadratic"))
-    return Kappa(judges, len(first), same, plain, linear, quadratic)
 
 
 class SecondJudging:
@@ -114,7 +114,11 @@ class SecondJudging:
     ) -> None:
         self.judgements, self.judge = judgements, judge
         self._queries = {query.id: query for query in queries}
-        self.pairs = _drawn(judgements, self._queries, judge, count, seed)
+        others = (judgements.grades[name] for name in judgements.people() if name != judge)
+        pairs = {pair for grades in others for pair, grade in grades.items() if grade is not None}
+        self.pairs = sorted(pair for pair in pairs if pair[0] in self._queries)
+        random.Random(seed).shuffle(self.pairs)
+        del self.pairs[count:]
 
     @property
     def pending(self) -> list[tuple[Query, str]]:
@@ -137,14 +141,6 @@ class SecondJudging:
     def undo(self) -> bool:
         """Undo this judge's last grade; False if there is none."""
         return self.judgements.undo(judge=self.judge) is not None
-
-
-def _drawn(judgements: Judgements, queries: Mapping[str, Query], judge: str, count: int, seed: int) -> list[Pair]:
-    others = (judgements.grades[name] for name in judgements.people() if name != judge)
-    graded = {pair for grades in others for pair, grade in grades.items() if grade is not None and pair[0] in queries}
-    pairs = sorted(graded)
-    random.Random(seed).shuffle(pairs)
-    return pairs[:count]
 
 
 class ModelJudge:
@@ -218,7 +214,14 @@ class ModelJudge:
             EvaluationError: people have graded fewer than 30 pairs, or all with the same grade.
         """
         again = SecondJudging(judgements, queries, judge=self.name, count=MOST_PAIRS, seed=seed)
-        _require_grades(judgements, again.pairs)
+        known = {judgements.grade(*pair) for pair in again.pairs}
+        if len(again.pairs) < LEAST_PAIRS or len(known) < 2:  # nothing has been sent to the model yet
+            raise EvaluationError(
+                "too few judgements of people to measure a model by",
+                got=f"{len(again.pairs)} pairs with {len(known)} different grades",
+                expected=f"at least {LEAST_PAIRS}, not all with the same grade",
+                do="judge more with diptych judge before the model continues",
+            )
         # Until the agreement is known, the model's grades do not count as a person's.
         judgements.measured(self.name, Agreement(0.0, 0, accepted=False))
         self.judge(judgements, again.pending, texts)
@@ -237,15 +240,3 @@ class ModelJudge:
             grades = self.grades([(query.text, texts[name]) for query, name in batch])
             for (query, name), grade in zip(batch, grades, strict=True):
                 judgements.add(query.id, name, grade, judge=self.name)
-
-
-def _require_grades(judgements: Judgements, pairs: Sequence[Pair]) -> None:
-    """Raise EvaluationError if people's grades cannot show agreement; nothing has been sent to the model yet."""
-    grades = {judgements.grade(*pair) for pair in pairs}
-    if len(pairs) < LEAST_PAIRS or len(grades) < 2:
-        raise EvaluationError(
-            "too few judgements of people to measure a model by",
-            got=f"{len(pairs)} pairs with {len(grades)} different grades",
-            expected=f"at least {LEAST_PAIRS}, not all with the same grade",
-            do="judge more with diptych judge before the model continues",
-        )

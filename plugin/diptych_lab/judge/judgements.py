@@ -341,8 +341,12 @@ def write_beir(folder: Path, queries: Sequence[Query], qrels: Qrels) -> None:
 
 def write_queries(folder: Path, queries: Sequence[Query]) -> None:
     """Write `queries.jsonl`; of queries with the same id the last counts."""
-    known = {query.id: query for query in queries}
-    _write(folder / QUERIES, "".join(_query_line(query) for query in known.values()))
+    lines = {}
+    for query in queries:
+        facts: dict[str, Any] = {"metadata": dict(query.metadata)} if query.metadata else {}
+        facts |= {"media": dict(query.media)} if query.media else {}
+        lines[query.id] = json.dumps({"_id": query.id, "text": query.text, **facts}, ensure_ascii=False) + "\n"
+    _write(folder / QUERIES, "".join(lines.values()))
 
 
 @contextmanager
@@ -396,12 +400,6 @@ def stored_queries(path: Path) -> list[Query]:
     from diptych.evaluate import read_queries
 
     return read_queries(path) if path.exists() else []
-
-
-def _query_line(query: Query) -> str:
-    facts: dict[str, Any] = {"metadata": dict(query.metadata)} if query.metadata else {}
-    facts |= {"media": dict(query.media)} if query.media else {}
-    return json.dumps({"_id": query.id, "text": query.text, **facts}, ensure_ascii=False) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

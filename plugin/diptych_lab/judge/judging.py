@@ -202,18 +202,15 @@ class Judging:
         if not grades:
             return dict.fromkeys(self._runs, 0.0)
         key = (query.id, *grades.values())
-        if key not in self._measured_values:
-            self._measured_values[key] = self._measured(query, grades)
-        return self._measured_values[key]
-
-    def _measured(self, query: Query, grades: Mapping[str, int]) -> dict[str, float]:
+        if key in self._measured_values:
+            return self._measured_values[key]
         qrels = Qrels({query.id: grades})
         runs = (Run(name, {query.id: run.rankings[query.id]}) for name, run in self._runs.items())
         means = {run.name: evaluate(run, qrels, [self.metric]).means[self.metric] for run in runs}
         for name, value in means.items():
             if not 0 <= value <= 1:
                 raise EvaluationError(f"{self.metric} is not from 0 to 1", where=f"run {name!r}", got=value)
-        return means
+        return self._measured_values.setdefault(key, means)
 
     def _left(self, query: Query) -> list[str]:
         return [name for name in self._pools[query.id] if not self.judgements.is_judged(query.id, name)]
@@ -266,8 +263,17 @@ class Pool:
         Raises:
             EvaluationError: the metric has no cutoff or is unknown, or a run lacks the query.
         """
-        depth = _depth(metric)
-        rankings = {run.name: _first(run, query, depth) for run in runs}
+        parse_metrics([metric])
+        depth, rankings = cutoff(metric), dict[str, list[str]]()
+        if not depth:
+            expected = "a measure with a cutoff, such as nDCG@10, which is how deep runs are judged"
+            raise EvaluationError(f"{metric} reads all ranks", expected=expected)
+        for run in runs:
+            if query.id not in run.rankings:
+                what = f"run {run.name!r} has no answer to query {query.id!r}"
+                raise EvaluationError(what, expected="an answer, which may be empty")
+            where = f"run {run.name!r}, query {query.id!r}"
+            rankings[run.name] = ordered(run.rankings[query.id], where=where)[:depth]
         base = rankings[baseline]
         if all(ranking == base for ranking in rankings.values()):
             return cls((), 0.0)
@@ -290,23 +296,6 @@ def _most(one: Sequence[str], other: Sequence[str]) -> float:
     ideal = np.cumsum(discounts)
     largest = (np.sort(signed)[::-1][:depth] for signed in (gaps, -gaps))
     return min(1.0, max(float((np.cumsum(extreme) / ideal[: len(extreme)]).max()) for extreme in largest))
-
-
-def _first(run: Run, query: Query, depth: int) -> list[str]:
-    if query.id not in run.rankings:
-        raise EvaluationError(
-            f"run {run.name!r} has no answer to query {query.id!r}", expected="an answer, which may be empty"
-        )
-    return ordered(run.rankings[query.id], where=f"run {run.name!r}, query {query.id!r}")[:depth]
-
-
-def _depth(metric: str) -> int:
-    parse_metrics([metric])
-    depth = cutoff(metric)
-    if not depth:
-        expected = "a measure with a cutoff, such as nDCG@10, which is how deep runs are judged"
-        raise EvaluationError(f"{metric} reads all ranks", expected=expected)
-    return depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +351,21 @@ class Verdict(Displayed):
         """The outcome in words, one line for each run."""
         skipped = f", {self.skipped} of them skipped" if self.skipped else ""
         count = f"{self.judgements} judgements{skipped}, {self.judged} of {self.queries} queries"
-        return "\n".join([count, *map(self._line, self.differences)])
+        scope = "for all queries like these" if self.general else f"on these {self.queries} queries"
+        level = f"{100 * self.confidence:g}% at any stopping point"
+        equal = f"is within {self.margin:g} of" if self.margin else "is equal to"
+        words = {
+            "equal": equal,
+            "open": "cannot yet be told from",
+            "better": "is better than",
+            "worse": "is worse than",
+        }
+        lines = [
+            f"{own.name} {words[own.outcome]} {self.baseline} {scope}: "
+            f"{self.metric} {own.mean:+z.3f} [{own.low:+z.3f}, {own.high:+z.3f}] ({level})"
+            for own in self.differences
+        ]
+        return "\n".join([count, *lines])
 
     def display(self) -> Display:
         """What judgements show so far."""
@@ -375,24 +378,16 @@ class Verdict(Displayed):
         columns = ("run", "", self.metric, f"{100 * self.confidence:g}% interval")
         return Display(f"{settled}: {count}", [*lines, Table(columns, rows, numbers=(2, 3))], mood=mood)
 
-    def _line(self, difference: JudgedDifference) -> str:
-        scope = "for all queries like these" if self.general else f"on these {self.queries} queries"
-        figures = f"{self.metric} {difference.mean:+z.3f} [{difference.low:+z.3f}, {difference.high:+z.3f}]"
-        level = f"{100 * self.confidence:g}% at any stopping point"
-        return f"{difference.name} {self._words(difference.outcome)} {self.baseline} {scope}: {figures} ({level})"
-
-    def _words(self, outcome: Outcome) -> str:
-        if outcome == "equal":
-            return f"is within {self.margin:g} of" if self.margin else "is equal to"
-        return f"is {outcome} than" if outcome != "open" else "cannot yet be told from"
-
 
 def difference_of(
     name: str, values: Sequence[float], bounds: Sequence[float] | None, *, error: float, margin: float
 ) -> JudgedDifference:
     """The difference of a run, from its values minus the baseline's, as `confidence_sequence` takes them."""
     low, high = confidence_sequence(values, bounds=bounds, error=error)
-    return JudgedDifference(name, _mean(values, bounds), low, high, _outcome(low, high, margin))
+    outcome: Outcome = "better" if low > 0 else "worse" if high < 0 else "open"
+    if low >= -margin and high <= margin:
+        outcome = "equal"
+    return JudgedDifference(name, _mean(values, bounds), low, high, outcome)
 
 
 def _mean(values: Sequence[float], bounds: Sequence[float] | None) -> float:
@@ -407,14 +402,6 @@ def _mean(values: Sequence[float], bounds: Sequence[float] | None) -> float:
         sums.append(total + (value * left / bounds[number] if bounds[number] else 0.0))
         total += value
     return math.fsum(sums) / len(sums) / len(bounds)
-
-
-def _outcome(low: float, high: float, margin: float) -> Outcome:
-    if low >= -margin and high <= margin:
-        return "equal"
-    if low > 0 or high < 0:
-        return "better" if low > 0 else "worse"
-    return "open"
 
 
 def confidence_sequence(values: Sequence[float], *, bounds: Sequence[float] | None, error: float) -> Interval:
@@ -436,23 +423,23 @@ def confidence_sequence(values: Sequence[float], *, bounds: Sequence[float] | No
             proportional to its bound. None: the mean is that over all queries that `values` are a random sample of.
         error: the largest chance that the mean is ever outside, such as 0.05.
     """
-    left = _left(bounds, len(values)) if bounds is not None else np.ones(len(values) + 1)
+    left = np.ones(len(values) + 1)
+    if bounds is not None:  # the sum of the bounds of the queries not drawn yet, before each draw and after the last
+        left = np.cumsum(np.array([*bounds, 0.0])[::-1])[::-1][: len(values) + 1]
     count = len(bounds) if bounds is not None else 1
     means = np.linspace(-1, 1, 2 * STEPS + 1) * left[0] / count
     alive = _never_rejected(values, means * count, left if bounds is not None else None, count, error)
-    low, high = _hull(means, alive)
+    # The smallest interval that contains all remaining means, widened by one step on each side.
+    remaining, step = means[alive], means[1] - means[0]
+    low, high = float(means[0]), float(means[-1])
+    if len(remaining):  # else the rare event: every mean was rejected
+        low, high = max(low, float(remaining[0] - step)), min(high, float(remaining[-1] + step))
     if bounds is not None:
         total = math.fsum(values)
         low, high = max(low, (total - left[-1]) / count), min(high, (total + left[-1]) / count)
         if left[-1] < _SLACK:
             low = high = total / count
-    return _rounded(low), _rounded(high)
-
-
-def _left(bounds: Sequence[float], drawn: int) -> Doubles:
-    """The sum of the bounds of the queries not drawn yet, before each draw and after the last."""
-    sums = np.cumsum(np.array([*bounds, 0.0])[::-1])[::-1]
-    return sums[: drawn + 1]
+    return (0.0 if abs(low) < _SLACK else low), (0.0 if abs(high) < _SLACK else high)  # 0 if it is only noise
 
 
 def _never_rejected(
@@ -466,36 +453,17 @@ def _never_rejected(
     alive = np.ones(len(sums), bool)
     capital = np.zeros((2, len(sums)))  # logarithms of the capital that bets on more, and on less
     squares, shown, total = _PRIOR, 0.0, 0.0
-    population = count if left is not None else None
     for number, value in enumerate(values):
         scale = left[number] - left[number + 1] if left is not None else 1.0
         if scale < _SLACK:  # the runs cannot differ on this query
             continue
         rest = (sums - total) / left[number] if left is not None else sums
         observed, expected = (value / scale + 1) / 2, (np.clip(rest, -1 + _SLACK, 1 - _SLACK) + 1) / 2
-        bet = _bet(squares / (number + 1), number + 1, population, error)
+        horizon = count / 2 if left is not None else (number + 1) * math.log(2 + number)
+        bet = math.sqrt(2 * math.log(2 / error) / (max(squares / (number + 1), _SLACK) * horizon))
         up, down = np.minimum(bet, _LARGEST_BET / expected), np.minimum(bet, _LARGEST_BET / (1 - expected))
         capital += np.log1p(np.stack([up * (observed - expected), -down * (observed - expected)]))
         alive &= (capital.max(axis=0) < math.log(2 / error)) & (np.abs(rest) <= 1 + _SLACK)
         total, shown = total + value, shown + observed
         squares += (observed - (shown + 0.5) / (number + 2)) ** 2
     return alive
-
-
-def _bet(variance: float, number: int, population: int | None, error: float) -> float:
-    """The bet on value `number`, from the variance of the values before it."""
-    horizon = population / 2 if population else number * math.log(1 + number)
-    return math.sqrt(2 * math.log(2 / error) / (max(variance, _SLACK) * horizon))
-
-
-def _hull(means: Doubles, alive: NDArray[np.bool_]) -> Interval:
-    """The smallest interval that contains all remaining means, widened by one step on each side."""
-    remaining, step = means[alive], means[1] - means[0]
-    if not len(remaining):  # the rare event: every mean was rejected
-        return float(means[0]), float(means[-1])
-    return max(float(means[0]), float(remaining[0] - step)), min(float(means[-1]), float(remaining[-1] + step))
-
-
-def _rounded(value: float) -> float:
-    """The value, 0 if it is only rounding noise."""
-    return 0.0 if abs(value) < _SLACK else float(value)

@@ -114,7 +114,10 @@ def tune_encoder(
     chosen = _best(table, order) if fitting else nearest
     gain = None
     if fitting and chosen != present and len(asked) >= LEAST:
-        gain = against(PRESENT, _held_out(table, order, seed) - table[present], confidence)
+        held_out = np.zeros(table.shape[1])  # for each query the value of what the other queries choose
+        for training, part in folds(len(held_out), seed):
+            held_out[part] += table[_best(table[:, training], order), part] / ROUNDS
+        gain = against(PRESENT, held_out - table[present], confidence)
     return EncoderReport(
         collection=view.name,
         slot=tuned.name,
@@ -133,14 +136,6 @@ def tune_encoder(
         confidence=confidence,
         seconds=time.perf_counter() - started,
     )
-
-
-def _held_out(table: Doubles, order: Any, seed: int) -> Doubles:
-    """For each query the value of what the other queries choose, `[n]`."""
-    values = np.zeros(table.shape[1])
-    for training, part in folds(len(values), seed):
-        values[part] += table[_best(table[:, training], order), part] / ROUNDS
-    return values
 
 
 def _best(table: Doubles, order: Any) -> int:

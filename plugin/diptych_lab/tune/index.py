@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +26,7 @@ from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, View, search_params
 from diptych.search.query import Nearest
 from diptych.slots.slot import Slot
-from diptych.types import Floats, Run
+from diptych.types import Run
 from diptych_edge import EdgeClient
 from diptych_lab.tune import trials
 from diptych_lab.tune.sample import Sample, draw
@@ -288,17 +288,21 @@ def grid(dimension: int, *, whole_numbers: bool = False) -> list[Setup]:
         dimension: of the vectors.
         whole_numbers: whether a byte can hold each number of them.
     """
-    setups = [*_graphs(), Setup(_storage(datatype="float16"))]
+    setups = [
+        Setup(_storage(hnsw={"m": m, "ef_construct": construct}), SearchParams(hnsw_ef=ef))
+        for m, construct, efs in _GRAPHS
+        for ef in efs
+    ]
+    setups.append(Setup(_storage(datatype="float16")))
     if whole_numbers:
         setups.append(Setup(_storage(datatype="uint8")))
-    chosen = [n for n in (dimension // 2, dimension // 4) if n >= SHORTEST]  # of first stages
-    return [*setups, *_quantized(), *_first_stages(chosen)]
-
-
-def _graphs() -> Iterator[Setup]:
-    for m, construct, widths in _GRAPHS:
-        hnsw = {"m": m, "ef_construct": construct}
-        yield from (Setup(_storage(hnsw=hnsw), SearchParams(hnsw_ef=ef)) for ef in widths)
+    first_stages = [
+        Setup(_storage(first_stage={"dimension": first, "oversampling": oversampling}, on_disk=True))
+        for first in (dimension // 2, dimension // 4)
+        for oversampling in (1, 4)
+        if first >= SHORTEST
+    ]
+    return [*setups, *_quantized(), *first_stages]
 
 
 def _quantized() -> Iterator[Setup]:
@@ -307,12 +311,6 @@ def _quantized() -> Iterator[Setup]:
         if quantization["kind"] in ("scalar", "turbo"):
             yield Setup(storage, SearchParams(rescore=False))
         yield from (Setup(storage, SearchParams(rescore=True, oversampling=factor)) for factor in factors)
-
-
-def _first_stages(dimensions: Iterable[int]) -> Iterator[Setup]:
-    for dimension in dimensions:
-        for oversampling in (1, 4):
-            yield Setup(_storage(first_stage={"dimension": dimension, "oversampling": oversampling}, on_disk=True))
 
 
 def _storage(**settings: Any) -> VectorStorage:
@@ -458,8 +456,12 @@ class Scratch:
         optimizers = models.OptimizersConfigDiff(indexing_threshold=self._scaled(THRESHOLD))
         hnsw = models.HnswConfigDiff(full_scan_threshold=self._scaled(THRESHOLD))
         client.create_collection(NAME, vectors_config=vectors, optimizers_config=optimizers, hnsw_config=hnsw)
-        for points in _batches(self._sample.documents, first):
-            client.upsert(NAME, points)
+        for start in range(0, len(self._sample.documents), WRITTEN):
+            page = []
+            for number, row in enumerate(self._sample.documents[start : start + WRITTEN], start):
+                named = {VECTOR: row} if first is None else {VECTOR: row, first.vector: row[: first.dimension]}
+                page.append(models.PointStruct.model_construct(id=number, vector=named, payload={}))
+            client.upsert(NAME, page)
         client.optimize(NAME)
         seconds = time.perf_counter() - begin
         parts = [_bytes(folder, VECTOR, storage)]
@@ -493,15 +495,6 @@ class Scratch:
 
 def _first(storage: VectorStorage) -> Prefix | None:
     return Prefix.of(VECTOR, storage.model_dump(include={"first_stage"}))
-
-
-def _batches(documents: Floats, first: Prefix | None) -> Iterator[list[models.PointStruct]]:
-    for start in range(0, len(documents), WRITTEN):
-        page = []
-        for number, row in enumerate(documents[start : start + WRITTEN], start):
-            vectors = {VECTOR: row} if first is None else {VECTOR: row, first.vector: row[: first.dimension]}
-            page.append(models.PointStruct.model_construct(id=number, vector=vectors, payload={}))
-        yield page
 
 
 def _bytes(folder: Path, vector: str, stored: Stored) -> tuple[int, int]:

@@ -189,12 +189,9 @@ class _Run:
             for stage in self.stages
         }
 
-    def _dense(self, slots: Iterable[str]) -> list[str]:
-        return [name for name in slots if self.view.slots[name].kind == "dense"]
-
     def _variants(self, rankings: Mapping[str, Rankings]) -> dict[SearchParams, Legs]:
         """What slots find with other parameters, if these change their candidates."""
-        dense = self._dense(rankings)
+        dense = [name for name in rankings if self.view.slots[name].kind == "dense"]
         variants: dict[SearchParams, Legs] = {}
         for params in _other_params(self.view, dense):
             other = {**rankings, **{slot: self.answers.candidates(slot, params) for slot in dense}}
@@ -415,7 +412,11 @@ class Answers:
         stage, scored = f"rescoring by {slot}", list[list[tuple[str, float]]]()
         self._progress.begin(stage, len(self._queries))
         for query, ids in zip(self._queries, pools_of(rankings), strict=True):
-            scored.append(self._scored(slot, query, [str(name) for name in ids]) if ids else [])
+            hits: Sequence[Hit] = []
+            if ids:
+                chosen, pipeline = self._view.layout.id_filter([str(name) for name in ids]), Pipeline((Retrieve(slot),))
+                (hits,) = ask(self._view, [query], depth=len(ids), pipeline=pipeline, filter=chosen)
+            scored.append([(hit.id, hit.score) for hit in hits])
             self.calls += 1
             self._progress.advance(stage, 1)
         return _table(scored, legs, rankings)
@@ -464,11 +465,6 @@ class Answers:
                     document = view.layout.read(record.id, record.payload)
                     texts[document.id] = view.reading.of(document.title, document.text)
         return texts
-
-    def _scored(self, slot: str, query: Query, ids: Sequence[str]) -> list[tuple[str, float]]:
-        chosen = self._view.layout.id_filter(ids)
-        (hits,) = ask(self._view, [query], depth=len(ids), pipeline=Pipeline((Retrieve(slot),)), filter=chosen)
-        return [(hit.id, hit.score) for hit in hits]
 
 
 def _blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

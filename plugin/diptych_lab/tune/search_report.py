@@ -252,7 +252,11 @@ def edited(config: Path, registry: Registry, edit: Callable[[Any], str], section
     check_text(text, registry)
     diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
     whole = spliced(source, text, changed_entries(plain_values(source), plain_values(text), sections))
-    return ConfigChange(keys, "\n".join(diff), whole, _patch(config.name, source, whole) if may_show else "")
+    patch = ""
+    if may_show and source.endswith("\n"):  # else it would need a remark on the last line, which copying easily loses
+        old, new = source.split("\n")[:-1], whole.split("\n")[:-1]
+        patch = "".join(f"{line}\n" for line in unified_diff(old, new, config.name, config.name, lineterm=""))
+    return ConfigChange(keys, "\n".join(diff), whole, patch)
 
 
 def write_config(config: Path, change: ConfigChange) -> None:
@@ -267,15 +271,6 @@ def write_config(config: Path, change: ConfigChange) -> None:
 def _lines(raw: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
     """These sections as lines, in one style and without secrets, so that a diff shows what a change means."""
     return yaml_of({name: redacted(raw.get(name) or {}) for name in sections}).splitlines()
-
-
-def _patch(name: str, source: str, text: str) -> str:
-    """A patch that makes `text` of the file's text."""
-    if not source.endswith("\n"):
-        return ""  # a patch would need a remark on the last line, which copying easily loses
-    old, new = source.split("\n")[:-1], text.split("\n")[:-1]
-    patch = "\n".join(unified_diff(old, new, name, name, lineterm=""))
-    return f"{patch}\n" if patch else ""
 
 
 def _tuned(section: Any, found: SearchReport, row: int) -> tuple[Any, str]:

@@ -221,7 +221,11 @@ def trials(
     whole = [t for t in bases if t.is_plain and t.rescore is None and len(t.slots) in (1, len(slots))]
     tried += [replace(trial, params=settings) for settings, trial in itertools.product(params, whole)]
     reranked = [
-        replace(base, rerank=variant) for stage in rerankers for base in bases for variant in _after(base, stage)
+        replace(base, rerank=variant)
+        for stage in rerankers
+        for base in bases
+        for variant in reranker_stages(stage)
+        if base.is_plain or variant.candidates == stage.candidates  # weights are tried with all candidates alone
     ]
     return [*tried, *reranked]
 
@@ -236,11 +240,6 @@ def _rescored(tried: Sequence[Trial], rescorers: Sequence[str]) -> list[Trial]:
     """These trials with each slot that can rescore."""
     settings = itertools.product(tried, rescorers, RESCORED, INTERPOLATED)
     return [replace(trial, rescore=Rescore(slot, reads, weight=weight)) for trial, slot, reads, weight in settings]
-
-
-def _after(base: Trial, stage: Rerank) -> list[Rerank]:
-    """A stage of the config as it is tried after a base; a fusion with weights is tried with all candidates alone."""
-    return [variant for variant in reranker_stages(stage) if base.is_plain or variant.candidates == stage.candidates]
 
 
 def reranker_stages(stage: Rerank) -> list[Rerank]:
@@ -467,7 +466,9 @@ class Legs:
                 places_in_pool = [places[document] for document, _ in candidates[slot][n]]
                 scores[n, s, places_in_pool] = [score for _, score in candidates[slot][n]]
                 ranks[n, s, places_in_pool] = np.arange(1, len(places_in_pool) + 1)
-        return cls(slots, scores, ranks, gains, _ideal(judgements, cutoff), cutoff)
+        best = [sorted((grade for grade in own.values() if grade > 0), reverse=True)[:cutoff] for own in judgements]
+        ideal = np.array([float(np.dot(grades, _discounts(len(grades)))) for grades in best])
+        return cls(slots, scores, ranks, gains, ideal, cutoff)
 
     def __len__(self) -> int:
         return len(self.ideal)
@@ -522,11 +523,6 @@ def pools_of(candidates: Mapping[str, Sequence[Candidates]]) -> list[list[Hashab
     return [
         sorted({document for ranking in lists for document, _ in ranking}, key=str, reverse=True) for lists in together
     ]
-
-
-def _ideal(judgements: Sequence[Mapping[str, int]], cutoff: int) -> Doubles:
-    best = [sorted((grade for grade in grades.values() if grade > 0), reverse=True)[:cutoff] for grades in judgements]
-    return np.array([float(np.dot(grades, _discounts(len(grades)))) for grades in best])
 
 
 def _discounts(count: int) -> Doubles:
