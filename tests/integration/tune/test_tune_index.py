@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +19,7 @@ from diptych.errors import TuneError
 from diptych.evaluate import ann_recall
 from diptych.types import Run
 from diptych_edge import EdgeClient
-from diptych_lab.tune import Rule, Setup, tune_index
+from diptych_lab.tune import Setup, tune_index
 from diptych_lab.tune.sample import Sample
 from named_server import STORE, placed
 
@@ -141,22 +136,6 @@ def test_a_collection_below_qdrants_thresholds_is_measured_as_it_is_searched_and
     assert max(recalls[0][ROUGH], recalls[1][ROUGH]) < 1.0
 
 
-def test_what_the_collection_has_is_measured_too(tmp_path: Path) -> None:
-    storage = {"quantization": {"kind": "turbo", "bits": "bits2"}}
-    slots, search = {"dense": {**DENSE, "storage": storage}}, {"params": {"oversampling": 2, "rescore": True}}
-    with filled(f"edge:{tmp_path / 'store'}", slots, search=search) as collection:
-        found = tune_index(collection.handle, setups=[EXACT], sample=300, points=MANY)
-    (now,) = [row.setup for row in found.rows if row.setup.now]
-    assert (now.stored, now.asked) == ("turbo bits2", "rescore x2")
-
-
-def test_the_least_that_is_wanted_is_chosen_and_what_cannot_be_reached_is_said(collection: Collection) -> None:
-    found = tune_index(collection.handle, setups=[SCALAR, ROUGH], sample=400, rule=Rule(1.0, "disk"), points=MANY)
-    assert found.rule == "least disk with a recall of 1 or more"
-    assert found.reached is (found.chosen.recall == 1.0)
-    assert found.chosen.recall == max(row.recall for row in found.rows)
-
-
 def test_an_unnamed_vector_of_an_adopted_collection_is_tuned(tmp_path: Path) -> None:
     table = support.Rows(count=COUNT)
     config = parse_config({"store": f"edge:{tmp_path}", "collection": "c", "slots": {"dense": DENSE}})
@@ -168,14 +147,6 @@ def test_an_unnamed_vector_of_an_adopted_collection_is_tuned(tmp_path: Path) -> 
             found = tune_index(collection.handle, setups=[EXACT], sample=200)
         client.close()
         assert [row.recall for row in found.rows if row.setup == EXACT] == [1.0]
-
-
-SCRIPT = """
-import rows
-from diptych.cli import app, main
-from diptych.cli.run_command import Session
-main(["tune", "index", "--sample", "800", "--points", "9999999"], session=Session(rows.registry()))
-"""
 
 
 def test_a_slot_that_is_not_dense_or_not_named_is_refused() -> None:
@@ -192,24 +163,3 @@ def test_a_slot_that_is_not_dense_or_not_named_is_refused() -> None:
             with pytest.raises(TuneError) as refused:
                 tune_index(collection.handle, slot)
             assert str(refused.value.got).startswith(got)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("after", ["a folder", "an optimizer"])
-def test_ctrl_c_leaves_nothing_behind(after: str, tmp_path: Path, temporary: Path) -> None:
-    with filled(f"edge:{tmp_path / 'qdrant'}"):
-        pass
-    text = f"store: edge:./qdrant\ncollection: c\nslots:\n  dense: {{adapter: rows, count: {COUNT}}}\n"
-    (tmp_path / "diptych.yaml").write_text(text)
-    support_folder = str(Path(support.__file__).parent)
-    path = os.pathsep.join([support_folder, *filter(None, sys.path)])
-    env = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary)}
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
-    wanted = "*/*/*/*/collection.json" if after == "a folder" else "*/*/*/*/shard-*/segments/*/vector_index-*"
-    until = time.monotonic() + 120
-    while not list(temporary.glob(wanted)) and time.monotonic() < until and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert (process.returncode, said.strip()) == (130, "interrupted")
-    assert list(temporary.glob("diptych-tune-*")) == []

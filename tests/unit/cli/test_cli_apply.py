@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +10,7 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from cli_values import COMMAND, edit
+from cli_values import edit
 from diptych import Registry
 from diptych.cli.apply import hint
 from diptych.collection.collection import Collection
@@ -103,28 +99,3 @@ def test_what_ctrl_c_leaves_behind_depends_on_whether_the_cut_over_is_done(fakes
         slots["dense"]["seed"] = 1  # type: ignore[assignment]
         collection.apply(Config.model_validate(config), ApplyOptions(gate=False))
         assert told().startswith("the new encoders answer already; old vectors are dropped by the next diptych finish")
-
-
-@pytest.mark.slow
-def test_ctrl_c_loses_nothing_and_the_next_apply_goes_on(run: Run, tmp_path: Path) -> None:
-    config, log = tmp_path / "diptych.yaml", tmp_path / "calls"
-    config.write_text("collection: c\nslots: {dense: {adapter: fake-dense}}\npopulate: {chunk: 8}\n")
-    (tmp_path / "c.jsonl").write_text("".join(f'{{"id": {n}, "text": "word{n}"}}\n' for n in range(120)))
-    assert run("populate", "c.jsonl").code == 0
-    edit(config, "fake-dense}", "fake-dense, seed: 1, log: ./calls, delay: 0.05}")
-    command = [sys.executable, "-c", COMMAND, "apply", "--json"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) > 8):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, error = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert error == (
-        "nothing is lost and the collection answers as before; to continue: diptych apply; "
-        "to see it: diptych status\ninterrupted\n"
-    )
-    assert "no process is applying it; to continue: diptych apply" in run("status").out
-    missing = run("status", "--json").json()["vectors"][1]["missing"]
-    assert 0 < missing < 120
-    assert missing <= run("apply", "--unmeasured", "--json").json()["encoded"]["dense.2"] <= missing + 8

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-
-from cli_values import COMMAND
 
 DOCUMENTS = {"sox": "converts audio files between many formats", "postfix": "a fast and secure mail server"}
 
@@ -32,31 +28,6 @@ def test_a_first_session_goes_from_nothing_to_an_answer(tmp_path: Path) -> None:
     assert [hit["id"] for hit in query["hits"]] == ["sox"]
     assert "2 documents" in diptych(tmp_path, "info")
     assert "model of lexical: bm25 loads" in diptych(tmp_path, "doctor")
-
-
-def calls(log: Path) -> int:
-    return len(log.read_text().splitlines()) if log.exists() else 0
-
-
-@pytest.mark.slow
-def test_an_interrupted_populate_keeps_what_was_written_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    slots = "{dense: {adapter: fake-dense, delay: 0.2, log: ./calls}}"
-    (tmp_path / "diptych.yaml").write_text(f"collection: c\nslots: {slots}\npopulate: {{chunk: 8}}\n")
-    (tmp_path / "c.jsonl").write_text("".join(f'{{"id": {n}, "text": "word{n}"}}\n' for n in range(400)))
-    command = [sys.executable, "-c", COMMAND, "populate", "c.jsonl", "--json"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while calls(tmp_path / "calls") < 8 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, error = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert error == "what was written stays; run it again to continue\ninterrupted\n"
-    (tmp_path / "diptych.yaml").write_text((tmp_path / "diptych.yaml").read_text().replace("0.2", "0.0"))
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
-    report = json.loads(done.stdout)
-    assert report["new"] + report["unchanged"] == 400
-    assert report["unchanged"] > 0
 
 
 @pytest.mark.slow

@@ -189,14 +189,6 @@ def test_answers_of_many_queries_name_the_query() -> None:
         frames.answers(["one", "two"], [HITS])
 
 
-def test_hits_become_frames_of_pandas_and_polars() -> None:
-    pandas = pytest.importorskip("pandas").DataFrame(frames.hits(HITS))
-    assert pandas["year"].tolist()[0] == 1
-    polars = pytest.importorskip("polars").DataFrame(frames.hits(HITS), strict=False)
-    assert polars["id"].to_list() == pandas["id"].tolist()
-    assert polars.columns == list(pandas.columns)
-
-
 def test_no_data_frame_library_is_imported() -> None:
     code = "import diptych.frames, sys; print(*{'pandas', 'polars', 'pyarrow', 'narwhals'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
