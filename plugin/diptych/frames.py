@@ -154,7 +154,8 @@ def _is_missing(cell: Any) -> bool:
 
 
 def _names(frame: Any) -> list[str]:
-    names = [] if hasattr(frame, "collect") else _names_of(frame)
+    columns = list(frame) if isinstance(frame, Mapping) else getattr(frame, "column_names", None)
+    names = [] if hasattr(frame, "collect") else list(getattr(frame, "columns", ()) if columns is None else columns)
     if not names:
         do = "collect it first: frame.collect()" if hasattr(frame, "collect") else ""
         expected = "a table of pandas, polars, pyarrow or narwhals, or a mapping of columns"
@@ -164,12 +165,6 @@ def _names(frame: Any) -> list[str]:
             what = "a column's name is not text" if not isinstance(name, str) else "two columns have the same name"
             raise PopulateError(what, where="data frame", got=repr(name), do="rename it")
     return names
-
-
-def _names_of(frame: Any) -> list[Any]:
-    if isinstance(frame, Mapping):
-        return list(frame)
-    return list(frame.column_names if hasattr(frame, "column_names") else getattr(frame, "columns", ()))
 
 
 def _column(given: str | None, usual: Sequence[str], names: list[str], what: str, *, needed: bool = True) -> str | None:
@@ -218,13 +213,12 @@ def _cells(column: Any, start: int, stop: int) -> list[Any]:
 def _hit_row(rank: int, hit: Hit) -> dict[str, Any]:
     document = hit.document
     stages = {f"score.{name}": score for name, score in hit.stages.items()}
-    metadata = {_own_name(key): value for key, value in document.metadata.items()}
+    metadata = {
+        f"metadata.{key}" if key in _FIXED or key.startswith(("score.", "metadata.")) else key: value
+        for key, value in document.metadata.items()
+    }
     own = {"rank": rank, "id": hit.id, "score": hit.score}
     return {**own, **stages, "title": document.title, "text": document.text, **metadata}
-
-
-def _own_name(key: str) -> str:
-    return f"metadata.{key}" if key in _FIXED or key.startswith(("score.", "metadata.")) else key
 
 
 def _table(rows: Iterable[Mapping[str, Any]], fixed: Sequence[str] = _HIT) -> Columns:

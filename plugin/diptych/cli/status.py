@@ -21,8 +21,8 @@ from diptych.runtime import interrupts
 
 if TYPE_CHECKING:
     from diptych.config import Config
-    from diptych.metadata.models import CollectionMetadata, Event, State
-    from diptych.swap import Judged, Status, StepBack, SwapStatus
+    from diptych.metadata.models import CollectionMetadata, State
+    from diptych.swap import Judged, Status, SwapStatus
 
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -51,23 +51,21 @@ def status(
         written = opened.handle.read().written()
     options = {vector: redacted(generation.options) for vector, (_, generation) in written.items()}
     if as_json:
-        return write_json(_document(state, options, history=history))
+        vectors = [{**dataclasses.asdict(own), "options": options.get(own.vector, {})} for own in state.vectors]
+        swap = dataclasses.asdict(state.swap) if state.swap else None
+        document: dict[str, object] = {"collection": state.collection, "documents": state.documents, "vectors": vectors}
+        document |= {"swap": swap, "orphans": list(state.orphans), "can_roll_back": state.can_roll_back}
+        document |= {"refused": state.refused, "refused_at": state.refused_at}
+        events = {"history": [event.model_dump(mode="json") for event in state.history]} if history else {}
+        return write_json(document | events)
     show(_shown(state, options))
     for event in state.history if history else ():
-        show(_event(event))
+        config_text = f", config {event.config}" if event.config else ""
+        slots = [f"  {slot}: {encoder}" for slot, encoder in event.slots.items()]
+        reasons = [f"  {label}: {text}" for label, text in (("gate", event.gate), ("why", event.why)) if text]
+        by = f"  by {event.by}{config_text}"
+        show(Display(f"{moment(event.when)}  {event.what}", [by, *slots, *reasons]))
     return None
-
-
-def _document(state: Status, options: Options, *, history: bool) -> dict[str, object]:
-    """The status as JSON values; the history only when asked for."""
-    vectors = [{**dataclasses.asdict(vector), "options": options.get(vector.vector, {})} for vector in state.vectors]
-    swap = dataclasses.asdict(state.swap) if state.swap else None
-    document: dict[str, object] = {"collection": state.collection, "documents": state.documents, "vectors": vectors}
-    document |= {"swap": swap, "orphans": list(state.orphans), "can_roll_back": state.can_roll_back}
-    document |= {"refused": state.refused, "refused_at": state.refused_at}
-    if history:
-        document["history"] = [event.model_dump(mode="json") for event in state.history]
-    return document
 
 
 def _shown(state: Status, options: Options) -> Display:
@@ -117,13 +115,6 @@ def _swap(swap: SwapStatus) -> Iterator[str]:
         if swap.refused:
             go_on += ", after more judgements or another config; to cut over anyway: diptych apply --ignore-gate"
         yield f"no process is applying it; to continue: {go_on}; to abandon it: diptych rollback"
-
-
-def _event(event: Event) -> Display:
-    config = f", config {event.config}" if event.config else ""
-    slots = [f"  {slot}: {encoder}" for slot, encoder in event.slots.items()]
-    reasons = [f"  {label}: {text}" for label, text in (("gate", event.gate), ("why", event.why)) if text]
-    return Display(f"{moment(event.when)}  {event.what}", [f"  by {event.by}{config}", *slots, *reasons])
 
 
 def rollback(
@@ -189,16 +180,14 @@ def finish(
         result = opened.finish(later=later)
     if as_json:
         return write_json(dataclasses.asdict(result))
-    return show(Display(f"{result.collection}: {_sentence(result)}", warnings=result.warnings))
-
-
-def _sentence(done: StepBack) -> str:
-    if done.outcome == "nothing to finish":
-        return "nothing to finish, no earlier vectors are kept"
-    if done.retired and not done.dropped:
-        return f"{done.outcome}, retired {', '.join(done.retired)}"
-    dropped = ", ".join(done.dropped) or ("nothing" if done.warnings else "no vector, since none was kept")
-    return f"{done.outcome}, dropped {dropped}"
+    if result.outcome == "nothing to finish":
+        sentence = "nothing to finish, no earlier vectors are kept"
+    elif result.retired and not result.dropped:
+        sentence = f"{result.outcome}, retired {', '.join(result.retired)}"
+    else:
+        dropped = ", ".join(result.dropped) or ("nothing" if result.warnings else "no vector, since none was kept")
+        sentence = f"{result.outcome}, dropped {dropped}"
+    return show(Display(f"{result.collection}: {sentence}", warnings=result.warnings))
 
 
 ReEncodeOption: TypeAlias = Annotated[

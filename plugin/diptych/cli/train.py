@@ -20,7 +20,7 @@ from diptych.specs import RecipeSpec
 
 if TYPE_CHECKING:
     from diptych.protocols import Kind
-    from diptych.training import Registration, TrainReport
+    from diptych.training import TrainReport
 
 RESUME = "prepared data and checkpoints stay; the same command, with the same --set, continues"
 BASELINES = {"first stage": "in the first stage's order", "before": "before training"}  # the first that was measured
@@ -86,7 +86,13 @@ def train(
       diptych train recipe.yaml --into diptych.yaml && diptych plan && diptych apply
     """
     if options is not None:
-        return _show_recipe(session, session.registry.recipes.get(options), as_json)
+        from diptych.training.recipe_file import options_model
+
+        spec = session.registry.recipes.get(options)
+        schema = options_model(spec).model_json_schema()
+        if as_json:
+            return write_json({**_row(session, spec), "options": schema})
+        return show(Display(f"{spec.name} ({spec.kind}): {spec.summary}", [options_table(flat_options(schema))]))
     if listed:
         rows = [_row(session, spec) for spec in session.registry.recipes.sorted()]
         listing = Table(("name", "kind", "what it trains", "from"), [[*row.values()] for row in rows])
@@ -160,7 +166,10 @@ def put(report: TrainReport, config: Path, slot: str | None, model: str | None, 
     """
     from diptych.training import register
 
-    chosen = _chosen(report, model)
+    chosen = next((trained for trained in report.models if model in (None, trained.name)), None)
+    if chosen is None:
+        names = ", ".join(trained.name or "(the main one)" for trained in report.models)
+        raise ConfigError(f"the training made no model {model!r}", where="--model", expected=names)
     place = register(config, chosen, session.registry, slot=slot)
     at_once = AT_ONCE.format(place=place, config=config) if place.startswith("search.") else ""
     doubt_text = "" if chosen.name in report.measured else doubt(report)  # some models have figures of their own
@@ -180,26 +189,9 @@ def doubt(report: TrainReport) -> str:
     return f"warning: the held-out queries do not say that it got better: {values}"
 
 
-def _chosen(report: TrainReport, name: str | None) -> Registration:
-    for trained in report.models:
-        if name is None or trained.name == name:
-            return trained
-    names = ", ".join(trained.name or "(the main one)" for trained in report.models)
-    raise ConfigError(f"the training made no model {name!r}", where="--model", expected=names)
-
-
 def _row(session: Session, spec: RecipeSpec) -> dict[str, Any]:
     source = session.registry.recipes.source(spec.name)
     return {"name": spec.name, "kind": spec.kind, "summary": spec.summary, "source": source}
-
-
-def _show_recipe(session: Session, spec: RecipeSpec, as_json: bool) -> None:
-    from diptych.training.recipe_file import options_model
-
-    schema = options_model(spec).model_json_schema()
-    if as_json:
-        return write_json({**_row(session, spec), "options": schema})
-    return show(Display(f"{spec.name} ({spec.kind}): {spec.summary}", [options_table(flat_options(schema))]))
 
 
 def flat_options(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,7 +35,11 @@ def demands_of(options: Mapping[str, Any], *, files: bool = True) -> list[str]:
     """What adapters can do with these options besides loading safe weights, in words; without `files`, open none."""
     found = [pair for name, value in options.items() for pair in _reaches(str(name), value)]
     kinds = {kind: list(dict.fromkeys(value for own, value in found if own == kind)) for kind, _ in found}
-    keys, hosts = kinds.get("key", []), [_host(address) for address in kinds.get("address", ())]
+    keys, hosts = kinds.get("key", []), list[str]()
+    for address in kinds.get("address", ()):
+        with suppress(ValueError):
+            address = urlsplit(address).netloc.rpartition("@")[2] or address
+        hosts.append(brief(address)[1:-1])
     demands = [f"run code: {name}" for name in kinds.get("code", ())]
     if hosts:
         demands += [f"send {' and '.join(['texts', *keys])} to {host}" for host in dict.fromkeys(hosts)]
@@ -69,10 +74,3 @@ def _is_file(words: str, text: str) -> bool:
         return bool(_MODULE.search(text))
     is_path = bool(_FILE.search(text)) or ("/" in text and os.path.lexists(text))
     return bool(text) and (is_path or bool(_NAMED_FILE.search(words)))
-
-
-def _host(address: str) -> str:
-    try:
-        return brief(urlsplit(address).netloc.rpartition("@")[2] or address)[1:-1]
-    except ValueError:
-        return brief(address)[1:-1]

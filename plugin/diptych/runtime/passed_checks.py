@@ -45,12 +45,16 @@ def remember(kind: str, subject: str, state: object, value: object) -> None:
     with contextlib.suppress(OSError):  # a full disk or a folder that may not be written: the check is made again
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            with open(temporary, "x", encoding="utf-8", opener=_private) as opened:
+            with open(
+                temporary, "x", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)
+            ) as opened:
                 json.dump({"state": _spelt(state), "value": value}, opened)
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
-        _forget(file.parent)
+        files = sorted(file.parent.glob("*.json"), key=lambda own: own.stat().st_mtime)
+        for oldest in files[: max(0, len(files) - MOST)]:
+            oldest.unlink(missing_ok=True)
 
 
 def stamps(paths: Iterable[Path]) -> list[list[object]] | None:
@@ -79,15 +83,3 @@ def _file(kind: str, subject: str) -> Path:
 
 def _spelt(state: object) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _forget(folder: Path) -> None:
-    files = [*folder.glob("*.json")]
-    if len(files) <= MOST:
-        return
-    for file in sorted(files, key=lambda file: file.stat().st_mtime)[: len(files) - MOST]:
-        file.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
 from diptych.config.load import with_paths
-from diptych.config.problems import Problem, Source, problems_of, raise_problems
+from diptych.config.problems import Source, problems_of, raise_problems
 from diptych.config.yaml_files import Sort, check_values, read_yaml
 from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra, UnknownAdapter
 from diptych.plugins.factory import load_object
@@ -102,7 +102,15 @@ def load_recipe(
         raw = _changed(raw, name.split("."), value)
     source = replace(source, given={tuple(name.split(".")): f"--set {name}" for name in changes or {}})
     check_values(raw, source)
-    name, where = _name(raw, source), source.where(("recipe",))
+    name, where = raw.get("recipe"), source.where(("recipe",))
+    if not isinstance(name, str):
+        raise ConfigError(
+            "the file names no recipe",
+            where=source.where(()),
+            got="" if name is None else repr(name),
+            expected="a line such as recipe: contrastive",
+            do="`diptych train --list` lists all",
+        )
     try:
         spec = registry.recipes.get(name, where=where)
     except UnknownAdapter as error:
@@ -111,10 +119,15 @@ def load_recipe(
         what, do = f"recipe {name!r} was removed: it was not shown to help", "`diptych train --list` lists the others"
         figures = f"docs/research/methods/{name}.md has the figures; {REMOVED[name]} is the last commit with the recipe"
         raise UnknownAdapter(what, where=where, expected=error.expected, do=f"{do}; {figures}") from None
-    model = options_model(spec)
-    validated, problems = _validated(model, raw, source)
-    if problems:
-        raise_problems(problems, source)
+    model, options = options_model(spec), {key: value for key, value in raw.items() if key != "recipe"}
+    filled = with_paths(interpolate(options, where=source.name), source.folder)
+    validated, problems = None, []
+    try:
+        validated = model.model_validate(filled, context={"folder": source.folder})
+    except ValidationError as error:  # which holds the values of variables, so it is no cause of what is raised
+        found = problems_of(error, model, options)
+        problems = [replace(p, got=conceal(p.got, options), expected=conceal(p.expected, options)) for p in found]
+    raise_problems(problems, source)
     assert validated is not None  # else there are problems
     return RecipeFile(spec, validated, source.path)
 
@@ -133,32 +146,6 @@ def options_model(spec: RecipeSpec) -> type[BaseModel]:
         raise MissingExtra(what, where=spec.options, do=f"pip install '{package}'", spec=spec)
     model: type[BaseModel] = load_object(spec.options, f"options of recipe {spec.name!r}")
     return model
-
-
-def _name(raw: Mapping[str, Any], source: Source) -> str:
-    name = raw.get("recipe")
-    if not isinstance(name, str):
-        raise ConfigError(
-            "the file names no recipe",
-            where=source.where(()),
-            got="" if name is None else repr(name),
-            expected="a line such as recipe: contrastive",
-            do="`diptych train --list` lists all",
-        )
-    return name
-
-
-def _validated(
-    model: type[BaseModel], raw: Mapping[str, Any], source: Source
-) -> tuple[BaseModel | None, list[Problem]]:
-    """The options of a recipe file's content, or what is wrong with them."""
-    options = {key: value for key, value in raw.items() if key != "recipe"}
-    filled = interpolate(options, where=source.name)
-    try:
-        return model.model_validate(with_paths(filled, source.folder), context={"folder": source.folder}), []
-    except ValidationError as error:
-        problems = problems_of(error, model, options)
-    return None, [replace(p, got=conceal(p.got, options), expected=conceal(p.expected, options)) for p in problems]
 
 
 def _changed(raw: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:

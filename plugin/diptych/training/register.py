@@ -59,7 +59,18 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
     name = slot_for(config, kind, registry, slot=slot, of=None if trained.of == "text" else trained.of)
     source = config.read_text("utf-8-sig")
     raw: MutableMapping[str, Any] = read_lines(source)
-    place = _reranker(raw, trained, config, registry) if name is None else _slot(raw, trained, config, name, registry)
+    if name is None:
+        place, stages = "search.rerank[0]", raw.setdefault("search", {}).setdefault("rerank", [])
+        if not stages:
+            stages.append({})
+        stages[0] = _section(stages[0], trained, config, registry, tuple(fields_of(Rerank)))
+    elif trained.queries:
+        place = _student(raw.setdefault("slots", {}), trained, config, name)
+    else:
+        place, slots = f"slots.{name}", raw.setdefault("slots", {})
+        slots[name] = _section(slots.get(name) or {}, trained, config, registry, ("of", "storage"))
+        if trained.of != "text":
+            slots[name]["of"] = trained.of
     text = as_yaml(raw, source)
     check_text(text, registry)
     replace_config(config, spliced(source, text, [("search", "rerank") if name is None else ("slots", name)]))
@@ -80,16 +91,6 @@ def slot_for(
     loaded = load_config(config)
     check_adapters(loaded, registry)
     return None if kind == "reranker" else slot or _only(loaded.slots, kind, of, config, registry)
-
-
-def _slot(raw: Any, trained: Registration, config: Path, name: str, registry: Registry) -> str:
-    slots = raw.setdefault("slots", {})
-    if trained.queries:
-        return _student(slots, trained, config, name)
-    slots[name] = _section(slots.get(name) or {}, trained, config, registry, ("of", "storage"))
-    if trained.of != "text":
-        slots[name]["of"] = trained.of
-    return f"slots.{name}"
 
 
 def _student(slots: Any, trained: Registration, config: Path, name: str) -> str:
@@ -123,14 +124,6 @@ def _only(slots: Mapping[str, SlotConfig], kind: Kind, of: str | None, config: P
             do=f"name it: --slot NAME {nearest(kind, slots)}".strip(),
         )
     return fitting[0]
-
-
-def _reranker(raw: Any, trained: Registration, config: Path, registry: Registry) -> str:
-    stages = raw.setdefault("search", {}).setdefault("rerank", [])
-    if not stages:
-        stages.append({})
-    stages[0] = _section(stages[0], trained, config, registry, tuple(fields_of(Rerank)))
-    return "search.rerank[0]"
 
 
 def _section(old: Any, trained: Registration, config: Path, registry: Registry, keys: tuple[str, ...]) -> Any:

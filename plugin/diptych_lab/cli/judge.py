@@ -105,29 +105,38 @@ def judge(
         return _by_clicks(clicks, folder, power, least, as_json)
     from diptych.cli.evaluate import labels, opened
     from diptych.collection import pipeline_runs
+    from diptych.evaluate import read_queries
     from diptych_lab.judge import Judgements, Judging, SecondJudging, agreements
+    from diptych_lab.judge.judging import drawn
 
     configs = list(dict.fromkeys(config or [CONFIG]))
     settings = session.config(configs[0])
-    drawn = _drawn(settings, queries, sample)
-    name, judgements = judge or _user(), Judgements(folder)
-    judgements.require_same(drawn)
+    path = queries or settings.evaluate.queries
+    if path is None:
+        do = "give --queries FILE, or set evaluate.queries in the config file"
+        raise EvaluationError("there are no queries to judge", do=do)
+    asked, name, judgements = drawn(read_queries(path), sample, 0), judge, Judgements(folder)
+    try:
+        name = name or getpass.getuser()
+    except (KeyError, OSError, ImportError) as error:  # in a container without users
+        raise EvaluationError("no user name is known", got=str(error), do="name the judge: --judge NAME") from error
+    judgements.require_same(asked)
     with opened(session, configs) as collections:
         names = [collection.name for collection in collections]
         judgements.require_collections(names)
         texts, verdict = DocumentTexts(collections, tenant), None
         if again:
-            known = [*drawn, *judgements.queries()]
+            known = [*asked, *judgements.queries()]
             judgements.note_collections(names)
             judge_all(SecondJudging(judgements, known, judge=name, count=again), texts)
         else:
             by_label = dict(zip(labels(configs), collections, strict=True))
             listed = pipeline_runs.pipelines_of(by_label)
-            chosen = _chosen(listed if only else pipeline_runs.answering(listed, drawn), len(configs), only)
+            chosen = _chosen(listed if only else pipeline_runs.answering(listed, asked), len(configs), only)
             if not only and len(collections) == 1:
                 chosen |= _swapped(collections[0])
             judging = Judging(
-                _runs(chosen, drawn, metric, tenant), drawn, judgements, judge=name, baseline=baseline, metric=metric,
+                _runs(chosen, asked, metric, tenant), asked, judgements, judge=name, baseline=baseline, metric=metric,
                 confidence=confidence, margin=margin, general=general, complete=complete,
             )  # fmt: skip
             judgements.note_collections(names)
@@ -136,7 +145,7 @@ def judge(
             else:
                 judge_all(judging, texts)
             verdict = judging.verdict()
-    is_written = bool(len(judgements.save(drawn)))
+    is_written = bool(len(judgements.save(asked)))
     return _show(verdict, agreements(judgements), folder if is_written else None, as_json=as_json)
 
 
@@ -158,26 +167,6 @@ def _show(verdict: Verdict | None, kappas: Sequence[Kappa], folder: Path | None,
     if folder:
         stdout().print(f"wrote {folder}; to read it: diptych evaluate {folder}", soft_wrap=True)
     return None
-
-
-def _user() -> str:
-    """The user's name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError) as error:  # in a container without users
-        raise EvaluationError("no user name is known", got=str(error), do="name the judge: --judge NAME") from error
-
-
-def _drawn(settings: Config, queries: Path | None, sample: int) -> list[Query]:
-    """The queries to judge."""
-    from diptych.evaluate import read_queries
-    from diptych_lab.judge.judging import drawn
-
-    path = queries or settings.evaluate.queries
-    if path is None:
-        do = "give --queries FILE, or set evaluate.queries in the config file"
-        raise EvaluationError("there are no queries to judge", do=do)
-    return drawn(read_queries(path), sample, 0)
 
 
 def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | None) -> dict[str, Searched]:
