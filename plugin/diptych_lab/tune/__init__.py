@@ -18,7 +18,6 @@ from diptych_lab.tune.search_report import (
     SearchRow,
     config_change,
     edited,
-    search_change,
     write_config,
 )
 
@@ -39,7 +38,6 @@ __all__ = [
     "config_change",
     "edited",
     "grid",
-    "search_change",
     "tune_encoder",
     "tune_index",
     "tune_search",

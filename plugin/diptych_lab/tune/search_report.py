@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import unified_diff
@@ -12,7 +10,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.config import SearchConfig, SearchParams
+from diptych.config import SearchParams
 from diptych.config.load import replace_config
 from diptych.config.problems import redacted
 from diptych.config.section import fields_of
@@ -25,7 +23,6 @@ from diptych_lab.tune.trials import LEAST, LEGEND, Against, mark
 KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets
 SAID = ("kind", "slot", "candidates", "adapter", "k", "normalize")  # values of a stage that are always written
 SHOWN = 12  # rows of a table, beside those that are marked
-_USER = re.compile(r"//[^/\s]*@")  # of an address, with a password
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,45 +192,30 @@ def stage_section(stage: Stage) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """The changed config file: the keys that are set or removed, the diff of what is tuned, and the whole text.
-
-    `diff` has the sections in one style. `patch` has the lines of the file, so that `patch` applies it; it is empty
-    where it might show a secret.
-    """
+    """The changed config file: the keys that are set or removed, the diff in one style, and the whole text."""
 
     keys: str = ""
     diff: str = ""
     text: str = ""
-    patch: str = ""
 
 
-def config_change(config: Path, found: SearchReport, registry: Registry, *, row: int | None = None) -> ConfigChange:
-    """The config file with a tuned pipeline, not yet written; comments and everything else stay.
+def config_change(config: Path, found: SearchReport, registry: Registry) -> ConfigChange:
+    """The config file with the chosen pipeline, not yet written; comments and everything else stay.
 
     Args:
         config: the file.
         found: what the tuner found for the collection of this config.
         registry: where the adapters that it names come from.
-        row: the pipeline's place in `found.rows`; the chosen one's unless given.
 
     Raises:
         ConfigError: the file cannot be read, or would not be valid.
     """
 
     def edit(raw: Any) -> str:
-        raw["search"], keys = _tuned(raw.get("search") or {}, found, found.chosen if row is None else row)
+        raw["search"], keys = _tuned(raw.get("search") or {}, found)
         return keys
 
     return edited(config, registry, edit, ("search",))
-
-
-def search_change(search: SearchConfig, found: SearchReport, *, row: int | None = None) -> ConfigChange:
-    """As `config_change`, for search settings that no file holds, such as those a collection stores."""
-    before = search.model_dump(mode="json", exclude_defaults=True)
-    after, keys = _tuned(copy.deepcopy(before), found, found.chosen if row is None else row)
-    old, new = (_lines({"search": section}, ("search",)) for section in (before, after))
-    diff = unified_diff(old, new, "search settings of the collection", "search settings, tuned", lineterm="")
-    return ConfigChange(keys, "\n".join(diff), "\n".join([*new, ""]))
 
 
 def edited(config: Path, registry: Registry, edit: Callable[[Any], str], sections: Sequence[str]) -> ConfigChange:
@@ -247,16 +229,11 @@ def edited(config: Path, registry: Registry, edit: Callable[[Any], str], section
     source = config.read_text("utf-8-sig")
     raw = read_lines(source)
     before = _lines(raw, sections)
-    may_show = redacted(raw) == raw and not _USER.search(source)
     keys, text = edit(raw), as_yaml(raw, source)
     check_text(text, registry)
     diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
     whole = spliced(source, text, changed_entries(plain_values(source), plain_values(text), sections))
-    patch = ""
-    if may_show and source.endswith("\n"):  # else it would need a remark on the last line, which copying easily loses
-        old, new = source.split("\n")[:-1], whole.split("\n")[:-1]
-        patch = "".join(f"{line}\n" for line in unified_diff(old, new, config.name, config.name, lineterm=""))
-    return ConfigChange(keys, "\n".join(diff), whole, patch)
+    return ConfigChange(keys, "\n".join(diff), whole)
 
 
 def write_config(config: Path, change: ConfigChange) -> None:
@@ -273,11 +250,11 @@ def _lines(raw: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
     return yaml_of({name: redacted(raw.get(name) or {}) for name in sections}).splitlines()
 
 
-def _tuned(section: Any, found: SearchReport, row: int) -> tuple[Any, str]:
-    """The search section with the pipeline of a row, and the keys that are set or removed; changes `section`."""
-    wanted, before = found.rows[row].config(), list(section)
+def _tuned(section: Any, found: SearchReport) -> tuple[Any, str]:
+    """The search section with the chosen pipeline, and the keys that are set or removed; changes `section`."""
+    wanted, before = found.rows[found.chosen].config(), list(section)
     if found.rerankers and "rerank" in wanted:
-        wanted["rerank"] = _rerankers(section.get("rerank") or [], found, row)
+        wanted["rerank"] = _rerankers(section.get("rerank") or [], found)
     for key in KEYS:
         if key in wanted and section.get(key) != wanted[key]:  # what is the same keeps its style
             section[key] = wanted[key]
@@ -287,12 +264,12 @@ def _tuned(section: Any, found: SearchReport, row: int) -> tuple[Any, str]:
     return section, ", ".join([*(f"search.{key}" for key in wanted), *removed])
 
 
-def _rerankers(stages: Sequence[Any], found: SearchReport, row: int) -> list[Any]:
-    """The config's own stages that the pipeline of a row has, with its candidates and weights; their options stay."""
+def _rerankers(stages: Sequence[Any], found: SearchReport) -> list[Any]:
+    """The config's own stages that the chosen pipeline has, with its candidates and weights; their options stay."""
     configured = found.rows[found.present].pipeline.rerank
     places = {repr((stage.adapter, stage.options)): place for place, stage in enumerate(configured)}
-    kept = []
-    for stage, settings in zip(found.rows[row].pipeline.rerank, found.rows[row].config()["rerank"], strict=True):
+    kept, chosen = [], found.rows[found.chosen]
+    for stage, settings in zip(chosen.pipeline.rerank, chosen.config()["rerank"], strict=True):
         own = stages[places[repr((stage.adapter, stage.options))]]
         for key in ("weight", "early_exit"):
             own.pop(key, None)

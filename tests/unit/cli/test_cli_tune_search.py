@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from diptych.config import load_config
-from diptych.config.models import SearchConfig
 from diptych.registry import Registry
 from diptych.search import Dbsf, Linear, Rerank, Retrieve, Rrf
 from diptych_lab.cli.tune import show_tuned
-from diptych_lab.tune import ConfigChange, SearchReport, SearchRow, config_change, search_change, write_config
+from diptych_lab.tune import ConfigChange, SearchReport, SearchRow, config_change, write_config
 from diptych_lab.tune.trials import Against
 
 Run = Callable[..., Any]
@@ -76,23 +75,6 @@ def test_what_passed_is_written_and_comments_stay(config: Path, registry: Regist
     }
 
 
-def patched(source: str, patch: str) -> str:
-    """The text after a unified diff, whose lines must be those of the text."""
-    old, new, place = source.splitlines(), list[str](), 0
-    for line in patch.splitlines()[2:]:
-        if found := re.match(r"@@ -(\d+)(?:,(\d+))? ", line):
-            start = int(found[1]) - (found[2] != "0")  # of an insertion the line before is named
-            new += old[place:start]
-            place = start
-        elif line[0] == "+":
-            new.append(line[1:])
-        else:
-            assert old[place] == line[1:]
-            new += [line[1:]] if line[0] == " " else []
-            place += 1
-    return "\n".join([*new, *old[place:]]) + "\n"
-
-
 REST = """\
 store:   "memory:"     # as it is
 collection: c
@@ -113,32 +95,25 @@ populate:
     ids=["block", "flow", "indented", "absent"],
 )
 @pytest.mark.parametrize("is_last", [True, False])
-def test_the_patch_applies_to_the_file_and_leaves_other_lines_alone(
+def test_what_is_written_leaves_other_lines_alone(
     tmp_path: Path, registry: Registry, search: str, is_last: bool
 ) -> None:
     path = tmp_path / "diptych.yaml"
     path.write_text(REST + search if is_last else search + REST)
-    change = config_change(path, report(passed=True), registry)
-    assert change.patch.startswith("--- diptych.yaml\n+++ diptych.yaml\n@@")
-    text = patched(path.read_text(), change.patch)
+    write_config(path, config_change(path, report(passed=True), registry))
+    text = path.read_text()
     assert REST in text
     assert "# both" not in search or "retrieve: {dense: 100, lexical: 100}  # both\n" in text
-    path.write_text(text)
-    by_patch = load_config(path)
-    write_config(path, change)
-    assert path.read_text() == text, "--write leaves them alone too"
-    assert by_patch.digest() == load_config(path).digest()
-    assert by_patch.search.fuse.kind == "linear"
+    assert load_config(path).search.fuse.kind == "linear"
 
 
 @pytest.mark.parametrize("secret", ["api_key: sesame\n", "store: 'https://me:sesame@host'\n"])
-def test_what_may_hold_a_secret_has_no_patch(tmp_path: Path, registry: Registry, secret: str) -> None:
+def test_a_diff_shows_no_secret(tmp_path: Path, registry: Registry, secret: str) -> None:
     path = tmp_path / "diptych.yaml"
     rest = REST.partition("\n")[2]
     store = "" if secret.startswith("store") else "store: 'https://host'\n"
     path.write_text(f"{secret}{store}{rest}search: {{limit: 3}}\n")
     change = config_change(path, report(passed=True), registry)
-    assert change.patch == ""
     assert "linear" in change.diff
     assert "sesame" not in change.diff
 
@@ -159,19 +134,6 @@ def test_a_reranker_is_written_with_its_own_options_and_a_dropped_one_is_removed
     assert (stage.candidates, stage.weight, stage.options) == (10, 0.3, {"delay": 0.5})
     write_config(config, config_change(config, replace(found, rows=(ROWS[0], present)), registry))
     assert load_config(config).search.rerank == []
-
-
-def test_any_pipeline_of_a_report_has_its_diff_and_settings_without_a_file_have_one_too(
-    config: Path, registry: Registry
-) -> None:
-    found, before = report(passed=False), config.read_text()
-    assert "+    kind: linear" in config_change(config, found, registry, row=0).diff
-    assert "linear" not in config_change(config, found, registry).diff, "the chosen one is the present one"
-    assert config.read_text() == before
-    settings = SearchConfig(limit=3)
-    change = search_change(settings, found, row=0)
-    assert "+    normalize: zscore" in change.diff.splitlines()
-    assert (change.keys, settings) == ("search.retrieve, search.fuse", SearchConfig(limit=3))
 
 
 def test_without_judgements_made_queries_are_asked_and_written_only_where_that_is_wanted(
