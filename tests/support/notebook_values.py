@@ -122,10 +122,8 @@ def tuning_values(text: str) -> list[Displayed]:
     )
     stored = (IndexRow(setup, 0.99, 1.0, 2.0, 400, 500, 1.0, True), IndexRow(setup, 0.9, 0.5, 1.0, 100, 500, 1.0))
     return [
-        SearchReport(text, 40, rows, 1, 0, 0, True, gains, 0.95, 1.0, 10, left_out=(text,)),
-        EncoderReport(
-            text, text, 40, 100, 200, {}, encoders, 1, 0, gains[0], True, True, True, ((text, text),), 0.95, 1.0
-        ),
+        SearchReport(text, 40, rows, 1, 0, 0, True, gains, 1.0, 10, left_out=(text,)),
+        EncoderReport(text, text, 40, 100, 200, {}, encoders, 1, 0, gains[0], True, True, True, ((text, text),), 1.0),
         IndexReport(text, text, 64, "cosine", 100, 100, 100, 10, True, 10, stored, stored[0], "least memory", True),
     ]
 

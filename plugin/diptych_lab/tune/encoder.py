@@ -30,6 +30,7 @@ from diptych.types import Floats, Query
 from diptych_lab.tune.index import Scratch, Setup, bytes_read, of_bits, slot_to_tune
 from diptych_lab.tune.sample import Sample, require_dense, unit, with_vectors
 from diptych_lab.tune.trials import (
+    CONFIDENCE,
     LEAST,
     LEGEND,
     PRESENT,
@@ -44,6 +45,7 @@ from diptych_lab.tune.trials import (
 )
 
 CUTOFF, TIMED, BATCH, PAGE = 10, 20, 64, 256
+QUERIES, DOCUMENTS = 200, 2000  # at most; of documents beside those that are relevant
 SHOWN = 16  # rows of a table beside the present and the chosen one
 SHORTEST = 32  # numbers that are kept at least, unless others are asked for
 UNRELATED = 0.5  # share of the best nDCG below which two encoders are taken to be of different spaces
@@ -62,17 +64,15 @@ def tune_encoder(
     widths: Sequence[int] = (),
     setups: Sequence[Setup] | None = None,
     budget: EncoderBudget | None = None,
-    documents: int = 2000,
-    sample: int = 200,
-    confidence: float = 0.95,
     progress: Progress | None = None,
-    seed: int = 0,
 ) -> EncoderReport:
     """Try encoders of documents and of queries, leading numbers of their vectors, and ways to store these.
 
     The present encoder and `others` are tried. Documents and queries may have different encoders; pairs that do not
     share a space are left out. Stored vectors are read; other encoders encode the sampled documents. The collection is
     only read; ways to store vectors are tried with the sample in a temporary folder.
+
+    At most 2,000 documents are sampled beside those that are relevant to a query, and 200 queries.
 
     The row with the highest nDCG@10 within the budget is chosen; among equals the cheapest, by the time to encode,
     then by bytes.
@@ -85,11 +85,7 @@ def tune_encoder(
         widths: leading numbers to keep; all, a half and a quarter unless given.
         setups: ways to store and search, beside the present one; `of_bits` unless given.
         budget: limits of a query and of a vector.
-        documents: sampled at most, beside those that are relevant to a query.
-        sample: queries at most.
-        confidence: of the interval of the gain.
         progress: receives the progress.
-        seed: of the sample of queries and of the division into parts.
 
     Raises:
         TuneError: no judged query, or a slot without plain dense vectors.
@@ -100,10 +96,13 @@ def tune_encoder(
     require_dense(tuned)
     if view.tenancy is not None:
         raise TuneError("this encoder cannot be tuned", where=tuned.where, got="a collection with tenants")
-    asked = sampled(queries, qrels, sample, seed=seed)
+    asked = [query for query in queries if qrels.relevant(query.id)]
+    if len(asked) > QUERIES:
+        places = np.random.default_rng(0).permutation(len(asked))[:QUERIES]
+        asked = [asked[place] for place in sorted(places.tolist())]
     if not asked:
         raise TuneError("no query has a relevant document", where=f"collection {view.name!r}", got=len(queries))
-    trials = EncoderTrials(view, tuned, others, asked, qrels, documents, progress or Unwatched())
+    trials = EncoderTrials(view, tuned, others, asked, qrels, progress or Unwatched())
     rows, table = trials.measured(widths, of_bits() if setups is None else setups)
     present = len(rows) - 1
     fitting = [n for n, row in enumerate(rows) if limits.fits(row)]
@@ -115,9 +114,9 @@ def tune_encoder(
     gain = None
     if fitting and chosen != present and len(asked) >= LEAST:
         held_out = np.zeros(table.shape[1])  # for each query the value of what the other queries choose
-        for training, part in folds(len(held_out), seed):
+        for training, part in folds(len(held_out)):
             held_out[part] += table[_best(table[:, training], order), part] / ROUNDS
-        gain = against(PRESENT, held_out - table[present], confidence)
+        gain = against(PRESENT, held_out - table[present])
     return EncoderReport(
         collection=view.name,
         slot=tuned.name,
@@ -133,7 +132,6 @@ def tune_encoder(
         reached=bool(fitting),
         passed=gain is not None and (gain.low > 0 or not limits.fits(rows[present])),
         left_out=tuple(trials.left_out),
-        confidence=confidence,
         seconds=time.perf_counter() - started,
     )
 
@@ -141,13 +139,6 @@ def tune_encoder(
 def _best(table: Doubles, order: Any) -> int:
     """The row of the highest mean; of equal ones the first in `order`."""
     return int(order[table[order].mean(axis=1).round(9).argmax()])
-
-
-def sampled(queries: Sequence[Query], qrels: Qrels, sample: int, *, seed: int = 0) -> list[Query]:
-    """The queries that have a relevant document, or `sample` of them, in their order."""
-    judged = [query for query in queries if qrels.relevant(query.id)]
-    places = np.random.default_rng(seed).permutation(len(judged))[:sample]
-    return judged if len(judged) <= sample else [judged[place] for place in sorted(places.tolist())]
 
 
 def choices_of(slot: Slot, folders: Iterable[str] = ()) -> list[EncoderChoice]:
@@ -287,7 +278,6 @@ class EncoderReport(Displayed):
         fits: whether the present row is within the budget; `reached`: whether any row is.
         passed: whether the choice should replace the present row.
         left_out: pairs of encoders, the documents' first, that do not share a space.
-        confidence: of the gain's interval.
         seconds: how long it took.
     """
 
@@ -305,7 +295,6 @@ class EncoderReport(Displayed):
     reached: bool
     passed: bool
     left_out: tuple[tuple[str, str], ...]
-    confidence: float
     seconds: float
 
     @property
@@ -319,7 +308,7 @@ class EncoderReport(Displayed):
             return f"{self.queries} judged queries are too few to choose by: at least {LEAST} are needed"
         if self.chosen == self.present or self.gain is None:
             return "the present way is the best within the budget: it stays"
-        interval = f"{self.confidence:.0%} interval [{self.gain.low:+z.4f}, {self.gain.high:+z.4f}]"
+        interval = f"{CONFIDENCE:.0%} interval [{self.gain.low:+z.4f}, {self.gain.high:+z.4f}]"
         figures = f"{chosen.name}: nDCG@10 {self.gain.mean:+z.4f} on held-out queries, {interval}"
         if not self.fits:
             return f"{figures}; it is the best within the budget, which the present way exceeds"
@@ -379,7 +368,6 @@ class EncoderTrials:
         view, slot: whose encoder is the present one.
         others: further encoders.
         queries, qrels: judged.
-        documents: most that are sampled beside those that are relevant.
         progress: of `encode` and `search`.
     """
 
@@ -390,7 +378,6 @@ class EncoderTrials:
         others: Sequence[EncoderChoice],
         queries: Sequence[Query],
         qrels: Qrels,
-        documents: int,
         progress: Progress,
     ) -> None:
         self._view, self._slot, self._progress = view, slot, progress
@@ -408,7 +395,7 @@ class EncoderTrials:
             config = SlotConfig(adapter=choice.adapter, of=of, options=dict(choice.options))
             self._slots[choice.name] = Slot(choice.name, config, None, registry, media=view.media)
         relevant = {name for own in self._grades for name, grade in own.items() if grade > 0}
-        self.ids, self._documents, self._stored = self._sampled(relevant, documents)
+        self.ids, self._documents, self._stored = self._sampled(relevant)
         self.left_out: list[tuple[str, str]] = []
 
     def measured(self, widths: Sequence[int], setups: Sequence[Setup]) -> tuple[list[EncoderRow], Doubles]:
@@ -464,14 +451,14 @@ class EncoderTrials:
     def _similarity(self) -> Similarity:
         return self._slot.similarity or "cosine"
 
-    def _sampled(self, relevant: set[str], most: int) -> tuple[list[str], list[Input], Floats]:
+    def _sampled(self, relevant: set[str]) -> tuple[list[str], list[Input], Floats]:
         """Ids, texts or media, and stored vectors of the relevant documents that are there and of some others."""
         view, found = self._view, dict[str, tuple[Input, Floats]]()
         points: list[Any] = []
         for page in _blocks(sorted(relevant), PAGE):
             for records in scrolled(view, view.layout.id_filter(page), PAGE, payload=False):
                 points += [record.id for record in records]
-        points = list(dict.fromkeys([*points, *sample_points(view.client, view.name, most)]))
+        points = list(dict.fromkeys([*points, *sample_points(view.client, view.name, DOCUMENTS)]))
         for record, vector in with_vectors(view, self._slot, points, payload=True):
             document = view.layout.read(record.id, record.payload)
             found[document.id] = self._slot.reading.input_of(document) or "", vector

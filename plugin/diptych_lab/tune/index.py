@@ -63,8 +63,6 @@ def tune_index(
     points: int | None = None,
     k: int = 10,
     rule: Rule | None = None,
-    rounds: int = ROUNDS,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> IndexReport:
     """Measure recall against exact search, latency and bytes of each setup on a sample of the slot's own vectors.
@@ -81,8 +79,6 @@ def tune_index(
         points: measure as in a collection that holds so many; as many as it holds unless given.
         k: of the recall.
         rule: what is chosen.
-        rounds: how often each query runs with each setup.
-        seed: of the division into documents and queries.
         progress: receives the progress of the stages `read`, `build` and `ask`.
 
     Raises:
@@ -91,14 +87,14 @@ def tune_index(
     """
     view, watching, chosen_by = handle.now(), progress or Unwatched(), rule or Rule()
     tuned_slot = slot_to_tune(view, slot)
-    drawn_sample = draw(view, tuned_slot, size=sample, held_out=HELD_OUT, texts=queries, seed=seed, progress=watching)
+    drawn_sample = draw(view, tuned_slot, size=sample, held_out=HELD_OUT, texts=queries, progress=watching)
     default_setups = grid(drawn_sample.documents.shape[1], whole_numbers=drawn_sample.whole_numbers)
     storage = tuned_slot.generation.storage if tuned_slot.generation else {}
     now = Setup(VectorStorage.model_validate(storage), view.search_config.params, now=True)
     wanted = default_setups if setups is None else setups
     tried_setups = [now, *(setup for setup in wanted if replace(setup, now=True) != now)]
     with Scratch(drawn_sample, points or drawn_sample.points) as scratch:
-        rows = _measured(scratch, drawn_sample, tried_setups, k, rounds, watching)
+        rows = _measured(scratch, drawn_sample, tried_setups, k, watching)
     front = trials.with_front(rows, lambda row: (-row.recall, row.p50, row.memory))
     rows = sorted(front, key=lambda row: (row.memory, row.p50))
     best, reached = chosen_by.choose(rows)
@@ -120,9 +116,7 @@ def tune_index(
     )
 
 
-def _measured(
-    scratch: Scratch, sample: Sample, setups: Sequence[Setup], k: int, rounds: int, progress: Progress
-) -> list[IndexRow]:
+def _measured(scratch: Scratch, sample: Sample, setups: Sequence[Setup], k: int, progress: Progress) -> list[IndexRow]:
     """A row for each setup: each storage is built once, then all setups are asked in turn; one more round warms up."""
     storages = list(dict.fromkeys(map(_key, setups)))
     progress.begin("build", len(storages))
@@ -138,9 +132,9 @@ def _measured(
         rankings[place][str(number)] = scratch.ask(built[_key(setup)], queries[number], setup, k)
 
     count = len(queries)
-    progress.begin("ask", rounds * count)
+    progress.begin("ask", ROUNDS * count)
     advance = partial(progress.advance, "ask")
-    measured = times(ask, range(len(setups)), range(count), rounds=rounds, warm_up=count, advance=advance)
+    measured = times(ask, range(len(setups)), range(count), rounds=ROUNDS, warm_up=count, advance=advance)
     truth, points, rows = sample.exact(2 * k), len(sample.documents), list[IndexRow]()
     for setup, ranking, milliseconds in zip(setups, rankings, measured, strict=True):
         p50, p95 = np.percentile(milliseconds, (50, 95)).tolist()

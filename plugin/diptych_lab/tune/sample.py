@@ -62,9 +62,7 @@ class Sample:
         return np.array(queries @ documents.T)
 
 
-def draw(
-    view: View, slot: Slot, *, size: int, held_out: int, texts: Sequence[str], seed: int, progress: Progress
-) -> Sample:
+def draw(view: View, slot: Slot, *, size: int, held_out: int, texts: Sequence[str], progress: Progress) -> Sample:
     """Vectors of at most `size` points, and queries: those of `texts`, or of `held_out` further points.
 
     Raises:
@@ -80,7 +78,7 @@ def draw(
             got=f"{len(points)} vectors",
             expected=f"{LEAST} or more",
         )
-    np.random.default_rng(seed).shuffle(points)
+    np.random.default_rng(0).shuffle(points)
     progress.begin("read", len(points))
     rows: list[Floats] = []
     for _, vector in with_vectors(view, slot, points):

@@ -54,9 +54,7 @@ def tune_search(
     *,
     depths: Sequence[int] = (),
     budget: float | None = None,
-    confidence: float = 0.95,
     progress: Progress | None = None,
-    seed: int = 0,
 ) -> SearchReport:
     """Try fusions, later stages and parameters of the search on judged queries; the collection is only read.
 
@@ -70,9 +68,7 @@ def tune_search(
         depths: candidates of each slot to try; by default 50 and 100, if the config's limit is not above these.
         budget: longest milliseconds of the median query, encoding included. A present pipeline that exceeds it is
             replaced by the best that does not.
-        confidence: of the gate's intervals.
         progress: receives the progress of the stages, such as `asking SLOT`.
-        seed: of the divisions into parts.
 
     Raises:
         TuneError: no judged query, or nothing to choose between.
@@ -97,8 +93,6 @@ def tune_search(
         table[fitting],
         [candidates[n] for n in fitting],
         len(fitting) - 1,
-        confidence=confidence,
-        seed=seed,
         start_fits=fits[present] or len(fitting) == 1,
     )
     return SearchReport(
@@ -110,7 +104,6 @@ def tune_search(
         tuned=fitting[choice.tuned],
         passed=choice.passed,
         gains=choice.gains,
-        confidence=confidence,
         seconds=time.perf_counter() - started,
         calls=run.answers.calls,
         pairs=sum(reranker.pairs for reranker in run.rerankers.values()),

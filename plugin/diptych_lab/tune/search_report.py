@@ -18,7 +18,7 @@ from diptych.config.yaml_files import as_yaml, changed_entries, plain_values, re
 from diptych.display import Display, Displayed, Table, differences
 from diptych.registry import Registry
 from diptych.search import Pipeline, Rerank, Stage
-from diptych_lab.tune.trials import LEAST, LEGEND, Against, mark
+from diptych_lab.tune.trials import CONFIDENCE, LEAST, LEGEND, Against, mark
 
 KEYS = ("retrieve", "fuse", "rescore", "params", "rerank")  # of the search section, which the tuner sets
 SAID = ("kind", "slot", "candidates", "adapter", "k", "normalize")  # values of a stage that are always written
@@ -82,7 +82,6 @@ class SearchReport(Displayed):
             the gate.
         passed: whether the gate lets the tuned one replace the present one.
         gains: of the choice on queries that did not choose it.
-        confidence: of their intervals.
         seconds, calls, pairs: time, requests to the store, and pairs that rerankers scored.
         fits: whether the present pipeline is within the budget.
         rerankers: those that were tried.
@@ -98,7 +97,6 @@ class SearchReport(Displayed):
     tuned: int
     passed: bool
     gains: tuple[Against, ...]
-    confidence: float
     seconds: float
     calls: int
     pairs: int = 0
@@ -118,7 +116,7 @@ class SearchReport(Displayed):
         change = f"gains {gain.mean:+z.4f}" if gain.mean > 0 else f"loses {-gain.mean:.4f}"
         figures = (
             f"searching {self.rows[self.tuned].name}, {change} nDCG@10 on held-out queries, "
-            f"{self.confidence:.0%} interval [{gain.low:+z.4f}, {gain.high:+z.4f}]"
+            f"{CONFIDENCE:.0%} interval [{gain.low:+z.4f}, {gain.high:+z.4f}]"
         )
         if self.passed and not self.fits:
             return f"{figures}: the best within the budget, which the present pipeline exceeds"
@@ -147,7 +145,7 @@ class SearchReport(Displayed):
         columns = ("", "pipeline", "nDCG@10", "±", "ms")
         cells = differences([(gain.mean, gain.low, gain.high) for gain in self.gains])
         gains = [(gain.name, *own, self.more(gain)) for gain, own in zip(self.gains, cells, strict=True)]
-        held_out = Table(("gain over", "nDCG@10", f"{self.confidence:.0%} interval", ""), gains, numbers=(1, 2))
+        held_out = Table(("gain over", "nDCG@10", f"{CONFIDENCE:.0%} interval", ""), gains, numbers=(1, 2))
         why = "its scores depend on the other candidates, or on whose passages it reads (read: document reads none)"
         scored = f", {self.pairs:,} pairs scored by rerankers" if self.rerankers else ""
         return Display(

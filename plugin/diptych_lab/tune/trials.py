@@ -27,6 +27,7 @@ Normalization: TypeAlias = Literal["rrf", "dbsf", "minmax", "zscore"]
 
 R = TypeVar("R", bound="DataclassInstance")
 FOLDS, ROUNDS = 5, 4
+CONFIDENCE = 0.95  # of intervals of gains
 LEAST = 10  # queries below which nothing is tuned
 PRESENT, SINGLE = "the present pipeline", "the best single slot"
 
@@ -326,8 +327,6 @@ def choose(
     trials: Sequence[Trial],
     start: int,
     *,
-    confidence: float = 0.95,
-    seed: int = 0,
     start_fits: bool = True,
 ) -> Choice:
     """The trial to search by.
@@ -340,8 +339,6 @@ def choose(
     Args:
         values: `[trials, n]`.
         start: the trial that stays unless another one passes.
-        confidence: of the intervals.
-        seed: of the divisions.
         start_fits: whether the start may stay; if it exceeds a budget, the rule's choice among the others passes, or
             the best single slot if that is better on held-out queries.
     """
@@ -352,12 +349,12 @@ def choose(
     tuned = simplest(values, order)
     if count < LEAST:
         return Choice(start, tuned, False, ())
-    chosen_values, single_values = held_out(values, trials, order, seed=seed)
+    chosen_values, single_values = held_out(values, trials, order)
     gains: tuple[Against, ...] = (
-        against(PRESENT, chosen_values - values[start], confidence),
-        against(SINGLE, chosen_values - single_values, confidence),
+        against(PRESENT, chosen_values - values[start]),
+        against(SINGLE, chosen_values - single_values),
     )
-    single_gain = against(PRESENT, single_values - values[start], confidence)
+    single_gain = against(PRESENT, single_values - values[start])
     beats_single = trials[tuned].is_single or (gains[1].low if start_fits else gains[1].mean) > 0
     shown = beats_single and (gains[0].low > 0 or not start_fits)
     if not shown and (single_gain.low > 0 or not start_fits):
@@ -393,33 +390,31 @@ def with_front(rows: Sequence[R], costs: Callable[[R], tuple[float, ...]]) -> li
     ]
 
 
-def held_out(
-    values: Doubles, trials: Sequence[Trial], order: NDArray[np.int64], *, seed: int = 0
-) -> tuple[Doubles, Doubles]:
+def held_out(values: Doubles, trials: Sequence[Trial], order: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
     """For each query the value of what the others choose, and of the single slot that they find best, `[n]` each."""
     count = values.shape[1]
     alone = [int(place) for place in order if trials[place].is_single]
     singles = np.array(alone or order[:1], np.int64)  # no single slot if all are too slow
     chosen_values, single = np.zeros(count), np.zeros(count)
-    for training, part in folds(count, seed):
+    for training, part in folds(count):
         chosen_values[part] += values[simplest(values[:, training], order), part] / ROUNDS
         best = singles[values[singles][:, training].mean(axis=1).argmax()]
         single[part] += values[best, part] / ROUNDS
     return chosen_values, single
 
 
-def folds(count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def folds(count: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Queries to choose by, and those that are held out, so that each is held out in each of `ROUNDS` rounds."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     for _ in range(ROUNDS):
         for part in np.array_split(random.permutation(count), min(FOLDS, count)):
             yield np.setdiff1d(np.arange(count), part), part
 
 
-def against(name: str, gaps: Doubles, confidence: float) -> Against:
+def against(name: str, gaps: Doubles) -> Against:
     """What held-out gaps `[n]` to the baseline of this name say."""
     mean = float(gaps.mean())
-    low, high = interval(gaps, confidence=confidence, samples=5_000)
+    low, high = interval(gaps, confidence=CONFIDENCE, samples=5_000)
     is_unclear = mean > 1e-4 and low <= 0
     needed = math.ceil(len(gaps) * ((mean - low) / mean) ** 2) if is_unclear else None
     return Against(name, mean, low, high, needed)

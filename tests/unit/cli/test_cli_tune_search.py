@@ -29,7 +29,7 @@ ROWS = (
 
 def report(*, passed: bool) -> SearchReport:
     gain = Against("the present pipeline", 0.05, 0.02 if passed else -0.01, 0.08, None if passed else 140)
-    return SearchReport("c", 60, ROWS, 1, 0 if passed else 1, 0, passed, (gain,), 0.95, 1.5, 12)
+    return SearchReport("c", 60, ROWS, 1, 0 if passed else 1, 0, passed, (gain,), 1.5, 12)
 
 
 def shown(found: SearchReport, change: ConfigChange, *, synthetic: bool = False, write: bool = False) -> None:
