@@ -9,8 +9,8 @@
   `QdrantClient.query_points(query=models.Document(...))` works as before, and so does `import fastembed` everywhere
   else. Only the deprecated tables of models in that module (`SUPPORTED_EMBEDDING_MODELS` and its like) stay empty.
 
-A module that is imported already, a pydantic before 2.11 and a FastEmbed that is imported already are left alone. The
-import hook is there only while qdrant-client is imported.
+A module or a FastEmbed that is imported already is left alone. The import hook is there only while qdrant-client is
+imported.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ import importlib
 import importlib.util
 import sys
 import threading
-from abc import abstractmethod
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import pydantic
 
 from diptych.runtime.vendor_telemetry import quiet
 
-OLDEST = (2, 11)  # of pydantic, which defers and resolves references between deferred models since then
+MODELS, FASTEMBED_COMMON = "qdrant_client.http.models.models", "qdrant_client.fastembed_common"
 FASTEMBED = "fastembed"
 CLASSES = (
     "TextEmbedding",
@@ -41,43 +40,6 @@ CLASSES = (
     "LateInteractionMultimodalEmbedding",
 )
 _building = threading.RLock()
-
-
-class _Loader(Loader):
-    """Executes one module with an import statement of its own."""
-
-    module: ClassVar[str]
-
-    def __init__(self, inner: Loader) -> None:
-        self._inner = inner
-
-    @classmethod
-    @abstractmethod
-    def is_wanted(cls) -> bool:
-        """Whether the module is to be executed by this loader."""
-
-    @abstractmethod
-    def import_(self, name: str, *arguments: Any, **options: Any) -> Any:
-        """What `__import__` does within the module."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        # The module's own builtins, not sys.modules: threads that import the same meanwhile must find it as it is.
-        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self.import_}
-        self._inner.exec_module(module)
-        module.__dict__["__builtins__"] = builtins
-
-
-class _Finder(MetaPathFinder):
-    """Finds the modules of the loaders."""
-
-    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        loader = next((one for one in (_DeferredModels, _WithoutFastEmbed) if one.module == fullname), None)
-        if loader is None or not loader.is_wanted():
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec and spec.loader:
-            spec.loader = loader(spec.loader)
-        return spec
 
 
 class _Deferred(pydantic.BaseModel, defer_build=True):
@@ -98,16 +60,14 @@ class _Deferred(pydantic.BaseModel, defer_build=True):
             return super().model_rebuild(force=force, raise_errors=raise_errors, **options)
 
 
-class _DeferredModels(_Loader):
-    """Gives qdrant-client's models the deferred `BaseModel`."""
+class _DeferredModels(Loader):
+    """Executes the module of models with a `pydantic` whose `BaseModel` is the deferred one."""
 
-    module = "qdrant_client.http.models.models"
-
-    @classmethod
-    def is_wanted(cls) -> bool:
-        return tuple(map(int, pydantic.VERSION.split(".")[:2])) >= OLDEST
+    def __init__(self, inner: Loader) -> None:
+        self._inner = inner
 
     def import_(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """What `__import__` does within the module."""
         module = builtins.__import__(name, *arguments, **options)
         if name != "pydantic":
             return module
@@ -115,19 +75,17 @@ class _DeferredModels(_Loader):
         vars(stand_in).update(BaseModel=_Deferred, __getattr__=partial(getattr, module))
         return stand_in
 
+    def exec_module(self, module: ModuleType) -> None:
+        # The module's own builtins, not sys.modules: threads that import the same meanwhile must find it as it is.
+        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self.import_}
+        self._inner.exec_module(module)
+        module.__dict__["__builtins__"] = builtins
 
-class _WithoutFastEmbed(_Loader):
+
+class _WithoutFastEmbed(_DeferredModels):
     """Hides FastEmbed from the module of qdrant-client that imports it, then puts the stand-ins in."""
 
-    module = "qdrant_client.fastembed_common"
-
-    def __init__(self, inner: Loader) -> None:
-        super().__init__(inner)
-        self._hidden = True
-
-    @classmethod
-    def is_wanted(cls) -> bool:
-        return FASTEMBED not in sys.modules and importlib.util.find_spec(FASTEMBED) is not None
+    _hidden = True
 
     def import_(self, name: str, *arguments: Any, **options: Any) -> Any:
         if self._hidden and name.partition(".")[0] == FASTEMBED:
@@ -142,6 +100,18 @@ class _WithoutFastEmbed(_Loader):
                 setattr(module, name, LazyClass(name))
         if misc := getattr(module, "FastEmbedMisc", None):
             misc.IS_INSTALLED = True  # what its is_installed() would keep after importing FastEmbed
+
+
+class _Finder(MetaPathFinder):
+    """Finds the two modules."""
+
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname == FASTEMBED_COMMON and (FASTEMBED in sys.modules or not importlib.util.find_spec(FASTEMBED)):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in (MODELS, FASTEMBED_COMMON) else None
+        if spec and spec.loader:
+            spec.loader = (_DeferredModels if fullname == MODELS else _WithoutFastEmbed)(spec.loader)
+        return spec
 
 
 class LazyClass:
