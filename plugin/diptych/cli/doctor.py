@@ -10,7 +10,7 @@ import platform
 import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -24,7 +24,7 @@ from diptych.cli.options import CONFIG, ConfigOption, JsonOption, option
 from diptych.cli.output import show, stdout, warn, write_json
 from diptych.cli.run_command import FAILED, Session
 from diptych.display import Display, Table, moment, say, size
-from diptych.errors import CollectionNotFound, DiptychError, InsecureKeyWarning
+from diptych.errors import CollectionError, CollectionNotFound, DiptychError, InsecureKeyWarning
 from diptych.plugins.factory import missing, missing_wheel, to_install
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _store(
         else:
             yield Check("collection", "warn", f"{config.collection!r} is not filled yet", "diptych populate SOURCE")
         if metadata := collection.handle.metadata:
-            yield from _changes(config, metadata)
+            yield from _changes(handle.slots, config, metadata)
         for name, slot in handle.slots.items() if models else ():
             yield _model(f"model of {name}", slot)
             if slot.asker is not None:
@@ -235,7 +235,7 @@ def _store(
             yield from verify_store(collection, sample=verify[1], repair=verify[2])
 
 
-def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
+def _changes(slots: Mapping[str, Slot], config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
     """What opening would refuse without an encoder being loaded, and a swap that is under way."""
     from diptych.handle import open_handle
 
@@ -244,24 +244,14 @@ def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
         yield Check("swap", "warn", swap_text, "diptych status shows where it is")
         if open_handle.describes(config, metadata.swap.target):
             return
-    live, names = metadata.live.slots, ", ".join(metadata.live.slots)
-    storage = {name: open_handle.storage_of(slot_config) for name, slot_config in config.slots.items()}
-    queries_by = {name: (slot_config, metadata.live.asking.get(name)) for name, slot_config in config.slots.items()}
-    waiting = {name: student for name, own in queries_by.items() if (student := open_handle.waiting_student(*own))}
-    if config.slots.keys() != live.keys():
-        difference = f"the config names {', '.join(config.slots)}, the collection has {names}"
-    elif open_handle.reading_of(config.populate) != metadata.reading:
-        difference = "populate.input or populate.separator is not what the vectors were made from"
-    elif changed := [name for name, slot_config in live.items() if storage[name] != slot_config.storage]:
-        difference = f"storage of {', '.join(changed)} is not as the config says"
-    elif others := [name for name in live if name not in waiting and not open_handle.asks(*queries_by[name])]:
-        difference = f"queries of {', '.join(others)} are not made by what the config says"
-    else:
-        for name, student in waiting.items():
-            text = f"slot {name!r}: its encoder makes the queries until student {student} is admitted"
-            yield Check("slots", "warn", text, "diptych apply")
-        return
-    yield Check("slots", "fail", difference, f"restore it; {open_handle.APPLY}")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            open_handle.refuse_changes(slots, config, metadata, load=False)
+        except CollectionError as error:
+            yield failed("slots", error)
+    for warning in told:
+        yield Check("slots", "warn", str(warning.message), "diptych apply")
 
 
 def _model(name: str, slot: Slot) -> Check:

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from diptych.display import PIPED_WIDTH, Display, json_text, printable, say, write
+from diptych.display import PIPED_WIDTH, Display, json_text, say, write
 from diptych.errors import DiptychError
 from diptych.runtime.phases import watched
 
@@ -64,30 +63,20 @@ def warn(warnings: Iterable[str]) -> None:
         say(stderr(), f"warning: {warning}", "yellow")
 
 
-def write_json(value: Any, *, to_stderr: bool = False) -> None:
+def write_json(value: Any) -> None:
     """`value` as one JSON document; dataclasses, mappings and numbers of numpy are understood."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    stream.write(json_text(value) + "\n")
+    sys.stdout.write(json_text(value) + "\n")
 
 
 def write_error(error: DiptychError, *, as_json: bool) -> None:
     """The error on standard error: what, where, got, expected, what to do; a terminal's lines end between words."""
     if as_json:
-        return write_json({"error": error_document(error)}, to_stderr=True)
+        sys.stderr.write(json_text({"error": error_document(error)}) + "\n")
+        return
     first, *detail_lines = str(error).splitlines()
-    text = Text.assemble(("error: ", "bold red"), (printable(first), "bold"))
-    for line in detail_lines:
-        label, colon, value = printable(line).partition(": ")
-        text.append("\n").append(label + colon, "dim" if colon else "").append(value)
-    for note in getattr(error, "__notes__", ()):
-        text.append(f"\n  {printable(note)}")
-    console = stderr()
-    if not console.is_terminal:
-        return console.print(text, soft_wrap=True)
-    for part in text.split("\n"):
-        indent = len(part.plain) - len(part.plain.lstrip())
-        console.print(Padding(part[indent:], (0, 0, 0, indent), expand=False))
-    return None
+    say(stderr(), f"error: {first}", "bold red")
+    for line in [*detail_lines, *(f"  {note}" for note in getattr(error, "__notes__", ()))]:
+        say(stderr(), line)
 
 
 def error_document(error: DiptychError) -> dict[str, Any]:

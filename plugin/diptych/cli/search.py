@@ -207,9 +207,11 @@ def search_params(collection: Collection, *, exact: bool, hnsw_ef: int | None) -
 
 def _document(item: Hit | HitGroup | Explanation) -> dict[str, Any]:
     """What was found as JSON values."""
+    from diptych.search import HitGroup
+
     if isinstance(item, Hit):
         return hit_document(item)
-    if hasattr(item, "hits"):
+    if isinstance(item, HitGroup):
         return {"value": item.value, "hits": [hit_document(hit) for hit in item.hits]}
     parts = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
     return {"id": item.document.id, **parts, "pipeline": repr(item.pipeline)}

@@ -82,7 +82,7 @@ def _opened_slots(
     }
     if verify:
         # Only changed encoders are loaded here; the others are checked at their first use, which keeps opening fast.
-        _refuse_changes(slots, config, metadata)
+        refuse_changes(slots, config, metadata)
     return slots, with_stored_default(config, metadata).search
 
 
@@ -148,12 +148,19 @@ def _under_way(config: Config, metadata: CollectionMetadata) -> bool:
     return metadata.swap is not None and describes(config, metadata.swap.target)
 
 
-def _refuse_changes(slots: Mapping[str, Slot], config: Config, metadata: CollectionMetadata) -> None:
-    """Verify a changed encoder; refuse all other changes, which need plan and apply."""
+def refuse_changes(
+    slots: Mapping[str, Slot], config: Config, metadata: CollectionMetadata, *, load: bool = True
+) -> None:
+    """Verify a changed encoder, if it may be loaded; refuse all other changes, which need plan and apply.
+
+    Raises:
+        CollectionError: there is one.
+    """
     try:
+        _require_same_slots(config.slots, metadata.live)
         _require_same_reading(config, metadata)
         for slot in slots.values():
-            if slot.changed:
+            if slot.changed and load:
                 _ = slot.encoder
             _require_same_storage(slot)
             _require_same_modality(slot)
