@@ -67,17 +67,13 @@ def judge(
     ] = False,
     clicks: Annotated[
         Path | None,
-        typer.Option(
-            metavar="LOG", help='Make judgements of clicks: JSON lines with "query", "shown" and "clicked" ids.'
-        ),
+        option('Make judgements of clicks: JSON lines with "query", "shown" and "clicked" ids.', metavar="LOG"),
     ] = None,
     power: Annotated[
         float | None,
-        typer.Option(min=0, metavar="P", help="With --clicks: users look at rank r with probability (1/r)**P."),
+        option("With --clicks: users look at rank r with probability (1/r)**P.", metavar="P", min=0),
     ] = None,
-    least: Annotated[
-        int, typer.Option(min=1, metavar="N", help="With --clicks: leave out queries shown fewer times.")
-    ] = 10,
+    least: Annotated[int, option("With --clicks: leave out queries shown fewer times.", metavar="N", min=1)] = 10,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
