@@ -69,7 +69,7 @@ QueryText: TypeAlias = Annotated[
 ]
 TenantName: TypeAlias = Annotated[str | None, Field(description="Tenant whose documents they are.")]
 MediaOfQuery: TypeAlias = Annotated[
-    dict[Modality, str | list[Any]] | None,
+    dict[Modality, str] | None,
     Field(
         description="An image or other media to search for, with or without words, in collections with slots that read "
         'media: by modality a data: URI, such as {"image": "data:image/png;base64,..."}.'
@@ -279,7 +279,7 @@ class NewDocument(BaseModel):
     text: str
     title: str = ""
     metadata: dict[str, Any] = Field(default_factory=dict, description="JSON values to filter by.")
-    media: dict[Modality, str | list[Any]] = Field(
+    media: dict[Modality, str] = Field(
         default_factory=dict, description="Images or other media by modality, as a data: URI."
     )
 

@@ -14,19 +14,16 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diptych.errors import AdapterFactoryError, DiptychError
 from diptych.protocols import Pair
-
-SYSTEM, TASKS = Path("/sys/devices/system"), Path("/proc/self/task")
 
 LEAST = 16  # fewest inputs sent to a process at once
 TURNS = 4  # pieces for each process in one call, so that all end at about the same time
@@ -93,11 +90,13 @@ class Worker:
             ) from error
 
     def _started(self) -> subprocess.Popen[bytes]:
+        cores = self._begin[2]
+        threads = {"OMP_NUM_THREADS": str(len(cores))} if cores else {}
         process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_threads(self._begin[2])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **threads},
         )
         with contextlib.suppress(OSError):
             _send(process.stdin, self._begin)
@@ -161,8 +160,12 @@ class Spread:
             lock = threading.Lock()
 
             def work(encode: Callable[[Any], Any]) -> None:
-                while (piece := _next(pieces, lock)) is not None:
-                    results[piece[0]] = encode(piece[1])
+                while True:
+                    with lock:
+                        start, piece = next(pieces, (-1, None))
+                    if piece is None:
+                        return
+                    results[start] = encode(piece)
 
             for done in [self._pool.submit(work, worker_call) for worker_call in workers]:
                 done.result()
@@ -172,15 +175,6 @@ class Spread:
             return [item for part in parts for item in part]
 
         return call
-
-
-def _next(pieces: Any, lock: threading.Lock) -> Any:
-    with lock:
-        return next(pieces, None)
-
-
-def _threads(cores: Sequence[int] | None) -> dict[str, str]:
-    return {"OMP_NUM_THREADS": str(len(cores))} if cores else {}
 
 
 def spread(
@@ -227,8 +221,8 @@ def main() -> None:
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that what a library prints is not read as an answer
     factory, options, cores = pickle.load(requests)
-    if cores:
-        keep_to(cores)  # before a model is loaded, so that what it allocates lies in the memory beside them
+    if cores and hasattr(os, "sched_setaffinity"):  # before a model is loaded, so that its memory lies beside them
+        os.sched_setaffinity(0, cores)
     import torch
 
     if cores:
@@ -256,71 +250,12 @@ def _picklable(error: Exception) -> Exception:
     return error
 
 
-def shares(processes: int, cores: Iterable[int] | None = None, system: Path = SYSTEM) -> list[list[int]]:
-    """The cores for each process, by Linux's numbers; both threads of a core stay together where the counts allow it.
-
-    With fewer processes than nodes, a process gets cores of several nodes; with more than cores, processes share cores.
-
-    Args:
-        processes: number of processes.
-        cores: to distribute; by default all that this process may use.
-        system: the folder in which Linux lists the cores of each node.
-    """
-    nodes = _by_node(usable() if cores is None else cores, system)
-    if processes < len(nodes):
-        nodes = [[core for node in nodes for core in node]]
-    counts = [1] * len(nodes)
-    for _ in range(processes - len(nodes)):  # the node whose processes have the most cores takes one more
-        counts[max(range(len(nodes)), key=lambda place: len(nodes[place]) / counts[place])] += 1
-    return [part for node, count in zip(nodes, counts, strict=True) for part in _split(node, count)]
-
-
-def usable() -> list[int]:
-    """The cores that this process may use, even if this thread is bound to one of them."""
-    if not hasattr(os, "sched_getaffinity"):
-        return list(range(os.cpu_count() or 1))
-    return sorted({core for allowed in _each_thread(os.sched_getaffinity) for core in allowed})
-
-
-def keep_to(cores: Sequence[int]) -> None:
-    """Bind all threads of this process to these cores, if the system allows it."""
-    if hasattr(os, "sched_setaffinity"):
-        list(_each_thread(lambda thread: os.sched_setaffinity(thread, cores)))
-
-
-def _each_thread(call: Callable[[int], set[int] | None]) -> Iterator[set[int]]:
-    """Apply a call to each thread of this process; ignores threads that just ended and cores that were taken away."""
-    threads = [int(task.name) for task in TASKS.iterdir()] if TASKS.is_dir() else [0]
-    for thread in threads:
-        with contextlib.suppress(OSError):
-            yield call(thread) or set()
-
-
-def _by_node(cores: Iterable[int], system: Path) -> list[list[int]]:
-    """The cores of each node that has any, the threads of one core next to each other."""
-    files = sorted(system.glob("node/node[0-9]*/cpulist"), key=lambda file: int(file.parent.name.removeprefix("node")))
-    node = {core: index for index, file in enumerate(files) for core in _parsed_list(file.read_text(encoding="ascii"))}
-    groups: dict[int, list[int]] = {}
-    for core in sorted(cores, key=lambda core: (node.get(core, len(files)), _physical(core, system), core)):
-        groups.setdefault(node.get(core, len(files)), []).append(core)
-    return list(groups.values())
-
-
-def _physical(core: int, system: Path) -> int:
-    file = system / "cpu" / f"cpu{core}" / "topology" / "core_id"
-    return int(file.read_text(encoding="ascii")) if file.is_file() else core
-
-
-def _split(cores: Sequence[int], processes: int) -> list[list[int]]:
+def shares(processes: int) -> list[list[int]]:
+    """The cores for each process, of those that this one may use; with more processes than cores, they share cores."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     if processes > len(cores):
         return [[cores[index % len(cores)]] for index in range(processes)]
-    return [sorted(part.tolist()) for part in np.array_split(cores, processes)]
-
-
-def _parsed_list(text: str) -> list[int]:
-    """The numbers in a list such as 0-3,8-11."""
-    ends = [part.split("-") for part in text.strip().split(",") if part]
-    return [number for first, *last in ends for number in range(int(first), int((last or [first])[0]) + 1)]
+    return [part.tolist() for part in np.array_split(cores, processes)]
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class RerankRequest(_Foreign):
         return [document.text for document in self.documents]
 
 
-Inline = Annotated[str, Field(min_length=1, description="A data: URI.")] | list[Any]
+Inline = Annotated[str, Field(min_length=1, description="A data: URI.")]
 InlineMedia = Annotated[dict[Modality, Inline], Field(min_length=1)]
 
 
@@ -125,7 +125,7 @@ class SearchBody(Body):
     def question(self) -> str | Query:
         """The query, with its media if it has any."""
         text = self.query or ""
-        return Query(text, media={str(name): raw for name, raw in self.media.items()}) if self.media else text
+        return Query(text, media=self.media) if self.media else text
 
     @property
     def options(self) -> SearchOptions:

@@ -16,7 +16,7 @@ from diptych.errors import DocumentError
 from diptych.media import MediaConfig, MediaStore, Sound
 from diptych_adapters.media_text.forms import Clip, Picture, Spectrogram
 from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
-from diptych_experimental.media_text import augment_clips, augment_spectrograms, augment_vectors
+from diptych_experimental.media_text import augment_clips, augment_spectrograms
 from diptych_training.data.media_items import Items, augment_pictures, read_items
 from diptych_training.lexicon import flops
 from diptych_training.losses.contrastive import symmetric_contrastive
@@ -230,11 +230,3 @@ def test_spectrograms_are_moved_in_pitch_and_time_and_silence_stays() -> None:
     heard = found[:, 0, :, 10].max(1).values > -0.9  # others were silenced
     assert int((bands[heard] - 12).abs().max()) <= 3
     assert torch.equal(augment_spectrograms(tone, 0), tone)
-
-
-def test_vectors_get_noise_by_their_spread() -> None:
-    torch.manual_seed(0)
-    vectors = torch.randn(500, 2) * torch.tensor([1.0, 100.0])
-    noise = (augment_vectors(vectors, 0.5) - vectors).std(0) / vectors.std(0)
-    torch.testing.assert_close(noise, torch.full((2,), 0.05), rtol=0.2, atol=0)
-    assert torch.equal(augment_vectors(vectors[:1], 0.5), vectors[:1])

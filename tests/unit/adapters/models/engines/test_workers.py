@@ -17,7 +17,7 @@ from diptych import Registry
 from diptych.errors import AdapterFactoryError, DiptychError
 from diptych.protocols import DenseEncoder, Reranker
 from diptych_adapters.cross_encoder import CrossEncoderReranker
-from diptych_adapters.engines.workers import Spread, Worker, shares, usable
+from diptych_adapters.engines.workers import Spread, Worker, shares
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
 TEXTS = [f"{'music ' * (n % 9)}audio files {n}" for n in range(150)]
@@ -64,7 +64,17 @@ def test_processes_stay_between_calls_and_one_that_is_killed_is_begun_again(
 def test_processes_that_share_the_cpu_keep_to_cores_of_their_own(several: Any) -> None:
     several.encode_document(TEXTS)
     bound = [sorted(os.sched_getaffinity(worker._process.pid)) for worker in several._workers]
-    assert bound == (list(map(sorted, shares(2))) if len(bound) == 2 else [usable()])
+    assert bound == (list(map(sorted, shares(2))) if len(bound) == 2 else [sorted(os.sched_getaffinity(0))])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+def test_cores_are_shared_out_each_once_and_processes_beyond_them_share() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    for processes in range(1, 2 * len(cores) + 1):
+        found = shares(processes)
+        assert len(found) == processes
+        assert {core for own in found for core in own} == {*cores}
+        assert processes > len(cores) or sum(map(len, found)) == len(cores)
 
 
 def test_an_error_of_a_worker_arrives_as_it_is(tmp_path: Path) -> None:
