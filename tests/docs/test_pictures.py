@@ -41,15 +41,6 @@ def test_a_recording_shows_its_commands_in_order(name: str, commands: list[str])
     assert [line[2:] for line in lines if line.startswith("$ ")] == commands
 
 
-def test_lines_of_a_recording_appear_one_after_another() -> None:
-    said = [record.Said("diptych plan", ("a", "b")), record.Said("diptych apply", ("<c>",))]
-    tree = ElementTree.fromstring(record.animated(said, "both"))
-    starts = [float(a.get("keyTimes", "").split(";")[1]) for a in tree.iter(f"{SVG}animate")]
-    assert starts == sorted(set(starts))
-    assert len(starts) == 5
-    assert all(0 < start < 1 for start in starts)
-
-
 def test_every_picture_is_on_a_page() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert {path.name for path in IMAGES.glob("*.svg")} == set(re.findall(r"images/([\w-]+\.svg)", pages))

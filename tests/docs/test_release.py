@@ -30,13 +30,6 @@ def test_the_version_stands_in_one_place() -> None:
     assert [str(path) for path in modules if literal in path.read_text(encoding="utf-8")] == []
 
 
-def test_the_wheel_has_the_version_of_the_package() -> None:
-    from hatchling.metadata.core import ProjectMetadata
-    from hatchling.plugin.manager import PluginManager
-
-    assert ProjectMetadata(str(ROOT), PluginManager()).version == str(Version(diptych.__version__))
-
-
 def test_releases_of_the_changelog_descend_to_0_1_0_and_the_package_is_newer_or_the_newest() -> None:
     versions = [Version(version) for version, _ in RELEASES]
     dates = [date for _, date in RELEASES]

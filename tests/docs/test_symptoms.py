@@ -54,9 +54,3 @@ def stands_in(text: str, literal: str) -> bool:
 def test_an_error_text_of_the_page_stands_in_the_sources(text: str) -> None:
     found = [literal for literal in literals() if len(literal) < 400 and stands_in(text, literal)]
     assert found, f"no source says {text!r}: fix docs/symptoms.md"
-
-
-def test_a_text_that_no_source_says_is_noticed() -> None:
-    assert len(quoted()) > 40
-    assert stands_in("the new … did not pass", "the new … did not pass the gate")
-    assert not stands_in("the new … passed", "the new … did not pass the gate")

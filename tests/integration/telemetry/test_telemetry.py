@@ -123,13 +123,6 @@ def test_searches_that_are_awaited_together_are_each_beneath_their_own_caller(
     assert sorted(parent_of(span) or 0 for span in searches) == sorted(requests)
 
 
-def test_a_batch_counts_its_queries(collection: Collection, spans: InMemorySpanExporter) -> None:
-    collection.search_batch(["words", "number"])
-    found = by_name(spans)
-    assert (found["search packages"].attributes or {})["db.operation.batch.size"] == 2
-    assert (found["query packages"].attributes or {})["db.operation.batch.size"] == 2
-
-
 @pytest.mark.parametrize(
     ("question", "stages"),
     [

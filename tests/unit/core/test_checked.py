@@ -50,13 +50,6 @@ def test_a_result_is_recalled_in_the_same_state_alone() -> None:
     assert passed_checks.recalled("other", "subject", [1, "a"]) is None
 
 
-def test_a_later_result_takes_the_place_of_the_earlier_one() -> None:
-    passed_checks.remember("some", "subject", 1, "old")
-    passed_checks.remember("some", "subject", 2, "new")
-    assert passed_checks.recalled("some", "subject", 1) is None
-    assert passed_checks.recalled("some", "subject", 2) == "new"
-
-
 def test_nothing_is_remembered_with_the_cache_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     passed_checks.remember("some", "subject", 1, "kept")
     monkeypatch.setenv(passed_checks.VARIABLE, "off")
@@ -95,12 +88,6 @@ def test_only_so_many_subjects_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_pat
         passed_checks.remember("some", str(number), 1, number)
     assert len([*tmp_path.rglob("*.json")]) == 5
     assert passed_checks.recalled("some", "8", 1) == 8
-
-
-def test_files_that_stay_as_they_are_have_the_same_stamps(tmp_path: Path, rest: Rest) -> None:
-    files = written(tmp_path)
-    rest(passed_checks.SETTLED)
-    assert passed_checks.stamps(files) == passed_checks.stamps(reversed(files)) is not None
 
 
 def test_a_file_that_changed_only_now_has_no_stamp(tmp_path: Path, rest: Rest) -> None:

@@ -72,15 +72,10 @@ def test_adapters_have_names_too(encoders: Encoders) -> None:
 
 def test_an_encoder_of_another_kind_than_wanted_is_refused(encoders: Encoders) -> None:
     assert encoders["words"].required("sparse").kind == "sparse"
+    assert encoders.kinds == {"mine": "dense", "words": "sparse", "late": "multivector"}
     assert encoders.of_kind("dense", "sparse") == ["mine", "words"]
     with pytest.raises(AdapterOptionsError, match=r"(?s)'words' makes no dense vectors.*got: sparse"):
         encoders["words"].required("dense")
-
-
-def test_an_encoder_says_how_its_vectors_are_compared(encoders: Encoders) -> None:
-    assert encoders["mine"].similarity == "cosine"
-    assert encoders.with_options("fake-dense", {"similarity": "euclidean"}).similarity == "euclidean"
-    assert encoders["words"].similarity is None
 
 
 def test_documents_whose_vectors_are_no_numbers_are_an_error(encoders: Encoders) -> None:
@@ -95,17 +90,6 @@ def test_an_open_collection_gives_what_serves_it(registry: Registry) -> None:
         things.populate([{"id": "a", "text": "one two three"}])
         slot = things.handle.slot("mine")
         assert things.encoders.slot("mine") is slot
-
-
-def test_rerankers_take_the_pipelines_options(encoders: Encoders) -> None:
-    reranker = encoders.reranker("fake-reranker")
-    assert len(reranker.predict([("a", "b")])) == 1
-    assert encoders.reranker("fake-reranker") is reranker
-
-
-def test_it_is_known_what_can_be_asked_for(encoders: Encoders) -> None:
-    assert encoders.kinds == {"mine": "dense", "words": "sparse", "late": "multivector"}
-    assert encoders.rerankers == ["fake-reranker"]
 
 
 def test_a_reranker_that_serves_the_pipeline_is_not_made_twice(registry: Registry) -> None:
@@ -158,11 +142,6 @@ def test_a_slot_tells_which_vector_it_fills(encoders: Encoders) -> None:
     assert [encoders.vector(name) for name in encoders.names] == ["mine.1", "words.1", "late.1"]
     with pytest.raises(CollectionError, match=r"(?s)no slot 'fake-dense'.*mine, words, late"):
         encoders.vector("fake-dense")
-
-
-def test_slots_are_listed_by_kind(encoders: Encoders) -> None:
-    assert encoders.of_kind("dense") == ["mine"]
-    assert encoders.of_kind("sparse", "multivector", "text_index") == ["words", "late"]
 
 
 def test_a_mapping_is_a_config(registry: Registry) -> None:

@@ -11,7 +11,7 @@ from diptych.errors import CollectionError, FingerprintMismatch
 from diptych.metadata.models import Canaries, Generation
 from diptych.protocols import Fingerprint
 from diptych.slots import guard
-from diptych.slots.canaries import EDITIONS, LONG, TEXTS, Likeness, likenesses, pack, texts_of
+from diptych.slots.canaries import EDITIONS, Likeness, likenesses, pack, texts_of
 from diptych.testing.fakes import FakeDenseEncoder, FakeMultiVectorEncoder, FakeSparseEncoder
 from diptych.types import SparseVector
 
@@ -60,10 +60,6 @@ def test_sparse_vectors_are_compared_by_term_and_multi_vectors_by_their_number_t
 )
 def test_a_likeness_says_which_texts_moved(query: Any, document: Any, words: str) -> None:
     assert Likeness(query, document, ("short", "l" * 2000)).below(0.995) == words
-
-
-def test_the_long_texts_alone_are_called_long() -> None:
-    assert [len(text) > LONG for text in TEXTS] == [False] * 7 + [True] * 2
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,6 @@ def test_those_asked_for_last_are_held() -> None:
     assert encode.calls == [["a"], ["bb"], ["ccc"], ["bb"]]
 
 
-def test_more_texts_at_once_than_are_held_all_get_their_vectors() -> None:
-    held, encode = QueryCache(), Lengths()
-    assert values(held.encode(["a", "bb", "ccc"], encode, size=1, **OWNER)) == [1, 2, 3]
-    assert len(held) == 1
-
-
 def test_another_owner_finds_nothing() -> None:
     held, encode = QueryCache(), Lengths()
     encoder, generation = object(), object()

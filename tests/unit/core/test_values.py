@@ -22,10 +22,6 @@ def test_a_mapping_becomes_a_document_and_unknown_keys_its_metadata() -> None:
     assert Document.from_mapping(raw) == Document("a", "words", "T", {"lang": "en", "year": 1999})
 
 
-def test_integer_ids_become_their_digits() -> None:
-    assert Document.from_mapping({"id": 7, "text": "x"}).id == "7"
-
-
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
@@ -48,17 +44,6 @@ def test_integer_ids_become_their_digits() -> None:
 def test_a_bad_document_says_what_is_wrong(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(DocumentError, match=message):
         Document.from_mapping(raw)
-
-
-def test_the_content_hash_changes_exactly_with_the_content() -> None:
-    document = Document("a", "text", "title", {"x": 1, "y": 2})
-    assert document.content_hash() == Document("b", "text", "title", {"y": 2, "x": 1}).content_hash()
-    others = [
-        Document("a", "text2", "title", {"x": 1, "y": 2}),
-        Document("a", "text", "", {"x": 1, "y": 2}),
-        Document("a", "text", "title", {"x": 1}),
-    ]
-    assert len({document.content_hash(), *(other.content_hash() for other in others)}) == 4
 
 
 def test_a_payload_gives_the_document_back() -> None:
