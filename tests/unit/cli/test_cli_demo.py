@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import runpy
-import shlex
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 import diptych_adapters.hooks
@@ -49,24 +46,6 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["demo", str(tmp_path)], obj=Session(Registry(installed=False)))
     assert (answer.exit_code, "the folder holds something else" in answer.stderr) == (1, True)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-
-
-def test_what_make_demo_ends_with_goes_on_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Session(Registry(diptych_adapters.hooks, installed=False))
-    CliRunner().invoke(app, ["demo", str(tmp_path / "debian")], obj=session)
-    monkeypatch.chdir(tmp_path)
-    shown = Console(width=60)
-    (tmp_path / "debian" / "demo.py").write_text((ROOT / "examples" / "debian" / "demo.py").read_text())
-    demo = runpy.run_path("debian/demo.py")
-    with shown.capture() as capture:
-        demo["show_next"](shown)
-    commands = [shlex.split(line) for line in capture.get().splitlines() if line.startswith("  ")]
-    assert [command[1] for command in commands] == ["search", "search", "info"]
-    for program, *arguments in commands:
-        assert Path(program) == Path(sys.executable).with_name("diptych"), "make demo puts it on no PATH"
-        assert arguments[-2:] == ["-c", "debian/diptych.yaml"], "as typed from where the demo was started"
-        answer = CliRunner().invoke(app, arguments, obj=session)
-        assert (answer.exit_code, bool(answer.stdout)) == (0, True), answer.stderr
 
 
 @pytest.mark.slow

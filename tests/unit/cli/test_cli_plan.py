@@ -6,12 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cli_values import edit
 from diptych.cli.status import encoder_text
 from diptych.config.problems import is_secret, redacted
-from diptych.display import duration, moment, size
 from diptych_edge import EdgeClient
 
 Run = Callable[..., Any]
@@ -46,17 +43,3 @@ def test_encoders_are_told_without_their_secrets_and_names_that_only_sound_like_
     hidden = {"keys": ["s3cret"], "password": None, "headers": {"Authorization": "s3cret"}}
     assert redacted(hidden) == {"keys": "***", "password": None, "headers": {"Authorization": "***"}}
     assert not [name for name in ("max_tokens", "tokenizer", "min_token_length", "token_budget") if is_secret(name)]
-
-
-@pytest.mark.parametrize(
-    ("shown", "text"),
-    [
-        *((duration(0.2), "under 1 s"), (duration(34.4), "34 s"), (duration(600), "10 min")),
-        *((duration(3 * 3600), "3.0 h"), (duration(3.5 * 86400), "3.5 days")),
-        *((size(0), "0 bytes"), (size(999), "999 bytes"), (size(1500), "1.5 kB"), (size(430_000), "430 kB")),
-        *((size(2.6e12), "2.6 TB"), (moment("2026-11-25T04:10:33+00:00"), "2026-11-25 04:10 UTC")),
-        (moment(""), "at an unknown time"),
-    ],
-)
-def test_times_and_sizes_are_in_the_unit_that_fits(shown: str, text: str) -> None:
-    assert shown == text

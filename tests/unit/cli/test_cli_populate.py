@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from diptych.cli.output import Bars
 from diptych.cli.populate import counted, together
 from diptych.populate import open_source
 
@@ -84,31 +82,3 @@ def test_lines_are_counted_without_a_look_at_them_when_progress_is_watched(
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-def test_a_stage_expects_what_an_earlier_one_has_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    stream = io.StringIO()
-    monkeypatch.setattr("diptych.cli.output.stderr", lambda: Console(file=stream, force_terminal=True, width=120))
-    with Bars() as bars:
-        bars.begin("measure", None)
-        bars.advance("measure", 7)
-        bars.begin("read", None)
-        bars.begin("index", None)
-        for stage in ("read", "index"):
-            bars.advance(stage, 3)
-        bars._bars.refresh()
-        assert stream.getvalue().count("3/7") >= 2
-
-
-def test_a_bar_shows_count_and_rate_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    for terminal in (True, False):
-        stream = io.StringIO()
-        console = Console(file=stream, force_terminal=terminal, width=120)
-        monkeypatch.setattr("diptych.cli.output.stderr", lambda made=console: made)
-        with Bars() as bars:
-            bars.begin("index", 10)
-            bars.advance("index", 4)
-            bars.advance("index", 6)
-        assert ("encoding" in stream.getvalue()) is terminal
-        assert ("10/10" in stream.getvalue()) is terminal

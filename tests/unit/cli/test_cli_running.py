@@ -22,7 +22,6 @@ from diptych import __version__
 from diptych.cli import app
 from diptych.cli.output import error_document
 from diptych.cli.run_command import command
-from diptych.display import printable
 from diptych.errors import ConfigError
 
 Run = Callable[..., Any]
@@ -127,11 +126,6 @@ def test_help_loads_no_library_of_models_or_figures() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_module_runs_like_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "diptych", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"diptych {__version__}"
-
-
 @pytest.mark.skipif(find_spec("triton") is None, reason="PyTorch comes without triton here")
 def test_a_command_that_loaded_triton_ends_without_a_list_of_leaks() -> None:
     code = "import sys, triton._C.libtriton\nsys.argv[1:] = ['--version']\nfrom diptych.cli import main\nmain()"
@@ -170,8 +164,3 @@ def test_ctrl_c_ends_a_command_with_130_and_no_traceback() -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (130, "interrupted\n")
-
-
-def test_text_that_could_command_a_terminal_is_made_harmless() -> None:
-    assert printable("a\x1b[31mred\x07\r\nb", limit=40) == "a [31mred b"
-    assert printable("word " * 10, limit=12) == "word word w…"
