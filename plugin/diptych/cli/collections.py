@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,7 @@ from diptych.cli.options import (
     option,
 )
 from diptych.cli.output import Bars, show, stderr, stdout, write_json
-from diptych.cli.run_command import FAILED, Session, opened_store
+from diptych.cli.run_command import FAILED, Session
 from diptych.cli.search import note_missing_keys, parse_filter
 from diptych.config.problems import redacted
 from diptych.config.yaml_files import as_written
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.collection.collection import Collection
+    from diptych.config import Config
     from diptych.config.storage import ClusterConfig
     from diptych.reports import SlotInfo
 
@@ -112,45 +113,34 @@ def _facts(slot: SlotInfo) -> Iterator[tuple[str, str]]:
     yield "fingerprint", slot.fingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A collection: points, adapters by slot, and whether diptych knows it, or why it cannot be opened."""
-
-    name: str
-    points: int
-    slots: dict[str, str]
-    known: bool
-    state: str
-
-
 def _list(session: Session, config: Path, store: str | None, as_json: bool) -> None:
-    with opened_store(session, config, store) as (client, configured):
-        names = sorted(description.name for description in client.get_collections().collections)
-        rows = [_row(client, name) for name in names]
+    """Each collection of a store: points, adapters by slot, whether diptych knows it, or why it cannot be opened."""
+    from diptych.metadata.store import read_metadata
+
+    place: str | Config = store or session.config(config)
+    configured, rows = "" if isinstance(place, str) else place.collection, list[dict[str, Any]]()
+    with closing(session.store(place)) as client:
+        for name in sorted(description.name for description in client.get_collections().collections):
+            slots, metadata, state = dict[str, str](), None, "not diptych's; take it over: diptych adopt"
+            try:
+                metadata = read_metadata(client, name)
+            except CollectionError as error:
+                state = error.what
+            if metadata is not None:
+                slots = {slot: generation.adapter for slot, generation in metadata.live.slots.items()}
+                state = "a swap is under way" if metadata.swap else "ready"
+            points, known = client.count(name, exact=True).count, metadata is not None
+            rows.append({"name": name, "points": points, "slots": slots, "known": known, "state": state})
     if as_json:
         return write_json({"collections": rows})
     if not rows:
         return stderr().print("the store has no collections; fill one: diptych populate SOURCE")
-    slots = (", ".join(f"{slot} ({adapter})" for slot, adapter in row.slots.items()) for row in rows)
-    listed = [
-        (row.name + (" *" if row.name == configured else ""), f"{row.points:,}", own or "-", row.state)
-        for row, own in zip(rows, slots, strict=True)
-    ]
+    listed = []
+    for row in rows:
+        name = f"{row['name']} *" if row["name"] == configured else str(row["name"])
+        made = ", ".join(f"{slot} ({adapter})" for slot, adapter in row["slots"].items()) or "-"
+        listed.append((name, f"{row['points']:,}", made, str(row["state"])))
     return show(Display("", [Table(("collection", "points", "slots", "state"), listed)]))
-
-
-def _row(client: QdrantBase, name: str) -> Row:
-    from diptych.metadata.store import read_metadata
-
-    points = client.count(name, exact=True).count
-    try:
-        metadata = read_metadata(client, name)
-    except CollectionError as error:
-        return Row(name, points, {}, False, error.what)
-    if metadata is None:
-        return Row(name, points, {}, False, "not diptych's; take it over: diptych adopt")
-    slots = {slot: generation.adapter for slot, generation in metadata.live.slots.items()}
-    return Row(name, points, slots, True, "a swap is under way" if metadata.swap else "ready")
 
 
 def delete(

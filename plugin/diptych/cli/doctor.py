@@ -268,10 +268,8 @@ def _model(name: str, slot: Slot) -> Check:
 
 def repair_store(config: Config, session: Session) -> Iterator[Check]:
     """Rebuild an embedded collection that is refused as damaged. Does nothing for one that opens, or for a server."""
-    from diptych.stores import open_store_of
-
     try:
-        client: Any = open_store_of(config, registry=session.registry, create=False)
+        client: Any = session.store(config)
     except DiptychError:
         return  # the check of the store reports it
     try:

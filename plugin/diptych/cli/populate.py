@@ -6,7 +6,7 @@ import dataclasses
 import gzip
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,11 +21,8 @@ from diptych.display import Display
 from diptych.runtime import interrupts
 
 if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
-
     from diptych.adopt import AdoptReport
     from diptych.collection.collection import Collection
-    from diptych.config import Config
     from diptych.populate import Source
     from diptych.reports import PopulateReport
 
@@ -265,7 +262,7 @@ def adopt(
 
     loaded = session.config(config)
     keys = stated_layout(layout, text=text, title=title, id=id, metadata=metadata)
-    with _store_of(store, loaded, session) as client:
+    with closing(session.store(store or loaded)) as client:
         report = adopted(
             client,
             collection or loaded.collection,
@@ -280,22 +277,6 @@ def adopt(
     if as_json:
         return write_json({**dataclasses.asdict(report), "layout": report.layout.model_dump()})
     return show(_shown(report))
-
-
-@contextmanager
-def _store_of(store: str | None, config: Config, session: Session) -> Iterator[QdrantBase]:
-    """The store; the config's key is for the config's own store."""
-    from diptych.runtime.environment import interpolate
-    from diptych.stores import open_store
-
-    key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key and not store else None
-    client = open_store(
-        store or config.urls, api_key=key, timeout=config.timeout, registry=session.registry, create=False
-    )
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def _shown(report: AdoptReport) -> Display:

@@ -114,34 +114,24 @@ class Session:
             _require_name(store, name)
             return Collection.stored(store or path, name, registry=self.registry)
 
+    def store(self, place: str | Config) -> QdrantBase:
+        """The store behind a URL, or that of a config with its key; who asks closes it.
+
+        Raises:
+            ConfigError, StoreError: see diptych.stores.
+        """
+        from diptych.stores import open_store, open_store_of
+
+        if isinstance(place, str):
+            return open_store(place, registry=self.registry, create=False)
+        return open_store_of(place, registry=self.registry, create=False)
+
 
 def _require_name(store: str | None, name: str | None) -> None:
     """Raise CollectionError for a store without a collection's name, with the command that lists the names."""
     if store is not None and name is None:
         do = f"add --collection NAME; diptych info --store {shlex.quote(store)} lists the names"
         raise CollectionError("no collection is named", where=f"--store {store}", do=do)
-
-
-@contextmanager
-def opened_store(
-    session: Session, config: Path, store: str | None, *, create: bool = False
-) -> Iterator[tuple[QdrantBase, str | None]]:
-    """The store, and the collection that the config names; None with a URL.
-
-    Raises:
-        ConfigError, StoreError: see diptych.stores.
-    """
-    from diptych.stores import open_store, open_store_of
-
-    if store is not None:
-        client, name = open_store(store, registry=session.registry, create=create), None
-    else:
-        loaded = session.config(config)
-        client, name = open_store_of(loaded, registry=session.registry, create=create), loaded.collection
-    try:
-        yield client, name
-    finally:
-        client.close()
 
 
 class StandardError(logging.Handler):
