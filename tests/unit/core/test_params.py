@@ -12,56 +12,11 @@ from diptych.config.storage import VectorStorage
 from diptych.errors import ConfigError
 from diptych.handle.create import vector_params
 from diptych.registry import Registry
-from diptych.testing import FakeDenseEncoder, FakeMultiVectorEncoder, FakeSparseEncoder
+from diptych.testing import FakeDenseEncoder
 
 
-def params(storage: dict[str, Any], encoder: Any = None, kind: Any = "dense", **more: Any) -> Any:
-    return vector_params(encoder or FakeDenseEncoder(), kind, VectorStorage.model_validate(storage), **more)
-
-
-def test_a_dense_slot_has_the_encoders_size_and_distance() -> None:
-    for similarity, distance in (("cosine", "Cosine"), ("dot", "Dot"), ("euclidean", "Euclid")):
-        found = params({}, FakeDenseEncoder(dimension=9, similarity=similarity))  # type: ignore[arg-type]
-        assert (found.size, found.distance.value) == (9, distance)
-        assert found.hnsw_config is found.quantization_config is found.on_disk is None
-
-
-def test_graph_and_placement_are_passed_on() -> None:
-    found = params({"hnsw": {"m": 32, "ef_construct": 300}, "on_disk": True, "datatype": "float16"})
-    assert (found.hnsw_config.m, found.hnsw_config.ef_construct) == (32, 300)
-    assert found.on_disk is True
-    assert found.datatype == models.Datatype.FLOAT16
-
-
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        (
-            {"kind": "scalar", "quantile": 0.99, "always_ram": True},
-            {"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}},
-        ),
-        ({"kind": "binary", "encoding": "two_bits"}, {"binary": {"encoding": "two_bits"}}),
-        ({"kind": "product", "compression": "x8"}, {"product": {"compression": "x8"}}),
-        ({"kind": "turbo", "bits": "bits4"}, {"turbo": {"bits": "bits4"}}),
-    ],
-)
-def test_each_kind_of_quantization_is_passed_on(asked: dict[str, Any], expected: dict[str, Any]) -> None:
-    found = params({"quantization": asked}).quantization_config
-    assert found.model_dump(mode="json", exclude_none=True) == expected
-
-
-def test_a_sparse_slot_has_the_idf_modifier_when_its_encoder_counts_on_it() -> None:
-    with_idf = params({"on_disk": True}, FakeSparseEncoder(uses_idf=True), "sparse")
-    assert with_idf.modifier == models.Modifier.IDF
-    assert with_idf.index.on_disk is True
-    assert params({}, FakeSparseEncoder(uses_idf=False), "sparse").modifier is None
-
-
-def test_a_rescoring_slot_compares_by_maxsim_and_builds_no_graph() -> None:
-    found = params({}, FakeMultiVectorEncoder(), "multivector", indexed=False)
-    assert found.multivector_config.comparator == models.MultiVectorComparator.MAX_SIM
-    assert found.hnsw_config.m == 0
-    assert params({}, FakeMultiVectorEncoder(), "multivector").hnsw_config is None
+def params(storage: dict[str, Any], encoder: Any = None) -> Any:
+    return vector_params(encoder or FakeDenseEncoder(), "dense", VectorStorage.model_validate(storage))
 
 
 def test_uint8_is_refused_for_cosine() -> None:
