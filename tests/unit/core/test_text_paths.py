@@ -1,28 +1,23 @@
 """Every way that a text takes through diptych executes lines in proportion to the text, whatever it is made of.
 
-Lines of our modules are counted, not time. What `re` does inside of a line is another test's: a text on which a pattern
-takes steps by the square would take it longer than any test may.
+Lines of our modules are counted, not time. What `re` does inside of a line is counted in `test_linear_patterns`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import pkgutil
-import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
-import diptych
-import diptych_adapters
+import regex_steps
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.config.yaml_files import parse_yaml
@@ -36,18 +31,7 @@ from diptych.testing import fakes_plugin
 from diptych_adapters.lexical import Bm25, NGrams, uncut_share
 
 RUNS = {
-    "dots": ".",
-    "spaces": " ",
-    "newlines": "\n",
-    "letters": "a",
-    "digits": "1",
-    "hashes": "#",
-    "dashes": "-",
-    "brackets": "[",
-    "quotes": '"',
-    "colons": ":",
-    "slashes": "/",
-    "mixed": "a1 .\u3002-#:/[(\"'`_,{$=A\n",
+    **regex_steps.RUNS,
     "marks": "\u0300\u0316",
     "sentences": "A b. ",
     "headings": "# a\n## b\n",
@@ -172,35 +156,3 @@ def test_a_path_executes_lines_in_proportion_to_its_text(
         path(text, tmp_path)
     few, many = (lines(lambda text=text: path(text, tmp_path)) for text in texts)  # type: ignore[misc]
     assert many <= RATIO * max(few, LENGTH // 10)
-
-
-BEFORE = ("", "a", "title: ", "# ", "- a: ", "${a:-", "(a", "[a](", "http://", "a.b@")  # what a pattern may begin with
-LONG = 100_000  # characters; the square of that is hours
-
-
-def patterns() -> set[re.Pattern[Any]]:
-    """The patterns that modules of the host and of the adapters hold, and those in their tables."""
-    found = set()
-    for package in (diptych, diptych_adapters):
-        for own in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            with suppress(ImportError):  # of an extra that is not installed
-                for value in vars(import_module(own.name)).values():
-                    values = (
-                        [*value.values()] if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-                    )
-                    found |= {item for item in values if isinstance(item, re.Pattern)}
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_no_pattern_takes_steps_by_the_square_of_its_text() -> None:
-    found = sorted(patterns(), key=lambda own: repr(own.pattern))
-    assert len(found) > 30
-    for pattern in found:
-        for unit in RUNS.values():
-            for before in BEFORE:
-                text = (before + unit * (LONG // len(unit)))[:LONG] + "\0"
-                given: Any = text.encode() if isinstance(pattern.pattern, bytes) else text
-                sum(1 for _ in pattern.finditer(given))
-                pattern.fullmatch(given)
