@@ -102,22 +102,24 @@ def load_recipe(
         raw = _changed(raw, name.split("."), value)
     source = replace(source, given={tuple(name.split(".")): f"--set {name}" for name in changes or {}})
     check_values(raw, source)
-    name, where = raw.get("recipe"), source.where(("recipe",))
-    if not isinstance(name, str):
+    recipe, where = raw.get("recipe"), source.where(("recipe",))
+    if not isinstance(recipe, str):
         raise ConfigError(
             "the file names no recipe",
             where=source.where(()),
-            got="" if name is None else repr(name),
+            got="" if recipe is None else repr(recipe),
             expected="a line such as recipe: contrastive",
             do="`diptych train --list` lists all",
         )
     try:
-        spec = registry.recipes.get(name, where=where)
+        spec = registry.recipes.get(recipe, where=where)
     except UnknownAdapter as error:
-        if name not in REMOVED:
+        if recipe not in REMOVED:
             raise
-        what, do = f"recipe {name!r} was removed: it was not shown to help", "`diptych train --list` lists the others"
-        figures = f"docs/research/methods/{name}.md has the figures; {REMOVED[name]} is the last commit with the recipe"
+        what, do = f"recipe {recipe!r} was removed: it was not shown to help", "`diptych train --list` lists the others"
+        figures = (
+            f"docs/research/methods/{recipe}.md has the figures; {REMOVED[recipe]} is the last commit with the recipe"
+        )
         raise UnknownAdapter(what, where=where, expected=error.expected, do=f"{do}; {figures}") from None
     model, options = options_model(spec), {key: value for key, value in raw.items() if key != "recipe"}
     filled = with_paths(interpolate(options, where=source.name), source.folder)
