@@ -112,17 +112,13 @@ PANELS = {  # of the help, by what one wants; commands of other packages stand b
 }
 
 
-def _register(commands: dict[str, Any]) -> None:
-    """Add the commands to the application, those of the panels first."""
-    panels = {name: panel for panel, names in PANELS.items() for name in names}
-    for name in [*(name for name in panels if name in commands), *(name for name in commands if name not in panels)]:
-        if isinstance(commands[name], typer.Typer):
-            app.add_typer(commands[name], rich_help_panel=panels.get(name))
-        else:
-            command(app, name, commands[name], panels.get(name))
-
-
-_register({**OWN, **dict(_of_packages())})
+_commands = {**OWN, **dict(_of_packages())}
+_panels = {name: panel for panel, names in PANELS.items() for name in names}
+for _name in sorted(_commands, key=lambda name: [*_panels, *_commands].index(name)):  # those of the panels first
+    if isinstance(_commands[_name], typer.Typer):
+        app.add_typer(_commands[_name], rich_help_panel=_panels.get(_name))
+    else:
+        command(app, _name, _commands[_name], _panels.get(_name))
 
 
 def main(args: Sequence[str] | None = None, *, session: Session | None = None) -> None:

@@ -78,6 +78,8 @@ def evaluate(
 
       diptych evaluate --config diptych.yaml --config other.yaml
     """
+    from diptych.collection import pipeline_runs
+
     configs = list(dict.fromkeys(config or [CONFIG]))
     settings = session.config(configs[0]).evaluate
     found, judged = judged_queries(settings, folder, queries, qrels)
@@ -87,7 +89,8 @@ def evaluate(
         asked = (only or [], split_names(fusion or []))
         outcome = _evaluate(by_label, found, judged, names, *asked, with_exact=exact, tenant=tenant)
         note_empty_tenant(collections[0], tenant)
-        note_absent(collections[0], judged, tenant)
+        if sentence := pipeline_runs.absent_documents(collections[0], judged, tenant):
+            say(stderr(), sentence, "yellow")
     outcome = outcome.compared(baseline, names)
     if as_json:
         write_json(outcome.document())
@@ -173,7 +176,8 @@ def _evaluate(
 
     listed = pipeline_runs.pipelines_of(collections, fusions)
     chosen = pipeline_runs.choose(listed if only else pipeline_runs.answering(listed, queries), only)
-    note_left_out([name for name in listed if not only and name not in chosen])
+    if left_out := [name for name in listed if not only and name not in chosen]:
+        say(stderr(), f"left out: {', '.join(left_out)}, which can search with none of the queries", "yellow")
     at = max(collection.handle.search_config.limit for collection in collections.values())
     # How many hits the metrics read.
     from diptych.evaluate.scoring import cutoff, parse_metrics
@@ -227,20 +231,6 @@ def judged_queries(
             raise EvaluationError(f"no {name} are named", do=do)
     judgements = Qrels.read(str(places["qrels"]))
     return [query for query in read_queries(str(places["queries"])) if query.id in judgements.judgements], judgements
-
-
-def note_left_out(names: Sequence[str]) -> None:
-    """Name the runs that are left out because they can search with none of the queries."""
-    if names:
-        say(stderr(), f"left out: {', '.join(names)}, which can search with none of the queries", "yellow")
-
-
-def note_absent(collection: Collection, qrels: Qrels, tenant: str | None) -> None:
-    """Say on standard error how many relevant documents no search can find, because the collection lacks them."""
-    from diptych.collection.pipeline_runs import absent_documents
-
-    if sentence := absent_documents(collection, qrels, tenant):
-        say(stderr(), sentence, "yellow")
 
 
 @contextmanager

@@ -28,7 +28,6 @@ from diptych.types import hits_table
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
-    from diptych.registry import Registry
 
 
 SCHEMA = "diptych.schema.json"
@@ -76,7 +75,12 @@ def init(
         raise ConfigError("--provider names no provider", got=provider, expected=expected, do=do)
     slots = [SlotChoice("dense", "remote", plain_values(f"{{{PROVIDERS[provider][0]}}}"))] if provider else []
     chosen = [parse_choice("dense", NONE if provider else dense, specs), parse_choice("lexical", lexical, specs)]
-    slots += [_with_language(session.registry, slot, language) for slot in chosen if slot]
+    for slot in filter(None, chosen):
+        options = options_model(session.registry.spec(slot.adapter).with_options(slot.options))
+        spoken: dict[str, Any] = {}
+        if options is not None and "language" in options.model_fields:
+            spoken = getattr(options, "FOR_CODE", {}) if language == CODE else {"language": language}
+        slots.append(SlotChoice(slot.name, slot.adapter, {**slot.options, **spoken}))
     rerank = PROVIDERS[provider][1] if provider else ""
     text = render(store, collection, slots, rerank=rerank)
     check_text(text, session.registry)  # nothing is written that would be refused, such as an unknown language
@@ -90,14 +94,6 @@ def init(
     if as_json:
         return write_json({"written": [str(path) for path in written], "next": steps})
     return show(Display(f"wrote {' and '.join(map(str, written))}", ["next:", *(f"  {step}" for step in steps)]))
-
-
-def _with_language(registry: Registry, slot: SlotChoice, language: str) -> SlotChoice:
-    model = options_model(registry.spec(slot.adapter).with_options(slot.options))
-    if model is None or "language" not in model.model_fields:
-        return slot
-    chosen = getattr(model, "FOR_CODE", {}) if language == CODE else {"language": language}
-    return SlotChoice(slot.name, slot.adapter, {**slot.options, **chosen})
 
 
 # The options of a slot and of a reranker, as the providers' documentation of 2026-11-27 has them; "" for no reranker.

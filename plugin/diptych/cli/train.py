@@ -19,7 +19,6 @@ from diptych.runtime import interrupts
 from diptych.specs import RecipeSpec
 
 if TYPE_CHECKING:
-    from diptych.protocols import Kind
     from diptych.training import TrainReport
 
 RESUME = "prepared data and checkpoints stay; the same command, with the same --set, continues"
@@ -101,14 +100,18 @@ def train(
         raise ConfigError("no recipe file is named", do="diptych train RECIPE; diptych train --list lists recipes")
     report: TrainReport | None = None
     with interrupts.resumable(RESUME), Watched("reading the recipe") as bars:
-        from diptych.training import Shown, load_recipe
+        from diptych.config import check_adapters, load_config
+        from diptych.training import Shown, load_recipe, slot_for
 
         recipe_file = load_recipe(
             recipe,
             session.registry,
             changes={name: plain_values(value) for name, value in pairs_of(changes or (), "--set", "seed=2")},
         )
-        check(into, None if model else recipe_file.spec.kind, slot, session)
+        if into and model:  # which may be of another kind
+            check_adapters(load_config(into), session.registry)
+        elif into:
+            slot_for(into, recipe_file.spec.kind, session.registry, slot=slot)
         training = recipe_file.make(bars)
         for sentence in training.prepare():
             bars.say(sentence)
@@ -145,17 +148,6 @@ def _show(report: TrainReport, into: Path | None, place: str, *, is_student: boo
 
 
 # `diptych train --into`: checks the config before anything is trained, and puts the trained model into it.
-
-
-def check(into: Path | None, kind: Kind | None, slot: str | None, session: Session) -> None:
-    """Refuse, before anything is done, a config that the model cannot go into; kind None is not known yet."""
-    from diptych.config import check_adapters, load_config
-    from diptych.training import slot_for
-
-    if into and kind:
-        slot_for(into, kind, session.registry, slot=slot)
-    elif into:
-        check_adapters(load_config(into), session.registry)
 
 
 def put(report: TrainReport, config: Path, slot: str | None, model: str | None, session: Session) -> tuple[str, bool]:
