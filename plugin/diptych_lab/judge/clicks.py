@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from diptych.errors import EvaluationError
 from diptych.evaluate import Qrels
@@ -30,13 +30,15 @@ LEAST_CLICKS = 20  # on documents shown at both of two neighbouring ranks, to me
 SMALLEST = 0.1  # propensity used as a weight; below it, single clicks on low ranks would decide
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One list that was shown: the query's text, document ids from the top, and those that were clicked."""
+_Id: TypeAlias = Annotated[str, Field(min_length=1)]
 
-    query: str
-    documents: tuple[str, ...]
-    clicked: frozenset[str]
+
+class Shown(BaseModel, strict=True, frozen=True):
+    """One list that was shown, a line of a log: the query's text, document ids from the top, and those clicked."""
+
+    query: Annotated[str, Field(pattern=r"\S"), AfterValidator(lambda text: " ".join(text.split()))]
+    shown: tuple[_Id, ...]
+    clicked: frozenset[_Id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class ClickLog:
         return tuple(
             (listing.query, name)
             for listing in self.shown
-            for name in sorted(listing.clicked.difference(listing.documents))
+            for name in sorted(listing.clicked.difference(listing.shown))
         )
 
     @classmethod
@@ -65,7 +67,15 @@ class ClickLog:
             lines = Path(path).read_text("utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise EvaluationError("cannot read the log of clicks", where=path, got=str(error)) from error
-        return cls(tuple(_shown(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()))
+        shown = []
+        for number, line in enumerate(lines, 1):
+            try:
+                shown += [Shown.model_validate_json(line)] if line.strip() else []
+            except ValidationError as error:
+                what, where = "a line is not a shown list with its clicks", f"{path}, line {number}"
+                expected = '{"query": "some words", "shown": ["id", ...], "clicked": ["id", ...]}'
+                raise EvaluationError(what, where=where, got=line[:80], expected=expected) from error
+        return cls(tuple(shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +96,12 @@ class Propensities:
         Raises:
             EvaluationError: fewer than 20 clicks on such documents for two of the first ten ranks.
         """
-        shown, clicks = _counts(log)
-        ranks = min(10, max((len(listing.documents) for listing in log.shown), default=0))
+        shown, clicks = Counter[_Place](), Counter[_Place]()  # how often each document was at each rank, and clicked
+        for listing in log.shown:
+            for rank, name in enumerate(listing.shown, 1):
+                shown[listing.query, name, rank] += 1
+                clicks[listing.query, name, rank] += name in listing.clicked
+        ranks = min(10, max((len(listing.shown) for listing in log.shown), default=0))
         values = [1.0]
         for rank in range(1, ranks):
             upper, lower = _rates(shown, clicks, rank), _rates(shown, clicks, rank + 1)
@@ -95,7 +109,13 @@ class Propensities:
             count = sum(clicks[q, d, at] for q, d in common for at in (rank, rank + 1))
             above, below = (sum(rates[pair] for pair in common) for rates in (upper, lower))
             if count < LEAST_CLICKS or not above:
-                raise _unmeasured(rank, count)
+                raise EvaluationError(
+                    "the log does not show how much the rank matters",
+                    where=f"ranks {rank} and {rank + 1}",
+                    got=f"{count} clicks on documents that were shown at both for the same query",
+                    expected=f"at least {LEAST_CLICKS}",
+                    do="randomise the first ranks for a while, or assume a power law, such as --power 1",
+                )
             values.append(values[-1] * below / above)
         return cls(tuple(values))
 
@@ -118,67 +138,26 @@ def judged_from_clicks(
         by_query[listing.query].append(listing)
     queries, judgements = [], {}
     for text, lists in by_query.items():
-        worth = _worth(lists, propensities)
+        sums, counts = Counter[str](), Counter[str]()
+        for listing in lists:
+            for rank, name in enumerate(listing.shown, 1):
+                counts[name] += 1
+                sums[name] += (name in listing.clicked) / max(propensities.of(rank), SMALLEST)  # type: ignore[assignment]
+        worth = {name: sums[name] / count for name, count in counts.items()}
         if len(lists) >= least_shown and any(worth.values()):
             # An id of one word, as TREC's files need it, that is the same whenever the log is read.
-            best, name = max(worth.values()), f"c{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-            queries.append(Query(text, name, {"shown": len(lists)}))
-            judgements[name] = {document: round(HIGHEST * value / best) for document, value in worth.items()}
+            best, key = max(worth.values()), f"c{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+            queries.append(Query(text, key, {"shown": len(lists)}))
+            judgements[key] = {document: round(HIGHEST * value / best) for document, value in worth.items()}
     if not queries:
         do = f"give a longer log, or require fewer than {least_shown} lists of a query (--least)"
         raise EvaluationError("no query was shown and clicked often enough", got=f"{len(by_query)} queries", do=do)
     return queries, Qrels(judgements, "clicks")
 
 
-def _worth(lists: Sequence[Shown], propensities: Propensities) -> dict[str, float]:
-    """For each document its mean weighted clicks."""
-    sums, counts = Counter[str](), Counter[str]()
-    for listing in lists:
-        for rank, name in enumerate(listing.documents, 1):
-            counts[name] += 1
-            sums[name] += (name in listing.clicked) / max(propensities.of(rank), SMALLEST)  # type: ignore[assignment]
-    return {name: sums[name] / count for name, count in counts.items()}
-
-
 _Place = tuple[str, str, int]  # query, document, rank from 1
-
-
-def _counts(log: ClickLog) -> tuple[Counter[_Place], Counter[_Place]]:
-    """How often each document was shown at each rank, and clicked there."""
-    shown, clicks = Counter[_Place](), Counter[_Place]()
-    for listing in log.shown:
-        for rank, name in enumerate(listing.documents, 1):
-            shown[listing.query, name, rank] += 1
-            clicks[listing.query, name, rank] += name in listing.clicked
-    return shown, clicks
 
 
 def _rates(shown: Mapping[_Place, int], clicks: Mapping[_Place, int], rank: int) -> dict[tuple[str, str], float]:
     """The share of clicks at one rank, for each query and document that was shown there."""
     return {(q, d): clicks[q, d, rank] / count for (q, d, at), count in shown.items() if at == rank}
-
-
-def _unmeasured(rank: int, count: int) -> EvaluationError:
-    return EvaluationError(
-        "the log does not show how much the rank matters",
-        where=f"ranks {rank} and {rank + 1}",
-        got=f"{count} clicks on documents that were shown at both for the same query",
-        expected=f"at least {LEAST_CLICKS}",
-        do="randomise the first ranks for a while, or assume a power law, such as --power 1",
-    )
-
-
-class _Line(BaseModel, strict=True):
-    query: Annotated[str, Field(pattern=r"\S")]
-    shown: list[Annotated[str, Field(min_length=1)]]
-    clicked: list[Annotated[str, Field(min_length=1)]]
-
-
-def _shown(line: str, where: str) -> Shown:
-    try:
-        raw = _Line.model_validate_json(line)
-    except ValidationError as error:
-        what = "a line is not a shown list with its clicks"
-        expected = '{"query": "some words", "shown": ["id", ...], "clicked": ["id", ...]}'
-        raise EvaluationError(what, where=where, got=line[:80], expected=expected) from error
-    return Shown(" ".join(raw.query.split()), tuple(raw.shown), frozenset(raw.clicked))

@@ -17,7 +17,7 @@ import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -379,20 +379,16 @@ def whole_lines(path: Path) -> list[str]:
         with open(path, "rb", opener=plain_file) as log:
             data = log.read()
         whole, _, rest = data.rpartition(b"\n")
-        if rest and _is_json(rest):
+        is_json = False
+        with suppress(ValueError, RecursionError):
+            is_json = isinstance(json.loads(rest), dict)
+        if is_json:
             append_line(path, "\n")
             whole = data
         elif rest:
             with open(path, "r+b", opener=plain_file) as stream:
                 stream.truncate(len(data) - len(rest))
     return [line for line in whole.decode("utf-8", "replace").split("\n") if line.strip()]
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def stored_queries(path: Path) -> list[Query]:

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -155,7 +156,11 @@ def choices_of(slot: Slot, folders: Iterable[str] = ()) -> list[EncoderChoice]:
         adapter, _, folder = given.rpartition("=")
         if not Path(folder).is_dir():
             raise TuneError("there is no such model folder", where="--with", got=given, expected="[ADAPTER=]FOLDER")
-        adapter = adapter or _trained_adapter(Path(folder)) or slot.config.adapter
+        if not adapter:  # the one that the report of its training names
+            with suppress(OSError, ValueError, TypeError, LookupError):  # the report of another program, or none
+                report = json.loads((Path(folder) / "report.json").read_text("utf-8"))
+                adapter = str(report["models"][0]["adapter"])
+        adapter = adapter or slot.config.adapter
         own = slot.config.options if adapter == slot.config.adapter else {}
         choice = EncoderChoice(Path(folder).name, adapter, {**own, "model": folder})
         found.append(replace(choice, documents=not (Path(folder) / TEACHER_FILE).is_file()))
@@ -165,14 +170,6 @@ def choices_of(slot: Slot, folders: Iterable[str] = ()) -> list[EncoderChoice]:
         choice if names.count(choice.name) == 1 else replace(choice, name=str(choice.options["model"]))
         for choice in {str(choice.options["model"]): choice for choice in found}.values()
     ]
-
-
-def _trained_adapter(folder: Path) -> str:
-    """The adapter of a trained model, by the report of its training; empty without a report."""
-    try:
-        return str(json.loads((folder / "report.json").read_text("utf-8"))["models"][0]["adapter"])
-    except (OSError, ValueError, TypeError, LookupError):  # the report of another program
-        return ""
 
 
 def _exits(adapter: str, options: Mapping[str, Any]) -> list[EncoderChoice]:

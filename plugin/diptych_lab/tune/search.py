@@ -157,12 +157,22 @@ class _Run:
         rankings = {slot: self.answers.candidates(slot, params) for slot in slots}
         legs = Legs.of(rankings, self.grades, cutoff=CUTOFF)
         late = {slot: self.answers.scores(slot, legs, rankings) for slot in rescorers}
-        variants = self._variants(rankings)
+        dense = [name for name in rankings if self.view.slots[name].kind == "dense"]
+        variants = dict[SearchParams, Legs]()  # what slots find with other parameters, if these change their candidates
+        for other in _other_params(self.view, dense):
+            changed = {**rankings, **{slot: self.answers.candidates(slot, other) for slot in dense}}
+            if changed != rankings:
+                variants[other] = Legs.of(changed, self.grades, cutoff=CUTOFF)
         values = Values(legs, late, self._scores(Values(legs, late), rankings, rescorers), variants)
         present = replace(self.config, rerank=self.stages)
         tried = trials(slots, rescorers, depths=self.depths, rerankers=self.stages, params=list(variants))
         tried = [trial for trial in tried if not _same(trial.pipeline(params), present)]
-        table = np.vstack([*map(values.of, tried), self._present(present)])
+        # The value of the present pipeline for each query, as it is served.
+        once = tuple(replace(stage, adapter=self.rerankers[stage_key(stage)], options={}) for stage in present.rerank)
+        hits = self.answers.ask(replace(present, rerank=once), CUTOFF, PRESENT)
+        ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(own)] for own in hits]}
+        served = Legs.of(ranked, self.grades, cutoff=CUTOFF).alone("present")
+        table = np.vstack([*map(values.of, tried), served])
         return [*tried, Trial.of(present)], table, [*(trial.pipeline(params) for trial in tried), present]
 
     def _scores(self, values: Values, rankings: Mapping[str, Rankings], rescorers: Sequence[str]) -> dict[str, Doubles]:
@@ -181,23 +191,6 @@ class _Run:
             )
             for stage in self.stages
         }
-
-    def _variants(self, rankings: Mapping[str, Rankings]) -> dict[SearchParams, Legs]:
-        """What slots find with other parameters, if these change their candidates."""
-        dense = [name for name in rankings if self.view.slots[name].kind == "dense"]
-        variants: dict[SearchParams, Legs] = {}
-        for params in _other_params(self.view, dense):
-            other = {**rankings, **{slot: self.answers.candidates(slot, params) for slot in dense}}
-            if other != rankings:
-                variants[params] = Legs.of(other, self.grades, cutoff=CUTOFF)
-        return variants
-
-    def _present(self, pipeline: Pipeline) -> Doubles:
-        """The value of the present pipeline for each query, as it is served."""
-        once = tuple(replace(stage, adapter=self.rerankers[stage_key(stage)], options={}) for stage in pipeline.rerank)
-        hits = self.answers.ask(replace(pipeline, rerank=once), CUTOFF, PRESENT)
-        ranked = {"present": [[(hit.id, -float(place)) for place, hit in enumerate(query_hits)] for query_hits in hits]}
-        return Legs.of(ranked, self.grades, cutoff=CUTOFF).alone("present")
 
 
 def _same(one: Pipeline, other: Pipeline) -> bool:

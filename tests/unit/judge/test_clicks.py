@@ -27,7 +27,7 @@ def simulated(lists: int, *, swaps: float) -> ClickLog:
             at = chance.randrange(3)
             ranking[at], ranking[at + 1] = ranking[at + 1], ranking[at]
         clicked = {name for name, p in zip(ranking, LOOKED_AT, strict=True) if chance.random() < p * WORTH[name]}
-        shown.append(Shown("a query", tuple(ranking), frozenset(clicked)))
+        shown.append(Shown(query="a query", shown=tuple(ranking), clicked=frozenset(clicked)))
     return ClickLog(tuple(shown))
 
 
@@ -57,14 +57,14 @@ def test_a_log_in_which_no_document_changes_its_rank_measures_nothing() -> None:
 
 def test_clicks_on_ids_that_were_not_shown_count_nowhere_and_are_listed() -> None:
     log = simulated(100, swaps=0)
-    more = ClickLog((*log.shown, Shown("a query", ("best",), frozenset({"best", "gone", "away"}))))
+    more = ClickLog((*log.shown, Shown(query="a query", shown=("best",), clicked=frozenset({"best", "gone", "away"}))))
     assert (log.ignored, more.ignored) == ((), (("a query", "away"), ("a query", "gone")))
     assert "gone" not in next(iter(judged_from_clicks(more, Propensities((1.0,)))[1].judgements.values()))
 
 
 def test_rare_queries_and_those_without_clicks_are_left_out() -> None:
-    rare = [Shown("rare", ("best",), frozenset({"best"}))] * 9
-    silent = [Shown("silent", ("best",), frozenset())] * 90
+    rare = [Shown(query="rare", shown=("best",), clicked=frozenset({"best"}))] * 9
+    silent = [Shown(query="silent", shown=("best",), clicked=frozenset())] * 90
     log = ClickLog((*simulated(100, swaps=0).shown, *rare, *silent))
     assert [query.text for query in judged_from_clicks(log, Propensities((1.0,)))[0]] == ["a query"]
     with pytest.raises(EvaluationError, match="often enough"):
