@@ -19,7 +19,8 @@ from diptych_serve.agents import http_application, mcp_server
 from diptych_serve.service.access import Keys
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
-from hostile import damaged, filter_of, mutated, text_of
+from hostile import damaged, filter_of, text_of
+from mutations import mutated
 from serving import ANIMALS, animals, served
 
 COUNT = int(os.environ.get("DIPTYCH_FUZZ", "400"))
@@ -39,7 +40,7 @@ def drawn_request(drawn: random.Random) -> tuple[str, bytes]:
     if path == "/search" and drawn.random() < 0.5:
         body = {**body, "filter": filter_of(drawn)}
     if drawn.random() < 0.7:
-        body = mutated(drawn, body)
+        body = mutated(body, drawn)
     text = text_of(body)
     return path, damaged(drawn, text) if drawn.random() < 0.15 else text
 
@@ -52,10 +53,11 @@ def drawn_call(drawn: random.Random) -> bytes:
         "populate": {"documents": [{"id": "x", "text": "an animal", "title": "t", "metadata": {"letter": "x"}}]},
     }
     name = drawn.choice(list(tools))
-    arguments = mutated(drawn, tools[name]) if drawn.random() < 0.8 else tools[name]
+    is_whole = drawn.random() < 0.15  # whether all of the call is mutated, or its arguments alone
+    arguments = tools[name] if is_whole or drawn.random() < 0.2 else mutated(tools[name], drawn)
     call: Any = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
-    if drawn.random() < 0.15:
-        call = mutated(drawn, call)
+    if is_whole:
+        call = mutated(call, drawn)
     text = text_of(call)
     return damaged(drawn, text) if drawn.random() < 0.15 else text
 
