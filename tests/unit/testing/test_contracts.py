@@ -10,14 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.testing import (
-    DenseEncoderContract,
-    FakeCalibratedEncoder,
-    FakeDenseEncoder,
-    FakeReranker,
-    RerankerContract,
-    SparseEncoderContract,
-)
+from diptych.testing import DenseEncoderContract, FakeDenseEncoder
 
 SYNONYMS = {"feline": "cat", "nutrition": "food"}
 DIRECTED = ("cat food", "feline nutrition", "food blender for soup and bread")
@@ -35,25 +28,6 @@ class TestDense(DenseEncoderContract):
     @classmethod
     def sibling(cls) -> FakeDenseEncoder:
         return FakeDenseEncoder(expand=SYNONYMS, query_prompt="query:")
-
-
-class TestCalibrated(SparseEncoderContract):
-    triples = ()
-    known = (("query", "a a b", (1.0, 2.0)), ("document", "a", (0.5,)))
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls) -> FakeCalibratedEncoder:
-        encoder = FakeCalibratedEncoder()
-        encoder.calibrate({"documents": 1.0, "tokens": 1.0})
-        return encoder
-
-
-class TestReranker(RerankerContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def reranker(cls) -> FakeReranker:
-        return FakeReranker()
 
 
 FAULTY = """
@@ -114,15 +88,6 @@ def test_tolerances_are_class_attributes(outcome: str) -> None:
 def test_what_cannot_be_tested_is_skipped_with_its_reason(outcome: str) -> None:
     assert "it does not say whether it is `asymmetric`" in outcome
     assert "no `known` vectors" in outcome
-
-
-@pytest.mark.slow
-def test_an_asymmetric_encoder_without_telling_triples_is_told_so(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(FAULTY.replace("[::-1]", ""))
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-k", "Backwards", str(tmp_path)]
-    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
-    assert "passed, but swapped sides would pass too" in outcome
-    assert "failed" not in outcome
 
 
 def test_the_fakes_work_without_pytest() -> None:
