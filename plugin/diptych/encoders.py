@@ -145,7 +145,16 @@ class Encoders:
         """
         registry = registry or Registry.default()
         config = None if source is None else config_at(source, registry)
-        slots = {name: _unopened(name, slot, registry) for name, slot in config.slots.items()} if config else {}
+        slots = {
+            name: _Unopened(
+                name,
+                slot,
+                None,
+                registry,
+                query_slot=Slot(name, slot.student, None, registry) if slot.student else None,
+            )
+            for name, slot in (config.slots if config else {}).items()
+        }
         stages = {stage.label: stage.options for stage in config.search.rerank} if config else {}
         return cls(lambda: slots, registry, stages)
 
@@ -310,11 +319,6 @@ class _Unopened(Slot):
                 stacklevel=2,
             )
         return super()._call_encoder(side, inputs)
-
-
-def _unopened(name: str, config: SlotConfig, registry: Registry) -> Slot:
-    student = None if config.student is None else Slot(name, config.student, None, registry)
-    return _Unopened(name, config, None, registry, asker=student)
 
 
 def _encoding(slot: Slot) -> Slot:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 class Registry:
     """All adapters and recipes of all plugins, by name.
 
-    `hook` holds the hooks as callables: `registry.hook.diptych_after_search(report=...)`.
+    `hook` holds the hooks as callables: `registry.hook.diptych_after_search(report=...)`; `recipes` all recipes.
 
     Args:
         plugins: modules or objects with hook implementations, beside the installed ones.
@@ -53,7 +53,7 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self.hook: Any = self._manager.hook
         self._adapters = Catalogue(AdapterSpec, "adapter")
-        self._recipes = Catalogue(RecipeSpec, "recipe")
+        self.recipes = Catalogue(RecipeSpec, "recipe")
         for source, plugin in [*(_installed() if installed else ()), *_named(plugins)]:
             self._register(source, plugin)
         self._collect()
@@ -117,11 +117,6 @@ class Registry:
     def source(self, name: str) -> str:
         """The distribution or module that registered the adapter `name`."""
         return self._adapters.source(name)
-
-    @property
-    def recipes(self) -> Catalogue[RecipeSpec]:
-        """The recipes of all plugins."""
-        return self._recipes
 
     def create(self, name: str, options: Mapping[str, Any] | None = None, *, where: str = "") -> Adapter:
         """Create the adapter of this name.
@@ -190,7 +185,7 @@ class Registry:
             ) from error
         self._passage_hooks = _passage_hooks(self.hook)
         self._adapters.collect(self.hook.diptych_register_adapters.get_hookimpls())
-        self._recipes.collect(self.hook.diptych_register_recipes.get_hookimpls())
+        self.recipes.collect(self.hook.diptych_register_recipes.get_hookimpls())
 
 
 def _passage_hooks(hook: Any) -> PassageHooks:

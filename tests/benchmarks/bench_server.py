@@ -156,10 +156,12 @@ def populated(url: str, *, size: int) -> tuple[Amounts, Amounts]:
 
 def swap(handle: CollectionHandle, pace: Any, watch: FillWatch, longest: float) -> bool:
     """Apply; whether that ended within so many seconds, after which it is stopped."""
-    options, stopped = ApplyOptions(pace=pace, gate=False, again=frozenset({"dense"}), later=True), threading.Event()
+    options, stopped = ApplyOptions(gate=False, again=frozenset({"dense"}), later=True), threading.Event()
     timer = threading.Timer(longest, stopped.set)
     timer.start()
-    report = apply(handle, config_of("drawn"), options, progress=watch, stopped=stopped)
+    config = config_of("drawn")
+    config = config.model_copy(update={"swap": config.swap.model_copy(update={"pace": pace})})
+    report = apply(handle, config, options, progress=watch, stopped=stopped)
     timer.cancel()
     if not stopped.is_set() and (report.outcome != "cut over" or report.missing):
         raise SystemExit(f"not what was expected: {report}")

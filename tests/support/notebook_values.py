@@ -12,7 +12,7 @@ from diptych.media import Media
 from diptych.reports import PopulateReport, SetAside
 from diptych.search import Answers, Dbsf, HitGroup, HitGroups, Hits, Rerank, Retrieve
 from diptych.swap import ApplyReport, GateReport, Plan
-from diptych.swap.gate.answers import KnownItem, Latency, Overlap, SideBySide
+from diptych.swap.gate.answers import KnownItem, Overlap, SideBySide
 from diptych.swap.gate.gate import Canary, Coverage
 from diptych.swap.gate.judged import JudgedComparison, QueryLoss
 from diptych.swap.plan import Step
@@ -80,7 +80,6 @@ def gate(text: str, *, judged: bool = True) -> GateReport:
         known_items=(item,),
         samples=(SideBySide(text, 0.5, (text, text), (text,)),),
         remarks=(text,),
-        latency=Latency(9, 1.0, 2.0),
     )
 
 
@@ -101,7 +100,6 @@ def swap_values(text: str) -> list[Displayed]:
             seconds=3.0,
             warnings=(text,),
             left={text: text, 7: text},
-            asking={text: text},
             kept=(text,),
             dropped=(text,),
             retired=(text,),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,7 +23,7 @@ from diptych.cli.options import (
 from diptych.cli.output import Bars, show, stdout, waiting, warn, write_json
 from diptych.cli.populate import together
 from diptych.cli.run_command import PENDING, Session
-from diptych.cli.status import LaterOption, ReEncodeOption, WhyOption, judgements, slots_to_encode, under_way, unjudged
+from diptych.cli.status import LaterOption, ReEncodeOption, WhyOption, judgements, slots_to_encode, under_way
 from diptych.display import Display, Displayed, say
 from diptych.errors import EvaluationError, GateFailed, MissingExtra
 from diptych.runtime import interrupts
@@ -64,7 +64,7 @@ def plan(
         again = slots_to_encode(re_encode, new_config)
         stored = session.stored(config, None, None)
     with stored as opened, waiting("comparing with the collection"):
-        result = opened.plan(new_config if sample else unjudged(new_config), again=again, sample=sample)
+        result = opened.plan(new_config, again=again, sample=sample)
         progress = under_way(opened.handle.read(), new_config)
     if as_json:
         write_json(document(result))
@@ -132,10 +132,6 @@ def apply(
         option("Without judgements: accept changes beyond swap.gate.unmeasured.", "--unmeasured"),
     ] = False,
     no_cut_over: Annotated[bool, option("Only fill and measure; apply again to cut over.", "--no-cut-over")] = False,
-    switch_queries: Annotated[
-        bool,
-        option("Encode queries with the new encoders at once in slots where that measures better.", "--switch-queries"),
-    ] = False,
     why: WhyOption = "",
     later: LaterOption = False,
     as_json: JsonOption = False,
@@ -159,6 +155,9 @@ def apply(
         from diptych.swap import ApplyOptions
 
         new_config = session.config(config)
+        given = {"rate": rate, "pace": pace, "parallel": parallel}
+        changed = {name: value for name, value in given.items() if value is not None}
+        new_config = new_config.model_copy(update={"swap": new_config.swap.model_copy(update=changed)})
     options = ApplyOptions(
         why=why,
         again=slots_to_encode(re_encode, new_config),
@@ -167,10 +166,6 @@ def apply(
         ignore_gate=ignore_gate,
         unmeasured=unmeasured,
         cut_over=not no_cut_over,
-        switch_queries=switch_queries,
-        rate=rate,
-        pace=pace,
-        parallel=parallel,
         later=later,
     )
     with waiting("opening the collection"):
@@ -242,8 +237,8 @@ def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None
     swap = opened.handle.read().swap
     if swap is None:
         with waiting("comparing with the collection"):
-            plan = opened.plan(unjudged(config), again=again, sample=0)
-        # made without judgements, the plan would call a threshold stale that the gate carries over and speaks of below
+            plan = opened.plan(config, again=again, sample=0)
+        # what is said of a threshold is said again by the report or the error
         doubts = tuple(warning for warning in plan.warnings if not warning.startswith("search.score_threshold"))
         show_plan(dataclasses.replace(plan, warnings=doubts))
     elif progress := under_way(opened.handle.read(), config):
@@ -253,17 +248,16 @@ def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None
 def _show_failed(name: str, error: GateFailed, as_json: bool, shown: Sequence[GateReport]) -> None:
     """What the gate measured, unless it was shown with the question; the error itself says why it was not enough."""
     report, missing = error.context.get("report"), error.context.get("missing") or 0
-    unfilled, asking = (error.context.get(key) or {} for key in ("left", "asking"))
+    unfilled: Mapping[object, str] = error.context.get("left") or {}  # type: ignore[assignment]
     if as_json:
         gate = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else None  # type: ignore[arg-type]
-        facts = {"collection": name, "outcome": "not applied", "gate": gate, "asking": asking, "left": unfilled}
+        facts = {"collection": name, "outcome": "not applied", "gate": gate, "left": unfilled}
         return write_json({**facts, "missing": missing})
     if isinstance(report, Displayed) and report not in shown:
         show(report.display())
     warnings = [f"{missing:,} points have no new vector"] if missing else []
-    warnings += [f"{point}: {reason}" for point, reason in list(unfilled.items())[:SHOWN]]  # type: ignore[attr-defined]
-    lines = [f"{slot}: {encoders}" for slot, encoders in asking.items()]  # type: ignore[attr-defined]
-    return show(Display("", lines, warnings))
+    warnings += [f"{point}: {reason}" for point, reason in list(unfilled.items())[:SHOWN]]
+    return show(Display("", (), warnings))
 
 
 SHOWN = 5  # points without vector that are named

@@ -229,8 +229,8 @@ def _store(
             yield from _changes(handle.slots, config, metadata)
         for name, slot in handle.slots.items() if models else ():
             yield _model(f"model of {name}", slot)
-            if slot.asker is not None:
-                yield _model(f"model of {name}, queries", slot.asker)
+            if slot.query_slot is not None:
+                yield _model(f"model of {name}, queries", slot.query_slot)
         if verify[0] and documents:
             yield from verify_store(collection, sample=verify[1], repair=verify[2])
 

@@ -55,7 +55,7 @@ def status(
         swap = dataclasses.asdict(state.swap) if state.swap else None
         document: dict[str, object] = {"collection": state.collection, "documents": state.documents, "vectors": vectors}
         document |= {"swap": swap, "orphans": list(state.orphans), "can_roll_back": state.can_roll_back}
-        document |= {"refused": state.refused, "refused_at": state.refused_at}
+        document |= {"refused": state.refused, "refused_at": state.refused_at, "stale": state.stale}
         events = {"history": [event.model_dump(mode="json") for event in state.history]} if history else {}
         return write_json(document | events)
     show(_shown(state, options))
@@ -80,7 +80,8 @@ def _shown(state: Status, options: Options) -> Display:
     orphans = f"no generation uses {', '.join(state.orphans)}; the next finish, apply or populate drops them"
     table = Table(("slot", "vector", "is", "lack it", "made by"), rows, numbers=(3,))
     head = f"{state.collection}: {state.documents:,} documents"
-    return Display(head, [table, *asking, *_what_next(state)], [orphans] if state.orphans else ())
+    warnings = [*([orphans] if state.orphans else ()), *([state.stale] if state.stale else ())]
+    return Display(head, [table, *asking, *_what_next(state)], warnings)
 
 
 def _what_next(state: Status) -> Iterator[str]:
@@ -225,11 +226,6 @@ def slots_to_encode(names: Iterable[str] | None, config: Config) -> frozenset[st
     return slots
 
 
-def unjudged(config: Config) -> Config:
-    """The config without judgements, by which nothing is measured then."""
-    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"queries": None, "qrels": None})})
-
-
 def under_way(metadata: CollectionMetadata, config: Config) -> str:
     """What became of a swap that was begun, and what to do about it; empty without one."""
     from diptych.handle.open_handle import describes
@@ -275,5 +271,5 @@ def judgements(config: Config, queries: Path | None, qrels: Path | None) -> Judg
     paths = {name: str(path) for name, path in options.items() if path is not None}
     judged = Judged.of(config.evaluate.model_copy(update=paths))
     if judged is not None:
-        parse_metrics([config.swap.gate.metric or judged.metric])
+        parse_metrics([judged.metric])
     return judged

@@ -400,7 +400,7 @@ def check(handle: CollectionHandle) -> None:
 
 def _check(view: View) -> None:
     pipeline = replace(Pipeline.from_config(view.search_config, view.slots), rerank=())
-    if any((view.slots[name].asker or view.slots[name]).spec.remote for name in pipeline.slots):
+    if any((view.slots[name].query_slot or view.slots[name]).spec.remote for name in pipeline.slots):
         read_store(view, lambda: view.client.count(view.name, exact=False))
     else:
         options: SearchOptions = {"pipeline": pipeline, "limit": 1}

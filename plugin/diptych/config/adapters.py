@@ -6,6 +6,7 @@ Editors complete and check `diptych.yaml` with the schema.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.load import parse_config
@@ -179,7 +180,10 @@ def _one_per_adapter(definitions: dict[str, Any], model: type, specs: Sequence[A
     properties = base["properties"]
     choices: list[dict[str, Any]] = []
     for spec in specs:
-        for number, options in enumerate(_option_schemas(spec)):
+        schemas: list[dict[str, Any] | None] = [None]
+        with suppress(RegistryError):  # where the options cannot be imported, any are allowed
+            schemas = option_schemas(spec)
+        for number, options in enumerate(schemas):
             name = f"{model.__name__}.{spec.name}" + (f".{number}" if number else "")
             definitions[name] = _with_options(base, properties, spec, options, definitions)
             choices.append({"$ref": f"#/$defs/{name}"})
@@ -206,11 +210,3 @@ def _with_options(
     own = {name: value for name, value in options.get("properties", {}).items() if name not in properties}
     merged = {**properties, "adapter": adapter, **own}
     return {**result, "properties": merged, "required": required, "additionalProperties": False}
-
-
-def _option_schemas(spec: AdapterSpec) -> list[dict[str, Any] | None]:
-    """The options of each variant as JSON Schema; None where it declares none or they cannot be imported."""
-    try:
-        return option_schemas(spec)
-    except RegistryError:
-        return [None]

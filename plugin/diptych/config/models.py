@@ -154,7 +154,6 @@ class CacheConfig(Section):
 class GateConfig(Section):
     """What new encoders must show before they become live."""
 
-    metric: str | None = Field(None, description="With judgements: measure to compare; null is `evaluate`'s first.")
     margin: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.02, description="With judgements: loss that the confidence interval must exclude."
     )
@@ -162,9 +161,6 @@ class GateConfig(Section):
     sample: Positive = Field(200, description="Without judgements: documents to compare the neighbours of.")
     seconds: Annotated[float, Field(gt=0)] = Field(
         10, description="Limit of the gate's searches, after loading; to keep it, fewer documents or queries are used."
-    )
-    overlap: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Without judgements: least share of hits kept; null: .5 for storage, .9 for students, else 0."
     )
     unmeasured: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Without judgements: share of the first ten hits that may change without consent."
@@ -174,9 +170,6 @@ class GateConfig(Section):
         default_factory=list,
         description="With judgements: fail if a group of queries is shown to lose more than the margin. Groups by "
         "`length`, `language`, or a metadata key of the queries or of their relevant documents.",
-    )
-    max_slowdown: Annotated[float, Field(ge=1)] | None = Field(
-        None, description="Maximum ratio of the new median query time to the old; null does not measure it."
     )
 
 
@@ -309,79 +302,40 @@ class Config(Section):
         return self
 
 
-def pipeline_problems(search: SearchConfig, slots: Collection[str]) -> list[Problem]:
+def pipeline_problems(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
     """What does not fit: slots that do not exist, weights of slots that are not retrieved, stages that widen."""
-    return [
-        *_unknown_slots(search, slots),
-        *_weights(search, slots),
-        *_boosted_and_diverse(search),
-        *_pinned_and_excluded(search),
-        *_cascade(search),
-        *_limit(search, slots),
-    ]
-
-
-def _unknown_slots(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
-    references: list[tuple[Location, str]] = [(("search", "retrieve", name), name) for name in search.retrieve]
-    if search.rescore:
-        references.append((("search", "rescore", "slot"), search.rescore.slot))
-    if search.diversify:
-        references.append((("search", "diversify", "slot"), search.diversify.slot))
-    for location, name in references:
+    retrieved = search.retrieved(slots)
+    named: list[tuple[Location, str]] = [(("search", "retrieve", name), name) for name in search.retrieve]
+    named += [(("search", "rescore", "slot"), search.rescore.slot)] if search.rescore else []
+    named += [(("search", "diversify", "slot"), search.diversify.slot)] if search.diversify else []
+    for location, name in named:
         if name not in slots:
             do = nearest(name, slots) or "define it under slots"
             yield Problem(location, f"there is no slot {name!r}", expected=", ".join(slots), do=do)
-
-
-def _weights(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
-    retrieved = search.retrieved(slots)
     for name in getattr(search.fuse, "weights", {}):
         if name not in retrieved:
-            location = ("search", "fuse", "weights", name)
             what = f"a weight for {name!r}, which is not retrieved"
             do = f"add {name!r} to search.retrieve" if name in slots else nearest(name, retrieved)
-            yield Problem(location, what, expected=", ".join(retrieved), do=do)
-
-
-def _boosted_and_diverse(search: SearchConfig) -> Iterator[Problem]:
+            yield Problem(("search", "fuse", "weights", name), what, expected=", ".join(retrieved), do=do)
     if search.boost and search.diversify:
         what = "diversify chooses by similarity alone, so a boost would have no effect"
         yield Problem(("search", "boost"), what, do="leave out `boost` or `diversify`")
-
-
-def _pinned_and_excluded(search: SearchConfig) -> Iterator[Problem]:
     for place, identifier in enumerate(search.pin):
         if identifier in search.exclude:
             what = f"document {identifier!r} is both pinned and excluded"
             yield Problem(("search", "pin", place), what, do="name it once")
-
-
-def _cascade(search: SearchConfig) -> Iterator[Problem]:
     for n, stage in enumerate(search.rerank):
         if not isinstance(stage.adapter, str):
             at = ("search", "rerank", n, "adapter")
             yield Problem(at, "unusable value", shown(stage.adapter, at), "text")
     for n, (before, after) in enumerate(pairwise(search.rerank), 1):
-        most = before.candidates
-        if after.candidates > most:
+        if after.candidates > before.candidates:
             what = "a reranker asks for more candidates than the one before it passes on"
-            at = ("search", "rerank", n, "candidates")
-            yield Problem(at, what, got=str(after.candidates), expected=f"at most {most}")
-
-
-def _limit(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
-    """The problem of a limit above what the last stage passes on; a single slot has no such limit."""
-    last = search.diversify or search.rescore
-    retrieved = search.retrieved(slots)
-    depth = (
-        search.rerank[-1].candidates
-        if search.rerank
-        else last.candidates
-        if last
-        else sum(retrieved.values())
-        if len(retrieved) > 1
-        else search.limit
-    )
+            expected = f"at most {before.candidates}"
+            yield Problem(("search", "rerank", n, "candidates"), what, str(after.candidates), expected)
+    last = (search.rerank[-1] if search.rerank else None) or search.diversify or search.rescore
+    # A single slot retrieves as many as are asked for.
+    depth = last.candidates if last else sum(retrieved.values()) if len(retrieved) > 1 else search.limit
     if search.limit > depth and "limit" in search.model_fields_set:
         do = "raise the candidates of the last stage, or lower the limit"
         expected = f"at most {depth}, what the last stage passes on"

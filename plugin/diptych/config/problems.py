@@ -90,13 +90,6 @@ class Problem:
     expected: str = ""
     do: str = ""
 
-    def error(self, source: Source) -> ConfigError:
-        """The problem as an error with its file and line."""
-        where = source.where(self.location)
-        return ConfigError(
-            self.what, where=where, got=self.got, expected=self.expected, do=self.do, location=self.location
-        )
-
 
 class PipelineProblems(ValueError):
     """Values that are right by themselves but not together; raised inside the models, never seen by users."""
@@ -113,7 +106,12 @@ def raise_problems(problems: Sequence[Problem], source: Source) -> None:
         ConfigError: with `context["problems"]` when there are several.
     """
     ordered = sorted(problems, key=lambda p: source.line(p.location) or 0)
-    errors = [problem.error(source) for problem in ordered[:_TOLD]]
+    errors = [
+        ConfigError(
+            p.what, where=source.where(p.location), got=p.got, expected=p.expected, do=p.do, location=p.location
+        )
+        for p in ordered[:_TOLD]
+    ]
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -139,7 +137,12 @@ def problems_of(error: ValidationError, model: type[BaseModel], raw: Mapping[str
 def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str, Any]) -> Problem:
     location = _as_written(detail["loc"], raw)
     if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return _unknown_key(location, list(fields_at(model, detail["loc"][:-1])), model)
+        key, names = str(location[-1]), list(fields_at(model, detail["loc"][:-1]))
+        sections = {name: _unwrap(field.annotation) for name, field in model.model_fields.items()}
+        # The sections that have a key of this name, where none that is known here is near.
+        elsewhere = [] if nearest(key, names) else [n for n, section in sections.items() if key in fields_of(section)]
+        do = f"{key!r} belongs under {' or '.join(elsewhere)}" if elsewhere else nearest(key, names)
+        return Problem(location, f"unknown key {brief(key)}", expected=", ".join(names), do=do)
     if detail["type"] == "missing":
         known = fields_at(model, detail["loc"][:-1])
         about = known.get(str(detail["loc"][-1]))
@@ -177,14 +180,6 @@ def _misspelt(location: Location, raw: object, known: Iterable[str]) -> str:
     unknown = [key for key in raw if isinstance(key, str) and key not in known] if isinstance(raw, Mapping) else []
     matches = difflib.get_close_matches(str(location[-1]), unknown, n=1)
     return f"did you mean {location[-1]!r} by {matches[0]!r}?" if matches else ""
-
-
-def _unknown_key(location: Location, known: Sequence[str], model: type[BaseModel]) -> Problem:
-    """The problem of an unknown key, with the nearest known key, or the section that has it."""
-    key = str(location[-1])
-    elsewhere = [] if nearest(key, known) else places_of(model, key)
-    do = f"{key!r} belongs under {' or '.join(elsewhere)}" if elsewhere else nearest(key, known)
-    return Problem(location, f"unknown key {brief(key)}", expected=", ".join(known), do=do)
 
 
 def shown(value: object, location: Location) -> str:
@@ -229,12 +224,6 @@ def kinds_at(model: type[BaseModel], location: Location) -> list[str]:
     """What `kind` can be in the section at `location`."""
     section = _walk(model, list(location))
     return [kind for member in section for kind in _kinds(member)] if isinstance(section, tuple) else []
-
-
-def places_of(model: type[BaseModel], key: str) -> list[str]:
-    """The sections of `model`, named from its top, that have a key of this name: `["search"]` for `limit`."""
-    sections = {name: _unwrap(field.annotation) for name, field in model.model_fields.items()}
-    return [name for name, section in sections.items() if key in fields_of(section)]
 
 
 def _walk(annotation: Any, location: list[str | int]) -> Any:

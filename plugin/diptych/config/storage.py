@@ -71,7 +71,14 @@ class VectorStorage(Stored):
 
 def slot_problems(slots: Mapping[str, VectorStorage]) -> list[Problem]:
     """Slot names that Qdrant or the tables cannot take, and quantization options of another kind."""
-    problems = [problem for name in slots for problem in _name(name)]
+    problems = list[Problem]()
+    for name in slots:
+        if not _NAME.fullmatch(name):
+            expected = "a letter, then letters, digits, - and _, at most 63 in all"
+            problems.append(Problem(("slots", name), "a slot's name cannot be used", repr(name), expected))
+        elif name in _RESERVED:
+            do = "that is the name of a fusion; rename it"
+            problems.append(Problem(("slots", name), f"a slot cannot be called {name!r}", do=do))
     for name, storage in slots.items():
         at: Location = ("slots", name, "storage")
         problems += _quantization(storage, at)
@@ -85,16 +92,6 @@ def storage_problems(kind: Kind, storage: VectorStorage, at: Location) -> Iterat
     for key in _NOT_FOR.get(kind, ()):
         if key in storage.model_fields_set and getattr(storage, key) is not None:
             yield Problem((*at, "storage", key), f"a slot of kind {kind} has no {key}", do="leave it out")
-
-
-def _name(name: str) -> Iterator[Problem]:
-    if not _NAME.fullmatch(name):
-        expected = "a letter, then letters, digits, - and _, at most 63 in all"
-        yield Problem(("slots", name), "a slot's name cannot be used", got=repr(name), expected=expected)
-    elif name in _RESERVED:
-        yield Problem(
-            ("slots", name), f"a slot cannot be called {name!r}", do="that is the name of a fusion; rename it"
-        )
 
 
 def _quantization(stored: Stored, at: Location) -> Iterator[Problem]:

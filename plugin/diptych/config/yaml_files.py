@@ -1,4 +1,4 @@
-"""Reads YAML files as plain values with the line of each key, and writes a changed file with its other lines kept.
+"""Reads YAML files as plain values with the line of each key, and writes a changed file with its comments.
 
 No file takes long to read: its size and depth are limited. `read_lines` keeps comments for a change in place.
 """
@@ -6,7 +6,7 @@ No file takes long to read: its size and depth are limited. `read_lines` keeps c
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -17,14 +17,11 @@ from ruamel.yaml.composer import Composer
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
-from ruamel.yaml.tokens import AnchorToken, FlowMappingEndToken
 
 from diptych.config.problems import Location, Source, is_secret
 from diptych.errors import ConfigError
 from diptych.runtime.json_faults import MAX_DEPTH, first_fault
 
-Entry = tuple[str, ...]  # keys that lead to it, such as ("slots", "dense")
-LONGEST = 120  # columns of a mapping in one line
 ENDLESS = 1 << 16  # columns: YAML's writer breaks lines in the middle of a mapping
 
 MAX_BYTES = 250_000  # a config is small; a corpus given in its place must not be parsed as YAML
@@ -114,7 +111,7 @@ def _parse(text: str, path: Path, sort: Sort) -> tuple[Node | None, Any]:
         node = yaml.compose(text)
         if node is None:
             return None, None
-        check_aliases(node)
+        _expanded(node, set(), {})
         return node, yaml.constructor.construct_document(node)
     except YAMLError as error:
         raise _bad_yaml(error, path, text, sort) from error
@@ -179,7 +176,7 @@ class LimitedComposer(Composer):
         """As the base class."""
         self._depth, self._count = self._depth + 1, self._count + 1
         if self._depth > MAX_DEPTH:
-            raise too_deep()
+            raise ConfigError("the config is nested too deeply", expected=f"at most {MAX_DEPTH} levels")
         if self._count > MAX_VALUES:
             raise too_many()
         node = super().compose_node(parent, index)
@@ -187,40 +184,29 @@ class LimitedComposer(Composer):
         return node
 
 
-def too_deep() -> ConfigError:
-    """The error for a config that is nested too deeply."""
-    return ConfigError("the config is nested too deeply", expected=f"at most {MAX_DEPTH} levels")
-
-
 def too_many() -> ConfigError:
     """The error for a config with too many values, aliases included."""
     return ConfigError("the config holds too many values", expected=f"at most {MAX_VALUES:,}, aliases written out")
 
 
-def check_aliases(root: Node) -> None:
-    """Raise ConfigError where aliases contain themselves, or stand for more than a config may hold."""
-    _expanded(root, set(), {})
-
-
 def _expanded(node: Node, above: set[int], sizes: dict[int, int]) -> int:
-    """How many values the node is when its aliases are written out."""
+    """How many values the node is when its aliases are written out.
+
+    Raises:
+        ConfigError: an alias contains itself, or there are more than a config may hold.
+    """
     if id(node) in above:
         where = f"line {node.start_mark.line + 1}"
         raise ConfigError("an alias in the config contains itself", where=where, do="write the value out")
     if id(node) not in sizes:
         above.add(id(node))
-        sizes[id(node)] = 1 + sum(_expanded(child, above, sizes) for child in children(node))
+        pairs = node.value if isinstance(node, MappingNode) else []
+        children = list(node.value) if isinstance(node, SequenceNode) else [child for pair in pairs for child in pair]
+        sizes[id(node)] = 1 + sum(_expanded(child, above, sizes) for child in children)
         above.remove(id(node))
     if sizes[id(node)] > MAX_VALUES:
         raise too_many()
     return sizes[id(node)]
-
-
-def children(node: Node) -> list[Node]:
-    """The nodes directly below; of a mapping its keys and values in turn."""
-    if isinstance(node, MappingNode):
-        return [child for pair in node.value for child in pair]
-    return list(node.value) if isinstance(node, SequenceNode) else []
 
 
 def check_values(raw: Mapping[str, Any], source: Source) -> None:
@@ -245,10 +231,10 @@ def as_written(value: object) -> str:
     return "unset" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def yaml_of(value: object, *, indent: int = 2) -> str:
-    """The value as YAML of many lines, each level `indent` columns to the right of the one above."""
+def yaml_of(value: object) -> str:
+    """The value as YAML of many lines."""
     stream, yaml = StringIO(), YAML()
-    yaml.default_flow_style, yaml.map_indent = False, indent
+    yaml.default_flow_style = False
     yaml.dump(value, stream)
     return stream.getvalue()
 
@@ -273,123 +259,13 @@ def read_lines(source: str) -> Any:
     return yaml.load(source)
 
 
-def as_yaml(raw: Any, source: str) -> str:
-    """The YAML of a mapping from `read_lines`; what no longer fits into one line gets a line for each of its keys.
-
-    Args:
-        raw: the mapping, changed.
-        source: the file as it was, whose lines may be long.
-    """
+def as_yaml(raw: Any) -> str:
+    """The YAML of a mapping from `read_lines`, with its comments and quotes, and slots indented as they were."""
     stream, yaml = StringIO(), YAML()
-    yaml.preserve_quotes, yaml.width, yaml.map_indent = True, ENDLESS, _indent(raw)
+    yaml.preserve_quotes, yaml.width = True, ENDLESS
+    slots: Any = raw.get("slots")
+    if hasattr(slots, "lc") and isinstance(raw["slots"], Mapping) and not slots.fa.flow_style():
+        columns = [column for _, column, *_ in (slots.lc.data or {}).values()]
+        yaml.map_indent = min(columns) if columns and 1 <= min(columns) <= 8 else 2
     yaml.dump(raw, stream)
-    known, text = {*source.split("\n")}, stream.getvalue()
-    lines = [
-        part
-        for line in text.split("\n")
-        for part in ([line] if len(line) <= LONGEST or line in known else _unfolded(line, yaml.map_indent))
-    ]
-    result = "\n".join(lines)
-    return result if _values(result) == _values(text) else text
-
-
-def spliced(source: str, text: str, paths: Sequence[Entry]) -> str:
-    """The source with the lines of some entries from `text`, which is the same config with these entries changed.
-
-    YAML's writer would move the columns of all sections. Where the lines of the entries do not make the same config,
-    as in a mapping that is written in one line, those of their sections are taken, and else `text` itself.
-
-    Args:
-        source: the file as it was.
-        text: as `as_yaml` has it.
-        paths: the entries that differ.
-    """
-    if source.endswith("\n"):
-        for entries in (paths, list(dict.fromkeys(path[:1] for path in paths))):
-            result = _spliced(source, text, entries)
-            if _values(result) == _values(text):
-                return result
-    return text
-
-
-def changed_entries(old: Mapping[str, Any], new: Mapping[str, Any], sections: Sequence[str]) -> list[Entry]:
-    """The entries of these sections that differ; a section itself where one of the two has none."""
-    paths: list[Entry] = []
-    for section in sections:
-        before, after = old.get(section), new.get(section)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            both = [key for key in before if key in after and before[key] == after[key]]
-            paths += [(section, key) for key in {**before, **after} if key not in both]
-        elif before != after:
-            paths.append((section,))
-    return paths
-
-
-def _spliced(source: str, text: str, paths: Sequence[Entry]) -> str:
-    kept, new = source.split("\n")[:-1], text.split("\n")[:-1]
-    old_values, new_values = read_lines(source), read_lines(text)
-    places = {path: _place(old_values, path, kept) for path in paths}
-    # From the end, so that places stay right; of two new entries at one place the second goes in first.
-    for path in sorted(paths, key=lambda one: places[one].start)[::-1]:
-        kept[places[path]] = new[_place(new_values, path, new)]
-    return "\n".join([*kept, ""])
-
-
-def _place(values: Any, path: Entry, lines: Sequence[str]) -> slice:
-    """The lines of an entry, without comments behind it; none, where it would stand, if there is no such entry."""
-    begin, end = 0, len(lines)
-    for key in path:
-        begins = {name: place[0] for name, place in (values.lc.data or {}).items()} if _is_known(values) else {}
-        if key not in begins:
-            end = end if key == path[0] else _end(lines, begin, end, of_section=True)
-            return slice(end, end)
-        begin = begins[key]
-        end = min((line for line in begins.values() if line > begin), default=end)
-        values = values[key]
-    return slice(begin, _end(lines, begin, end, of_section=len(path) == 1))
-
-
-def _is_known(values: Any) -> bool:
-    return isinstance(values, Mapping) and hasattr(values, "lc")
-
-
-def _end(lines: Sequence[str], begin: int, end: int, *, of_section: bool) -> int:
-    """The end of an entry, before the empty lines and comments that belong to the next one.
-
-    Comments within a section are indented; those that are not come after it.
-    """
-    while end > begin + 1 and (
-        not lines[end - 1].strip() or (lines[end - 1] if of_section else lines[end - 1].lstrip()).startswith("#")
-    ):
-        end -= 1
-    return end
-
-
-def _unfolded(line: str, indent: int) -> list[str]:
-    """The mapping of a line over several lines; the line itself where it is no mapping in braces."""
-    try:
-        tokens = list(YAML(typ="safe", pure=True).scan(line))
-        ends = [token.end_mark.column for token in tokens if isinstance(token, FlowMappingEndToken)]
-        if not ends or any(isinstance(token, AnchorToken) for token in tokens):
-            return [line]
-        first, *others = yaml_of(plain_values(line[: ends[-1]]), indent=indent).splitlines()
-    except YAMLError:  # a line of a longer text, or one that refers to others
-        return [line]
-    margin, comment = line[: len(line) - len(line.lstrip())], line[ends[-1] :].strip()
-    return [f"{margin}{part}" for part in (f"{first}   {comment}".rstrip(), *others)]
-
-
-def _indent(raw: Any) -> int:
-    """The columns by which the file indents slots, so that a changed one fits between the others."""
-    slots: Any = raw.get("slots") if isinstance(raw, Mapping) else None
-    if not _is_known(slots) or slots.fa.flow_style():
-        return 2
-    columns = [column for _, column, *_ in (slots.lc.data or {}).values()]
-    return min(columns) if columns and 1 <= min(columns) <= 8 else 2
-
-
-def _values(text: str) -> Any:
-    try:
-        return plain_values(text)
-    except YAMLError:  # lines of two styles need not fit together
-        return None
+    return stream.getvalue()

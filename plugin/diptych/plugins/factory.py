@@ -44,7 +44,7 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
     given = interpolate(dict(options), where=where)
     spec = spec.with_options(given)
     check_requirements(spec, options, where=where)
-    factory = _factory(spec, where)
+    factory = load_object(spec.factory, where)
     checked = validate_options(spec, given, where=where, raw=options)
     passages: PassageOptions | None = checked.pop(OPTION, None)
     reduce: ReduceOptions | None = checked.pop(REDUCE, None)
@@ -112,7 +112,7 @@ def factory_parameters(spec: AdapterSpec, *, where: str = "") -> list[inspect.Pa
     Raises:
         AdapterFactoryError: it cannot be imported.
     """
-    parameters = inspect.signature(_factory(spec, where)).parameters.values()
+    parameters = inspect.signature(load_object(spec.factory, where or f"adapter {spec.name!r}")).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -139,7 +139,12 @@ def validate_options(
     spec, options = spec.chosen(options, where=where)
     model = options_model(spec)
     if model is None:
-        return _check_parameters(spec, options, where)
+        parameters = factory_parameters(spec, where=where) if options else None  # without options nothing is imported
+        known = sorted(parameter.name for parameter in parameters or ())
+        for key in options if parameters is not None else ():
+            if key not in known:
+                raise _unknown_option(spec, key, known, where)
+        return dict(options)
     try:
         parsed = model.model_validate(options)
     except ValidationError as error:
@@ -198,27 +203,9 @@ def _unknown_option(spec: AdapterSpec, key: str, known: list[str], where: str) -
     )
 
 
-def _check_parameters(spec: AdapterSpec, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The options, checked against the factory's signature, for which the factory is imported."""
-    if not options:
-        return {}
-    parameters = factory_parameters(spec, where=where)
-    if parameters is None:
-        return dict(options)
-    known = sorted(parameter.name for parameter in parameters)
-    for key in options:
-        if key not in known:
-            raise _unknown_option(spec, key, known, where)
-    return dict(options)
-
-
 def _cause(error: Exception, raw: object) -> Exception | None:
     """The error to show as a cause; None when its text may contain the value of an environment variable."""
     return None if refers(raw) else error
-
-
-def _factory(spec: AdapterSpec, where: str) -> Any:
-    return load_object(spec.factory, where or f"adapter {spec.name!r}")
 
 
 def load_object(path: str, where: str) -> Any:
@@ -253,27 +240,17 @@ def check_contract(spec: AdapterSpec, adapter: object, *, where: str = "") -> No
             expected=f"all members of diptych.{contract.__name__}",
         )
     dimension, similarity = getattr(adapter, "dimension", 1), getattr(adapter, "similarity", "cosine")
-    if not isinstance(dimension, int) or dimension < 1:
-        raise _unusable(spec, "dimension", dimension, "an integer >= 1", where)
-    if similarity not in get_args(Similarity):
-        raise _unusable(spec, "similarity", similarity, " | ".join(get_args(Similarity)), where)
+    for fact, actual, usable, expected in (
+        ("dimension", dimension, isinstance(dimension, int) and dimension >= 1, "an integer >= 1"),
+        ("similarity", similarity, similarity in get_args(Similarity), " | ".join(get_args(Similarity))),
+    ):
+        if not usable:
+            what = f"adapter {spec.name!r} has no usable {fact}"
+            raise AdapterFactoryError(what, where=where, got=repr(actual), expected=expected)
     for fact, declared in spec.facts.items():
-        _check_fact(spec, fact, declared, getattr(adapter, fact, None), where)
-
-
-def _unusable(spec: AdapterSpec, fact: str, actual: object, expected: str, where: str) -> AdapterFactoryError:
-    what = f"adapter {spec.name!r} has no usable {fact}"
-    return AdapterFactoryError(what, where=where, got=repr(actual), expected=expected)
-
-
-def _check_fact(spec: AdapterSpec, fact: str, declared: object, actual: object, where: str) -> None:
-    if actual != declared:
-        raise AdapterFactoryError(
-            f"adapter {spec.name!r} is not what its spec declares",
-            where=f"{where}, fact {fact!r}",
-            got=repr(actual),
-            expected=repr(declared),
-        )
+        if (actual := getattr(adapter, fact, None)) != declared:
+            what = f"adapter {spec.name!r} is not what its spec declares"
+            raise AdapterFactoryError(what, where=f"{where}, fact {fact!r}", got=repr(actual), expected=repr(declared))
 
 
 def check_requirements(spec: AdapterSpec, options: Mapping[str, Any] | None = None, *, where: str = "") -> None:

@@ -56,7 +56,7 @@ def passage_slot(request: SearchRequest) -> Slot | None:
 
 def has_passages(slot: Slot) -> bool:
     """Whether the passages of the slot can be scored one by one."""
-    return slot.passage_vectors and slot.asker is None
+    return slot.passage_vectors and slot.query_slot is None
 
 
 def with_passages(
@@ -91,7 +91,7 @@ def with_passages(
 def _word_slot(request: SearchRequest) -> Slot | None:
     """The first slot of the pipeline that counts words, such as BM25, whose terms of a text cost next to nothing."""
     slots = (request.view.slots[name] for name in request.pipeline.slots) if request.vector is None else ()
-    of_texts = (slot for slot in slots if slot.kind == "sparse" and slot.asker is None and not slot.reads_media)
+    of_texts = (slot for slot in slots if slot.kind == "sparse" and slot.query_slot is None and not slot.reads_media)
     return next((slot for slot in of_texts if isinstance(slot.encoder, Calibrated)), None)
 
 
@@ -333,7 +333,7 @@ def _matches_words(slot: Slot) -> bool:
 
 def _reads_sentences(slot: Slot) -> bool:
     """Whether the slot compares dense vectors of texts; another kind of input may be the name of a file."""
-    return slot.spec.kind == "dense" and not slot.reads_media and (slot.asker or slot).reads_texts
+    return slot.spec.kind == "dense" and not slot.reads_media and (slot.query_slot or slot).reads_texts
 
 
 def _sentences(request: SearchRequest, slot: Slot | None, hits: Sequence[Sequence[Hit]]) -> Iterator[Passage | None]:
@@ -341,7 +341,9 @@ def _sentences(request: SearchRequest, slot: Slot | None, hits: Sequence[Sequenc
     if slot is None:
         yield from (None for page in hits for _ in page)
         return
-    asked = slot.asker or slot  # documents and queries of one encoder are compared, whoever made the stored vectors
+    asked = (
+        slot.query_slot or slot
+    )  # documents and queries of one encoder are compared, whoever made the stored vectors
     encoder = asked.encoder.inner if isinstance(asked.encoder, PassageEncoder) else asked.encoder
     queries = asked.encode_queries(request.texts, remember=request.view.search_config.remember)
     places = [[_sentence_places(hit, slot, encoder) for hit in page] for page in hits]
@@ -442,7 +444,7 @@ def _matcher(request: SearchRequest, slot: Slot) -> Callable[[int, set[str]], se
     if slot.kind == "text_index":
         terms = [{text[a:b].casefold() for a, b in _words(text, 0, len(text))} for text in request.texts]
         return lambda query, words: {word for word in words if word.casefold() in terms[query]}
-    asked = slot.asker or slot
+    asked = slot.query_slot or slot
     queries: list[Any] = asked.encode_queries(request.texts, remember=request.view.search_config.remember)
     if isinstance(asked.encoder, Calibrated):  # a word's own terms, after stemming and the like
         ids = [set(vector.indices.tolist()) for vector in queries]

@@ -38,17 +38,14 @@ class CollectionTexts:
 
     def documents(self, size: int) -> Sequence[Document]:
         """The documents that these texts come from."""
-        return self._stored(size) or self.coming[:size]
-
-    def _stored(self, size: int) -> list[Document]:
         try:
             metadata = read_metadata(self._client, self._name)
         except CollectionNotFound:
-            return []
+            metadata = None
         if metadata is None:
-            return []
+            return self.coming[:size]
         records, _ = self._client.scroll(self._name, limit=size, with_payload=True, with_vectors=False)
-        return [metadata.layout.read(record.id, record.payload) for record in records]
+        return [metadata.layout.read(record.id, record.payload) for record in records] or self.coming[:size]
 
 
 def texts_of(documents: Iterable[Document], reading: Reading) -> list[str]:

@@ -140,8 +140,9 @@ def check(
         what = "another encoder made the vectors of this collection"
         raise mismatch(what, where, fingerprint, recorded, difference(fingerprint, recorded))
     state = _state(encoder, fingerprint, generation) if reuse else None
-    if state is not None and (passed := _recalled(state, generation)) is not None:
-        return passed
+    if state is not None and generation.canaries and (stored := recalled(PASSED, "".join(state), state)) is not None:
+        query, document = map(tuple, stored)
+        return Likeness(query, document, canaries.texts_of(generation.canaries.edition))
     likeness = compare(encoder, generation, where=where)
     require_alike(likeness, fingerprint, generation, where=where)
     if state is not None and state == _state(encoder, fingerprint, generation):
@@ -157,14 +158,6 @@ def _state(encoder: Any, fingerprint: Fingerprint, generation: Generation) -> li
     recorded = generation.fingerprint
     facts = (generation.canaries.model_dump_json(), minimum_likeness(fingerprint, generation))
     return [identity, str(fingerprint), fingerprint.documents, str(recorded), recorded.documents, _digest(repr(facts))]
-
-
-def _recalled(state: list[str], generation: Generation) -> Likeness | None:
-    stored = recalled(PASSED, "".join(state), state)
-    if stored is None or generation.canaries is None:
-        return None
-    query, document = map(tuple, stored)
-    return Likeness(query, document, canaries.texts_of(generation.canaries.edition))
 
 
 def require_alike(likeness: Likeness, fingerprint: Fingerprint, generation: Generation, *, where: str) -> None:

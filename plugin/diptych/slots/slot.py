@@ -27,15 +27,23 @@ if TYPE_CHECKING:
     from diptych.slots.cache import EmbeddingCache, Namespace
 
 
-class SlotFacts:
-    """The facts of a slot; `where` is how errors name it.
+class Slot:
+    """One logical vector of a collection, with the encoder that fills or queries it.
 
     Args:
         name: the slot's name in the config.
         config: adapter and options.
         generation: what the collection says made its vectors; None while the collection does not exist.
-        asking: who makes the queries, where that is another encoder than the one of the documents.
         registry: where adapters come from.
+        verify: whether the guard checks the encoder when it is made.
+        asking: who makes the queries, where that is another encoder than the one of the documents.
+        query_slot: the slot of that encoder.
+        cache: where vectors of documents are kept; None encodes each time.
+        texts: of the collection, for an encoder that wants to see some.
+        media: reads the media that the encoder is given; a slot that only looks at its encoder needs none.
+
+    `query_slot` is the slot whose encoder makes the queries instead, None where it is this one. `remote_check` checks
+    repeatedly whether a remote encoder still makes the same vectors.
     """
 
     def __init__(
@@ -43,12 +51,28 @@ class SlotFacts:
         name: str,
         config: SlotConfig,
         generation: Generation | None,
-        asking: QueryEncoder | None,
         registry: Registry,
+        *,
+        verify: bool = True,
+        asking: QueryEncoder | None = None,
+        query_slot: Slot | None = None,
+        cache: EmbeddingCache | None = None,
+        texts: Texts | None = None,
+        media: MediaStore | None = None,
     ) -> None:
-        self.name, self.config, self.generation, self.asking = name, config, generation, asking
-        self.where = f"slot {name!r}"
-        self._registry = registry
+        self.name, self.config, self.generation = name, config, generation
+        self.asking, self.query_slot = asking, query_slot
+        self.where = f"slot {name!r}"  # in errors
+        self._registry, self._texts, self._media, self._verify = registry, texts, media, verify
+        self._encoder: Any = None
+        self._borrowed: Any = None
+        self.likeness: guard.Likeness | None = None  # of the canaries when it was last compared; None without vectors
+        self._from_memory = False  # whether that may be of an earlier process
+        self.remote_check = guard.RemoteCheck()
+        self._remembered = QueryCache()
+        self._cache = cache
+        self._namespace: tuple[Generation, Namespace | None] | None = None
+        self._lock = threading.RLock()
 
     @cached_property
     def kind(self) -> Kind:
@@ -104,54 +128,6 @@ class SlotFacts:
         same = [] if live is None else self._registry.spellings(config.adapter, config.options)
         return live is not None and (live.adapter, live.options) not in same
 
-
-class Slot(SlotFacts):
-    """One logical vector of a collection, with the encoder that fills or queries it.
-
-    Args:
-        name: the slot's name in the config.
-        config: adapter and options.
-        generation: what the collection says made its vectors; None while the collection does not exist.
-        registry: where adapters come from.
-        verify: whether the guard checks the encoder when it is made.
-        asking: who makes the queries, where that is another encoder than the one of the documents.
-        asker: the slot of that encoder.
-        cache: where vectors of documents are kept; None encodes each time.
-        texts: of the collection, for an encoder that wants to see some.
-        media: reads the media that the encoder is given; a slot that only looks at its encoder needs none.
-
-    `asker` is the slot whose encoder makes the queries instead, None where it is this one. `remote_check` checks
-    repeatedly whether a remote encoder still makes the same vectors.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        config: SlotConfig,
-        generation: Generation | None,
-        registry: Registry,
-        *,
-        verify: bool = True,
-        asking: QueryEncoder | None = None,
-        asker: Slot | None = None,
-        cache: EmbeddingCache | None = None,
-        texts: Texts | None = None,
-        media: MediaStore | None = None,
-    ) -> None:
-        super().__init__(name, config, generation, asking, registry)
-        self._texts, self._media = texts, media
-        self.asker = asker
-        self._verify = verify
-        self._encoder: Any = None
-        self._borrowed: Any = None
-        self._likeness: guard.Likeness | None = None
-        self._from_memory = False  # whether that may be of an earlier process
-        self.remote_check = guard.RemoteCheck()
-        self._remembered = QueryCache()
-        self._cache = cache
-        self._namespace: tuple[Generation, Namespace | None] | None = None
-        self._lock = threading.RLock()
-
     def __repr__(self) -> str:
         return f"Slot({self.name!r}, adapter={self.config.adapter!r}, vector={self.vector!r})"
 
@@ -170,7 +146,7 @@ class Slot(SlotFacts):
     @property
     def proved(self) -> bool:
         """Whether the encoder, created or not, is known to be the generation's: by its config, or by the guard."""
-        return not self.changed or self._likeness is not None
+        return not self.changed or self.likeness is not None
 
     @property
     def encoder(self) -> Any:
@@ -216,17 +192,12 @@ class Slot(SlotFacts):
         encoder = self.encoder
         if not self._verify or self._from_memory:
             self._check(encoder, reuse=False)
-        return self._likeness
-
-    @property
-    def likeness(self) -> guard.Likeness | None:
-        """How alike the canaries were when the encoder was last compared; None before, and without vectors."""
-        return self._likeness
+        return self.likeness
 
     @property
     def loaded(self) -> bool:
         """Whether the encoder for queries has been created."""
-        return (self.asker or self)._encoder is not None
+        return (self.query_slot or self)._encoder is not None
 
     def load(self) -> None:
         """Create and verify the encoders that queries need.
@@ -234,7 +205,7 @@ class Slot(SlotFacts):
         Raises:
             FingerprintMismatch: one did not make the vectors of this collection.
         """
-        _ = self.asker.encoder if self.asker else self.encoder
+        _ = self.query_slot.encoder if self.query_slot else self.encoder
 
     def encode(self, side: Side, inputs: Sequence[Input], *, fresh: bool = False) -> list[Vector]:
         """One vector per input, in order. Those of queries are finite; those of documents may not be.
@@ -249,8 +220,8 @@ class Slot(SlotFacts):
             MediaError: media cannot be read or decoded, or have changed since they were indexed.
             FingerprintMismatch: it did not make the vectors of this collection, or, being remote, no longer does.
         """
-        if self.asker is not None and side == "query":
-            return self.asker.encode(side, inputs)
+        if self.query_slot is not None and side == "query":
+            return self.query_slot.encode(side, inputs)
         if side == "document" and not fresh and (namespace := self.namespace) is not None:
             return namespace.encode(inputs, partial(self._call_encoder, "document"))
         vectors = self._call_encoder(side, inputs)
@@ -261,7 +232,7 @@ class Slot(SlotFacts):
     @cached_property
     def query_inputs(self) -> Sequence[str]:
         """The kinds of input that the encoder of queries takes."""
-        return (self.asker or self).spec.accepts
+        return (self.query_slot or self).spec.accepts
 
     @cached_property
     def takes_texts(self) -> bool:
@@ -273,8 +244,8 @@ class Slot(SlotFacts):
 
         Not those of a remote encoder, which `remote_check` must see at work, nor of names of files, which change.
         """
-        if self.asker is not None:
-            return self.asker.encode_queries(texts, remember=remember)
+        if self.query_slot is not None:
+            return self.query_slot.encode_queries(texts, remember=remember)
         if not remember or self.spec.remote or not (self.reads_texts or self.reads_media):
             return self.encode("query", texts)
         owner = {"encoder": self.encoder, "generation": self.generation}
@@ -362,7 +333,7 @@ class Slot(SlotFacts):
         if self.generation is not None:
             fingerprint = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
             where = f"{self.where}{guard.config_difference(self.config, self.generation)}"
-            self._likeness = guard.check(encoder, fingerprint, self.generation, where=where, reuse=reuse)
+            self.likeness = guard.check(encoder, fingerprint, self.generation, where=where, reuse=reuse)
             self._from_memory = reuse
             self.remote_check.proved()
 
@@ -466,7 +437,7 @@ class SlotMaker:
         asking: QueryEncoder | None,
         existing: Iterable[Slot],
     ) -> Slot:
-        askers = [slot.asker for slot in existing if slot.asker is not None]
+        query_slots = [slot.query_slot for slot in existing if slot.query_slot is not None]
         return Slot(
             name,
             config,
@@ -474,7 +445,7 @@ class SlotMaker:
             self._registry,
             verify=self._verify,
             asking=asking,
-            asker=self.stored(name, asking.generation, None, [*existing, *askers]) if asking else None,
+            query_slot=self.stored(name, asking.generation, None, [*existing, *query_slots]) if asking else None,
             cache=self._cache,
             texts=self._texts,
             media=self._media,

@@ -192,29 +192,22 @@ def vocabulary_warnings(unfit: Sequence[UnfitSlot], search: SearchConfig, retrie
         search: the settings of the searches.
         retrieved: how many slots they retrieve from.
     """
-    weights = getattr(search.fuse, "weights", {})
-    return [
-        f"slot {slot.name!r}: {slot.share:.0%} of the letters of the first {slot.texts} documents {_reason(slot)}, "
-        f"so it finds little{_consequence(slot, weights, retrieved)}"
-        for slot in unfit
-    ]
-
-
-def _reason(slot: UnfitSlot) -> str:
-    if slot.kind == "dense":
-        return "are not in its model's vocabulary, or only in small pieces"
-    return "are in scripts without spaces, which it does not cut into words"
-
-
-def _consequence(slot: UnfitSlot, weights: dict[str, float], retrieved: int) -> str:
-    name, model = slot.name, "use a model for this language"
-    if slot.kind == "text_index":
-        return ": set the slot's language to that of the texts, or tokenizer: multilingual"
-    if slot.kind != "dense":
-        return ": set the slot's language to that of the texts"
-    if retrieved < 2:
-        return f": {model}, or add a lexical slot"
-    if weights.get(name, 1.0) <= UNREAD_WEIGHT:
-        return f": it has a weight of {weights[name]:g} in search.fuse; a model for this language would find more"
-    fusion = f"{{kind: linear, normalize: zscore, missing: -2.5, weights: {{{name}: {UNREAD_WEIGHT:g}}}}}"
-    return f" and makes a hybrid search worse: {model}, or give the slot little weight: fuse: {fusion}"
+    weights, warnings, model = getattr(search.fuse, "weights", {}), [], "use a model for this language"
+    for slot in unfit:
+        reason = "are in scripts without spaces, which it does not cut into words"
+        if slot.kind == "text_index":
+            then = ": set the slot's language to that of the texts, or tokenizer: multilingual"
+        elif slot.kind != "dense":
+            then = ": set the slot's language to that of the texts"
+        else:
+            reason = "are not in its model's vocabulary, or only in small pieces"
+            weight = weights.get(slot.name, 1.0)
+            fusion = f"{{kind: linear, normalize: zscore, missing: -2.5, weights: {{{slot.name}: {UNREAD_WEIGHT:g}}}}}"
+            then = f" and makes a hybrid search worse: {model}, or give the slot little weight: fuse: {fusion}"
+            if retrieved < 2:
+                then = f": {model}, or add a lexical slot"
+            elif weight <= UNREAD_WEIGHT:
+                then = f": it has a weight of {weight:g} in search.fuse; a model for this language would find more"
+        letters = f"{slot.share:.0%} of the letters of the first {slot.texts} documents"
+        warnings.append(f"slot {slot.name!r}: {letters} {reason}, so it finds little{then}")
+    return warnings

@@ -31,26 +31,25 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from diptych.config.models import Config, SearchConfig
+from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import describes, stored_search, with_stored_default
-from diptych.metadata.models import CollectionMetadata, Swap
+from diptych.metadata.models import CollectionMetadata
 from diptych.registry import notifying_failure
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.stores.retired_vectors import Dropped, drop_orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import optimized
 from diptych.swap.apply_types import ApplyContext, ApplyOptions, ApplyReport, generation_names
-from diptych.swap.backfill.run import BackfillRun
+from diptych.swap.backfill.backfill import BackfillRun
 from diptych.swap.begin import SwapStart
-from diptych.swap.changes import SWAPS, Change, changes
-from diptych.swap.gate.decision import Decision, StorageTrial
+from diptych.swap.changes import SWAPS, Change, changes, named
+from diptych.swap.gate.decision import Decision
 from diptych.swap.gate.gate import GateReport
 from diptych.swap.lease import Lease
-from diptych.swap.query_override import comparable, describe, named, query_side, switch
-from diptych.swap.transitions import changed_settings, cleared_behind, cut_over, write
-from diptych.swap.vectors import set_shared_storage
+from diptych.swap.transitions import changed, cut_over, write
+from diptych.swap.vectors import StorageTrial, set_shared_storage
 
 
 def apply(
@@ -89,25 +88,18 @@ def apply(
         completed = with_stored_default(config, handle.read())
         with Lease(handle.client, handle.name) as lease:
             report = _Apply(ApplyContext(handle, completed, given, lease, progress or Unwatched(), event)).run()
-        return _drop_retired(handle, report, given, event)
+        if not report.retired or given.later or event.is_set():
+            return report
+        # What could not be dropped during the apply. Other swaps may run: retired names are never used again.
+        only = {vector_name for vector in report.retired for vector_name in (vector, f"{vector}.first")}
+        left = drop_orphans(handle.client, handle.name, handle.read(), only=only, wait=True, stopped=event)
+        dropped = tuple(dict.fromkeys((*report.dropped, *generation_names(left.dropped))))
+        return replace(report, dropped=dropped, retired=generation_names(left.waiting))
 
     started, registry = time.time_ns(), handle.registry
     report = replace(notifying_failure(registry, handle.name, "swap", work), started=started)
     failures = registry.tell("diptych_after_swap", report)
     return replace(report, warnings=(*report.warnings, *failures)) if failures else report
-
-
-def _drop_retired(
-    handle: CollectionHandle, report: ApplyReport, options: ApplyOptions, stopped: threading.Event
-) -> ApplyReport:
-    """Drop what could not be dropped during the apply. Other swaps may run: retired names are never reused."""
-    wait = not options.later and not stopped.is_set()
-    if not report.retired or not wait:
-        return report
-    only = {vector_name for vector in report.retired for vector_name in (vector, f"{vector}.first")}
-    left = drop_orphans(handle.client, handle.name, handle.read(), only=only, wait=True, stopped=stopped)
-    dropped = tuple(dict.fromkeys((*report.dropped, *generation_names(left.dropped))))
-    return replace(report, dropped=dropped, retired=generation_names(left.waiting))
 
 
 class _Apply:
@@ -133,9 +125,15 @@ class _Apply:
             with phase("create the new vectors"):
                 metadata = start.announce(metadata)
         elif not describes(self._context.config, metadata.swap.target):
-            raise _another(self._handle.name, metadata.swap)
-        if self._options.switch_queries and metadata.live.asking == metadata.live.without_temporary_queries().asking:
-            metadata = self._switch_queries(metadata)
+            swap = metadata.swap
+            slots = ", ".join(f"{slot}: {named(generation)}" for slot, generation in swap.target.slots.items())
+            raise SwapError(
+                "another swap is under way",
+                where=f"collection {self._handle.name!r}",
+                got=f"begun by {swap.by} at {swap.began}; its target: {slots}",
+                expected="the config that began it",
+                do="restore that config and run diptych apply, or abandon the swap: diptych rollback",
+            )
         return self._fill_and_cut_over(metadata)
 
     def _settings(self, start: SwapStart, metadata: CollectionMetadata, slot_changes: list[Change]) -> ApplyReport:
@@ -144,8 +142,8 @@ class _Apply:
         self._context.lease.clear()  # an apply killed after its cut-over leaves its checkpoints
         self._clear()
         search = self._context.config.search.model_dump(mode="json")
-        changed = [change for change in slot_changes if change.action != "keep"]
-        if not changed and metadata.search and search == stored_search(metadata).model_dump(mode="json"):
+        unchanged = all(change.action == "keep" for change in slot_changes)
+        if unchanged and metadata.search and search == stored_search(metadata).model_dump(mode="json"):
             return self._report("filled gaps" if any(self._backfill.encoded.values()) else "nothing to do")
         target = start.settings(metadata.live)
         with self._gate("gate: compare the new settings with the old ones"):
@@ -154,12 +152,18 @@ class _Apply:
             return self._report("measured", gate)
         # The gate has set it already, except in an empty collection, where it does not run.
         set_shared_storage(self._handle, metadata.live, target)
-        sentence = gate.sentence if gate else ""
-        search = self._decision.with_threshold(self._context.config.search).model_dump(mode="json")
-        after = changed_settings(metadata, target, search, self._options.why, self._context.config.digest(), sentence)
+        after = changed(
+            metadata,
+            "changed settings",
+            target,
+            why=self._options.why,
+            config=self._context.config.digest(),
+            gate="; ".join(filter(None, [gate.sentence if gate else "", self._decision.stale])),
+            live=target,
+            search=search,
+        )
         self._context.lease.require()
-        keys = {**cleared_behind(metadata, after), **self._context.lease.forget()}
-        write(self._handle.client, self._handle.name, metadata, after, keys)
+        write(self._handle.client, self._handle.name, metadata, after, self._context.lease.forget())
         self._optimize()
         self._handle.install(after)
         return self._report("changed settings", gate)
@@ -185,44 +189,18 @@ class _Apply:
             return self._cut_over(gate)
 
     def _gate(self, what: str) -> AbstractContextManager[None]:
-        """The phase of the gate. Without one no phase is shown, and only the score threshold is carried over."""
+        """The phase of the gate; none is shown without one."""
         return phase(what) if self._options.gate else nullcontext()
-
-    def _switch_queries(self, metadata: CollectionMetadata) -> CollectionMetadata:
-        judged = self._context.judged
-        if judged is None:
-            raise SwapError(
-                "queries are switched only where judgements show that it helps, and there are none",
-                where=f"collection {self._handle.name!r}",
-                do="name evaluate.queries and evaluate.qrels in the config, or apply without switching queries",
-            )
-        for name, new in metadata.swap.building.items() if metadata.swap else ():
-            if name in metadata.live.asking:
-                self._context.warnings.append(f"slot {name!r}: its student makes the queries until the cut-over")
-                continue
-            old = metadata.live.slots.get(name)
-            if old is None or not comparable(old, new):
-                continue
-            comparison = query_side(self._handle, metadata, name, new, judged, self._context.config.swap.gate)
-            if comparison.low > 0:
-                metadata = switch(self._handle, name, new, comparison)
-            else:
-                self._context.warnings.append(
-                    f"slot {name!r}: the old encoder encodes queries until the cut-over: {describe(comparison)}"
-                )
-        return metadata
 
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:
         client, name = self._handle.client, self._handle.name
         self._context.lease.require()  # a process that has lost the lease must not cut over another one's swap
         before = self._handle.read()
-        after = cut_over(before, gate.sentence if gate else "none ran")
-        if after.search and self._decision.threshold is not None:
-            search = self._decision.with_threshold(SearchConfig.model_validate(after.search))
-            after = after.model_copy(update={"search": search.model_dump(mode="json")})
+        sentences = [gate.sentence if gate else "none ran", self._decision.stale]
+        after = cut_over(before, "; ".join(filter(None, sentences)))
         # Storage first: a kill after the write would leave vectors with storage that the metadata does not say.
         set_shared_storage(self._handle, before.live, after.live)
-        write(client, name, before, after, cleared_behind(before, after))
+        write(client, name, before, after)
         # Only the checkpoints go: the lease is held until what can be dropped at once is dropped, so that no other swap
         # begins in between.
         self._context.lease.clear()
@@ -252,20 +230,8 @@ class _Apply:
             left=self._backfill.left_shown,
             missing=len(self._backfill.filled.left),
             gate=gate,
-            asking=self._backfill.asking,
             dropped=generation_names(self._left.dropped),
             retired=generation_names(self._left.waiting),
             seconds=time.perf_counter() - self._started,
             warnings=(*self._context.warnings, *(self._handle.cache.take_warnings() if self._handle.cache else ())),
         )
-
-
-def _another(name: str, swap: Swap) -> SwapError:
-    slots = ", ".join(f"{slot}: {named(generation)}" for slot, generation in swap.target.slots.items())
-    return SwapError(
-        "another swap is under way",
-        where=f"collection {name!r}",
-        got=f"begun by {swap.by} at {swap.began}; its target: {slots}",
-        expected="the config that began it",
-        do="restore that config and run diptych apply, or abandon the swap: diptych rollback",
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from diptych.config.models import Config
 from diptych.display import Display, Displayed, Table, duration
@@ -29,14 +28,11 @@ class ApplyOptions:
         again: slots to re-encode although nothing differs.
         judged: queries and judgements for the gate instead of the config's; without any, it compares neighbours.
         documents: the original documents, for payloads that hold no text.
-        switch_queries: have the new encoders make the queries at once, on the old vectors, in each slot where
-            judgements show that this does better.
         gate: whether a gate runs; False measures nothing.
         ignore_gate: cut over, or change settings, whatever the gate measures.
         unmeasured: without judgements, accept more changed answers than `swap.gate.unmeasured` allows, if no judgements
             refused the swap before; or a function that decides by the gate's report.
         cut_over: False stops before it: the new vectors exist, the old ones answer, and settings are unchanged.
-        rate, pace, parallel: instead of the config's.
         later: do not wait until vectors that nothing needs any more can be dropped, see `finish`.
     """
 
@@ -44,14 +40,10 @@ class ApplyOptions:
     again: frozenset[str] = frozenset()
     judged: Judged | None = None
     documents: SourceDocuments | None = None
-    switch_queries: bool = False
     gate: bool = True
     ignore_gate: bool = False
     unmeasured: bool | Callable[[GateReport], bool] = False
     cut_over: bool = True
-    rate: int | None = None
-    pace: Literal["gentle", "full"] | None = None
-    parallel: bool | None = None
     later: bool = False
 
 
@@ -62,7 +54,6 @@ class ApplyReport(SwapReport, Displayed):
     Args:
         left: points without the new vector, with the reason; at most 20 of them.
         gate: what the gate measured; None where there was nothing to compare.
-        asking: by slot, which other encoder made the queries until the cut-over, and why.
         kept: after a cut-over the vectors that it replaced, which are still updated for a rollback; none if it only
             added slots or changed who makes the queries.
         dropped: vectors that nothing needs any more.
@@ -71,7 +62,6 @@ class ApplyReport(SwapReport, Displayed):
 
     left: Mapping[int | str, str] = field(default_factory=dict)
     gate: GateReport | None = None
-    asking: Mapping[str, str] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
@@ -86,8 +76,6 @@ class ApplyReport(SwapReport, Displayed):
         parts: list[Table | Display | str] = [self.gate.display()] if self.gate else []
         if self.gate and self.gate.reasons and self.outcome in CHANGED:
             parts.append(f"the gate would have kept the old {CHANGED[self.outcome]} without your consent")
-        until = "until the cut-over " if self.outcome == "cut over" else ""
-        parts += [f"{slot}: {until}{encoders}" for slot, encoders in self.asking.items()]
         parts += _next(self)
         missing = [f"{self.missing:,} points have no new vector"] if self.missing else []
         if self.left:
@@ -116,8 +104,7 @@ def _next(report: ApplyReport) -> Iterator[str]:
     elif report.outcome == "measured":
         yield "nothing was changed: diptych apply without --no-cut-over changes the settings"
     elif report.outcome == "filled":
-        subject = "vectors" if report.asking else "encoders"
-        yield f"the old {subject} still answer; to cut over: diptych apply; to abandon it: diptych rollback"
+        yield "the old encoders still answer; to cut over: diptych apply; to abandon it: diptych rollback"
 
 
 def generation_names(names: Iterable[str]) -> tuple[str, ...]:

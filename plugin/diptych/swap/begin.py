@@ -22,7 +22,7 @@ from diptych.stores.versions import ADDS_VECTORS, require_version
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill.documents import document_of
 from diptych.swap.changes import ENCODES, Change
-from diptych.swap.transitions import begun, intended, write
+from diptych.swap.transitions import changed, write
 from diptych.swap.vectors import create, taken
 
 PAGE = 256  # documents read at once to measure the corpus
@@ -63,7 +63,8 @@ class SwapStart:
         # Note the names, create the vectors, announce the swap: after a kill between any two of these steps the next
         # apply knows which vectors are leftovers, and no populate writes a vector that does not exist.
         new_vectors = {vector: generation.kind for generation in building.values() for vector in generation.vectors}
-        before, metadata = metadata, intended(metadata, {**orphaned, **new_vectors})
+        # Noted by name: a vector that merely looks like a generation may be a user's own, and must never be dropped.
+        before, metadata = metadata, metadata.model_copy(update={"leftover": {**orphaned, **new_vectors}})
         write(handle.client, handle.name, before, metadata)
         retrieved = config.search.retrieved(config.slots)
         for change in self.changes:
@@ -79,7 +80,15 @@ class SwapStart:
             why=self.context.options.why,
         )
         numbers = {name: max(metadata.numbers.get(name, 0), generation.number) for name, generation in target.items()}
-        announced = begun(metadata, swap, numbers)
+        announced = changed(
+            metadata,
+            "began",
+            swap.target,
+            why=swap.why,
+            config=swap.config,
+            swap=swap,
+            numbers={**metadata.numbers, **numbers},
+        )
         write(handle.client, handle.name, metadata, announced)
         return announced
 
@@ -121,17 +130,15 @@ class SwapStart:
     def _number(self, change: Change, metadata: CollectionMetadata) -> int:
         """The slot's next generation number; for a new vector the next one whose name is free."""
         # A number is never given twice: a late or replayed write that names `dense.2` must not meet another encoder's.
-        number, slot = metadata.numbers.get(change.name, 0) + 1, change.slot
-        while slot is not None and change.action in ENCODES and self._taken(slot, number):
+        number, slot, handle = metadata.numbers.get(change.name, 0) + 1, change.slot, self.context.handle
+        while slot is not None and change.action in ENCODES:
+            name = vector_name(slot.name, slot.kind, number)
+            first = Prefix.of(name, storage_of(slot.config))
+            names = [name, first.vector] if first else [name]
+            if not any(taken(handle.client, handle.name, vector, slot.kind) for vector in names):
+                break
             number += 1
         return number
-
-    def _taken(self, slot: Slot, number: int) -> bool:
-        name, client = vector_name(slot.name, slot.kind, number), self.context.handle.client
-        first = Prefix.of(name, storage_of(slot.config))
-        names = [name, first.vector] if first else [name]
-        collection = self.context.handle.name
-        return any(taken(client, collection, vector, slot.kind) for vector in names)
 
     def _target(self, change: Change, number: int) -> Generation:
         """The generation that the slot will have after the cut-over."""

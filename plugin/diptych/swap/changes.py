@@ -91,7 +91,9 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
     if live is None:
         return Change(slot.name, "reuse" if kept else "add", "new in the config", slot, None, kept)
     why = "; ".join(differences(slot, live, reading))
-    if again or _incomparable(slot, live, reading):
+    fixed = _fixed(storage_of(slot.config)) != _fixed(live.storage)
+    unlike = fixed or slot.kind != live.kind or reading != live.reading or _loses_text_queries(slot, live)
+    if again or unlike:  # the vectors are made again whatever the encoders are
         action: Action = "reuse" if kept else "re-encode"
         return Change(slot.name, action, why or "asked for", slot, live, kept)
     # Of several differences the one with the most to do decides: other vectors, then other queries, then storage, then
@@ -170,18 +172,17 @@ def differences(slot: Slot, live: Generation, reading: Reading) -> Iterator[str]
         yield "queries can no longer be texts"
 
 
+def named(generation: Generation) -> str:
+    """Its adapter and, where it has one, its model."""
+    return f"{generation.adapter} {generation.options.get('model', '')}".strip()
+
+
 def compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """How two sets of options differ, secrets hidden."""
     old, new = redacted(then), redacted(now)
     for key in {**then, **now}:
         if then.get(key) != now.get(key):
             yield f"{prefix}{key}: {as_written(old.get(key))} -> {as_written(new.get(key))}"
-
-
-def _incomparable(slot: Slot, live: Generation, reading: Reading) -> bool:
-    """Whether the vectors must be re-encoded whatever the encoders are."""
-    fixed = _fixed(storage_of(slot.config)) != _fixed(live.storage)
-    return fixed or slot.kind != live.kind or reading != live.reading or _loses_text_queries(slot, live)
 
 
 def _loses_text_queries(slot: Slot, live: Generation) -> bool:

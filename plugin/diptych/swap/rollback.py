@@ -16,11 +16,10 @@ from diptych.populate.rejects import reason_of
 from diptych.stores.retired_vectors import drop_orphans, orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.swap.apply_types import generation_names
-from diptych.swap.gate.decision import StorageTrial
 from diptych.swap.gate.gate import coverage
 from diptych.swap.lease import Lease, refusal_of
-from diptych.swap.transitions import abandoned, cleared_behind, finished, rolled_back, write
-from diptych.swap.vectors import set_shared_storage
+from diptych.swap.transitions import changed, rolled_back, write
+from diptych.swap.vectors import StorageTrial, set_shared_storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,9 @@ def rollback(
         StorageTrial(handle, lease, threading.Event()).put_back_after_a_kill(before)
         if before.swap is not None:
             refusal = refusal_of(raw_metadata(handle.client, handle.name), before.swap.began)
-            after, outcome = abandoned(before, why, refusal.sentence if refusal else ""), "abandoned"
+            live = before.live.without_temporary_queries()
+            sentence, outcome = refusal.sentence if refusal else "", "abandoned"
+            after = changed(before, "abandoned", before.swap.target, why=why, gate=sentence, swap=None, live=live)
         else:
             after, outcome = rolled_back(before, handle.name, why, anyway=anyway), "rolled back"
         orphaned = orphans(handle.client, handle.name, after)
@@ -116,7 +117,9 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
                 got="no earlier vectors are kept",
                 do="cut over first: diptych apply; or abandon the swap: diptych rollback",
             )
-        after = finished(before) if before.previous is not None else before
+        after = before
+        if before.previous is not None:
+            after = changed(before, "finished", before.live, previous=None, previous_search=None, behind=())
         orphaned = orphans(handle.client, handle.name, after)
         warnings = _change_state(handle, before, after, lease) if after is not before else ()
     done = _drop_orphaned(handle, "finished", orphaned, later, stopped, warnings)
@@ -151,7 +154,7 @@ def _change_state(
     _load(handle, after)
     then = before.swap.target if before.swap else before.live  # an apply may have been killed while it cut over
     set_shared_storage(handle, then, after.live)  # before the write: a kill after it would leave this undone
-    write(handle.client, handle.name, before, after, {**cleared_behind(before, after), **lease.forget()})
+    write(handle.client, handle.name, before, after, lease.forget())
     handle.install(after)
     return tuple(_gaps(handle, before, after))
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.open_handle import stored_search
 from diptych.metadata.models import CollectionMetadata, Event, Generation, Swap
 from diptych.metadata.store import APPLY, raw_metadata
 from diptych.stores.retired_vectors import orphans
 from diptych.stores.server_errors import needs_answers
+from diptych.swap.changes import named
+from diptych.swap.gate.decision import threshold_is_stale
 from diptych.swap.gate.gate import coverage
 from diptych.swap.lease import LeaseRecord, lease_of, refusal_of
-from diptych.swap.query_override import query_encoders
 
 Role: TypeAlias = Literal["live", "building", "kept"]
 
@@ -73,6 +75,7 @@ class Status:
         history: what was done, oldest first.
         can_roll_back: whether `rollback` can undo the last cut-over; one that only added slots keeps no vector.
         refused: why the gate kept the search settings when others were last applied, and `refused_at` when; else empty.
+        stale: that the live score threshold is of the scores of an earlier state; empty if it is not.
     """
 
     collection: str
@@ -84,6 +87,7 @@ class Status:
     can_roll_back: bool = False
     refused: str = ""
     refused_at: str = ""
+    stale: str = ""
 
 
 @needs_answers("try again once it does")
@@ -106,7 +110,23 @@ def status(handle: CollectionHandle) -> Status:
         can_roll_back=metadata.previous is not None,
         refused=refusal.sentence if refusal else "",
         refused_at=refusal.when if refusal else "",
+        stale=_stale(metadata),
     )
+
+
+def _stale(metadata: CollectionMetadata) -> str:
+    """What the last changes said of the live score threshold: a stale one may hide every hit."""
+    threshold = stored_search(metadata).score_threshold
+    if threshold is None or not metadata.search:
+        return ""
+    sentence, live, kept = threshold_is_stale(threshold), False, False
+    for event in metadata.history:
+        if event.what == "rolled back":
+            live, kept = kept, live
+        elif event.what in ("cut over", "changed settings"):
+            kept = live if event.what == "cut over" else kept
+            live = live or sentence in event.gate
+    return sentence if live else ""
 
 
 def _roles(metadata: CollectionMetadata) -> list[tuple[str, Generation, Role]]:
@@ -124,6 +144,7 @@ def _vector(
     handle: CollectionHandle, metadata: CollectionMetadata, name: str, generation: Generation, role: Role
 ) -> VectorStatus:
     counted = coverage(handle.client, handle.name, generation)
+    queries = metadata.live.asking.get(name) if role == "live" else None
     return VectorStatus(
         slot=name,
         vector=generation.vector,
@@ -135,7 +156,7 @@ def _vector(
         points=counted.points,
         missing=counted.missing,
         behind=generation.vector in metadata.behind,
-        asking=query_encoders(metadata.live).get(name, "") if role == "live" else "",
+        asking=f"queries by {named(queries.generation)}: {queries.why}" if queries else "",
     )
 
 

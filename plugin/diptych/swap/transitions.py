@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import SwapError
 from diptych.handle.create import timestamp, who
-from diptych.metadata.models import CollectionMetadata, Event, Generation, QueryEncoder, State, Swap, What
+from diptych.metadata.models import CollectionMetadata, Event, State, What
 from diptych.metadata.store import (
     GATE,
     KEY,
@@ -24,7 +24,6 @@ from diptych.metadata.store import (
     same_values,
     update_metadata,
 )
-from diptych.protocols import Kind
 from diptych.stores.retired_vectors import LEAST_INTERVAL, retirement_dates
 
 if TYPE_CHECKING:
@@ -40,7 +39,8 @@ def write(
 ) -> None:
     """Write the metadata, with `more` keys in the same call; keys that only earlier releases read are removed.
 
-    The same call retires vectors that the metadata no longer needs, and forgets what the gate said of a swap that ends.
+    The same call retires vectors that the metadata no longer needs, and forgets what the gate said of a swap that ends
+    and which kept vectors missed documents.
 
     Args:
         before: the metadata that the change was made from.
@@ -53,6 +53,7 @@ def write(
     _require_unchanged(stored, before, name)
     void = dict.fromkeys(key for key in stored if key.startswith(OBSOLETE))
     void |= {GATE: None} if GATE in stored and metadata.swap is None else {}
+    void |= {behind_key(vector): None for vector in before.behind if vector not in metadata.behind}
     dates = retirement_dates(client, name, metadata, stored)
     begin = time.monotonic()
     update_metadata(client, name, {**metadata_payload(metadata), **void, **dates, **(more or {})})
@@ -80,36 +81,19 @@ def _require_unchanged(raw: Mapping[str, Any], before: CollectionMetadata, name:
         )
 
 
-def intended(metadata: CollectionMetadata, vectors: Mapping[str, Kind]) -> CollectionMetadata:
-    """The metadata with vectors that are about to be created, so that after a kill their owner is known.
-
-    They are among the `leftover` ones until the swap that needs them is announced.
-    """
-    # Noted by name: a vector that merely looks like a generation may be a user's own, and must never be dropped.
-    return metadata.model_copy(update={"leftover": dict(vectors)})
-
-
-def begun(metadata: CollectionMetadata, swap: Swap, numbers: Mapping[str, int]) -> CollectionMetadata:
-    """The metadata with a swap under way."""
-    event = _event("began", swap.target, swap.why, swap.config)
-    return _with(metadata, event, swap=swap, numbers={**metadata.numbers, **numbers})
-
-
-def switched_queries(metadata: CollectionMetadata, slot: str, asking: QueryEncoder) -> CollectionMetadata:
-    """The metadata with another encoder for a slot's queries until the cut-over."""
-    live = metadata.live.model_copy(update={"asking": {**metadata.live.asking, slot: asking}})
-    event = _event("switched queries", live, asking.why)
-    return _with(metadata, event, live=live)
-
-
 def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
     """The metadata with the swap's target live, and the live state as `previous`."""
     # After a rollback each slot's own encoder, or its student, makes its queries again.
-    swap = _swap(metadata)
-    event = _event("cut over", swap.target, swap.why, swap.config, gate)
-    return _with(
+    swap = metadata.swap
+    if swap is None:
+        raise SwapError("no swap is under way", do="begin one: diptych apply")
+    return changed(
         metadata,
-        event,
+        "cut over",
+        swap.target,
+        why=swap.why,
+        config=swap.config,
+        gate=gate,
         live=swap.target,
         previous=metadata.live.without_temporary_queries(),
         previous_search=metadata.search,
@@ -117,20 +101,6 @@ def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
         swap=None,
         behind=(),
     )
-
-
-def changed_settings(
-    metadata: CollectionMetadata, target: State, search: Mapping[str, Any], why: str, config: str, gate: str = ""
-) -> CollectionMetadata:
-    """The metadata with other options, storage or pipeline for the same vectors."""
-    event = _event("changed settings", target, why, config, gate)
-    return _with(metadata, event, live=target, search=dict(search))
-
-
-def abandoned(metadata: CollectionMetadata, why: str, refusal: str = "") -> CollectionMetadata:
-    """The metadata without the swap that was under way; its history keeps why the gate refused it."""
-    event = _event("abandoned", _swap(metadata).target, why, gate=refusal)
-    return _with(metadata, event, swap=None, live=metadata.live.without_temporary_queries())
 
 
 def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bool = False) -> CollectionMetadata:
@@ -157,10 +127,11 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
             do="edit the config back and run diptych plan and apply, which make them again; or roll back at once, "
             "without these documents: diptych rollback --anyway",
         )
-    event = _event("rolled back", previous, why)
-    return _with(
+    return changed(
         metadata,
-        event,
+        "rolled back",
+        previous,
+        why=why,
         live=previous,
         previous=metadata.live.without_temporary_queries(),
         search=metadata.previous_search,
@@ -169,38 +140,26 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
     )
 
 
-def finished(metadata: CollectionMetadata) -> CollectionMetadata:
-    """The metadata without its previous generation."""
-    event = _event("finished", metadata.live)
-    return _with(metadata, event, previous=None, previous_search=None, behind=())
+def changed(
+    metadata: CollectionMetadata,
+    what: What,
+    state: State,
+    *,
+    why: str = "",
+    config: str = "",
+    gate: str = "",
+    **changes: Any,
+) -> CollectionMetadata:
+    """The metadata with these changes of its fields, a line in the history, and what nothing needs any more.
 
-
-def cleared_behind(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
-    """The `behind` marks that a change of the state makes void, to be removed in the same update."""
-    return {behind_key(vector): None for vector in before.behind if vector not in after.behind}
-
-
-def unused(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Generation]:
-    """The generations whose vectors nothing needs any more, by vector."""
-    kept = after.written()
-    return {vector: generation for vector, (_, generation) in before.written().items() if vector not in kept}
-
-
-def _swap(metadata: CollectionMetadata) -> Swap:
-    if metadata.swap is None:
-        raise SwapError("no swap is under way", do="begin one: diptych apply")
-    return metadata.swap
-
-
-def _event(what: What, state: State, why: str = "", config: str = "", gate: str = "") -> Event:
-    slots = state.encoders()
-    return Event(what=what, when=timestamp(), by=who(), why=why, config=config, slots=slots, gate=gate)
-
-
-def _with(metadata: CollectionMetadata, event: Event, **changes: Any) -> CollectionMetadata:
+    Args:
+        what, state, why, config, gate: of the event.
+        changes: new values by field.
+    """
+    event = Event(what=what, when=timestamp(), by=who(), why=why, config=config, slots=state.encoders(), gate=gate)
     after = metadata.model_copy(update={**changes, "history": (*metadata.history, event)})
-    orphaned = {
-        vector: generation.kind for generation in unused(metadata, after).values() for vector in generation.vectors
-    }
-    made, needed = {**metadata.leftover, **orphaned}, after.needed()
+    made, needed = dict(metadata.leftover), after.needed()
+    for vector, (_, generation) in metadata.written().items():
+        if vector not in after.written():
+            made |= dict.fromkeys(generation.vectors, generation.kind)
     return after.model_copy(update={"leftover": {vector: made[vector] for vector in made if vector not in needed}})

@@ -1,20 +1,23 @@
-"""Physical vectors of a live collection: creates them and changes their storage."""
+"""Physical vectors of a live collection: creates them and changes their storage, on trial with `StorageTrial`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
 from diptych.config.storage import Stored, VectorStorage
 from diptych.handle.create import changeable, named_params
-from diptych.metadata.models import Generation, State
+from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.slots.slot import Slot, slot_config
 from diptych.stores.retired_vectors import existing
 from diptych.stores.scroll import pages
+from diptych.stores.versions import optimized
+from diptych.swap.lease import Lease, TriedStorage
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from diptych.handle.collection_handle import CollectionHandle
 
 PAGE = 1000  # points read at once
+PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between two checks whether a server still builds an index, and before the first
 
 
 def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
@@ -128,3 +132,99 @@ def _named(params: models.VectorParams | models.SparseVectorParams) -> Any:
         datatype=models.VectorStorageDatatype(params.datatype.value) if params.datatype else None,
     )
     return models.DenseVectorNameConfig(dense=dense)
+
+
+class StorageTrial:
+    """Changes the storage of live vectors in place so that the gate can measure it, and restores it.
+
+    Qdrant has one index for each vector. New quantization and graph settings replace the ones that answer queries, so
+    they cannot be built beside them as new vectors are. The old settings are stored with the lease first: the next
+    holder of the lease restores them after a kill.
+
+    Args:
+        handle: the open collection.
+        lease: of the apply; it keeps what is needed to put everything back.
+        stopped: ends the wait for a server's indexes.
+    """
+
+    def __init__(self, handle: CollectionHandle, lease: Lease, stopped: threading.Event) -> None:
+        self._client, self._name = handle.client, handle.name
+        self._lease, self._stopped = lease, stopped
+
+    def begin(self, before: State, after: State) -> None:
+        """Store the vectors that both states use as `after` says, and wait until the indexes are built."""
+        changed = changed_storage(before, after)
+        # Recorded first: after a kill the record restores what was changed, and restoring what was not does no harm.
+        self._lease.trying({vector: trial for pair in changed.values() for vector, trial in self._trials(*pair)})
+        for then, now in changed.values():
+            set_storage(self._client, self._name, slot_config(now).storage, then)
+        self._await_indexes()
+
+    def put_back(self) -> None:
+        """Store the vectors as they were before the trial."""
+        for vector, trial in self._lease.trials.items():
+            if trial.sparse:
+                set_sparse_on_disk(self._client, self._name, vector, trial.before["on_disk"])
+            else:
+                configure_dense(self._client, self._name, vector, models.VectorParamsDiff.model_validate(trial.before))
+        self._await_indexes()
+        self._lease.trying({})  # only now: a kill before this restores once more
+
+    def put_back_after_a_kill(self, metadata: CollectionMetadata) -> None:
+        """Restore what a killed apply left on trial; does nothing if its change became live."""
+        if not self._lease.trials:
+            return
+        live = {
+            vector: generation.storage for generation in metadata.live.slots.values() for vector in generation.vectors
+        }
+        if all(live.get(vector) == trial.wanted for vector, trial in self._lease.trials.items()):
+            self._lease.trying({})
+        else:
+            self.put_back()
+
+    def _trials(self, then: Generation, now: Generation) -> Iterator[tuple[str, TriedStorage]]:
+        config = self._client.get_collection(self._name).config
+        if then.kind == "sparse":
+            index = (config.params.sparse_vectors or {})[then.vector].index
+            on_disk = bool(index and index.on_disk)
+            yield then.vector, TriedStorage(wanted=now.storage, before={"on_disk": on_disk}, sparse=True)
+            return
+        named = config.params.vectors
+        sections = [(then.storage, now.storage)]
+        if then.first_stage:
+            sections.append((then.storage["first_stage"], now.storage["first_stage"]))
+        for vector, pair in zip(then.vectors, sections, strict=True):
+            params = named[vector] if isinstance(named, dict) else named
+            assert params is not None, "a live vector is there"
+            yield vector, TriedStorage(wanted=now.storage, before=_way_back(params, config.hnsw_config, *pair))
+
+    def _await_indexes(self) -> None:
+        """Wait until the indexes match the settings: an embedded store builds them here, a server by itself."""
+        if hasattr(self._client, "optimize"):
+            optimized(self._client, self._name)
+            return
+        pause = FIRST_PAUSE
+        yellow = models.CollectionStatus.YELLOW
+        while not self._stopped.wait(pause) and self._client.get_collection(self._name).status == yellow:
+            pause = PAUSE
+
+
+def _way_back(
+    params: models.VectorParams, defaults: models.HnswConfig, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The update that restores a vector's parameters wherever two storage sections differ.
+
+    A missing setting is sent with its default value, since Qdrant merges an update into the existing settings.
+    """
+    diff = models.VectorParamsDiff()
+    if then.get("hnsw") != now.get("hnsw"):
+        configured = params.hnsw_config.model_dump(exclude_none=True) if params.hnsw_config else {}
+        known = {**defaults.model_dump(exclude_none=True), **configured}
+        fields = models.HnswConfigDiff.model_fields
+        diff.hnsw_config = models.HnswConfigDiff(**{name: value for name, value in known.items() if name in fields})
+    if then.get("quantization") != now.get("quantization"):
+        diff.quantization_config = params.quantization_config or models.Disabled.DISABLED
+    if then.get("on_disk") != now.get("on_disk"):
+        diff.on_disk = bool(params.on_disk)
+    changed: dict[str, Any] = diff.model_dump(mode="json", exclude_none=True)
+    return changed

@@ -16,7 +16,7 @@ from diptych.config.load import replace_config
 from diptych.config.models import SlotConfig
 from diptych.config.section import fields_of
 from diptych.config.stages import Rerank
-from diptych.config.yaml_files import as_yaml, read_lines, spliced
+from diptych.config.yaml_files import as_yaml, read_lines
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.runtime.validation_messages import nearest
@@ -71,9 +71,9 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
         slots[name] = _section(slots.get(name) or {}, trained, config, registry, ("of", "storage"))
         if trained.of != "text":
             slots[name]["of"] = trained.of
-    text = as_yaml(raw, source)
+    text = as_yaml(raw)
     check_text(text, registry)
-    replace_config(config, spliced(source, text, [("search", "rerank") if name is None else ("slots", name)]))
+    replace_config(config, text)
     return place
 
 

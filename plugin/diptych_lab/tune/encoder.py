@@ -491,7 +491,7 @@ class EncoderTrials:
             (name, own): float(self._ndcg(self._exact(rows, asked)).mean())
             for name, rows in documents.items()
             for own, asked in queries.items()
-            if rows.shape[1] == asked.shape[1] and (name == NOW or own != NOW or self._slot.asker is None)
+            if rows.shape[1] == asked.shape[1] and (name == NOW or own != NOW or self._slot.query_slot is None)
         }
         least = UNRELATED * max(values.values())
         kept = {pair for pair, value in values.items() if value >= least} | {(NOW, NOW)}

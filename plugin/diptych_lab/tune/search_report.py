@@ -14,7 +14,7 @@ from diptych.config import SearchParams
 from diptych.config.load import replace_config
 from diptych.config.problems import redacted
 from diptych.config.section import fields_of
-from diptych.config.yaml_files import as_yaml, changed_entries, plain_values, read_lines, spliced, yaml_of
+from diptych.config.yaml_files import as_yaml, read_lines, yaml_of
 from diptych.display import Display, Displayed, Table, differences
 from diptych.registry import Registry
 from diptych.search import Pipeline, Rerank, Stage
@@ -227,11 +227,10 @@ def edited(config: Path, registry: Registry, edit: Callable[[Any], str], section
     source = config.read_text("utf-8-sig")
     raw = read_lines(source)
     before = _lines(raw, sections)
-    keys, text = edit(raw), as_yaml(raw, source)
+    keys, text = edit(raw), as_yaml(raw)
     check_text(text, registry)
     diff = unified_diff(before, _lines(raw, sections), config.name, f"{config.name}, tuned", lineterm="")
-    whole = spliced(source, text, changed_entries(plain_values(source), plain_values(text), sections))
-    return ConfigChange(keys, "\n".join(diff), whole)
+    return ConfigChange(keys, "\n".join(diff), text)
 
 
 def write_config(config: Path, change: ConfigChange) -> None:

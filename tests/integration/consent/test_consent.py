@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -13,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.cli.app import main
 from diptych.cli.run_command import Session
-from diptych.config.models import Config
 from diptych.errors import DiptychError, NotTrusted
-from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.store import KEY, SEARCH, raw_metadata
 from diptych.runtime.option_demands import demands_of
 from diptych.stores import open_store
@@ -135,13 +131,6 @@ def poison_of(client: QdrantBase, options: Mapping[str, Any], part: str) -> None
     client.update_collection("c", metadata={KEY: metadata[KEY], SEARCH: search})
 
 
-def snapshot(folder: Path) -> dict[str, str]:
-    return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        for path in sorted(folder.rglob("*"))
-    }
-
-
 def command(*words: str, registry: Registry) -> int:
     try:
         main(words, session=Session(registry))
@@ -170,30 +159,6 @@ def test_options_that_reach_out_are_recognised_and_ordinary_ones_are_not(tmp_pat
     ]
     ordinary += [{"model": path} for path in (str(tmp_path), "./model", "~/models/mine")]  # safe weights, no code
     assert [demands_of(options) for options in ordinary] == [[]] * len(ordinary)
-
-
-@pytest.mark.parametrize("part", ["slot", "query", "reranker"])
-def test_no_hostile_option_reaches_an_adapter_through_the_collections_name(
-    part: str, tmp_path: Path, registry: Registry, requests: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(SECRET, "the-secret")
-    address, got = requests
-    foreign, client = tmp_path / "foreign", QdrantClient(":memory:")
-    foreign.mkdir()
-    (foreign / "code.py").write_text("raise SystemExit('this code ran')")
-    (foreign / "link").symlink_to(foreign / "code.py")
-    config = Config.model_validate({"store": "memory:", "collection": "c", "slots": {"dense": {"adapter": "reaching"}}})
-    Collection(CollectionHandle(client, "c", config, registry)).populate(DOCUMENTS)
-    before = snapshot(foreign)
-    for options in hostile_options(address, foreign):
-        poison_of(client, options, part)
-        with Collection.open(client, "c", registry=registry) as collection:
-            reached.clear()
-            with pytest.raises(NotTrusted, match=r"would (send|run|open|read)"):
-                collection.search("word1")
-        assert [call for call in reached if call != "{}"] == []
-    assert got == []
-    assert snapshot(foreign) == before
 
 
 def test_each_door_refuses_and_names_the_command_that_consents(

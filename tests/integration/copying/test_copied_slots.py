@@ -49,7 +49,7 @@ REGISTRY = Registry(fakes_plugin, BringsPupils(), installed=False)
 
 
 def config(slots: Slots) -> Config:
-    gate = {"sample": 8, "overlap": 0.3, "unmeasured": 1}
+    gate = {"sample": 8, "unmeasured": 1}
     return Config.model_validate({"collection": "c", "slots": slots, "swap": {"gate": gate}})
 
 

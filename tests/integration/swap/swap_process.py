@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 
 from diptych import Collection, Registry
 from diptych.config.models import Config
-from diptych.errors import DiptychError
 from diptych.metadata.payloads import NATIVE
 from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin
@@ -154,14 +153,13 @@ class Process:
 
     def __init__(self) -> None:
         self._url = ""
-        self._idle: list[Collection] = []
         self._work: dict[str, Serving | Writing] = {}
 
     def use(self, url: str, folder: str) -> dict[str, Any]:
         """Work with this server from now on, and in this folder."""
         for work in self._work.values():
             work.work.stop()
-        self._url, self._idle, self._work = url, [], {}
+        self._url, self._work = url, {}
         os.chdir(folder)
         return {}
 
@@ -199,21 +197,6 @@ class Process:
         stopped.work.stop()
         expected = {str(n): text_of(n, v) for n, v in stopped.expected.items()} if isinstance(stopped, Writing) else {}
         return {**stopped.told(), "expected": expected}
-
-    def idle(self, handles: int) -> dict[str, Any]:
-        """Open so many handles, each of which is asked once and then left alone."""
-        self._idle = [opened(self._url) for _ in range(handles)]
-        return self.wake()
-
-    def wake(self) -> dict[str, Any]:
-        """Ask each handle that was left alone."""
-        answers, errors = [], []
-        for found, query in zip(self._idle, QUERIES, strict=False):
-            try:
-                answers.append(answer(query, found.search(query, limit=5)))
-            except DiptychError as error:
-                errors.append(str(error))
-        return {"answers": answers, "errors": errors}
 
 
 def main() -> None:

@@ -104,15 +104,6 @@ def test_plan_and_apply_load_each_encoder_once(filled: Callable[[], Collection],
     assert CountedWords.made == {"words": 1}
 
 
-def test_a_program_that_plans_twice_loads_the_files_of_a_model_twice(
-    filled: Callable[[], Collection], config: Make
-) -> None:
-    collection, wanted = filled(), config(NEW)
-    for count in (1, 2):
-        collection.plan(wanted, sample=0)  # between the two, the model may have been trained on
-        assert CountedDense.made == {1: count}
-
-
 def test_what_a_plan_has_encoded_is_not_encoded_again(
     filled: Callable[[], Collection], config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

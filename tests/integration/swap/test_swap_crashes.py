@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -16,13 +14,11 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
 from diptych.collection.verify import verify
-from diptych.metadata.models import CollectionMetadata, State
 from diptych.metadata.store import RETIRED, raw_metadata, update_metadata
 from diptych.stores import open_store, retired_vectors
 from diptych.stores.retired_vectors import drop_orphans, existing
-from diptych.stores.server_client import ServerClient
-from diptych.swap import ApplyOptions, finish, transitions
-from diptych.swap.transitions import intended, write
+from diptych.swap import ApplyOptions, transitions
+from diptych.swap.transitions import write
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
 from swaps import Faults, Make, Open
@@ -232,20 +228,6 @@ def test_a_retirement_that_took_long_to_write_counts_from_when_it_was_written(
     assert (dated > written[0]) == (writes == 2)
 
 
-def test_a_wait_that_is_ended_goes_on_from_where_it_was(
-    patient: Any, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = swapped(open_store(patient.url), config, opened)
-    over = threading.Timer(0.2, lambda: ended.set())
-    ended = threading.Event()
-    over.start()
-    done = finish(found.handle, stopped=ended)
-    assert (done.retired, "the wait was ended" in done.warnings[0]) == (("dense.1",), True)
-    monkeypatch.setattr(retired_vectors, "FLUSHES", 4e-4)  # of 1,000 s
-    time.sleep(0.5)
-    assert finish(found.handle, stopped=ended).dropped == ("dense.1",), "the time since the first one counts"
-
-
 def test_a_swap_never_uses_the_name_of_a_vector_that_waits_to_be_dropped(
     patient: Any, config: Make, opened: Open
 ) -> None:
@@ -255,42 +237,6 @@ def test_a_swap_never_uses_the_name_of_a_vector_that_waits_to_be_dropped(
     report = found.apply(config({"dense": FIRST}), ApplyOptions(gate=False, later=True))
     assert (report.outcome, set(report.encoded), report.retired) == ("cut over", {"dense.3"}, ("dense.1",))
     assert existing(client, "c") == {"dense.1", "dense.2", "dense.3"}
-
-
-@pytest.mark.parametrize(
-    ("cluster", "why"),
-    [
-        ({"shard_transfers": [{"shard_id": 0, "from": 1, "to": 2, "sync": True}]}, "a shard is being transferred"),
-        (
-            {"remote_shards": [{"shard_id": 0, "peer_id": 2, "state": "Partial"}]},
-            "a replica is Partial",
-        ),
-        (
-            {"resharding_operations": [{"direction": "up", "shard_id": 1, "peer_id": 1}]},
-            "the number of shards is being changed",
-        ),
-    ],
-)
-def test_nothing_is_dropped_while_shards_move_or_recover(
-    small_server: Callable[..., Any],
-    config: Make,
-    opened: Open,
-    monkeypatch: pytest.MonkeyPatch,
-    cluster: Any,
-    why: str,
-) -> None:
-    server = small_server()
-    client = open_store(server.url)
-    found = swapped(client, config, opened)
-    server.cluster = cluster
-    monkeypatch.setattr(retired_vectors, "PATIENCE", 0.2)
-    monkeypatch.setattr(retired_vectors, "LOOK", 0.05)
-    monkeypatch.setattr(retired_vectors, "LEAST_INTERVAL", 0.1)
-    done = found.finish()
-    assert (done.dropped, done.retired) == ((), ("dense.1",))
-    assert why in done.warnings[0]
-    server.cluster = {}
-    assert found.finish().dropped == ("dense.1",)
 
 
 @pytest.mark.parametrize(
@@ -318,24 +264,13 @@ def test_a_vector_that_a_kill_left_without_a_date_waits_from_the_moment_it_is_fo
     found = opened(client, config({"dense": FIRST}))
     found.populate(corpus(3))
     before = found.handle.read()
-    metadata = intended(before, {"dense.2": "dense"})
+    metadata = before.model_copy(update={"leftover": {"dense.2": "dense"}})
     write(client, "c", before, metadata)  # an apply says what it is about to create ...
     params = models.DenseVectorConfig(size=8, distance=models.Distance.COSINE)
     client.create_vector_name("c", "dense.2", models.DenseVectorNameConfig(dense=params))  # ... and is killed
     assert drop_orphans(client, "c", found.handle.read()).waiting == ("dense.2",)
     report = found.apply(config({"dense": SECOND}), ApplyOptions(gate=False, later=True))
     assert (set(report.encoded), report.retired) == ({"dense.3"}, ("dense.2",))
-
-
-def test_an_old_server_that_cannot_drop_a_vector_is_not_waited_for(
-    small_server: Callable[..., Any], config: Make, opened: Open
-) -> None:
-    client = open_store(small_server(names=False, flush=1000).url)
-    found = opened(client, config({"dense": FIRST}))
-    found.populate(corpus(3))
-    metadata = found.handle.read()
-    needless = metadata.model_copy(update={"live": State(slots={}), "leftover": {"dense.1": "dense"}})
-    assert drop_orphans(client, "c", needless, wait=True).undroppable == ("dense.1",)
 
 
 @both
@@ -368,18 +303,6 @@ def test_what_a_crash_had_damaged_is_found_by_verify_and_mended_by_populate_and_
     assert faults(far, "dense.3", FakeDenseEncoder(dimension=8, seed=2)) == []
 
 
-def test_an_unnamed_vector_which_no_server_can_drop_is_kept_and_its_size_told(
-    small_server: Callable[..., Any], config: Make, opened: Open
-) -> None:
-    client = open_store(small_server(flush=1000).url)
-    client.create_collection("c", models.VectorParams(size=8, distance=models.Distance.COSINE))
-    client.upsert("c", [models.PointStruct(id=n, vector=[1.0] * 8, payload={}) for n in range(1000)])
-    metadata = CollectionMetadata(live=State(slots={}), leftover={"": "dense"})
-    left = drop_orphans(client, "c", metadata, wait=True)
-    assert (left.dropped, left.waiting, left.undroppable) == ((), (), ("",))
-    assert "the unnamed vector stays, 0.032 MB of numbers" in left.lines()[0]
-
-
 def test_a_populate_never_drops_a_vector_that_an_apply_is_just_creating(
     server: Any, far: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,17 +310,8 @@ def test_a_populate_never_drops_a_vector_that_an_apply_is_just_creating(
     found = opened(far, config({"dense": FIRST}))
     found.populate(corpus(3))
     before = found.handle.read()
-    write(far, "c", before, intended(before, {"dense.2": "dense"}))
+    write(far, "c", before, before.model_copy(update={"leftover": {"dense.2": "dense"}}))
     params = models.DenseVectorConfig(size=8, distance=models.Distance.COSINE)
     far.create_vector_name("c", "dense.2", models.DenseVectorNameConfig(dense=params))
     found.populate(corpus(5))  # between the creation and the announcement of the swap
     assert existing(far, "c") == {"dense.1", "dense.2"}
-
-
-def test_a_wait_ends_when_the_server_is_gone(patient: Any, config: Make, opened: Open) -> None:
-    client = open_store(patient.url)
-    swapped(client, config, opened).finish(later=True)
-    wait = retired_vectors.Wait(client, "c", True, threading.Event())
-    wait._client = ServerClient(grpc=False, timeout=1, url="http://127.0.0.1:9")
-    left = wait.over(["dense.1"])
-    assert (left.dropped, left.waiting, left.why) == ((), ("dense.1",), "the server does not answer")

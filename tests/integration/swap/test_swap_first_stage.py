@@ -42,17 +42,6 @@ def test_a_vector_of_somebody_elses_by_the_name_is_left_alone(client: QdrantBase
     require_whole(client, "dense.3", OLD_ENCODER)
 
 
-def test_points_that_lack_it_get_it_from_apply(client: QdrantBase, config: Make, opened: Open) -> None:
-    found = opened(client, config({"dense": STAGED}))
-    found.populate(corpus(20))
-    some = [record.id for record in client.scroll("c", limit=3)[0]]
-    client.delete_vectors("c", ["dense.1.first"], points=some)
-    (step,) = found.plan(config({"dense": STAGED})).steps
-    assert (step.action, step.encode) == ("keep", 3)
-    assert found.apply(config({"dense": STAGED})).outcome == "filled gaps"
-    require_whole(client, "dense.1", OLD_ENCODER)
-
-
 def test_its_graph_and_quantization_change_in_place_and_its_length_makes_it_anew(
     edge: QdrantBase, config: Make, opened: Open
 ) -> None:

@@ -12,7 +12,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Registry
-from diptych.errors import ApplyRunning, GateFailed, SwapError
+from diptych.errors import ApplyRunning, SwapError
 from diptych.metadata.payloads import NATIVE
 from diptych.populate.store import Store
 from diptych.stores import retired_vectors
@@ -40,17 +40,6 @@ def test_a_document_that_changes_while_texts_come_from_the_source_gets_the_vecto
     with SourceDocuments(found.handle, corpus(60)) as source:
         options = ApplyOptions(documents=source, gate=False)
         found.apply(config({"dense": OTHER}), options, progress=Meanwhile(lambda: writing.populate(changed)))
-    assert faults(client, "dense.2", NEW_ENCODER) == []
-
-
-def test_a_point_whose_payload_has_the_text_needs_no_document_in_the_source(
-    client: QdrantBase, config: Make, opened: Open, faults: Faults
-) -> None:
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(30))
-    with SourceDocuments(found.handle, corpus(10)) as source:
-        report = found.apply(config({"dense": OTHER}), ApplyOptions(documents=source))
-    assert (report.outcome, report.missing) == ("cut over", 0)
     assert faults(client, "dense.2", NEW_ENCODER) == []
 
 
@@ -164,16 +153,3 @@ def test_a_stop_during_the_gate_leaves_the_old_encoder_live(
     monkeypatch.setattr("diptych.swap.gate.decision.run_gate", interrupted)
     assert found.apply(config({"dense": OTHER}), stopped=stopped).outcome == "filled"
     assert found.handle.read().live.slots["dense"].vector == "dense.1"
-
-
-def test_a_failed_gate_says_how_many_points_are_without_the_vector_though_it_names_only_some(
-    memory: QdrantBase, config: Make, opened: Open
-) -> None:
-    found = opened(memory, config({"dense": DENSE}))
-    found.populate(corpus(10))
-    points = [models.PointStruct(id=n, vector={"dense.1": [1.0] * 16}, payload={}) for n in range(1, 41)]
-    memory.upsert("c", points)
-    with pytest.raises(GateFailed) as told:
-        found.apply(config({"dense": OTHER}))
-    left: Any = told.value.context["left"]
-    assert (len(left), told.value.context["missing"]) == (20, 40)

@@ -179,23 +179,6 @@ def test_a_serving_process_answers_through_all_that_another_one_does_and_follows
 
 
 @pytest.mark.slow
-def test_a_process_that_was_idle_while_the_old_vectors_were_dropped_answers_at_once(
-    pair: tuple[Process, Process],
-) -> None:
-    applying, serving = pair
-    applying.ask("populate", slots=OLD, size=120)
-    before = serving.ask("idle", handles=8)
-    assert list(map(whose, before["answers"])) == ["old"] * 8
-    idle = time.monotonic()
-    applying.ask("apply", slots=NEW)
-    assert applying.ask("finish") == {"outcome": "finished"}
-    time.sleep(max(0.0, idle + 2.5 - time.monotonic()))
-    after = serving.ask("wake")
-    assert after["errors"] == []
-    assert list(map(whose, after["answers"])) == ["new"] * 8
-
-
-@pytest.mark.slow
 def test_what_another_process_inserts_updates_and_deletes_during_a_swap_is_there_after_it(
     client: QdrantBase, pair: tuple[Process, Process], faults: Faults
 ) -> None:

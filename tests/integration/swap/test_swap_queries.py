@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 from qdrant_client.client_base import QdrantBase
 
-from diptych import Collection, hookimpl
+from diptych import Collection
 from diptych.handle import collection_handle
 from diptych.handle.snapshot import View
 from diptych.search import search
 from diptych.search.run import on_current_view
-from diptych.specs import AdapterSpec
-from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Hit
 from named_server import require_vector_names
@@ -60,37 +56,6 @@ def test_a_query_recovers_when_the_look_of_another_query_exchanged_the_view_mean
     assert whose(QUERIES[1], on_current_view(serving.handle, answer)) == "new"
 
 
-class Noting(FakeDenseEncoder):
-    """Notes whether each thread that made one is a daemon, which Python does not wait for when it ends."""
-
-    daemons: ClassVar[list[bool]] = []
-
-    def __init__(self) -> None:
-        super().__init__(dimension=16, seed=1)
-        self.daemons.append(threading.current_thread().daemon)
-
-
-class NotingPlugin:
-    @hookimpl
-    def diptych_register_adapters(self) -> list[AdapterSpec]:
-        return [AdapterSpec(name="noting", kind="dense", factory=f"{__name__}:Noting", summary="notes its threads")]
-
-
-def test_a_model_that_a_serving_process_follows_to_is_loaded_by_a_thread_that_python_waits_for(
-    memory: QdrantBase, config: Make, opened: Open
-) -> None:
-    applying = opened(memory, config(OLD), NotingPlugin())
-    applying.populate(corpus(10))
-    serving = opened(memory, None, NotingPlugin())
-    serving.search(QUERIES[0])
-    applying.apply(config({"dense": {"adapter": "noting"}}), ApplyOptions(gate=False))
-    Noting.daemons.clear()
-    assert wait_until(lambda: whose(QUERIES[0], serving.search(QUERIES[0])) == "new")
-    assert Noting.daemons == [False]
-    applying.rollback()
-    assert wait_until(lambda: whose(QUERIES[0], serving.search(QUERIES[0])) == "old")
-
-
 def test_a_handle_recovers_in_a_batch_in_groups_in_explain_and_with_a_pipeline_of_its_own(
     client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,13 +76,3 @@ def test_a_handle_recovers_in_a_batch_in_groups_in_explain_and_with_a_pipeline_o
     applying.apply(config(NEW))
     applying.finish()
     assert {name: whose(query, list(way(serving[name]))) for name, way in ways.items()} == dict.fromkeys(ways, "new")
-
-
-def wait_until(true: Callable[[], bool]) -> bool:
-    """Whether it became true within a minute."""
-    until = time.monotonic() + 60
-    while not true():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.01)
-    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,11 +13,9 @@ from diptych import Collection
 from diptych.populate import pace as pace_module
 from diptych.runtime.phases import watched
 from diptych.stores import open_store
-from diptych.swap import ApplyOptions
 from diptych.swap.backfill import backfill
 from diptych.swap.lease import Checkpoint, Lease
 from diptych.types import Document
-from small_server import Routes, served
 from swaps import NEW, OLD
 
 SIZE = 240
@@ -37,28 +34,14 @@ class Waits(threading.Event):
         return self.is_set()
 
 
-@pytest.mark.parametrize(
-    ("swap", "options", "rate"),
-    [
-        ({}, ApplyOptions(), None),
-        ({}, ApplyOptions(rate=1), 1),
-        ({"rate": 2}, ApplyOptions(), 2),
-        ({"rate": 1000}, ApplyOptions(rate=2), 2),
-    ],
-    ids=["no limit", "of the apply", "of the config", "of both"],
-)
+@pytest.mark.parametrize("rate", [None, 1, 2])
 def test_the_last_documents_wait_until_those_before_them_have_had_their_time(
-    memory: QdrantBase,
-    config: Callable[..., Any],
-    opened: Callable[..., Collection],
-    swap: dict[str, int],
-    options: ApplyOptions,
-    rate: int | None,
+    memory: QdrantBase, config: Callable[..., Any], opened: Callable[..., Collection], rate: int | None
 ) -> None:
     found = opened(memory, config(OLD))
     found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
     waits = Waits()
-    report = found.apply(config(NEW, swap=swap), options, stopped=waits)
+    report = found.apply(config(NEW, swap={"rate": rate}), stopped=waits)
     assert report.encoded == {"dense.2": SIZE}
     longest = max(waits.seconds, default=0.0)
     if rate is None:
@@ -68,28 +51,19 @@ def test_the_last_documents_wait_until_those_before_them_have_had_their_time(
         assert wanted - 30 < longest <= wanted, "less the time that this run itself took"
 
 
-@pytest.mark.parametrize(
-    ("swap", "options", "words"),
-    [
-        ({}, ApplyOptions(), "gentle pace, "),
-        ({"pace": "full"}, ApplyOptions(), "full pace"),
-        ({"pace": "gentle"}, ApplyOptions(pace="full"), "full pace"),
-    ],
-    ids=["nothing is said", "the config says full", "the apply says full"],
-)
+@pytest.mark.parametrize(("pace", "words"), [(None, "gentle pace, "), ("full", "full pace")])
 def test_a_server_is_filled_at_the_gentle_pace_unless_another_is_wanted(
     small_server: Callable[..., Any],
     config: Callable[..., Any],
     opened: Callable[..., Collection],
-    swap: dict[str, str],
-    options: ApplyOptions,
+    pace: str | None,
     words: str,
 ) -> None:
     found = opened(open_store(small_server().url), config(OLD))
     found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
     lines: list[str] = []
     with watched(lines.append):
-        report = found.apply(config(NEW, swap=swap), options)
+        report = found.apply(config(NEW, swap={"pace": pace}))
     assert report.encoded == {"dense.2": SIZE}
     told = [line for line in lines if line.startswith("fill the new vectors: ")]
     assert told
@@ -145,16 +119,6 @@ def checkpoints(monkeypatch: pytest.MonkeyPatch) -> list[Checkpoint]:
     return written
 
 
-def test_a_checkpoint_follows_the_last_one_after_a_while_and_the_end_at_once(
-    memory: QdrantBase, config: Callable[..., Any], opened: Callable[..., Collection], checkpoints: list[Checkpoint]
-) -> None:
-    found = opened(memory, config(OLD))
-    found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
-    found.apply(config(NEW, populate={"chunk": 8}))
-    first, last = checkpoints
-    assert (0 < first.done < SIZE, first.complete, last.complete, last.done) == (True, False, True, SIZE)
-
-
 def test_an_apply_that_is_stopped_writes_down_all_that_it_has_done(
     memory: QdrantBase, config: Callable[..., Any], opened: Callable[..., Collection], checkpoints: list[Checkpoint]
 ) -> None:
@@ -166,40 +130,3 @@ def test_an_apply_that_is_stopped_writes_down_all_that_it_has_done(
     reached = checkpoints[-1].done
     assert 100 <= reached <= report.encoded["dense.2"] <= reached + 8
     assert found.apply(new).encoded == {"dense.2": SIZE - reached}
-
-
-class Together(Routes):
-    """A server that takes the first writes to `place` only once all three of them are there."""
-
-    place = "/points"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting, self._coming, self._counting = threading.Barrier(3), 3, threading.Lock()
-
-    def again(self, place: str) -> None:
-        """Do the same with writes to another place."""
-        self.place, self._coming = place, 3
-
-    def answer(self, method: str, path: str, body: Any, query: Any) -> Any:
-        """As any server, once the others have come."""
-        if method == "PUT" and path.endswith(self.place):
-            with self._counting:
-                self._coming -= 1
-                first = self._coming >= 0
-            if first:
-                self.waiting.wait(120)
-        return super().answer(method, path, body, query)
-
-
-def test_a_server_gets_three_writes_at_a_time_though_a_piece_has_only_two(
-    config: Callable[..., Any], opened: Callable[..., Collection]
-) -> None:
-    server = Together()
-    with served(server), closing(open_store(server.url)) as client:
-        settings = {"populate": {"chunk": 1024, "retries": 0}, "swap": {"pace": "full"}}
-        found = opened(client, config(OLD, **settings))
-        assert found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(1024)]).new == 1024
-        server.again("/points/vectors")
-        assert found.apply(config(NEW, **settings), ApplyOptions(gate=False)).encoded == {"dense.2": 1024}
-    assert not server.waiting.broken

@@ -13,7 +13,7 @@ from diptych.errors import AdapterFactoryError, SwapError
 from diptych.metadata.models import QueryEncoder
 from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions
-from diptych.swap.transitions import switched_queries, write
+from diptych.swap.transitions import write
 from diptych.testing.fakes import FakeDenseEncoder
 from swaps import DENSE, NEW_ENCODER, OLD_ENCODER, OTHER, Faults, Make, Open, corpus
 
@@ -147,7 +147,8 @@ def test_a_swap_is_not_given_up_by_a_handle_that_serves_when_the_old_encoder_is_
     metadata = serving.handle.read()
     assert metadata.swap is not None
     asking = QueryEncoder(generation=metadata.swap.building["dense"])
-    write(client, "c", metadata, switched_queries(metadata, "dense", asking))
+    live = metadata.live.model_copy(update={"asking": {"dense": asking}})  # as releases with --switch-queries left it
+    write(client, "c", metadata, metadata.model_copy(update={"live": live}))
     serving.handle.catch_up()
     before = [hit.id for hit in serving.search("word3")]
     with pytest.raises(SwapError, match=r"(?s)nothing was changed: .* cannot be loaded.*410 Gone"):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +87,6 @@ def test_what_was_not_used_for_longest_is_dropped_first(
     assert kept(space, texts(300, 600)) < 100
 
 
-def test_of_vectors_of_one_age_the_first_to_come_is_the_first_to_go(
-    cache: EmbeddingCache, namespace: MakeNamespace
-) -> None:
-    space = namespace(cache)
-    for first in range(0, 2400, 100):
-        space.encode(texts(first, first + 100), vectors_of)
-    assert kept(space, texts(2300, 2400)) == 100
-    assert kept(space, texts(0, 100)) == 0
-
-
 def test_a_smaller_limit_shrinks_the_file(
     cache: EmbeddingCache, folder: Path, namespace: MakeNamespace, clock: Any
 ) -> None:
@@ -150,35 +139,6 @@ def test_a_vector_too_large_for_the_cache_is_left_out(cache: EmbeddingCache, nam
     assert cache.take_warnings() == []
 
 
-def test_a_use_is_noted_once_in_a_while(cache: EmbeddingCache, namespace: MakeNamespace, clock: Any) -> None:
-    space = namespace(cache)
-    space.encode(texts(0, 100), vectors_of)
-    with closing(sqlite3.connect(cache.path)) as watcher:
-        before = version(watcher)
-        clock.now += 5 * MINUTE
-        assert kept(space, texts(0, 100)) == 100
-        assert version(watcher) == before
-        clock.now += 6 * MINUTE
-        assert kept(space, texts(0, 100)) == 100
-        assert version(watcher) != before
-
-
-def test_a_reader_that_never_ends_stops_what_is_kept_and_not_what_is_encoded(
-    cache: EmbeddingCache, namespace: MakeNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(table, "BUSY", 0.3)
-    space = namespace(cache)
-    space.encode(texts(0, 10), vectors_of)
-    with closing(sqlite3.connect(cache.path, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM entries").fetchone()
-        for first in range(0, 2000, 200):
-            assert len(space.encode(texts(first, first + 200), vectors_of)) == 200
-            assert on_disk(cache.folder) < 5_000_000
-    (warning,) = cache.take_warnings()
-    assert "another process has kept the log of the cache in use for 0.3 s" in warning
-
-
 READING = """
 import sqlite3, sys
 base = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -206,8 +166,3 @@ def test_writes_wait_for_a_process_that_reads_and_none_is_dropped(
         ending.join()
     assert kept(space, texts(0, 900)) == 900
     assert cache.take_warnings() == []
-
-
-def version(watcher: sqlite3.Connection) -> Any:
-    """Another number whenever somebody else wrote into the file."""
-    return watcher.execute("PRAGMA data_version").fetchone()

@@ -15,9 +15,7 @@ import numpy as np
 import portalocker
 import pytest
 
-from diptych.config import parse_config
 from diptych.config.models import CacheConfig
-from diptych.errors import ConfigError
 from diptych.slots.cache import EmbeddingCache, Namespace, table
 from diptych.slots.encode import Vector
 
@@ -162,32 +160,6 @@ def test_no_damage_costs_a_document_or_gives_a_wrong_vector(filled: EmbeddingCac
     assert kept >= 0.95 * DAMAGES, "a damaged file is replaced, so that it is of use again"
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE entries SET used = x'00'",
-        "UPDATE entries SET used = 'yesterday'",
-        "UPDATE vectors SET packed = 7",
-        "DELETE FROM vectors",
-        "DELETE FROM entries",
-        "DROP TABLE spaces",
-        "ALTER TABLE entries RENAME COLUMN space TO room",
-        "PRAGMA application_id = 1",
-        "PRAGMA user_version = 77",
-    ],
-)
-def test_content_that_contradicts_itself_is_begun_anew(
-    filled: EmbeddingCache, namespace: MakeNamespace, statement: str
-) -> None:
-    with closing(sqlite3.connect(filled.path, isolation_level=None)) as base:
-        base.execute(statement)
-    for _ in range(3):
-        with EmbeddingCache(filled.folder, limit=16_000_000) as cache:
-            space = namespace(cache)
-            assert all(np.array_equal(np.asarray(vector), np.ones(1000)) for vector in space.encode(TEXTS, ones))
-    assert (space.hits, cache.take_warnings()) == (300, [])
-
-
 def test_a_damaged_file_that_somebody_has_open_is_left_until_nobody_has(
     filled: EmbeddingCache, namespace: MakeNamespace
 ) -> None:
@@ -232,11 +204,6 @@ def test_folder_and_files_are_the_users_alone(filled: EmbeddingCache, namespace:
     assert len(modes) == 3
 
 
-def test_nothing_is_made_before_it_is_needed(folder: Path) -> None:
-    EmbeddingCache(folder, limit=16_000_000).close()
-    assert not folder.exists()
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("DIPTYCH_CACHE", raising=False)
@@ -275,16 +242,3 @@ def test_where_it_lies_and_how_large_it_gets(
         place, _, limit = where.rpartition(" ") if "0" in where else (where, "", "1000000000")
         assert found.folder.match(place)
         assert found.limit == int(limit)
-
-
-def test_a_path_with_a_variable_that_is_not_set_is_an_error(home: Path) -> None:
-    with pytest.raises(ConfigError, match=r"DIPTYCH_NO_SUCH is not set\n  where: cache\.path"):
-        EmbeddingCache.open(CacheConfig(path="${DIPTYCH_NO_SUCH}"))
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"), [("15MB", "at least 16MB"), ("lots", "a size: 500MB"), ("3 parsec", "a size"), (-1, "a size")]
-)
-def test_sizes_that_cannot_be(size: object, expected: str) -> None:
-    with pytest.raises(ConfigError, match=rf"cache\.size\n  got: {size!r}\n  expected: {expected}"):
-        parse_config({"collection": "c", "slots": {"d": {"adapter": "bm25"}}, "cache": {"size": size}})

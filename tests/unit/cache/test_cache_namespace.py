@@ -92,16 +92,6 @@ def test_a_flipped_bit_or_another_key_is_no_vector(flipped: int) -> None:
     assert unpack(b"l" * 16, packed) is None
 
 
-def test_vectors_can_be_written_to_as_fresh_ones_can(cache: EmbeddingCache, namespace: MakeNamespace) -> None:
-    space, encoder = namespace(cache), documents_by(FakeDenseEncoder(), "dense")
-    space.encode(["a"], encoder)
-    (found,) = space.encode(["a"], encoder)
-    assert isinstance(found, np.ndarray)
-    found *= 2
-    (again,) = space.encode(["a"], encoder)
-    assert bits(again) != bits(found)
-
-
 def test_a_vector_with_nan_or_of_doubles_is_handed_on_and_not_kept(
     cache: EmbeddingCache, namespace: MakeNamespace
 ) -> None:
@@ -114,15 +104,6 @@ def test_a_vector_with_nan_or_of_doubles_is_handed_on_and_not_kept(
         assert is_finite(good)
         assert not is_finite(bad)
     assert [call.inputs for call in encoder.calls] == [("good", "bad"), ("bad",)]
-
-
-def test_a_text_that_comes_twice_in_a_call_is_encoded_once(cache: EmbeddingCache, namespace: MakeNamespace) -> None:
-    encoder, space = FakeDenseEncoder(), namespace(cache)
-    assert space.encode([], documents_by(encoder, "dense")) == []
-    found = space.encode(["a", "b", "a"], documents_by(encoder, "dense"))
-    assert [call.inputs for call in encoder.calls] == [("a", "b")]
-    assert [bits(vector) for vector in found] == [bits(found[0]), bits(found[1]), bits(found[0])]
-    assert (space.hits, space.misses) == (1, 2)
 
 
 def test_of_a_call_that_fails_nothing_is_kept_and_nothing_counted(
@@ -219,18 +200,6 @@ def test_models_that_move_on_little_by_little_do_not_stay_one(
     assert 5 < len(set(digests)) < 40
 
 
-def test_a_model_is_known_again_after_the_cache_was_emptied(cache: EmbeddingCache, generation: MakeGeneration) -> None:
-    def opened(seed: int) -> bytes:
-        said = generation(space="api", canaries=canaries_like(FakeDenseEncoder(seed=seed).encode_document(TEXTS[:6])))
-        found = cache.namespace(said, said.fingerprint, changeable=True)
-        assert found is not None
-        return found.digest
-
-    before = opened(1), opened(2)
-    cache.clear()
-    assert (opened(2), opened(1)) == before[::-1]
-
-
 def test_a_model_with_a_fingerprint_of_its_own_needs_no_canaries(
     cache: EmbeddingCache, generation: MakeGeneration
 ) -> None:
@@ -249,16 +218,6 @@ def test_a_model_that_can_change_and_did_not_prove_itself_is_not_kept(
     assert cache.namespace(said, said.fingerprint, proven=False) is None
     assert cache.namespace(said, Fingerprint("declared:2"), proven=True) is None
     assert cache.namespace(said, said.fingerprint, proven=True) is not None
-
-
-def test_vectors_of_another_precision_than_the_collection_names_are_kept_apart(
-    cache: EmbeddingCache, generation: MakeGeneration
-) -> None:
-    precise = cache.namespace(generation(), Fingerprint("weights:1", "numpy"))
-    coarse = cache.namespace(generation(), Fingerprint("weights:1", "int8"))
-    assert precise
-    assert coarse
-    assert precise.digest != coarse.digest
 
 
 def test_what_is_held_is_told_by_space(cache: EmbeddingCache, namespace: MakeNamespace) -> None:

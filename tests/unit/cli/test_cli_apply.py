@@ -45,7 +45,7 @@ def test_what_becomes_of_a_threshold_is_said_once_by_the_gate_that_measures_it(
     edit(config, "  limit: 3\n", "  limit: 3\n  score_threshold: 0.01\n  fuse: {kind: dbsf}\n")
     assert run("apply", "--ignore-gate").code == 0
     edit(config, "kind: dbsf", "kind: rrf")
-    assert "score_threshold 0.01 was chosen for other scores: it is stale" in run("plan").err
+    assert "score_threshold 0.01 is stale" in run("plan").err
     answer = run("apply", "--ignore-gate", *judgements)
     assert answer.code == 0
     assert (answer.out + answer.err).count("score_threshold 0.01 ") == 1

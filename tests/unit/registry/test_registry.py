@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import diptych
 from diptych import AdapterSpec, Document, Registry, hookimpl
 from diptych.errors import AdapterOptionsError, DuplicateAdapter, HookError, RegistryError, UnknownAdapter
 
@@ -50,12 +49,6 @@ class Gamma:
         return 7
 
 
-def test_all_adapters_are_listed_by_kind_and_name() -> None:
-    registry = Registry(Beta(), Alpha(), installed=False)
-    assert [found.name for found in registry.specs()] == ["alpha", "beta", "common"]
-    assert registry.source("beta").endswith("Beta")
-
-
 def test_the_order_of_plugins_never_changes_a_result() -> None:
     answers = set()
     for plugins in itertools.permutations([Alpha(), Beta(), Gamma()]):
@@ -71,18 +64,6 @@ def test_of_hooks_with_one_answer_the_first_that_is_not_none_counts_and_trylast_
     assert registry.hook.diptych_point_id(document=Document("12", "text")) == 12
     assert registry.hook.diptych_point_id(document=Document("x", "text")) == 7
     assert Registry(Alpha(), installed=False).hook.diptych_point_id(document=Document("x", "text")) is None
-
-
-def test_every_plugin_is_told_of_a_populate() -> None:
-    heard: list[str] = []
-
-    class Listener:
-        @hookimpl
-        def diptych_after_populate(self, report: object) -> None:
-            heard.append(str(report))
-
-    Registry(Listener(), Listener(), installed=False).hook.diptych_after_populate(report="done")
-    assert heard == ["done", "done"]
 
 
 def test_two_plugins_with_one_name_for_an_adapter_are_both_named_whatever_their_order() -> None:
@@ -135,16 +116,6 @@ def test_a_hook_without_its_mark_is_an_error_not_silence() -> None:
         Registry(plugin, installed=False)
 
 
-def test_a_plugin_that_fails_to_name_its_adapters_is_named() -> None:
-    class Failing:
-        @hookimpl
-        def diptych_register_adapters(self) -> list[AdapterSpec]:
-            raise KeyError("no such table")
-
-    with pytest.raises(HookError, match=r"(?s)failed\n  where: .*Failing\n  got: KeyError: 'no such table'"):
-        Registry(Failing(), installed=False)
-
-
 @pytest.mark.parametrize("returned", [["a name"], [spec], None, 5])
 def test_a_plugin_that_returns_no_specs_is_named(returned: Any) -> None:
     class Wrong:
@@ -164,13 +135,6 @@ def test_an_unknown_adapter_names_the_nearest() -> None:
         Registry(Alpha(), Beta(), installed=False).spec("btea", where="slot dense")
 
 
-def test_an_unknown_adapter_without_anything_near_names_all() -> None:
-    with pytest.raises(UnknownAdapter, match="expected: alpha, beta, common"):
-        Registry(Alpha(), Beta(), installed=False).create("zzz")
-    with pytest.raises(UnknownAdapter, match="expected: no adapter is installed"):
-        Registry(installed=False).spec("zzz")
-
-
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
@@ -185,16 +149,6 @@ def test_a_spec_that_cannot_be_is_refused_where_it_is_written(wrong: dict[str, A
     with pytest.raises(RegistryError) as caught:
         AdapterSpec(**right | wrong)
     assert text in str(caught.value)
-
-
-def test_a_module_is_a_plugin() -> None:
-    from diptych.testing import fakes_plugin
-
-    assert Registry(fakes_plugin, installed=False).source("fake-dense") == "diptych.testing.fakes_plugin"
-
-
-def test_the_default_registry_is_made_once() -> None:
-    assert diptych.Registry.default() is Registry.default()
 
 
 def toy(name: str, *accepts: str) -> AdapterSpec:

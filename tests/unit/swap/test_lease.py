@@ -54,14 +54,6 @@ def running() -> int:
     return os.getppid()
 
 
-def test_a_second_holder_is_refused_and_told_of_the_first(client: QdrantBase) -> None:
-    with Lease(client, "c"), pytest.raises(ApplyRunning, match=f"process {os.getpid()} of .*last heard of at") as told:
-        Lease(client, "c").__enter__()
-    holder = told.value.context["holder"]
-    assert isinstance(holder, LeaseRecord)
-    assert holder.pid == os.getpid()
-
-
 LEASES: dict[str, tuple[dict[str, Any], bool]] = {
     "a process that runs here keeps it": ({"pid": "running", "at": STALE.seconds - 30}, True),
     "an earlier run with the number of this process has lost it": ({"at": 0}, False),
@@ -111,18 +103,6 @@ def test_a_dead_process_on_this_machine_loses_its_lease_at_once(client: QdrantBa
         assert found.pid == os.getpid()
 
 
-def test_a_stolen_lease_stops_the_first_holder_at_its_next_checkpoint_and_stays_with_the_thief(
-    client: QdrantBase,
-) -> None:
-    with Lease(client, "c") as lease:
-        put(client, record(host="elsewhere", at=ago(0)))
-        with pytest.raises(ApplyRunning, match="eve@far"):
-            lease.checkpoint({"dense.2": Checkpoint(offset=1)})
-    found = read_lease(client, "c")
-    assert found is not None
-    assert (found.token, found.released, found.checkpoints) == ("t", False, {})
-
-
 STEPS: dict[str, Callable[[Lease], None]] = {
     "checkpoint": lambda lease: lease.checkpoint({"dense.2": Checkpoint(offset=1)}),
     "trial": lambda lease: lease.trying({}),
@@ -152,18 +132,6 @@ def test_a_process_that_was_stopped_after_reading_its_lease_does_not_write_over_
     if step != "release":
         lease.__exit__(None, None, None)
     assert read_lease(client, "c") == rival
-
-
-def test_a_process_that_was_stopped_keeps_a_lease_that_nobody_took(
-    client: QdrantBase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    times = count()
-    monkeypatch.setattr(leases, "_clock", lambda: 2.0 * STALE.seconds * next(times))
-    with Lease(client, "c") as lease:
-        lease.checkpoint({"dense.2": Checkpoint(offset=1)})
-        found = read_lease(client, "c")
-        assert found is not None
-        assert found.checkpoints == {"dense.2": Checkpoint(offset=1)}
 
 
 def claim(client: QdrantBase, found: LeaseRecord | None) -> None:
@@ -201,10 +169,6 @@ def test_many_processes_that_start_at_once_give_one_holder(tmp_path: Path, monke
         client.create_collection("c", vectors_config={}, metadata={"diptych": {}})
         one_of_eight_holds(client)
         assert claims(client) == []
-
-
-def test_many_threads_that_start_at_once_give_one_holder(client: QdrantBase) -> None:
-    one_of_eight_holds(client)
 
 
 def one_of_eight_holds(client: QdrantBase) -> None:
@@ -253,14 +217,6 @@ def test_a_lease_that_goes_out_with_the_cut_over_is_not_written_again(client: Qd
         lease.forget()
         client.update_collection("c", metadata={APPLY: None})
     assert read_lease(client, "c") is None
-
-
-def test_a_cut_over_that_the_store_refuses_costs_no_checkpoint(client: QdrantBase) -> None:
-    with Lease(client, "c") as lease:
-        lease.checkpoint({"dense.2": Checkpoint(complete=True)})
-        lease.forget()
-    with Lease(client, "c") as lease:
-        assert lease.checkpoints == {"dense.2": Checkpoint(complete=True)}
 
 
 def test_a_heartbeat_keeps_a_lease_young_and_never_takes_it_back_from_a_thief(

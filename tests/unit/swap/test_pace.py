@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
-import sys
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from qdrant_client import QdrantClient, models
 
-from diptych.metadata.models import Generation, State
 from diptych.populate.pace import (
     AT_ONCE,
     DECIDE,
@@ -20,13 +15,10 @@ from diptych.populate.pace import (
     FIRST_RATE,
     LEAST_RATE,
     MOST_RATE,
-    NICENESS,
     SLOWER,
     Gentle,
     Pace,
-    pace_of,
 )
-from diptych.runtime.phases import phase, watched
 
 QUIET = 0.002
 SLOW, USUAL = 1.5 * SLOWER * QUIET, QUIET
@@ -67,25 +59,6 @@ def noted(pace: Gentle, seconds: Iterable[float]) -> float:
         list(pace.parts([0] * 2 * AT_ONCE))
         pace.note(one)
     return pace.rate
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="priorities of single threads are Linux's")
-def test_threads_keep_their_priority_at_the_full_pace_to_a_server_alone(clock: Clock) -> None:
-    def priority() -> int:
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-    def within(pace: Pace) -> int:
-        with ThreadPoolExecutor(1, initializer=pace.begin) as threads:
-            return threads.submit(priority).result()
-
-    before, lowered = priority(), max(priority(), NICENESS)
-    assert within(Pace(server=True)) == before
-    assert [within(Pace()), within(Gentle(lambda: USUAL, clock))] == [lowered, lowered]
-
-
-def test_the_full_pace_writes_all_at_once_and_nothing_where_there_is_nothing() -> None:
-    assert list(Pace().parts([1, 2, 3])) == [[1, 2, 3]]
-    assert list(Pace().parts([])) == []
 
 
 def test_the_gentle_pace_writes_few_points_at_once_and_keeps_its_rate(pace: Gentle, clock: Clock) -> None:
@@ -147,41 +120,3 @@ def test_a_back_fill_that_is_stopped_waits_no_more(pace: Gentle, clock: Clock) -
     clock.set()
     assert len(list(pace.parts(list(range(5 * AT_ONCE))))) == 5
     assert clock.now == 0
-
-
-def test_the_pace_is_told_to_who_watches_the_phase(pace: Gentle) -> None:
-    lines: list[str] = []
-    with watched(lines.append), phase("fill the new vectors"):
-        noted(pace, [SLOW] * DECIDE)
-        with Pace().applied():
-            pass
-    assert lines[1:-1] == [
-        "fill the new vectors: gentle pace, 600 documents/s; a probe query takes 6.0 ms, usually 2.0 ms",
-        "fill the new vectors: full pace",
-    ]
-
-
-def generation(vector: str) -> Generation:
-    return Generation(number=1, vector=vector, kind="dense", adapter="a", options={}, space="s", numerics="n")
-
-
-@pytest.fixture
-def local() -> QdrantClient:
-    client = QdrantClient(":memory:")
-    client.create_collection("c", {"dense.1": models.VectorParams(size=2, distance=models.Distance.DOT)})
-    return client
-
-
-@pytest.mark.parametrize(
-    ("wanted", "points", "made"),
-    [(None, 3, Pace), ("full", 3, Pace), ("gentle", 3, Gentle), ("gentle", 0, Pace)],
-    ids=["nothing is said", "full", "gentle", "gentle, without a point"],
-)
-def test_the_pace_is_the_wanted_one_and_full_where_nobody_else_can_search(
-    local: QdrantClient, wanted: str | None, points: int, made: type[Pace]
-) -> None:
-    if points:
-        local.upsert("c", [models.PointStruct(id=n, vector={"dense.1": [1.0, n]}) for n in range(points)])
-    stopped = threading.Event()
-    found = pace_of(wanted, local, "c", State(slots={"dense": generation("dense.1")}), stopped)
-    assert type(found) is made

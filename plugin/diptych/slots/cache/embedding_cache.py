@@ -36,7 +36,7 @@ from diptych.slots.cache.table import (
 )
 from diptych.slots.canaries import likenesses
 from diptych.slots.encode import Given, Input, Vector, is_finite
-from diptych.types import Floats, SparseVector
+from diptych.types import SparseVector
 
 _HEAD = struct.Struct("<cI")
 _SUM = struct.Struct("<I")
@@ -112,11 +112,20 @@ class EmbeddingCache:
             proven: whether it makes the generation's canaries.
             changeable: another model may appear behind the same name, as behind a remote endpoint.
         """
-        name = name_of(generation, fingerprint)
+        # Vectors of encoders with corpus statistics follow the corpus.
+        if generation.kind not in ("dense", "sparse", "multivector") or generation.statistics is not None:
+            return None
+        space = fingerprint.documents or fingerprint.space
+        name = digest(space, fingerprint.numerics, generation.kind, "document")
         # Another model can hide behind a fingerprint that an adapter only declares.
-        if name is not None and (changeable or fingerprint.space.startswith(DECLARED)):
-            name = self._model(name, canaries_of(generation, fingerprint) if proven else None)
-        return Namespace(self, name, label_of(generation, fingerprint)) if name is not None else None
+        if changeable or fingerprint.space.startswith(DECLARED):
+            recorded = generation.canaries
+            if recorded is None or not proven or fingerprint.space != generation.space:
+                return None
+            declared, canaries = name, json.dumps([recorded.edition, *recorded.document])
+            known = self._try(lambda table: table.model(declared, canaries, alike), canaries)
+            name = digest(declared.hex(), known)
+        return Namespace(self, name, f"{generation.adapter}: {Fingerprint(space, fingerprint.numerics)}")
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
         """The cached vectors among these keys."""
@@ -155,12 +164,6 @@ class EmbeddingCache:
             self._open = None
             closing = self._closing
         closing()
-
-    def _model(self, name: bytes, canaries: str | None) -> bytes | None:
-        """The name of a model that can change, as it is now."""
-        if canaries is None:
-            return None
-        return digest(name.hex(), self._try(lambda table: table.model(name, canaries, alike), canaries))
 
     def _try(self, call: Callable[[VectorTable], T], default: T) -> T:
         """The result of `call`, or `default` once the cache has failed."""
@@ -202,9 +205,6 @@ def _close(opened: OpenTable, process: int) -> None:
     if process == os.getpid():
         with suppress(OSError, sqlite3.Error):
             opened.close()
-
-
-# `Namespace`: one encoder's part of the cache, and encoding through it.
 
 
 class Namespace:
@@ -252,24 +252,6 @@ class Namespace:
         return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16, key=self.digest).digest()
 
 
-def name_of(generation: Generation, fingerprint: Fingerprint) -> bytes | None:
-    """The digest of an encoder's identity for documents; None when its vectors must not be cached.
-
-    Encoders with corpus statistics are never kept: their vectors follow the corpus.
-    """
-    if generation.kind not in ("dense", "sparse", "multivector") or generation.statistics is not None:
-        return None
-    return digest(fingerprint.documents or fingerprint.space, fingerprint.numerics, generation.kind, "document")
-
-
-def canaries_of(generation: Generation, fingerprint: Fingerprint) -> str | None:
-    """The canaries recorded for a generation's encoder; None when they may not be of the current encoder."""
-    recorded = generation.canaries
-    if recorded is None or fingerprint.space != generation.space:
-        return None
-    return json.dumps([recorded.edition, *recorded.document])
-
-
 def alike(one: str, other: str) -> bool:
     """Whether two sets of canaries are of one model: identical bits where possible, else equal but for noise."""
     (edition, *canaries), (other_edition, *other_canaries) = json.loads(one), json.loads(other)
@@ -281,17 +263,23 @@ def digest(*parts: str) -> bytes:
     return hashlib.blake2b(json.dumps(parts).encode(errors="surrogatepass"), digest_size=32).digest()
 
 
-def label_of(generation: Generation, fingerprint: Fingerprint) -> str:
-    """Adapter and fingerprint in words."""
-    return f"{generation.adapter}: {Fingerprint(fingerprint.documents or fingerprint.space, fingerprint.numerics)}"
-
-
 def pack(key: bytes, vector: Vector) -> bytes | None:
     """The bytes of `vector` under `key`; None for values that are not cached: non-finite numbers, other types."""
     if not is_finite(vector):
         return None
-    body = _sparse(vector) if isinstance(vector, SparseVector) else _array(vector)
-    return _SUM.pack(zlib.crc32(body, zlib.crc32(key))) + body if body is not None else None
+    values = vector.values if isinstance(vector, SparseVector) else vector
+    if values.dtype != np.float32:
+        return None
+    numbers = values.astype(_FLOAT, copy=False).tobytes()
+    if isinstance(vector, SparseVector):
+        if vector.indices.dtype != np.uint32:
+            return None
+        body = _HEAD.pack(b"s", 0) + vector.indices.astype(_INDEX, copy=False).tobytes() + numbers
+    elif vector.ndim in (1, 2) and vector.size:
+        body = (_HEAD.pack(b"d", 0) if vector.ndim == 1 else _HEAD.pack(b"m", vector.shape[1])) + numbers
+    else:
+        return None
+    return _SUM.pack(zlib.crc32(body, zlib.crc32(key))) + body
 
 
 def unpack(key: bytes, packed: object) -> Vector | None:
@@ -309,17 +297,3 @@ def unpack(key: bytes, packed: object) -> Vector | None:
         return SparseVector(indices, values.astype(np.float32))
     numbers = np.frombuffer(body, _FLOAT, -1, _HEAD.size).astype(np.float32)
     return numbers.reshape(-1, dimension) if form == b"m" else numbers
-
-
-def _sparse(vector: SparseVector) -> bytes | None:
-    if vector.indices.dtype != np.uint32 or vector.values.dtype != np.float32:
-        return None
-    indices, values = vector.indices.astype(_INDEX, copy=False), vector.values.astype(_FLOAT, copy=False)
-    return _HEAD.pack(b"s", 0) + indices.tobytes() + values.tobytes()
-
-
-def _array(vector: Floats) -> bytes | None:
-    if vector.dtype != np.float32 or vector.ndim not in (1, 2) or not vector.size:
-        return None
-    head = _HEAD.pack(b"d", 0) if vector.ndim == 1 else _HEAD.pack(b"m", vector.shape[1])
-    return head + vector.astype(_FLOAT, copy=False).tobytes()

@@ -332,7 +332,8 @@ def open_table(folder: Path, *, limit: int, clock: Callable[[], float]) -> OpenT
         CacheError: it is not a cache of diptych, or damaged and open elsewhere.
         OSError, sqlite3.Error: the folder or the file cannot be used.
     """
-    make_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)  # the user's alone: vectors reveal much about their texts
     with _exclusive(folder / "opening.lock"):
         return _open(folder, limit, clock, "")
 
@@ -453,20 +454,6 @@ def cache_folder(config: CacheConfig) -> Path | None:
     if variable.lower() == OFF or not config.enabled:
         return None
     path = variable or interpolate(config.path or "", where="cache.path")
-    return Path(path).expanduser().absolute() if path else _of_the_user()
-
-
-def make_folder(folder: Path) -> None:
-    """Create the folder, readable only by the user: vectors reveal much about their texts.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _of_the_user() -> Path:
     from platformdirs import user_cache_path
 
-    return user_cache_path("diptych", appauthor=False)
+    return Path(path).expanduser().absolute() if path else user_cache_path("diptych", appauthor=False)

@@ -1,5 +1,5 @@
 """Back-fill: fills a new vector of a live collection while other programs write to it.
 
-Begin with `run`, then `backfill`, the checkpointed loop over the points. `diptych.populate.store` reads and writes
-them, `documents` gets their texts.
+Begin with `backfill`, the checkpointed loop over the points. `diptych.populate.store` reads and writes them,
+`documents` gets their texts.
 """

@@ -1,4 +1,4 @@
-"""`Backfill`: fills a new vector of a live collection while others write to it, from checkpoint to checkpoint.
+"""`BackfillRun`: fills new vectors of a live collection while others write to it; `Backfill` is one pass of it.
 
 A page is read, encoded and written, then read again: a document that changed between the two readings is encoded
 again, so that no vector made from another text remains. Only then is it settled. Meanwhile the next pages are read,
@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any
 
 from qdrant_client import models
 
-from diptych.media import Media, MediaStore
+from diptych.media import Media
+from diptych.metadata.models import CollectionMetadata, State
 from diptych.metadata.payloads import OWN, media_in, payload_of
 from diptych.metadata.store import add_unread
+from diptych.populate.disk_room import require_room_to_fill
 from diptych.populate.encode import Outcomes, PiecePipeline, SlotEncoder, has_vector, taken_unread
+from diptych.populate.media_references import store_references
 from diptych.populate.pace import Pace, pace_of
 from diptych.populate.points import PointMaker, Sender
 from diptych.populate.store import Store, lacking
@@ -31,14 +35,11 @@ from diptych.slots.slot import Slot
 from diptych.slots.unread import unread_warnings
 from diptych.stores.scroll import plain_id
 from diptych.stores.versions import is_server_client
-from diptych.swap.apply_types import ApplyContext
+from diptych.swap.apply_types import POINTS_SHOWN, ApplyContext
 from diptych.swap.backfill.documents import document_of
+from diptych.swap.gate.gate import coverage
 from diptych.swap.lease import Checkpoint
 from diptych.types import Document
-
-if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
-
 
 PAGES = 4  # pages of a chunk, so that one is encoded while another is written
 SERVER_PAGES = 2  # the same on a server, where every read is a request
@@ -55,6 +56,84 @@ class Filled:
     left: dict[int | str, str] = field(default_factory=dict)
 
 
+class BackfillRun:
+    """Runs the back-fills and repairs of an apply, and counts: `encoded` by vector, `filled` over all of them.
+
+    Args:
+        context: the apply's context.
+    """
+
+    def __init__(self, context: ApplyContext) -> None:
+        self._context, self._handle = context, context.handle
+        self.encoded: dict[str, int] = {}
+        self.cache_hits: dict[str, int] = {}
+        self.filled = Filled()
+        self._referenced = False
+
+    @property
+    def left_shown(self) -> dict[int | str, str]:
+        """The first points that were left without a vector, with the reasons."""
+        return dict(islice(self.filled.left.items(), POINTS_SHOWN))
+
+    def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
+        """The slots that are filled side by side: all with `parallel`, else one at a time."""
+        together = self._context.config.swap.parallel
+        return ([dict(slots)] if slots else []) if together else [{vector: slot} for vector, slot in slots.items()]
+
+    def fill(self, slots: Mapping[str, Slot]) -> None:
+        """Fill these vectors in one pass.
+
+        Raises:
+            StoreFull: the disk has too little space for all of them; nothing was written.
+        """
+        self._store_references()
+        client, name = self._handle.client, self._handle.name
+        generations = [slot.generation for slot in slots.values() if slot.generation]
+        lacking = [coverage(client, name, generation).missing for generation in generations]
+        # The vectors of all slots are added up there, for as many points as the emptiest of them lacks.
+        require_room_to_fill(self._handle, slots, max(lacking, default=0))
+        self._count(slots, Backfill.run)
+
+    def repair(self, metadata: CollectionMetadata, state: State, leave: Container[str] = ()) -> None:
+        """Fill points that lack a vector of this state, except those in `leave`.
+
+        Needed after a populate was killed during a cut-over, or when other programs write points.
+        """
+        self._store_references()
+        view = self._handle.at(state, metadata)
+        for name, generation in state.slots.items():
+            vector = generation.vector
+            if vector in leave:
+                continue
+            # After a killed repair no vector may be missing, yet some may be of texts that have changed since.
+            interrupted = self._context.lease.interrupted_repairs([vector])
+            if interrupted or coverage(self._handle.client, self._handle.name, generation).missing:
+                self._count({vector: view.slots[name]}, Backfill.repair)
+
+    def _store_references(self) -> None:
+        """Store, once, references to media of points that another program has since added to an adopted collection."""
+        layout = self._handle.view.layout
+        if not self._referenced and layout.media:
+            references = store_references(self._handle.client, self._handle.name, layout, self._handle.media)
+            self._context.warnings.extend(references.warnings())
+        self._referenced = True
+
+    def _count(self, slots: Mapping[str, Slot], work: Callable[[Backfill], Filled]) -> None:
+        """Do the work of a back-fill of these slots, and add up what it did."""
+
+        def hits(slot: Slot) -> int:
+            """Vectors of documents that the slot has had from the embedding cache so far."""
+            return slot.namespace.hits if slot.namespace else 0
+
+        before = {vector: hits(slot) for vector, slot in slots.items()}
+        filled = work(Backfill(self._context, slots))
+        for vector, slot in slots.items():
+            self.encoded[vector] = self.encoded.get(vector, 0) + filled.encoded
+            self.cache_hits[vector] = self.cache_hits.get(vector, 0) + hits(slot) - before[vector]
+        self.filled.changed += filled.changed
+        self.filled.left.update(filled.left)
+
+
 class Backfill:
     """Fills the vectors of `slots` in one pass over the collection.
 
@@ -68,15 +147,16 @@ class Backfill:
         handle, options, config = context.handle, context.options, context.config.swap
         self._lease, self._stopped, self._progress = context.lease, context.stopped, context.progress
         self._warnings = context.warnings
-        self._rate, self._documents = options.rate or config.rate, options.documents
+        self._rate, self._documents = config.rate, options.documents
         live = handle.read().live
-        self._pace = pace_of(options.pace or config.pace, handle.client, handle.name, live, context.stopped)
+        self._pace = pace_of(config.pace, handle.client, handle.name, live, context.stopped)
         self._store = Store.of(handle, context.stopped)
         self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
         self._modalities = {reading.modality for reading in self._readings}
         if any(slot.reads_media for slot in (*slots.values(), *handle.view.slots.values())):
             self._store.with_media()
-        self._writer = PageWriter(self._store, handle.client, slots, self._pace, handle.media)
+        self._media, self._points, self._sender = handle.media, PointMaker(handle.client), Sender(Pace())
+        self._copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         pages = SERVER_PAGES if is_server_client(handle.client) else PAGES
         self._size = max(1, handle.populate_config.chunk // pages)  # of a page
@@ -94,7 +174,7 @@ class Backfill:
         """
         for slot in self._slots.values():
             _ = slot.encoder  # one after another: some heavy packages cannot be imported in several threads at once
-        with self._pace.applied(), self._writer.working():
+        with self._pace.applied(), self._sending():
             self._finish_interrupted()
             reached = [self._lease.checkpoints.get(vector, Checkpoint()) for vector in self._slots]
             start = reached[0] if all(checkpoint == reached[0] for checkpoint in reached) else Checkpoint()
@@ -110,11 +190,17 @@ class Backfill:
 
     def repair(self) -> Filled:
         """Fill the points that lack a vector, and those of an interrupted repair."""
-        with self._pace.applied(), self._writer.working():
+        with self._pace.applied(), self._sending():
             self._finish_interrupted()
             self._repaired()
         add_unread(self._handle.client, self._handle.name, taken_unread(self._encoders))
         return self.filled
+
+    @contextmanager
+    def _sending(self) -> Iterator[None]:
+        """Within the block, requests may overlap where the pace allows it; none is on its way at the end."""
+        with Sender(self._pace) as self._sender:
+            yield
 
     def _finish_interrupted(self) -> None:
         """Write the points of a killed repair again, since their texts may have changed meanwhile."""
@@ -169,10 +255,6 @@ class Backfill:
             return
         self._saved = reached
         self._store.request(partial(self._lease.checkpoint, dict.fromkeys(self._slots, reached)))
-
-    def _begun(self, page: Sequence[Item], outcomes: Outcomes) -> list[Future[int]]:
-        """Begin to write new vectors, and the text for text indexes."""
-        return self._writer.begin(page, outcomes, self._without_failures(page, outcomes))
 
     def _written(self, sent: Sequence[Future[int]]) -> None:
         """Wait until all these requests are over, and count the points that they gave vectors."""
@@ -272,33 +354,9 @@ class Backfill:
             limit.wait(len(page))
             yield page, following
 
-
-class PageWriter:
-    """Writes vectors, and the texts of text indexes, of points that exist.
-
-    Args:
-        store, client: the collection.
-        slots: whose vectors are written, by physical vector.
-        pace: in what parts, when, and how many at a time.
-        media: says what of media is stored, where a source has media that the points do not name yet.
-    """
-
-    def __init__(
-        self, store: Store, client: QdrantBase, slots: Mapping[str, Slot], pace: Pace, media: MediaStore
-    ) -> None:
-        self._store, self._slots, self._pace, self._media = store, slots, pace, media
-        self._points = PointMaker(client)
-        self._copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
-        self._sender = Sender(Pace())
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Within the block, requests may overlap where the pace allows it; none is on its way at the end."""
-        with Sender(self._pace) as self._sender:
-            yield
-
-    def begin(self, page: Sequence[Item], outcomes: Outcomes, rows: Sequence[int]) -> list[Future[int]]:
-        """Begin to write these rows of a page; for each request, how many points it gives vectors."""
+    def _begun(self, page: Sequence[Item], outcomes: Outcomes) -> list[Future[int]]:
+        """Begin to write new vectors, and the text for text indexes; for each request, how many points it fills."""
+        rows = self._without_failures(page, outcomes)
         sent = [self._sent(partial(self._add_vectors, page, outcomes, part)) for part in self._pace.parts(rows)]
         # Copies go to the whole page, not to `rows`: an encoder that fails on a document does not concern a text index.
         copied = self._pace.parts(page) if self._copied else ()

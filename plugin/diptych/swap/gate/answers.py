@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diptych.config.models import SearchConfig
 from diptych.errors import ContractError, DiptychError, FingerprintMismatch, MediaError, RegistryError, RemoteError
-from diptych.evaluate.ask import BATCH, ask, times
+from diptych.evaluate.ask import BATCH, ask
 from diptych.evaluate.comparison import clopper_pearson
 from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import whole
@@ -30,7 +29,6 @@ QUERIES_SHOWN, HITS, CHARACTERS = 5, 3, 200  # queries side by side, hits of eac
 
 FIRST = 8  # documents or queries that are asked whatever the budget
 TOP = 10  # hits that are compared
-QUERIES = 100  # whose time is taken, asked one by one at most
 Clock: TypeAlias = Callable[[], float]
 T = TypeVar("T")
 
@@ -42,12 +40,10 @@ class GateMemory:
     Args:
         answers: hits by query and what was asked of them.
         afforded: how many items the budget sufficed for.
-        times: milliseconds of each query.
     """
 
     answers: dict[object, Sequence[Hit]] = field(default_factory=dict)
     afforded: int | None = None
-    times: NDArray[np.float64] | None = None
 
 
 _MEMORY = Memo(lambda view: GateMemory())
@@ -101,13 +97,6 @@ def fewer(asked: Sequence[T], items: Sequence[T], what: str, seconds: float) -> 
     if len(asked) == len(items):
         return ()
     return (f"{len(asked):,} of {len(items):,} {what} within {seconds:g} s (swap.gate.seconds)",)
-
-
-def without_threshold(view: View) -> View:
-    """The view without its score threshold, and without remembered answers, which depend on the threshold."""
-    search = view.search_config.model_copy(update={"score_threshold": None})
-    memory = {_MEMORY: replace(_MEMORY.known(view), answers={})} if _MEMORY in view.memo else {}
-    return replace(view, search_config=search, memo={**view.memo, **memory})
 
 
 def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
@@ -170,11 +159,6 @@ def answers(
     return [cached[query, *key] for query in queries]
 
 
-def is_taken(view: View, query: Query) -> bool:
-    """Whether a slot of the view's pipeline takes the query's text or media."""
-    return bool(answerable(pipeline_of(view).slots, view.slots, [query]))
-
-
 def _answers(
     view: View, queries: Sequence[Query], depth: int, pipeline: Pipeline | None, texts: bool
 ) -> Sequence[Sequence[Hit]]:
@@ -191,45 +175,6 @@ def common_share(old: Sequence[Hit], new: Sequence[Hit]) -> float:
     before, after = ({hit.id for hit in hits[:TOP]} for hits in (old, new))
     longer = max(len(before), len(after))
     return len(before & after) / longer if longer else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Median milliseconds of a query, encoding included.
-
-    Args:
-        queries: asked one by one.
-        old, new: medians.
-    """
-
-    queries: int
-    old: float
-    new: float
-
-    @property
-    def ratio(self) -> float:
-        """The new median over the old one."""
-        return self.new / self.old
-
-    @property
-    def sentence(self) -> str:
-        """The medians in words."""
-        times = f"{self.old:.2f} -> {self.new:.2f} ms"
-        return f"a query takes {times} ({self.ratio:.2f} times as long), median of {self.queries}"
-
-
-def measure_latency(old: View, new: View, queries: Sequence[Query]) -> Latency:
-    """Ask both views the same queries, in turn.
-
-    The old view's times are taken once, where the view remembers its answers: its storage may have changed since.
-    """
-    queries = list(dict.fromkeys(queries))[:QUERIES]
-    memory = _MEMORY(old)
-    known = memory.times
-    views = [whole(view.unremembered()) for view in ([new] if known is not None else [old, new])]
-    measured = times(lambda view, query: search(view, [query], with_payload=False), views, queries)
-    before = memory.times = measured[0] if known is None else known
-    return Latency(len(queries), float(np.median(before)), float(np.median(measured[-1])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +240,10 @@ def neighbour_overlap(
     A document is asked for by its title or first sentence, and in slots of media, or without a text, by its media. None
     where no document can be asked for.
     """
-    read = _read_by_both((old, new), pipelines)
+    sides = zip((old, new), pipelines, strict=True)
+    before, after = ({view.slots[name].reading.modality for name in pipeline.slots} for view, pipeline in sides)
+    # Both pipelines must read it; rerankers read texts only.
+    read = before & after & ({"text"} if pipelines[0].rerank or pipelines[1].rerank else before)
     queries = [query for document in documents if (query := _as_query(document, old, read)) is not None]
     if not queries:
         return None
@@ -310,14 +258,6 @@ def neighbour_overlap(
     shares = [common_share(*pair) for pair in pairs]
     first = float(np.mean([common_share(before[:1], after[:1]) for before, after in pairs]))
     return Overlap(of, len(shares), float(np.mean(shares)), min(shares), first)
-
-
-def _read_by_both(views: tuple[View, View], pipelines: tuple[Pipeline, Pipeline]) -> set[Readable]:
-    """The modalities in which both pipelines can be asked for a document; rerankers read texts only."""
-    sides = zip(views, pipelines, strict=True)
-    before, after = ({view.slots[name].reading.modality for name in pipeline.slots} for view, pipeline in sides)
-    reranked = pipelines[0].rerank or pipelines[1].rerank
-    return before & after & {"text"} if reranked else before & after
 
 
 def _as_query(document: Sampled, view: View, read: set[Readable]) -> Query | None:

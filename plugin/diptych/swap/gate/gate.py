@@ -30,15 +30,12 @@ from diptych.slots.slot import Slot
 from diptych.swap.gate.answers import (
     Clock,
     KnownItem,
-    Latency,
     Overlap,
     SideBySide,
     affordable,
     alone,
     fewer,
-    is_taken,
     known_items,
-    measure_latency,
     neighbour_overlap,
     pipeline_of,
     query_obstacle,
@@ -87,7 +84,6 @@ class GateReport(GateSummary, Displayed):
         overlaps: the whole pipeline's, then each changed slot's; empty with judgements or without queries.
         known_items: documents found by their beginnings, and by words from their middles, through the whole pipeline
             and through each changed slot alone; empty with judgements or without texts.
-        latency: the time of a query; None unless `swap.gate.max_slowdown` is set.
         samples: queries that are answered otherwise, side by side; empty with judgements or without texts.
         changed: the share of the first ten hits that differ; None if nothing could be compared.
         remarks: what limits the figures.
@@ -103,7 +99,6 @@ class GateReport(GateSummary, Displayed):
     known_items: tuple[KnownItem, ...] = ()
     samples: tuple[SideBySide, ...] = ()
     remarks: tuple[str, ...] = ()
-    latency: Latency | None = None
     untested: tuple[str, ...] = ()
     changed: float | None = None
     sentence: str = field(init=False)
@@ -139,8 +134,6 @@ class GateReport(GateSummary, Displayed):
         ]
         if checks:
             parts.append(Table(("check", ""), checks))
-        if self.latency is not None:
-            parts.append(self.latency.sentence)
         if self.samples:
             pairs: list[tuple[str, str]] = []
             for sample in self.samples:
@@ -215,16 +208,15 @@ def run_gate(
     reasons += [problem for health in vectors for problem in health.problems()]
     base = GateReport("not measured", tuple(reasons), counts, canaries, vectors, changed=None if points else 0.0)
     if judged is not None:
-        report, texts = _with_judgements(base, old, new, judged, config, clock), judged.asked
+        report = _with_judgements(base, old, new, judged, config, clock)
     else:
         report = _without_judgements(base, old, new, documents, config, clock)
-        texts = [Query(document.item) for document in documents if document.item and report.known_items]
     asked = [Query("words of its own")] if judged is None else judged.asked
     searched = [slot for slot in changed if slot.name in pipeline_of(new).slots]
     untested = [slot for slot in searched if not any(takes(slot, query) for query in asked)]
     names, remarks = tuple(slot.name for slot in untested), map(unreached_remark, untested)
     report = replace(report, untested=names, remarks=(*report.remarks, *remarks))
-    return _decided(_timed(report, old, new, texts, config), config, _added(old, new))
+    return _decided(report, config, _added(old, new))
 
 
 def _decided(report: GateReport, config: GateConfig, added: Collection[str]) -> GateReport:
@@ -243,22 +235,6 @@ def _decided(report: GateReport, config: GateConfig, added: Collection[str]) -> 
     few = report.changed is not None and report.changed <= config.unmeasured and not deaf
     reasons = (f"{change_of(report)}; swap.gate.unmeasured allows {config.unmeasured:.0%}", *deaf)
     return report if few or config.unmeasured == 1 else replace(report, reasons=reasons)
-
-
-def _timed(report: GateReport, old: View, new: View, texts: Sequence[Query], config: GateConfig) -> GateReport:
-    """The report with the time of a query, where the config limits it."""
-    if config.max_slowdown is None or not texts or query_obstacle(old):
-        return report
-    texts = [query for query in texts if is_taken(old, query) and is_taken(new, query)]
-    if not texts:
-        return report
-    with phase("gate: time queries"):
-        latency = measure_latency(old, new, texts)
-    slow = latency.ratio > config.max_slowdown
-    reasons = (
-        [f"{latency.sentence}, {config.max_slowdown:g} times as long at most (swap.gate.max_slowdown)"] if slow else []
-    )
-    return replace(report, reasons=(*report.reasons, *reasons), latency=latency)
 
 
 def changed_slots(old: View, new: View) -> list[Slot]:
@@ -312,7 +288,12 @@ def _without_judgements(
     with phase(f"gate: search up to {len(documents):,} documents by their own words"):
         sampled = affordable(old, documents, measured, seconds=config.seconds, clock=clock)
     (overlaps, items, samples), least = measured(sampled), _least_kept(old, new)
-    too_different = [reason for overlap in overlaps[:1] for reason in _too_different(overlap, config, least=least)]
+    too_different = [
+        f"only {overlap.mean:.1%} of the first 10 that the same vectors gave before are still found, at least "
+        f"{least:.0%} must be"
+        for overlap in overlaps[:1]
+        if overlap.mean < least
+    ]
     base = replace(
         base,
         overlaps=tuple(overlaps),
@@ -378,20 +359,6 @@ def _least_kept(old: View, new: View) -> float:
         return 0.0
     students = [name for name, slot in new.slots.items() if slot.asking not in (None, old.slots[name].asking)]
     return LEAST_ALIKE if students else LEAST_KEPT
-
-
-def _too_different(overlap: Overlap, config: GateConfig, *, least: float) -> list[str]:
-    if overlap.mean >= (least if config.overlap is None else config.overlap):
-        return []
-    if config.overlap is None:
-        return [
-            f"only {overlap.mean:.1%} of the first 10 that the same vectors gave before are still found, at least "
-            f"{least:.0%} must be; swap.gate.overlap sets another share"
-        ]
-    return [
-        f"old and new have {overlap.mean:.3f} of the first 10 in common, at least {config.overlap:g} is asked for "
-        "(swap.gate.overlap)"
-    ]
 
 
 def _obstacle_remark(obstacle: str) -> list[str]:

@@ -155,7 +155,7 @@ def compare_judged(
         EvaluationError: an unknown metric.
         MissingExtra: ir-measures or scipy is not installed.
     """
-    metric = config.metric or judged.metric
+    metric = judged.metric
     parse_metrics([metric])
     queries, relevant = judged.asked, judged.qrels.relevant
     held = held_documents(new, sorted({document for query in queries for document in relevant(query.id)}))
@@ -223,8 +223,14 @@ def _comparison(
     lost = lost[:QUERIES_SHOWN]
     is_equal = not changed and difference.wins + difference.losses == 0
     finds_nothing, is_same = old == new == 0, is_equal and difference.high <= SAME
-    difference = replace(difference, low=_lower_end(difference, config.confidence))
-    verdict = "undecided" if finds_nothing else "passed" if is_same else _verdict(difference, config.margin)
+    if difference.wins + difference.losses < FEW and difference.low <= 0:
+        # Resamples of a handful of differences say nothing of the losses that were not met: where no gain is shown,
+        # the lower end is none above that of equal differences.
+        most = clopper_pearson(0, len(difference.per_query), tail=(1 - config.confidence) / 2)[1]
+        difference = replace(difference, low=min(difference.low, difference.mean - most * (1 + difference.mean)))
+    is_worse = difference.mean < -config.margin and difference.high < 0
+    verdict: Verdict = "passed" if is_same or difference.low >= -config.margin else "worse" if is_worse else "undecided"
+    verdict = "undecided" if finds_nothing else verdict
     needed = None if finds_nothing or verdict != "undecided" else _needed(difference, config, is_same=is_equal)
     return JudgedComparison(
         metric=metric,
@@ -248,23 +254,6 @@ def _comparison(
     )
 
 
-def _lower_end(difference: Difference, confidence: float) -> float:
-    """The interval's lower end: where few queries differ and no gain is shown, none above that of equal differences.
-
-    Resamples of a handful of differences say nothing of the losses that were not met.
-    """
-    size, mean = len(difference.per_query), difference.mean
-    if difference.wins + difference.losses >= FEW or difference.low > 0:
-        return difference.low
-    return min(difference.low, mean - clopper_pearson(0, size, tail=(1 - confidence) / 2)[1] * (1 + mean))
-
-
-def _verdict(difference: Difference, margin: float) -> Verdict:
-    if difference.low >= -margin:
-        return "passed"
-    return "worse" if difference.mean < -margin and difference.high < 0 else "undecided"
-
-
 def _sentence(
     verdict: Verdict,
     metric: str,
@@ -282,21 +271,13 @@ def _sentence(
         f"{100 * config.confidence:.4g}% interval [{difference.low:+z.4f}, {difference.high:+z.4f}] "
         f"over {len(difference.per_query)} queries"
     )
-    return f"{figures}: {_conclusion(verdict, config.margin, difference.low, same=same)}"
-
-
-def _conclusion(verdict: Verdict, margin: float, low: float, *, same: bool) -> str:
-    """What an interval shows of the new pipeline."""
-    if same:
-        return "the same answers to all of them"
-    if verdict == "passed" and low > 0:
-        return "better: the whole interval is above 0"
     ends = {
-        "passed": f"not worse by more than the margin of {margin:g}; not shown to be better",
-        "worse": f"worse by more than the margin of {margin:g}",
-        "undecided": f"too few queries for the margin of {margin:g}",
+        "passed": f"not worse by more than the margin of {config.margin:g}; not shown to be better",
+        "worse": f"worse by more than the margin of {config.margin:g}",
+        "undecided": f"too few queries for the margin of {config.margin:g}",
     }
-    return ends[verdict]
+    end = "better: the whole interval is above 0" if verdict == "passed" and difference.low > 0 else ends[verdict]
+    return f"{figures}: {'the same answers to all of them' if same else end}"
 
 
 def _needed(difference: Difference, config: GateConfig, *, is_same: bool) -> int | None:

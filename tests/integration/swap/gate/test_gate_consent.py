@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -204,27 +203,6 @@ def test_one_loss_among_equal_queries_does_not_decide_what_they_alone_leave_open
 
 def test_the_share_that_may_change_unmeasured_is_no_bound_of_what_judgements_show(applies: Applies) -> None:
     assert outcome(applies(DENSE, 1.0, judged=judged(3))) == "undecided, kept"
-
-
-def test_what_undecided_advises_decides(applies: Applies) -> None:
-    few = applies(DENSE, judged=judged(20))
-    assert outcome(few) == "undecided, kept"
-    more, all_of_them = advice(few)
-    assert (more, all_of_them) == (16, 50)  # the command judges 50 at least
-    assert outcome(applies(DENSE, judged=judged(20 + more - 1), cut_over=False)) == "undecided, kept"
-    assert outcome(applies(DENSE, judged=judged(20 + more))) == "passed"
-    few = applies(OTHER, judged=judged(20))
-    more, all_of_them = advice(few)
-    assert all_of_them == 20 + more == 190
-    assert outcome(applies(OTHER, judged=many(all_of_them))) == "passed"
-
-
-def advice(kept: GateFailed) -> tuple[int, int]:
-    """How many more queries are wanted, and how many the command judges in all."""
-    said = r"judge about ([\d,]+) more queries: add them to your judgements, or judge .* anew: diptych judge"
-    found = re.match(rf"{said} .* --sample (\d+) --all,", kept.do)
-    assert found is not None
-    return int(found[1].replace(",", "")), int(found[2])
 
 
 def test_a_gate_that_is_ignored_measures_and_one_that_is_left_out_asks_no_encoder(

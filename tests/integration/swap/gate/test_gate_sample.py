@@ -46,14 +46,6 @@ def test_the_sample_is_the_same_at_every_run_and_another_in_another_collection(c
     assert sorted(map(str, sample_points(client, "c", 500))) == sorted(map(str, ids))
 
 
-def test_a_sample_changes_little_when_points_are_added(client: QdrantBase) -> None:
-    fill(client, hashed(200))
-    before = sample_points(client, "c", 50)
-    points = [models.PointStruct(id=point, vector={"v": [1.0, 2.0]}) for point in hashed(220)[200:]]
-    client.upsert("c", points)
-    assert len(set(before) & set(sample_points(client, "c", 50))) >= 40
-
-
 NARROW = uuid.UUID("018f0000-0000-7000-8000-000000000000").int
 
 
@@ -81,12 +73,6 @@ def test_points_of_a_large_collection_are_probed(client: QdrantBase, ids: Sequen
         assert rows
         middle = sum(isinstance(point, kind) for point in ids) / 2
         assert abs(np.mean(rows) - middle) < 0.35 * max(2, middle), "from all over"
-
-
-def test_an_empty_collection_has_an_empty_sample(client: QdrantBase) -> None:
-    fill(client, [])
-    assert sample_points(client, "c", 10) == []
-    assert sample_points(client, "c", 10, whole=-1) == []
 
 
 @pytest.mark.parametrize(
