@@ -7,9 +7,10 @@ configs, for `evaluate`, `judge` and `tune`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,10 +93,20 @@ def evaluate(
         if sentence := pipeline_runs.absent_documents(collections[0], judged, tenant):
             say(stderr(), sentence, "yellow")
     outcome = outcome.compared(baseline, names)
+    from diptych.evaluate import table, to_data
+
     if as_json:
-        write_json(outcome.document())
-    else:
-        _show(outcome)
+        recalls = {"at": outcome.recall_at, "recalls": dict(outcome.recalls)} if outcome.recalls else None
+        data = to_data(outcome.evaluations, outcome.comparisons)
+        return write_json({**data, "approximate_search": recalls, "advice": outcome.advice})
+    parts = [*table(outcome.evaluations, comparisons=outcome.comparisons).parts]
+    parts += [
+        f"{name}: finds {own:.4f} of the exact first {outcome.recall_at}" for name, own in outcome.recalls.items()
+    ]
+    parts += [own.sentence(found.name) for own in outcome.comparisons[:1] for found in own.differences]
+    parts += [f"advice: {advice}" for advice in outcome.advice]
+    warnings = ["nothing is compared: only one query is judged"] if outcome.single_query else ()
+    return show(Display("", parts, warnings))
 
 
 def split_names(names: Sequence[str]) -> list[str]:
@@ -148,14 +159,6 @@ class Outcome:
         """Whether only one query is judged, from which nothing can be tested."""
         return len(self.evaluations[0].queries) < 2
 
-    def document(self) -> dict[str, object]:
-        """The outcome as JSON values."""
-        from diptych.evaluate import to_data
-
-        recalls = {"at": self.recall_at, "recalls": dict(self.recalls)} if self.recalls else None
-        data = to_data(self.evaluations, self.comparisons)
-        return {**data, "approximate_search": recalls, "advice": self.advice}
-
 
 def _evaluate(
     collections: Mapping[str, Collection],
@@ -171,45 +174,40 @@ def _evaluate(
     from diptych.collection import pipeline_runs
     from diptych.evaluate import ann_recall
     from diptych.evaluate import evaluate as score
-    from diptych.evaluate.ask import ask
-    from diptych.types import Run
+    from diptych.evaluate.scoring import cutoff, parse_metrics
 
     listed = pipeline_runs.pipelines_of(collections, fusions)
     chosen = pipeline_runs.choose(listed if only else pipeline_runs.answering(listed, queries), only)
     if left_out := [name for name in listed if not only and name not in chosen]:
         say(stderr(), f"left out: {', '.join(left_out)}, which can search with none of the queries", "yellow")
     at = max(collection.handle.search_config.limit for collection in collections.values())
-    # How many hits the metrics read.
-    from diptych.evaluate.scoring import cutoff, parse_metrics
-
-    depth = max(cutoff(name) or DEEPEST for name in parse_metrics(metrics))
-    with Bars() as bars:
-
-        def answers(name: str, searched: Searched, *, exactly: bool = False) -> Run:
-            bars.begin(name, len(queries))
-            advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
-            deep: dict[str, Any] = {"depth": max(depth, at), "advance": advance, "tenant": tenant}
-            pipeline = pipeline_runs.exact(searched.pipeline) if exactly else searched.pipeline
-            return Run.from_hits(name, queries, ask(searched.view, queries, pipeline=pipeline, **deep))
-
-        runs = {name: answers(name, searched) for name, searched in chosen.items()}
-        truths = {n: answers(f"{n}, exact", own, exactly=True) for n, own in chosen.items()} if with_exact else {}
-    recalls = {name: ann_recall(runs[name], truth, at) for name, truth in truths.items()}
+    depth = max(at, *(cutoff(name) or DEEPEST for name in parse_metrics(metrics)))  # as many hits as the metrics read
+    exact = {
+        f"{name}, exact": pipeline_runs.Searched(own.view, pipeline_runs.exact(own.pipeline))
+        for name, own in chosen.items()
+        if with_exact
+    }
+    runs = runs_of({**chosen, **exact}, queries, depth=depth, tenant=tenant)
+    recalls = {name: ann_recall(runs[name], runs[f"{name}, exact"], at) for name in chosen if with_exact}
+    runs = {name: runs[name] for name in chosen}
     singles = [name for name, searched in chosen.items() if not searched.pipeline.stages]
     return Outcome(runs, [score(run, qrels, metrics) for run in runs.values()], recalls, at, singles=singles)
 
 
-def _show(outcome: Outcome) -> None:
-    from diptych.evaluate import table
+def runs_of(
+    chosen: Mapping[str, Searched], queries: Sequence[Query], *, depth: int, tenant: str | None
+) -> dict[str, Run]:
+    """What each pipeline answers to the queries, with progress."""
+    from diptych.evaluate.ask import ask
+    from diptych.types import Run
 
-    first = outcome.comparisons[:1]
-    parts = [*table(outcome.evaluations, comparisons=outcome.comparisons).parts]
-    parts += [
-        f"{name}: finds {own:.4f} of the exact first {outcome.recall_at}" for name, own in outcome.recalls.items()
-    ]
-    parts += [own.sentence(found.name) for own in first for found in own.differences]
-    parts += [f"advice: {advice}" for advice in outcome.advice]
-    show(Display("", parts, ["nothing is compared: only one query is judged"] if outcome.single_query else ()))
+    runs = {}
+    with Bars() as bars:
+        for name, own in chosen.items():
+            bars.begin(name, len(queries))
+            deep: dict[str, Any] = {"depth": depth, "advance": partial(bars.advance, name), "tenant": tenant}
+            runs[name] = Run.from_hits(name, queries, ask(own.view, queries, pipeline=own.pipeline, **deep))
+    return runs
 
 
 def judged_queries(

@@ -6,8 +6,7 @@ import contextlib
 import dataclasses
 import getpass
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from diptych.cli.options import CONFIG, ConfigsOption, JsonOption, QueriesOption, TenantOption, option
-from diptych.cli.output import Bars, show, stderr, stdout, write_json
+from diptych.cli.output import show, stderr, stdout, write_json
 from diptych.cli.run_command import Session
 from diptych.config.yaml_files import as_written
 from diptych.display import Display, Table, printable, say
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from diptych import Collection
     from diptych.collection.pipeline_runs import Searched
     from diptych.config import Config
-    from diptych.types import Metadata, Query, Run
+    from diptych.types import Metadata
     from diptych_lab.judge import Judging, Kappa, Pooled, SecondJudging, Verdict
 
 SHOWN, FACTS = 1500, 300  # characters of a document, and of its id and metadata
@@ -99,9 +98,9 @@ def judge(
     """
     if clicks is not None:
         return _by_clicks(clicks, folder, power, least, as_json)
-    from diptych.cli.evaluate import labels, opened
+    from diptych.cli.evaluate import labels, opened, runs_of
     from diptych.collection import pipeline_runs
-    from diptych.evaluate import read_queries
+    from diptych.evaluate import cutoff, read_queries
     from diptych_lab.judge import Judgements, Judging, SecondJudging, agreements
     from diptych_lab.judge.judging import drawn
 
@@ -131,8 +130,9 @@ def judge(
             chosen = _chosen(listed if only else pipeline_runs.answering(listed, asked), len(configs), only)
             if not only and len(collections) == 1:
                 chosen |= _swapped(collections[0])
+            runs = runs_of(chosen, asked, depth=cutoff(metric) or 10, tenant=tenant)
             judging = Judging(
-                _runs(chosen, asked, metric, tenant), asked, judgements, judge=name, baseline=baseline, metric=metric,
+                [*runs.values()], asked, judgements, judge=name, baseline=baseline, metric=metric,
                 confidence=confidence, margin=margin, general=general, complete=complete,
             )  # fmt: skip
             judgements.note_collections(names)
@@ -189,20 +189,6 @@ def _swapped(collection: Collection) -> dict[str, Searched]:
         return {}
     view = collection.handle.at(swap.target, search=SearchConfig.model_validate(swap.search or {}))
     return {"after the swap": Searched(view, Pipeline.from_config(view.search_config, view.slots))}
-
-
-def _runs(chosen: dict[str, Searched], queries: Sequence[Query], metric: str, tenant: str | None) -> list[Run]:
-    from diptych.evaluate import ask, cutoff
-    from diptych.types import Run
-
-    depth, runs = cutoff(metric) or 10, list[Run]()
-    with Bars() as bars:
-        for name, own in chosen.items():
-            bars.begin(name, len(queries))
-            advance: Callable[[int], None] = partial(bars.advance, name)
-            hits = ask(own.view, queries, pipeline=own.pipeline, depth=depth, advance=advance, tenant=tenant)
-            runs.append(Run.from_hits(name, queries, hits))
-    return runs
 
 
 def _by_model(settings: Config, session: Session, judging: Judging, texts: DocumentTexts) -> None:
