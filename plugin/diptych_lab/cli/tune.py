@@ -120,7 +120,7 @@ def search(
 
       diptych tune search --write && diptych plan && diptych apply
     """
-    from diptych_lab.tune import ConfigChange, config_change, tune_search, write_config
+    from diptych_lab.tune import ConfigChange, config_change, tune_search
 
     with session.collection(config, None, None) as opened, Bars() as bars:
         settings = session.config(config).evaluate
@@ -131,8 +131,6 @@ def search(
             opened.handle, asked, judged, depths=depth or [], budget=_milliseconds(budget), progress=bars
         )
     change = config_change(config, found, session.registry) if found.passed else ConfigChange()
-    if write and found.passed:
-        write_config(config, change)
     show_tuned(found, change, synthetic=made, write=write, config=config, as_json=as_json)
 
 
@@ -169,7 +167,7 @@ def encoder(
 
       diptych tune encoder --budget 5ms --write && diptych plan && diptych apply
     """
-    from diptych_lab.tune import ConfigChange, EncoderBudget, choices_of, edited, tune_encoder, write_config
+    from diptych_lab.tune import ConfigChange, EncoderBudget, choices_of, edited, tune_encoder
     from diptych_lab.tune.index import slot_to_tune
 
     limits = EncoderBudget(_milliseconds(budget), max_bytes)
@@ -192,8 +190,6 @@ def encoder(
     is_change = found.reached and found.chosen != found.present
     change = edited(config, session.registry, lambda raw: set_encoder(raw, found, config), ("slots", "search"))
     change = change if is_change else ConfigChange()
-    if write and found.passed:
-        write_config(config, change)
     show_tuned(found, change, synthetic=made, write=write, config=config, as_json=as_json)
 
 
@@ -246,8 +242,12 @@ def show_tuned(
     config: Path,
     as_json: bool = False,
 ) -> None:
-    """The best ways as a table, the verdict, and the change of the config that sets up the chosen one."""
+    """The best ways as a table, the verdict, and the change of the config that sets up the chosen one; writes it."""
+    from diptych_lab.tune import write_config
+
     written = write and found.passed
+    if written:
+        write_config(config, change)
     if as_json:
         facts = {"synthetic": synthetic, "diff": change.diff, "written": change.keys if written else ""}
         return write_json({**document(found), "verdict": found.verdict, **facts})

@@ -29,7 +29,7 @@ from diptych.slots.slot import Slot
 from diptych.swap import sample_points
 from diptych.types import Floats, Query
 from diptych_lab.tune.index import Scratch, Setup, bytes_read, of_bits, slot_to_tune
-from diptych_lab.tune.sample import Sample, require_dense, unit, with_vectors
+from diptych_lab.tune.sample import Sample, blocks, require_dense, unit, with_vectors
 from diptych_lab.tune.trials import (
     CONFIDENCE,
     LEAST,
@@ -452,7 +452,7 @@ class EncoderTrials:
         """Ids, texts or media, and stored vectors of the relevant documents that are there and of some others."""
         view, found = self._view, dict[str, tuple[Input, Floats]]()
         points: list[Any] = []
-        for page in _blocks(sorted(relevant), PAGE):
+        for page in blocks(sorted(relevant), PAGE):
             for records in scrolled(view, view.layout.id_filter(page), PAGE, payload=False):
                 points += [record.id for record in records]
         points = list(dict.fromkeys([*points, *sample_points(view.client, view.name, DOCUMENTS)]))
@@ -475,12 +475,12 @@ class EncoderTrials:
             name: self._vectors(own, self._asked, partial(_of_queries, own)) for name, own in self._slots.items()
         }
 
-    def _vectors(self, slot: Slot, inputs: Sequence[Any], encode: Callable[[list[Any]], list[Any]]) -> Floats:
+    def _vectors(self, slot: Slot, inputs: Sequence[Any], encode: Callable[[Sequence[Any]], Sequence[Any]]) -> Floats:
         if slot.kind != "dense":
             what, do = "this encoder makes no dense vectors", "name encoders that make one vector per text"
             raise TuneError(what, where=f"encoder {slot.name!r}", got=f"kind {slot.kind}", do=do)
         rows: list[Any] = []
-        for page in _blocks(inputs, BATCH):
+        for page in blocks(inputs, BATCH):
             rows += encode(page)
             self._progress.advance("encode", len(page))
         return np.stack(rows).astype(np.float32)
@@ -560,7 +560,3 @@ def _of_queries(slot: Slot, queries: Sequence[QueryInput]) -> list[Any]:
 def _cut(rows: Floats, width: int, similarity: Similarity) -> Floats:
     """The first numbers of each vector, as the adapter's `truncate_dim` leaves them."""
     return unit(rows[:, :width]) if similarity == "cosine" else rows[:, :width]
-
-
-def _blocks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    return (list(items[start : start + size]) for start in range(0, len(items), size))

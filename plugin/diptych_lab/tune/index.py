@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -30,6 +30,7 @@ from diptych.types import Run
 from diptych_edge import EdgeClient
 from diptych_lab.tune import trials
 from diptych_lab.tune.sample import Sample, draw
+from diptych_lab.tune.search_report import params_text
 
 NAME, VECTOR = "sample", "v"
 WRITTEN = 1000  # points written in one call
@@ -232,12 +233,7 @@ class Setup:
     @property
     def asked(self) -> str:
         """How they are searched: `ef 128`, `rescore x4`."""
-        params, parts = self.params, []
-        if params.hnsw_ef:
-            parts.append(f"ef {params.hnsw_ef}")
-        if params.rescore is not None or params.oversampling is not None:
-            parts.append("no rescore" if params.rescore is False else f"rescore x{params.oversampling or 1:g}")
-        return ", ".join([*parts, *(["exact"] if params.exact else [])]) or "default"
+        return params_text(search_params(self.params)) or "default"
 
     def config(self, slot: str) -> dict[str, Any]:
         """The sections of a config file for it, without empty ones."""
@@ -405,14 +401,6 @@ class Built:
     memory: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """The facts of an encoder from which parameters are made."""
-
-    dimension: int
-    similarity: str
-
-
 class Scratch:
     """A context manager: embedded stores in a temporary folder, one for each way of storing the sample.
 
@@ -472,7 +460,7 @@ class Scratch:
         return [(str(point.id), sign * point.score) for point in answer.points]
 
     def _params(self, storage: VectorStorage) -> dict[str, models.VectorParams]:
-        facts = _Facts(self._sample.documents.shape[1], self._sample.similarity)
+        facts = SimpleNamespace(dimension=self._sample.documents.shape[1], similarity=self._sample.similarity)
         full, first = vector_params(facts, "dense", storage), _first(storage)
         assert isinstance(full, models.VectorParams), "the slot is dense"
         params_by_name = {VECTOR: full}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Run
 
+T = TypeVar("T")
 PAGE = 500  # vectors read in one call
 BLOCK = 64  # queries compared with all documents at once
 LEAST = 100  # vectors below which nothing can be told
@@ -131,9 +132,8 @@ def with_vectors(
 ) -> Iterator[tuple[models.Record, Floats]]:
     """Those of the points that have the slot's vector, each with it."""
     names = [slot.vector] if slot.vector else True  # the unnamed one cannot be asked for by name
-    for start in range(0, len(points), PAGE):
-        page = list(points[start : start + PAGE])
-        ask = partial(view.client.retrieve, view.name, page, with_payload=payload, with_vectors=names)
+    for page in blocks(points, PAGE):
+        ask = partial(view.client.retrieve, view.name, [*page], with_payload=payload, with_vectors=names)
         for record in read_store(view, ask):
             vector = record.vector.get(slot.vector) if isinstance(record.vector, dict) else record.vector
             if vector is not None:
@@ -144,3 +144,8 @@ def unit(rows: Floats) -> Floats:
     """The rows at length 1; rows of zeros stay."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)
+
+
+def blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items, `size` at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))

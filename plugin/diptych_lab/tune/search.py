@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from diptych.search.options import takes
 from diptych.search.store_calls import scrolled
 from diptych.stores.versions import is_local
 from diptych.types import Floats, Hit, Query, said
+from diptych_lab.tune.sample import blocks
 from diptych_lab.tune.search_report import SearchReport, SearchRow, params_text
 from diptych_lab.tune.trials import (
     Doubles,
@@ -36,7 +36,6 @@ from diptych_lab.tune.trials import (
 )
 
 PAGE = 256
-T = TypeVar("T")
 Rankings = list[list[tuple[str, float]]]
 
 TIMING = "timing"  # the stage of the progress
@@ -433,7 +432,7 @@ class Answers:
         texts = self._texts({identifier for ids in chosen_ids for identifier in ids})
         scored, label = list[list[tuple[str, float]]](), name.partition(" ")[0]
         self._progress.begin(stage, len(self._queries))
-        for places in _blocks(range(len(self._queries)), BATCH):
+        for places in blocks(range(len(self._queries)), BATCH):
             groups = [[(self._queries[n].text, texts[i]) for i in chosen_ids[n] if i in texts] for n in places]
             scores = score_pairs(reranker, groups, where=f"reranker {label!r}")
             ids = ([i for i in chosen_ids[n] if i in texts] for n in places)
@@ -444,17 +443,13 @@ class Answers:
     def _texts(self, ids: Iterable[str]) -> dict[str, str]:
         """The texts of these documents that rerankers read, by id."""
         view, texts = self._view, dict[str, str]()
-        for page in _blocks(sorted(ids), PAGE):
+        for page in blocks(sorted(ids), PAGE):
             for records in scrolled(view, view.layout.id_filter(page), PAGE):
                 self.calls += 1
                 for record in records:
                     document = view.layout.read(record.id, record.payload)
                     texts[document.id] = view.reading.of(document.title, document.text)
         return texts
-
-
-def _blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _table(scored: Rankings, legs: Legs, rankings: Mapping[str, Rankings]) -> Doubles:

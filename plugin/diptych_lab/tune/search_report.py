@@ -177,7 +177,7 @@ def params_text(params: models.SearchParams | None) -> str:
         shown.append("exact")
     if params.quantization:
         quantization = params.quantization
-        shown.append(f"rescore x{quantization.oversampling or 1:g}" if quantization.rescore else "no rescore")
+        shown.append("no rescore" if quantization.rescore is False else f"rescore x{quantization.oversampling or 1:g}")
     return ", ".join(shown)
 
 
