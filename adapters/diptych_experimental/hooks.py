@@ -41,6 +41,13 @@ RECIPES = [
     _recipe("ar2", "dense", "Adversarial", "A retriever and a ranker that train each other, round by round."),
     _recipe("multi_exit", "dense", "MultiExit", "One encoder that may be left after several of its layers."),
     _recipe("cmim", "dense", "CMIM", "Texts alone, read back from their vectors by a decoder that is discarded."),
+    _recipe(
+        "pretrain",
+        "dense",
+        "Pretrain",
+        "Pictures or clips without labels, by filling in what is hidden.",
+        module="pretraining.recipe",
+    ),
     _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),
     *(
         _recipe(

@@ -15,10 +15,10 @@ from tiny_models import bert
 from tiny_training import lines
 
 REGISTRY = Registry(diptych_adapters.hooks, diptych_training.hooks, diptych_experimental.hooks, installed=False)
-OF_MEDIA = ("image_text", "sound_text", "video_text")  # see test_media_text_recipes.py
+OF_MEDIA = ("image_text", "sound_text", "video_text", "pretrain")  # see test_media_text_recipes.py
 RECIPES = [spec.name for spec in REGISTRY.recipes.sorted() if spec.name not in OF_MEDIA]
-TRAINING = {"epochs": 4, "batch_size": 6, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 3}
 OF_EPOCHS = ("epochs", "evaluate_every")  # which ar2 has not
+TRAINING = {"epochs": 4, "batch_size": 6, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 3}
 COUNT = 24  # documents and queries
 MASKED = ("splade", "cross_encoder", "uni_encoder")  # start from a masked language model
 CLASSES = ["even words", "odd words"]
@@ -74,6 +74,7 @@ def _sections(recipe: str, folder: Path) -> dict[str, Any]:
         "ar2": {"game": game, "ranker": str(folder / "masked"), "negatives": {"per_query": 4}},
         "cmim": {"information": {"heads": 2}},
         "cprd": {**taught, "negatives": {"per_query": 2, "relative": None, "refresh_every": 1}},
+        "distill": taught,
         "cross_encoder": {
             "retriever": str(folder / "dense"),
             "negatives": {"per_query": 3, "last_rank": 10},
@@ -85,10 +86,8 @@ def _sections(recipe: str, folder: Path) -> dict[str, Any]:
             "candidates": 10,
         },
         "dexml": {"pool": pool},
-        "distill": taught,
         "multi_exit": {"exits": {"layers": [1, 2]}},
         "elastic": {"elastic": {"layers": [1, 2], "widths": [8]}},
-        "student": {"student": {"layers": 1}},
         "unidec": {"pool": pool},
     }
     return own.get(recipe, {})

@@ -14,15 +14,22 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diptych.media import Content
 from diptych_adapters.lexical import Analyzer
-from diptych_adapters.media_text.forms import FORMS, Form
+from diptych_adapters.media_text.forms import FORMS, GRID, Form
 from diptych_adapters.model_options import LexiconOptions
 from diptych_adapters.models import ModelError, ModelFolder
+from diptych_adapters.pipelines.fingerprints import read_json
+from diptych_adapters.pipelines.library import loading, quiet
+
+NAMES = ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+ENCODER_WEIGHTS = "model.safetensors with all weights of a ViT"
+HALF = (0.5, 0.5, 0.5)  # mean and deviation of pixels, so that they go from -1 to 1
 
 CONFIG, WEIGHTS, WORDS = "config.json", "model.safetensors", "words.json"
 _ANALYZER = Analyzer(LexiconOptions(language="multilingual", min_token_length=1))
@@ -37,18 +44,23 @@ class TowerShape:
         width: channels of its first layer; see `bodies`.
         dimension: of the text encoder's space.
         terms: words of the lexicon, 0 for none.
+        vit: the shape of a vision transformer that is the body of pictures; None for the form's own body.
     """
 
     form: Form
     width: int
     dimension: int
     terms: int = 0
+    vit: Mapping[str, int] | None = None
 
     @classmethod
     def of(cls, modality: str, config: Mapping[str, Any]) -> Self:
-        """The shape that a folder's config.json says."""
+        """The shape that a folder's config.json says; older ones have no `vit`."""
         form = FORMS[modality](**{own.name: int(config[own.name]) for own in fields(FORMS[modality])})
-        return cls(form, *(int(config[name]) for name in ("width", "dimension", "terms")))
+        width, dimension, terms = (int(config[name]) for name in ("width", "dimension", "terms"))
+        vit = config.get("vit")
+        vit = None if vit is None else {name: int(value) for name, value in vit.items()}
+        return cls(form, width, dimension, terms, vit)
 
 
 class MediaTextNetwork(nn.Module):
@@ -61,7 +73,7 @@ class MediaTextNetwork(nn.Module):
     def __init__(self, shape: TowerShape) -> None:
         super().__init__()
         self.shape = shape
-        self.body, features = shape.form.body(shape.width)
+        self.body, features = shape.form.body(shape.width) if shape.vit is None else _transformer(shape.vit)
         self.vector = nn.Linear(features, shape.dimension)
         if shape.terms:
             self.words = nn.Linear(features, shape.terms)
@@ -84,6 +96,11 @@ class MediaTextNetwork(nn.Module):
     def words_of_texts(self, vectors: Tensor) -> Tensor:
         """The lexicon's own text side: weights of words `[n, terms]` of the text encoder's vectors, at unit length."""
         return lexical(self.text_words(vectors))
+
+
+def _transformer(vit: Mapping[str, int]) -> tuple[nn.Module, int]:
+
+    return TransformerBody(vit, GRID), vit["hidden_size"] * GRID * GRID
 
 
 def lexical(logits: Tensor) -> Tensor:
@@ -208,3 +225,74 @@ def _averaged(rows: Tensor, counts: Sequence[int]) -> Tensor:
     if len(rows) == len(counts):
         return rows
     return nn.functional.normalize(torch.stack([own.mean(0) for own in rows.split(list(counts))]), dim=1)
+
+
+class TransformerBody(nn.Module):
+    """A vision transformer whose tokens are averaged into `cells` by `cells` parts of the picture.
+
+    Args:
+        config: of its shape, see `NAMES`.
+        cells: a side.
+    """
+
+    def __init__(self, config: Mapping[str, int], cells: int) -> None:
+        super().__init__()
+        shape: dict[str, Any] = {**config}
+        self.model: Any = transformers.ViTModel(transformers.ViTConfig(**shape), add_pooling_layer=False)
+        self.side = config["image_size"] // config["patch_size"]
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(cells), nn.Flatten())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Features `[n, hidden_size * cells * cells]` of pixels `[n, 3, size, size]` from -1 to 1."""
+        tokens = self.model(pixel_values=pixels).last_hidden_state[:, 1:]
+        features: Tensor = self.pool(tokens.transpose(1, 2).unflatten(2, (self.side, self.side)))
+        return features
+
+    def begin_with(self, folder: ModelFolder) -> None:
+        """Take the weights of a folder.
+
+        Raises:
+            ModelError: it does not have all of them, in this shape.
+        """
+        try:
+            with loading, quiet():
+                read: Any = transformers.ViTModel.from_pretrained
+                given, loaded = read(
+                    str(folder.path),
+                    add_pooling_layer=False,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                )
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            got = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            raise _unusable(folder, got, ENCODER_WEIGHTS) from error
+        if missing := sorted(loaded["missing_keys"]):
+            raise _unusable(folder, f"{len(missing)} weights are missing, such as {missing[0]}", ENCODER_WEIGHTS)
+        self.model.load_state_dict(given.state_dict())
+
+
+def shape_of(folder: ModelFolder) -> dict[str, int]:
+    """The shape of a picture encoder to begin with, by `NAMES`.
+
+    Raises:
+        ModelError: it is not a ViT of square pictures that reads pixels from -1 to 1.
+    """
+    config = folder.config()
+    expected = "what recipe pretrain with of: image wrote, or another ViT of square pictures"
+    if config.get("model_type") != "vit":
+        raise _unusable(folder, f"model_type {config.get('model_type')!r}", expected)
+    shape = {name: config.get(name) for name in NAMES}
+    if wrong := [name for name, value in shape.items() if not isinstance(value, int)]:
+        raise _unusable(folder, f"{wrong[0]}: {shape[wrong[0]]!r}", expected)
+    saved: Mapping[str, Any] = read_json(folder.path / "preprocessor_config.json")
+    pixels = [tuple(saved.get(name) or ()) for name in ("image_mean", "image_std")]
+    if pixels != [HALF, HALF]:
+        raise _unusable(folder, f"image_mean and image_std {pixels}", "0.5 for each colour: pixels from -1 to 1")
+    return {name: int(value) for name, value in shape.items() if value is not None}
+
+
+def _unusable(folder: ModelFolder, got: str, expected: str) -> ModelError:
+    what = f"the network cannot begin with {folder.name!r}"
+    return ModelError(what, where=folder.path, got=got, expected=expected)

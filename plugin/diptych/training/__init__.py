@@ -12,6 +12,7 @@ from diptych.training.recipe_file import (
     RelativePath,
     load_recipe,
     read_documents,
+    read_media,
     unread_warning,
 )
 from diptych.training.register import register, slot_for
@@ -26,6 +27,7 @@ __all__ = [
     "Watcher",
     "load_recipe",
     "read_documents",
+    "read_media",
     "register",
     "slot_for",
     "unread_warning",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 from collections.abc import Iterator
 
 from diptych.errors import DocumentError, PopulateError
+from diptych.media import Modality, RawMedia
 from diptych.populate.rejects import Rejected
 from diptych.populate.sources.open_source import open_source
 from diptych.protocols import TokenLimit
@@ -176,6 +177,28 @@ def read_documents(path: str | Path) -> Iterator[Document]:
             raise PopulateError(
                 "an entry is not a document", where=f"{path}, entry {position}", got=str(error)
             ) from error
+
+
+def read_media(path: str | Path, modality: Modality, *, column: str | None = None) -> Iterator[tuple[str, RawMedia]]:
+    """Ids and media of one modality at `path`; entries without it are left out.
+
+    Args:
+        path: a folder of such files, or any other source that `diptych populate` reads.
+        modality: what is read.
+        column: that holds it, or key of JSON lines; the key `media` when not given.
+
+    Raises:
+        PopulateError: there is nothing to read, or an entry is not a document; its place is named.
+    """
+    source = Path(path)
+    columns = {column: modality} if column else None
+    for raw in open_source(source, format=modality if source.is_dir() else None, media=columns):
+        if isinstance(raw, Rejected):
+            raise PopulateError("an entry is not a document", where=f"{path}, {raw.where}", got=raw.reason)
+        media = raw.get("media")
+        item = media.get(modality) if isinstance(media, Mapping) else None
+        if item is not None:
+            yield str(raw.get("id", raw.get("_id"))), item
 
 
 def unread_warning(model: TokenLimit, documents: Sequence[str]) -> str:
