@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from sentence_transformers.cross_encoder.losses import ListNetLoss
 from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych.protocols import Kind
 from diptych.training import Registration
 from diptych_training.data.mining import ModelSource
-from diptych_training.losses import ContrastiveLoss, ListwiseLoss
+from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.base import Features
 from diptych_training.losses.distillation import RowDistillation
 from diptych_training.options import (
-    MINED,
     AboveZero,
     BatchSize,
     Beside,
@@ -37,7 +37,8 @@ from diptych_training.options import (
     TrainingOptions,
 )
 from diptych_training.recipes.base import RetrievalTraining
-from diptych_training.recipes.reranker_scores import candidates, compare_rankings
+from diptych_training.recipes.cprd import candidates, require_better, score_lists, some_queries
+from diptych_training.recipes.negatives import RELEVANT
 from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
 from diptych_training.running.families import prompts_of_columns
@@ -49,12 +50,12 @@ from diptych_training.running.run import (
     ProgressCallback,
     measured,
 )
-from diptych_training.teacher_scores import score_lists
 
 CHUNK = 256  # queries that are compared with all documents at a time
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
 ROUND = "round"
 Steps = Annotated[int, Field(ge=0)]
+MINED = ("first_rank", "last_rank", "relative", "slot")  # options of the search for negatives
 NOT_HERE = {  # of the training section
     "epochs": "game.rounds and the steps of game say how long",
     "evaluate_every": "the retriever is measured after each round",
@@ -68,8 +69,6 @@ NOT_HERE = {  # of the training section
 
 class GameOptions(Section):
     """Settings of the rounds."""
-
-    gone: ClassVar[Mapping[str, str]] = {"form": "the released form was never measured beside the published one"}
 
     rounds: Positive = Field(3, description="Rounds of mining, then training both models.")
     warm_steps: Steps = Field(200, description="Contrastive steps to warm up the retriever; 0 if already trained.")
@@ -196,8 +195,8 @@ class AR2:
         rows = self._rows(mined)
         texts = [[self.documents[place] for place in row[1:]] for row in rows]
         columns = {"query": [self.queries[row[0]] for row in rows], "documents": texts}
-        labels = [[1.0] + [0.0] * (len(row) - 2) for row in rows]
-        data, loss = {**columns, "label": labels}, ListwiseLoss(self.ranker)
+        labels = [[RELEVANT] + [0.0] * (len(row) - 2) for row in rows]
+        data, loss = {**columns, "label": labels}, ListNetLoss(self.ranker, mini_batch_size=-1)
         return self._train("reranker", self.ranker, data, loss, self._ranker_plan, steps, seed)
 
     def train_retriever(self, mined: Mined, steps: int, *, seed: int) -> float:
@@ -375,9 +374,9 @@ class Options(RetrievalOptions):
         for name in sorted(self.training.model_fields_set & NOT_HERE.keys()):
             if getattr(self.training, name) not in (None, 0):
                 raise ValueError(f"training.{name} is not for ar2: leave it out; {NOT_HERE[name]}")
-        if options := self.negatives.set_options():
+        if given := [name for name in MINED if name in self.negatives.model_fields_set]:
             raise ValueError(
-                f"{', '.join(options)}: rounds take the retriever's best that are not judged relevant: leave it out"
+                f"negatives.{given[0]}: rounds take the retriever's best that are not judged relevant: leave it out"
             )
         return self
 
@@ -433,18 +432,18 @@ class Adversarial(RetrievalTraining[Options]):
         unknown = "Whether the ranker is better than the retriever was not checked"
         if not self.options.game.check:
             return f"{unknown}, as game.check says."
-        lists = candidates(game.retriever, self.options, self.held) if self.held.qrels else {}
+        held = some_queries(self.held, self.options.seed)
+        lists = candidates(game.retriever, self.options, held) if held.qrels else {}
         ranker = Scoring(game.ranker, self.options.training.precision)
-        scores = score_lists(ranker, lists, self.held.queries, self.held.documents, text_of=self.held.read_beside)
-        comparison = compare_rankings(self.held, lists, scores)
-        if comparison is None:
-            return f"{unknown}: no held-out query has a relevant document that the retriever finds."
         do = (
             "name a trained cross-encoder as `ranker:`, raise game.warm_ranker_steps or game.ranker_rate, or say "
             "game.check: false"
         )
-        comparison.require_better(who="the ranker", where="ranker", do=do)
-        return f"After the ranker's warm-up: {comparison}."
+        scores = score_lists(ranker, lists, held)
+        sentence = require_better(held, lists, scores, who="the ranker", where="ranker", do=do)
+        if sentence is None:
+            return f"{unknown}: no held-out query has a relevant document that the retriever finds."
+        return f"After the ranker's warm-up: {sentence}."
 
     def _warm(self, model: Any, evaluator: HeldOutEvaluator | None) -> None:
         steps, share = self.options.game.warm_steps, self.options.training.warmup

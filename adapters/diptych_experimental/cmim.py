@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -11,7 +11,6 @@ import torch
 from pydantic import Field, model_validator
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize
-from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
@@ -120,25 +119,6 @@ def encoder_of(model: SentenceTransformer) -> SentenceTransformer:
     """The plain encoder with vectors of unit length, without the decoder."""
     last_of(model, Decoder, do="make it by with_decoder")
     return assembled(model, [*list(model.children())[:-1], Normalize()])
-
-
-def informative(model: SentenceTransformer, texts: Sequence[str], *, batch_size: int = 32) -> Tensor:
-    """Informative embeddings `[n, width]`: the mean of the decoder's last states over a text and its code.
-
-    They need the decoder, so no plain folder gives them: for looking at what a model knows, not for serving.
-    """
-    decoder: Decoder = last_of(model, Decoder, do="make it by with_decoder")
-    training, vectors = model.training, []
-    model.eval()
-    with torch.no_grad():
-        for start in range(0, len(texts), batch_size):
-            features = batch_to_device(model.preprocess(list(texts[start : start + batch_size])), model.device)
-            ids, mask = features["input_ids"], features["attention_mask"]
-            states = decoder.states(model({**features})["sentence_embedding"], ids, mask, words_of(model))
-            weights = mask[..., None].to(states.dtype)
-            vectors.append((states * weights).sum(1) / weights.sum(1).clamp(min=1))
-    model.train(training)
-    return torch.cat(vectors) if vectors else torch.zeros(0, decoder.width)
 
 
 def words_of(model: Any) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -21,10 +21,6 @@ from diptych_training.running.run import measured
 
 class ExitsOptions(Section):
     """The layers with exits."""
-
-    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("heads", "dimension", "weights", "distill_weight", "distill_tau"), "no effect was measured"
-    )
 
     layers: tuple[Positive, ...] = Field(
         min_length=1, description="Layers after which the model can exit; those above the deepest are removed."

@@ -9,7 +9,7 @@ WWW 2025; see docs/research/methods/unidec.md.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -41,9 +41,7 @@ UNKNOWN = "\x00"
 
 
 class LossOptions(Section):
-    """Losses of both heads; see `diptych_training.losses.listwise`."""
-
-    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(("reduction", "symmetric"), "no effect was measured")
+    """Losses of both heads; see `PSLLoss`."""
 
     tau: AboveZero = Field(1 / 18, description="Temperature: similarities are divided by it.")
     dropout: Share = Field(0.1, description="Dropout of embeddings and classifier vectors, 0 to 1.")
@@ -51,8 +49,6 @@ class LossOptions(Section):
 
 class ClassifierOptions(Section):
     """The second head, and a vector of each document."""
-
-    gone: ClassVar[Mapping[str, str]] = {"similarity": "no effect was measured"}
 
     weight: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Weight of the classifier's loss, 0 to 1.")
     dimension: Positive | None = Field(None, description="Dimension of its embeddings; null is the dual encoder's.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,18 @@ from diptych_training.relevance import Relevance
 Grades: TypeAlias = Mapping[str, Mapping[str, float]]
 SHOWN = 5
 _DOCUMENTS = ("document", "documents")
+
+
+class Names(NamedTuple):
+    """Where each is read from, and what the lines of `qrels` are, for messages about judgements."""
+
+    queries: str = "the queries"
+    documents: str = "the corpus"
+    qrels: str = "the qrels"
+    judgements: str = "judgements"
+
+
+NAMES = Names()
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ class TrainingData:
 
     @classmethod
     def of(
-        cls, queries: Mapping[str, str], documents: Iterable[Document], qrels: Grades, *, names: Names | None = None
+        cls, queries: Mapping[str, str], documents: Iterable[Document], qrels: Grades, *, names: Names = NAMES
     ) -> TrainingData:
         """From a collection's documents; a remark lists judgements of missing ones.
 
@@ -51,24 +63,17 @@ class TrainingData:
             ConfigError: no query is judged relevant to any of the documents.
         """
         texts, titles = _read(documents)
-        names = names or Names()
-        judged = Judged(qrels, queries, texts)
-        data = cls(queries, texts, judged.usable(), titles, remarks=_remarks(judged, names))
+        judged = Judged(qrels, queries, texts, names)
+        data = cls(queries, texts, judged.usable(), titles, remarks=judged.left_out())
         if not data.qrels:
             raise ConfigError(
                 "no training data: no query has a relevant document",
                 where="data",
                 got=f"{len(queries)} queries, {len(texts)} documents, no pair of them that is judged relevant"
-                f"{judged.mismatch(names)}",
+                f"{judged.mismatch()}",
                 do="use queries, corpus and qrels of one data set",
             )
         return data
-
-    @classmethod
-    def _unjudged(cls, documents: Iterable[Document]) -> TrainingData:
-        """The documents alone, for queries that are yet to be written."""
-        texts, titles = _read(documents)
-        return cls({}, texts, {}, titles)
 
     @classmethod
     def read(cls, options: JudgedOptions, documents: Iterable[Document]) -> TrainingData:
@@ -82,7 +87,8 @@ class TrainingData:
             ConfigError, EvaluationError, PopulateError: a file cannot be read, or the files share no judged pair.
         """
         if options.queries is None or options.qrels is None:
-            return cls._unjudged(documents)
+            texts, titles = _read(documents)
+            return cls({}, texts, {}, titles)  # queries are yet to be written
         names = Names(options.queries.name, _documents_name(options), options.qrels.name)
         return cls.of(_texts(options.queries), documents, Qrels.read(options.qrels).judgements, names=names)
 
@@ -155,9 +161,9 @@ def held_out(data: TrainingData, options: DataOptions, seed: int) -> tuple[Train
     if dev.qrels is None or file is None:
         return data.split(dev.share, seed)
     queries = _texts(file)
-    judged = Judged(Qrels.read(dev.qrels).judgements, queries, data.documents)
-    remarks = _remarks(judged, Names(file.name, _documents_name(options), dev.qrels.name, "held-out judgements"))
-    qrels = judged.usable()
+    names = Names(file.name, _documents_name(options), dev.qrels.name, "held-out judgements")
+    judged = Judged(Qrels.read(dev.qrels).judgements, queries, data.documents, names)
+    qrels, remarks = judged.usable(), judged.left_out()
     held_data = TrainingData({**data.queries, **queries}, data.documents, qrels, data.titles, remarks=remarks)
     return data.only(set(data.qrels) - set(qrels)), held_data
 
@@ -181,29 +187,9 @@ def _documents_name(options: JudgedOptions) -> str:
     return "the corpus" if options.collection is None else "the collection"
 
 
-def _remarks(judged: Judged, names: Names) -> tuple[str, ...]:
-    remark = judged.left_out(names)
-    return (remark,) if remark else ()
-
-
 def file_name(path: Path) -> str:
     """The short name of a data file in a model card: the last two parts of its path."""
     return "/".join(path.parts[-2:])
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The names of files and fields in messages about judgements.
-
-    Args:
-        queries, documents, qrels: where each is read from.
-        judgements: what the lines of `qrels` are.
-    """
-
-    queries: str = "the queries"
-    documents: str = "the corpus"
-    qrels: str = "the qrels"
-    judgements: str = "judgements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,24 +200,30 @@ class Judged:
         grades: as they were read, by query and document.
         queries: texts by id.
         documents: texts by id; one without a text is not learned from.
+        names: for messages.
     """
 
     grades: Grades
     queries: Mapping[str, str]
     documents: Mapping[str, str]
+    names: Names
 
     def usable(self) -> dict[str, dict[str, float]]:
         """Judgements whose query and document exist; queries without a relevant document are left out."""
-        present = {query: self._present(grades) for query, grades in self.grades.items() if query in self.queries}
+        present = {
+            query: {document: grade for document, grade in grades.items() if self.documents.get(document)}
+            for query, grades in self.grades.items()
+            if query in self.queries
+        }
         return {query: grades for query, grades in present.items() if any(grade > 0 for grade in grades.values())}
 
-    def left_out(self, names: Names) -> str | None:
-        """How many judgements name a missing query or document, and which, as text; None if none does."""
+    def left_out(self) -> tuple[str, ...]:
+        """A sentence on how many judgements name a missing query or document, and which; none if none does."""
         pairs = [(query, document) for query, grades in self.grades.items() for document in grades]
         unusable = [pair for pair in pairs if pair[0] not in self.queries or not self.documents.get(pair[1])]
         if not unusable:
-            return None
-        queries = [query for query, _ in unusable if query not in self.queries]
+            return ()
+        queries, names = [query for query, _ in unusable if query not in self.queries], self.names
         documents = [document for query, document in unusable if query in self.queries]
         causes = (
             _counted(queries, "query is", "queries are", f"not in {names.queries}"),
@@ -239,19 +231,16 @@ class Judged:
             _counted((d for d in documents if d in self.documents), *_DOCUMENTS, "without text"),
         )
         why = ", ".join(filter(None, causes))
-        return f"{len(unusable):,} of {len(pairs):,} {names.judgements} left out: {why}"
+        return (f"{len(unusable):,} of {len(pairs):,} {names.judgements} left out: {why}",)
 
-    def mismatch(self, names: Names) -> str:
+    def mismatch(self) -> str:
         """Why no judgement has an existing query and document, as text, with an id of each side."""
-        documents = [document for grades in self.grades.values() for document in grades]
+        documents, names = [document for grades in self.grades.values() for document in grades], self.names
         sides = (
             _mismatch("query", self.grades, names.qrels, self.queries, names.queries),
             _mismatch("document", documents, names.qrels, self.documents, names.documents),
         )
         return "".join(f"; {side}" for side in sides if side)
-
-    def _present(self, grades: Mapping[str, float]) -> dict[str, float]:
-        return {document: grade for document, grade in grades.items() if self.documents.get(document)}
 
 
 def first_of(ids: Iterable[str]) -> str:

@@ -20,7 +20,8 @@ __all__ = [
 
 _PACKAGE = "diptych_training.recipes"
 _MODULES = {  # recipes that share a module; each has options of its own name there
-    **dict.fromkeys(("cprd", "distill"), "reranker_scores"),
+    "cprd": "cprd",
+    "distill": "cprd",
     "image_text": "media_text",
     "uni_encoder": "cross_encoder",
 }
@@ -42,7 +43,7 @@ def _recipe(name: str, kind: Kind, recipe_class: str, summary: str) -> RecipeSpe
 RECIPES = [
     _recipe("cross_encoder", "reranker", "CrossEncoding", "A reranker, from what the first stage finds."),
     _recipe("uni_encoder", "reranker", "UniEncoding", "A reranker that reads a query once, with all its candidates."),
-    _recipe("cprd", "dense", "Cprd", "A reranker's order of the hard negatives."),
+    _recipe("cprd", "dense", "Cprd", "A reranker's order of the hard negatives, or its scores of them."),
     _recipe("distill", "dense", "Distill", "A reranker's distribution over each query's candidates."),
     _recipe("splade", "sparse", "Splade", "A lexicon, kept sparse by FLOPS; queries may go without a network."),
     _recipe("student", "dense", "Student", "A small model makes the queries of an encoder whose index stays."),

@@ -29,6 +29,7 @@ Queries: TypeAlias = Literal["encoder", "bag", "static"]
 
 TOKENS = 1024  # decoded together, so that their logits over a block of the lexicon stay in the processor's cache
 BLOCK = 2048  # words that are decoded together
+LOCAL: dict[str, Any] = {"local_files_only": True, "model_kwargs": {"use_safetensors": True}}
 NEAR = 1e-3  # how far the weights of a trial may be from the library's
 
 
@@ -194,7 +195,7 @@ def lexicon(
     """
     if idf is not None and queries != "static":
         raise ContractError("IDF weights need static queries", where="lexicon", got=queries, expected="queries: static")
-    model = source if isinstance(source, SparseEncoder) else _loaded(Path(source))
+    model = source if isinstance(source, SparseEncoder) else SparseEncoder(str(source), device="cpu", **LOCAL)
     parts: list[Any] = list(model.children())
     routed = isinstance(parts[0], Router)
     if not routed and not any(isinstance(part, SpladePooling) for part in parts):
@@ -227,18 +228,9 @@ def static_weights(model: SparseEncoder) -> list[torch.nn.Parameter]:
     return [module.weight for module in embeddings if module.weight.requires_grad]
 
 
-def _loaded(folder: Path) -> SparseEncoder:
-    return SparseEncoder(str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True})
-
-
 def flops(weights: Tensor) -> Tensor:
     """FLOPS of term weights `[B, V]`; a scalar."""
     return weights.abs().mean(0).square().sum()
-
-
-def active_terms(weights: Tensor) -> Tensor:
-    """The number of terms of each text `[B]`."""
-    return (weights != 0).sum(1)
 
 
 class Flops(torch.nn.Module):
@@ -251,7 +243,7 @@ class Flops(torch.nn.Module):
     def compute_loss_from_embeddings(self, embeddings: Tensor) -> Tensor:
         """FLOPS of term weights `[B, V]`, in float32."""
         weights = (embeddings.to_dense() if embeddings.is_sparse else embeddings).float()
-        self._terms, self._texts = self._terms + int(active_terms(weights).sum()), self._texts + len(weights)
+        self._terms, self._texts = self._terms + int((weights != 0).sum()), self._texts + len(weights)
         return flops(weights)
 
     def pop_mean(self) -> float | None:

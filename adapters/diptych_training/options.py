@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
+from diptych import Registry
+from diptych.protocols import Kind
 from diptych.training import RelativePath
 
 OF_TEXTS = ("lora", "max_length", "untrained_share")  # options of the training section that only models of texts have
@@ -15,25 +16,29 @@ OF_TEXTS = ("lora", "max_length", "untrained_share")  # options of the training 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 AboveZero = Annotated[float, Field(gt=0)]
-MINED = ("first_rank", "last_rank", "margin", "relative", "slot")  # options of the search for negatives
 # Options of the training section that no data step reads: data steps load models and encode texts, but do not train.
 STEPS = ("epochs", "batch_size", "mini_batch_size", "learning_rate", "warmup", "schedule", "weight_decay")
 OF_TRAINING = (*STEPS, "max_grad_norm", "untrained_share", "evaluate_every", "patience", "keep")
+
+
+def registered(kind: Kind) -> AfterValidator:
+    """Checks that an option names a registered adapter of this kind; a recipe would miss it hours later."""
+
+    def check(name: str) -> str:
+        known = [spec.name for spec in Registry.default().specs() if spec.kind == kind]
+        if name not in known:
+            word = kind if kind == "reranker" else f"{kind} encoder"
+            later = "one of another package appears once that is installed"
+            raise ValueError(f"a registered {word}: {', '.join(known)}; {later}")
+        return name
+
+    return AfterValidator(check)
 
 
 class Section(BaseModel):
     """A part of a recipe file: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-    gone: ClassVar[Mapping[str, str]] = {}  # what was measured of options that are no longer there
-
-    @model_validator(mode="before")
-    @classmethod
-    def _not_gone(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and (name := next((name for name in cls.gone if name in values), None)):
-            raise ValueError(f"no {name}: it is gone, since {cls.gone[name]}; commit 6dcfa484 has it")
-        return values
 
     def changed(self, *names: str) -> list[str]:
         """Those of the options that have another value than their default."""
@@ -61,10 +66,6 @@ class DevOptions(Section):
 class SyntheticQueries(Section):
     """Queries that a generator writes for the documents, beside the judged ones or instead of them."""
 
-    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("double_to", "gain"), "every measured doubling went on to the most documents"
-    )
-
     generator: str = Field("templates", description="`templates`, `chat`, or a generator from an installed plugin.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the generator: `chat` needs `model`.")
     documents: Positive = Field(500, description="Documents to write queries for, sampled evenly over their lengths.")
@@ -81,10 +82,17 @@ class SyntheticQueries(Section):
         0.95, description="Cosine of word counts above which two queries of a document are duplicates."
     )
     leak_words: Positive = Field(5, description="Drop a query that shares N consecutive words with a held-out one.")
-    round_trip: Positive | None = Field(
-        3, description="Keep a query if its document is among this many top results; null skips this check."
+
+
+class EncoderOptions(Section):
+    """A frozen dense encoder, whose vectors are learned."""
+
+    adapter: Annotated[str, registered("dense")] = Field(
+        "sentence-transformers", description="Dense adapter of the encoder."
     )
-    judged: Share | None = Field(None, description="Also keep it if the generator grades the pair at least this.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of that adapter; `model` defaults to the recipe's."
+    )
 
 
 class DocumentsOptions(Section):
@@ -124,29 +132,22 @@ class DataOptions(JudgedOptions):
         return self
 
 
-PerQuery = Annotated[int, Field(ge=0, description="Negatives per positive; 0 mines none.")]
 Beside = Annotated[int, Field(ge=1, description="Negatives per positive, at least 1.")]
 LastRank = Annotated[int, Field(ge=1, description="Last rank to take negatives from.")]
-Relative = Annotated[
-    float | None,
-    Field(
-        gt=0,
-        le=1,
-        description="Skip documents scoring above this share of the best positive's score; they may be relevant.",
-    ),
-]
 
 
 class NegativesOptions(Section):
     """Hard negatives, mined before training: from the live collection that `data` names, else by the model itself."""
 
-    per_query: PerQuery = 1
+    per_query: int = Field(1, ge=0, description="Negatives per positive; 0 mines none.")
     first_rank: Positive = Field(1, description="First rank to take negatives from; the top ranks may be relevant.")
     last_rank: LastRank = 100
-    margin: AboveZero | None = Field(
-        None, description="Skip documents scoring above the best positive's score minus this; they may be relevant."
+    relative: float | None = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="Skip documents scoring above this share of the best positive's score; they may be relevant.",
     )
-    relative: Relative = 0.95
     slot: str | None = Field(None, description="Search this slot of the collection only; null uses the whole pipeline.")
 
     @model_validator(mode="after")
@@ -156,11 +157,6 @@ class NegativesOptions(Section):
                 f"first_rank {self.first_rank} is behind last_rank {self.last_rank}: make first_rank the smaller"
             )
         return self
-
-    def set_options(self, names: Collection[str] = MINED) -> list[str]:
-        """The options that were set, as `negatives.<name>`."""
-        set_names = [name for name in MINED if name in names and name in self.model_fields_set]
-        return [f"negatives.{name}" for name in set_names if getattr(self, name) is not None]
 
 
 class LoraOptions(Section):

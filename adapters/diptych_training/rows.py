@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from diptych.errors import ConfigError, ContractError
 from diptych_training.corpus import TrainingData, first_of
-from diptych_training.teacher_scores import labels_of
 
 Rows = NDArray[np.int64]
 
 Lists = Mapping[str, Sequence[str]]  # for each query the ids of some documents, the hardest first
 Scores = Mapping[str, Mapping[str, float]]  # for each query what a teacher gives some documents
+EXACT = 2**24  # up to here float32 holds every integer
 SCORE = (
     "give scores of each query's relevant documents and of its negatives, by the ids of queries and documents; the "
     "negatives are in data/negatives.jsonl of the run's folder after diptych train --prepare"
@@ -34,7 +34,7 @@ def training_rows(data: TrainingData, negatives: Lists | None = None, *, per_que
         data: whose judgements are trained on.
         negatives: of each query, the hardest first; None or 0 a query for in-batch negatives alone.
         per_query: H. A query with fewer gets random documents beside them, which are not judged for it; one that
-            has none and judges all documents is left out (see `without_negatives`).
+            has none and judges all documents is left out.
         seed: of the random ones.
 
     Returns:
@@ -59,11 +59,14 @@ def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_que
     """The same rows with a teacher's scores `[1 + H]`, floats, as `label`; with `ids` behind the ids `[2 + H]`.
 
     A query with fewer scored negatives than H has them repeated in turn; pairs whose query has none, or that have no
-    score themselves, are left out (see `left_out`).
+    score themselves, are left out.
 
     Raises:
         ConfigError: no row has all its scores.
+        ContractError: more queries or documents than a float tells apart.
     """
+    if max(len(data.queries), len(data.documents)) > EXACT:
+        raise ContractError("too many ids for a label", where="scored_rows", expected=f"<= {EXACT}")
     lists = {query: _scored(negatives.get(query, ()), scores.get(query, {}), per_query) for query in data.qrels}
     queries, names, rows = list(data.queries), list(data.documents), []
     for row in _rows(data, lists, per_query, 0):
@@ -71,57 +74,20 @@ def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_que
         row_scores = scores.get(queries[query], {})
         values = [row_scores[name] for name in (names[document] for document in documents) if name in row_scores]
         if len(values) == len(documents) and len(lists[queries[query]]) == per_query:
-            rows.append({**row, "label": labels_of(row["label"], values) if ids else values})
+            rows.append({**row, "label": [*map(float, row["label"]), *values] if ids else values})
     if not rows:
         raise ConfigError("no row has a teacher's scores", where="teacher.scores", do=SCORE)
     return _dataset(rows, per_query)
 
 
-def left_out(data: TrainingData, rows: Any) -> str | None:
-    """A sentence on the judged pairs without a row for lack of teacher scores; None if all have one."""
-    return _left_out(data, rows, "the teacher gave them or all negatives of their query no score")
-
-
-def without_negatives(data: TrainingData, rows: Any) -> str | None:
-    """A sentence on the judged pairs without a row because their query judges all documents; None if all have one."""
-    return _left_out(data, rows, "their query judges all documents, and none was mined")
-
-
-def _left_out(data: TrainingData, rows: Any, why: str) -> str | None:
-    return without_row(data, set(zip(rows["query"], rows["positive"], strict=True)), why)
-
-
-def without_row(data: TrainingData, present: Set[tuple[str, str]], why: str) -> str | None:
+def left_out(data: TrainingData, present: Iterable[tuple[str, str]], why: str) -> str | None:
     """A sentence on the judged pairs that are not among these pairs of texts, with the reason; None if all are."""
-    lost = [query for query, name in pairs(data) if (data.queries[query], data.answer(query, name)) not in present]
+    there = {*present}
+    lost = [query for query, name in pairs(data) if (data.queries[query], data.answer(query, name)) not in there]
     if not lost:
         return None
     count = sum(1 for _ in pairs(data))
-    return f"{len(lost):,} of {count:,} judged pairs were left out, since {why} ({query_list(lost)})"
-
-
-def query_list(queries: Sequence[str]) -> str:
-    """The first of some queries as text, each once."""
-    return f"queries {first_of(queries)}"
-
-
-def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> Any:
-    """A row for each judged pair and each of the query's negatives that the teacher scored.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    rows = []
-    for query, positive in pairs(data):
-        query_scores = scores.get(query, {})
-        for negative in negatives.get(query, ()):
-            if positive in query_scores and negative in query_scores:
-                texts = (data.queries[query], data.answer(query, positive), data.documents[negative])
-                label = [query_scores[positive], query_scores[negative]]
-                rows.append({**dict(zip(columns(1), texts, strict=True)), "label": label})
-    if not rows:
-        raise ConfigError("no pair has a teacher's scores", where="teacher.scores", do=SCORE)
-    return _dataset(rows, 1)
+    return f"{len(lost):,} of {count:,} judged pairs were left out, since {why} (queries {first_of(lost)})"
 
 
 class MovingRows:

@@ -3,11 +3,11 @@
     DIPTYCH_DATA=... python tests/benchmarks/compare_students.py scifact cranfield --out build/students
 
 Each student is trained by the recipe `student` on the collection's sentences and titles and, where the collection has
-queries beside those of the test, on these; held-out sentences choose the checkpoint. Beside students of kind `layers`
-stand the same layers without training. Documents are MiniLM vectors, searched exactly. Values are means over the seeds,
-with the lowest and the highest; intervals are paired bootstraps over the queries of these means. `--ask SET` has the
-same students ask the queries of another collection, over its documents. Times are of one query at a time on one thread,
-encoding alone and a whole search of an embedded collection, all ways in turn; `--quality` leaves them out.
+queries beside those of the test, on these; held-out sentences choose the checkpoint. Documents are MiniLM vectors,
+searched exactly. Values are means over the seeds, with the lowest and the highest; intervals are paired bootstraps over
+the queries of these means. `--ask SET` has the same students ask the queries of another collection, over its documents.
+Times are of one query at a time on one thread, encoding alone and a whole search of an embedded collection, all ways in
+turn; `--quality` leaves them out.
 """
 
 from __future__ import annotations
@@ -29,18 +29,12 @@ from diptych.evaluate import Evaluation, compare, evaluate, read_beir, read_quer
 from diptych.swap import ApplyOptions
 from diptych.training import load_recipe
 from diptych.types import Floats, Query
-from diptych_adapters.models import resolve
-from diptych_training.recipes.student import first_layers
 from machine import facts
 from rounds import interleaved, seconds
 
 MODEL, METRIC, DEPTH = "all-MiniLM-L6-v2", "nDCG@10", 100
 Way: TypeAlias = tuple[str, dict[str, Any]]  # an adapter and its options
-STUDENTS: dict[str, dict[str, Any]] = {
-    "static": {"student": {"kind": "static"}, "training": {"learning_rate": 1e-2, "batch_size": 128}},
-    "1 layer": {"student": {"layers": 1}, "training": {"learning_rate": 3e-4, "batch_size": 64}},
-    "2 layers": {"student": {"layers": 2}, "training": {"learning_rate": 3e-4, "batch_size": 64}},
-}
+STUDENTS: dict[str, dict[str, Any]] = {"static": {"learning_rate": 1e-2, "batch_size": 128}}
 
 
 class Quiet:
@@ -66,34 +60,18 @@ def trained(folder: Path, name: str, output: Path, options: argparse.Namespace, 
         "output": str(output / f"{folder.name} {name} {seed}".replace(" ", "-")),
         "seed": seed,
         "data": {"corpus": str(folder / "corpus.jsonl.gz"), **({"queries": str(queries)} if queries else {})},
-        "student": own["student"],
         "training": {
             "epochs": options.epochs,
             "precision": options.precision,
             "device": "cpu",
             "warmup": 0.05,
-            **own["training"],
+            **own,
         },
     }
     report = load_recipe(raw, Registry.default()).make(Quiet()).train()
     done = f"{report.steps} steps, {report.seconds:.0f} s"
     print(f"{name}, seed {seed}: {done}", *report.remarks, report.measured, sep="\n  ", flush=True)
     return report.models[0].adapter, dict(report.models[0].options)
-
-
-def cut_off(name: str, output: Path) -> Way:
-    """The first layers of MiniLM as they are."""
-    path = output / f"{name} cut off".replace(" ", "-")
-    if not path.is_dir():
-        first_layers(load_minilm(), STUDENTS[name]["student"]["layers"]).save(str(path))
-    return "sentence-transformers", {"model": str(path.absolute()), "device": "cpu"}
-
-
-def load_minilm() -> Any:
-    """The teacher, as the library loads it."""
-    from sentence_transformers import SentenceTransformer
-
-    return SentenceTransformer(str(resolve(MODEL).path), device="cpu")
 
 
 def others(folder: Path, output: Path) -> Path | None:
@@ -222,7 +200,6 @@ def main() -> None:
     for name in options.sets:
         folder = folder_of(name)
         ways: dict[str, list[Way]] = {"teacher": [("sentence-transformers", {"model": MODEL, "device": "cpu"})]}
-        ways |= {f"{own}, cut off": [cut_off(own, options.out)] for own in names if "layer" in own}
         ways |= {own: [trained(folder, own, options.out, options, seed) for seed in options.seeds] for own in names}
         torch.set_num_threads(1)
         encoders = Encoders.open(None)

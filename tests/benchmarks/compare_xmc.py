@@ -36,10 +36,18 @@ from diptych.training import read_documents
 from diptych.types import Floats
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import quiet
-from diptych_experimental.unidec import CLASSIFIER, HEADS, TABLE, PSLLoss, table_of, with_classifier
-from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
+from diptych_experimental.unidec import HEADS, TABLE, PSLLoss, table_of, with_classifier
+from diptych_experimental.unidec_encoder import CLASSIFIER
+from diptych_training.losses import ContrastiveLoss
 from diptych_training.options import TrainingOptions
-from diptych_training.recipes.dexml import LabelPool, PoolCollator, PoolRefresh, ShuffledBatches
+from diptych_training.recipes.dexml import (
+    LabelPool,
+    PoolCollator,
+    PoolOptions,
+    PoolRefresh,
+    ShuffledBatches,
+    SoftTopKLoss,
+)
 from diptych_training.relevance import Relevance
 from diptych_training.running import family
 
@@ -129,7 +137,8 @@ def run(method: str, data: Data, kind: str, seed: int, steps: int) -> dict[str, 
     callbacks: list[Any] = []
     if method == "unidec":
         model = with_classifier(model, len(data.labels))
-        callbacks = [PoolRefresh(model, data.queries, data.labels, pool, every=1, batch_size=256)]
+        folder = Path(tempfile.mkdtemp())
+        callbacks = [PoolRefresh(model, data.queries, data.labels, pool, PoolOptions(refresh_every=1), folder)]
     collate = (
         OnePositive(model, data, seed)
         if method in ("infonce", "masked")

@@ -51,7 +51,7 @@ class Silent:
 
 def unsupervised(folder: Path, output: Path, seed: int) -> dict[str, Any]:
     """The first recipe."""
-    written = {"documents": 100_000, "density": 2, "styles": ["title", "last"], "round_trip": None}
+    written = {"documents": 100_000, "density": 2, "styles": ["title", "last"]}
     return {
         "recipe": "contrastive",
         "model": MODEL,

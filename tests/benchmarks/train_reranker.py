@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from diptych.evaluate import Evaluation, Qrels, compare, evaluate, read_beir
 from diptych.types import Query, Run
 from diptych_adapters.models import resolve
-from diptych_training.losses import ListwiseLoss
+from diptych_training.recipes.negatives import RELEVANT
 from reranker_data import Hybrid, Row, mined, sentences_as_queries, titles_as_queries
 from soups import mixed
 
@@ -117,6 +117,7 @@ def train(start: Path, rows: Sequence[Row], folder: Path, *, rate: float, length
     """Train from the model in `start` on the rows once, in their order, and save it in `folder`."""
     from datasets import Dataset
     from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
+    from sentence_transformers.cross_encoder.losses import ListNetLoss
 
     torch.manual_seed(seed)
     model = CrossEncoder(
@@ -127,7 +128,7 @@ def train(start: Path, rows: Sequence[Row], folder: Path, *, rate: float, length
         activation_fn=torch.nn.Identity(),
         config_kwargs={"attention_probs_dropout_prob": 0.0},  # with it, training takes twice the time on a CPU
     )
-    labels = [[1.0] + [0.0] * (len(row.documents) - 1) for row in rows]
+    labels = [[RELEVANT] + [0.0] * (len(row.documents) - 1) for row in rows]
     columns = {"query": [row.query for row in rows], "documents": [list(row.documents) for row in rows]}
     arguments = CrossEncoderTrainingArguments(
         output_dir=str(folder.with_suffix(".log")),
@@ -145,7 +146,9 @@ def train(start: Path, rows: Sequence[Row], folder: Path, *, rate: float, length
         disable_tqdm=True,
     )
     data = Dataset.from_dict({**columns, "label": labels})
-    CrossEncoderTrainer(model=model, args=arguments, train_dataset=data, loss=ListwiseLoss(model)).train()
+    CrossEncoderTrainer(
+        model=model, args=arguments, train_dataset=data, loss=ListNetLoss(model, mini_batch_size=-1)
+    ).train()
     model.save_pretrained(str(folder))
 
 

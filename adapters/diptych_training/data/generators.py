@@ -1,4 +1,4 @@
-"""`Generator`: writes queries and judgements through the data hooks, and checks them.
+"""`Generator`: writes queries through the data hook, and checks them.
 
 Built in are `templates`, which needs no model, and `chat`, a model behind an OpenAI-compatible endpoint; any plugin may
 bring others.
@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -43,8 +43,6 @@ STYLES = {
 }
 _MARKS = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-
-T = TypeVar("T")
 
 
 class Generator:
@@ -77,41 +75,25 @@ class Generator:
         if not documents:
             return []
         request = QueryRequest(self.name, tuple(documents), style, count, seed, self.options)
-        answers = self._answers("diptych_generate_queries", request, len(documents))
-        for index, texts in enumerate(answers):
-            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-                self._refuse("diptych_generate_queries", f"{texts!r} for document {index}", "a list of texts")
-        return [[cleaned for text in texts if (cleaned := " ".join(text.split()))][:count] for texts in answers]
-
-    def judge(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """A score from 0 to 1 for each pair of a query's and a document's text; errors as `queries`."""
-        if not pairs:
-            return []
-        scores = self._answers("diptych_judge", JudgeRequest(self.name, tuple(pairs), self.options), len(pairs))
-        for index, score in enumerate(scores):
-            number = isinstance(score, int | float) and math.isfinite(score)
-            if not number or not 0 <= score <= 1:
-                self._refuse("diptych_judge", f"{score!r} for pair {index}", "a number from 0 to 1")
-        return [float(score) for score in scores]
-
-    def _answers(self, hook: str, request: object, count: int) -> list[Any]:
-        result = getattr(self._hook, hook)(request=request)
+        result = self._hook.diptych_generate_queries(request=request)
         if result is None:
             raise RegistryError(
                 f"no plugin has a generator called {self.name!r}",
-                where=hook,
+                where="diptych_generate_queries",
                 expected="templates, chat, or one of an installed plugin",
-                do=f"a plugin answers {hook} when the request names its generator",
+                do="a plugin answers diptych_generate_queries when the request names its generator",
             )
         answers = list(result)
-        if len(answers) != count:
-            self._refuse(hook, f"{len(answers)} answers", f"{count}, one for each in order")
-        return answers
+        if len(answers) != len(documents):
+            self._refuse(f"{len(answers)} answers", f"{len(documents)}, one for each in order")
+        for index, texts in enumerate(answers):
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                self._refuse(f"{texts!r} for document {index}", "a list of texts")
+        return [[cleaned for text in texts if (cleaned := " ".join(text.split()))][:count] for texts in answers]
 
-    def _refuse(self, hook: str, got: str, expected: str) -> None:
-        raise ContractError(
-            f"generator {self.name!r} returned an unexpected answer", where=hook, got=got[:200], expected=expected
-        )
+    def _refuse(self, got: str, expected: str) -> None:
+        what = f"generator {self.name!r} returned an unexpected answer"
+        raise ContractError(what, where="diptych_generate_queries", got=got[:200], expected=expected)
 
 
 class ChatOptions(RemoteOptions):

@@ -95,8 +95,8 @@ def read_items(path: Path, form: Form) -> Items:
     """The items of a file, each as the parts that the form makes of it; a row for each part.
 
     Args:
-        path: JSON lines `{"image", "texts", "group"?}`, or CSV with these columns, texts separated by `|`; `sound`,
-            `video` or `points` in place of `image`. Rows of clips may name an `image`, a clip that stands still.
+        path: JSON lines `{"image", "texts", "group"?}`, or CSV with these columns, texts separated by `|`; `sound` or
+            `video` in place of `image`. Rows of clips may name an `image`, a clip that stands still.
             Files are below the file's folder, their paths relative to it. Several rows may name one item.
         form: of the network.
 

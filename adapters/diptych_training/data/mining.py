@@ -3,7 +3,7 @@
     mine(CollectionSource(packages, slot="dense"), queries, qrels, NegativesOptions(per_query=4))
 
 Candidates are what a source ranks in a window of ranks. Left out are documents that are judged relevant, whose text is
-a relevant one's, or that score too near the query's best relevant document (`margin`, `relative`).
+a relevant one's, or that score too near the query's best relevant document (`relative`).
 
 Moreira et al., "NV-Retriever: Improving Text Embedding Models with Effective Hard-Negative Mining", 2024: of the rules
 tried there, the relative one with 0.95 did best.
@@ -95,7 +95,10 @@ def mine(
         windows = {query: result.ranking[window] for query, result in zip(batch, results, strict=True)}
         texts = source.texts(list({i for q in batch for i in (*dict(windows[q]), *relevant[q])}))
         for query, result in zip(batch, results, strict=True):
-            bar = _threshold(settings, max(result.named.values())) if result.named else math.inf
+            bar = math.inf
+            if result.named and settings.relative is not None:
+                best = max(result.named.values())
+                bar = best - (1 - settings.relative) * abs(best)
             unscored += [] if result.named else [query]
             relevant_texts = {plain(texts[i]) for i in relevant[query] if i in texts}
             reasons = [_reason(*pair, relevant[query], texts, relevant_texts, bar) for pair in windows[query]]
@@ -113,16 +116,6 @@ def mine(
         unjudged=tuple(query for query in queries if not relevant[query]),
     )
     return Mined(negatives, report)
-
-
-def _threshold(options: NegativesOptions, positive: float) -> float:
-    """The highest score that a negative may have beside a relevant document with this score."""
-    limits = [math.inf]
-    if options.margin is not None:
-        limits.append(positive - options.margin)
-    if options.relative is not None:
-        limits.append(positive - (1 - options.relative) * abs(positive))
-    return min(limits)
 
 
 def _reason(

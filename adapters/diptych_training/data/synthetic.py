@@ -1,10 +1,9 @@
 """`synthesize`: queries that a generator writes for documents, filtered.
 
-    synthesize(documents, Generator("templates"), SyntheticQueries(documents=500), source=CollectionSource(packages))
+    synthesize(documents, Generator("templates"), SyntheticQueries(documents=500))
 
-Steps: documents are sampled, a generator writes queries, near-duplicates within a document and queries that give away a
-test query are dropped, and a query stays only if the current retriever ranks its document among the first (the round
-trip).
+Steps: documents are sampled, a generator writes queries, near-duplicates within a document and queries that give away
+a test query are dropped.
 
 Chitale et al., "Evaluating the Effectiveness and Scalability of LLM-Based Data Augmentation for Retrieval", 2025
 (DAGR): gains end at a moderate amount, and weak retrievers gain most. Near-duplicates are many, so density is reported
@@ -24,10 +23,9 @@ from diptych import Document
 from diptych.errors import ConfigError
 from diptych.types import Floats
 from diptych_training.data.generators import Generator
-from diptych_training.data.mining import CandidateSource, text_of
+from diptych_training.data.mining import text_of
 from diptych_training.options import SyntheticQueries
 
-BATCH = 64  # queries of which a source is asked at once
 _WORD = re.compile(r"\w+")
 
 
@@ -62,35 +60,6 @@ def without_near_duplicates(queries: Queries, near: float) -> list[SyntheticQuer
         vectors = _counted([queries[index].text for index in indices])
         kept_places.update(indices[row] for row in _apart(vectors, near))
     return [query for index, query in enumerate(queries) if index in kept_places]
-
-
-def round_trip(
-    queries: Queries, source: CandidateSource, first: int, *, judge: Generator | None = None, least: float = 0.0
-) -> list[SyntheticQuery]:
-    """Queries whose document is among the first so many that the source finds.
-
-    Args:
-        queries: of any documents.
-        source: the current retriever.
-        first: number of documents.
-        judge: also keeps those that it judges at least `least`.
-    """
-    kept: list[SyntheticQuery] = []
-    for at in range(0, len(queries), BATCH):
-        batch = queries[at : at + BATCH]
-        results = source.find([query.text for query in batch], [[query.document] for query in batch], first)
-        passed = {
-            query.id
-            for query, result in zip(batch, results, strict=True)
-            if query.document in dict(result.ranking[:first])
-        }
-        failed = [query for query in batch if query.id not in passed]
-        if judge is not None and failed:
-            texts = source.texts([query.document for query in failed])
-            scores = judge.judge([(query.text, texts.get(query.document, "")) for query in failed])
-            passed |= {query.id for query, score in zip(failed, scores, strict=True) if score >= least}
-        kept += [query for query in batch if query.id in passed]
-    return kept
 
 
 def _apart(vectors: Floats, near: float) -> list[int]:
@@ -151,7 +120,7 @@ class SyntheticReport:
         asked: how many queries were asked for.
         written: how many there were.
         kept: how many are left.
-        dropped: how many were left out, by reason: `same text`, `near-duplicate`, `leak`, `round trip`.
+        dropped: how many were left out, by reason: `same text`, `near-duplicate`, `leak`.
         silent: documents without any query left.
     """
 
@@ -183,11 +152,6 @@ class Synthetic:
     queries: tuple[SyntheticQuery, ...]
     report: SyntheticReport
 
-    @property
-    def texts(self) -> dict[str, str]:
-        """Text by query id."""
-        return {query.id: query.text for query in self.queries}
-
 
 def synthesize(
     documents: Sequence[Document],
@@ -195,7 +159,6 @@ def synthesize(
     options: SyntheticQueries | None = None,
     *,
     seed: int = 0,
-    source: CandidateSource | None = None,
     test_queries: Sequence[str] = (),
 ) -> Synthetic:
     """Queries for a sample of the documents, written by a generator and filtered.
@@ -205,20 +168,12 @@ def synthesize(
         generator: writes them.
         options: how many, and which stay; `generator`, its options and `cut` are the recipe's.
         seed: of the sample and the generator.
-        source: the current retriever, for the round trip.
         test_queries: that no query may give away.
 
     Raises:
-        ConfigError: a round trip without a source.
         RegistryError, ContractError, RemoteError: the generator cannot write.
     """
     settings = options or SyntheticQueries()
-    if settings.round_trip and source is None:
-        raise ConfigError(
-            "a round trip needs a retriever",
-            where="synthetic queries",
-            do="give a source such as CollectionSource(collection), or round_trip=None",
-        )
     by_id = {document.id: document for document in documents}
     sample = sampled({i: text_of(item) for i, item in by_id.items()}, settings.documents, seed=seed)
     written = list(_written([by_id[identifier] for identifier in sample], generator, settings, seed))
@@ -226,12 +181,8 @@ def synthesize(
     distinct = without_near_duplicates(unique, settings.near)
     leaks = LeakIndex(test_queries, words=settings.leak_words)
     clean = [query for query in distinct if query.text not in leaks]
-    passing = clean
-    if source is not None and settings.round_trip:
-        judge = generator if settings.judged is not None else None
-        passing = round_trip(clean, source, settings.round_trip, judge=judge, least=settings.judged or 0.0)
-    steps = {"same text": unique, "near-duplicate": distinct, "leak": clean, "round trip": passing}
-    return Synthetic(tuple(passing), _report(sample, settings, written, steps))
+    steps = {"same text": unique, "near-duplicate": distinct, "leak": clean}
+    return Synthetic(tuple(clean), _report(sample, settings, written, steps))
 
 
 def _written(

@@ -4,24 +4,16 @@ One module for each family of losses, each loss with its citation. Begin with `c
 the batches for all.
 """
 
-from diptych_training.lexicon import ActiveTerms, Flops, NonNegative, SparseLoss
 from diptych_training.losses.base import CachedLoss, RetrievalLoss
 from diptych_training.losses.contrastive import ContrastiveLoss, HybridNCELoss
-from diptych_training.losses.distillation import CPRDLoss, KLDistillation, MarginMSELoss
-from diptych_training.losses.listwise import ListwiseLoss, SoftTopKLoss
+from diptych_training.losses.distillation import CPRDLoss, KLDistillation, StudentLoss
 
 __all__ = [
-    "ActiveTerms",
     "CPRDLoss",
     "CachedLoss",
     "ContrastiveLoss",
-    "Flops",
     "HybridNCELoss",
     "KLDistillation",
-    "ListwiseLoss",
-    "MarginMSELoss",
-    "NonNegative",
     "RetrievalLoss",
-    "SoftTopKLoss",
-    "SparseLoss",
+    "StudentLoss",
 ]

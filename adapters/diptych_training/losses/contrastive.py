@@ -142,7 +142,6 @@ class HybridNCELoss(RetrievalLoss):
         model: that is trained.
         tau: temperature.
         beta: how much more hard negatives weigh; 0 weighs all alike.
-        symmetric: with the same loss of documents asking for queries, the true transpose.
         relevance, similarity: see `RetrievalLoss`.
     """
 
@@ -152,24 +151,16 @@ class HybridNCELoss(RetrievalLoss):
         *,
         tau: float = 0.05,
         beta: float = 0.1,
-        symmetric: bool = False,
         relevance: Relevance | None = None,
         similarity: str = "cosine",
     ) -> None:
         super().__init__(model, relevance=relevance, similarity=similarity)
-        self.tau, self.beta, self.symmetric = tau, beta, symmetric
+        self.tau, self.beta = tau, beta
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
         similarity, candidates = self.masked(embeddings, labels)
-        parts = (similarity / self.tau, candidates.positive, candidates.negative)
-        loss = self._of(*parts)
-        if not self.symmetric:
-            return loss
-        has_positive = candidates.positive.any(0)
-        return (loss + self._of(*(part.T[has_positive] for part in parts))) / 2
-
-    def _of(self, scores: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        scores, positive, negative = similarity / self.tau, candidates.positive, candidates.negative
         tilted = self.beta * scores.detach()  # log of the weights, whose mean over a row's negatives is 1
         weights = tilted - (logsumexp_where(tilted, negative) - negative.sum(1).clamp(min=1).log())[:, None]
         high, low = logsumexp_where(scores, positive), logsumexp_where(scores + weights, negative)

@@ -1,7 +1,7 @@
 """Losses that train an encoder on a teacher's scores of a row's documents.
 
 Requirements: (query, positive, negative_1, ...) columns; labels: the teacher's scores, float `[B, 1 + H]`, of the
-positive and each negative (see `diptych_training.teacher_scores`).
+positive and each negative.
 
 | loss | what is handed on | source |
 |---|---|---|
@@ -16,13 +16,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
+from sentence_transformers.util import maxsim_pairwise
 from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.relevance import Relevance
-from diptych_training.teacher_scores import own_scores, split_labels, teacher_scores
 
 Taught: TypeAlias = Literal["order", "distribution", "scores"]
 NOTHING = -1e6  # a score whose exp is 0, with a gradient that is 0 too
@@ -72,36 +72,6 @@ class KLDistillation(RowDistillation):
         target, logs = ((scores / self.temperature).log_softmax(1) for scores in (teacher, student))
         divergence = torch.nn.functional.kl_div(logs, target, reduction="batchmean", log_target=True)
         return self.temperature**2 * divergence
-
-
-class MarginMSELoss(RetrievalLoss):
-    """The squared difference of the student's and the teacher's margins between a pair's positive and its negative.
-
-    Hofstätter et al., "Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation", 2020.
-
-    Requirements: (query, positive, negative) columns; labels: the teacher's scores, float `[B, 2]`.
-
-    Args:
-        model: that is trained; its dot products are compared as they are, without temperature.
-        similarity: `dot`, since margins carry the teacher's scale.
-    """
-
-    def __init__(self, model: Any, *, similarity: str = "dot") -> None:
-        super().__init__(model, similarity=similarity)
-
-    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """The loss of a batch."""
-        if len(embeddings) != 3:
-            raise ContractError(
-                "margins need three columns",
-                where=type(self).__name__,
-                got=len(embeddings),
-                expected="query, positive, negative",
-            )
-        queries, documents = self.prepared(embeddings)
-        teacher = teacher_scores(labels, len(queries), 2, where=type(self).__name__).to(queries.device)
-        student = own_scores(queries, documents, 2)
-        return (student[:, 0] - student[:, 1] - (teacher[:, 0] - teacher[:, 1])).square().mean()
 
 
 class StudentLoss(torch.nn.Module):
@@ -156,7 +126,7 @@ class CPRDLoss(RowDistillation):
     valid one.
 
     Requirements: (query, positive, negative_1, ...) columns; labels: float `[B, (2 + H) + (1 + H)]`, ids and after them
-    the teacher's scores, as `diptych_training.teacher_scores.labels_of` makes them. With scores alone, `[B, 1 + H]`,
+    the teacher's scores. With scores alone, `[B, 1 + H]`,
     nobody knows what of other rows is relevant, and the contrast is within the row.
 
     Args:
@@ -234,3 +204,60 @@ class CPRDLoss(RowDistillation):
             valid &= sorted_.sigmoid() >= self.min_prob
         terms = torch.where(valid, tail - scores, torch.zeros_like(scores)).sum(1)
         return (terms / valid.sum(1).clamp(min=1)).mean()
+
+
+def teacher_scores(labels: Tensor | None, rows: int, columns: int, *, where: str) -> Tensor:
+    """The label column as a teacher's scores, float32 `[rows, columns]`.
+
+    Raises:
+        ContractError: it has another type or shape.
+    """
+    fits = labels is not None and labels.is_floating_point() and tuple(labels.shape) == (rows, columns)
+    if labels is None or not fits:
+        got = "no labels" if labels is None else f"{labels.dtype} {list(labels.shape)}"
+        raise ContractError(
+            "labels are not a teacher's scores",
+            where=where,
+            got=got,
+            expected=f"float [{rows}, {columns}]: of the positive and each negative",
+        )
+    return labels.detach().float()
+
+
+def own_scores(queries: Tensor, documents: Tensor, columns: int) -> Tensor:
+    """Similarities `[B, columns]` of each query with the documents of its own row.
+
+    Args:
+        queries: `[B, D]`, or of tokens `[B, T, D]`.
+        documents: `[B * columns, D]`, or of tokens, column after column.
+    """
+    if queries.ndim == 3:
+        parts = documents.reshape(columns, *queries.shape[:1], *documents.shape[1:])
+        return torch.stack([_of_tokens(queries, part) for part in parts], 1)
+    return torch.einsum("bd,cbd->bc", queries, documents.reshape(columns, len(queries), -1))
+
+
+def _of_tokens(queries: Tensor, documents: Tensor) -> Tensor:
+    """The similarity `[B]` of each query with its own document, of tokens; see `losses.base.similarities`."""
+    query_mask, document_mask = queries.any(-1), documents.any(-1)
+    similarity: Tensor = maxsim_pairwise(
+        queries, documents, a_mask=query_mask, b_mask=document_mask, length_normalize=True
+    )
+    return similarity
+
+
+def split_labels(labels: Tensor | None, rows: int, columns: int, *, where: str) -> tuple[Tensor, Tensor]:
+    """The ids `[rows, 1 + columns]` and the scores `[rows, columns]` of a label column.
+
+    Raises:
+        ContractError: labels of another form.
+    """
+    shape = (rows, 2 * columns + 1)
+    if labels is None or tuple(labels.shape) != shape:
+        raise ContractError(
+            "labels are not ids and scores",
+            where=where,
+            got="no labels" if labels is None else list(labels.shape),
+            expected=f"float {list(shape)}: ids of the row, then the teacher's scores",
+        )
+    return labels[:, : columns + 1].round().long(), labels[:, columns + 1 :].detach().float()

@@ -6,11 +6,10 @@ import io
 import os
 import time
 from abc import ABC
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -25,13 +24,12 @@ from diptych_adapters.engines.batches import DocumentTokens
 from diptych_adapters.pipelines.library import quiet
 from diptych_training.corpus import TrainingData, file_name, held_out
 from diptych_training.data.generators import Generator
-from diptych_training.data.mining import CandidateSource
 from diptych_training.data.synthetic import Synthetic, synthesize
 from diptych_training.losses import CachedLoss
 from diptych_training.losses.base import RetrievalLoss
 from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQueries
-from diptych_training.recipes.negatives import documents_of, mined, searched
-from diptych_training.rows import Lists, training_rows, without_negatives
+from diptych_training.recipes.negatives import documents_of, mined
+from diptych_training.rows import Lists, left_out, training_rows
 from diptych_training.running import Family, Fitted, RunFolder, family, fit
 from diptych_training.running.run import HeldOutEvaluator, search_evaluator
 
@@ -91,7 +89,9 @@ class Training(ABC, Generic[O]):
 
     def prepared_examples(self) -> list[str]:
         """Where the prepared data is, and some of it; a line each."""
-        return data_files(self.folder.path / "data")
+        data = self.folder.path / "data"
+        names = sorted(path.name for path in data.glob("*.jsonl"))
+        return [f"what was prepared lies in {data}: {', '.join(names)}"] if names else []
 
     def train(self) -> TrainReport:
         """The whole run, without repeating finished steps."""
@@ -151,22 +151,14 @@ class Training(ABC, Generic[O]):
             "new": self.new(model),
         }
         measuring = {} if "evaluator" in changes else {"evaluator": self.evaluator()}
-        return fit(model, rows, self.in_pieces(loss), **{**settings, **measuring, **changes})
-
-    def in_pieces(self, loss: Any) -> Any:
-        """The loss over batches that are embedded in pieces, if `training.mini_batch_size` is set.
-
-        Raises:
-            ConfigError: the loss is of no such kind.
-        """
         size = self.options.training.mini_batch_size
-        if size is None or isinstance(loss, CachedLoss):
-            return loss
-        if not isinstance(loss, RetrievalLoss):
-            where, got = "training.mini_batch_size", f"recipe {self.name}, whose loss sees a batch as a whole"
-            do = "leave it out, and make training.batch_size smaller"
-            raise ConfigError("the loss cannot be taken in pieces", where=where, got=got, do=do)
-        return CachedLoss(loss, mini_batch_size=size)
+        if size is not None and self.kind != "reranker":  # rerankers' losses read pairs in pieces already
+            if not isinstance(loss, RetrievalLoss):
+                where, got = "training.mini_batch_size", f"recipe {self.name}, whose loss sees a batch as a whole"
+                do = "leave it out, and make training.batch_size smaller"
+                raise ConfigError("the loss cannot be taken in pieces", where=where, got=got, do=do)
+            loss = CachedLoss(loss, mini_batch_size=size)
+        return fit(model, rows, loss, **{**settings, **measuring, **changes})
 
     def export(self, model: Any) -> list[Registration]:
         """Save the trained model; returns how it is used, the main one first."""
@@ -213,14 +205,22 @@ class RetrievalTraining(Training[R], Generic[R]):
             return done
         self.watcher.begin("mining negatives", None)
         lists, sentence = mined(self.options, self.data, self.model)
-        self.folder.store(
-            NEGATIVES, ({"query": query, "documents": list(documents)} for query, documents in lists.items())
-        )
+        self.store_lists(NEGATIVES, lists)
         return [*done, sentence]
 
     def prepared_examples(self) -> list[str]:
         """Where the data is, and some queries with a relevant document and their hardest negative."""
-        return [*super().prepared_examples(), *examples(self.data, self.negatives())]
+        lines, data = super().prepared_examples(), self.data
+        for query, documents in self.negatives().items():
+            relevant = data.relevant(query)
+            negative = next((name for name in documents if name not in data.qrels.get(query, {})), None)
+            if relevant and negative is not None and len(lines) < 1 + 3 * EXAMPLES:
+                lines += [
+                    _line("query", query, data.queries[query]),
+                    _line("  relevant", relevant[0], data.answer(query, relevant[0])),
+                    _line("  negative", negative, data.documents[negative]),
+                ]
+        return lines
 
     def warn_unread(self, model: Any) -> None:
         """Say it if the model leaves too much of the documents unread; rerankers, which read pairs, are left out."""
@@ -232,12 +232,9 @@ class RetrievalTraining(Training[R], Generic[R]):
         options = self.options.negatives
         lists = self.negatives() if options.per_query else None
         rows = training_rows(self.data, lists, per_query=options.per_query, seed=self.options.seed)
-        self.remarks += filter(None, [without_negatives(self.data, rows)])
+        why = "their query judges all documents, and none was mined"
+        self.remarks += filter(None, [left_out(self.data, zip(rows["query"], rows["positive"], strict=True), why)])
         return rows
-
-    def searcher(self) -> Any:
-        """The model that finds documents without a collection: the one to be trained."""
-        return self.model()
 
     def evaluator(self) -> HeldOutEvaluator | None:
         """The evaluator on the held-out queries."""
@@ -247,6 +244,10 @@ class RetrievalTraining(Training[R], Generic[R]):
     def negatives(self) -> Lists:
         """The mined negatives, by query."""
         return self.lists(NEGATIVES)
+
+    def store_lists(self, name: str, lists: Lists) -> None:
+        """Store documents by query."""
+        self.folder.store(name, ({"query": query, "documents": list(names)} for query, names in lists.items()))
 
     def lists(self, name: str) -> dict[str, list[str]]:
         """Stored documents by query, without those that no longer exist; a remark lists them."""
@@ -272,9 +273,20 @@ class RetrievalTraining(Training[R], Generic[R]):
         if synthetic is None or self.folder.stored(SYNTHETIC) is not None:
             return []
         self.watcher.begin("writing queries", None)
-        result = write_queries(self.options, *self._judged, self.searcher)
+        result = self._synthesized(synthetic)
         self.folder.store(SYNTHETIC, map(asdict, result.queries))
         return [str(result.report)]
+
+    def _synthesized(self, synthetic: SyntheticQueries) -> Synthetic:
+        """Queries for the training documents that give away no held-out query.
+
+        Raises:
+            RegistryError, ContractError, RemoteError, ConfigError: the generator cannot write.
+        """
+        data, held = self._judged
+        documents = [data.document(name) for name, text in data.documents.items() if text]
+        generator, tests = Generator(synthetic.generator, synthetic.options), [held.queries[q] for q in held.qrels]
+        return synthesize(documents, generator, synthetic, seed=self.options.seed, test_queries=tests)
 
     @cached_property
     def _judged(self) -> tuple[TrainingData, TrainingData]:
@@ -290,29 +302,6 @@ class RetrievalTraining(Training[R], Generic[R]):
         self._write_queries()
         rows = self.folder.stored(SYNTHETIC) or []
         return with_synthetic(synthetic, *self._judged, rows, self.options.data.dev.share, self.options.seed)
-
-
-def data_files(folder: Path) -> list[str]:
-    """The place of the prepared data of a run; empty without any."""
-    names = sorted(path.name for path in folder.glob("*.jsonl"))
-    return [f"what was prepared lies in {folder}: {', '.join(names)}"] if names else []
-
-
-def examples(data: TrainingData, lists: Lists, count: int = EXAMPLES) -> list[str]:
-    """The first queries with a relevant document and a negative, a line each."""
-    return [line for example in islice(_examples(data, lists), count) for line in example]
-
-
-def _examples(data: TrainingData, lists: Lists) -> Iterator[tuple[str, str, str]]:
-    for query, documents in lists.items():
-        relevant = data.relevant(query)
-        negative = next((name for name in documents if name not in data.qrels.get(query, {})), None)
-        if relevant and negative is not None:
-            yield (
-                _line("query", query, data.queries[query]),
-                _line("  relevant", relevant[0], data.answer(query, relevant[0])),
-                _line("  negative", negative, data.documents[negative]),
-            )
 
 
 def _line(label: str, name: str, text: str) -> str:
@@ -350,53 +339,42 @@ def warn_unread(model: Any, documents: Sequence[str], watcher: Watcher) -> None:
         watcher.say(sentence)
 
 
-def write_card(report: TrainReport, options: RecipeOptions) -> Path:
+def write_card(report: TrainReport, options: RecipeOptions) -> None:
     """Write `README.md` into the folder of the run."""
-    path = Path(report.folder) / "README.md"
-    path.write_text("\n".join(_lines(report, options)) + "\n", "utf-8")
-    return path
-
-
-def _lines(report: TrainReport, options: RecipeOptions) -> list[str]:
-    name = Path(report.folder).name
-    configs = "\n".join(
-        f"    {model.name or 'model'}: {_as_config(model.adapter, model.section)}" for model in report.models
-    )
+    configs = []
+    for model in report.models:
+        inner = ", ".join(f"{key}: {_short(str(value))}" for key, value in model.section.items())
+        configs.append(f"    {model.name or 'model'}: {{adapter: {model.adapter}, {inner}}}")
     # Paths by their last two parts: a card is shared, the paths of a machine are not.
     given = options.model_dump(exclude={"output"}, exclude_defaults=True) | {"model": _short(options.model)}
-    public: Any = _shortened(given)
     facts = {"library_name": "sentence-transformers", "base_model": _short(options.model)}
-    return [
+    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    measured = ["Nothing was held out."]
+    if any(report.measured.values()):
+        columns = report.measured.values()
+        metrics = next(iter(columns))
+        rows = (f"| {metric} | {' | '.join(f'{own[metric]:.4f}' for own in columns)} |" for metric in metrics)
+        heads = f"| metric | {' | '.join(report.measured)} |"
+        measured = ["On what was held out:\n", heads, f"|---|{'---|' * len(columns)}", *rows]
+    lines = [
         "---",
-        _yaml({**facts, "tags": ["diptych", report.kind, report.recipe]}).rstrip(),
+        _yaml({**facts, "tags": ["diptych", report.kind, report.recipe]}),
         "---\n",
-        f"# {name}\n",
+        f"# {Path(report.folder).name}\n",
         f"A {report.kind} model, trained from `{_short(options.model)}` by diptych's recipe `{report.recipe}`.\n",
         "## Use\n",
         "In a diptych.yaml:\n",
-        f"{configs}\n",
-        "## Measured\n",
-        *_measured(report),
+        *configs,
+        "\n## Measured\n",
+        *measured,
         "\n## Training\n",
-        f"{report.steps:,} steps, seed {options.seed}. {_versions()}.\n",
+        f"{report.steps:,} steps, seed {options.seed}. {versions}.\n",
         "```yaml",
-        _yaml({"recipe": report.recipe, **public}).rstrip(),
+        _yaml({"recipe": report.recipe, **_shortened(given)}),
         "```",
         *(f"\n{remark}" for remark in report.remarks),
     ]
-
-
-def _measured(report: TrainReport) -> list[str]:
-    if not any(report.measured.values()):
-        return ["Nothing was held out."]
-    names = list(report.measured)
-    metrics = next(iter(report.measured.values()))
-    return [
-        "On what was held out:\n",
-        f"| metric | {' | '.join(names)} |",
-        f"|---|{'---|' * len(names)}",
-        *(f"| {metric} | {' | '.join(f'{report.measured[n][metric]:.4f}' for n in names)} |" for metric in metrics),
-    ]
+    (Path(report.folder) / "README.md").write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def _shortened(value: Any) -> Any:
@@ -413,48 +391,11 @@ def _short(model: str) -> str:
     return Path(model).name if Path(model).is_absolute() else model
 
 
-def _as_config(adapter: str, options: Any) -> str:
-    inner = ", ".join(f"{key}: {_short(str(value))}" for key, value in options.items())
-    return f"{{adapter: {adapter}, {inner}}}"
-
-
-def _versions() -> str:
-    return ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-
-
 def _yaml(value: Any) -> str:
     stream, yaml = io.StringIO(), YAML()
     yaml.default_flow_style = False
     yaml.dump(value, stream)
-    return stream.getvalue()
-
-
-def write_queries(
-    options: RetrievalOptions, data: TrainingData, held: TrainingData, model: Callable[[], Any]
-) -> Synthetic:
-    """Queries for the documents of `data` that give away no held-out query.
-
-    Args:
-        options: of the recipe; `data.synthetic` says who writes how many.
-        data, held: the training and the held-out data.
-        model: gives the model to train, which makes the round trip if no collection is configured.
-
-    Raises:
-        RegistryError, ContractError, RemoteError, ConfigError: the generator cannot write.
-    """
-    synthetic = options.data.synthetic
-    assert synthetic is not None
-    documents = [data.document(name) for name, text in data.documents.items() if text]
-    generator = Generator(synthetic.generator, synthetic.options)
-    tests = [held.queries[query] for query in held.qrels]
-
-    def synthesized(source: CandidateSource | None) -> Synthetic:
-        return synthesize(documents, generator, synthetic, seed=options.seed, source=source, test_queries=tests)
-
-    if synthetic.round_trip is None:
-        return synthesized(None)
-    with searched(options, data, model) as source:
-        return synthesized(source)
+    return stream.getvalue().rstrip()
 
 
 def with_synthetic(
@@ -468,7 +409,7 @@ def with_synthetic(
     Args:
         synthetic: whether queries are cut out of their documents.
         data, held: of judged queries.
-        rows: `{"id", "text", "document"}` as `write_queries` gave them; missing documents are left out.
+        rows: `{"id", "text", "document"}` as they were stored; missing documents are left out.
         share, seed: of the documents whose synthetic queries are held out.
 
     Raises:
@@ -483,7 +424,7 @@ def with_synthetic(
         raise ConfigError(
             "no synthetic query is left, and none is judged",
             where="data.synthetic",
-            do="give another generator, more documents, or a higher round_trip",
+            do="give another generator, or more documents",
         )
     if data.qrels or held.qrels:
         return combined, held

@@ -8,22 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from sentence_transformers import CrossEncoder
+from sentence_transformers.cross_encoder.losses import ListNetLoss
 
+from diptych.errors import ConfigError
 from diptych.protocols import Kind, Pair
 from diptych.training import Registration, TrainReport
 from diptych.types import Floats
 from diptych_adapters.models import check_safe, resolve
 from diptych_adapters.pipelines.library import load_transformer
 from diptych_adapters.uni_encoder import SHORTEST, Attention, Settings, UniEncoder
-from diptych_training.losses import ListwiseLoss
 from diptych_training.options import (
-    AboveZero,
     BatchSize,
     Beside,
     Epochs,
@@ -32,36 +32,18 @@ from diptych_training.options import (
     NegativesOptions,
     Positive,
     RetrievalOptions,
-    Section,
     TrainingOptions,
 )
 from diptych_training.recipes.base import RetrievalTraining
-from diptych_training.recipes.negatives import (
-    Reranking,
-    as_pairs,
-    first_stage,
-    list_rows,
-    too_few,
-)
-from diptych_training.recipes.reranker_scores import TeacherOptions, scores_by_query, teacher_scores
-from diptych_training.rows import Lists
+from diptych_training.recipes.negatives import Reranking, first_stage, list_rows
+from diptych_training.rows import Lists, left_out, pairs
 from diptych_training.running import Fitted, family
 from diptych_training.running.families import device, dropout
 from diptych_training.running.run import HeldOutEvaluator, by_metric
 from diptych_training.trained_module import TrainedModule
 
-CANDIDATES, SCORES, FIRST_STAGE = "candidates", "scores", "first stage"
-
-
-class LossOptions(Section):
-    """The loss over a row of candidates."""
-
-    kind: Literal["listwise", "bce", "lambda", "distill"] = Field(
-        "listwise",
-        description="listwise: softmax over a row. bce: each pair by itself. lambda: nDCG gains (LambdaLoss). distill:"
-        " a teacher's distribution over a row.",
-    )
-    temperature: AboveZero = Field(1.0, description="With distill: temperature of the teacher's scores.")
+CANDIDATES, FIRST_STAGE = "candidates", "first stage"
+WHOLE = -1  # of the library: all pairs of a batch are read at a time
 
 
 class Negatives(NegativesOptions):
@@ -88,37 +70,17 @@ class Options(RetrievalOptions):
     negatives: Negatives = Field(default_factory=Negatives)
     draws: Positive = Field(1, description="Rows per judged pair, each with different negatives from its candidates.")
     candidates: Positive = Field(20, description="First-stage candidates to rerank per held-out query.")
-    loss: LossOptions = Field(default_factory=LossOptions)
-    teacher: TeacherOptions | None = Field(None, description="With loss distill: the teacher that scores the rows.")
     training: RerankerTraining = Field(default_factory=RerankerTraining)
 
     unprompted: ClassVar[str] = "are not for cross_encoder, which reads pairs"
-    refused: ClassVar[tuple[str, ...]] = ("negatives.relative", "negatives.margin")
-
-    @model_validator(mode="after")
-    def _taught(self) -> Self:
-        if (self.loss.kind == "distill") != (self.teacher is not None):
-            raise ValueError("loss.kind distill needs a teacher, and other kinds take none")
-        return self
+    refused: ClassVar[tuple[str, ...]] = ("negatives.relative",)
 
     @model_validator(mode="after")
     def _ranks_alone(self) -> Self:
-        negatives = self.negatives
-        if negatives.margin is not None or (
-            "relative" in negatives.model_fields_set and negatives.relative is not None
-        ):
+        if "relative" in self.negatives.model_fields_set and self.negatives.relative is not None:
             raise ValueError(
-                "negatives.relative and negatives.margin are not for rerankers, which draw negatives from a window "
-                "of ranks: leave them out, and skip the best ranks by negatives.first_rank"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _no_pieces(self) -> Self:
-        if self.loss.kind == "bce" and self.training.mini_batch_size is not None:
-            raise ValueError(
-                "training.mini_batch_size is of no use with loss.kind bce, which takes each pair by itself: "
-                "leave it out, and make training.batch_size smaller"
+                "negatives.relative is not for rerankers, which draw negatives from a window of ranks: leave it out, "
+                "and skip the best ranks by negatives.first_rank"
             )
         return self
 
@@ -136,60 +98,46 @@ class CrossEncoding(RetrievalTraining[Options]):
         )
 
     def data_steps(self) -> list[str]:
-        """Retrieve candidates with the first stage, and let the teacher score them."""
-        done = []
-        if self.folder.stored(CANDIDATES) is None:
-            queries = [*self.data.qrels, *self.held.qrels]
-            depth = max(self.options.negatives.last_rank, self.options.candidates)
-            self.watcher.begin("finding candidates", None)
-            candidates = first_stage(self.options, self.data, queries, depth, self.searcher)
-            self.folder.store(
-                CANDIDATES, ({"query": query, "documents": documents} for query, documents in candidates.items())
-            )
-            done.append(f"the first stage found candidates of {len(candidates):,} queries")
-        if self.options.teacher is not None and self.folder.stored(SCORES) is None:
-            pairs_file = self.folder.path / "data" / "pairs.jsonl"
-            scores = teacher_scores(self.options.teacher, self.data, self.negatives(), self.watcher, pairs_file)
-            self.folder.store(SCORES, scores)
-            done.append("the teacher scored the candidates")
-        return done
+        """Retrieve candidates with the first stage."""
+        if self.folder.stored(CANDIDATES) is not None:
+            return []
+        queries = [*self.data.qrels, *self.held.qrels]
+        depth = max(self.options.negatives.last_rank, self.options.candidates)
+        self.watcher.begin("finding candidates", None)
+        candidates = first_stage(self.options, self.data, queries, depth, self.searcher)
+        self.store_lists(CANDIDATES, candidates)
+        return [f"the first stage found candidates of {len(candidates):,} queries"]
 
     def rows(self) -> Any:
-        """The data set: lists of documents for each query, or pairs with loss bce."""
+        """The data set: for each judged pair and draw a query with a list of documents, the relevant one first.
+
+        Raises:
+            ConfigError: no pair has a row.
+        """
         import datasets
 
-        scores = scores_by_query(list(self.folder.stored(SCORES) or ())) if self.options.teacher else None
-        lists = list_rows(
-            self.data,
-            self.negatives(),
-            per_query=self.options.negatives.per_query,
-            draws=self.options.draws,
-            seed=self.options.seed,
-            scores=scores,
-        )
-        rows = list(lists)
-        self.remarks += filter(None, [too_few(self.data, rows)])
-        return datasets.Dataset.from_list(list(as_pairs(rows)) if self.options.loss.kind == "bce" else rows)
+        options, data = self.options, self.data
+        per_query = options.negatives.per_query
+        rows = list(list_rows(data, self.negatives(), per_query=per_query, draws=options.draws, seed=options.seed))
+        why = "their query has fewer unjudged candidates than negatives.per_query"
+        remark = left_out(data, ((row["query"], row["documents"][0]) for row in rows), why)
+        if not rows:
+            raise ConfigError(
+                "no training rows could be made",
+                where="negatives",
+                got=f"{sum(1 for _ in pairs(data)):,} judged pairs, fewer unjudged candidates than per_query",
+                do="make negatives.per_query smaller or negatives.last_rank larger",
+            )
+        self.remarks += filter(None, [remark])
+        return datasets.Dataset.from_list(rows)
 
     def loss(self, model: Any) -> Any:
-        """The configured loss."""
-        from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, LambdaLoss
-
-        size = self.options.training.mini_batch_size
-        if self.options.loss.kind == "bce":
-            return BinaryCrossEntropyLoss(model)
-        if self.options.loss.kind == "lambda":
-            return LambdaLoss(model, mini_batch_size=size)
-        target: Literal["relevance", "scores"] = "scores" if self.options.loss.kind == "distill" else "relevance"
-        return ListwiseLoss(model, target=target, temperature=self.options.loss.temperature, mini_batch_size=size)
+        """Softmax cross-entropy over each row's documents: `-log softmax(f)` of the relevant one."""
+        return ListNetLoss(model, mini_batch_size=self.options.training.mini_batch_size or WHOLE)
 
     def searcher(self) -> Any:
         """The first stage if no collection is configured."""
         return family("dense").load(self.options.retriever, TrainingOptions(device=self.options.training.device))
-
-    def in_pieces(self, loss: Any) -> Any:
-        """The loss itself: it reads pairs in pieces already."""
-        return loss
 
     def negatives(self) -> Lists:
         """The candidates of each query within the window of ranks."""
@@ -217,14 +165,6 @@ class CrossEncoding(RetrievalTraining[Options]):
         return self.lists(CANDIDATES)
 
 
-class UniLossOptions(LossOptions):
-    """The loss over the candidates of a query."""
-
-    kind: Literal["listwise", "distill"] = Field(
-        "listwise", description="listwise: softmax over a row. distill: a teacher's distribution over a row."
-    )
-
-
 class UniEncodingOptions(Options):
     """Options of `uni_encoder`."""
 
@@ -236,23 +176,17 @@ class UniEncodingOptions(Options):
     query_length: Positive | None = Field(
         None, description="Maximum tokens of a query; null is half of training.max_length."
     )
-    loss: UniLossOptions = Field(default_factory=UniLossOptions)
 
     unprompted: ClassVar[str] = "are not for uni_encoder, which reads pairs"
-    refused: ClassVar[tuple[str, ...]] = (*Options.refused, "training.mini_batch_size")
+
+    whole: ClassVar[str] = (
+        "is not for uni_encoder, which reads the candidates of a query together: leave it out, and make "
+        "training.batch_size smaller"
+    )
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
         self.settings()
-        return self
-
-    @model_validator(mode="after")
-    def _no_pieces(self) -> Self:
-        if self.training.mini_batch_size is not None:
-            raise ValueError(
-                "training.mini_batch_size is not for uni_encoder, which reads the candidates of a query together: "
-                "leave it out, and make training.batch_size smaller"
-            )
         return self
 
     def settings(self) -> Settings:

@@ -6,7 +6,6 @@ See docs/research/methods/dexml.md.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,20 +18,22 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from sentence_transformers.base.sampler import DefaultBatchSampler
+from torch import Tensor
+from transformers import TrainerCallback
 
 from diptych.errors import ConfigError
 from diptych.types import Floats
-from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
+from diptych_training.losses import ContrastiveLoss, RetrievalLoss
+from diptych_training.losses.base import mean_of_rows
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
 from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.relevance import Relevance
 from diptych_training.running import Fitted
 from diptych_training.running.families import prompts_of_sides
-from diptych_training.running.run import EpochCallback
 
 Vectors = NDArray[np.floating[Any]]
-LOGGER = logging.getLogger(__name__)
 FILE = "refresh-{}.npy"
+STEPS = 60  # of bisection; float64 has no more to give
 BLOCK = 1024  # queries that are compared at a time
 Rows = NDArray[np.int64]
 
@@ -42,8 +43,6 @@ PoolSize = Annotated[int | None, Field(ge=1, description="Maximum documents per 
 
 class PoolOptions(Section):
     """The documents that a batch is compared with; see `diptych_training.recipes.dexml.LabelPool`."""
-
-    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(("cluster_from", "cluster_size"), "no effect was measured")
 
     size: PoolSize = 3000
     num_pos: Positive = Field(3, description="Maximum positives per query in the pool.")
@@ -98,13 +97,14 @@ class Pooling(RetrievalTraining[P]):
         rows = self.rows()
         texts = list(self.data.documents.values())
         prompts = {side: text for side, text in prompts_of_sides(model).items() if text}
+        refresh = PoolRefresh(model, list(rows["query"]), texts, self.pool, self.pooling, self.folder.path / "data")
         fitted = self.fitted(
             model,
             rows,
             self.loss(model),
             sampler=ShuffledBatches,
             collator=PoolCollator(model.preprocess, self.pool, texts, prompts=prompts),
-            more_callbacks=[self.refresh(model, list(rows["query"]), texts)] if self.pooling.size else [],
+            more_callbacks=[refresh] if self.pooling.size else [],
             changes=self.changes(),
         )
         if self.pool.dropped:
@@ -114,22 +114,13 @@ class Pooling(RetrievalTraining[P]):
             )
         return fitted
 
-    def refresh(self, model: Any, queries: list[str], documents: list[str]) -> PoolRefresh:
-        """The callback that mines hard negatives again."""
-        options = self.pooling
-        settings: dict[str, Any] = {"every": options.refresh_every, "mine_from": options.mine_from}
-        settings |= {"depth": options.depth, "folder": self.folder.path / "data"}
-        return PoolRefresh(model, queries, documents, self.pool, **settings)
-
     def changes(self) -> dict[str, Any]:
         """Arguments of the trainer beside those of the `training` section."""
         return {}
 
 
 class LossOptions(Section):
-    """Which of the two losses; see `diptych_training.losses.contrastive` and `listwise`."""
-
-    gone: ClassVar[Mapping[str, str]] = {"sample_positives": "one drawn positive ranked worse than all"}
+    """Which of the two losses; see `ContrastiveLoss` and `SoftTopKLoss`."""
 
     name: Literal["decoupled_softmax", "soft_topk"] = Field("decoupled_softmax", description="Loss to use.")
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
@@ -181,7 +172,7 @@ class Dexml(Pooling[Options]):
         options = self.options.loss
         common: dict[str, Any] = {"relevance": self.pool.relevance, "tau": options.tau}
         if options.name == "soft_topk":
-            return SoftTopKLoss(model, k=options.k, alpha=options.alpha, sample_positives=options.k, **common)
+            return SoftTopKLoss(model, k=options.k, alpha=options.alpha, **common)
         return ContrastiveLoss(model, **common)
 
 
@@ -226,7 +217,7 @@ class LabelPool:
         self.positives = {query: np.unique(np.asarray(ids, np.int64)) for query, ids in positives.items()}
         self.documents, self.size, self.num_pos, self.num_neg, self.seed = documents, size, num_pos, num_neg, seed
         self.negatives: dict[int, Rows] = {}
-        self.pairs = self.dropped = self.rows = self.rows_dropped = 0
+        self.pairs = self.dropped = 0
 
     @property
     def relevance(self) -> Relevance:
@@ -242,7 +233,6 @@ class LabelPool:
         """The pool of a batch of queries."""
         documents = np.arange(self.documents) if self.size is None else self._pooled_documents(queries, self.size)
         query_rows = [place for place, query in enumerate(queries) if np.isin(self.positives[query], documents).any()]
-        self.rows, self.rows_dropped = self.rows + len(queries), self.rows_dropped + len(queries) - len(query_rows)
         return Pool(documents, np.array(query_rows, np.int64))
 
     def _pooled_documents(self, queries: Sequence[int], size: int) -> Rows:
@@ -337,22 +327,22 @@ class ShuffledBatches(DefaultBatchSampler):
         return full + (rest > 0 and not self.drop_last)
 
 
-class PoolRefresh(EpochCallback[NDArray[np.int64]]):
+class PoolRefresh(TrainerCallback):
     """Every few epochs embeds queries and documents with the current model, for new hard negatives.
 
-    They are stored in `folder`, if given, and read by a training that is resumed after a kill.
+    They are stored in `folder`: a training that is resumed within an epoch uses those with which that epoch began, so
+    that it ends like one that was never killed.
 
     Args:
         model: that is trained.
         queries: their texts, in the order of `pool.positives` and of the data set's rows.
         documents: their texts, by number.
         pool: whose hard negatives are filled.
-        every: epochs from one to the next.
-        mine_from: the first epoch, from 0, that has hard negatives.
-        depth: hard negatives of each query; `num_neg` times `every` unless given.
-        batch_size: texts that are embedded at a time.
+        options: epochs from one to the next, the first that has hard negatives, and how many of each query.
         folder: for what was found.
     """
+
+    _last_start = -1
 
     def __init__(
         self,
@@ -360,48 +350,44 @@ class PoolRefresh(EpochCallback[NDArray[np.int64]]):
         queries: Sequence[str],
         documents: Sequence[str],
         pool: LabelPool,
-        *,
-        every: int = 5,
-        mine_from: int = 0,
-        depth: int | None = None,
-        batch_size: int = 64,
-        folder: Path | None = None,
+        options: PoolOptions,
+        folder: Path,
     ) -> None:
         self.model, self.queries, self.documents, self.pool = model, queries, documents, pool
-        self.every, self.mine_from, self.depth = every, mine_from, depth or pool.num_neg * every
-        self.batch_size, self.folder = batch_size, folder
+        self.options, self.folder = options, folder
+        self.depth = options.depth or pool.num_neg * options.refresh_every
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Log the share of positives that the pools left out."""
-        share = self.pool.dropped_share
-        level = logging.WARNING if share > 0.05 else logging.INFO
-        LOGGER.log(level, "pools of %d documents left out %.1f%% of the positives so far", self.pool.size, 100 * share)
-
-    def starts(self, epoch: int) -> bool:
-        """Whether it is time."""
-        return epoch >= self.mine_from and (epoch - self.mine_from) % self.every == 0
-
-    def use(self, value: NDArray[np.int64], epoch: int) -> None:
-        """Use negatives `[n, depth]`, filled up with -1, from this epoch on."""
-        self.pool.negatives = {number: ids[ids >= 0] for number, ids in zip(self.pool.positives, value, strict=True)}
-
-    def compute(self, epoch: int, *, bf16: bool) -> NDArray[np.int64]:
-        """Negatives `[n, depth]` by the current model."""
-        mined = hard_negatives(*self._embedded(bf16=bf16), self.pool.positives, self.depth)
-        negatives = np.full((len(mined), self.depth), -1, np.int64)
-        for row, ids in enumerate(mined.values()):
-            negatives[row, : len(ids)] = ids
-        if self.folder is not None:
-            file = self.folder / FILE.format(epoch)
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Find negatives, if it is time."""
+        epoch = int(state.epoch or 0)
+        start = epoch - (epoch - self.options.mine_from) % self.options.refresh_every
+        if epoch < self.options.mine_from or start <= self._last_start:
+            return
+        self._last_start, file = start, self.folder / FILE.format(start)
+        # What was stored before this epoch has begun is another training's.
+        if (state.epoch or 0) > start and file.is_file():
+            negatives: NDArray[np.int64] = np.load(file, allow_pickle=False)
+        else:
+            negatives = self.negatives(bf16=bool(getattr(args, "bf16", False)))
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(".part.npy")
             np.save(part, negatives, allow_pickle=False)
             part.replace(file)
+        self.pool.negatives = {
+            number: ids[ids >= 0] for number, ids in zip(self.pool.positives, negatives, strict=True)
+        }
+
+    def negatives(self, *, bf16: bool) -> NDArray[np.int64]:
+        """Negatives `[n, depth]` by the current model, filled up with -1."""
+        mined = hard_negatives(*self._embedded(bf16=bf16), self.pool.positives, self.depth)
+        negatives = np.full((len(mined), self.depth), -1, np.int64)
+        for row, ids in enumerate(mined.values()):
+            negatives[row, : len(ids)] = ids
         return negatives
 
     def _embedded(self, *, bf16: bool) -> tuple[Floats, Floats]:
         kwargs: dict[str, Any] = {
-            "batch_size": self.batch_size,
+            "batch_size": 64,
             "show_progress_bar": False,
             "normalize_embeddings": True,
         }
@@ -411,7 +397,86 @@ class PoolRefresh(EpochCallback[NDArray[np.int64]]):
         arrays = [torch.stack(list(vectors)).float().cpu().numpy() for vectors in (queries, documents)]
         return arrays[0], arrays[1]
 
-    def stored(self, epoch: int) -> NDArray[np.int64] | None:
-        """The stored negatives of an epoch."""
-        file = self.folder / FILE.format(epoch) if self.folder is not None else None
-        return np.load(file, allow_pickle=False) if file is not None and file.is_file() else None
+
+class _LogSoftTopK(torch.autograd.Function):
+    """`log_soft_top_k` with its implicit gradient: t moves with the scores."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, k: Tensor, alpha: float) -> Tensor:
+        """t by bisection, then log p."""
+        counted = scores > -torch.inf
+        low = -scores.max(1).values - 30 / alpha
+        high = -scores.masked_fill(~counted, torch.inf).min(1).values + 30 / alpha
+        for _ in range(STEPS):
+            middle = (low + high) / 2
+            too_many = torch.sigmoid(alpha * (scores + middle[:, None])).sum(1) > k
+            low, high = torch.where(too_many, low, middle), torch.where(too_many, middle, high)
+        logs = torch.nn.functional.logsigmoid(alpha * (scores + ((low + high) / 2)[:, None]))
+        ctx.save_for_backward(logs)
+        ctx.alpha = alpha
+        return logs
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of the scores."""
+        (logs,) = ctx.saved_tensors
+        share = logs.exp()
+        rest = 1 - share
+        direct = ctx.alpha * upstream[0] * rest
+        weight = share * rest
+        moved = direct.sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+        return direct - weight * moved, None, None
+
+
+def log_soft_top_k(scores: Tensor, k: Tensor, alpha: float) -> Tensor:
+    """log p of `p_j = sigmoid(alpha (x_j + t))`, with t such that the p of a row add up to k.
+
+    Args:
+        scores: `[B, M]`, -inf for what does not count.
+        k: `[B]`, above 0 and below the number of scores that count.
+        alpha: slope.
+    """
+    apply: Callable[..., Tensor] = _LogSoftTopK.apply  # annotated in some releases of torch only
+    return apply(scores, k, alpha)
+
+
+class SoftTopKLoss(RetrievalLoss):
+    """The mean over a row's positives of -log p, p the soft top-k of its scores.
+
+    The probability that a positive is among the k best. DEXML: Gupta et al., "Dual-Encoders for Extreme Multi-Label
+    Classification", ICLR 2024.
+
+    Requirements: (query, positive) or (query, positive, negative_1, ...) columns; labels: none, or ids `[B, 2 + H]`.
+
+    Args:
+        model: that is trained.
+        k: how many are the best, and how many positives of a row are drawn for a step, the others left out.
+        alpha: slope, on similarities that are divided by `tau`.
+        tau: temperature.
+        relevance, similarity: see `RetrievalLoss`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        k: int = 5,
+        alpha: float = 2.0,
+        tau: float = 0.05,
+        relevance: Relevance | None = None,
+        similarity: str = "cosine",
+    ) -> None:
+        super().__init__(model, relevance=relevance, similarity=similarity)
+        self.k, self.alpha, self.tau = k, alpha, tau
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch; rows with fewer than k + 1 candidates do not count."""
+        similarity, candidates = self.masked(embeddings, labels)
+        candidates = candidates.sampled(self.k)
+        counted = candidates.positive | candidates.negative
+        sizes, positives = counted.sum(1), candidates.positive.sum(1)
+        rows = (positives > 0) & (sizes > self.k)
+        scores = (similarity / self.tau).masked_fill(~counted, -torch.inf)
+        logs = log_soft_top_k(scores, (sizes - 1).clamp(max=self.k).to(scores), self.alpha)
+        row_logs = torch.where(candidates.positive, logs, torch.zeros_like(logs)).sum(1)
+        return mean_of_rows(-row_logs / positives.clamp(min=1), rows)

@@ -10,12 +10,12 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
@@ -24,13 +24,20 @@ from diptych.protocols import DenseEncoder
 from diptych.training import Registration, RelativePath
 from diptych_adapters.media_text.encoders import space_of, text_encoder
 from diptych_adapters.media_text.forms import Form, Picture
-from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape, words_of
+from diptych_adapters.media_text.network import (
+    MediaTextModel,
+    MediaTextNetwork,
+    TowerShape,
+    TransformerBody,
+    shape_of,
+    words_of,
+)
+from diptych_adapters.models import resolve
 from diptych_training.data.media_items import Items, augment_pictures, read_items
 from diptych_training.lexicon import flops
 from diptych_training.losses.contrastive import symmetric_contrastive
-from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
+from diptych_training.options import AboveZero, EncoderOptions, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.base import Training
-from diptych_training.recipes.reranker_scores import registered
 from diptych_training.recipes.student import TEXTS, VECTORS, encode_once
 from diptych_training.running.families import device
 from diptych_training.running.run import HeldOutEvaluator
@@ -47,25 +54,14 @@ class ItemsOptions(Section):
     """The items for training and for evaluation."""
 
     items: RelativePath = Field(
-        description='JSON lines `{"image", "texts", "group"?}`, or CSV with these columns; other recipes have `sound`,'
-        " `video` or `points` in place of `image`."
+        description='JSON lines `{"image", "texts", "group"?}`, or CSV with these columns; other recipes have `sound`'
+        " or `video` in place of `image`."
     )
     held_out: RelativePath | None = Field(
         None, description="Items for evaluation, same format, from another artist, camera, instrument or shop."
     )
     share: Share = Field(0.1, description="Without held_out: share of the groups to hold out; 0 holds out none.")
     first: Share = Field(0.5, description="Probability that the text drawn for an item is its first.")
-
-
-class TextOptions(Section):
-    """The frozen text encoder."""
-
-    adapter: Annotated[str, registered("dense")] = Field(
-        "sentence-transformers", description="Dense adapter of the text encoder."
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of that adapter; `model` defaults to the recipe's."
-    )
 
 
 class NetworkOptions(Section):
@@ -94,7 +90,7 @@ class MediaTextOptions(RecipeOptions):
     """Options that these recipes share. Each adds a section on what its network gets."""
 
     data: ItemsOptions
-    text: TextOptions = Field(default_factory=TextOptions)
+    text: EncoderOptions = Field(default_factory=EncoderOptions)
     lexicon: LexiconOptions | None = Field(default_factory=LexiconOptions, description="Sparse head; null trains none.")
     loss: LossOptions = Field(default_factory=LossOptions)
 
@@ -128,6 +124,14 @@ class MediaText(Training[O], Generic[O]):
         section: NetworkOptions = getattr(self.options, self.name.removesuffix("_text"))
         return section
 
+    @property
+    def vit(self) -> dict[str, int] | None:
+        """The shape of a vision transformer in place of the form's own body."""
+        return None
+
+    def begin(self, network: MediaTextNetwork) -> None:
+        """Give the new network weights that it begins with."""
+
     def data_steps(self) -> list[str]:
         """Read the items, and have the text encoder encode their texts, once."""
         texts = list(dict.fromkeys([*(text for part in self._split for text in part.names), *self._words]))
@@ -141,7 +145,9 @@ class MediaText(Training[O], Generic[O]):
     def model(self) -> Any:
         """The network with random weights, in the form that the trainer takes."""
         words = self._words
-        network = MediaTextNetwork(TowerShape(self.form, self.network.width, self.text.dimension, len(words)))
+        shape = TowerShape(self.form, self.network.width, self.text.dimension, len(words), self.vit)
+        network = MediaTextNetwork(shape)
+        self.begin(network)
         if words:  # as SPLADE's static queries begin: with the inverse frequency of each word
             groups = len({*self._split[0].groups})
             idf = torch.tensor([groups / count for count in words.values()]).log1p()
@@ -181,7 +187,10 @@ class MediaText(Training[O], Generic[O]):
         if not len(held):
             return None
         names = [held.names[own[0]] for own in held.texts]
-        return MediaSearchEvaluator(held, self._vectors(names), self._bags(names) if self.options.lexicon else None)
+        bags = None
+        if self.options.lexicon:
+            bags = bags_of([self._terms(name) for name in names], len(self._words))
+        return MediaSearchEvaluator(held, self._vectors(names), bags)
 
     def export(self, model: Any) -> list[Registration]:
         """The network, its words, and which text encoder goes with it; served dense and as a lexicon."""
@@ -235,12 +244,6 @@ class MediaText(Training[O], Generic[O]):
 
     def _terms(self, text: str) -> list[int]:
         return [self._numbers[word] for word in dict.fromkeys(words_of(text)) if word in self._numbers]
-
-    def _bags(self, texts: Sequence[str]) -> torch.Tensor:
-        bags = torch.zeros(len(texts), len(self._words))
-        for row, text in enumerate(texts):
-            bags[row, self._terms(text)] = 1.0
-        return bags
 
     def _vectors(self, texts: Sequence[str]) -> torch.Tensor:
         """The text encoder's vectors, float32 `[texts, dimension]`, at unit length.
@@ -404,7 +407,10 @@ class MediaTextLoss(torch.nn.Module):
         if self._terms is None:
             return loss
         words, network = outputs["words"], self._network[0]
-        bags = torch.nn.functional.normalize(self._bags(texts, words) * network.query_weights.relu(), dim=1)
+        bags = torch.nn.functional.normalize(
+            bags_of([self._terms[text] for text in texts], words.shape[1]).to(words) * network.query_weights.relu(),
+            dim=1,
+        )
         side = network.words_of_texts(vectors)
         lexicon = self._of(bags, words, relevant, scales[1]) + self._of(side, words, relevant, scales[2])
         return loss + self._weight * (lexicon + self._penalty() * (flops(words) + flops(side)))
@@ -427,20 +433,29 @@ class MediaTextLoss(torch.nn.Module):
             for text, (main, other) in zip(texts, draws, strict=True)
         ]
 
-    def _bags(self, texts: Sequence[int], like: Tensor) -> Tensor:
-        assert self._terms is not None
-        pairs = [(row, term) for row, text in enumerate(texts) for term in self._terms[text]]
-        bags = torch.zeros(len(texts), like.shape[1], device=like.device)
-        if pairs:
-            bags[tuple(torch.tensor(pairs, device=like.device).T)] = 1.0
-        return bags
+
+def bags_of(terms: Sequence[Sequence[int]], words: int) -> Tensor:
+    """Bags of terms, `[texts, words]`: 1 where a text has the term."""
+    bags = torch.zeros(len(terms), words)
+    for row, own in enumerate(terms):
+        bags[row, list(own)] = 1.0
+    return bags
 
 
 class ImageOptions(NetworkOptions):
     """The network and the pictures that it gets."""
 
     size: int = Field(48, ge=16, le=512, description="Side length in pixels to which pictures are scaled.")
+    start: RelativePath | None = Field(
+        None, description="Folder of a picture encoder of recipe `pretrain` to start from; it sets size and width."
+    )
     augment: float = Field(0.6, ge=0, le=2, description="Strength of the augmentation: rotation, colour, blur.")
+
+    @model_validator(mode="after")
+    def _shape_of_the_start(self) -> Self:
+        if self.start is not None and (names := {"size", "width"} & self.model_fields_set):
+            raise ValueError(f"{min(names)} comes from start: leave it out")
+        return self
 
 
 class ImageTextOptions(MediaTextOptions):
@@ -459,4 +474,15 @@ class ImageText(MediaText[ImageTextOptions]):
     @property
     def form(self) -> Picture:
         """What the network gets of an item."""
-        return Picture(self.options.image.size)
+        return Picture(self.options.image.size if self.vit is None else self.vit["image_size"])
+
+    @cached_property
+    def vit(self) -> dict[str, int] | None:
+        """The shape of the encoder that it begins with."""
+        start = self.options.image.start
+        return None if start is None else shape_of(resolve(str(start)))
+
+    def begin(self, network: MediaTextNetwork) -> None:
+        """Take the weights of the encoder that it begins with."""
+        if isinstance(network.body, TransformerBody):
+            network.body.begin_with(resolve(str(self.options.image.start)))

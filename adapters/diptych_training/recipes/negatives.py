@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,10 @@ from diptych_training.data.mining import (
     mine,
 )
 from diptych_training.options import DocumentsOptions, NegativesOptions, RetrievalOptions
-from diptych_training.rows import Lists, Scores, pairs, without_row
+from diptych_training.rows import Lists, pairs
 
 BATCH = 256  # queries that the first stage is asked at once
+RELEVANT = 30.0  # label of a relevant document beside 0 of others, whose softmax is 1 beside 1e-13
 
 
 def documents_of(options: DocumentsOptions) -> Iterator[Document]:
@@ -122,14 +123,6 @@ def _lists(mining: Mined, data: TrainingData) -> dict[str, list[str]]:
     return {query: [name for name, _ in ranking if name in known] for query, ranking in mining.negatives.items()}
 
 
-class Row(TypedDict):
-    """A query, some documents of its own, the relevant one first, and a label for each."""
-
-    query: str
-    documents: list[str]
-    label: list[float]
-
-
 def first_stage(
     options: RetrievalOptions, data: TrainingData, queries: Sequence[str], depth: int, retriever: Callable[[], Any]
 ) -> dict[str, list[str]]:
@@ -145,31 +138,19 @@ def first_stage(
     Raises:
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
-    with searched(options, data, retriever, slot=options.negatives.slot) as source:
-        return _candidates(source, data, queries, depth)
-
-
-def _candidates(
-    source: CandidateSource, data: TrainingData, queries: Sequence[str], depth: int
-) -> dict[str, list[str]]:
     candidates: dict[str, list[str]] = {}
-    for part in batches(queries, BATCH):
-        rankings = source.find([data.queries[query] for query in part], [[] for _ in part], depth)
-        for query, result in zip(part, rankings, strict=True):
-            candidates[query] = [name for name, _ in result.ranking if name in data.documents]
+    with searched(options, data, retriever, slot=options.negatives.slot) as source:
+        for part in batches(queries, BATCH):
+            rankings = source.find([data.queries[query] for query in part], [[] for _ in part], depth)
+            for query, result in zip(part, rankings, strict=True):
+                candidates[query] = [name for name, _ in result.ranking if name in data.documents]
     return candidates
 
 
 def list_rows(
-    data: TrainingData,
-    candidates: Lists,
-    *,
-    per_query: int,
-    draws: int = 1,
-    seed: int = 0,
-    scores: Scores | None = None,
-) -> Iterator[Row]:
-    """A row for each judged pair and draw: the relevant document, and negatives drawn from the candidates.
+    data: TrainingData, candidates: Lists, *, per_query: int, draws: int = 1, seed: int = 0
+) -> Iterator[dict[str, Any]]:
+    """A row for each judged pair and draw: the query, the relevant document, and negatives drawn from the candidates.
 
     Args:
         data: whose judgements are trained on.
@@ -177,49 +158,16 @@ def list_rows(
         per_query: negatives of a row.
         draws: rows of a pair, each with other negatives.
         seed: of the draws.
-        scores: a teacher's, as labels; a document without a score is not drawn. 1 and 0 without a teacher.
     """
-    random = np.random.default_rng(seed)
+    random, label = np.random.default_rng(seed), [RELEVANT] + [0.0] * per_query
     for _ in range(draws):
         for query, positive in pairs(data):
-            query_scores = scores.get(query, {}) if scores is not None else None
             pool = [name for name in candidates.get(query, ()) if name not in data.qrels[query]]
-            pool = [name for name in pool if query_scores is None or name in query_scores]
-            if len(pool) < per_query or (query_scores is not None and positive not in query_scores):
+            if len(pool) < per_query:
                 continue
-            names = [positive, *(pool[n] for n in random.permutation(len(pool))[:per_query])]
-            label = [1.0] + [0.0] * per_query if query_scores is None else [float(query_scores[name]) for name in names]
-            texts = [data.answer(query, positive), *(data.documents[name] for name in names[1:])]
-            yield Row(query=data.queries[query], documents=texts, label=label)
-
-
-def as_pairs(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
-    """The same, a row for each pair: query, document, label."""
-    for row in rows:
-        for document, label in zip(row["documents"], row["label"], strict=True):
-            yield {"query": row["query"], "document": document, "label": label}
-
-
-def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
-    """A sentence on the judged pairs without a row for lack of candidates or scores; None if all have one.
-
-    Raises:
-        ConfigError: no pair has a row.
-    """
-    remark = without_row(
-        data,
-        {(row["query"], row["documents"][0]) for row in rows},
-        "their query has fewer unjudged candidates than negatives.per_query, or the teacher gave no score",
-    )
-    if remark is not None and not rows:
-        count = sum(1 for _ in pairs(data))
-        raise ConfigError(
-            "no training rows could be made",
-            where="negatives",
-            got=f"{count:,} judged pairs, fewer unjudged candidates (with a teacher's scores) than per_query",
-            do="make negatives.per_query smaller or negatives.last_rank larger",
-        )
-    return remark
+            names = [pool[n] for n in random.permutation(len(pool))[:per_query]]
+            texts = [data.answer(query, positive), *(data.documents[name] for name in names)]
+            yield {"query": data.queries[query], "documents": texts, "label": label}
 
 
 class Reranking:

@@ -1,4 +1,4 @@
-"""`splade`: a lexicon of term weights, trained contrastively or by a teacher, kept sparse by FLOPS.
+"""`splade`: a lexicon of term weights, trained contrastively, kept sparse by FLOPS.
 
 Formal et al., "SPLADE v2" and "From Distillation to Hard Negative Sampling", 2021 and 2022.
 See docs/research/methods/splade.md.
@@ -6,9 +6,9 @@ See docs/research/methods/splade.md.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import SpladeRegularizerWeightSchedulerCallback
 
 from diptych.protocols import Kind
@@ -22,26 +22,20 @@ from diptych_training.lexicon import (
     lexicon,
     static_weights,
 )
-from diptych_training.losses import ContrastiveLoss, KLDistillation, MarginMSELoss
+from diptych_training.losses import ContrastiveLoss
 from diptych_training.options import AboveZero, RetrievalOptions, Section
-from diptych_training.recipes.reranker_scores import TeacherOptions, TeacherTraining, refuse_mining
-from diptych_training.rows import left_out, margin_rows, scored_rows
+from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.running import Fitted
 from diptych_training.running.families import routes_of
 
-WHOLE = "does not go with FLOPS of a batch: leave it out, and make batch_size smaller"
 Weight = Annotated[float, Field(ge=0)]
 Ramp = Annotated[float, Field(gt=0, le=1)]
 
 
 class LossOptions(Section):
-    """The main loss, by dot products."""
+    """The contrastive loss, by dot products."""
 
-    kind: Literal["contrastive", "kl", "margin_mse"] = Field(
-        "contrastive", description="contrastive needs no teacher; kl and margin_mse learn from a teacher's scores."
-    )
-    tau: AboveZero = Field(1.0, description="Temperature: dot products are divided by it. Not for margin_mse.")
-    temperature: AboveZero = Field(1.0, description="With kl: temperature of both distributions.")
+    tau: AboveZero = Field(1.0, description="Temperature: dot products are divided by it.")
 
 
 class SparsityOptions(Section):
@@ -62,30 +56,15 @@ class Options(RetrievalOptions):
     )
     loss: LossOptions = Field(default_factory=LossOptions)
     sparsity: SparsityOptions = Field(default_factory=SparsityOptions)
-    teacher: TeacherOptions | None = Field(None, description="Teacher whose scores kl and margin_mse learn from.")
 
-    @model_validator(mode="after")
-    def _taught(self) -> Self:
-        if (self.loss.kind == "contrastive") != (self.teacher is None):
-            raise ValueError("kl and margin_mse need a teacher, contrastive takes none")
-        if self.teacher is not None and self.negatives.per_query == 0:
-            raise ValueError("negatives.per_query is 0, and kl and margin_mse compare with negatives: take 1 or more")
-        refuse_mining(self.teacher, self.negatives)
-        return self
-
-    whole: ClassVar[str] = WHOLE
+    whole: ClassVar[str] = "does not go with FLOPS of a batch: leave it out, and make batch_size smaller"
 
 
-class Splade(TeacherTraining[Options]):
+class Splade(RetrievalTraining[Options]):
     """Trains a lexicon."""
 
     name: ClassVar[str] = "splade"
     kind: ClassVar[Kind] = "sparse"
-
-    @property
-    def teacher(self) -> TeacherOptions | None:
-        """The teacher in the options."""
-        return self.options.teacher
 
     def model(self) -> Any:
         """The lexicon; static queries start from how rare each token is in the documents."""
@@ -104,31 +83,11 @@ class Splade(TeacherTraining[Options]):
             return self.fitted(model, rows, loss, more_callbacks=callbacks)
 
     def loss(self, model: Any) -> Any:
-        """The main loss and both penalties."""
+        """The contrastive loss and both penalties."""
         sparsity = self.options.sparsity
-        main = self.main_loss(model)
+        tau, relevance = self.options.loss.tau, self.data.relevance()
+        main = ContrastiveLoss(model, tau=tau, similarity="dot", relevance=relevance)
         return SparseLoss(model, main, query_weight=sparsity.query, document_weight=sparsity.document)
-
-    def main_loss(self, model: Any) -> Any:
-        """The loss that is optimised beside sparsity."""
-        loss = self.options.loss
-        if loss.kind == "margin_mse":
-            return MarginMSELoss(model)
-        if loss.kind == "kl":
-            return KLDistillation(model, tau=loss.tau, temperature=loss.temperature, similarity="dot")
-        return ContrastiveLoss(model, tau=loss.tau, similarity="dot", relevance=self.data.relevance())
-
-    def rows(self) -> Any:
-        """A row for each judged pair; with a teacher its scores, for margins a row for each negative."""
-        if self.options.teacher is None:
-            return super().rows()
-        scores = self.scores()
-        if self.options.loss.kind == "margin_mse":
-            rows = margin_rows(self.data, self.negatives(), scores)
-        else:
-            rows = scored_rows(self.data, self.negatives(), scores, per_query=self.options.negatives.per_query)
-        self.remarks += filter(None, [left_out(self.data, rows)])
-        return rows
 
     def export(self, model: Any) -> list[Registration]:
         """Save it; a model with a separate query side is served by the adapter of such models."""

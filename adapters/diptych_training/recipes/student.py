@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -24,13 +24,11 @@ from diptych.types import Floats
 from diptych_training.corpus import TrainingData
 from diptych_training.data.generators import sentences_of
 from diptych_training.losses.distillation import StudentLoss
-from diptych_training.options import AboveZero, JudgedOptions, Positive, RecipeOptions, Section
+from diptych_training.options import AboveZero, EncoderOptions, JudgedOptions, Positive, RecipeOptions, Section
 from diptych_training.recipes.base import Training
 from diptych_training.recipes.negatives import documents_of
-from diptych_training.recipes.reranker_scores import registered
 from diptych_training.running import Fitted
 from diptych_training.running.run import PRIMARY, HeldOutEvaluator, by_metric, search_evaluator
-from diptych_training.trained_module import layers_of, truncated
 
 VECTORS, TEXTS = "vectors", "texts"
 BATCH = 256  # texts that are encoded at a time
@@ -57,22 +55,11 @@ class TextsOptions(JudgedOptions):
         return self
 
 
-class TeacherOptions(Section):
-    """The encoder of the documents, whose queries are learned."""
-
-    adapter: Annotated[str, registered("dense")] = Field(
-        "sentence-transformers", description="Dense adapter of the teacher."
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of that adapter; `model` defaults to the recipe's."
-    )
-
-
 class VectorOptions(RecipeOptions):
     """Options of recipes that learn the vectors which an encoder makes of texts."""
 
     data: TextsOptions
-    teacher: TeacherOptions = Field(default_factory=TeacherOptions)
+    teacher: EncoderOptions = Field(default_factory=EncoderOptions)
 
 
 V = TypeVar("V", bound=VectorOptions)
@@ -268,15 +255,6 @@ def encode_once(
     training.folder.store_array(VECTORS, np.concatenate(parts))
 
 
-class StudentOptions(Section):
-    """What kind of model the student is."""
-
-    kind: Literal["layers", "static"] = Field(
-        "layers", description="layers: the first layers of the model. static: the mean of one vector per token."
-    )
-    layers: Positive = Field(1, description="With kind layers: how many.")
-
-
 class LossOptions(Section):
     """Options of the loss; see `diptych_training.losses.distillation.StudentLoss`."""
 
@@ -287,10 +265,16 @@ class LossOptions(Section):
 class Options(VectorOptions):
     """Options of `student`."""
 
-    student: StudentOptions = Field(default_factory=StudentOptions)
     loss: LossOptions = Field(default_factory=LossOptions)
 
     whole: ClassVar[str] = "does not go with a student: leave it out"
+    refused: ClassVar[tuple[str, ...]] = ("training.lora",)
+
+    @model_validator(mode="after")
+    def _no_layers(self) -> Self:
+        if self.training.lora is not None:
+            raise ValueError("training.lora is for models with layers, which a student has not: leave it out")
+        return self
 
 
 class Student(LearningVectors[Options]):
@@ -299,16 +283,8 @@ class Student(LearningVectors[Options]):
     name: ClassVar[str] = "student"
 
     def model(self) -> Any:
-        """The student before it is trained."""
-        student, model = self.options.student, super().model()
-        if student.kind == "layers":
-            return first_layers(model, student.layers)
-        return static_student(model, self.teacher.encode_query, self.learned_texts())
-
-    def check_model(self) -> None:
-        """Refuse a number of layers that the model does not have."""
-        if self.options.student.kind == "layers":
-            first_layers(super().model(), self.options.student.layers)
+        """The student before it is trained: a vector for each token, of which it takes the mean."""
+        return static_student(super().model(), self.teacher.encode_query, self.learned_texts())
 
     def loss(self, model: Any) -> Any:
         """The student's, of the vectors that the teacher made."""
@@ -321,26 +297,7 @@ class Student(LearningVectors[Options]):
         super().export(model)
         fingerprint = self.teacher.fingerprint
         self.folder.write(TEACHER_FILE, {"documents": fingerprint.documents or fingerprint.space})
-        adapter = "static" if self.options.student.kind == "static" else self.family.adapter
-        return [Registration(adapter, {"model": str(self.folder.path)}, queries=True)]
-
-
-def first_layers(model: Any, layers: int) -> Any:
-    """The model with its first layers only, in place.
-
-    Raises:
-        ConfigError: it has no more than that.
-    """
-    depth = len(layers_of(model[0].auto_model))
-    if layers >= depth:
-        raise ConfigError(
-            "the student is not smaller than the model",
-            where="student.layers",
-            got=layers,
-            expected=f"1 to {depth - 1}: the model has {depth} layers",
-        )
-    model[0] = truncated(model[0], layers)
-    return model
+        return [Registration("static", {"model": str(self.folder.path)}, queries=True)]
 
 
 def static_student(model: Any, encode: Callable[[Sequence[str]], Sequence[Any]], texts: Iterable[str]) -> Any:
@@ -360,7 +317,9 @@ def static_student(model: Any, encode: Callable[[Sequence[str]], Sequence[Any]],
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if tokenizer is None:
         got = type(model.tokenizer).__name__
-        raise ConfigError("a static student needs a fast tokenizer", where="model", got=got, do="use kind: layers")
+        raise ConfigError(
+            "a static student needs a fast tokenizer", where="model", got=got, do="take a model that has one"
+        )
     tokens = [tokenizer.decode([number]) or " " for number in range(tokenizer.get_vocab_size())]
     rows = np.stack([np.asarray(vector, np.float32) for vector in encode(tokens)])
     # A weight for each token, float32 `[size]`.

@@ -211,8 +211,6 @@ class _Checkpoints:
             )
         with torch.no_grad():
             for name, value in stored_weights.items():
-                if weights[name].shape != value.shape and not weights[name].requires_grad:  # a queue that has grown
-                    weights[name].resize_(value.shape)
                 weights[name].copy_(value)
         for part, module in _stateful(self.loss):
             prefix = f"{ASIDE}{part}."

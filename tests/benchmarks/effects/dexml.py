@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
+from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.base import logsumexp_where, mean_of_rows
-from diptych_training.recipes.dexml import LabelPool
+from diptych_training.recipes.dexml import LabelPool, SoftTopKLoss
 from effects.deb import RATE, averaged, tags
 from effects.running import FEW, ONE, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, precision, recall_at_own
@@ -41,7 +41,7 @@ class Summed(ContrastiveLoss):
 LOSSES: dict[str, Callable[..., Any]] = {
     "summed": partial(Summed, None, tau=TAU),
     "decoupled": partial(ContrastiveLoss, None, tau=TAU),
-    "soft top-5": partial(SoftTopKLoss, None, k=5, tau=TAU, sample_positives=5),
+    "soft top-5": partial(SoftTopKLoss, None, k=5, tau=TAU),
 }
 METRICS = ("recall@n", "spread of relevant scores", "P@1", "P@5")
 LEVELS = {"1 to 3": (1, 3), "4 to 6": (4, 6), "7 and more": (7, 500)}

@@ -22,7 +22,6 @@ from torch.nn.functional import cross_entropy, gelu, layer_norm, one_hot
 
 from corpora import read_texts
 from diptych.evaluate import read_beir
-from diptych_training.losses.listwise import listwise
 from effects.deb import SHORT, data_of, teacher_vectors
 from effects.running import FEW, ONE, Effect, above, each, effect, plateau
 from effects.scoring import Doubles
@@ -121,7 +120,7 @@ def run(way: Way, steps: int, of: slice, seed: int) -> Doubles:
     target = one_hot(torch.zeros(BATCH, dtype=torch.long), rows.shape[1]).float()
     for places in shuffled(len(rows), BATCH, steps, seed):
         adam.zero_grad()
-        listwise(heads(rows[places], weights[own.owners[places]]), target).backward()
+        cross_entropy(heads(rows[places], weights[own.owners[places]]), target).backward()
         adam.step()
         plan.step()
     with torch.no_grad():

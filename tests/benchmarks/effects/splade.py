@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import BertForMaskedLM
 
-from diptych_training.lexicon import Flops, active_terms, max_logits
+from diptych_training.lexicon import Flops, max_logits
 from diptych_training.losses import ContrastiveLoss
 from effects.lex import Lex, lex
 from effects.running import FEW, SEEDS, TUNING, Effect, each, effect, learnt, plateau
@@ -90,7 +90,7 @@ def run(weight: float, seed: int, steps: int = STEPS, **given: Any) -> Found:
     world = lex(seed, **given)
     model = learned(world, weight, seed, steps)
     texts = (world.document_tokens, world.query_tokens[torch.from_numpy(world.test)])
-    documents, queries = (active_terms(model.embedded(tokens)).double().mean().item() for tokens in texts)
+    documents, queries = ((model.embedded(tokens) != 0).sum(1).double().mean().item() for tokens in texts)
     return ndcg(scores(model, world, dot=True), world.relevant[world.test]), documents, queries
 
 

@@ -1,4 +1,4 @@
-"""Synthetic queries: how much is enough, whether the stop rule and its curve tell, and what the round trip does; H-lex.
+"""Synthetic queries: how much is enough, whether the stop rule and its curve tell; H-lex.
 
 `synthesize` asks a planted generator, which writes a topic with one or two attributes for a document and is wrong in
 three of ten: one attribute is none of the document's. No more than six queries fit a document. All amounts train a
@@ -30,7 +30,7 @@ from diptych_training.relevance import Relevance
 from effects.lex import Lex, lex
 from effects.running import Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg
-from effects.served import source_of, tokens_of
+from effects.served import tokens_of
 from effects.tiny import Encoder, Words, scores, trained
 
 AMOUNTS, DENSITIES, SOME, WRONG, JUDGED = (125, 250, 500, 1000, 2000), (1, 2, 4, 8), 500, 0.3, 200
@@ -81,21 +81,19 @@ class Found:
 
 
 def effects() -> list[Effect]:
-    """More documents, more queries a document, the stop rule and its curve, weak and trained, the round trip."""
+    """More documents, more queries a document, the stop rule and its curve, weak and trained."""
     most: Any = {"documents": AMOUNTS[-1], "density": 2}
     steps, long_enough = plateau(lambda steps, seed: float(run(seed, steps=steps, **most).after.mean()), 100)
     at = partial(run, steps=steps)
     amounts = {n: each(partial(at, documents=n, density=2)) for n in AMOUNTS}
     densities = {n: amounts[SOME] if n == 2 else each(partial(at, documents=SOME, density=n)) for n in DENSITIES}
     strong = each(partial(at, documents=SOME, density=2, judged=True))
-    trips = {n: each(partial(at, documents=SOME, density=4, judged=True, trip=n)) for n in (None, *TRIPS)}
     start = [one.before for one in amounts[SOME]]
     rows = [
         *_doublings(amounts, "documents with 2 queries each", start),
         *_doublings(densities, f"queries for each of {SOME} documents", start),
         *_stop(amounts, start),
         *_gains(amounts[SOME], strong),
-        *_round_trip(trips, start),
     ]
     return [replace(row, conditions=(long_enough, *row.conditions)) for row in rows]
 
@@ -151,21 +149,11 @@ def _gains(weak: list[Found], strong: list[Found]) -> list[Effect]:
     return [*rows, _effect("gain of random vectors beside that of a trained retriever", *gains, conditions=better)]
 
 
-def _round_trip(trips: Mapping[int | None, list[Found]], start: list[Doubles]) -> list[Effect]:
-    rows, better = list[Effect](), [learnt([one.after for one in trips[None]], start)]
-    for trip in TRIPS:
-        what, sides = f"round trip within {trip} beside none, a trained retriever", (trips[None], trips[trip])
-        wrong: list[Any] = [[one.wrong for one in own] for own in sides]
-        rows.append(_effect(what, *([one.after for one in own] for own in sides), conditions=better))
-        rows.append(_effect(what, *wrong, metric="wrong queries", better="lower", conditions=better))
-    return rows
-
-
 def _effect(what: str, baseline: Any, found: Any, *, metric: str = "nDCG@10", **claimed: Any) -> Effect:
     return effect("Synthetic queries", what, "H-lex", metric, baseline, found, page="synthetic_queries", **claimed)
 
 
-def run(seed: int, *, steps: int, documents: int, density: int, judged: bool = False, trip: int | None = None) -> Found:
+def run(seed: int, *, steps: int, documents: int, density: int, judged: bool = False) -> Found:
     """One training by synthetic queries.
 
     Args:
@@ -173,7 +161,6 @@ def run(seed: int, *, steps: int, documents: int, density: int, judged: bool = F
         steps: of the training by synthetic queries.
         documents, density: how many get how many queries.
         judged: whether the retriever has learned from judged queries before.
-        trip: the round trip asks the retriever, before it learns, for so many documents; None asks nobody.
     """
     world = lex(seed)
     model: Encoder = Words(len(world.words), seed=seed)
@@ -181,21 +168,20 @@ def run(seed: int, *, steps: int, documents: int, density: int, judged: bool = F
         known = replace(world, train=world.train[:JUDGED])
         trained(known, known.rows(), ContrastiveLoss(None, relevance=known.relevance()), seed=seed, model=model)
     before = ndcg(scores(model, world), world.relevant[world.test])
-    written = synthetic(world, model, documents, density, trip, seed)
+    written = synthetic(world, documents, density, seed)
     model = learned(world, written, copy.deepcopy(model), seed, steps)
     held = world.train[JUDGED:]
     dev = float(ndcg(scores(model, world, held), world.relevant[held]).mean())
     return Found(before, ndcg(scores(model, world), world.relevant[world.test]), dev, wrong_of(world, written))
 
 
-def synthetic(world: Lex, model: Encoder, documents: int, density: int, trip: int | None, seed: int) -> Synthetic:
+def synthetic(world: Lex, documents: int, density: int, seed: int) -> Synthetic:
     """What stays of the written queries; none is a test query or a held-out one."""
-    options = SyntheticQueries(documents=documents, density=density, round_trip=trip)
+    options = SyntheticQueries(documents=documents, density=density)
     texts = [Document(f"d{place}", text) for place, text in enumerate(world.documents)]
     generator = Generator("planted", registry=Registry(Planted(world), installed=False))
     asked = [world.queries[place] for place in (*world.train[JUDGED:], *world.test)]
-    source = None if trip is None else source_of(model, world)
-    return synthesize(texts, generator, options, seed=seed, source=source, test_queries=asked)
+    return synthesize(texts, generator, options, seed=seed, test_queries=asked)
 
 
 def learned(world: Lex, written: Synthetic, model: Encoder, seed: int, steps: int) -> Encoder:

@@ -27,17 +27,16 @@ from diptych.types import Floats
 from diptych_adapters.models import resolve
 from diptych_training.corpus import TrainingData
 from diptych_training.data.generators import Generator
-from diptych_training.data.synthetic import SyntheticQuery, round_trip, synthesize
+from diptych_training.data.synthetic import SyntheticQuery, synthesize
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.options import SyntheticQueries
 from diptych_training.relevance import Relevance
 from effects.deb import MODEL, Real, averaged, deb, train
 from effects.running import FEW, ONE, Condition, Effect, best, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg
-from effects.served import EncoderSource
 from effects.tiny import scores
 
-SIZE, FIRST, TAUS, TRIP = 128, 200, (0.05, 0.1, 0.2), 3
+SIZE, FIRST, TAUS = 128, 200, (0.05, 0.1, 0.2)
 JUDGED, MANY, ALL = 1500, 3000, 10_000  # judged queries; documents of most rows; more documents than there are
 WORDS, SENTENCES = ("question", "keywords"), ("claim", "long")
 Whose: TypeAlias = Literal["all", "asked for", "not judged"]
@@ -47,7 +46,7 @@ class Learning(NamedTuple):
     """What a training sees: real queries, and those that a generator writes for `documents` documents.
 
     `whose`: the documents are drawn from all, from those that real queries ask for, or from those that judged ones do
-    not. `trip` is the retriever of a round trip. The rest is as in recipes.
+    not. The rest is as in recipes.
     """
 
     real: int = 0
@@ -56,7 +55,6 @@ class Learning(NamedTuple):
     whose: Whose = "all"
     density: int = 2
     styles: tuple[str, ...] = WORDS
-    trip: int | None = None
     cut: bool = True
 
 
@@ -82,7 +80,7 @@ def long_enough(learning: Learning, tau: float, of: str) -> tuple[int, Condition
 
 
 def _alone(tau: float, start: list[Doubles]) -> list[Effect]:
-    """Without any real query: all documents, more of them, more and other queries, the round trip, the cut."""
+    """Without any real query: all documents, more of them, more and other queries, the cut."""
     steps, enough = long_enough(WRITTEN, tau, "written")
     every, said = WRITTEN._replace(documents=ALL), WRITTEN._replace(styles=SENTENCES)
     compared = [
@@ -91,7 +89,6 @@ def _alone(tau: float, start: list[Doubles]) -> list[Effect]:
         ("4 queries a document beside 2", WRITTEN, WRITTEN._replace(density=4)),
         ("sentences beside keywords and questions", WRITTEN, said),
         ("sentences cut out of their documents beside left there", said._replace(cut=False), said),
-        ("round trip within 3 beside none, the untrained model", WRITTEN, WRITTEN._replace(trip=TRIP)),
     ]
     found = {own: trained_by(own, tau, steps) for own in dict.fromkeys(one for _, *pair in compared for one in pair)}
     none = [Condition("the baseline does not train", True), enough]
@@ -188,7 +185,7 @@ def written(learning: Learning, seed: int) -> tuple[SyntheticQuery, ...]:
     """What the generator writes and the filters leave; nothing that gives away a test query."""
     if not learning.generator:
         return ()
-    world, trip = deb(seed), learning.trip
+    world = deb(seed)
     judged = real(world, seed, JUDGED)
     chosen = {
         "all": np.arange(len(world.documents)),
@@ -196,9 +193,7 @@ def written(learning: Learning, seed: int) -> tuple[SyntheticQuery, ...]:
         "not judged": np.setdiff1d(np.arange(len(world.documents)), judged[:, 1].numpy()),
     }[learning.whose]
     texts = [Document(world.names[place], world.documents[place]) for place in chosen.tolist()]
-    options = SyntheticQueries(
-        documents=learning.documents, density=learning.density, styles=learning.styles, round_trip=None
-    )
+    options = SyntheticQueries(documents=learning.documents, density=learning.density, styles=learning.styles)
     found = synthesize(
         texts,
         Generator(learning.generator),
@@ -207,11 +202,7 @@ def written(learning: Learning, seed: int) -> tuple[SyntheticQuery, ...]:
         test_queries=[world.queries[place] for place in world.test],
     )
     queries = list(found.queries)
-    if trip is not None:
-        model = Untrained(world, [query.text for query in queries])
-        source = EncoderSource(model, dict(zip(world.names, world.documents, strict=True)))
-        queries = round_trip(queries, source, trip)
-    print(f"   seed {seed}: {found.report}; the trip leaves {len(queries)}, {queries[0].text!r}", flush=True)
+    print(f"   seed {seed}: {found.report}; {queries[0].text!r}", flush=True)
     return tuple(queries)
 
 

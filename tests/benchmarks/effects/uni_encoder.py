@@ -17,14 +17,15 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from sentence_transformers.cross_encoder.losses import ListNetLoss
 
 from corpora import read_texts
 from diptych.evaluate import read_beir
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.library import load_transformer, quiet
 from diptych_adapters.uni_encoder import Attention, Settings, UniEncoder
-from diptych_training.losses import ListwiseLoss
 from diptych_training.recipes.cross_encoder import PairModule, Trainee
+from diptych_training.recipes.negatives import RELEVANT
 from effects.running import TUNING, Effect, above, each, effect, plateau
 from effects.scoring import Doubles
 from effects.tiny import warmed_up
@@ -202,13 +203,16 @@ def trained(
     # They are most of the weights, and of the time of a step.
     model.transformers_model.get_input_embeddings().weight.requires_grad_(False)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    loss, optimizer = ListwiseLoss(model), torch.optim.AdamW(weights, lr=rate, weight_decay=0.01, fused=True)
+    loss, optimizer = (
+        ListNetLoss(model, mini_batch_size=-1),
+        torch.optim.AdamW(weights, lr=rate, weight_decay=0.01, fused=True),
+    )
     schedule = warmed_up(optimizer, steps)
     model.train()
     for step in range(steps):
         places = [(step * size + n) % len(rows) for n in range(size)]
         batch = [rows[place] for place in places]
-        labels = [torch.tensor([1.0] + [0.0] * (len(documents) - 1)) for _, documents in batch]
+        labels = [torch.tensor([RELEVANT] + [0.0] * (len(documents) - 1)) for _, documents in batch]
         texts = [[query for query, _ in batch], [documents for _, documents in batch]]
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             value = loss(texts, labels)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diptych_experimental.unidec import CLASSIFIER, LabelTable, PSLLoss
+from diptych_experimental.unidec import LabelTable, PSLLoss
+from diptych_experimental.unidec_encoder import CLASSIFIER
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.recipes.dexml import LabelPool, hard_negatives
 from effects.lex import Lex, lex

@@ -28,7 +28,6 @@ from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.model_options import CrossEncoderOptions, question
 from diptych_adapters.models import resolve
 from diptych_experimental.yes_no import YesNoReranker
-from diptych_training.losses.listwise import listwise
 from effects.deb import MODEL
 from effects.mixture import CANDIDATES, TEST, TUNING, by_scores, ndcg, pairs_of, rows_of, tagging
 from effects.running import FEW, ONE, Effect, above, best, each, effect, plateau
@@ -166,7 +165,7 @@ def trained(reader: Reader, steps: int, rate: float, seed: int) -> Reader:
         scores, more = reader([(query, tag) for query, own in batch for tag in own])
         target = torch.nn.functional.one_hot(torch.zeros(SIZE, dtype=torch.long), len(scores) // SIZE).float()
         adam.zero_grad()
-        (listwise(scores.view(SIZE, -1), target) + more).backward()
+        (torch.nn.functional.cross_entropy(scores.view(SIZE, -1), target) + more).backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         adam.step()
         plan.step()

@@ -11,7 +11,6 @@ import pytest
 
 from diptych import Collection, Document, Registry
 from diptych.config import load_config
-from diptych.errors import ConfigError
 from diptych.training import TrainReport, load_recipe, register
 from tiny_lexicon import WORDS, tiny_masked_model
 from tiny_training import Told
@@ -36,14 +35,6 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     lines = ["query-id\tcorpus-id\tscore", *(f"q{query}\td{document}\t1" for query, document in relevant)]
     (tmp_path / "train.tsv").write_text("\n".join(lines))
-    scores = [
-        {
-            "query": f"q{q}",
-            "scores": {f"d{d}": 6.0 if q % 16 == d % 16 else random.uniform(0, 3) for d in range(DOCUMENTS)},
-        }
-        for q in range(48)
-    ]
-    (tmp_path / "scores.jsonl").write_text("\n".join(map(json.dumps, scores)))
     return tmp_path
 
 
@@ -90,20 +81,3 @@ def test_splade_learns_what_words_mean_and_is_searched(folder: Path, queries: st
     precision, options = found(folder, report)
     assert precision > 0.4  # chance is 1 of 16
     assert options.get("trained_as") == trained_as
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["kl", "margin_mse"])
-def test_splade_learns_from_stored_scores(folder: Path, kind: str) -> None:
-    options = {
-        "loss": {"kind": kind},
-        "teacher": {"scores": str(folder / "scores.jsonl")},
-        "negatives": {"per_query": 3},
-    }
-    report = trained(folder, "splade", sparsity={"query": 0.003, "document": 0.003}, **options)
-    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.2
-
-
-def test_a_teacher_and_a_loss_that_has_none_are_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="contrastive takes none"):
-        trained(folder, "splade", teacher={"scores": str(folder / "scores.jsonl")})

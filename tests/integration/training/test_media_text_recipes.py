@@ -6,12 +6,14 @@ Killed trainings go on, and both adapters serve the folder.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
@@ -152,6 +154,35 @@ def test_texts_that_were_changed_since_they_were_encoded_are_told(world: Path, t
     lines(world / "changed.jsonl", [{**rows[0], "texts": ["new"]}, *rows[1:]])
     with pytest.raises(ConfigError, match=r"other texts than when the training was prepared(?s:.*)'new'"):
         made(given, Told()).train()
+
+
+def test_a_pretrained_encoder_is_what_the_network_begins_with(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for path in world.glob("train-*.png"):
+        (tmp_path / "pictures" / path.name).write_bytes(path.read_bytes())
+    pretraining = {
+        "recipe": "pretrain",
+        "output": str(tmp_path / "encoder"),
+        "data": {"corpus": str(tmp_path / "pictures"), "share": 0},
+        "encoder": {"size": 16, "patch": 4, "layers": 1, "width": 16, "heads": 2},
+        "training": {"epochs": 1, "batch_size": 12, "device": "cpu"},
+    }
+    made(pretraining, Told()).train()
+    image = {"start": str(tmp_path / "encoder"), "augment": 0.2}
+    recipe = made(options(world, tmp_path / "first", image=image), Told())
+    recipe.prepare()
+    first = recipe.model()[0].network.body.model.state_dict()
+    trained = transformers.ViTModel.from_pretrained(tmp_path / "encoder", add_pooling_layer=False).state_dict()
+    assert first.keys() == trained.keys()
+    for name, value in trained.items():
+        np.testing.assert_array_equal(first[name], value, err_msg=name)
+    report = made(options(world, tmp_path / "run", image=image), Told()).train()
+    assert report.measured["after"]["R@1"] > 0.9 > report.measured["before"]["R@1"]
+    shutil.rmtree(tmp_path / "encoder")
+    images = [np.asarray(Image.open(world / f"test-{n}-0.png")) for n in range(len(COLOURS))]
+    dense = MediaTextEncoder.of("image", model=str(tmp_path / "run"), device="cpu")
+    scores = dense.encode_query(WORDS[: len(COLOURS)]) @ dense.encode_document(images).T
+    assert scores.argmax(1).tolist() == list(range(len(COLOURS)))
 
 
 def sounding(folder: Path, name: str, seed: int) -> None:

@@ -58,6 +58,6 @@ def test_stored_scores_that_are_not_there_are_a_config_error(world: Path, tmp_pa
 
 
 def prepared(world: Path, run: Path, scores: Path) -> list[str]:
-    given = {**options_of("distill", world, run), "teacher": {"scores": str(scores)}}
+    given = {**options_of("cprd", world, run), "teacher": {"scores": str(scores)}}
     done: list[str] = made(given, Told()).prepare()
     return done

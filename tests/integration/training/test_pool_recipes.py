@@ -109,15 +109,6 @@ def test_heads_serve_as_two_named_vectors(data: dict[str, str], tmp_path: Path) 
         assert len(collection.search("word1 word2")) == 3
 
 
-def test_the_decoupled_softmax_takes_all_positives_and_soft_top_k_draws_k(data: dict[str, str], tmp_path: Path) -> None:
-    made = [
-        recipe("dexml", data, tmp_path / name, model=str(tmp_path / "bert"), loss={"name": name, "k": 4})
-        for name in ("decoupled_softmax", "soft_topk")
-    ]
-    losses = [one.loss(one.model()) for one in made]
-    assert [getattr(loss, "sample_positives", None) for loss in losses] == [None, 4]
-
-
 def test_what_a_recipe_has_no_use_for_is_refused(data: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="leave the section out, see pool"):
         recipe("dexml", data, tmp_path, negatives={"per_query": 2})

@@ -86,7 +86,7 @@ def test_prompts_of_the_recipe_take_the_place_of_the_models_own(world: Path, tmp
     given = options_of("contrastive", world, tmp_path / "run", epochs=1)
     given |= {"model": str(world / "prompted-dense"), "prompts": {"query": "word33 ", "document": ""}}
     recipe = made(given, Told())
-    assert recipe.searcher().prompts == {"query": "word33 ", "document": ""}, "negatives are mined behind them"
+    assert recipe.model().prompts == {"query": "word33 ", "document": ""}, "negatives are mined behind them"
     with texts_in_training() as seen:
         recipe.train()
     assert {text.split()[0] == "word33" for text in seen if text not in DOCUMENTS} == {True}

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 
 from diptych.training import TrainReport, load_recipe
 from diptych_training.corpus import TrainingData
-from diptych_training.recipes.reranker_scores import Cprd
-from every_recipe import COUNT, REGISTRY, options_of, write_world
+from diptych_training.recipes.cprd import Cprd
+from every_recipe import REGISTRY, options_of, write_world
 from tiny_models import cross_encoder
-from tiny_training import Told, lines
+from tiny_training import Told
 
-EPOCHS, BATCHES = 4, 3
+EPOCHS = 4
 
 
 @pytest.fixture(scope="module")
@@ -77,28 +77,6 @@ def test_each_epoch_has_the_negatives_of_the_model_as_it_is_then(world: Path, tm
     assert any("of the negatives by the model as it is are others" in said for said in recipe.watcher.sentences)  # type: ignore[attr-defined]
 
 
-def test_the_rows_of_each_batch_are_those_of_its_epoch_with_the_teachers_scores(world: Path, tmp_path: Path) -> None:
-    class Seeing(Watched):
-        def loss(self, model: Any) -> Any:
-            loss = super().loss(model)
-            loss.register_forward_pre_hook(lambda own, given: labels.append(given[1]))
-            return loss
-
-    labels: list[torch.Tensor] = []
-    recipe = Seeing(options(world, tmp_path / "run"), Told())
-    recipe.train()
-    assert len(labels) == EPOCHS * BATCHES
-    names, queries = list(recipe.data.documents), list(recipe.data.queries)
-    lists = [recipe.negatives(), *(kept(tmp_path / "run", epoch) for epoch in range(1, EPOCHS))]
-    scores = recipe.scores()
-    for step, batch in enumerate(labels):
-        for row in batch.tolist():
-            query, *documents = (int(number) for number in row[:4])
-            own = [names[document] for document in documents]
-            assert own[1:] == lists[step // BATCHES][queries[query]][:2]
-            assert row[4:] == pytest.approx([scores[queries[query]][name] for name in own])
-
-
 @pytest.mark.slow
 def test_a_reranker_is_asked_for_what_is_new_and_for_nothing_twice(world: Path, tmp_path: Path) -> None:
     recipe = Watched(options(world, tmp_path / "run", teacher=reranker(world), negatives={"per_query": 3}), Told())
@@ -110,21 +88,6 @@ def test_a_reranker_is_asked_for_what_is_new_and_for_nothing_twice(world: Path, 
     relevant = {(query, name) for query in recipe.data.qrels for name in recipe.data.relevant(query)}
     assert sorted(asked) == sorted(wanted | relevant)
     assert len(wanted) > sum(map(len, recipe.negatives().values()))
-
-
-@pytest.mark.slow
-def test_rows_that_could_be_exchanged_train_as_those_that_stay_behind_the_models_prompts(
-    world: Path, tmp_path: Path
-) -> None:
-    ends = []
-    for every, prompts in ((0, True), (99, True), (99, False)):
-        changes: dict[str, Any] = {"negatives": {"per_query": 2, "refresh_every": every}}
-        changes |= {"prompts": {"query": "word1 word2 ", "document": "word3 "}} if prompts else {}
-        output = tmp_path / f"{every}-{prompts}"
-        Cprd(options(world, output, **changes), Told()).train()
-        ends.append(load_file(output / "model.safetensors"))
-    assert all(torch.equal(ends[1][name], value) for name, value in ends[0].items())
-    assert not all(torch.equal(ends[2][name], value) for name, value in ends[0].items())
 
 
 class Stopping(Told):
@@ -141,10 +104,7 @@ class Stopping(Told):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [6, 8])
-def test_a_training_that_goes_on_within_an_epoch_has_that_epochs_negatives(
-    step: int, world: Path, tmp_path: Path
-) -> None:
+def test_a_training_that_goes_on_within_an_epoch_has_that_epochs_negatives(world: Path, tmp_path: Path) -> None:
     training = {**options_of("cprd", world, tmp_path)["training"], "evaluate_every": 5}  # an epoch has three steps
     given: dict[str, Any] = {"teacher": reranker(world), "training": training}
     ends = []
@@ -152,49 +112,9 @@ def test_a_training_that_goes_on_within_an_epoch_has_that_epochs_negatives(
         asked = options(world, tmp_path / name, **given)
         if name == "again":
             with pytest.raises(InterruptedError):
-                Cprd(asked, Stopping(step)).train()
+                Cprd(asked, Stopping(8)).train()
         report = Cprd(asked, Told()).train()
         assert report.resumed_at == (5 if name == "again" else 0)
         ends.append(load_file(tmp_path / name / "model.safetensors"))
     for name, value in ends[0].items():
         torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=1e-5)
-
-
-def test_what_scores_are_stored_of_is_taken_by_the_similarity_of_the_model_as_it_is(
-    world: Path, tmp_path: Path
-) -> None:
-    candidates = {n: [f"d{(n + step) % COUNT}" for step in (1, 4, 7, 11, 16)] for n in range(COUNT) if n != 2}
-    scores = {f"q{n}": dict.fromkeys([f"d{n}", *own], 1.0) for n, own in candidates.items()}
-    lines(tmp_path / "scores.jsonl", [{"query": query, "scores": own} for query, own in scores.items()])
-    negatives = {"per_query": 2, "refresh_every": 1}
-    teacher = {"scores": str(tmp_path / "scores.jsonl"), "check": False}  # it scores all alike
-    given: dict[str, Any] = {"negatives": negatives, "teacher": teacher}
-    recipe = Watched(options(world, tmp_path / "run", **given), Told())
-    report = recipe.train()
-    assert "judged pairs were left out" in report.remarks[1]
-    assert len(recipe.ranked) == EPOCHS - 1
-    for epoch, found in enumerate(recipe.ranked, 1):
-        numbers = {query: int(query[1:]) for query in found if query != "q2"}
-        own = {query: [name for name in found[query] if name in candidates[n]] for query, n in numbers.items()}
-        assert kept(tmp_path / "run", epoch) == {query: names[:2] for query, names in own.items()}
-
-
-@pytest.mark.parametrize(
-    ("recipe", "stored", "given", "every"),
-    [
-        ("cprd", False, None, 1),
-        ("cprd", True, None, 0),
-        ("cprd", True, 2, 2),
-        ("cprd", False, 0, 0),
-        ("distill", False, 0, 0),
-        ("distill", False, 3, 3),
-    ],
-)
-def test_cprd_mines_every_epoch_unless_scores_are_stored(
-    recipe: str, stored: bool, given: int | None, every: int, world: Path, tmp_path: Path
-) -> None:
-    teacher = {"scores": str(world / "scores.jsonl")} if stored else reranker(world)
-    assert options(world, tmp_path, recipe=recipe, teacher=teacher, negatives={"refresh_every": given}).every == every
-    if given is None or recipe == "distill":
-        plain = options(world, tmp_path, recipe=recipe, teacher=teacher, negatives={"per_query": 2})
-        assert plain.every == (every if recipe == "cprd" else 0)

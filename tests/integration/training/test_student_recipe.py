@@ -22,6 +22,7 @@ from every_recipe import REGISTRY, made, options_of, write_world
 from tiny_training import Told
 
 pytestmark = pytest.mark.slow
+pytest.importorskip("model2vec", reason="needs diptych[static]")
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +41,13 @@ def teacher_slot(world: Path) -> Slot:
     return Slot("dense", config, None, REGISTRY)
 
 
-@pytest.mark.parametrize(("kind", "adapter"), [("layers", "sentence-transformers"), ("static", "static")])
-def test_a_student_comes_near_to_its_teachers_queries(world: Path, tmp_path: Path, kind: str, adapter: str) -> None:
-    if kind == "static":
-        pytest.importorskip("model2vec", reason="needs diptych[static]")
-    given = options(world, tmp_path / "run", student={"kind": kind})
+def test_a_student_comes_near_to_its_teachers_queries(world: Path, tmp_path: Path) -> None:
+    given = options(world, tmp_path / "run")
     given["data"] = {"corpus": given["data"]["corpus"]}
     watcher = Told()
     report = made(given, watcher).train()
     (model,) = report.models
-    assert (model.adapter, model.queries) == (adapter, True)
+    assert (model.adapter, model.queries) == ("static", True)
     assert report.measured["after"]["nDCG@10"] > 0.8
     assert any("finding the teacher's own first 10 hits; the teacher's is 1.0000" in text for text in report.remarks)
     encoders = Encoders.open(None)
@@ -61,7 +59,7 @@ def test_a_student_comes_near_to_its_teachers_queries(world: Path, tmp_path: Pat
     )
     assert (ours * theirs).sum(1).min() > 0.9
     (choice,) = choices_of(teacher_slot(world), [str(tmp_path / "run")])
-    assert (choice.adapter, choice.documents) == (adapter, False), "diptych tune encoder --with serves it alike"
+    assert (choice.adapter, choice.documents) == ("static", False), "diptych tune encoder --with serves it alike"
     record = json.loads((tmp_path / "run" / "teacher.json").read_text())
     assert record == {"documents": teacher.fingerprint.documents or teacher.fingerprint.space}
 
@@ -82,11 +80,6 @@ def test_the_teacher_is_asked_once(world: Path, tmp_path: Path) -> None:
     (sentence,) = made(given, Told()).prepare()
     assert "the teacher encoded" in sentence
     assert made(given, Told()).prepare() == []
-
-
-def test_a_student_is_smaller_than_its_model(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)is not smaller.*student\.layers.*2.*1 to 1"):
-        made(options(world, tmp_path / "run", student={"layers": 2}), Told()).train()
 
 
 def test_a_student_goes_beside_the_encoder_of_its_slot(world: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_collection_without_judged_queries_is_trained_on_queries_that_were_wri
     data = {
         "collection": str(config),
         "dev": {"share": 0.2},
-        "synthetic": {"documents": 60, "density": 2, "styles": ["keywords"], "round_trip": 60},
+        "synthetic": {"documents": 60, "density": 2, "styles": ["keywords"]},
     }
     training = load_recipe(recipe(config, data=data), Registry.default()).make(Told())
     written, mined = training.prepare()
@@ -117,7 +117,7 @@ def test_a_collection_without_judged_queries_is_trained_on_queries_that_were_wri
 
 def test_queries_that_were_written_stand_beside_judged_ones_and_are_never_held_out(config: Path) -> None:
     given = recipe(config)
-    given["data"] = {**given["data"], "synthetic": {"documents": 20, "density": 1, "round_trip": None}}
+    given["data"] = {**given["data"], "synthetic": {"documents": 20, "density": 1}}
     training: Any = load_recipe(given, Registry.default()).make(Told())
     training.prepare()
     names = set(training.data.qrels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 import colour_plugin
-from diptych import Collection, Registry
+from diptych import Collection
 from diptych.cli import app
 from diptych.cli.run_command import Session
-from diptych.cli.train import doubt
 from diptych.config import load_config
 from diptych.errors import FingerprintMismatch
 from diptych.runtime import interrupts
-from diptych.training import TrainReport
 from toy_recipe import Toy, registry, spec
 
 CONFIG = "store: edge:./qdrant\ncollection: toys\nslots:\n  dense: {adapter: fake-dense}\n"
@@ -53,13 +50,6 @@ def test_training_says_what_was_measured_and_how_the_model_is_used(folder: Path)
     assert "model: {adapter: fake-dense, seed: 7}" in answer.stdout
     assert "small: {adapter: fake-dense, seed: 8}" in answer.stdout
     assert "it is a toy" in answer.stderr
-
-
-def test_preparing_trains_nothing(folder: Path) -> None:
-    answer = run("train", "recipe.yaml", "--prepare")
-    assert answer.exit_code == 0
-    assert "prepared nothing" in answer.stderr
-    assert not (folder / "run").exists()
 
 
 def test_what_was_prepared_is_shown_by_a_recipe_that_can_and_only_when_nothing_is_trained(folder: Path) -> None:
@@ -155,14 +145,6 @@ def test_a_reranker_is_compared_with_the_first_stage_and_it_is_said_who_uses_it(
     assert "until diptych apply" not in answer.stdout
 
 
-def test_what_chose_the_checkpoint_says_whether_it_got_better() -> None:
-    values = {"before": {"nDCG@10": 0.5, "pooled AUC": 0.6}, "after": {"nDCG@10": 0.4, "pooled AUC": 0.7}}
-    report = TrainReport("toy", "dense", "run", (), measured=values)
-    assert doubt(report).endswith("nDCG@10 is 0.4000 after training and 0.5000 before training")
-    assert doubt(dataclasses.replace(report, chosen_by="pooled AUC")) == ""
-    assert doubt(dataclasses.replace(report, measured={})) == ""
-
-
 def test_ctrl_c_says_that_the_same_command_continues(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(self: Toy) -> None:
         raise KeyboardInterrupt
@@ -195,12 +177,3 @@ def test_options_of_a_recipe_are_shown_with_their_dotted_names(folder: Path) -> 
     assert "required" in lines["model"]
     assert "2.0" in lines["training.epochs"]
     assert "Passes." in lines["training.epochs"]
-
-
-def test_a_section_that_is_off_unless_given_says_so(folder: Path) -> None:
-    answer = CliRunner().invoke(
-        app, ["train", "--options", "contrastive"], obj=Session(Registry.default()), env={"COLUMNS": "200"}
-    )
-    lines = [line.split() for line in answer.stdout.splitlines()]
-    sections = [line[0] for line in lines if line[1:5] == ["section", "Off", "unless", "given."]]
-    assert sections == ["training.lora", "data.synthetic", "hybrid"]

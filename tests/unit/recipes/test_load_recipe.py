@@ -37,11 +37,6 @@ def test_a_file_names_recipe_and_options_and_its_paths_start_at_its_folder(tmp_p
     assert found.options.model == str((tmp_path / "old").resolve())
 
 
-def test_a_name_of_a_model_is_no_path(tmp_path: Path) -> None:
-    found = load_recipe(written(tmp_path, "recipe: toy\nmodel: org/name\noutput: x\n"), registry(spec()))
-    assert found.options.model_dump()["model"] == "org/name"
-
-
 def test_changes_replace_options_of_the_file_by_dotted_name(tmp_path: Path) -> None:
     path = written(tmp_path, "recipe: toy\nmodel: a\noutput: x\ntraining: {epochs: 3}\n")
     found = load_recipe(path, registry(spec()), changes={"training.epochs": 1, "model": "b"})
@@ -99,18 +94,6 @@ def test_a_change_that_cannot_be_used_is_named_as_one_and_what_stands_in_the_fil
     path = written(tmp_path, f"recipe: toy\nmodel: a\noutput: x\n{ending}")
     with pytest.raises(ConfigError, match=message):
         load_recipe(path, registry(spec()), changes={name: value})
-
-
-def test_options_that_conflict_in_the_file_itself_are_named_by_their_line_whatever_changes(tmp_path: Path) -> None:
-    path = written(tmp_path, "recipe: toy\nmodel: a\noutput: x\ntraining: {epochs: 1, steps: 2}\n")
-    with pytest.raises(ConfigError, match=r"where: \S+recipe\.yaml, line 4, training\n  expected: give epochs"):
-        load_recipe(path, registry(spec()), changes={"training.steps": 3, "after": 0.4})
-
-
-def test_a_recipe_that_a_change_names_is_named_as_one(tmp_path: Path) -> None:
-    path = written(tmp_path, "recipe: toy\nmodel: a\noutput: x\n")
-    with pytest.raises(UnknownAdapter, match="where: --set recipe"):
-        load_recipe(path, registry(spec()), changes={"recipe": "toyy"})
 
 
 def test_an_unknown_recipe_is_an_error_with_the_nearest(tmp_path: Path) -> None:

@@ -112,13 +112,6 @@ def test_a_model_that_fits_no_slot_asks_for_a_name(config: Path, adapters: Regis
     assert config.read_text() == CONFIG
 
 
-def test_a_config_that_is_none_is_refused_and_stays(config: Path, adapters: Registry) -> None:
-    config.write_text(CONFIG.replace("adapter: bm25", "adapter: bm52"))
-    with pytest.raises(ConfigError, match="bm52"):
-        register(config, trained(config.parent), adapters)
-    assert "bm52" in config.read_text()
-
-
 PICTURES = {
     "of": "look: {adapter: transformers-media, modality: image, of: image, model: m, device: cpu}",
     "nested": "look: {adapter: transformers-media, of: image, options: {model: m, modality: image}}",

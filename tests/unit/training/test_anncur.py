@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from diptych import Collection, Document, Registry
-from diptych.config import check_adapters, parse_config
-from diptych.errors import CollectionError, ConfigError, SearchError
+from diptych.config import parse_config
+from diptych.errors import CollectionError, SearchError
 from diptych.metadata.store import raw_metadata, update_metadata
 from diptych.protocols import Pair
 from diptych.search import Pipeline, Retrieve
 from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin
 from diptych.types import Floats
-from diptych_experimental.anncur import AnchorScores, choose_anchors, explore, fitted
+from diptych_experimental.anncur import AnchorScores, choose_anchors, explore
 
 TASTE = np.random.default_rng(0).normal(size=(400, 4))  # of each number that a text can name
 REGISTRY = Registry(fakes_plugin, installed=False)
@@ -70,17 +70,6 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> AnchorScores:
     return AnchorScores.load(path)
 
 
-def test_the_fit_is_the_ridge_solution_and_without_scores_the_means_alone() -> None:
-    random = np.random.default_rng(1)
-    vectors, scores = random.normal(size=(12, 31)).astype(np.float32), random.normal(size=12)
-    rows, rest = vectors[:, :-1].astype(float), scores - vectors[:, -1]
-    penalty = 0.1 * np.mean(np.square(rows).sum(axis=1))
-    expected = np.linalg.solve(rows.T @ rows + penalty * np.eye(30), rows.T @ rest)
-    np.testing.assert_allclose(fitted(vectors, scores.tolist(), 0.1), [*expected, 1], atol=1e-5)
-    np.testing.assert_array_equal(fitted(np.zeros((0, 4), np.float32), [], 0.1), [0, 0, 0, 1])
-    np.testing.assert_array_equal(fitted(np.array([[0, 0, 2]], np.float32), [5.0], 0.1), [0, 0, 1])
-
-
 def test_a_document_is_its_scores_less_their_mean_and_the_mean(scores: AnchorScores) -> None:
     row = [_score(f"n{n}", "n7") for n in range(300, 320)]
     assert scores.ids[7] == "d7"
@@ -102,15 +91,6 @@ def test_documents_are_found_that_were_no_candidates(collection: Collection, sco
 
 def test_a_budget_beyond_the_collection_scores_everything(collection: Collection, scores: AnchorScores) -> None:
     assert [hit.id for hit in explore(collection, QUERY, Tastes(), scores, budget=1000).hits] == BEST
-
-
-def test_a_query_without_candidates_begins_with_the_highest_means(collection: Collection, scores: AnchorScores) -> None:
-    assert collection.search(QUERY, pipeline=NONE) == []
-    reranker = Tastes()
-    found = explore(collection, QUERY, reranker, scores, first=NONE, budget=40)
-    assert [hit.id for hit in found.hits[:10]] == BEST[:10]
-    highest = [scores.ids[place] for place in np.argsort(-scores.vectors[:, -1])[:14]]
-    assert {document for _, document in reranker.pairs[:10]} <= {f"n{name[1:]}" for name in highest}
 
 
 def test_the_budget_is_spent_on_candidates_where_documents_lack_anchor_scores(
@@ -173,9 +153,3 @@ def test_a_collection_with_anchors_of_an_earlier_release_opens_searches_and_lose
             assert later.populate([{"id": "new", "text": "n3"}]).new == 1
             later.finish()
         assert [slot.name for slot in later.info().slots] == ["dense", "lexical"]
-
-
-def test_a_reranker_in_a_slot_of_a_config_is_an_error() -> None:
-    slots = {**CONFIG["slots"], "scores": {"adapter": "fake-reranker", "anchors": {"texts": "anchors.txt"}}}
-    with pytest.raises(ConfigError, match="'fake-reranker' is a reranker, no encoder"):
-        check_adapters(parse_config({**CONFIG, "slots": slots}), REGISTRY)

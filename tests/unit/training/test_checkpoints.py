@@ -15,26 +15,7 @@ from diptych.errors import ConfigError
 from diptych_training.recipes.base import Training
 from diptych_training.running import Fitted
 from diptych_training.running.families import WEIGHTS, with_own_checkpoints
-from given_embeddings import Scaled, columns, drawn
-
-
-class Following(torch.nn.Module):
-    """A loss that keeps something aside: a slow copy of its model's factor."""
-
-    def __init__(self, model: Scaled) -> None:
-        super().__init__()
-        self.model, self.slow = model, model.factor.detach().clone()
-
-    def forward(self, batch: Any) -> torch.Tensor:
-        self.slow = (self.slow + self.model.factor.detach()) / 2
-        found: torch.Tensor = ((batch[0]["given"] * self.slow) @ batch[1]["given"].T).mean()
-        return found
-
-    def state_aside(self) -> dict[str, torch.Tensor]:
-        return {"slow": self.slow}
-
-    def load_aside(self, state: dict[str, torch.Tensor]) -> None:
-        self.slow = state.get("slow", self.model.factor.detach().clone())
+from given_embeddings import Scaled
 
 
 class Bare:
@@ -42,38 +23,11 @@ class Bare:
 
     def __init__(self) -> None:
         self.model = Scaled()
-        self.loss = Following(self.model)
+        self.loss = torch.nn.Identity()
         self.state = SimpleNamespace(global_step=1)
-
-    def step(self, seed: int) -> float:
-        found: torch.Tensor = self.loss(columns(*(drawn(seed + column, 4, 6) for column in range(2))))
-        with torch.no_grad():
-            self.model.factor.add_(0.5)
-        return found.item()
 
 
 Trainer = with_own_checkpoints(Bare)
-
-
-def test_a_training_goes_on_with_what_its_loss_keeps_aside(tmp_path: Path) -> None:
-    first = Trainer()
-    for seed in (0, 10):
-        first.step(seed)
-    first._save(str(tmp_path))
-    later = Trainer()
-    later._load_from_checkpoint(str(tmp_path))
-    assert later.step(20) == pytest.approx(first.step(20))
-
-
-def test_a_checkpoint_of_an_earlier_version_is_read_and_begins_anew_what_it_lacks(tmp_path: Path) -> None:
-    first = Trainer()
-    first.step(0)
-    first._save(str(tmp_path))
-    kept = {name: value for name, value in load_file(tmp_path / WEIGHTS).items() if not name.startswith("aside.")}
-    save_file(kept, tmp_path / WEIGHTS)
-    later = Trainer()
-    later._load_from_checkpoint(str(tmp_path))
-    assert torch.equal(later.loss.slow, first.model.factor)
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_what_to_do(tmp_path: Path) -> None:

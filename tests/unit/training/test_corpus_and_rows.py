@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from diptych import Collection, Document
 from diptych.errors import CollectionNotFound, ConfigError
@@ -16,9 +16,9 @@ from diptych.testing import FakeReranker
 from diptych.types import Floats
 from diptych_training.corpus import TrainingData, held_out
 from diptych_training.options import DataOptions
+from diptych_training.recipes.cprd import score_lists
 from diptych_training.recipes.negatives import documents_of, list_rows
-from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows, without_negatives
-from diptych_training.teacher_scores import score_lists
+from diptych_training.rows import left_out, scored_rows, training_rows
 
 
 @pytest.fixture
@@ -58,10 +58,6 @@ def test_a_query_with_too_few_negatives_gets_others_that_are_not_judged(data: Tr
     assert of_a[2:] == [3, 3], "d3 is the only document that is not judged for a"
 
 
-def test_without_negatives_rows_are_pairs(data: TrainingData) -> None:
-    assert training_rows(data).column_names == ["query", "positive", "label"]
-
-
 def test_a_query_that_stands_in_its_document_is_cut_out_of_it() -> None:
     documents = [Document("d0", "They sleep. They eat mice. They purr.", title="Cats"), Document("d1", "Dogs bark.")]
     qrels = {"a": {"d0": 1}, "b": {"d1": 1}, "c": {"d0": 1}}
@@ -88,7 +84,7 @@ def test_a_teacher_reads_what_the_student_reads() -> None:
             asked.extend(text for _, text in pairs)
             return super().predict(pairs)
 
-    score_lists(Asked(), {"a": ["d0", "d1"]}, cut.queries, cut.documents, text_of=cut.read_beside)
+    score_lists(Asked(), {"a": ["d0", "d1"]}, cut)
     assert sorted(asked) == ["They eat mice. Dogs bark.", "They purr."]
 
 
@@ -108,61 +104,34 @@ def test_a_query_that_judges_all_documents_has_no_negative_and_is_left_out() -> 
     data = TrainingData.of({"a": "pets", "b": "birds"}, documents, {"a": {"d0": 1, "d1": 0}, "b": {"d1": 1}})
     rows = training_rows(data, {"a": []}, per_query=1)
     assert rows["query"][:] == ["birds"]
-    assert without_negatives(data, rows) == (
-        "1 of 2 judged pairs were left out, since their query judges all documents, and none was mined (queries a)"
-    )
     with pytest.raises(ConfigError, match=r"no training rows could be made(?s:.*)which judge all 2 documents"):
         training_rows(data.only("a"), {"a": []}, per_query=1)
 
 
-def test_relevance_knows_all_pairs_by_their_numbers(data: TrainingData) -> None:
-    import torch
-
-    found = data.relevance()(torch.tensor([0, 1]), torch.tensor([0, 1, 2, 3]))
-    assert found.tolist() == [[True, True, False, False], [False, False, True, False]]
+def pairs_of(rows: Any) -> set[tuple[str, str]]:
+    return set(zip(rows["query"], rows["positive"], strict=True))
 
 
-def test_scored_rows_carry_a_teachers_scores_and_leave_out_what_has_none(data: TrainingData) -> None:
-    scores = {"a": {"d1": 3.0, "d0": 2.0, "d3": -1.0}, "b": {"d2": 1.0}}
-    rows = scored_rows(data, {"a": ["d3"], "b": ["d0"]}, scores, per_query=1)
-    assert rows["label"][:] == [[3.0, -1.0], [2.0, -1.0]]
-    with pytest.raises(ConfigError, match=r"no row has a teacher's scores(?s:.*)data/negatives.jsonl"):
-        scored_rows(data, {"a": ["d3"]}, {}, per_query=1)
-
-
-def test_a_query_with_too_few_scored_negatives_has_them_in_turn_and_none_of_its_pairs_is_lost(
-    data: TrainingData,
-) -> None:
+def test_scores_stand_behind_the_ids_and_too_few_negatives_come_in_turn(data: TrainingData) -> None:
     scores = {"a": {"d1": 3.0, "d0": 2.0, "d3": -1.0}, "b": {"d2": 1.0, "d0": 0.5, "d3": 0.25}}
-    rows = scored_rows(data, {"a": ["d3"], "b": ["d1", "d0", "d3"]}, scores, per_query=3)
-    assert rows["label"][:] == [[3.0, -1.0, -1.0, -1.0], [2.0, -1.0, -1.0, -1.0], [1.0, 0.5, 0.25, 0.5]]
+    rows = scored_rows(data, {"a": ["d3"], "b": ["d1", "d0", "d3"]}, scores, per_query=3, ids=True)
+    assert rows["label"][:] == [
+        [0.0, 1.0, 3.0, 3.0, 3.0, 3.0, -1.0, -1.0, -1.0],
+        [0.0, 0.0, 3.0, 3.0, 3.0, 2.0, -1.0, -1.0, -1.0],
+        [1.0, 2.0, 0.0, 3.0, 0.0, 1.0, 0.5, 0.25, 0.5],
+    ]
     assert rows["negative_3"][:] == ["about hens", "about hens", "Cats about cats"]
-    assert left_out(data, rows) is None
-
-
-def test_scores_stand_behind_the_ids_where_a_loss_takes_both(data: TrainingData) -> None:
-    scores = {"a": {"d1": 3.0, "d0": 2.0, "d3": -1.0}}
-    rows = scored_rows(data, {"a": ["d3"]}, scores, per_query=1, ids=True)
-    assert rows["label"][:] == [[0.0, 1.0, 3.0, 3.0, -1.0], [0.0, 0.0, 3.0, 2.0, -1.0]]
+    assert left_out(data, pairs_of(rows), "of a reason") is None
 
 
 def test_what_a_teachers_missing_scores_leave_out_is_told(data: TrainingData) -> None:
     scores = {"a": {"d1": 3.0, "d3": -1.0}, "b": {"d2": 1.0, "d1": 9.0, "d3": 9.0}}
-    rows = scored_rows(data, {"a": ["d3"], "b": ["d0"]}, scores, per_query=1)
-    assert rows["label"][:] == [[3.0, -1.0]], "no random document is taken for one that was mined for b"
-    assert left_out(data, rows) == (
-        "2 of 3 judged pairs were left out, since the teacher gave them or all negatives of their query no score "
-        "(queries a, b)"
-    )
-    margins = margin_rows(data, {"a": ["d3"], "b": ["d0"]}, scores)
-    assert left_out(data, margins) == left_out(data, rows)
-
-
-def test_margin_rows_are_pairs_of_pairs(data: TrainingData) -> None:
-    scores = {"a": {"d1": 3.0, "d0": 2.0, "d3": -1.0, "d2": 0.5}}
-    found = margin_rows(data, {"a": ["d3", "d2"], "b": ["d0"]}, scores)
-    assert found["label"][:] == [[3.0, -1.0], [3.0, 0.5], [2.0, -1.0], [2.0, 0.5]]
-    assert found.column_names == ["query", "positive", "negative_1", "label"]
+    rows = scored_rows(data, {"a": ["d3"], "b": ["d0"]}, scores, per_query=1, ids=True)
+    assert rows["label"][:] == [[0.0, 1.0, 3.0, 3.0, -1.0]], "no random document is taken for one mined for b"
+    told = "2 of 3 judged pairs were left out, since of a reason (queries a, b)"
+    assert left_out(data, pairs_of(rows), "of a reason") == told
+    with pytest.raises(ConfigError, match=r"no row has a teacher's scores(?s:.*)data/negatives.jsonl"):
+        scored_rows(data, {"a": ["d3"]}, {}, per_query=1)
 
 
 def test_a_share_of_the_queries_is_held_out_and_numbers_stay(data: TrainingData) -> None:
@@ -192,11 +161,6 @@ def test_judgements_of_what_is_not_there_are_told_of(tmp_path: Path) -> None:
     )
     whole = {"a": {"d0": 1}, "b": {"d1": 0}}
     assert TrainingData.of({"a": "pets", "b": "birds"}, documents, whole).remarks == ()
-
-
-def test_nothing_to_train_on_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"no training data(?s:.*)1 queries, 1 documents"):
-        TrainingData.of({"a": "pets"}, [Document("d0", "cats")], {"a": {"d1": 1}})
 
 
 def test_nothing_to_train_on_names_the_files_that_do_not_go_together(tmp_path: Path) -> None:
@@ -246,8 +210,3 @@ def test_judgements_of_their_own_are_held_out_of_the_training(data: TrainingData
     assert set(trained.qrels) == {"a"}
     assert set(held.qrels) == {"b", "new"}
     assert held.queries["new"] == "fresh"
-
-
-def test_documents_come_from_one_place() -> None:
-    with pytest.raises(ValidationError, match="either corpus or collection"):
-        DataOptions.model_validate({"queries": "q", "qrels": "r"})

@@ -19,12 +19,10 @@ from diptych.testing import fakes_plugin
 from diptych.types import Floats
 from diptych_experimental.data_shift import (
     BANDWIDTHS,
-    DIMENSIONS,
     LEAST,
     VectorSample,
     compared,
     data_shift,
-    projected,
     take_sample,
 )
 
@@ -77,16 +75,6 @@ def test_samples_differ_by_chance_alone_where_they_come_from_one_distribution() 
     assert 0.35 < np.mean(chances) < 0.65
     assert compared(rows(60, seed=0), rows(60, seed=1, mean=0.5))[1] == 0.001
     assert compared(np.ones((20, 4), np.float32), np.ones((30, 4), np.float32))[1] == 1.0
-
-
-def test_long_vectors_keep_their_distances_roughly_and_short_ones_exactly() -> None:
-    long, short = rows(50, seed=0, dimension=1024), rows(50, seed=0, dimension=DIMENSIONS)
-    assert projected(short) is short
-    shorter = projected(long)
-    assert shorter.shape == (50, DIMENSIONS)
-    ratio = np.linalg.norm(shorter[1:] - shorter[0], axis=1) / np.linalg.norm(long[1:] - long[0], axis=1)
-    assert 0.7 < ratio.min() < 1 < ratio.max() < 1.3
-    np.testing.assert_allclose(projected(np.eye(513, dtype=np.float32))[0, :2], [-0.0318036, 0.0131422], atol=1e-6)
 
 
 def test_other_documents_are_a_shift_and_are_named(collection: Collection, tmp_path: Path) -> None:

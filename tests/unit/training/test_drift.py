@@ -28,16 +28,11 @@ from diptych_experimental.drift import (
     MapKind,
     Pairs,
     Quality,
-    best_map,
     fit,
-    likeness,
     measure,
-    nearest,
     offer,
-    procrustes,
     ridge,
     shared,
-    unit,
 )
 from spaces import Turned, config, corpus
 
@@ -73,25 +68,6 @@ def test_a_rotated_and_shifted_space_is_mapped_back_also_between_different_dimen
     assert fit(*spaces(600, 24, 24, noise=0.0, seed=3, shift=2.0), kind=kind).quality.kept > 0.9
 
 
-def test_procrustes_is_what_scipy_finds_when_means_are_zero_and_pairs_many() -> None:
-    linalg = pytest.importorskip("scipy.linalg")
-    new, old = spaces(800, 12, 12, noise=0.3, seed=2, shift=0.0)
-    # Means are exactly zero.
-    pairs = Pairs.of(np.concatenate([new, -new]), np.concatenate([old, -old]), "cosine", "cosine")
-    rotation, _ = linalg.orthogonal_procrustes(pairs.new, pairs.old)
-    found = procrustes(pairs, pairs).weight
-    np.testing.assert_allclose(found / np.linalg.norm(found, 2), rotation, atol=0.02)
-    np.testing.assert_allclose(found.T @ found, np.eye(12) * np.square(found[:, 0]).sum(), atol=1e-5)
-
-
-def test_few_pairs_of_nearly_equal_spaces_do_not_spoil_what_was_right_unmapped() -> None:
-    old, _ = spaces(2000, 96, 96, noise=0.0, seed=4)
-    new = old + 0.05 * np.random.default_rng(0).normal(size=old.shape)
-    fitted = fit(new[:60], old[:60], kind="procrustes")
-    rest = Pairs.of(new[60:], old[60:], "cosine", "cosine")
-    assert likeness(fitted.map.apply, rest) > likeness(lambda rows: rows, rest) - 0.01
-
-
 def test_ridge_is_least_squares_when_pairs_are_many_and_the_relation_linear() -> None:
     rng = np.random.default_rng(6)
     new = rng.normal(size=(3000, 8))
@@ -104,17 +80,6 @@ def test_ridge_is_least_squares_when_pairs_are_many_and_the_relation_linear() ->
     np.testing.assert_allclose(found.apply(new[:3]), new[:3] @ found.weight + found.bias, rtol=1e-4)
 
 
-def test_best_map_takes_the_kind_that_does_best_by_real_queries_or_by_documents() -> None:
-    new, old = spaces(2000, 16, 16, noise=0.0, seed=5)
-    stretched = old * np.linspace(0.2, 3, 16, dtype=np.float32)
-    turned, ridged = (fit(new, stretched, kind=kind).quality for kind in KINDS)
-    assert ridged.likeness > turned.likeness + 0.02
-    assert best_map(new, stretched).quality == ridged
-    queries, pairs = some(80, 24, seed=3), spaces(600, 24, 24, noise=0.4, seed=13)
-    overlaps = [fit(*pairs, kind=kind, queries=queries).quality.query_overlap or 0 for kind in KINDS]
-    assert best_map(*pairs, queries=queries).quality.query_overlap == max(overlaps) != min(overlaps)
-
-
 def test_quality_is_measured_on_pairs_that_were_not_fitted_on_and_the_seed_decides_which() -> None:
     new, unrelated = np.random.default_rng(10).normal(size=(2, 300, 48))
     found = fit(new, unrelated, kind="ridge")
@@ -124,16 +89,6 @@ def test_quality_is_measured_on_pairs_that_were_not_fitted_on_and_the_seed_decid
     assert measure(found.map, everything, np.arange(300)).likeness > found.quality.likeness + 0.1
     assert fit(new, unrelated, kind="ridge").quality == found.quality
     assert fit(new, unrelated, kind="ridge", seed=5).quality != found.quality
-
-
-def test_a_map_is_its_formula_between_two_normalisations() -> None:
-    linear, x = DriftMap("ridge", some(6, 4), some(4, seed=1)), some(3, 6, seed=5)
-    x[2] = 0
-    before = x.copy()
-    expected = [unit(unit(x[n : n + 1]) @ linear.weight + linear.bias)[0] for n in range(2)]
-    np.testing.assert_allclose(linear.apply(x), [*expected, np.zeros(4)], atol=1e-6)
-    np.testing.assert_array_equal(x, before)
-    assert linear.apply(x[:0]).shape == (0, 4)
 
 
 def with_row(value: float) -> Any:
@@ -167,19 +122,6 @@ def by_hand(query: Any, documents: Any, similarity: Similarity) -> list[float]:
         return [-float(np.sum((query - d) ** 2)) for d in documents]
     lengths = [np.linalg.norm(query) * np.linalg.norm(d) if similarity == "cosine" else 1.0 for d in documents]
     return [float(query @ d / length) for d, length in zip(documents, lengths, strict=True)]
-
-
-@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
-def test_neighbours_are_those_of_a_loop_over_all(similarity: Similarity) -> None:
-    queries, documents = some(300, 5), some(40, 5, seed=1)
-    found, scores = nearest(queries, documents, 7, similarity=similarity)
-    for query, rows in zip(queries, found, strict=True):
-        by_score = by_hand(query, documents, similarity)
-        assert list(rows) == sorted(range(40), key=lambda row: -by_score[row])[:7]
-    assert (np.diff(scores, axis=1) <= 0).all()
-    others, _ = nearest(documents, documents, 100, similarity=similarity, but=np.arange(40))
-    assert others.shape == (40, 39)
-    assert not (others == np.arange(40)[:, None]).any()
 
 
 def test_overlaps_are_those_of_the_answers_themselves() -> None:
@@ -275,13 +217,6 @@ def test_a_bridge_answers_for_an_encoder_that_is_gone(collection: Collection, mo
         assert bridge.fitted.quality.queries == 20
         for document in corpus(5):
             assert bridge.search(document["text"], limit=3)[0].id == document["id"]
-
-
-def test_a_map_to_an_unrelated_space_does_not_serve(collection: Collection) -> None:
-    collection.apply(config("unrelated"), ApplyOptions(cut_over=False, gate=False))
-    with pytest.raises(SwapError) as unrelated:
-        Bridge.of(collection, "dense", Unrelated())
-    assert "does not come near enough to the old vectors (asked: 0.80)" in str(unrelated.value.got)
 
 
 def test_queries_through_a_map_of_an_earlier_release_go_back_to_the_slots_own_encoder_with_a_warning(

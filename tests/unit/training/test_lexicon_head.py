@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diptych_training.lexicon import MaxLogits, blockwise, lexicon, max_logits
+from diptych_training.lexicon import blockwise, lexicon, max_logits
 from given_embeddings import drawn
 from tiny_lexicon import WORDS, tiny_masked_model
 
@@ -60,13 +58,6 @@ def test_maxima_and_gradients_are_those_of_all_logits(seed: int) -> None:
         assert torch.allclose(theirs, ours, atol=1e-9)
 
 
-def test_gradients_are_those_of_finite_differences() -> None:
-    vectors, decoder, mask = parts(1)
-    inputs = (vectors, decoder.weight, decoder.bias)
-    apply: Callable[..., Tensor] = MaxLogits.apply
-    assert torch.autograd.gradcheck(lambda v, w, b: apply(v, w, b, mask), inputs)
-
-
 def test_under_autocast_the_maxima_are_those_that_float32_finds_among_the_rounded_logits() -> None:
     """And what follows them, bias first, is float32: nothing is rounded twice."""
     vectors, _, mask = parts(4)
@@ -80,18 +71,6 @@ def test_under_autocast_the_maxima_are_those_that_float32_finds_among_the_rounde
     decoder.bias = torch.nn.Parameter(drawn(5, 20) / 1000)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(max_logits(vectors.float(), decoder, mask), found + decoder.bias)
-
-
-def test_a_decoder_without_bias_will_do() -> None:
-    vectors, _, mask = parts(2)
-    decoder = torch.nn.Linear(4, 20, bias=False).double()
-    assert torch.allclose(max_logits(vectors, decoder, mask), dense(vectors, decoder, mask))
-
-
-def test_text_at_the_right_end_is_read_as_well() -> None:
-    vectors, decoder, _ = parts(3)
-    mask = torch.tensor([[0, 0, 1, 1, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]).bool()
-    assert torch.allclose(max_logits(vectors, decoder, mask), dense(vectors, decoder, mask))
 
 
 def gradients(model: Any) -> list[Tensor]:
@@ -125,17 +104,6 @@ def test_what_is_saved_within_is_the_whole_model(model: Any, tmp_path: Path) -> 
     assert torch.allclose(saved.encode(TEXTS, convert_to_sparse_tensor=False), wanted, atol=1e-6)
 
 
-def test_a_copy_made_within_decodes_by_its_own_weights(model: Any) -> None:
-    with blockwise(model):
-        twin = copy.deepcopy(model)
-        before = twin.encode(TEXTS, convert_to_sparse_tensor=False)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(0.5)
-        assert torch.equal(twin.encode(TEXTS, convert_to_sparse_tensor=False), before)
-    assert not torch.allclose(model.encode(TEXTS, convert_to_sparse_tensor=False), before, atol=1e-3)
-
-
 def test_a_model_that_does_more_after_its_decoder_is_left_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     network = model[0].auto_model
     own = network.forward
@@ -151,14 +119,6 @@ def test_a_model_that_does_more_after_its_decoder_is_left_alone(model: Any, monk
         assert not works
         found = gradients(model)
     assert all(torch.equal(theirs, ours) for theirs, ours in zip(wanted, found, strict=True))
-
-
-def test_a_model_that_pools_by_sums_is_left_alone(model: Any) -> None:
-    model[1].pooling_strategy = "sum"
-    wanted = model.encode(TEXTS, convert_to_sparse_tensor=False)
-    with blockwise(model) as works:
-        assert not works
-        assert torch.equal(model.encode(TEXTS, convert_to_sparse_tensor=False), wanted)
 
 
 def test_a_route_is_looked_into(model: Any, tmp_path: Path) -> None:

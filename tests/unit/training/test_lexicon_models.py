@@ -93,11 +93,6 @@ def test_a_saved_lexicon_is_trained_further_on_its_routes(folder: Path, tmp_path
     assert routes_of(lexicon(folder), ["query"]) == {}
 
 
-def test_weights_without_static_queries_are_refused(folder: Path) -> None:
-    with pytest.raises(ContractError, match=r"(?s)weights need static queries.*bag"):
-        lexicon(folder, queries="bag", idf=torch.ones(65))
-
-
 def test_a_model_without_a_masked_language_model_is_refused(folder: Path, tmp_path: Path) -> None:
     from transformers import BertModel
 

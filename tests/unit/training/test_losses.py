@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,25 +15,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from diptych.errors import ContractError
-from diptych.testing.fakes import FakeReranker
-from diptych_experimental.ar2 import AR2RetrieverLoss, LiveDistillation, LiveTeacher
+from diptych_experimental.ar2 import AR2RetrieverLoss
 from diptych_experimental.unidec import LabelTable, PSLLoss
-from diptych_training.losses import (
-    CachedLoss,
-    ContrastiveLoss,
-    CPRDLoss,
-    HybridNCELoss,
-    KLDistillation,
-    ListwiseLoss,
-    MarginMSELoss,
-    SoftTopKLoss,
-)
-from diptych_training.losses.base import RetrievalLoss, similarities
-from diptych_training.losses.listwise import log_soft_top_k
+from diptych_training.losses import CachedLoss, ContrastiveLoss, CPRDLoss, HybridNCELoss, KLDistillation
+from diptych_training.losses.base import RetrievalLoss
+from diptych_training.recipes.dexml import SoftTopKLoss, log_soft_top_k
 from diptych_training.relevance import Candidates, Relevance
-from diptych_training.teacher_scores import labels_of, own_scores, scored
 from given_embeddings import Given, columns, drawn
-from tiny_models import cross_encoder
 
 SEEDS = st.integers(0, 10_000)
 ROWS, TAU = 5, 0.2
@@ -62,7 +49,7 @@ def hybrid(high: Tensor, low: Tensor) -> Tensor:
 
 
 def soft_top_k(high: Tensor, low: Tensor) -> Tensor:
-    logs = log_soft_top_k(torch.cat([high, low])[None], torch.tensor([2.0]).double(), 1.5)
+    logs = log_soft_top_k(torch.cat([high, low])[None], torch.tensor([3.0]).double(), 1.5)
     return -logs[0, : len(high)].mean()
 
 
@@ -80,8 +67,7 @@ FORMULAS: dict[str, tuple[Callable[..., RetrievalLoss], Tensor]] = {
     "label smoothing": (lambda *a, **k: ContrastiveLoss(*a, label_smoothing=0.1, **k), mean_of(smoothed)),
     "symmetric": (lambda *a, **k: ContrastiveLoss(*a, symmetric=True, **k), both_ways(infonce)),
     "Hybrid-NCE": (lambda *a, **k: HybridNCELoss(*a, beta=0.3, **k), mean_of(hybrid)),
-    "symmetric Hybrid-NCE": (lambda *a, **k: HybridNCELoss(*a, beta=0.3, symmetric=True, **k), both_ways(hybrid)),
-    "soft top-k": (lambda *a, **k: SoftTopKLoss(*a, k=2, alpha=1.5, **k), mean_of(soft_top_k)),
+    "soft top-k": (lambda *a, **k: SoftTopKLoss(*a, k=3, alpha=1.5, **k), mean_of(soft_top_k)),
 }
 
 
@@ -122,18 +108,6 @@ def tokens(seed: int, rows: int, most: int, width: int = 4) -> Tensor:
     return found * (torch.arange(most)[None] < lengths[:, None])[..., None]
 
 
-@settings(deadline=None, max_examples=30)
-@given(seed=SEEDS)
-def test_a_similarity_of_tokens_is_the_mean_of_each_query_tokens_best(seed: int) -> None:
-    queries, documents = tokens(seed, 3, 5), tokens(seed + 1, 6, 6)
-    held = [document[document.any(-1)] for document in documents]
-    wanted = [[(query[query.any(-1)] @ own.T).amax(1).mean().item() for own in held] for query in queries]
-    found = similarities(queries, documents).double()
-    torch.testing.assert_close(found, torch.tensor(wanted).double())
-    own = torch.stack([found[torch.arange(3), torch.arange(3) + 3 * column] for column in range(2)], 1)
-    torch.testing.assert_close(own_scores(queries, documents, 2).double(), own)
-
-
 def test_the_default_is_multiple_negatives_ranking() -> None:
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
@@ -161,20 +135,6 @@ def test_blocks_add_the_pairs_of_other_rows_but_for_what_is_relevant(blocks: lis
     assert found.item() == pytest.approx(torch.stack(rows).mean().item(), rel=1e-4)
 
 
-def test_no_gradient_goes_through_the_weights_of_hybrid_nce() -> None:
-    query, *documents = (drawn(seed, 1, 8) for seed in range(4))
-    gradients = []
-    for weighted in (True, False):
-        asked = query.clone().requires_grad_()
-        scores = (normalize(asked) @ normalize(torch.cat(documents)).T / TAU)[0]
-        tilted = (0.3 * scores[1:].detach()).exp()
-        low = (tilted / tilted.mean() * scores[1:].exp()).sum()
-        by_hand = (scores[0].exp() + low).log() - scores[0]
-        loss = HybridNCELoss(Given(), tau=TAU, beta=0.3)(columns(asked, *documents)) if weighted else by_hand
-        gradients.append(torch.autograd.grad(loss, asked)[0])
-    torch.testing.assert_close(*gradients)
-
-
 def soft(scores: Tensor, k: float, alpha: float = 2.0) -> Tensor:
     return log_soft_top_k(scores, torch.full_like(scores[:, 0], k), alpha).exp()
 
@@ -192,27 +152,16 @@ def test_soft_top_k_adds_up_to_k_and_has_the_published_jacobian(seed: int, k: in
     assert torch.allclose(found, weight.diag() - weight[:, None] * weight[None] / weight.sum(), atol=1e-9)
 
 
-def test_soft_top_k_is_the_hard_one_when_steep_and_has_no_share_of_what_does_not_count() -> None:
-    scores = torch.tensor([[0.1, 0.9, -torch.inf, 0.3, 0.7]]).double()
-    wanted = torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0]]).double()
-    assert torch.allclose(soft(scores, 2, 400.0), wanted, atol=1e-6)
-    queries = drawn(1, 2, 4).requires_grad_()
-    loss = SoftTopKLoss(Given(), k=5)(columns(queries, drawn(2, 2, 4)))  # fewer candidates than k
-    loss.backward()
-    assert loss.item() == 0.0
-
-
 # Losses that distil a teacher.
 
-STUDENT = torch.stack([(normalize(EMBEDDINGS[0]) * normalize(column)).sum(1) for column in EMBEDDINGS[1:]], 1) / TAU
 WIDE = [drawn(seed, 4, 8) for seed in range(6)]  # four rows of a query and five documents
 TEACHER = 3 * drawn(9, 4, 5)
 OWN = torch.stack([(normalize(WIDE[0]) * normalize(column)).sum(1) for column in WIDE[1:]], 1).double() / TAU
 
 
-def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    wanted = (teacher / temperature).softmax(1)
-    return (wanted * (wanted.log() - (student / temperature).log_softmax(1))).sum(1).mean()
+def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    wanted = teacher.softmax(1)
+    return (wanted * (wanted.log() - student.log_softmax(1))).sum(1).mean()
 
 
 def likelihood(student: Tensor, teacher: Tensor, valid: Callable[[list[float]], list[bool]]) -> Tensor:
@@ -235,41 +184,48 @@ def centred(scores: Tensor) -> Tensor:
 
 
 NEGATIVES, TAUGHT = OWN[:, 1:], TEACHER[:, 1:].double()
-ROW = cross_entropy(OWN, torch.zeros(4, dtype=torch.int64))
-REWARD = (TEACHER[:, :1].double().exp() / (TEACHER[:, :1].double().exp() + TEACHER.double().exp())).log()
-DISTILLED: dict[str, tuple[Callable[..., RetrievalLoss], Tensor]] = {
-    "KL": (lambda m: KLDistillation(m, tau=TAU, temperature=3.0), 9 * divergence(OWN, TEACHER.double(), 3.0)),
-    "CPRD": (lambda m: CPRDLoss(m, tau=TAU, weight=0.3), ROW + 0.3 * likelihood(NEGATIVES, TAUGHT, likely)),
-    "CPRD, the best": (
-        lambda m: CPRDLoss(m, tau=TAU, top=0.5),
-        ROW + likelihood(NEGATIVES, TAUGHT, lambda wanted: [place < 2 for place in range(len(wanted))]),
+WIDE_IDS = torch.tensor([[n, n, *(place + n for place in (10, 20, 30, 40))] for n in range(4)])
+DISTILLED: dict[str, tuple[dict[str, Any], Tensor]] = {
+    "order": ({"weight": 0.3}, 0.3 * likelihood(NEGATIVES, TAUGHT, likely)),
+    "order of the best": (
+        {"top": 0.5},
+        likelihood(NEGATIVES, TAUGHT, lambda wanted: [place < 2 for place in range(len(wanted))]),
     ),
-    "CPRD, distribution": (
-        lambda m: CPRDLoss(m, tau=TAU, kind="distribution"),
-        ROW + divergence(NEGATIVES, TAUGHT),
-    ),
-    "CPRD, scores": (
-        lambda m: CPRDLoss(m, tau=TAU, kind="scores", weight=0.3),
-        ROW + 0.3 * (centred(NEGATIVES) - centred(TAUGHT)).square().mean(),
-    ),
-    "AR2": (
-        lambda m: AR2RetrieverLoss(m, tau=TAU, adv_weight=0.3),
-        0.3 * (NEGATIVES.softmax(1) * REWARD[:, 1:]).sum(1).mean()
-        + 0.7 * cross_entropy(OWN, TEACHER.double().softmax(1)),
+    "distribution": ({"kind": "distribution"}, divergence(NEGATIVES, TAUGHT)),
+    "scores": (
+        {"kind": "scores", "weight": 0.3},
+        0.3 * (centred(NEGATIVES) - centred(TAUGHT)).square().mean(),
     ),
 }
 
 
 @pytest.mark.parametrize("name", DISTILLED)
-def test_a_loss_of_a_teacher_is_its_formula_and_gives_the_teacher_no_gradient(name: str) -> None:
-    make, wanted = DISTILLED[name]
-    labels = TEACHER.clone().requires_grad_()
+def test_what_a_teacher_adds_to_contrast_is_its_formula_and_gives_the_teacher_no_gradient(name: str) -> None:
+    options, wanted = DISTILLED[name]
+    labels = torch.cat([WIDE_IDS.float(), TEACHER], 1).requires_grad_()
     embeddings = [column.clone().requires_grad_() for column in WIDE]
-    found = make(Given())(columns(*embeddings), labels)
-    assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
+    found = CPRDLoss(Given(), tau=TAU, **options)(columns(*embeddings), labels)
+    contrast = ContrastiveLoss(Given(), tau=TAU)(columns(*WIDE), WIDE_IDS)
+    assert found.item() == pytest.approx((contrast + wanted).item(), rel=1e-4)
     found.backward()
-    assert labels.grad is None
+    assert labels.grad is None or not labels.grad.any()
     assert embeddings[0].grad is not None
+
+
+@pytest.mark.parametrize("name", ["KL", "AR2"])
+def test_a_loss_of_scores_alone_is_its_formula(name: str) -> None:
+    teacher = TEACHER.double()
+    if name == "KL":
+        loss: RetrievalLoss = KLDistillation(Given(), tau=TAU, temperature=3.0)
+        wanted = 9 * divergence(OWN / 3, teacher / 3)
+    else:
+        loss = AR2RetrieverLoss(Given(), tau=TAU, adv_weight=0.3)
+        reward = (teacher[:, :1].exp() / (teacher[:, :1].exp() + teacher.exp())).log()
+        wanted = 0.3 * (NEGATIVES.softmax(1) * reward[:, 1:]).sum(1).mean()
+        wanted = wanted + 0.7 * cross_entropy(OWN, teacher.softmax(1))
+    assert loss(columns(*WIDE), TEACHER).item() == pytest.approx(wanted.item(), rel=1e-4)
+    with pytest.raises(ContractError, match="labels are not a teacher's scores"):
+        loss(columns(*WIDE), None)
 
 
 def test_cprd_is_a_likelihood_over_orders_and_knows_neither_scale_nor_the_order_of_the_invalid() -> None:
@@ -300,7 +256,7 @@ def test_cprd_with_ids_contrasts_with_the_batch_and_compares_no_negative_that_is
     embeddings = [drawn(seed, 1, 8) for seed in range(6)]
 
     def taught(relevance: Relevance, kept: list[int], ids: Tensor) -> float:
-        labels = torch.tensor([labels_of(ids[0].tolist(), [teacher[place - 1] for place in kept[1:]])])
+        labels = torch.tensor([[*map(float, ids[0].tolist()), *(teacher[place - 1] for place in kept[1:])]])
         given_ = columns(*(embeddings[n] for n in kept))
         whole = CPRDLoss(Given(), relevance=relevance, **options)(given_, labels)
         return float(whole) - float(ContrastiveLoss(Given(), tau=0.07, relevance=relevance)(given_, ids))
@@ -315,71 +271,7 @@ def test_cprd_with_ids_contrasts_with_the_batch_and_compares_no_negative_that_is
     assert taught(none_left, every, ids) == pytest.approx(0.0, abs=1e-5)
 
 
-def test_margins_are_those_of_the_teacher() -> None:
-    pairwise = drawn(4, ROWS, 2)
-    own = torch.stack([(EMBEDDINGS[0] * column).sum(1) for column in EMBEDDINGS[1:]], 1)
-    margins = (own[:, 0] - own[:, 1] - pairwise[:, 0] + pairwise[:, 1]).square().mean()
-    assert MarginMSELoss(Given())(columns(*EMBEDDINGS), pairwise).item() == pytest.approx(margins.item(), rel=1e-5)
-
-
-def test_a_live_teacher_is_asked_once_a_pair_and_gives_the_loss_of_stored_scores() -> None:
-    texts, ids = (
-        ["red fish swim", "an old red boat", "tall old tree", "fish"],
-        torch.tensor([[0, 0, 1, 3], [1, 1, 2, 3]]),
-    )
-    reranker, queries = FakeReranker(), ["red fish", "old boat"]
-    embeddings = [drawn(n, 2, 8) for n in range(4)]
-    live = LiveDistillation(AR2RetrieverLoss(Given()), LiveTeacher(reranker, queries, texts))
-    stored = torch.from_numpy(scored(FakeReranker(), queries, [[texts[n] for n in row[1:]] for row in ids.tolist()]))
-    for _ in range(2):
-        assert live(columns(*embeddings), ids) == AR2RetrieverLoss(Given())(columns(*embeddings), stored)
-        assert reranker.encoded == 6
-
-
-# Lists of documents, pools, and gradient caching.
-
-QUERIES = ["word1 word2", "word3", "word4 word5"]
-DOCUMENTS = [["word1 word9", "word2", "word7 word8"], ["word3 word4", "word5"], ["word4", "word5 word6", "word0"]]
-
-
-@pytest.fixture(scope="module")
-def reranker(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A model whose scores of the documents of a row are far apart."""
-    found = cross_encoder(tmp_path_factory.mktemp("model")).eval()
-    with torch.no_grad():
-        for parameter in found.parameters():
-            if parameter.ndim == 2:
-                parameter.mul_(6.0)
-        found[0].auto_model.classifier.weight.mul_(150.0)
-    return found
-
-
-def rows_of(*rows: list[float]) -> list[Tensor]:
-    return [torch.tensor(row) for row in rows]
-
-
-LISTS = {
-    "relevant": ({}, rows_of([1, 0, 0], [0, 1], [1, 0, 1]), rows_of([1, 0, 0], [0, 1], [0.5, 0, 0.5])),
-    "one without": ({}, rows_of([1, 0, 0], [0, 0], [1, 0, 0]), rows_of([1, 0, 0], [0, 0], [1, 0, 0])),
-    "scores": ({"target": "scores", "temperature": 0.5}, rows_of([2.0, 0.5, -1.0], [0.0, 3.0], [1.0, 1.5, -2.0]), None),
-}
-
-
-@pytest.mark.parametrize("name", LISTS)
-@pytest.mark.parametrize("size", [None, 2])
-def test_listwise_is_the_cross_entropy_over_each_list_however_many_are_read_at_a_time(
-    reranker: Any, name: str, size: int | None
-) -> None:
-    options, labels, target = LISTS[name]
-    target = target or [(row / 0.5).softmax(0) for row in labels]
-    pairs = zip(QUERIES, DOCUMENTS, target, strict=True)
-    rows = [
-        -(wanted * torch.tensor([reranker.predict([(query, text)])[0] for text in texts]).log_softmax(0)).sum()
-        for query, texts, wanted in pairs
-        if wanted.any()
-    ]
-    loss = ListwiseLoss(reranker, mini_batch_size=size, **options)  # type: ignore[arg-type]
-    assert loss([QUERIES, DOCUMENTS], labels).item() == pytest.approx(torch.stack(rows).mean().item(), rel=1e-4)
+# Pools, and gradient caching.
 
 
 class Headed(torch.nn.Module):
@@ -443,14 +335,6 @@ def test_cached_gradients_are_those_of_the_whole_batch(size: int) -> None:
         assert cached(batch).item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
-def test_a_reranker_scores_the_rows_of_a_data_set_at_once() -> None:
-    found = scored(FakeReranker(), ["red fox", "blue whale"], [["a red fox", "a car"], ["the whale", "blue whale"]])
-    assert found.shape == (2, 2)
-    assert found.dtype == np.float32
-    assert found[0, 0] > found[0, 1]
-    assert found[1, 1] > found[1, 0]
-
-
 THREE = columns(*(drawn(seed, 2, 4) for seed in (1, 2, 3)))
 REFUSED: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: ContrastiveLoss(Given(), tau=0), "ContrastiveLoss", "unusable tau"),
@@ -467,13 +351,6 @@ REFUSED: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: Relevance([(-1, 2)]), "Relevance", "unknown ids"),
     (lambda: CPRDLoss(Given(), kind="margins"), "CPRDLoss", "unknown kind"),  # type: ignore[arg-type]
     (lambda: CPRDLoss(Given())(THREE, torch.zeros(2, 3)), "CPRDLoss", "labels are not ids and scores"),
-    (lambda: MarginMSELoss(Given())(THREE[:2], torch.zeros(2, 2)), "MarginMSELoss", "margins need three columns"),
-    (lambda: KLDistillation(Given())(THREE, None), "KLDistillation", "labels are not a teacher's scores"),
-    (lambda: KLDistillation(Given())(THREE, torch.zeros(2, 3)), "KLDistillation", "labels are not a teacher's scores"),
-    (lambda: KLDistillation(Given())(THREE, torch.zeros(2, 2).long()), "KLDistillation", "not a teacher's scores"),
-    (lambda: labels_of([1, 2], [0.5, 0.5]), "labels_of", "different rows"),
-    (lambda: labels_of([2**24 + 1, 2, 3], [0.5, 0.5]), "labels_of", "too large for a label"),
-    (lambda: scored(FakeReranker(), ["a", "b"], [["c"], ["d", "e"]]), "scored", "differ in length"),
     (lambda: PSLLoss(Headed(), relevance=POOL, weight=1.5), "PSLLoss", "unusable weight"),
     (lambda: PSLLoss(torch.nn.Linear(1, 1), relevance=POOL), "diptych_experimental.unidec", "has no classifier"),
     (
@@ -481,11 +358,6 @@ REFUSED: list[tuple[Callable[[], Any], str, str]] = [
         "PSLLoss",
         "no row in the table",
     ),
-    (lambda: CachedLoss(ContrastiveLoss(Given(), similarity="maxsim")), "CachedLoss", "late interaction"),
-    (lambda: ListwiseLoss(None, target="ranks"), "ListwiseLoss", "unknown target"),  # type: ignore[arg-type]
-    (lambda: ListwiseLoss(None)([QUERIES, DOCUMENTS], rows_of([1], [0], [1])), "ListwiseLoss", "the rows must hold"),
-    (lambda: ListwiseLoss(None)([QUERIES, QUERIES], rows_of([1], [0], [1])), "ListwiseLoss", "the rows must hold"),
-    (lambda: ListwiseLoss(None)([QUERIES], rows_of([1], [0], [1])), "ListwiseLoss", "the rows must hold"),
 ]
 
 
@@ -530,18 +402,7 @@ def test_what_is_relevant_in_a_batch_is_the_join_of_ids_and_judgements(
         assert of_rows[row].tolist() == [True, *known]
 
 
-def test_without_ids_each_row_has_its_own_positive_alone() -> None:
-    found = Candidates.of(3, 2, None, Relevance())
-    assert torch.equal(found.positive, torch.eye(3, 6).bool())
-    assert torch.equal(found.negative, ~found.positive)
-
-
 def test_judgements_by_name_become_numbers() -> None:
     qrels = {"q": {"a": 1.0, "b": 0.0, "gone": 1.0}, "other": {"a": 1.0}}
     relevance = Relevance.of(qrels, {"q": 0}, {"a": 0, "b": 1})
     assert relevance(torch.tensor([0]), torch.tensor([0, 1])).tolist() == [[True, False]]
-
-
-def test_the_settings_of_a_loss_are_in_its_model_card(tmp_path: Path) -> None:
-    card = CachedLoss(ContrastiveLoss(Given(), tau=0.1, symmetric=True), mini_batch_size=7).get_config_dict()
-    assert (card["loss"], card["tau"], card["symmetric"], card["mini_batch_size"]) == ("ContrastiveLoss", 0.1, True, 7)

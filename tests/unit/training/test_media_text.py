@@ -16,7 +16,6 @@ from diptych.errors import DocumentError
 from diptych.media import MediaConfig, MediaStore, Sound
 from diptych_adapters.media_text.forms import Clip, Picture, Spectrogram
 from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
-from diptych_experimental.media_text import augment_clips, augment_spectrograms
 from diptych_training.data.media_items import Items, augment_pictures, read_items
 from diptych_training.lexicon import flops
 from diptych_training.losses.contrastive import symmetric_contrastive
@@ -58,11 +57,6 @@ def test_csv_says_the_same_as_json_lines(folder: Path) -> None:
     (folder / "items.csv").write_text("\n".join(["image,texts,group", *rows]) + "\n", "utf-8")
     ours, theirs = (read_items(folder / f"items.{kind}", PICTURE) for kind in ("jsonl", "csv"))
     assert (ours.groups, ours.texts, ours.names) == (theirs.groups, theirs.texts, theirs.names)
-
-
-def test_transparent_parts_are_white(folder: Path) -> None:
-    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(folder / "red.png")
-    assert read_items(folder / "items.jsonl", PICTURE).inputs[0].unique().tolist() == [255]
 
 
 @pytest.mark.parametrize(
@@ -164,14 +158,6 @@ def test_the_lexicon_adds_its_losses_and_flops(folder: Path) -> None:
     assert float(sparse([], rows)) == pytest.approx(expected + 0.5 * float(flops(words) + flops(side)), rel=1e-5)
 
 
-def test_the_penalty_rises_with_the_square_of_the_steps(folder: Path) -> None:
-    pictures = read_items(folder / "items.jsonl", PICTURE)
-    vectors = normalize(torch.randn(len(pictures.names), 6), dim=1)
-    _, loss = loss_of(pictures, vectors, [[0]] * len(pictures.names), sparsity=8.0, ramp=4)
-    loss.train()
-    assert [loss._penalty() for _ in range(6)] == [0.5, 2.0, 4.5, 8.0, 8.0, 8.0]
-
-
 def test_measures_of_a_ranking_and_ties_count_as_lost() -> None:
     scores = torch.tensor([[0.9, 0.5, 0.1], [0.2, 0.2, 0.1]])
     relevant = np.array([[True, False, True], [False, True, False]])
@@ -206,27 +192,3 @@ def test_rows_of_clips_may_name_a_picture(folder: Path) -> None:
     lines(folder / "clips.jsonl", [{**rows[0], "image": "red.png"}])
     with pytest.raises(DocumentError, match=r"a row is not video with texts(?s:.*)line 1"):
         read_items(folder / "clips.jsonl", Clip(16, 2))
-
-
-def test_all_frames_of_a_clip_are_varied_alike() -> None:
-    torch.manual_seed(0)
-    still = torch.rand(2, 1, 3, SIZE, SIZE).expand(-1, 3, -1, -1, -1) * 2 - 1
-    found = augment_clips(still, 0.7)
-    torch.testing.assert_close(found, found[:, :1].expand_as(found))
-    assert not torch.allclose(found[0, 0], still[0, 0], atol=0.01)
-    assert torch.equal(augment_clips(still, 0), still)
-
-
-def test_spectrograms_are_moved_in_pitch_and_time_and_silence_stays() -> None:
-    torch.manual_seed(0)
-    tone = torch.full((32, 1, 24, 20), -1.0)
-    assert torch.equal(augment_spectrograms(tone, 1.0), tone)
-    tone[:, :, 12, :] = 1.0
-    found = augment_spectrograms(tone, 1.0)
-    assert found.shape == tone.shape
-    assert -1 <= float(found.min()) < float(found.max()) <= 1
-    bands = found[:, 0, :, 10].argmax(1)
-    assert len({*bands.tolist()}) > 3
-    heard = found[:, 0, :, 10].max(1).values > -0.9  # others were silenced
-    assert int((bands[heard] - 12).abs().max()) <= 3
-    assert torch.equal(augment_spectrograms(tone, 0), tone)

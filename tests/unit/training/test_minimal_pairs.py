@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from diptych import Document, Query, Run
 from diptych.errors import EvaluationError
 from diptych.evaluate import Qrels
-from diptych_experimental.minimal_pairs import MinimalPair, Preference, minimal_pairs, preferences
+from diptych_experimental.minimal_pairs import MinimalPair, minimal_pairs, preferences
 
 LANGUAGES = [("perl", "python", "ruby")]
 
@@ -33,21 +31,9 @@ def test_a_number_of_query_and_document_is_another_one_everywhere() -> None:
     assert (document.title, twin.id) == ("qt 5", "d~number~q")
 
 
-def test_a_number_of_very_many_digits_stays() -> None:
-    digits = "9" * 5000
-    assert twins(digits, Document("d", digits), properties=["number"]) == {}
-
-
 @pytest.mark.parametrize("query", ["Qt tools", "Qt 6", "x5 5.1.0", ""])
 def test_a_number_that_the_query_does_not_state_stays(query: str) -> None:
     assert twins(query, Document("d", "Reads Qt 5 files of x5, 5.1"), properties=["number"]) == {}
-
-
-def test_the_last_part_of_a_version_changes_and_its_beginning_stays() -> None:
-    twin = twins("clang 3.11", Document("d", "clang 3.11, not 3.1"), properties=["number"])["number"]
-    assert twin.text.startswith("clang 3.")
-    assert twin.text.endswith(", not 3.1")
-    assert "3.11," not in twin.text
 
 
 def test_a_name_becomes_another_of_its_group_as_it_is_written() -> None:
@@ -55,12 +41,6 @@ def test_a_name_becomes_another_of_its_group_as_it_is_written() -> None:
     twin = twins("bindings for Python", document, properties=["name"], names=LANGUAGES)["name"]
     assert twin.text == "Perl bindings, for perl and PERL; no pythonic ruby."
     assert twin.title == "perl"
-
-
-def test_names_need_a_group_and_a_free_word_in_it() -> None:
-    document = Document("d", "python, perl and ruby")
-    assert twins("python", document, names=LANGUAGES) == {}
-    assert twins("python", document) == {}
 
 
 def test_the_first_statement_of_the_text_is_denied_once() -> None:
@@ -83,11 +63,6 @@ def test_nothing_is_denied_beside_a_denial_or_where_nothing_is_stated(query: str
     assert twins(query, Document("d", text, "mail")) == {}
 
 
-def test_a_denial_in_another_sentence_does_not_count() -> None:
-    twin = twins("mail", Document("d", "No server. It can read mail. Not IMAP."))["negation"]
-    assert twin.text == "No server. It cannot read mail. Not IMAP."
-
-
 def test_pairs_are_the_same_for_a_seed_and_their_ids_differ() -> None:
     documents = {name: Document(name, f"version 7 of {name} is here") for name in ("a", "b")}
     queries = [Query("version 7", name) for name in ("q1", "q2")]
@@ -105,11 +80,6 @@ def test_pairs_are_the_same_for_a_seed_and_their_ids_differ() -> None:
 def test_groups_that_cannot_be_used_are_refused(names: list[object]) -> None:
     with pytest.raises(EvaluationError, match="a group of names cannot be used"):
         minimal_pairs([], Qrels({"q": {"d": 1}}), {}, names=names)  # type: ignore[arg-type]
-
-
-def test_an_unknown_property_is_refused() -> None:
-    with pytest.raises(EvaluationError, match=r"unknown property[^$]*colour[^$]*number, name, negation"):
-        minimal_pairs([], Qrels({"q": {"d": 1}}), {}, properties=["colour"])
 
 
 def pair(number: int) -> MinimalPair:
@@ -130,14 +100,6 @@ def test_preferences_count_the_document_the_twin_ties_and_what_is_missing() -> N
     assert (found[1].pairs, found[1].missing, found[1].share) == (5, 1, 0.5)
     assert found[1].interval is not None
     assert found[1].interval[0] < 0.5 < found[1].interval[1]
-
-
-def test_preferences_of_too_few_pairs_have_no_interval() -> None:
-    one = preferences(Run("r", {"q0": [("d", 1.0)]}), [pair(0)])
-    assert one == {"name": Preference(1, 0, 1.0, None)}
-    none = preferences(Run("r", {"q0": []}), [pair(0)])["name"]
-    assert (none.pairs, none.missing, none.interval) == (0, 1, None)
-    assert math.isnan(none.share)
 
 
 def test_a_query_without_a_ranking_is_an_error() -> None:

@@ -16,7 +16,8 @@ from torch.nn.functional import normalize
 from diptych.errors import ConfigError, ContractError
 from diptych_experimental.cmim import Decoder
 from diptych_experimental.multi_exit import MultiExitLoss
-from diptych_experimental.unidec import CLASSIFIER, export_heads, table_of, with_classifier
+from diptych_experimental.unidec import export_heads, table_of, with_classifier
+from diptych_experimental.unidec_encoder import CLASSIFIER
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.distillation import StudentLoss
 from diptych_training.recipes.elastic import (
@@ -26,7 +27,6 @@ from diptych_training.recipes.elastic import (
     exit_model,
     export_exits,
     multi_exit,
-    rotated,
 )
 from diptych_training.recipes.prototype_tuning import (
     PrototypeLoss,
@@ -110,14 +110,6 @@ def test_a_saved_exit_answers_as_the_whole_model_and_its_loss_moves_nothing_abov
     assert [(one["layers"], one["folder"]) for one in listed] == [(1, "exit_1"), (2, "exit_2"), (3, ".")]
 
 
-def test_rotated_vectors_keep_their_angles(tmp_path: Path) -> None:
-    plain = tiny_encoder(tmp_path / "bert", layers=2)
-    before = plain.encode(TEXTS)
-    rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(WIDTH, WIDTH)))
-    exits = rotated(multi_exit(plain, [1, 2]), rotation.astype(np.float32))
-    assert np.allclose(exit_model(exits, 2).encode(TEXTS), before @ rotation.T, atol=1e-5)
-
-
 def unit(seed: int, rows: int = 5) -> Any:
     return normalize(drawn(seed, rows, WIDTH), dim=1)
 
@@ -183,20 +175,6 @@ def test_prompt_and_prototypes_alone_train_and_are_served_without_code_of_ours(t
     vectors = normalize(model[-1].vectors.detach(), dim=-1)
     assert np.allclose(router.encode_document([*CLASSES, " third "]), vectors[[0, 1, 2, 2]].numpy(), atol=1e-6)
     assert not router.encode_document(["no class"]).any()
-
-
-def test_prototypes_start_at_the_means_of_their_classes_and_their_loss_is_a_cross_entropy(tmp_path: Path) -> None:
-    vectors, classes = drawn(1, 6, WIDTH), torch.tensor([0, 0, 1, 1, 1, 0])
-    model = tuned(tmp_path, 2)
-    model[-1].start_at(vectors, classes)
-    rows = normalize(vectors, dim=-1)
-    wanted = normalize(torch.stack([rows[classes == k].mean(0) for k in (0, 1)]), dim=-1)
-    assert torch.allclose(model[-1].vectors[:2], wanted, atol=1e-6)
-    assert not model[-1].vectors[2].any()
-    cosines = torch.nn.functional.cosine_similarity(vectors[:, None], model[-1].vectors[None], dim=-1)
-    entropy = torch.nn.functional.cross_entropy(cosines / 0.1, classes)
-    found = PrototypeLoss(model, tau=0.1).compute_loss_from_embeddings([vectors], classes)
-    assert found.item() == pytest.approx(entropy.item(), rel=1e-5)
 
 
 LABELS = ["play music", "convert  audio\nfiles", "play music", "", "video"]

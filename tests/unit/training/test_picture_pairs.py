@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from diptych import Document, Query, Run
-from diptych.errors import MediaError
 from diptych.evaluate import Qrels
 from diptych.media import MediaConfig, MediaStore
 from diptych_experimental.minimal_pairs import MinimalPair, picture_pairs, preferences
@@ -56,18 +55,6 @@ def test_there_is_no_twin_where_nothing_is_stated_or_nothing_would_change(
     query: str, colour: tuple[int, int, int], store: MediaStore
 ) -> None:
     assert pairs(query, arrow(colour), store) == {}
-
-
-def test_a_symmetric_picture_and_a_document_without_one_have_no_twin(store: MediaStore) -> None:
-    assert pairs("left", np.full((6, 6, 3), (9, 99, 9), np.uint8), store) == {}
-    note = {"d": Document("d", "red")}
-    assert picture_pairs([Query("red", "q")], Qrels({"q": {"d": 1}}), note, store) == []
-
-
-def test_a_picture_that_is_gone_is_an_error(store: MediaStore) -> None:
-    document = {"d": Document("d", media={"image": "gone.png"})}
-    with pytest.raises(MediaError, match=r"gone\.png"):
-        picture_pairs([Query("red", "q")], Qrels({"q": {"d": 1}}), document, store)
 
 
 def test_preferences_are_in_the_order_of_the_properties(store: MediaStore) -> None:

@@ -12,14 +12,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from diptych_training.losses import CachedLoss, ContrastiveLoss
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.recipes.dexml import LabelPool, PoolCollator, PoolRefresh, ShuffledBatches, hard_negatives
-from diptych_training.relevance import Candidates, Relevance
+from diptych_training.recipes.dexml import (
+    LabelPool,
+    PoolCollator,
+    PoolOptions,
+    PoolRefresh,
+    ShuffledBatches,
+    hard_negatives,
+)
+from diptych_training.relevance import Candidates
 from given_embeddings import drawn
 
 DOCUMENTS = 12
@@ -46,12 +52,6 @@ def test_what_is_relevant_in_a_pool_is_the_join_with_all_judgements(seed: int, s
     assert torch.equal(found.negative, ~found.positive)
     assert found.positive.gather(1, found.own_column[:, None]).all()
     assert not target([queries[n] for n in range(6) if n not in made.query_rows], made.documents.tolist()).any()
-
-
-def test_a_document_that_stands_twice_in_a_pool_counts_once_and_unknown_ones_are_negatives() -> None:
-    found = Candidates.pooled(torch.tensor([0, -1]), torch.tensor([3, 3, -1]), Relevance([(0, 3)]))
-    assert found.positive.tolist() == [[True, False, False], [False, False, False]]
-    assert found.negative.tolist() == [[False, False, True], [True, False, True]]
 
 
 class Layer(torch.nn.Module):
@@ -95,29 +95,6 @@ def test_hard_negatives_fill_the_room_that_is_left_those_first_that_queries_shar
     pool = LabelPool({0: [0], 1: [1]}, documents=9, size=size, num_neg=3)
     pool.negatives = {0: np.array([1, 5, 6]), 1: np.array([5, 6, 7])}
     assert sorted(pool.draw([0, 1]).documents.tolist()) == wanted
-
-
-def test_positives_and_negatives_are_drawn_evenly() -> None:
-    counts = np.zeros(20, np.int64)
-    for seed in range(4000):
-        pool = LabelPool({0: range(8), 1: [0]}, documents=20, size=20, num_pos=3, num_neg=2, seed=seed)
-        pool.negatives = {0: np.arange(10, 20)}
-        counts += np.bincount(pool.draw([0]).documents, minlength=20)
-    assert chisquare(counts[:8]).pvalue > 0.001
-    assert chisquare(counts[10:]).pvalue > 0.001
-    assert (counts[:8].sum(), counts[8:10].sum(), counts[10:].sum()) == (12000, 0, 8000)
-
-
-def test_sampled_positives_are_drawn_evenly_and_the_others_do_not_count() -> None:
-    relevance = Relevance((query, document) for query in range(4000) for document in range(2, 7))
-    whole = Candidates.pooled(torch.arange(4000), torch.arange(10), relevance)
-    torch.manual_seed(0)
-    found = whole.sampled(2)
-    assert (found.positive.sum(1) == 2).all()
-    assert not (found.positive & ~whole.positive).any()
-    assert torch.equal(found.negative, whole.negative)
-    assert chisquare(found.positive.sum(0)[2:7].numpy()).pvalue > 0.001
-    assert torch.equal(whole.sampled(9).positive, whole.positive)
 
 
 def features(texts: list[str], prompt: str | None = None, task: str | None = None) -> dict[str, Any]:
@@ -173,11 +150,11 @@ class Tables:
         return [self.documents[int(text)] for text in texts]
 
 
-def refresh(folder: Path | None, **options: Any) -> PoolRefresh:
+def refresh(folder: Path, **options: Any) -> PoolRefresh:
     queries, documents = ([str(number) for number in range(size)] for size in (30, 7))
     positives = {number: [number % 7, (3 * number) % 7] for number in range(30)}
     pool = LabelPool(positives, documents=7, size=5, num_neg=2)
-    return PoolRefresh(Tables(), queries, documents, pool, folder=folder, **options)
+    return PoolRefresh(Tables(), queries, documents, pool, PoolOptions(**options), folder)
 
 
 def begin(callback: PoolRefresh, epoch: float) -> dict[int, list[int]]:
@@ -185,8 +162,8 @@ def begin(callback: PoolRefresh, epoch: float) -> dict[int, list[int]]:
     return {number: own.tolist() for number, own in callback.pool.negatives.items()}
 
 
-def test_negatives_are_mined_every_few_epochs_from_their_first_epoch_on() -> None:
-    callback, asked = refresh(None, every=3, mine_from=1), []
+def test_negatives_are_mined_every_few_epochs_from_their_first_epoch_on(tmp_path: Path) -> None:
+    callback, asked = refresh(tmp_path, refresh_every=3, mine_from=1), []
     assert not begin(callback, 0)
     for epoch in range(1, 8):
         begin(callback, epoch)
@@ -198,9 +175,9 @@ def test_negatives_are_mined_every_few_epochs_from_their_first_epoch_on() -> Non
 
 
 def test_a_training_that_goes_on_takes_what_was_found_and_a_new_one_does_not(tmp_path: Path) -> None:
-    found = begin(refresh(tmp_path, every=3), 0)
+    found = begin(refresh(tmp_path, refresh_every=3), 0)
     for epoch, asked in ((1.5, 0), (0, 1)):
-        callback = refresh(tmp_path, every=3)
+        callback = refresh(tmp_path, refresh_every=3)
         callback.model.queries = -callback.model.queries  # the model has moved since
         assert (begin(callback, epoch) == found) is (asked == 0)
         assert callback.model.asked == asked

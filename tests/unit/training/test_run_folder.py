@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import multiprocessing
-import os
 import re
 import signal
 from multiprocessing.connection import Connection
@@ -16,7 +14,6 @@ import pytest
 
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
-from diptych_training.options import OF_TRAINING, TrainingOptions
 from diptych_training.running.folder import Lock, RunFolder
 from every_recipe import REGISTRY
 
@@ -49,11 +46,6 @@ def test_an_option_that_came_later_is_at_its_default(name: str, tmp_path: Path) 
     after = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert after != before
     RunFolder("contrastive", options_of(tmp_path / "run"))
-
-
-def test_recipes_that_refuse_sections_which_are_given_go_on_too(tmp_path: Path) -> None:
-    begun_without("pool.depth", tmp_path / "run", "dexml")
-    RunFolder("dexml", options_of(tmp_path / "run", "dexml"))
 
 
 def test_an_option_that_came_later_and_is_used_is_another_training(tmp_path: Path) -> None:
@@ -98,16 +90,6 @@ def test_what_was_trained_outlives_no_change(begun: str, tmp_path: Path) -> None
         RunFolder("contrastive", options_of(tmp_path / "run", training=LATER))
 
 
-def test_a_folder_of_another_training_names_all_that_differs_and_how_to_continue(tmp_path: Path) -> None:
-    RunFolder("contrastive", options_of(tmp_path / "run", seed=2, training={"epochs": 0.4})).store("negatives", [])
-    (tmp_path / "run" / "report.json").mkdir()
-    with pytest.raises(ConfigError, match="holds another training") as caught:
-        RunFolder("contrastive", options_of(tmp_path / "run", seed=1, training={"epochs": 1}))
-    assert "seed: 2 there, 1 asked" in str(caught.value)
-    assert "training.epochs: 0.4 there, 1.0 asked" in str(caught.value)
-    assert "repeat its options, also those given by --set" in str(caught.value)
-
-
 CHANGES: dict[str, dict[str, Any]] = {
     "model": {"model": "another"},
     "seed": {"seed": 2},
@@ -124,10 +106,6 @@ def test_options_that_the_data_steps_read_are_another_training_once_data_is_prep
     RunFolder("contrastive", options_of(tmp_path / "run")).store("negatives", [])
     with pytest.raises(ConfigError, match=rf"holds another training(?s:.*)got: {re.escape(name)}: "):
         RunFolder("contrastive", options_of(tmp_path / "run", **CHANGES[name]))
-
-
-def test_of_training_are_options_of_the_section() -> None:
-    assert TrainingOptions.model_fields.keys() >= {*OF_TRAINING}
 
 
 def hold(folder: Path, told: Connection) -> None:
@@ -152,21 +130,3 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     other.kill()
     other.join()
     assert RunFolder("contrastive", options).path == options.output
-
-
-def test_a_process_may_open_its_folder_again(tmp_path: Path) -> None:
-    first, second = (RunFolder("contrastive", options_of(tmp_path / "run")) for _ in range(2))
-    del first
-    with pytest.raises(BlockingIOError):
-        _lock_elsewhere(second.path)
-    del second
-    _lock_elsewhere(tmp_path / "run")
-
-
-def _lock_elsewhere(folder: Path) -> None:
-    """Lock as another process would."""
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    finally:
-        os.close(file)

@@ -35,17 +35,6 @@ def test_documents_that_are_cut_are_counted_and_the_limit_is_named(model: Any) -
     assert "longer than 5 tokens" in said(model, 8, [LONG], prompt="word3 ")[0], "the prompt takes a token"
 
 
-def test_nothing_is_said_where_nearly_all_is_read(model: Any) -> None:
-    assert said(model, 20, [LONG, SHORT]) == []
-    assert said(model, 19, [LONG] * 2 + [SHORT]) == [], "one token of eighteen"
-    assert said(model, 8, []) == []
-
-
-def test_of_many_documents_a_sample_is_counted(model: Any) -> None:
-    (sentence,) = said(model, 8, [LONG] * 1000)
-    assert "100% of a sample of 334 documents" in sentence
-
-
 def test_a_training_says_it_before_its_first_step(tmp_path: Path) -> None:
     write_world(tmp_path)
     told = Told()

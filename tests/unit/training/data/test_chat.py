@@ -10,6 +10,7 @@ import pytest
 from chat_server import chat_server
 from diptych import Document, Registry
 from diptych.errors import ConfigError, RemoteError
+from diptych.generation import JudgeRequest
 from diptych_training import hooks
 from diptych_training.data.generators import Generator
 
@@ -21,6 +22,11 @@ SECRET = "sk-live-0123456789"
 def generator(url: str, **options: Any) -> Generator:
     given = {"base_url": url, "model": "tiny", "backoff": 0, **options}
     return Generator("chat", given, registry=Registry(hooks, installed=False))
+
+
+def judged(url: str, *pairs: tuple[str, str]) -> Any:
+    request = JudgeRequest("chat", pairs, {"base_url": url, "model": "tiny", "backoff": 0})
+    return Registry(hooks, installed=False).hook.diptych_judge(request=request)
 
 
 def user(body: dict[str, Any]) -> str:
@@ -45,25 +51,9 @@ def test_each_document_gets_the_lines_of_its_own_answer() -> None:
 
 def test_judgements_are_the_numbers_that_are_answered_divided_by_100() -> None:
     with chat_server(lambda body: "about 85" if "audio" in user(body) else "7.") as server:
-        found = generator(server.url).judge([("convert", SOX.text), ("convert", GIMP.text)])
+        found = judged(server.url, ("convert", SOX.text), ("convert", GIMP.text))
     assert found == [0.85, 0.07]
     assert {body["temperature"] for body in server.bodies} == {0.0}
-
-
-def test_long_documents_are_cut_and_further_fields_are_sent() -> None:
-    with chat_server(lambda body: "a query") as server:
-        own = generator(server.url, max_characters=10, fields={"top_p": 0.5}, styles={"haiku": "a poem"})
-        own.queries([Document("long", "x" * 100)], style="haiku")
-    assert user(server.bodies[0]) == "x" * 10
-    assert server.bodies[0]["top_p"] == 0.5
-    assert "a poem" in server.bodies[0]["messages"][0]["content"]
-
-
-def test_a_busy_server_is_asked_again_with_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CHAT_TEST_KEY", SECRET)
-    with chat_server(lambda body: "a query", refusals=[503, 429]) as server:
-        assert generator(server.url, api_key_env="CHAT_TEST_KEY").queries([SOX]) == [["a query"]]
-    assert server.keys == [f"Bearer {SECRET}"] * 3
 
 
 def test_no_error_shows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,12 +67,12 @@ def test_no_error_shows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("answer", "said"), [("no idea", "a judgement is not a number"), (None, "malformed")])
 def test_answers_of_another_form_are_refused(answer: Any, said: str) -> None:
     with chat_server(lambda body: answer) as server, pytest.raises(RemoteError, match=said):
-        generator(server.url).judge([("a", "b")])
+        judged(server.url, ("a", "b"))
 
 
 def test_options_and_styles_that_cannot_be_used_are_named_without_their_values() -> None:
     with pytest.raises(ConfigError, match=r"(?s)generator 'chat'.*temperature") as caught:
-        generator("http://localhost", temperature=SECRET).judge([("a", "b")])
+        generator("http://localhost", temperature=SECRET).queries([SOX])
     assert SECRET not in str(caught.value)
     with pytest.raises(ConfigError, match=r"(?s)unknown style.*haiku.*question, keywords"):
         generator("http://localhost").queries([SOX], style="haiku")

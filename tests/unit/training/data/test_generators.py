@@ -28,10 +28,6 @@ class Fixed:
         self.seen.append(request)
         return self.answer if request.generator == "fixed" else None
 
-    @hookimpl
-    def diptych_judge(self, request: JudgeRequest) -> Any:
-        return self.answer if request.generator == "fixed" else None
-
 
 def fixed(answer: Any) -> Generator:
     return Generator("fixed", {"heat": 1}, registry=Registry(Fixed(answer), hooks, installed=False))
@@ -59,19 +55,11 @@ def test_queries_that_are_none_are_refused(answer: Any, said: str) -> None:
         fixed(answer).queries([SOX, GIMP])
 
 
-@pytest.mark.parametrize("answer", [[2.0], ["good"], [float("nan")], [-0.1]])
-def test_judgements_are_numbers_from_0_to_1(answer: list[Any]) -> None:
-    assert fixed([0.25]).judge([("a", "b")]) == [0.25]
-    with pytest.raises(ContractError, match=r"(?s)diptych_judge.*for pair 0.*from 0 to 1"):
-        fixed(answer).judge([("a", "b")])
-
-
 def test_a_generator_that_nobody_has_is_named_and_nothing_is_asked_for_nothing() -> None:
     unknown = Generator("nobody", registry=Registry(hooks, installed=False))
-    for ask in (lambda: unknown.queries([SOX]), lambda: unknown.judge([("a", "b")])):
-        with pytest.raises(RegistryError, match=r"(?s)no plugin has a generator called 'nobody'.*templates, chat"):
-            ask()
-    assert (unknown.queries([]), unknown.judge([])) == ([], [])
+    with pytest.raises(RegistryError, match=r"(?s)no plugin has a generator called 'nobody'.*templates, chat"):
+        unknown.queries([SOX])
+    assert unknown.queries([]) == []
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -94,7 +82,9 @@ def test_templates_take_titles_sentences_and_heavy_words() -> None:
 
 
 def test_templates_judge_by_shared_words() -> None:
-    assert TEMPLATES.judge([("audio pictures", SOX.text), ("audio", SOX.text), ("xy", "")]) == [0.5, 1.0, 0.0]
+    pairs = (("audio pictures", SOX.text), ("audio", SOX.text), ("xy", ""))
+    request = JudgeRequest("templates", pairs, {})
+    assert Registry(hooks, installed=False).hook.diptych_judge(request=request) == [0.5, 1.0, 0.0]
 
 
 def test_templates_refuse_unknown_styles_and_options() -> None:

@@ -42,7 +42,6 @@ SCORES = st.dictionaries(st.sampled_from([f"d{n}" for n in range(12)]), st.float
     first=st.integers(1, 3),
     width=st.integers(1, 9),
     count=st.integers(1, 4),
-    margin=st.none() | st.floats(1e-9, 0.5),
     relative=st.none() | st.floats(0.5, 1),
 )
 def test_negatives_are_the_first_that_pass_every_rule_and_every_candidate_is_accounted_for(
@@ -51,12 +50,9 @@ def test_negatives_are_the_first_that_pass_every_rule_and_every_candidate_is_acc
     first: int,
     width: int,
     count: int,
-    margin: float | None,
     relative: float | None,
 ) -> None:
-    options = NegativesOptions(
-        first_rank=first, last_rank=first + width, per_query=count, margin=margin, relative=relative
-    )
+    options = NegativesOptions(first_rank=first, last_rank=first + width, per_query=count, relative=relative)
     qrels = {"q": dict.fromkeys(relevant, 1.0)}
     source = Ranked({"q": scores}, {f"d{n}": f"d{n}" for n in range(12)})
     found = mine(source, {"q": "q"}, qrels, options)
@@ -65,10 +61,7 @@ def test_negatives_are_the_first_that_pass_every_rule_and_every_candidate_is_acc
     known = [scores[i] for i in relevant if i in scores]
     wanted = []
     for document, score in window:
-        near = bool(known) and (
-            (margin is not None and score > max(known) - margin)
-            or (relative is not None and score > max(known) - (1 - relative) * abs(max(known)))
-        )
+        near = bool(known) and relative is not None and score > max(known) - (1 - relative) * abs(max(known))
         if document not in relevant and not near:
             wanted.append((document, score))
     assert found.negatives == {"q": wanted[:count]}

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diptych import Collection, Document, Registry, hookimpl
-from diptych.config import parse_config
-from diptych.errors import ConfigError
-from diptych.generation import JudgeRequest, QueryRequest
-from diptych.testing import fakes_plugin
+from diptych import Document, Registry, hookimpl
+from diptych.generation import QueryRequest
 from diptych_training import hooks
 from diptych_training.data.generators import Generator
-from diptych_training.data.mining import CollectionSource
 from diptych_training.data.synthetic import (
     LeakIndex,
-    SyntheticQuery,
     normalized_words,
-    round_trip,
     sampled,
     synthesize,
-    without_near_duplicates,
-    without_repeats,
 )
 from diptych_training.options import SyntheticQueries
 
@@ -40,7 +29,7 @@ TEMPLATES = Generator("templates", registry=Registry(hooks, installed=False))
 
 
 class Parrot:
-    """Says the same thing four times, once in other letters, and judges by what it is told."""
+    """Says the same thing four times, once in other letters."""
 
     @hookimpl
     def diptych_generate_queries(self, request: QueryRequest) -> list[list[str]] | None:
@@ -51,20 +40,8 @@ class Parrot:
             for d in request.documents
         ]
 
-    @hookimpl
-    def diptych_judge(self, request: JudgeRequest) -> list[float] | None:
-        return [float("another" in query) for query, _ in request.pairs] if request.generator == "parrot" else None
-
 
 PARROT = Generator("parrot", registry=Registry(Parrot(), installed=False))
-
-
-@pytest.fixture(scope="module")
-def source() -> Iterator[CollectionSource]:
-    config = {"store": "memory:", "collection": "texts", "slots": {"dense": {"adapter": "fake-dense"}}}
-    with Collection.open(parse_config(config), registry=Registry(fakes_plugin, installed=False)) as texts:
-        texts.populate(DOCUMENTS)
-        yield CollectionSource(texts, slot="dense")
 
 
 @settings(deadline=None, max_examples=50)
@@ -98,7 +75,7 @@ def test_a_text_leaks_exactly_when_it_shares_so_many_words_in_a_row_or_is_the_qu
 
 def test_no_query_that_stays_gives_away_a_test_query() -> None:
     tests = [" ".join(TEXTS[f"d{n}"].split()[:4]) for n in range(0, 40, 3)]
-    options = SyntheticQueries(documents=40, density=4, styles=("first", "long"), leak_words=3, round_trip=None)
+    options = SyntheticQueries(documents=40, density=4, styles=("first", "long"), leak_words=3)
     found = synthesize(DOCUMENTS, TEMPLATES, options, test_queries=tests)
     runs = {
         tuple(words[i : i + 3]) for text in tests for words in [normalized_words(text)] for i in range(len(words) - 2)
@@ -109,59 +86,20 @@ def test_no_query_that_stays_gives_away_a_test_query() -> None:
     assert found.report.dropped["leak"] >= 13
 
 
-def test_everything_written_is_kept_or_counted_and_density_is_at_most_what_was_asked(
-    source: CollectionSource,
-) -> None:
+def test_everything_written_is_kept_or_counted_and_density_is_at_most_what_was_asked() -> None:
     for density in (1, 2, 5):
         options = SyntheticQueries(documents=25, density=density, styles=("question", "keywords", "claim"))
-        found = synthesize(DOCUMENTS, TEMPLATES, options, source=source)
+        found = synthesize(DOCUMENTS, TEMPLATES, options)
         report = found.report
         assert report.written == report.kept + sum(report.dropped.values()) <= report.asked == 25 * density
         assert 0 < report.effective_density <= density
         assert set(report.silent) | {query.document for query in found.queries} == set(sampled(TEXTS, 25))
-        assert len(found.texts) == len(found.queries), "ids are unique"
+        assert len({query.id for query in found.queries}) == len(found.queries), "ids are unique"
 
 
 def test_near_duplicates_within_a_document_go_and_the_report_says_so() -> None:
-    options = SyntheticQueries(documents=10, density=4, styles=("any",), near=0.8, round_trip=None)
+    options = SyntheticQueries(documents=10, density=4, styles=("any",), near=0.8)
     found = synthesize(DOCUMENTS, PARROT, options)
     assert found.report.dropped == {"same text": 10, "near-duplicate": 10}
     assert found.report.effective_density == 2.0
     assert "20 queries for 10 documents (2.00 each), of 40 written" in str(found.report)
-
-
-def test_each_step_done_twice_does_what_it_did_once(source: CollectionSource) -> None:
-    queries = [SyntheticQuery(f"q{n}", " ".join(RANDOM.choice(WORDS[:9], 4)), f"d{n % 5}", "any") for n in range(60)]
-    apart = without_near_duplicates(queries, 0.7)
-    assert without_near_duplicates(apart, 0.7) == apart
-    assert 0 < len(apart) < len(queries)
-    trip = round_trip(queries, source, 9)
-    assert round_trip(trip, source, 9) == trip
-    assert 0 < len(trip) < len(queries)
-    assert without_repeats(without_repeats(queries)) == without_repeats(queries)
-
-
-def test_the_round_trip_keeps_what_the_retriever_finds_among_its_first(source: CollectionSource) -> None:
-    queries = [SyntheticQuery(i, text.split(".")[0], i, "first") for i, text in TEXTS.items()]
-    for first in (1, 3):
-        kept = {query.id for query in round_trip(queries, source, first)}
-        for query in queries:
-            (found,) = source.find([query.text], [[]], len(TEXTS))
-            assert (query.id in kept) == (query.document in [i for i, _ in found.ranking[:first]])
-
-
-def test_a_judge_keeps_what_the_retriever_does_not_find(source: CollectionSource) -> None:
-    options = SyntheticQueries(documents=10, density=4, styles=("any",), round_trip=1, judged=0.5)
-    found = synthesize(DOCUMENTS, PARROT, options, source=source)
-    assert sum("another" in query.text for query in found.queries) == 10
-    without = synthesize(
-        DOCUMENTS, PARROT, SyntheticQueries(documents=10, density=4, styles=("any",), round_trip=1), source=source
-    )
-    assert sum("another" in query.text for query in without.queries) < 10
-
-
-def test_a_round_trip_needs_a_source_and_a_sample_a_size() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)round trip needs a retriever.*CollectionSource"):
-        synthesize(DOCUMENTS, TEMPLATES)
-    with pytest.raises(ConfigError, match="the size of the sample is out of range"):
-        sampled(TEXTS, -1)
