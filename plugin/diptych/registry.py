@@ -11,6 +11,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -55,10 +56,35 @@ class Registry:
         self._adapters = Catalogue(AdapterSpec, "adapter")
         self.recipes = Catalogue(RecipeSpec, "recipe")
         for source, plugin in [*(_installed() if installed else ()), *_named(plugins)]:
-            self._register(source, plugin)
-        self._collect()
-        listens = self.hook.diptych_listens.get_hookimpls()
-        self._listeners = {each.plugin_name: _listener(each) for each in listens}
+            for name in HOOKS:  # a function of a hook's name without a mark would never be called
+                method = getattr(plugin, name, None)
+                if inspect.isroutine(method) and not hasattr(method, f"{hookspecs.PROJECT}_impl"):
+                    what, do = f"{name} is not marked as a hook implementation", "write @diptych.hookimpl above it"
+                    raise HookError(what, where=source, do=do, plugin=plugin)
+            try:
+                self._manager.register(plugin, name=source)
+            except (pluggy.PluginValidationError, ValueError) as error:
+                raise HookError(
+                    "a plugin's hook implementation is invalid",
+                    where=source,
+                    got=str(error).replace("\n", " "),
+                    do="see the hooks and their arguments in docs/reference/hooks.md",
+                    plugin=plugin,
+                ) from error
+        try:
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise HookError(
+                "a plugin implements an unknown hook",
+                where=self._manager.get_name(error.plugin) or "",
+                got=str(error),
+                expected=", ".join(HOOKS),
+                plugin=error.plugin,
+            ) from error
+        self._passage_hooks = _passage_hooks(self.hook)
+        self._adapters.collect(self.hook.diptych_register_adapters.get_hookimpls())
+        self.recipes.collect(self.hook.diptych_register_recipes.get_hookimpls())
+        self._listeners = {each.plugin_name: each for each in self.hook.diptych_listens.get_hookimpls()}
 
     @staticmethod
     @functools.cache
@@ -68,18 +94,21 @@ class Registry:
 
     def listening(self, name: str) -> bool:
         """Whether any plugin wants the notification hook `name` now."""
-        for implementation in getattr(self.hook, name).get_hookimpls():
-            listens = self._listeners.get(implementation.plugin_name)
-            if listens is None or listens(name):
-                return True
-        return False
+        return any(self._wants(each.plugin_name, name) for each in getattr(self.hook, name).get_hookimpls())
+
+    def _wants(self, plugin_name: str, hook: str) -> bool:
+        """Whether a plugin wants the notification now, as its `diptych_listens` says. Asked at every search."""
+        listens = self._listeners.get(plugin_name)
+        if listens is None:
+            return True
+        return bool(listens.function(hook) if listens.argnames else listens.function())
 
     def tell(self, name: str, report: object) -> list[str]:
         """Pass `report` to hook `name` of each plugin that wants the notification; returns one sentence per failure."""
         failures = []
         for implementation in getattr(self.hook, name).get_hookimpls():
-            plugin, listens = implementation.plugin, self._listeners.get(implementation.plugin_name)
-            if listens is not None and not listens(name):
+            plugin = implementation.plugin
+            if not self._wants(implementation.plugin_name, name):
                 continue
             # One plugin at a time: pluggy stops at the first exception, and the other plugins must still be called.
             others = [other for other in self._manager.get_plugins() if other is not plugin]
@@ -159,71 +188,21 @@ class Registry:
         guarded._require = require
         return guarded
 
-    def _register(self, source: str, plugin: object) -> None:
-        _require_marks(source, plugin)
-        try:
-            self._manager.register(plugin, name=source)
-        except (pluggy.PluginValidationError, ValueError) as error:
-            raise HookError(
-                "a plugin's hook implementation is invalid",
-                where=source,
-                got=str(error).replace("\n", " "),
-                do="see the hooks and their arguments in docs/reference/hooks.md",
-                plugin=plugin,
-            ) from error
-
-    def _collect(self) -> None:
-        try:
-            self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise HookError(
-                "a plugin implements an unknown hook",
-                where=self._manager.get_name(error.plugin) or "",
-                got=str(error),
-                expected=", ".join(HOOKS),
-                plugin=error.plugin,
-            ) from error
-        self._passage_hooks = _passage_hooks(self.hook)
-        self._adapters.collect(self.hook.diptych_register_adapters.get_hookimpls())
-        self.recipes.collect(self.hook.diptych_register_recipes.get_hookimpls())
-
 
 def _passage_hooks(hook: Any) -> PassageHooks:
     """The hooks of plugins that split documents or add context, and the names and versions of those plugins."""
     split, context = hook.diptych_split_document, hook.diptych_passage_context
     implementations = [*split.get_hookimpls(), *context.get_hookimpls()]
-    names = {f"{each.plugin_name} {_version(each.plugin_name)}" for each in implementations}
+    names = set[str]()
+    for each in implementations:
+        version = ""  # of a plugin given as an object
+        with suppress(importlib.metadata.PackageNotFoundError):
+            version = importlib.metadata.version(each.plugin_name.partition(":")[0])
+        names.add(f"{each.plugin_name} {version}")
     used = {"split": split, "context": context}
     return PassageHooks(
         **{name: each for name, each in used.items() if each.get_hookimpls()}, names=", ".join(sorted(names))
     )
-
-
-def _version(source: str) -> str:
-    """The version of the distribution that a plugin comes from; "" for a plugin given as an object."""
-    try:
-        return importlib.metadata.version(source.partition(":")[0])
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def _listener(implementation: Any) -> Callable[[str], bool]:
-    """The plugin's `diptych_listens` with its argument made optional. Called at every search."""
-    function: Callable[..., bool] = implementation.function
-    return function if implementation.argnames else lambda _: function()
-
-
-def _require_marks(source: str, plugin: object) -> None:
-    """Raise HookError for a function that has a hook's name but no `@hookimpl`: it would never be called."""
-    for name in HOOKS:
-        method = getattr(plugin, name, None)
-        if inspect.isroutine(method) and not hasattr(method, f"{hookspecs.PROJECT}_impl"):
-            raise HookError(
-                f"{name} is not marked as a hook implementation",
-                where=source,
-                do="write @diptych.hookimpl above it",
-                plugin=plugin,
-            )
 
 
 def _installed() -> list[tuple[str, object]]:

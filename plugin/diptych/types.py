@@ -68,7 +68,14 @@ class Document:
         identifier = rest.pop("_id", rest.pop("id", None))
         found = rest.pop("media", None) or {} if media else {}
         if "text" not in rest and not found:
-            raise _without_text(identifier, raw)
+            raise DocumentError(
+                "a document has no text",
+                where=f"document {_id_text(identifier)!r}",
+                got=f"the keys {brief(list(raw))}",
+                expected=f'the key "text" with {_TEXT}',
+                do="call the text's key 'text', or name it: --text-column KEY, in Python "
+                "open_source(..., text_column=KEY)",
+            )
         text, title = rest.pop("text", ""), rest.pop("title", None) or ""
         nested = rest.pop("metadata", None) or {}
         if not isinstance(nested, dict | Mapping):  # a dict is told at once, a mapping of another kind is not
@@ -89,23 +96,20 @@ class Document:
             DocumentError: the id is empty, or text or title is not a string, or there is nothing to encode.
         """
         if not (isinstance(self.id, str) and isinstance(self.text, str) and isinstance(self.title, str)):
-            raise self._not_text()
+            parts = (("id", self.id), ("text", self.text), ("title", self.title))
+            name, value = next(part for part in parts if not isinstance(part[1], str))
+            raise DocumentError(
+                f"the {name} of a document is not a string",
+                where=f"document {self.id!r}",
+                got="None" if value is None else type(value).__name__,
+                expected=_TEXT if name == "text" else "a string",
+                do=f"give it a string as {name}, or leave the document out",
+            )
         if not self.id:
             raise DocumentError("a document has no id", got=repr(self.text[:40]), expected='a non-empty "id" or "_id"')
         if not self.text.strip() and not self.title.strip() and not self.media:
             raise DocumentError("empty document", where=f"document {self.id!r}", do="give it a text, a title or media")
         return self
-
-    def _not_text(self) -> DocumentError:
-        parts = (("id", self.id), ("text", self.text), ("title", self.title))
-        name, value = next(part for part in parts if not isinstance(part[1], str))
-        return DocumentError(
-            f"the {name} of a document is not a string",
-            where=f"document {self.id!r}",
-            got="None" if value is None else type(value).__name__,
-            expected=_TEXT if name == "text" else "a string",
-            do=f"give it a string as {name}, or leave the document out",
-        )
 
     def content_hash(self) -> str:
         """A hash of the whole content, of media of their bytes and sources. It changes exactly when the document does.
@@ -138,16 +142,6 @@ class Document:
             where, do = f"document {self.id!r}, media {modality!r}", "call MediaStore.take first, as populate does"
             raise DocumentError("media have not been read", where=where, do=do)
         return [digest, source]
-
-
-def _without_text(identifier: object, raw: Mapping[str, Any]) -> DocumentError:
-    return DocumentError(
-        "a document has no text",
-        where=f"document {_id_text(identifier)!r}",
-        got=f"the keys {brief(list(raw))}",
-        expected=f'the key "text" with {_TEXT}',
-        do="call the text's key 'text', or name it: --text-column KEY, in Python open_source(..., text_column=KEY)",
-    )
 
 
 def _id_text(identifier: object) -> str:

@@ -60,7 +60,9 @@ def _config(raw: dict[str, Any], source: Source) -> Config:
     except ValidationError as error:
         problems = problems_of(error, Config, raw)
     raise_problems(problems, source)  # outside, so that no traceback quotes the values that pydantic saw
-    return resolve_paths(config, source.folder).from_source(source)
+    resolved = resolve_paths(config, source.folder)
+    resolved._source = source
+    return resolved
 
 
 # Makes relative paths in a config absolute, from the folder of the config file.

@@ -280,12 +280,6 @@ class Config(Section):
         content = self.model_dump(mode="json", exclude={"api_key"})
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
-    def from_source(self, source: Source) -> Config:
-        """A copy that knows where it came from."""
-        copy = self.model_copy()
-        copy._source = source
-        return copy
-
     @model_validator(mode="after")
     def _pipeline_fits(self) -> Config:
         """Every slot that the pipeline names is defined, and its stages fit each other."""

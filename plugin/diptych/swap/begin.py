@@ -41,8 +41,7 @@ class SwapStart:
         A kill in between leaves vectors that no state knows. Their names are recorded first, so that the next apply
         drops these and no others.
         """
-        self._require_media()
-        self._require_names()
+        self._require_possible()
         handle, config = self.context.handle, self.context.config
         drop_orphans(handle.client, handle.name, metadata)
         orphaned = orphans(handle.client, handle.name, metadata)  # vectors that are still to be dropped
@@ -92,21 +91,13 @@ class SwapStart:
         write(handle.client, handle.name, metadata, announced)
         return announced
 
-    def _require_names(self) -> None:
-        """Refuse new vectors on a server that cannot add a vector to a collection."""
+    def _require_possible(self) -> None:
+        """Refuse new vectors on a server too old for them, and a media slot if no document, given or not, has media."""
+        handle, given = self.context.handle, self.context.options.documents
         if any(c.slot is not None and c.action in ENCODES and c.slot.kind != "text_index" for c in self.changes):
             do = "update the server; or copy the collection to one that is newer: diptych copy, then apply there"
-            require_version(
-                self.context.handle.client,
-                ADDS_VECTORS,
-                "cannot add a vector to a collection",
-                where=f"collection {self.context.handle.name!r}",
-                do=do,
-            )
-
-    def _require_media(self) -> None:
-        """Refuse a new media slot if no document has such media, unless the documents are given."""
-        handle, given = self.context.handle, self.context.options.documents
+            lacks, where = "cannot add a vector to a collection", f"collection {handle.name!r}"
+            require_version(handle.client, ADDS_VECTORS, lacks, where=where, do=do)
         for change in self.changes:
             modality = change.slot.reading.modality if change.slot and change.action in ENCODES else "text"
             if modality == "text" or given is not None or not handle.client.count(handle.name, exact=True).count:

@@ -72,7 +72,15 @@ def rollback(
     """
     with Lease(handle.client, handle.name) as lease:
         before = handle.read()
-        _require_seen(handle, before, seen)
+        if seen and seen != state_token(before):
+            last = before.history[-1] if before.history else None
+            raise StateChanged(
+                "the collection has changed since you looked: nothing was rolled back",
+                where=f"collection {handle.name!r}",
+                got=f"{last.what!r} by {last.by} at {last.when}" if last else "another state",
+                expected="the state that was shown",
+                do="look again, then decide",
+            )
         StorageTrial(handle, lease, threading.Event()).put_back_after_a_kill(before)
         if before.swap is not None:
             refusal = refusal_of(raw_metadata(handle.client, handle.name), before.swap.began)
@@ -133,18 +141,6 @@ def state_token(metadata: CollectionMetadata) -> str:
     parts = (metadata.live, metadata.previous, metadata.swap)
     text = json.dumps([part.model_dump(mode="json") if part else None for part in parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _require_seen(handle: CollectionHandle, metadata: CollectionMetadata, seen: str) -> None:
-    if seen and seen != state_token(metadata):
-        last = metadata.history[-1] if metadata.history else None
-        raise StateChanged(
-            "the collection has changed since you looked: nothing was rolled back",
-            where=f"collection {handle.name!r}",
-            got=f"{last.what!r} by {last.by} at {last.when}" if last else "another state",
-            expected="the state that was shown",
-            do="look again, then decide",
-        )
 
 
 def _change_state(

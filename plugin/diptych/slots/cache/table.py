@@ -62,6 +62,7 @@ EVICTED = 32  # a clean-up frees at least this part of the file, so that not eve
 VACUUMED = 64  # pages given back at a time
 Row = tuple[bytes, bytes]  # key, packed vector
 _FIND = "SELECT key, packed, id, used FROM entries JOIN vectors USING (id) WHERE key IN ({})"
+_NEW_ENTRY = "INSERT OR IGNORE INTO entries (key, space, used, size) VALUES (?, ?, ?, ?)"
 _COUNT_VECTORS = "SELECT count(vectors.id) FROM entries LEFT JOIN vectors USING (id) WHERE key = ?"
 _USAGE = (
     "SELECT label, count(*), sum(size) FROM entries JOIN spaces ON spaces.id = space GROUP BY space ORDER BY 3 DESC"
@@ -131,7 +132,13 @@ class VectorTable:
                     self._make_room(piece)
                     self._db.execute("INSERT OR IGNORE INTO spaces (digest, label) VALUES (?, ?)", (digest, label))
                     ((identifier,),) = self._db.execute("SELECT id FROM spaces WHERE digest = ?", (digest,))
-                    self._insert(int(identifier), piece)
+                    now = int(self._clock())
+                    for key, packed in piece:
+                        entry = self._db.execute(_NEW_ENTRY, (key, int(identifier), now, len(packed)))
+                        if entry.rowcount:
+                            self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (entry.lastrowid, packed))
+                        elif self._db.execute(_COUNT_VECTORS, (key,)).fetchone() != (1,):
+                            raise ValueError("an entry of the cache has no vector")  # else another process was first
 
     def model(self, name: bytes, canaries: str, alike: Callable[[str, str], bool]) -> str:
         """The canaries by which a model is known: the first similar ones of this name, else these from now on."""
@@ -172,18 +179,6 @@ class VectorTable:
         """Close the file."""
         with self._lock:
             self._db.close()
-
-    def _insert(self, space: int, rows: Sequence[Row]) -> None:
-        now = int(self._clock())
-        for key, packed in rows:
-            entry = self._db.execute(
-                "INSERT OR IGNORE INTO entries (key, space, used, size) VALUES (?, ?, ?, ?)",
-                (key, space, now, len(packed)),
-            )
-            if entry.rowcount:
-                self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (entry.lastrowid, packed))
-            elif self._db.execute(_COUNT_VECTORS, (key,)).fetchone() != (1,):  # damage; else another process was first
-                raise ValueError("an entry of the cache has no vector")
 
     def _make_room(self, rows: Sequence[Row]) -> None:
         """Drop the least recently used entries until the rows fit, then some more."""
