@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from diptych import Collection, Registry
+from diptych import Registry
 from diptych.errors import ConfigError
-from diptych.training import RecipeFile, TrainReport, load_recipe, read_documents
+from diptych.training import RecipeFile, TrainReport, load_recipe
 from diptych_training.running.run import HeldOutEvaluator
 from tiny_training import Told
 
@@ -95,16 +95,6 @@ def test_nothing_in_the_folder_is_pickled_and_checkpoints_are_gone(whole: TrainR
     assert [name for name in names if name.startswith("events.out.tfevents")]
 
 
-def test_the_folder_fills_and_asks_a_collection(whole: TrainReport, prepared: Path, tmp_path: Path) -> None:
-    slot = {"adapter": whole.models[0].adapter, **whole.models[0].options}
-    config = {"store": f"edge:{tmp_path}", "collection": "words", "slots": {"dense": slot}}
-    queries = [json.loads(line)["text"] for line in (prepared / "queries.jsonl").read_text().splitlines()]
-    with Collection.open(config) as collection:
-        collection.populate(read_documents(prepared / "corpus.jsonl"))
-        found = [hits[0].document.id for hits in collection.search_batch(queries, limit=1)]
-    assert sum(name == f"d{number}" for number, name in enumerate(found)) > 90
-
-
 @pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     prepared: Path, whole: TrainReport, tmp_path: Path
@@ -126,11 +116,6 @@ def test_what_is_trained_is_not_trained_again(prepared: Path, whole: TrainReport
     again = recipe(prepared, output=str(prepared / "whole")).make(told).train()
     assert again == whole
     assert told.done == 0
-
-
-def test_a_folder_belongs_to_one_training(prepared: Path, whole: TrainReport) -> None:
-    with pytest.raises(ConfigError, match=r"holds another training(?s:.*)training.epochs: 4.0 there, 5.0 asked"):
-        recipe(prepared, output=str(prepared / "whole"), **{"training.epochs": 5}).make(Told())
 
 
 def test_a_folder_with_other_files_is_not_touched(prepared: Path, tmp_path: Path) -> None:

@@ -70,12 +70,6 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> AnchorScores:
     return AnchorScores.load(path)
 
 
-def test_a_document_is_its_scores_less_their_mean_and_the_mean(scores: AnchorScores) -> None:
-    row = [_score(f"n{n}", "n7") for n in range(300, 320)]
-    assert scores.ids[7] == "d7"
-    np.testing.assert_allclose(scores.vectors[7], [*(np.array(row) - np.mean(row)), np.mean(row)], atol=1e-5)
-
-
 def test_documents_are_found_that_were_no_candidates(collection: Collection, scores: AnchorScores) -> None:
     candidates = {hit.id for hit in collection.search(QUERY, limit=10)}
     assert len(candidates & {*BEST[:10]}) < 3

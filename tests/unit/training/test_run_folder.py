@@ -48,12 +48,6 @@ def test_an_option_that_came_later_is_at_its_default(name: str, tmp_path: Path) 
     RunFolder("contrastive", options_of(tmp_path / "run"))
 
 
-def test_an_option_that_came_later_and_is_used_is_another_training(tmp_path: Path) -> None:
-    begun_without("training.max_length", tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"holds another training(?s:.*)training.max_length: None there, 5 asked"):
-        RunFolder("contrastive", options_of(tmp_path / "run", training={"max_length": 5}))
-
-
 def test_an_option_that_is_gone_is_another_training(tmp_path: Path) -> None:
     begun_without("hybrid", tmp_path / "run")
     path = tmp_path / "run" / "recipe.json"
