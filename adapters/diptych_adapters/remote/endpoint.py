@@ -17,7 +17,7 @@ import numpy as np
 
 from diptych.errors import ContractError, RemoteError
 from diptych.protocols import Fingerprint
-from diptych.runtime.acknowledge import EVENT_HOOKS
+from diptych.runtime.sockets import EVENT_HOOKS
 from diptych.types import Floats
 from diptych_adapters.remote.http_exchange import (
     Answer,

@@ -19,8 +19,8 @@ from diptych.encoders import Encoders
 from diptych.errors import ConfigError, StoreUnsupported
 from diptych.handle.open_handle import config_at
 from diptych.registry import Registry
-from diptych.runtime.acknowledge import EVENT_HOOKS
 from diptych.runtime.environment import interpolate
+from diptych.runtime.sockets import EVENT_HOOKS
 from diptych.stores import Classes, key_headers, open_store, open_store_of, place_of
 
 if TYPE_CHECKING:

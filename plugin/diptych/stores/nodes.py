@@ -17,7 +17,7 @@ from qdrant_client import grpc
 from qdrant_client.qdrant_remote import QdrantRemote
 from qdrant_client.uploader.rest_uploader import RestBatchUploader
 
-from diptych.runtime.acknowledge import EVENT_HOOKS
+from diptych.runtime.sockets import EVENT_HOOKS
 from diptych.stores.server_errors import connection_broke, gave_no_answer, is_temporary, was_not_sent
 
 T = TypeVar("T")
