@@ -59,7 +59,8 @@ def judge(folder: Path, count: int) -> str:
 def give(folder: Path, outcome: str) -> None:
     """Edit the config, so that the gate comes to this outcome."""
     queries = {"worse": 120, "undecided": 3, "not measured": 0}[outcome]
-    name(folder, BAD if queries else OTHER, judge(folder, queries) if queries else "")
+    patient = "swap: {gate: {seconds: 60}}\n"  # so that a busy machine compares as much each time
+    name(folder, BAD if queries else OTHER, patient + (judge(folder, queries) if queries else ""))
 
 
 @pytest.mark.parametrize("outcome", CODES)
