@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -254,8 +254,7 @@ def slices_of(
     for name in by:
         groups: dict[str, list[str]] = {}
         for query in queries:
-            value = _value(query, name, (fields or {}).get(name, {}))
-            if value:
+            if value := _value_of(query, name, (fields or {}).get(name, {})):
                 groups.setdefault(value, []).append(query.id)
         largest = sorted(groups.items(), key=lambda pair: (-len(pair[1]), pair[0]))
         found += [Slice(name, value, tuple(ids)) for value, ids in largest if len(ids) >= LEAST]
@@ -276,25 +275,18 @@ def differences_by_slice(
     return found
 
 
-def _value(query: Query, by: str, values: Mapping[str, str]) -> str:
-    own = query.metadata.get(by)
-    if own is not None:
+def _value_of(query: Query, by: str, values: Mapping[str, str]) -> str:
+    """The group of a query; empty where it has none."""
+    if (own := query.metadata.get(by)) is not None:
         return str(own)
     if by == LENGTH:
-        return _length(query.text)
-    return _script(query.text) if by == LANGUAGE else values.get(query.id, "")
-
-
-def _length(text: str) -> str:
-    words = len(text.split())
-    if words <= SHORT:
-        return f"1 to {SHORT} words"
-    return f"{SHORT + 1} to {MEDIUM} words" if words <= MEDIUM else f"{MEDIUM + 1} or more words"
-
-
-def _script(text: str) -> str:
-    """The script of most of its letters, such as `latin`; empty without letters."""
-    scripts = Counter(unicodedata.name(letter, "?").split()[0].lower() for letter in text if letter.isalpha())
+        words = len(query.text.split())
+        if words <= SHORT:
+            return f"1 to {SHORT} words"
+        return f"{SHORT + 1} to {MEDIUM} words" if words <= MEDIUM else f"{MEDIUM + 1} or more words"
+    if by != LANGUAGE:
+        return values.get(query.id, "")
+    scripts = Counter(unicodedata.name(one, "?").split()[0].lower() for one in query.text if one.isalpha())
     return scripts.most_common(1)[0][0] if scripts else ""
 
 
@@ -304,10 +296,17 @@ def randomization_p_value(differences: Doubles, *, samples: int, seed: int) -> f
     Exact when at most 16 differences are not 0; else over `samples` draws, `(hits + 1) / (samples + 1)`, so never 0.
     """
     changed = differences[differences != 0]
-    bound = abs(changed.sum()) - _slack(changed)
+    whole = changed.sum()
+    bound = abs(whole) - 1e-12 * float(np.abs(changed).sum())  # sums may differ by rounding
     if len(changed) <= _EXACT:
-        return float(np.mean(np.abs(_all_signed_sums(changed)) >= bound))
-    hits = sum(int((np.abs(sums) >= bound).sum()) for sums in _signed_sums(changed, samples, seed))
+        sums = np.zeros(1)
+        for value in changed:
+            sums = np.concatenate([sums + value, sums - value])
+        return float(np.mean(np.abs(sums) >= bound))
+    hits, rng = 0, np.random.default_rng(seed)
+    for rows in blocks_of_draws(samples, len(changed)):  # twice the sum of a random half, less the whole
+        sums = 2 * (rng.integers(0, 2, (rows, len(changed)), np.int8) @ changed) - whole
+        hits += int((np.abs(sums) >= bound).sum())
     return (hits + 1) / (samples + 1)
 
 
@@ -361,25 +360,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _slack(values: Doubles) -> float:
-    """Tolerance for sums that differ only by rounding."""
-    return 1e-12 * float(np.abs(values).sum())
-
-
-def _all_signed_sums(values: Doubles) -> Doubles:
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums + value, sums - value])
-    return sums
-
-
-def _signed_sums(values: Doubles, samples: int, seed: int) -> Iterator[Doubles]:
-    """Blocks of sums, each value's sign drawn anew: twice the sum of a random half, less the whole."""
-    rng, whole = np.random.default_rng(seed), values.sum()
-    for rows in blocks_of_draws(samples, len(values)):
-        yield 2 * (rng.integers(0, 2, (rows, len(values)), np.int8) @ values) - whole
-
-
 def table(
     evaluations: Sequence[Evaluation], *, comparisons: Sequence[Comparison] = (), title: str = "", digits: int = 3
 ) -> Display:
@@ -390,47 +370,20 @@ def table(
     Raises:
         EvaluationError: no evaluation, evaluations with different metrics, or two comparisons of one metric.
     """
-    metrics, by_metric = _common_metrics(evaluations), _by_metric(comparisons)
+    if not evaluations:
+        raise EvaluationError("no evaluations to show", expected="at least one evaluation")
+    metrics, by_metric = evaluations[0].metrics, {comparison.metric: comparison for comparison in comparisons}
+    for other in evaluations[1:]:
+        if other.metrics != metrics:
+            what, got = f"{evaluations[0].name!r} and {other.name!r} have different metrics", ", ".join(other.metrics)
+            raise EvaluationError(what, got=got, expected=", ".join(metrics))
+    if len(by_metric) != len(comparisons):
+        raise EvaluationError("two comparisons use the same metric", got=", ".join(c.metric for c in comparisons))
     rows = [
         (run.name, *(f"{run.means[metric]:.{digits}f}{_mark(by_metric.get(metric), run.name)}" for metric in metrics))
         for run in evaluations
     ]
     listing = Table(("run", *metrics), rows, numbers=range(1, len(metrics) + 1))
-    return Display(title, [listing, *_caption(evaluations, comparisons)])
-
-
-def _common_metrics(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
-    if not evaluations:
-        raise EvaluationError("no evaluations to show", expected="at least one evaluation")
-    first = evaluations[0]
-    for other in evaluations[1:]:
-        if other.metrics != first.metrics:
-            raise EvaluationError(
-                f"{first.name!r} and {other.name!r} have different metrics",
-                got=", ".join(other.metrics),
-                expected=", ".join(first.metrics),
-            )
-    return first.metrics
-
-
-def _by_metric(comparisons: Sequence[Comparison]) -> dict[str, Comparison]:
-    by_metric = {comparison.metric: comparison for comparison in comparisons}
-    if len(by_metric) != len(comparisons):
-        raise EvaluationError("two comparisons use the same metric", got=", ".join(c.metric for c in comparisons))
-    return by_metric
-
-
-def _mark(comparison: Comparison | None, name: str) -> str:
-    """Whether the run differs; a space when it is not shown to, so that figures stay aligned."""
-    if comparison is None:
-        return ""
-    found = next((difference for difference in comparison.differences if difference.name == name), None)
-    if found is None or not comparison.significant(name):
-        return "  "
-    return f" {_BETTER if found.mean > 0 else _WORSE}"
-
-
-def _caption(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> list[str]:
     counts = {len(evaluation.queries) for evaluation in evaluations}
     number = str(counts.pop()) if len(counts) == 1 else "different numbers of"
     marks = [
@@ -438,7 +391,15 @@ def _caption(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison
         for found in comparisons
     ]
     remarks = [remark for evaluation in evaluations for remark in evaluation.remarks()]
-    return [f"means over {number} judged queries", *dict.fromkeys(marks), *remarks]
+    return Display(title, [listing, f"means over {number} judged queries", *dict.fromkeys(marks), *remarks])
+
+
+def _mark(comparison: Comparison | None, name: str) -> str:
+    """Whether the run differs; a space when it is not shown to, so that figures stay aligned."""
+    if comparison is None:
+        return ""
+    shown = [own for own in comparison.differences if own.name == name and comparison.significant(name)]
+    return f" {_BETTER if shown[0].mean > 0 else _WORSE}" if shown else "  "
 
 
 def to_json(
@@ -452,28 +413,20 @@ def to_data(
     evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] = (), *, per_query: bool = False
 ) -> dict[str, Any]:
     """`{"evaluations": [...], "comparisons": [...]}` of JSON values; `per_query` adds each query's value."""
-    return {
-        "evaluations": [_evaluation(evaluation, per_query) for evaluation in evaluations],
-        "comparisons": [_comparison(comparison, per_query) for comparison in comparisons],
-    }
-
-
-def _evaluation(evaluation: Evaluation, per_query: bool) -> dict[str, Any]:
-    lists = {name: list(getattr(evaluation, name)) for name in ("unanswered", "unjudged", "without_relevant")}
-    data = {"run": evaluation.name, "queries": len(evaluation.queries), "means": dict(evaluation.means), **lists}
-    values = {metric: dict(values) for metric, values in evaluation.per_query.items()}
-    return {**data, "depth": evaluation.depth, **({"per_query": values} if per_query else {})}
-
-
-def _comparison(comparison: Comparison, per_query: bool) -> dict[str, Any]:
     names = ("metric", "baseline", "seed", "samples", "confidence")
-    differences = [_difference(difference, comparison, per_query) for difference in comparison.differences]
-    return {**{name: getattr(comparison, name) for name in names}, "differences": differences}
-
-
-def _difference(difference: Difference, comparison: Comparison, per_query: bool) -> dict[str, Any]:
-    figures = {"run": difference.name, "mean": difference.mean, "interval": [difference.low, difference.high]}
-    tests = {"p_value": difference.p_value, "adjusted_p_value": difference.adjusted}
-    counts = {"wins": difference.wins, "ties": difference.ties, "losses": difference.losses}
-    data = {**figures, **tests, "significant": comparison.significant(difference.name), **counts}
-    return {**data, **({"per_query": dict(difference.per_query)} if per_query else {})}
+    data: dict[str, Any] = {"evaluations": [], "comparisons": []}
+    for run in evaluations:
+        lists = {name: list(getattr(run, name)) for name in ("unanswered", "unjudged", "without_relevant")}
+        own = {"run": run.name, "queries": len(run.queries), "means": dict(run.means), **lists, "depth": run.depth}
+        values = {metric: dict(values) for metric, values in run.per_query.items()}
+        data["evaluations"].append(own | ({"per_query": values} if per_query else {}))
+    for comparison in comparisons:
+        differences = []
+        for difference in comparison.differences:
+            own = {"run": difference.name, "mean": difference.mean, "interval": [difference.low, difference.high]}
+            own |= {"p_value": difference.p_value, "adjusted_p_value": difference.adjusted}
+            own |= {"significant": comparison.significant(difference.name)}
+            own |= {"wins": difference.wins, "ties": difference.ties, "losses": difference.losses}
+            differences.append(own | ({"per_query": dict(difference.per_query)} if per_query else {}))
+        data["comparisons"].append({name: getattr(comparison, name) for name in names} | {"differences": differences})
+    return data

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -57,7 +58,13 @@ def from_trec(path: str | Path, *, name: str = "") -> Run:
         rankings[query][document] = score
     if not rankings:
         raise EvaluationError("there is no ranked document", where=path, expected="query Q0 doc rank score tag")
-    return Run(name or tag, {query: _sorted(scores) for query, scores in rankings.items()})
+    return Run(
+        name or tag,
+        {
+            query: sorted(scores.items(), key=lambda pair: (pair[1], pair[0]), reverse=True)
+            for query, scores in rankings.items()
+        },
+    )
 
 
 def _lines(run: Run, query: str, ranking: Ranking, scores: str) -> Iterator[str]:
@@ -65,21 +72,17 @@ def _lines(run: Run, query: str, ranking: Ranking, scores: str) -> Iterator[str]
     tag = "_".join(run.name.split()) or "run"
     documents = ordered(ranking, where=where)
     values = rank_scores(documents) if scores == "rank" else dict(ranking)
-    _check_falling([values[document] for document in documents], where)
+    falling = [values[document] for document in documents]
+    for rank, (higher, lower) in enumerate(itertools.pairwise(falling), 2):
+        if lower > higher:
+            what, do = (
+                "scores rise in a ranking, and tools that read TREC files sort by score",
+                'write it with scores="rank"',
+            )
+            raise EvaluationError(what, where=f"{where}, rank {rank}", got=f"{lower} after {higher}", do=do)
     for rank, document in enumerate(documents, 1):
         score = repr(float(values[document]))
         yield f"{_word(query, where)} Q0 {_word(document, where)} {rank} {score} {tag}\n"
-
-
-def _check_falling(values: list[float], where: str) -> None:
-    for rank, (higher, lower) in enumerate(itertools.pairwise(values), 1):
-        if lower > higher:
-            raise EvaluationError(
-                "scores rise in a ranking, and tools that read TREC files sort by score",
-                where=f"{where}, rank {rank + 1}",
-                got=f"{lower} after {higher}",
-                do='write it with scores="rank"',
-            )
 
 
 def _word(word: str, where: str) -> str:
@@ -107,10 +110,6 @@ def _row(line: str, where: str) -> tuple[str, str, float, str]:
     return query, document, value, tag
 
 
-def _sorted(scores: dict[str, float]) -> list[tuple[str, float]]:
-    return sorted(scores.items(), key=lambda pair: (pair[1], pair[0]), reverse=True)
-
-
 def ordered(ranking: Ranking, *, where: str, greatest_first: bool = True) -> list[str]:
     """Document ids, best first: the ranking's own order, but neighbours of one score by id, the greatest first.
 
@@ -120,7 +119,14 @@ def ordered(ranking: Ranking, *, where: str, greatest_first: bool = True) -> lis
     Raises:
         EvaluationError: a document comes twice, or a score is NaN.
     """
-    _check(ranking, where)
+    seen: set[str] = set()
+    for rank, (document, score) in enumerate(ranking, 1):
+        if document in seen:
+            what, do = f"document {document!r} appears twice in a ranking", "rank each document once, by its best chunk"
+            raise EvaluationError(what, where=f"{where}, rank {rank}", do=do)
+        if math.isnan(score):
+            raise EvaluationError(f"the score of document {document!r} is not a number", where=f"{where}, rank {rank}")
+        seen.add(document)
     groups = itertools.groupby(ranking, key=lambda pair: pair[1])
     return [document for _, group in groups for document, _ in sorted(group, reverse=greatest_first)]
 
@@ -128,20 +134,6 @@ def ordered(ranking: Ranking, *, where: str, greatest_first: bool = True) -> lis
 def rank_scores(documents: Sequence[str]) -> dict[str, float]:
     """Scores that express only the order, so that no provider's tie rule or rounding changes it."""
     return {document: float(len(documents) - rank) for rank, document in enumerate(documents)}
-
-
-def _check(ranking: Ranking, where: str) -> None:
-    seen: set[str] = set()
-    for rank, (document, score) in enumerate(ranking, 1):
-        if document in seen:
-            raise EvaluationError(
-                f"document {document!r} appears twice in a ranking",
-                where=f"{where}, rank {rank}",
-                do="rank each document once; with several chunks a document, keep its best one",
-            )
-        if math.isnan(score):
-            raise EvaluationError(f"the score of document {document!r} is not a number", where=f"{where}, rank {rank}")
-        seen.add(document)
 
 
 def ann_recall(approximate: Run, exact: Run, k: int) -> float:
@@ -161,44 +153,26 @@ def ann_recall(approximate: Run, exact: Run, k: int) -> float:
 
 def ann_recall_per_query(approximate: Run, exact: Run, k: int) -> Mapping[str, float]:
     """`{query id: recall at k}`. A query whose exact answer is empty has recall 1: nothing was missed."""
-    _require_same_queries(approximate, exact, k)
-    return {
-        query: _recall(
-            _checked(approximate.rankings[query], approximate.name, query), _checked(ranking, exact.name, query), k
-        )
-        for query, ranking in exact.rankings.items()
-    }
-
-
-def _recall(found: Ranking, exact: Ranking, k: int) -> float:
-    top = exact[:k]
-    if not top:
-        return 1.0
-    scores, last = dict(exact), top[-1][1]
-    needed = {document for document, score in top if not _equal(score, last)}
-    first = found[:k]
-    hits = sum(document in needed for document, _ in first)
-    ties = sum(document not in needed and _equal(scores.get(document, score), last) for document, score in first)
-    return (hits + min(ties, len(top) - len(needed))) / len(top)
-
-
-def _equal(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=1e-7)
-
-
-def _checked(ranking: Ranking, run: str, query: str) -> Ranking:
-    """The ranking as it is, once it is known to hold no document twice and no NaN."""
-    ordered(ranking, where=f"run {run!r}, query {query!r}")
-    return ranking
-
-
-def _require_same_queries(approximate: Run, exact: Run, k: int) -> None:
     if k < 1:
         raise EvaluationError("recall needs a k of at least 1", got=k)
     lonely = approximate.rankings.keys() ^ exact.rankings.keys()
     if lonely or not exact.rankings:
-        raise EvaluationError(
-            f"runs {approximate.name!r} and {exact.name!r} do not answer the same queries",
-            got=f"{len(lonely)} queries that only one has" if lonely else "no queries",
-            do="search both with the same queries, each with its id",
-        )
+        what = f"runs {approximate.name!r} and {exact.name!r} do not answer the same queries"
+        got = f"{len(lonely)} queries that only one has" if lonely else "no queries"
+        raise EvaluationError(what, got=got, do="search both with the same queries, each with its id")
+    for run in (approximate, exact):
+        for query, ranking in run.rankings.items():
+            ordered(ranking, where=f"run {run.name!r}, query {query!r}")  # refuses a document twice, and NaN
+    return {query: _recall(approximate.rankings[query], ranking, k) for query, ranking in exact.rankings.items()}
+
+
+def _recall(found: Ranking, exact: Ranking, k: int) -> float:
+    top, first = exact[:k], found[:k]
+    if not top:
+        return 1.0
+    scores, last = dict(exact), top[-1][1]
+    equal = partial(math.isclose, last, rel_tol=_TOLERANCE, abs_tol=1e-7)
+    needed = {document for document, score in top if not equal(score)}
+    hits = sum(document in needed for document, _ in first)
+    ties = sum(document not in needed and equal(scores.get(document, score)) for document, score in first)
+    return (hits + min(ties, len(top) - len(needed))) / len(top)

@@ -124,12 +124,22 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
     """
     measures = parse_metrics(metrics)
     rankings, answered = _ranked(run, greatest_first=True)
-    _check_overlap(run, qrels)
+    if not qrels.judgements.keys() & run.rankings.keys():  # they come from two data sets
+        raise EvaluationError(
+            f"run {run.name!r} and the judgements share no query",
+            where=qrels.source,
+            got=f"queries {', '.join(list(run.rankings)[:3]) or 'none'}",
+            expected=f"queries such as {', '.join(qrels.queries[:3]) or 'none: the qrels are empty'}",
+            do="give the queries of the run their ids, and use run and qrels of one data set",
+        )
     script = [measure for measure in dict.fromkeys(measures.values()) if _by_script(measure)]
     others = [measure for measure in dict.fromkeys(measures.values()) if not _by_script(measure)]
     found = _compute(others, qrels, answered)
     if script:
         found |= _compute(script, qrels, _ranked(run, greatest_first=False)[1])
+    judged = dict.fromkeys(document for grades in qrels.judgements.values() for document in grades)
+    hits = [document for query, ranking in answered.items() if query in qrels.judgements for document in ranking]
+    foreign = (hits[0], next(iter(judged))) if hits and judged and judged.keys().isdisjoint(hits) else None
     return Evaluation(
         run.name,
         {name: {query: found[str(measure), query] for query in qrels.queries} for name, measure in measures.items()},
@@ -137,17 +147,8 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
         unjudged=tuple(query for query in rankings if query not in qrels.judgements),
         without_relevant=qrels.without_relevant,
         depth=max(map(len, answered.values()), default=0),
-        foreign=_foreign(answered, qrels),
+        foreign=foreign,
     )
-
-
-def _foreign(answered: Mapping[str, list[str]], qrels: Qrels) -> tuple[str, str] | None:
-    """A hit and a judged document if no hit is judged for any query."""
-    judged = dict.fromkeys(document for grades in qrels.judgements.values() for document in grades)
-    hits = [document for query, ranking in answered.items() if query in qrels.judgements for document in ranking]
-    if not hits or not judged or not judged.keys().isdisjoint(hits):
-        return None
-    return hits[0], next(iter(judged))
 
 
 def _ranked(run: Run, *, greatest_first: bool) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -162,19 +163,6 @@ def _ranked(run: Run, *, greatest_first: bool) -> tuple[dict[str, list[str]], di
 def _by_script(measure: Any) -> bool:
     """Whether MS MARCO's script computes it, which orders equal scores by rising ids."""
     return measure.NAME == "RR" and "cutoff" in measure.params
-
-
-def _check_overlap(run: Run, qrels: Qrels) -> None:
-    """A run and judgements that share no query come from two data sets."""
-    if qrels.judgements.keys() & run.rankings.keys():
-        return
-    raise EvaluationError(
-        f"run {run.name!r} and the judgements share no query",
-        where=qrels.source,
-        got=f"queries {', '.join(list(run.rankings)[:3]) or 'none'}",
-        expected=f"queries such as {', '.join(qrels.queries[:3]) or 'none: the qrels are empty'}",
-        do="give the queries of the run their ids, and use run and qrels of one data set",
-    )
 
 
 def _compute(measures: list[object], qrels: Qrels, answered: Mapping[str, list[str]]) -> dict[tuple[str, str], float]:
