@@ -29,12 +29,12 @@ from diptych.search.run import (
     Answers,
     Hits,
     answer,
-    answer_later,
     complete_hits,
     hits_of,
     on_current_view,
     one_question,
     outcome,
+    outcome_later,
     reranked,
 )
 from diptych.search.store_calls import read_store
@@ -124,7 +124,8 @@ class Searching:
             query: its words, or a `Query`.
             options: as in `search`.
         """
-        return await answer_later(self.handle, query, self._options(**options))
+        found = await outcome_later(self.handle, query, self._options(**options))
+        return hits_of(found.request, found.hits[0], query)
 
     def search_by_vector(
         self,

@@ -17,7 +17,7 @@ from diptych.handle.tenancy import narrowed
 from diptych.search import Retrieve
 from diptych.search.fusion import PointId
 from diptych.search.options import SearchOptions
-from diptych.search.query import Inputs, QueryWithExamples, params_for, using
+from diptych.search.query import Inputs, QueryWithExamples, params_for
 from diptych.search.request import SearchRequest, direction
 from diptych.search.retrieve import query_points, retrieve_together
 from diptych.search.run import on_current_view, one_question
@@ -76,7 +76,7 @@ def _of_points(request: SearchRequest, points: Sequence[PointId], query: Any, sl
     chosen = narrowed(request.scope, models.Filter(must=[models.HasIdCondition(has_id=list(points))]))
     return models.QueryRequest.model_construct(
         query=query.query if isinstance(query, QueryWithExamples) else query,
-        using=using(slot),
+        using=slot.vector or None,
         filter=chosen,
         params=params_for(request, slot, None),
         limit=len(points),

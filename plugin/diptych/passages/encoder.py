@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.errors import AdapterOptionsError, DocumentError
 from diptych.passages.text_splitter import (
@@ -23,9 +24,11 @@ from diptych.passages.text_splitter import (
 from diptych.protocols import Calibrated, Fingerprint, Kind, TokenLimit, TokenVectors
 from diptych.types import Floats, SparseVector
 
+K = TypeVar("K")
+V = TypeVar("V")
 _PIECE = 2048  # passages that are encoded in one call
 _MOST_NUMBERS = 2**20 - 1  # of a multi-vector, in Qdrant
-_MOST_DOCUMENTS, _MOST_PASSAGES = 2**16, 2**20  # whose places are kept, in about 20 MB
+_MOST_PASSAGES, _A_DOCUMENT = 2**20, 16  # whose places are kept, in about 20 MB; what a document takes besides
 _RULES = "1"  # counts the changes of the way documents are cut
 _CUT = " passages:"  # in fingerprints, before what says how documents are cut
 _OPTIONAL = ("uses_idf", "decode", "sample", "unread_share", "normalized")
@@ -79,12 +82,13 @@ class PassageEncoder:
             space, documents = f"{fingerprint.space}{_CUT}{self._rules}", fingerprint.documents
             documents = documents and f"{documents}{_CUT}{self._rules}"
             self.fingerprint = Fingerprint(space, fingerprint.numerics, documents)
-        self._known = KnownPlaces()
+        # Where texts were cut, by their hash: cutting ten documents again costs more than a search.
+        self._known = LastUsed[bytes, NDArray[np.int32]](_MOST_PASSAGES, lambda places: len(places) + _A_DOCUMENT)
         for name in _OPTIONAL:
             if hasattr(inner, name):
                 setattr(self, name, getattr(inner, name))
         if hasattr(inner, "look_at"):
-            self.look_at = self._look_at
+            self.look_at = lambda texts: inner.look_at([text.replace(MARK, " ") for text in texts])  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"PassageEncoder({self.inner!r}, {self.options!r})"
@@ -114,37 +118,32 @@ class PassageEncoder:
                 got, expected = f"{count:,} passages", f"at most {most:,}"
                 raise DocumentError("too many passages for one point", got=got, expected=expected, do=do)
         if self._kind == "dense":  # hits show passages of dense slots only
-            self._known.add_if_room(inputs, [document.places for document in documents])
+            places = {_key(entry): np.array(own.places, np.int32) for entry, own in zip(inputs, documents, strict=True)}
+            self._known.add(places, if_room=True)
         if self.options.pooling == "late":
-            return self._late_pooled(documents)
+            inner: Any = self.inner
+            pooled = late_pooled(inner, documents, inner.max_tokens)
+            if not inner.normalized:
+                return pooled
+            return [own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), np.float32(1e-12)) for own in pooled]
         texts = [self.splitter.read(document) for document in documents]
         vectors = self._encoded([text for own in texts for text in own])
         return [self._joined([next(vectors) for _ in text]) for text in texts]
 
     def places(self, inputs: Sequence[str]) -> list[Places]:
         """Begin and end of each passage of each input, in characters of its text. Those used last are kept."""
-        known = self._known.of(inputs)
-        missing = [entry for entry, places in zip(inputs, known, strict=True) if places is None]
-        found = [document.places for document in self.splitter.split(missing)]
-        self._known.add(missing, found)
-        rest = iter(found)
-        return [next(rest) if places is None else places for places in known]
+        keys = [*map(_key, inputs)]
+        known = dict(zip(keys, self._known.get(keys), strict=True))
+        missing = {key: entry for key, entry in zip(keys, inputs, strict=True) if known[key] is None}
+        cut = self.splitter.split([*missing.values()])
+        found = {key: np.array(document.places, np.int32) for key, document in zip(missing, cut, strict=True)}
+        self._known.add(found)
+        places: dict[bytes, Any] = {**known, **found}
+        return [tuple((begin, end) for begin, end in places[key].tolist()) for key in keys]
 
     def token_spans(self, inputs: Sequence[str]) -> list[Spans]:
         """As of `TokenLimit`."""
         return self.splitter.token_spans([entry.replace(MARK, " ") for entry in inputs])
-
-    def _look_at(self, texts: Sequence[str]) -> None:
-        self.inner.look_at([text.replace(MARK, " ") for text in texts])  # type: ignore[attr-defined]
-
-    def _late_pooled(self, documents: Sequence[SplitDocument]) -> list[Any]:
-        inner: Any = self.inner
-        vectors = late_pooled(inner, documents, inner.max_tokens)
-        if not inner.normalized:
-            return list(vectors)
-        return [
-            vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), np.float32(1e-12)) for vector in vectors
-        ]
 
     def _encoded(self, texts: Sequence[str]) -> Iterator[Any]:
         for begin in range(0, len(texts), _PIECE):
@@ -156,68 +155,48 @@ class PassageEncoder:
         return np.concatenate(vectors) if self._kind == "multivector" else _highest(vectors)
 
 
-class KnownPlaces:
-    """Remembers where texts were cut, since cutting ten documents again costs more than a search. Safe for threads.
+class LastUsed(Generic[K, V]):
+    """The values that were used last, up to a total size. Safe for threads.
 
     Args:
-        documents, passages: the most whose places are kept; those that were used longest ago are forgotten first.
+        most: the total size that is kept; larger values are not.
+        size: of a value.
     """
 
-    def __init__(self, documents: int = _MOST_DOCUMENTS, passages: int = _MOST_PASSAGES) -> None:
-        self._most_documents, self._most_passages = documents, passages
-        self._kept: dict[bytes, bytes] = {}  # least recently used first; int32, a tenth of the tuples' size
-        self._passages = 0
-        self._lock = threading.Lock()
+    def __init__(self, most: int, size: Callable[[V], int]) -> None:
+        self._most, self._size_of = most, size
+        self._size, self._lock = 0, threading.Lock()
+        self._kept: dict[K, V] = {}  # least recently used first
 
-    def of(self, texts: Sequence[str]) -> list[Places | None]:
-        """The places of each text; None where they are not known."""
-        keys = [*map(_key, texts)]
+    def get(self, keys: Iterable[K]) -> list[V | None]:
+        """The value of each key; None where it is not kept."""
+        wanted = [*keys]
         with self._lock:
-            kept = [self._kept.get(key) for key in keys]
-            for key, places in zip(keys, kept, strict=True):
-                if places is not None:
-                    self._kept[key] = self._kept.pop(key)
-        return [None if places is None else _places(places) for places in kept]
+            found = {key: self._kept.pop(key) for key in dict.fromkeys(wanted) if key in self._kept}
+            self._kept |= found
+        return [found.get(key) for key in wanted]
 
-    def add(self, texts: Sequence[str], places: Sequence[Places]) -> None:
-        """Keep the places of these texts; if there are too many, forget those that were used longest ago."""
-        rows = [
-            (_key(text), spans) for text, spans in zip(texts, places, strict=True) if len(spans) <= self._most_passages
-        ]
+    def add(self, values: Mapping[K, V], *, if_room: bool = False) -> None:
+        """Keep these, and forget those that were used longest ago while there are too many.
+
+        Args:
+            values: by their keys.
+            if_room: keep only what is not known yet and pushes out no other.
+        """
         with self._lock:
-            for key, own in rows:
-                self._forget(key)
-                self._keep(key, own)
-            while len(self._kept) > self._most_documents or self._passages > self._most_passages:
-                self._forget(next(iter(self._kept)))
-
-    def add_if_room(self, texts: Sequence[str], places: Sequence[Places]) -> None:
-        """Keep the places of these texts until one would push out others."""
-        for text, own in zip(texts, places, strict=True):
-            if not self._has_room(own):
-                return
-            key = _key(text)
-            with self._lock:
-                if key not in self._kept and self._has_room(own):
-                    self._keep(key, own)
-
-    def _has_room(self, places: Places) -> bool:
-        return len(self._kept) < self._most_documents and self._passages + len(places) <= self._most_passages
-
-    def _keep(self, key: bytes, places: Places) -> None:
-        self._kept[key] = np.array(places, np.int32).tobytes()
-        self._passages += len(places)
-
-    def _forget(self, key: bytes) -> None:
-        self._passages -= len(self._kept.pop(key, b"")) // 8
+            for key, value in values.items():
+                known, size = self._kept.get(key), self._size_of(value)
+                if size > self._most or (if_room and (known is not None or self._size + size > self._most)):
+                    continue
+                self._size += size - (0 if known is None else self._size_of(known))
+                self._kept.pop(key, None)
+                self._kept[key] = value
+            while self._size > self._most:
+                self._size -= self._size_of(self._kept.pop(next(iter(self._kept))))
 
 
 def _key(text: str) -> bytes:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
-
-
-def _places(kept: bytes) -> Places:
-    return tuple((begin, end) for begin, end in np.frombuffer(kept, np.int32).reshape(-1, 2).tolist())
 
 
 def with_passages(

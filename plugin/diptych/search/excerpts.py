@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import struct
-import threading
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 
 from diptych.handle.snapshot import Memo
 from diptych.passages import PassageEncoder
+from diptych.passages.encoder import LastUsed
 from diptych.passages.text_splitter import Boundaries, block_around
 from diptych.protocols import Calibrated, TokenLimit
 from diptych.runtime.text_budget import HIGHLIGHTED
@@ -45,17 +45,11 @@ PASSAGES_READ = 8  # passages of a candidate that a reranker may read, as many a
 _WORDS = 2.0
 
 
-def passage_slot(request: SearchRequest) -> Slot | None:
-    """The first slot of the pipeline that has a vector for each passage; None where no slot has.
-
-    None also while another encoder makes the slot's queries, since the passages are cut by the documents' encoder.
-    """
-    slots = (request.view.slots[name] for name in request.pipeline.slots)
-    return next(filter(has_passages, slots), None)
-
-
 def has_passages(slot: Slot) -> bool:
-    """Whether the passages of the slot can be scored one by one."""
+    """Whether the passages of the slot can be scored one by one.
+
+    They cannot while another encoder makes the slot's queries, since passages are cut by the documents' encoder.
+    """
     return slot.passage_vectors and slot.query_slot is None
 
 
@@ -72,14 +66,24 @@ def with_passages(
         request: the search; its hits hold title and text.
         hits: of each query.
         most: passages of a hit; None for all.
-        slot: whose passages, by its vectors alone; those of `passage_slot` unless given.
+        slot: whose passages, by its vectors alone; those of the first slot that has some unless given.
     """
-    words = _word_slot(request) if slot is None else None
-    slot = slot or passage_slot(request)
+    own = [request.view.slots[name] for name in request.pipeline.slots]
+    # The first slot that counts words, such as BM25, whose terms of a text cost next to nothing.
+    counting = (one for one in own if one.kind == "sparse" and one.query_slot is None and not one.reads_media)
+    by_words = slot is None and request.vector is None
+    words = next((one for one in counting if by_words and isinstance(one.encoder, Calibrated)), None)
+    slot = slot or next(filter(has_passages, own), None)
     if slot is None or not any(hits):
         return [list(page) for page in hits]
-    queries = [unit(query[0], slot) for query in _queries(request, slot)]
-    terms = [[] for _ in hits] if words is None else _terms(request, words)
+    remember = request.view.search_config.remember
+    asked: Any = (
+        [request.vector] if request.vector is not None else slot.encode_queries(request.texts, remember=remember)
+    )
+    queries, terms = [unit(query[0], slot) for query in asked], [list[int]() for _ in hits]
+    if words is not None:  # each query's distinct terms; none where all its words are stop words
+        vectors: list[Any] = words.encode_queries(request.texts, remember=remember)
+        terms = [sorted({*vector.indices.tolist()}) for vector in vectors]
     found = {hit.point: hit for page in hits for hit in page if hit.point is not None and not hit.passages}
     documents = _documents(request, slot, words, found)
     return [
@@ -88,20 +92,8 @@ def with_passages(
     ]
 
 
-def _word_slot(request: SearchRequest) -> Slot | None:
-    """The first slot of the pipeline that counts words, such as BM25, whose terms of a text cost next to nothing."""
-    slots = (request.view.slots[name] for name in request.pipeline.slots) if request.vector is None else ()
-    of_texts = (slot for slot in slots if slot.kind == "sparse" and slot.query_slot is None and not slot.reads_media)
-    return next((slot for slot in of_texts if isinstance(slot.encoder, Calibrated)), None)
-
-
-def _terms(request: SearchRequest, slot: Slot) -> list[list[int]]:
-    """Each query's distinct terms; none where all its words are stop words."""
-    queries: list[Any] = slot.encode_queries(request.texts, remember=request.view.search_config.remember)
-    return [sorted({*query.indices.tolist()}) for query in queries]
-
-
-_SHOWN = Memo(lambda view: ShownDocuments())
+# The documents whose passages were shown last, so that hits seen again need no second request.
+_SHOWN = Memo(lambda view: LastUsed[Hashable, DocumentPassages](_MOST_NUMBERS, lambda document: document.size))
 
 
 def _documents(
@@ -119,29 +111,19 @@ def _documents(
         stored = _stored(request, slot, {point: hits[point] for point in missing})
         read = {point: hits[point].document for point in missing if point in stored}
         places = _places(slot, read, [missing[point] for point in read])
-        fit = {
-            point: DocumentPassages(stored[point], spans, _terms_of(words, read[point].text, spans) if words else None)
-            for point, spans in places.items()
-            if len(spans) == len(stored[point])
-        }
+        fit = {}
+        for point, spans in places.items():
+            if len(spans) == len(stored[point]):
+                terms = None
+                if words:  # encoded as queries: documents' weights may need statistics that an adopted collection lacks
+                    texts_of_passages = [read[point].text[begin:end] for begin, end in spans]
+                    made: list[Any] = encode(words.encoder, "sparse", "query", texts_of_passages, where=words.where)
+                    terms = PassageTerms.of(made)
+                fit[point] = DocumentPassages(stored[point], spans, terms)
         # Qdrant's local mode says version 0 of all points, so these are read each time.
         shown.add({keys[point]: found_part for point, found_part in fit.items() if hits[point].version})
         found |= fit
     return found
-
-
-def _queries(request: SearchRequest, slot: Slot) -> Sequence[Any]:
-    """The queries' vectors, `[1, dimension]` each."""
-    if request.vector is not None:
-        return [request.vector]
-    return slot.encode_queries(request.texts, remember=request.view.search_config.remember)
-
-
-def _terms_of(slot: Slot, text: str, places: Sequence[tuple[int, int]]) -> PassageTerms:
-    # Encoded as queries, since documents' weights may need statistics that an adopted collection does not have.
-    texts = [text[begin:end] for begin, end in places]
-    vectors: list[Any] = encode(slot.encoder, "sparse", "query", texts, where=slot.where)
-    return PassageTerms.of(vectors)
 
 
 def _with_best(
@@ -157,17 +139,15 @@ def _with_best(
     if document is None:
         return hit
     scores, places = (document.vectors @ query).tolist(), document.places
-    order = scores if not terms or document.terms is None else _with_words(scores, document.terms, terms)
+    order = scores
+    if terms and document.terms is not None:
+        mean = sum(scores) / len(scores)
+        deviation = math.sqrt(sum((score - mean) ** 2 for score in scores) / len(scores))
+        shares = document.terms.shares(terms, len(scores))
+        order = [score + _WORDS * deviation * share for score, share in zip(scores, shares, strict=True)]
     ranked = sorted(range(len(places)), key=order.__getitem__, reverse=True)  # for few passages faster than numpy's
     best = ((*places[n], scores[n]) for n in [n for n in ranked if places[n][0] < places[n][1]][:most])
     return replace(hit, passages=tuple(Passage(text[start:end], start, end, score) for start, end, score in best))
-
-
-def _with_words(scores: Sequence[float], terms: PassageTerms, query: Sequence[int]) -> list[float]:
-    mean = sum(scores) / len(scores)
-    deviation = math.sqrt(sum((score - mean) ** 2 for score in scores) / len(scores))
-    shares = terms.shares(query, len(scores))
-    return [score + _WORDS * deviation * share for score, share in zip(scores, shares, strict=True)]
 
 
 def unit(vector: Floats, slot: Slot) -> Floats:
@@ -269,39 +249,6 @@ class DocumentPassages:
         return self.vectors.size + (0 if self.terms is None else 2 * len(self.terms.terms))
 
 
-class ShownDocuments:
-    """The documents whose passages were shown last, so that hits seen again need no second request. Safe for threads.
-
-    Args:
-        most: numbers of four bytes that are kept of them.
-    """
-
-    def __init__(self, most: int = _MOST_NUMBERS) -> None:
-        self._most, self._numbers, self._lock = most, 0, threading.Lock()
-        self._kept: dict[Hashable, DocumentPassages] = {}  # least recently used first
-
-    def get(self, keys: Iterable[Hashable]) -> list[DocumentPassages | None]:
-        """The document of each key; None where it is not kept."""
-        with self._lock:
-            found = []
-            for key in keys:
-                document = self._kept.pop(key, None)
-                if document is not None:
-                    self._kept[key] = document
-                found.append(document)
-            return found
-
-    def add(self, documents: Mapping[Hashable, DocumentPassages]) -> None:
-        """Keep these, and forget those that were used longest ago while there are too many numbers."""
-        with self._lock:
-            for key, document in documents.items():
-                known = self._kept.pop(key, None)
-                self._numbers += document.size - (0 if known is None else known.size)
-                self._kept[key] = document
-            while self._numbers > self._most:
-                self._numbers -= self._kept.pop(next(iter(self._kept))).size
-
-
 def with_highlights(request: SearchRequest, hits: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
     """The hits of each query with their highlights: in the best passage, or in the document where there is none.
 
@@ -310,12 +257,18 @@ def with_highlights(request: SearchRequest, hits: Sequence[Sequence[Hit]]) -> li
         hits: of each query.
     """
     slots = [request.view.slots[name] for name in request.pipeline.slots]
-    sentences = _sentences(request, next(filter(_reads_sentences, slots), None), hits)
+    # A slot that compares dense vectors of texts; another kind of input may be the name of a file.
+    reads = (s for s in slots if s.spec.kind == "dense" and not s.reads_media and (s.query_slot or s).reads_texts)
+    sentences = _sentences(request, next(reads, None), hits)
     matchers = [_matcher(request, slot) for slot in slots if _matches_words(slot)]
-    return [
-        [replace(hit, highlight=Highlight(next(sentences), _matching(hit, n, matchers))) for hit in page]
-        for n, page in enumerate(hits)
-    ]
+    marked: list[list[Hit]] = []
+    for n, page in enumerate(hits):
+        marked.append([])
+        for hit in page:
+            begin, end = (hit.passages[0].start, hit.passages[0].end) if hit.passages else (0, HIGHLIGHTED)
+            words = _places_of_words(hit.document.text, begin, end, n, matchers)
+            marked[-1].append(replace(hit, highlight=Highlight(next(sentences), words)))
+    return marked
 
 
 def matching_words(request: SearchRequest, texts: Sequence[str]) -> list[tuple[Place, ...]]:
@@ -329,11 +282,6 @@ def matching_words(request: SearchRequest, texts: Sequence[str]) -> list[tuple[P
 def _matches_words(slot: Slot) -> bool:
     """Whether the slot compares words of texts. A lexicon of pictures has words, but matches none of the text's."""
     return slot.kind in ("sparse", "text_index") and not slot.reads_media
-
-
-def _reads_sentences(slot: Slot) -> bool:
-    """Whether the slot compares dense vectors of texts; another kind of input may be the name of a file."""
-    return slot.spec.kind == "dense" and not slot.reads_media and (slot.query_slot or slot).reads_texts
 
 
 def _sentences(request: SearchRequest, slot: Slot | None, hits: Sequence[Sequence[Hit]]) -> Iterator[Passage | None]:
@@ -398,12 +346,6 @@ def _read(hit: Hit, slot: Slot, encoder: Any) -> int:
     return len(document.text) if len(spans) <= most else max(0, int(spans[most - 1][1]) - above)
 
 
-def _matching(hit: Hit, query: int, matchers: Sequence[Callable[[int, set[str]], set[str]]]) -> tuple[Place, ...]:
-    """The places of the words that match the query of this number."""
-    begin, end = (hit.passages[0].start, hit.passages[0].end) if hit.passages else (0, HIGHLIGHTED)
-    return _places_of_words(hit.document.text, begin, end, query, matchers)
-
-
 def _places_of_words(
     text: str, begin: int, end: int, query: int, matchers: Sequence[Callable[[int, set[str]], set[str]]]
 ) -> tuple[Place, ...]:
@@ -448,15 +390,13 @@ def _matcher(request: SearchRequest, slot: Slot) -> Callable[[int, set[str]], se
     queries: list[Any] = asked.encode_queries(request.texts, remember=request.view.search_config.remember)
     if isinstance(asked.encoder, Calibrated):  # a word's own terms, after stemming and the like
         ids = [set(vector.indices.tolist()) for vector in queries]
-        return lambda query, words: _of_terms(asked, ids[query], sorted(words))
+
+        def of_terms(query: int, words: set[str]) -> set[str]:
+            ordered = sorted(words)
+            made: list[Any] = encode(asked.encoder, "sparse", "query", ordered, where=asked.where)
+            pairs = zip(ordered, made, strict=True)
+            return {w for w, vector in pairs if len(vector) and ids[query].issuperset(vector.indices.tolist())}
+
+        return of_terms
     decoded = [{term.casefold() for term, _ in asked.encoder.decode(vector)} for vector in queries]
     return lambda query, words: {word for word in words if word.casefold() in decoded[query]}
-
-
-def _of_terms(slot: Slot, terms: set[int], words: Sequence[str]) -> set[str]:
-    vectors: list[Any] = encode(slot.encoder, "sparse", "query", words, where=slot.where)
-    return {
-        word
-        for word, vector in zip(words, vectors, strict=True)
-        if len(vector) and terms.issuperset(vector.indices.tolist())
-    }

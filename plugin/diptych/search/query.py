@@ -19,7 +19,7 @@ from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.models import Prefix
 from diptych.runtime.unchecked import unchecked_in_part
 from diptych.search.fusion import PointId
-from diptych.search.options import QueryInput, media_read, vectors_of_queries, with_media
+from diptych.search.options import media_read, vectors_of_queries, with_media
 from diptych.search.request import MOST_HITS, SearchRequest, direction
 from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
@@ -162,27 +162,17 @@ class Nearest:
         return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(first_fields)]}
 
 
-def using(slot: Slot) -> str | None:
-    """The slot's vector as requests name it: None is Qdrant's unnamed one, which adopted collections may have."""
-    return slot.vector or None
-
-
 def params_for(request: SearchRequest, slot: Slot, params: models.SearchParams | None) -> models.SearchParams | None:
     """The parameters with which a slot is searched: IDF counts the tenant's documents only, if the store can."""
-    if request.scope is None or not _counts(slot, request.view):
+    if request.scope is None or slot.kind not in ("sparse", "text_index"):
+        return params
+    if is_local(request.view.client) if slot.kind == "text_index" else slot.vector not in _with_idf(request.view):
         return params
     idf_params = params.idf if params else None
     corpus = narrowed(request.scope, idf_params.corpus if isinstance(idf_params, models.IdfCorpusParams) else None)
     assert corpus is not None, "a scope narrows to a filter"
     idf = models.IdfCorpusParams(corpus=corpus)
     return (params or models.SearchParams()).model_copy(update={"idf": idf})
-
-
-def _counts(slot: Slot, view: View) -> bool:
-    """Whether the slot's scores depend on document frequencies, and the store can restrict these to a tenant."""
-    if slot.kind == "text_index":
-        return not is_local(view.client)
-    return slot.kind == "sparse" and slot.vector in _with_idf(view)
 
 
 @Memo
@@ -199,7 +189,9 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
     if (rescore and rescore.slot not in inputs) or (diversify and diversify.slot not in inputs):
         return None
     if rescore:
-        levels.append(_Level(without_examples(inputs[rescore.slot]), using(slots[rescore.slot]), rescore.candidates))
+        levels.append(
+            _Level(without_examples(inputs[rescore.slot]), slots[rescore.slot].vector or None, rescore.candidates)
+        )
     if request.pipeline.boost:
         reads = rescore.candidates if rescore else sum(branch.candidates for branch in request.pipeline.retrieve)
         formula = request.pipeline.boost.formula(request.view.layout, request.now, unboosted_direction(request))
@@ -207,7 +199,7 @@ def _later(request: SearchRequest, inputs: Inputs) -> list[_Level] | None:
     if diversify:
         mmr = models.Mmr(diversity=1.0 - diversify.relevance, candidates_limit=diversify.candidates)
         query = models.NearestQuery.model_construct(nearest=without_examples(inputs[diversify.slot]), mmr=mmr)
-        levels.append(_Level(query, using(slots[diversify.slot]), diversify.candidates))
+        levels.append(_Level(query, slots[diversify.slot].vector or None, diversify.candidates))
     return levels
 
 
@@ -318,17 +310,16 @@ def slots_for_examples(request: SearchRequest) -> list[Slot]:
     slots = [view.slots[branch.slot] for branch in request.pipeline.retrieve]
     suitable = [slot for slot in slots if slot.kind == "dense" and slot.similarity != "euclidean"]
     if not suitable:
+        kinds = [
+            "a vector for each passage" if slot.passage_vectors else str(slot.similarity or slot.kind) for slot in slots
+        ]
         raise SearchError(
             "like and unlike need a dense slot",
             where=repr(request.pipeline),
-            got=", ".join(f"{slot.name}: {_shown(slot)}" for slot in slots),
+            got=", ".join(f"{own.name}: {kind}" for own, kind in zip(slots, kinds, strict=True)),
             expected="retrieval from a slot with one vector per document, of cosine or dot similarity",
         )
     return suitable
-
-
-def _shown(slot: Slot) -> str:
-    return "a vector for each passage" if slot.passage_vectors else str(slot.similarity or slot.kind)
 
 
 def _feedback(query: list[float], request: SearchRequest, vectors: Vectors) -> models.RelevanceFeedbackQuery:
@@ -356,22 +347,19 @@ def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors
     media = media_read(request.view, texts) if any(slot.reads_media for slot in slots) else ()
     given = with_media([query.text for query in texts], media)
     for slot in slots:
-        found = _encoded(slot, texts, given)
-        found |= {
-            identifier: vector for identifier in ids if (vector := _of_slot(stored[identifier], slot)) is not None
-        }
+        if slot.reads_media:
+            asked, made = texts, vectors_of_queries(slot, given, remember=0)
+        else:
+            asked = [query for query in texts if query.text.strip()]
+            made = slot.encode("document", [query.text for query in asked]) if asked else []
+        found: Vectors = {q: vector.tolist() for q, vector in zip(asked, made, strict=True) if vector is not None}
+        for identifier in ids:
+            vector = stored[identifier]
+            vector = vector.get(slot.vector) if isinstance(vector, Mapping) else vector
+            if vector is not None:
+                found[identifier] = vector
         vectors[slot.name] = found
     return vectors
-
-
-def _encoded(slot: Slot, examples: Sequence[Query], given: Sequence[QueryInput]) -> Vectors:
-    """The vectors of examples that are no documents, without those that the slot cannot take."""
-    if slot.reads_media:
-        made = vectors_of_queries(slot, given, remember=0)
-        return {query: vector.tolist() for query, vector in zip(examples, made, strict=True) if vector is not None}
-    examples = [query for query in examples if query.text.strip()]
-    texts: list[Any] = slot.encode("document", [query.text for query in examples]) if examples else []
-    return {query: vector.tolist() for query, vector in zip(examples, texts, strict=True)}
 
 
 def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -> Mapping[str, Any]:
@@ -392,8 +380,3 @@ def _stored(request: SearchRequest, ids: Sequence[str], slots: Sequence[Slot]) -
             where = f"collection {view.name!r}"
             raise DocumentNotFound("there is no such document", where=where, got=repr(identifier), ids=[identifier])
     return vectors
-
-
-def _of_slot(vector: Any, slot: Slot) -> Input:
-    """The slot's part of a point's vectors, None where it has none."""
-    return vector.get(slot.vector) if isinstance(vector, Mapping) else vector

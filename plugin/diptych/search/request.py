@@ -28,7 +28,6 @@ from diptych.stores.versions import TEXT_INDEX, require_version
 from diptych.types import Floats, Query
 
 MOST_HITS = MOST_CANDIDATES  # that a query can ask for
-_RESCORERS = ("multivector", "dense")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,11 +220,15 @@ def check_pipeline(pipeline: Pipeline, view: View) -> None:
         raise SearchError("several slots need a fusion", where=repr(pipeline), do="add >> Dbsf(), Linear() or Rrf()")
     if not pipeline.retrieve:
         raise SearchError("the pipeline retrieves nothing", do='start with Retrieve("SLOT")')
-    _require_text_index(pipeline, view)
-    if pipeline.rescore:
-        _require_kind(view.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
-    if pipeline.diversify:
-        _require_kind(view.slots[pipeline.diversify.slot], ("dense",), "diversify")
+    for slot in (view.slots[name] for name in pipeline.slots):
+        if slot.kind == "text_index":
+            lacks, do = "cannot search a text index", "update the server, name other slots in the pipeline, or use bm25"
+            require_version(view.client, TEXT_INDEX, lacks, where=slot.where, do=do)
+    for stage, kinds in ((pipeline.rescore, ("multivector", "dense")), (pipeline.diversify, ("dense",))):
+        if stage is not None and (slot := view.slots[stage.slot]).kind not in kinds:
+            what = f"this slot cannot {type(stage).__name__.lower()}"
+            got = "a vector for each passage" if slot.passage_vectors else slot.kind
+            raise SearchError(what, where=slot.where, got=got, expected=", ".join(kinds))
 
 
 def _passages(view: View, pipeline: Pipeline, options: SearchOptions) -> int:
@@ -239,20 +242,6 @@ def _passages(view: View, pipeline: Pipeline, options: SearchOptions) -> int:
 def direction(slot: Slot) -> int:
     """-1 where Qdrant's score is a distance, so lower is better; else 1."""
     return -1 if slot.similarity == "euclidean" else 1
-
-
-def _require_text_index(pipeline: Pipeline, view: View) -> None:
-    """Raise if the pipeline searches a text index and the server is too old for it."""
-    for slot in (view.slots[name] for name in pipeline.slots):
-        if slot.kind == "text_index":
-            lacks, do = "cannot search a text index", "update the server, name other slots in the pipeline, or use bm25"
-            require_version(view.client, TEXT_INDEX, lacks, where=slot.where, do=do)
-
-
-def _require_kind(slot: Slot, kinds: Sequence[str], verb: str) -> None:
-    if slot.kind not in kinds:
-        got = "a vector for each passage" if slot.passage_vectors else slot.kind
-        raise SearchError(f"this slot cannot {verb}", where=slot.where, got=got, expected=", ".join(kinds))
 
 
 def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> int:

@@ -75,71 +75,60 @@ def search(
 def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: SearchOptions) -> Answers:
     """As `search`."""
     found = outcome(handle, queries, options)
-    return answers_of(found.request, found.hits, queries)
+    pages = zip(found.hits, queries, strict=True)
+    return Answers([hits_of(found.request, page, query) for page, query in pages], queries=queries)
 
 
 def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], options: SearchOptions) -> SearchOutcome:
     """As `search`, with the request and the time of each step."""
+
+    def once(view: View) -> SearchOutcome:
+        request = SearchRequest.of(view, queries, options)
+        joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
+        waited = waits.seconds
+        retrieved = batcher(request).answer(request) if joins_others else retrieve_together([request])[0]
+        # The batch may have run in another thread, which then did the waiting.
+        waits.seconds = max(waits.seconds, waited + retrieved.seconds["retrieve"])
+        hits = complete_hits(request, retrieved)
+        if request.chosen is not None and not any(hits):
+            warn_of_missing_keys(view, request.chosen, tenant=request.tenant)
+        return SearchOutcome(request, hits, retrieved.seconds)
+
     with one_question(handle, len(queries)) as waits:
-        return on_current_view(handle, partial(_outcome, queries, options, waits))
-
-
-def _outcome(queries: Sequence[str | Query], options: SearchOptions, waits: Waits, view: View) -> SearchOutcome:
-    request = SearchRequest.of(view, queries, options)
-    joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
-    waited = waits.seconds
-    retrieved = batcher(request).answer(request) if joins_others else retrieve_together([request])[0]
-    # The batch may have run in another thread, which then did the waiting.
-    waits.seconds = max(waits.seconds, waited + retrieved.seconds["retrieve"])
-    hits = complete_hits(request, retrieved)
-    if request.chosen is not None and not any(hits):
-        warn_of_missing_keys(view, request.chosen, tenant=request.tenant)
-    return SearchOutcome(request, hits, retrieved.seconds)
-
-
-async def answer_later(handle: CollectionHandle, query: str | Query, options: SearchOptions) -> Hits:
-    """As `search` for one query, without blocking the event loop or a thread."""
-    found = await outcome_later(handle, query, options)
-    return hits_of(found.request, found.hits[0], query)
+        return on_current_view(handle, once)
 
 
 async def outcome_later(handle: CollectionHandle | View, query: str | Query, options: SearchOptions) -> SearchOutcome:
-    """As `answer_later`, with the request and the time of each step."""
-    with one_search() as waits:
-        return await _outcome_later(handle, query, options, waits)
-
-
-async def _outcome_later(
-    handle: CollectionHandle | View, query: str | Query, options: SearchOptions, waits: Waits
-) -> SearchOutcome:
+    """As `outcome` for one query, without blocking the event loop or a thread."""
     started = time.time_ns()
-    # Only an existing collection is searched here: checking whether another process has created it blocks.
-    if handle.metadata is not None:
-        try:
-            view, make_request = handle.now(), partial(SearchRequest.of, queries=[query], options=options)
-            # Making the request may block: the newest documents are looked up in the store, media or a filter are read.
-            looks_up = view.search_config.recent is not None and options.get("pipeline") is None
-            blocks = looks_up or bool(media_of(query)) or isinstance(options.get("filter"), Mapping)
-            request = await asyncio.to_thread(make_request, view) if blocks else make_request(view)
-            retrieved = await asyncio.wrap_future(batcher(request).later(request))
-            waits.seconds += retrieved.seconds["retrieve"]  # the batch ran in another thread
-        except SearchError:
-            pass  # the slots may have changed; `outcome` reads the metadata again
-        except Exception as error:
-            await asyncio.to_thread(notify_failure, handle.registry, handle.name, "search", error, started)
-            raise
-        else:
-            # Rerankers and plugins may block for long, so they get a thread; the rest is too short to be worth one.
-            if not request.reads_text and not handle.registry.listening("diptych_after_search"):
-                hits = complete_hits(request, retrieved)
+    with one_search() as waits:
+        # Only an existing collection is searched here: checking whether another process has created it blocks.
+        if handle.metadata is not None:
+            try:
+                view, make_request = handle.now(), partial(SearchRequest.of, queries=[query], options=options)
+                # Making it may block: the newest documents are looked up in the store, media or a filter are read.
+                looks_up = view.search_config.recent is not None and options.get("pipeline") is None
+                blocks = looks_up or bool(media_of(query)) or isinstance(options.get("filter"), Mapping)
+                request = await asyncio.to_thread(make_request, view) if blocks else make_request(view)
+                retrieved = await asyncio.wrap_future(batcher(request).later(request))
+                waits.seconds += retrieved.seconds["retrieve"]  # the batch ran in another thread
+            except SearchError:
+                pass  # the slots may have changed; `outcome` reads the metadata again
+            except Exception as error:
+                await asyncio.to_thread(notify_failure, handle.registry, handle.name, "search", error, started)
+                raise
             else:
-                work = partial(complete_hits, request, retrieved)
-                told = partial(notifying_failure, handle.registry, handle.name, "search", work)
-                hits = await asyncio.to_thread(told)
-            if request.chosen is not None and not any(hits):
-                await asyncio.to_thread(warn_of_missing_keys, request.view, request.chosen, tenant=request.tenant)
-            return SearchOutcome(request, hits, retrieved.seconds)
-    return await asyncio.to_thread(outcome, handle, [query], options)
+                # Rerankers and plugins may block for long, so they get a thread; the rest is too short to be worth one.
+                if not request.reads_text and not handle.registry.listening("diptych_after_search"):
+                    hits = complete_hits(request, retrieved)
+                else:
+                    work = partial(complete_hits, request, retrieved)
+                    told = partial(notifying_failure, handle.registry, handle.name, "search", work)
+                    hits = await asyncio.to_thread(told)
+                if request.chosen is not None and not any(hits):
+                    await asyncio.to_thread(warn_of_missing_keys, request.view, request.chosen, tenant=request.tenant)
+                return SearchOutcome(request, hits, retrieved.seconds)
+        return await asyncio.to_thread(outcome, handle, [query], options)
 
 
 @contextmanager
@@ -230,36 +219,28 @@ def notify_plugins(request: SearchRequest, seconds: dict[str, float], began: flo
         hits: number of hits.
     """
     if request.view.registry.listening("diptych_after_search"):
-        report = _report(request, seconds, began, hits)
+        ended, now = time.time_ns(), time.perf_counter()
+        times, last = {}, began
+        for stage, duration in seconds.items():
+            # These two run in the calling thread, which may continue some time after the batch has ended.
+            begin = now - duration if stage in ("rerank", "passages") else last
+            last = begin + duration
+            times[stage] = (ended - round((now - begin) * 1e9), ended - round((now - last) * 1e9))
+        report = SearchReport(
+            request.view.name,
+            repr(request.pipeline),
+            len(request.texts),
+            seconds,
+            started=ended - round((now - request.at) * 1e9),
+            ended=ended,
+            times=times,
+            slots=request.pipeline.slots,
+            hits=hits,
+            texts=tuple(request.texts),
+            tenant=request.tenant,
+        )
         for failure in request.view.registry.tell("diptych_after_search", report):
             warnings.warn(failure, PluginWarning, stacklevel=3)
-
-
-def _report(request: SearchRequest, seconds: dict[str, float], began: float, hits: int) -> SearchReport:
-    ended, now = time.time_ns(), time.perf_counter()
-
-    def clock(at: float) -> int:
-        return ended - round((now - at) * 1e9)
-
-    times, last = {}, began
-    for stage, duration in seconds.items():
-        # These two run in the calling thread, which may continue some time after the batch has ended.
-        begin = now - duration if stage in ("rerank", "passages") else last
-        last = begin + duration
-        times[stage] = (clock(begin), clock(last))
-    return SearchReport(
-        request.view.name,
-        repr(request.pipeline),
-        len(request.texts),
-        seconds,
-        started=clock(request.at),
-        ended=ended,
-        times=times,
-        slots=request.pipeline.slots,
-        hits=hits,
-        texts=tuple(request.texts),
-        tenant=request.tenant,
-    )
 
 
 def selected(document: Document, request: SearchRequest) -> Document:
@@ -384,11 +365,6 @@ class ThumbnailStore:
         )
         found = {record.id: stored_thumbnail(record.payload) for record in records}
         return {point: picture for point, picture in found.items() if picture is not None}
-
-
-def answers_of(request: SearchRequest, pages: Iterable[Sequence[Hit]], queries: Sequence[str | Query]) -> Answers:
-    """The final hits of each query, as a caller gets them."""
-    return Answers([hits_of(request, *pair) for pair in zip(pages, queries, strict=True)], queries=queries)
 
 
 def hits_of(request: SearchRequest, page: Iterable[Hit], query: str | Query) -> Hits:

@@ -9,7 +9,6 @@ import pytest
 from qdrant_client import models
 
 from diptych import Collection, Document
-from diptych.search.excerpts import DocumentPassages, ShownDocuments
 
 from .conftest import Open
 
@@ -90,18 +89,3 @@ def test_a_collection_that_is_made_anew_shows_its_own_passages(opened: Open) -> 
         shown += [own.text for own in by_id(collection)["d"]]
         collection.client.delete_collection("anew")
     assert shown == ["w1 w2 w3.", "w4 w17 w6."]
-
-
-def test_the_documents_shown_last_are_kept_within_a_limit() -> None:
-    kept = ShownDocuments(most=20)
-    made = {n: DocumentPassages(np.zeros((n, 2), np.float32), [(0, 1)] * n) for n in (2, 3, 4, 5, 20)}
-    kept.add({2: made[2], 3: made[3]})
-    kept.add({3: made[3], 4: made[4]})  # 18 numbers, 3 counted once
-    assert kept.get([2, 3, 4]) == [made[2], made[3], made[4]]
-    kept.get([2])
-    kept.add({5: made[5]})  # 28: 3 and 4 were used before 2
-    assert kept.get([2, 3, 4, 5]) == [made[2], None, None, made[5]]
-    kept.add({20: made[20]})  # larger than all room
-    assert kept.get([2, 5, 20]) == [None, None, None]
-    kept.add({4: made[4]})
-    assert kept.get([4]) == [made[4]]

@@ -22,7 +22,7 @@ from diptych.passages import (
     SplitRequest,
     with_passages,
 )
-from diptych.passages.encoder import KnownPlaces
+from diptych.passages.encoder import LastUsed
 from diptych.passages.text_splitter import Spans
 from diptych.protocols import DenseEncoder, MultiVectorEncoder, TokenLimit
 from diptych.registry import Registry
@@ -87,32 +87,20 @@ def test_a_document_is_not_cut_again_for_its_hits() -> None:
     assert encoder.places(inputs) == expected == encoder.places(inputs)
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.booleans()), max_size=40),
-    st.integers(1, 5),
-    st.integers(4, 12),
-)
-def test_the_places_that_were_used_last_are_kept_within_limits(
-    uses: list[tuple[int, int, bool]], documents: int, passages: int
-) -> None:
-    known, kept = KnownPlaces(documents, passages), dict[str, Any]()
-    for name, count, must in uses:
-        text, places = f"text {name} {count}", tuple((name + n, name + n + 9) for n in range(count))
-        assert known.of([text, text]) == [kept.get(text)] * 2
-        if text in kept:
-            kept[text] = kept.pop(text)
-        if must:
-            known.add([text], [places])
-            if count <= passages:
-                kept.pop(text, None)
-                kept[text] = places
-        else:
-            known.add_if_room([text], [places])
-            if len(kept) < documents and sum(map(len, kept.values())) + count <= passages:
-                kept.setdefault(text, places)
-        while len(kept) > documents or sum(map(len, kept.values())) > passages:
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.booleans()), max_size=40), st.integers(4, 12))
+def test_values_that_were_used_last_are_kept_within_a_limit(uses: list[tuple[int, int, bool]], most: int) -> None:
+    known, kept = LastUsed[tuple[int, int], str](most, len), dict[tuple[int, int], str]()
+    for name, size, if_room in uses:
+        key, value = (name, size), str(name) * size
+        assert known.get([key, key]) == [kept.get(key)] * 2
+        if key in kept:
+            kept[key] = kept.pop(key)
+        known.add({key: value}, if_room=if_room)
+        if size <= most and not (if_room and sum(map(len, kept.values())) + size > most):
+            kept.setdefault(key, value)
+        while sum(map(len, kept.values())) > most:
             del kept[next(iter(kept))]
-    assert known.of([*kept]) == [*kept.values()]
+    assert known.get([*kept]) == [*kept.values()]
 
 
 def test_queries_are_one_vector_each() -> None:

@@ -99,7 +99,7 @@ def test_depth_is_what_the_narrowest_stage_passes_on(pipeline: Pipeline, depth: 
             (
                 partial(Rerank, "a", deadline=value),
                 r"deadline is not usable\n.*Rerank\.deadline\n.*\n.*(at least|300ms|num)",
-            )  # type: ignore[arg-type]
+            )
             for value in (0, -1, "soon", "3 fortnights", float("nan"), True)
         ),
         (lambda: Rerank("a", deadline="50"), r"got: '50'\n  expected: a unit: 50ms or 50s"),
