@@ -143,7 +143,11 @@ class _Explainer:
         for slot in filter(has_passages, slots):
             (scored,) = with_passages(request, [self._found], None, slot=slot)
             self._passages[slot.name] = {hit.point: hit.passages for hit in scored if hit.point is not None}
-        self._notes = (*notes, *_notes_on_examples(request))
+        self._notes = tuple(notes)
+        if request.like or request.unlike:
+            names = ", ".join(slot.name for slot in slots_for_examples(request))
+            counts = f"{len(request.like)} liked and {len(request.unlike)} unliked examples"
+            self._notes += (f"{counts} move the scores of: {names}",)
         fusion = request.pipeline.fuse
         self._parts = contributions(fusion, self._rankings) if fusion else {}
         self._fused = _fused(request, self._inputs, self._rankings)
@@ -158,6 +162,10 @@ class _Explainer:
     def _explanation(self, record: models.Record) -> Explanation:
         document = self._request.view.layout.read(record.id, record.payload)
         rank, hit = self._hits.get(record.id, (None, None))
+        boost, before = self._request.pipeline.boost, self._unboosted.get(document.id)
+        values, boosts = self._added.get(record.id), dict[str, float]()
+        if boost is not None and before is not None and values is not None:  # else it was not a candidate
+            boosts = dict(zip(boost.labels(), boost.added(values, before), strict=True))
         return Explanation(
             document=document,
             pipeline=self._request.pipeline,
@@ -165,7 +173,7 @@ class _Explainer:
             score=hit.score if hit else None,
             slots={b.slot: self._slot(b.slot, record.id) for b in self._request.pipeline.retrieve},
             fused=self._fused.get(record.id),
-            boosts=self._boosts(record.id, document.id),
+            boosts=boosts,
             stages=self._stages(record.id, hit),
             lost="" if hit else self._lost(record.id, document.id),
             notes=(*self._notes, *self._notes_on(record.id, hit)),
@@ -175,12 +183,15 @@ class _Explainer:
     def _slot(self, name: str, point: PointId) -> SlotScore:
         order = [candidate for candidate, _ in self._rankings.get(name, ())]
         passages = self._passages.get(name, {}).get(point, ())
+        best = passages[0] if passages else None
+        if best is not None and len(best.text) > SHOWN:
+            best = replace(best, text=f"{best.text[:SHOWN].rstrip()}…")
         return SlotScore(
             score=self._scores.get(name, {}).get(point),
             rank=order.index(point) + 1 if point in order else None,
             contribution=self._parts[point].get(name, 0.0) if point in self._parts else None,
             terms=self._terms.get(name, {}).get(point, ()),
-            passage=_shortened(passages[0]) if passages else None,
+            passage=best,
             passages=len(passages),
         )
 
@@ -194,13 +205,6 @@ class _Explainer:
             total = sum(self._parts[point].values())
             if not math.isclose(total, self._fused[point], rel_tol=1e-3, abs_tol=1e-5):
                 yield f"the parts sum to {total:.4g}: stores may order equal scores, or fuse shards, in another way"
-
-    def _boosts(self, point: PointId, identifier: str) -> dict[str, float]:
-        """What each part of the boost adds to the document's score; empty if it was not a candidate."""
-        boost, before, values = self._request.pipeline.boost, self._unboosted.get(identifier), self._added.get(point)
-        if boost is None or before is None or values is None:
-            return {}
-        return dict(zip(boost.labels(), boost.added(values, before), strict=True))
 
     def _stages(self, point: PointId, hit: Hit | None) -> dict[str, float]:
         """Scores after fusion. Those of Qdrant's stages are known also for documents that they cut off."""
@@ -231,11 +235,6 @@ class _Explainer:
         return f"{position}. in all"
 
 
-def _shortened(passage: Passage) -> Passage:
-    text = passage.text
-    return passage if len(text) <= SHOWN else replace(passage, text=f"{text[:SHOWN].rstrip()}…")
-
-
 def _fused(request: SearchRequest, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dict[PointId, float]:
     """The fused scores, best first: Qdrant's own, or the host's where the host fuses."""
     fusion = request.pipeline.fuse
@@ -246,12 +245,6 @@ def _fused(request: SearchRequest, inputs: Inputs, rankings: Mapping[str, Rankin
     width = sum(len(ranking) for ranking in rankings.values())
     (points,) = query_points(request.view, [fusion_request(request, inputs, limit=max(1, width))])
     return {point.id: point.score for point in points}
-
-
-def _notes_on_examples(request: SearchRequest) -> Iterable[str]:
-    if request.like or request.unlike:
-        names = ", ".join(slot.name for slot in slots_for_examples(request))
-        yield f"{len(request.like)} liked and {len(request.unlike)} unliked examples move the scores of: {names}"
 
 
 def _unboosted(request: SearchRequest, inputs: Inputs) -> dict[str, float]:
@@ -377,7 +370,17 @@ class Explanation(Displayed):
         """Rank and score, the figures of each slot and stage, and the parts that the score is the sum of."""
         is_hit = self.rank is not None and self.score is not None
         lost = f"rank {self.rank}, score {self.score:.4f}" if is_hit else f"no hit: {self.lost}"
-        rows = [_slot_row(name, own) for name, own in self.slots.items()]
+        rows = []
+        for name, own in self.slots.items():
+            because = ", ".join(f"{term.word} {term.contribution:.4f}" for term in own.terms[:TERMS])
+            because += f", and {len(own.terms) - TERMS} more" if len(own.terms) > TERMS else ""
+            if own.passage and not because:
+                places = f"{own.passage.start} to {own.passage.end}"
+                because = f"best of {own.passages} passages, {places}: {own.passage.text}"
+            rank = "no candidate" if own.rank is None else f"{own.rank}"
+            score = "" if own.score is None else f"{own.score:.4f}"
+            adds = "" if own.contribution is None else f"{own.contribution:+z.4f}"
+            rows.append((name, rank, score, adds, because))
         if self.fused is not None and self.pipeline.fuse:
             rows.append((self.pipeline.fuse.label, "", "", f"={self.fused:.4f}", ""))
         rows += [(name, "", "", f"{added:+z.4f}", "") for name, added in self.boosts.items()]
@@ -395,33 +398,30 @@ class Explanation(Displayed):
     @property
     def parts(self) -> tuple[ScorePart, ...]:
         """The parts that the score is the sum of; for a document that is no hit, of the last score that is known."""
-        boosts = (ScorePart(name, "boost", value) for name, value in self.boosts.items())
-        parts = self._stage_part() or (*self._retrieval_parts(), *boosts)
+        parts = self._parts()
         rest = 0.0 if self.score is None else self.score - sum(part.value for part in parts)
         close = abs(rest) <= NEAR * max(1.0, abs(self.score or 0.0))
         return parts if close else (*parts, ScorePart("rest", "rest", rest))
 
-    def _stage_part(self) -> tuple[ScorePart, ...]:
-        """The stage after fusion and boosts that gave the whole score, if there is one."""
-        if self.score is None:
-            return ()
-        if PINNED in self.notes:
-            return (ScorePart(PINNED, "stage", self.score),)
-        if self.pipeline.rerank:
-            return (ScorePart(self.pipeline.rerank[-1].label, "stage", self.score),)
-        return (ScorePart("mmr", "stage", self.score),) if self.pipeline.diversify else ()
-
-    def _retrieval_parts(self) -> tuple[ScorePart, ...]:
-        if self.pipeline.rescore:
-            slot, added = self.pipeline.rescore.slot, sum(self.boosts.values())
-            value = self.stages.get(slot) if self.score is None else self.score - added
-            return () if value is None else (ScorePart(slot, "stage", value),)
-        if self.pipeline.fuse:
-            shares = ((name, slot_score.contribution) for name, slot_score in self.slots.items())
-            return tuple(ScorePart(name, "slot", value) for name, value in shares if value is not None)
-        ((name, slot_score),) = self.slots.items()
-        words = tuple(ScorePart(term.word, "word", term.contribution) for term in slot_score.terms)
-        return words or (() if slot_score.score is None else (ScorePart(name, "slot", slot_score.score),))
+    def _parts(self) -> tuple[ScorePart, ...]:
+        """The parts without the rest: the last stage that gave the whole score, else those of retrieval, and boosts."""
+        boosts = tuple(ScorePart(name, "boost", value) for name, value in self.boosts.items())
+        pipeline, rescore, last = self.pipeline, self.pipeline.rescore, ""
+        if self.score is not None:
+            rerankers = pipeline.rerank[-1].label if pipeline.rerank else "mmr" if pipeline.diversify else ""
+            last = PINNED if PINNED in self.notes else rerankers
+        if last and self.score is not None:
+            return (ScorePart(last, "stage", self.score),)
+        if rescore:
+            added = sum(part.value for part in boosts)
+            value = self.stages.get(rescore.slot) if self.score is None else self.score - added
+            return (*(() if value is None else (ScorePart(rescore.slot, "stage", value),)), *boosts)
+        if pipeline.fuse:
+            shares = ((name, own.contribution) for name, own in self.slots.items())
+            return (*(ScorePart(name, "slot", value) for name, value in shares if value is not None), *boosts)
+        ((name, own),) = self.slots.items()
+        words = tuple(ScorePart(term.word, "word", term.contribution) for term in own.terms)
+        return (*(words or (() if own.score is None else (ScorePart(name, "slot", own.score),))), *boosts)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything except the document as JSON values; the pipeline as text."""
@@ -430,19 +430,6 @@ class Explanation(Displayed):
         numbers["boosts"] = dict(self.boosts)
         rest = {"lost": self.lost, "notes": [*self.notes], "words": [*map(list, self.words)]}
         return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, **rest}
-
-
-def _slot_row(name: str, own: SlotScore) -> tuple[str, ...]:
-    rank = "no candidate" if own.rank is None else f"{own.rank}"
-    score = "" if own.score is None else f"{own.score:.4f}"
-    adds = "" if own.contribution is None else f"{own.contribution:+z.4f}"
-    named = [(term.word, term.contribution) for term in own.terms]
-    because = ", ".join(f"{word} {part:.4f}" for word, part in named[:TERMS])
-    because += f", and {len(named) - TERMS} more" if len(named) > TERMS else ""
-    if own.passage and not because:
-        places = f"{own.passage.start} to {own.passage.end}"
-        because = f"best of {own.passages} passages, {places}: {own.passage.text}"
-    return name, rank, score, adds, because
 
 
 class Explanations(Displayed, list[Explanation]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,16 +59,23 @@ def matched_terms(
     Each term is searched alone, so that the store itself computes its contribution, IDF included.
     """
     weights = dict(zip(query.indices, query.values, strict=True))
-    stored = _stored(request.view, slot, points)
+    view, names = request.view, [slot.vector]
+    records = read_store(view, lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names))
+    stored: dict[PointId, dict[int, float]] = {}  # the points' document weights by term
+    for record in records:
+        vector: Any = (record.vector or {}).get(slot.vector)  # type: ignore[union-attr]
+        stored[record.id] = {} if vector is None else dict(zip(vector.indices, vector.values, strict=True))
     shared = [index for index in weights if any(index in vector for vector in stored.values())]
     alone = [models.SparseVector(indices=[index], values=[weights[index]]) for index in shared]
     answers = query_points(request.view, [_of_points(request, points, vector, slot) for vector in alone])
     terms: dict[PointId, list[Term]] = {point: [] for point in points}
     for index, found in zip(shared, answers, strict=True):
-        word = _word(slot, index, weights[index])
+        asked = weights[index]
+        ((word, _), *_) = slot.encoder.decode(SparseVector(np.array([index], np.uint32), np.array([asked], np.float32)))
         for point in found:
             weight = stored.get(point.id, {}).get(index, 0.0)  # a point may be written after `stored` was read
-            terms[point.id].append(_term(word, weights[index], weight, point.score))
+            idf = point.score / (asked * weight) if asked * weight else 1.0
+            terms[point.id].append(Term(word, asked, weight, idf, point.score))
     return {point: tuple(sorted(found, key=lambda term: -term.contribution)) for point, found in terms.items()}
 
 
@@ -83,29 +90,6 @@ def _of_points(request: SearchRequest, points: Sequence[PointId], query: Any, sl
         with_payload=False,
         **request.shard_key,
     )
-
-
-def _stored(view: View, slot: Slot, points: Sequence[PointId]) -> dict[PointId, dict[int, float]]:
-    """The points' document weights by term."""
-    names = [slot.vector]
-    records = read_store(view, lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names))
-    vectors: Mapping[PointId, Any] = {r.id: r.vector for r in records}
-    return {point: _weights(found.get(slot.vector) if found else None) for point, found in vectors.items()}
-
-
-def _weights(vector: Any) -> dict[int, float]:
-    return {} if vector is None else dict(zip(vector.indices, vector.values, strict=True))
-
-
-def _word(slot: Slot, index: int, weight: float) -> str:
-    vector = SparseVector(np.array([index], np.uint32), np.array([weight], np.float32))
-    word: str = slot.encoder.decode(vector)[0][0]
-    return word
-
-
-def _term(word: str, query: float, document: float, contribution: float) -> Term:
-    product = query * document
-    return Term(word, query, document, contribution / product if product else 1.0, contribution)
 
 
 def scores(
@@ -136,21 +120,16 @@ def scores(
         raise SearchError("the number of id lists is not the number of queries", where="scores", got=got)
 
     def score_all(view: View) -> list[dict[str, float]]:
-        requests = {
-            position: SearchRequest.of(view, [query], _options(handle, documents, slot, tenant))
-            for position, (query, documents) in enumerate(zip(queries, ids, strict=True))
-            if documents
-        }
-        retrieved = dict(zip(requests, retrieve_together(list(requests.values())), strict=True)) if requests else {}
-        return [
-            {hit.id: hit.score for hit in retrieved[position].hits[0]} if position in retrieved else {}
-            for position in range(len(ids))
-        ]
+        options: SearchOptions = {"pipeline": Retrieve(slot), "with_payload": False, "tenant": tenant}
+        requests: dict[int, SearchRequest] = {}
+        for position, (query, documents) in enumerate(zip(queries, ids, strict=True)):
+            if documents:
+                chosen = having(handle, documents, tenant=tenant)
+                own: SearchOptions = {**options, "limit": len(set(documents)), "filter": chosen}
+                requests[position] = SearchRequest.of(view, [query], own)
+        retrieved = retrieve_together([*requests.values()]) if requests else []
+        found = {position: one.hits[0] for position, one in zip(requests, retrieved, strict=True)}
+        return [{hit.id: hit.score for hit in found.get(position, ())} for position in range(len(ids))]
 
     with one_question(handle, len(queries)):
         return on_current_view(handle, score_all)
-
-
-def _options(handle: CollectionHandle, ids: Sequence[str], slot: str, tenant: str | None) -> SearchOptions:
-    chosen = having(handle, ids, tenant=tenant)
-    return SearchOptions(pipeline=Retrieve(slot), limit=len(set(ids)), filter=chosen, with_payload=False, tenant=tenant)

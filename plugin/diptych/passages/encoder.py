@@ -88,7 +88,7 @@ class PassageEncoder:
             if hasattr(inner, name):
                 setattr(self, name, getattr(inner, name))
         if hasattr(inner, "look_at"):
-            self.look_at = lambda texts: inner.look_at([text.replace(MARK, " ") for text in texts])  # type: ignore[attr-defined]
+            self.look_at = lambda texts: inner.look_at([text.replace(MARK, " ") for text in texts])
 
     def __repr__(self) -> str:
         return f"PassageEncoder({self.inner!r}, {self.options!r})"

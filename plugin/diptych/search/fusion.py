@@ -7,7 +7,7 @@ Qdrant computes, `explain` uses the same functions to show the parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -38,27 +38,26 @@ def fuse(fusion: Fusion, rankings: Mapping[str, Ranking]) -> list[tuple[PointId,
 
 def _values(fusion: Fusion, slot: str, ranking: Ranking) -> tuple[dict[PointId, float], float]:
     """The slot's value for each of its candidates, and for the candidates of other slots."""
+    points, scores = [point for point, _ in ranking], np.array([score for _, score in ranking], np.float64)
+    missing = 0.0
     if isinstance(fusion, Linear) and fusion.missing is not None:
-        return _fixed(fusion.missing, fusion.weights.get(slot, 1.0), ranking)
-    if not ranking:
+        # Weighted z-scores as Qdrant computes them: DBSF's numbers, which are 0 to 1 for -3 to 3 deviations.
+        values, missing = (6 * _deviations(scores) - 3 if ranking else scores), fusion.missing
+    elif not ranking:
         return {}, 0.0
-    if isinstance(fusion, Rrf):
-        weight = fusion.weights.get(slot, 1.0)
-        return {point: weight / (fusion.k + rank) for rank, (point, _) in enumerate(ranking, 1)}, 0.0
-    points = [point for point, _ in ranking]
-    scores = np.array([score for _, score in ranking], np.float64)
-    if isinstance(fusion, Dbsf):
-        return dict(zip(points, _deviations(scores).tolist(), strict=True)), 0.0
-    weight = fusion.weights.get(slot, 1.0)
-    normalised, missing = _NORMALISERS[fusion.normalize](scores)
-    return dict(zip(points, (weight * normalised).tolist(), strict=True)), weight * missing
-
-
-def _fixed(missing: float, weight: float, ranking: Ranking) -> tuple[dict[PointId, float], float]:
-    """Weighted z-scores as Qdrant computes them: DBSF's numbers, which are 0 to 1 for -3 to 3 deviations."""
-    scores = np.array([score for _, score in ranking], np.float64)
-    values = weight * (6 * _deviations(scores) - 3) if ranking else scores
-    return dict(zip([point for point, _ in ranking], values.tolist(), strict=True)), weight * missing
+    elif isinstance(fusion, Rrf):
+        values = 1 / (fusion.k + np.arange(1, len(ranking) + 1))
+    elif isinstance(fusion, Dbsf):
+        values = _deviations(scores)
+    elif fusion.normalize == "minmax":
+        values = minmax(scores)
+    elif (deviation := scores.std()) == 0:
+        values = np.ones_like(scores)
+    else:
+        values = (scores - scores.mean()) / deviation
+        missing = float(values.min())
+    weight = 1.0 if isinstance(fusion, Dbsf) else fusion.weights.get(slot, 1.0)
+    return dict(zip(points, (weight * values).tolist(), strict=True)), weight * missing
 
 
 def _deviations(scores: np.ndarray) -> np.ndarray:
@@ -79,18 +78,3 @@ def minmax(scores: np.ndarray) -> np.ndarray:
 def mixed(scores: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:
     """These scores and those before as a weighted mean `[n]`, each scaled from 0 to 1; equal ones count as 1."""
     return np.asarray(weight * minmax(scores) + (1 - weight) * minmax(before))
-
-
-def _minmax(scores: np.ndarray) -> tuple[np.ndarray, float]:
-    return minmax(scores), 0.0
-
-
-def _zscore(scores: np.ndarray) -> tuple[np.ndarray, float]:
-    deviation = scores.std()
-    if deviation == 0:
-        return np.ones_like(scores), 0.0
-    normalised = (scores - scores.mean()) / deviation
-    return normalised, float(normalised.min())
-
-
-_NORMALISERS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, float]]] = {"minmax": _minmax, "zscore": _zscore}

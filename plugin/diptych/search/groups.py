@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -23,7 +24,7 @@ from diptych.search.store_calls import read_store
 from diptych.types import Hit, Passage, Query, heading, hits_table
 
 if TYPE_CHECKING:
-    from qdrant_client import models
+    pass
 
 
 _STARTS = ("start_index", "split_idx_start")  # where frameworks' splitters note the place of a chunk
@@ -117,23 +118,20 @@ def search_groups(
 def _groups(request: SearchRequest, group_by: str, group_size: int) -> list[list[HitGroup]]:
     make = _from_hits if request.pipeline.stages or request.pin else _from_qdrant
     seconds: dict[str, float] = {}
-    groups, threshold = make(request, group_by, group_size, seconds), request.score_threshold
-    groups = groups if threshold is None else [[*_above(of_query, threshold)] for of_query in groups]
-    groups = _completed(request, groups)
+    groups = make(request, group_by, group_size, seconds)
+    if (threshold := request.score_threshold) is not None:
+        for of_query in groups:
+            above = [(g, [h for h in g.hits if h.score >= threshold or PINNED in h.stages]) for g in of_query]
+            of_query[:] = [HitGroup(group.value, tuple(hits)) for group, hits in above if hits]
+    # The groups with the passages of their hits, and with the parts of documents that were asked for.
+    pages = completed(request, [[hit for group in of_query for hit in group.hits] for of_query in groups])
+    for of_query, page in zip(groups, pages, strict=True):
+        whole = (replace(hit, document=selected(hit.document, request)) for hit in page)
+        of_query[:] = [replace(group, hits=tuple(islice(whole, len(group.hits)))) for group in of_query]
     if not any(groups):
         warn_of_missing_keys(request.view, request.chosen, tenant=request.tenant, group_by=group_by)
     notify_plugins(request, seconds, request.at, sum(len(group.hits) for of_query in groups for group in of_query))
     return groups
-
-
-def _completed(request: SearchRequest, groups: Sequence[Sequence[HitGroup]]) -> list[list[HitGroup]]:
-    """The groups with the passages of their hits, and with the parts of documents that were asked for."""
-    pages = completed(request, [[hit for group in of_query for hit in group.hits] for of_query in groups])
-    finished = []
-    for of_query, page in zip(groups, pages, strict=True):
-        hits = (replace(hit, document=selected(hit.document, request)) for hit in page)
-        finished.append([replace(group, hits=tuple(islice(hits, len(group.hits)))) for group in of_query])
-    return finished
 
 
 def _from_qdrant(
@@ -142,33 +140,19 @@ def _from_qdrant(
     clock = Clock(seconds)
     (inputs,) = inputs_of([request])
     clock.passed("encode")
-    queries = [pipeline_request(request, query, limit=request.limit * group_size) for query in inputs]
-    groups = [[] if r is None else _grouped_by_qdrant(request, r, group_by, group_size) for r in queries]
+    view, found = request.view, list[list[HitGroup]]()
+    given: dict[str, Any] = {"group_by": group_by, "limit": request.limit, "group_size": group_size}
+    given |= {"with_payload": request.selector, **request.shard_key_selector}
+    for of_query in inputs:
+        query, groups = pipeline_request(request, of_query, limit=request.limit * group_size), list[HitGroup]()
+        if query is not None:
+            asked: dict[str, Any] = {"query": query.query, "using": query.using, "prefetch": query.prefetch}
+            asked |= {"query_filter": query.filter, "search_params": query.params, **given}
+            answer = read_store(view, partial(view.client.query_points_groups, view.name, **asked))
+            groups = [HitGroup(group.id, tuple(hits_from_points(request, group.hits))) for group in answer.groups]
+        found.append(groups)
     clock.passed("retrieve")
-    return groups
-
-
-def _grouped_by_qdrant(
-    request: SearchRequest, query: models.QueryRequest, group_by: str, group_size: int
-) -> list[HitGroup]:
-    client = request.view.client
-    answer = read_store(
-        request.view,
-        lambda: client.query_points_groups(
-            request.view.name,
-            group_by=group_by,
-            query=query.query,
-            using=query.using,
-            prefetch=query.prefetch,
-            query_filter=query.filter,
-            search_params=query.params,
-            limit=request.limit,
-            group_size=group_size,
-            with_payload=request.selector,
-            **request.shard_key_selector,
-        ),
-    )
-    return [HitGroup(group.id, tuple(hits_from_points(request, group.hits))) for group in answer.groups]
+    return found
 
 
 def _from_hits(
@@ -179,20 +163,16 @@ def _from_hits(
     wider = replace(request, limit=limit, with_payload=True, score_threshold=None, passages=0, highlight=False)
     (retrieved,) = retrieve_together([wider])
     pages = reranked(wider, retrieved)
-    payloads = _payloads(request, [hit for page in pages for hit in page], group_by)
+    points = {hit.point: hit for page in pages for hit in page if hit.point is not None}
+    view, options = request.view, {"with_payload": [group_by], **request.shard_key_selector}
+    payloads: dict[PointId, Mapping[str, Any]]
+    if view.layout.is_native or not points:  # else documents may leave a part of the payload out
+        payloads = {point: view.layout.write(hit.document, "") for point, hit in points.items()}
+    else:
+        records = read_store(view, partial(view.client.retrieve, view.name, [*points], **options))
+        payloads = {record.id: record.payload or {} for record in records}
     seconds |= retrieved.seconds
     return [_grouped(request, hits, group_by, group_size, payloads) for hits in pages]
-
-
-def _payloads(request: SearchRequest, hits: Sequence[Hit], group_by: str) -> dict[PointId, Mapping[str, Any]]:
-    """The payloads to group by: rebuilt from the documents, or read again where documents leave a part of them out."""
-    view = request.view
-    points = {hit.point: hit for hit in hits if hit.point is not None}
-    if view.layout.is_native or not points:
-        return {point: view.layout.write(hit.document, "") for point, hit in points.items()}
-    fields, shard_key = [group_by], request.shard_key_selector
-    records = read_store(view, lambda: view.client.retrieve(view.name, [*points], with_payload=fields, **shard_key))
-    return {record.id: record.payload or {} for record in records}
 
 
 def _grouped(
@@ -218,11 +198,3 @@ def _values(payload: Mapping[str, Any], path: str) -> list[str | int]:
         node = node.get(key) if isinstance(node, Mapping) else None
     values = node if isinstance(node, list) else [node]
     return list(dict.fromkeys(value for value in values if type(value) in (str, int)))  # a bool is an instance of int
-
-
-def _above(groups: Sequence[HitGroup], threshold: float) -> list[HitGroup]:
-    def stays(hit: Hit) -> bool:
-        return hit.score >= threshold or PINNED in hit.stages
-
-    kept = [HitGroup(group.value, tuple(filter(stays, group.hits))) for group in groups]
-    return [group for group in kept if group.hits]

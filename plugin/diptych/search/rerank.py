@@ -109,21 +109,17 @@ def _scored(request: SearchRequest, stage: Rerank, lists: Sequence[Sequence[Hit]
 
 
 def _input(request: SearchRequest, stage: Rerank, hit: Hit, most: int | None) -> str:
-    """What the reranker reads of a document."""
-    return request.view.reading.of(hit.document.title, _text_of(hit, stage, most))
-
-
-def _text_of(hit: Hit, stage: Rerank, most: int | None) -> str:
-    """The part of the document that is read: its best passages, in their order, as many as fit; else all of it."""
-    if stage.read == "document" or not hit.passages:
-        return hit.document.text
-    room, read = CHARACTERS_OF_TOKEN * (most or DEFAULT_MAX_TOKENS), list[Passage]()
-    for passage in hit.passages:
-        if read and room < len(passage.text):
-            break
-        room -= len(passage.text)
-        read.append(passage)
-    return "\n".join(passage.text for passage in sorted(read, key=lambda passage: passage.start))
+    """What the reranker reads: a document's best passages, in their order, as many as fit; else all of its text."""
+    text = hit.document.text
+    if stage.read != "document" and hit.passages:
+        room, read = CHARACTERS_OF_TOKEN * (most or DEFAULT_MAX_TOKENS), list[Passage]()
+        for passage in hit.passages:
+            if read and room < len(passage.text):
+                break
+            room -= len(passage.text)
+            read.append(passage)
+        text = "\n".join(passage.text for passage in sorted(read, key=lambda passage: passage.start))
+    return request.view.reading.of(hit.document.title, text)
 
 
 def score_until_settled(
