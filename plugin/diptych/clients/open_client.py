@@ -90,7 +90,14 @@ def client(
     opened: Any
     if loaded is not None and not _is_placed(location, options):
         _refuse(options, f"store: {loaded.place}")
-        opened = _ours(open_store_of(loaded, registry=registry, classes=_CLASSES), loaded.urls[0])
+        opened = open_store_of(loaded, registry=registry, classes=_CLASSES)
+        if not isinstance(opened, Inferring):
+            raise StoreUnsupported(
+                "this store's client is a plugin's, which diptych.client cannot extend",
+                where="client",
+                got=f"store: {_scheme(loaded.urls[0])}:..., answered by {type(opened).__name__}",
+                do="open the collection: Collection.open(config); or name a store of diptych's own",
+            )
     elif location is not None and _scheme(location) in _OWN_URLS:
         _refuse({key: value for key, value in options.items() if key not in ("api_key", "timeout")}, location)
         timeout = options.get("timeout")
@@ -123,25 +130,21 @@ def async_client(
     loaded = None if config is None else config_at(config, registry)
     if loaded is not None and not _is_placed(location, options):
         _refuse(options, f"store: {loaded.place}")
-        opened = _later(loaded)
+        if loaded.cluster.given:
+            raise StoreUnsupported(
+                "the asyncio client does not support a config's cluster section",
+                where="async_client",
+                got=f"cluster.{next(iter(loaded.cluster.given))}",
+                do="diptych.client(config=...), in asyncio.to_thread",
+            )
+        key = interpolate(loaded.api_key.get_secret_value(), where="api_key") if loaded.api_key else None
+        opened = _later_at(loaded.urls[0], {"api_key": key, "timeout": loaded.timeout})
     elif location is not None and _scheme(location) in _OWN_URLS:
         opened = _later_at(location, options)
     else:
         opened = AsyncInferenceClient(location, event_hooks=EVENT_HOOKS, **options)
     opened.encoders = encoders or Encoders.open(loaded, registry=registry)
     return opened
-
-
-def _later(config: Config) -> AsyncInferenceClient:
-    if config.cluster.given:
-        raise StoreUnsupported(
-            "the asyncio client does not support a config's cluster section",
-            where="async_client",
-            got=f"cluster.{next(iter(config.cluster.given))}",
-            do="diptych.client(config=...), in asyncio.to_thread",
-        )
-    key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None
-    return _later_at(config.urls[0], {"api_key": key, "timeout": config.timeout})
 
 
 def _later_at(url: str, options: ClientOptions) -> AsyncInferenceClient:
@@ -161,17 +164,6 @@ def _later_at(url: str, options: ClientOptions) -> AsyncInferenceClient:
     place["headers"] = {**(options.get("headers") or {}), **key_headers([url], place.pop("api_key", None))}
     grpc = place.pop("grpc")
     return AsyncInferenceClient(prefer_grpc=grpc, check_compatibility=False, event_hooks=EVENT_HOOKS, **place)
-
-
-def _ours(opened: Any, url: str) -> Any:
-    if isinstance(opened, Inferring):
-        return opened
-    raise StoreUnsupported(
-        "this store's client is a plugin's, which diptych.client cannot extend",
-        where="client",
-        got=f"store: {_scheme(url)}:..., answered by {type(opened).__name__}",
-        do="open the collection: Collection.open(config); or name a store of diptych's own",
-    )
 
 
 def _is_placed(location: str | None, options: Mapping[str, Any]) -> bool:

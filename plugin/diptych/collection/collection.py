@@ -7,7 +7,8 @@ to import as everything else.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
 
     from diptych.populate import Progress
     from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
+
+
+@contextmanager
+def _closed_if(owned: bool, client: QdrantBase) -> Iterator[None]:
+    """Close a client of our own where the block fails."""
+    try:
+        yield
+    except BaseException:
+        if owned:
+            client.close()
+        raise
 
 
 class Collection(CollectionPopulate, Searching):
@@ -81,14 +93,9 @@ class Collection(CollectionPopulate, Searching):
         config = config_of(source, registry)
         collection_name = name_of(name, config)
         client, owned = client_of(source, config, registry, create, api_key)
-        try:
-            with trusting(trust):
-                handle = CollectionHandle(client, collection_name, config, registry, verify=verify)
-            return cls(handle, owns_client=owned)
-        except BaseException:
-            if owned:
-                client.close()
-            raise
+        with _closed_if(owned, client), trusting(trust):
+            handle = CollectionHandle(client, collection_name, config, registry, verify=verify)
+        return cls(handle, owns_client=owned)
 
     @classmethod
     @needs_answers("open it again once it does")
@@ -106,13 +113,9 @@ class Collection(CollectionPopulate, Searching):
         registry = registry or Registry.default()
         config = config_of(source, registry)
         client, owned = client_of(source, config, registry, False)
-        try:
+        with _closed_if(owned, client):
             handle = CollectionHandle(client, name_of(name, config), config, registry, as_stored=True)
-            return cls(handle, owns_client=owned)
-        except BaseException:
-            if owned:
-                client.close()
-            raise
+        return cls(handle, owns_client=owned)
 
     @classmethod
     def adopt(
@@ -144,13 +147,10 @@ class Collection(CollectionPopulate, Searching):
         loaded = config_at(config, registry)
         chosen = name or loaded.collection
         client, owned = client_of(store, None if store is not None else loaded, registry, False)
-        try:
+        with _closed_if(owned, client):
             adopt(client, chosen, loaded, vectors=vectors, layout=layout, sample=sample, registry=registry, media=media)
-            return cls(CollectionHandle(client, chosen, loaded, registry), owns_client=owned)
-        except BaseException:
-            if owned:
-                client.close()
-            raise
+            handle = CollectionHandle(client, chosen, loaded, registry)
+        return cls(handle, owns_client=owned)
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r}, slots={list(self.handle.slots)})"
@@ -289,7 +289,7 @@ class TenantCollection(CollectionPopulate, Searching):
 
     def __init__(self, handle: CollectionHandle, tenant: str) -> None:
         self.handle, self.tenant = handle, tenant
-        scope_of(handle.view, self._text(tenant))
+        scope_of(handle.view, "" if tenant is None else tenant)  # both are refused, even where none is required
 
     def __repr__(self) -> str:
         return f"TenantCollection({self.name!r}, {self.tenant!r})"
@@ -300,7 +300,7 @@ class TenantCollection(CollectionPopulate, Searching):
         Raises:
             TenantError: it is another's.
         """
-        return TenantCollection(self.handle, self._tenant(self._text(tenant)))
+        return TenantCollection(self.handle, self._tenant("" if tenant is None else tenant))
 
     def _options(self, **options: Unpack[SearchOptions]) -> SearchOptions:
         options["tenant"] = self._tenant(options.get("tenant"))
@@ -315,7 +315,3 @@ class TenantCollection(CollectionPopulate, Searching):
                 do="leave `tenant` out, or ask the collection itself",
             )
         return self.tenant
-
-    def _text(self, tenant: str | None) -> str:
-        """An empty text in place of None, so that the check of tenants refuses both, even where none is required."""
-        return "" if tenant is None else tenant

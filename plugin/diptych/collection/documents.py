@@ -159,12 +159,8 @@ def documents(
         PopulateError: the store does not answer.
     """
     scoped = narrowed(scope_of(handle.view, tenant), combined(filter, where))
-    return _scrolled(handle, scoped) if handle.exists else iter(())
-
-
-def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterator[Document]:
-    for record in _matching(Store.of(handle), filter, None):
-        yield handle.view.layout.read(record.id, record.payload)
+    records = _matching(Store.of(handle), scoped, None) if handle.exists else iter(())
+    return (handle.view.layout.read(record.id, record.payload) for record in records)
 
 
 def _matching(store: Store, filter: models.Filter | None, fields: list[str] | None) -> Iterator[models.Record]:

@@ -7,7 +7,7 @@ again and compared. `mend` writes correct vectors where the text is intact, and 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from diptych.metadata.payloads import NATIVE, OWN, Layout
 from diptych.search.fusion import PointId
 from diptych.slots import guard
 from diptych.slots.canaries import likenesses, pack
-from diptych.slots.encode import Input, Vector, is_finite
+from diptych.slots.encode import Vector, is_finite
 from diptych.slots.slot import Slot
 from diptych.stores.scroll import pages, plain_id
 from diptych.stores.server_errors import needs_answers
@@ -105,7 +105,8 @@ def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyRe
     slots = {name: slot for name, slot in handle.slots.items() if slot.kind != "text_index"}
     sampled: list[models.Record] = []
     rng = random.Random(0)
-    for records in _pages(handle, slots):
+    vectors = [slot.vector for slot in slots.values()]
+    for records, _ in pages(handle.client, handle.name, PAGE, vectors=vectors):
         documents = [record for record in records if _is_document(record, handle.view.layout)]
         for record in records:
             # Points of documents are UUIDs of version 5: a payload that no longer says so was changed.
@@ -151,11 +152,6 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
         for batch in batched(report.altered, PAGE):
             live.add_payload({plain_id(point): {"hash": ""} for point in batch}, key=OWN)
     return len(points), len(report.altered)
-
-
-def _pages(handle: CollectionHandle, slots: Mapping[str, Slot]) -> Iterator[list[models.Record]]:
-    vectors = [slot.vector for slot in slots.values()]
-    return (records for records, _ in pages(handle.client, handle.name, PAGE, vectors=vectors))
 
 
 def _is_document(record: models.Record, layout: Layout) -> bool:
@@ -221,16 +217,16 @@ def _encoded(
     try:
         vectors = iter(slot.encode("document", present, fresh=True) if present else ())
     except MediaError:
-        return [_encoded_alone(slot, *pair, unread) for pair in zip(records, inputs, strict=True)]
-    return [None if given is None else next(vectors) for given in inputs]
-
-
-def _encoded_alone(slot: Slot, record: models.Record, given: Input | None, unread: dict[PointId, str]) -> Vector | None:
-    try:
-        return None if given is None else slot.encode("document", [given], fresh=True)[0]
-    except MediaError as error:
-        unread[record.id] = str(error)
-        return None
+        pass  # one of them cannot be read: each is tried alone
+    else:
+        return [None if given is None else next(vectors) for given in inputs]
+    found: list[Vector | None] = [None] * len(inputs)
+    for n, (record, given) in enumerate(zip(records, inputs, strict=True)):
+        try:
+            found[n] = None if given is None else slot.encode("document", [given], fresh=True)[0]
+        except MediaError as error:
+            unread[record.id] = str(error)
+    return found
 
 
 def _alike(slot: Slot, encoded: Vector | None, stored: Vector | None) -> bool:
@@ -239,8 +235,11 @@ def _alike(slot: Slot, encoded: Vector | None, stored: Vector | None) -> bool:
     if stored is None:
         return isinstance(encoded, SparseVector) and not len(encoded.indices)  # a text without a known term
     if isinstance(encoded, SparseVector) or isinstance(stored, SparseVector) or encoded.shape == stored.shape:
+        made, least = slot.generation, guard.COARSEST
+        if made is not None:
+            least = guard.minimum_likeness(made.fingerprint, made) - SLACK
         unit = slot.similarity == "cosine" or (encoded.ndim == 2 if not isinstance(encoded, SparseVector) else False)
-        return likenesses([pack(_scaled(encoded, unit))], [pack(_scaled(stored, unit))])[0] >= _limit(slot)
+        return likenesses([pack(_scaled(encoded, unit))], [pack(_scaled(stored, unit))])[0] >= least
     return False
 
 
@@ -251,13 +250,6 @@ def _scaled(vector: Vector, unit: bool) -> Vector:
     norms = np.linalg.norm(vector, axis=-1, keepdims=True)
     scaled: Vector = (vector / np.where(norms > 0, norms, 1)).astype(np.float32)
     return scaled
-
-
-def _limit(slot: Slot) -> float:
-    generation = slot.generation
-    if generation is None:
-        return guard.COARSEST
-    return guard.minimum_likeness(generation.fingerprint, generation) - SLACK
 
 
 def _encode_again(

@@ -136,7 +136,11 @@ def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter", short:
         SearchError: it is not a filter, or too large or deep.
     """
     hint = f"{_HINT}, or in short, {short}" if short else _HINT
-    given = _parsed(filter, name, hint) if isinstance(filter, str) else filter
+    try:
+        given = orjson.loads(filter) if isinstance(filter, str) else filter
+    except orjson.JSONDecodeError as error:
+        what, got = f"{name} is not a Qdrant filter", shown(str(filter))
+        raise SearchError(what, got=got, expected=f"JSON: {error}", do=hint) from error
     require_small(given, name=name)
     require_usable(given, name)
     try:
@@ -152,14 +156,6 @@ def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter", short:
         ) from error
 
 
-def _parsed(text: str, name: str, hint: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        got = shown(text)
-        raise SearchError(f"{name} is not a Qdrant filter", got=got, expected=f"JSON: {error}", do=hint) from error
-
-
 def require_usable(filter: object, name: str = "filter") -> None:
     """Raise SearchError for values that no store can compare: numbers beyond 64 bits, invalid Unicode."""
     fault = first_fault(filter, limit=MOST_VALUES, plain=False)
@@ -168,70 +164,44 @@ def require_usable(filter: object, name: str = "filter") -> None:
         raise SearchError(f"{name} cannot be used: {fault.what}", where=where, got=fault.got, expected=fault.expected)
 
 
-# Limits the size of a filter, before pydantic tries each value as every condition.
-
-
-Node: TypeAlias = tuple[Any, int, str]
-
-
 def require_small(filter: object, *, name: str = "filter") -> None:
     """Raise SearchError for a filter that is too large or deep, or has values that no store accepts.
 
     pydantic tries each value as every kind of condition and lists all failures, so this check runs first.
     """
-    objects = values = 0
-    nodes: list[Node] = [(filter, 0, "")]
+    objects, values, nodes = 0, 0, [(filter, 0, "")]
+    what = f"{name} is not a Qdrant filter"
+
+    def below(where: str, key: object) -> str:
+        return f"{where}.{key}"[-80:].lstrip(".")
+
     while nodes:
         value, depth, where = nodes.pop()
-        if depth > DEEPEST:
-            raise _too_much(name, where, f"more than {DEEPEST} objects and lists within one another")
         if isinstance(value, Mapping):
             objects += 1
-            _require_conditions(value, name, where)
-            nodes += [(child, depth + 1, _below(where, key)) for key, child in value.items()]
+            for key in CLAUSES & value.keys():
+                for number, condition in enumerate(value[key]) if isinstance(value[key], list) else ():
+                    if not isinstance(condition, Mapping):
+                        place = below(where, f"{key}.{number}")
+                        raise SearchError(what, where=place, got=shown(condition), expected="an object")
+            nodes += [(child, depth + 1, below(where, key)) for key, child in value.items()]
         elif isinstance(value, list):
-            _require_fitting(value, name, where)
+            # Each item of a long list of a type that filters do not have would be an error of its own.
+            kinds = {type(item) for item in value} if len(value) > LONG else set()
+            key = where.rpartition(".")[2]
+            if len(kinds) > 1 or not kinds <= ({int, str} if key in SCALARS else {dict} if key in OBJECTS else set()):
+                got = f"a list of {len(value):,}: {', '.join(sorted(kind.__name__ for kind in kinds))}"
+                expected = "a list of texts or of whole numbers" if key in SCALARS else "no such list"
+                raise SearchError(what, where=where, got=got, expected=expected)
             nodes += [(child, depth + 1, where) for child in value]
         else:
             values += 1
+        got = f"more than {DEEPEST} objects and lists within one another" if depth > DEEPEST else ""
         if objects > MOST_OBJECTS or values + len(nodes) > MOST_VALUES:
-            raise _too_much(name, where, f"more than {MOST_OBJECTS:,} objects or {MOST_VALUES:,} values")
-
-
-def _below(where: str, key: object) -> str:
-    return f"{where}.{key}"[-80:].lstrip(".")
-
-
-def _require_fitting(values: list[Any], name: str, where: str) -> None:
-    """Raise SearchError for a long list of a type that filters do not have: each item would be an error."""
-    kinds = {type(value) for value in values} if len(values) > LONG else set()
-    key = where.rpartition(".")[2]
-    if len(kinds) > 1 or not kinds <= ({int, str} if key in SCALARS else {dict} if key in OBJECTS else set()):
-        raise SearchError(
-            f"{name} is not a Qdrant filter",
-            where=where,
-            got=f"a list of {len(values):,}: {', '.join(sorted(kind.__name__ for kind in kinds))}",
-            expected="a list of texts or of whole numbers" if key in SCALARS else "no such list",
-        )
-
-
-def _require_conditions(value: Mapping[str, Any], name: str, where: str) -> None:
-    """Raise SearchError if a list of conditions contains anything else."""
-    for key in CLAUSES & value.keys():
-        for number, condition in enumerate(value[key]) if isinstance(value[key], list) else ():
-            if not isinstance(condition, Mapping):
-                raise SearchError(
-                    f"{name} is not a Qdrant filter",
-                    where=_below(where, f"{key}.{number}"),
-                    got=shown(condition),
-                    expected="an object",
-                )
-
-
-def _too_much(name: str, where: str, got: str) -> SearchError:
-    return SearchError(
-        f"{name} is too large", where=where, got=got, do="split it, or store the condition as a payload key"
-    )
+            got = f"more than {MOST_OBJECTS:,} objects or {MOST_VALUES:,} values"
+        if got:
+            do = "split it, or store the condition as a payload key"
+            raise SearchError(f"{name} is too large", where=where, got=got, do=do)
 
 
 def warn_of_missing_keys(
@@ -377,15 +347,10 @@ def _keys(filter: models.Filter, prefix: str) -> Iterator[str]:
     least = filter.min_should.conditions if filter.min_should else None
     for conditions in (filter.must, filter.should, filter.must_not, least):
         for condition in conditions if isinstance(conditions, list) else [conditions]:
-            yield from _keys_of(condition, prefix)
-
-
-def _keys_of(condition: Any, prefix: str) -> Iterator[str]:
-    match condition:
-        case models.FieldCondition():
-            asks_for_nothing = condition.is_empty is not None or condition.is_null is not None
-            yield from () if asks_for_nothing else (f"{prefix}{condition.key}",)
-        case models.NestedCondition():
-            yield from _keys(condition.nested.filter, f"{prefix}{condition.nested.key.removesuffix('[]')}[].")
-        case models.Filter():
-            yield from _keys(condition, prefix)
+            match condition:
+                case models.FieldCondition() if condition.is_empty is None and condition.is_null is None:
+                    yield f"{prefix}{condition.key}"
+                case models.NestedCondition(nested=nested):
+                    yield from _keys(nested.filter, f"{prefix}{nested.key.removesuffix('[]')}[].")
+                case models.Filter():
+                    yield from _keys(condition, prefix)

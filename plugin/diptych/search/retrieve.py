@@ -238,20 +238,16 @@ def fuses_in_diptych(request: SearchRequest) -> bool:
     Qdrant fuses across shards only in the last step of a request. A fusion nested below another step would let the best
     of each shard, however few documents that has, count as the best of all.
     """
-    pipeline = request.pipeline
-    if pipeline.fuse is None or (isinstance(pipeline.fuse, Linear) and pipeline.fuse.missing is None):
-        return pipeline.fuse is not None
-    nested = _by_formula(request)
-    return bool(nested or pipeline.rescore or pipeline.boost or pipeline.diversify) and _has_shards(request.view)
-
-
-def _by_formula(request: SearchRequest) -> bool:
-    """Whether a formula weights Qdrant's own fusions or negates distances."""
-    fuse = request.pipeline.fuse
+    pipeline, fuse = request.pipeline, request.pipeline.fuse
+    if fuse is None or (isinstance(fuse, Linear) and fuse.missing is None):
+        return fuse is not None
+    # A formula weights Qdrant's own fusions, or negates distances.
     if isinstance(fuse, Rrf):
-        return not {1.0}.issuperset(fuse.weights.values())
-    distances = any(direction(request.view.slots[branch.slot]) < 0 for branch in request.pipeline.retrieve)
-    return isinstance(fuse, Linear) or distances
+        nested = not {1.0}.issuperset(fuse.weights.values())
+    else:
+        slots = (request.view.slots[branch.slot] for branch in pipeline.retrieve)
+        nested = isinstance(fuse, Linear) or any(direction(slot) < 0 for slot in slots)
+    return bool(nested or pipeline.rescore or pipeline.boost or pipeline.diversify) and _has_shards(request.view)
 
 
 @Memo
@@ -381,7 +377,8 @@ def _combined(
         both = [(point, new[point], score) for point, score in ranking[:width] if point in new]
         scores, before = np.array([pair[1] for pair in both]), np.array([pair[2] for pair in both])
         final = mixed(scores, before, rescore.weight).tolist()
-        weighted.append(_sorted([point for point, _, _ in both], final))
+        points_with_scores = zip([point for point, _, _ in both], final, strict=True)
+        weighted.append(sorted(points_with_scores, key=lambda pair: -pair[1]))
         shown.append({point: {rescore.slot: score} for point, score, _ in both})
     return weighted, shown
 
@@ -391,13 +388,11 @@ def _boosted(request: SearchRequest, rankings: Sequence[Ranking]) -> list[Rankin
     boost = request.pipeline.boost
     assert boost is not None, "the caller has checked"
     added = boosts_of(request, list(dict.fromkeys(point for ranking in rankings for point, _ in ranking)))
-    return [
-        _sorted(
-            [point for point, _ in ranking],
-            [score + sum(boost.added(added[point], score)) if point in added else score for point, score in ranking],
-        )
-        for ranking in rankings
-    ]
+    nothing, boosted = [0.0] * len(boost.parts), list[Ranking]()  # of points that were deleted meanwhile
+    for ranking in rankings:
+        pairs = [(point, score + sum(boost.added(added.get(point, nothing), score))) for point, score in ranking]
+        boosted.append(sorted(pairs, key=lambda pair: -pair[1]))
+    return boosted
 
 
 def boosts_of(request: SearchRequest, points: Sequence[PointId]) -> dict[PointId, list[float]]:
@@ -417,10 +412,6 @@ def boosts_of(request: SearchRequest, points: Sequence[PointId]) -> dict[PointId
         for point in answer:
             added.setdefault(point.id, [0.0] * len(boost.parts))[place] = point.score
     return added
-
-
-def _sorted(points: Sequence[PointId], scores: Sequence[float]) -> Ranking:
-    return sorted(zip(points, scores, strict=True), key=lambda pair: -pair[1])
 
 
 def _fetched(request: SearchRequest, rankings: Sequence[Ranking], shown: Sequence[_Shown]) -> list[list[Hit]]:
