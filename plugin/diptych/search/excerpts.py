@@ -289,9 +289,7 @@ def _sentences(request: SearchRequest, slot: Slot | None, hits: Sequence[Sequenc
     if slot is None:
         yield from (None for page in hits for _ in page)
         return
-    asked = (
-        slot.query_slot or slot
-    )  # documents and queries of one encoder are compared, whoever made the stored vectors
+    asked = slot.query_slot or slot  # one encoder's documents and queries are compared, whoever made the stored ones
     encoder = asked.encoder.inner if isinstance(asked.encoder, PassageEncoder) else asked.encoder
     queries = asked.encode_queries(request.texts, remember=request.view.search_config.remember)
     places = [[_sentence_places(hit, slot, encoder) for hit in page] for page in hits]

@@ -64,12 +64,6 @@ def _passages(hits: list[Hit]) -> list[tuple[str, list[tuple[int, int, str]]]]:
     return [(hit.id, [(passage.start, passage.end, passage.text) for passage in hit.passages]) for hit in hits]
 
 
-def test_pinned_documents_show_passages_too(long: Collection) -> None:
-    hits = long.search(QUERY, pin=["mutt"], limit=3)
-    assert hits[0].id == "mutt"
-    assert hits[0].passages == next(hit.passages for hit in long.search(QUERY, limit=4) if hit.id == "mutt")
-
-
 def test_tenants_see_passages_of_their_own_documents(opened: Open) -> None:
     collection = opened({"slots": SLOTS, "tenant": {"field": "owner"}})
     for tenant, ids in (("a", ("sox", "gimp")), ("b", ("lame", "mutt"))):

@@ -104,15 +104,3 @@ def test_each_document_can_be_its_own_group(filled: Collection, queries: list[st
     groups = filled.search_groups(queries[0], group_by="_diptych.id", limit=5, pipeline=pipeline)
     hits = filled.search(queries[0], limit=5, pipeline=pipeline)
     assert shown(groups) == [(hit.id, [hit.id]) for hit in hits]
-
-
-@pytest.mark.filterwarnings("ignore:Local mode performs exact")
-@pytest.mark.parametrize("pipeline", PIPELINES, ids=repr)
-def test_groups_of_a_collection_take_params_and_payload(
-    filled: Collection, queries: list[str], pipeline: Pipeline
-) -> None:
-    exact = models.SearchParams(exact=True)
-    groups = filled.search_groups(
-        queries[0], group_by="parity", pipeline=pipeline, params=exact, with_payload=["n", "at.x"], group_size=2
-    )
-    assert all({*hit.document.metadata} == {"n", "at"} and not hit.document.text for g in groups for hit in g.hits)

@@ -52,17 +52,6 @@ def test_its_texts_are_not_remembered(fakes: Registry, documents: list[Document]
         assert encoder.count == before + 1
 
 
-def test_a_warm_collection_answers_as_a_cold_one(
-    fakes: Registry, documents: list[Document], queries: list[str], tmp_path: Path
-) -> None:
-    with opened_again(tmp_path, fakes, documents) as collection:
-        cold = collection.search_batch(queries)
-        collection.warm()
-        assert [[h.id for h in hits] for hits in collection.search_batch(queries)] == [
-            [h.id for h in hits] for hits in cold
-        ]
-
-
 def test_what_every_query_would_say_is_said_at_the_start(
     opened: Open, fakes: Registry, documents: list[Document], tmp_path: Path
 ) -> None:

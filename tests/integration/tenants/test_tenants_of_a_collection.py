@@ -138,10 +138,6 @@ def test_a_collection_without_tenants_tells_that_it_has_none(opened: Open) -> No
         collection.populate(documents("a"), tenant="a")
 
 
-def test_a_collection_warms_up_without_naming_anybody(filled: Collection) -> None:
-    filled.warm()
-
-
 def test_a_swap_of_encoders_goes_over_all_tenants(opened: Open) -> None:
     slots = {"dense": SLOTS["dense"]}
     collection = opened(slots=slots)

@@ -125,13 +125,6 @@ def test_nor_is_it_read_by_a_filter(filled: Collection, tenant: str, filter: mod
     assert owners(filled.documents(filled.having(["1", "2"], tenant=tenant), tenant=tenant)) == {tenant}
 
 
-def test_each_tenant_finds_all_of_its_own(filled: Collection) -> None:
-    for tenant in TENANTS:
-        own = filled.for_tenant(tenant)
-        found = own.search("red green", pipeline=Retrieve("dense"), limit=100)
-        assert (len(found), own.count(), owners(hit.document for hit in found)) == (8, 8, {tenant})
-
-
 def test_searches_that_are_gathered_keep_to_their_tenants(filled: Collection) -> None:
     async def all_at_once() -> list[tuple[str, set[str]]]:
         asked = [(tenant, filled.asearch(word, tenant=tenant)) for word in WORDS for tenant in TENANTS]

@@ -117,18 +117,6 @@ def test_a_store_that_does_not_answer_is_asked_once_for_all() -> None:
     assert work.batches == [[0], [1, 2]]
 
 
-def test_an_error_of_one_who_came_alone_leaves_the_next_a_free_way() -> None:
-    work = Work(lambda ask: ValueError("no") if ask == 1 else None)
-    work.go.set()
-    batcher = MicroBatcher(work)
-    with pytest.raises(ValueError, match="no"):
-        batcher.answer(1)
-    assert batcher.answer(2) == 4
-    with pytest.raises(ValueError, match="no"):
-        batcher.later(1).result(20)
-    assert batcher.later(2).result(20) == 4
-
-
 def test_what_was_cancelled_is_not_asked_and_the_others_are() -> None:
     work = Work()
     batcher = busy(work)
