@@ -79,7 +79,8 @@ class FastEmbedModel:
         try:
             return int(next(iter(self.model.embed(["a"]))).shape[-1])
         except Exception as error:  # numpy and onnxruntime each raise their own
-            outputs = _output_list(self.outputs())
+            session: Any = getattr(self._inner, "model", None)
+            outputs = _output_list(session) if hasattr(session, "get_outputs") else ""
             raise ModelError(
                 f"model {self.name!r} does not work as configured",
                 where=self.folder / self.description.model_file,
@@ -87,11 +88,6 @@ class FastEmbedModel:
                 expected="input_ids (and attention_mask) in, token vectors or pooled vectors out",
                 do=f"name the graph's output{outputs}; set pooling: disabled if that is pooled already",
             ) from error
-
-    def outputs(self) -> list[str]:
-        """The outputs of the graph with their shapes; [] for a model without a graph."""
-        session: Any = getattr(self._inner, "model", None)
-        return [described(output) for output in session.get_outputs()] if hasattr(session, "get_outputs") else []
 
     def fingerprint_of(self, steps: list[str], prompts: tuple[str, str], dimension: int) -> Fingerprint:
         """The fingerprint of this model; `steps` are those that the adapter requested from FastEmbed."""
@@ -133,13 +129,12 @@ class EncoderModel(FastEmbedModel):
         return DocumentTokens(self.tokenizer.to_str(), self._prompts[1])
 
 
-def described(output: Any) -> str:
-    """Description of a graph's output, such as `last_hidden_state [batch, tokens, 384]`."""
-    sizes = ", ".join("?" if size is None else str(size) for size in output.shape)
-    return f"{output.name} [{sizes}]"
-
-
-def _output_list(outputs: list[str]) -> str:
+def _output_list(session: Any) -> str:
+    """The outputs of a graph with their shapes, for an error, such as `: last_hidden_state [batch, tokens, 384]`."""
+    shapes = (
+        ", ".join("?" if size is None else str(size) for size in output.shape) for output in session.get_outputs()
+    )
+    outputs = [f"{output.name} [{sizes}]" for output, sizes in zip(session.get_outputs(), shapes, strict=True)]
     return f": {', '.join(outputs)}" if outputs else ""
 
 
@@ -148,15 +143,16 @@ def is_folder(model: str) -> bool:
     return model.startswith(("wheel:", ".", "/", "~")) or Path(model).is_dir()
 
 
-def onnx_file(folder: Path, model_file: str | None) -> str:
-    """The ONNX file of a folder, relative to it.
+def custom_folder(model: str, model_file: str | None) -> tuple[Path, str]:
+    """The folder that `model` names, and the ONNX file in it, relative to it.
 
     Raises:
         ModelError: it is not there, or there are several and none was named.
     """
+    folder = resolve(model).path
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx"))
     if (model_file or len(files) == 1) and (model_file or files[0]) in files:
-        return model_file or files[0]
+        return folder, model_file or files[0]
     raise ModelError(
         "cannot tell which ONNX file of the folder to use",
         where=folder,
@@ -164,12 +160,6 @@ def onnx_file(folder: Path, model_file: str | None) -> str:
         expected=model_file or "one ONNX file",
         do="name one of them as model_file" if files else "give a folder with an ONNX file and tokenizer files",
     )
-
-
-def custom_folder(model: str, model_file: str | None) -> tuple[Path, str]:
-    """The folder that `model` names and the ONNX file inside it."""
-    folder = resolve(model).path
-    return folder, onnx_file(folder, model_file)
 
 
 def register(kind: type[Any], folder: Path, facts: dict[str, Any]) -> str:
@@ -218,12 +208,7 @@ def _outputs_of_folder(path: str, options: FastEmbedOptions) -> str:
         session: Any = import_module("onnxruntime").InferenceSession(graphs[0], providers=["CPUExecutionProvider"])
     except Exception:  # the graph itself cannot be opened, which the caller's error says
         return ""
-    outputs = session.get_outputs()
-    return (
-        ""
-        if output in [candidate.name for candidate in outputs]
-        else _output_list([described(candidate) for candidate in outputs])
-    )
+    return "" if output in [own.name for own in session.get_outputs()] else _output_list(session)
 
 
 def _check_listed(kind: type[Any], name: str) -> None:

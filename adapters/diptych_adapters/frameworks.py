@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -100,6 +100,30 @@ def _only(encoders: Encoders, kind: Literal["dense", "sparse"]) -> str:
             do='name a slot or an adapter: encoder="NAME"',
         )
     return slots[0]
+
+
+def fill(
+    collection: Opened,
+    documents: Iterable[Document],
+    *,
+    noun: str = "documents",
+    error: type[DocumentError] = DocumentError,
+    report_path: str | Path | None = None,
+) -> None:
+    """Populate the collection with documents of a framework, which calls them by `noun`.
+
+    Raises:
+        DocumentError: of class `error`; some cannot be indexed. The others are in the collection.
+        PopulateError, ContractError: see `Collection.populate`.
+    """
+    report = collection.populate(documents, report_path=report_path, drop_media=True)
+    if report.set_aside:
+        raise error(
+            f"{report.set_aside} of {report.read} {noun} cannot be indexed, the others are in the collection",
+            where=f"collection {collection.name!r}, all of them in {report.report_file}",
+            got="; ".join(f"{example.id}: {example.reason}" for example in report.examples),
+            report=report,
+        )
 
 
 def hit_details(hit: Hit, content: Content) -> dict[str, Any]:

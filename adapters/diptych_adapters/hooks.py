@@ -43,16 +43,18 @@ def diptych_listens(hook: str) -> bool:
 @hookimpl
 def diptych_after_search(report: SearchReport) -> None:
     """A span of the search, with one for each stage beneath it."""
-    # Users' query texts, if the application has allowed them.
-    attributes = {
-        "diptych.slots": list(report.slots),
-        "diptych.hits": report.hits,
-        **_batch_size(report.queries),
-        **({"db.query.text": "; ".join(report.texts)} if os.environ.get(TEXTS) == "on" else {}),
-    }
+    from opentelemetry.trace import SpanKind
+
+    # The conventions define the batch size only from two on. Users' query texts are there if the application allows.
+    batch = {"db.operation.batch.size": report.queries} if report.queries > 1 else {}
+    texts = {"db.query.text": "; ".join(report.texts)} if os.environ.get(TEXTS) == "on" else {}
+    attributes = {"diptych.slots": list(report.slots), "diptych.hits": report.hits, **batch, **texts}
     with _span("search", report.collection, report.started, report.ended, attributes):
         for stage, (begin, end) in report.times.items():
-            _child(stage, report, begin, end)
+            name, kind, own = stage, SpanKind.INTERNAL, dict[str, Any]()
+            if stage == "retrieve":
+                name, kind, own = "query", SpanKind.CLIENT, {**_database("query", report.collection), **batch}
+            _start_span(f"{name} {report.collection}", kind, begin, own).end(end)
 
 
 @hookimpl
@@ -114,16 +116,6 @@ def _span(operation: str, collection: str, started: int, ended: int, attributes:
     span.end(ended)
 
 
-def _child(stage: str, report: SearchReport, begin: int, end: int) -> None:
-    """A span of one stage. For retrieval its kind is that of a database call."""
-    from opentelemetry.trace import SpanKind
-
-    if stage != "retrieve":
-        return _start_span(f"{stage} {report.collection}", SpanKind.INTERNAL, begin, {}).end(end)
-    attributes = {**_database("query", report.collection), **_batch_size(report.queries)}
-    return _start_span(f"query {report.collection}", SpanKind.CLIENT, begin, attributes).end(end)
-
-
 def _start_span(name: str, kind: SpanKind, begin: int, attributes: Attributes) -> Span:
     from opentelemetry.trace import get_tracer
 
@@ -133,11 +125,6 @@ def _start_span(name: str, kind: SpanKind, begin: int, attributes: Attributes) -
 
 def _database(operation: str, collection: str) -> Attributes:
     return {"db.system.name": "qdrant", "db.operation.name": operation, "db.collection.name": collection}
-
-
-def _batch_size(queries: int) -> Attributes:
-    """The batch size, which the conventions define only from two on."""
-    return {"db.operation.batch.size": queries} if queries > 1 else {}
 
 
 def _vector_counts(report: PopulateReport | SwapReport) -> Attributes:

@@ -85,9 +85,6 @@ class TorchOptions(ModelOptions):
         description="Number format of the arithmetic; null is as stored with torch, else float32. int8 needs openvino "
         "and is measured on texts of the collection.",
     )
-    file_name: str | None = Field(
-        None, description="Exported model in the model folder to run instead, with onnx or openvino."
-    )
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
         None, description="Attention of torch; flash_attention_2 needs flash-attn and avoids all padding."
     )
@@ -110,10 +107,6 @@ class TorchOptions(ModelOptions):
 
     @model_validator(mode="after")
     def _check_backend(self) -> Self:
-        if self.file_name and self.backend not in ("onnx", "openvino"):
-            raise ValueError("file_name goes with backend: onnx or openvino")
-        if self.file_name and self.precision:
-            raise ValueError("an exported model has the precision it was exported with: leave precision out")
         if self.precision and self.precision not in PRECISIONS[self.backend]:
             backends = " or ".join(name for name, precisions in PRECISIONS.items() if self.precision in precisions)
             raise ValueError(f"precision {self.precision} goes with backend: {backends}")

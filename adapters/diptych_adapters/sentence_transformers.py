@@ -72,7 +72,7 @@ class SentenceTransformerEncoder(EncoderPipeline[Floats]):
         from diptych_adapters.engines.torch_graph import SingleFeature, is_plain
 
         module = SingleFeature(self.model, "sentence_embedding") if is_plain(self.model, *self._prompts) else None
-        self._run_by(module, self._by_library_full, tail=list(self.model.children())[1:])
+        self._run_by(module, self._by_library_full)
 
     @property
     def fingerprint(self) -> Fingerprint:

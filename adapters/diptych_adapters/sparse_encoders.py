@@ -92,7 +92,7 @@ class LearnedSparseEncoder(EncoderPipeline[list[SparseVector]]):
         from diptych_adapters.engines.torch_graph import SingleFeature, is_plain, without_decoder
 
         head = _pooling(self.model)
-        plain = head is not None and is_plain(self.model, modules=MASKED) and not self._options.file_name
+        plain = head is not None and is_plain(self.model, modules=MASKED)
         parts = without_decoder(next(iter(self.model.children()))) if plain else None
         if parts is None or head is None:
             return self._run_by(None, list)
@@ -160,7 +160,6 @@ def _pooling(model: Any) -> dict[str, Any] | None:
 
 
 def _lexicon(graph: Graph, decoder: Mapping[str, torch.Tensor], head: Mapping[str, Any]) -> Graph:
-
     return LexiconGraph(graph, decoder["weight"], decoder.get("bias"), **head)
 
 
@@ -232,15 +231,10 @@ class LexiconGraph:
         activation: str,
         unit: bool = False,
     ) -> None:
-        self.body, self._pooling, self._unit = body, pooling, unit
+        self.body, self.numerics, self._pooling, self._unit = body, body.numerics, pooling, unit
         self._twice = activation == "log1p_relu"
         self._weight = weight.to(torch.bfloat16) if body.numerics.split()[1:2] == ["bfloat16"] else weight
         self._bias = None if bias is None else bias.float()
-
-    @property
-    def numerics(self) -> str:
-        """Backend, precision and device of the body."""
-        return self.body.numerics
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Weights of all words, float32 `[n, words]`."""

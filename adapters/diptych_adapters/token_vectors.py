@@ -151,7 +151,7 @@ class LateInteractionEncoder(EncoderPipeline[list[Floats]]):
             self._by_library_alone()
             return
         body = copy.copy(transformer)  # which stays itself when another graph stands in for the transformer
-        module = SingleFeature(body, "token_embeddings") if fits and not self._options.file_name else None
+        module = SingleFeature(body, "token_embeddings") if fits else None
         self._run_by(module, lambda: self._by_torch(module), by_token=True)
 
     def _by_torch(self, module: Any) -> list[Floats]:

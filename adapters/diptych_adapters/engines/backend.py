@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,8 +45,6 @@ class Job:
         head: adds the steps that follow the part, for every backend.
         typed: the part also takes token type ids.
         by_token: it gives a vector for each token, not for each row.
-        file: an exported model that is run instead.
-        tail: modules that turn the token vectors of such a file into the part's answer.
         state: of the model's files and libraries; a likeness measured in it is reused. None: it is measured each time.
     """
 
@@ -61,8 +58,6 @@ class Job:
     head: Callable[[Graph], Graph] = lambda graph: graph
     typed: bool = False
     by_token: bool = False
-    file: Path | None = None
-    tail: Sequence[torch.nn.Module] = ()
     state: object = None
 
     def runner(self, graph: Graph) -> Runner:
@@ -97,15 +92,11 @@ def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
 def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
     """The part as run by a backend."""
     precision = job.options.precision or "float32"
-    if job.file is not None:
-        from diptych_adapters.engines.torch_graph import Finished
-
-        return Finished(_file_graph(backend, job.file), job.tail)
     if backend == "openvino":
         return _openvino(job, precision, texts)
     if backend == "onnx":
         model = onnx_graph.exported(job.key, job.module, typed=job.typed, by_token=job.by_token)
-        return onnx_graph.OnnxGraph(model, precision="float32")
+        return onnx_graph.OnnxGraph(model)
     from diptych_adapters.engines.torch_graph import TorchGraph
 
     return TorchGraph(job.module, job.numerics, compiled=job.options.compiled)
@@ -113,7 +104,7 @@ def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
 
 def _known_likeness(runner: Runner, job: Job, texts: Inputs) -> float:
     """The likeness of a runner as measured earlier, if nothing has changed since."""
-    if job.state is None or job.file is not None:
+    if job.state is None:
         return likeness(runner, job)
     subject = f"{job.key} {runner.graph.numerics} {int8_key(job.key, job.tokens, texts, job.trial) if texts else ''}"
     stored = recalled_check("likeness", subject, job.state)
@@ -184,14 +175,6 @@ def int8_key(key: str, tokens: Tokens, texts: Inputs, trial: Inputs) -> str:
 
 def _range_rows(tokens: Tokens, texts: Inputs, trial: Inputs) -> list[Row]:
     return tokens.rows([*texts, *trial, *(GENERAL if isinstance(trial[0], str) else ())])
-
-
-def _file_graph(backend: str, file: Path) -> Graph:
-    if backend == "onnx":
-        return onnx_graph.OnnxGraph(file, precision=file.stem)
-    model = openvino_graph.openvino().Core().read_model(file)
-    openvino_graph.with_finite_masks(model)
-    return openvino_graph.OpenVinoGraph(model, precision="float32", name=file.stem)
 
 
 def _first_fitting(job: Job) -> Runner | None:

@@ -16,7 +16,6 @@ from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import processor
 from diptych_adapters.engines.batches import feeds, input_names
-from diptych_adapters.engines.openvino_graph import PREFERRED_OUTPUT
 from diptych_adapters.engines.processor import threads
 
 if TYPE_CHECKING:
@@ -31,10 +30,9 @@ class OnnxGraph:
 
     Args:
         model: its file, or the file's bytes.
-        precision: of the model, as `numerics` reports it.
     """
 
-    def __init__(self, model: Path | bytes, *, precision: str) -> None:
+    def __init__(self, model: Path | bytes) -> None:
         runtime, settings = onnxruntime(), onnxruntime().SessionOptions()
         settings.intra_op_num_threads = threads()
         settings.log_severity_level = 3
@@ -44,18 +42,11 @@ class OnnxGraph:
         model_file = model if isinstance(model, bytes) else str(model)
         self._session = runtime.InferenceSession(model_file, settings, providers=["CPUExecutionProvider"])
         self._names = [port.name for port in self._session.get_inputs()]
-        answers = [output.name for output in self._session.get_outputs()]
-        self._answer = PREFERRED_OUTPUT if PREFERRED_OUTPUT in answers else answers[0]
-        self._numerics = f"onnx {precision} cpu"
-
-    @property
-    def numerics(self) -> str:
-        """Backend, precision and device."""
-        return self._numerics
+        self.numerics = "onnx float32 cpu"
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
-        """The model's answer, the vector of a text where it has one, float32 `[n, ...]`."""
-        answers = self._session.run([self._answer], feeds(self._names, inputs, mask))
+        """The model's answers, float32 `[n, ...]`."""
+        answers = self._session.run(None, feeds(self._names, inputs, mask))
         return np.asarray(answers[0], np.float32)
 
 

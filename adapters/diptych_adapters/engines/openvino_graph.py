@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 EDITION = 5  # of the conversion: raised when the same part gives another model
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 HIDDEN = -6e4  # added to the scores of masked tokens; every precision can represent it
-PREFERRED_OUTPUT = "sentence_embedding"  # of an exported model that has more than one answer
 PROBED = 1024  # tokens of a probe's batch: the inputs of all layers are held at once, a GiB with 24 layers
 LONGEST = 512  # tokens of a text that a probe reads
 
@@ -35,13 +34,12 @@ class OpenVinoGraph:
     """A compiled model. Threads may call it at once; each has a request of its own.
 
     Args:
-        model: OpenVINO's, of `converted` or read from a file.
+        model: OpenVINO's.
         precision: of the arithmetic. A processor without it computes in float32, and `numerics` says so. With int8 it
             is that of what is not quantized, bfloat16 where the processor is fast in it.
-        name: what `numerics` calls the precision of a model that was exported elsewhere.
     """
 
-    def __init__(self, model: Any, *, precision: str, name: str = "") -> None:
+    def __init__(self, model: Any, *, precision: str) -> None:
         settings = {
             "INFERENCE_PRECISION_HINT": hint(precision),
             "PERFORMANCE_HINT": "LATENCY",
@@ -50,17 +48,11 @@ class OpenVinoGraph:
         self._compiled = openvino().Core().compile_model(model, "CPU", settings)
         inputs = [port.names for port in self._compiled.inputs]
         self._names = [next(name for name in (*CHANNELS, MASK) if name in names) for names in inputs]
-        self._answer = next((i for i, port in enumerate(self._compiled.outputs) if PREFERRED_OUTPUT in port.names), 0)
         runs_in = str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
         names_by_hint = {hint: name for name, hint in HINTS.items()}
         runs_as = "int8" if precision == "int8" else names_by_hint.get(runs_in, runs_in)
-        self._numerics = f"openvino {name or runs_as} cpu"
+        self.numerics = f"openvino {runs_as} cpu"  # the precision that really runs
         self._requests = threading.local()
-
-    @property
-    def numerics(self) -> str:
-        """Backend, precision that really runs, and device."""
-        return self._numerics
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """The model's answers, float32 `[n, ...]`."""
@@ -68,7 +60,7 @@ class OpenVinoGraph:
         if request is None:
             request = self._requests.request = self._compiled.create_infer_request()
         answers = request.infer(feeds(self._names, inputs, mask), share_inputs=True)
-        return np.array(answers[self._answer], np.float32)
+        return np.array(answers[0], np.float32)
 
 
 def hint(precision: str) -> str:

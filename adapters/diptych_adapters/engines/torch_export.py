@@ -217,7 +217,7 @@ class TorchProgram:
 
     def __init__(self, content: Mapping[str, Any], constants: Mapping[str, torch.Tensor]) -> None:
         self._inputs, self._output, self._constants = content["inputs"], content["output"], constants
-        self._numerics: str = content["numerics"]
+        self.numerics: str = content["numerics"]
         self._steps = [
             (name, _operator(function), _reader(arguments), _reader(options), unread)
             for name, function, arguments, options, unread in content["steps"]
@@ -228,11 +228,6 @@ class TorchProgram:
         """The program from the list in `file`."""
         content = json.loads(file.read_bytes())
         return cls(content, _constants(content["constants"], file.parent))
-
-    @property
-    def numerics(self) -> str:
-        """Backend, precision and device."""
-        return self._numerics
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """The part's answers, float32 `[n, ...]`."""

@@ -17,7 +17,7 @@ from haystack.utils import Secret
 
 import diptych
 from diptych import Collection
-from diptych_adapters.frameworks import SEARCH_KEY, Opened, Reads, in_thread
+from diptych_adapters.frameworks import SEARCH_KEY, Opened, Reads, fill, in_thread
 from diptych_adapters.haystack.documents import (
     DuplicateDocument,
     Filters,
@@ -126,7 +126,7 @@ class DiptychDocumentStore:
         with _WRITERS.setdefault(self.collection.handle, threading.Lock()):
             documents_to_write = self._apply_policy(converted, policy)
             if documents_to_write:
-                self._populate(documents_to_write)
+                fill(self.collection, documents_to_write, error=UnusableDocument)
         vectors = sum(document.embedding is not None or document.sparse_embedding is not None for document in documents)
         if vectors:
             logger.warning("the embeddings of %d documents are not stored: the collection encodes them", vectors)
@@ -212,16 +212,6 @@ class DiptychDocumentStore:
                 do = "DuplicatePolicy.SKIP keeps the existing document, OVERWRITE replaces it"
                 raise DuplicateDocument("a document with this id exists", where=f"document {document.id!r}", do=do)
         return list(accepted.values())
-
-    def _populate(self, documents: list[diptych.Document]) -> None:
-        report = self.collection.populate(documents, drop_media=True)
-        if report.set_aside:
-            raise UnusableDocument(
-                f"{report.set_aside} of {report.read} documents cannot be stored; the others are",
-                where=", ".join(f"document {example.id!r}" for example in report.examples),
-                got="; ".join(dict.fromkeys(example.reason for example in report.examples)),
-                do=f"see {report.report_file}" if report.report_file else "",
-            )
 
     count_documents_async = in_thread(count_documents)
     filter_documents_async = in_thread(filter_documents)

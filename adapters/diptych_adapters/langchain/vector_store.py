@@ -18,7 +18,7 @@ from qdrant_client import models
 from diptych import Document as OwnDocument
 from diptych import Hit, Query, search
 from diptych.encoders import NamedEncoder
-from diptych.errors import CollectionError, CollectionNotFound, DocumentError, SearchError
+from diptych.errors import CollectionError, CollectionNotFound, SearchError
 from diptych.search import Diversify, Pipeline, Retrieve
 from diptych_adapters.frameworks import (
     MEDIA,
@@ -29,6 +29,7 @@ from diptych_adapters.frameworks import (
     Source,
     as_text,
     encoder_of,
+    fill,
     hit_details,
     media_details,
     media_of,
@@ -164,15 +165,7 @@ class DiptychVectorStore(VectorStore):
             to_diptych(document, identifier, reads) for document, identifier in zip(documents, identifiers, strict=True)
         ]
         if converted:
-            report = self.collection.populate(converted, report_path=self._report_path, drop_media=True)
-            if not report.complete:
-                first = report.examples[0]
-                raise DocumentError(
-                    f"{report.set_aside} of {report.read} documents cannot be indexed; all others are there now",
-                    where=f"collection {self.collection.name!r}, all of them in {report.report_file}",
-                    got=f"document {first.id!r}: {first.reason}",
-                    report=report,
-                )
+            fill(self.collection, converted, report_path=self._report_path)
         return [document.id for document in converted]
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:

@@ -20,7 +20,16 @@ from diptych import Hit, Query, Reranker
 from diptych.encoders import NamedEncoder
 from diptych.errors import SearchError
 from diptych.search import SearchOptions, check_options, explain_options, score
-from diptych_adapters.frameworks import Content, Opened, Reads, Source, collection_of, encoder_of, encoders_of
+from diptych_adapters.frameworks import (
+    Content,
+    Opened,
+    Reads,
+    Source,
+    collection_of,
+    encoder_of,
+    encoders_of,
+    in_thread,
+)
 from diptych_adapters.llama_index.nodes import hit_to_node, qdrant_filter
 
 BATCH = 2048  # texts in one call: the encoder makes its own batches, and better ones from many texts
@@ -215,20 +224,14 @@ class DiptychEmbedding(BaseEmbedding):
     def _get_query_embedding(self, query: str) -> list[float]:
         return _lists(self._encoder.encode_query([query]))[0]
 
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return await asyncio.to_thread(self._get_query_embedding, query)
-
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
-
-    async def _aget_text_embedding(self, text: str) -> list[float]:
-        return await asyncio.to_thread(self._get_text_embedding, text)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return _lists(self._encoder.encode_document(texts))
 
-    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return await asyncio.to_thread(self._get_text_embeddings, texts)
+    _aget_query_embedding, _aget_text_embedding = in_thread(_get_query_embedding), in_thread(_get_text_embedding)
+    _aget_text_embeddings = in_thread(_get_text_embeddings)
 
 
 def _lists(vectors: Sequence[Any]) -> list[list[float]]:

@@ -22,9 +22,9 @@ from llama_index.core.vector_stores.types import (
 from qdrant_client import models
 
 from diptych import Document, Hit
-from diptych.errors import CollectionError, DocumentError, SearchError
+from diptych.errors import CollectionError, SearchError
 from diptych.search import Diversify, Linear, Pipeline, Retrieve
-from diptych_adapters.frameworks import Content, Opened, Reads, collection_of
+from diptych_adapters.frameworks import Content, Opened, Reads, collection_of, fill, in_thread
 from diptych_adapters.llama_index.nodes import hit_to_node, is_llama_index_own, qdrant_filter, to_document, to_node
 
 CANDIDATES = 100  # from which maximal marginal relevance chooses, at least
@@ -96,29 +96,13 @@ class DiptychVectorStore(BasePydanticVectorStore):
             warnings.warn(_EMBEDDINGS_UNUSED, stacklevel=2)
         _require_own_layout(self._collection)
         reads = Reads.of(self._collection)
-        report = self._collection.populate((to_document(node, reads) for node in nodes), drop_media=True)
-        if report.set_aside:
-            reasons = "; ".join(f"{example.id}: {example.reason}" for example in report.examples)
-            raise DocumentError(
-                f"{report.set_aside} of {report.read} nodes cannot be indexed, the others are in the collection",
-                where=f"collection {self._collection.name!r}, all of them in {report.report_file}",
-                got=reasons,
-                report=report,
-            )
+        fill(self._collection, (to_document(node, reads) for node in nodes), noun="nodes")
         return [node.node_id for node in nodes]
-
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """`add` without blocking the event loop."""
-        return await asyncio.to_thread(self.add, nodes, **kwargs)
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete the nodes that were split from this document."""
         _require_none(delete_kwargs, "delete")
         self._delete(self._collection.documents(qdrant_filter(self._collection, None, sources=[ref_doc_id])))
-
-    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """`delete` without blocking the event loop."""
-        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
@@ -133,30 +117,17 @@ class DiptychVectorStore(BasePydanticVectorStore):
             raise CollectionError("which nodes are to be deleted?", do="name ids or filters; clear() deletes all")
         self._delete(self._selected(node_ids, filters))
 
-    async def adelete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
-    ) -> None:
-        """`delete_nodes` without blocking the event loop."""
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
-
     def clear(self) -> None:
         """Delete all nodes, of a tenant only its own. The collection, its encoders and statistics stay."""
         self._delete(self._collection.documents())
-
-    async def aclear(self) -> None:
-        """`clear` without blocking the event loop."""
-        await asyncio.to_thread(self.clear)
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """The nodes with these ids, in their order, that match the filters; all nodes for None and None."""
         reads = Reads.of(self._collection)
         return [to_node(document, reads) for document in self._selected(node_ids, filters)]
 
-    async def aget_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        """`get_nodes` without blocking the event loop."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+    async_add, adelete, adelete_nodes = in_thread(add), in_thread(delete), in_thread(delete_nodes)
+    aclear, aget_nodes = in_thread(clear), in_thread(get_nodes)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The nodes that answer, best first; none before the first node is added.

@@ -144,7 +144,7 @@ class BertFiles:
 
 def backend_without_torch(options: SentenceTransformersOptions) -> str:
     """The backend for a model read from files: OpenVINO or ONNX Runtime, in float32; "" if none is available."""
-    if options.precision not in (None, "float32") or options.file_name or options.trust_remote_code:
+    if options.precision not in (None, "float32") or options.trust_remote_code:
         return ""
     any_backend = options.backend in ("auto", "torch")  # torch is the default
     available = [

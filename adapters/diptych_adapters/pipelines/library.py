@@ -20,9 +20,7 @@ loading = threading.Lock()  # the libraries' settings for loading are those of t
 
 def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
     """The folder of the configured model, checked to be safe to load."""
-    exported = (f"*{options.file_name.rsplit('.', 1)[0]}*",) if options.file_name else ()
-    patterns = (*HUB_PATTERNS, *exported)
-    patterns += ("*.bin",) * options.allow_pickle_weights + ("*.py",) * options.trust_remote_code
+    patterns = HUB_PATTERNS + ("*.bin",) * options.allow_pickle_weights + ("*.py",) * options.trust_remote_code
     folder = resolve(options.model, revision=options.revision, organization=organization, patterns=patterns)
     check_safe(folder, trust_remote_code=options.trust_remote_code, allow_pickle_weights=options.allow_pickle_weights)
     return folder

@@ -201,7 +201,7 @@ class ModelPipeline:
         """Cache what was learnt for later processes, unless something has changed meanwhile."""
         job, runner = self._job, self.runner
         backend = runner.graph.numerics.split()[0] if runner is not None else ""
-        if job is None or runner is None or job.file is not None or self._state is None:
+        if job is None or runner is None or self._state is None:
             return
         if backend not in ("openvino", "onnx") and not self._cache_program(job, runner):
             return
@@ -270,25 +270,11 @@ class ModelPipeline:
                 key=" ".join(parts),
                 numerics=numerics(self.model),
                 library=library,
-                file=self._exported(),
                 state=self._state,
                 trial=self.trial,
                 **more,
             )
             self._take(runner_for(self._job))
-
-    def _exported(self) -> Path | None:
-        """The exported model named in the options.
-
-        Raises:
-            ModelError: it is not there.
-        """
-        if not self._options.file_name:
-            return None
-        file = self._folder.path / self._options.file_name
-        if not file.is_file():
-            raise ModelError("there is no such exported model", where=file, do="see the files of the model's folder")
-        return file
 
     def _by_library_alone(self) -> None:
         """Leave the model to the library, unless the options require an engine.
@@ -297,9 +283,6 @@ class ModelPipeline:
             ModelError: they do.
         """
         options = self._options
-        if options.file_name:
-            what = f"model {self.name!r} cannot be run from an exported file"
-            raise ModelError(what, got=options.file_name, expected="a plain dense model or a cross-encoder")
         if options.backend not in ("torch", "auto"):
             raise unfit(options, "a pipeline of other parts than it can be given")
         if options.compiled:
@@ -450,7 +433,7 @@ class Prepared:
             return _program(key)
         if self.backend == "onnx":
             file = onnx_graph.cached_or_made(key, make) if make else onnx_graph.cached(key)
-            return onnx_graph.OnnxGraph(file, precision=precision) if file else None
+            return onnx_graph.OnnxGraph(file) if file else None
         model = (
             openvino_graph.cached_or_made(key, partial(openvino_graph.from_onnx, make))
             if make

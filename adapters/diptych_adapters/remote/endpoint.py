@@ -145,9 +145,16 @@ class Endpoint:
                 return await attempts(attempt)
         except Retryable:
             failure = failures[-1]
-        except TimeoutError:
-            failure = self._deadline_error(path, failures, deadline)
-        raise _with_attempts(failure, attempts.statistics["attempt_number"])
+        except TimeoutError:  # in an attempt, between two, or waiting for a connection
+            state = f"before: {failures[-1].what}" if failures else "all `max_concurrency` requests are under way"
+            do = "is the endpoint overloaded? give it a longer `deadline` or `query_deadline`"
+            failure = self.error(f"no answer within its deadline of {deadline:g} s", path, got=state, do=do)
+        count = attempts.statistics["attempt_number"]
+        raise RemoteError(
+            f"{failure.what}, {count} attempts" if count > 1 else failure.what,
+            where=failure.where, got=failure.got, expected=failure.expected, do=failure.do,
+            **failure.context, attempts=count,
+        )  # fmt: skip
 
     async def _attempt(self, method: str, path: str, body: bytes | None) -> Answer:
         """One attempt. Its time counts from a free connection to the last byte."""
@@ -158,15 +165,26 @@ class Endpoint:
         try:
             return self._checked(await self._send(clients, method, path, body), path)
         except TimeoutError:
-            failure = Retryable(self._timeout_error(path))
+            what, do = (
+                f"no complete answer within {options.timeout:g} s",
+                "give it a longer `timeout` or a smaller `batch_size`",
+            )
+            failure = Retryable(self.error(what, path, do=do))
         except BrokenAnswer as error:
             failure = self.error("the endpoint's answer cannot be read", path, got=error)
         except AnswerTooLarge:
-            failure = self._size_error(path)
-        except Unanswered as error:
-            failure = Retryable(self._connection_error(error.error, path))
-        except httpx.TransportError as error:
-            failure = Retryable(self._connection_error(error, path))
+            failure = self.error(
+                "the endpoint's answer is too large",
+                path,
+                expected=f"at most {options.most_bytes:,} bytes",
+                do="give a smaller `batch_size` or a larger `max_answer_size`; is base_url right?",
+            )
+        except (Unanswered, httpx.TransportError) as error:
+            cause = error.error if isinstance(error, Unanswered) else error
+            timed_out = isinstance(cause, httpx.TimeoutException)
+            what = "no connection in time" if timed_out else "the endpoint does not answer"
+            got = f"{type(cause).__name__}: {cause}".rstrip(": ")
+            failure = Retryable(self.error(what, path, got=got, do="is it running, is base_url right?"))
         except httpx.HTTPError as error:
             failure = self.error("the request failed", path, got=f"{type(error).__name__}: {error}")
         raise failure  # outside of the except block, so that its context does not hold the request
@@ -212,35 +230,6 @@ class Endpoint:
         what = "the endpoint's answer is nested too deeply" if nested else "the endpoint's answer is not JSON"
         raise self.error(what, path, got=answer.text, do="is base_url right?", status=answer.status)
 
-    def _size_error(self, path: str) -> RemoteError:
-        return self.error(
-            "the endpoint's answer is too large", path, expected=f"at most {self._options.most_bytes:,} bytes",
-            do="give a smaller `batch_size` or a larger `max_answer_size`; is base_url right?",
-        )  # fmt: skip
-
-    def _timeout_error(self, path: str) -> RemoteError:
-        return self.error(
-            f"no complete answer within {self._options.timeout:g} s", path,
-            do="give it a longer `timeout` or a smaller `batch_size`",
-        )  # fmt: skip
-
-    def _deadline_error(self, path: str, failures: Sequence[RemoteError], deadline: float) -> RemoteError:
-        """The error for a request past its deadline: in an attempt, between two, or waiting for a connection."""
-        state = f"before: {failures[-1].what}" if failures else "all `max_concurrency` requests are under way"
-        return self.error(
-            f"no answer within its deadline of {deadline:g} s", path, got=state,
-            do="is the endpoint overloaded? give it a longer `deadline` or `query_deadline`",
-        )  # fmt: skip
-
-    def _connection_error(self, error: httpx.TransportError, path: str) -> RemoteError:
-        timed_out = isinstance(error, httpx.TimeoutException)
-        return self.error(
-            "no connection in time" if timed_out else "the endpoint does not answer",
-            path,
-            got=f"{type(error).__name__}: {error}".rstrip(": "),
-            do="is it running, is base_url right?",
-        )
-
 
 def _close(clients: dict[EventLoop, Clients]) -> None:
     for loop, loop_clients in clients.items():
@@ -262,14 +251,6 @@ def _client_factory(options: RemoteOptions, key: Key) -> Callable[[], httpx.Asyn
         follow_redirects=False,
         headers={"accept-encoding": "identity"},
     )
-
-
-def _with_attempts(failure: RemoteError, attempts: int) -> RemoteError:
-    return RemoteError(
-        f"{failure.what}, {attempts} attempts" if attempts > 1 else failure.what,
-        where=failure.where, got=failure.got, expected=failure.expected, do=failure.do,
-        **failure.context, attempts=attempts,
-    )  # fmt: skip
 
 
 def _printable(text: str) -> str:

@@ -83,13 +83,18 @@ class _HostedOptions(_DenseOptions):
     dimensions: int | None = Field(None, ge=1, description="Ask the model for shorter vectors of this length.")
 
 
-class OpenAIOptions(_HostedOptions):
-    """Options of `remote` with `api: openai`."""
+class _OpenAIAddress(BaseModel):
+    """OpenAI's address and key, unless others are given."""
 
     base_url: str = Field(OPENAI_URL, description="Address of the endpoint up to and including `/v1`, without a key.")
     api_key_env: str | None = Field(
         None, description="NAME of the environment variable with the key; for OpenAI itself, null is OPENAI_API_KEY."
     )
+
+
+class OpenAIOptions(_OpenAIAddress, _HostedOptions):
+    """Options of `remote` with `api: openai`."""
+
     batch_size: int = Field(128, ge=1, le=2048, description="Texts per request.")
     encoding_format: Literal["float", "base64"] | None = Field(
         None,
@@ -152,13 +157,9 @@ class ApiRerankerOptions(RemoteOptions):
     )
 
 
-class YesNoApiRerankerOptions(RemoteOptions):
+class YesNoApiRerankerOptions(_OpenAIAddress, RemoteOptions):
     """Options of the `yes-no-api` adapter."""
 
-    base_url: str = Field(OPENAI_URL, description="Address of the endpoint up to and including `/v1`, without a key.")
-    api_key_env: str | None = Field(
-        None, description="NAME of the environment variable with the key; for OpenAI itself, null is OPENAI_API_KEY."
-    )
     model: str = Field(min_length=1, description="Name of the chat model, as the endpoint knows it.")
     instruction: str = Field(INSTRUCTION, min_length=1, description="Task, put before query and document.")
     answers: Answers = Field(ANSWERS, description="Words for relevant and irrelevant.")

@@ -29,7 +29,6 @@ OF_THE_OLD_MODEL = (
     "model",
     "revision",
     "truncate_dim",
-    "file_name",
     "query_prompt",
     "document_prompt",
     "max_length",

@@ -114,7 +114,7 @@ def test_metadata_that_cannot_be_kept_is_named_and_the_others_are_written(
     monkeypatch.chdir(tmp_path)  # where the report of what was rejected goes
     wrong = [Document(id="x", content="a", meta={"text": "b"}), Document(id="y", content="a", meta={"title": 7})]
     with pytest.raises(
-        DocumentError, match=r"(?s)2 of 4 documents cannot be stored.*'x', document 'y'.*key 'text'"
+        DocumentError, match=r"(?s)2 of 4 documents cannot be indexed.*x: .*key 'text'.*y: .*key 'title'"
     ) as told:
         DiptychDocumentStore(things).write_documents([*DOCUMENTS, *wrong])
     assert "key 'title'" in told.value.got

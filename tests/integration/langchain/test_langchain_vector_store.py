@@ -77,9 +77,7 @@ def test_what_cannot_be_indexed_is_an_error_and_the_rest_is_there(store: Diptych
         Document(id="reserved", page_content="x", metadata={"text": "y"}),
         Document(id="title", page_content="x", metadata={"title": 7}),
     ]
-    message = (
-        r"(?s)3 of 6 documents cannot be indexed.*diptych-set-aside-c\.jsonl.*got: document 'empty': empty document"
-    )
+    message = r"(?s)3 of 6 documents cannot be indexed.*diptych-set-aside-c\.jsonl.*got: empty: empty document"
     with pytest.raises(DocumentError, match=message) as caught:
         store.add_documents([*bad, *DOCUMENTS])
     report: Any = caught.value.context["report"]

@@ -97,8 +97,3 @@ def test_trusting_foreign_code_warns_through_the_adapter(registry: Registry, tin
         registry.create(
             "sentence-transformers", {"model": str(tiny("mean")), "device": "cpu", "trust_remote_code": True}
         )
-
-
-def test_a_file_of_another_backend_is_refused_before_anything_is_loaded(registry: Registry) -> None:
-    with pytest.raises(AdapterOptionsError, match="file_name goes with backend: onnx or openvino"):
-        registry.create("sentence-transformers", {"model": "/no/such/folder", "file_name": "model_int8.onnx"})

@@ -17,7 +17,7 @@ from diptych.protocols import TokenLimit
 from diptych.testing.checks import Conditions
 from diptych.testing.checks.encoders import check_token_limit
 from diptych_adapters.cross_encoder import CrossEncoderReranker
-from diptych_adapters.engines.batches import DocumentTokens, TokenizerData, Tokens
+from diptych_adapters.engines.batches import DocumentTokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_adapters.sparse_encoders import LearnedSparseEncoder, SpladeEncoder
 from diptych_adapters.token_vectors import LateInteractionEncoder, TokenVectorEncoder
@@ -42,21 +42,6 @@ def test_spans_are_characters_of_the_text_itself(minilm: str, prompt: str) -> No
     assert "".join(words(text, spans)) == "".join(expected)
     assert words(text, spans)[-3:] == expected[-3:]
     assert spans.dtype == np.int32
-
-
-def test_a_prompt_and_special_tokens_take_room(minilm: str) -> None:
-    assert DocumentTokens(minilm).room(256) == 254
-    assert DocumentTokens(minilm, "passage: ").room(256) == 252
-    assert DocumentTokens(minilm, special=False).room(512) == 512
-    assert DocumentTokens(minilm).room(1) == 0
-    assert DocumentTokens(minilm).room(None) is None
-
-
-def test_spans_are_the_tokens_that_the_encoder_gets(minilm: str) -> None:
-    text, prompt = "Convert audio files from one format to another. " * 3, "text: "
-    spans = DocumentTokens(minilm, prompt).spans([text])[0]
-    tokens = Tokens(TokenizerData(minilm, 0, "right"), None).rows([text], prompt)[0]
-    assert len(spans) == tokens.shape[1] - 2 - 2  # without [CLS], [SEP] and the two tokens of the prompt
 
 
 @pytest.mark.parametrize(

@@ -231,15 +231,6 @@ def test_a_model_that_answers_no_pair_by_a_word_is_an_error(tmp_path: Path) -> N
     assert reranker.predict([]).shape == (0,)
 
 
-def test_a_single_pair_that_is_answered_otherwise_is_no_error(folder: Path) -> None:
-    from diptych_experimental.yes_no import _Answer
-
-    reranker, odd = made(folder), _Answer(log_odds=0.0, share=1e-6, token=2)
-    reranker._check_shares([odd, _Answer(log_odds=0.0, share=0.5, token=2)])
-    with pytest.raises(ContractError, match=r"probability of 1\.0e-06"):
-        reranker._check_shares([odd, odd])
-
-
 class TestYesNo(RerankerContract):
     triples = ()  # it is untrained
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import email.utils
 import json
 import logging
 import multiprocessing
@@ -16,7 +15,7 @@ import pytest
 
 from diptych.errors import ConfigError, RemoteError
 from diptych_adapters.remote.endpoint import Endpoint
-from diptych_adapters.remote.http_exchange import Key, is_worth_retrying, retry_after
+from diptych_adapters.remote.http_exchange import Key
 from diptych_adapters.remote.options import RemoteOptions
 
 if TYPE_CHECKING:
@@ -109,19 +108,6 @@ def test_retry_after_is_waited_for(service: Service, reply: type[Reply]) -> None
     start = time.monotonic()
     endpoint(service.url).post("/embed", {"inputs": []})
     assert time.monotonic() - start >= 0.3
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"), [(None, 0), ("", 0), ("7", 7), ("0.5", 0.5), ("-3", 0), ("soon", 0), ("nan", 0)]
-)
-def test_retry_after_is_read_from_seconds(value: str | None, seconds: float) -> None:
-    assert retry_after(value) == seconds
-
-
-def test_retry_after_is_read_from_a_date() -> None:
-    now = 1_700_000_000.0
-    assert retry_after(email.utils.formatdate(now + 90, usegmt=True), now=now) == 90.0
-    assert retry_after(email.utils.formatdate(now - 90, usegmt=True), now=now) == 0.0
 
 
 def test_a_server_that_is_not_there_is_named_as_such(service: Service) -> None:
@@ -223,12 +209,6 @@ def test_what_is_no_web_address_is_refused(url: str) -> None:
 def test_a_key_cannot_be_pickled_along() -> None:
     with pytest.raises(TypeError, match="a key is not pickled"):
         pickle.dumps(Key(KEY))
-
-
-def test_only_passing_failures_are_worth_retrying() -> None:
-    assert [status for status in range(100, 600) if is_worth_retrying(status, "")] == [
-        408, 425, 429, 500, *range(502, 505), *range(506, 600),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("shown", [KEY, KEY[:20], f"{KEY[:12]}...", json.dumps({"key": KEY}), f"x{KEY}{KEY}y"])

@@ -21,8 +21,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 
 from diptych.errors import MissingExtra
 from diptych.types import Floats
-from diptych_adapters.engines import onnx_graph, openvino_graph
-from diptych_adapters.engines.torch_graph import SingleFeature
+from diptych_adapters.engines import openvino_graph
 from diptych_adapters.models import ModelError, resolve
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
@@ -180,28 +179,6 @@ def test_a_conversion_that_makes_other_vectors_is_refused(
 # ONNX Runtime
 
 
-def test_a_model_that_was_exported_elsewhere_is_run_and_pooled(
-    library: Floats, minilm_path: Path, tmp_path: Path
-) -> None:
-    pytest.importorskip("onnx", reason="needs diptych[onnx]")
-    folder = Path(shutil.copytree(minilm_path, tmp_path / "model"))
-    (folder / "onnx").mkdir()
-    model = SentenceTransformer(str(folder), device="cpu")
-    exported = onnx_graph._export(SingleFeature(model[0], "token_embeddings"), typed=False, by_token=True)
-    (folder / "onnx" / "model_mine.onnx").write_bytes(exported)
-    for backend in ("onnx", "openvino"):
-        pytest.importorskip(backend)
-        options = {"model": str(folder), "backend": backend, "file_name": "onnx/model_mine.onnx"}
-        encoder = SentenceTransformerEncoder.of(**options)
-        assert encoder.numerics == f"{backend} model_mine cpu"
-        np.testing.assert_allclose(encoder.encode_document(TEXTS), library, atol=1e-4)
-
-
-def test_an_exported_model_that_is_not_there_is_named(minilm_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"(?s)no such exported model.*onnx/none\.onnx"):
-        SentenceTransformerEncoder.of(model=str(minilm_path), backend="onnx", file_name="onnx/none.onnx")
-
-
 def test_without_onnx_runtime_it_is_said_what_to_install(
     tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +208,6 @@ def test_auto_takes_the_first_backend_that_makes_the_same_vectors(
         ({"precision": "int8"}, "precision int8 goes with backend: openvino"),
         ({"backend": "onnx", "precision": "bfloat16"}, "precision bfloat16 goes with backend: torch or openvino"),
         ({"backend": "auto", "precision": "int8"}, "precision int8 goes with backend: openvino"),
-        ({"backend": "onnx", "file_name": "a.onnx", "precision": "float32"}, "leave precision out"),
         ({"backend": "onnx", "compiled": True}, "compiled and attention go with backend: torch"),
         ({"backend": "openvino", "attention": "eager"}, "compiled and attention go with backend: torch"),
     ],

@@ -21,7 +21,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from diptych.types import Floats
-from diptych_adapters.engines import backend, int8, openvino_graph
+from diptych_adapters.engines import int8, openvino_graph
 from diptych_adapters.engines.batches import Runner, Tokens
 from diptych_adapters.engines.int8 import Activations
 from diptych_adapters.engines.torch_graph import SingleFeature
@@ -85,19 +85,6 @@ def test_int8_is_measured_on_the_texts_it_is_shown_and_stays_near_float32(texts:
     assert (encoder.numerics, encoder.fingerprint.space) == ("openvino int8 cpu", minilm().fingerprint.space)
     likeness = cosines(encoder.encode_document(texts[16:]), minilm().encode_document(texts[16:]))
     assert 0.99 < likeness.min() < 0.99999
-
-
-@pytest.mark.slow
-def test_a_quantized_model_is_kept_and_read_the_next_time(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = (minilm(backend="openvino", precision="int8") for _ in range(2))
-    first.look_at(texts[:8])
-
-    def measured_again(*_: object, **__: object) -> None:
-        raise AssertionError("measured again")
-
-    monkeypatch.setattr("diptych_adapters.engines.int8.quantized", measured_again)
-    second.look_at(texts[:8])
-    np.testing.assert_allclose(second.encode_document(texts[:8]), first.encode_document(texts[:8]), atol=1e-5)
 
 
 # layers
@@ -197,21 +184,6 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "deberta-v2": lambda: transformers.DebertaV2Config(**SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"]),
     "modernbert": lambda: transformers.ModernBertConfig(**SIZES, local_attention=16, pad_token_id=0),
 }
-
-
-def test_an_exported_model_whose_padding_sees_no_token_makes_numbers_too(
-    converted: Callable[[str], tuple[Any, SentenceTransformer]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = ["word " * length + "convert audio files to other formats" for length in (0, 3, 40, 180)]
-    monkeypatch.setattr(openvino_graph, "with_finite_masks", lambda model: None)  # others convert as they will
-    plain, tiny = converted("modernbert")
-    monkeypatch.undo()
-    tokens = Tokens(tiny.tokenizer, 256)
-    assert np.isnan(vectors(plain, tokens, texts)).any()
-    file = tmp_path / "openvino_model.xml"
-    openvino_graph.openvino().save_model(plain, file, compress_to_fp16=False)
-    found = Runner(tokens, backend._file_graph("openvino", file)).encode(texts)
-    np.testing.assert_allclose(cosines(found, np.asarray(tiny.encode(texts, show_progress_bar=False))), 1, atol=1e-5)
 
 
 @pytest.fixture
