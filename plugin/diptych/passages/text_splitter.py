@@ -337,20 +337,18 @@ class Splitter:
             return None
         request = SplitRequest(title, text, spans, self.options.tokens, self.options.shared)
         places = self._hooks.split(request=request)
-        if places is not None and not _fit(places, len(text)):
+        try:
+            begins = [begin for begin, _ in places or ()]
+            fits = bool(begins) and begins == sorted(begins)
+            fits = fits and all(0 <= begin < end <= len(text) for begin, end in places or ())
+        except (TypeError, ValueError):
+            fits = False
+        if places is not None and not fits:
             what, expected = "diptych_split_document returned unusable places", f"(begin, end) pairs within {len(text)}"
             raise HookError(
                 what, got=brief(places), expected=f"{expected} characters, by their beginning, one at least"
             )
         return places
-
-
-def _fit(places: Sequence[tuple[int, int]], length: int) -> bool:
-    try:
-        begins = [begin for begin, _ in places]
-        return bool(begins) and begins == sorted(begins) and all(0 <= begin < end <= length for begin, end in places)
-    except (TypeError, ValueError):
-        return False
 
 
 def _segments(text: str) -> Iterator[tuple[int, int]]:

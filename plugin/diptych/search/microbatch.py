@@ -168,19 +168,16 @@ class MicroBatcher(Generic[Request, Answer]):
     def _look(self) -> None:
         turn = object()
         self._looks = False
-        for batch in self._stuck():
+        with self._lock:  # the batches that have taken too long and are no longer waited for
+            latest = time.monotonic() - max(self._patience, _USUAL * self._slowest)
+            keys = [key for key, (began, _) in self._under_way.items() if began <= latest]
+            stuck = [self._under_way.pop(key)[1] for key in keys]
+        for batch in stuck:
             self._divide(batch)
         if self._waiting and self._took(turn):
             self._start(turn)
         if self._waiting or self._under_way:
             self._look_later()
-
-    def _stuck(self) -> list[Batch[Request, Answer]]:
-        """The batches that have taken too long and are no longer waited for."""
-        with self._lock:
-            latest = time.monotonic() - max(self._patience, _USUAL * self._slowest)
-            keys = [key for key, (began, _) in self._under_way.items() if began <= latest]
-            return [self._under_way.pop(key)[1] for key in keys]
 
     def _divide(self, batch: Batch[Request, Answer]) -> None:
         """Repeat a batch in pieces for those of its callers who have no answer."""
@@ -198,16 +195,11 @@ class MicroBatcher(Generic[Request, Answer]):
         """Answer waiting and newly arriving requests as long as this thread has the turn."""
         while batch := self._taken(turn):
             self._answer([(request, future) for request, future in batch if future.set_running_or_notify_cancel()])
-            self._let_ask_again(len(batch))
-
-    def _let_ask_again(self, answered: int) -> None:
-        """Let callers just answered queue again before the next batch; else it holds only the first of them.
-
-        Then the others would find a batch running again and again, and never be joined with the first.
-        """
-        for _ in range(answered):
-            if len(self._waiting) < answered:
-                time.sleep(0)  # releases the GIL
+            # Let callers just answered queue again before the next batch; else it holds only the first of them. Then
+            # the others would find a batch running again and again, and never be joined with the first.
+            for _ in batch:
+                if len(self._waiting) < len(batch):
+                    time.sleep(0)  # releases the GIL
 
     def _taken(self, turn: object) -> list[tuple[Request, Future[Answer]]]:
         with self._lock:

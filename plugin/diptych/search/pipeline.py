@@ -6,7 +6,7 @@ times that value: as a share of the score, or unscaled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -165,14 +165,17 @@ class Pipeline:
     def __rshift__(self, stage: Stage) -> Pipeline:
         if isinstance(stage, Rerank):
             return replace(self, rerank=(*self.rerank, stage))
-        name, later = self._place(stage)
-        if later:
+        fields = (("fuse", Rrf | Dbsf | Linear), ("rescore", Rescore), ("boost", Boost), ("diversify", Diversify))
+        places = [n for n, (_, kinds) in enumerate(fields) if isinstance(stage, kinds)]
+        if not places:
+            raise SearchError("not a stage", got=brief(stage), expected="such as Rrf(), Rescore(...) or Rerank(...)")
+        if self.rerank or any(getattr(self, other) for other, _ in fields[places[0] :]):
             raise SearchError(
                 f"{stage!r} comes too late",
                 where=repr(self),
                 expected="Retrieve >> fusion >> Rescore >> Boost or Diversify >> Rerank >> ..., each but Rerank once",
             )
-        changed: Pipeline = replace(self, **{name: stage})  # type: ignore[arg-type]
+        changed: Pipeline = replace(self, **{fields[places[0]][0]: stage})  # type: ignore[arg-type]
         return changed
 
     def __repr__(self) -> str:
@@ -202,14 +205,6 @@ class Pipeline:
         for name, value in derived.items():
             object.__setattr__(self, name, value)  # as a frozen dataclass sets its own fields
 
-    def _place(self, stage: Stage) -> tuple[str, bool]:
-        """The field for the stage, and whether it or a later one is already set."""
-        fields = (("fuse", Rrf | Dbsf | Linear), ("rescore", Rescore), ("boost", Boost), ("diversify", Diversify))
-        for position, (name, kinds) in enumerate(fields):
-            if isinstance(stage, kinds):
-                return name, bool(self.rerank) or any(getattr(self, other) for other, _ in fields[position:])
-        raise SearchError("not a stage", got=brief(stage), expected="such as Rrf(), Rescore(...) or Rerank(...)")
-
 
 def called(name: str, view: View) -> Pipeline:
     """The pipeline with this name: a single slot, or one of the `parts` of the view's pipeline.
@@ -236,25 +231,18 @@ def parts(pipeline: Pipeline) -> dict[str, Pipeline]:
 
     The names are `dense`, `lexical`, `rrf`, `rrf > late`, `rrf > late > cross-encoder`: those of `diptych evaluate`.
     """
+    labels = [pipeline.fuse.label] if pipeline.fuse else []
+    labels += [pipeline.rescore.slot] if pipeline.rescore else []
+    labels += [pipeline.boost.label] if pipeline.boost else []
+    labels += ["mmr"] if pipeline.diversify else []
+    labels += [stage.label for stage in pipeline.rerank]
     found = {branch.slot: Pipeline((branch,)) for branch in pipeline.retrieve}
     grown, name = Pipeline(pipeline.retrieve), pipeline.retrieve[0].slot
-    for stage, label in zip(pipeline.stages, _labels(pipeline), strict=True):
+    for stage, label in zip(pipeline.stages, labels, strict=True):
         grown = grown >> stage
         name = label if stage is pipeline.fuse else f"{name} > {label}"
         found[name] = grown
     return found
-
-
-def _labels(pipeline: Pipeline) -> Iterator[str]:
-    if pipeline.fuse:
-        yield pipeline.fuse.label
-    if pipeline.rescore:
-        yield pipeline.rescore.slot
-    if pipeline.boost:
-        yield pipeline.boost.label
-    if pipeline.diversify:
-        yield "mmr"
-    yield from (stage.label for stage in pipeline.rerank)
 
 
 def search_params(config: ParamsConfig) -> models.SearchParams | None:
@@ -307,7 +295,15 @@ class Boost:
             return parts
         if not isinstance(parts, Sequence) or isinstance(parts, str):
             raise SearchError("not a boost", got=brief(parts), expected="a list of boosts, or Boost(...)")
-        read = [_part(part) if isinstance(part, Mapping) else part for part in parts]
+        read: list[BoostPart] = []
+        for part in parts:
+            try:
+                read.append(BOOSTS.validate_python([dict(part)])[0] if isinstance(part, Mapping) else part)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                place = ".".join(["boost", *error_path(first).split(".")[2:]])  # without the list's index and the kind
+                got, expected = actual_value(first), expectation(first, mapping="an object")
+                raise SearchError("not a boost", where=place, got=got, expected=expected) from error
         return cls(*read) if read else None
 
     def formula(self, layout: Layout, now: datetime, sign: int) -> models.FormulaQuery:
@@ -369,17 +365,6 @@ def require_fitting_indexes(view: View, boost: Boost) -> None:
             )
 
 
-def _part(raw: Mapping[str, Any]) -> BoostPart:
-    """The part that a mapping describes, as in a config's `search.boost`."""
-    try:
-        return BOOSTS.validate_python([dict(raw)])[0]
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(["boost", *error_path(first).split(".")[2:]])  # without the list's index and the kind
-        got, expected = actual_value(first), expectation(first, mapping="an object")
-        raise SearchError("not a boost", where=place, got=got, expected=expected) from error
-
-
 def _value(part: BoostPart, key: str, now: datetime) -> Expression:
     """Qdrant's expression of the part's value, from 0 to 1, for the payload key `key`."""
     match part:
@@ -388,7 +373,14 @@ def _value(part: BoostPart, key: str, now: datetime) -> Expression:
             conditions = [condition for value in values for condition in equals(key, value)]
             return conditions[0] if len(conditions) == 1 else models.Filter(should=conditions)
         case RecencyBoost():
-            return _recency(part, key, now)
+            target = part.target or now
+            zoned = target if target.tzinfo else target.replace(tzinfo=UTC)
+            at = models.DatetimeExpression(datetime=zoned.isoformat())
+            time = models.DatetimeKeyExpression(datetime_key=key)
+            # Times after the target, such as those of scheduled documents, count as the target.
+            later, earlier = models.DatetimeRange(gt=zoned), models.DatetimeRange(lte=zoned)
+            decayed = _decay(part, time, at, part.seconds)
+            return models.SumExpression(sum=[_guarded(key, later), _guarded(key, earlier, decayed)])
         case NumberBoost():
             readable = models.Range(gte=-LARGEST, lte=LARGEST)
             return _guarded(key, readable, _decay(part, key, part.target, part.scale))
@@ -404,17 +396,6 @@ def _value(part: BoostPart, key: str, now: datetime) -> Expression:
             corners = models.GeoPoint(lat=90, lon=-180), models.GeoPoint(lat=-90, lon=180)
             earth = models.GeoBoundingBox(top_left=corners[0], bottom_right=corners[1])
             return _guarded(key, earth, _decay(part, distance, 0.0, part.scale))
-
-
-def _recency(part: RecencyBoost, key: str, now: datetime) -> Expression:
-    """Times after the target, such as those of scheduled documents, count as the target."""
-    target = part.target or now
-    zoned = target if target.tzinfo else target.replace(tzinfo=UTC)
-    at = models.DatetimeExpression(datetime=zoned.isoformat())
-    time = models.DatetimeKeyExpression(datetime_key=key)
-    later, earlier = models.DatetimeRange(gt=zoned), models.DatetimeRange(lte=zoned)
-    decayed = _decay(part, time, at, part.seconds)
-    return models.SumExpression(sum=[_guarded(key, later), _guarded(key, earlier, decayed)])
 
 
 def _decay(part: RecencyBoost | NumberBoost | GeoBoost, x: Expression, target: Expression, scale: float) -> Expression:
