@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -211,7 +210,8 @@ def _store(
             yield failed("store", error)
             return
         # without what may be a password in a URL
-        place = ", ".join(re.sub(r"://.*@", "://", url) for url in config.urls)
+        parts = [url.partition("://") for url in config.urls]
+        place = ", ".join(f"{scheme}{slashes}{address.rpartition('@')[2]}" for scheme, slashes, address in parts)
         if exists:
             yield Check("store", "ok", f"{place} answers")
         else:
