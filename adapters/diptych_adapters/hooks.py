@@ -46,9 +46,9 @@ def diptych_after_search(report: SearchReport) -> None:
     from opentelemetry.trace import SpanKind
 
     # The conventions define the batch size only from two on. Users' query texts are there if the application allows.
-    batch = {"db.operation.batch.size": report.queries} if report.queries > 1 else {}
+    batch: dict[str, Any] = {"db.operation.batch.size": report.queries} if report.queries > 1 else {}
     texts = {"db.query.text": "; ".join(report.texts)} if os.environ.get(TEXTS) == "on" else {}
-    attributes = {"diptych.slots": list(report.slots), "diptych.hits": report.hits, **batch, **texts}
+    attributes: dict[str, Any] = {"diptych.slots": list(report.slots), "diptych.hits": report.hits, **batch, **texts}
     with _span("search", report.collection, report.started, report.ended, attributes):
         for stage, (begin, end) in report.times.items():
             name, kind, own = stage, SpanKind.INTERNAL, dict[str, Any]()

@@ -230,8 +230,9 @@ class DiptychEmbedding(BaseEmbedding):
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return _lists(self._encoder.encode_document(texts))
 
-    _aget_query_embedding, _aget_text_embedding = in_thread(_get_query_embedding), in_thread(_get_text_embedding)
-    _aget_text_embeddings = in_thread(_get_text_embeddings)
+    # mypy takes the base class's `self` for what overrides its methods
+    _aget_query_embedding, _aget_text_embedding = in_thread(_get_query_embedding), in_thread(_get_text_embedding)  # type: ignore[arg-type]
+    _aget_text_embeddings = in_thread(_get_text_embeddings)  # type: ignore[arg-type]
 
 
 def _lists(vectors: Sequence[Any]) -> list[list[float]]:

@@ -126,8 +126,9 @@ class DiptychVectorStore(BasePydanticVectorStore):
         reads = Reads.of(self._collection)
         return [to_node(document, reads) for document in self._selected(node_ids, filters)]
 
-    async_add, adelete, adelete_nodes = in_thread(add), in_thread(delete), in_thread(delete_nodes)
-    aclear, aget_nodes = in_thread(clear), in_thread(get_nodes)
+    # mypy takes the base class's `self` for what overrides its methods
+    async_add, adelete = in_thread(add), in_thread(delete)  # type: ignore[arg-type]
+    adelete_nodes, aclear, aget_nodes = in_thread(delete_nodes), in_thread(clear), in_thread(get_nodes)  # type: ignore[arg-type]
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The nodes that answer, best first; none before the first node is added.

@@ -125,7 +125,7 @@ class SearchBody(Body):
     def question(self) -> str | Query:
         """The query, with its media if it has any."""
         text = self.query or ""
-        return Query(text, media=self.media) if self.media else text
+        return Query(text, media={str(name): raw for name, raw in self.media.items()}) if self.media else text
 
     @property
     def options(self) -> SearchOptions:
