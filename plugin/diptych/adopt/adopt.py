@@ -20,10 +20,9 @@ from diptych.adopt.checks import (
     warnings_of,
 )
 from diptych.adopt.layouts import layouts_of, with_id
-from diptych.adopt.verify_encoders import Sampled, Trial, Verified, Verifier, sampled
-from diptych.config.models import Config, SlotConfig
-from diptych.config.storage import VectorStorage, slot_problems
-from diptych.errors import CollectionError, DiptychError, StoreUnavailable
+from diptych.adopt.verify_encoders import Sampled, Verified, Verifier, sampled
+from diptych.config.models import Config
+from diptych.errors import CollectionError, StoreUnavailable
 from diptych.handle.create import timestamp, who
 from diptych.handle.open_handle import media_of, reading_of
 from diptych.handle.tenancy import tenancy_of
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 PAGE = 512  # points read in one call
-# Encoders without a model, tried on sparse vectors that no slot is named for; LangChain's default comes first.
-SPARSE = ("adapter: bm25, compatible_with: fastembed", "adapter: bm25", "adapter: bm25, terms: ngrams")
 
 
 @needs_answers("adopt it again once it does")
@@ -153,7 +150,11 @@ class _Adoption:
             ),
             warnings=(
                 *warnings,
-                *self._without_slot([p for p in available.values() if p not in vectors.values()], adopted_layout, size),
+                *(
+                    f"{physical} belongs to no slot: documents that diptych writes do not get it"
+                    for physical in available.values()
+                    if physical not in vectors.values()
+                ),
                 *references.warnings(),
                 *self._without_tenant(adopted_layout),
                 *(warning for verified_slot in verified.values() for warning in verified_slot.warnings()),
@@ -250,33 +251,6 @@ class _Adoption:
         empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
         count = self._client.count(self._name, count_filter=models.Filter(must=[empty]), exact=True).count
         return [f"{count:,} points name no tenant under {field!r}: no tenant's question finds them"] if count else []
-
-    def _without_slot(self, unused: list[Physical], layout: Layout, size: int) -> Iterator[str]:
-        """A warning about each vector without a slot, for a sparse one with the lines to add."""
-        for physical in unused:
-            warning = f"{physical} belongs to no slot: documents that diptych writes do not get it"
-            if physical.kind == "sparse":
-                points = sampled(self._client, self._name, size, having=physical.name)
-                found = next((options for options in SPARSE if self._made(options, physical, points, layout)), None)
-                usable = physical.name not in self._slots and not slot_problems({physical.name: VectorStorage()})
-                name = physical.name if usable else "sparse"
-                warning += (
-                    f". {'Made' if found else 'Not made'} by {found or '; '.join(SPARSE)}; to use it, add beneath "
-                    f"slots: `{name}: {{{found or 'adapter: ADAPTER'}}}`, then run: "
-                    f"diptych adopt --again --slot {name}={physical.name}"
-                )
-            yield warning
-
-    def _made(self, options: str, physical: Physical, points: list[Sampled], layout: Layout) -> bool:
-        try:
-            config = SlotConfig.model_validate(dict(option.split(": ") for option in options.split(", ")))
-            slot = Slot("sparse", config, None, self._registry, verify=False, media=self._media)
-            calibrate({"sparse": slot}, texts_of(self._client, self._name, layout, self._reading))
-            named = {"sparse": physical}
-            verifier = Verifier({"sparse": slot}, named, {"sparse": points}, where=self._where, media=self._media)
-            return verifier.likeness("sparse", Trial(layout, self._reading)).fits
-        except DiptychError:  # not installed, or no texts to try it on
-            return False
 
 
 def _highest(slot: str, available: Mapping[str, Physical]) -> int:

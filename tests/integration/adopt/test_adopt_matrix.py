@@ -142,18 +142,6 @@ def test_explanations_name_documents_and_add_up(adopted: Collection, foreign: An
             assert explanation.fused is None or explanation.fused == pytest.approx(sum(parts), abs=1e-4)
 
 
-def test_groups_are_of_payload_keys_as_qdrant_has_them(adopted: Collection, foreign: Any, texts: list[Any]) -> None:
-    key = {"langchain": "metadata.section", "haystack": "meta.section"}.get(foreign.origin, "section")
-    if "section" not in str(foreign.point(texts[0])[1]):
-        key = "source.lang"
-    slots = list(adopted.handle.slots)
-    both = sum((Retrieve(slot) for slot in slots[1:]), Retrieve(slots[0])) >> Rrf() if len(slots) > 1 else None
-    found = adopted.search_groups(QUERY, group_by=key, group_size=2, limit=9, pipeline=both)
-    wanted = {"en"} if key == "source.lang" else {"s0", "s1", "s2", "s3"}
-    assert {group.value for group in found} == wanted
-    assert all(len(group.hits) == 2 for group in found)
-
-
 def test_populate_leaves_alone_what_the_collection_has(adopted: Collection, filled: QdrantBase) -> None:
     before = contents(filled)
     documents = [hit.document for hit in adopted.search(QUERY, limit=20)]

@@ -13,7 +13,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, Registry
 from diptych.copying import CopyReport, copy_collection
-from diptych.errors import CollectionNotFound, CopyError, StoreUnsupported
+from diptych.errors import StoreUnsupported
 from diptych.search import Retrieve
 from diptych_edge import EdgeClient
 
@@ -137,15 +137,6 @@ def test_vectors_of_every_datatype_are_verified_within_it(
     assert (report.changed, report.deleted) == (1, 0)
 
 
-def test_a_copy_within_one_store_has_its_own_name(open_client: OpenClient, fill: Any, assert_same: Any) -> None:
-    store = open_client("edge")
-    fill(store)
-    copy_collection(store, "c", store, "copy")
-    assert_same(store, "copy", store, "c")
-    with pytest.raises(CopyError, match="cannot be copied onto itself"):
-        copy_collection(store, "c", store)
-
-
 def test_a_copy_of_a_copy_is_whole_and_has_its_own_record(
     open_client: OpenClient, fill: Any, registry: Registry
 ) -> None:
@@ -187,12 +178,6 @@ def test_memory_does_not_grow_with_the_collection(open_client: OpenClient) -> No
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.3 * peaks[1]
-
-
-def test_a_source_that_is_not_there_is_named(open_client: OpenClient) -> None:
-    with pytest.raises(CollectionNotFound, match="no collection 'c'"):
-        copy_collection(open_client("memory"), "c", open_client("edge"))
-    assert open_client("edge").get_collections().collections == []
 
 
 def test_shard_keys_are_refused(open_client: OpenClient) -> None:

@@ -230,15 +230,6 @@ def test_the_report_adds_up(memory: QdrantBase, open_handle: OpenHandle) -> None
     assert [(e.id, e.position, e.reason) for e in report.examples] == [tuple(line.values()) for line in lines]
 
 
-def test_a_multi_vector_slot_is_filled_as_its_encoder_says(
-    client: QdrantBase, open_handle: OpenHandle, contents: Contents
-) -> None:
-    handle = open_handle(client, {"tokens": {"adapter": "fake-multivector", "dimension": 4}})
-    populate(handle, [{"id": 1, "text": "three small words"}])
-    ((_, vectors),) = contents(client).values()
-    assert np.allclose(vectors["tokens.1"], handle.slots["tokens"].encoder.encode_document(["three small words"])[0])
-
-
 SPARSE: Mapping[str, Any] = {"lexical": {"adapter": "fake-sparse"}}
 
 

@@ -93,22 +93,6 @@ def test_a_filter_holds_in_the_first_stage(opened: Open) -> None:
     require_same(found, two_stages("cosine", 60, np.arange(COUNT) % 5 == 3))
 
 
-@pytest.mark.filterwarnings("ignore:Local mode performs exact")
-def test_more_oversampling_comes_nearer_to_the_exact_answer_and_exact_search_gives_it(opened: Open) -> None:
-    table = support.Rows(count=COUNT)
-    exact = np.argsort(-(table.queries @ table.rows.T), axis=1)[:, :LIMIT]
-    recalls = []
-    for oversampling in (1, 3, 20):
-        collection = opened({**FIRST, "oversampling": oversampling}, search={"retrieve": {"dense": LIMIT}})
-        found = collection.search_batch(QUERIES, limit=LIMIT)
-        pairs = zip(found, exact.tolist(), strict=True)
-        recalls.append(np.mean([len({int(hit.id) for hit in hits} & set(best)) for hits, best in pairs]))
-    assert recalls == sorted(recalls)
-    assert recalls[0] < recalls[-1]
-    whole = collection.search_batch(QUERIES, limit=LIMIT, params=models.SearchParams(exact=True))
-    assert [[int(hit.id) for hit in hits] for hits in whole] == exact.tolist()
-
-
 def test_a_document_is_encoded_once_and_both_vectors_are_its_own(opened: Open) -> None:
     collection, table = opened(), support.Rows(count=COUNT)
     assert collection.handle.slots["dense"].generation is not None
@@ -133,25 +117,6 @@ def test_the_whole_vector_has_no_graph_unless_it_is_asked_for(tmp_path: Path) ->
         assert made["dense.1"].on_disk is True
         assert (made["dense.1.first"].hnsw_config.m, made["dense.1.first"].size) == (24, 8)
         assert made["dense.1.first"].on_disk is False
-
-
-def test_the_originals_score_whatever_is_quantized(tmp_path: Path) -> None:
-    first = {**FIRST, "oversampling": 10, "quantization": {"kind": "binary"}}
-    slots = {"dense": {**ROWS, "storage": {"quantization": {"kind": "scalar"}, "first_stage": first}}}
-    config = parse_config({"store": f"edge:{tmp_path}", "collection": "c", "slots": slots})
-    with Collection.open(config, registry=support.registry()) as collection:
-        collection.populate({"id": str(n), "text": str(n)} for n in range(COUNT))
-        collection.client.update_collection("c", optimizers_config=models.OptimizersConfigDiff(indexing_threshold=1))
-        collection.client.optimize("c")  # type: ignore[attr-defined]
-        found = collection.search_batch(QUERIES, limit=LIMIT)
-        whole = collection.search_batch(QUERIES, limit=LIMIT, params=models.SearchParams(hnsw_ef=64, exact=False))
-    table = support.Rows(count=COUNT)
-    scores = table.queries @ table.rows.T
-    exact = np.argsort(-scores, axis=1)[:, :LIMIT]
-    for hits in (found, whole):
-        for query, (own, best) in enumerate(zip(hits, exact.tolist(), strict=True)):
-            assert [hit.score for hit in own] == pytest.approx([scores[query, int(hit.id)] for hit in own], abs=1e-6)
-            assert len({int(hit.id) for hit in own} & set(best)) >= 8
 
 
 def test_pages_follow_each_other(opened: Open) -> None:

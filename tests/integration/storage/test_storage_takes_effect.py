@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -108,31 +108,6 @@ def test_quantization_is_built_and_oversampling_with_rescoring_makes_up_for_what
     assert recall(fine, scores) > 0.97
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "better", [("turbo", "bits", ["bits1", "bits2", "bits4"]), ("binary", "encoding", ["one_bit", "two_bits"])]
-)
-def test_more_bits_lose_less(better: tuple[str, str, Sequence[str]], tmp_path: Path) -> None:
-    kind, option, values = better
-    found = []
-    for value in values:
-        storage = {"quantization": {"kind": kind, option: value}}
-        fill(config(tmp_path / value, storage))
-        found.append(recall(answers(tmp_path / value, storage, {"rescore": False}), truth()))
-    assert found == sorted(found)
-    assert len(set(found)) == len(found)
-
-
-def test_more_oversampling_finds_more(tmp_path: Path) -> None:
-    storage = {"quantization": {"kind": "binary"}}
-    fill(config(tmp_path, storage))
-    found = [
-        recall(answers(tmp_path, storage, {"rescore": True, "oversampling": factor}), truth()) for factor in (1, 3, 20)
-    ]
-    assert found == sorted(found)
-    assert found[0] < found[1] < found[2]
-
-
 def test_float16_rounds_vectors_and_nothing_else(tmp_path: Path) -> None:
     storage, table = {"datatype": "float16"}, support.Rows(count=COUNT)
     fill(config(tmp_path, storage))
@@ -146,20 +121,6 @@ def test_float16_rounds_vectors_and_nothing_else(tmp_path: Path) -> None:
         stored = np.array(record.vector["dense.1"])  # type: ignore[index, call-overload]
         row = table.rows[int(record.payload["text"])]  # type: ignore[index]
     assert np.array_equal(stored, row.astype(np.float16).astype(np.float32))
-
-
-def test_a_byte_holds_whole_numbers_without_loss_and_others_cut_off(tmp_path: Path) -> None:
-    storage = {"datatype": "uint8"}
-    whole: dict[str, Any] = {"similarity": "dot", "whole": True}
-    fill(config(tmp_path / "whole", storage, **whole))
-    assert deviation(answers(tmp_path / "whole", storage, {}, **whole), truth(**whole)) == 0.0
-    table = support.Rows(count=COUNT, similarity="euclidean")
-    fill(config(tmp_path / "cut", storage, similarity="euclidean"))
-    with opened(config(tmp_path / "cut", storage, similarity="euclidean")) as collection:
-        records, _ = collection.client.scroll("c", limit=50, with_vectors=True)
-    for record in records:
-        stored = np.array(record.vector["dense.1"])  # type: ignore[index, call-overload]
-        assert np.array_equal(stored, np.trunc(np.clip(table.rows[int(record.payload["text"])], 0, 255)))  # type: ignore[index]
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -176,21 +137,6 @@ def test_vectors_graph_and_quantized_copies_lie_where_the_config_says(on_disk: b
     assert (graph["m"], graph["ef_construct"], graph["on_disk"]) == (8, 50, on_disk)
     assert own["dense.1"]["quantization_config"]["scalar"]["always_ram"] is not on_disk
     assert recall(answers(tmp_path, storage, {"rescore": True, "oversampling": 4}), truth()) > 0.97
-
-
-def test_a_collection_of_half_precision_is_optimised_when_its_bytes_ask_for_it(tmp_path: Path) -> None:
-    """Qdrant counts bytes as they are stored: 3,600 kB of float16 stay under a threshold of 4,000 kB."""
-    wide: dict[str, Any] = {"dimension": 1200}
-    for datatype, due in (("float16", False), ("float32", True)):
-        wanted = config(tmp_path / datatype, {"datatype": datatype}, **wide)
-        with opened(wanted) as collection:
-            collection.populate({"id": str(n), "text": str(n)} for n in range(COUNT))
-            diff = models.OptimizersConfigDiff(indexing_threshold=4000)
-            collection.client.update_collection("c", optimizers_config=diff)
-            collection.client.optimize("c")  # type: ignore[attr-defined]
-            info = collection.client.get_collection("c")
-        assert info.status == models.CollectionStatus.GREEN
-        assert bool(info.indexed_vectors_count) is due
 
 
 @pytest.mark.slow

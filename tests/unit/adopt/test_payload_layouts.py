@@ -172,29 +172,6 @@ def test_nodes_of_either_class_and_none_at_all() -> None:
         assert layout.read(1, {"_node_content": broken, "k": 1}) == Document("1", "", "", {"k": 1})
 
 
-def test_dotted_paths() -> None:
-    payload = {"a": {"b": {"c": 1}, "d": 2}, "x.y": 3, "n": None}
-    assert [payloads.find(payload, path) for path in ("a.b.c", "x.y", "a.q", "n", "n.m")] == [
-        1,
-        3,
-        None,
-        None,
-        None,
-    ]
-    assert [payloads.has(payload, path) for path in ("a.b", "x.y", "a.q", "n", "n.m")] == [
-        True,
-        True,
-        False,
-        True,
-        False,
-    ]
-    assert payloads.without(payload, "a.b.c") == {"a": {"d": 2}, "x.y": 3, "n": None}
-    assert payloads.without(payload, "x.y") == {"a": {"b": {"c": 1}, "d": 2}, "n": None}
-    assert payloads.put(payload, "a.b.e", 4)["a"] == {"b": {"c": 1, "e": 4}, "d": 2}
-    assert payloads.put({"n": 3}, "n.m", 4) == {"n": {"m": 4}}
-    assert payload == {"a": {"b": {"c": 1}, "d": 2}, "x.y": 3, "n": None}
-
-
 def test_keys_of_documents_become_keys_of_payloads() -> None:
     langchain = LAYOUTS["langchain"]
     assert [langchain.field(key) for key in ("text", "title", "section")] == [

@@ -10,7 +10,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.copying import copy_collection
-from diptych.copying.side import Digest, Rule, difference, rules_of, same
+from diptych.copying.side import Digest, Rule, difference, same
 from diptych.copying.target_collection import CopyRecord, copied_metadata, hash_of, record_of
 from diptych.errors import CopyError
 from diptych.slots.consent import place_of
@@ -53,22 +53,6 @@ def test_a_vector_is_the_same_within_what_its_datatype_keeps(
     assert bool(found) == bool(said)
 
 
-def test_sparse_vectors_are_the_same_in_any_order_of_terms() -> None:
-    source = models.SparseVector(indices=[5, 1], values=[0.1, 0.3])
-    assert Rule().difference(source, models.SparseVector(indices=[1, 5], values=[0.3, 0.1])) == ""
-    assert "terms" in Rule().difference(source, models.SparseVector(indices=[1, 6], values=[0.3, 0.1]))
-    assert "apart" in Rule().difference(source, models.SparseVector(indices=[1, 5], values=[0.1, 0.3]))
-    assert "2 terms in the source, 1 terms" in Rule().difference(source, models.SparseVector(indices=[1], values=[1]))
-
-
-def test_every_vector_of_a_collection_has_its_rule() -> None:
-    named = models.CollectionParams(
-        vectors={"a": params(COSINE), "b": params(DOT, U8)}, sparse_vectors={"s": models.SparseVectorParams()}
-    )
-    assert {name: rule.tolerance > 0 for name, rule in rules_of(named).items()} == {"a": True, "b": False, "s": False}
-    assert set(rules_of(models.CollectionParams(vectors=params(DOT)))) == {""}
-
-
 @pytest.mark.parametrize(
     ("target", "found"),
     [
@@ -85,11 +69,6 @@ def test_a_difference_says_what_of_the_point_it_is(target: models.Record | None,
     said = difference(point({"a": [1.0]}, year=1999), target, {"a": Rule()})
     assert found in said
     assert bool(found) == bool(said)
-
-
-def test_an_unnamed_vector_and_no_vector_are_compared_too() -> None:
-    assert difference(point([1.0]), point({"": [1.0]}), {"": Rule()}) == ""
-    assert difference(point(None), point({}), {}) == ""
 
 
 def test_payloads_are_compared_as_json_where_true_is_not_1() -> None:

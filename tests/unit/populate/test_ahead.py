@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,48 +18,6 @@ def counted(read: list[int], *, until: int = 50, error: BaseException | None = N
         yield number
     if error is not None:
         raise error
-
-
-def test_the_source_is_read_in_the_callers_thread_and_worked_on_in_another() -> None:
-    base = sqlite3.connect(":memory:")  # refuses other threads
-    base.executescript("CREATE TABLE t (n); INSERT INTO t VALUES (1), (2), (3)")
-    threads: set[int] = set()
-    got: list[int] = []
-
-    def work(entries: Iterator[tuple[int]]) -> None:
-        threads.add(threading.get_ident())
-        got.extend(n for (n,) in entries)
-
-    read_ahead(base.execute("SELECT n FROM t"), work, room=2, stopped=threading.Event())
-    base.close()
-    assert (got, threads & {threading.get_ident()}) == ([1, 2, 3], set())
-
-
-def test_reading_goes_on_while_one_entry_is_worked_on_but_no_further_than_there_is_room() -> None:
-    read: list[int] = []
-    seen: list[int] = []
-
-    def work(entries: Iterator[int]) -> None:
-        for entry in entries:
-            while len(read) < min(50, entry + 4):  # the work does not go on before the source is ahead by three
-                time.sleep(0.001)
-            time.sleep(0.002)
-            seen.append(len(read) - entry)
-
-    read_ahead(counted(read), work, room=3, stopped=threading.Event())
-    assert max(seen) <= 5  # the one at work, three in the queue, one in the reader's hand
-
-
-def test_what_the_work_raises_ends_the_reading() -> None:
-    read: list[int] = []
-
-    def work(entries: Iterator[int]) -> None:
-        next(entries)
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        read_ahead(counted(read, until=1000), work, room=2, stopped=threading.Event())
-    assert len(read) < 1000
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), KeyboardInterrupt()])

@@ -119,12 +119,6 @@ def test_a_caption_that_is_no_text_rejects_its_picture(tmp_path: Path) -> None:
     assert "unreadable text in a.txt" in rejected.reason
 
 
-def test_the_folder_of_notes_and_pictures_still_gives_its_notes(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    (tmp_path / "a.txt").write_text("words")
-    assert [row["id"] for row in open_source(tmp_path) if isinstance(row, dict)] == ["a.txt"]
-
-
 def test_a_picture_without_its_format_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "a.gif").touch()
     with pytest.raises(PopulateError, match=r"--format image \| video"):

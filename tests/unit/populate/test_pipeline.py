@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from diptych.config.models import SlotConfig
-from diptych.populate.encode import Outcomes, PiecePipeline, SlotEncoder
+from diptych.populate.encode import PiecePipeline, SlotEncoder
 from diptych.populate.validate import Item
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
@@ -26,43 +26,6 @@ def piece(number: int) -> list[Item]:
 
 def number_of(given: Sequence[Item]) -> int:
     return given[0].position
-
-
-def test_a_piece_is_delivered_while_the_one_before_it_is_followed_up(encoder: SlotEncoder) -> None:
-    delivered, calls = [threading.Event() for _ in range(4)], list[tuple[str, int]]()
-
-    def deliver(given: Sequence[Item], outcomes: Outcomes) -> None:
-        calls.append(("delivered", number_of(given)))
-        delivered[number_of(given)].set()
-
-    def look_again(given: Sequence[Item]) -> None:
-        assert delivered[min(number_of(given) + 1, 3)].wait(60)  # it comes although this one is still looked at
-        calls.append(("looked at", number_of(given)))
-
-    def keep(given: Sequence[Item]) -> None:
-        calls.append(("kept", number_of(given)))
-
-    stopped = threading.Event()
-    with PiecePipeline(lambda: {"v": encoder}, deliver, then=(look_again, keep), room=4, stopped=stopped) as pipeline:
-        for number in range(4):
-            pipeline.put(piece(number))
-    for stage in ("delivered", "looked at", "kept"):
-        assert [number for name, number in calls if name == stage] == [0, 1, 2, 3]
-
-
-def test_a_piece_makes_room_only_after_its_last_stage(encoder: SlotEncoder) -> None:
-    on_their_way, most = set[int](), list[int]()
-
-    def keep(given: Sequence[Item]) -> None:
-        most.append(len(on_their_way))
-        on_their_way.discard(number_of(given))
-
-    stopped = threading.Event()
-    with PiecePipeline(lambda: {"v": encoder}, lambda *_: None, then=(keep,), room=2, stopped=stopped) as pipeline:
-        for number in range(20):
-            on_their_way.add(number)
-            pipeline.put(piece(number))
-    assert max(most) <= 2 + 1  # with the one that waits for room
 
 
 @pytest.mark.parametrize("fails", ["delivered", "looked at"])

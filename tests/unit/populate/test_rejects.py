@@ -46,16 +46,6 @@ def test_nothing_set_aside_leaves_no_file_and_takes_the_report_of_a_run_before_a
     assert not path.exists()
 
 
-def test_a_report_that_another_process_takes_away_while_it_is_looked_at_is_no_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "report.jsonl"
-    with Rejects(path):
-        path.write_text("")
-        monkeypatch.setattr(Path, "is_file", lambda self: self.unlink(missing_ok=True) is None)
-    assert not path.exists()
-
-
 def test_a_run_that_fails_keeps_the_report_of_the_run_before(tmp_path: Path) -> None:
     path = tmp_path / "aside.jsonl"
     with Rejects(path) as rejects:
@@ -63,12 +53,6 @@ def test_a_run_that_fails_keeps_the_report_of_the_run_before(tmp_path: Path) -> 
     with pytest.raises(RuntimeError, match="store"), Rejects(path):
         raise RuntimeError("the store is gone")
     assert path.exists()
-
-
-def test_devices_can_take_the_report() -> None:
-    with Rejects(Path("/dev/null")) as rejects:
-        rejects.add("a", 0, "empty")
-    assert Path("/dev/null").exists()
 
 
 def test_a_second_run_of_the_process_can_leave_the_report_of_the_first(tmp_path: Path) -> None:

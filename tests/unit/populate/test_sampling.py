@@ -16,7 +16,7 @@ from diptych.metadata.models import Reading
 from diptych.populate.ray_engine import Worker, WorkerJob
 from diptych.populate.validate import Item
 from diptych.protocols import Sampling
-from diptych.slots.calibration_texts import CollectionTexts, take_sample
+from diptych.slots.calibration_texts import CollectionTexts
 from diptych.slots.slot import Slot
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
@@ -84,16 +84,3 @@ def test_a_worker_elsewhere_shows_the_sample_that_it_is_given() -> None:
     encoded = Worker(job).encode(piece)
     assert SEEN == [["a title text 0", "a title text 1", "a title text 2"]]
     assert len(encoded.outcomes["dense.1"]) == 4
-
-
-def test_for_encoders_that_want_to_see_nothing_no_item_is_taken_early() -> None:
-    taken: list[int] = []
-
-    def coming() -> Any:
-        for number in range(3):
-            taken.append(number)
-            yield number
-
-    first, items = take_sample([FakeDenseEncoder(dimension=8)], coming())
-    assert (first, taken) == ([], [])
-    assert list(items) == [0, 1, 2]

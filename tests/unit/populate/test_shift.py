@@ -5,7 +5,7 @@ import pytest
 from diptych import Registry
 from diptych.config.models import SlotConfig
 from diptych.metadata.models import Generation
-from diptych.populate.read_ahead import batched, shift, shift_warnings
+from diptych.populate.read_ahead import shift, shift_warnings
 from diptych.slots.slot import Slot
 from diptych.testing import fakes_plugin
 
@@ -29,11 +29,6 @@ def test_the_shift_is_the_ratio_of_the_averages(
     then: dict[str, float], now: dict[str, float], points: int, expected: dict[str, float]
 ) -> None:
     assert shift(then, now, points) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("size", "expected"), [(1, [[0], [1], [2]]), (2, [[0, 1], [2]]), (9, [[0, 1, 2]])])
-def test_batches_keep_the_order_and_the_rest(size: int, expected: list[list[int]]) -> None:
-    assert list(batched(range(3), size)) == expected
 
 
 def test_a_warning_says_how_to_calibrate_anew() -> None:

@@ -101,25 +101,6 @@ def test_an_encoder_that_cannot_count_may_still_encode(fakes: Registry) -> None:
     assert counter.failure == f"{what}: ValueError: no tokenizer"
 
 
-@pytest.mark.parametrize(
-    ("unread", "text"),
-    [
-        (
-            UnreadTokens(256, 5183, 1607, 1_000_000, 180_000),
-            "31% of 5,183 documents are longer than 256 tokens, 18% of all tokens unread",
-        ),
-        (
-            UnreadTokens(8192, 90_000, 1, 10**7, 4),
-            "under 1% of 90,000 documents are longer than 8,192 tokens, under",
-        ),
-        (UnreadTokens(256, 12, 0, 300, 0), "none of 12 documents is longer than 256 tokens"),
-        (UnreadTokens(256, 2, 1, 512, 256, sampled=True), "50% of a sample of 2 documents are longer"),
-    ],
-)
-def test_the_counts_as_a_sentence(unread: UnreadTokens, text: str) -> None:
-    assert str(unread).startswith(text)
-
-
 def test_a_warning_says_what_to_do_where_more_than_a_tenth_is_unread() -> None:
     found = {"dense": UnreadTokens(126, 10, 4, 1000, 110), "other": UnreadTokens(126, 10, 4, 1000, 90)}
     (warning,) = unread_warnings(found)

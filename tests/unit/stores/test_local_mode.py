@@ -63,15 +63,6 @@ def put(folder: Path, blob: bytes) -> None:
     base.close()
 
 
-def test_a_folder_is_opened_with_all_its_points(folder: Path) -> None:
-    client = open_store(f"local:{folder}", create=False)
-    found, _ = client.scroll("c", with_vectors=True)
-    assert len(found) == 4
-    assert isinstance(found[0].vector, dict)
-    assert set(found[0].vector) == {"dense", "tokens", "words"}
-    client.close()
-
-
 def test_it_is_copied_into_an_embedded_store(folder: Path, tmp_path: Path) -> None:
     source, target = open_store(f"local:{folder}"), open_store(f"edge:{tmp_path / 'edge'}")
     source.set_payload("c", {"when": "2026"}, points=[0, 1, 2])  # datetimes are nothing that a store keeps
