@@ -75,7 +75,10 @@ class Changes:
         """The items to write; `metadata` names the vectors that a point must have."""
         layout = self.store.layout
         gaps: list[models.Condition] | None = None  # counted when a document comes that may be unchanged
-        for batch in map(self._placed, batches) if layout.has_foreign_points else batches:
+        for batch in batches:
+            if layout.has_foreign_points:  # at the points of their stored documents
+                stored_at = self.store.points_of([item.document.id for item in batch])
+                batch = [replace(item, point=stored_at.get(item.document.id, item.point)) for item in batch]
             points = [item.point for item in batch]
             held = self.store.owned(points)
             self.losses.check(batch, held)  # before any of the batch is written
@@ -122,20 +125,6 @@ class Changes:
         here = models.HasIdCondition(has_id=list(points))
         found = self.store.scrolled(models.Filter(must=[here], should=gaps), ["id"])
         return {plain_id(record.id) for record in found}
-
-    def _placed(self, batch: Sequence[Item]) -> list[Item]:
-        """The items, at the points of their stored documents if point ids do not follow from document ids."""
-        points = self.store.points_of([item.document.id for item in batch])
-        return [replace(item, point=points.get(item.document.id, item.point)) for item in batch]
-
-
-def compare(items: Iterable[Item], changes: Changes, tally: Tally, metadata: CollectionMetadata | None) -> None:
-    """Count new, changed and unchanged documents; encodes and writes nothing. No metadata: all of them are new."""
-    for item in items if metadata is None else changes.among(batched(items, LOOKUP), metadata):
-        if item.new:
-            tally.new += 1
-        else:
-            tally.changed += 1
 
 
 class Indexer:
@@ -337,8 +326,13 @@ class MediaLosses:
             if known.get("id") != item.document.id:
                 continue
             for modality in self._store.modalities:
-                if modality in had:
-                    self._count(modality, item)
+                if modality not in had:
+                    continue
+                self._had[modality] += 1
+                if modality not in item.document.media:
+                    self._lost[modality] += 1
+                    examples = self._examples.setdefault(modality, [])
+                    examples += [item.document.id] if len(examples) < EXAMPLES else []
         if not self._dry_run and (refusal := self._refusal()):
             raise refusal
 
@@ -352,15 +346,6 @@ class MediaLosses:
             f"{', '.join(self._examples[modality])}"
             for modality, lost in self._lost.items()
         ]
-
-    def _count(self, modality: str, item: Item) -> None:
-        self._had[modality] += 1
-        if modality in item.document.media:
-            return
-        self._lost[modality] += 1
-        examples = self._examples.setdefault(modality, [])
-        if len(examples) < EXAMPLES:
-            examples.append(item.document.id)
 
     def _refusal(self) -> PopulateError | None:
         if self._allowed:

@@ -70,7 +70,7 @@ class Pace:
     ) -> None:
         self.in_flight = IN_FLIGHT if server else 1
         self.most = PART if server else None
-        self.begin: Callable[[], None] = _keep_priority if server else stand_back
+        self.begin: Callable[[], None] = (lambda: None) if server else stand_back
         self.rate, self._stopped, self._clock = rate, stopped or threading.Event(), clock
         self._free = clock()
 
@@ -168,10 +168,6 @@ class Gentle(Pace):
             return FAILED
 
 
-def _keep_priority() -> None:
-    """Leave the calling thread at its priority."""
-
-
 def pace_of(chosen: str | None, client: QdrantBase, name: str, live: State, stopped: threading.Event) -> Pace:
     """The configured pace, `gentle` or `full`; None means gentle on a server, where others search, and else full."""
     if chosen is None:
@@ -217,26 +213,26 @@ def in_background(work: Callable[[], Result], stopped: threading.Event) -> Resul
     Ctrl-C sets `stopped`, and is raised once the work has ended.
     """
     future: Future[Result] = Future()
+
+    def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        stand_back()
+        try:
+            result = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
     try:
-        threading.Thread(target=_run, args=(work, future), name="apply").start()
+        threading.Thread(target=run, name="apply").start()
         return future.result()
     except KeyboardInterrupt:
         stopped.set()
         if not future.cancel():  # it has begun
             wait([future])
         raise
-
-
-def _run(work: Callable[[], Result], future: Future[Result]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    stand_back()
-    try:
-        result = work()
-    except BaseException as error:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
 
 
 def stand_back() -> None:

@@ -29,10 +29,11 @@ from diptych.handle.open_handle import search_with_unfit
 from diptych.handle.tenancy import scope
 from diptych.populate.disk_room import with_room
 from diptych.populate.encode import Engine, Targets, Threads
-from diptych.populate.index import Changes, Indexer, MediaLosses, compare
+from diptych.populate.index import LOOKUP, Changes, Indexer, MediaLosses
 from diptych.populate.read_ahead import (
     Measure,
     Spool,
+    batched,
     calibrated,
     length_of,
     require_documents,
@@ -194,7 +195,10 @@ class _Run:
         validator = Validator(self._handle, self._seen, self._rejects, self.tally, tenant=self._tenant)
         changes = Changes(self._store, self._rejects, self.tally, Unwatched(), self._losses)
         entries = with_progress(documents, "read", self._progress)
-        compare(validator.items(entries), changes, self.tally, self._handle.view.metadata)
+        items, metadata = validator.items(entries), self._handle.view.metadata
+        for item in items if metadata is None else changes.among(batched(items, LOOKUP), metadata):
+            self.tally.new += item.new
+            self.tally.changed += not item.new
         self._warnings += self._losses.warnings()
         if self._sync is not None and self._handle.exists:
             self._warnings += self._sync.compare(self._seen, self.tally.read, self._rejects)
@@ -265,20 +269,17 @@ class _Run:
         if iter(documents) is documents:
             spool = self._stack.enter_context(Spool())
             self._expected = spool.fill(measure.watch(validator.items(entries)))
-            self._check_sync(self._seen, self.tally, self._rejects)
+            if self._sync is not None and self._handle.exists:
+                self._sync.check(self._seen, self.tally.read, self._rejects)
             return spool.items(), measure
         with SeenIds() as seen:
             # Separate counters: what this first reading counts and rejects would appear twice in the report.
             tally, rejects = Tally(), Rejects(None)
             trial = Validator(self._handle, seen, rejects, tally, tenant=self._tenant)
             self._expected = sum(1 for _ in measure.watch(trial.items(entries)))
-            self._check_sync(seen, tally, rejects)
+            if self._sync is not None and self._handle.exists:  # before anything is written
+                self._sync.check(seen, tally.read, rejects)
         return validator.items(with_progress(documents, "read", self._progress)), measure
-
-    def _check_sync(self, seen: SeenIds, tally: Tally, rejects: Rejects) -> None:
-        """Raise SyncRefused, before anything is written, if a sync would delete too many."""
-        if self._sync is not None and self._handle.exists:
-            self._sync.check(seen, tally.read, rejects)
 
     def _index(self, items: Iterable[Item], measure: Measure) -> None:
         is_new = not self._handle.exists
@@ -337,18 +338,12 @@ def create_once(handle: CollectionHandle, statistics: Mapping[str, Statistics]) 
     try:
         handle.create(statistics)
     except Exception as error:
-        if not _appears(handle, PATIENCE if is_conflict(error) else 0.0):
-            raise
+        # A server refuses a second creator before the new collection is visible.
+        due = time.monotonic() + (PATIENCE if is_conflict(error) else 0.0)
+        while not handle.client.collection_exists(handle.name):
+            if time.monotonic() >= due:
+                raise
+            time.sleep(PAUSE)
         handle.require()
         return False
-    return True
-
-
-def _appears(handle: CollectionHandle, patience: float) -> bool:
-    """Whether the collection exists. A server refuses a second creator before the new collection is visible."""
-    due = time.monotonic() + patience
-    while not handle.client.collection_exists(handle.name):
-        if time.monotonic() >= due:
-            return False
-        time.sleep(PAUSE)
     return True

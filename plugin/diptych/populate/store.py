@@ -293,13 +293,22 @@ class Store(PointStore):
                 missing = left.keys() - there
                 deleted = isinstance(error.__cause__, CollectionNotFound)
                 if deleted or not (missing or names_missing_point(error)):
-                    raise _refused(self.name, error) from error
+                    if isinstance(error, PopulateError):
+                        raise
+                    raise PopulateError(
+                        "the store refuses the new vectors",
+                        where=f"collection {self.name!r}",
+                        got=error_line(error.__cause__ or error),
+                        do="run diptych apply again; if it fails again, roll back and check the encoder's options",
+                    ) from error
             gone |= missing
             left = {point: change for point, change in left.items() if point not in missing}
             if missing:
                 continue
             if len(left) > 1:
-                return gone.union(*(self._without_gone(half, write) for half in _halves(left)))
+                items = list(left.items())
+                halves = items[: len(items) // 2], items[len(items) // 2 :]
+                return gone.union(*(self._without_gone(dict(half), write) for half in halves))
             tries += 1
             if tries == TRIES:  # its writers write the new vector too, or a repair fills it
                 return gone | left.keys()
@@ -345,19 +354,3 @@ def names_missing_point(error: Exception) -> bool:
     if isinstance(cause, KeyError) or "no point" in str(cause).lower():
         return True
     return cause is not None and not_found(cause) and "collection" not in error_line(cause).lower()
-
-
-def _halves(points: Mapping[Any, Any]) -> list[dict[Any, Any]]:
-    items = list(points.items())
-    return [dict(items[: len(items) // 2]), dict(items[len(items) // 2 :])]
-
-
-def _refused(name: str, error: Exception) -> Exception:
-    if isinstance(error, PopulateError):
-        return error
-    return PopulateError(
-        "the store refuses the new vectors",
-        where=f"collection {name!r}",
-        got=error_line(error.__cause__ or error),
-        do="run diptych apply again; if it fails again, roll back and check the encoder's options",
-    )

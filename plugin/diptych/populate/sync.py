@@ -27,6 +27,8 @@ EXAMPLES = 5  # ids that an error or a report names
 class Sync:
     """The deletions of one run: the limit, and what was, or would be, deleted.
 
+    Documents are counted by tenant; one whose point moved is not gone, though its old point is to be deleted.
+
     Args:
         store, tenant: the collection; with a tenant, only its documents count.
         share: share of the documents that may be deleted.
@@ -34,17 +36,18 @@ class Sync:
 
     def __init__(self, store: Store, tenant: str | None, share: float) -> None:
         self._store, self._tenant, self._share = store, tenant, share
-        self._held: Counter[str | None] | None = None  # documents by tenant before the run has written any
+        self._where = f"collection {store.name!r}" + (f", tenant {tenant!r}" if tenant is not None else "")
+        self._before: Counter[str | None] | None = None  # documents by tenant before the run has written any
         self.deleted, self.examples = 0, list[str]()
 
     def check(self, seen: SeenIds, read: int, rejects: Rejects) -> None:
         """Raise SyncRefused when the source lacks too many documents of the collection."""
         if obstacle(read, rejects):
             return
-        with self._gone(seen) as gone:
-            if refusal := gone.refusal(self._share):
+        with self._points_of_gone(seen) as (_, held, refusal):
+            if refusal:
                 raise refusal
-            self._held = gone.held
+            self._before = held
 
     def delete(self, seen: SeenIds, read: int, rejects: Rejects) -> list[str]:
         """Delete what the source does not have; returns a warning if nothing may be deleted.
@@ -56,27 +59,70 @@ class Sync:
         """
         if reason := obstacle(read, rejects):
             return [reason]
-        with self._gone(seen) as gone:
-            # Checked again, against the size before the run: a source may have changed since its first reading, and new
-            # documents must not make room for more deletions.
-            if refusal := gone.refusal(self._share, self._held):
+        # Checked again, against the size before the run: a source may have changed since its first reading, and new
+        # documents must not make room for more deletions.
+        with self._points_of_gone(seen) as (file, _, refusal):
+            if refusal:
                 raise refusal
-            self.deleted, self.examples = gone.delete(self._store), gone.examples
+            file.seek(0)
+            for batch in batched(map(json.loads, file), PAGE):
+                self._store.delete(batch)
+                self.deleted += len(batch)
         return []
 
     def compare(self, seen: SeenIds, read: int, rejects: Rejects) -> list[str]:
         """Count what `delete` would delete; returns a warning if it would delete nothing."""
         if reason := obstacle(read, rejects):
             return [reason]
-        with self._gone(seen) as gone:
-            self.deleted, self.examples = gone.points, gone.examples
-            refusal = gone.refusal(self._share)
+        with self._points_of_gone(seen) as (file, _, refusal):
+            file.seek(0)
+            self.deleted = sum(1 for _ in file)
         return [f"the sync would be refused: {refusal.expected}"] if refusal else []
 
     @contextmanager
-    def _gone(self, seen: SeenIds) -> Iterator[Gone]:
+    def _points_of_gone(self, seen: SeenIds) -> Iterator[tuple[IO[str], Counter[str | None], SyncRefused | None]]:
+        """The points to delete, in a file so that memory does not grow with them; documents by tenant; the refusal."""
+        held, gone, free = Counter[str | None](), Counter[str | None](), self._store.layout.has_foreign_points
+        self.examples = []
         with tempfile.TemporaryFile("w+", encoding="ascii", prefix="diptych-gone-") as file:
-            yield Gone(self._store, seen, self._tenant, file)
+            for point, document, owner in self._store.documents(self._tenant):
+                name = document_key(document, self._tenant, self._store.tenancy, self._store.layout)
+                held[owner] += 1
+                if seen.accounts_for(name, None if free else point):
+                    continue
+                file.write(json.dumps(point) + "\n")
+                if not seen.accounts_for(name, None):
+                    gone[owner] += 1
+                    if len(self.examples) < EXAMPLES:
+                        self.examples.append(document)
+            yield file, held, self._refusal(gone, self._before or held)
+
+    def _refusal(self, gone: Counter[str | None], before: Counter[str | None]) -> SyncRefused | None:
+        """The error where more would go than `share` of the collection, or of a tenant's documents; else None."""
+        parts = [(gone.total(), before.total(), self._where)]
+        for tenant, own in gone.items():
+            if tenant is not None:
+                parts.append((own, before[tenant], f"{self._where}, documents of tenant {tenant!r}"))
+        most = next((part for part in parts if part[0] > most_deleted(part[1], self._share)), None)
+        if most is None:
+            return None
+        lost, held, where = most
+        shown = ", ".join(repr(name if len(name) <= 60 else name[:59] + "…") for name in self.examples)
+        error = SyncRefused(
+            f"sync would delete {lost:,} of {held:,} documents, more than populate.max_deleted allows; it deleted none",
+            where=where,
+            got=f"not in the source: {shown}{', …' if gone.total() > len(self.examples) else ''}",
+            expected=f"at most {most_deleted(held, self._share):,} of {held:,} deleted, max_deleted {self._share:g}",
+            do="see that the source is the right one (diptych populate --dry-run --sync); to delete them all the same: "
+            "--yes, in Python max_deleted=1",
+            deleted=lost,
+            held=held,
+            max_deleted=self._share,
+            examples=tuple(self.examples),
+        )
+        if lost == held:
+            error.add_note("no id of the source is in the collection: is it read from the right column, --id-column?")
+        return error
 
 
 def obstacle(read: int, rejects: Rejects) -> str:
@@ -118,84 +164,3 @@ def most_deleted(held: int, share: float) -> int:
         return held
     least = 1 if share > 0 and held > 1 else 0
     return max(least, int(Fraction(str(share)) * held))
-
-
-class Gone:
-    """The documents of a collection that the source does not have, or has at another point.
-
-    Points lie in `file`, so that memory does not grow with them. Documents are counted by tenant; one whose
-    point moved is not gone, though its old point is to be deleted.
-    """
-
-    def __init__(self, store: Store, seen: SeenIds, tenant: str | None, file: IO[str]) -> None:
-        self._where = f"collection {store.name!r}" + (f", tenant {tenant!r}" if tenant is not None else "")
-        self._file = file
-        self.held: Counter[str | None] = Counter()
-        self.gone: Counter[str | None] = Counter()
-        self.points, self.examples = 0, list[str]()
-        self._find(store, seen, tenant)
-
-    def _find(self, store: Store, seen: SeenIds, tenant: str | None) -> None:
-        free = store.layout.has_foreign_points
-        for point, document, owner in store.documents(tenant):
-            name = document_key(document, tenant, store.tenancy, store.layout)
-            self.held[owner] += 1
-            if seen.accounts_for(name, None if free else point):
-                continue
-            self.points += 1
-            self._file.write(json.dumps(point) + "\n")
-            if not seen.accounts_for(name, None):
-                self.gone[owner] += 1
-                if len(self.examples) < EXAMPLES:
-                    self.examples.append(document)
-
-    @property
-    def documents(self) -> int:
-        """Number of documents that would be lost."""
-        return self.gone.total()
-
-    def refusal(self, share: float, held: Counter[str | None] | None = None) -> SyncRefused | None:
-        """The error where more would go than `share` of the collection, or of a tenant's documents; else None.
-
-        Args:
-            share: share of the documents that may go.
-            held: documents by tenant before the run, if the run has written since.
-        """
-        before = held or self.held
-        if self.documents > most_deleted(before.total(), share):
-            return self._refusal(self.documents, before.total(), share, self._where)
-        for tenant, gone in self.gone.items():
-            if tenant is not None and gone > most_deleted(before[tenant], share):
-                return self._refusal(gone, before[tenant], share, f"{self._where}, documents of tenant {tenant!r}")
-        return None
-
-    def _refusal(self, gone: int, held: int, share: float, where: str) -> SyncRefused:
-        more = ", …" if self.documents > len(self.examples) else ""
-        error = SyncRefused(
-            f"sync would delete {gone:,} of {held:,} documents, more than populate.max_deleted allows; it deleted none",
-            where=where,
-            got=f"not in the source: {', '.join(map(_shown, self.examples))}{more}",
-            expected=f"at most {most_deleted(held, share):,} of {held:,} deleted, max_deleted {share:g}",
-            do="see that the source is the right one (diptych populate --dry-run --sync); to delete them all the same: "
-            "--yes, in Python max_deleted=1",
-            deleted=gone,
-            held=held,
-            max_deleted=share,
-            examples=tuple(self.examples),
-        )
-        if gone == held:
-            error.add_note("no id of the source is in the collection: is it read from the right column, --id-column?")
-        return error
-
-    def delete(self, store: Store) -> int:
-        """Delete the points; returns their number."""
-        deleted = 0
-        self._file.seek(0)
-        for batch in batched(map(json.loads, self._file), PAGE):
-            store.delete(batch)
-            deleted += len(batch)
-        return deleted
-
-
-def _shown(identifier: str) -> str:
-    return repr(identifier if len(identifier) <= 60 else identifier[:59] + "…")

@@ -146,11 +146,19 @@ class Validator:
         return Item(document, content_hash, read_by_encoders, point, position)
 
     def _checked(self, raw: object) -> Document:
-        entry = self._comparable(raw) if isinstance(raw, Row) else raw
+        entry = raw
+        if isinstance(raw, Row) and raw.written:
+            # CSV cells as text where the collection compares text: its tenant, and keyword indexes.
+            entry = {**raw, **{key: raw.written[key] for key in self._texts & raw.keys() & raw.written.keys()}}
         has_media = self._modalities != {"text"} or (isinstance(raw, Row) and raw.has_media)
         document = plain_document(_document(entry, media=has_media))
         if document.media:
-            document = self._media_read(document)
+            if not isinstance(document.media, Mapping):
+                what, expected = "media is not a mapping", "{'image': PATH, ...}"
+                raise DocumentError(what, got=brief(document.media), expected=expected)
+            take = self._handle.media.take  # reads them, as the hash needs it
+            media = {modality: take(modality, given) for modality, given in document.media.items()}
+            document = replace(document, media=media)
         if self._tenancy is not None:
             document = with_tenant(document, self._tenancy, self._tenant)
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
@@ -163,20 +171,6 @@ class Validator:
         if self._copies and (taken := self._copies & document.metadata.keys()):
             raise DocumentError(f"metadata uses the reserved key {taken.pop()!r}", do="rename it")
         return document
-
-    def _media_read(self, document: Document) -> Document:
-        """The document with its media read, as its hash needs them."""
-        if not isinstance(document.media, Mapping):
-            raise DocumentError("media is not a mapping", got=brief(document.media), expected="{'image': PATH, ...}")
-        take = self._handle.media.take
-        return replace(document, media={modality: take(modality, raw) for modality, raw in document.media.items()})
-
-    def _comparable(self, raw: Row) -> Mapping[str, Any]:
-        """CSV cells as text where the collection compares text: its tenant, and keyword indexes."""
-        if not raw.written:
-            return raw
-        texts = {key: raw.written[key] for key in self._texts & raw.keys() & raw.written.keys()}
-        return {**raw, **texts} if texts else raw
 
     def _point(self, document: Document, name: str) -> int | str:
         if not self._chosen_points:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qdrant_client import QdrantClient, models
 
@@ -49,7 +49,7 @@ class ClusterClient(ServerClient):
     def __init__(self, cluster: ClusterConfig, **options: Any) -> None:
         super().__init__(**options)
         self.cluster = cluster
-        self._keys: ShardKeys | None = None
+        self._keys: Fixed | ByField | None = None
         if cluster.shard_by is not None:
             self._keys = ByField(ServerClient, self, cluster.shard_by)
         elif cluster.shard_key is not None:
@@ -170,28 +170,8 @@ for _method in _READING:
     setattr(ClusterClient, _method, _reading(_method))
 
 
-class ShardKeys(Protocol):
-    """Splits calls by shard key; each method returns the parts of a call with their keys."""
-
-    def placed(self, collection: str, points: Any) -> Groups:
-        """The parts of points that are about to be written."""
-        ...
-
-    def grouped(self, collection: str, points: Any) -> Groups:
-        """The parts of existing points."""
-        ...
-
-    def selected(self, collection: str, selector: Any) -> Groups:
-        """The parts of ids or a filter."""
-        ...
-
-    def addressed(self, collection: str, operations: Any) -> Any:
-        """The operations, each with the key of its points."""
-        ...
-
-
 class Fixed:
-    """One key for all points."""
+    """One key for all points. Its methods, as those of `ByField`, return the parts of a call with their keys."""
 
     def __init__(self, key: Key) -> None:
         self.key = key

@@ -75,10 +75,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A file or folder, opened again for each reading."""
+    """A file or folder, opened again for each reading. Its documents are counted faster than they can be encoded."""
 
     path: Path
     read: Callable[[Path], Iterator[Raw]]
+    count: Callable[[Path], int]
 
     @property
     def name(self) -> str:
@@ -88,13 +89,6 @@ class FileSource:
     def __iter__(self) -> Iterator[Raw]:
         """The documents, from the first on."""
         return self.read(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class CountedSource(FileSource):
-    """A source that knows its number of documents much faster than they can be encoded."""
-
-    count: Callable[[Path], int]
 
     def __len__(self) -> int:
         return self.count(self.path)
@@ -195,7 +189,10 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
         case "jsonl":
             return _json_lines(path, columns)
         case "beir":
-            return _json_lines(_beir_corpus(path), columns)
+            for name in _CORPUS:
+                if (path / name).is_file():
+                    return _json_lines(path / name, columns)
+            raise PopulateError("not a BEIR folder", where=str(path), expected=" or ".join(_CORPUS))
         case "csv":
             names = readers.csv_names(path)
             columns.require(names, str(path))
@@ -203,16 +200,16 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
         case "parquet":
             readers.require_pyarrow()
             columns.require(readers.parquet_names(path), str(path))
-            return CountedSource(path, partial(readers.read_parquet, columns=columns), readers.count_parquet)
+            return FileSource(path, partial(readers.read_parquet, columns=columns), readers.count_parquet)
         case "files":
             if path.is_file():
                 kind = path.suffix.lower()
                 if kind in _NEEDED and (missing := missing_package(kind)):
                     raise PopulateError(f"{kind} files need {missing}", do='pip install "diptych[documents]"')
-            return CountedSource(path, read_files, lambda at: len(_files(at, TEXT_FILES)))
+            return FileSource(path, read_files, lambda at: len(_files(at, TEXT_FILES)))
         case "image" | "sound" | "video":
             suffixes = MEDIA_FILES[format]
-            return CountedSource(path, partial(read_media, modality=format), lambda at: len(_files(at, suffixes)))
+            return FileSource(path, partial(read_media, modality=format), lambda at: len(_files(at, suffixes)))
     raise PopulateError("unknown format of a source", where=str(path), got=repr(format), expected=", ".join(FORMATS))
 
 
@@ -220,8 +217,8 @@ def _json_lines(path: Path, columns: Columns) -> Source:
     if names := readers.keys_of(readers.read_json_lines(path)):
         columns.require(names, str(path), table="source")
     if columns == Columns():
-        return CountedSource(path, readers.read_json_lines, readers.count_lines)
-    return CountedSource(path, lambda at: readers.renamed(readers.read_json_lines(at), columns), readers.count_lines)
+        return FileSource(path, readers.read_json_lines, readers.count_lines)
+    return FileSource(path, lambda at: readers.renamed(readers.read_json_lines(at), columns), readers.count_lines)
 
 
 def _format_of(path: Path) -> str:
@@ -241,13 +238,6 @@ def _format_of(path: Path) -> str:
         if suffix.lower() == ".json"
         else f"name the format: --format {' | '.join(modalities or FORMATS)}",
     )
-
-
-def _beir_corpus(folder: Path) -> Path:
-    for name in _CORPUS:
-        if (folder / name).is_file():
-            return folder / name
-    raise PopulateError("not a BEIR folder", where=str(folder), expected=" or ".join(_CORPUS))
 
 
 def read_media(folder: Path, modality: Modality) -> Iterator[Raw]:
