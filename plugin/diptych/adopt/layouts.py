@@ -176,17 +176,14 @@ def _around(text: str, points: Mapping[PointId, Payload]) -> Layout:
     payloads = list(points.values())
     title = "title" if any(isinstance(payload.get("title"), str) for payload in payloads) else None
     origin = "fastembed" if text == "document" else BY_HAND
-    id_key = next((key for key in _IDS if key != text and _identifies(key, payloads)), None)
-    nest = next((key for key in _NESTS if _nests(key, {text, title, id_key}, payloads)), None)
+    id_key = nest = None
+    for key in _IDS:  # under which every payload has a different id
+        ids = [payload.get(key) for payload in payloads]
+        if key != text and all(type(value) in (str, int) for value in ids) and len(set(ids)) == len(ids):
+            id_key = key
+            break
+    for key in _NESTS:  # under which everything but text, title and id is
+        if all(isinstance(p.get(key), Mapping) and p.keys() - {text, title, id_key} == {key} for p in payloads):
+            nest = key
+            break
     return Layout(text=text, title=title, id=id_key, metadata=nest, origin=origin)
-
-
-def _identifies(key: str, payloads: Sequence[Payload]) -> bool:
-    """Whether every payload has a different id under the key."""
-    ids = [payload.get(key) for payload in payloads]
-    return all(type(value) in (str, int) for value in ids) and len(set(ids)) == len(ids)
-
-
-def _nests(key: str, other_keys: set[str | None], payloads: Sequence[Payload]) -> bool:
-    """Whether everything but text, title and id is under this key."""
-    return all(isinstance(p.get(key), Mapping) and p.keys() - other_keys == {key} for p in payloads)

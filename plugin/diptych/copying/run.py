@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,6 @@ from diptych.errors import CopyError
 from diptych.handle.create import timestamp, who
 from diptych.metadata.store import KEY, read_metadata
 from diptych.populate.pace import Pace
-from diptych.protocols import Kind
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.stores.retired_vectors import existing, orphans
 from diptych.stores.scroll import PointId, plain_id
@@ -105,11 +104,18 @@ class _Copy:
         info = self._source.info()
         require_coherent(self._source, info)
         indexes = target_collection.indexes_of(self._source, info, metadata, registry)
-        if metadata:
-            self._leave_out(orphans(self._source.client, self._source.name, metadata))
+        orphaned = orphans(self._source.client, self._source.name, metadata) if metadata else {}
+        self._unused = [vector for vector, kind in orphaned.items() if kind != "text_index"]
+        if self._unused:
+            kept = sorted(existing(self._source.client, self._source.name).difference(self._unused))
+            self._source.vectors = self._target.vectors = kept
         self._rules = rules_of(info.config.params, keeps_datatype=not is_local(self._source.client))
         resumed = self._target.exists()
-        record = self._existing_record(info) if resumed else self._created(info)
+        record = CopyRecord(store=self._source.place, collection=self._source.name, began=timestamp(), by=who())
+        if resumed:
+            record = self._existing_record(info)
+        else:
+            target_collection.create(self._source, self._target, info, record.payload(), self._unused)
         target_collection.ensure_indexes(self._target, indexes)
         if record.stage == "done":
             self._update(record, overwrite=overwrite)
@@ -130,17 +136,6 @@ class _Copy:
             seconds=time.perf_counter() - self._started,
             warnings=tuple(warnings),
         )
-
-    def _leave_out(self, orphaned: Mapping[str, Kind]) -> None:
-        self._unused = [vector for vector, kind in orphaned.items() if kind != "text_index"]
-        if self._unused:
-            kept = sorted(existing(self._source.client, self._source.name).difference(self._unused))
-            self._source.vectors = self._target.vectors = kept
-
-    def _created(self, info: models.CollectionInfo) -> CopyRecord:
-        record = CopyRecord(store=self._source.place, collection=self._source.name, began=timestamp(), by=who())
-        target_collection.create(self._source, self._target, info, record.payload(), self._unused)
-        return record
 
     def _existing_record(self, info: models.CollectionInfo) -> CopyRecord:
         source, target, target_info = self._source, self._target, self._target.info()

@@ -230,8 +230,10 @@ def difference(source: models.Record, target: models.Record | None, rules: Mappi
     """How the target's point differs from the source's; empty when it does not."""
     if target is None:
         return "not in the target"
-    if not same(source.payload or {}, target.payload or {}):
-        return _payload_difference(source.payload or {}, target.payload or {})
+    if not same(ours := source.payload or {}, theirs := target.payload or {}):
+        keys = [key for key in sorted({*ours, *theirs}) if key not in ours or key not in theirs]
+        keys += [key for key in sorted(ours.keys() & theirs.keys()) if not same(ours[key], theirs[key])]
+        return f"payload, {', '.join(map(repr, keys[:3]))}"
     source_vectors, target_vectors = vectors_of(source), vectors_of(target)
     for name in sorted({*source_vectors, *target_vectors}):
         if (name in source_vectors) != (name in target_vectors):
@@ -248,12 +250,6 @@ def same(source: Any, target: Any) -> bool:
     if isinstance(source, list) and isinstance(target, list):
         return len(source) == len(target) and all(map(same, source, target))
     return isinstance(source, bool) == isinstance(target, bool) and bool(source == target)
-
-
-def _payload_difference(source: Mapping[str, Any], target: Mapping[str, Any]) -> str:
-    keys = [key for key in sorted({*source, *target}) if key not in source or key not in target]
-    keys += [key for key in sorted(source.keys() & target.keys()) if not same(source[key], target[key])]
-    return f"payload, {', '.join(map(repr, keys[:3]))}"
 
 
 def _shape(parts: tuple[NDArray[Any], ...]) -> str:

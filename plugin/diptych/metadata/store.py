@@ -69,7 +69,13 @@ def read_metadata(client: QdrantBase, name: str, raw: Mapping[str, Any] | None =
     """
     raw = read_existing(client, name, partial(raw_metadata, client)) if raw is None else raw
     if KEY not in raw and (raw.get(COPY) or {}).get("stage", "done") != "done":
-        raise _unfinished(raw[COPY], name)
+        copy, points = raw[COPY], raw[COPY].get("copied", 0)  # whose metadata is valid only when it is complete
+        raise CollectionError(
+            "the collection is an unfinished copy",
+            where=f"collection {name!r}",
+            got=f"{points:,} points so far of {copy.get('store')}, collection {copy.get('collection')!r}",
+            do="finish it: run the same diptych copy again, it continues where it stopped",
+        )
     return metadata_of(raw, name) if KEY in raw else None
 
 
@@ -207,16 +213,6 @@ def _unseen(name: str, keys: list[str], nodes: int) -> StoreUnavailable:
         expected=f"the change at each of the {nodes} nodes that answer" if nodes > 1 else "the change",
         do="check whether all nodes take part in the cluster, and whether another process works on this collection; "
         "then run the same command again",
-    )
-
-
-def _unfinished(copy: Mapping[str, Any], name: str) -> CollectionError:
-    """Refuse an unfinished copy: its metadata is valid only when the copy is complete."""
-    return CollectionError(
-        "the collection is an unfinished copy",
-        where=f"collection {name!r}",
-        got=f"{copy.get('copied', 0):,} points so far of {copy.get('store')}, collection {copy.get('collection')!r}",
-        do="finish it: run the same diptych copy again, it continues where it stopped",
     )
 
 

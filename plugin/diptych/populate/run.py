@@ -285,7 +285,12 @@ class _Run:
         is_new = not self._handle.exists
         try:
             is_first = is_new or not (self._held or self._store.count())
-            items = self._provide_texts(items) if is_first else items
+            if is_first:  # encoders that need sample texts read some items
+                encoders = [slot.encoder for slot in self._handle.view.slots.values()]
+                first, items = take_sample(encoders, items)
+                self._handle.texts.coming = [item.document for item in first]
+                for encoder in encoders:
+                    provide_texts(encoder, self._handle.texts, self._handle.view.reading)
             is_new = is_new and create_once(self._handle, measure.sums)
             if not is_new:
                 self._handle.ensure_indexes(self._indexes)
@@ -308,15 +313,6 @@ class _Run:
             if search := search_with_unfit(handle.config, handle.search_config, unfit):
                 handle.keep_pipeline(search)
             self._warnings += vocabulary_warnings(unfit, handle.search_config, len(retrieved))
-
-    def _provide_texts(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, after encoders that need sample texts have read some of them; for an empty collection."""
-        encoders = [slot.encoder for slot in self._handle.view.slots.values()]
-        first, items = take_sample(encoders, items)
-        self._handle.texts.coming = [item.document for item in first]
-        for encoder in encoders:
-            provide_texts(encoder, self._handle.texts, self._handle.view.reading)
-        return items
 
 
 @contextmanager

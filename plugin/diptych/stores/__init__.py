@@ -99,7 +99,13 @@ def open_store(
     scheme, _, rest = first.partition(":")
     own = registry.hook.diptych_open_store(url=first) if registry is not None else None
     if cluster is not None and cluster.given and (own is not None or scheme not in _SERVERS):
-        raise _no_cluster(first, cluster)
+        raise ConfigError(
+            "only a Qdrant server has shards and replicas",
+            where=f"cluster.{next(iter(cluster.given))}",
+            got=f"store: {_without_secrets(first)}",
+            expected="http(s)://HOST:PORT or grpc(s)://HOST:PORT",
+            do="leave `cluster` out, or name a server",
+        )
     if own is not None:
         return own  # type: ignore[no-any-return]
     from qdrant_client import QdrantClient
@@ -238,16 +244,6 @@ def _grpc(url: str) -> dict[str, Any]:
 
 
 _SERVERS: dict[str, Callable[[str], dict[str, Any]]] = {"http": _http, "https": _http, "grpc": _grpc, "grpcs": _grpc}
-
-
-def _no_cluster(url: str, cluster: ClusterConfig) -> ConfigError:
-    return ConfigError(
-        "only a Qdrant server has shards and replicas",
-        where=f"cluster.{next(iter(cluster.given))}",
-        got=f"store: {_without_secrets(url)}",
-        expected="http(s)://HOST:PORT or grpc(s)://HOST:PORT",
-        do="leave `cluster` out, or name a server",
-    )
 
 
 def _reachable(client: QdrantBase, place: str) -> QdrantBase:

@@ -280,11 +280,11 @@ class ByField:
         if not wanted:
             return {}
         found = self._plain.retrieve(self._client, collection, wanted, with_payload=[self._field])
-        return {plain_id(record.id): self._key_of(record) for record in found}
-
-    def _key_of(self, record: models.Record) -> Key:
-        key: Any = record.shard_key
-        return key if key is not None else self._key(record)
+        keys: dict[Any, Key] = {}
+        for record in found:
+            stored: Any = record.shard_key
+            keys[plain_id(record.id)] = self._key(record) if stored is None else stored
+        return keys
 
 
 def shard_keys_of(client: QdrantClient, collection: str) -> list[Key]:

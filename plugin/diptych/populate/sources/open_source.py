@@ -113,7 +113,7 @@ class CsvSource:
 
     @cached_property
     def _inferred(self) -> Mapping[str, str]:
-        return readers.csv_types(self.path) if EVERY not in self.named else {}
+        return readers.csv_columns(self.path, inferred=EVERY not in self.named)[1]
 
 
 class StandardInput:
@@ -194,13 +194,15 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
                     return _json_lines(path / name, columns)
             raise PopulateError("not a BEIR folder", where=str(path), expected=" or ".join(_CORPUS))
         case "csv":
-            names = readers.csv_names(path)
+            names, _ = readers.csv_columns(path, inferred=False)
             columns.require(names, str(path))
             return CsvSource(path, columns, checked_types(types, names, str(path)))
         case "parquet":
             readers.require_pyarrow()
-            columns.require(readers.parquet_names(path), str(path))
-            return FileSource(path, partial(readers.read_parquet, columns=columns), readers.count_parquet)
+            columns.require(readers.parquet_head(path)[0], str(path))
+            return FileSource(
+                path, partial(readers.read_parquet, columns=columns), lambda at: readers.parquet_head(at)[1]
+            )
         case "files":
             if path.is_file():
                 kind = path.suffix.lower()

@@ -105,16 +105,10 @@ def _renamed(cells: Mapping[str, Any], columns: Columns, where: str, written: Ma
     return Row(columns.renamed(cells), where, written, has_media=bool(columns.media))
 
 
-def csv_names(path: Path) -> tuple[str, ...]:
-    """The names in the header of a CSV file."""
+def csv_columns(path: Path, *, inferred: bool) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The names in the header of a CSV file, and from all cells the types of columns that are not text."""
     with _csv_lines(path) as lines:
-        return lines.header
-
-
-def csv_types(path: Path) -> dict[str, str]:
-    """The types of the columns that are not text, from all cells of a CSV file."""
-    with _csv_lines(path) as lines:
-        return infer_types(lines.header, filter(None, lines))
+        return lines.header, infer_types(lines.header, filter(None, lines)) if inferred else {}
 
 
 def read_csv(path: Path, columns: Columns, kinds: Mapping[str, str], named: Mapping[str, str]) -> Iterator[Raw]:
@@ -201,14 +195,6 @@ class _CsvRows(Iterator[list[str] | None]):
                 line = self._text.readline(RECORD)
             raise csv.Error("the row is too long")
         return line
-
-
-def parquet_names(path: Path) -> tuple[str, ...]:
-    """The names of a Parquet file's columns."""
-    import pyarrow.parquet
-
-    with _intact(path):
-        return tuple(pyarrow.parquet.read_schema(path).names)
 
 
 @contextmanager
@@ -303,12 +289,13 @@ def require_pyarrow() -> None:
         raise PopulateError("Parquet files need pyarrow", do='pip install "diptych[parquet]"')
 
 
-def count_parquet(path: Path) -> int:
-    """Rows of a Parquet file, from its footer."""
+def parquet_head(path: Path) -> tuple[tuple[str, ...], int]:
+    """The names of a Parquet file's columns, and its number of rows, from its footer."""
     import pyarrow.parquet
 
     with _intact(path):
-        return int(pyarrow.parquet.read_metadata(path).num_rows)
+        metadata = pyarrow.parquet.read_metadata(path)
+        return tuple(metadata.schema.to_arrow_schema().names), int(metadata.num_rows)
 
 
 @contextmanager
