@@ -84,12 +84,14 @@ class Searching:
         return Encoders.of(self.handle)
 
     def warm(self) -> None:
-        """Load and check what queries need, and search once, so that the first user does not wait longer than others.
+        """Load and check what queries need, and search, so that the first user does not wait longer than others.
+
+        Plugins are not notified, and the texts are not cached.
 
         Raises:
             CollectionNotFound, FingerprintMismatch, SearchError, ContractError, RegistryError: as every query would.
         """
-        warm(self.handle)
+        on_current_view(self.handle, _search)
 
     def search(self, query: str | Query, **options: Unpack[SearchOptions]) -> Hits:
         """The best documents for one query, best first.
@@ -343,7 +345,13 @@ def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
     if isinstance(vector, SparseVector) or slot.kind == "sparse":
         if not (isinstance(vector, SparseVector) and slot.kind == "sparse"):
             raise _unfit(slot, type(vector).__name__, "SparseVector" if slot.kind == "sparse" else "numbers")
-        _require_sparse(vector, slot)
+        indices = vector.indices
+        if indices.size and not (np.diff(indices.astype(np.float64)) > 0).all():
+            raise _unfit(slot, "indices unsorted or repeated", "ascending indices")
+        if indices.size and not 0 <= int(indices[0]) <= int(indices[-1]) <= _LARGEST_TERM:
+            raise _unfit(slot, f"indices {indices[0]} to {indices[-1]}", f"indices from 0 to {_LARGEST_TERM}")
+        if not np.isfinite(vector.values).all():
+            raise _unfit(slot, "NaN or infinity", "finite numbers")
         return client_form(vector)
     try:
         with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused below
@@ -361,31 +369,8 @@ def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
     return [array.tolist()] if has_passages(slot) else array.tolist()
 
 
-def _require_sparse(vector: SparseVector, slot: Slot) -> None:
-    indices, values = vector.indices, vector.values
-    if indices.size and not (np.diff(indices.astype(np.float64)) > 0).all():
-        raise _unfit(slot, "indices unsorted or repeated", "ascending indices")
-    if indices.size and not 0 <= int(indices[0]) <= int(indices[-1]) <= _LARGEST_TERM:
-        raise _unfit(slot, f"indices {indices[0]} to {indices[-1]}", f"indices from 0 to {_LARGEST_TERM}")
-    if not np.isfinite(values).all():
-        raise _unfit(slot, "NaN or infinity", "finite numbers")
-
-
 def _unfit(slot: Slot, got: str, expected: str) -> SearchError:
     return SearchError("the vector does not fit the slot", where=slot.where, got=got, expected=expected)
-
-
-def warm(handle: CollectionHandle) -> None:
-    """Load and check encoders and rerankers of the config's pipeline, and run some searches, alone and together.
-
-    Plugins are not notified, and the texts are not cached.
-
-    Raises:
-        CollectionNotFound: nothing has been populated yet.
-        FingerprintMismatch: the config's encoders did not make the collection's vectors.
-        SearchError, ContractError, RegistryError: every query would fail like this.
-    """
-    on_current_view(handle, _search)
 
 
 def check(handle: CollectionHandle) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -127,8 +128,11 @@ class PassageEncoder:
                 return pooled
             return [own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), np.float32(1e-12)) for own in pooled]
         texts = [self.splitter.read(document) for document in documents]
-        vectors = self._encoded([text for own in texts for text in own])
-        return [self._joined([next(vectors) for _ in text]) for text in texts]
+        flat = [text for own in texts for text in own]
+        pieces = (flat[begin : begin + _PIECE] for begin in range(0, len(flat), _PIECE))
+        vectors = chain.from_iterable(map(self.inner.encode_document, pieces))
+        join: Any = {"dense": np.stack, "multivector": np.concatenate}.get(self._kind, _highest)
+        return [join([next(vectors) for _ in text]) for text in texts]
 
     def places(self, inputs: Sequence[str]) -> list[Places]:
         """Begin and end of each passage of each input, in characters of its text. Those used last are kept."""
@@ -144,15 +148,6 @@ class PassageEncoder:
     def token_spans(self, inputs: Sequence[str]) -> list[Spans]:
         """As of `TokenLimit`."""
         return self.splitter.token_spans([entry.replace(MARK, " ") for entry in inputs])
-
-    def _encoded(self, texts: Sequence[str]) -> Iterator[Any]:
-        for begin in range(0, len(texts), _PIECE):
-            yield from self.inner.encode_document(texts[begin : begin + _PIECE])
-
-    def _joined(self, vectors: Sequence[Any]) -> Any:
-        if self._kind == "dense":
-            return np.stack(vectors)
-        return np.concatenate(vectors) if self._kind == "multivector" else _highest(vectors)
 
 
 class LastUsed(Generic[K, V]):
@@ -256,7 +251,11 @@ def late_pooled(inner: TokenVectors, documents: Sequence[SplitDocument], most: i
         most: tokens that the encoder reads, None for all.
     """
     stretches = [[*_stretches(document, most)] for document in documents]
-    texts = [_text(document, own) for document, each in zip(documents, stretches, strict=True) for own in each]
+    texts = []
+    for document, each in zip(documents, stretches, strict=True):
+        for first, end in each:
+            text = document.text[document.places[first][0] : document.places[end - 1][1]]
+            texts.append(" ".join(filter(None, (document.title, text))))
     vectors = iter(inner.token_vectors(texts) if texts else ())
     return [
         np.concatenate([_means(document, own, next(vectors)) for own in each])
@@ -273,11 +272,6 @@ def _stretches(document: SplitDocument, most: int | None) -> Iterator[tuple[int,
             yield begin, n
             begin = n
     yield begin, len(document.places)
-
-
-def _text(document: SplitDocument, stretch: tuple[int, int]) -> str:
-    text = document.text[document.places[stretch[0]][0] : document.places[stretch[1] - 1][1]]
-    return " ".join(filter(None, (document.title, text)))
 
 
 def _means(document: SplitDocument, stretch: tuple[int, int], vectors: Floats) -> Floats:
