@@ -134,9 +134,16 @@ def to_diptych(document: Document, reads: Reads = NO_MEDIA) -> diptych.Document:
     if document.blob is not None:
         modality = _MODALITIES.get((document.blob.mime_type or "").split("/")[0])
         if modality not in reads.modalities:
-            raise _lost(document.id, document.blob)
+            raise UnusableDocument(
+                "a document holds binary data, which a collection would lose",
+                where=f"document {document.id!r}",
+                got=f"a blob of {len(document.blob.data)} bytes",
+                do="keep the path of the file in meta, and leave blob out; a slot `of: image` reads pictures",
+            )
         media[modality] = document.blob.data
-        metadata |= _blob_facts(document.blob)
+        blob = document.blob
+        if blob.meta or blob.mime_type != mime_type(blob.data):  # what the bytes do not tell
+            metadata[BLOB] = {"mime_type": blob.mime_type, "meta": blob.meta}
     text = document.content or "" if media else text_of(document)
     require_document(details, where=f"document {document.id!r}", error=UnusableDocument)
     title = metadata.pop("title") if isinstance(metadata.get("title"), str) else ""
@@ -223,22 +230,6 @@ def _blobs(document: diptych.Document, reads: Reads, facts: Any) -> dict[str, By
             kind = known.get("mime_type", mime_type(own.data))
             return {modality: ByteStream(own.data, meta=known.get("meta", {}), mime_type=kind)}
     return {}
-
-
-def _blob_facts(blob: ByteStream) -> dict[str, Any]:
-    """What of a blob its bytes do not tell, as metadata."""
-    if not blob.meta and blob.mime_type == mime_type(blob.data):
-        return {}
-    return {BLOB: {"mime_type": blob.mime_type, "meta": blob.meta}}
-
-
-def _lost(identifier: str, blob: ByteStream) -> UnusableDocument:
-    return UnusableDocument(
-        "a document holds binary data, which a collection would lose",
-        where=f"document {identifier!r}",
-        got=f"a blob of {len(blob.data)} bytes",
-        do="keep the path of the file in meta, and leave blob out; a slot `of: image` reads pictures",
-    )
 
 
 class UnusableFilter(SearchError, FilterError):

@@ -71,11 +71,6 @@ def _any_of(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
     return models.Filter(should=conditions or [models.HasIdCondition(has_id=[])])
 
 
-def _all_of(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
-    conditions: list[Any] = [_equal(path, item) for item in _several(filter, value)]
-    return models.Filter(must=conditions, must_not=[_empty(path)])
-
-
 def _text_match(filter: MetadataFilter, path: str, value: Any) -> models.Filter:
     if not isinstance(value, str) or not value:
         raise _unsupported(filter, "needs a text", "a text")
@@ -101,7 +96,9 @@ _BUILDERS: Mapping[FilterOperator, Callable[[MetadataFilter, str, Any], models.F
     FilterOperator.IN: _any_of,
     FilterOperator.ANY: _any_of,
     FilterOperator.NIN: lambda filter, path, value: models.Filter(must_not=[_any_of(filter, path, value)]),
-    FilterOperator.ALL: _all_of,
+    FilterOperator.ALL: lambda filter, path, value: models.Filter(
+        must=[_equal(path, item) for item in _several(filter, value)], must_not=[_empty(path)]
+    ),
     FilterOperator.TEXT_MATCH: _text_match,
     FilterOperator.TEXT_MATCH_INSENSITIVE: _text_match,
 }

@@ -99,17 +99,16 @@ class DiptychRetriever(BaseRetriever):
         return await asyncio.to_thread(self._scored, query, hits)
 
     def _scored(self, query: str | Query, hits: Sequence[Hit]) -> list[NodeWithScore]:
-        explanations = self._explained(query, hits) if self._explain and hits else {}
-        return [self._scored_node(hit, explanations.get(hit.id)) for hit in hits]
-
-    def _scored_node(self, hit: Hit, explanation: Mapping[str, Any] | None) -> NodeWithScore:
-        details: Mapping[str, Any] = {} if explanation is None else {"explanation": explanation}
-        node = hit_to_node(hit, self._content, {"stages": dict(hit.stages), **details}, Reads.of(self._collection))
-        return NodeWithScore(node=node, score=hit.score)
-
-    def _explained(self, query: str | Query, hits: Sequence[Hit]) -> dict[str, Any]:
-        explanations = self._collection.explain(query, ids=[hit.id for hit in hits], **explain_options(self._options))
-        return {explanation.document.id: explanation.as_dict() for explanation in explanations}
+        explanations: dict[str, Any] = {}
+        if self._explain and hits:
+            ids = [hit.id for hit in hits]
+            explained = self._collection.explain(query, ids=ids, **explain_options(self._options))
+            explanations = {own.document.id: {"explanation": own.as_dict()} for own in explained}
+        reads, scored = Reads.of(self._collection), list[NodeWithScore]()
+        for hit in hits:
+            details = {"stages": dict(hit.stages), **explanations.get(hit.id, {})}
+            scored.append(NodeWithScore(node=hit_to_node(hit, self._content, details, reads), score=hit.score))
+        return scored
 
 
 def _query_of(bundle: QueryBundle) -> str | Query:

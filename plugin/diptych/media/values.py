@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 import re
@@ -157,19 +156,13 @@ def _parsed(modality: Modality, raw: Mapping[Any, Any]) -> Media:
     thumbnail = raw.get("thumbnail")
     if thumbnail is not None and not isinstance(thumbnail, str):
         raise ValueError(f"thumbnail {brief(thumbnail)}")
-    data = None if encoded is None else _decoded(encoded)
+    try:
+        data = None if encoded is None else base64.b64decode(encoded, validate=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data {brief(encoded)}, which is not base64: {error}") from error
     if data is not None and (len(data) != length or digest_of(data) != digest):
         raise ValueError(f"{len(data):,} bytes of data that do not have the digest {digest}")
     return Media(modality, source or "", digest, length, data)
-
-
-def _decoded(encoded: object) -> bytes:
-    if not isinstance(encoded, str):
-        raise ValueError(f"data {brief(encoded)}")
-    try:
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(f"data that is not base64: {error}") from error
 
 
 class MediaConfig(BaseModel):
