@@ -21,7 +21,7 @@ from qdrant_client import QdrantClient, models
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config.models import Config
-from diptych.copying import copy_collection
+from diptych.copying import copy_collection, side
 from diptych.errors import StateChanged, SwapError
 from diptych.handle import collection_handle
 from diptych.handle.collection_handle import CollectionHandle
@@ -406,7 +406,8 @@ TestSwaps = Swaps.TestCase
 
 
 @pytest.mark.parametrize("way", ["texts from the source", "a copy of a swapped collection"])
-def test_a_rarer_way_that_is_killed_is_taken_up_again_and_leads_back(way: str) -> None:
+def test_a_rarer_way_that_is_killed_is_taken_up_again_and_leads_back(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side, "place_of", lambda _: "memory")  # one store, whose clients have names of their own
     old, new = Setup("first").config, Setup("second").config
     texts = {str(n): text(n, 0) for n in range(8)}
     documents = [Document(*item) for item in texts.items()]
@@ -417,7 +418,7 @@ def test_a_rarer_way_that_is_killed_is_taken_up_again_and_leads_back(way: str) -
     def taken(client: QdrantClient) -> None:
         found = opened(client)
         if way.startswith("a copy"):
-            copy_collection(client, "c", client, "copy", batch=2, retries=0, places=("memory", "memory"))
+            copy_collection(client, "c", client, "copy", batch=2, retries=0)
         else:
             with SourceDocuments(found.handle, documents) as source:
                 found.apply(new, ApplyOptions(documents=source))
