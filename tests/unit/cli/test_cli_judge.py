@@ -127,7 +127,7 @@ def test_a_model_goes_on_where_it_agrees_and_is_refused_where_it_does_not(
     ready: Run, config: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("diptych_lab.judge.agreement.LEAST_PAIRS", 2)
-    registry._register("model", Model)
+    registry._manager.register(Model, "model")
     config.write_text(config.read_text().replace("queries.jsonl}", "queries.jsonl, judge: {generator: kind}}"))
     ready("judge", *BOTH, input="03q")
     refused = ready("judge", *BOTH, "--model")

@@ -35,11 +35,10 @@ def test_without_keys_nobody_is_accepted_and_the_server_is_open(monkeypatch: pyt
         ("Basic one", False),
         ("one", False),
         ("", False),
-        (None, False),
         ("Bearer \udce9", False),
     ],
 )
-def test_a_header_must_hold_a_key_as_bearer(header: str | None, accepted: bool) -> None:
+def test_a_header_must_hold_a_key_as_bearer(header: str, accepted: bool) -> None:
     assert Keys(["one"]).accept(header) is accepted
 
 
