@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from diptych.collection.collection import Collection
 from diptych.search import Pipeline, Retrieve, Rrf
 from diptych.search.filters import combined, missing_key_times
 from diptych.types import Hit
+
+from .conftest import SLOTS, Open, fill
 
 QUERY = "word1 word2 word3"
 
@@ -85,6 +88,19 @@ def test_a_pipeline_by_name_is_the_one_that_evaluate_shows(
     filled: Collection, name: str, pipeline: Pipeline | Retrieve
 ) -> None:
     assert shown(filled.search(QUERY, pipeline=name)) == shown(filled.search(QUERY, pipeline=pipeline))
+
+
+def test_a_named_part_of_a_pipeline_leaves_out_its_later_stages(opened: Open, tmp_path: Path) -> None:
+    search = {
+        "retrieve": {"dense": 100, "lexical": 100},
+        "fuse": {"kind": "rrf"},
+        "rerank": [{"adapter": "fake-reranker", "candidates": 50}],
+    }
+    collection = opened({"slots": {name: SLOTS[name] for name in ("dense", "lexical")}, "search": search})
+    fill(collection, tmp_path / "aside.jsonl")
+    fused = shown(collection.search(QUERY, pipeline="rrf"))
+    assert fused == shown(collection.search(QUERY, pipeline=Retrieve("dense", 100) + Retrieve("lexical", 100) >> Rrf()))
+    assert fused != shown(collection.search(QUERY))
 
 
 def test_a_search_that_finds_nothing_logs_the_filter_keys_that_no_document_has(
