@@ -250,7 +250,7 @@ export interface Located {
 /** A query of media, perhaps with words. */
 export interface MixedQuery {
   text?: string;
-  media?: Record<string, string | unknown[]> | null;
+  media?: Record<string, string> | null;
 }
 
 /** `POST /studio/api/jobs`: an evaluation of two sides. */
