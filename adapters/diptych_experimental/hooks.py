@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
+from importlib.util import find_spec
 
 from diptych import hookimpl
 from diptych.protocols import Kind
 from diptych.specs import AdapterSpec, RecipeSpec
-from diptych_adapters.model_options import PromptOptions
-from diptych_adapters.specs import CARRIED
 
-__all__ = ["ADAPTERS", "RECIPES", "diptych_register_adapters", "diptych_register_recipes"]
-
-
-class UniDECOptions(PromptOptions):
-    """Options of `unidec`."""
-
-    head: Literal["joint", "classifier"] = Field(
-        "joint", description="Vectors to make: both heads' concatenated, or the classifier's only."
-    )
+__all__ = ["RECIPES", "diptych_register_adapters", "diptych_register_recipes"]
 
 
 def _recipe(name: str, kind: Kind, recipe_class: str, summary: str, module: str = "") -> RecipeSpec:
@@ -62,40 +50,13 @@ RECIPES = [
 ]
 
 
-def _adapter(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
-    return AdapterSpec(
-        name=name,
-        kind=kind,
-        factory=f"diptych_experimental.{factory}.of",
-        options=f"diptych_experimental.{options}",
-        summary=f"Experimental. {summary}",
-        requires=("torch", "sentence_transformers"),
-        extra="diptych[torch]",
-        carried=CARRIED,
-    )
-
-
-ADAPTERS = [
-    _adapter(
-        "unidec",
-        "dense",
-        "unidec_encoder:UniDECEncoder",
-        "hooks:UniDECOptions",
-        "Models of the recipe unidec: dual encoder and classifier as one vector.",
-    ),
-    _adapter(
-        "yes-no",
-        "reranker",
-        "yes_no:YesNoReranker",
-        "yes_no:YesNoOptions",
-        "Local causal language models that answer yes or no, scored by the probability of the next token.",
-    ),
-]
-
-
 @hookimpl
 def diptych_register_adapters() -> list[AdapterSpec]:
-    """All experimental adapters."""
+    """All experimental adapters; none without `diptych_adapters`, whose models they load."""
+    if find_spec("diptych_adapters") is None:
+        return []
+    from diptych_experimental.adapters import ADAPTERS
+
     return ADAPTERS
 
 

@@ -19,7 +19,7 @@ from diptych_adapters.pipelines.library import find, load, prompts_of
 from diptych_adapters.pipelines.pipeline import EncoderPipeline, Task
 from diptych_adapters.pipelines.weight_checks import check_modules
 from diptych_adapters.sentence_transformers import check_dense
-from diptych_experimental.hooks import UniDECOptions
+from diptych_experimental.adapters import UniDECOptions
 
 LABELS = "labels"  # the folder of the free vectors in an exported model
 CLASSIFIER, JOINT = "classifier_embedding", "joint_embedding"  # features of the classifier's head, and of both
