@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
@@ -45,24 +45,16 @@ FORBIDDEN = 403, "forbidden"
 
 
 class Connection:
-    """State of a connection: whether it is idle, since when its client is waited for, and whether requests may follow.
-
-    `since` is None while a request is being answered.
-    """
+    """A connection's socket, and whether a request is being answered and further ones may follow."""
 
     def __init__(self, accepted: socket.socket) -> None:
         self.socket = accepted
         self._lock, self._busy, self._ending = threading.Lock(), False, False
-        self.is_idle, self.since = True, cast("float | None", time.monotonic())
-
-    def wait(self, *, idle: bool) -> None:
-        """From now on the client is waited for: for a request, or for the rest of one or to take its answer."""
-        self.is_idle, self.since = idle, time.monotonic()
 
     def begin(self) -> bool:
         """Note that a request starts; false if the server is ending and the request must not be run."""
         with self._lock:
-            self._busy, self.since = not self._ending, None
+            self._busy = not self._ending
             return self._busy
 
     def done(self) -> bool:
@@ -71,11 +63,11 @@ class Connection:
             self._busy = False
             return not self._ending
 
-    def end(self, *, at_once: bool = False) -> None:
+    def end(self) -> None:
         """Accept no further request: close at once, or after the current answer."""
         with self._lock:
-            self._ending, self.since = True, None
-            if at_once or not self._busy:
+            self._ending = True
+            if not self._busy:
                 with suppress(OSError):  # the other side was faster
                     self.socket.shutdown(socket.SHUT_RDWR)  # which wakes a blocked reader
 
@@ -103,10 +95,8 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         """Wait for a request, and answer it."""
         try:
-            self._state.wait(idle=True)
             self._incoming.allow(IDLE)
             self._buffered.peek(1)
-            self._state.wait(idle=False)
         except TimeoutError:
             self.close_connection = True
             return
@@ -136,9 +126,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         try:
-            status, content = self._answer(body)
-            self._state.wait(idle=False)
-            self._send(status, content)
+            self._send(*self._answer(body))
         finally:
             self.close_connection |= not self._state.done()
 

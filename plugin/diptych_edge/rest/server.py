@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from diptych_edge.rest.connection import Connection
     from diptych_edge.rest.routes import Routes
 
-MOST = 256  # connections at once
-SLOW = 5.0  # seconds that a client may take over a request or an answer where others wait for its place
 _PAUSE = 0.02  # seconds
-_ROOM = 0.1  # seconds to wait for a connection to end or become idle
 GRACE = 30.0  # seconds for the answers that are being made when the server ends
 
 
@@ -47,7 +44,7 @@ class RestServer:
         self._lock, self._ending = threading.Lock(), False
         self._connections: dict[Connection, threading.Thread] = {}
         self._routes: Routes | None = None
-        self._making, self._freed = threading.Lock(), threading.Event()
+        self._making = threading.Lock()
         self._accepting = threading.Thread(target=self._accept, name="edge answers", daemon=True)
         listener.setblocking(False)
 
@@ -93,10 +90,6 @@ class RestServer:
             while not self._ending:
                 if any(key.fileobj is self._woken for key, _ in ready.select()):
                     return
-                if not self._has_room():
-                    self._freed.wait(_ROOM)  # new connections wait in the socket's queue
-                    self._freed.clear()
-                    continue
                 try:
                     self._take(self._listener.accept()[0])
                 except (OSError, RuntimeError, MemoryError):  # the client has gone, or no descriptor or thread is left
@@ -123,21 +116,6 @@ class RestServer:
             accepted.close()
             raise
 
-    def _has_room(self) -> bool:
-        """Whether one more connection may be open.
-
-        Where there are too many, the one that is idle longest ends, or else the one whose client is slowest.
-        """
-        open_now, slow = list(self._connections), time.monotonic() - SLOW
-        if len(open_now) < MOST:
-            return True
-        waiting = {c: (not c.is_idle, since) for c in open_now if (since := c.since) is not None}
-        ends = {connection: order for connection, order in waiting.items() if order < (True, slow)}
-        if ends:
-            chosen = min(ends, key=ends.__getitem__)
-            chosen.end(at_once=not chosen.is_idle)
-        return bool(ends)
-
     def _serve(self, connection: Connection) -> None:
         from diptych_edge.rest.connection import Handler
 
@@ -148,7 +126,6 @@ class RestServer:
             with self._lock:
                 self._connections.pop(connection, None)
             connection.socket.close()
-            self._freed.set()
 
     def _shared_routes(self) -> Routes:
         with self._making:  # two sets of routes would not know of one another's optimisations

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,8 @@ from qdrant_client import QdrantClient, models
 
 from diptych.runtime.sockets import TimedReader
 from diptych_edge import EdgeClient, SharedEdgeClient
-from diptych_edge.rest import Routes, connection, server
-from diptych_edge.share.address import Address, read_address, serve_at
-from serving import until
+from diptych_edge.rest import Routes, connection
+from diptych_edge.share.address import Address, serve_at
 
 Serve = Callable[..., tuple[subprocess.Popen[str], dict[str, Any]]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
@@ -249,108 +248,3 @@ def test_a_connection_for_which_no_thread_is_left_is_closed_and_the_next_is_answ
         assert refused.recv(1) == b""
     assert failed
     assert is_well(serve_once)
-
-
-def noted(monkeypatch: pytest.MonkeyPatch) -> list[connection.Connection]:
-    """The connections that servers will take, in order."""
-    taken = list[connection.Connection]()
-
-    class Noted(connection.Connection):
-        def __init__(self, accepted: socket.socket) -> None:
-            super().__init__(accepted)
-            taken.append(self)
-
-    monkeypatch.setattr(connection, "Connection", Noted)
-    return taken
-
-
-def test_where_all_connections_are_busy_a_new_one_waits_for_its_turn(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "MOST", 3)
-    monkeypatch.setattr(connection, "HEAD", 300.0)  # seconds for the rest of a request, however slow the machine is
-    open_now = noted(monkeypatch)
-    with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
-        begun, rest = keyed(b"GET /healthz HTTP/1.1\r\nhost: local", served), b"host\r\n\r\n"
-        place = ("127.0.0.1", served.port)
-        busy = [stack.enter_context(socket.create_connection(place, timeout=60)) for _ in range(3)]
-        for connected in busy:
-            connected.sendall(begun)
-        until(lambda: len(open_now) == 3 and not any(own.is_idle for own in open_now))  # it reads what has begun
-        late = stack.enter_context(socket.create_connection(place, timeout=0.5))
-        late.sendall(begun + rest)
-        with pytest.raises(TimeoutError):
-            late.recv(1)
-        busy[1].sendall(rest)
-        late.settimeout(60)
-        assert b"200" in busy[1].recv(4096)
-        assert b"200" in late.recv(4096)
-
-
-def half_sent(connected: socket.socket, served: Address) -> None:
-    connected.sendall(keyed(b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{", served))
-
-
-def unread(connected: socket.socket, served: Address) -> None:
-    connected.sendall(keyed(b"GET /collections/c/points/1 HTTP/1.1\r\nhost: localhost\r\n\r\n", served))
-
-
-@pytest.mark.parametrize("attack", [half_sent, unread])
-def test_slow_clients_hold_no_place_that_another_waits_for(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, attack: Callable[[socket.socket, Address], None]
-) -> None:
-    monkeypatch.setattr(server, "MOST", 3)
-    monkeypatch.setattr(server, "SLOW", 0.2)
-    monkeypatch.setattr(connection, "BODY", 300.0)
-    open_now = noted(monkeypatch)
-    with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
-        client.create_collection("c", SIZE)
-        client.upsert("c", [models.PointStruct(id=1, vector=[1.0, 0.0], payload={"long": "x" * (20 << 20)})])
-        for number in range(3):
-            attack(stack.enter_context(served.connect()), served)
-            until(lambda: len(open_now) == number + 1 and not open_now[-1].is_idle)  # noqa: B023 - called at once
-        assert is_well(served)
-
-
-def test_hundreds_of_half_sent_bodies_do_not_keep_another_process_from_the_store(folder: Path) -> None:
-    with SharedEdgeClient(folder) as client, ExitStack() as stack:
-        client.create_collection("c", SIZE)
-        served = read_address(folder)
-        assert served is not None
-
-        def half_send() -> None:
-            with suppress(OSError):  # the queue of a socket may be full
-                half_sent(stack.enter_context(served.connect()), served)
-
-        attackers = [threading.Thread(target=half_send, daemon=True) for _ in range(385)]
-        for attacker in attackers:
-            attacker.start()
-        program = f"from diptych_edge import *; print(SharedEdgeClient({str(folder)!r}).collection_exists('c'))"
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-        assert done.stdout == "True\n", done.stderr
-
-
-def test_where_too_many_connections_are_open_the_one_that_is_idle_longest_ends(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "MOST", 3)
-    open_now = noted(monkeypatch)
-
-    def ask(connected: socket.socket, place: int) -> bytes:
-        before = open_now[place].since if place < len(open_now) else None
-        connected.sendall(keyed(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", served))
-        answer = connected.recv(4096)
-        # The server notes the time after its answer.
-        until(lambda: open_now[place].is_idle and open_now[place].since not in (before, None))
-        return answer
-
-    with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
-        place = ("127.0.0.1", served.port)
-        first, second, third = (stack.enter_context(socket.create_connection(place, timeout=60)) for _ in range(3))
-        until(lambda: len(open_now) == 3)
-        for number, connected in ((0, first), (1, second), (2, third), (0, first)):  # so the second is idle longest
-            assert b"200" in ask(connected, number)
-        fourth = stack.enter_context(socket.create_connection(place, timeout=60))
-        assert b"200" in ask(fourth, 3)
-        assert second.recv(1) == b""
-        assert b"200" in ask(first, 0)
