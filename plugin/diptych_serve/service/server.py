@@ -47,7 +47,6 @@ def listen(host: str, port: int) -> socket.socket:
             got=error.strerror or str(error),
             do="choose another --port or --host",
         ) from error
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
     return listening
 
 

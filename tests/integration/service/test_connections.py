@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -57,27 +56,6 @@ def is_closed(own: socket.socket) -> bool:
         return own.recv(4096) == b""
     except ConnectionResetError:
         return True
-
-
-def test_packets_of_an_answer_are_not_delayed() -> None:
-    seen: list[int] = []
-
-    async def look(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            transport = send.__self__.transport
-            seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-        await small()(scope, receive, send)
-
-    with served(look) as url:
-        assert httpx.get(url).text == "hello"
-    assert seen == [1]
-
-
-@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
-def test_headers_that_do_not_come_end_the_connection(begun: bytes) -> None:
-    with served(small(), header_seconds=0.3) as url, connected(url) as own:
-        own.sendall(begun)
-        assert is_closed(own)
 
 
 def test_headers_that_drip_end_the_connection() -> None:
@@ -197,16 +175,3 @@ def test_the_end_waits_for_the_grace_of_requests_but_for_no_second_signal_and_no
             process.send_signal(number)
             time.sleep(0.5)
         assert process.wait(120) == code
-
-
-def test_what_any_client_can_send_fills_no_log() -> None:
-    code = (
-        "import logging\n"
-        "from diptych_serve.service.server import log_to_stderr\n"
-        "log_to_stderr()\n"
-        "logging.getLogger('uvicorn.error').warning('Invalid HTTP request received.')\n"
-        "logging.getLogger('uvicorn.error').error('a fault')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "a fault" in done.stderr
-    assert "Invalid" not in done.stderr

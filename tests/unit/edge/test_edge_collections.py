@@ -262,20 +262,6 @@ def test_a_collection_moves_to_another_store(docs: EdgeClient) -> None:
     local.close()
 
 
-def test_a_vector_is_looked_up_in_another_collection(docs: EdgeClient) -> None:
-    docs.create_collection("users", {"taste": m.VectorParams(size=4, distance=m.Distance.COSINE)})
-    docs.upsert("users", [m.PointStruct(id=1, vector={"taste": [1.0, 3.0, 0.0, 0.0]}, payload={})])
-    place = m.LookupLocation(collection="users", vector="taste")
-    found = docs.query_points("docs", 1, using="dense", lookup_from=place, limit=1).points
-    assert found[0].id == 3
-
-
-def test_the_engine_names_itself(client: EdgeClient) -> None:
-    assert client.info().title == "Qdrant Edge"
-    assert client.info().version.startswith("0.9")
-    assert repr(client) == f"EdgeClient({str(client.path)!r})"
-
-
 def test_metadata_is_read_without_counting_points(tmp_path: Path) -> None:
     class Uncounted(EdgeClient):
         """Cannot be asked for what a collection holds, which takes the longer the more that is."""
