@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from browsing import Visit
 from diptych import Collection
@@ -59,17 +59,6 @@ def test_a_link_shows_the_same_in_another_browser(visit: Visit) -> None:
     other.context.close()
 
 
-def test_sides_are_exchanged_and_one_can_be_left_out(visit: Visit) -> None:
-    page = visit.open(q=QUERY)
-    before = visit.ids("a"), visit.ids("b")
-    page.get_by_role("button", name="Exchange A and B").click()
-    assert (visit.ids("b"), visit.ids("a")) == before
-    page.get_by_label("Side B").select_option("none")
-    expect(page.locator("[data-column=b]")).to_have_count(0)
-    page.go_back()
-    assert (visit.ids("b"), visit.ids("a")) == before
-
-
 def test_a_config_of_ones_own_is_a_side_and_a_wrong_one_says_what_is_wrong(visit: Visit, packages: Collection) -> None:
     page = visit.open(q=QUERY)
     page.get_by_label("Side B").select_option("edit")
@@ -85,71 +74,6 @@ def test_a_config_of_ones_own_is_a_side_and_a_wrong_one_says_what_is_wrong(visit
     assert visit.ids("a")
     expect(page.locator(".venn")).to_have_count(0)
     visit.faults.clear()  # the browser's own line on the answer's status
-
-
-def test_filters_narrow_both_sides(visit: Visit, packages: Collection) -> None:
-    page = visit.open(q="editor")
-    page.get_by_role("button", name="Filters").click()
-    page.get_by_role("button", name="Add a filter").click()
-    page.get_by_label("Field of filter 1").fill("section")
-    page.get_by_label("Value of filter 1").fill("sound")
-    chosen = {"must": [{"key": "section", "match": {"value": "sound"}}]}
-    assert visit.ids("a") == ids_of(packages.search("editor", filter=chosen))
-    page.get_by_label("Comparison of filter 1").select_option("not")
-    chosen = {"must_not": [{"key": "section", "match": {"value": "sound"}}]}
-    assert visit.ids("a") == ids_of(packages.search("editor", filter=chosen))
-    page.get_by_role("button", name="Remove filter 1").click()
-    assert visit.ids("a") == ids_of(packages.search("editor"))
-
-
-def test_the_bar_and_the_ribbons_show_what_both_have(visit: Visit, packages: Collection) -> None:
-    page = visit.open(q=QUERY)
-    a, b = visit.ids("a"), visit.ids("b")
-    both = [id for id in a if id in b]
-    bar = page.locator(".venn")
-    expect(bar).to_have_text(f"{len(a) - len(both)} only A{len(both)} both{len(b) - len(both)} only B")
-    expect(page.locator(".ribbon")).to_have_count(len(both))
-    said = page.locator(".ribbons svg").get_attribute("aria-label") or ""
-    first = both[0]
-    assert said.startswith(
-        f"{len(both)} documents in both answers: {name_of(packages.get([first])[0])} from rank {a.index(first) + 1} to"
-    )
-    page.get_by_role("button", name="only A").click()
-    expect(page.locator("[data-column=a] .hit:not([data-dim])")).to_have_count(len(a) - len(both))
-    expect(page.locator("[data-column=b] .hit:not([data-dim])")).to_have_count(0)
-
-
-def test_answers_to_different_queries_are_not_joined(visit: Visit, packages: Collection) -> None:
-    page = visit.open(q=QUERY)
-    visit.settle()
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        if '"side":"slot:dense"' in (route.request.post_data or "").replace(" ", ""):
-            held.append(route)
-        else:
-            route.continue_()
-
-    page.route("**/search", hold)
-    page.get_by_label("Query", exact=True).fill("edit sound files")
-    first = packages.search("edit sound files")[0].id
-    page.evaluate(
-        """() => {
-            window.changes = 0;
-            const list = document.querySelector("[data-column=b] ol");
-            new MutationObserver((all) => { window.changes += all.length; }).observe(
-                list, {childList: true, subtree: true, attributes: true, characterData: true});
-        }"""
-    )
-    expect(page.locator("[data-column=a] .hit").first).to_have_attribute("data-hit", first)
-    expect(page.locator(".ribbons svg")).to_be_hidden()
-    expect(page.locator(".hit-head .move:visible")).to_have_count(0)
-    assert page.evaluate("changes") == 0, "the column that has not answered is drawn again"
-    held[-1].continue_()
-    a, b = visit.ids("a"), visit.ids("b")
-    expect(page.locator(".ribbons svg")).to_be_visible()
-    expect(page.locator(".ribbon")).to_have_count(len(set(a) & set(b)))
-    expect(page.locator(".hit-head .move:visible")).to_have_count(len(a) + len(b))
 
 
 def focused(page: Page) -> tuple[str | None, str | None]:
@@ -228,18 +152,6 @@ def test_the_panel_says_why_one_document_is_above_another(visit: Visit, packages
     expect(sentence).to_contain_text(f"Above “{name_of(hits[4].document)}” by")
     page.get_by_role("button", name="Close the explanation").click()
     expect(page).not_to_have_url(re.compile("other"))
-
-
-def test_a_missing_document_is_found_by_its_id(visit: Visit, packages: Collection) -> None:
-    page = visit.open(q=QUERY)
-    far = next(id for id in ids_of(packages.search(QUERY, limit=100))[50:])
-    page.get_by_label("Where is document…?").fill(far)
-    page.get_by_role("button", name="Find it").click()
-    why = page.get_by_role("complementary")
-    expect(why.locator("[data-side=a].why-side")).to_contain_text("rank 51")
-    page.get_by_label("Where is document…?").fill("no-such-package")
-    page.keyboard.press("Enter")
-    expect(why.locator("[data-side=b].why-side")).to_contain_text("holds no document")
 
 
 def test_the_query_can_be_copied_as_code(visit: Visit, packages: Collection) -> None:

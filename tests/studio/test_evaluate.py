@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, expect
 
 from browsing import Visit, overflow, violations
 from diptych import Collection, Run
@@ -94,48 +93,6 @@ def test_groups_of_queries_stand_as_dots_and_as_a_table(visit: Visit) -> None:
     assert {row.locator("th").inner_text().partition(":")[0] for row in rows} <= {"length", "section"}
 
 
-def test_arrow_keys_choose_a_query_of_the_plot_and_enter_compares_its_answers(
-    visit: Visit, comparison: Comparison, few_queries: Path
-) -> None:
-    result = evaluated(visit)
-    plot = result.get_by_role("slider")
-    plot.focus()
-    plot.press("End")
-    expect(plot).to_have_attribute("aria-valuenow", plot.get_attribute("aria-valuemax") or "")
-    texts = {query.id: query.text for query in read_beir(few_queries)[0]}
-    values = comparison.of("whole pipeline").per_query
-    lowest = min(values.values())
-    said = plot.get_attribute("aria-valuetext") or ""
-    chosen, _, figures = said.rpartition(": ")
-    assert chosen in {texts[name] for name, value in values.items() if value == pytest.approx(lowest)}
-    assert figure(figures.partition(",")[0]) == pytest.approx(lowest, abs=5e-4)
-    plot.press("Home")
-    plot.press("ArrowRight")
-    expect(plot).to_have_attribute("aria-valuenow", "2")
-    plot.press("End")
-    expect(plot).to_have_attribute("aria-valuetext", said)
-    plot.press("Enter")
-    expect(visit.page.get_by_role("searchbox", name="Query", exact=True)).to_have_value(chosen)
-    expect(visit.page.get_by_label("Side A")).to_have_value(SIDES["a"])
-    assert visit.ids("a")
-    assert visit.ids("b")
-
-
-def test_a_reloaded_page_shows_the_result_again_and_says_where_something_else_is_chosen(visit: Visit) -> None:
-    before = evaluated(visit).locator("p").first.inner_text()
-    asked = sum(url.endswith("/jobs") for url in visit.requests)
-    visit.page.reload()
-    assert result_of(visit.page).locator("p").first.inner_text() == before
-    assert sum(url.endswith("/jobs") for url in visit.requests) == asked, "the evaluation ran again"
-    page, note = visit.page, visit.page.get_by_text("The result below is of other sides")
-    expect(note).to_have_count(0)
-    page.get_by_label("Metric").select_option("MRR@10")
-    expect(note).to_be_visible()
-    page.get_by_label("Side B").select_option(SIDES["a"])
-    expect(page.get_by_role("button", name="Evaluate")).to_be_disabled()
-    expect(page.get_by_text("Choose two different sides")).to_be_visible()
-
-
 def shown(page: Page) -> list[tuple[int, str]]:
     """Place and query of the rows that are in the document."""
     rows = page.evaluate(
@@ -150,31 +107,6 @@ def listed(visit: Visit) -> Locator:
     found = visit.page.get_by_role("listbox")
     expect(found).to_be_visible()
     return found
-
-
-def figures_of(page: Page, pattern: str) -> list[float]:
-    """A figure that is said of each row in sight, in their order."""
-    said = page.evaluate("[...document.querySelectorAll('[role=option]')].map((row) => row.getAttribute('aria-label'))")
-    return [figure(found[1]) for text in said if (found := re.search(pattern, text))]
-
-
-def test_queries_are_sorted_by_disagreement_by_loss_or_by_gain(visit: Visit) -> None:
-    listed(visit)
-    page = visit.page
-    page.get_by_role("button", name="Disagreement").click()
-    expect(page.get_by_text("whose first hits have least in common")).to_be_visible()
-    common = figures_of(page, r"([\d.]+)% of hits")
-    assert common == sorted(common)
-    page.get_by_role("button", name="Loss").click()
-    expect(page.get_by_text("First the queries on which B loses most")).to_be_visible()
-    losses = figures_of(page, r"difference (\S+),")
-    assert losses == sorted(losses)
-    assert losses[0] < 0
-    page.get_by_role("button", name="Gain").click()
-    expect(page.get_by_text("First the queries on which B gains most")).to_be_visible()
-    gains = figures_of(page, r"difference (\S+),")
-    assert gains == sorted(gains, reverse=True)
-    assert gains[0] > 0
 
 
 def test_a_query_of_the_list_opens_its_comparison_and_back_returns_to_its_place(visit: Visit) -> None:
@@ -234,51 +166,12 @@ def test_judged_hits_are_marked_and_relevant_ones_that_are_missing_are_found(
 MANY = 10_000
 
 
-def lengthened(route: Route) -> None:
-    """The server's answer, with the same queries again and again until there are 10,000."""
-    response = route.fetch()
-    job: dict[str, Any] = response.json()
-    if job["result"]:
-        queries = job["result"]["queries"]
-        job["result"]["queries"] = [
-            {**queries[n % len(queries)], "id": f"q{n}", "text": f"{queries[n % len(queries)]['text']} {n}"}
-            for n in range(MANY)
-        ]
-    route.fulfill(response=response, body=json.dumps(job))
-
-
-def test_of_10_000_queries_only_those_in_sight_are_in_the_document(visit: Visit) -> None:
-    page = visit.page
-    page.route("**/studio/api/jobs/*", lengthened)
-    rows = listed(visit)
-    rows.focus()
-    chosen = page.locator("[aria-selected=true]")
-    for key, place in [("End", MANY), ("ArrowUp", MANY - 1), ("Home", 1), ("ArrowDown", 2)]:
-        rows.press(key)
-        expect(chosen).to_have_attribute("aria-posinset", str(place))
-        expect(chosen).to_be_in_viewport()
-        expect(chosen).to_have_attribute("aria-setsize", str(MANY))
-        assert len(shown(page)) < 100
-    page.mouse.move(*middle(rows))
-    for _ in range(40):
-        page.mouse.wheel(0, 900)
-        page.wait_for_function(IN_SIGHT)
-        assert len(shown(page)) < 100
-    assert shown(page)[0][0] > 500
-
-
 IN_SIGHT = """() => {
     const list = document.querySelector('[role=listbox]');
     const { top, bottom } = list.getBoundingClientRect();
     const drawn = [...list.querySelectorAll('[role=option]')].map((row) => row.getBoundingClientRect());
     return Math.min(...drawn.map((row) => row.top)) <= top && Math.max(...drawn.map((row) => row.bottom)) >= bottom;
 }"""
-
-
-def middle(found: Locator) -> tuple[float, float]:
-    box = found.bounding_box()
-    assert box is not None
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 @pytest.mark.parametrize("width", [320, 1280])

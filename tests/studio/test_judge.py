@@ -120,35 +120,6 @@ def test_a_key_that_is_held_down_grades_one_document(visit: Visit, folder: Path)
     assert grades(folder, "cleo") == [2, 1]
 
 
-def test_buttons_do_what_the_keys_do_and_a_reload_goes_on(visit: Visit, folder: Path) -> None:
-    page = start(visit, "a mail server", "dan")
-    first = pair(page)
-    page.get_by_role("button", name="Exactly what was asked for").click()
-    expect(page.get_by_text("1 of at most")).to_be_visible()
-    second = pair(page)
-    page.reload()
-    expect(page.get_by_role("article")).to_be_visible()
-    assert pair(page) == second != first
-    page.get_by_role("button", name="Skip").click()
-    expect(page.get_by_text("2 of at most")).to_be_visible()
-    assert grades(folder, "dan") == [3, None]
-
-
-def test_it_says_what_is_missing_before_it_starts(visit: Visit) -> None:
-    page = visit.open("judge", a="slot:dense", b="slot:lexical")
-    begin = page.get_by_role("button", name="Start judging")
-    expect(begin).to_be_disabled()
-    if (own := page.get_by_role("button", name="My own queries")).count():
-        own.click()
-    expect(page.get_by_text("Write a query or more.")).to_be_visible()
-    page.get_by_label("Queries, one a line").fill("a game")
-    expect(page.get_by_text("Say who judges.")).to_be_visible()
-    page.get_by_label("Your name").fill("anna")
-    expect(begin).to_be_enabled()
-    visit.open("judge", a="generation:dense.7")
-    expect(page.get_by_text("asks the vectors “dense.7” of a swap")).to_be_visible()
-
-
 @pytest.mark.parametrize("width", [320, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_judge_at_any_width(visit: Visit, width: int, scheme: Any) -> None:
