@@ -5,17 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
-from qdrant_client.http.exceptions import ResponseHandlingException
 
 import colour_plugin
 import diptych_adapters.hooks
@@ -23,16 +20,15 @@ from browsing import Visit, overflow, violations
 from colour_plugin import COLOURS
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.swap import ApplyOptions
 from diptych_serve.service.access import Keys
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
 from diptych_serve.studio.routes import studio
-from serving import ANIMALS, animals, judged, served, until
+from serving import animals, served
 
 pytestmark = pytest.mark.slow
 
-VIEWS = ("compare", "queries", "evaluate", "judge", "swap", "health", "docs")
+VIEWS = ("compare", "queries", "evaluate", "judge", "collection", "docs")
 WIDTHS = (320, 768, 1440)
 # Each would set `pwned`, open a dialog, load something or break out of an attribute, a script, JSON or a style.
 HOSTILE = (
@@ -119,7 +115,7 @@ def ready(page: Page) -> None:
 
 def test_each_view_has_a_link_a_title_and_keys(browser: Browser, url: str) -> None:
     with visiting(browser, url) as visit:
-        page = visit.open("health")
+        page = visit.open("collection")
         for label in page.get_by_role("navigation").get_by_role("link").all_inner_texts():
             page.get_by_role("link", name=label, exact=True).click()
             expect(page).to_have_title(f"{label} · diptych Studio")
@@ -130,8 +126,8 @@ def test_each_view_has_a_link_a_title_and_keys(browser: Browser, url: str) -> No
             expect(page.get_by_role("main", name=label)).to_be_visible()
         page.get_by_role("main").focus()
         page.keyboard.press("g")
-        page.keyboard.press("h")
-        expect(page.get_by_role("main", name="Health")).to_be_focused()
+        page.keyboard.press("s")
+        expect(page.get_by_role("main", name="Collection")).to_be_focused()
         page.go_back()
         expect(page.get_by_role("main", name="API")).to_be_visible()
         assert visit.other_hosts() == visit.faults == []
@@ -189,7 +185,7 @@ def test_a_tab_leads_back_to_what_was_left(browser: Browser, url: str) -> None:
     with visiting(browser, url) as visit:
         page = visit.open()
         visit.type_query("the owl hunts")
-        page.get_by_role("link", name="Health", exact=True).click()
+        page.get_by_role("link", name="Collection", exact=True).click()
         page.go_back()  # at once: what was typed is in the address all the same
         expect(page.get_by_label("Query", exact=True)).to_have_value("the owl hunts")
         page.get_by_role("link", name="API", exact=True).click()
@@ -216,132 +212,6 @@ def test_what_changes_is_said_to_screen_readers(browser: Browser, url: str) -> N
         page.go_back()
         expect(said).to_have_text(re.compile(r"^4 hits in"))
         assert visit.faults == []
-
-
-def test_the_theme_is_the_systems_until_one_is_chosen(browser: Browser, url: str) -> None:
-    with visiting(browser, url, color_scheme="dark") as visit:
-        page = visit.open()
-
-        def ground() -> str:
-            return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-
-        dark = ground()
-        page.get_by_role("button", name="Theme: system. Change it").click()
-        light = ground()
-        assert light != dark
-        page.reload()
-        expect(page.get_by_role("button", name="Theme: light. Change it")).to_be_visible()
-        assert ground() == light
-        page.get_by_role("button", name="Theme: light. Change it").click()
-        assert ground() == dark
-
-
-def test_a_page_that_is_closed_cancels_what_it_asked(
-    browser: Browser, fakes: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun, free = threading.Event(), threading.Event()
-    collection = animals(tmp_path, fakes)
-    with served(application(Served([collection], registry=fakes), extension=studio())) as url:
-        with visiting(browser, url) as visit:
-            visit.open(q="dog")
-            visit.settle()
-            ask = collection.client.query_batch_points
-
-            def held(*args: Any, **options: Any) -> Any:
-                begun.set()
-                assert free.wait(60)
-                return ask(*args, **options)
-
-            monkeypatch.setattr(collection.client, "query_batch_points", held)
-            visit.page.get_by_label("Query", exact=True).fill("cat")
-            assert begun.wait(30)
-            assert under_way(url) > 1
-        try:
-            until(lambda: under_way(url) == 1)
-        finally:
-            free.set()
-
-
-def under_way(url: str) -> float:
-    """Requests that the server works on, this one included."""
-    found = re.search(r"^diptych_requests_in_flight (\S+)", httpx.get(f"{url}/metrics").text, re.MULTILINE)
-    assert found
-    return float(found[1])
-
-
-def test_a_long_document_is_shown_by_its_best_passage(browser: Browser, filled: Filled, fakes: Registry) -> None:
-    slots = {"dense": {"adapter": "fake-dense", "passages": {"tokens": 24, "overlap": 4}}}
-    lines = [f"Part {n} says words{n} and more{n} once again." for n in range(400)]
-    lines[300] = "The player can convert audio files to any format."
-    document = {"id": "1", "title": "A long manual", "text": " ".join(lines), "section": "manuals"}
-    with filled([document], slots=slots) as collection, visiting(browser, over(collection, fakes)) as visit:
-        page = visit.open(q="convert audio files")
-        visit.settle()
-        card = page.locator("[data-column=a] .hit")
-        expect(card.locator(".hit-title")).to_contain_text("A long manual")
-        expect(card.locator(".hit-text")).to_contain_text("convert audio files")
-        expect(page.locator("[data-column]")).to_have_count(1)  # one slot is compared with nothing
-        card.locator(".hit-title").click()
-        why = page.get_by_role("complementary")
-        expect(why.locator(".payload")).to_contain_text("manuals")
-        text, more = why.locator(".why-text"), why.get_by_role("button", name=re.compile("^Show all"))
-        expect(text).to_contain_text("convert audio files")
-        assert len(text.inner_text()) < 4_100
-        more.click()
-        expect(text).to_contain_text("Part 399 says")
-        expect(text).to_contain_text("Part 0 says")
-        expect(more).to_have_count(0)
-        assert visit.faults == []
-
-
-def test_a_collection_that_is_filled_while_the_page_is_open_is_shown(
-    browser: Browser, filled: Filled, fakes: Registry
-) -> None:
-    with filled([]) as collection, visiting(browser, over(collection, fakes)) as visit:
-        page = visit.open()
-        expect(page.get_by_role("main")).to_contain_text("Nothing has been populated yet")
-        collection.populate([{"id": "sox", "text": "converts audio files"}])
-        expect(page.get_by_role("searchbox", name="Query")).to_be_visible()
-        page.keyboard.type("/sox")  # the box has the focus already
-        expect(page.get_by_role("searchbox", name="Query")).to_have_value("sox")
-        page.keyboard.type("/")
-        expect(page.get_by_role("searchbox", name="Query")).to_have_value("sox/")
-        assert visit.faults == []
-
-
-def test_the_help_leads_to_the_guide(browser: Browser, url: str) -> None:
-    with visiting(browser, url) as visit:
-        page = visit.open()
-        page.get_by_role("button", name="Help and keyboard shortcuts").click()
-        with page.context.expect_page() as opened:
-            page.get_by_role("link", name="The guide").click()
-        guide = opened.value
-        expect(guide.get_by_role("heading", level=1)).to_have_text("Studio: see what a collection answers")
-        guide.get_by_role("navigation", name="Contents").get_by_role("link", name="What can be asked").click()
-        expect(guide.get_by_role("heading", name="What can be asked")).to_be_in_viewport()
-        for scheme in ("light", "dark"):
-            guide.emulate_media(color_scheme=scheme)
-            for width in WIDTHS:
-                guide.set_viewport_size({"width": width, "height": 800})
-                assert (violations(guide), overflow(guide)) == ([], 0), width
-        guide.get_by_role("link", name="Back to Studio").click()
-        expect(guide.get_by_role("searchbox", name="Query")).to_be_visible()
-        assert visit.other_hosts() == visit.faults == []
-
-
-def test_scores_before_a_reranker_are_compared_and_every_key_is_listed(browser: Browser, url: str) -> None:
-    with visiting(browser, url) as visit:
-        page = visit.open(q="the cat", doc="cat")
-        why = page.get_by_role("complementary")
-        side = why.locator("[data-side=a].why-side")
-        expect(side.get_by_text("gives the whole score")).to_be_visible()
-        before = side.get_by_role("group", name="The score before the last stage")
-        expect(before.get_by_text("What counts most")).to_be_visible()
-        expect(before.get_by_role("columnheader", name="other")).to_be_visible()
-        assert violations(page) == []
-        page.get_by_role("button", name="Close the explanation").click()
-        page.keyboard.press("?")
-        expect(page.get_by_role("dialog")).to_contain_text("Close the explanation")
 
 
 def test_the_page_asks_for_the_key_and_keeps_it_to_itself(browser: Browser, fakes: Registry, tmp_path: Path) -> None:
@@ -416,24 +286,6 @@ def test_what_a_link_says_is_shown_and_never_run(browser: Browser, url: str) -> 
         assert [fault for fault in visit.faults if refused not in fault] == visit.other_hosts() == []
 
 
-def test_every_route_of_the_interface_is_described(browser: Browser, url: str) -> None:
-    with visiting(browser, url) as visit:
-        document = httpx.get(visit.url.replace("/studio/", "/openapi.json")).json()
-        page = visit.page
-        page.goto(visit.url.replace("/studio/", "/docs"))
-        wanted = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
-        expect(page.locator(".route")).to_have_count(len(wanted))
-        shown = {" ".join(route.inner_text().split()[:2]) for route in page.locator(".route").all()}
-        assert shown == wanted
-        page.get_by_label("Find a route").fill("/v1/embeddings")
-        page.locator(".route").click()
-        fields = document["components"]["schemas"]["EmbeddingsRequest"]["properties"]
-        for field in fields:
-            expect(page.locator(".fields").first.locator("th code", has_text=re.compile(f"^{field}$"))).to_be_visible()
-        expect(page.get_by_role("region", name="curl command")).to_contain_text("/v1/embeddings")
-        assert visit.faults == []
-
-
 def test_with_the_key_a_tenant_finds_nothing_of_another(browser: Browser, filled: Filled, fakes: Registry) -> None:
     documents = [
         {"id": f"{name}-{n}", "text": f"word {n} of {name}", "customer": name}
@@ -466,81 +318,6 @@ def test_with_the_key_a_tenant_finds_nothing_of_another(browser: Browser, filled
                 "No document of the tenant “nobody” answers this query"
             )
             assert not any("sesame" in url for url in visit.requests)
-
-
-def test_a_store_that_goes_away_is_said_and_asked_again(
-    browser: Browser, fakes: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    collection, is_away = animals(tmp_path, fakes), threading.Event()
-
-    def fails_while_away(ask: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            if is_away.is_set():
-                raise ResponseHandlingException(httpx.ConnectError("refused"))
-            return ask(*args, **options)
-
-        return call
-
-    for name in ("scroll", "retrieve", "get_collection", "query_batch_points", "count"):
-        monkeypatch.setattr(collection.client, name, fails_while_away(getattr(collection.client, name)))
-    with visiting(browser, application(Served([collection], registry=fakes), extension=studio())) as visit:
-        page = visit.open(q="cat")
-        assert visit.ids("a")[0] == "cat"
-        is_away.set()
-        page.get_by_label("Query", exact=True).fill("dog")
-        alert = page.locator("[data-column=a]").get_by_role("alert")
-        expect(alert).to_contain_text("the store does not answer")
-        is_away.clear()
-        alert.get_by_role("button", name="Try again").click()
-        expect(page.locator("[data-column=a] .hit").first).to_have_attribute("data-hit", "dog")
-        is_away.set()
-        page.get_by_role("link", name="Swap", exact=True).click()
-        expect(page.get_by_role("alert")).to_contain_text("the store does not answer")
-        expect(page.get_by_role("heading", level=1)).to_have_text("Swap")
-        is_away.clear()  # nobody presses a button: whoever follows a swap sees it go on
-        expect(page.get_by_role("table", name="Generations of vectors")).to_be_visible(timeout=60_000)
-
-
-def test_it_says_how_many_judged_documents_the_collection_holds_and_lacks(
-    browser: Browser, fakes: Registry, tmp_path: Path
-) -> None:
-    relevant = {"cat": 1, "dog": 1, "elk": 1, "emu": 2}
-    said = "2 relevant documents. A shows 2, B 2. 2 more relevant documents are not in this collection."
-    queries = [judged(tmp_path / "judged", {"q1": ("the cat", relevant)})]
-    with visiting(browser, over(animals(tmp_path, fakes), fakes, queries=queries)) as visit:
-        note = visit.open(q="the cat").get_by_role("region", name="Judged documents")
-        expect(note.get_by_role("paragraph").first).to_have_text(f"By the judgements in judged: {said}")
-        assert visit.faults == []
-
-
-def test_an_evaluation_of_vectors_that_are_not_live_any_more_says_so(
-    browser: Browser, fakes: Registry, tmp_path: Path
-) -> None:
-    collection = animals(tmp_path, fakes)
-    queries = [judged(tmp_path / "judged", {name: (f"the {name}", {name: 1}) for name in ANIMALS})]
-    config = collection.handle.config
-    assert config is not None
-    raw = config.model_dump(mode="json", exclude_unset=True, exclude={"source"})
-    slots = {**raw["slots"], "dense": {"adapter": "fake-dense", "dimension": 24}}
-    with visiting(browser, over(collection, fakes, queries=queries)) as visit:
-        page = visit.open("evaluate", a="slot:dense", b="slot:lexical")
-        page.get_by_role("button", name="Evaluate", exact=True).click()
-        result = page.get_by_role("region", name="Result")
-        earlier = page.get_by_text("This evaluation is not of the vectors that are live now.")
-        expect(result).to_be_visible(timeout=120_000)
-        expect(earlier).to_have_count(0)
-        collection.apply(parse_config({**raw, "slots": slots}), ApplyOptions(gate=False))
-        page.get_by_role("link", name="Queries", exact=True).click()
-        expect(earlier).to_contain_text("It asked generation 1 of dense (now generation 2 is live).")
-        page.get_by_role("link", name="Evaluate", exact=True).click()
-        expect(result).to_be_visible()
-        expect(earlier).to_be_visible()
-        assert violations(page) == []
-        collection.rollback()
-        page.get_by_role("link", name="Queries", exact=True).click()
-        expect(page.get_by_role("listbox")).to_be_visible()
-        expect(earlier).to_have_count(0)
-        assert visit.faults == []
 
 
 def test_a_picture_is_made_small_and_finds_its_like(browser: Browser, filled: Filled, tmp_path: Path) -> None:

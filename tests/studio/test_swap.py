@@ -1,4 +1,4 @@
-"""Swaps and health in the browser, on debian-mini."""
+"""A collection and its swaps in the browser, on debian-mini."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
-from browsing import Visit, overflow, violations
+from browsing import Visit, violations
 from diptych import Collection, Registry
 from diptych.config import Config, parse_config
 from diptych.swap import ApplyOptions, status
@@ -83,7 +83,7 @@ def states(page: Page) -> list[str]:
 
 
 def test_a_swap_is_followed_searched_and_rolled_back_by_keys(visit: Visit, packages: Collection) -> None:
-    page = visit.open("swap")
+    page = visit.open("collection")
     expect(page.get_by_text("No encoder was ever swapped here")).to_be_visible()
     expect(page.get_by_text("No rollback from here.")).to_be_visible()
     before = live(packages)
@@ -124,7 +124,7 @@ def test_a_swap_is_followed_searched_and_rolled_back_by_keys(visit: Visit, packa
     assert live(packages) == before
     expect(page.get_by_role("button", name="Go forward again")).to_be_visible()
     assert states(page) == ["done", "done", "done", "undone"]
-    table = page.get_by_role("table", name="Generations of vectors")
+    table = page.get_by_role("table", name="Vectors")
     expect(table).to_contain_text("bm25, language: german")
     expect(table).to_contain_text("bm25, language: english")
     page.get_by_text("What was done before").press("Enter")
@@ -139,16 +139,16 @@ def test_without_leave_to_write_there_is_a_reason_and_no_button(
         collection.apply(changed(collection, "dense", adapter="fake-dense", seed=7), ApplyOptions(gate=False))
         with served(application(Served([collection], registry=fakes), extension=studio())) as url:
             context = browser.new_context()
-            page = Visit(context.new_page(), f"{url}/studio/").open("swap")
+            page = Visit(context.new_page(), f"{url}/studio/").open("collection")
             expect(page.get_by_text("start it with --allow-writes")).to_be_visible()
             expect(page.get_by_role("button", name="Roll back")).to_have_count(0)
             context.close()
 
 
 def test_health_says_who_made_each_vector(visit: Visit) -> None:
-    page = visit.open("health")
-    table = page.get_by_role("table", name="Vectors of each slot")
-    for text in ("sentence-transformers, model: all-MiniLM-L6-v2", "bm25, language: english", "0 of 2,000"):
+    page = visit.open("collection")
+    table = page.get_by_role("table", name="Vectors")
+    for text in ("sentence-transformers, model: all-MiniLM-L6-v2", "bm25", "0 of 2,000"):
         expect(table).to_contain_text(text)
     expect(table).to_contain_text("the encoder makes the same vectors: lowest cosine")
 
@@ -156,25 +156,6 @@ def test_health_says_who_made_each_vector(visit: Visit) -> None:
 def test_health_says_which_documents_lack_a_vector(visit: Visit, packages: Collection) -> None:
     point = packages.client.scroll(packages.name, limit=1)[0][0].id
     packages.client.delete_vectors(packages.name, [live(packages)], [point])
-    page = visit.open("health")
-    expect(page.get_by_role("table", name="Vectors of each slot")).to_contain_text("1 of 2,000")
+    page = visit.open("collection")
+    expect(page.get_by_role("table", name="Vectors")).to_contain_text("1 of 2,000")
     expect(page.get_by_text("1 of 2,000 documents have no vector")).to_be_visible()
-
-
-@pytest.mark.parametrize("view", ["swap", "health"])
-def test_a_config_file_that_is_stale_is_said_with_the_lines_to_restore(visit: Visit, view: str) -> None:
-    lines = "slots:\n  lexical: {adapter: bm25, language: english}"
-
-    def stale(route: Route) -> None:
-        answer = route.fetch()
-        config = {"sentence": "diptych.yaml names other encoders", "restore": lines}
-        route.fulfill(response=answer, json={**answer.json(), "config": config})
-
-    visit.page.route(f"**/api/{view}?*", stale)
-    page = visit.open(view)
-    expect(page.get_by_text("diptych.yaml names other encoders.")).to_be_visible()
-    expect(page.get_by_role("region", name="Lines to restore in the config file")).to_have_text(lines)
-    page.get_by_role("button", name="Copy lines").click()
-    assert page.evaluate("navigator.clipboard.readText()") == lines
-    page.set_viewport_size({"width": 320, "height": 800})
-    assert (violations(page), overflow(page)) == ([], 0)

@@ -278,8 +278,8 @@ class SwapStep(Answer):
     total: int | None = None
 
 
-class GenerationRow(Answer):
-    """A generation of vectors."""
+class VectorRow(Answer):
+    """A vector: who made it, and whether it is whole."""
 
     slot: str
     vector: str
@@ -288,57 +288,28 @@ class GenerationRow(Answer):
     model: str
     options: list[str] = Field(description="Those in which it differs from the slot's other generation.")
     state: str
-    vectors: int
+    points: int
+    missing: int = Field(description="Documents without this vector.")
     asking: str = Field(description="Who makes the queries instead, and why; empty where the encoder does.")
     side: str | None = Field(description="The side that searches it; null where nothing can.")
+    fingerprint: str
+    canaries: str
+    unread: str = Field(description="How much the encoder does not read of the documents; empty if not counted.")
+    bytes: int | None = Field(description="What it takes on the disk; null where the store does not tell.")
 
 
-class StaleConfig(Answer):
-    """That the config file names other encoders than those that are live, and the lines that it should have."""
-
-    sentence: str
-    restore: str
-
-
-class SwapAnswer(Answer):
-    """The timeline of a swap."""
+class CollectionAnswer(Answer):
+    """What a collection records and counts of itself: its swap, its vectors, and what needs attention."""
 
     state: Literal["none", "filling", "gate", "stopped", "kept"]
     sentence: str
+    documents: int = 0
+    bytes: int | None = None
+    notes: list[str] = Field(description="What needs attention, each with what to do.")
     steps: list[SwapStep] = []
-    generations: list[GenerationRow] = []
+    vectors: list[VectorRow] = []
     history: tuple[Event, ...] = ()
     reason: str = Field(description="Why nothing may be rolled back; empty if it may.")
     rollback: str = Field("", description="What a rollback would do.")
     forward: bool = Field(False, description="The last cut-over was rolled back: a rollback goes forward again.")
-    config: StaleConfig | None = None
     seen: str = Field("", description="To be sent with a rollback, which does nothing in another state.")
-
-
-class SlotHealth(Answer):
-    """Who made a vector, and whether it is whole."""
-
-    name: str
-    role: str
-    vector: str
-    adapter: str
-    options: dict[str, Any]
-    fingerprint: str
-    canaries: str
-    unread: float | None = Field(description="Share of tokens that the encoder does not read; null if not counted.")
-    unread_sentence: str
-    sampled: bool = Field(description="Whether they were counted of a sample of the documents.")
-    points: int
-    missing: int
-    bytes: int | None
-    estimated: bool = Field(description="Whether `bytes` is computed rather than measured.")
-
-
-class HealthAnswer(Answer):
-    """What a collection records and counts of itself."""
-
-    documents: int = 0
-    bytes: int | None = None
-    slots: list[SlotHealth] = []
-    sentences: list[str]
-    config: StaleConfig | None = None

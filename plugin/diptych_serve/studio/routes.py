@@ -22,26 +22,24 @@ from diptych_serve.service.answers import Operation
 from diptych_serve.service.application import Extension
 from diptych_serve.service.requests import Body, accepted, require_question, require_room
 from diptych_serve.studio.answers import (
+    CollectionAnswer,
     CollectionFacts,
     Found,
-    HealthAnswer,
     JobAnswer,
     JudgingAnswer,
     SlotFacts,
     State,
-    SwapAnswer,
 )
+from diptych_serve.studio.collection import described
 from diptych_serve.studio.context import Call, Studio, answering
 from diptych_serve.studio.display import fields_of
 from diptych_serve.studio.evaluations import EvaluationPlan, QuerySet, QuerySets, evaluated
-from diptych_serve.studio.health import health
 from diptych_serve.studio.jobs import Jobs
 from diptych_serve.studio.judging import Comparison, JudgingSessions, typed_queries
 from diptych_serve.studio.page import API, PAGES, Headers, is_public
 from diptych_serve.studio.search import JudgedQuestion, OneMedia, grades, locate, media, search
 from diptych_serve.studio.sides import DocumentQuestion, Question, Side, SideId, side_of, sides_of
 from diptych_serve.studio.snippets import snippets
-from diptych_serve.studio.swaps import timeline
 
 SAMPLE = 50  # queries that are judged at most
 Name: TypeAlias = Annotated[str, Field(max_length=1000)]
@@ -88,7 +86,7 @@ class Nothing(Body):
 
 
 class RollBack(OneCollection):
-    """`POST /studio/api/swap/rollback`: `confirm` is the collection's name, `seen` what `/swap` answered."""
+    """`POST /studio/api/swap/rollback`: `confirm` is the collection's name, `seen` what `/collection` answered."""
 
     confirm: Name
     seen: Annotated[str, Field(max_length=100)] = ""
@@ -156,15 +154,10 @@ def undo(call: Call, body: Nothing) -> JudgingAnswer:
     return answer.model_copy(update={"undone": pair})
 
 
-def swap(call: Call, body: OneCollection) -> SwapAnswer:
-    """`GET /studio/api/swap`: the timeline of a collection's swap."""
-    described = partial(timeline, writes=call.studio.writes)
-    return needs_answers("try again once it does")(described)(call.serving.served.collection(body.collection))
-
-
-def collection_health(call: Call, body: OneCollection) -> HealthAnswer:
-    """`GET /studio/api/health`: what a collection records and counts about itself."""
-    return needs_answers("try again once it does")(health)(call.serving.served.collection(body.collection))
+def collection_state(call: Call, body: OneCollection) -> CollectionAnswer:
+    """`GET /studio/api/collection`: what a collection records of its swap and its vectors."""
+    collection = call.serving.served.collection(body.collection)
+    return needs_answers("try again once it does")(described)(collection, writes=call.studio.writes)
 
 
 def roll_back(call: Call, body: RollBack) -> StepBack:
@@ -271,9 +264,8 @@ OPERATIONS = (
     _operation("get", "/judging/{id}", "The next pair, or the end", judging),
     _operation("post", "/judging/{id}", "Save a grade", grade, NewGrade),
     _operation("post", "/judging/{id}/undo", "Undo a grade", undo, Nothing),
-    _operation("get", "/swap", "The timeline of a swap", swap, query=OneCollection),
+    _operation("get", "/collection", "Its swap and its vectors", collection_state, query=OneCollection),
     _operation("post", "/swap/rollback", "Roll a swap back", roll_back, RollBack),
-    _operation("get", "/health", "What a collection counts of itself", collection_health, query=OneCollection),
 )
 
 

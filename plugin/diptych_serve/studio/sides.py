@@ -16,21 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from diptych import Collection
-from diptych.config import Config, load_config
 from diptych.config.models import SearchConfig, pipeline_problems
 from diptych.config.problems import Problem, Source, problems_of, raise_problems, redacted
 from diptych.config.stages import Rerank
 from diptych.config.yaml_files import Sort, check_values, parse_yaml
-from diptych.errors import ConfigError, DiptychError, SearchError
+from diptych.errors import ConfigError, SearchError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.open_handle import describes, live_lines, stored_search
+from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import Memo, View
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.runtime.validation_messages import nearest
@@ -44,7 +42,7 @@ from diptych.types import Query
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.context import Serving
 from diptych_serve.service.requests import Body, InlineMedia, require_question, require_room
-from diptych_serve.studio.answers import SideFacts, StaleConfig
+from diptych_serve.studio.answers import SideFacts
 
 MOST = 100  # hits of an answer, which a page shows
 Words: TypeAlias = Annotated[str, Field(max_length=1_000_000)]
@@ -422,33 +420,3 @@ def rolled_back(metadata: CollectionMetadata) -> bool:
     whats = [event.what for event in reversed(metadata.history)]
     since = whats[: whats.index("cut over")] if "cut over" in whats else whats
     return since.count("rolled back") % 2 == 1
-
-
-def stale_config(collection: Collection, metadata: CollectionMetadata) -> StaleConfig | None:
-    """That the config file, as it is now, names other encoders than those that are live, and the lines to restore.
-
-    After a rollback it often does. None where it names the live ones, where a swap to just those of the file is under
-    way, and where there is no file to read.
-    """
-    served = collection.handle.config
-    path = served.source.path if served is not None else None
-    if path is None:
-        return None
-    try:
-        found = path.stat()
-        config = _read_config(path, (found.st_mtime_ns, found.st_size))
-    except (DiptychError, OSError):
-        return None
-    live = metadata.live
-    if describes(config, live) or (metadata.swap is not None and describes(config, metadata.swap.target)):
-        return None
-    sentence = (
-        f"{path.name} names other encoders than those that are live, and a program that is started now may refuse it. "
-        "To keep the live ones, restore the lines below; to go to those of the file, run diptych apply"
-    )
-    return StaleConfig(sentence=sentence, restore="\n".join(live_lines(config, live)))
-
-
-@lru_cache(8)
-def _read_config(path: Path, signature: tuple[int, int]) -> Config:
-    return load_config(path)

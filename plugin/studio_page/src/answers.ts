@@ -1,5 +1,26 @@
 /** Requests and answers of /studio/api, made of its OpenAPI document by `make studio-page`: do not edit. */
 
+/** What a collection records and counts of itself: its swap, its vectors, and what needs attention. */
+export interface CollectionAnswer {
+  state: "none" | "filling" | "gate" | "stopped" | "kept";
+  sentence: string;
+  documents: number;
+  bytes: number | null;
+  /** What needs attention, each with what to do. */
+  notes: string[];
+  steps: SwapStep[];
+  vectors: VectorRow[];
+  history: Event[];
+  /** Why nothing may be rolled back; empty if it may. */
+  reason: string;
+  /** What a rollback would do. */
+  rollback: string;
+  /** The last cut-over was rolled back: a rollback goes forward again. */
+  forward: boolean;
+  /** To be sent with a rollback, which does nothing in another state. */
+  seen: string;
+}
+
 /** A served collection; without slots while nothing has been populated. */
 export interface CollectionFacts {
   name: string;
@@ -129,23 +150,6 @@ export interface Found {
   warnings: string[];
 }
 
-/** A generation of vectors. */
-export interface GenerationRow {
-  slot: string;
-  vector: string;
-  generation: number;
-  adapter: string;
-  model: string;
-  /** Those in which it differs from the slot's other generation. */
-  options: string[];
-  state: string;
-  vectors: number;
-  /** Who makes the queries instead, and why; empty where the encoder does. */
-  asking: string;
-  /** The side that searches it; null where nothing can. */
-  side: string | null;
-}
-
 /** What is judged of a query, of documents that the collection holds. */
 export interface Grades {
   /** The set of judged queries; null if the query is in none. */
@@ -160,15 +164,6 @@ export interface Grades {
   more: number;
   /** Relevant documents that are not there; 0 where documents have tenants. */
   absent: number;
-}
-
-/** What a collection records and counts of itself. */
-export interface HealthAnswer {
-  documents: number;
-  bytes: number | null;
-  slots: SlotHealth[];
-  sentences: string[];
-  config: StaleConfig | null;
 }
 
 /** How far a job is. */
@@ -357,7 +352,7 @@ export interface RelevantDocument {
   grade: number;
 }
 
-/** `POST /studio/api/swap/rollback`: `confirm` is the collection's name, `seen` what `/swap` answered. */
+/** `POST /studio/api/swap/rollback`: `confirm` is the collection's name, `seen` what `/collection` answered. */
 export interface RollBack {
   collection?: string | null;
   confirm: string;
@@ -448,27 +443,6 @@ export interface SlotFacts {
   vector: string | null;
 }
 
-/** Who made a vector, and whether it is whole. */
-export interface SlotHealth {
-  name: string;
-  role: string;
-  vector: string;
-  adapter: string;
-  options: Record<string, unknown>;
-  fingerprint: string;
-  canaries: string;
-  /** Share of tokens that the encoder does not read; null if not counted. */
-  unread: number | null;
-  unread_sentence: string;
-  /** Whether they were counted of a sample of the documents. */
-  sampled: boolean;
-  points: number;
-  missing: number;
-  bytes: number | null;
-  /** Whether `bytes` is computed rather than measured. */
-  estimated: boolean;
-}
-
 /** A document in one slot. */
 export interface SlotScore {
   score: number | null;
@@ -488,12 +462,6 @@ export interface Snippets {
   qdrant: QdrantRequest;
   /** What diptych does with Qdrant's answer. */
   notes: string[];
-}
-
-/** That the config file names other encoders than those that are live, and the lines that it should have. */
-export interface StaleConfig {
-  sentence: string;
-  restore: string;
 }
 
 /** What is served, and what may be done. */
@@ -517,24 +485,6 @@ export interface StepBack {
   warnings: string[];
 }
 
-/** The timeline of a swap. */
-export interface SwapAnswer {
-  state: "none" | "filling" | "gate" | "stopped" | "kept";
-  sentence: string;
-  steps: SwapStep[];
-  generations: GenerationRow[];
-  history: Event[];
-  /** Why nothing may be rolled back; empty if it may. */
-  reason: string;
-  /** What a rollback would do. */
-  rollback: string;
-  /** The last cut-over was rolled back: a rollback goes forward again. */
-  forward: boolean;
-  config: StaleConfig | null;
-  /** To be sent with a rollback, which does nothing in another state. */
-  seen: string;
-}
-
 /** A step of a swap. */
 export interface SwapStep {
   name: "plan" | "back-fill" | "gate" | "cut-over";
@@ -551,4 +501,29 @@ export interface Term {
   document: number;
   idf: number;
   contribution: number;
+}
+
+/** A vector: who made it, and whether it is whole. */
+export interface VectorRow {
+  slot: string;
+  vector: string;
+  generation: number;
+  adapter: string;
+  model: string;
+  /** Those in which it differs from the slot's other generation. */
+  options: string[];
+  state: string;
+  points: number;
+  /** Documents without this vector. */
+  missing: number;
+  /** Who makes the queries instead, and why; empty where the encoder does. */
+  asking: string;
+  /** The side that searches it; null where nothing can. */
+  side: string | null;
+  fingerprint: string;
+  canaries: string;
+  /** How much the encoder does not read of the documents; empty if not counted. */
+  unread: string;
+  /** What it takes on the disk; null where the store does not tell. */
+  bytes: number | null;
 }

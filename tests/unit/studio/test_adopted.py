@@ -69,9 +69,14 @@ def test_an_adopted_collection_is_described_and_searched(theirs: Callable[..., A
     assert sum(part["value"] for part in located["parts"]) == pytest.approx(best["score"], abs=1e-5)
 
 
-def test_an_adopted_collection_has_its_health_and_its_timeline(theirs: Callable[..., Any], adopted: Collection) -> None:
-    (row,) = theirs("health")["slots"]
+def test_an_adopted_collection_has_its_vectors_and_its_timeline(
+    theirs: Callable[..., Any], adopted: Collection
+) -> None:
+    found = theirs("collection")
+    (row,) = found["vectors"]
     assert (row["vector"], row["missing"], row["points"]) == (adopted.handle.slots["dense"].vector, 0, 4)
-    swap = theirs("swap")
-    assert (swap["state"], [own["what"] for own in swap["history"]]) == ("none", ["adopted"])
-    assert [own["side"] for own in swap["generations"]] == ["slot:dense"]
+    assert (found["state"], [own["what"] for own in found["history"]], row["side"]) == (
+        "none",
+        ["adopted"],
+        "slot:dense",
+    )

@@ -15,7 +15,7 @@ from diptych.evaluate import Qrels, compare, evaluate
 from diptych.search import Retrieve
 from diptych.swap import ApplyOptions
 from diptych.types import Run
-from diptych_serve.studio.answers import HealthAnswer, JobAnswer
+from diptych_serve.studio.answers import JobAnswer
 from serving import judged, until
 
 Fill = Callable[..., Collection]
@@ -159,25 +159,22 @@ def test_without_judged_queries_it_says_how_to_name_some(filled: Fill, studio_ov
     assert (answer.status_code, "are not judged" in answer.json()["error"]["message"]) == (400, True)
 
 
-def test_health_counts_what_is_missing_and_who_made_the_vectors(client: TestClient) -> None:
-    found = client.get("/studio/api/health").json()
-    assert HealthAnswer.model_validate(found).model_dump(mode="json") == found
+def test_a_collection_says_what_is_missing_and_who_made_the_vectors(client: TestClient) -> None:
+    found = client.get("/studio/api/collection").json()
     assert (found["documents"], found["bytes"]) == (36, None)
-    row = found["slots"][0]
-    assert (row["name"], row["adapter"], row["missing"], row["points"]) == ("dense", "fake-dense", 0, 36)
-    assert (row["bytes"], row["estimated"]) == (36 * 8 * 4, True)
-    assert found["sentences"] == ["every document has its vectors, and nothing needs attention"]
+    row = found["vectors"][0]
+    assert (row["slot"], row["adapter"], row["missing"], row["points"]) == ("dense", "fake-dense", 0, 36)
+    assert found["notes"] == ["every document has its vectors, and nothing needs attention"]
     collection = client.app.state.serving.served.collection(None)  # type: ignore[attr-defined]
     collection.client.delete_vectors("own", ["dense.1"], [collection.client.scroll("own", limit=1)[0][0].id])
-    found = client.get("/studio/api/health", params={"collection": "own"}).json()
-    assert found["slots"][0]["missing"] == 1
-    assert "1 of 36 documents have no vector" in found["sentences"][0]
+    found = client.get("/studio/api/collection", params={"collection": "own"}).json()
+    assert found["vectors"][0]["missing"] == 1
+    assert "1 of 36 documents have no vector" in found["notes"][0]
 
 
-def test_health_measures_what_an_embedded_store_takes(collection: Collection, studio_over: Over) -> None:
-    found = studio_over(collection).get("/studio/api/health").json()
-    sizes = {row["name"]: row["bytes"] for row in found["slots"]}
+def test_what_vectors_take_is_measured_in_an_embedded_store(collection: Collection, studio_over: Over) -> None:
+    found = studio_over(collection).get("/studio/api/collection").json()
+    sizes = {row["slot"]: row["bytes"] for row in found["vectors"]}
     assert all(size > 0 for size in sizes.values())
     assert sum(sizes.values()) < found["bytes"]
-    assert not any(row["estimated"] for row in found["slots"])
-    assert all("recorded" in row["canaries"] or "same vectors" in row["canaries"] for row in found["slots"])
+    assert all("recorded" in row["canaries"] or "same vectors" in row["canaries"] for row in found["vectors"])

@@ -120,7 +120,7 @@ def test_a_store_that_does_not_answer_is_said_to_be_so(
     for route, body in (("search", asked), ("locate", {**asked, "id": "1"})):
         answer = client.post(f"/studio/api/{route}", json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable"), route
-    for route in ("media?id=1", "swap", "health"):
+    for route in ("media?id=1", "collection"):
         assert client.get(f"/studio/api/{route}").status_code == 503, route
 
 

@@ -12,13 +12,13 @@ from ruamel.yaml import YAML
 from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
-from diptych.config import Config, load_config, parse_config
+from diptych.config import Config, parse_config
 from diptych.errors import CollectionError, GateFailed
 from diptych.handle.open_handle import describes, live_lines, reading_of, storage_of
 from diptych.metadata.models import Generation, QueryEncoder, State
 from diptych.metadata.store import GATE, raw_metadata
 from diptych.swap import ApplyOptions
-from diptych_serve.studio.answers import SwapAnswer
+from diptych_serve.studio.answers import CollectionAnswer
 from serving import ANIMALS
 
 Over = Callable[..., TestClient]
@@ -50,10 +50,10 @@ def client(served: Collection, studio_over: Over) -> TestClient:
 
 
 def timeline(client: TestClient) -> dict[str, Any]:
-    found = client.get("/studio/api/swap", params={"collection": "own"})
+    found = client.get("/studio/api/collection", params={"collection": "own"})
     assert found.status_code == 200, found.text
     answer: dict[str, Any] = found.json()
-    assert SwapAnswer.model_validate(answer).model_dump(mode="json") == answer, "as the OpenAPI document says"
+    assert CollectionAnswer.model_validate(answer).model_dump(mode="json") == answer, "as the OpenAPI document says"
     return answer
 
 
@@ -96,8 +96,8 @@ def test_a_collection_that_was_never_swapped_says_how_to_begin(client: TestClien
     swap = timeline(client)
     assert (swap["state"], swap["steps"], swap["reason"] != "") == ("none", [], True)
     assert "diptych plan and diptych apply" in swap["sentence"]
-    (row,) = swap["generations"]
-    assert (row["state"], row["vectors"], row["side"]) == ("live", 4, "slot:dense")
+    (row,) = swap["vectors"]
+    assert (row["state"], row["points"], row["side"]) == ("live", 4, "slot:dense")
     answer = back(client)
     assert (answer.status_code, "nothing to roll back to" in answer.json()["error"]["message"]) == (409, True)
 
@@ -112,13 +112,13 @@ def test_a_back_fill_of_another_process_is_seen(client: TestClient, other: Colle
     plan, fill, *_ = swap["steps"]
     assert plan["text"].startswith("dense: fake-dense, generation 2, dimension: 8 -> 16; begun 20")
     assert (fill["done"], fill["total"]) == (0, 4)
-    assert {row["state"] for row in swap["generations"]} == {"live", "building"}
+    assert {row["state"] for row in swap["vectors"]} == {"live", "building"}
     assert "is applying a swap: stop it first" in swap["reason"]
     after = timeline(client)
     assert (after["state"], set(states(after).values())) == ("kept", {"done"})
     assert after["steps"][0]["text"].startswith("dense: fake-dense, generation 2, dimension: 8 -> 16; begun 20")
     assert after["steps"][2]["text"].startswith("not measured: ")
-    assert {row["state"]: row["vector"] for row in after["generations"]} == {"live": "dense.2", "kept": "dense.1"}
+    assert {row["state"]: row["vector"] for row in after["vectors"]} == {"live": "dense.2", "kept": "dense.1"}
 
 
 def test_a_stopped_back_fill_says_how_to_go_on_and_may_be_abandoned(client: TestClient, other: Collection) -> None:
@@ -159,7 +159,7 @@ def test_a_rollback_is_confirmed_and_redone_by_another(client: TestClient, other
     assert swap["reason"] == ""
     assert swap["rollback"] == "make generation 1 of dense (fake-dense, dimension: 8) live again, in one update"
     assert (swap["forward"], states(swap)["cut-over"]) == (False, "done")
-    assert {row["state"]: row["options"] for row in swap["generations"]} == {
+    assert {row["state"]: row["options"] for row in swap["vectors"]} == {
         "live": ["dimension: 16"],
         "kept": ["dimension: 8"],
     }
@@ -179,31 +179,6 @@ def test_a_rollback_is_confirmed_and_redone_by_another(client: TestClient, other
     forward = timeline(client)
     assert (forward["forward"], states(forward)["cut-over"]) == (False, "done")
     assert forward["sentence"].startswith("gone forward again 20")
-
-
-def test_a_config_file_that_no_longer_names_the_live_encoders_is_told_until_it_is_edited(
-    fakes: Registry, studio_over: Over, tmp_path: Path
-) -> None:
-    file = tmp_path / "diptych.yaml"
-    slot = "dense: {adapter: fake-dense, dimension: 8}"
-    text = f"store: 'memory:'\ncollection: own\ncache: {{enabled: false}}\nslots:\n  {slot}\n"
-    file.write_text(text)
-    with Collection.open(load_config(file), registry=fakes) as collection:
-        collection.populate(DOCUMENTS)
-        client = studio_over(collection, writes=True)
-        assert timeline(client)["config"] is None
-        file.write_text(text.replace("dimension: 8", "dimension: 16"))
-        collection.apply(load_config(file), ApplyOptions(gate=False))
-        assert timeline(client)["config"] is None
-        back(client)
-        stale = timeline(client)["config"]
-        assert stale["restore"] == "slots:\n  dense: {adapter: fake-dense, dimension: 8}"
-        assert stale["sentence"].startswith("diptych.yaml names other encoders than those that are live")
-        assert client.get("/studio/api/health").json()["config"] == stale
-        file.write_text("no config")
-        assert timeline(client)["config"] is None, "what is wrong with it is said when it is read"
-        file.write_text(text)
-        assert timeline(client)["config"] is None
 
 
 @pytest.mark.parametrize("edited", ["dimension: 16", "dimension: 24"], ids=["as before the rollback", "meanwhile"])
@@ -289,7 +264,6 @@ def test_a_collection_that_is_not_filled_yet_says_so(fakes: Registry, studio_ove
     with Collection.open(config(), registry=fakes) as empty:
         client = studio_over(empty)
         assert timeline(client)["sentence"] == "the collection is not filled yet: diptych populate SOURCE"
-        assert client.get("/studio/api/health").json()["slots"] == []
 
 
 def test_what_only_adds_a_slot_keeps_no_generation_and_says_so(client: TestClient, other: Collection) -> None:

@@ -2,12 +2,11 @@
 import type { ComponentType } from "preact";
 
 import { ApiView } from "./api";
+import { Collection } from "./collection";
 import { Compare } from "./compare";
 import { Evaluate } from "./evaluate";
-import { Health } from "./health";
 import { Judge } from "./judge";
 import { Queries } from "./queries";
-import { Swap } from "./swap";
 
 export interface View {
   name: string;
@@ -26,7 +25,6 @@ export const VIEWS: readonly View[] = [
   { name: "queries", label: "Queries", key: "q", purpose: "The queries of an evaluation, those that differ most first.", component: Queries },
   { name: "evaluate", label: "Evaluate", key: "e", purpose: "Which side is better, and by how much.", component: Evaluate },
   { name: "judge", label: "Judge", key: "j", purpose: "Grade answers without knowing which side gave them.", component: Judge },
-  { name: "swap", label: "Swap", key: "s", purpose: "How far an encoder swap is, and the way back.", component: Swap },
-  { name: "health", label: "Health", key: "h", purpose: "Who made each vector, and whether it is whole.", component: Health },
+  { name: "collection", label: "Collection", key: "s", purpose: "How far an encoder swap is, who made each vector, and whether it is whole.", component: Collection },
   { name: "docs", label: "API", key: "a", purpose: "The service's HTTP interface.", component: ApiView, alone: true },
 ];

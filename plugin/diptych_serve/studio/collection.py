@@ -1,21 +1,26 @@
-"""The swap of a collection as a timeline, read from what the collection records, so that another process's is seen too.
+"""A collection as it records itself: the timeline of its swap, who made its vectors, and what needs attention.
 
-The only thing that Studio may change is to roll back, where the service allows writes.
+Another process's swap is seen too. The only thing that Studio may change is to roll back, where the service allows
+writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 from diptych import Collection
 from diptych.display import moment
 from diptych.errors import CollectionNotFound
 from diptych.metadata.models import CollectionMetadata, Event, Generation, State
+from diptych.metadata.store import stored_unread
+from diptych.reports import UnreadTokens
+from diptych.slots.unread import unread_warnings
+from diptych.stores.versions import DiskUse, disk_use, version_warnings
 from diptych.swap import Status, SwapStatus, state_token, status
 from diptych.swap.changes import compared
-from diptych_serve.studio.answers import GenerationRow, SwapAnswer, SwapStep
-from diptych_serve.studio.sides import beside, encoder, maker, own_options, rolled_back, sides_of, stale_config
+from diptych_serve.studio.answers import CollectionAnswer, SwapStep, VectorRow
+from diptych_serve.studio.sides import beside, encoder, maker, own_options, rolled_back, sides_of
 
 SwapState: TypeAlias = Literal["none", "filling", "gate", "stopped", "kept"]
 PLAN: Final = "plan"
@@ -24,8 +29,8 @@ GATE: Final = "gate"
 CUT_OVER: Final = "cut-over"
 
 
-def timeline(collection: Collection, *, writes: bool) -> SwapAnswer:
-    """The state of a collection's swap. Loads no encoder.
+def described(collection: Collection, *, writes: bool) -> CollectionAnswer:
+    """What a collection records and counts of itself. Loads no encoder.
 
     Args:
         collection: which may not be filled yet.
@@ -36,18 +41,21 @@ def timeline(collection: Collection, *, writes: bool) -> SwapAnswer:
         metadata, found = handle.read(), status(handle)
     except CollectionNotFound:
         sentence = "the collection is not filled yet: diptych populate SOURCE"
-        return SwapAnswer(state="none", sentence=sentence, reason=sentence)
+        return CollectionAnswer(state="none", sentence=sentence, notes=[], reason=sentence)
     state, sentence = _state(metadata, found)
-    return SwapAnswer(
+    unread, used = stored_unread(handle.client, handle.name), disk_use(handle.client, handle.name)
+    return CollectionAnswer(
         state=state,
         sentence=sentence,
+        documents=found.documents,
+        bytes=used.total if used else None,
+        notes=_notes(collection, found, unread),
         steps=_steps(metadata, found),
-        generations=_generations(collection, metadata, found),
+        vectors=_vectors(collection, metadata, found, unread, used),
         history=found.history,
         reason=_reason(metadata, found, writes=writes),
         rollback=_rollback(metadata),
         forward=rolled_back(metadata),
-        config=stale_config(collection, metadata),
         seen=state_token(metadata),
     )
 
@@ -140,28 +148,70 @@ def _gate(swap: SwapStatus) -> SwapStep:
     return SwapStep(name=GATE, state="waiting", text="diptych apply runs it" if swap.filled else "after the back-fill")
 
 
-def _generations(collection: Collection, metadata: CollectionMetadata, found: Status) -> list[GenerationRow]:
+def _vectors(
+    collection: Collection,
+    metadata: CollectionMetadata,
+    found: Status,
+    unread: Mapping[str, UnreadTokens],
+    used: DiskUse | None,
+) -> list[VectorRow]:
     """Each vector with who made it, how its options differ, and the side by which it can be searched."""
     known = {side.id for side in sides_of(collection)}
     made, rows = metadata.written(), []
     for vector in found.vectors:
-        slot, generation = made.get(vector.vector, (vector.slot, None))
+        slot, generation = made[vector.vector]
         side = f"slot:{vector.slot}" if vector.role == "live" else f"generation:{vector.vector}"
+        sizes = [used.vectors[name] for name in generation.vectors if name in used.vectors] if used else []
         rows.append(
-            GenerationRow(
+            VectorRow(
                 slot=vector.slot,
                 vector=vector.vector,
                 generation=vector.number,
                 adapter=vector.adapter,
                 model=vector.model,
-                options=own_options(generation, beside(metadata, slot, generation)) if generation else [],
+                options=own_options(generation, beside(metadata, slot, generation)),
                 state="kept, behind" if vector.behind else vector.role,
-                vectors=vector.points - vector.missing,
+                points=vector.points,
+                missing=vector.missing,
                 asking=vector.asking,
                 side=side if side in known else None,
+                fingerprint=vector.fingerprint,
+                canaries=_canaries(collection, vector.slot, generation),
+                unread=str(unread[vector.vector]) if vector.vector in unread else "",
+                bytes=sum(sizes) if sizes else None,
             )
         )
     return rows
+
+
+def _canaries(collection: Collection, slot: str, generation: Generation) -> str:
+    """What is known of the encoder's identity, without loading it."""
+    if generation.canaries is None:
+        return "none recorded" if generation.kind != "text_index" else "none needed: the store indexes the words"
+    now = collection.handle.slots.get(slot)
+    likeness = now.likeness if now is not None and now.generation == generation else None
+    if likeness is None:
+        return f"{len(generation.canaries.query)} recorded, compared before the encoder first serves"
+    return f"the encoder makes the same vectors: lowest cosine {likeness.lowest:.4f}"
+
+
+def _notes(collection: Collection, found: Status, unread: Mapping[str, UnreadTokens]) -> list[str]:
+    """What a user should look at, each with what to do; one sentence where there is nothing."""
+    live = [vector for vector in found.vectors if vector.role == "live"]
+    said = [
+        f"slot {vector.slot!r}: {vector.missing:,} of {vector.points:,} documents have no vector, and it does not find "
+        "them: diptych apply fills what can be filled"
+        for vector in live
+        if vector.missing
+    ]
+    said += unread_warnings({vector.slot: unread[vector.vector] for vector in live if vector.vector in unread})
+    behind = [vector.vector or vector.slot for vector in found.vectors if vector.behind]
+    said += [f"{name} misses documents that a populate could not write" for name in behind]
+    if found.orphans:
+        said.append(f"no generation uses {', '.join(found.orphans)}; the next finish, apply or populate drops them")
+    kinds = [slot.kind for slot in collection.handle.slots.values()]
+    said += version_warnings(collection.client, kinds, tenants=collection.handle.view.tenancy is not None)
+    return said or ["every document has its vectors, and nothing needs attention"]
 
 
 def _reason(metadata: CollectionMetadata, found: Status, *, writes: bool) -> str:

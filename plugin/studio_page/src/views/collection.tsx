@@ -1,26 +1,25 @@
-/** How far a change of encoders is, which generations there are, and the way back. */
+/** A collection: how far a change of its encoders is and the way back, who made each vector, and whether it is whole. */
 import { useEffect, useState } from "preact/hooks";
 
 import { act, ApiError } from "../api";
-import { count, plural, sentence, sentenceCase, typeset, utc } from "../format";
+import { bytes, count, plural, sentence, sentenceCase, typeset, utc } from "../format";
 import { toast } from "../parts/announce";
 import { Dialog } from "../parts/dialog";
 import { TextField } from "../parts/field";
 import { Bar } from "../parts/job";
 import { Failure, Loading, Notice } from "../parts/notice";
-import { Stale } from "../parts/stale";
 import { Table, type Column } from "../parts/table";
 import { useRequest } from "../request";
 import { hashOf, lastParams } from "../state";
 import { useStudio } from "../studio";
-import type { Event as SwapEvent, GenerationRow, SwapAnswer, SwapStep } from "../answers";
+import type { Event as SwapEvent, CollectionAnswer, SwapStep, VectorRow } from "../answers";
 
 const WHILE_RUNNING = 1500; // ms between two looks
 const OTHERWISE = 10_000;
 
-export function Swap() {
+export function Collection() {
   const { collection } = useStudio();
-  const answer = useRequest<SwapAnswer>((api) => api.get(`/swap?collection=${encodeURIComponent(collection.name)}`), [collection.name]);
+  const answer = useRequest<CollectionAnswer>((api) => api.get(`/collection?collection=${encodeURIComponent(collection.name)}`), [collection.name]);
   const swap = answer.data;
   useEffect(() => {
     if (!swap && !answer.error) return undefined;
@@ -28,12 +27,12 @@ export function Swap() {
     const timer = setInterval(() => document.hidden || answer.reload(), running ? WHILE_RUNNING : OTHERWISE);
     return () => clearInterval(timer);
   }, [swap, answer.error]);
-  const title = <h1 class="visually-hidden">Swap</h1>;
+  const title = <h1 class="visually-hidden">Collection</h1>;
   if (answer.error || !swap) {
     return (
       <>
         {title}
-        {answer.error ? <Failure error={answer.error} again={answer.reload} /> : <Loading label="Reading the state of the swap" />}
+        {answer.error ? <Failure error={answer.error} again={answer.reload} /> : <Loading label="Reading the state of the collection" />}
       </>
     );
   }
@@ -41,9 +40,9 @@ export function Swap() {
     <>
       {title}
       <p class="verdict">{sentence(swap.sentence)}</p>
-      <Stale config={swap.config} />
       {swap.steps.length > 0 && <Timeline steps={swap.steps} />}
-      <Generations generations={swap.generations} />
+      <Notes notes={swap.notes} />
+      <Generations swap={swap} />
       <Rollback swap={swap} onDone={answer.reload} />
       {swap.history.length > 0 && <History events={swap.history} />}
     </>
@@ -85,48 +84,76 @@ function StepProgress({ step, total }: { step: SwapStep; total: number }) {
   );
 }
 
-function Generations({ generations }: { generations: readonly GenerationRow[] }) {
-  const pairs = comparable(generations);
+function Notes({ notes }: { notes: readonly string[] }) {
+  return (
+    <ul class="sentences">
+      {notes.map((note) => (
+        <li key={note}>{sentence(note)}</li>
+      ))}
+    </ul>
+  );
+}
+
+function Generations({ swap }: { swap: CollectionAnswer }) {
+  const pairs = comparable(swap.vectors);
   return (
     <section class="card stack" aria-labelledby="generations">
       <div class="row between">
-        <h2 id="generations">Generations of vectors</h2>
+        <h2 id="generations">Vectors</h2>
+        <p class="muted number">
+          {plural(swap.documents, "document")}
+          {swap.bytes !== null && `, ${bytes(swap.bytes)} on disk`}
+        </p>
         {pairs.map(([old, fresh]) => (
           <a key={fresh.slot} class="button" href={hashOf("compare", { ...lastParams("compare"), doc: "", a: old.side!, b: fresh.side! })}>
             Compare generations {old.generation} and {fresh.generation} of {fresh.slot}
           </a>
         ))}
       </div>
-      <Table caption="Generations of vectors" columns={COLUMNS} rows={generations} rowKey={(one) => `${one.slot} ${one.generation}`} />
+      <Table caption="Vectors" columns={COLUMNS} rows={swap.vectors} rowKey={(one) => `${one.slot} ${one.generation}`} />
+      <p class="hint">
+        Canaries are texts whose vectors were stored when the encoder was first used: an encoder that makes other vectors of them is refused.
+      </p>
     </section>
   );
 }
 
-const COLUMNS: readonly Column<GenerationRow>[] = [
+const COLUMNS: readonly Column<VectorRow>[] = [
   { head: "Slot", cell: (one) => one.slot },
   { head: "Generation", cell: (one) => one.generation, number: true },
   { head: "State", cell: (one) => <span class="tag" data-kind={one.state === "live" ? "good" : undefined}>{one.state}</span> },
   { head: "Made by", cell: madeBy, wide: true },
-  { head: "Vectors", cell: (one) => count(one.vectors), number: true },
+  { head: "Documents without it", cell: (one) => `${count(one.missing)} of ${count(one.points)}`, number: true },
+  { head: "Canaries", cell: (one) => one.canaries, wide: true },
+  { head: "Not read", cell: (one) => one.unread || "not counted", wide: true },
+  { head: "On disk", cell: (one) => (one.bytes === null ? "not known" : bytes(one.bytes)), number: true },
   { head: "Search", cell: (one) => (one.side ? <a href={hashOf("compare", { ...lastParams("compare"), doc: "", a: one.side })} aria-label={`Search it: ${one.slot}, generation ${one.generation}`}>Search it</a> : "not searchable") },
 ];
 
-function madeBy(one: GenerationRow): string {
+function madeBy(one: VectorRow) {
   const maker = [one.adapter, ...(one.model ? [`model: ${one.model}`] : []), ...one.options].join(", ");
-  return one.asking ? `${maker}; queries by ${one.asking}` : maker;
+  return (
+    <>
+      {one.asking ? `${maker}; queries by ${one.asking}` : maker}
+      <details>
+        <summary class="muted small-text">Fingerprint</summary>
+        <code class="muted">{one.fingerprint}</code>
+      </details>
+    </>
+  );
 }
 
 /** For each slot with two generations that can be searched: the older and the newer. */
-function comparable(generations: readonly GenerationRow[]): [GenerationRow, GenerationRow][] {
+function comparable(generations: readonly VectorRow[]): [VectorRow, VectorRow][] {
   const slots = [...new Set(generations.map((one) => one.slot))];
   return slots.flatMap((slot) => {
     const own = generations.filter((one) => one.slot === slot && one.side).sort((one, other) => one.generation - other.generation);
     const [old, fresh] = own.slice(-2);
-    return old && fresh ? [[old, fresh] as [GenerationRow, GenerationRow]] : [];
+    return old && fresh ? [[old, fresh] as [VectorRow, VectorRow]] : [];
   });
 }
 
-function Rollback({ swap, onDone }: { swap: SwapAnswer; onDone: () => void }) {
+function Rollback({ swap, onDone }: { swap: CollectionAnswer; onDone: () => void }) {
   const { collection, reload } = useStudio();
   const [asking, setAsking] = useState(false);
   const [busy, setBusy] = useState(false);
