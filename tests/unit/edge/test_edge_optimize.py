@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from diptych_edge import EdgeClient
 from diptych_edge.engine import optimizer
 from diptych_edge.engine import shard as shards
 from diptych_edge.engine.optimization import STAGES
+from diptych_edge.health.repair import link_data, unlink_data
+from diptych_edge.health.wal import allocated
+from waiting import until
 
 Start = Callable[[str], subprocess.Popen[str]]
 DIM = 32
@@ -151,6 +155,25 @@ def test_vectors_written_during_the_run_are_right_though_it_shares_files(many: E
         assert vectors_of(again) == after
 
 
+def test_a_copy_shares_vectors_until_it_is_written_to(many: EdgeClient, tmp_path: Path) -> None:
+    path = many.path
+    many.optimize("many")
+    many.upsert("many", [point(i) for i in range(2000, 2300)])
+    many.close()
+    source = next(path.glob("collections/*/shard-*"))
+    link_data(source, target := tmp_path / "copy")
+    both, one = allocated(tmp_path), allocated(source)
+    written = [found.relative_to(target) for found in target.glob("segments/*/*/vectors/chunk_*")]
+    if not (target / written[0]).samefile(source / written[0]):
+        pytest.skip("this file system has no hard links")
+    assert both < 2 * one
+    unlink_data(target)
+    assert not any((target / name).samefile(source / name) for name in written)
+    assert all((target / name).read_bytes() == (source / name).read_bytes() for name in written)
+    matrix = next(target.glob("segments/*/*/matrix.dat"))
+    assert matrix.samefile(source / matrix.relative_to(target))  # is never written to
+
+
 def test_writes_that_outrun_an_optimisation_are_slowed_down_but_not_held(many: EdgeClient) -> None:
     took: list[float] = []
 
@@ -208,6 +231,18 @@ def test_an_index_that_cannot_be_loaded_leaves_the_collection_as_it_was(many: Ed
 MAPS = Path("/proc/self/maps")
 
 
+@pytest.mark.skipif(not MAPS.exists(), reason="needs Linux, which tells what a process has mapped into memory")
+def test_the_old_data_are_not_in_memory_together_with_the_new(many: EdgeClient) -> None:
+    mapped: dict[str, set[str]] = {}
+
+    def look(stage: str) -> None:
+        mapped[stage] = set(re.findall(rf"{many.path}/collections/\S*/(shard-[0-9a-f]+)", MAPS.read_text()))
+
+    assert many.optimize("many", on_stage=look).result()
+    assert [len(mapped[stage]) for stage in ("copying", "exchanging", "exchanged")] == [1, 1, 1]
+    assert mapped["exchanging"] != mapped["exchanged"]
+
+
 KILLED_INSIDE = """
     client = EdgeClient(folder)
     left = {lines}
@@ -263,6 +298,33 @@ def test_an_optimizer_whose_parent_is_gone_changes_nothing(many: EdgeClient) -> 
     done = subprocess.run([sys.executable, optimizer.__file__, str(folder), "1"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "the process that wanted this is gone\n")
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_who_is_alone_waits_for_readers_and_new_readers_wait_for_him() -> None:
+    gate, order = shards.Gate(), list[str]()
+
+    def exchange() -> None:
+        with gate.alone():
+            order.append("alone")
+
+    def read() -> None:
+        gate.enter()
+        order.append("late reader")
+        gate.leave()
+
+    gate.enter()
+    gate.enter()
+    threads = [threading.Thread(target=exchange), threading.Thread(target=read)]
+    threads[0].start()
+    until(lambda: gate._exclusive_waiting)
+    threads[1].start()
+    time.sleep(0.05)
+    order.append("read")
+    gate.leave()
+    gate.leave()
+    for thread in threads:
+        thread.join(60)
+    assert order == ["read", "alone", "late reader"]
 
 
 def test_a_reader_may_enter_again_while_somebody_waits_to_be_alone() -> None:

@@ -32,9 +32,10 @@ from diptych.errors import (
 )
 from diptych_edge import EdgeClient, SharedEdgeClient
 from diptych_edge.rest.connection import rebuilt, refused
+from diptych_edge.rest.routes import Request
 from diptych_edge.share import address as addresses
-from diptych_edge.share.address import read_address
-from diptych_edge.share.remote import RemoteEdgeClient
+from diptych_edge.share.address import engine_routes, read_address
+from diptych_edge.share.remote import HolderGone, RemoteEdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
@@ -348,6 +349,18 @@ def test_a_thread_whose_connection_another_thread_has_closed_goes_on_with_a_new_
     assert not errors, errors
 
 
+def test_a_closed_connection_to_the_holder_says_that_nothing_was_sent(shared: SharedEdgeClient) -> None:
+    address = read_address(shared.path)
+    assert address is not None
+    remote = RemoteEdgeClient(address)
+    assert remote.count("c").count == 1
+    remote.close()
+    remote.close()
+    with pytest.raises(HolderGone) as gone:
+        remote.count("c")
+    assert not gone.value.sent
+
+
 def test_an_error_keeps_its_facts_on_the_way_to_another_process() -> None:
     full = StoreFull("the disk is full", where="edge:a", needed=10, free=3, file=object())
     damaged = StoreDamaged("files are missing", problems=("a", "b"))
@@ -502,6 +515,18 @@ def test_a_holder_that_takes_long_to_start_is_waited_for(
     assert holder.stdout.readline() == "starting\n", holder.communicate()
     with SharedEdgeClient(folder) as client:
         assert not client.is_holder
+
+
+def test_optimisations_of_one_holder_are_not_taken_for_those_of_another(folder: Path) -> None:
+    start, state = ("POST", "/edge/collections/{}/optimize"), ("GET", "/edge/collections/{}/optimize/{}")
+    with EdgeClient(folder) as client:
+        client.create_collection("c", SIZE)
+        first, second = engine_routes(), engine_routes()
+        runs = [first[start](Request(client, ("c",), None)) for _ in range(300)]
+        assert first[state](Request(client, ("c", runs[-1]), None))["done"]
+        for routes, run in ((second, runs[-2]), (first, runs[0]), (first, runs[-1])):
+            with pytest.raises(StoreUnavailable, match="has no such optimisation"):
+                routes[state](Request(client, ("c", run), None))
 
 
 def test_a_holder_that_takes_long_to_end_is_waited_for(
