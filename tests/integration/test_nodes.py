@@ -150,7 +150,7 @@ QUESTIONS: dict[str, Callable[[Collection], Any]] = {
     "explain": lambda c: c.explain("words"),
     "count": lambda c: c.count(),
     "probe": lambda c: cast("ServerClient", c.client).search_seconds("c", 0, "dense.1", 3),
-    "missing keys": lambda c: missing_keys(c.handle, combined(None, {"kind": "odd"})),
+    "missing keys": lambda c: missing_keys(c.handle.view, combined(None, {"kind": "odd"})),
     "catch up": lambda c: c.handle.catch_up(),
 }
 

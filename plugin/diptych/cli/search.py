@@ -318,12 +318,10 @@ def note_missing_keys(
     collection: Collection, filter: models.Filter | None, tenant: str | None, group_by: str | None = None
 ) -> None:
     """Where nothing was found: say on standard error which keys of the filter or the groups no document has."""
-    from diptych.search.filters import group_problem, missing_keys
+    from diptych.search.filters import missing_keys
 
-    view = collection.handle.view
-    warn(missing_keys(collection.handle, filter, tenant=tenant).values())
-    if group_by is not None and collection.handle.exists:
-        warn(problem for problem in [group_problem(view, group_by, tenant=tenant)] if problem)
+    if collection.handle.exists:
+        warn(missing_keys(collection.handle.view, filter, tenant=tenant, group_by=group_by).values())
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 from pydantic import ValidationError
@@ -20,9 +20,7 @@ from diptych.runtime.json_faults import first_fault
 from diptych.runtime.validation_messages import actual_value, error_path, expectation, nearest, shown
 from diptych.search.store_calls import read_store
 from diptych.stores.nodes import search_deadline
-
-if TYPE_CHECKING:
-    from diptych.handle.collection_handle import CollectionHandle
+from diptych.types import Document
 
 LOG = logging.getLogger(__name__)
 SELDOM = 60.0  # seconds between two warnings of the same key
@@ -204,143 +202,100 @@ def require_small(filter: object, *, name: str = "filter") -> None:
             raise SearchError(f"{name} is too large", where=where, got=got, do=do)
 
 
-def warn_of_missing_keys(
-    view: View, filter: models.Filter | None, *, tenant: str | None, group_by: str | None = None
-) -> None:
-    """Log a warning for each key of a filter that no document has. Call it if a search found nothing.
+def missing_keys(
+    view: View,
+    filter: models.Filter | None,
+    *,
+    tenant: str | None = None,
+    group_by: str | None = None,
+    skip: Callable[[str], bool] = lambda key: False,
+) -> dict[str, str]:
+    """The keys that no document has, or none of the tenant's, each with a sentence that proposes others.
 
-    It checks at most once a second, at most `KEYS` keys, and warns of a key at most once a minute.
+    Each key takes a request, which ends at the first document that has it.
 
     Args:
         view: the collection's.
-        filter: the search's, if it has one.
+        filter: whose first `KEYS` keys are looked for.
         tenant: whose documents are searched.
-        group_by: the key by which hits are grouped; the warning proposes others.
+        group_by: the key by which hits are grouped, which is looked for, too; not where there is no document at all.
+        skip: says of a key that it is not looked for.
+
+    Raises:
+        TenantError: no tenant where one is required, or one that cannot be.
+        StoreUnavailable, StoreError: the store does not answer, or fails.
     """
-    now, memory = time.monotonic(), missing_key_times(view)
-    if (filter is None and group_by is None) or now - memory.get(None, -PAUSE) < PAUSE:
+    scope = scope_of(view, tenant)
+    asked = {} if filter is None else dict.fromkeys(_some_keys(filter), "which the filter asks for")
+    asked |= {} if group_by is None else {group_by: "by which hits are grouped"}
+    texts = [key for key in (view.layout.text, view.layout.title) if key]  # not read, since they may be long
+    left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies])
+
+    def is_there(key: str) -> bool:
+        field = models.PayloadField(key=quoted(key) if key == group_by else key)
+        with_key = models.Filter(must_not=[models.IsEmptyCondition(is_empty=field)])
+        return bool(view.client.scroll(view.name, narrowed(scope, with_key), limit=1, with_payload=False)[0])
+
+    def read() -> tuple[list[str], list[Document]]:
+        missing = [key for key in asked if not skip(key) and not is_there(key)]
+        some = view.client.scroll(view.name, scope, limit=SAMPLED, with_payload=left_out)[0] if missing else []
+        return missing, [view.layout.read(record.id, record.payload) for record in some]
+
+    missing, documents = read_store(view, read)
+    known = list(dict.fromkeys(quoted(view.layout.field(name)) for found in documents for name in found.metadata))
+    sentences = {}
+    for key in missing if documents else [key for key in missing if key != group_by]:
+        plain = key.replace("[].", ".")
+        last = [name for name in known if name.rpartition(".")[2] == plain]  # beneath the key of a program's metadata
+        proposal = f"did you mean {last[0]!r}?" if last else nearest(plain, known)
+        if known and not proposal:
+            proposal = f"there are {', '.join(known[:FEW])}{' and others' if len(known) > FEW else ''}"
+        sentences[key] = f"no document has {key!r}, {asked[key]}{f': {proposal}' if proposal else ''}"
+    return sentences
+
+
+def warn_of_missing_keys(
+    view: View, filter: models.Filter | None, *, tenant: str | None, group_by: str | None = None
+) -> None:
+    """Log a warning for each of the `missing_keys`. Call it if a search found nothing.
+
+    It checks at most once a second, and warns of a key at most once a minute.
+    """
+    now, logged = time.monotonic(), logged_keys(view)
+    if (filter is None and group_by is None) or now - logged.get(None, (-PAUSE, ""))[0] < PAUSE:
         return
-    if len(memory) > MOST_KEYS:
-        memory.clear()
-    memory[None] = now
+    if len(logged) > MOST_KEYS:
+        logged.clear()
+    logged[None] = now, ""
 
-    def is_new(key: str) -> bool:
-        return now - memory.get((tenant, key), -SELDOM) >= SELDOM
+    def is_known(key: str) -> bool:
+        return now - logged.get((tenant, key), (-SELDOM, ""))[0] < SELDOM
 
-    new = [] if filter is None else [key for key in _some_keys(filter) if is_new(key)]
     try:
         with search_deadline(view.client):
-            missing = _problems(view, new, tenant)
-            if group_by is not None and is_new(group_by) and (problem := group_problem(view, group_by, tenant=tenant)):
-                missing[group_by] = problem
+            missing = missing_keys(view, filter, tenant=tenant, group_by=group_by, skip=is_known)
     except Exception:  # the search was answered; the next call reports a store that has failed since
         return
     for key, problem in missing.items():
-        memory[tenant, key] = now
+        logged[tenant, key] = now, problem
         LOG.warning("collection %r: %s", view.name, problem)
 
 
-def group_problem(view: View, key: str, *, tenant: str | None) -> str:
-    """A sentence about a key to group by that no document has, with others that there are.
-
-    It is empty if a document has it, or if there is no document.
-
-    Raises:
-        TenantError: no tenant where one is required, or one that cannot be.
-        StoreUnavailable, StoreError: the store does not answer, or fails.
-    """
-    tenant_scope = scope_of(view, tenant)
-    if read_store(view, lambda: _is_there(view, quoted(key), tenant_scope)):
-        return ""
-    known = read_store(view, lambda: _some_fields(view, tenant_scope))
-    if known is None:
-        return ""
-    proposal = proposed(key, known)
-    return f"no document has {key!r}, by which hits are grouped{f': {proposal}' if proposal else ''}"
-
-
-def proposed(key: str, known: Sequence[str]) -> str:
-    """`did you mean 'letter'?`, or some of the known keys; empty if there are none."""
-    last = [name for name in known if name.rpartition(".")[2] == key]  # beneath the key of a program's metadata
-    near = f"did you mean {last[0]!r}?" if last else nearest(key, known)
-    if not near and known:
-        near = f"there are {', '.join(known[:FEW])}{' and others' if len(known) > FEW else ''}"
-    return near
-
-
-def _some_fields(view: View, tenant_scope: models.Filter | None) -> list[str] | None:
-    """Payload keys of the metadata of some documents; None if there is no document."""
-    texts = [key for key in (view.layout.text, view.layout.title) if key]  # not read, since they may be long
-    left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies])
-    records, _ = view.client.scroll(view.name, tenant_scope, limit=SAMPLED, with_payload=left_out)
-    if not records:
-        return None
-    documents = (view.layout.read(record.id, record.payload) for record in records)
-    return list(dict.fromkeys(quoted(view.layout.field(name)) for found in documents for name in found.metadata))
-
-
-def known_missing(view: View, filter: models.Filter, *, tenant: str | None) -> list[str]:
-    """The filter's keys with a warning within the last minute. Makes no call to the store."""
-    now, memory = time.monotonic(), missing_key_times(view)
-    return [key for key in _some_keys(filter) if now - memory.get((tenant, key), -SELDOM) < SELDOM]
-
-
-def some_missing(view: View, filter: models.Filter, *, tenant: str | None) -> list[str]:
-    """The filter's keys that no document has, of its first `KEYS`. Asks the store for each.
-
-    Raises:
-        TenantError: no tenant where one is required, or one that cannot be.
-        StoreUnavailable, StoreError: the store does not answer, or fails.
-    """
-    return read_store(view, lambda: _missing(view, _some_keys(filter), tenant))
+def logged_warnings(view: View, filter: models.Filter, *, tenant: str | None) -> list[str]:
+    """What was logged of the filter's keys within the last minute. Makes no call to the store."""
+    now, logged = time.monotonic(), logged_keys(view)
+    found = [logged.get((tenant, key), (-SELDOM, "")) for key in _some_keys(filter)]
+    return [problem for at, problem in found if now - at < SELDOM]
 
 
 @Memo
-def missing_key_times(view: View) -> dict[tuple[str | None, str] | None, float]:
-    """When keys were found missing, by tenant and key; under None the time of the last check."""
+def logged_keys(view: View) -> dict[tuple[str | None, str] | None, tuple[float, str]]:
+    """When a key was found missing and what was logged, by tenant and key; under None the time of the last check."""
     return {}
 
 
 def _some_keys(filter: models.Filter) -> list[str]:
     return list(dict.fromkeys(_keys(filter, "")))[:KEYS]
-
-
-def missing_keys(
-    handle: CollectionHandle, filter: models.Filter | None, *, tenant: str | None = None
-) -> dict[str, str]:
-    """The filter's keys that no document has, or none of the tenant if one is named, with a sentence about each.
-
-    Each key takes one query to the store, which stops at the first document that has it.
-
-    Raises:
-        TenantError: no tenant where one is required, or one that cannot be.
-        StoreUnavailable, StoreError: the store does not answer, or fails.
-    """
-    if filter is None or not handle.exists:
-        return {}
-    return read_store(handle.view, lambda: _problems(handle.view, dict.fromkeys(_keys(filter, "")), tenant))
-
-
-def _problems(view: View, keys: Iterable[str], tenant: str | None) -> dict[str, str]:
-    """A sentence about each of the keys that no document has, with the keys that may have been meant."""
-    missing = _missing(view, keys, tenant)
-    known = (_some_fields(view, scope_of(view, tenant)) if missing else None) or []
-    proposals = {key: proposed(key.replace("[].", "."), known) for key in missing}
-    return {
-        key: f"no document has {key!r}, which the filter asks for{f': {proposal}' if proposal else ''}"
-        for key, proposal in proposals.items()
-    }
-
-
-def _missing(view: View, keys: Iterable[str], tenant: str | None) -> list[str]:
-    tenant_scope = scope_of(view, tenant)
-    return [key for key in keys if not _is_there(view, key, tenant_scope)]
-
-
-def _is_there(view: View, key: str, tenant_scope: models.Filter | None) -> bool:
-    with_key = models.Filter(must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=key))])
-    found, _ = view.client.scroll(view.name, narrowed(tenant_scope, with_key), limit=1, with_payload=False)
-    return bool(found)
 
 
 def _keys(filter: models.Filter, prefix: str) -> Iterator[str]:

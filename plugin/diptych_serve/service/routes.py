@@ -22,7 +22,7 @@ from diptych.populate import open_source
 from diptych.populate.sources.readers import Row
 from diptych.protocols import Kind
 from diptych.search import SearchOptions, explain_options
-from diptych.search.filters import combined, known_missing
+from diptych.search.filters import combined, logged_warnings
 from diptych.slots.encode import Vector
 from diptych.types import Floats, Hit, Query
 from diptych_serve.service.access import Limits
@@ -165,8 +165,7 @@ def _response(collection: Collection, body: SearchBody, hits: Sequence[list[Hit]
 def _warnings(collection: Collection, options: SearchOptions) -> list[str]:
     """What is wrong with the filter, according to the search just made."""
     filter = combined(options.get("filter"), options.get("where"))
-    missing = known_missing(collection.handle.view, filter, tenant=options.get("tenant")) if filter else []
-    return [f"no document has {key!r}, which the filter asks for" for key in missing]
+    return logged_warnings(collection.handle.view, filter, tenant=options.get("tenant")) if filter else []
 
 
 def _explained(

@@ -20,7 +20,7 @@ from diptych.handle.snapshot import View
 from diptych.media.read import format_of
 from diptych.metadata.payloads import MEDIA, OWN, picture_items
 from diptych.search import Pipeline, Retrieve
-from diptych.search.filters import proposed, read_filter, some_missing
+from diptych.search.filters import missing_keys, read_filter
 from diptych.search.options import SearchOptions, explain_options
 from diptych.search.run import SearchOutcome, outcome, outcome_later
 from diptych.search.store_calls import read_store
@@ -30,7 +30,7 @@ from diptych_serve.service.context import Serving, json_of
 from diptych_serve.service.requests import Body, read, read_query, require_room
 from diptych_serve.studio.answers import Found, Grades, Leg, Located, RelevantDocument, ShownDocument
 from diptych_serve.studio.context import Call, unless_gone
-from diptych_serve.studio.display import document_fields, fields_of, name_of, one_direction, shown_hits
+from diptych_serve.studio.display import document_fields, name_of, one_direction, shown_hits
 from diptych_serve.studio.sides import DocumentQuestion, Question, Side, Words, checked, options_of, side_of
 
 NAMED, MOST = 100, 1000  # relevant documents that are named, and judged ones that are looked up beside them
@@ -75,13 +75,8 @@ def _missing(found: SearchOutcome) -> list[str]:
     assert request.chosen is not None, "the caller has checked"
     view, chosen = request.view.now(), request.chosen
     try:
-        if missing := some_missing(view, chosen, tenant=request.tenant):
-            known = [field.key for field in fields_of(view)]
-            near = {key: proposed(key, [name for name in known if name != key]) for key in missing}
-            return [
-                f"no document has {key!r}, which the filter asks for{f': {hint}' if hint else ''}"
-                for key, hint in near.items()
-            ]
+        if missing := missing_keys(view, chosen, tenant=request.tenant):
+            return [*missing.values()]
         points, _ = read_store(view, lambda: view.client.scroll(view.name, request.filter, limit=1, with_payload=False))
     except DiptychError:  # the search was answered; a store failing since is reported by the next call
         return []

@@ -69,7 +69,7 @@ def test_an_answer_without_hits_names_the_filter_keys_that_no_document_has(clien
     misspelt = {"must": [{"key": "leter", "match": {"value": "c"}}, {"key": "letter", "match": {"value": "c"}}]}
     answer = asked(client, query="cat", filter=misspelt)
     assert found(answer) == []
-    assert answer["warnings"] == ["no document has 'leter', which the filter asks for"]
+    assert answer["warnings"] == ["no document has 'leter', which the filter asks for: did you mean 'letter'?"]
     assert "warnings" not in asked(client, query="cat", filter={"must": [{"key": "letter", "match": {"value": "z"}}]})
     assert "warnings" not in asked(client, query="cat", filter={"should": misspelt["must"]})
     assert "warnings" not in asked(client, query="cat")
