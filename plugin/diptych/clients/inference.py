@@ -1,4 +1,7 @@
-"""`Inferring`: finds the inference objects in the arguments of a call, and has our encoders make their vectors."""
+"""`client` and `async_client`: qdrant-client's clients, in which encoders of diptych answer for inference objects.
+
+`Inferring` finds these objects in the arguments of a call, and has our encoders make their vectors.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,29 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
+from diptych.config import Config
 from diptych.encoders import Encoders, NamedEncoder, adapter_for
-from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, ConfigError, StoreUnsupported, UnknownAdapter
+from diptych.handle.open_handle import config_at
+from diptych.registry import Registry
+from diptych.runtime.environment import interpolate
+from diptych.runtime.sockets import EVENT_HOOKS
 from diptych.slots.encode import Side, client_form, require_finite
+from diptych.stores import Classes, key_headers, open_store, open_store_of, place_of
 from diptych.stores.cluster_client import ClusterClient
 from diptych.stores.server_client import ServerClient
+
+if TYPE_CHECKING:
+    from diptych_edge import SharedEdgeClient
 
 _CALLS: Mapping[str, tuple[Side, tuple[str, ...]]] = {
     "upsert": ("document", ("points",)),
@@ -50,9 +64,10 @@ class Inferring:
 
     def __init_subclass__(cls) -> None:
         for name, (side, arguments) in _CALLS.items():
-            setattr(cls, name, _resolving(getattr(cls, name), side, arguments))
+            resolve = functools.partial(cls._resolve, side=side)
+            setattr(cls, name, _changing(getattr(cls, name), arguments, resolve))
         for name, argument in _UPLOADS.items():
-            setattr(cls, name, _uploading(getattr(cls, name), argument))
+            setattr(cls, name, _changing(getattr(cls, name), (argument,), cls._uploaded))
 
     def get_embedding_size(self, model_name: str) -> int:
         """Numbers in a vector of this model.
@@ -98,6 +113,13 @@ class Inferring:
             require_finite(vectors, inputs, where=f"model {encoder.name!r}")
             made |= {id(item): client_form(vector) for item, vector in zip(group, vectors, strict=True)}
         return replaced(value, made) if made else value
+
+    def _uploaded(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The values, encoded as they are gone through; columns and arrays hold no inference objects."""
+        for name, values in given.items():
+            if not isinstance(values, Mapping) and not hasattr(values, "dtype"):
+                given[name] = _Resolved(values, self) if isinstance(values, Sequence) else self._stream(values)
+        return given
 
     def _stream(self, values: Iterable[Any]) -> Iterator[Any]:
         """`_resolve` of each of many points or vectors, a chunk at a time."""
@@ -219,56 +241,33 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     return iter(())
 
 
-def _resolving(method: Callable[..., Any], side: Side, names: Sequence[str]) -> Callable[..., Any]:
-    """The method, which is given vectors in place of inference objects; an awaited one encodes in a thread."""
-    arguments_of = _argument_names(method)
+def _changing(
+    method: Callable[..., Any], names: Sequence[str], change: Callable[[Inferring, dict[str, Any]], dict[str, Any]]
+) -> Callable[..., Any]:
+    """The method, with some of its arguments changed first: by their names; those of an awaited one in a thread."""
+    signature = inspect.signature(method)
+    keywords = [own.name for own in signature.parameters.values() if own.kind is own.VAR_KEYWORD]
+
+    def bound(self: Inferring, *args: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        arguments = signature.bind(self, *args, **options).arguments
+        del arguments["self"]
+        for name in keywords:
+            arguments |= arguments.pop(name, {})
+        return arguments, {name: arguments[name] for name in names if name in arguments}
 
     @functools.wraps(method)
     def call(self: Inferring, *args: Any, **options: Any) -> Any:
-        arguments = arguments_of(self, *args, **options)
-        given = {name: arguments[name] for name in names if name in arguments}
-        return method(self, **arguments | self._resolve(given, side))
+        arguments, given = bound(self, *args, **options)
+        return method(self, **arguments | change(self, given))
 
     @functools.wraps(method)
     async def call_later(self: Inferring, *args: Any, **options: Any) -> Any:
-        arguments = arguments_of(self, *args, **options)
-        given = {name: arguments[name] for name in names if name in arguments}
+        arguments, given = bound(self, *args, **options)
         if any(True for _ in inference_objects(given)):
-            arguments |= await asyncio.to_thread(self._resolve, given, side)
-        return await method(self, **arguments)
+            given = await asyncio.to_thread(change, self, given)
+        return await method(self, **arguments | given)
 
     return call_later if inspect.iscoroutinefunction(method) else call
-
-
-def _uploading(method: Callable[..., Any], argument: str) -> Callable[..., Any]:
-    arguments_of = _argument_names(method)
-
-    @functools.wraps(method)
-    def call(self: Inferring, *args: Any, **options: Any) -> Any:
-        arguments = arguments_of(self, *args, **options)
-        values = arguments[argument]
-        if not (isinstance(values, Mapping) or hasattr(values, "dtype")):  # columns or an array
-            values = _Resolved(values, self) if isinstance(values, Sequence) else self._stream(values)
-        return method(self, **arguments | {argument: values})
-
-    return call
-
-
-def _argument_names(method: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
-    """What gives the arguments of a call, without `self`, by their names."""
-    signature = inspect.signature(method)
-    keyword_parameters = [
-        parameter.name for parameter in signature.parameters.values() if parameter.kind is parameter.VAR_KEYWORD
-    ]
-
-    def arguments_of(self: Any, *args: Any, **options: Any) -> dict[str, Any]:
-        arguments = signature.bind(self, *args, **options).arguments
-        del arguments["self"]
-        for name in keyword_parameters:
-            arguments |= arguments.pop(name, {})
-        return arguments
-
-    return arguments_of
 
 
 class InferenceClient(Inferring, QdrantClient):
@@ -289,11 +288,176 @@ class ClusterInferenceClient(Inferring, ClusterClient):
 
 def _of_fastembed() -> frozenset[str]:
     """The models of FastEmbed that qdrant-client would run, in small letters; none where it is not installed."""
-    lists: tuple[dict[str, Any], ...] = (
-        QdrantClient.list_text_models(),
-        QdrantClient.list_sparse_models(),
-        QdrantClient.list_image_models(),
-        QdrantClient.list_late_interaction_text_models(),
-        QdrantClient.list_late_interaction_multimodal_models(),
-    )
-    return frozenset(name.lower() for models in lists for name in models)
+    kinds = ("text", "sparse", "image", "late_interaction_text", "late_interaction_multimodal")
+    return frozenset(name.lower() for kind in kinds for name in getattr(QdrantClient, f"list_{kind}_models")())
+
+
+if TYPE_CHECKING:
+
+    class EdgeInferenceClient(Inferring, SharedEdgeClient):
+        """A `SharedEdgeClient` that encodes inference objects by encoders of diptych; it has no other models."""
+
+
+@functools.cache
+def _edge_client() -> type[EdgeInferenceClient]:
+    """Its class, made when the first store is opened: who uses servers alone never imports the embedded one."""
+    from diptych_edge import SharedEdgeClient
+
+    own = {"_goes_on": lambda self, model: False}
+    return type("EdgeInferenceClient", (Inferring, SharedEdgeClient), own)
+
+
+AnyClient: TypeAlias = "InferenceClient | ServerInferenceClient | EdgeInferenceClient"
+_CLASSES = Classes(
+    InferenceClient,
+    lambda path, **options: _edge_client()(path, **options),
+    ServerInferenceClient,
+    ClusterInferenceClient,
+)
+_OWN_URLS = ("edge", "local", "memory", "grpc", "grpcs")  # store URLs of diptych that qdrant-client does not read
+_PLACES = ("url", "host", "path")
+
+
+class ClientOptions(TypedDict, total=False):
+    """The arguments of `QdrantClient` and `AsyncQdrantClient` after `location`, with their meaning there."""
+
+    url: str | None
+    host: str | None
+    path: str | None
+    port: int | None
+    grpc_port: int
+    prefer_grpc: bool
+    https: bool | None
+    api_key: str | None
+    prefix: str | None
+    timeout: int | None
+    force_disable_check_same_thread: bool
+    grpc_options: dict[str, Any] | None
+    auth_token_provider: Callable[[], str] | Callable[[], Awaitable[str]] | None
+    cloud_inference: bool
+    local_inference_batch_size: int | None
+    check_compatibility: bool
+    pool_size: int | None
+    headers: dict[str, str] | None
+
+
+def client(
+    location: str | None = None,
+    *,
+    config: str | Path | Config | None = None,
+    encoders: Encoders | None = None,
+    registry: Registry | None = None,
+    **options: Unpack[ClientOptions],
+) -> AnyClient:
+    """A `QdrantClient`, or for `edge:PATH` an `EdgeClient`, that takes our encoders' names as models.
+
+    `models.Document(text=..., model=NAME)`, `models.Image` and `models.InferenceObject` are encoded here wherever
+    qdrant-client takes them, if NAME is a slot or an adapter of `encoders`. Other names are qdrant-client's own affair.
+
+    Args:
+        location: as `QdrantClient` takes it (`:memory:`, a URL), or `edge:PATH`, `memory:` or `grpc://HOST:PORT`.
+        config: names slots, and the store where neither `location` nor url, host or path does.
+        encoders: who encodes; those of the config, or of what is installed, unless given.
+        registry: where adapters come from; everything installed unless given.
+        options: of `QdrantClient`.
+
+    Raises:
+        ConfigError, StoreError: see diptych.errors.
+    """
+    registry = registry or Registry.default()
+    loaded = None if config is None else config_at(config, registry)
+    opened: Any
+    if loaded is not None and not _is_placed(location, options):
+        _refuse(options, f"store: {loaded.place}")
+        opened = open_store_of(loaded, registry=registry, classes=_CLASSES)
+        if not isinstance(opened, Inferring):
+            raise StoreUnsupported(
+                "this store's client is a plugin's, which diptych.client cannot extend",
+                where="client",
+                got=f"store: {_scheme(loaded.urls[0])}:..., answered by {type(opened).__name__}",
+                do="open the collection: Collection.open(config); or name a store of diptych's own",
+            )
+    elif location is not None and _scheme(location) in _OWN_URLS:
+        _refuse({key: value for key, value in options.items() if key not in ("api_key", "timeout")}, location)
+        timeout = options.get("timeout")
+        key = options.get("api_key")
+        opened = open_store(location, api_key=key, timeout=60 if timeout is None else timeout, classes=_CLASSES)
+    else:
+        opened = InferenceClient(location, event_hooks=EVENT_HOOKS, **options)
+    opened.encoders = encoders or Encoders.open(loaded, registry=registry)
+    return opened  # type: ignore[no-any-return]
+
+
+def async_client(
+    location: str | None = None,
+    *,
+    config: str | Path | Config | None = None,
+    encoders: Encoders | None = None,
+    registry: Registry | None = None,
+    **options: Unpack[ClientOptions],
+) -> AsyncInferenceClient:
+    """An `AsyncQdrantClient` that takes our encoders' names as models, as `client` does; they encode in a thread.
+
+    Args:
+        location, config, encoders, registry, options: as in `client`, but for `edge:PATH`.
+
+    Raises:
+        ConfigError: see diptych.errors.
+        StoreUnsupported: the store is embedded, or a cluster that the config describes.
+    """
+    registry = registry or Registry.default()
+    loaded = None if config is None else config_at(config, registry)
+    if loaded is not None and not _is_placed(location, options):
+        _refuse(options, f"store: {loaded.place}")
+        if loaded.cluster.given:
+            raise StoreUnsupported(
+                "the asyncio client does not support a config's cluster section",
+                where="async_client",
+                got=f"cluster.{next(iter(loaded.cluster.given))}",
+                do="diptych.client(config=...), in asyncio.to_thread",
+            )
+        key = interpolate(loaded.api_key.get_secret_value(), where="api_key") if loaded.api_key else None
+        opened = _later_at(loaded.urls[0], {"api_key": key, "timeout": loaded.timeout})
+    elif location is not None and _scheme(location) in _OWN_URLS:
+        opened = _later_at(location, options)
+    else:
+        opened = AsyncInferenceClient(location, event_hooks=EVENT_HOOKS, **options)
+    opened.encoders = encoders or Encoders.open(loaded, registry=registry)
+    return opened
+
+
+def _later_at(url: str, options: ClientOptions) -> AsyncInferenceClient:
+    url = interpolate(url, where="store")
+    scheme = _scheme(url)
+    if scheme == "memory":
+        return AsyncInferenceClient(":memory:")
+    if scheme not in ("http", "https", "grpc", "grpcs"):
+        raise StoreUnsupported(
+            "this store has no asyncio client",
+            where="async_client",
+            got=scheme + ":",
+            expected="http(s):, grpc(s): or memory:",
+            do="diptych.client(...), its calls in asyncio.to_thread",
+        )
+    place: dict[str, Any] = {**options, **place_of(url)}
+    place["headers"] = {**(options.get("headers") or {}), **key_headers([url], place.pop("api_key", None))}
+    grpc = place.pop("grpc")
+    return AsyncInferenceClient(prefer_grpc=grpc, check_compatibility=False, event_hooks=EVENT_HOOKS, **place)
+
+
+def _is_placed(location: str | None, options: Mapping[str, Any]) -> bool:
+    return location is not None or any(options.get(name) is not None for name in _PLACES)
+
+
+def _refuse(options: Mapping[str, Any], url: str) -> None:
+    if options:
+        raise ConfigError(
+            "these arguments are for QdrantClient only",
+            where=f"client, {_scheme(url) or url}: store",
+            got=", ".join(sorted(options)),
+            do="leave them out, or name the place as QdrantClient takes it: location, url, host or path",
+        )
+
+
+def _scheme(url: str) -> str:
+    return urlsplit(url).scheme

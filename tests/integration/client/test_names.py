@@ -14,7 +14,6 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 import diptych
 from diptych import Collection
 from diptych.clients import ClusterInferenceClient, ServerInferenceClient
-from diptych.clients.edge_inference import EdgeInferenceClient
 from diptych.config import Config, parse_config
 from diptych.encoders import Encoders
 from diptych.errors import AdapterOptionsError, CollectionError, ConfigError, StoreUnsupported, UnknownAdapter
@@ -22,6 +21,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.registry import Registry
 from diptych.testing import FakeDenseEncoder
 from diptych_adapters.lexical import Bm25
+from diptych_edge import SharedEdgeClient
 from tiny_encoders import tiny_encoder
 
 COSINE = models.Distance.COSINE
@@ -214,7 +214,7 @@ def config(store: str, **further: Any) -> Config:
 
 def test_a_config_gives_the_store_and_the_slots(tmp_path: Path, small_server: Callable[..., Any]) -> None:
     client = diptych.client(config=config(f"edge:{tmp_path / 'store'}"))
-    assert isinstance(client, EdgeInferenceClient)
+    assert isinstance(client, SharedEdgeClient)
     assert client.encoders.names == ["lexical"]
     assert client.encoders.vector("lexical") == "lexical.1"
     client.close()

@@ -211,7 +211,7 @@ def test_the_example_of_the_embedded_store_alone_runs(tmp_path: Path) -> None:
 def test_the_host_reaches_the_embedded_store_from_its_stores_alone_and_when_one_is_opened() -> None:
     def reached(path: Path) -> set[str]:
         at_once = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        first = set() if path.stem == "edge_inference" else set(_imports(list(at_once)))
+        first = set(_imports(list(at_once)))
         stores = path.is_relative_to(HOST / "stores") or path.parent.name == "clients"
         return {name for name in (first if stores else imports(path)) if name.startswith("diptych_edge")}
 
