@@ -32,9 +32,9 @@ from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection
-    from diptych.collection.pipeline_runs import Searched
     from diptych.config.models import EvaluateConfig
     from diptych.evaluate import Comparison, Evaluation, Qrels
+    from diptych.evaluate.ask import Searched
     from diptych.types import Query, Run
 
 
@@ -79,7 +79,7 @@ def evaluate(
 
       diptych evaluate --config diptych.yaml --config other.yaml
     """
-    from diptych.collection import pipeline_runs
+    from diptych.evaluate.ask import absent_documents
 
     configs = list(dict.fromkeys(config or [CONFIG]))
     settings = session.config(configs[0]).evaluate
@@ -90,7 +90,7 @@ def evaluate(
         asked = (only or [], split_names(fusion or []))
         outcome = _evaluate(by_label, found, judged, names, *asked, with_exact=exact, tenant=tenant)
         note_empty_tenant(collections[0], tenant)
-        if sentence := pipeline_runs.absent_documents(collections[0], judged, tenant):
+        if sentence := absent_documents(collections[0].handle, judged, tenant):
             say(stderr(), sentence, "yellow")
     outcome = outcome.compared(baseline, names)
     from diptych.evaluate import table, to_data
@@ -171,22 +171,19 @@ def _evaluate(
     with_exact: bool,
     tenant: str | None,
 ) -> Outcome:
-    from diptych.collection import pipeline_runs
     from diptych.evaluate import ann_recall
     from diptych.evaluate import evaluate as score
+    from diptych.evaluate.ask import Searched, answering, choose, pipelines_of
+    from diptych.evaluate.ask import exact as exactly
     from diptych.evaluate.scoring import cutoff, parse_metrics
 
-    listed = pipeline_runs.pipelines_of(collections, fusions)
-    chosen = pipeline_runs.choose(listed if only else pipeline_runs.answering(listed, queries), only)
+    listed = pipelines_of({label: collection.handle for label, collection in collections.items()}, fusions)
+    chosen = choose(listed if only else answering(listed, queries), only)
     if left_out := [name for name in listed if not only and name not in chosen]:
         say(stderr(), f"left out: {', '.join(left_out)}, which can search with none of the queries", "yellow")
     at = max(collection.handle.search_config.limit for collection in collections.values())
     depth = max(at, *(cutoff(name) or DEEPEST for name in parse_metrics(metrics)))  # as many hits as the metrics read
-    exact = {
-        f"{name}, exact": pipeline_runs.Searched(own.view, pipeline_runs.exact(own.pipeline))
-        for name, own in chosen.items()
-        if with_exact
-    }
+    exact = {f"{name}, exact": Searched(own.view, exactly(own.pipeline)) for name, own in chosen.items() if with_exact}
     runs = runs_of({**chosen, **exact}, queries, depth=depth, tenant=tenant)
     recalls = {name: ann_recall(runs[name], runs[f"{name}, exact"], at) for name in chosen if with_exact}
     runs = {name: runs[name] for name in chosen}

@@ -2,8 +2,7 @@
 
 Begin with `collection`. Its methods are grouped in base classes: `populate_methods` writes documents, `queries`
 searches. `documents` reads and deletes documents, `explain` breaks a score down, `score_documents` scores given
-documents, `verify` checks the stored vectors, and `pipeline_runs` lists what evaluations compare. The work
-behind them is in `diptych.populate` and `diptych.search`.
+documents, and `verify` checks the stored vectors. The work behind them is in `diptych.populate` and `diptych.search`.
 """
 
 import diptych.runtime.lazy_imports  # noqa: F401

@@ -21,15 +21,19 @@ from diptych.evaluate.comparison import (
     to_json,
 )
 from diptych.evaluate.qrels import Qrels, beir_file, read_beir, read_queries
-from diptych.evaluate.runs import ann_recall, ann_recall_per_query, from_trec, ordered, to_trec
 from diptych.evaluate.scoring import (
     DEFAULT_METRICS,
     Evaluation,
+    ann_recall,
+    ann_recall_per_query,
     bootstrap_means,
     cutoff,
     evaluate,
+    from_trec,
+    ordered,
     parse_metrics,
     percentile_interval,
+    to_trec,
 )
 
 __all__ = [

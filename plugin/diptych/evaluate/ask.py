@@ -1,31 +1,38 @@
 """`ask` puts queries to a collection, `times` takes the time of calls: the one asker and the one stopwatch.
 
-The gate, the tuner, the judge, Studio and `diptych evaluate` all measure by these two.
+The gate, the tuner, the judge, Studio and `diptych evaluate` all measure by these two. `pipelines_of` lists what an
+evaluation asks: each slot alone, fusions and later stages of one or several collections.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
+from diptych.errors import SearchError
 from diptych.evaluate.comparison import LANGUAGE, LENGTH
 from diptych.evaluate.qrels import Qrels
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.handle.tenancy import whole
-from diptych.search import Pipeline, SearchOptions, search
+from diptych.handle.tenancy import narrowed, scope_of, whole, with_ids
+from diptych.runtime.validation_messages import nearest
+from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, SearchOptions, search
 from diptych.search.options import answerable
+from diptych.search.pipeline import parts
+from diptych.search.store_calls import scrolled
 from diptych.types import Hit, Query
 
 PAGE = 256
 
 BATCH = 64  # queries that are encoded and searched together
+FUSIONS: dict[str, Fusion] = {"rrf": Rrf(), "dbsf": Dbsf(), "linear": Linear()}
+LOOKED_FOR = 1000  # relevant documents that the collection is asked for
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -79,17 +86,10 @@ def ask(
             asked = [queries[place] for place in batch]
             found = search(view, asked, **options)
             for place, own in zip(batch, found, strict=True):
-                hits[place] = _once(own) if scattered else own
+                hits[place] = [*{hit.id: hit for hit in reversed(own)}.values()][::-1] if scattered else own
             if advance:
                 advance(len(batch))
     return hits
-
-
-def _once(hits: Sequence[Hit]) -> list[Hit]:
-    by_id: dict[str, Hit] = {}
-    for hit in hits:
-        by_id.setdefault(hit.id, hit)
-    return list(by_id.values())
 
 
 def times(
@@ -135,22 +135,112 @@ def fields_of_queries(view: View, by: Sequence[str], qrels: Qrels) -> dict[str, 
         for query, grades in qrels.judgements.items()
         if grades
     }
-    metadata = dict(_metadata(view, list(dict.fromkeys(best.values()))))
+    metadata = held_documents(view, list(dict.fromkeys(best.values())))
     return {
         key: {q: str(value) for q, name in best.items() if (value := metadata.get(name, {}).get(key)) is not None}
         for key in keys
     }
 
 
-def held_documents(view: View, ids: Sequence[str]) -> set[str]:
-    """Those of the documents that the collection has, whatever the tenant."""
-    return {document for document, _ in _metadata(view, ids)}
+def held_documents(view: View, ids: Sequence[str], tenant: str | None = None) -> dict[str, Mapping[str, Any]]:
+    """The metadata of the documents that the collection has, by id: of the tenant, or whosever they are.
 
-
-def _metadata(view: View, ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    Raises:
+        TenantError, SearchError, StoreError: the tenant cannot be one, or the store cannot answer.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    scope = None if tenant is None else scope_of(view, tenant)
+    texts = [key for key in (view.layout.text, view.layout.title) if key]  # not read, since they may be long
+    left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies])
     for start in range(0, len(ids), PAGE):
-        part = ids[start : start + PAGE]
-        records, _ = view.client.scroll(view.name, view.layout.id_filter(part), limit=len(part), with_payload=True)
-        for record in records:
-            document = view.layout.read(record.id, record.payload)
-            yield document.id, document.metadata
+        chosen = narrowed(scope, with_ids(view, ids[start : start + PAGE], tenant))
+        # Page by page: a document has several points where another program wrote them.
+        for records in scrolled(view, chosen, PAGE, payload=left_out):
+            documents = (view.layout.read(record.id, record.payload) for record in records)
+            found |= {document.id: document.metadata for document in documents}
+    return found
+
+
+def absent_documents(view: CollectionHandle | View, qrels: Qrels, tenant: str | None = None) -> str:
+    """How many relevant documents no search can find, because the collection lacks them; "" if it has all."""
+    relevant = {document for grades in qrels.judgements.values() for document, grade in grades.items() if grade > 0}
+    asked = sorted(relevant)[:LOOKED_FOR]
+    present = held_documents(view.now(), asked, tenant)
+    absent = [identifier for identifier in asked if identifier not in present]
+    if not absent:
+        return ""
+    names = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+    return (
+        f"{len(absent):,} of {len(asked):,} relevant documents are not in collection {view.name!r} ({names}), so "
+        "no search finds them: fill it whole, or judge what it holds"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A pipeline and the open collection, or the view of one, that it searches."""
+
+    view: CollectionHandle | View
+    pipeline: Pipeline
+
+
+def pipelines_of(handles: Mapping[str, CollectionHandle], fusions: Sequence[str] = ()) -> dict[str, Searched]:
+    """Each slot alone, their fusion, other fusions of them, and each later stage, of each collection.
+
+    A pipeline that two configs share over the same collection is listed once, under the first config's name.
+
+    Args:
+        handles: by the name that begins the names of their pipelines, where there are several.
+        fusions: names of other fusions.
+
+    Raises:
+        SearchError: there is no such fusion.
+    """
+    for name in fusions:
+        if name not in FUSIONS:
+            raise SearchError(f"there is no fusion {name!r}", expected=", ".join(FUSIONS), do=nearest(name, FUSIONS))
+    found: dict[str, Searched] = {}
+    known = list[tuple[object, str, Pipeline]]()
+    for label, handle in handles.items():
+        served = Pipeline.from_config(handle.search_config, handle.slots)
+        own = parts(served)
+        if len(served.retrieve) > 1:
+            own |= {name: Pipeline(served.retrieve) >> FUSIONS[name] for name in fusions}
+        for name, pipeline in own.items():
+            if (of := (handle.client, handle.name, pipeline)) not in known:
+                known.append(of)
+                found[f"{label}: {name}" if len(handles) > 1 else name] = Searched(handle, pipeline)
+    return found
+
+
+def choose(pipelines: Mapping[str, T], wanted: Sequence[str]) -> dict[str, T]:
+    """The pipelines of these names, all when none is named.
+
+    Raises:
+        SearchError: no pipeline has such a name.
+    """
+    for name in wanted:
+        if name not in pipelines:
+            expected = ", ".join(repr(known) for known in pipelines)
+            by_config = [repr(known) for known in pipelines if known.endswith(f": {name}")]
+            do = f"name its config, too: {' or '.join(by_config)}" if by_config else nearest(name, pipelines)
+            raise SearchError(f"there is no run {name!r}", expected=expected, do=do)
+    return {name: pipelines[name] for name in wanted or pipelines}
+
+
+def answering(pipelines: Mapping[str, Searched], queries: Sequence[Query]) -> dict[str, Searched]:
+    """The pipelines that search with some of the queries; all of them if none does."""
+    found = {
+        name: own
+        for name, own in pipelines.items()
+        if not queries or answerable(own.pipeline.slots, own.view.slots, queries)
+    }
+    return found or dict(pipelines)
+
+
+def exact(pipeline: Pipeline) -> Pipeline:
+    """The same pipeline, scanning every vector instead of using a graph."""
+    given = [branch.params or models.SearchParams() for branch in pipeline.retrieve]
+    params = [own.model_copy(update={"exact": True}) for own in given]
+    branches = (replace(branch, params=own) for branch, own in zip(pipeline.retrieve, params, strict=True))
+    return replace(pipeline, retrieve=tuple(branches))

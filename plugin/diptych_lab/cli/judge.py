@@ -23,8 +23,8 @@ from diptych.errors import ConfigError, EvaluationError
 
 if TYPE_CHECKING:
     from diptych import Collection
-    from diptych.collection.pipeline_runs import Searched
     from diptych.config import Config
+    from diptych.evaluate.ask import Searched
     from diptych.types import Metadata
     from diptych_lab.judge import Judging, Kappa, Pooled, SecondJudging, Verdict
 
@@ -99,8 +99,8 @@ def judge(
     if clicks is not None:
         return _by_clicks(clicks, folder, power, least, as_json)
     from diptych.cli.evaluate import labels, opened, runs_of
-    from diptych.collection import pipeline_runs
     from diptych.evaluate import cutoff, read_queries
+    from diptych.evaluate.ask import answering, pipelines_of
     from diptych_lab.judge import Judgements, Judging, SecondJudging, agreements
     from diptych_lab.judge.judging import drawn
 
@@ -125,9 +125,9 @@ def judge(
             judgements.note_collections(names)
             judge_all(SecondJudging(judgements, known, judge=name, count=again), texts)
         else:
-            by_label = dict(zip(labels(configs), collections, strict=True))
-            listed = pipeline_runs.pipelines_of(by_label)
-            chosen = _chosen(listed if only else pipeline_runs.answering(listed, asked), len(configs), only)
+            handles = (collection.handle for collection in collections)
+            listed = pipelines_of(dict(zip(labels(configs), handles, strict=True)))
+            chosen = _chosen(listed if only else answering(listed, asked), len(configs), only)
             if not only and len(collections) == 1:
                 chosen |= _swapped(collections[0])
             runs = runs_of(chosen, asked, depth=cutoff(metric) or 10, tenant=tenant)
@@ -167,7 +167,7 @@ def _show(verdict: Verdict | None, kappas: Sequence[Kappa], folder: Path | None,
 
 def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | None) -> dict[str, Searched]:
     """The named pipelines; else each config's whole pipeline, and with one config its single slots as well."""
-    from diptych.collection.pipeline_runs import choose
+    from diptych.evaluate.ask import choose
 
     if only:
         return choose(pipelines, only)
@@ -179,8 +179,8 @@ def _chosen(pipelines: dict[str, Searched], configs: int, only: Sequence[str] | 
 
 def _swapped(collection: Collection) -> dict[str, Searched]:
     """The new pipeline of a swap under way, once its vectors are complete; the gate compares it next."""
-    from diptych.collection.pipeline_runs import Searched
     from diptych.config import SearchConfig
+    from diptych.evaluate.ask import Searched
     from diptych.search import Pipeline
     from diptych.swap import status
 

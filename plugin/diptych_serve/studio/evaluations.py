@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from diptych import Collection
-from diptych.collection.pipeline_runs import absent_documents
 from diptych.errors import DiptychError, EvaluationError
 from diptych.evaluate import (
     Comparison,
@@ -33,6 +32,7 @@ from diptych.evaluate import (
     slices_of,
     times,
 )
+from diptych.evaluate.ask import absent_documents
 from diptych.handle.snapshot import View
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline, search
@@ -314,7 +314,7 @@ def evaluated(wanted: EvaluationPlan, job: Job) -> EvaluationResult:
     slices, remarks = _slices(wanted, queries, qrels, comparison)
     # Where documents have tenants, judgements may be of others' documents.
     tenants = wanted.collection.handle.view.tenancy is not None
-    absent = "" if tenants else absent_documents(wanted.collection, qrels)
+    absent = "" if tenants else absent_documents(wanted.collection.handle, qrels)
     said_of_runs = (remark for evaluation in evaluations for remark in evaluation.remarks())
     return EvaluationResult(
         metric=metric,

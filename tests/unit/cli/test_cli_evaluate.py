@@ -12,11 +12,11 @@ import pytest
 from diptych import AdapterSpec, Registry
 from diptych.cli.evaluate import Outcome
 from diptych.collection.collection import Collection
-from diptych.collection.pipeline_runs import choose
 from diptych.config import load_config
 from diptych.errors import SearchError
 from diptych.evaluate import Qrels, read_queries
 from diptych.evaluate import evaluate as score
+from diptych.evaluate.ask import choose
 from diptych.plugins.factory import make
 from diptych.search import Pipeline, Retrieve
 from diptych.search.pipeline import parts

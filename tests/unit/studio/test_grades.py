@@ -10,9 +10,9 @@ from qdrant_client import QdrantClient, models
 from starlette.testclient import TestClient
 
 from diptych import Collection, Registry
-from diptych.collection.pipeline_runs import absent_documents
 from diptych.config import parse_config
 from diptych.evaluate import Qrels
+from diptych.evaluate.ask import absent_documents
 from diptych.metadata.payloads import Layout
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Query
@@ -115,7 +115,7 @@ def test_a_document_of_many_points_hides_no_other(fakes: Registry, studio_over: 
         write(dict.fromkeys(range(6), "d1"))  # by the other program, afterwards
         found = graded(studio_over(collection, queries=[folder]))
         assert (found["grades"], found["absent"]) == ({"d2": 2, "d1": 1, "d3": 0}, 1)
-        said = absent_documents(collection, Qrels({"q1": {"d1": 1, "d2": 2, "gone": 1}}))
+        said = absent_documents(collection.handle, Qrels({"q1": {"d1": 1, "d2": 2, "gone": 1}}))
     assert said.startswith("1 of 3 relevant documents are not in collection 'c' (gone)")
 
 

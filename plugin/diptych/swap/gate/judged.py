@@ -159,7 +159,7 @@ def compare_judged(
     parse_metrics([metric])
     queries, relevant = judged.asked, judged.qrels.relevant
     held = held_documents(new, sorted({document for query in queries for document in relevant(query.id)}))
-    known = [query for query in queries if held & relevant(query.id)]
+    known = [query for query in queries if held.keys() & relevant(query.id)]
     remarks = _left_out(judged, queries)
     if known and len(known) < len(queries):  # the others score 0 on both sides, which would narrow the interval
         absent = len(queries) - len(known)
