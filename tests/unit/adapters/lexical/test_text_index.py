@@ -10,22 +10,14 @@ import qdrant_edge as edge
 from qdrant_client import QdrantClient, models
 
 from diptych.errors import AdapterOptionsError
-from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
-from diptych.specs import AdapterSpec
+from diptych_adapters import hooks
 from diptych_adapters.lexical import QdrantTextIndex
 from diptych_adapters.model_options import SPACELESS, IndexLanguage
-from diptych_adapters.specs import LEXICAL
 from diptych_edge import EdgeClient
 from diptych_edge.convert.config import index_schema
 
 TEXTS = ["audio files of the network", "text file editing", "audio audio audio", "a café in the network"]
-
-
-class Plugin:
-    @hookimpl
-    def diptych_register_adapters(self) -> list[AdapterSpec]:
-        return LEXICAL
 
 
 class Shard:
@@ -92,7 +84,7 @@ def scores_by_formula(text: str, k1: float, b: float) -> Mapping[int, float]:
 )
 def test_wrong_options_are_refused_with_a_reason(options: dict[str, object], text: str) -> None:
     with pytest.raises(AdapterOptionsError, match=text):
-        Registry(Plugin(), installed=False).create("qdrant-text-index", options)
+        Registry(hooks, installed=False).create("qdrant-text-index", options)
 
 
 @pytest.mark.parametrize("language", get_args(IndexLanguage))

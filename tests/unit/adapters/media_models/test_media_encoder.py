@@ -26,7 +26,7 @@ from diptych_adapters.media_models.encoder import FAMILIES, MediaEncoder
 from diptych_adapters.media_models.readers import middle
 from diptych_adapters.media_text.forms import resampled
 from diptych_adapters.models import ModelError
-from diptych_adapters.specs import MEDIA
+from diptych_adapters.specs import SPECS
 from tiny_media_models import MADE, saved
 
 Folder = Callable[..., Path]
@@ -46,7 +46,7 @@ def inputs_of(kind: str) -> list[Any]:
 
 def test_each_family_has_a_tiny_model_and_a_spec() -> None:
     assert MADE.keys() == FAMILIES.keys()
-    (spec,) = [spec for spec in MEDIA if spec.name == "transformers-media"]
+    (spec,) = [spec for spec in SPECS if spec.name == "transformers-media"]
     assert {choice["modality"]: variant.accepts for choice, variant in spec.each()} == {
         family.modality: (family.reads, "text") if family.with_text else (family.reads,) for family in FAMILIES.values()
     }

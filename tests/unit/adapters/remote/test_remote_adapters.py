@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from diptych.errors import AdapterOptionsError, ConfigError
-from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
-from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
-from diptych_adapters.remote import SPECS as REMOTE
+from diptych_adapters import hooks
 from diptych_adapters.remote.adapters import ApiReranker, OpenAIEncoder
+from diptych_adapters.specs import SPECS
 
 if TYPE_CHECKING:
     from tests.unit.adapters.remote.conftest import Reply, Service
@@ -31,16 +30,10 @@ PATIENT: dict[str, dict[str, Any]] = {
 NAMES = {"openai": "remote", "tei": "remote", "tei-reranker": "remote-reranker", "rerank-api": "remote-reranker"}
 
 
-class Plugin:
-    @hookimpl
-    def diptych_register_adapters(self) -> list[AdapterSpec]:
-        return REMOTE
-
-
 def create(name: str, service: Service, **options: Any) -> Any:
     given = PATIENT[name] | FAST | options
     given["base_url"] = service.url + given["base_url"]
-    return Registry(Plugin(), installed=False).create(NAMES.get(name, name), given)
+    return Registry(hooks, installed=False).create(NAMES.get(name, name), given)
 
 
 Vectors = Callable[[str], list[float]]
@@ -48,7 +41,8 @@ Score = Callable[[str, str], float]
 
 
 def test_each_adapter_is_marked_as_remote() -> None:
-    assert [(spec.remote, spec.extra) for spec in REMOTE] == [(True, "diptych[remote]")] * len(REMOTE)
+    remote = {spec.name for spec in SPECS if spec.remote and spec.extra == "diptych[remote]"}
+    assert remote == {"remote", "tei-sparse", "remote-reranker", "yes-no-api"}
 
 
 @pytest.mark.parametrize("name", ["openai", "tei"])
@@ -288,7 +282,7 @@ BEFORE = {  # fingerprints that the adapters had under their old names, in 0.4.0
 
 @pytest.mark.parametrize("old", BEFORE)
 def test_an_old_name_and_the_new_one_have_the_fingerprint_of_before(old: str) -> None:
-    registry = Registry(Plugin(), installed=False)
+    registry = Registry(hooks, installed=False)
     dimension = {} if old == "rerank-api" else {"dimension": 8}
     options = {"base_url": "http://127.0.0.1:9/v1", "model": "m", **dimension}
     with pytest.warns(FutureWarning, match=f"adapter '{old}' is called 'remote"):
@@ -313,4 +307,4 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_options_that_an_interface_does_not_take_are_refused(name: str) -> None:
     options, match = WRONG[name]
     with pytest.raises(AdapterOptionsError, match=match):
-        Registry(Plugin(), installed=False).create("remote", options)
+        Registry(hooks, installed=False).create("remote", options)
