@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from diptych.collection.explain import Explanation, Explanations, SlotScore
-from diptych.collection.score_documents import Term
+from diptych.collection.explain import Explanation, Explanations, SlotScore, Term
 from diptych.collection.verify import VerifyReport
 from diptych.config.storage import VectorStorage
 from diptych.display import Displayed

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import Any, Literal, Unpack
 
-from diptych.collection.score_documents import Term, matched_terms, scores_of
-from diptych.config.stages import Rerank
+import numpy as np
+from qdrant_client import models
+
 from diptych.display import Display, Displayed, Excerpt, Table
 from diptych.errors import DocumentNotFound
 from diptych.handle.collection_handle import CollectionHandle
@@ -18,10 +19,11 @@ from diptych.search.excerpts import has_passages, matching_words, with_passages
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.options import ExplainOptions, SearchOptions, check_options
 from diptych.search.pipeline import Pipeline
-from diptych.search.query import Inputs, fusion_request, slots_for_examples
-from diptych.search.request import SearchRequest
+from diptych.search.query import Inputs, QueryWithExamples, fusion_request, params_for, slots_for_examples
+from diptych.search.request import SearchRequest, direction
 from diptych.search.retrieve import (
     PINNED,
+    Retrieved,
     boosts_of,
     fuses_in_diptych,
     inputs_of,
@@ -32,16 +34,14 @@ from diptych.search.retrieve import (
 )
 from diptych.search.run import on_current_view, reranked
 from diptych.search.store_calls import read_store
+from diptych.slots.slot import Slot
 from diptych.stores.nodes import one_search
-from diptych.types import Document, Hit, Passage, Query, heading
-
-if TYPE_CHECKING:
-    from qdrant_client import models
+from diptych.types import Document, Hit, Passage, Query, SparseVector, heading
 
 NEAR = 1e-5  # how far sums of parts may be from the score, relative to scores above 1
-
 SEVERAL = 1000  # points with one document id that are searched for the one that was found
 SHOWN = 240  # characters of a passage in an explanation
+TERMS = 12  # words of a slot that are shown
 
 
 def explain(
@@ -65,11 +65,9 @@ def explain(
     checked = check_options(options, ExplainOptions, "explain")
     asked: SearchOptions = {**checked, "passages": 0, "highlight": False}
 
-    def answer(view: View) -> list[Explanation]:
-        return _explained(SearchRequest.of(view, [query], asked), ids)
-
     with one_search():
-        return Explanations(on_current_view(handle, answer), query=query)
+        found = on_current_view(handle, lambda view: _explained(SearchRequest.of(view, [query], asked), ids))
+        return Explanations(found, query=query)
 
 
 def explained_hits(explained: Callable[[list[str]], Sequence[Explanation]], ids: Iterable[str]) -> list[Explanation]:
@@ -94,145 +92,150 @@ def _explained(request: SearchRequest, ids: Sequence[str] | None) -> list[Explan
         limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
         request = replace(request, limit=limit, wants=request.end)
     (retrieved,) = retrieve_together([request])
-    (hits,), (unscored,) = reranked(request, retrieved), retrieved.unscored
+    (hits,) = reranked(request, retrieved)
     places = {hit.id: hit.point for hit in reversed(hits)}
-    wanted = (
-        [(hit.id, hit.point) for hit in hits]
-        if ids is None
-        else [(identifier, places.get(identifier)) for identifier in ids]
-    )
+    wanted = [(hit.id, hit.point) for hit in hits] if ids is None else [(own, places.get(own)) for own in ids]
     records, shared, missing = _records(request, wanted)
     if missing and ids is not None:
         where = f"collection {request.view.name!r}"
         raise DocumentNotFound("there is no such document", where=where, got=repr(missing[0]), ids=missing)
-    notes = (*retrieved.notes[0], *(f"deleted since it was found: {identifier}" for identifier in missing))
-    return _Explainer(request, hits, unscored, records, shared, notes).explanations()
+    notes = [*retrieved.notes[0], *(f"deleted since it was found: {identifier}" for identifier in missing)]
+    if request.like or request.unlike:
+        names = ", ".join(slot.name for slot in slots_for_examples(request))
+        counts = f"{len(request.like)} liked and {len(request.unlike)} unliked examples"
+        notes.append(f"{counts} move the scores of: {names}")
+    layout = request.view.layout
+    found = [Hit(layout.read(record.id, record.payload), 0.0, point=record.id) for record in records]
+    return _explanations(request, retrieved, hits, found, notes, shared)
 
 
-class _Explainer:
-    """One query's hits and the documents to explain, with all needed scores."""
-
-    def __init__(
-        self,
-        request: SearchRequest,
-        hits: Sequence[Hit],
-        unscored: Mapping[str, Rerank],
-        records: Sequence[models.Record],
-        shared: Collection[PointId],
-        notes: Sequence[str],
-    ) -> None:
-        self._request, self._unscored, self._shared = request, unscored, shared
-        self._hits = {hit.point: (rank, hit) for rank, hit in enumerate(hits, 1)}
-        self._records = records
-        self._points = [record.id for record in records]
-        slots = [request.view.slots[name] for name in request.pipeline.slots]
-        ((self._inputs,),) = inputs_of([request])
-        (self._rankings,) = rank_branches(request, [self._inputs])
-        self._scores = scores_of(request, self._inputs, self._points)
-        self._terms = {
-            slot.name: matched_terms(request, slot, self._inputs[slot.name], self._points)
-            for slot in slots
-            if slot.kind == "sparse" and slot.name in self._inputs
-        }
-        layout = request.view.layout
-        self._found = [Hit(layout.read(record.id, record.payload), 0.0, point=record.id) for record in records]
-        self._words = dict(
-            zip(self._points, matching_words(request, [hit.document.text for hit in self._found]), strict=True)
+def _explanations(
+    request: SearchRequest,
+    retrieved: Retrieved,
+    hits: Sequence[Hit],
+    found: Sequence[Hit],
+    notes: Sequence[str],
+    shared: Collection[PointId],
+) -> list[Explanation]:
+    """Those of the documents `found`: with the notes on all of them, and points that share their document's id."""
+    pipeline, boost = request.pipeline, request.pipeline.boost
+    points = [hit.point for hit in found if hit.point is not None]
+    ((inputs,),) = inputs_of([request])
+    (rankings,) = rank_branches(request, [inputs])
+    parts = contributions(pipeline.fuse, rankings) if pipeline.fuse else {}
+    fused = _fused(request, inputs, rankings)
+    order = [*fused] if pipeline.fuse else [point for ranking in rankings.values() for point, _ in ranking]
+    scores = _scores(request, inputs, points)
+    slots = {
+        branch.slot: _in_slot(request, branch.slot, inputs, rankings.get(branch.slot, ()), scores, parts, found)
+        for branch in pipeline.retrieve
+    }
+    before, added = (_unboosted(request, inputs), boosts_of(request, points)) if boost else ({}, {})
+    ranked = {hit.point: (rank, hit) for rank, hit in enumerate(hits, 1)}
+    words = matching_words(request, [hit.document.text for hit in found])
+    explanations = []
+    for place, (point, one) in enumerate(zip(points, found, strict=True)):
+        (rank, hit), own, boosts = ranked.get(point, (None, None)), [*notes], dict[str, float]()
+        if boost and one.id in before and point in added:  # else it was not a candidate
+            boosts = dict(zip(boost.labels(), boost.added(added[point], before[one.id]), strict=True))
+        if hit and PINNED in hit.stages:
+            own.append(PINNED)
+        if point in shared:
+            own.append(f"several points have this document's id; this explains point {point}")
+        if point in parts and point in fused:
+            total = sum(parts[point].values())
+            if not math.isclose(total, fused[point], rel_tol=1e-3, abs_tol=1e-5):
+                own.append(
+                    f"the parts sum to {total:.4g}: stores may order equal scores, or fuse shards, in another way"
+                )
+        explanations.append(
+            Explanation(
+                document=one.document,
+                pipeline=pipeline,
+                rank=rank,
+                score=hit.score if hit else None,
+                slots={name: of_slot[point] for name, of_slot in slots.items()},
+                fused=fused.get(point),
+                boosts=boosts,
+                stages=_stages(pipeline, scores, point, hit),
+                lost="" if hit else _lost(request, retrieved, one, order),
+                notes=tuple(own),
+                words=words[place],
+            )
         )
-        self._passages: dict[str, dict[PointId, tuple[Passage, ...]]] = {}  # of each document to explain, best first
-        for slot in filter(has_passages, slots):
-            (scored,) = with_passages(request, [self._found], None, slot=slot)
-            self._passages[slot.name] = {hit.point: hit.passages for hit in scored if hit.point is not None}
-        self._notes = tuple(notes)
-        if request.like or request.unlike:
-            names = ", ".join(slot.name for slot in slots_for_examples(request))
-            counts = f"{len(request.like)} liked and {len(request.unlike)} unliked examples"
-            self._notes += (f"{counts} move the scores of: {names}",)
-        fusion = request.pipeline.fuse
-        self._parts = contributions(fusion, self._rankings) if fusion else {}
-        self._fused = _fused(request, self._inputs, self._rankings)
-        boosted = request.pipeline.boost is not None
-        self._unboosted = _unboosted(request, self._inputs) if boosted else {}
-        self._added = boosts_of(request, self._points) if boosted else {}
+    return explanations
 
-    def explanations(self) -> list[Explanation]:
-        """One for each document, in order."""
-        return [*map(self._explanation, self._records)]
 
-    def _explanation(self, record: models.Record) -> Explanation:
-        document = self._request.view.layout.read(record.id, record.payload)
-        rank, hit = self._hits.get(record.id, (None, None))
-        boost, before = self._request.pipeline.boost, self._unboosted.get(document.id)
-        values, boosts = self._added.get(record.id), dict[str, float]()
-        if boost is not None and before is not None and values is not None:  # else it was not a candidate
-            boosts = dict(zip(boost.labels(), boost.added(values, before), strict=True))
-        return Explanation(
-            document=document,
-            pipeline=self._request.pipeline,
-            rank=rank,
-            score=hit.score if hit else None,
-            slots={b.slot: self._slot(b.slot, record.id) for b in self._request.pipeline.retrieve},
-            fused=self._fused.get(record.id),
-            boosts=boosts,
-            stages=self._stages(record.id, hit),
-            lost="" if hit else self._lost(record.id, document.id),
-            notes=(*self._notes, *self._notes_on(record.id, hit)),
-            words=self._words[record.id],
-        )
-
-    def _slot(self, name: str, point: PointId) -> SlotScore:
-        order = [candidate for candidate, _ in self._rankings.get(name, ())]
-        passages = self._passages.get(name, {}).get(point, ())
-        best = passages[0] if passages else None
+def _in_slot(
+    request: SearchRequest,
+    name: str,
+    inputs: Inputs,
+    ranking: Ranking,
+    scores: Mapping[str, Mapping[PointId, float]],
+    parts: Mapping[PointId, Mapping[str, float]],
+    found: Sequence[Hit],
+) -> dict[PointId, SlotScore]:
+    """Each of the documents in a slot, by point."""
+    slot, points = request.view.slots[name], [hit.point for hit in found if hit.point is not None]
+    terms = matched_terms(request, slot, inputs[name], points) if slot.kind == "sparse" and name in inputs else {}
+    (scored,) = with_passages(request, [found], None, slot=slot) if has_passages(slot) else (found,)
+    ranks = {point: rank for rank, (point, _) in enumerate(ranking, 1)}
+    shown = {}
+    for point, hit in zip(points, scored, strict=True):
+        best = next(iter(hit.passages), None)
         if best is not None and len(best.text) > SHOWN:
             best = replace(best, text=f"{best.text[:SHOWN].rstrip()}…")
-        return SlotScore(
-            score=self._scores.get(name, {}).get(point),
-            rank=order.index(point) + 1 if point in order else None,
-            contribution=self._parts[point].get(name, 0.0) if point in self._parts else None,
-            terms=self._terms.get(name, {}).get(point, ()),
+        shown[point] = SlotScore(
+            score=scores.get(name, {}).get(point),
+            rank=ranks.get(point),
+            contribution=parts[point].get(name, 0.0) if point in parts else None,
+            terms=terms.get(point, ()),
             passage=best,
-            passages=len(passages),
+            passages=len(hit.passages),
         )
+    return shown
 
-    def _notes_on(self, point: PointId, hit: Hit | None) -> Iterable[str]:
-        """Notes on a pin, a document id that several points share, and parts that do not sum to the fused score."""
-        if hit and PINNED in hit.stages:
-            yield "pinned"
-        if point in self._shared:
-            yield f"several points have this document's id; this explains point {point}"
-        if point in self._parts and point in self._fused:
-            total = sum(self._parts[point].values())
-            if not math.isclose(total, self._fused[point], rel_tol=1e-3, abs_tol=1e-5):
-                yield f"the parts sum to {total:.4g}: stores may order equal scores, or fuse shards, in another way"
 
-    def _stages(self, point: PointId, hit: Hit | None) -> dict[str, float]:
-        """Scores after fusion. Those of Qdrant's stages are known also for documents that they cut off."""
-        pipeline, stages = self._request.pipeline, {}
-        if pipeline.rescore and point in self._scores.get(pipeline.rescore.slot, {}):
-            stages[pipeline.rescore.slot] = self._scores[pipeline.rescore.slot][point]
-        shown = hit.stages if hit else {}
-        skipped = {PINNED, *(() if pipeline.rescore else (branch.slot for branch in pipeline.retrieve))}
-        fused = pipeline.fuse.label if pipeline.fuse else ""
-        return {**stages, **{name: score for name, score in shown.items() if name != fused and name not in skipped}}
+def _stages(
+    pipeline: Pipeline, scores: Mapping[str, Mapping[PointId, float]], point: PointId, hit: Hit | None
+) -> dict[str, float]:
+    """Scores after fusion. Those of Qdrant's stages are known also for documents that they cut off."""
+    stages = {}
+    if pipeline.rescore and point in scores.get(pipeline.rescore.slot, {}):
+        stages[pipeline.rescore.slot] = scores[pipeline.rescore.slot][point]
+    skipped = {PINNED, *(() if pipeline.rescore else (branch.slot for branch in pipeline.retrieve))}
+    skipped |= {pipeline.fuse.label} if pipeline.fuse else set()
+    shown = hit.stages if hit else {}
+    return {**stages, **{name: score for name, score in shown.items() if name not in skipped}}
 
-    def _lost(self, point: PointId, identifier: str) -> str:
-        pipeline = self._request.pipeline
-        if identifier in self._request.exclude:
-            return "excluded by id"
-        orders = [self._fused] if pipeline.fuse else [dict(ranking) for ranking in self._rankings.values()]
-        position = next((list(order).index(point) + 1 for order in orders if point in order), None)
-        if position is None:
-            return "not among the candidates of any slot"
-        if stage := self._unscored.get(identifier):
-            return f"{position}. after retrieval, and not scored by {stage!r}, which had settled the best before"
-        limiting = next((stage for stage in pipeline.stages if getattr(stage, "candidates", position) < position), None)
-        later_stages = pipeline.stages[1:] if pipeline.fuse else pipeline.stages
-        if limiting is not None and limiting in later_stages[:1]:
-            return f"{position}. after retrieval, and {limiting!r} reads no further"
-        if later_stages:
-            return f"{position}. after retrieval, then passed over by {pipeline.stages[-1]!r}"
-        return f"{position}. in all"
+
+def _lost(request: SearchRequest, retrieved: Retrieved, found: Hit, order: Sequence[PointId | None]) -> str:
+    """Where a document was left behind; `order` are the points after retrieval, best first."""
+    pipeline = request.pipeline
+    if found.id in request.exclude:
+        return "excluded by id"
+    if found.point not in order:
+        return "not among the candidates of any slot"
+    position = order.index(found.point) + 1
+    if stage := retrieved.unscored[0].get(found.id):
+        return f"{position}. after retrieval, and not scored by {stage!r}, which had settled the best before"
+    limiting = next((stage for stage in pipeline.stages if getattr(stage, "candidates", position) < position), None)
+    later_stages = pipeline.stages[1:] if pipeline.fuse else pipeline.stages
+    if limiting is not None and limiting in later_stages[:1]:
+        return f"{position}. after retrieval, and {limiting!r} reads no further"
+    if later_stages:
+        return f"{position}. after retrieval, then passed over by {pipeline.stages[-1]!r}"
+    return f"{position}. in all"
+
+
+def _scores(request: SearchRequest, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
+    """For each slot the points' scores, higher is better; points without a score are left out. One call for all."""
+    if not points:
+        return {}
+    slots = {name: request.view.slots[name] for name in inputs}
+    asked = [_of_points(request, points, inputs[name], slot) for name, slot in slots.items()]
+    answers = zip(slots.items(), query_points(request.view, asked), strict=True)
+    return {name: {point.id: direction(slot) * point.score for point in found} for (name, slot), found in answers}
 
 
 def _fused(request: SearchRequest, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dict[PointId, float]:
@@ -290,10 +293,59 @@ def _with_ids(request: SearchRequest, ids: Sequence[str], limit: int) -> dict[st
     return found
 
 
-__all__ = ["Explanation", "Explanations", "SlotScore", "Term", "explain", "explained_hits"]
+def matched_terms(
+    request: SearchRequest, slot: Slot, query: models.SparseVector, points: Sequence[PointId]
+) -> dict[PointId, tuple[Term, ...]]:
+    """For each point the terms it shares with the query, the largest contributions first.
+
+    Each term is searched alone, so that the store itself computes its contribution, IDF included.
+    """
+    weights = dict(zip(query.indices, query.values, strict=True))
+    view, names = request.view, [slot.vector]
+    records = read_store(view, lambda: view.client.retrieve(view.name, points, with_payload=False, with_vectors=names))
+    stored: dict[PointId, dict[int, float]] = {}  # the points' document weights by term
+    for record in records:
+        vector: Any = (record.vector or {}).get(slot.vector)  # type: ignore[union-attr]
+        stored[record.id] = {} if vector is None else dict(zip(vector.indices, vector.values, strict=True))
+    shared = [index for index in weights if any(index in vector for vector in stored.values())]
+    alone = [models.SparseVector(indices=[index], values=[weights[index]]) for index in shared]
+    answers = query_points(request.view, [_of_points(request, points, vector, slot) for vector in alone])
+    terms: dict[PointId, list[Term]] = {point: [] for point in points}
+    for index, found in zip(shared, answers, strict=True):
+        asked = weights[index]
+        ((word, _), *_) = slot.encoder.decode(SparseVector(np.array([index], np.uint32), np.array([asked], np.float32)))
+        for point in found:
+            weight = stored.get(point.id, {}).get(index, 0.0)  # a point may be written after `stored` was read
+            idf = point.score / (asked * weight) if asked * weight else 1.0
+            terms[point.id].append(Term(word, asked, weight, idf, point.score))
+    return {point: tuple(sorted(found, key=lambda term: -term.contribution)) for point, found in terms.items()}
 
 
-TERMS = 12  # words of a slot that are shown
+def _of_points(request: SearchRequest, points: Sequence[PointId], query: Any, slot: Slot) -> models.QueryRequest:
+    chosen = narrowed(request.scope, models.Filter(must=[models.HasIdCondition(has_id=list(points))]))
+    return models.QueryRequest.model_construct(
+        query=query.query if isinstance(query, QueryWithExamples) else query,
+        using=slot.vector or None,
+        filter=chosen,
+        params=params_for(request, slot, None),
+        limit=len(points),
+        with_payload=False,
+        **request.shard_key,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term that query and document share: `contribution` = `query` * `document` * `idf`; `idf` is 1 without IDF."""
+
+    word: str
+    query: float
+    document: float
+    idf: float
+    contribution: float
+
+    def __str__(self) -> str:
+        return f"{self.word} {self.contribution:.4f} = {self.query:.4f} x {self.document:.4f} x idf {self.idf:.4f}"
 
 
 @dataclass(frozen=True, slots=True)

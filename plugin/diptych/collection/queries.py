@@ -176,16 +176,21 @@ class Searching:
         slot: str,
         tenant: str | None = None,
     ) -> list[dict[str, float]]:
-        """For each query the scores of given documents, in one slot and one request. See `score_documents.scores`.
+        """For each query the score of each of its documents in one slot, in one request; higher is better.
+
+        Without a score, and so left out, are documents that the collection does not hold, or that have no term in
+        common with the query where the slot is sparse.
 
         Args:
             queries: their words, or `Query`.
             ids: for each query, the documents to score.
             slot: by whose vectors.
             tenant: as in `search`.
-        """
-        from diptych.collection.score_documents import scores
 
+        Raises:
+            SearchError: not one list for each query, or something that cannot be searched.
+            CollectionError: ids that are not texts; CollectionNotFound: nothing has been populated yet.
+        """
         return scores(self.handle, queries, ids, slot=slot, tenant=self._tenant(tenant))
 
     def explain(
@@ -325,6 +330,37 @@ def search_by_vector(
 
     with one_question(handle, 1):
         return on_current_view(handle, once)
+
+
+def scores(
+    handle: CollectionHandle,
+    queries: Sequence[str | Query],
+    ids: Sequence[Sequence[str]],
+    *,
+    slot: str,
+    tenant: str | None = None,
+) -> list[dict[str, float]]:
+    """As `Collection.scores`."""
+    from diptych.collection.documents import having
+
+    if len(ids) != len(queries):
+        got = f"{len(queries)} queries, {len(ids)} lists of ids"
+        raise SearchError("the number of id lists is not the number of queries", where="scores", got=got)
+
+    def score_all(view: View) -> list[dict[str, float]]:
+        options: SearchOptions = {"pipeline": Retrieve(slot), "with_payload": False, "tenant": tenant}
+        requests: dict[int, SearchRequest] = {}
+        for position, (query, documents) in enumerate(zip(queries, ids, strict=True)):
+            if documents:
+                chosen = having(handle, documents, tenant=tenant)
+                own: SearchOptions = {**options, "limit": len(set(documents)), "filter": chosen}
+                requests[position] = SearchRequest.of(view, [query], own)
+        retrieved = retrieve_together([*requests.values()]) if requests else []
+        found = {position: one.hits[0] for position, one in zip(requests, retrieved, strict=True)}
+        return [{hit.id: hit.score for hit in found.get(position, ())} for position in range(len(ids))]
+
+    with one_question(handle, len(queries)):
+        return on_current_view(handle, score_all)
 
 
 def _slot_of(request: SearchRequest) -> Slot:
