@@ -49,6 +49,11 @@ _SERVER: Facts = {"cached": False}
 _FILES: Facts = {"instead": (("openvino", "onnx", "safetensors"), ("onnxruntime", "onnx", "safetensors"))}
 _STEMMER: Facts = {"requires": ("Stemmer", "bm25s")}
 
+_FORMS = {  # sounds and clips are experimental
+    "image": "diptych_adapters.media_text.encoders",
+    **dict.fromkeys(("sound", "video"), "diptych_experimental.media_forms"),
+}
+
 
 def _accepts(*kinds: str) -> Facts:
     return {"accepts": kinds}
@@ -122,15 +127,15 @@ CHOSEN: dict[tuple[str, str, str], dict[str, Row]] = {
     },
     ("media-text", "modality",
      "Pictures, sounds or clips in a text encoder's space: models of the recipes image_text and such."): {
-        of: (f"{of}-text", "dense", f"media_text.encoders:{of}_text", "MediaTextOptions",
+        of: (f"{of}-text", "dense", f"{_FORMS[of]}:{of}_text", "MediaTextOptions",
              f"models of the recipe {of}_text", {**_TORCH, **_accepts("text", of)})
-        for of in ("image", "sound", "video")
+        for of in _FORMS
     },
     ("media-lexicon", "modality",
      "Pictures, sounds or clips as weights of words, the reasons for a hit: the models of media-text."): {
-        of: (f"{of}-lexicon", "sparse", f"media_text.encoders:{of}_lexicon", "MediaLexiconOptions",
+        of: (f"{of}-lexicon", "sparse", f"{_FORMS[of]}:{of}_lexicon", "MediaLexiconOptions",
              f"models of the recipe {of}_text", {**_TORCH, **_accepts("text", of)})
-        for of in ("image", "sound", "video")
+        for of in _FORMS
     },
     ("transformers-media", "modality",
      "Pictures, sounds or clips by models of transformers, some with texts in one space."): {
@@ -173,7 +178,8 @@ def _spec(row: Row) -> AdapterSpec:
     """The spec of a row, whose factory and options are in this package."""
     name, kind, factory, options, summary, more = row
     place = "remote.options" if factory.startswith("remote.") else "model_options"
-    factory, options = f"diptych_adapters.{factory}", f"diptych_adapters.{place}:{options}"
+    factory = factory if factory.startswith("diptych") else f"diptych_adapters.{factory}"
+    options = f"diptych_adapters.{place}:{options}"
     return AdapterSpec(name=name, kind=kind, factory=factory, options=options, summary=summary, **more)
 
 

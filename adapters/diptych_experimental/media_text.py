@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from diptych_adapters.media_text.forms import FRAMES_A_SECOND, Clip, Spectrogram
+from diptych_experimental.media_forms import FRAMES_A_SECOND, Clip, Spectrogram
 from diptych_training.data.media_items import Changes
 from diptych_training.options import Positive
 from diptych_training.recipes.media_text import MediaText, MediaTextOptions, NetworkOptions

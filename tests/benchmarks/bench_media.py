@@ -31,8 +31,7 @@ BATCH = 64  # pictures that diptych decodes for one call
 def model(folder: Path, *, size: int, width: int) -> Path:
     """A network of random weights beside all-MiniLM-L6-v2."""
     from diptych_adapters.media_text.encoders import space_of, text_encoder
-    from diptych_adapters.media_text.forms import Picture
-    from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape
+    from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, Picture, TowerShape
 
     adapter, options = "sentence-transformers", {"model": "all-MiniLM-L6-v2"}
     encoder = text_encoder(adapter, options)

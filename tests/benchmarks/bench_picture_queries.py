@@ -27,8 +27,7 @@ from PIL import Image
 from diptych import Collection, Document, Registry
 from diptych.search import Pipeline, Retrieve
 from diptych_adapters.media_text.encoders import space_of, text_encoder
-from diptych_adapters.media_text.forms import Picture
-from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape, words_of
+from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, Picture, TowerShape, words_of
 from machine import facts
 from rounds import interleaved
 

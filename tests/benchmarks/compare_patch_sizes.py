@@ -29,8 +29,7 @@ from compare_bridges import pictures_of
 from compare_image_text import HELD, learned, unpacked
 from diptych import Registry
 from diptych.types import Floats
-from diptych_adapters.media_text.forms import Picture
-from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
+from diptych_adapters.media_text.network import MediaTextNetwork, Picture, TowerShape, normalized
 from diptych_training.data.media_items import Items, read_items
 from diptych_training.recipes.media_text import MediaTextLoss
 from effects.running import FEW, above
@@ -238,7 +237,7 @@ def main() -> None:
     vectors = nn.functional.normalize(torch.from_numpy(encoder.encode_query(items.names)), dim=1)
     names = vectors[[items.names.index(name) for name in english]].numpy()
     parts = [form.parts(picture)[0] for picture in pictures_of(given.out, "noto", rows)]
-    pictures = form.normalized(torch.stack(parts))
+    pictures = normalized(torch.stack(parts))
     relevant = np.array(english)[:, None] == np.array(english)[None]
     values: dict[str, dict[str, list[Values]]] = {}
     untrained: list[Values] = []

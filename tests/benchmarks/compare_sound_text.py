@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from diptych.media import MediaConfig, MediaStore
-from diptych_adapters.media_text.forms import Spectrogram
 from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape
+from diptych_experimental.media_forms import Spectrogram
 from machine import facts
 from media_text import TRAINING, measures, scores_of, told, train
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil
-from typing import Any, Protocol
+from math import ceil, gcd
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.media import Sound
 from diptych.types import Floats
-from diptych_adapters.media_text.forms import resampled
 from diptych_adapters.pipelines import fingerprints
+
+if TYPE_CHECKING:
+    import torch  # FastEmbed's pictures need none
 
 WIDEST = 16  # times as long as wide: of longer pictures the middle is read, since resizing would make them huge
 
@@ -174,3 +175,13 @@ def middle(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     limit = WIDEST * min(height, width)
     top, left = max(0, (height - limit) // 2), max(0, (width - limit) // 2)
     return np.ascontiguousarray(picture[top : top + limit, left : left + limit])
+
+
+def resampled(sound: Sound, rate: int) -> Floats:
+    """The samples at another rate, by a polyphase filter; float32 `[n]`."""
+    if sound.rate == rate:
+        return sound.samples
+    from scipy.signal import resample_poly
+
+    divisor = gcd(sound.rate, rate)
+    return np.asarray(resample_poly(sound.samples, rate // divisor, sound.rate // divisor), np.float32)

@@ -1,7 +1,5 @@
 """Media in a text encoder's space, and over a lexicon of words: models of the recipes `image_text`, `sound_text`, ...
 
-Begin with `forms`, which says what a network gets of a picture, a sound or a clip, and has the
-networks' first halves; `network` has the heads and the files of a model, `encoders` the adapters.
+Begin with `network`, which has what it gets of a picture, its heads and the files of a model; `encoders` has the
+adapters. Sounds and clips are in `diptych_experimental.media_forms`.
 """
-
-from __future__ import annotations

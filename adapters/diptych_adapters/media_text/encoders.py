@@ -234,5 +234,3 @@ def _heaviest(row: Floats, keep: int) -> SparseVector:
 
 
 image_text, image_lexicon = (partial(own.of, "image") for own in (MediaTextEncoder, MediaLexiconEncoder))
-sound_text, sound_lexicon = (partial(own.of, "sound") for own in (MediaTextEncoder, MediaLexiconEncoder))
-video_text, video_lexicon = (partial(own.of, "video") for own in (MediaTextEncoder, MediaLexiconEncoder))

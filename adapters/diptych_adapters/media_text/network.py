@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Protocol, Self
 
+import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -21,7 +22,6 @@ from torch import Tensor, nn
 
 from diptych.media import Content
 from diptych_adapters.lexical import Analyzer
-from diptych_adapters.media_text.forms import FORMS, GRID, Form
 from diptych_adapters.model_options import LexiconOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines.fingerprints import read_json
@@ -31,8 +31,125 @@ NAMES = ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_at
 ENCODER_WEIGHTS = "model.safetensors with all weights of a ViT"
 HALF = (0.5, 0.5, 0.5)  # mean and deviation of pixels, so that they go from -1 to 1
 
+GRID = 3  # cells a side that the last feature map is averaged into: flags differ by where their colours are
+WHITE = 255
 CONFIG, WEIGHTS, WORDS = "config.json", "model.safetensors", "words.json"
 _ANALYZER = Analyzer(LexiconOptions(language="multilingual", min_token_length=1))
+
+
+class Form(Protocol):
+    """The input of a network. Its fields are whole numbers and are saved with the model."""
+
+    of: ClassVar[str]
+
+    def parts(self, content: Content) -> list[Tensor]:
+        """An item as one or more tensors uint8, all of one shape; the vectors of several are averaged.
+
+        Raises:
+            ModelError: it is not an item of this modality.
+        """
+        ...
+
+    def body(self, width: int) -> tuple[nn.Module, int]:
+        """The first half of the network, and how many features it makes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Pictures, padded with white to a square and scaled: uint8 `[3, size, size]`.
+
+    Args:
+        size: pixels a side.
+    """
+
+    of: ClassVar[str] = "image"
+    size: int
+
+    def parts(self, content: Content) -> list[Tensor]:
+        """The picture."""
+        return [fitted(content, self.size)]
+
+    def body(self, width: int) -> tuple[nn.Module, int]:
+        """Convolutions."""
+        return convolutional(3, width)
+
+
+FORMS: dict[str, type[Any]] = {"image": Picture}  # by modality; diptych_experimental.media_forms adds more
+
+
+def normalized(parts: Tensor) -> Tensor:
+    """Stacked parts of items as a network gets them, float32 from -1 to 1."""
+    return parts.float() / 127.5 - 1
+
+
+def fitted(image: Content, size: int) -> Tensor:
+    """A picture uint8 `[height, width, 3]` as uint8 `[3, size, size]`: padded with white to a square, then scaled."""
+    wrong = not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
+    if not isinstance(image, np.ndarray) or wrong or not image.size:
+        raise refused("a picture", image, "uint8 [height, width, 3]")
+    height, width, _ = image.shape
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # a copy: torch wants arrays that can be written
+    if height != width:
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        pixels = nn.functional.pad(pixels, (left, side - width - left, top, side - height - top), value=WHITE)
+    if pixels.shape[1] == size:
+        return pixels
+    scaled = nn.functional.interpolate(pixels[None].float(), (size, size), mode="bilinear", antialias=True)[0]
+    return scaled.round().clamp(0, 255).to(torch.uint8)
+
+
+def refused(what: str, content: Any, expected: str) -> ModelError:
+    """The error for what is no item of a form's modality."""
+    got = f"{content.dtype} {list(content.shape)}" if isinstance(content, np.ndarray) else type(content).__name__
+    return ModelError(f"not {what}", where="a model of media and texts", got=got, expected=expected)
+
+
+def convolutional(given: int, width: int) -> tuple[nn.Sequential, int]:
+    """Three stages of convolutions over `[n, given, height, width]`, and how many features they make.
+
+    Args:
+        given: channels of the input.
+        width: channels of the first stage; each stage doubles them.
+    """
+    channels = [width, 2 * width, 4 * width]
+    body = nn.Sequential(
+        _convolution(given, channels[0], kernel=5, stride=2),
+        Residual(channels[0]),
+        _convolution(channels[0], channels[1], stride=2),
+        Residual(channels[1]),
+        _convolution(channels[1], channels[2], stride=2),
+        Residual(channels[2]),
+        nn.AdaptiveAvgPool2d(GRID),
+        nn.Flatten(),
+    )
+    return body, channels[2] * GRID * GRID
+
+
+class Residual(nn.Module):
+    """Two convolutions whose result is added to their input.
+
+    Args:
+        channels: of the feature map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            _convolution(channels, channels),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """A feature map of the same shape."""
+        return torch.relu(features + self.inner(features))
+
+
+def _convolution(given: int, channels: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(given, channels, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +190,10 @@ class MediaTextNetwork(nn.Module):
     def __init__(self, shape: TowerShape) -> None:
         super().__init__()
         self.shape = shape
-        self.body, features = shape.form.body(shape.width) if shape.vit is None else _transformer(shape.vit)
+        if shape.vit is None:
+            self.body, features = shape.form.body(shape.width)
+        else:
+            self.body, features = TransformerBody(shape.vit, GRID), shape.vit["hidden_size"] * GRID * GRID
         self.vector = nn.Linear(features, shape.dimension)
         if shape.terms:
             self.words = nn.Linear(features, shape.terms)
@@ -85,7 +205,7 @@ class MediaTextNetwork(nn.Module):
         """Vectors `[n, dimension]` and weights of words `[n, terms]`, both at unit length.
 
         Args:
-            inputs: float32 `[n, ...]`, as the form normalizes its parts.
+            inputs: float32 `[n, ...]`, of `normalized`.
         """
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)  # faster on a CPU
@@ -96,11 +216,6 @@ class MediaTextNetwork(nn.Module):
     def words_of_texts(self, vectors: Tensor) -> Tensor:
         """The lexicon's own text side: weights of words `[n, terms]` of the text encoder's vectors, at unit length."""
         return lexical(self.text_words(vectors))
-
-
-def _transformer(vit: Mapping[str, int]) -> tuple[nn.Module, int]:
-
-    return TransformerBody(vit, GRID), vit["hidden_size"] * GRID * GRID
 
 
 def lexical(logits: Tensor) -> Tensor:
@@ -211,7 +326,7 @@ def encoded(network: MediaTextNetwork, contents: Iterable[Content], batch_size: 
     parts = [form.parts(content) for content in contents]
     counts, flat = [len(part) for part in parts], [part for own in parts for part in own]
     outputs = [
-        network(form.normalized(torch.stack(flat[start : start + batch_size]).to(device)))
+        network(normalized(torch.stack(flat[start : start + batch_size]).to(device)))
         for start in range(0, len(flat), batch_size)
     ]
     vectors = _averaged(torch.cat([output[0] for output in outputs]).cpu(), counts)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diptych.errors import DocumentError, MediaError
 from diptych.media import Content, MediaConfig, MediaStore
-from diptych_adapters.media_text.forms import Form
+from diptych_adapters.media_text.network import Form
 
 GREY = (0.299, 0.587, 0.114)  # brightness of red, green and blue
 SEPARATOR = "|"  # between the texts of a CSV file

@@ -23,12 +23,14 @@ from diptych.errors import ConfigError
 from diptych.protocols import DenseEncoder
 from diptych.training import Registration, RelativePath
 from diptych_adapters.media_text.encoders import space_of, text_encoder
-from diptych_adapters.media_text.forms import Form, Picture
 from diptych_adapters.media_text.network import (
+    Form,
     MediaTextModel,
     MediaTextNetwork,
+    Picture,
     TowerShape,
     TransformerBody,
+    normalized,
     shape_of,
     words_of,
 )
@@ -314,8 +316,8 @@ class MediaSearchEvaluator(HeldOutEvaluator):
         """The values of a model, by measure; the lexicon's by plain words, beside the dense head's."""
         training, device = model.training, next(model.parameters()).device
         model.eval()
-        form, inputs = model[0].network.shape.form, self._items.inputs[self._places]
-        outputs = [model({"inputs": form.normalized(part.to(device))}) for part in inputs.split(BATCH)]
+        inputs = self._items.inputs[self._places]
+        outputs = [model({"inputs": normalized(part.to(device))}) for part in inputs.split(BATCH)]
         vectors = torch.cat([output["sentence_embedding"] for output in outputs]).float().cpu()
         values = ranked(self._vectors @ vectors.T, self._relevant)
         if self._bags is not None:
@@ -397,8 +399,7 @@ class MediaTextLoss(torch.nn.Module):
         """The loss of the rows that `labels` `[B]` names."""
         rows, device = labels.tolist(), labels.device
         texts = self._drawn(rows)
-        form = self._network[0].shape.form
-        inputs = form.normalized(self._items.inputs[[self._items.places[row] for row in rows]].to(device))
+        inputs = normalized(self._items.inputs[[self._items.places[row] for row in rows]].to(device))
         outputs = self.model({"inputs": self._vary(inputs)})
         relevant = self._relevant.matrix(texts, [self._items.groups[row] for row in rows]).to(device)
         vectors = self._vectors[texts].to(device)

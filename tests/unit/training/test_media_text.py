@@ -14,8 +14,8 @@ from torch.nn.functional import normalize
 
 from diptych.errors import DocumentError
 from diptych.media import MediaConfig, MediaStore, Sound
-from diptych_adapters.media_text.forms import Clip, Picture, Spectrogram
-from diptych_adapters.media_text.network import MediaTextNetwork, TowerShape
+from diptych_adapters.media_text.network import MediaTextNetwork, Picture, TowerShape, normalized
+from diptych_experimental.media_forms import Clip, Spectrogram
 from diptych_training.data.media_items import Items, augment_pictures, read_items
 from diptych_training.lexicon import flops
 from diptych_training.losses.contrastive import symmetric_contrastive
@@ -24,7 +24,6 @@ from tiny_training import lines
 
 SIZE = 16
 PICTURE = Picture(SIZE)
-normalized = PICTURE.normalized
 ROWS = [
     {"image": "red.png", "texts": ["red square", "red"], "group": "r"},
     {"image": "red.png", "texts": ["rotes Quadrat"], "group": "r"},

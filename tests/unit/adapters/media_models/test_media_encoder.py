@@ -23,8 +23,7 @@ from diptych.registry import Registry
 from diptych.slots import guard
 from diptych_adapters import hooks
 from diptych_adapters.media_models.encoder import FAMILIES, MediaEncoder
-from diptych_adapters.media_models.readers import middle
-from diptych_adapters.media_text.forms import resampled
+from diptych_adapters.media_models.readers import middle, resampled
 from diptych_adapters.models import ModelError
 from diptych_adapters.specs import SPECS
 from tiny_media_models import MADE, saved

@@ -18,8 +18,7 @@ import torch
 
 from diptych.testing import DenseEncoderContract, MediaEncoderContract, SparseEncoderContract
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder, space_of, text_encoder
-from diptych_adapters.media_text.forms import Picture, fitted
-from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape, words_of
+from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, Picture, TowerShape, fitted, words_of
 from diptych_adapters.models import ModelError, resolve
 
 LEXICON = ["audio", "hund", "music", "perro", "sound", "video"]

@@ -17,11 +17,19 @@ import torch
 
 from diptych.media import Content, Sound
 from diptych.testing import MediaEncoderContract
-from diptych_adapters.media_text import encoders
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder, space_of, text_encoder
-from diptych_adapters.media_text.forms import FORMS, Clip, Form, Frames, Spectrogram, convolutional
-from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, TowerShape
+from diptych_adapters.media_text.network import (
+    FORMS,
+    Form,
+    MediaTextModel,
+    MediaTextNetwork,
+    TowerShape,
+    convolutional,
+    normalized,
+)
 from diptych_adapters.models import ModelError, resolve
+from diptych_experimental import media_forms
+from diptych_experimental.media_forms import Clip, Frames, Spectrogram
 
 SMALL: dict[str, Form] = {"sound": Spectrogram(4000, 16, 24), "video": Clip(16, 3)}
 LEXICON = ["audio", "hund", "music", "perro", "sound", "video"]
@@ -54,7 +62,7 @@ class Contract(MediaEncoderContract):
     @classmethod
     def encoder(cls, folders: dict[str, Path]) -> Any:
         form = "text" if cls.kind == "dense" else "lexicon"
-        make = getattr(encoders, f"{cls.modality}_{form}")  # as the registry does
+        make = getattr(media_forms, f"{cls.modality}_{form}")  # as the registry does
         return make(model=str(folders[cls.modality]), device="cpu")
 
 
@@ -118,7 +126,7 @@ def test_a_long_sound_has_the_mean_vector_of_its_windows(folders: dict[str, Path
     network = MediaTextModel.load(resolve(str(folders["sound"])), "sound").network
     parts = SMALL["sound"].parts(Sound(samples, rate))
     with torch.no_grad():
-        expected = network(SMALL["sound"].normalized(torch.stack(parts)))[0].mean(0)
+        expected = network(normalized(torch.stack(parts)))[0].mean(0)
     own, _ = encoder.encode_document([Sound(samples, rate), Sound(samples[:length], rate)])
     np.testing.assert_allclose(own, torch.nn.functional.normalize(expected, dim=0), atol=1e-5)
 

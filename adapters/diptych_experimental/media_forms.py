@@ -1,77 +1,29 @@
-"""The input forms of a network: a picture of fixed size, spectrograms of a sound, frames of a clip."""
+"""Sounds and clips as inputs of the networks of `media-text`, and its adapters for them.
+
+The import adds both forms to `diptych_adapters.media_text.network.FORMS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from math import gcd
-from typing import Any, ClassVar, Protocol
+from functools import lru_cache, partial
+from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diptych.media import Content, Sound
 from diptych.types import Floats
-from diptych_adapters.models import ModelError
+from diptych_adapters.media_models.readers import resampled
+from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder
+from diptych_adapters.media_text.network import FORMS, convolutional, fitted, refused
 
 FRAMES_A_SECOND = 32
 WINDOW_SECONDS = 0.064  # of the Fourier transform, rounded to a power of two of samples
 RANGE = 80.0  # decibels below the loudest moment that still differ
 LOWEST = 30.0  # Hz
-
-GRID = 3  # cells a side that the last feature map is averaged into: flags differ by where their colours are
-
-WHITE = 255
 SLOWEST = 1000  # samples a second
-
-
-class Form(Protocol):
-    """The input of a network. Its fields are whole numbers and are saved with the model."""
-
-    of: ClassVar[str]
-
-    def parts(self, content: Content) -> list[Tensor]:
-        """An item as one or more tensors, all of one shape; the vectors of several are averaged.
-
-        Raises:
-            ModelError: it is not an item of this modality.
-        """
-        ...
-
-    def normalized(self, parts: Tensor) -> Tensor:
-        """Stacked parts as the body wants them, float32."""
-        ...
-
-    def body(self, width: int) -> tuple[nn.Module, int]:
-        """The first half of the network, and how many features it makes."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """Pictures, padded with white to a square and scaled: uint8 `[3, size, size]`.
-
-    Args:
-        size: pixels a side.
-    """
-
-    of: ClassVar[str] = "image"
-    size: int
-
-    def parts(self, content: Content) -> list[Tensor]:
-        """The picture."""
-        return [fitted(content, self.size)]
-
-    def normalized(self, parts: Tensor) -> Tensor:
-        """From -1 to 1."""
-        return parts.float() / 127.5 - 1
-
-    def body(self, width: int) -> tuple[nn.Module, int]:
-        """Convolutions."""
-        return convolutional(3, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +48,8 @@ class Spectrogram:
     def parts(self, content: Content) -> list[Tensor]:
         """A spectrogram for each window."""
         if not isinstance(content, Sound) or not len(content.samples):
-            raise _refused("a sound", content, "diptych.media.Sound with samples")
+            raise refused("a sound", content, "diptych.media.Sound with samples")
         return spectrograms(content, self.rate, self.frames, self.bands)
-
-    def normalized(self, parts: Tensor) -> Tensor:
-        """From -1 to 1."""
-        return parts.float() / 127.5 - 1
 
     def body(self, width: int) -> tuple[nn.Module, int]:
         """Convolutions."""
@@ -130,90 +78,15 @@ class Clip:
         if isinstance(content, np.ndarray) and content.ndim == 3:
             return [fitted(content, self.size).expand(self.frames, -1, -1, -1)]
         if not isinstance(content, np.ndarray) or content.ndim != 4 or not len(content):
-            raise _refused("a clip", content, "uint8 [frames, height, width, 3]")
+            raise refused("a clip", content, "uint8 [frames, height, width, 3]")
         chosen = np.linspace(0, len(content) - 1, self.frames).round().astype(int)
         frames = {place: fitted(content[place], self.size) for place in dict.fromkeys(chosen.tolist())}
         return [torch.stack([frames[place] for place in chosen.tolist()])]
-
-    def normalized(self, parts: Tensor) -> Tensor:
-        """From -1 to 1."""
-        return parts.float() / 127.5 - 1
 
     def body(self, width: int) -> tuple[nn.Module, int]:
         """Convolutions over the frames."""
         body = Frames(width)
         return body, body.features
-
-
-FORMS: Mapping[str, type[Picture | Spectrogram | Clip]] = {own.of: own for own in (Picture, Spectrogram, Clip)}
-
-
-def fitted(image: Content, size: int) -> Tensor:
-    """A picture uint8 `[height, width, 3]` as uint8 `[3, size, size]`: padded with white to a square, then scaled."""
-    wrong = not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
-    if not isinstance(image, np.ndarray) or wrong or not image.size:
-        raise _refused("a picture", image, "uint8 [height, width, 3]")
-    height, width, _ = image.shape
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # a copy: torch wants arrays that can be written
-    if height != width:
-        side = max(height, width)
-        top, left = (side - height) // 2, (side - width) // 2
-        pixels = nn.functional.pad(pixels, (left, side - width - left, top, side - height - top), value=WHITE)
-    if pixels.shape[1] == size:
-        return pixels
-    scaled = nn.functional.interpolate(pixels[None].float(), (size, size), mode="bilinear", antialias=True)[0]
-    return scaled.round().clamp(0, 255).to(torch.uint8)
-
-
-def _refused(what: str, content: Any, expected: str) -> ModelError:
-    got = f"{content.dtype} {list(content.shape)}" if isinstance(content, np.ndarray) else type(content).__name__
-    return ModelError(f"not {what}", where="a model of media and texts", got=got, expected=expected)
-
-
-def convolutional(given: int, width: int) -> tuple[nn.Sequential, int]:
-    """Three stages of convolutions over `[n, given, height, width]`, and how many features they make.
-
-    Args:
-        given: channels of the input.
-        width: channels of the first stage; each stage doubles them.
-    """
-    channels = [width, 2 * width, 4 * width]
-    body = nn.Sequential(
-        _convolution(given, channels[0], kernel=5, stride=2),
-        Residual(channels[0]),
-        _convolution(channels[0], channels[1], stride=2),
-        Residual(channels[1]),
-        _convolution(channels[1], channels[2], stride=2),
-        Residual(channels[2]),
-        nn.AdaptiveAvgPool2d(GRID),
-        nn.Flatten(),
-    )
-    return body, channels[2] * GRID * GRID
-
-
-class Residual(nn.Module):
-    """Two convolutions whose result is added to their input.
-
-    Args:
-        channels: of the feature map.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.inner = nn.Sequential(
-            _convolution(channels, channels),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """A feature map of the same shape."""
-        return torch.relu(features + self.inner(features))
-
-
-def _convolution(given: int, channels: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(given, channels, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU())
 
 
 class Frames(nn.Module):
@@ -238,16 +111,6 @@ class Frames(nn.Module):
         features = self.frame(frames)[new.cumsum(0) - 1].unflatten(0, clips.shape[:2])
         change = (features[:, 1:] - features[:, :-1]).abs().mean(1) if clips.shape[1] > 1 else features[:, 0] * 0
         return torch.cat([features.mean(1), change], 1)
-
-
-def resampled(sound: Sound, rate: int) -> Floats:
-    """The samples at another rate, by a polyphase filter; float32 `[n]`."""
-    if sound.rate == rate:
-        return sound.samples
-    from scipy.signal import resample_poly
-
-    divisor = gcd(sound.rate, rate)
-    return np.asarray(resample_poly(sound.samples, rate // divisor, sound.rate // divisor), np.float32)
 
 
 def spectrograms(sound: Sound, rate: int, frames: int, bands: int) -> list[Tensor]:
@@ -287,7 +150,9 @@ def _decibels(power: Tensor, loudest: float) -> Tensor:
 @lru_cache(maxsize=8)
 def _filters(rate: int, size: int, bands: int) -> Tensor:
     """Triangles over the bins of a Fourier transform, evenly spaced on the mel scale, `[bands, size // 2 + 1]`."""
-    edges = _hertz(np.linspace(_mel(LOWEST), _mel(rate / 2), bands + 2))
+    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (LOWEST, rate / 2))
+    mels = np.linspace(low, high, bands + 2)
+    edges = 700 * (10 ** (mels / 2595) - 1)  # the mel scale of O'Shaughnessy (1987), and back to Hz
     bins = np.linspace(0, rate / 2, size // 2 + 1)
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
@@ -298,10 +163,6 @@ def _filters(rate: int, size: int, bands: int) -> Tensor:
     return torch.from_numpy((triangles / triangles.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
-def _mel(hertz: float) -> float:
-    """The mel scale of O'Shaughnessy (1987)."""
-    return float(2595 * np.log10(1 + hertz / 700))
-
-
-def _hertz(mels: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(700 * (10 ** (mels / 2595) - 1))
+FORMS |= {"sound": Spectrogram, "video": Clip}
+sound_text, sound_lexicon = (partial(own.of, "sound") for own in (MediaTextEncoder, MediaLexiconEncoder))
+video_text, video_lexicon = (partial(own.of, "video") for own in (MediaTextEncoder, MediaLexiconEncoder))
