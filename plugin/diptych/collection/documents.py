@@ -1,9 +1,12 @@
-"""Reads and deletes documents by id or by filter, and makes small pictures of them for people who look at hits."""
+"""Reads and deletes documents by id or by filter, and makes small pictures of them for people who look at hits.
+
+Populate's store is imported when it is needed: it takes as long to import as all that searching needs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
@@ -13,13 +16,7 @@ from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope_of, tenant_of, with_ids
 from diptych.media import MediaStore, from_payload, pictures
 from diptych.media.read import is_url
-from diptych.metadata.payloads import (
-    THUMBNAIL,
-    quoted,
-    thumbnail_in,
-)
-from diptych.populate.read_ahead import batched
-from diptych.populate.store import PAGE, Store
+from diptych.metadata.payloads import THUMBNAIL, quoted, thumbnail_in
 from diptych.runtime.json_faults import is_unicode
 from diptych.search.filters import FilterLike, Where, combined
 from diptych.search.store_calls import read_store, scrolled
@@ -27,29 +24,141 @@ from diptych.stores.scroll import PointId, plain_id
 from diptych.stores.server_errors import is_refusal
 from diptych.types import Document
 
-
-def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
-    """The documents with these ids, in their order; missing ones, and those of other tenants, are left out.
-
-    Raises:
-        CollectionError: ids that are not texts; TenantError: no tenant where one is required.
-        PopulateError: the store does not answer.
-    """
-    existing = {document.id: document for document, _ in _found(handle, ids, tenant)}
-    return [existing[identifier] for identifier in dict.fromkeys(ids) if identifier in existing]
+if TYPE_CHECKING:
+    pass
 
 
-def payloads(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> dict[str, dict[str, Any]]:
-    """What the points of these documents hold, by document id, as `get` finds and refuses them."""
-    return {document.id: payload for document, payload in _found(handle, ids, tenant)}
+class CollectionDocuments:
+    """The part of `Collection` that reads and deletes documents."""
 
+    handle: CollectionHandle
 
-def _found(
-    handle: CollectionHandle, ids: Sequence[str], tenant: str | None
-) -> Iterator[tuple[Document, dict[str, Any]]]:
-    for store, points in _located_pages(handle, ids, tenant):
-        for record in store.records(points, payload=store.whole):
-            yield handle.view.layout.read(record.id, record.payload), record.payload or {}
+    def _tenant(self, tenant: str | None) -> str | None:
+        """The tenant of a call; a tenant's collection fills in its own."""
+        return tenant
+
+    def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
+        """The documents with these ids, in their order; missing ones, and those of other tenants, are left out.
+
+        Args:
+            ids: the documents' own ids.
+            tenant: as in `search`.
+
+        Raises:
+            CollectionError: ids that are not texts.
+            TenantError: no tenant where one is required.
+            PopulateError: the store does not answer.
+        """
+        from diptych.populate.read_ahead import batched
+        from diptych.populate.store import PAGE, Store
+
+        existing = {}
+        for points in batched(_points(self.handle, ids, self._tenant(tenant)), PAGE):
+            store = Store.of(self.handle)
+            for record in store.records(points, payload=store.whole):
+                document = self.handle.view.layout.read(record.id, record.payload)
+                existing[document.id] = document
+        return [existing[identifier] for identifier in dict.fromkeys(ids) if identifier in existing]
+
+    def delete(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
+        tenant: str | None = None,
+    ) -> int:
+        """Delete documents by id, or those that match a filter; returns how many existed.
+
+        Args:
+            ids: the documents' own ids.
+            filter, where: as in `search`, in place of ids.
+            tenant: whose documents; others stay.
+
+        Raises:
+            CollectionError: ids that are not texts, ids and a filter, or neither.
+            SearchError: `filter` or `where` cannot be used.
+            TenantError: no tenant where one is required.
+            PopulateError: the store does not answer.
+        """
+        from diptych.populate.read_ahead import batched
+        from diptych.populate.store import PAGE, Store
+
+        tenant = self._tenant(tenant)
+        if ids is not None and (filter is not None or where is not None):
+            raise CollectionError(
+                "ids and a filter do not go together",
+                expected="ids, or filter and where",
+                do="leave one out, or give both as filters: delete(filter=collection.having(ids), where=...)",
+            )
+        if ids is not None:
+            points = _points(self.handle, ids, tenant)
+        else:
+            condition = combined(filter, where)
+            if condition is None or not any(
+                (condition.must, condition.should, condition.must_not, condition.min_should)
+            ):
+                raise CollectionError(
+                    "no condition is given, so all documents would be deleted",
+                    expected='ids, or a filter with conditions: where={"section": "games"}',
+                    do="name some; all of them: delete([document.id for document in collection.documents()])",
+                )
+            scoped = narrowed(scope_of(self.handle.view, tenant), condition)
+            # All of them before any is deleted, since a scroll may skip points where others go.
+            points = [
+                plain_id(found.id) for found in _matching(self.handle, scoped, self.handle.view.layout.id_fields())
+            ]
+        for batch in batched(points, PAGE):
+            Store.of(self.handle).delete(batch)
+        return len(points)
+
+    def documents(
+        self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None
+    ) -> Iterator[Document]:
+        """The documents that match, all of them without a filter, page by page in no particular order.
+
+        Args:
+            filter, where, tenant: as in `search`.
+
+        Raises:
+            SearchError: `filter` or `where` cannot be used.
+            TenantError: no tenant where one is required.
+            PopulateError: the store does not answer.
+        """
+        scoped = narrowed(scope_of(self.handle.view, self._tenant(tenant)), combined(filter, where))
+        records = _matching(self.handle, scoped, None)
+        return (self.handle.view.layout.read(record.id, record.payload) for record in records)
+
+    def count(self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None) -> int:
+        """Number of documents in the collection, or that match a filter; 0 before the first populate.
+
+        Without filter and tenant all are counted, whosever they are.
+
+        Args:
+            filter, where, tenant: which documents are counted, as in `search`; all of them unless given.
+
+        Raises:
+            SearchError: `filter` or `where` cannot be used.
+            TenantError: a filter alone where a tenant is required.
+        """
+        condition, tenant, handle = combined(filter, where), self._tenant(tenant), self.handle
+        scoped = None if condition is None and tenant is None else narrowed(scope_of(handle.view, tenant), condition)
+        return read_store(handle.view, lambda: handle.client.count(handle.name, scoped).count) if handle.exists else 0
+
+    def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
+        """Qdrant's filter for the documents with these `ids`, of `tenant` where tenants share the collection.
+
+        Raises:
+            CollectionError: ids that are not texts.
+            TenantError: no tenant where one is required.
+        """
+        tenant, unique = self._tenant(tenant), _unique_ids(ids)
+        scoped, id_condition = scope_of(self.handle.view, tenant), with_ids(self.handle.view, unique, tenant)
+        return models.Filter(must=[scoped, id_condition]) if scoped else id_condition
+
+    def field(self, name: str) -> str:
+        """The payload key that holds `name`: text, title, or a key of the documents' metadata."""
+        return quoted(self.handle.view.layout.field(name))
 
 
 def held(view: View, ids: Sequence[str], tenant: str | None, *, with_text: bool = False) -> dict[str, Document]:
@@ -88,141 +197,43 @@ def records_of(
             yield from records
 
 
-def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> int:
-    """Delete the documents with these ids; returns how many existed. With a tenant, only its own.
+def _points(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) -> list[PointId]:
+    """The points that hold documents of these ids, with a tenant only its own; none before the first populate."""
+    from diptych.populate.read_ahead import batched
+    from diptych.populate.store import PAGE, Store
 
-    Raises:
-        CollectionError: ids that are not texts; TenantError: no tenant where one is required.
-        PopulateError: the store does not answer.
-    """
-    deleted = 0
-    for store, points in _located_pages(handle, ids, tenant):
-        if points:
-            store.delete(points)
-        deleted += len(points)
-    return deleted
-
-
-def delete_matching(
-    handle: CollectionHandle, filter: FilterLike | None, where: Where | None, *, tenant: str | None = None
-) -> int:
-    """Delete the documents that match `filter` and `where`; returns how many there were. With a tenant, only its own.
-
-    Raises:
-        SearchError: `filter` or `where` cannot be used; TenantError: no tenant where one is required.
-        CollectionError: they hold no condition, so that every document would match.
-        PopulateError: the store does not answer.
-    """
-    condition = combined(filter, where)
-    if condition is None or not any((condition.must, condition.should, condition.must_not, condition.min_should)):
-        raise CollectionError(
-            "no condition is given, so all documents would be deleted",
-            expected='ids, or a filter with conditions: where={"section": "games"}',
-            do="name some; all of them: delete([document.id for document in collection.documents()])",
-        )
-    scoped = narrowed(scope_of(handle.view, tenant), condition)
+    unique, scope, found = _unique_ids(ids), scope_of(handle.view, tenant), list[PointId]()
     if not handle.exists:
-        return 0
-    store = Store.of(handle)
-    # All of them before any is deleted, since a scroll may skip points where others go.
-    points = [plain_id(record.id) for record in _matching(store, scoped, handle.view.layout.id_fields())]
-    for batch in batched(points, PAGE):
-        store.delete(batch)
-    return len(points)
-
-
-def _located_pages(
-    handle: CollectionHandle, ids: Sequence[str], tenant: str | None
-) -> Iterator[tuple[Store, list[PointId]]]:
-    """The points that hold documents of these ids, a page at a time; none before the first populate."""
-    unique = _unique_ids(ids)
-    scope_of(handle.view, tenant)
-    if not handle.exists:
-        return
-    store = Store.of(handle)
+        return []
+    store, layout, tenancy = Store.of(handle), handle.view.layout, handle.view.tenancy
+    fields = [*layout.id_fields(), *store.tenant_fields]
     for batch in batched(unique, PAGE):
+        if needs_payloads(handle.view):
+            records = store.scrolled(narrowed(scope, layout.id_filter(batch)), fields)
+        else:
+            records = iter(store.records(points_of(handle.view, batch, tenant), payload=fields))
         names = set(batch)
-        yield store, [point for point, name in _located(handle, store, batch, tenant).items() if name in names]
+        for record in records:
+            document = layout.read(record.id, record.payload)
+            if document.id in names and (tenant is None or tenant_of(document.metadata, tenancy) == tenant):
+                found.append(plain_id(record.id))
+    return found
 
 
-def documents(
-    handle: CollectionHandle,
-    filter: FilterLike | None = None,
-    *,
-    where: Where | None = None,
-    tenant: str | None = None,
-) -> Iterator[Document]:
-    """The documents that match `filter` and `where`, all of them for None, page by page in no particular order.
-
-    Raises:
-        SearchError: `filter` or `where` cannot be used; TenantError: no tenant where one is required.
-        PopulateError: the store does not answer.
-    """
-    scoped = narrowed(scope_of(handle.view, tenant), combined(filter, where))
-    records = _matching(Store.of(handle), scoped, None) if handle.exists else iter(())
-    return (handle.view.layout.read(record.id, record.payload) for record in records)
-
-
-def _matching(store: Store, filter: models.Filter | None, fields: list[str] | None) -> Iterator[models.Record]:
+def _matching(
+    handle: CollectionHandle, filter: models.Filter | None, fields: list[str] | None
+) -> Iterator[models.Record]:
     """The points that match the filter, with these payload keys; for None with all of the document."""
+    from diptych.populate.store import Store
+
     try:
-        yield from store.scrolled(filter, fields)
+        if handle.exists:
+            yield from Store.of(handle).scrolled(filter, fields)
     except PopulateError as error:
         if filter is None or not is_refusal(error.__cause__):
             raise
         what = "the store refuses the filter"
         raise SearchError(what, where=error.where, got=error.got, do="fix the filter") from error
-
-
-def count(
-    handle: CollectionHandle,
-    filter: FilterLike | None = None,
-    *,
-    where: Where | None = None,
-    tenant: str | None = None,
-) -> int:
-    """Number of documents that match `filter` and `where`, or of all for None; 0 before the first populate.
-
-    Without filter and tenant all are counted, whosever they are.
-
-    Raises:
-        SearchError: `filter` or `where` cannot be used; TenantError: a filter alone where a tenant is required.
-    """
-    condition = combined(filter, where)
-    scoped = None if condition is None and tenant is None else narrowed(scope_of(handle.view, tenant), condition)
-    return read_store(handle.view, lambda: handle.client.count(handle.name, scoped).count) if handle.exists else 0
-
-
-def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
-    """Qdrant's filter for the documents with these ids; without ids it matches nothing.
-
-    Raises:
-        CollectionError: ids that are not texts; TenantError: no tenant where one is required.
-    """
-    unique, scoped = _unique_ids(ids), scope_of(handle.view, tenant)
-    id_condition = with_ids(handle.view, unique, tenant)
-    return models.Filter(must=[scoped, id_condition]) if scoped else id_condition
-
-
-def field(handle: CollectionHandle, name: str) -> str:
-    """The payload key for what documents call `text`, `title`, or a key of their metadata."""
-    return quoted(handle.view.layout.field(name))
-
-
-def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant: str | None) -> dict[PointId, str]:
-    """Points that hold documents with these ids, with the id; with a tenant only its own."""
-    layout, tenancy = handle.view.layout, handle.view.tenancy
-    fields = [*layout.id_fields(), *store.tenant_fields]
-    if needs_payloads(handle.view):
-        records = store.scrolled(narrowed(scope_of(handle.view, tenant), layout.id_filter(ids)), fields)
-    else:
-        records = iter(store.records(points_of(handle.view, ids, tenant), payload=fields))
-    documents = {plain_id(record.id): layout.read(record.id, record.payload) for record in records}
-    return {
-        point: document.id
-        for point, document in documents.items()
-        if tenant is None or tenant_of(document.metadata, tenancy) == tenant
-    }
 
 
 def _unique_ids(ids: Sequence[str]) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from diptych import frames
+from diptych.collection.documents import CollectionDocuments
 from diptych.errors import PopulateError
-from diptych.handle.collection_handle import CollectionHandle
 from diptych.reports import PopulateReport
 from diptych.types import Document
 
@@ -74,14 +74,8 @@ class PopulateOptions(TypedDict, total=False):
     tenant: str | None
 
 
-class CollectionPopulate:
+class CollectionPopulate(CollectionDocuments):
     """The part of `Collection` that writes documents."""
-
-    handle: CollectionHandle
-
-    def _tenant(self, tenant: str | None) -> str | None:
-        """The tenant whose documents are written."""
-        return tenant
 
     def populate(self, documents: Documents, **options: Unpack[PopulateOptions]) -> PopulateReport:
         """Write documents: new and changed ones are encoded, unchanged ones are left alone.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from diptych.collection.documents import CollectionDocuments
 from diptych.encoders import Encoders
-from diptych.errors import CollectionError, SearchError
+from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
@@ -18,7 +19,6 @@ from diptych.media import RawMedia
 from diptych.media.canaries import media_canaries
 from diptych.search import search_groups
 from diptych.search.excerpts import has_passages
-from diptych.search.filters import FilterLike, Where
 from diptych.search.groups import HitGroups
 from diptych.search.options import ExplainOptions, GroupOptions, SearchOptions, VectorOptions, check_options
 from diptych.search.pipeline import Pipeline, Retrieve
@@ -41,10 +41,9 @@ from diptych.search.store_calls import read_store
 from diptych.slots.canaries import TEXTS
 from diptych.slots.encode import client_form
 from diptych.slots.slot import Slot
-from diptych.types import Document, Query, SparseVector
+from diptych.types import Query, SparseVector
 
 if TYPE_CHECKING:
-    from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
     from diptych.collection.explain import Explanations
@@ -55,14 +54,8 @@ _UNKNOWN = "(a vector)"
 _LARGEST_TERM = 2**32 - 1
 
 
-class Searching:
-    """The part of `Collection` that searches and explains, and reads and deletes documents."""
-
-    handle: CollectionHandle
-
-    def _tenant(self, tenant: str | None) -> str | None:
-        """The tenant of a query."""
-        return tenant
+class Searching(CollectionDocuments):
+    """The part of `Collection` that searches and explains."""
 
     def _options(self, **options: Unpack[SearchOptions]) -> SearchOptions:
         """The options of a search; a tenant's collection fills in its own."""
@@ -138,15 +131,30 @@ class Searching:
         """The best documents for a vector of a slot's space.
 
         Args:
-            vector: `[dimension]`, `[tokens, dimension]` or sparse, as the slot's encoder makes it.
+            vector: of the space of the slot that `stages` retrieves from: `[dimension]`, also where documents have a
+                vector for each passage; `[tokens, dimension]`; or sparse.
             stages: `Retrieve("SLOT")`, perhaps `>> Diversify("SLOT")`.
             options: as in `search`, without `pipeline`.
 
         Raises:
             SearchError: the vector does not fit the slot, or the stages need more than it.
+            CollectionNotFound: nothing has been populated yet.
         """
         options["tenant"] = self._tenant(options.get("tenant"))
-        return search_by_vector(self.handle, vector, stages, **options)
+        checked = check_options(options, VectorOptions, "search_by_vector")
+        asked: SearchOptions = {**checked, "pipeline": stages, "highlight": False}
+
+        def once(view: View) -> Hits:
+            request = SearchRequest.of(view, [_UNKNOWN], asked)
+            slot = _slot_of(request)
+            query = _input(slot, vector)
+            if has_passages(slot):
+                request = replace(request, vector=np.asarray(query, np.float32))
+            (hits,) = complete_hits(request, retrieve_together([request], [[{slot.name: query}]])[0])
+            return hits_of(request, hits, "")
+
+        with one_question(self.handle, 1):
+            return on_current_view(self.handle, once)
 
     def search_groups(
         self,
@@ -191,7 +199,24 @@ class Searching:
             SearchError: not one list for each query, or something that cannot be searched.
             CollectionError: ids that are not texts; CollectionNotFound: nothing has been populated yet.
         """
-        return scores(self.handle, queries, ids, slot=slot, tenant=self._tenant(tenant))
+        if len(ids) != len(queries):
+            got = f"{len(queries)} queries, {len(ids)} lists of ids"
+            raise SearchError("the number of id lists is not the number of queries", where="scores", got=got)
+        options: SearchOptions = {"pipeline": Retrieve(slot), "with_payload": False, "tenant": self._tenant(tenant)}
+
+        def score_all(view: View) -> list[dict[str, float]]:
+            requests: dict[int, SearchRequest] = {}
+            for position, (query, documents) in enumerate(zip(queries, ids, strict=True)):
+                if documents:
+                    chosen = self.having(documents, tenant=tenant)
+                    own: SearchOptions = {**options, "limit": len(set(documents)), "filter": chosen}
+                    requests[position] = SearchRequest.of(view, [query], own)
+            retrieved = retrieve_together([*requests.values()]) if requests else []
+            found = {position: one.hits[0] for position, one in zip(requests, retrieved, strict=True)}
+            return [{hit.id: hit.score for hit in found.get(position, ())} for position in range(len(ids))]
+
+        with one_question(self.handle, len(queries)):
+            return on_current_view(self.handle, score_all)
 
     def explain(
         self,
@@ -211,156 +236,6 @@ class Searching:
 
         options["tenant"] = self._tenant(options.get("tenant"))
         return explain(self.handle, query, ids=ids, **options)
-
-    def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
-        """The documents with these ids, in their order; missing ones are left out.
-
-        Args:
-            ids: the documents' own ids.
-            tenant: as in `search`.
-
-        Raises:
-            CollectionError: ids that are not texts.
-            PopulateError: the store does not answer.
-        """
-        from diptych.collection import documents
-
-        return documents.get(self.handle, ids, tenant=self._tenant(tenant))
-
-    def delete(
-        self,
-        ids: Sequence[str] | None = None,
-        *,
-        filter: FilterLike | None = None,
-        where: Where | None = None,
-        tenant: str | None = None,
-    ) -> int:
-        """Delete documents by id, or those that match a filter; returns how many existed.
-
-        Args:
-            ids: the documents' own ids.
-            filter, where: as in `search`, in place of ids.
-            tenant: whose documents; others stay.
-
-        Raises:
-            CollectionError: ids that are not texts, ids and a filter, or neither.
-            SearchError: `filter` or `where` cannot be used.
-            PopulateError: the store does not answer.
-        """
-        from diptych.collection import documents
-
-        if ids is None:
-            return documents.delete_matching(self.handle, filter, where, tenant=self._tenant(tenant))
-        if filter is not None or where is not None:
-            raise CollectionError(
-                "ids and a filter do not go together",
-                expected="ids, or filter and where",
-                do="leave one out, or give both as filters: delete(filter=collection.having(ids), where=...)",
-            )
-        return documents.delete(self.handle, ids, tenant=self._tenant(tenant))
-
-    def documents(
-        self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None
-    ) -> Iterator[Document]:
-        """The documents that match, all of them without a filter, read page by page.
-
-        Args:
-            filter, where, tenant: as in `search`.
-
-        Raises:
-            SearchError: `filter` or `where` cannot be used.
-            PopulateError: the store does not answer.
-        """
-        from diptych.collection import documents
-
-        return documents.documents(self.handle, filter, where=where, tenant=self._tenant(tenant))
-
-    def count(self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None) -> int:
-        """Number of documents in the collection, or that match a filter; 0 before the first populate.
-
-        Args:
-            filter, where, tenant: which documents are counted, as in `search`; all of them unless given.
-        """
-        from diptych.collection import documents
-
-        return documents.count(self.handle, filter, where=where, tenant=self._tenant(tenant))
-
-    def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
-        """Qdrant's filter for the documents with these `ids`, of `tenant` where tenants share the collection."""
-        from diptych.collection import documents
-
-        return documents.having(self.handle, ids, tenant=self._tenant(tenant))
-
-    def field(self, name: str) -> str:
-        """The payload key that holds `name`: text, title, or a key of the documents' metadata."""
-        from diptych.collection import documents
-
-        return documents.field(self.handle, name)
-
-
-def search_by_vector(
-    handle: CollectionHandle | View,
-    vector: ArrayLike | SparseVector,
-    stages: Retrieve | Pipeline,
-    **options: Unpack[VectorOptions],
-) -> Hits:
-    """Return the best documents for one vector, best first.
-
-    Args:
-        vector: of the space of the slot that `stages` retrieves from: `[dimension]`, also where documents have a
-            vector for each passage; `[tokens, dimension]`; or sparse.
-        stages: retrieval from one slot, and `Diversify` by the same slot if wanted.
-        options: see `SearchOptions`; without `pipeline`.
-
-    Raises:
-        SearchError: a vector that does not fit the slot, or stages that need more than one slot or the query's text.
-        CollectionNotFound: nothing has been populated yet.
-    """
-    checked = check_options(options, VectorOptions, "search_by_vector")
-    asked: SearchOptions = {**checked, "pipeline": stages, "highlight": False}
-
-    def once(view: View) -> Hits:
-        request = SearchRequest.of(view, [_UNKNOWN], asked)
-        slot = _slot_of(request)
-        query = _input(slot, vector)
-        if has_passages(slot):
-            request = replace(request, vector=np.asarray(query, np.float32))
-        (hits,) = complete_hits(request, retrieve_together([request], [[{slot.name: query}]])[0])
-        return hits_of(request, hits, "")
-
-    with one_question(handle, 1):
-        return on_current_view(handle, once)
-
-
-def scores(
-    handle: CollectionHandle,
-    queries: Sequence[str | Query],
-    ids: Sequence[Sequence[str]],
-    *,
-    slot: str,
-    tenant: str | None = None,
-) -> list[dict[str, float]]:
-    """As `Collection.scores`."""
-    from diptych.collection.documents import having
-
-    if len(ids) != len(queries):
-        got = f"{len(queries)} queries, {len(ids)} lists of ids"
-        raise SearchError("the number of id lists is not the number of queries", where="scores", got=got)
-
-    def score_all(view: View) -> list[dict[str, float]]:
-        options: SearchOptions = {"pipeline": Retrieve(slot), "with_payload": False, "tenant": tenant}
-        requests: dict[int, SearchRequest] = {}
-        for position, (query, documents) in enumerate(zip(queries, ids, strict=True)):
-            if documents:
-                chosen = having(handle, documents, tenant=tenant)
-                own: SearchOptions = {**options, "limit": len(set(documents)), "filter": chosen}
-                requests[position] = SearchRequest.of(view, [query], own)
-        retrieved = retrieve_together([*requests.values()]) if requests else []
-        found = {position: one.hits[0] for position, one in zip(requests, retrieved, strict=True)}
-        return [{hit.id: hit.score for hit in found.get(position, ())} for position in range(len(ids))]
-
-    with one_question(handle, len(queries)):
-        return on_current_view(handle, score_all)
 
 
 def _slot_of(request: SearchRequest) -> Slot:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from diptych import Collection, Document, Registry
-from diptych.collection.documents import payloads, thumbnail_of
+from diptych.collection.documents import records_of, thumbnail_of
 from diptych.errors import DiptychError
 from diptych.metadata.payloads import picture_items
 
@@ -21,10 +21,11 @@ Config = Callable[..., dict[str, Any]]
 
 def thumbnails(collection: Collection, *ids: str) -> dict[str, bytes]:
     found = dict[str, bytes]()
-    for name, payload in payloads(collection.handle, ids).items():
+    for record in records_of(collection.handle.now(), ids, None, payload=True):
+        payload = record.payload or {}
         for modality, item in picture_items(payload).items():
             with suppress(DiptychError):
-                found[name] = thumbnail_of(collection.handle.media, modality, item)
+                found[payload["_diptych"]["id"]] = thumbnail_of(collection.handle.media, modality, item)
     return found
 
 
