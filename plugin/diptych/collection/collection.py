@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from diptych.collection.populate_methods import CollectionPopulate
 from diptych.collection.queries import Searching
@@ -24,7 +24,6 @@ from diptych.metadata.payloads import Layout
 from diptych.metadata.store import stored_unread
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, SlotInfo
-from diptych.search.options import SearchOptions, check_options
 from diptych.slots.calibration_texts import SAMPLE
 from diptych.slots.consent import trusting
 from diptych.stores.server_errors import needs_answers
@@ -301,10 +300,6 @@ class TenantCollection(CollectionPopulate, Searching):
             TenantError: it is another's.
         """
         return TenantCollection(self.handle, self._tenant("" if tenant is None else tenant))
-
-    def _options(self, **options: Unpack[SearchOptions]) -> SearchOptions:
-        options["tenant"] = self._tenant(options.get("tenant"))
-        return check_options(options)
 
     def _tenant(self, tenant: str | None) -> str:
         if tenant not in (None, self.tenant):

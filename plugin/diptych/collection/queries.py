@@ -58,7 +58,8 @@ class Searching(CollectionDocuments):
     """The part of `Collection` that searches and explains."""
 
     def _options(self, **options: Unpack[SearchOptions]) -> SearchOptions:
-        """The options of a search; a tenant's collection fills in its own."""
+        """The options of a search."""
+        options["tenant"] = self._tenant(options.get("tenant"))
         return check_options(options)
 
     @property

@@ -31,16 +31,12 @@ from diptych.config.section import Positive, Score
 from diptych.config.stages import BoostPart, refusal
 from diptych.errors import SearchError
 from diptych.handle.snapshot import View
-from diptych.media import Media, RawMedia
 from diptych.runtime.json_faults import is_unicode
 from diptych.runtime.validation_messages import nearest
 from diptych.search.filters import FilterLike, Where
 from diptych.search.pipeline import Boost, Pipeline, Retrieve
-from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
 from diptych.types import Query, SparseVector
-
-QueryInput: TypeAlias = str | tuple[str, Mapping[str, Media]]  # a query's text, or its text and its media by modality
 
 MOST_CHARACTERS = 1_000_000  # of a query; documents have the same limit by default
 MOST_IDS = 1000  # in `pin`, and in `exclude`
@@ -64,7 +60,7 @@ def _example(value: Any) -> Any:
     if isinstance(value, Mapping) and [*value] == ["text"]:
         value = Query(value["text"])
     if isinstance(value, Query):
-        texts_of([value])
+        require_queries([value])
     elif not (isinstance(value, str) and value and is_unicode(value)):
         raise ValueError('an id, or a text as Query("a text") or {"text": "a text"}')
     return value
@@ -278,98 +274,72 @@ def explain_options(options: Mapping[str, Any]) -> ExplainOptions:
     return {name: options[name] for name in ExplainOptions.__annotations__ if name in options}  # type: ignore[return-value]
 
 
-def texts_of(queries: Sequence[str | Query]) -> list[str]:
-    """The queries' texts; empty ones only of queries with media.
-
-    Raises:
-        SearchError: no queries, or one that is empty or not text.
-    """
+def require_queries(queries: Sequence[str | Query]) -> None:
+    """Raise SearchError for no queries, or one that is empty or not text; only with media a text may be empty."""
     if isinstance(queries, str | Query) or not isinstance(queries, Sequence):
         raise SearchError("queries are not a list", got=type(queries).__name__, expected="a sequence of str or Query")
     if not queries:
         raise SearchError("there is no query", got="an empty list", expected="one or more queries")
-    texts = []
     for position, query in enumerate(queries):
-        text, media = (query.text, query.media) if isinstance(query, Query) else (query, {})
+        where, whole = f"query {position}", query if isinstance(query, Query) else Query(query)
+        text, media = whole.text, whole.media
         if not isinstance(text, str):
-            raise SearchError(
-                "a query is not text", where=f"query {position}", got=type(text).__name__, expected="str or Query"
-            )
+            raise SearchError("a query is not text", where=where, got=type(text).__name__, expected="str or Query")
         if not isinstance(media, Mapping):
             expected = "{'image': PATH, ...}"
             raise SearchError("media of a query is not a mapping", got=type(media).__name__, expected=expected)
         if not text.strip() and not media:
-            raise SearchError("a query is empty", where=f"query {position}", got=repr(text[:80]))
+            raise SearchError("a query is empty", where=where, got=repr(text[:80]))
         if not is_unicode(text):
-            raise SearchError("a query is not valid Unicode", where=f"query {position}", got=ascii(text[:80]))
+            raise SearchError("a query is not valid Unicode", where=where, got=ascii(text[:80]))
         if len(text) > MOST_CHARACTERS:
             got, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
-            raise SearchError("a query is too long", where=f"query {position}", got=got, expected=expected)
-        texts.append(text)
-    return texts
+            raise SearchError("a query is too long", where=where, got=got, expected=expected)
 
 
-def media_of(query: str | Query) -> Mapping[str, RawMedia]:
-    """The query's media by modality, as they were given."""
-    return query.media if isinstance(query, Query) else {}
-
-
-def media_read(view: View, queries: Sequence[str | Query]) -> Sequence[Mapping[str, Media]]:
-    """Read the media of each query; an empty sequence if no query has any.
-
-    Args:
-        view: whose store of media reads them.
-        queries: as `texts_of` has checked them.
+def read_queries(view: View, queries: Sequence[str | Query]) -> list[Query]:
+    """The queries, with their media read by the view's store of media.
 
     Raises:
         MediaError: one cannot be read.
     """
-    given = [media_of(query) for query in queries]
-    if not any(given):
-        return ()
-    store = view.media
+    read, store = [query if isinstance(query, Query) else Query(query) for query in queries], view.media
+    if not any(query.media for query in read):
+        return read
     assert store is not None, "a handle gives its views a store of media"
-    return [{modality: store.take(modality, raw) for modality, raw in media.items()} for media in given]
+    return [
+        replace(query, media={modality: store.take(modality, raw) for modality, raw in query.media.items()})
+        for query in read
+    ]
 
 
-def with_media(texts: Sequence[str], media: Sequence[Mapping[str, Media]]) -> list[QueryInput]:
-    """Each text, in a pair with its media if it has any; `media` as `media_read` returns them."""
-    return [(text, parts) if parts else text for text, parts in zip(texts, media or [{}] * len(texts), strict=True)]
-
-
-def without_rerankers(pipeline: Pipeline, options: SearchOptions, texts: Sequence[str]) -> Pipeline:
+def without_rerankers(pipeline: Pipeline, options: SearchOptions, queries: Sequence[Query]) -> Pipeline:
     """The config's pipeline without its rerankers, for queries that have no text for them.
 
     Raises:
         SearchError: the rerankers were asked for, or some of the queries have a text.
     """
-    if options.get("pipeline") is not None or any(text.strip() for text in texts):
+    if options.get("pipeline") is not None or any(query.text.strip() for query in queries):
         do = "give it a text, ask it alone, or name a pipeline without rerankers"
         raise SearchError("a reranker reads texts, and a query has none", where=repr(pipeline), do=do)
     return replace(pipeline, rerank=())
 
 
-def takes(slot: Slot, query: Query) -> bool:
-    """Whether the slot's encoder of queries takes the query's text, or one of its media."""
-    is_text = bool(query.text.strip()) or not query.media
-    return (is_text and slot.takes_texts) or any(kind in query.media for kind in slot.query_inputs)
-
-
 def answerable(names: Sequence[str], slots: Mapping[str, Slot], queries: Sequence[Query]) -> list[int]:
     """The places of the queries whose text or media one of the named slots takes."""
     searched = [slots[name] for name in names if name in slots]
-    return [place for place, query in enumerate(queries) if any(takes(slot, query) for slot in searched)]
+    return [place for place, query in enumerate(queries) if any(parts_of(slot, query) for slot in searched)]
 
 
-def parts_of(slot: Slot, query: QueryInput) -> list[Input]:
+def parts_of(slot: Slot, query: Query) -> list[Any]:
     """The parts of a query that the slot's encoder takes: its text, its media, both or none."""
-    text, media = (query, {}) if isinstance(query, str) else query
-    kinds = [kind for kind in slot.query_inputs if kind in media]
-    return [*([text] if text.strip() and slot.takes_texts else []), *(media[kind] for kind in kinds)]
+    has_text = bool(query.text.strip()) or not query.media
+    media = [query.media[kind] for kind in slot.query_inputs if kind in query.media]
+    return [*([query.text] if has_text and slot.takes_texts else []), *media]
 
 
 def require_encodable(
-    pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[QueryInput], inputs: Sequence[Mapping[str, Any]]
+    pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[Query], inputs: Sequence[Mapping[str, Any]]
 ) -> None:
     """Raise SearchError if no slot of the pipeline takes what a query gives; `inputs` are the encoded queries."""
     for query, encoded in zip(queries, inputs, strict=True):
@@ -377,12 +347,17 @@ def require_encodable(
             raise SearchError(
                 "no slot of the pipeline takes this query",
                 where=repr(pipeline),
-                got="a text" if isinstance(query, str) else " and ".join(filter(None, (query[0][:60], *query[1]))),
+                got=given_by(query),
                 expected="; ".join(f"{name}: {', '.join(slots[name].query_inputs)}" for name in pipeline.slots),
             )
 
 
-def vectors_of_queries(slot: Slot, queries: Sequence[QueryInput], remember: int) -> list[Any]:
+def given_by(query: Query) -> str:
+    """What a query gives, for errors: a text, or the beginning of its text and its modalities."""
+    return " and ".join(filter(None, (query.text[:60], *query.media))) if query.media else "a text"
+
+
+def vectors_of_queries(slot: Slot, queries: Sequence[Query], remember: int) -> list[Any]:
     """For each query its vector, or None if the slot takes no part of it.
 
     The vector of a text and an image is their mean: of unit vectors if the slot compares by cosine, term by term if
@@ -390,7 +365,7 @@ def vectors_of_queries(slot: Slot, queries: Sequence[QueryInput], remember: int)
 
     Args:
         slot: whose encoder makes the vectors.
-        queries: texts, or texts and media.
+        queries: with their media read.
         remember: number of vectors that the slot caches for repeated queries.
     """
     parts = [parts_of(slot, query) for query in queries]

@@ -19,7 +19,7 @@ from diptych.handle.tenancy import narrowed, with_ids
 from diptych.metadata.models import Prefix
 from diptych.runtime.unchecked import unchecked_in_part
 from diptych.search.fusion import PointId
-from diptych.search.options import media_read, vectors_of_queries, with_media
+from diptych.search.options import read_queries, vectors_of_queries
 from diptych.search.request import MOST_HITS, SearchRequest, direction
 from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
@@ -344,11 +344,10 @@ def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors
     stored = _stored(request, ids, slots) if ids else {}
     vectors: dict[str, Vectors] = {}
     texts = [example for example in examples if isinstance(example, Query)]
-    media = media_read(request.view, texts) if any(slot.reads_media for slot in slots) else ()
-    given = with_media([query.text for query in texts], media)
+    read = read_queries(request.view, texts) if any(slot.reads_media for slot in slots) else texts
     for slot in slots:
         if slot.reads_media:
-            asked, made = texts, vectors_of_queries(slot, given, remember=0)
+            asked, made = texts, vectors_of_queries(slot, read, remember=0)
         else:
             asked = [query for query in texts if query.text.strip()]
             made = slot.encode("document", [query.text for query in asked]) if asked else []

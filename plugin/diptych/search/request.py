@@ -16,11 +16,10 @@ from diptych.config.stages import ORDERED, Recent
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, scope_of, without_ids
-from diptych.media import Media
 from diptych.metadata.payloads import content_fields, quoted, reference_fields
 from diptych.runtime.validation_messages import nearest
 from diptych.search.filters import combined
-from diptych.search.options import SearchOptions, media_of, media_read, texts_of, without_rerankers
+from diptych.search.options import SearchOptions, read_queries, require_queries, without_rerankers
 from diptych.search.pipeline import Boost, Pipeline, Retrieve, called
 from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
@@ -43,14 +42,13 @@ class SearchRequest:
     `passages`: the most passages of a hit; 0 where no slot of the pipeline has any.
     `highlight`: whether hits say which sentence and which words answer.
     `vector`: the query's vector instead of its text, `[1, dimension]`, where the caller gave one.
-    `media`: of each query, by modality; empty where no query has any.
-    `options`: what the caller asked for, checked; for options that nothing here is derived from.
+    `queries`: with their media read.
     `at`: time of the request by `time.perf_counter`; `now`: the same as a date, for boosts by recency.
     """
 
     view: View
     pipeline: Pipeline
-    texts: Sequence[str]
+    queries: Sequence[Query]
     limit: int
     offset: int = 0
     filter: models.Filter | None = None
@@ -69,8 +67,6 @@ class SearchRequest:
     passages: int = 0
     highlight: bool = False
     vector: Floats | None = None
-    media: Sequence[Mapping[str, Media]] = ()
-    options: SearchOptions = field(default_factory=SearchOptions)
     at: float = field(default_factory=time.perf_counter)
     now: datetime = field(default_factory=partial(datetime.now, UTC))
 
@@ -94,32 +90,26 @@ class SearchRequest:
         checked_pipeline = _checked_pipeline(view, pipeline)
         if (boost := options.get("boost")) is not None:
             checked_pipeline = replace(checked_pipeline, boost=Boost.of(boost))
-        texts = texts_of(queries)
-        media = media_read(view, queries) if any(map(media_of, queries)) else ()
-        if media and checked_pipeline.rerank and not all(text.strip() for text in texts):
-            checked_pipeline = without_rerankers(checked_pipeline, options, texts)
+        require_queries(queries)
+        read = read_queries(view, queries)
+        if checked_pipeline.rerank and not all(query.text.strip() for query in read):
+            checked_pipeline = without_rerankers(checked_pipeline, options, read)
         pin, exclude = _named_ids(view, options)
         matching = chosen if tenant_scope is None else narrowed(tenant_scope, chosen)
-        shard_key = {"shard_key": tenant} if with_keys else {}
-        if config.recent is not None and pipeline is None:
-            found = newest_ids(view, config.recent, matching, (*pin, *exclude), tenant, shard_key)
-            pin = (*pin, *found)
-        left_out = (*pin, *exclude)
         highlight, with_payload = options.get("highlight"), options.get("with_payload")
-        return cls(
+        request = cls(
             view=view,
             pipeline=checked_pipeline,
-            texts=texts,
-            media=media,
+            queries=read,
             limit=_limit(checked_pipeline, options.get("limit"), offset, config.limit),
             offset=offset,
-            filter=without_ids(view, matching, left_out, tenant) if left_out else matching,
+            filter=matching,
             score_threshold=threshold,
             params=options.get("params"),
             with_payload=True if with_payload is None else with_payload,
             tenant=tenant,
             scope=tenant_scope,
-            shard_key=shard_key,
+            shard_key={"shard_key": tenant} if with_keys else {},
             chosen=chosen,
             pin=pin,
             exclude=exclude,
@@ -127,8 +117,16 @@ class SearchRequest:
             unlike=tuple(options.get("unlike") or ()),
             passages=_passages(view, checked_pipeline, options),
             highlight=config.highlight if highlight is None else highlight,
-            options=options,
         )
+        if config.recent is not None and pipeline is None:
+            request = replace(request, pin=(*pin, *newest_ids(request, config.recent)))
+        left_out = (*request.pin, *exclude)
+        return replace(request, filter=without_ids(view, matching, left_out, tenant)) if left_out else request
+
+    @property
+    def texts(self) -> list[str]:
+        """The queries' texts; empty ones only of queries with media."""
+        return [query.text for query in self.queries]
 
     @property
     def end(self) -> int:
@@ -261,41 +259,23 @@ def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> 
     return limit
 
 
-def newest_ids(
-    view: View,
-    recent: Recent,
-    matching: models.Filter | None,
-    others: Sequence[str],
-    tenant: str | None,
-    shard_key: Mapping[str, Any],
-) -> Sequence[str]:
-    """Ids of the newest documents that match, newest first; documents without the field are never among them.
+def newest_ids(request: SearchRequest, recent: Recent) -> Sequence[str]:
+    """Ids of the newest documents that match, newest first, without those that are pinned or excluded already.
 
-    Args:
-        view: what is searched.
-        recent: which field, and how many.
-        matching: the request's filter.
-        others: ids that are left out.
-        tenant, shard_key: of the request.
+    Documents without the field are never among them.
 
     Raises:
         SearchError: the field has no index by which documents can be ordered.
     """
-    selector = {"shard_key_selector": shard_key["shard_key"]} if shard_key else {}
-    field = quoted(view.layout.field(recent.field))
-    order = models.OrderBy(key=field, direction=models.Direction.DESC)
-    payload = models.PayloadSelectorInclude(include=view.layout.id_fields())
+    view = request.view
+    order = models.OrderBy(key=quoted(view.layout.field(recent.field)), direction=models.Direction.DESC)
+    payload: dict[str, Any] = {"with_payload": models.PayloadSelectorInclude(include=view.layout.id_fields())}
+    options = {"limit": recent.count, "order_by": order, **payload, **request.shard_key_selector}
     found: dict[str, None] = {}
     while len(found) < recent.count:
-        rest = without_ids(view, matching, [*others, *found], tenant)
-
-        def read(rest: models.Filter | None = rest) -> list[models.Record]:
-            return view.client.scroll(
-                view.name, rest, limit=recent.count, order_by=order, with_payload=payload, **selector
-            )[0]
-
+        rest = without_ids(view, request.filter, [*request.pin, *request.exclude, *found], request.tenant)
         try:
-            records = read_store(view, read)
+            records, _ = read_store(view, partial(view.client.scroll, view.name, rest, **options))
         except SearchError as error:
             raise SearchError(
                 "the newest documents cannot be found",

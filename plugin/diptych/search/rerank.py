@@ -17,6 +17,7 @@ from diptych.runtime.panics import contained
 from diptych.runtime.text_budget import stream_safe
 from diptych.search.fusion import mixed
 from diptych.search.request import SearchRequest
+from diptych.search.retrieve import Retrieved
 from diptych.types import Floats, Hit, Passage
 
 PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort by length and fill its batches
@@ -26,21 +27,15 @@ FIRST_BATCH = 8  # pairs that are scored even after the deadline, and show how f
 
 
 def rerank(
-    request: SearchRequest,
-    hits: Sequence[Sequence[Hit]],
-    *,
-    wants: int,
-    unscored: Sequence[dict[str, Rerank]],
-    notes: Sequence[list[str]],
+    request: SearchRequest, retrieved: Retrieved, hits: Sequence[Sequence[Hit]], *, wants: int
 ) -> list[list[Hit]]:
     """Each query's hits in the order of the last stage; ties stay in their former order.
 
     Args:
         request: the search, with the stages and the query texts.
-        hits: of each query.
+        retrieved: gets the ids that a stage left out without a score, and a note on each that reached its deadline.
+        hits: of each query, with what the stages read.
         wants: hits wanted from the last stage; an early exit settles that many.
-        unscored: for each query a mapping, to which the ids are added that a stage left out without a score.
-        notes: a list for each query, to which a sentence is added for each stage that reached its deadline.
 
     Raises:
         ContractError: a reranker returns the wrong number of scores, NaN or infinity.
@@ -58,11 +53,11 @@ def rerank(
             if len(values) == len(found):
                 continue
             if stage.seconds is None:
-                unscored[place].update({hit.id: stage for hit in found[len(values) :]})
+                retrieved.unscored[place].update({hit.id: stage for hit in found[len(values) :]})
                 lists[place] = found[: len(values)]
             else:
                 count = f"{len(values)} of {len(found)} candidates"
-                notes[place].append(f"{label} scored {count} within its deadline of {stage.seconds:g} s")
+                retrieved.notes[place].append(f"{label} scored {count} within its deadline of {stage.seconds:g} s")
         lists = [_ordered(entries, values, label, stage.weight) for entries, values in zip(lists, scores, strict=True)]
     return lists
 

@@ -21,7 +21,7 @@ from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, with_ids
 from diptych.runtime.phases import LOG
 from diptych.search.fusion import PointId, Ranking, fuse, mixed
-from diptych.search.options import QueryInput, require_encodable, vectors_of_queries, with_media
+from diptych.search.options import require_encodable, vectors_of_queries
 from diptych.search.pipeline import require_fitting_indexes
 from diptych.search.query import (
     Input,
@@ -38,7 +38,7 @@ from diptych.search.store_calls import read_store
 from diptych.slots.encode import client_form
 from diptych.slots.slot import Slot
 from diptych.stores.versions import is_server_client
-from diptych.types import Hit, SparseVector
+from diptych.types import Hit, Query, SparseVector
 
 _Shown: TypeAlias = Mapping[PointId, Mapping[str, float]]
 
@@ -105,10 +105,7 @@ def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
         places.setdefault(request.pipeline.slots, []).append(place)
     inputs: dict[int, list[Inputs]] = {}
     for names, numbers in places.items():
-        given: list[QueryInput] = []
-        for place in numbers:
-            texts, media = requests[place].texts, requests[place].media
-            given += with_media(texts, media) if media else texts
+        given = [query for place in numbers for query in requests[place].queries]
         # All requests have one view, and those of a group retrieve from the same slots: the first stands for them.
         view = requests[numbers[0]].view
         encoded = encode_inputs(view.slots, names, given, view.search_config.remember)
@@ -116,20 +113,20 @@ def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
             require_encodable(requests[numbers[0]].pipeline, view.slots, given, encoded)
         following = iter(encoded)
         for place in numbers:
-            request, of_request = requests[place], list(islice(following, len(requests[place].texts)))
+            request, of_request = requests[place], list(islice(following, len(requests[place].queries)))
             inputs[place] = with_examples(request, of_request) if request.like or request.unlike else of_request
     return [inputs[place] for place in range(len(requests))]
 
 
 def encode_inputs(
-    slots: Mapping[str, Slot], names: Sequence[str], queries: Sequence[QueryInput], remember: int = 0
+    slots: Mapping[str, Slot], names: Sequence[str], queries: Sequence[Query], remember: int = 0
 ) -> list[Inputs]:
     """Each query encoded for each slot. Slots that get nothing from it are left out, such as BM25 for stop words alone.
 
     Args:
         slots: the view's slots.
         names: the slots to encode for.
-        queries: texts of queries; for a query with media, a pair of its text and its media.
+        queries: with their media read.
         remember: number of vectors that each slot caches for repeated queries.
 
     Raises:
@@ -137,7 +134,7 @@ def encode_inputs(
         FingerprintMismatch: an encoder did not make the vectors of its slot.
     """
     inputs: list[dict[str, Input]] = [{} for _ in queries]
-    texts = [query for query in queries if isinstance(query, str)]
+    texts = [query.text for query in queries if not query.media]
     for name in names:
         slot = slots[name]
         # Queries with media, and slots that read no texts, need a choice of the parts that the encoder takes.

@@ -25,7 +25,7 @@ from diptych.reports import SearchReport
 from diptych.search.excerpts import PASSAGES_READ, with_highlights, with_passages
 from diptych.search.filters import warn_of_missing_keys
 from diptych.search.microbatch import MicroBatcher
-from diptych.search.options import SearchOptions, check_options, media_of
+from diptych.search.options import SearchOptions, check_options
 from diptych.search.request import SearchRequest
 from diptych.search.rerank import rerank
 from diptych.search.retrieve import Clock, Retrieved, retrieve_together, with_pins
@@ -84,7 +84,7 @@ def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], opt
 
     def once(view: View) -> SearchOutcome:
         request = SearchRequest.of(view, queries, options)
-        joins_others = len(request.texts) == 1 and not has_deadline()  # a deadline holds for this thread only
+        joins_others = len(request.queries) == 1 and not has_deadline()  # a deadline holds for this thread only
         waited = waits.seconds
         retrieved = batcher(request).answer(request) if joins_others else retrieve_together([request])[0]
         # The batch may have run in another thread, which then did the waiting.
@@ -108,7 +108,8 @@ async def outcome_later(handle: CollectionHandle | View, query: str | Query, opt
                 view, make_request = handle.now(), partial(SearchRequest.of, queries=[query], options=options)
                 # Making it may block: the newest documents are looked up in the store, media or a filter are read.
                 looks_up = view.search_config.recent is not None and options.get("pipeline") is None
-                blocks = looks_up or bool(media_of(query)) or isinstance(options.get("filter"), Mapping)
+                has_media = isinstance(query, Query) and bool(query.media)
+                blocks = looks_up or has_media or isinstance(options.get("filter"), Mapping)
                 request = await asyncio.to_thread(make_request, view) if blocks else make_request(view)
                 retrieved = await asyncio.wrap_future(batcher(request).later(request))
                 waits.seconds += retrieved.seconds["retrieve"]  # the batch ran in another thread
@@ -185,7 +186,7 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
         wants = request.wants or request.end
         if any(stage.read == "passages" for stage in request.pipeline.rerank):
             pages = with_passages(request, pages, max(PASSAGES_READ, request.passages))
-        ranked = rerank(request, pages, wants=wants, unscored=retrieved.unscored, notes=retrieved.notes)
+        ranked = rerank(request, retrieved, pages, wants=wants)
         pages = [ranking[request.begin : request.end] for ranking in ranked]
         clock.passed("rerank")
     if (threshold := request.score_threshold) is not None:
@@ -229,7 +230,7 @@ def notify_plugins(request: SearchRequest, seconds: dict[str, float], began: flo
         report = SearchReport(
             request.view.name,
             repr(request.pipeline),
-            len(request.texts),
+            len(request.queries),
             seconds,
             started=ended - round((now - request.at) * 1e9),
             ended=ended,

@@ -22,7 +22,7 @@ from diptych.plugins.factory import validate_options
 from diptych.protocols import TEACHER_FILE, Similarity
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, View
-from diptych.search.options import QueryInput, media_read, vectors_of_queries, with_media
+from diptych.search.options import given_by, read_queries, vectors_of_queries
 from diptych.search.store_calls import scrolled
 from diptych.slots.encode import Input
 from diptych.slots.slot import Slot
@@ -378,7 +378,7 @@ class EncoderTrials:
         progress: Progress,
     ) -> None:
         self._view, self._slot, self._progress = view, slot, progress
-        self._asked = with_media([query.text for query in queries], media_read(view, queries))
+        self._asked = read_queries(view, queries)
         self._grades = [qrels.judgements[query.id] for query in queries]
         names = [NOW, *(choice.name for choice in others)]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -541,7 +541,7 @@ class EncoderTrials:
         return Legs.of({"way": named}, self._grades, cutoff=CUTOFF).alone("way")
 
 
-def _of_queries(slot: Slot, queries: Sequence[QueryInput]) -> list[Any]:
+def _of_queries(slot: Slot, queries: Sequence[Query]) -> list[Any]:
     """A vector for each query.
 
     Raises:
@@ -550,7 +550,7 @@ def _of_queries(slot: Slot, queries: Sequence[QueryInput]) -> list[Any]:
     vectors = vectors_of_queries(slot, queries, 0)
     for query, vector in zip(queries, vectors, strict=True):
         if vector is None:
-            got = "a text" if isinstance(query, str) else " and ".join(filter(None, (query[0][:60], *query[1])))
+            got = given_by(query)
             what, do = "this encoder accepts no part of a query", "leave out the encoder, or such queries"
             expected = " or ".join(slot.query_inputs)
             raise TuneError(what, where=f"encoder {slot.name!r}", got=got, expected=expected, do=do)

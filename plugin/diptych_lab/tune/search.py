@@ -15,7 +15,7 @@ from diptych.evaluate.ask import BATCH
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, Pipeline, Rerank, Retrieve, View, score_pairs, search, search_params
-from diptych.search.options import takes
+from diptych.search.options import parts_of
 from diptych.search.store_calls import scrolled
 from diptych.stores.versions import is_local
 from diptych.types import Floats, Hit, Query, said
@@ -234,7 +234,7 @@ def _slots(view: View, stages: Sequence[Rerank]) -> tuple[tuple[str, ...], list[
 def _require_answerable(view: View, queries: Sequence[Query]) -> None:
     """Each slot is asked alone, and rerankers read texts."""
     alone = [query for query in queries if not query.text.strip()]
-    readers = [(name, [query for query in queries if not takes(slot, query)]) for name, slot in view.slots.items()]
+    readers = [(name, [query for query in queries if not parts_of(slot, query)]) for name, slot in view.slots.items()]
     readers += [(f"reranker {stage.adapter}", alone) for stage in view.search_config.rerank]
     for name, unread in readers:
         if unread:

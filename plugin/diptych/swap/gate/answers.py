@@ -113,7 +113,7 @@ def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
 def query_obstacle(view: View) -> str:
     """Why the view's encoders cannot make a query, such as a retired API; empty if they can."""
     try:
-        encode_inputs(view.slots, pipeline_of(view).slots, ["a question"])
+        encode_inputs(view.slots, pipeline_of(view).slots, [Query("a question")])
     except (RegistryError, RemoteError, ContractError, FingerprintMismatch) as error:
         return error.what
     return ""

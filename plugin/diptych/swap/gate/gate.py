@@ -24,7 +24,7 @@ from diptych.populate.store import lacking
 from diptych.reports import GateSummary
 from diptych.runtime.phases import phase
 from diptych.search.fusion import PointId
-from diptych.search.options import takes
+from diptych.search.options import parts_of
 from diptych.slots import guard
 from diptych.slots.slot import Slot
 from diptych.swap.gate.answers import (
@@ -213,7 +213,7 @@ def run_gate(
         report = _without_judgements(base, old, new, documents, config, clock)
     asked = [Query("words of its own")] if judged is None else judged.asked
     searched = [slot for slot in changed if slot.name in pipeline_of(new).slots]
-    untested = [slot for slot in searched if not any(takes(slot, query) for query in asked)]
+    untested = [slot for slot in searched if not any(parts_of(slot, query) for query in asked)]
     names, remarks = tuple(slot.name for slot in untested), map(unreached_remark, untested)
     report = replace(report, untested=names, remarks=(*report.remarks, *remarks))
     return _decided(report, config, _added(old, new))
