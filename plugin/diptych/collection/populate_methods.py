@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
+from concurrent import futures
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar, Unpack
@@ -133,7 +134,10 @@ async def populate_in_thread(populate: Callable[[Any], Result], documents: Any) 
     if isinstance(documents, AsyncIterable):
         documents = _until(_fetched(aiter(documents), asyncio.get_running_loop(), cancelled), cancelled)
     elif isinstance(documents, Iterable) and not isinstance(documents, str | bytes | Mapping):
-        documents = _watched(documents, cancelled)
+        if iter(documents) is documents:
+            documents = _until(documents, cancelled)
+        else:
+            documents = (_Counted if isinstance(documents, Sized) else _Documents)(documents, cancelled)
     work = asyncio.ensure_future(asyncio.to_thread(populate, documents))
     try:
         return await asyncio.shield(work)
@@ -147,34 +151,25 @@ async def populate_in_thread(populate: Callable[[Any], Result], documents: Any) 
 def _fetched(
     source: AsyncIterator[object], loop: asyncio.AbstractEventLoop, cancelled: threading.Event
 ) -> Iterator[object]:
-    """Yield the items of an async iterator of the loop to a thread."""
-    while True:
-        batch, over = _result(asyncio.run_coroutine_threadsafe(_batch(source), loop), cancelled)
-        yield from batch
-        if over:
-            return
+    """Yield the items of an async iterator of the loop to a thread, a batch at a time."""
 
+    async def batch() -> list[object]:
+        found: list[object] = []
+        async for document in source:
+            found.append(document)
+            if len(found) == BATCH:
+                break
+        return found
 
-async def _batch(source: AsyncIterator[object]) -> tuple[list[object], bool]:
-    """A batch of documents, and whether it was the last."""
-    found: list[object] = []
-    async for document in source:
-        found.append(document)
-        if len(found) == BATCH:
-            return found, False
-    return found, True
-
-
-def _result(future: Any, cancelled: threading.Event) -> Any:
-    while True:
-        try:
-            return future.result(timeout=_PAUSE)
-        except TimeoutError:
-            if future.done():  # the source itself raised it
-                return future.result()
+    size = BATCH
+    while size == BATCH:
+        future = asyncio.run_coroutine_threadsafe(batch(), loop)
+        while not futures.wait([future], _PAUSE).done:
             if cancelled.is_set():
                 future.cancel()
-                raise _stopped() from None
+                raise _stopped()
+        size = len(found := future.result())
+        yield from found
 
 
 class _Documents:
@@ -182,11 +177,7 @@ class _Documents:
 
     def __init__(self, documents: Iterable[object], cancelled: threading.Event) -> None:
         self._documents, self._cancelled = documents, cancelled
-
-    @property
-    def name(self) -> str:
-        """How messages name the source."""
-        return str(getattr(self._documents, "name", type(self._documents).__name__))
+        self.name = str(getattr(documents, "name", type(documents).__name__))  # how messages name the source
 
     def __iter__(self) -> Iterator[object]:
         return _until(self._documents, self._cancelled)
@@ -198,12 +189,6 @@ class _Counted(_Documents):
     def __len__(self) -> int:
         assert isinstance(self._documents, Sized), "only what has a length is counted"
         return len(self._documents)
-
-
-def _watched(documents: Iterable[object], cancelled: threading.Event) -> Iterable[object]:
-    if iter(documents) is documents:
-        return _until(documents, cancelled)
-    return (_Counted if isinstance(documents, Sized) else _Documents)(documents, cancelled)
 
 
 def _until(documents: Iterable[object], cancelled: threading.Event) -> Iterator[object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -27,9 +27,6 @@ from diptych.slots.slot import Slot
 from diptych.stores.scroll import pages, plain_id
 from diptych.stores.server_errors import needs_answers
 from diptych.types import SparseVector
-
-if TYPE_CHECKING:
-    from diptych.populate.store import Store
 
 SAMPLE = 64  # documents that are encoded again
 PAGE = 256  # points read at once
@@ -141,13 +138,20 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
     The latter are those whose payload was altered: their hash is emptied, so that populate takes them for changed.
     Points that were deleted meanwhile are left out.
     """
+    from diptych.populate.points import PointMaker
     from diptych.populate.read_ahead import batched
     from diptych.populate.store import Store
 
-    slots, live = handle.slots, Store.of(handle)
-    points = {point for ids in report.vectors.values() for point in ids} - report.altered.keys()
-    for batch in batched(sorted(points, key=str), PAGE):
-        _encode_again(handle, {name: slots[name] for name in report.vectors}, batch, report, live)
+    live, maker, points = Store.of(handle), PointMaker(handle.client, handle.view.layout), set[PointId]()
+    for name, ids in report.vectors.items():
+        slot, intact = handle.slots[name], ids.keys() - report.altered.keys()
+        points |= intact
+        for batch in batched(sorted(intact, key=str), PAGE):
+            records = handle.client.retrieve(handle.name, batch, with_payload=True)
+            encoded = zip(records, _encoded(handle, slot, records, report.media), strict=True)
+            made = [(plain_id(record.id), vector) for record, vector in encoded if vector is not None]
+            if updates := [maker.update(point, {slot.vector: vector}, {slot.vector: slot}) for point, vector in made]:
+                live.add_vectors(updates)
     if handle.view.layout.is_native:
         for batch in batched(report.altered, PAGE):
             live.add_payload({plain_id(point): {"hash": ""} for point in batch}, key=OWN)
@@ -250,25 +254,6 @@ def _scaled(vector: Vector, unit: bool) -> Vector:
     norms = np.linalg.norm(vector, axis=-1, keepdims=True)
     scaled: Vector = (vector / np.where(norms > 0, norms, 1)).astype(np.float32)
     return scaled
-
-
-def _encode_again(
-    handle: CollectionHandle,
-    slots: Mapping[str, Slot],
-    points: Sequence[PointId],
-    report: VerifyReport,
-    live: Store,
-) -> None:
-    from diptych.populate.points import PointMaker
-
-    maker = PointMaker(handle.client, handle.view.layout)
-    for name, slot in slots.items():
-        ids = [point for point in points if point in report.vectors[name]]
-        records = handle.client.retrieve(handle.name, ids, with_payload=True) if ids else []
-        encoded = zip(records, _encoded(handle, slot, records, report.media), strict=True)
-        made = [(plain_id(record.id), vector) for record, vector in encoded if vector is not None]
-        if updates := [maker.update(point, {slot.vector: vector}, {slot.vector: slot}) for point, vector in made]:
-            live.add_vectors(updates)
 
 
 def _named(ids: Mapping[PointId, str]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from diptych.passages.text_splitter import (
     SplitDocument,
     Splitter,
 )
-from diptych.protocols import Calibrated, Fingerprint, Kind, TokenLimit, TokenVectors
+from diptych.protocols import Calibrated, Encoder, Fingerprint, Kind, TokenLimit, TokenVectors
 from diptych.types import Floats, SparseVector
 
 K = TypeVar("K")
@@ -33,20 +33,6 @@ _MOST_PASSAGES, _A_DOCUMENT = 2**20, 16  # whose places are kept, in about 20 MB
 _RULES = "1"  # counts the changes of the way documents are cut
 _CUT = " passages:"  # in fingerprints, before what says how documents are cut
 _OPTIONAL = ("uses_idf", "decode", "sample", "unread_share", "normalized")
-
-
-class Inner(Protocol):
-    """What is common to the wrapped encoders."""
-
-    dimension: int
-
-    def encode_query(self, inputs: Sequence[str]) -> Any:
-        """See `diptych.protocols`."""
-        ...
-
-    def encode_document(self, inputs: Sequence[str]) -> Any:
-        """See `diptych.protocols`."""
-        ...
 
 
 def without_passages(fingerprint: str) -> str:
@@ -69,7 +55,7 @@ class PassageEncoder:
         hooks: what plugins do to passages.
     """
 
-    def __init__(self, inner: Inner, kind: Kind, options: PassageOptions, hooks: PassageHooks | None = None) -> None:
+    def __init__(self, inner: Encoder, kind: Kind, options: PassageOptions, hooks: PassageHooks | None = None) -> None:
         self.inner, self.options, self._kind = inner, options, kind
         hooks = hooks or PassageHooks()
         self.splitter = Splitter(options, inner.token_spans if isinstance(inner, TokenLimit) else None, hooks)
@@ -102,7 +88,7 @@ class PassageEncoder:
 
     def encode_query(self, inputs: Sequence[str]) -> list[Any]:
         """The queries' vectors; of a dense encoder each as float32 `[1, dimension]`."""
-        vectors = self.inner.encode_query(inputs)
+        vectors: Any = self.inner.encode_query(inputs)
         return [vector[np.newaxis] for vector in vectors] if self._kind == "dense" else vectors
 
     def encode_document(self, inputs: Sequence[str]) -> list[Any]:
@@ -130,7 +116,7 @@ class PassageEncoder:
         texts = [self.splitter.read(document) for document in documents]
         flat = [text for own in texts for text in own]
         pieces = (flat[begin : begin + _PIECE] for begin in range(0, len(flat), _PIECE))
-        vectors = chain.from_iterable(map(self.inner.encode_document, pieces))
+        vectors: Iterator[Any] = chain.from_iterable(map(self.inner.encode_document, pieces))
         join: Any = {"dense": np.stack, "multivector": np.concatenate}.get(self._kind, _highest)
         return [join([next(vectors) for _ in text]) for text in texts]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from diptych.config.section import require_count
 from diptych.display import Display, Displayed
@@ -22,10 +22,6 @@ from diptych.search.retrieve import PINNED, Clock, hits_from_points, inputs_of, 
 from diptych.search.run import completed, notify_plugins, on_current_view, one_question, reranked, selected
 from diptych.search.store_calls import read_store
 from diptych.types import Hit, Passage, Query, heading, hits_table
-
-if TYPE_CHECKING:
-    pass
-
 
 _STARTS = ("start_index", "split_idx_start")  # where frameworks' splitters note the place of a chunk
 
@@ -107,12 +103,10 @@ def search_groups(
         raise SearchError("group_by is not a payload key", got=brief(group_by), expected="such as 'section'")
 
     asked = check_options(options, GroupOptions, "search_groups")
-
-    def once(view: View) -> list[list[HitGroup]]:
-        return _groups(SearchRequest.of(view, queries, asked), group_by, group_size)
-
     with one_question(handle, len(queries)):
-        return on_current_view(handle, once)
+        return on_current_view(
+            handle, lambda view: _groups(SearchRequest.of(view, queries, asked), group_by, group_size)
+        )
 
 
 def _groups(request: SearchRequest, group_by: str, group_size: int) -> list[list[HitGroup]]:
