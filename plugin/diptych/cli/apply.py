@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.config import Config
     from diptych.swap import ApplyOptions, ApplyReport, GateReport, Plan
-    from diptych.swap.backfill.documents import SourceDocuments
+    from diptych.swap.documents import SourceDocuments
 
 
 SAMPLE = 64  # as diptych.swap.plan has it, which is slow to import
@@ -111,10 +111,6 @@ def apply(
         Literal["gentle", "full"] | None,
         option("gentle writes slowly enough not to delay searches, full does not; by default the config's."),
     ] = None,
-    parallel: Annotated[
-        bool | None,
-        option("Fill several slots at once; by default the config's.", "--parallel/--no-parallel"),
-    ] = None,
     re_encode: ReEncodeOption = None,
     source: Annotated[
         list[str] | None,
@@ -155,7 +151,7 @@ def apply(
         from diptych.swap import ApplyOptions
 
         new_config = session.config(config)
-        given = {"rate": rate, "pace": pace, "parallel": parallel}
+        given = {"rate": rate, "pace": pace}
         changed = {name: value for name, value in given.items() if value is not None}
         new_config = new_config.model_copy(update={"swap": new_config.swap.model_copy(update=changed)})
     options = ApplyOptions(
@@ -226,7 +222,7 @@ def _documents(opened: Collection, sources: Sequence[str] | None) -> Iterator[So
         yield None
         return
     from diptych.populate import open_source
-    from diptych.swap.backfill.documents import SourceDocuments
+    from diptych.swap.documents import SourceDocuments
 
     with SourceDocuments(opened.handle, together([open_source(path) for path in sources])) as documents:
         yield documents

@@ -180,7 +180,6 @@ class SwapConfig(Section):
     pace: Literal["gentle", "full"] | None = Field(
         None, description="gentle spares concurrent searches; null is gentle on a server, else full."
     )
-    parallel: bool = Field(False, description="Re-encode several slots side by side instead of one after another.")
     gate: GateConfig = Field(default_factory=GateConfig, description="Conditions for the cut-over.")
 
 

@@ -61,16 +61,15 @@ def with_room(
     yield from rest
 
 
-def require_room_to_fill(handle: CollectionHandle, slots: Mapping[str, Slot], lacking: int) -> None:
-    """Raise StoreFull unless the disk has room for new vectors of `lacking` points.
+def require_room_to_fill(handle: CollectionHandle, slot: Slot, lacking: int) -> None:
+    """Raise StoreFull unless the disk has room for the slot's vectors of `lacking` points.
 
     A point of a finished segment moves as a whole when it gets a vector, so the collection takes its space twice for a
     while.
     """
     records, _ = handle.client.scroll(handle.name, limit=SAMPLE, with_payload=True)
     some = [handle.view.layout.read(record.id, record.payload) for record in records]
-    vectors = sum(vector_bytes(some, slot) for slot in slots.values())
-    needed, purpose = int(SLACK * vectors * lacking), f"to fill new vectors of {lacking:,} points"
+    needed, purpose = int(SLACK * vector_bytes(some, slot) * lacking), f"to fill new vectors of {lacking:,} points"
     require_room(handle.client, needed, purpose, moving=handle.name if lacking else "")
 
 

@@ -8,7 +8,7 @@
 3. Back-fill: page by page read, encode, write, then read the payloads again; encode again what changed in between; only
    then move the checkpoint (`backfill`).
 4. Repair: fill points that still lack the new vector, because other programs write them, in at most 20 passes. The gate
-   counts those that are left, such as points without a text (`backfill.backfill`).
+   counts those that are left, such as points without a text (`backfill`).
 5. Gate: the new view answers the same queries as the live one. With judgements the gate refuses a new encoder that is
    not shown to be about as good; without, a broken one, and without consent one that changes many answers.
    Then the old vectors stay live (`gate`).
@@ -42,7 +42,7 @@ from diptych.stores.retired_vectors import Dropped, drop_orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import optimized
 from diptych.swap.apply_types import ApplyContext, ApplyOptions, ApplyReport, generation_names
-from diptych.swap.backfill.backfill import BackfillRun
+from diptych.swap.backfill import BackfillRun
 from diptych.swap.begin import SwapStart
 from diptych.swap.changes import SWAPS, Change, changes, named
 from diptych.swap.gate.decision import Decision
@@ -171,13 +171,11 @@ class _Apply:
     def _fill_and_cut_over(self, metadata: CollectionMetadata) -> ApplyReport:
         swap = metadata.swap
         assert swap is not None, "what is finished was begun"
-        slots = {
-            generation.vector: self._handle.building(name, generation) for name, generation in swap.building.items()
-        }
         with phase("fill the new vectors"):
-            for group in self._backfill.groups(slots):
-                self._backfill.fill(group)
-            self._backfill.repair(metadata, swap.target, slots)  # vectors that are used again may have gaps
+            for name, generation in swap.building.items():
+                self._backfill.fill(self._handle.building(name, generation))
+            filled = {generation.vector for generation in swap.building.values()}
+            self._backfill.repair(metadata, swap.target, filled)  # vectors that are used again may have gaps
         if self._context.stopped.is_set():
             return self._report("filled")
         self._optimize()  # before the gate, which is to measure the index that will serve

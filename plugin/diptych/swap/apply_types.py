@@ -12,7 +12,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate.store import Store
 from diptych.reports import SwapReport, from_cache
 from diptych.runtime.phases import Progress
-from diptych.swap.backfill.documents import SourceDocuments
+from diptych.swap.documents import SourceDocuments
 from diptych.swap.gate.gate import MOODS, GateReport, Judged
 from diptych.swap.lease import Lease
 

@@ -20,8 +20,8 @@ from diptych.slots.slot import Slot
 from diptych.stores.retired_vectors import drop_orphans, orphans
 from diptych.stores.versions import ADDS_VECTORS, require_version
 from diptych.swap.apply_types import ApplyContext
-from diptych.swap.backfill.documents import document_of
 from diptych.swap.changes import ENCODES, Change
+from diptych.swap.documents import document_of
 from diptych.swap.transitions import changed, write
 from diptych.swap.vectors import create, taken
 

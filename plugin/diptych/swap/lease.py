@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -93,35 +93,33 @@ class Lease:
         if _clock() - began > HEARTBEAT:
             self.require()
 
-    def checkpoint(self, progress: Mapping[str, Checkpoint]) -> None:
-        """Store the progress of these vectors.
+    def reached(self, vector: str) -> Checkpoint:
+        """How far the back-fill of this vector is."""
+        return self.checkpoints.get(vector, Checkpoint())
+
+    def checkpoint(self, vector: str, reached: Checkpoint) -> None:
+        """Store how far the back-fill of this vector is.
 
         Raises:
             ApplyRunning: another process has taken the lease.
         """
         with self._lock:
             self._require_fresh()
-            self.checkpoints.update(progress)
+            self.checkpoints[vector] = reached
             self._note()
 
-    def repairing(self, vectors: Iterable[str], points: Sequence[int | str]) -> None:
-        """Store which points are being given these vectors; an empty sequence ends it.
+    def repairing(self, vector: str, points: Sequence[int | str]) -> None:
+        """Store which points are being given this vector; an empty sequence ends it.
 
         Raises:
             ApplyRunning: another process has taken the lease.
         """
         with self._lock:
             self._require_fresh()
-            for vector in vectors:
-                reached = self.checkpoints.pop(vector, Checkpoint()).model_copy(update={"repairing": tuple(points)})
-                if reached != Checkpoint():
-                    self.checkpoints[vector] = reached
+            reached = self.checkpoints.pop(vector, Checkpoint()).model_copy(update={"repairing": tuple(points)})
+            if reached != Checkpoint():
+                self.checkpoints[vector] = reached
             self._write()
-
-    def interrupted_repairs(self, vectors: Iterable[str]) -> list[int | str]:
-        """The points at which a repair of these vectors was interrupted."""
-        known = (self.checkpoints[vector].repairing for vector in vectors if vector in self.checkpoints)
-        return list(dict.fromkeys(point for points in known for point in points))
 
     def trying(self, trials: Mapping[str, TriedStorage]) -> None:
         """Store which vectors have other storage for a trial, for the case of a kill; an empty mapping ends it.

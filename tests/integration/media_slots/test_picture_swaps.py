@@ -24,7 +24,7 @@ from diptych.evaluate import Qrels
 from diptych.media import Sound
 from diptych.search import Retrieve
 from diptych.swap import ApplyOptions, Judged, apply, finish, plan, rollback
-from diptych.swap.backfill.documents import SourceDocuments
+from diptych.swap.documents import SourceDocuments
 from named_server import require_feature, require_vector_names
 
 

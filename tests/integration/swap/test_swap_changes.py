@@ -166,15 +166,14 @@ def test_points_without_text_are_reported_and_stop_the_gate_until_they_may_lack_
     assert (report.outcome, report.encoded, report.left) == ("cut over", {"dense.2": 0}, {7: "no text in the payload"})
 
 
-@pytest.mark.parametrize("parallel", [False, True])
 def test_documents_that_an_encoder_cannot_encode_are_named_and_the_others_have_all_vectors(
-    client: QdrantBase, config: Make, opened: Open, faults: Faults, parallel: bool
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
 ) -> None:
     found = opened(client, config({"dense": DENSE, "second": {**DENSE, "seed": 5}}))
     found.populate(corpus(30))
     wanted = {"dense": {**OTHER, "nan_word": "number13"}, "second": {**DENSE, "seed": 6}}
     with pytest.raises(GateFailed, match=r"1 of 30 points lack vector 'dense\.2'") as told:
-        found.apply(config(wanted, swap={"parallel": parallel}))
+        found.apply(config(wanted))
     left: Any = told.value.context["left"]
     assert list(left.values()) == ["non-finite vector from slot 'dense'"]
     assert len(faults(client, "dense.2", NEW_ENCODER)) == 1

@@ -17,7 +17,7 @@ from diptych.metadata.payloads import NATIVE
 from diptych.populate.store import Store
 from diptych.stores import retired_vectors
 from diptych.swap import ApplyOptions
-from diptych.swap.backfill.documents import SourceDocuments
+from diptych.swap.documents import SourceDocuments
 from diptych.swap.gate.gate import run_gate
 from diptych.types import Document
 from swaps import DENSE, NEW_ENCODER, OLD_ENCODER, OTHER, Faults, Killed, Make, Meanwhile, Open, corpus

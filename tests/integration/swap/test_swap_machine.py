@@ -31,7 +31,7 @@ from diptych.populate import Progress
 from diptych.search import Retrieve
 from diptych.stores.retired_vectors import existing
 from diptych.swap import ApplyOptions, rollback
-from diptych.swap.backfill.documents import SourceDocuments
+from diptych.swap.documents import SourceDocuments
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeMultiVectorEncoder
 from diptych.types import Document, Hit, SparseVector
@@ -219,14 +219,12 @@ class Swaps(RuleBasedStateMachine):
     def without(self, names: Sequence[str]) -> dict[str, str]:
         return {name: own for name, own in self.documents.items() if name not in names}
 
-    @rule(moves=st.lists(moves, min_size=1, max_size=3), wanted=wishes, changed=numbers, parallel=st.booleans())
-    def swap(
-        self, moves: list[tuple[str, int | None]], wanted: Setup | None, changed: list[int], parallel: bool
-    ) -> None:
+    @rule(moves=st.lists(moves, min_size=1, max_size=3), wanted=wishes, changed=numbers)
+    def swap(self, moves: list[tuple[str, int | None]], wanted: Setup | None, changed: list[int]) -> None:
         """Steps of swaps, while documents are written by a process that knew nothing of them."""
         write = partial(self.populate, self.serving, {str(n): text(n, 9) for n in changed})
         for step, death in moves:
-            self.take(step, wanted, death, parallel, Meanwhile(write))
+            self.take(step, wanted, death, Meanwhile(write))
             self.every_document_is_there_once_with_every_vector_of_its_text()
 
     @rule(step=steps, wanted=wishes, death=deaths, version=versions)
@@ -238,7 +236,7 @@ class Swaps(RuleBasedStateMachine):
             for name, own in new.items():
                 yield Document(name, own)
                 if name == "5":
-                    self.take(step, wanted, death, False, None)
+                    self.take(step, wanted, death, None)
 
         assert self.opened().populate(documents()).set_aside == 0
         self.documents = {**self.documents, **new}
@@ -258,7 +256,7 @@ class Swaps(RuleBasedStateMachine):
         assert live is not None
         assert live.live == before.live
 
-    def take(self, step: str, wish: Setup | None, death: int | None, parallel: bool, progress: Progress | None) -> None:
+    def take(self, step: str, wish: Setup | None, death: int | None, progress: Progress | None) -> None:
         """The step, by a process that may die in it; then what is held is one of what the step leads through."""
         wanted = wish or self.held.swap or Setup(ROUND[self.held.live.slots])
         client = self.store.client(death)
@@ -270,9 +268,7 @@ class Swaps(RuleBasedStateMachine):
             try:
                 if step in ("apply", "fill"):
                     options = ApplyOptions(cut_over=step == "apply")
-                    swap = wanted.config.swap.model_copy(update={"parallel": parallel})
-                    config = wanted.config.model_copy(update={"swap": swap})
-                    outcomes.append(found.apply(config, options, progress=progress).outcome)
+                    outcomes.append(found.apply(wanted.config, options, progress=progress).outcome)
                 else:
                     outcomes.append(getattr(found, step)().outcome)
             except SwapError as refusal:

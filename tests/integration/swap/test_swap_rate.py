@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from diptych import Collection
 from diptych.populate import pace as pace_module
 from diptych.runtime.phases import watched
 from diptych.stores import open_store
-from diptych.swap.backfill import backfill
+from diptych.swap import backfill
 from diptych.swap.lease import Checkpoint, Lease
 from diptych.types import Document
 from swaps import NEW, OLD
@@ -110,9 +110,9 @@ def checkpoints(monkeypatch: pytest.MonkeyPatch) -> list[Checkpoint]:
     """Those that are written, where the second between two of them never ends."""
     written, whole = list[Checkpoint](), Lease.checkpoint
 
-    def noted(lease: Lease, progress: Mapping[str, Checkpoint]) -> None:
-        written.extend(progress.values())
-        whole(lease, progress)
+    def noted(lease: Lease, vector: str, reached: Checkpoint) -> None:
+        written.append(reached)
+        whole(lease, vector, reached)
 
     monkeypatch.setattr(Lease, "checkpoint", noted)
     monkeypatch.setattr(backfill, "CHECKPOINT", 3600.0)

@@ -56,7 +56,7 @@ WHOLE: dict[str, Any] = {
         "indexes": {"year": "integer"},
     },
     "evaluate": {"queries": "queries.jsonl", "qrels": "qrels.tsv", "metrics": ["nDCG@10"]},
-    "swap": {"rate": 100, "parallel": False, "gate": {"margin": 0.02, "sample": 10}},
+    "swap": {"rate": 100, "gate": {"margin": 0.02, "sample": 10}},
     "cache": {"enabled": False, "size": "100MB"},
     "tenant": {"field": "owner", "required": False},
 }

@@ -55,9 +55,10 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused_before_it_begins(tmp_pat
         with pytest.raises(StoreFull, match=r"(?s)to populate 1,000,000,000,000 documents.*expected: [0-9,.]+ MiB"):
             next(with_room(handle, given, 10**12, iter(items)))
         collection.populate(given[:10])
+        (slot,) = handle.slots.values()
         with pytest.raises(StoreFull, match="to fill new vectors of 1,000,000,000,000 points"):
-            require_room_to_fill(handle, handle.slots, 10**12)
-        require_room_to_fill(handle, handle.slots, 10)
+            require_room_to_fill(handle, slot, 10**12)
+        require_room_to_fill(handle, slot, 10)
 
 
 def test_the_size_of_a_file_tells_how_many_documents_it_may_hold(tmp_path: Path) -> None:

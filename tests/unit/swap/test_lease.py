@@ -104,9 +104,9 @@ def test_a_dead_process_on_this_machine_loses_its_lease_at_once(client: QdrantBa
 
 
 STEPS: dict[str, Callable[[Lease], None]] = {
-    "checkpoint": lambda lease: lease.checkpoint({"dense.2": Checkpoint(offset=1)}),
+    "checkpoint": lambda lease: lease.checkpoint("dense.2", Checkpoint(offset=1)),
     "trial": lambda lease: lease.trying({}),
-    "repair": lambda lease: lease.repairing(["dense.2"], [1]),
+    "repair": lambda lease: lease.repairing("dense.2", [1]),
     "release": lambda lease: lease.__exit__(None, None, None),
 }
 
@@ -195,7 +195,7 @@ def one_of_eight_holds(client: QdrantBase) -> None:
 
 def test_a_lease_that_was_let_go_is_free_although_its_process_lives_on(client: QdrantBase, running: int) -> None:
     with Lease(client, "c") as lease:
-        lease.checkpoint({"dense.2": Checkpoint(offset="p", done=3)})
+        lease.checkpoint("dense.2", Checkpoint(offset="p", done=3))
     found = read_lease(client, "c")
     assert found is not None
     assert found.checkpoints == {"dense.2": Checkpoint(offset="p", done=3)}
@@ -213,7 +213,7 @@ def test_a_lease_without_checkpoints_leaves_nothing_behind_though_the_work_faile
 
 def test_a_lease_that_goes_out_with_the_cut_over_is_not_written_again(client: QdrantBase) -> None:
     with Lease(client, "c") as lease:
-        lease.checkpoint({"dense.2": Checkpoint(complete=True)})
+        lease.checkpoint("dense.2", Checkpoint(complete=True))
         lease.forget()
         client.update_collection("c", metadata={APPLY: None})
     assert read_lease(client, "c") is None
@@ -269,12 +269,13 @@ def test_a_lease_whose_first_write_was_answered_by_an_error_can_be_taken_again(
 
 def test_points_that_are_being_repaired_are_known_to_the_next_holder_until_they_are_done(client: QdrantBase) -> None:
     with Lease(client, "c") as lease:
-        lease.checkpoint({"dense.2": Checkpoint(complete=True, done=5)})
-        lease.repairing(["dense.2", "late.2"], [3, "a"])
+        lease.checkpoint("dense.2", Checkpoint(complete=True, done=5))
+        for vector in ("dense.2", "late.2"):
+            lease.repairing(vector, [3, "a"])
     with Lease(client, "c") as lease:
-        assert lease.interrupted_repairs(["late.2", "dense.2"]) == [3, "a"]
-        lease.repairing(["dense.2", "late.2"], ())
-        assert lease.interrupted_repairs(["late.2", "dense.2"]) == []
+        for vector in ("late.2", "dense.2"):
+            assert lease.reached(vector).repairing == (3, "a")
+            lease.repairing(vector, ())
         assert lease.checkpoints == {"dense.2": Checkpoint(complete=True, done=5)}
 
 

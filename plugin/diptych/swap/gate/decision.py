@@ -18,7 +18,7 @@ from diptych.metadata.store import GATE, raw_metadata, update_metadata
 from diptych.populate.pace import in_background
 from diptych.search import Pipeline
 from diptych.swap.apply_types import ApplyContext
-from diptych.swap.backfill.backfill import BackfillRun
+from diptych.swap.backfill import BackfillRun
 from diptych.swap.gate.answers import remembering, searched_otherwise, warm_up
 from diptych.swap.gate.gate import Coverage, GateReport, change_of, coverage, run_gate
 from diptych.swap.gate.judged import JudgedComparison, how_to_judge, is_judged_here

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
@@ -63,27 +63,22 @@ class SourceDocuments(AbstractContextManager["SourceDocuments"]):
 
 
 def document_of(
-    record: models.Record, layout: Layout, source: SourceDocuments | None, modalities: Collection[str] = ("text",)
+    record: models.Record, layout: Layout, source: SourceDocuments | None, modality: str = "text"
 ) -> Document | None:
     """The document from the payload; what is read of it and is not there comes from the source. None if neither has it.
 
     Without a source, the document from the payload, whatever it lacks.
 
     Args:
-        modalities: what encoders read of it.
+        modality: what the encoder reads of it.
     """
     document = layout.read(record.id, record.payload)
-    if source is None or all(_is_there(document, modality) for modality in modalities):
+    has_text, media = bool(document.text.strip()), document.media.get(modality)
+    has_media = isinstance(media, Media) and bool(media.source or media.data)
+    if source is None or (has_text if modality == "text" else has_media):
         return document
     found = source.get(plain_id(record.id))
     if found is None:
-        return None if "text" in modalities and not document.text.strip() else document
-    known = document if document.text.strip() else replace(found, metadata=document.metadata)
+        return None if modality == "text" else document
+    known = document if has_text else replace(found, metadata=document.metadata)
     return replace(known, media={**found.media, **document.media})
-
-
-def _is_there(document: Document, modality: str) -> bool:
-    if modality == "text":
-        return bool(document.text.strip())
-    found = document.media.get(modality)
-    return isinstance(found, Media) and bool(found.source or found.data)
