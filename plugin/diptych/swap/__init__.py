@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from diptych.swap.apply import apply
 from diptych.swap.apply_types import ApplyOptions, ApplyReport
+from diptych.swap.documents import sample_documents, sample_points
 from diptych.swap.gate.answers import KnownItem, SideBySide
 from diptych.swap.gate.gate import Canary, GateReport, Judged
 from diptych.swap.gate.judged import JudgedComparison
 from diptych.swap.plan import Plan, Step, change_of, details, plan
 from diptych.swap.rollback import StepBack, finish, rollback, state_token
-from diptych.swap.sample import sample_documents, sample_points
 from diptych.swap.status import Status, SwapStatus, VectorStatus, status
 
 __all__ = [

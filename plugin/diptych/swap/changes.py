@@ -22,7 +22,7 @@ from diptych.passages import without_passages
 from diptych.protocols import TEACHER_FILE, Calibrated
 from diptych.slots import guard
 from diptych.slots.slot import Slot
-from diptych.swap.sample import CorpusSample
+from diptych.swap.documents import CorpusSample
 
 Action: TypeAlias = Literal[
     "add", "drop", "re-encode", "recalibrate", "reuse", "re-prompt", "storage", "numerics", "keep"

@@ -10,7 +10,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
 from diptych.protocols import Statistics
-from diptych.swap.sample import CorpusSample
+from diptych.swap.documents import CorpusSample
 from diptych.testing.fakes import FakeCalibratedEncoder
 from diptych.types import Document
 from swaps import DENSE, Faults, Make, Open

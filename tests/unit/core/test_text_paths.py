@@ -26,7 +26,7 @@ from diptych.passages.text_splitter import MARK, PassageHooks, PassageOptions, S
 from diptych.populate import open_source
 from diptych.populate.sources.open_source import parse_markdown
 from diptych.runtime.environment import conceal, interpolate
-from diptych.swap.sample import excerpt, known_item
+from diptych.swap.documents import excerpt, known_item
 from diptych.testing import fakes_plugin
 from diptych_adapters.lexical import Bm25, NGrams, uncut_share
 

@@ -18,10 +18,11 @@ from diptych.handle.tenancy import whole
 from diptych.media import RawMedia, Readable
 from diptych.runtime.phases import detail
 from diptych.search import Pipeline, Retrieve, search
+from diptych.search.fusion import PointId
 from diptych.search.options import answerable
 from diptych.search.retrieve import encode_inputs
 from diptych.slots.slot import Slot
-from diptych.swap.sample import Sampled
+from diptych.swap.documents import Sampled, sample_points
 from diptych.types import Hit, Query
 
 BEGINNING, MIDDLE = "title or first sentence", "eight words from the middle"
@@ -40,10 +41,12 @@ class GateMemory:
     Args:
         answers: hits by query and what was asked of them.
         afforded: how many items the budget sufficed for.
+        points: those that were sampled.
     """
 
     answers: dict[object, Sequence[Hit]] = field(default_factory=dict)
     afforded: int | None = None
+    points: list[PointId] | None = None
 
 
 _MEMORY = Memo(lambda view: GateMemory())
@@ -68,6 +71,14 @@ def searched_otherwise(old: SearchConfig, new: SearchConfig, slots: Collection[s
 def remembering(view: View) -> View:
     """The view with a cache for `answers`, so that it can be compared after the storage of its vectors has changed."""
     return view if _MEMORY in view.memo else replace(view, memo={**view.memo, _MEMORY: GateMemory()})
+
+
+def sampled_points(view: View, size: int) -> list[PointId]:
+    """A sample of the collection's points, the same one at each call with a view that remembers."""
+    memory = _MEMORY.known(view)
+    if memory.points is None:
+        memory.points = sample_points(view.client, view.name, size)
+    return memory.points
 
 
 def affordable(

@@ -27,6 +27,7 @@ from diptych.search.fusion import PointId
 from diptych.search.options import parts_of
 from diptych.slots import guard
 from diptych.slots.slot import Slot
+from diptych.swap.documents import Sampled, records_of, sample_documents
 from diptych.swap.gate.answers import (
     Clock,
     KnownItem,
@@ -40,13 +41,13 @@ from diptych.swap.gate.answers import (
     pipeline_of,
     query_obstacle,
     remembering,
+    sampled_points,
     side_by_side,
     takes_words,
     unreached_remark,
     without_common_rerankers,
 )
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
-from diptych.swap.sample import FETCH, Sampled, sample_documents, sample_points
 from diptych.types import Query
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def run_gate(
     reasons += mismatched
     if mismatched:
         return GateReport("worse", tuple(reasons), counts, canaries, remarks=(NOT_SEARCHED,))
-    points = sample_points(old.client, old.name, config.sample)
+    points = sampled_points(old, config.sample)
     documents = sample_documents(old, points)
     points = [document.point for document in documents] or points
     vectors = tuple(check_stored(new, slot, points) for slot in changed if slot.vector in new_vectors)
@@ -443,12 +444,9 @@ def check_stored(view: View, slot: Slot, points: Sequence[PointId]) -> StoredVec
     """Statistics of the stored vectors of these points."""
     if slot.kind == "text_index":
         return StoredVectors(slot.name, slot.vector, 0)
-    vectors = list[Any]()
-    for start in range(0, len(points), FETCH):
-        page = list(points[start : start + FETCH])
-        for record in view.client.retrieve(view.name, page, with_payload=False, with_vectors=[slot.vector]):
-            # An unnamed vector comes without a mapping.
-            vectors.append(record.vector.get(slot.vector) if isinstance(record.vector, dict) else record.vector)
+    stored = [record.vector for record in records_of(view.client, view.name, points, slot.vector)]
+    # An unnamed vector comes without a mapping.
+    vectors = [vector.get(slot.vector) if isinstance(vector, dict) else vector for vector in stored]
     rows = _matrix([vector for vector in vectors if vector is not None])
     finite = np.isfinite(rows).all(axis=1)
     good = rows[finite]
@@ -480,10 +478,8 @@ def _matrix(vectors: Sequence[Any]) -> NDArray[np.float64]:
 def _alike(unit: NDArray[np.float64]) -> float | None:
     """Mean cosine over all pairs of rows of length 1, from the length of their sum."""
     count = len(unit)
-    if count < 2:
-        return None
     total = unit.sum(axis=0)
-    return float((total @ total - count) / (count * (count - 1)))
+    return float((total @ total - count) / (count * (count - 1))) if count > 1 else None
 
 
 @dataclass(frozen=True, slots=True)

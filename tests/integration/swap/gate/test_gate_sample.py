@@ -6,12 +6,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from diptych.swap.sample import excerpt, known_item, sample_documents, sample_points
+from diptych.swap import documents as documents_module
+from diptych.swap.documents import excerpt, known_item, sample_documents, sample_points
+from diptych.swap.gate.answers import remembering, sampled_points
 from diptych.types import Document
 
 
@@ -46,33 +47,17 @@ def test_the_sample_is_the_same_at_every_run_and_another_in_another_collection(c
     assert sorted(map(str, sample_points(client, "c", 500))) == sorted(map(str, ids))
 
 
-NARROW = uuid.UUID("018f0000-0000-7000-8000-000000000000").int
-
-
-@pytest.mark.parametrize(
-    "ids",
-    [
-        hashed(300),
-        list(range(1000, 1300)),
-        [str(uuid.UUID(int=NARROW + 1000 * n)) for n in range(300)],
-        [*range(150), *hashed(150)],
-        [0, *range(2**63, 2**63 + 199)],
-        [*hashed(50), "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
-    ],
-    ids=["hashes", "integers", "times", "both", "a gap", "extremes"],
-)
-def test_points_of_a_large_collection_are_probed(client: QdrantBase, ids: Sequence[int | str]) -> None:
-    fill(client, ids)
-    size = 40
-    sample = sample_points(client, "c", size, whole=0)
-    assert len(set(sample)) == len(sample) == size
+def test_points_of_a_large_collection_are_drawn_by_the_store_and_kept_within_a_run(
+    client: QdrantBase, monkeypatch: pytest.MonkeyPatch, swapping: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(documents_module, "MOST_IDS_READ", 0)
+    ids = [*range(150), *hashed(150)]
+    fill(client, ids, "d")
+    sample = sample_points(client, "d", 40)
+    assert len(set(sample)) == len(sample) == 40
     assert set(sample) <= set(ids)
-    assert sample == sample_points(client, "c", size, whole=0)
-    for kind in {type(point) for point in ids}:
-        rows = [row for row, point in enumerate(sorted(p for p in ids if isinstance(p, kind))) if point in sample]
-        assert rows
-        middle = sum(isinstance(point, kind) for point in ids) / 2
-        assert abs(np.mean(rows) - middle) < 0.35 * max(2, middle), "from all over"
+    view = remembering(swapping({"dense": {"adapter": "fake-dense"}}).handle.view)
+    assert sampled_points(view, 20) == sampled_points(view, 20)
 
 
 @pytest.mark.parametrize(
