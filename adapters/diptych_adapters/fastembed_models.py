@@ -1,30 +1,48 @@
-"""Text encoders and rerankers of FastEmbed, and how its models are opened: listed ones and a folder's own."""
+"""Encoders of texts and pictures and rerankers of FastEmbed: listed models, or a folder's own.
+
+Pictures have three encoders: alone, with the text model of the same space, and by late interaction.
+"""
 
 from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from fastembed import LateInteractionTextEmbedding, SparseTextEmbedding, TextEmbedding
+from fastembed import (
+    ImageEmbedding,
+    LateInteractionMultimodalEmbedding,
+    LateInteractionTextEmbedding,
+    SparseTextEmbedding,
+    TextEmbedding,
+)
 from fastembed.common.model_description import ModelSource, PoolingType
 from fastembed.rerank.cross_encoder import TextCrossEncoder
 from loguru import logger
 from numpy.typing import NDArray
+from PIL import Image
 from tokenizers import Tokenizer
 
+from diptych.errors import ContractError, brief
+from diptych.media import Content
 from diptych.protocols import Fingerprint, Pair, Similarity
 from diptych.types import Floats, SparseVector
 from diptych_adapters.engines.batches import DocumentTokens, by_length, unread_share
-from diptych_adapters.model_options import FastEmbedDenseOptions, FastEmbedOptions, FastEmbedRerankerOptions
+from diptych_adapters.media_models.readers import middle
+from diptych_adapters.model_options import (
+    FastEmbedDenseOptions,
+    FastEmbedImageTextOptions,
+    FastEmbedOptions,
+    FastEmbedRerankerOptions,
+)
 from diptych_adapters.models import ModelError, resolve
 from diptych_adapters.pipelines import fingerprints
 
+_GREY = np.full((32, 48, 3), 128, np.uint8)  # a picture that shows how wide vectors are
 HASHED = 2**32  # models without a vocabulary hash words to 32 bits
 
 _registering = threading.Lock()
@@ -51,7 +69,12 @@ class FastEmbedModel:
         self._inner: Any = self.model.model
         self.description: Any = self._inner.model_description
         self.folder = Path(self._inner._model_dir)
-        self._digests = fingerprints.Digests(self._weights(), fingerprints.tokenizer_digest([self.folder]))
+        file = self.folder / self.description.model_file
+        weights = fingerprints.file_sha256(file) if file.is_file() else fingerprints.weights_digest([self.folder])
+        self._digests = fingerprints.Digests(weights, fingerprints.tokenizer_digest([self.folder]))
+        session: Any = getattr(self._inner, "model", None)
+        provider = session.get_providers()[0] if hasattr(session, "get_providers") else "numpy"
+        self.numerics = f"fastembed {provider}"
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -70,24 +93,27 @@ class FastEmbedModel:
         truncation = self.tokenizer.truncation if self.tokenizer is not None else None
         return int(truncation["max_length"]) if truncation else None
 
-    def probe(self) -> int:
-        """The dimension of the vectors, from encoding one word.
+    def probed(self, encode: Callable[[], Any]) -> int:
+        """The dimension of the vectors, from encoding something.
 
         Raises:
             ModelError: the graph takes or gives something else than the options say.
         """
         try:
-            return int(next(iter(self.model.embed(["a"]))).shape[-1])
-        except Exception as error:  # numpy and onnxruntime each raise their own
-            session: Any = getattr(self._inner, "model", None)
-            outputs = _output_list(session) if hasattr(session, "get_outputs") else ""
+            return int(encode().shape[-1])
+        except Exception as error:  # numpy, Pillow and onnxruntime each raise their own
             raise ModelError(
                 f"model {self.name!r} does not work as configured",
                 where=self.folder / self.description.model_file,
                 got=f"{type(error).__name__}: {error}",
-                expected="input_ids (and attention_mask) in, token vectors or pooled vectors out",
-                do=f"name the graph's output{outputs}; set pooling: disabled if that is pooled already",
+                expected=f"input and output of FastEmbed's class, and of its preprocessing files{self._outputs()}",
+                do="use files of one model; of a local folder name the output, with pooling: disabled if it is pooled",
             ) from error
+
+    def _outputs(self) -> str:
+        session: Any = getattr(self._inner, "model", None)
+        names = [output.name for output in session.get_outputs()] if hasattr(session, "get_outputs") else []
+        return f"; the graph has the outputs {', '.join(names)}" if names else ""
 
     def fingerprint_of(self, steps: list[str], prompts: tuple[str, str], dimension: int) -> Fingerprint:
         """The fingerprint of this model; `steps` are those that the adapter requested from FastEmbed."""
@@ -98,16 +124,8 @@ class FastEmbedModel:
             prompts=prompts,
             max_length=self.max_length,
             dimension=dimension,
-            numerics=f"fastembed {self._provider()}",
+            numerics=self.numerics,
         )
-
-    def _weights(self) -> str:
-        file = self.folder / self.description.model_file
-        return fingerprints.file_sha256(file) if file.is_file() else fingerprints.weights_digest([self.folder])
-
-    def _provider(self) -> str:
-        session: Any = getattr(self._inner, "model", None)
-        return str(session.get_providers()[0]) if hasattr(session, "get_providers") else "numpy"
 
 
 class EncoderModel(FastEmbedModel):
@@ -127,15 +145,6 @@ class EncoderModel(FastEmbedModel):
     @cached_property
     def _document_tokens(self) -> DocumentTokens:
         return DocumentTokens(self.tokenizer.to_str(), self._prompts[1])
-
-
-def _output_list(session: Any) -> str:
-    """The outputs of a graph with their shapes, for an error, such as `: last_hidden_state [batch, tokens, 384]`."""
-    shapes = (
-        ", ".join("?" if size is None else str(size) for size in output.shape) for output in session.get_outputs()
-    )
-    outputs = [f"{output.name} [{sizes}]" for output, sizes in zip(session.get_outputs(), shapes, strict=True)]
-    return f": {', '.join(outputs)}" if outputs else ""
 
 
 def is_folder(model: str) -> bool:
@@ -184,31 +193,14 @@ def _open(kind: type[Any], name: str, path: str | None, options: FastEmbedOption
             **location,
         )
     except Exception as error:  # onnxruntime and the hub raise classes of many kinds
-        outputs = _outputs_of_folder(path, options) if path else ""
         raise ModelError(
             f"FastEmbed cannot open model {options.model!r}",
             where=path or "",
             got=f"{type(error).__name__}: {error}",
-            expected=f"one of the graph's outputs{outputs}" if outputs else "",
-            do="name one of them as output"
-            if outputs
-            else "give path: a local folder with its ONNX and tokenizer files, or check the network",
+            do="give path: a local folder with its ONNX and tokenizer files, or check output and network",
         ) from error
     finally:
         logger.enable("fastembed")
-
-
-def _outputs_of_folder(path: str, options: FastEmbedOptions) -> str:
-    """The outputs of the graph in a folder, where the options name none of them; else ""."""
-    output, file = getattr(options, "output", None), Path(path) / (getattr(options, "model_file", None) or "")
-    graphs = [file] if file.is_file() else sorted(Path(path).rglob("*.onnx"))
-    if not output or len(graphs) != 1:
-        return ""
-    try:
-        session: Any = import_module("onnxruntime").InferenceSession(graphs[0], providers=["CPUExecutionProvider"])
-    except Exception:  # the graph itself cannot be opened, which the caller's error says
-        return ""
-    return "" if output in [own.name for own in session.get_outputs()] else _output_list(session)
 
 
 def _check_listed(kind: type[Any], name: str) -> None:
@@ -244,7 +236,7 @@ class FastEmbedEncoder(EncoderModel):
         super().__init__(TextEmbedding, name, path, options)
         self._prompts = (options.query_prompt, options.document_prompt)
         self._batch_size = options.batch_size
-        self.dimension: int = self.probe()
+        self.dimension: int = self.probed(lambda: next(iter(self.model.embed(["a"]))))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -253,23 +245,18 @@ class FastEmbedEncoder(EncoderModel):
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
         """Vectors of queries, float32 `[n, dimension]`."""
-        prompt = self._prompts[0]
-        return self._stack(
-            by_length(inputs, self._batch_size, lambda texts: self.model.query_embed([prompt + t for t in texts]))
-        )
+        return self._encoded(inputs, self._prompts[0], self.model.query_embed)
 
     def encode_document(self, inputs: Sequence[str]) -> Floats:
         """Vectors of documents, float32 `[n, dimension]`."""
-        prompt = self._prompts[1]
-        return self._stack(
-            by_length(inputs, self._batch_size, lambda texts: self.model.passage_embed([prompt + t for t in texts]))
-        )
+        return self._encoded(inputs, self._prompts[1], self.model.passage_embed)
 
     def unread_share(self, inputs: Sequence[str]) -> float:
         """The share of the letters that the tokenizer leaves unknown or reads in small pieces, 0 to 1."""
         return unread_share([self.folder], inputs)
 
-    def _stack(self, vectors: list[Any]) -> Floats:
+    def _encoded(self, inputs: Sequence[str], prompt: str, embed: Callable[[list[str]], Any]) -> Floats:
+        vectors = by_length(inputs, self._batch_size, lambda texts: embed([prompt + text for text in texts]))
         return np.asarray(vectors, np.float32).reshape(len(vectors), self.dimension)
 
     def _custom(self, options: FastEmbedDenseOptions) -> tuple[str, str]:
@@ -322,11 +309,9 @@ class FastEmbedSparseEncoder(EncoderModel):
     def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
         """The vector's terms with their weights, heaviest first: tokens, or numbers where the model hashes words."""
         order = np.argsort(-vector.values, kind="stable")[:top_k]
-        return [(self._term(int(vector.indices[i])), float(vector.values[i])) for i in order]
-
-    def _term(self, index: int) -> str:
-        token = self.tokenizer.id_to_token(index) if self._vocabulary and self.tokenizer is not None else None
-        return token or f"term {index}"
+        name = self.tokenizer.id_to_token if self._vocabulary and self.tokenizer is not None else lambda index: None
+        terms = [(int(vector.indices[i]), float(vector.values[i])) for i in order]
+        return [(name(index) or f"term {index}", value) for index, value in terms]
 
 
 def _sparse(embedding: Any) -> SparseVector:
@@ -349,7 +334,7 @@ class FastEmbedMultiVectorEncoder(EncoderModel):
     def __init__(self, options: FastEmbedOptions) -> None:
         super().__init__(LateInteractionTextEmbedding, options.model, options.path, options)
         self._batch_size = options.batch_size
-        self.dimension: int = self.probe()
+        self.dimension: int = self.probed(lambda: next(iter(self.model.embed(["a"]))))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -393,3 +378,159 @@ class FastEmbedReranker(FastEmbedModel):
         ordered = [(pairs[index][0], pairs[index][1]) for index in order]
         scores[order] = list(self.model.rerank_pairs(ordered, batch_size=self._batch_size))
         return scores
+
+
+class FastEmbedImageEncoder(FastEmbedModel):
+    """One vector of length 1 for each picture, float32 `[n, dimension]`, by an image model that FastEmbed lists.
+
+    Raises:
+        ModelError: see FastEmbedModel.
+    """
+
+    similarity: Similarity = "cosine"
+    adapter = "fastembed with modality: image"
+
+    def __init__(self, options: FastEmbedOptions) -> None:
+        super().__init__(ImageEmbedding, options.model, options.path, options)
+        self._batch_size = options.batch_size
+        self._processing = processing_digest(self.folder)
+        self.dimension: int = self.probed(lambda: self._pictures([_GREY]))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
+        return self.fingerprint_of(self._steps(), ("", ""), self.dimension)
+
+    def encode_document(self, inputs: Sequence[str | Content]) -> Floats:
+        """Vectors of queries or documents, float32 `[n, dimension]`."""
+        vectors = np.zeros((len(inputs), self.dimension), np.float32)
+        texts = [at for at, item in enumerate(inputs) if isinstance(item, str)]
+        pictures = [at for at, item in enumerate(inputs) if isinstance(item, np.ndarray) and item.ndim == 3]
+        if len(texts) + len(pictures) < len(inputs) or (texts and not self._reads_texts):
+            other = next(item for at, item in enumerate(inputs) if at not in pictures)
+            raise ContractError(
+                f"adapter {self.adapter} does not read this",
+                where=f"model {self.name!r}",
+                got=f"a text: {brief(other)}" if isinstance(other, str) else type(other).__name__,
+                expected="pictures, uint8 [height, width, 3]" + (", and texts" if self._reads_texts else ""),
+                do="set `of: image` in the slot, or use an adapter for what the slot reads",
+            )
+        if pictures:
+            vectors[pictures] = self._pictures([inputs[at] for at in pictures])
+        if texts:
+            vectors[texts] = self._texts([str(inputs[at]) for at in texts])
+        return vectors
+
+    encode_query = encode_document
+    _reads_texts = False
+
+    def _texts(self, texts: list[str]) -> Floats:
+        raise NotImplementedError
+
+    def _pictures(self, pictures: Sequence[Any]) -> Floats:
+        images = [Image.fromarray(middle(pixels)) for pixels in pictures]
+        return _unit(list(self.model.embed(images, batch_size=self._batch_size)))
+
+    def _steps(self) -> list[str]:
+        return ["normalize", f"image({self._processing})"]
+
+
+class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
+    """One vector of length 1 for each picture and each text, by two models of FastEmbed of one space.
+
+    A string is always a text, never the name of a file.
+
+    Raises:
+        ModelError: see FastEmbedModel; or the dimensions of the two models differ.
+    """
+
+    options_model = FastEmbedImageTextOptions
+    adapter = "fastembed with modality: image-text"
+    _reads_texts = True
+
+    def __init__(self, options: FastEmbedImageTextOptions) -> None:
+        super().__init__(options)
+        of_texts = options.model_copy(update={"model": options.text_model})
+        self._text_side = FastEmbedModel(TextEmbedding, options.text_model, options.text_path, of_texts)
+        dimension = self._text_side.probed(lambda: next(iter(self._text_side.model.embed(["a"]))))
+        if dimension != self.dimension:
+            raise ModelError(
+                f"models {options.model!r} and {options.text_model!r} do not share a vector space",
+                got=f"vectors of {self.dimension} and {dimension}",
+                expected="the two sides of one model, such as the two of Qdrant/clip-ViT-B-32",
+            )
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes: the picture model's fingerprint with the text model's weights and tokenizer."""
+        texts = self._text_side
+        return fingerprints.fingerprint(
+            weights=fingerprints.digest([self._digests.weights, texts._digests.weights]),
+            tokenizer=texts._digests.tokenizer,
+            pooling=[type(self._inner).__name__.lower(), type(texts._inner).__name__.lower(), *self._steps()],
+            prompts=("", ""),
+            max_length=texts.max_length,
+            dimension=self.dimension,
+            numerics=self.numerics,
+        )
+
+    def _texts(self, texts: list[str]) -> Floats:
+        embed = self._text_side.model.query_embed
+        return _unit(by_length(texts, self._batch_size, lambda batch: embed([*batch])))
+
+
+def _unit(rows: list[Any]) -> Floats:
+    vectors = np.asarray(rows, np.float32).reshape(len(rows), -1)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def processing_digest(folder: Path) -> str:
+    """A digest of how a folder's model makes pictures its input."""
+    saved = fingerprints.read_json(folder / "preprocessor_config.json")
+    facts = {key: value for key, value in saved.items() if key != "processor_class"}
+    return fingerprints.digest(facts)[: fingerprints.DIGITS]
+
+
+class FastEmbedImageMultiVectorEncoder(FastEmbedModel):
+    """A vector for each patch of a picture and for each token of a text.
+
+    Inputs go through the model one by one, because some of FastEmbed's classes pad texts to the longest of a batch and
+    keep the padding's vectors. A string is always a text, never the name of a file.
+
+    Raises:
+        ModelError: see FastEmbedModel.
+    """
+
+    similarity: Similarity = "cosine"
+
+    def __init__(self, options: FastEmbedOptions) -> None:
+        super().__init__(LateInteractionMultimodalEmbedding, options.model, options.path, options)
+        self._processing = processing_digest(self.folder)
+        self.dimension: int = self.probed(lambda: np.concatenate(list(self._vectors(["a", _GREY]))))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
+        return self.fingerprint_of([f"image({self._processing})"], ("", ""), self.dimension)
+
+    def encode_document(self, inputs: Sequence[str | Content]) -> list[Floats]:
+        """Vectors of the patches of pictures and of the tokens of texts, each float32 `[n_i, dimension]`."""
+        return list(self._vectors(inputs))
+
+    encode_query = encode_document
+
+    def _vectors(self, inputs: Sequence[str | Content]) -> Iterator[Floats]:
+        for item in inputs:
+            if isinstance(item, str):
+                (vectors,) = self.model.embed_text([item])
+            elif isinstance(item, np.ndarray) and item.ndim == 3:
+                (vectors,) = self.model.embed_image([Image.fromarray(middle(item))])
+            else:
+                raise ContractError(
+                    "adapter fastembed-multivector with modality: image-text does not read this",
+                    where=f"model {self.name!r}",
+                    got=type(item).__name__,
+                    expected="texts and pictures, uint8 [height, width, 3]",
+                    do="set `of: image` in the slot, or use an adapter for what the slot reads",
+                )
+            yield np.ascontiguousarray(vectors, np.float32)

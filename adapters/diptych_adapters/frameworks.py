@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeAlias, 
 
 import numpy as np
 
-from diptych import Collection, Document, Hit, TenantCollection
+from diptych import Collection, Document, Hit, Query, Reranker, TenantCollection
 from diptych.config import Config
 from diptych.encoders import Encoders, NamedEncoder
 from diptych.errors import AdapterOptionsError, DocumentError
 from diptych.media import Media, RawMedia, from_json, to_json
 from diptych.media.read import format_of, is_url
+from diptych.search import explain_options, score
 
 MEDIA = "media"
 _MIME_TYPES = {
@@ -86,11 +87,7 @@ def encoder_of(
         AdapterOptionsError: it is of another kind, or no name is given and there is not exactly one slot of the kind.
     """
     encoders = encoders_of(source)
-    return encoders.with_options(name or _only(encoders, kind), options or {}).required(kind)
-
-
-def _only(encoders: Encoders, kind: Literal["dense", "sparse"]) -> str:
-    slots = encoders.of_kind(kind)
+    slots = [name] if name else encoders.of_kind(kind)
     if len(slots) != 1:
         raise AdapterOptionsError(
             f"which {kind} encoder is meant?",
@@ -99,7 +96,7 @@ def _only(encoders: Encoders, kind: Literal["dense", "sparse"]) -> str:
             expected="one",
             do='name a slot or an adapter: encoder="NAME"',
         )
-    return slots[0]
+    return encoders.with_options(slots[0], options or {}).required(kind)
 
 
 def fill(
@@ -146,12 +143,34 @@ def hit_details(hit: Hit, content: Content) -> dict[str, Any]:
     return details
 
 
+def explanations(
+    collection: Opened, query: str | Query, hits: Sequence[Hit], options: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Why each hit of a search with these options has its rank, as JSON values."""
+    ids = [hit.id for hit in hits]
+    return [own.as_dict() for own in collection.explain(query, ids=ids, **explain_options(options))] if ids else []
+
+
+def ranked(reranker: Reranker, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
+    """The place and score of each text, best first; equal scores keep their order.
+
+    Raises:
+        ContractError: the reranker returns the wrong number of scores, NaN or infinity.
+    """
+    scores = score(reranker, query, texts)
+    return [(int(place), float(scores[place])) for place in np.argsort(-scores, kind="stable")]
+
+
+def float_lists(vectors: Iterable[Any]) -> list[list[float]]:
+    """Dense vectors as the frameworks exchange them."""
+    return [vector.tolist() for vector in vectors]
+
+
 def media_details(document: Document) -> dict[str, Any]:
     """The document's media, without their bytes, as `media_of` takes them; empty where it has none."""
-    media = {name: to_json(found) for name, found in document.media.items() if isinstance(found, Media)}
-    return (
-        {"media": {name: {k: v for k, v in raw.items() if k != "data"} for name, raw in media.items()}} if media else {}
-    )
+    read = {name: to_json(found) for name, found in document.media.items() if isinstance(found, Media)}
+    media = {name: {key: value for key, value in raw.items() if key != "data"} for name, raw in read.items()}
+    return {"media": media} if media else {}
 
 
 def media_of(details: object) -> dict[str, RawMedia]:
@@ -170,13 +189,11 @@ def media_of(details: object) -> dict[str, RawMedia]:
 
 def named(media: Mapping[str, RawMedia]) -> dict[str, str]:
     """What tells these media from others, by modality."""
-
-    def name(raw: RawMedia) -> str:
-        if isinstance(raw, Media):
-            return raw.key
-        return raw.tobytes().hex() if isinstance(raw, np.ndarray) else str(raw)
-
-    return {modality: name(raw) for modality, raw in media.items()}
+    names: dict[str, str] = {}
+    for modality, raw in media.items():
+        other = raw.tobytes().hex() if isinstance(raw, np.ndarray) else str(raw)
+        names[modality] = raw.key if isinstance(raw, Media) else other
+    return names
 
 
 def require_document(details: object, *, where: str, error: type[DocumentError] = DocumentError) -> None:

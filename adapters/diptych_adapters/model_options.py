@@ -255,7 +255,7 @@ class FastEmbedDenseOptions(FastEmbedOptions):
     output: str | None = Field(
         None,
         description="For a local folder: output of the graph to use; null is the first. The error of a wrong name "
-        "lists all names and shapes.",
+        "lists all.",
     )
     model_file: str | None = Field(None, description="For a local folder: its ONNX file, if it has several.")
 

@@ -184,12 +184,8 @@ def checked(documents: object) -> list[Document]:
         raise UnusableDocument("the documents are not a list", got=type(documents).__name__, expected="list[Document]")
     for position, document in enumerate(documents):
         if not isinstance(document, Document):
-            raise UnusableDocument(
-                "this is not a document",
-                where=f"documents[{position}]",
-                got=type(document).__name__,
-                expected="haystack.Document",
-            )
+            where, got = f"documents[{position}]", type(document).__name__
+            raise UnusableDocument("this is not a document", where=where, got=got, expected="haystack.Document")
     return documents
 
 
@@ -212,13 +208,8 @@ def text_of(document: Document, meta_fields: Sequence[str] = (), separator: str 
 
 def media_of_query(media: Mapping[str, Any]) -> dict[str, RawMedia]:
     """The media of a query by modality: byte streams as their bytes, images of chat messages too, all else as it is."""
-    return {modality: _content_of(content) for modality, content in media.items()}
-
-
-def _content_of(given: Any) -> Any:
-    if isinstance(given, ByteStream):
-        return given.data
-    return base64.b64decode(given.base64_image) if isinstance(given, ImageContent) else given
+    of_chat = {name: base64.b64decode(own.base64_image) for name, own in media.items() if isinstance(own, ImageContent)}
+    return {**media, **of_chat, **{name: own.data for name, own in media.items() if isinstance(own, ByteStream)}}
 
 
 def _blobs(document: diptych.Document, reads: Reads, facts: Any) -> dict[str, ByteStream]:

@@ -17,8 +17,8 @@ from qdrant_client import models
 
 from diptych import Hit, Query, Reranker
 from diptych.errors import CollectionNotFound, SearchError
-from diptych.search import SearchOptions, check_options, explain_options, score
-from diptych_adapters.frameworks import Content, Reads, Source, in_thread
+from diptych.search import SearchOptions, check_options
+from diptych_adapters.frameworks import Content, Reads, Source, explanations, in_thread, ranked
 from diptych_adapters.haystack.documents import (
     UnusableFilter,
     checked,
@@ -110,11 +110,10 @@ class DiptychRetriever:
             UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
             SearchError, FingerprintMismatch: see diptych.errors.
         """
-        options = self._run_options(filters, top_k, score_threshold)
-        collection, hits = self.document_store.collection, list[Hit]()
+        options, hits = self._run_options(filters, top_k, score_threshold), list[Hit]()
         whole_query = _with_media(query, media)
         with _warn_if_missing():
-            hits = collection.search(whole_query, **options)
+            hits = self.document_store.collection.search(whole_query, **options)
         return {"documents": self._documents(whole_query, hits, options)}
 
     @component.output_types(documents=list[Document])
@@ -128,8 +127,7 @@ class DiptychRetriever:
     ) -> dict[str, Any]:
         """`run` without blocking the event loop. Queries that arrive at the same time are answered together."""
         collection = await asyncio.to_thread(lambda: self.document_store.collection)
-        options = self._run_options(filters, top_k, score_threshold)
-        hits: list[Hit] = []
+        options, hits = self._run_options(filters, top_k, score_threshold), list[Hit]()
         whole_query = _with_media(query, media)
         with _warn_if_missing():
             hits = await collection.asearch(whole_query, **options)
@@ -180,15 +178,11 @@ class DiptychRetriever:
     def _documents(self, query: str | Query, hits: list[Hit], options: SearchOptions) -> list[Document]:
         reads = Reads.of(self.document_store.collection)
         documents = [hit_to_haystack(hit, self.content, reads) for hit in hits]
-        if not self.explain or not documents:
-            return documents
-        ids = [hit.id for hit in hits]
-        explanations = self.document_store.collection.explain(query, ids=ids, **explain_options(options))
-        pairs = zip(documents, explanations, strict=True)
-        return [
-            replace(document, meta={**document.meta, "_explanation": explanation.as_dict()})
-            for document, explanation in pairs
-        ]
+        if self.explain:
+            reasons = explanations(self.document_store.collection, query, hits, options)
+            for document, reason in zip(documents, reasons, strict=True):
+                document.meta["_explanation"] = reason
+        return documents
 
 
 def _with_media(query: str, media: dict[str, Any] | None) -> str | Query:
@@ -259,12 +253,9 @@ class DiptychRanker:
         """
         limit = self.top_k if top_k is None else require_top_k(top_k)
         unique = list({document.id: document for document in checked(documents)}.values())
-        if not unique:
-            return {"documents": []}
-        fields, separator = self.meta_fields_to_embed, self.embedding_separator
-        scores = score(self.reranker, query, [text_of(document, fields, separator) for document in unique])
-        scored = [replace(document, score=float(value)) for document, value in zip(unique, scores, strict=True)]
-        return {"documents": sorted(scored, key=lambda document: -(document.score or 0.0))[:limit]}
+        texts = [text_of(document, self.meta_fields_to_embed, self.embedding_separator) for document in unique]
+        best = ranked(self.reranker, query, texts)[:limit] if texts else []
+        return {"documents": [replace(unique[place], score=value) for place, value in best]}
 
     run_async = in_thread(run)
 

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import weakref
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -69,7 +69,15 @@ class DiptychDocumentStore:
             ConfigError, StoreError, CollectionError: see diptych.errors; TenantError: there can be no such tenant.
         """
         source = self._source
-        collection = source if isinstance(source, Opened) else _OPEN.acquire(self._key(source), self, self._opened)
+        if isinstance(source, Opened):
+            collection: Opened = source
+        else:
+
+            def opened() -> Collection:
+                key = self._api_key.resolve_value() if self._api_key else None
+                return Collection.open(source, self._name, api_key=key)
+
+            collection = _OPEN.acquire(self._key(source), self, opened)
         return collection if self._tenant is None else collection.for_tenant(self._tenant)
 
     def close(self) -> None:
@@ -165,15 +173,24 @@ class DiptychDocumentStore:
 
     def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
         """The type of each field of the metadata: keyword, long, float or boolean. Reads all documents."""
-        return fields_of(self._matching(None))
+        fields: dict[str, dict[str, str]] = {}
+        for document in self._matching(None):
+            for name, value in document.meta.items():
+                if value is not None and name != SEARCH_KEY:
+                    fields.setdefault(name, {"type": _TYPES.get(type(value), "keyword")})
+        return fields
 
     def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
-        """The least and the greatest value of a field. Reads all documents."""
-        return extremes_of(self._matching(None), metadata_field)
+        """The least and the greatest value of a field: of its numbers, else of its texts; None without any."""
+        values = list(_values(self._matching(None), metadata_field))
+        numbers = [value for value in values if isinstance(value, int | float)]
+        ordered: list[Any] = numbers or [value for value in values if isinstance(value, str)]
+        return {"min": min(ordered, default=None), "max": max(ordered, default=None)}
 
     def count_unique_metadata_by_filter(self, filters: Filters, metadata_fields: list[str]) -> dict[str, int]:
         """The number of distinct values of each field in the documents that match the filter. Reads them all."""
-        return numbers_of_values(self._matching(filters), metadata_fields)
+        documents = list(self._matching(filters))
+        return {field: len({*map(_value_key, _values(documents, field))}) for field in metadata_fields}
 
     def get_metadata_field_unique_values(
         self,
@@ -184,16 +201,13 @@ class DiptychDocumentStore:
         filters: Filters = None,
     ) -> tuple[list[Any], int]:
         """A page of the distinct values of a field whose text contains `search_term`, and the number of all."""
-        values = values_of(self._matching(filters), metadata_field, search_term)
+        distinct = {_value_key(value): value for value in _values(self._matching(filters), metadata_field)}.values()
+        matching = [value for value in distinct if (search_term or "").lower() in str(value).lower()]
+        values = sorted(matching, key=lambda value: (str(value), type(value).__name__))
         return values[from_ : from_ + size], len(values)
 
     def _key(self, source: str | dict[str, Any]) -> Hashable:
         return source_key(source), self._name, self._api_key
-
-    def _opened(self) -> Collection:
-        key = self._api_key.resolve_value() if self._api_key else None
-        source: Any = self._source
-        return Collection.open(source, self._name, api_key=key)
 
     def _matching(self, filters: Filters) -> Iterator[Document]:
         reads, documents = Reads.of(self.collection), self.collection.documents(to_qdrant(filters, self.collection))
@@ -228,46 +242,6 @@ class DiptychDocumentStore:
     close_async = in_thread(close)
 
 
-# Fields, extremes and distinct values of metadata, computed by reading the documents one by one.
-
-
-def fields_of(documents: Iterable[Document]) -> dict[str, dict[str, str]]:
-    """The type of each field, by its first value."""
-    fields: dict[str, dict[str, str]] = {}
-    for document in documents:
-        for name, value in document.meta.items():
-            if value is not None and name != SEARCH_KEY:
-                fields.setdefault(name, {"type": _TYPES.get(type(value), "keyword")})
-    return fields
-
-
-def extremes_of(documents: Iterable[Document], field: str) -> dict[str, Any]:
-    """The least and the greatest value of a field; None without any. Incomparable values are left out."""
-    kinds: dict[bool, list[Any]] = {True: [], False: []}
-    for value in _values(documents, field):
-        if isinstance(value, int | float | str):
-            kinds[isinstance(value, str)].append(value)
-    values = kinds[False] or kinds[True]
-    return {"min": min(values, default=None), "max": max(values, default=None)}
-
-
-def numbers_of_values(documents: Iterable[Document], fields: Sequence[str]) -> dict[str, int]:
-    """The number of distinct values of each field."""
-    values_by_field: dict[str, set[object]] = {field: set() for field in fields}
-    for document in documents:
-        for field, values in values_by_field.items():
-            values.update(map(_key, _values([document], field)))
-    return {field: len(values) for field, values in values_by_field.items()}
-
-
-def values_of(documents: Iterable[Document], field: str, search_term: str | None) -> list[Any]:
-    """The distinct values of a field whose text contains `search_term`, sorted by text and type."""
-    values_by_key = {_key(value): value for value in _values(documents, field)}
-    term = (search_term or "").lower()
-    matching = [value for value in values_by_key.values() if term in str(value).lower()]
-    return sorted(matching, key=lambda value: (str(value), type(value).__name__))
-
-
 def _values(documents: Iterable[Document], field: str) -> Iterator[Any]:
     """The values of a field, `meta.` before it or not, dots leading inwards; those of a list one by one."""
     parts = field.removeprefix("meta.").split(".")
@@ -278,6 +252,6 @@ def _values(documents: Iterable[Document], field: str) -> Iterator[Any]:
         yield from (item for item in (value if isinstance(value, list) else [value]) if item is not None)
 
 
-def _key(value: object) -> object:
+def _value_key(value: object) -> object:
     """A key that distinguishes values: in Python 1, 1.0 and True are equal, and a mapping has no hash."""
     return type(value), json.dumps(value, sort_keys=True, default=str)

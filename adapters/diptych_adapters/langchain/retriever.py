@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun, Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever
@@ -14,8 +13,8 @@ from pydantic import ConfigDict, Field, PrivateAttr, create_model
 
 from diptych import Hit, Query, Reranker
 from diptych.errors import AdapterOptionsError
-from diptych.search import explain_options, option_fields, score
-from diptych_adapters.frameworks import SEARCH_KEY, Content, Opened, Reads, encoders_of
+from diptych.search import option_fields
+from diptych_adapters.frameworks import SEARCH_KEY, Content, Opened, Reads, encoders_of, explanations, ranked
 from diptych_adapters.langchain.vector_store import SearchOptions, hit_to_langchain, with_values, with_where
 
 # An option of any search is a field of the retriever; only what would leave texts out is not.
@@ -91,11 +90,9 @@ class DiptychRetriever(_Options):
         self, query: str | Query, hits: Sequence[Hit], options: dict[str, Any], explain: bool, content: Content
     ) -> list[Document]:
         more: list[dict[str, Any]] = [{"_score": hit.score, "_stages": dict(hit.stages)} for hit in hits]
-        if explain and hits:
-            ids = [hit.id for hit in hits]
-            reasons = self.collection.explain(query, ids=ids, **explain_options(options))
-            for own, reason in zip(more, reasons, strict=True):
-                own["_explanation"] = reason.as_dict()
+        if explain:
+            for own, reason in zip(more, explanations(self.collection, query, hits, options), strict=True):
+                own["_explanation"] = reason
         reads = Reads.of(self.collection)
         return [hit_to_langchain(hit, content, reads, **own) for hit, own in zip(hits, more, strict=True)]
 
@@ -148,13 +145,11 @@ class DiptychCompressor(BaseDocumentCompressor):
         Raises:
             ContractError: the reranker returns the wrong number of scores, NaN or infinity.
         """
-        scores = score(self._reranker, query, [document.page_content for document in documents])
-        best = np.argsort(-scores, kind="stable")[: self.top_n]
-        return [_scored(documents[index], float(scores[index])) for index in best]
-
-
-def _scored(document: Document, score: float) -> Document:
-    values = {"relevance_score": score}
-    if isinstance(document.metadata.get(SEARCH_KEY), dict):  # a hit of diptych: it may be added again
-        return with_values(document, values)
-    return document.model_copy(update={"metadata": {**document.metadata, **values}})
+        best: list[Document] = []
+        for place, score in ranked(self._reranker, query, [document.page_content for document in documents]):
+            document, values = documents[place], {"relevance_score": score}
+            if isinstance(document.metadata.get(SEARCH_KEY), dict):  # a hit of diptych: it may be added again
+                best.append(with_values(document, values))
+            else:
+                best.append(document.model_copy(update={"metadata": {**document.metadata, **values}}))
+        return best[: self.top_n]

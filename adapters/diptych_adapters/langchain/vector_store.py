@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, Unpack
 
-import numpy as np
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
@@ -30,6 +28,7 @@ from diptych_adapters.frameworks import (
     as_text,
     encoder_of,
     fill,
+    float_lists,
     hit_details,
     media_details,
     media_of,
@@ -37,7 +36,8 @@ from diptych_adapters.frameworks import (
     require_document,
 )
 
-_SET, _HIDDEN = "set", "hidden"  # in `_diptych`
+# In `_diptych`: for each metadata key that a search set a list, of the document's own value or of none.
+_HIDDEN = "hidden"
 
 Scored = list[tuple[Document, float]]
 
@@ -113,11 +113,18 @@ class DiptychVectorStore(VectorStore):
             CollectionError, SearchError: no collection, or other embeddings.
             DocumentError, PopulateError: as `add_texts`.
         """
-        slot = _slot_of(embedding)
+        if embedding is not None and not isinstance(embedding, DiptychEmbeddings):
+            raise CollectionError(
+                "a collection makes its vectors with encoders of its own",
+                where="DiptychVectorStore.from_texts, embedding",
+                got=type(embedding).__name__,
+                expected="None, or DiptychEmbeddings that names the dense slot",
+                do="name the model in the config: slots: {dense: {adapter: ..., model: ...}}",
+            )
         if collection is None:
             what = "there is no collection to put the texts into"
             raise CollectionError(what, where=cls.__name__, do='collection=Collection.open("diptych.yaml")')
-        store = cls(collection, slot=slot)
+        store = cls(collection, slot=embedding.encoder.name if embedding else None)
         store.add_texts(texts, metadatas, ids=ids)
         return store
 
@@ -353,23 +360,6 @@ class DiptychVectorStore(VectorStore):
         return slot
 
 
-def _slot_of(embedding: Embeddings | None) -> str | None:
-    """The slot that the embeddings name.
-
-    Raises:
-        CollectionError: they are not diptych's, and would have made none of the vectors.
-    """
-    if embedding is None or isinstance(embedding, DiptychEmbeddings):
-        return embedding.encoder.name if embedding else None
-    raise CollectionError(
-        "a collection makes its vectors with encoders of its own",
-        where="DiptychVectorStore.from_texts, embedding",
-        got=type(embedding).__name__,
-        expected="None, or DiptychEmbeddings that names the dense slot",
-        do="name the model in the config: slots: {dense: {adapter: ..., model: ...}}",
-    )
-
-
 # Scores on LangChain's scale of relevance, from 0 for nothing in common to 1 for equal.
 
 
@@ -451,35 +441,18 @@ def hit_to_langchain(hit: Hit, content: Content, reads: Reads, **values: Any) ->
 
 
 def with_values(text: Document, values: Mapping[str, Any]) -> Document:
-    """The document with `values` in its metadata; unless edited, they are not stored when it is added again."""
-    details, own = text.metadata.get(SEARCH_KEY, {}), _without_values(text.metadata)
-    # Copied, so that a value that is edited in place differs from what was set.
-    all_set = _unedited(text.metadata) | deepcopy(dict(values))
-    hidden = {key: own[key] for key in all_set if key in own}
-    metadata = {**text.metadata, **values, SEARCH_KEY: {**details, _SET: all_set, _HIDDEN: hidden}}
-    return text.model_copy(update={"metadata": metadata})
+    """The document with `values` in its metadata, which are not stored when it is added again."""
+    details, metadata = text.metadata.get(SEARCH_KEY, {}), text.metadata
+    hidden = {key: [metadata[key]] if key in metadata else [] for key in values} | details.get(_HIDDEN, {})
+    return text.model_copy(update={"metadata": {**metadata, **values, SEARCH_KEY: {**details, _HIDDEN: hidden}}})
 
 
 def _without_values(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata with the document's own values, or none, in place of those that `with_values` set."""
-    own, hidden = dict(metadata), _details(metadata, _HIDDEN)
-    for key in _unedited(metadata):
-        if key in hidden:
-            own[key] = hidden[key]
-        else:
-            del own[key]
-    return own
-
-
-def _unedited(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that `with_values` set and that nobody has changed or removed since."""
-    return {key: value for key, value in _details(metadata, _SET).items() if key in metadata and metadata[key] == value}
-
-
-def _details(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
     details = metadata.get(SEARCH_KEY)
-    found = details.get(name) if isinstance(details, dict) else None
-    return found if isinstance(found, dict) else {}
+    hidden: Any = details.get(_HIDDEN, {}) if isinstance(details, dict) else {}
+    own = {key: value for key, value in metadata.items() if key not in hidden}
+    return own | {key: value for key, values in hidden.items() for value in values}
 
 
 class Named:
@@ -524,7 +497,7 @@ class DiptychEmbeddings(Named, Embeddings):
         Raises:
             ContractError, RegistryError: see diptych.errors.
         """
-        return _lists(self.encoder.encode_document(texts))
+        return float_lists(self.encoder.encode_document(texts))
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a query.
@@ -532,12 +505,7 @@ class DiptychEmbeddings(Named, Embeddings):
         Raises:
             ContractError, RegistryError: see diptych.errors.
         """
-        return _lists(self.encoder.encode_query([text]))[0]
-
-
-def _lists(vectors: Sequence[Any]) -> list[list[float]]:
-    lists: list[list[float]] = np.stack(vectors).tolist() if vectors else []
-    return lists
+        return float_lists(self.encoder.encode_query([text]))[0]
 
 
 class DiptychSparseEmbeddings(Named, SparseEmbeddings):

@@ -164,7 +164,11 @@ def _bare_node(document: Document, reads: Reads) -> BaseNode:
         content["text"] = document.text
     node = node_class.from_dict({**content, "id_": document.id, "metadata": metadata})
     node.excluded_embed_metadata_keys += [key for key in metadata if key not in (*order, "title")]  # was not encoded
-    return _without_heading(node, document) if "title" in document.metadata else node
+    if "title" not in document.metadata:
+        return node
+    # The layout keeps titles among the metadata: without that title, where it is no more than the heading.
+    bare = node.model_copy(update={"metadata": {key: own for key, own in node.metadata.items() if key != "title"}})
+    return bare if _heading(bare) == document.metadata["title"] == node.metadata["title"] else node
 
 
 def hit_to_node(hit: Hit, content: Content, details: Mapping[str, Any], reads: Reads = NO_MEDIA) -> BaseNode:
@@ -218,13 +222,6 @@ def _as_before_the_search(node: BaseNode) -> BaseNode:
             keys.remove(SEARCH_KEY)
     metadata = {key: value for key, value in node.metadata.items() if key != SEARCH_KEY}
     return node.model_copy(update={"metadata": metadata, **lists})
-
-
-def _without_heading(node: BaseNode, document: Document) -> BaseNode:
-    """The node of a document whose layout keeps titles among the metadata, without that title."""
-    metadata = {key: value for key, value in node.metadata.items() if key != "title"}
-    bare = node.model_copy(update={"metadata": metadata})
-    return bare if _heading(bare) == document.metadata["title"] == node.metadata["title"] else node
 
 
 def _content(stored: Any) -> dict[str, Any]:
@@ -298,8 +295,11 @@ def node_media(node: BaseNode, reads: Reads) -> dict[str, RawMedia]:
         return {_IMAGE: image} if image and _IMAGE in reads.modalities else {}
     if not isinstance(node, Node):
         return {}
-    resources = {modality: getattr(node, field) for modality, field in FIELDS.items() if modality in reads.modalities}
-    found = {modality: _resource_content(resource) for modality, resource in resources.items() if resource is not None}
+    found: dict[str, RawMedia] = {}
+    for modality, field in FIELDS.items():
+        if modality in reads.modalities and (resource := getattr(node, field)) is not None:
+            data = resource.data
+            found[modality] = str(resource.path or resource.url or "") if data is None else base64.b64decode(data)
     return {modality: own for modality, own in found.items() if own}
 
 
@@ -358,12 +358,6 @@ def _names(own: Mapping[str, Any], media: RawMedia, root: Path) -> bool:
         return bool(source == str(own["url"]))
     paths = [own.get("path"), source]
     return all(paths) and len({os.path.realpath(root / str(path)) for path in paths}) == 1
-
-
-def _resource_content(resource: MediaResource) -> RawMedia:
-    if resource.data is not None:
-        return base64.b64decode(resource.data)
-    return str(resource.path or resource.url or "")
 
 
 def _decoded(node: ImageNode) -> bytes | str:

@@ -19,7 +19,7 @@ from qdrant_client import models
 from diptych import Hit, Query, Reranker
 from diptych.encoders import NamedEncoder
 from diptych.errors import SearchError
-from diptych.search import SearchOptions, check_options, explain_options, score
+from diptych.search import SearchOptions, check_options
 from diptych_adapters.frameworks import (
     Content,
     Opened,
@@ -28,7 +28,10 @@ from diptych_adapters.frameworks import (
     collection_of,
     encoder_of,
     encoders_of,
+    explanations,
+    float_lists,
     in_thread,
+    ranked,
 )
 from diptych_adapters.llama_index.nodes import hit_to_node, qdrant_filter
 
@@ -99,16 +102,14 @@ class DiptychRetriever(BaseRetriever):
         return await asyncio.to_thread(self._scored, query, hits)
 
     def _scored(self, query: str | Query, hits: Sequence[Hit]) -> list[NodeWithScore]:
-        explanations: dict[str, Any] = {}
-        if self._explain and hits:
-            ids = [hit.id for hit in hits]
-            explained = self._collection.explain(query, ids=ids, **explain_options(self._options))
-            explanations = {own.document.id: {"explanation": own.as_dict()} for own in explained}
-        reads, scored = Reads.of(self._collection), list[NodeWithScore]()
-        for hit in hits:
-            details = {"stages": dict(hit.stages), **explanations.get(hit.id, {})}
-            scored.append(NodeWithScore(node=hit_to_node(hit, self._content, details, reads), score=hit.score))
-        return scored
+        reads, details = Reads.of(self._collection), [{"stages": dict[str, Any](hit.stages)} for hit in hits]
+        if self._explain:
+            for own, reason in zip(details, explanations(self._collection, query, hits, self._options), strict=True):
+                own["explanation"] = reason
+        return [
+            NodeWithScore(node=hit_to_node(hit, self._content, own, reads), score=hit.score)
+            for hit, own in zip(hits, details, strict=True)
+        ]
 
 
 def _query_of(bundle: QueryBundle) -> str | Query:
@@ -159,12 +160,9 @@ class DiptychReranker(BaseNodePostprocessor):
         if query_bundle is None:
             what = "a reranker needs the query"
             raise SearchError(what, where=f"DiptychReranker {self.name!r}", do="give query_str or query_bundle")
-        if not nodes:
-            return []
         texts = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
-        scores = score(self._reranker, query_bundle.query_str, texts).tolist()
-        scored = [NodeWithScore(node=item.node, score=value) for item, value in zip(nodes, scores, strict=True)]
-        return sorted(scored, key=lambda node: -node.get_score())[: self.top_n]
+        best = ranked(self._reranker, query_bundle.query_str, texts) if nodes else []
+        return [NodeWithScore(node=nodes[place].node, score=score) for place, score in best[: self.top_n]]
 
 
 class DiptychEmbedding(BaseEmbedding):
@@ -221,21 +219,17 @@ class DiptychEmbedding(BaseEmbedding):
         return "DiptychEmbedding"
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return _lists(self._encoder.encode_query([query]))[0]
+        return float_lists(self._encoder.encode_query([query]))[0]
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return _lists(self._encoder.encode_document(texts))
+        return float_lists(self._encoder.encode_document(texts))
 
     # mypy takes the base class's `self` for what overrides its methods
     _aget_query_embedding, _aget_text_embedding = in_thread(_get_query_embedding), in_thread(_get_text_embedding)  # type: ignore[arg-type]
     _aget_text_embeddings = in_thread(_get_text_embeddings)  # type: ignore[arg-type]
-
-
-def _lists(vectors: Sequence[Any]) -> list[list[float]]:
-    return [vector.tolist() for vector in vectors]
 
 
 def sparse_doc_fn(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,12 @@ class DiptychVectorStore(BasePydanticVectorStore):
         _require_none(kwargs, "add")
         if any(node.embedding for node in nodes):
             warnings.warn(_EMBEDDINGS_UNUSED, stacklevel=2)
-        _require_own_layout(self._collection)
+        if is_llama_index_own(self._collection):
+            raise CollectionError(
+                "LlamaIndex's own store filled this collection, and its nodes lie there in another form",
+                where=f"collection {self._collection.name!r}",
+                do="add with QdrantVectorStore and DiptychEmbedding; search, read and delete here",
+            )
         reads = Reads.of(self._collection)
         fill(self._collection, (to_document(node, reads) for node in nodes), noun="nodes")
         return [node.node_id for node in nodes]
@@ -143,25 +147,20 @@ class DiptychVectorStore(BasePydanticVectorStore):
         """
         if not self._exists():
             return self._result([])
-        request = Request.of(self._collection, query, kwargs)
-        if request.text is None:
-            return self._result(self._by_vector(request))
-        hits = self._collection.search(
-            request.text, limit=request.limit, filter=request.filter, pipeline=request.stages, params=request.params
-        )
-        return self._result(hits)
+        options = self._options(query, kwargs)
+        if query.query_str:
+            return self._result(self._collection.search(query.query_str, **options))
+        vector, stages = query.query_embedding or [], options.pop("pipeline")
+        return self._result(self._collection.search_by_vector(vector, stages, **options))
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query` without blocking the event loop. Queries that arrive at the same time are answered together."""
         if not await asyncio.to_thread(self._exists):
             return self._result([])
-        request = await asyncio.to_thread(Request.of, self._collection, query, kwargs)
-        if request.text is None:
-            return self._result(await asyncio.to_thread(self._by_vector, request))
-        hits = await self._collection.asearch(
-            request.text, limit=request.limit, filter=request.filter, pipeline=request.stages, params=request.params
-        )
-        return self._result(hits)
+        if not query.query_str:
+            return await asyncio.to_thread(self.query, query, **kwargs)
+        options = await asyncio.to_thread(self._options, query, kwargs)
+        return self._result(await self._collection.asearch(query.query_str, **options))
 
     def _result(self, hits: Sequence[Hit]) -> VectorStoreQueryResult:
         reads = Reads.of(self._collection)
@@ -174,12 +173,24 @@ class DiptychVectorStore(BasePydanticVectorStore):
         """Whether the collection exists: before the first node is added nothing is found."""
         return self._collection.client.collection_exists(self._collection.name)
 
-    def _by_vector(self, request: Request) -> list[Hit]:
-        assert request.stages is not None
-        assert request.vector is not None
-        return self._collection.search_by_vector(
-            request.vector, request.stages, limit=request.limit, filter=request.filter, params=request.params
-        )
+    def _options(self, query: VectorStoreQuery, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of the collection's search, from LlamaIndex's query and the `vector_store_kwargs` beside it.
+
+        Raises:
+            SearchError: a mode, filter or further argument that cannot be served, or neither text nor vector.
+        """
+        _require_supported(query, extra)
+        collection, params = self._collection, extra.get("search_params")
+        limit = (query.sparse_top_k if query.mode in _LEXICAL else None) or query.similarity_top_k
+        if query.mode is VectorStoreQueryMode.HYBRID:
+            limit = query.hybrid_top_k or limit
+        return {
+            "limit": limit,
+            "filter": extra.get("qdrant_filters")
+            or qdrant_filter(collection, query.filters, sources=query.doc_ids, ids=query.node_ids),
+            "pipeline": _stages(collection, query, extra.get("mmr_threshold")),
+            "params": models.SearchParams(**params) if isinstance(params, dict) else params,
+        }
 
     def _selected(self, ids: list[str] | None, filters: MetadataFilters | None) -> Iterable[Document]:
         if filters is None or not filters.filters:
@@ -194,16 +205,6 @@ class DiptychVectorStore(BasePydanticVectorStore):
 
     def _delete(self, documents: Iterable[Document]) -> None:
         self._collection.delete([document.id for document in documents])
-
-
-def _require_own_layout(collection: Opened) -> None:
-    """Raise CollectionError if nodes are stored in the layout of LlamaIndex's own store, which documents lack."""
-    if is_llama_index_own(collection):
-        raise CollectionError(
-            "LlamaIndex's own store filled this collection, and its nodes lie there in another form",
-            where=f"collection {collection.name!r}",
-            do="add with QdrantVectorStore and DiptychEmbedding; search, read and delete here",
-        )
 
 
 def _require_none(arguments: dict[str, Any], method: str) -> None:
@@ -248,38 +249,8 @@ class DeferredEmbedding(BaseEmbedding):
         return self._get_query_embedding(query)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A checked query. `stages` is None for the collection's pipeline, `text` if there is only a vector."""
-
-    text: str | None
-    vector: list[float] | None
-    stages: Pipeline | Retrieve | None
-    limit: int
-    filter: models.Filter | None
-    params: models.SearchParams | None
-
-    @classmethod
-    def of(cls, collection: Opened, query: VectorStoreQuery, extra: Mapping[str, Any]) -> Request:
-        """From LlamaIndex's query and the `vector_store_kwargs` that came with it.
-
-        Raises:
-            SearchError: a mode, filter or further argument that cannot be served, or neither text nor vector.
-        """
-        _require_supported(query, extra)
-        filter = extra.get("qdrant_filters") or qdrant_filter(
-            collection, query.filters, sources=query.doc_ids, ids=query.node_ids
-        )
-        text = query.query_str or None
-        stages = _stages(collection, query, extra.get("mmr_threshold"), of_text=text is not None)
-        params = extra.get("search_params")
-        params = models.SearchParams(**params) if isinstance(params, dict) else params
-        return cls(text, query.query_embedding, stages, _limit(query), filter, params)
-
-
-def _stages(
-    collection: Opened, query: VectorStoreQuery, threshold: float | None, *, of_text: bool
-) -> Pipeline | Retrieve | None:
+def _stages(collection: Opened, query: VectorStoreQuery, threshold: float | None) -> Pipeline | Retrieve | None:
+    """The stages of the query's mode; None for the collection's own pipeline."""
     mode, limit = query.mode, query.similarity_top_k
     if mode is VectorStoreQueryMode.MMR:
         slot, candidates = _slot(collection, "dense"), max(CANDIDATES, 4 * limit)
@@ -288,21 +259,11 @@ def _stages(
     if mode in _LEXICAL:
         return Retrieve(_slot(collection, "sparse", "text_index"))
     if mode is VectorStoreQueryMode.HYBRID and query.alpha is not None:
-        return _weighted(collection, query, query.alpha)
-    return None if of_text else Retrieve(_slot(collection, "dense"))
-
-
-def _weighted(collection: Opened, query: VectorStoreQuery, alpha: float) -> Pipeline:
-    """LlamaIndex's relative score fusion: min-max scores, weight `alpha` for dense ones, the rest for the others."""
-    dense, lexical = _slot(collection, "dense"), _slot(collection, "sparse", "text_index")
-    branches = Retrieve(dense, query.similarity_top_k) + Retrieve(lexical, query.sparse_top_k or query.similarity_top_k)
-    return branches >> Linear("minmax", {dense: alpha, lexical: 1 - alpha})
-
-
-def _limit(query: VectorStoreQuery) -> int:
-    if query.mode is VectorStoreQueryMode.HYBRID:
-        return query.hybrid_top_k or query.similarity_top_k
-    return (query.sparse_top_k if query.mode in _LEXICAL else None) or query.similarity_top_k
+        # LlamaIndex's relative score fusion: min-max scores, weight `alpha` for dense ones, the rest for the others.
+        dense, lexical = _slot(collection, "dense"), _slot(collection, "sparse", "text_index")
+        branches = Retrieve(dense, limit) + Retrieve(lexical, query.sparse_top_k or limit)
+        return branches >> Linear("minmax", {dense: query.alpha, lexical: 1 - query.alpha})
+    return None if query.query_str else Retrieve(_slot(collection, "dense"))
 
 
 def _slot(collection: Opened, *kinds: Any) -> str:

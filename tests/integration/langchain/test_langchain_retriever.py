@@ -83,36 +83,6 @@ def _stored_again(collection: Collection, document: Document) -> dict[str, Any]:
     return dict(collection.get(["own"])[0].metadata)
 
 
-def test_a_value_that_was_edited_after_the_search_is_stored(packages: Collection) -> None:
-    ranked = _ranked(packages, relevance_score=3, a=1)
-    ranked.metadata["relevance_score"] = 7
-    ranked.metadata["_stages"]["mine"] = 0.5  # in place, where the document had none of its own
-    stages = ranked.metadata["_stages"]
-    assert _stored_again(packages, ranked) == {"relevance_score": 7, "_stages": stages, "a": 1}
-
-
-def test_a_value_edited_in_place_without_serialization_is_stored(packages: Collection) -> None:
-    packages.populate([{"id": "own", "text": "convert audio tapes"}])
-    (found,) = DiptychRetriever(collection=packages, limit=1).invoke("tapes")
-    found.metadata["_stages"]["mine"] = 0.5
-    assert _stored_again(packages, found) == {"_stages": found.metadata["_stages"]}
-
-
-def test_a_value_edited_between_two_rerankers_is_the_documents_own(packages: Collection) -> None:
-    ranked = _ranked(packages, relevance_score=3, a=1)
-    ranked.metadata["relevance_score"] = 7
-    again = _compressed(_compressed(ranked))
-    assert again.metadata["relevance_score"] != 7
-    assert again.metadata["_diptych"]["hidden"] == {"relevance_score": 7}
-    assert _stored_again(packages, again) == {"relevance_score": 7, "a": 1}
-
-
-def test_a_value_removed_after_the_search_is_removed(packages: Collection) -> None:
-    ranked = _ranked(packages, relevance_score=3, a=1)
-    del ranked.metadata["relevance_score"]
-    assert _stored_again(packages, ranked) == {"a": 1}
-
-
 def test_a_documents_own_none_survives_a_search(packages: Collection) -> None:
     own = {"a": 1, "relevance_score": None, "_score": None}
     ranked = _ranked(packages, **own)

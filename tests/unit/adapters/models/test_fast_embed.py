@@ -77,19 +77,9 @@ def test_prompts_and_pooling_change_the_space_and_the_batch_size_does_not(paraph
 
 
 @pytest.mark.parametrize("options", [{"output": "sentence"}, {}, {"output": "461"}])
-def test_the_outputs_of_a_graph_with_several_are_listed_with_their_shapes(
-    paraphrase_folder: Path, options: dict[str, str]
-) -> None:
-    with pytest.raises(ModelError) as caught:
+def test_the_outputs_of_a_graph_with_several_are_listed(paraphrase_folder: Path, options: dict[str, str]) -> None:
+    with pytest.raises(ModelError, match=r"(?s)(does not work as configured|cannot open).*onnx::Shape_422.*461"):
         FastEmbedEncoder.of(model=str(paraphrase_folder), **options)
-    for name in ("output [batch_size, sequence_length]", "onnx::Shape_422 [", "461 ["):
-        assert name in str(caught.value)
-    assert ", 384]" in str(caught.value)
-
-
-def test_an_output_that_does_not_fit_the_pooling_is_explained(paraphrase_folder: Path) -> None:
-    with pytest.raises(ModelError, match="does not work as configured"):
-        FastEmbedEncoder.of(model=str(paraphrase_folder), pooling="mean")
 
 
 def test_a_folder_with_two_graphs_needs_a_choice(tmp_path: Path) -> None:
