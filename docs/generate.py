@@ -28,7 +28,7 @@ from diptych.config import json_schema
 from diptych.config.models import Config
 from diptych.plugins.factory import alike, options_model
 from diptych.specs import AdapterSpec, RecipeSpec
-from diptych.training.recipe_file import options_model as recipe_options
+from diptych.training import options_model as recipe_options
 from diptych_training.options import RetrievalOptions
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -85,7 +85,7 @@ def train(
       diptych train recipe.yaml --into diptych.yaml && diptych plan && diptych apply
     """
     if options is not None:
-        from diptych.training.recipe_file import options_model
+        from diptych.training import options_model
 
         spec = session.registry.recipes.get(options)
         schema = options_model(spec).model_json_schema()

@@ -288,7 +288,7 @@ def _facts(value: Any) -> dict[str, Any]:
 
 def set_encoder(raw: Any, found: EncoderReport, config: Path) -> str:
     """Put the chosen row into a config's mapping; returns the keys that it sets."""
-    from diptych.training.register import relative
+    from diptych.training import relative
 
     def named(options: Mapping[str, Any]) -> dict[str, Any]:
         """The options with the model as the config names it."""
