@@ -290,7 +290,7 @@ def test_a_text_index_and_distances_are_explained_too(opened: Open, documents: l
     collection = opened({"slots": slots}, Registry(fakes_plugin))
     require_feature(collection.client, "text_index")
     collection.populate(documents, report_path=tmp_path / "aside")
-    for fusion in (Rrf(), Linear()):
+    for fusion in (Rrf(), Linear(), Dbsf()):
         pipeline = Retrieve("near", 30) + Retrieve("lexical", 30) >> fusion
         (hits,) = search(collection.handle, ["word9 word3"], pipeline=pipeline, limit=10)
         for explanation, hit in zip(explain(collection.handle, "word9 word3", pipeline=pipeline), hits, strict=True):

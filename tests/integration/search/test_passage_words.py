@@ -12,9 +12,7 @@ from diptych import Collection, Document
 from diptych.passages import PassageEncoder, PassageOptions
 from diptych.passages.text_splitter import Places
 from diptych.search import Retrieve
-from diptych.search.excerpts import PassageTerms
 from diptych.testing import FakeDenseEncoder
-from diptych.types import SparseVector
 
 from .conftest import Open
 
@@ -73,7 +71,9 @@ def test_passages_come_in_the_order_of_vectors_and_words_with_the_scores_of_the_
 def test_without_the_slot_of_words_the_vectors_alone_decide(both: Collection) -> None:
     by_text = both.search(QUERY, pipeline="dense", limit=12, passages=10)
     vector = FakeDenseEncoder().encode_query([QUERY])[0]
-    for hit in [*by_text, *both.search_by_vector(vector, Retrieve("dense"), limit=12, passages=10)]:
+    by_vector = both.search_by_vector(vector, Retrieve("dense"), limit=12, passages=10)
+    by_unknown_words = both.search("nowhere", limit=12, passages=10)
+    for hit in [*by_text, *by_vector, *by_unknown_words]:
         scores = [own.score for own in hit.passages]
         assert scores == sorted(scores, reverse=True)
 
@@ -83,20 +83,3 @@ def test_the_passage_of_an_explanation_is_that_of_the_slots_vectors(both: Collec
         passage = explanation.slots["dense"].passage
         assert passage is not None
         assert passage.score == pytest.approx(explanation.slots["dense"].score, abs=1e-4)
-
-
-def test_a_query_of_unknown_words_is_answered_by_vectors(both: Collection) -> None:
-    for hit in both.search("nowhere", limit=12, passages=10):
-        scores = [own.score for own in hit.passages]
-        assert scores == sorted(scores, reverse=True)
-
-
-def test_rare_terms_count_more_and_shares_add_up_to_one() -> None:
-    rows = [[1, 2, 3], [1], [], [1, 9]]
-    terms = PassageTerms.of([SparseVector(np.array(own, np.uint32), np.ones(len(own), np.float32)) for own in rows])
-    shares = terms.shares([1, 3], 4)
-    common, rare = math.log(1 + 1.5 / 3.5), math.log(1 + 3.5 / 1.5)
-    assert shares == pytest.approx([1, common / (common + rare), 0, common / (common + rare)])
-    missing = terms.shares([1, 77], 4)
-    assert max(missing) < 0.2  # a term that no passage has counts as one that they lack
-    assert PassageTerms.of([]).shares([1], 0) == []

@@ -11,7 +11,6 @@ import pytest
 from qdrant_client import models
 
 from diptych.collection.collection import Collection
-from diptych.collection.explain import explain
 from diptych.errors import (
     AdapterOptionsError,
     PluginWarning,
@@ -25,7 +24,6 @@ from diptych.reports import SearchReport
 from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search, search_groups
 from diptych.testing import FakeReranker, fakes_plugin
 from diptych.types import Document, Floats, Hit
-from named_server import require_feature
 
 Open = Callable[..., Collection]
 PAIR = Retrieve("dense", 30) + Retrieve("lexical", 40)
@@ -110,11 +108,6 @@ def test_equal_ranks_come_in_the_same_order_every_time(opened: Open, tmp_path: P
 def test_without_a_pipeline_the_configs_is_run_with_its_limit(filled: Collection, queries: list[str]) -> None:
     pipeline = Pipeline.from_config(filled.handle.search_config, filled.handle.slots)
     assert search(filled.handle, queries) == search(filled.handle, queries, pipeline=pipeline, limit=10)
-
-
-def test_a_slot_alone_gives_more_than_its_candidates_when_asked(filled: Collection, queries: list[str]) -> None:
-    (hits,) = search(filled.handle, queries[:1], pipeline=Retrieve("dense", 5), limit=60)
-    assert len(hits) == 60
 
 
 def test_a_cascade_reads_n_then_m_and_reports_each_stage(
@@ -239,21 +232,6 @@ def test_stop_words_alone_leave_the_lexical_branch_empty(opened: Open, tmp_path:
         search(collection.handle, queries, pipeline=Retrieve("dense") >> Rescore("lexical"))
 
 
-def test_a_text_index_is_a_slot_like_others(opened: Open, documents: list[Document], tmp_path: Path) -> None:
-    slots = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "qdrant-text-index", "language": "none"}}
-    collection = opened({"slots": slots}, Registry(fakes_plugin))
-    require_feature(collection.client, "text_index")
-    collection.populate(documents, report_path=tmp_path / "aside")
-    words = {document.id: document.text.split() for document in documents}
-    (hits,) = search(collection.handle, ["word9"], pipeline=Retrieve("lexical"), limit=100)
-    assert {hit.id for hit in hits} == {identifier for identifier, found in words.items() if "word9" in found}
-    fused = Retrieve("dense", 20) + Retrieve("lexical", 20) >> Rrf()
-    (hits,) = search(collection.handle, ["word9 word3"], pipeline=fused, filter=EVEN)
-    assert len(hits) == 10
-    assert all(hit.document.metadata["parity"] == "even" for hit in hits)
-    assert {key for hit in hits for key in hit.document.metadata} == {"parity", "n", "tags", "at"}
-
-
 def test_euclidean_scores_are_negated_so_that_higher_is_better(
     opened: Open, documents: list[Document], queries: list[str], tmp_path: Path
 ) -> None:
@@ -283,11 +261,6 @@ def test_euclidean_scores_are_negated_so_that_higher_is_better(
     by_qdrant = pair >> Linear("zscore", {"dense": 0}, missing=-2)
     (fused,) = search(collection.handle, queries[:1], pipeline=by_qdrant, limit=20)
     assert [hit.id for hit in fused[:15]] == [hit.id for hit in hits[:15]]
-    (hits,) = search(collection.handle, queries[:1], pipeline=pair >> Dbsf(), limit=20)
-    explained = explain(collection.handle, queries[0], pipeline=pair >> Dbsf(), limit=20)
-    for hit, explanation in zip(hits, explained, strict=True):
-        parts = [slot.contribution or 0.0 for slot in explanation.slots.values()]
-        assert sum(parts) == pytest.approx(hit.score, abs=1e-5)
 
 
 class Listener:

@@ -110,19 +110,13 @@ def test_no_filter_and_no_pipeline_brings_anothers_document(
     assert owners(explanation.document for explanation in explained) <= {tenant}
 
 
-@given(tenant=st.sampled_from(TENANTS), filter=callers_filters, slot=st.sampled_from(["dense", "late"]))
-@WHOEVER
-def test_nor_does_a_search_by_vector(filled: Collection, tenant: str, filter: models.Filter | None, slot: str) -> None:
-    vector = np.ones(8, np.float32) if slot == "dense" else np.ones((2, 8), np.float32)
-    found = filled.search_by_vector(vector, Retrieve(slot), filter=filter, limit=20, tenant=tenant)
-    assert owners(hit.document for hit in found) <= {tenant}
-
-
 @given(tenant=st.sampled_from(TENANTS), filter=callers_filters)
 @WHOEVER
-def test_nor_is_it_read_by_a_filter(filled: Collection, tenant: str, filter: models.Filter | None) -> None:
+def test_nor_do_a_filter_and_a_vector(filled: Collection, tenant: str, filter: models.Filter | None) -> None:
     assert owners(filled.documents(filter, tenant=tenant)) <= {tenant}
-    assert owners(filled.documents(filled.having(["1", "2"], tenant=tenant), tenant=tenant)) == {tenant}
+    for slot, vector in (("dense", np.ones(8, np.float32)), ("late", np.ones((2, 8), np.float32))):
+        found = filled.search_by_vector(vector, Retrieve(slot), filter=filter, limit=20, tenant=tenant)
+        assert owners(hit.document for hit in found) <= {tenant}
 
 
 def test_searches_that_are_gathered_keep_to_their_tenants(filled: Collection) -> None:
@@ -135,6 +129,7 @@ def test_searches_that_are_gathered_keep_to_their_tenants(filled: Collection) ->
 
 
 def test_a_tenant_without_documents_finds_nothing(filled: Collection) -> None:
+    assert owners(filled.documents(filled.having(["1", "2"], tenant="a"), tenant="a")) == {"a"}
     nobody = filled.for_tenant("nobody")
     assert (nobody.search("red"), nobody.get(["1"]), nobody.count()) == ([], [], 0)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,14 +30,6 @@ def test_p_values_are_uniform_when_there_is_no_difference() -> None:
     assert 0.03 <= np.mean(np.array(found) <= 0.05) <= 0.07
 
 
-def test_exact_p_values_never_reject_too_often() -> None:
-    rng = np.random.default_rng(13)
-    found = np.array([randomization_p_value(like_ndcg(rng, 12), samples=100, seed=0) for _ in range(1000)])
-    for alpha in (0.01, 0.05, 0.1, 0.25):
-        assert np.mean(found <= alpha) <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / 1000)
-    assert np.mean(found <= 0.25) > 0.15
-
-
 @pytest.mark.parametrize("queries", [20, 100])
 def test_intervals_cover_the_true_mean_as_often_as_they_say(queries: int) -> None:
     rng, covered = np.random.default_rng(14), 0
@@ -57,37 +47,12 @@ def test_the_exact_p_value_equals_scipys(seed: int) -> None:
     assert randomization_p_value(differences, samples=100, seed=0) == pytest.approx(expected.pvalue, abs=1e-12)
 
 
-def test_the_exact_p_value_equals_an_enumeration_by_hand() -> None:
-    differences = np.array([0.1, 0.2, 0.0, 0.3, -0.2])
-    sums = [
-        abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
-        for signs in itertools.product((1, -1), repeat=5)
-    ]
-    by_hand = sum(total >= 0.4 - 1e-9 for total in sums) / 32
-    assert randomization_p_value(differences, samples=100, seed=0) == pytest.approx(by_hand)
-
-
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.1])
 def test_the_sampled_p_value_is_near_scipys(shift: float) -> None:
     differences = like_ndcg(np.random.default_rng(21), 90, shift)
     expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=40_000, rng=1)
     found = randomization_p_value(differences, samples=40_000, seed=0)
     assert found == pytest.approx(expected.pvalue, abs=4 * np.sqrt(2 * 0.25 / 40_000))
-
-
-def test_with_many_queries_the_interval_is_near_scipys_percentiles() -> None:
-    differences = like_ndcg(np.random.default_rng(22), 2000, 0.1)
-    expected = stats.bootstrap((differences,), np.mean, n_resamples=20_000, method="percentile", batch=1000, rng=1)
-    found = percentile_interval(bootstrap_means(differences, samples=20_000, seed=0), size=2000, confidence=0.95)
-    assert found == pytest.approx(tuple(expected.confidence_interval), abs=0.0005)
-
-
-@pytest.mark.parametrize("count", [5, 16, 17, 300])
-def test_p_values_ignore_the_sign_and_the_scale_of_differences(count: int) -> None:
-    differences = np.random.default_rng(23).normal(0.1, 1, count)
-    found = randomization_p_value(differences, samples=2000, seed=3)
-    assert randomization_p_value(-differences, samples=2000, seed=3) == found
-    assert randomization_p_value(differences / 1024, samples=2000, seed=3) == found
 
 
 def test_a_sampled_p_value_is_never_0() -> None:

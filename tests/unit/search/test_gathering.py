@@ -62,15 +62,6 @@ def test_who_comes_alone_is_served_at_once_by_its_own_thread() -> None:
     assert set(work.threads) == {threading.current_thread()}
 
 
-def test_what_is_asked_while_others_are_at_work_is_answered_together() -> None:
-    work = Work()
-    batcher = busy(work)
-    futures = [batcher.later(ask) for ask in (1, 2, 3)]
-    work.go.set()
-    assert [future.result(20) for future in futures] == [2, 4, 6]
-    assert work.batches == [[0], [1, 2, 3]]
-
-
 def test_a_thread_that_comes_while_others_are_at_work_joins_them() -> None:
     work = Work()
     batcher = MicroBatcher(work, patience=300)
@@ -127,14 +118,6 @@ def test_what_was_cancelled_is_not_asked_and_the_others_are() -> None:
     assert work.batches == [[0], [1, 3]]
 
 
-def test_when_all_are_cancelled_the_next_is_still_answered() -> None:
-    work = Work()
-    batcher = busy(work)
-    assert batcher.later(1).cancel()
-    work.go.set()
-    assert batcher.later(2).result(20) == 4
-
-
 def test_work_that_asks_itself_does_not_wait_for_itself() -> None:
     def work(asks: Sequence[int]) -> list[int]:
         return [ask if ask < 10 else batcher.answer(ask // 10) for ask in asks]
@@ -156,20 +139,6 @@ def test_several_event_loops_may_ask_at_once() -> None:
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda first: asyncio.run(loop(first)), (0, 100, 200)))
     assert answers == [[2 * ask for ask in range(first, first + 20)] for first in (0, 100, 200)]
-
-
-def test_a_loop_that_ended_meanwhile_takes_nobody_along() -> None:
-    work = Work()
-    batcher = busy(work)
-
-    async def impatient() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(batcher.later(1)), 0.01)
-
-    asyncio.run(impatient())
-    patient = batcher.later(2)
-    work.go.set()
-    assert patient.result(20) == 4
 
 
 @pytest.mark.parametrize("raised", [PanicException("index out of bounds"), SystemExit(3), KeyboardInterrupt()])
@@ -198,13 +167,6 @@ def test_ctrl_c_ends_the_callers_own_call_and_those_who_wait_are_answered(leavin
             first.result(20)
     assert waits.result(20) == 4
     assert batcher.answer(3) == 6
-
-
-def test_too_few_answers_are_an_error_of_each_and_the_next_are_served() -> None:
-    batcher: MicroBatcher[int, int] = MicroBatcher(lambda asks: [2 * ask for ask in asks if ask != 1])
-    with pytest.raises(ValueError, match="shorter"):
-        batcher.later(1).result(20)
-    assert batcher.answer(2) == 4
 
 
 class Hanging:
