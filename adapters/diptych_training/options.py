@@ -249,8 +249,8 @@ class RecipeOptions(Section):
         return True
 
     def later(self) -> frozenset[str]:
-        """Options and sections that no data step reads, which may still change when the data is prepared."""
-        return frozenset({"loss", *(f"training.{name}" for name in OF_TRAINING)})
+        """Options, and beginnings of options, that no data step reads: they may change when the data is prepared."""
+        return frozenset({"loss", "loss.", *(f"training.{name}" for name in OF_TRAINING)})
 
     @model_validator(mode="after")
     def _patient(self) -> Self:

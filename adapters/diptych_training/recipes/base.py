@@ -7,15 +7,16 @@ import os
 import time
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from ruamel.yaml import YAML
+from transformers import set_seed
 
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
@@ -24,7 +25,7 @@ from diptych_adapters.engines.batches import DocumentTokens
 from diptych_adapters.pipelines.library import quiet
 from diptych_training.corpus import TrainingData, file_name, held_out
 from diptych_training.data.generators import Generator
-from diptych_training.data.synthetic import Synthetic, synthesize
+from diptych_training.data.synthetic import synthesize
 from diptych_training.losses import CachedLoss
 from diptych_training.losses.base import RetrievalLoss
 from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQueries
@@ -100,7 +101,13 @@ class Training(ABC, Generic[O]):
             return done
         started = time.monotonic()
         self.prepare()
-        report = replace(self._trained(), seconds=time.monotonic() - started)
+        with quiet():
+            set_seed(self.options.seed)
+            model = self.model()
+            self.warn_unread(model)
+            fitted = self.fit(model)
+            models = self.export(model)
+        report = replace(self._report(fitted, models), seconds=time.monotonic() - started)
         write_card(report, self.options)
         return self.folder.finish(report)
 
@@ -164,17 +171,6 @@ class Training(ABC, Generic[O]):
         """Save the trained model; returns how it is used, the main one first."""
         model.save_pretrained(str(self.folder.path), create_model_card=False)
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
-
-    def _trained(self) -> TrainReport:
-        from transformers import set_seed
-
-        with quiet():
-            set_seed(self.options.seed)
-            model = self.model()
-            self.warn_unread(model)
-            fitted = self.fit(model)
-            models = self.export(model)
-        return self._report(fitted, models)
 
     def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
         measured = {"before": fitted.before, "after": fitted.after, **self.measured_parts} if fitted.after else {}
@@ -269,24 +265,21 @@ class RetrievalTraining(Training[R], Generic[R]):
         return self._split[1]
 
     def _write_queries(self) -> list[str]:
-        synthetic = self.options.data.synthetic
-        if synthetic is None or self.folder.stored(SYNTHETIC) is not None:
-            return []
-        self.watcher.begin("writing queries", None)
-        result = self._synthesized(synthetic)
-        self.folder.store(SYNTHETIC, map(asdict, result.queries))
-        return [str(result.report)]
-
-    def _synthesized(self, synthetic: SyntheticQueries) -> Synthetic:
-        """Queries for the training documents that give away no held-out query.
+        """Have queries written for the training documents that give away no held-out query; returns what was done.
 
         Raises:
             RegistryError, ContractError, RemoteError, ConfigError: the generator cannot write.
         """
+        synthetic = self.options.data.synthetic
+        if synthetic is None or self.folder.stored(SYNTHETIC) is not None:
+            return []
+        self.watcher.begin("writing queries", None)
         data, held = self._judged
         documents = [data.document(name) for name, text in data.documents.items() if text]
         generator, tests = Generator(synthetic.generator, synthetic.options), [held.queries[q] for q in held.qrels]
-        return synthesize(documents, generator, synthetic, seed=self.options.seed, test_queries=tests)
+        result = synthesize(documents, generator, synthetic, seed=self.options.seed, test_queries=tests)
+        self.folder.store(SYNTHETIC, map(asdict, result.queries))
+        return [str(result.report)]
 
     @cached_property
     def _judged(self) -> tuple[TrainingData, TrainingData]:
@@ -309,18 +302,6 @@ def _line(label: str, name: str, text: str) -> str:
     return f"{label} {name}: {line if len(line) <= WIDTH else line[: WIDTH - 4] + ' ...'}"
 
 
-@dataclass(slots=True)  # not frozen: a protocol of attributes wants them settable
-class _Reader:
-    """A model that is trained, as an encoder with `diptych.protocols.TokenLimit`."""
-
-    tokens: DocumentTokens
-    max_tokens: int | None
-
-    def token_spans(self, inputs: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Where the tokens of each document are, nothing cut."""
-        return self.tokens.spans(inputs)
-
-
 def warn_unread(model: Any, documents: Sequence[str], watcher: Watcher) -> None:
     """Say it if more than a tenth of the tokens of a sample is unread.
 
@@ -335,7 +316,8 @@ def warn_unread(model: Any, documents: Sequence[str], watcher: Watcher) -> None:
         return
     prompts = getattr(model, "prompts", None) or {}
     tokens = DocumentTokens(tokenizer.to_str(), prompts.get("document") or "")
-    if sentence := unread_warning(_Reader(tokens, tokens.room(limit)), documents):
+    reader: Any = SimpleNamespace(token_spans=tokens.spans, max_tokens=tokens.room(limit))
+    if sentence := unread_warning(reader, documents):
         watcher.say(sentence)
 
 

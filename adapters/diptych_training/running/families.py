@@ -99,8 +99,6 @@ class Family:
         Raises:
             ModelError: it is not found, its weights are pickled, or do not match its config.
         """
-        import torch
-
         from diptych_adapters.pipelines.weight_checks import check_complete, check_modules, recorded
 
         folder = resolve(name)
@@ -142,8 +140,6 @@ def dropout(folder: ModelFolder, options: TrainingOptions) -> dict[str, float]:
 
 def device(name: str) -> str:
     """`auto` as a device: a GPU if there is one."""
-    import torch
-
     if name != "auto":
         return name
     if torch.cuda.is_available():

@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -128,25 +128,25 @@ class RunFolder:
                 raise ConfigError(
                     "the folder is not empty and holds no training", where=self.path, do="name another output"
                 )
-            stored = _with_defaults(json.loads(file.read_text("utf-8")), options)
+            stored = _by_name(_with_defaults(json.loads(file.read_text("utf-8")), options))
+            requested = _by_name(settings)
+            changed = [name for name in {**stored, **requested} if stored.get(name) != requested.get(name)]
             trained = (self.path / REPORT).exists() or (self.checkpoints.exists() and any(self.checkpoints.iterdir()))
-            self._compare(stored, settings, frozenset() if trained else options.later())
-            if stored != settings:
+            later = () if trained else tuple(options.later())
+            if fixed := [name for name in changed if name not in later and not name.startswith(later)]:
+                told = [f"{name}: {stored.get(name)} there, {requested.get(name)} asked" for name in fixed[:SHOWN]]
+                raise ConfigError(
+                    "the folder holds another training",
+                    where=self.path,
+                    got="; ".join(told),
+                    do="to continue it, repeat its options, also those given by --set; else delete it, or name "
+                    "another output",
+                )
+            if changed:
                 # Delete the log of other options, of which no checkpoint is left.
                 (self.path / LOG).unlink(missing_ok=True)
                 shutil.rmtree(self.path / "logs", ignore_errors=True)
         self.write(RECIPE, settings)
-
-    def _compare(self, stored: dict[str, Any], settings: dict[str, Any], later: frozenset[str]) -> None:
-        fixed, requested = _without(stored, later), _without(settings, later)
-        if fixed != requested:
-            raise ConfigError(
-                "the folder holds another training",
-                where=self.path,
-                got="; ".join(_differences(fixed, requested)[:SHOWN]),
-                do="to continue it, repeat its options, also those given by --set; else delete it, or name another "
-                "output",
-            )
 
     def write(self, name: str, value: Any) -> None:
         """Write a value as a JSON file of this name, all or nothing."""
@@ -210,22 +210,10 @@ def _with_defaults(stored: Mapping[str, Any], options: BaseModel) -> dict[str, A
     return complete
 
 
-def _without(settings: Mapping[str, Any], names: Collection[str], prefix: str = "") -> dict[str, Any]:
-    """The stored options without these options or sections: `training.epochs`."""
-    remaining = {key: value for key, value in settings.items() if f"{prefix}{key}" not in names}
-    return {
-        key: _without(value, names, f"{prefix}{key}.") if isinstance(value, Mapping) else value
-        for key, value in remaining.items()
-    }
-
-
-def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The options in which two trainings differ: `training.epochs: 2 there, 3 asked`."""
-    found = list[str]()
-    for key in {**stored, **settings}:
-        old, new = stored.get(key), settings.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            found.append(f"{prefix}{key}: {old} there, {new} asked")
-    return found
+def _by_name(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The options by their dotted names, such as `training.epochs`."""
+    named: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = isinstance(value, Mapping) and value
+        named |= _by_name(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 import math
 import time
@@ -29,6 +30,11 @@ from diptych_training.running.folder import RunFolder
 PRIMARY = "nDCG@10"
 METRICS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "recall@100": "R@100", "accuracy@1": "P@1"}
 TERMS = {"query_active_dims": "query terms", "corpus_active_dims": "document terms"}  # of lexicons
+SEARCHES = {  # of each kind of model, where the library has its evaluator, and how that begins
+    "dense": ("sentence_transformer", ""),
+    "sparse": ("sparse_encoder", "Sparse"),
+    "multivector": ("multi_vector_encoder", "MultiVector"),
+}
 
 STAGE = "training"
 
@@ -45,13 +51,7 @@ class ProgressCallback(TrainerCallback):
     """
 
     def __init__(
-        self,
-        watcher: Watcher,
-        folder: RunFolder,
-        metric: str | None,
-        *,
-        model: str = "",
-        behind: int = 0,
+        self, watcher: Watcher, folder: RunFolder, metric: str | None, *, model: str = "", behind: int = 0
     ) -> None:
         self.watcher, self.folder, self.metric = watcher, folder, metric
         self.stage, self.behind = f"{STAGE} the {model}" if model else STAGE, behind
@@ -199,31 +199,38 @@ def fit(
     if sampler is not None:  # which need not return every row
         batches = len(sampler(rows, options.batch_size, False, seed=seed))
     columns = () if family.kind == "reranker" else rows.column_names  # a reranker reads pairs, no column by itself
-    by_column = {"prompts": prompts_of_columns(model, columns), "router_mapping": routes_of(model, columns)}
-    settings = arguments(
-        family, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler, **by_column
-    )
+    more = {
+        "prompts": prompts_of_columns(model, columns),
+        "router_mapping": routes_of(model, columns),
+        "batch_sampler": sampler,
+    }
+    settings = arguments(family, options, folder, batches=batches, seed=seed, metric=metric, more=more)
     for name, value in (changes or {}).items():
         setattr(settings, name, value)
-    untrained = None
-    if options.untrained_share:
-        transformer = model.transformers_model
-        untrained = Untrained(model, [*(new_parameters(transformer) if transformer is not None else ()), *new])
+    untrained = _trained_before(model, new) if options.untrained_share else {}
     if options.lora is not None:
         add_lora(model, options.lora)
     # The recipe's come first: they add to what the others log.
     all_callbacks = [*more_callbacks, *callbacks(watcher, folder, metric, options.patience)]
-    more = {"data_collator": collator} if collator is not None else {}
+    collating = {"data_collator": collator} if collator is not None else {}
     trainer = family.trainer(
-        model=model, args=settings, train_dataset=rows, loss=loss, evaluator=evaluator, callbacks=all_callbacks, **more
+        model=model,
+        args=settings,
+        train_dataset=rows,
+        loss=loss,
+        evaluator=evaluator,
+        callbacks=all_callbacks,
+        **collating,
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = folder.last_checkpoint()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if options.lora is not None:
         merge_lora(model)
-    if untrained is not None:
-        untrained.mix_into(model, options.untrained_share)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name in untrained:
+                value.lerp_(untrained[name], options.untrained_share)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     after = measured(model, evaluator)
     chosen_by = str(evaluator.primary_metric) if evaluator is not None else PRIMARY
@@ -260,28 +267,11 @@ def _measured_before(
     return stored[0]
 
 
-# Weights between those of the untrained and of the trained model.
-
-
-class Untrained:
-    """A copy of a model's present weights.
-
-    Args:
-        model: any module; the copy takes as much memory again.
-        new: parameters that no training has seen, such as those of a new head: there is nothing in them to keep.
-    """
-
-    def __init__(self, model: Any, new: Iterable[torch.nn.Parameter] = ()) -> None:
-        unseen = {id(value) for value in new}
-        pairs = ((name, value) for name, value in model.named_parameters() if id(value) not in unseen)
-        self._weights = {name: value.detach().clone() for name, value in pairs}
-
-    def mix_into(self, model: Any, share: float) -> None:
-        """Make each weight a mixture of `share` of the copy's and the rest of its own; unknown weights stay."""
-        with torch.no_grad():
-            for name, value in model.named_parameters():
-                if name in self._weights:
-                    value.lerp_(self._weights[name], share)
+def _trained_before(model: Any, new: Iterable[Any]) -> dict[str, torch.Tensor]:
+    """A copy of the weights that an earlier training has made: of all but the `new` and what the files do not have."""
+    transformer = model.transformers_model
+    unseen = {id(value) for value in (*new, *(new_parameters(transformer) if transformer is not None else ()))}
+    return {name: value.detach().clone() for name, value in model.named_parameters() if id(value) not in unseen}
 
 
 def add_lora(model: Any, options: LoraOptions) -> None:
@@ -354,9 +344,7 @@ def arguments(
     batches: int,
     seed: int,
     metric: str | None,
-    sampler: Any,
-    prompts: Mapping[str, str],
-    router_mapping: Mapping[str, str],
+    more: Mapping[str, Any],
 ) -> Any:
     """The arguments of a trainer.
 
@@ -367,26 +355,19 @@ def arguments(
         batches: of an epoch.
         seed: of the run.
         metric: by which the best checkpoint is chosen; None keeps the last.
-        sampler: of batches; None draws them evenly.
-        prompts: of the columns that have one.
-        router_mapping: which way each column goes, of a model with a Router.
+        more: further ones by name; empty ones are left out.
     """
     steps = max(1, math.ceil(options.epochs * batches))
     every = options.evaluate_every or math.ceil(steps / EVALUATIONS)
-    more: dict[str, Any] = {"eval_strategy": "no"}
+    evaluation: dict[str, Any] = {"eval_strategy": "no"}
     if metric is not None:
-        more = {
+        evaluation = {
             "eval_strategy": "steps",
             "eval_steps": every,
             "load_best_model_at_end": True,
             "metric_for_best_model": metric,
             "greater_is_better": True,
         }
-    for name, mapping in (("prompts", prompts), ("router_mapping", router_mapping)):
-        if mapping:
-            more[name] = dict(mapping)
-    if sampler is not None:
-        more["batch_sampler"] = sampler
     return family.arguments(
         output_dir=str(folder.checkpoints),
         num_train_epochs=options.epochs,
@@ -409,7 +390,8 @@ def arguments(
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        **more,
+        **evaluation,
+        **{name: value for name, value in more.items() if value},
     )
 
 
@@ -459,7 +441,9 @@ def search_evaluator(
         return None
     texts = draw_documents(held_out, documents, seed)
     relevant = {query: {name for name in held_out.relevant(query) if name in texts} for query in held_out.qrels}
-    evaluator = _evaluator(kind)(
+    module, prefix = SEARCHES[kind]
+    library = importlib.import_module(f"sentence_transformers.{module}.evaluation")
+    evaluator = getattr(library, f"{prefix}InformationRetrievalEvaluator")(
         {query: held_out.queries[query] for query in held_out.qrels},
         texts,
         relevant,
@@ -482,22 +466,6 @@ def by_metric(values: Mapping[str, Any]) -> dict[str, float]:
         for key, value in values.items()
         if key == end or key.endswith(f"_{end}")
     }
-
-
-def _evaluator(kind: Kind) -> Any:
-    if kind == "sparse":
-        from sentence_transformers.sparse_encoder.evaluation import SparseInformationRetrievalEvaluator as Sparse
-
-        return Sparse
-    if kind == "multivector":
-        from sentence_transformers.multi_vector_encoder.evaluation import (
-            MultiVectorInformationRetrievalEvaluator as Multi,
-        )
-
-        return Multi
-    from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
-
-    return InformationRetrievalEvaluator
 
 
 def draw_documents(held_out: TrainingData, count: int, seed: int) -> dict[str, str]:

@@ -19,14 +19,7 @@ FOLDER: Any = SimpleNamespace(checkpoints=Path("run/checkpoints"))
 
 def made(options: dict[str, Any], **given: Any) -> Any:
     """The trainer's arguments for 50 batches an epoch."""
-    defaults: dict[str, Any] = {
-        "batches": 50,
-        "seed": 7,
-        "metric": None,
-        "sampler": None,
-        "prompts": {},
-        "router_mapping": {},
-    }
+    defaults: dict[str, Any] = {"batches": 50, "seed": 7, "metric": None, "more": {}}
     chosen = TrainingOptions(**{"device": "cpu", **options})
     return arguments(family("dense"), chosen, FOLDER, **{**defaults, **given})
 
@@ -71,7 +64,7 @@ def test_what_is_held_out_is_evaluated_when_a_checkpoint_is_written_and_chooses_
 def test_prompts_and_sampler_are_handed_on() -> None:
     def sampler() -> None: ...
 
-    asked = made({}, sampler=sampler, prompts={"query": "q: "})
+    asked = made({}, more={"batch_sampler": sampler, "prompts": {"query": "q: "}, "router_mapping": {}})
     assert asked.batch_sampler is sampler
     assert asked.prompts == {"query": "q: "}
 
