@@ -339,12 +339,13 @@ class AR2RetrieverLoss(RowDistillation):
     judged relevant must not be in the rows (see `mine`).
 
     Args:
-        model, tau: see `RowDistillation`.
+        model: that is trained.
         adv_weight: of the adversarial term; the rest goes to the cross-entropy with the ranker's distribution.
+        common: see `RetrievalLoss`.
     """
 
-    def __init__(self, model: Any, *, tau: float = 0.05, adv_weight: float = 0.5) -> None:
-        super().__init__(model, tau=tau)
+    def __init__(self, model: Any, *, adv_weight: float = 0.5, **common: Any) -> None:
+        super().__init__(model, **common)
         self.adv_weight = adv_weight
 
     def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:

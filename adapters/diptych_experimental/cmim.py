@@ -229,8 +229,6 @@ class CMIMLoss(torch.nn.Module):
         self, model: Any, *, tau: float = 0.1, contrastive_weight: float = 1.0, mim_weight: float = 1.0
     ) -> None:
         super().__init__()
-        if tau <= 0:
-            raise ContractError("unusable tau", where="CMIMLoss", got=tau, expected="above 0")
         self.model, self.tau = model, tau
         self.contrastive_weight, self.mim_weight = contrastive_weight, mim_weight
 
@@ -261,14 +259,6 @@ class CMIMLoss(torch.nn.Module):
         diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         averaged = scores - math.log(max(len(scores) - 1, 1))  # the mean over the other texts in place of their sum
         return contrastive(torch.where(diagonal, scores, averaged), diagonal, ~diagonal)
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The settings for the model card."""
-        return {
-            "tau": self.tau,
-            "contrastive_weight": self.contrastive_weight,
-            "mim_weight": self.mim_weight,
-        }
 
 
 def log_normal(value: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:

@@ -12,19 +12,11 @@ from torch import Tensor
 from diptych.training import Registration
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.base import Features, RetrievalLoss
-from diptych_training.options import Positive, RetrievalOptions, Section
+from diptych_training.options import RetrievalOptions
 from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.recipes.contrastive import LossOptions
-from diptych_training.recipes.elastic import EMBEDDINGS, exit_model, exits_of, export_exits, multi_exit
+from diptych_training.recipes.elastic import EMBEDDINGS, ExitsOptions, exit_model, exits_of, export_exits, multi_exit
 from diptych_training.running.run import measured
-
-
-class ExitsOptions(Section):
-    """The layers with exits."""
-
-    layers: tuple[Positive, ...] = Field(
-        min_length=1, description="Layers after which the model can exit; those above the deepest are removed."
-    )
 
 
 class Options(RetrievalOptions):
@@ -81,7 +73,7 @@ class MultiExitLoss(torch.nn.Module):
 
     def __init__(self, loss: RetrievalLoss) -> None:
         super().__init__()
-        self.model, self.loss, self.layers = loss.model, loss, exits_of(loss.model)
+        self.model, self.loss, self.layers = loss.model, loss, exits_of(loss.model).layers
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> dict[str, Tensor]:
         """The weighted losses of a batch by exit, `exit_2` and so on; their sum is what is trained."""
@@ -90,8 +82,3 @@ class MultiExitLoss(torch.nn.Module):
             f"exit_{layer}": layer / self.layers[-1] * self.loss.compute_loss_from_embeddings(embeddings, labels)
             for layer, embeddings in zip(self.layers, zip(*columns, strict=True), strict=True)
         }
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The settings for the model card."""
-        inner: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
-        return {"loss": type(self.loss).__name__, "exits": self.layers, **inner}

@@ -139,18 +139,10 @@ class PSLLoss(RetrievalLoss):
     """
 
     def __init__(
-        self,
-        model: Any,
-        *,
-        relevance: Relevance,
-        weight: float = 0.5,
-        tau: float = 1 / 18,
-        dropout: float = 0.1,
+        self, model: Any, *, relevance: Relevance, weight: float = 0.5, tau: float = 1 / 18, dropout: float = 0.1
     ) -> None:
-        super().__init__(model, relevance=relevance)
-        if not 0 <= weight <= 1:
-            raise ContractError("unusable weight", where="PSLLoss", got=weight, expected="from 0 to 1")
-        self.table, self.weight, self.tau, self.dropout = table_of(model), weight, tau, dropout
+        super().__init__(model, tau=tau, relevance=relevance)
+        self.table, self.weight, self.dropout = table_of(model), weight, dropout
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch of pooled columns."""
@@ -177,10 +169,6 @@ class PSLLoss(RetrievalLoss):
             for part in (queries @ documents.T, classified @ rows.T)
         ]
         return self.weight * losses[0] + (1 - self.weight) * losses[1]
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The settings for the model card."""
-        return {"weight": self.weight, "tau": self.tau, "dropout": self.dropout}
 
     def _dropped(self, vectors: Tensor) -> Tensor:
         return torch.nn.functional.dropout(vectors, self.dropout, training=bool(self.model.training))

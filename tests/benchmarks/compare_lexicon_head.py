@@ -17,7 +17,7 @@ import torch
 
 from corpora import folder_of, read_texts
 from diptych_adapters.models import resolve
-from diptych_training.lexicon import blockwise, flops, lexicon
+from diptych_training.recipes.splade import blockwise, flops, lexicon
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from diptych_adapters.lexical import Bm25
 from diptych_adapters.models import resolve
-from diptych_training.precision import computed_in
+from diptych_training.running.families import computed_in
 
 DEPTH, RRF = 100, 60  # candidates of each list, and the paper's constant with ranks from 1
 SHORTEST, LONGEST = 8, 45  # words of a sentence that stands for a query

@@ -22,7 +22,7 @@ from diptych import Collection, TenantCollection
 from diptych.search import Retrieve
 from diptych.types import Document
 from diptych_training.options import NegativesOptions
-from diptych_training.precision import Precision, computed_in
+from diptych_training.running.families import Precision, computed_in
 
 Scored = tuple[str, float]
 

@@ -25,17 +25,20 @@ class RetrievalLoss(torch.nn.Module, ABC):
 
     Args:
         model: SentenceTransformer, SparseEncoder or MultiVectorEncoder that is trained.
+        tau: temperature, by which similarities are divided.
         relevance: what is known beside each row's own positive; see `diptych_training.relevance`.
         similarity: `cosine`, `dot` of the embeddings as they are, or for late interaction `maxsim`: the mean over the
             query's tokens of the best cosine among the document's.
     """
 
-    def __init__(self, model: Any, *, relevance: Relevance | None = None, similarity: str = "cosine") -> None:
+    def __init__(
+        self, model: Any, *, tau: float = 0.05, relevance: Relevance | None = None, similarity: str = "cosine"
+    ) -> None:
         super().__init__()
         if similarity not in SIMILARITIES:
             expected = ", ".join(SIMILARITIES)
             raise ContractError("unknown similarity", where=type(self).__name__, got=similarity, expected=expected)
-        self.model, self.similarity = model, similarity
+        self.model, self.tau, self.similarity = model, tau, similarity
         self.relevance = relevance or Relevance()
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
@@ -86,10 +89,6 @@ class RetrievalLoss(torch.nn.Module, ABC):
     def similarities(self, queries: Tensor, documents: Tensor) -> Tensor:
         """The similarity of each of `queries [B, ...]` with each of `documents [M, ...]`, both prepared; `[B, M]`."""
         return similarities(queries, documents)
-
-    def masked(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> tuple[Tensor, Candidates]:
-        """Similarities `[B, M]`, and what of them is relevant or a negative."""
-        return self.similarities(*self.prepared(embeddings)), self.candidates(embeddings, labels)
 
     def candidates(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> Candidates:
         """What is relevant to what in this batch."""
@@ -176,8 +175,3 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):
             loss.backward()
             return loss.detach()
         return loss
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The settings for the model card."""
-        inner: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
-        return {"loss": type(self.loss).__name__, **inner, "mini_batch_size": self.mini_batch_size}

@@ -28,13 +28,7 @@ from diptych_training.relevance import Candidates, Relevance
 Block: TypeAlias = Literal["qd", "qq", "dd", "dq"]
 
 
-def contrastive(
-    scores: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    *,
-    label_smoothing: float = 0.0,
-) -> Tensor:
+def contrastive(scores: Tensor, positive: Tensor, negative: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """The loss of scores `[B, M]`, already divided by tau; a scalar.
 
     Args:
@@ -66,8 +60,7 @@ class ContrastiveLoss(RetrievalLoss):
     Requirements: (query, positive) or (query, positive, negative_1, ...) columns; labels: none, or ids `[B, 2 + H]`.
 
     Args:
-        model: that is trained.
-        tau: temperature, by which similarities are divided.
+        model, tau: see `RetrievalLoss`.
         label_smoothing: see `contrastive`.
         symmetric: the mean of this loss and that of the documents with a positive asking for their queries.
         blocks: which similarities stand beside the positive: query-document, query-query, document-document,
@@ -86,7 +79,7 @@ class ContrastiveLoss(RetrievalLoss):
         relevance: Relevance | None = None,
         similarity: str = "cosine",
     ) -> None:
-        super().__init__(model, relevance=relevance, similarity=similarity)
+        super().__init__(model, tau=tau, relevance=relevance, similarity=similarity)
         for name, value, expected, fits in (
             ("tau", tau, "above 0", tau > 0),
             ("label_smoothing", label_smoothing, "from 0 to below 1", 0 <= label_smoothing < 1),
@@ -94,7 +87,7 @@ class ContrastiveLoss(RetrievalLoss):
         ):
             if not fits:
                 raise ContractError(f"unusable {name}", where="ContrastiveLoss", got=repr(value), expected=expected)
-        self.tau, self.label_smoothing, self.symmetric, self.blocks = tau, label_smoothing, symmetric, tuple(blocks)
+        self.label_smoothing, self.symmetric, self.blocks = label_smoothing, symmetric, tuple(blocks)
         self.scale = float(torch.tensor(-math.log(tau)).exp())  # 1 / tau, rounded as every release has rounded it
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
@@ -107,11 +100,6 @@ class ContrastiveLoss(RetrievalLoss):
         has_positive = candidates.positive.any(0)
         transposed = (part.T[has_positive] for part in (similarity, candidates.positive, candidates.negative))
         return (loss + self._of(*transposed)) / 2
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The settings for the model card."""
-        names = ("tau", "label_smoothing", "symmetric", "blocks", "similarity")
-        return {name: getattr(self, name) for name in names}
 
     def _of(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         return contrastive(similarity * self.scale, positive, negative, label_smoothing=self.label_smoothing)
@@ -140,27 +128,19 @@ class HybridNCELoss(RetrievalLoss):
 
     Args:
         model: that is trained.
-        tau: temperature.
         beta: how much more hard negatives weigh; 0 weighs all alike.
-        relevance, similarity: see `RetrievalLoss`.
+        common: see `RetrievalLoss`.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        tau: float = 0.05,
-        beta: float = 0.1,
-        relevance: Relevance | None = None,
-        similarity: str = "cosine",
-    ) -> None:
-        super().__init__(model, relevance=relevance, similarity=similarity)
-        self.tau, self.beta = tau, beta
+    def __init__(self, model: Any, *, beta: float = 0.1, **common: Any) -> None:
+        super().__init__(model, **common)
+        self.beta = beta
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
-        similarity, candidates = self.masked(embeddings, labels)
-        scores, positive, negative = similarity / self.tau, candidates.positive, candidates.negative
+        candidates = self.candidates(embeddings, labels)
+        scores = self.similarities(*self.prepared(embeddings)) / self.tau
+        positive, negative = candidates.positive, candidates.negative
         tilted = self.beta * scores.detach()  # log of the weights, whose mean over a row's negatives is 1
         weights = tilted - (logsumexp_where(tilted, negative) - negative.sum(1).clamp(min=1).log())[:, None]
         high, low = logsumexp_where(scores, positive), logsumexp_where(scores + weights, negative)

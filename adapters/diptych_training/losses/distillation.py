@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import torch
 from sentence_transformers.util import maxsim_pairwise
@@ -22,26 +22,13 @@ from torch import Tensor
 from diptych.errors import ContractError
 from diptych_training.losses.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.relevance import Relevance
 
 Taught: TypeAlias = Literal["order", "distribution", "scores"]
 NOTHING = -1e6  # a score whose exp is 0, with a gradient that is 0 too
 
 
 class RowDistillation(RetrievalLoss):
-    """A loss that compares the student's scores of a row with the teacher's.
-
-    Args:
-        model: that is trained.
-        tau: temperature of the student.
-        relevance, similarity: see `RetrievalLoss`; what is within a row alone asks for no relevance.
-    """
-
-    def __init__(
-        self, model: Any, *, tau: float = 0.05, relevance: Relevance | None = None, similarity: str = "cosine"
-    ) -> None:
-        super().__init__(model, relevance=relevance, similarity=similarity)
-        self.tau = tau
+    """A loss that compares the student's scores of a row with the teacher's; tau is the temperature of the student."""
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
@@ -59,12 +46,13 @@ class KLDistillation(RowDistillation):
     """`T^2 KL(softmax(teacher / T) || softmax(student / T))` over a row, the student's scores divided by tau.
 
     Args:
-        model, tau, similarity: see `RowDistillation`.
+        model: that is trained.
         temperature: T of both sides.
+        common: see `RetrievalLoss`.
     """
 
-    def __init__(self, model: Any, *, tau: float = 0.05, temperature: float = 1.0, similarity: str = "cosine") -> None:
-        super().__init__(model, tau=tau, similarity=similarity)
+    def __init__(self, model: Any, *, temperature: float = 1.0, **common: Any) -> None:
+        super().__init__(model, **common)
         self.temperature = temperature
 
     def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -130,14 +118,15 @@ class CPRDLoss(RowDistillation):
     nobody knows what of other rows is relevant, and the contrast is within the row.
 
     Args:
-        model, tau, similarity: see `RowDistillation`; tau is that of both parts.
+        model: that is trained.
+        tau: temperature of both parts.
         min_prob: a negative is valid while the sigmoid of the teacher's score is at least this.
         top: instead of `min_prob`, the share of the negatives that is valid, the best; free of the teacher's scale.
         weight: of the teacher's part beside the contrast.
         kind: what the teacher's part is: the `order` of valid negatives; the `distribution` over all negatives, by the
             Kullback-Leibler divergence; or the `scores`, by the mean squared difference from the student's
             similarities / tau, where both have mean 0 in a row. `min_prob` and `top` are for the order alone.
-        relevance: see `RetrievalLoss`.
+        common: see `RetrievalLoss`.
     """
 
     def __init__(
@@ -149,13 +138,9 @@ class CPRDLoss(RowDistillation):
         top: float | None = None,
         weight: float = 1.0,
         kind: Taught = "order",
-        relevance: Relevance | None = None,
-        similarity: str = "cosine",
+        **common: Any,
     ) -> None:
-        super().__init__(model, tau=tau, relevance=relevance, similarity=similarity)
-        if kind not in get_args(Taught):
-            expected = ", ".join(get_args(Taught))
-            raise ContractError("unknown kind", where="CPRDLoss", got=kind, expected=expected)
+        super().__init__(model, tau=tau, **common)
         self.min_prob, self.top, self.weight, self.kind = min_prob, top, weight, kind
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
@@ -231,19 +216,13 @@ def own_scores(queries: Tensor, documents: Tensor, columns: int) -> Tensor:
         queries: `[B, D]`, or of tokens `[B, T, D]`.
         documents: `[B * columns, D]`, or of tokens, column after column.
     """
-    if queries.ndim == 3:
-        parts = documents.reshape(columns, *queries.shape[:1], *documents.shape[1:])
-        return torch.stack([_of_tokens(queries, part) for part in parts], 1)
-    return torch.einsum("bd,cbd->bc", queries, documents.reshape(columns, len(queries), -1))
-
-
-def _of_tokens(queries: Tensor, documents: Tensor) -> Tensor:
-    """The similarity `[B]` of each query with its own document, of tokens; see `losses.base.similarities`."""
-    query_mask, document_mask = queries.any(-1), documents.any(-1)
-    similarity: Tensor = maxsim_pairwise(
-        queries, documents, a_mask=query_mask, b_mask=document_mask, length_normalize=True
-    )
-    return similarity
+    if queries.ndim == 2:
+        return torch.einsum("bd,cbd->bc", queries, documents.reshape(columns, len(queries), -1))
+    parts, query_mask = documents.reshape(columns, *queries.shape[:1], *documents.shape[1:]), queries.any(-1)
+    scores = [
+        maxsim_pairwise(queries, part, a_mask=query_mask, b_mask=part.any(-1), length_normalize=True) for part in parts
+    ]
+    return torch.stack(scores, 1)
 
 
 def split_labels(labels: Tensor | None, rows: int, columns: int, *, where: str) -> tuple[Tensor, Tensor]:

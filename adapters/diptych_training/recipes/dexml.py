@@ -452,27 +452,17 @@ class SoftTopKLoss(RetrievalLoss):
         model: that is trained.
         k: how many are the best, and how many positives of a row are drawn for a step, the others left out.
         alpha: slope, on similarities that are divided by `tau`.
-        tau: temperature.
-        relevance, similarity: see `RetrievalLoss`.
+        common: see `RetrievalLoss`.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        k: int = 5,
-        alpha: float = 2.0,
-        tau: float = 0.05,
-        relevance: Relevance | None = None,
-        similarity: str = "cosine",
-    ) -> None:
-        super().__init__(model, relevance=relevance, similarity=similarity)
-        self.k, self.alpha, self.tau = k, alpha, tau
+    def __init__(self, model: Any, *, k: int = 5, alpha: float = 2.0, **common: Any) -> None:
+        super().__init__(model, **common)
+        self.k, self.alpha = k, alpha
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch; rows with fewer than k + 1 candidates do not count."""
-        similarity, candidates = self.masked(embeddings, labels)
-        candidates = candidates.sampled(self.k)
+        similarity = self.similarities(*self.prepared(embeddings))
+        candidates = self.candidates(embeddings, labels).sampled(self.k)
         counted = candidates.positive | candidates.negative
         sizes, positives = counted.sum(1), candidates.positive.sum(1)
         rows = (positives > 0) & (sizes > self.k)

@@ -45,12 +45,17 @@ EMBEDDINGS = "exit_embeddings"
 TURN = "turn"
 
 
-class ElasticOptions(Section):
-    """Exits and widths."""
+class ExitsOptions(Section):
+    """The layers with exits."""
 
     layers: tuple[Positive, ...] = Field(
         min_length=1, description="Layers after which the model can exit; those above the deepest are removed."
     )
+
+
+class ElasticOptions(ExitsOptions):
+    """Exits and widths."""
+
     widths: tuple[Positive, ...] = Field(
         (), description="Further vector lengths (leading dimensions) to train; empty trains the full one only."
     )
@@ -88,7 +93,7 @@ class Elastic(LearningVectors[Options]):
 
     def check_model(self) -> None:
         """Refuse layers and widths that the model does not have."""
-        dimension = last_of(self._with_exits(), Exits, do="").dimension
+        dimension = exits_of(self._with_exits()).dimension
         if wide := [width for width in self.options.elastic.widths if width > dimension]:
             raise ConfigError(
                 "the model's vectors are shorter",
@@ -102,8 +107,6 @@ class Elastic(LearningVectors[Options]):
 
     def loss(self, model: Any) -> Any:
         """The distillation of every exit and width."""
-        import torch
-
         vectors = torch.from_numpy(self._as_turned(self.learned_vectors()))
         return ElasticLoss(model, vectors, widths=self.options.elastic.widths, **self.options.loss.model_dump())
 
@@ -176,18 +179,14 @@ class ExitEvaluator(StudentEvaluator):
         self.widths = sorted({*widths, vectors.shape[1]}, reverse=True)
 
     def measured(self, model: Any) -> dict[str, float]:
-        """The means over all exits and widths, by measure; of the model has no exits its own values."""
-        if not has_exits(model):
-            return super().measured(model)
+        """The means over all exits and widths, by measure."""
         values = list(self.each(model).values())
         return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
 
     def each(self, model: Any) -> dict[str, dict[str, float]]:
         """The values of each exit and width, by name and measure."""
-        import torch
-
         found = {}
-        for layer in exits_of(model):
+        for layer in exits_of(model).layers:
             served = exit_model(model, layer)
             for width in self.widths:
                 served.truncate_dim = width
@@ -214,9 +213,6 @@ class ElasticLoss(torch.nn.Module):
         weight: of the divergence.
         invariance: of the distance to the deepest exit.
         tau: temperature of both distributions; scores are cosines.
-
-    Raises:
-        ContractError: the model has no exits, or its vectors are shorter than a width.
     """
 
     def __init__(
@@ -231,10 +227,7 @@ class ElasticLoss(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.weight, self.invariance, self.tau = model, weight, invariance, tau
-        self.layers, dimension = exits_of(model), vectors.shape[1]
-        if bad := [width for width in widths if not 0 < width <= dimension]:
-            raise ContractError("a width is out of range", where="widths", got=bad[0], expected=f"1 to {dimension}")
-        self.widths = sorted({*widths, dimension}, reverse=True)
+        self.widths = sorted({*widths, vectors.shape[1]}, reverse=True)
         self.vectors: Tensor
         self.register_buffer("vectors", vectors, persistent=False)
 
@@ -256,11 +249,6 @@ class ElasticLoss(torch.nn.Module):
         if self.invariance and apart:
             parts["invariance"] = self.invariance * torch.stack(apart).mean()
         return parts
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The settings for the model card."""
-        settings = {"weight": self.weight, "invariance": self.invariance, "tau": self.tau}
-        return {"loss": type(self).__name__, "exits": self.layers, "widths": self.widths, **settings}
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -309,11 +297,10 @@ class Exits(TrainedModule):
         self.norm_eps, self.norm_bias = norm_eps, norm_bias
         self.pool = Pooling(width, pooling_mode=pooling, include_prompt=include_prompt)
         self.dimension = int(self.pool.get_embedding_dimension())
-        if self.layers != sorted(set(layers)) or not self.layers:
-            raise ContractError(
-                "unusable exits", where="Exits", got=self.layers, expected="ascending numbers of layers"
-            )
-        self.head = nn.ModuleDict({str(n): _head(self.dimension) for n in self.layers})
+        d, heads = self.dimension, dict[str, nn.Module]()
+        for n in self.layers:  # each begins as the identity, with tensors of its own
+            heads[str(n)] = Dense(d, d, activation_function=None, init_weight=torch.eye(d), init_bias=torch.zeros(d))
+        self.head = nn.ModuleDict(heads)
         inner = [] if norm_eps is None else self.layers[:-1]
         self.norm = nn.ModuleDict({str(n): nn.LayerNorm(width, eps=norm_eps or 0.0, bias=norm_bias) for n in inner})
 
@@ -382,21 +369,20 @@ def multi_exit(model: SentenceTransformer, layers: Sequence[int], *, option: str
 
 
 def exit_model(model: SentenceTransformer, layer: int) -> SentenceTransformer:
-    """The plain model of one exit, with copies of its layers: Transformer, Pooling, perhaps Dense, perhaps Normalize.
-
-    Raises:
-        ContractError: no such exit.
-    """
-    exits: Exits = last_of(model, Exits, do="make it by multi_exit")
-    if layer not in exits.layers:
-        raise ContractError("no such exit", where="exits", got=layer, expected=", ".join(map(str, exits.layers)))
+    """The plain model of one exit, with copies of its layers: Transformer, Pooling, Dense, perhaps Normalize."""
+    exits = exits_of(model)
     norm = dict(exits.norm.items()).get(str(layer))
     return assembled(model, [truncated(next(model.children()), layer, norm), *exits.steps(layer)])
 
 
-def has_exits(model: Any) -> bool:
-    """Whether the model is one of `multi_exit`, in training."""
-    return isinstance(model, SentenceTransformer) and isinstance(list(model.children())[-1], Exits)
+def exits_of(model: Any) -> Exits:
+    """The exits of a model in training.
+
+    Raises:
+        ContractError: it has none.
+    """
+    exits: Exits = last_of(model, Exits, do="make it by multi_exit")
+    return exits
 
 
 def rotated(model: SentenceTransformer, rotation: Any) -> SentenceTransformer:
@@ -406,7 +392,7 @@ def rotated(model: SentenceTransformer, rotation: Any) -> SentenceTransformer:
         model: of `multi_exit`.
         rotation: an orthogonal matrix, float32 `[D, D]`.
     """
-    exits: Exits = last_of(model, Exits, do="make it by multi_exit")
+    exits = exits_of(model)
     matrix = torch.as_tensor(rotation, device=model.device)
     with torch.no_grad():
         for head in exits.head.values():
@@ -428,7 +414,7 @@ def export_exits(model: SentenceTransformer, folder: Path) -> dict[int, Path]:
     Returns:
         The folder of each exit, by its number of layers.
     """
-    exits: Exits = last_of(model, Exits, do="make it by multi_exit")
+    exits = exits_of(model)
     folders = {n: folder if n == exits.layers[-1] else folder / f"exit_{n}" for n in exits.layers}
     for layer, path in folders.items():
         saved(exit_model(model, layer), path)
@@ -440,19 +426,13 @@ def export_exits(model: SentenceTransformer, folder: Path) -> dict[int, Path]:
     return folders
 
 
-def _head(width: int) -> Any:
-    """A linear head, initialised as the identity."""
-    same, zero = torch.eye(width), torch.zeros(width)
-    return Dense(width, width, activation_function=None, init_weight=same, init_bias=zero)
-
-
 def _check_cuts(model: SentenceTransformer) -> None:
     """Raise ContractError if a truncated model would not answer like the whole one at that exit."""
     training, features = model.training, batch_to_device(model.preprocess(["which layers answer alike"]), model.device)
     model.eval()
     with torch.no_grad():
         expected = model({**features})[EMBEDDINGS]
-        for layer, vectors in zip(last_of(model, Exits, do="").layers, expected, strict=True):
+        for layer, vectors in zip(exits_of(model).layers, expected, strict=True):
             vectors_of_cut = exit_model(model, layer)({**features})["sentence_embedding"]
             if not torch.allclose(vectors_of_cut, vectors, atol=1e-4):
                 gap = float((vectors_of_cut - vectors).abs().max())
@@ -460,17 +440,3 @@ def _check_cuts(model: SentenceTransformer) -> None:
                     "the model cannot exit at this layer", where=f"layer {layer}", got=f"{gap:.2g} apart"
                 )
     model.train(training)
-
-
-def exits_of(model: Any) -> list[int]:
-    """The layers after which a model has exits.
-
-    Raises:
-        ContractError: it has none.
-    """
-    last = list(model.children())[-1] if list(model.children()) else None
-    layers = getattr(last, "layers", None)
-    if not isinstance(layers, list):
-        do = "give the loss a model of diptych_training.recipes.elastic.multi_exit(model, layers)"
-        raise ContractError("the model has no exits", where="exits_of", got=type(last).__name__, do=do)
-    return layers

@@ -36,10 +36,10 @@ from diptych_adapters.media_text.network import (
 )
 from diptych_adapters.models import resolve
 from diptych_training.data.media_items import Items, augment_pictures, read_items
-from diptych_training.lexicon import flops
 from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.options import AboveZero, EncoderOptions, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.base import Training
+from diptych_training.recipes.splade import flops
 from diptych_training.recipes.student import TEXTS, VECTORS, encode_once
 from diptych_training.running.families import device
 from diptych_training.running.run import HeldOutEvaluator

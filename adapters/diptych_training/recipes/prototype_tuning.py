@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -46,9 +45,6 @@ class Prototypes(TrainedModule):
         self, classes: Sequence[str], width: int, *, tokens: int = 0, token_width: int = 1, first_id: int = 0
     ) -> None:
         super().__init__()
-        if len(set(classes)) < len(classes) or not classes:
-            got = f"{len(classes)} names, {len(set(classes))} distinct"
-            raise ContractError("unusable classes", where="Prototypes", got=got, expected="distinct names")
         self.classes, self.width, self.tokens, self.token_width = list(classes), width, tokens, token_width
         self.first_id = first_id
         self.rows = nn.Parameter(torch.zeros(tokens, token_width))
@@ -125,17 +121,21 @@ def prompt_of(tokens: int) -> str:
     return "".join(map(_token, range(tokens)))
 
 
-def export_prototypes(model: SentenceTransformer, folder: Path) -> Path:
-    """A plain folder of sentence-transformers: queries are texts, documents are names of classes."""
-    return saved(classifying_model(model), folder)
-
-
 def classifying_model(model: SentenceTransformer) -> SentenceTransformer:
-    """The plain model that `export_prototypes` writes; it shares the encoder of the given one."""
+    """The plain model to serve, which shares the encoder: queries are texts, documents are names of classes."""
     tuned: Prototypes = last_of(model, Prototypes, do="make it by prototype_model")
-    parts = _with_rows(model, tuned)
+    parts: list[Any] = list(model.children())[:-1]
+    with torch.no_grad():
+        table = parts[0].auto_model.get_input_embeddings().weight
+        table[tuned.first_id : tuned.first_id + tuned.tokens] = tuned.rows.to(table.dtype)
     query_modules = parts if isinstance(parts[-1], Normalize) else [*parts, Normalize()]
-    router = Router.for_query_document(query_modules, [_table(tuned), Normalize()], default_route="query")
+    # A table whose words are whole names of classes.
+    words = {UNKNOWN: 0} | {name: number for number, name in enumerate(tuned.classes, 1)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Strip()
+    rows = torch.cat([torch.zeros(1, tuned.width), tuned.vectors.detach().cpu().float()])
+    classes = [StaticEmbedding(tokenizer, embedding_weights=rows), Normalize()]
+    router = Router.for_query_document(query_modules, classes, default_route="query")
     prompts = {"query": prompt_of(tuned.tokens)} if tuned.tokens else {}
     return assembled(model, [router], prompts=prompts, similarity="cosine")
 
@@ -160,25 +160,6 @@ def _add_tokens(transformer: Any, tokens: int) -> int:
         network.resize_token_embeddings(first + tokens, mean_resizing=False)
         network.get_input_embeddings().weight.requires_grad_(False)
     return first
-
-
-def _with_rows(model: SentenceTransformer, tuned: Prototypes) -> list[Any]:
-    """The encoder's modules, with the soft prompt in its embedding table."""
-    parts: list[Any] = list(model.children())[:-1]
-    transformer = parts[0]
-    with torch.no_grad():
-        table = transformer.auto_model.get_input_embeddings().weight
-        table[tuned.first_id : tuned.first_id + tuned.tokens] = tuned.rows.to(table.dtype)
-    return parts
-
-
-def _table(tuned: Prototypes) -> StaticEmbedding:
-    """A table whose words are whole names of classes."""
-    words = {UNKNOWN: 0} | {name: number for number, name in enumerate(tuned.classes, 1)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Strip()
-    rows = torch.cat([torch.zeros(1, tuned.width), tuned.vectors.detach().cpu().float()])
-    return StaticEmbedding(tokenizer, embedding_weights=rows)
 
 
 class PromptOptions(Section):
@@ -251,7 +232,7 @@ class PrototypeTuning(Training[Options]):
 
     def export(self, model: Any) -> list[Registration]:
         """One plain model: queries are texts, documents are classes."""
-        export_prototypes(model, self.folder.path)
+        saved(classifying_model(model), self.folder.path)
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
 
     def evaluator(self) -> HeldOutEvaluator | None:
@@ -294,32 +275,12 @@ class PrototypeLoss(torch.nn.Module):
 
     def __init__(self, model: Any, *, tau: float = 0.05) -> None:
         super().__init__()
-        if tau <= 0:
-            raise ContractError("unusable tau", where="PrototypeLoss", got=tau, expected="above 0")
         self.model, self.tau = model, tau
 
-    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
         """The loss of a batch."""
-        embeddings = [self.model({**features})["sentence_embedding"] for features in sentence_features]
-        return self.compute_loss_from_embeddings(embeddings, labels)
-
-    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """The same from the texts' vectors `[B, D]`, one column of them."""
-        if (
-            len(embeddings) != 1
-            or labels is None
-            or labels.shape != (len(embeddings[0]),)
-            or labels.is_floating_point()
-        ):
-            got = f"{len(embeddings)} columns, labels {'none' if labels is None else list(labels.shape)}"
-            raise ContractError(
-                "the batch is not texts with classes", where="PrototypeLoss", got=got, expected="texts, one class each"
-            )
+        (features,) = sentence_features
+        vectors, normal = self.model({**features})["sentence_embedding"], torch.nn.functional.normalize
         tuned: Prototypes = last_of(self.model, Prototypes, do="give the loss a model of prototype_model")
-        normal = torch.nn.functional.normalize
-        scores = normal(embeddings[0].float(), dim=-1) @ normal(tuned.vectors, dim=-1).T
+        scores = normal(vectors.float(), dim=-1) @ normal(tuned.vectors, dim=-1).T
         return torch.nn.functional.cross_entropy(scores / self.tau, labels.to(scores.device))
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The settings for the model card."""
-        return {"tau": self.tau}

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
+from sentence_transformers.util import cos_sim
 
 from diptych import Document
 from diptych.encoders import Encoders, NamedEncoder
@@ -190,33 +192,17 @@ class StudentEvaluator(HeldOutEvaluator):
 
     def measured(self, model: Any) -> dict[str, float]:
         """The values of a student, by measure."""
-        import torch
-
         return by_metric(self.inner(model, corpus_embeddings=torch.from_numpy(self.vectors)))
 
     def of_teacher(self) -> dict[str, float]:
         """The values of the teacher's own queries, by measure."""
-        return self.measured(_Asked(self._teacher))
-
-
-class _Asked:
-    """The teacher's queries in the form that evaluators call.
-
-    Args:
-        teacher: the encoder.
-    """
-
-    def __init__(self, teacher: NamedEncoder) -> None:
-        from sentence_transformers.util import cos_sim
-
-        self._teacher, self.similarity, self.similarity_fn_name = teacher, cos_sim, "cosine"
-        self.model_card_data = SimpleNamespace(set_evaluation_metrics=lambda *_: None)
-
-    def encode_query(self, texts: Sequence[str], **_: Any) -> Any:
-        """Vectors of queries, a tensor `[n, d]`."""
-        import torch
-
-        return torch.from_numpy(_stacked(self._teacher.encode_query(texts)))
+        asked = SimpleNamespace(  # in the form that evaluators call
+            encode_query=lambda texts, **_: torch.from_numpy(_stacked(self._teacher.encode_query(texts))),
+            similarity=cos_sim,
+            similarity_fn_name="cosine",
+            model_card_data=SimpleNamespace(set_evaluation_metrics=lambda *_: None),
+        )
+        return StudentEvaluator.measured(self, asked)
 
 
 def _nearest(queries: Floats, documents: Floats) -> list[list[int]]:
@@ -288,8 +274,6 @@ class Student(LearningVectors[Options]):
 
     def loss(self, model: Any) -> Any:
         """The student's, of the vectors that the teacher made."""
-        import torch
-
         return StudentLoss(model, torch.from_numpy(self.learned_vectors()), **self.options.loss.model_dump())
 
     def export(self, model: Any) -> list[Registration]:

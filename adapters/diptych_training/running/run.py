@@ -23,8 +23,7 @@ from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.fingerprints import read_json
 from diptych_training.corpus import TrainingData
 from diptych_training.options import LoraOptions, TrainingOptions
-from diptych_training.precision import Precision, computed_in
-from diptych_training.running.families import Family, device, prompts_of_columns, routes_of
+from diptych_training.running.families import Family, Precision, computed_in, device, prompts_of_columns, routes_of
 from diptych_training.running.folder import RunFolder
 
 PRIMARY = "nDCG@10"

@@ -31,7 +31,7 @@ class Summed(ContrastiveLoss):
 
     def compute_loss_from_embeddings(self, embeddings: Any, labels: Any = None) -> Any:
         """The loss of a batch."""
-        similarity, candidates = self.masked(embeddings, labels)
+        similarity, candidates = self.similarities(*self.prepared(embeddings)), self.candidates(embeddings, labels)
         scores, positive = similarity * self.scale, candidates.positive
         all_ = logsumexp_where(scores, positive | candidates.negative)[:, None]
         rows = torch.where(positive, all_ - scores, 0.0).sum(1) / positive.sum(1).clamp(min=1)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from transformers import BertForMaskedLM
 
-from diptych_training.lexicon import Flops, max_logits
 from diptych_training.losses import ContrastiveLoss
+from diptych_training.recipes.splade import Flops, max_logits
 from effects.lex import Lex, lex
 from effects.running import FEW, SEEDS, TUNING, Effect, each, effect, learnt, plateau
 from effects.scoring import Doubles, ndcg

@@ -8,8 +8,8 @@ import pytest
 import torch
 from sentence_transformers.sparse_encoder.losses import FlopsLoss
 
-from diptych_training.lexicon import ActiveTerms, Flops, SparseLoss, flops
 from diptych_training.losses import ContrastiveLoss
+from diptych_training.recipes.splade import ActiveTerms, Flops, flops, sparse_loss
 from given_embeddings import Given, columns, drawn
 
 
@@ -37,7 +37,7 @@ def test_both_sides_have_their_weights() -> None:
     model: Any = Given()
     queries, positives, negatives = weights(1), weights(2), weights(3)
     main = ContrastiveLoss(model, similarity="dot", tau=1.0)
-    loss = SparseLoss(model, main, query_weight=0.3, document_weight=0.2)
+    loss = sparse_loss(model, main, query_weight=0.3, document_weight=0.2)
     parts = loss(columns(queries, positives, negatives))
     assert parts["query_regularizer_loss"].item() == pytest.approx(0.3 * flops(queries).item())
     documents = torch.cat([positives, negatives])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diptych_training.lexicon import blockwise, lexicon, max_logits
+from diptych_training.recipes.splade import blockwise, lexicon, max_logits
 from given_embeddings import drawn
 from tiny_lexicon import WORDS, tiny_masked_model
 
@@ -21,8 +21,8 @@ TEXTS = [WORDS[1], " ".join(WORDS[3:14]), f"{WORDS[20]} {WORDS[21]}"]
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks also in a small lexicon: two numbers of the module, none of its code."""
-    monkeypatch.setattr("diptych_training.lexicon.BLOCK", 7)
-    monkeypatch.setattr("diptych_training.lexicon.TOKENS", 12)
+    monkeypatch.setattr("diptych_training.recipes.splade.BLOCK", 7)
+    monkeypatch.setattr("diptych_training.recipes.splade.TOKENS", 12)
 
 
 @pytest.fixture

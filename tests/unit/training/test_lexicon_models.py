@@ -15,7 +15,7 @@ from sentence_transformers.base.modules import Normalize
 
 from diptych.errors import ContractError
 from diptych_adapters.sparse_encoders import LearnedSparseEncoder, SpladeEncoder
-from diptych_training.lexicon import inverse_frequencies, lexicon, static_weights
+from diptych_training.recipes.splade import inverse_frequencies, lexicon, static_weights
 from diptych_training.running.families import routes_of
 from tiny_lexicon import WORDS, tiny_masked_model
 

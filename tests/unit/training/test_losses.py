@@ -349,9 +349,7 @@ REFUSED: list[tuple[Callable[[], Any], str, str]] = [
         "extra documents need ids",
     ),
     (lambda: Relevance([(-1, 2)]), "Relevance", "unknown ids"),
-    (lambda: CPRDLoss(Given(), kind="margins"), "CPRDLoss", "unknown kind"),  # type: ignore[arg-type]
     (lambda: CPRDLoss(Given())(THREE, torch.zeros(2, 3)), "CPRDLoss", "labels are not ids and scores"),
-    (lambda: PSLLoss(Headed(), relevance=POOL, weight=1.5), "PSLLoss", "unusable weight"),
     (lambda: PSLLoss(torch.nn.Linear(1, 1), relevance=POOL), "diptych_experimental.unidec", "has no classifier"),
     (
         lambda: PSLLoss(Headed(), relevance=POOL)([{"given": drawn(1, 3, 8)}, {"given": drawn(2, 6, 8)}], POOLED + 3),

@@ -17,9 +17,9 @@ from diptych.media import MediaConfig, MediaStore, Sound
 from diptych_adapters.media_text.network import MediaTextNetwork, Picture, TowerShape, normalized
 from diptych_experimental.media_forms import Clip, Spectrogram
 from diptych_training.data.media_items import Items, augment_pictures, read_items
-from diptych_training.lexicon import flops
 from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.recipes.media_text import MediaTextLoss, media_text_model, ranked
+from diptych_training.recipes.splade import flops
 from tiny_training import lines
 
 SIZE = 16

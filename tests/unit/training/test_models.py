@@ -31,11 +31,11 @@ from diptych_training.recipes.elastic import (
 from diptych_training.recipes.prototype_tuning import (
     PrototypeLoss,
     Prototypes,
-    export_prototypes,
+    classifying_model,
     prompt_of,
     prototype_model,
 )
-from diptych_training.trained_module import layers_of
+from diptych_training.trained_module import layers_of, saved
 from given_embeddings import Given, drawn
 from tiny_encoders import WIDTH, features_of, tiny_encoder
 from tiny_models import bert
@@ -170,7 +170,7 @@ def test_prompt_and_prototypes_alone_train_and_are_served_without_code_of_ours(t
     assert np.allclose(model.encode(TEXTS), tiny_encoder(tmp_path / "bert", layers=2).encode(TEXTS), atol=1e-6)
     wanted = model.encode([prompt_of(tokens) + text for text in TEXTS])
     assert np.allclose(wanted, model.encode(TEXTS), atol=1e-3) is (tokens == 0), "the rows of the prompt are read"
-    router = SentenceTransformer(str(export_prototypes(model, tmp_path / "classes")), device="cpu")
+    router = SentenceTransformer(str(saved(classifying_model(model), tmp_path / "classes")), device="cpu")
     assert np.allclose(router.encode_query(TEXTS), wanted, atol=1e-6)
     vectors = normalize(model[-1].vectors.detach(), dim=-1)
     assert np.allclose(router.encode_document([*CLASSES, " third "]), vectors[[0, 1, 2, 2]].numpy(), atol=1e-6)
@@ -218,20 +218,11 @@ def with_dense(model: Any) -> Any:
 
 REFUSED: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda plain: multi_exit(plain, [2, 4]), ConfigError, r"does not have these layers(?s:.*)got: 4(?s:.*)1 to 3"),
-    (lambda plain: exit_model(multi_exit(plain, [1, 3]), 2), ContractError, r"no such exit(?s:.*)got: 2"),
-    (lambda plain: MultiExitLoss(ContrastiveLoss(Given())), ContractError, "the model has no exits"),
+    (lambda plain: MultiExitLoss(ContrastiveLoss(Given())), ContractError, "not a model in this training"),
     (
         lambda plain: multi_exit(with_dense(plain), [1]),
         ContractError,
         r"this method cannot train(?s:.*)Dense",
-    ),
-    (lambda plain: ElasticLoss(multi_exit(plain, [1]), unit(0), widths=[0]), ContractError, "width is out of range"),
-    (lambda plain: ElasticLoss(multi_exit(plain, [1]), unit(0), widths=[33]), ContractError, "width is out of range"),
-    (lambda plain: Prototypes(["same", "same"], 8), ContractError, "unusable classes"),
-    (
-        lambda plain: PrototypeLoss(plain).compute_loss_from_embeddings([unit(1, 2)], torch.tensor([0.0, 1.0])),
-        ContractError,
-        "not texts with classes",
     ),
 ]
 

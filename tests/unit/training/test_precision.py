@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diptych_training.data.mining import ModelSource
-from diptych_training.precision import computed_in
+from diptych_training.running.families import computed_in
 from tiny_encoders import tiny_encoder
 
 TEXTS = ["a heart valve", "the wing of an aircraft", "lift and drag"]
