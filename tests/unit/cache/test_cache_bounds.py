@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych.slots.cache import EmbeddingCache, Namespace, table
+from diptych.slots.cache import EmbeddingCache, Namespace
 from diptych.slots.encode import Vector
 
 MakeNamespace = Callable[..., Namespace]
@@ -97,7 +97,7 @@ def test_a_smaller_limit_shrinks_the_file(
             space.encode(texts(first, first + 500), vectors_of)
     assert on_disk(folder) > 40_000_000
     space = namespace(cache)
-    with watched_log(folder) as sizes:
+    with watched_journal(folder) as sizes:
         space.encode(texts(9000, 9100), vectors_of)
     assert max(sizes) < 8_000_000  # though 40 MB are dropped
     cache.close()
@@ -109,14 +109,14 @@ def test_a_smaller_limit_shrinks_the_file(
 
 
 @contextmanager
-def watched_log(folder: Path) -> Iterator[list[int]]:
-    """The sizes that the log has meanwhile."""
+def watched_journal(folder: Path) -> Iterator[list[int]]:
+    """The sizes that the journal has meanwhile."""
     sizes, done = [0], threading.Event()
 
     def look() -> None:
         while not done.wait(0.002):
-            with suppress(FileNotFoundError):  # there is a log while a connection is open
-                sizes.extend(path.stat().st_size for path in folder.glob("*-wal"))
+            with suppress(FileNotFoundError):
+                sizes.extend(path.stat().st_size for path in folder.glob("*-journal"))
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -152,14 +152,14 @@ base.execute("COMMIT")
 def test_writes_wait_for_a_process_that_reads_and_none_is_dropped(
     cache: EmbeddingCache, namespace: MakeNamespace
 ) -> None:
-    """As on a busy machine, which stops a process within a read for longer than others have patience for the log."""
+    """As on a busy machine, which stops a process within a read."""
     space = namespace(cache)
     space.encode(texts(0, 10), vectors_of)
     command = [sys.executable, "-c", READING, str(cache.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout
         reader.stdout.readline()
-        ending = threading.Timer(4 * table.PATIENCE / 1000, lambda: reader.communicate("\n"))
+        ending = threading.Timer(0.5, lambda: reader.communicate("\n"))
         ending.start()
         for first in range(0, 900, 100):
             space.encode(texts(first, first + 100), vectors_of)

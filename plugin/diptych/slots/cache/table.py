@@ -16,9 +16,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -55,10 +54,7 @@ SCHEMA = (
 TABLES = {"spaces", "models", "entries", "vectors"}
 KEYS = 500  # in one statement; SQLite before 3.32 takes 999
 TOUCH = 600  # seconds after which a use is noted again: a corpus read twice in a row is not written twice
-WAL_SHARE, WAL_MOST = 8, 16_000_000  # of the bytes allowed, what is left to the log beside the file
-PATIENCE = 200  # milliseconds to wait for others in one try to empty the log
-PAUSE = 0.005  # seconds between tries
-EVICTED = 32  # a clean-up frees at least this part of the file, so that not every write needs one
+JOURNAL_SHARE, JOURNAL_MOST = 8, 16_000_000  # of the bytes allowed, what is left to the journal beside the file
 VACUUMED = 64  # pages given back at a time
 Row = tuple[bytes, bytes]  # key, packed vector
 _FIND = "SELECT key, packed, id, used FROM entries JOIN vectors USING (id) WHERE key IN ({})"
@@ -83,19 +79,19 @@ class VectorTable:
 
     Args:
         connection: open, in autocommit mode to a file with SCHEMA.
-        limit: bytes that file and log may take.
+        limit: bytes that file and journal may take.
         clock: seconds since the epoch.
     """
 
     def __init__(self, connection: sqlite3.Connection, *, limit: int, clock: Callable[[], float]) -> None:
         self._db, self._clock, self._lock = connection, clock, threading.RLock()
-        self._page, self._timeout = self._pragma("page_size"), self._pragma("busy_timeout")
-        self._log_bytes = log = min(limit // WAL_SHARE, WAL_MOST)
-        self._log_path = f"{connection.execute('PRAGMA database_list').fetchone()[2]}-wal"
-        self._transaction_bytes, self._largest_vector = log // 8, log // 2  # bytes of vectors in a transaction, of one
-        self._max_pages = (limit - log) // self._page
+        self._page = self._pragma("page_size")
+        journal = min(limit // JOURNAL_SHARE, JOURNAL_MOST)
+        self._transaction_bytes, self._largest_vector = journal // 8, journal // 2  # bytes of vectors
+        self._cleaned = journal // 4  # bytes that a clean-up drops at a time: many writes share one
+        self._max_pages = (limit - journal) // self._page
         # Without a sync a power cut, though no kill, may spoil the file; checksums tell, and it is only a cache.
-        for pragma in ("synchronous=OFF", "cache_size=-16384", "wal_autocheckpoint=0"):
+        for pragma in ("synchronous=OFF", "cache_size=-16384"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -119,26 +115,22 @@ class VectorTable:
     def store(self, digest: bytes, label: str, rows: Sequence[Row]) -> None:
         """Store the rows, in one transaction unless they are very large; an existing key stays as it is.
 
-        Where another process keeps the log from being emptied this waits for it, as for a process that writes.
-
         Raises:
-            sqlite3.OperationalError: it waited for as long as `opening.BUSY` says.
+            sqlite3.OperationalError: another process has read or written for as long as `BUSY` says.
         """
         self._shrink()
         for piece in self._transactions(rows):
-            with self._lock:
-                self._wait_for_log()
-                with self._writing():
-                    self._make_room(piece)
-                    self._db.execute("INSERT OR IGNORE INTO spaces (digest, label) VALUES (?, ?)", (digest, label))
-                    ((identifier,),) = self._db.execute("SELECT id FROM spaces WHERE digest = ?", (digest,))
-                    now = int(self._clock())
-                    for key, packed in piece:
-                        entry = self._db.execute(_NEW_ENTRY, (key, int(identifier), now, len(packed)))
-                        if entry.rowcount:
-                            self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (entry.lastrowid, packed))
-                        elif self._db.execute(_COUNT_VECTORS, (key,)).fetchone() != (1,):
-                            raise ValueError("an entry of the cache has no vector")  # else another process was first
+            with self._lock, self._writing():
+                self._make_room(piece)
+                self._db.execute("INSERT OR IGNORE INTO spaces (digest, label) VALUES (?, ?)", (digest, label))
+                ((identifier,),) = self._db.execute("SELECT id FROM spaces WHERE digest = ?", (digest,))
+                now = int(self._clock())
+                for key, packed in piece:
+                    entry = self._db.execute(_NEW_ENTRY, (key, int(identifier), now, len(packed)))
+                    if entry.rowcount:
+                        self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (entry.lastrowid, packed))
+                    elif self._db.execute(_COUNT_VECTORS, (key,)).fetchone() != (1,):
+                        raise ValueError("an entry of the cache has no vector")  # else another process was first
 
     def model(self, name: bytes, canaries: str, alike: Callable[[str, str], bool]) -> str:
         """The canaries by which a model is known: the first similar ones of this name, else these from now on."""
@@ -162,7 +154,7 @@ class VectorTable:
         return [Usage(*row) for row in rows]
 
     def size(self) -> int:
-        """Size of the file, its log aside."""
+        """Size of the file, its journal aside."""
         with self._lock:
             return self._page * self._pragma("page_count")
 
@@ -173,7 +165,6 @@ class VectorTable:
                 for table in sorted(TABLES):
                     self._db.execute(f"DELETE FROM {table}")
             self._vacuum(self._pragma("freelist_count"))
-            self._empty_log()
 
     def close(self) -> None:
         """Close the file."""
@@ -185,7 +176,7 @@ class VectorTable:
         needed = 2 * sum(len(packed) for _, packed in rows) // self._page + 2 * len(rows) // 100 + 16
         if self._free() >= needed:
             return
-        target = max(needed, self._max_pages // EVICTED)
+        target = max(needed, self._cleaned // self._page)
         while (missing := target - self._free()) > 0 and self._evict(missing * self._page):
             pass
 
@@ -209,11 +200,11 @@ class VectorTable:
         return self._max_pages - self._pragma("page_count") + self._pragma("freelist_count")
 
     def _shrink(self) -> None:
-        """Shrink a file that was made with a higher limit, in steps that fit in the log."""
+        """Shrink a file that was made with a higher limit, in steps that fit in the journal."""
         with self._lock:
-            while self._free() < 0 and self._log_size() <= self._log_bytes // 2:
+            while self._free() < 0:
                 with self._writing():
-                    if not self._evict(self._log_bytes // 4):
+                    if not self._evict(self._cleaned):
                         break
             surplus = min(self._pragma("page_count") - self._max_pages, self._pragma("freelist_count"))
             if surplus > 0:
@@ -222,8 +213,6 @@ class VectorTable:
     def _vacuum(self, pages: int) -> None:
         for _ in range(0, pages, VACUUMED):
             self._db.executescript(f"PRAGMA incremental_vacuum({VACUUMED})")  # `execute` gives back a single page
-            if not self._empty_log():
-                return
 
     def _transactions(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """The rows in pieces for one transaction each, without vectors that are too large."""
@@ -250,41 +239,6 @@ class VectorTable:
                 self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
-        if self._log_size() > self._log_bytes // 4:
-            self._empty_log()
-
-    def _log_size(self) -> int:
-        """Size of the log in bytes."""
-        try:
-            return os.stat(self._log_path).st_size
-        except FileNotFoundError:
-            return 0
-
-    def _wait_for_log(self) -> None:
-        """Wait until the log has room: a vector that is not stored would be encoded again.
-
-        A read lasts microseconds, unless its process is stopped meanwhile; then this may wait for seconds.
-        """
-        end = time.monotonic() + self._timeout / 1000
-        while self._log_size() > self._log_bytes // 2 and not self._empty_log():
-            if time.monotonic() > end:
-                seconds = self._timeout / 1000
-                raise sqlite3.OperationalError(
-                    f"another process has kept the log of the cache in use for {seconds:g} s"
-                )
-            time.sleep(PAUSE)  # SQLite does not wait where another process is emptying the log at the same time
-
-    def _empty_log(self) -> bool:
-        """Write the log into the file, waiting a moment for readers; returns whether it worked.
-
-        SQLite's own way waits for nobody, so between several busy processes the log would grow for ever.
-        """
-        self._db.execute(f"PRAGMA busy_timeout={PATIENCE}").fetchall()
-        try:
-            ((busy, _, _),) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            return not busy
-        finally:
-            self._db.execute(f"PRAGMA busy_timeout={self._timeout}").fetchall()
 
     def _pragma(self, name: str) -> int:
         ((value,),) = self._db.execute(f"PRAGMA {name}")
@@ -372,12 +326,14 @@ def _open(folder: Path, limit: int, clock: Callable[[], float], notice: str) -> 
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its log the same rights
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its journal the same rights
     connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
     try:
+        with suppress(sqlite3.OperationalError):  # an earlier release has it open, with its log
+            connection.execute("PRAGMA journal_mode=TRUNCATE").fetchall()
         ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
         if not tables:
-            for pragma in (f"page_size={PAGE}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL"):
+            for pragma in (f"page_size={PAGE}", "auto_vacuum=INCREMENTAL"):
                 connection.execute(f"PRAGMA {pragma}").fetchall()
             settings = (f"PRAGMA application_id={APPLICATION}", f"PRAGMA user_version={FORMAT}")
             for statement in ("BEGIN IMMEDIATE", *SCHEMA, *settings, "COMMIT"):
@@ -410,9 +366,9 @@ def _rename_damaged(folder: Path) -> bool:
     except portalocker.LockException:
         return False
     with closing(users):
-        os.replace(folder / FILE, _damaged_path(folder))
-        for suffix in ("-wal", "-shm"):
+        for suffix in ("-journal", "-wal", "-shm"):  # first: the new file must not meet the old one's journal
             (folder / f"{FILE}{suffix}").unlink(missing_ok=True)
+        os.replace(folder / FILE, _damaged_path(folder))
     return True
 
 
