@@ -460,8 +460,8 @@ class Explanation(Displayed):
         boosts = tuple(ScorePart(name, "boost", value) for name, value in self.boosts.items())
         pipeline, rescore, last = self.pipeline, self.pipeline.rescore, ""
         if self.score is not None:
-            rerankers = pipeline.rerank[-1].label if pipeline.rerank else "mmr" if pipeline.diversify else ""
-            last = PINNED if PINNED in self.notes else rerankers
+            stage = pipeline.rerank[-1] if pipeline.rerank else pipeline.diversify
+            last = PINNED if PINNED in self.notes else stage.label if stage else ""
         if last and self.score is not None:
             return (ScorePart(last, "stage", self.score),)
         if rescore:

@@ -193,6 +193,11 @@ class Rescore:
         default=1.0, kw_only=True, description="Weight of its score, 0 to 1. The rest is the previous stage's score."
     )
 
+    @property
+    def label(self) -> str:
+        """The key of its score in `Hit.stages`."""
+        return self.slot
+
 
 MOST_DIVERSIFIED = 16_384  # candidates that Qdrant diversifies
 
@@ -211,6 +216,8 @@ class Diversify:
     candidates: Annotated[int, Field(ge=1, le=MOST_DIVERSIFIED, strict=True)] = Field(
         default=100, description="Candidates to choose from."
     )
+
+    label = "mmr"
 
 
 @stage

@@ -27,7 +27,6 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.search.groups import HitGroup, HitGroups, search_groups
 from diptych.search.options import (
-    BoostLike,
     ExplainOptions,
     SearchOptions,
     VectorOptions,
@@ -43,7 +42,6 @@ from diptych.search.run import Answers, Hits, search
 __all__ = [
     "Answers",
     "Boost",
-    "BoostLike",
     "CollectionHandle",
     "Dbsf",
     "Diversify",

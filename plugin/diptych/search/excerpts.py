@@ -11,7 +11,7 @@ import re
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -350,7 +350,13 @@ def _places_of_words(
     places = list(_words(text, begin, min(end, len(text)))) if matchers else []
     words = {text[a:b] for a, b in places}
     matched = {word for matcher in matchers for word in matcher(query, words)} if words else set()
-    return tuple(_joined((a, b) for a, b in places if text[a:b] in matched))
+    joined: list[Place] = []  # those that overlap made one
+    for a, b in places:
+        if text[a:b] in matched and joined and a < joined[-1][1]:
+            joined[-1] = (joined[-1][0], b)
+        elif text[a:b] in matched:
+            joined.append((a, b))
+    return tuple(joined)
 
 
 def _words(text: str, begin: int, end: int) -> Iterator[Place]:
@@ -363,20 +369,6 @@ def _words(text: str, begin: int, end: int) -> Iterator[Place]:
             elif part:
                 yield (at, at + len(part))
             at += len(part)
-
-
-def _joined(places: Iterable[Place]) -> Iterator[Place]:
-    """The places, with those that overlap made one."""
-    last: Place | None = None
-    for begin, end in places:
-        if last is not None and begin < last[1]:
-            last = (last[0], end)
-        else:
-            if last is not None:
-                yield last
-            last = (begin, end)
-    if last is not None:
-        yield last
 
 
 def _matcher(request: SearchRequest, slot: Slot) -> Callable[[int, set[str]], set[str]]:

@@ -75,7 +75,12 @@ class MicroBatcher(Generic[Request, Answer]):
                 raise as_error(error) from error
             raise
         finally:
-            self._pass_on(turn)
+            with self._lock:
+                passes_on = self._turn is turn and bool(self._waiting)
+                if self._turn is turn and not passes_on:
+                    self._turn = None
+            if passes_on:
+                self._start(turn)
         return self.later(request).result()
 
     def later(self, request: Request) -> Future[Answer]:
@@ -98,21 +103,17 @@ class MicroBatcher(Generic[Request, Answer]):
             self._turn, self._since = turn, time.monotonic()
             return True
 
-    def _pass_on(self, turn: object) -> None:
-        with self._lock:
-            if self._turn is not turn:
-                return
-            if not self._waiting:
-                self._turn = None
-                return
-        self._start(turn)
-
     def _start(self, turn: object) -> None:
         """Answer the waiting requests in a thread of the pool, or here if Python is ending and starts no threads."""
         try:
             self._submit(self._drain, turn)
-        except Overloaded as error:
-            self._refuse(turn, error)
+        except Overloaded as error:  # the turn goes back, and all waiting callers learn that there is no thread
+            with self._lock:
+                waiting = [*self._waiting]
+                self._waiting.clear()
+                if self._turn is turn:
+                    self._turn = None
+            _tell_error([entry for entry in waiting if entry[1].set_running_or_notify_cancel()], error)
         except RuntimeError:
             self._drain(turn)
 
@@ -141,17 +142,6 @@ class MicroBatcher(Generic[Request, Answer]):
                 self._running -= 1
             raise
 
-    def _refuse(self, turn: object, error: Overloaded) -> None:
-        """Return the turn, and tell all waiting callers that no thread is available."""
-        with self._lock:
-            waiting = [*self._waiting]
-            self._waiting.clear()
-            if self._turn is turn:
-                self._turn = None
-        for _, future in waiting:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
-
     def _look_later(self) -> None:
         """Make sure that waiting requests are handled even if the turn does not end in time."""
         with self._lock:
@@ -172,42 +162,41 @@ class MicroBatcher(Generic[Request, Answer]):
             latest = time.monotonic() - max(self._patience, _USUAL * self._slowest)
             keys = [key for key, (began, _) in self._under_way.items() if began <= latest]
             stuck = [self._under_way.pop(key)[1] for key in keys]
-        for batch in stuck:
-            self._divide(batch)
-        if self._waiting and self._took(turn):
-            self._start(turn)
-        if self._waiting or self._under_way:
-            self._look_later()
-
-    def _divide(self, batch: Batch[Request, Answer]) -> None:
-        """Repeat a batch in pieces for those of its callers who have no answer."""
-        size = -(-len(batch) // PIECES)
-        for start in range(0, len(batch), size):
-            piece = batch[start : start + size]
+        # Each is repeated in pieces for those of its callers who have no answer.
+        sizes = [-(-len(batch) // PIECES) for batch in stuck]
+        pieces = (
+            batch[start : start + size]
+            for batch, size in zip(stuck, sizes, strict=True)
+            for start in range(0, len(batch), size)
+        )
+        for piece in pieces:
             try:
                 self._submit(self._answer, piece)
             except Overloaded as error:
                 _tell_error(piece, error)
             except RuntimeError:  # Python is ending: the batch itself may still be answered
-                return
+                break
+        if self._waiting and self._took(turn):
+            self._start(turn)
+        if self._waiting or self._under_way:
+            self._look_later()
 
     def _drain(self, turn: object) -> None:
         """Answer waiting and newly arriving requests as long as this thread has the turn."""
-        while batch := self._taken(turn):
+        while True:
+            with self._lock:
+                if self._turn is not turn:
+                    return
+                batch = [self._waiting.popleft() for _ in range(min(MOST_REQUESTS, len(self._waiting)))]
+                self._turn, self._since = turn if batch else None, time.monotonic()
+            if not batch:
+                return
             self._answer([(request, future) for request, future in batch if future.set_running_or_notify_cancel()])
             # Let callers just answered queue again before the next batch; else it holds only the first of them. Then
             # the others would find a batch running again and again, and never be joined with the first.
             for _ in batch:
                 if len(self._waiting) < len(batch):
                     time.sleep(0)  # releases the GIL
-
-    def _taken(self, turn: object) -> list[tuple[Request, Future[Answer]]]:
-        with self._lock:
-            if self._turn is not turn:
-                return []
-            batch = [self._waiting.popleft() for _ in range(min(MOST_REQUESTS, len(self._waiting)))]
-            self._turn, self._since = turn if batch else None, time.monotonic()
-            return batch
 
     def _answer(self, pending: Batch[Request, Answer]) -> None:
         batch = [(request, future) for request, future in pending if not future.done()]

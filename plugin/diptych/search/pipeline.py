@@ -123,11 +123,21 @@ class Pipeline:
     label: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._derive()
+        narrow = [stage for stage in (self.rescore, self.diversify) if stage is not None]
+        scored = [stage for stage in (self.fuse, self.rescore, self.boost, self.diversify) if stage is not None]
+        names, stages = [branch.slot for branch in self.retrieve], (*scored, *self.rerank)
+        widths = [stage.candidates for stage in (*narrow, *self.rerank)]
+        derived = {
+            "stages": stages,
+            "slots": tuple(dict.fromkeys([*names, *(stage.slot for stage in narrow)])),
+            "depth": min([sum(branch.candidates for branch in self.retrieve), *widths]) if stages else None,
+            "label": scored[-1].label if scored else next(iter(names), ""),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)  # as a frozen dataclass sets its own fields
         if self.boost and self.diversify:
             what = "Diversify chooses by similarity alone, so a boost would have no effect"
             raise SearchError(what, where=repr(self), do="leave one of them out")
-        names = [branch.slot for branch in self.retrieve]
         for name in names:
             if names.count(name) > 1:
                 raise SearchError(f"slot {name!r} is retrieved twice", where=repr(self), do="name it once")
@@ -182,29 +192,6 @@ class Pipeline:
         retrieval = " + ".join(map(repr, self.retrieve))
         return " >> ".join([retrieval, *map(repr, self.stages)])
 
-    def _derive(self) -> None:
-        fusions = (self.fuse,) if self.fuse else ()
-        narrow = [stage for stage in (self.rescore, self.diversify) if stage is not None]
-        slots = [branch.slot for branch in self.retrieve]
-        boosts = (self.boost,) if self.boost else ()
-        width = min([sum(branch.candidates for branch in self.retrieve), *(stage.candidates for stage in narrow)])
-        for stage in self.rerank:
-            width = min(width, stage.candidates)
-        stages = (*fusions, *narrow[:1], *boosts, *narrow[1:], *self.rerank)
-        label = self.fuse.label if self.fuse else next(iter(slots), "")
-        if narrow:
-            label = "mmr" if self.diversify else narrow[0].slot
-        if self.boost:
-            label = self.boost.label
-        derived = {
-            "stages": stages,
-            "slots": tuple(dict.fromkeys([*slots, *(stage.slot for stage in narrow)])),
-            "depth": width if stages else None,
-            "label": label,
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)  # as a frozen dataclass sets its own fields
-
 
 def called(name: str, view: View) -> Pipeline:
     """The pipeline with this name: a single slot, or one of the `parts` of the view's pipeline.
@@ -231,16 +218,11 @@ def parts(pipeline: Pipeline) -> dict[str, Pipeline]:
 
     The names are `dense`, `lexical`, `rrf`, `rrf > late`, `rrf > late > cross-encoder`: those of `diptych evaluate`.
     """
-    labels = [pipeline.fuse.label] if pipeline.fuse else []
-    labels += [pipeline.rescore.slot] if pipeline.rescore else []
-    labels += [pipeline.boost.label] if pipeline.boost else []
-    labels += ["mmr"] if pipeline.diversify else []
-    labels += [stage.label for stage in pipeline.rerank]
     found = {branch.slot: Pipeline((branch,)) for branch in pipeline.retrieve}
     grown, name = Pipeline(pipeline.retrieve), pipeline.retrieve[0].slot
-    for stage, label in zip(pipeline.stages, labels, strict=True):
+    for stage in pipeline.stages:
         grown = grown >> stage
-        name = label if stage is pipeline.fuse else f"{name} > {label}"
+        name = stage.label if stage is pipeline.fuse else f"{name} > {stage.label}"
         found[name] = grown
     return found
 
