@@ -19,7 +19,6 @@ from diptych.media import RawMedia
 from diptych.media.canaries import media_canaries
 from diptych.search import search_groups
 from diptych.search.excerpts import has_passages
-from diptych.search.groups import HitGroups
 from diptych.search.options import ExplainOptions, GroupOptions, SearchOptions, VectorOptions, check_options
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.query import Input
@@ -27,6 +26,7 @@ from diptych.search.request import SearchRequest
 from diptych.search.retrieve import retrieve_together
 from diptych.search.run import (
     Answers,
+    HitGroups,
     Hits,
     answer,
     complete_hits,

@@ -25,7 +25,6 @@ from diptych.config.stages import (
 )
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.search.groups import HitGroup, HitGroups, search_groups
 from diptych.search.options import (
     ExplainOptions,
     SearchOptions,
@@ -37,7 +36,7 @@ from diptych.search.options import (
 )
 from diptych.search.pipeline import Boost, Pipeline, Retrieve, Stage, search_params
 from diptych.search.rerank import score, score_pairs
-from diptych.search.run import Answers, Hits, search
+from diptych.search.run import Answers, HitGroup, HitGroups, Hits, search, search_groups
 
 __all__ = [
     "Answers",
