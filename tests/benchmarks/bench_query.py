@@ -33,7 +33,7 @@ from diptych.collection.collection import Collection
 from diptych.config import parse_config
 from diptych.evaluate import read_beir
 from diptych.metadata.payloads import NATIVE
-from diptych.slots.calibration_texts import sample_size
+from diptych.slots.encode import sample_size
 from diptych.types import Document, Floats
 from figures import RATIO, Figure, Result
 from machine import cores, versions

@@ -33,8 +33,8 @@ from diptych.populate.media_references import store_references
 from diptych.populate.read_ahead import batched, summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.registry import Registry
-from diptych.slots.calibration_texts import SAMPLE, provide_texts
-from diptych.slots.calibration_texts import texts_of as texts_read
+from diptych.slots.encode import SAMPLE, provide_texts
+from diptych.slots.encode import texts_of as texts_read
 from diptych.slots.slot import Slot
 from diptych.stores.scroll import pages
 from diptych.stores.server_errors import needs_answers

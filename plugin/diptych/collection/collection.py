@@ -24,8 +24,8 @@ from diptych.metadata.payloads import Layout
 from diptych.metadata.store import stored_unread
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, SlotInfo
-from diptych.slots.calibration_texts import SAMPLE
 from diptych.slots.consent import trusting
+from diptych.slots.encode import SAMPLE
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import version_warnings
 

@@ -29,8 +29,8 @@ from diptych.metadata.store import known_metadata, metadata_payload, read_existi
 from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots.cache import EmbeddingCache
-from diptych.slots.calibration_texts import CollectionTexts
 from diptych.slots.consent import Consent
+from diptych.slots.encode import CollectionTexts
 from diptych.slots.slot import Slot, SlotMaker
 from diptych.stores.nodes import search_deadline
 from diptych.stores.server_errors import error_line, needs_answers

@@ -30,7 +30,7 @@ from diptych.registry import Registry
 from diptych.reports import UnreadTokens
 from diptych.runtime.vendor_telemetry import quiet
 from diptych.slots.cache import EmbeddingCache
-from diptych.slots.calibration_texts import sample_size, texts_of
+from diptych.slots.encode import sample_size, texts_of
 from diptych.slots.slot import Slot
 from diptych.types import Document
 

@@ -47,7 +47,7 @@ from diptych.populate.validate import Item, SeenIds, Tally, Validator
 from diptych.registry import notify_failure
 from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
-from diptych.slots.calibration_texts import provide_texts, take_sample
+from diptych.slots.encode import provide_texts, take_sample
 from diptych.slots.unread import unfit_slots, vocabulary_warnings
 from diptych.stores.cluster_client import require_shard_key
 from diptych.stores.retired_vectors import drop_retired

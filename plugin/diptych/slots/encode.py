@@ -1,27 +1,38 @@
-"""Calls encoders, checks their results against the contract, and keeps the vectors of the last queries."""
+"""Calls encoders, checks their results against the contract, and keeps the vectors of the last queries.
+
+`CollectionTexts` gives them texts of a collection where they read some before they serve, as those in int8 do.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from qdrant_client import models
 
-from diptych.errors import AdapterCrashed, CollectionError, ContractError, brief
+from diptych.errors import AdapterCrashed, CollectionError, CollectionNotFound, ContractError, brief
 from diptych.media import Content, Media, MediaStore, Sound
-from diptych.protocols import Kind
+from diptych.metadata.models import Reading
+from diptych.metadata.store import read_metadata
+from diptych.protocols import Kind, Sampling
 from diptych.runtime.panics import contained
 from diptych.runtime.text_budget import stream_safe
-from diptych.types import Floats, SparseVector
+from diptych.types import Document, Floats, SparseVector
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
 
 Side: TypeAlias = Literal["query", "document"]
 Vector: TypeAlias = Floats | SparseVector  # dense [dimension], multi-vector [tokens, dimension], or sparse
 Input: TypeAlias = str | Media
 Given = TypeVar("Given", bound=Input)  # what one encoder is called with
+T = TypeVar("T")
+Texts: TypeAlias = Callable[[int, Reading], list[str]]
+SAMPLE = 64  # texts of a collection that are encoded again where a few must do: to verify, to estimate a time
 _AT_ONCE, _BYTES_AT_ONCE = 64, 256 * 2**20  # media decoded for one call of an encoder
 
 
@@ -38,16 +49,13 @@ def decoded(inputs: Sequence[Input], media: MediaStore | None, *, where: str) ->
     for item in inputs:
         content = media.content(item) if isinstance(item, Media) else item
         batch.append(content)
-        size += len(content) if isinstance(content, str) else _values(content).nbytes
+        values = content.samples if isinstance(content, Sound) else content
+        size += len(values) if isinstance(values, str) else values.nbytes
         if len(batch) == _AT_ONCE or size > _BYTES_AT_ONCE:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _values(content: Content) -> NDArray[Any]:
-    return content.samples if isinstance(content, Sound) else content
 
 
 def encode(encoder: Any, kind: Kind, side: Side, inputs: Sequence[str | Content], *, where: str) -> list[Vector]:
@@ -194,3 +202,60 @@ def _read_only(vector: Vector) -> Vector:
     vector = vector.copy()
     vector.flags.writeable = False
     return vector
+
+
+class CollectionTexts:
+    """Called with a number and a reading: returns the texts of that many points, the first in id order.
+
+    `coming` are documents on their way in, which are taken while the collection holds none.
+    """
+
+    def __init__(self, client: QdrantBase, name: str) -> None:
+        self._client, self._name = client, name
+        self.coming: Sequence[Document] = ()
+
+    def __call__(self, size: int, reading: Reading) -> list[str]:
+        """The texts; none while the collection is empty."""
+        return texts_of(self.documents(size), reading)
+
+    def documents(self, size: int) -> Sequence[Document]:
+        """The documents that these texts come from."""
+        try:
+            metadata = read_metadata(self._client, self._name)
+        except CollectionNotFound:
+            metadata = None
+        if metadata is None:
+            return self.coming[:size]
+        records, _ = self._client.scroll(self._name, limit=size, with_payload=True, with_vectors=False)
+        return [metadata.layout.read(record.id, record.payload) for record in records] or self.coming[:size]
+
+
+def texts_of(documents: Iterable[Document], reading: Reading) -> list[str]:
+    """The texts that an encoder of texts reads of documents; empty ones are left out."""
+    return [text for document in documents if (text := reading.of(document.title, document.text))]
+
+
+def inputs_of_documents(documents: Iterable[Document], reading: Reading) -> list[Input]:
+    """What an encoder reads of documents, without those that have nothing of the kind."""
+    return [found for document in documents if (found := reading.input_of(document)) is not None]
+
+
+def sample_size(encoder: Any) -> int:
+    """How many texts an encoder wants to read."""
+    return encoder.sample if isinstance(encoder, Sampling) else 0
+
+
+def provide_texts(encoder: Any, texts: Texts | None, reading: Reading) -> None:
+    """Give an encoder the texts that it wants, if there are any yet."""
+    size = sample_size(encoder)
+    if size and texts is not None and (sample := texts(size, reading)):
+        with contained(AdapterCrashed, "the encoder crashed", where=f"look_at of {type(encoder).__name__}"):
+            encoder.look_at(sample)
+
+
+def take_sample(encoders: Iterable[Any], items: Iterable[T]) -> tuple[list[T], Iterator[T]]:
+    """As many of the first items as encoders want, and an iterator over all items."""
+    size = max(map(sample_size, encoders), default=0)
+    iterator = iter(items)
+    first = list(islice(iterator, size))
+    return first, chain(first, iterator)

@@ -18,9 +18,19 @@ from diptych.protocols import Calibrated, Fingerprint, Kind, Similarity, Statist
 from diptych.registry import Registry
 from diptych.runtime.phases import phase
 from diptych.slots import guard
-from diptych.slots.calibration_texts import Texts, provide_texts, sample_size
 from diptych.slots.canaries import plain_documents
-from diptych.slots.encode import Input, QueryCache, Side, Vector, decoded, encode, require_finite
+from diptych.slots.encode import (
+    Input,
+    QueryCache,
+    Side,
+    Texts,
+    Vector,
+    decoded,
+    encode,
+    provide_texts,
+    require_finite,
+    sample_size,
+)
 from diptych.specs import AdapterSpec
 
 if TYPE_CHECKING:

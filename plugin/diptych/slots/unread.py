@@ -17,7 +17,7 @@ from diptych.errors import AdapterCrashed
 from diptych.protocols import Kind, TokenLimit, VocabularyCheck
 from diptych.reports import UnreadTokens
 from diptych.runtime.panics import contained
-from diptych.slots.calibration_texts import SAMPLE, Texts
+from diptych.slots.encode import SAMPLE, Texts
 from diptych.slots.slot import Slot
 
 MOST_UNREADABLE = 0.5  # measured in docs/research/languages.md

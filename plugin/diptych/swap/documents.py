@@ -30,7 +30,7 @@ from diptych.populate.read_ahead import TOLERANCE
 from diptych.populate.validate import SeenIds, Tally, Validator, temporary_tables
 from diptych.protocols import Calibrated, Statistics
 from diptych.search.fusion import PointId
-from diptych.slots.calibration_texts import texts_of
+from diptych.slots.encode import texts_of
 from diptych.stores.scroll import pages, plain_id
 from diptych.types import Document
 

@@ -26,8 +26,7 @@ from diptych.populate.store import lacking
 from diptych.protocols import Calibrated
 from diptych.reports import UnreadTokens
 from diptych.runtime.phases import phase
-from diptych.slots.calibration_texts import SAMPLE, inputs_of_documents
-from diptych.slots.encode import Input, Vector, encode
+from diptych.slots.encode import SAMPLE, Input, Vector, encode, inputs_of_documents
 from diptych.slots.slot import Slot
 from diptych.slots.unread import (
     MOST_UNREAD,

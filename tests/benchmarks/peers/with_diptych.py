@@ -16,7 +16,7 @@ from diptych import Collection, hookimpl
 from diptych.config.models import Config
 from diptych.metadata.payloads import NATIVE
 from diptych.registry import Registry
-from diptych.slots.calibration_texts import sample_size
+from diptych.slots.encode import sample_size
 from diptych.specs import AdapterSpec
 from diptych.types import Document
 from machine import OURS

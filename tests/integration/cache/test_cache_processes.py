@@ -17,7 +17,7 @@ import pytest
 from diptych.metadata.models import Generation
 from diptych.protocols import Fingerprint
 from diptych.slots.cache import EmbeddingCache, Namespace
-from diptych.slots.cache.table import FILE
+from diptych.slots.cache_table import FILE
 
 LIMIT, WIDTH, SIZE = 16_000_000, 1000, 3000  # 4 kB a vector: 12 MB of one process, 36 MB of three
 PROGRAM = f"""

@@ -14,7 +14,7 @@ pytest.importorskip("openvino", reason="needs diptych[openvino]")
 
 from diptych import Collection
 from diptych.config import Config
-from diptych.slots.calibration_texts import CollectionTexts
+from diptych.slots.encode import CollectionTexts
 from diptych.types import Document
 
 DEBIAN = Path(__file__).parents[3] / "examples" / "debian"

@@ -16,7 +16,8 @@ import portalocker
 import pytest
 
 from diptych.config.models import CacheConfig
-from diptych.slots.cache import EmbeddingCache, Namespace, table
+from diptych.slots import cache_table as table
+from diptych.slots.cache import EmbeddingCache, Namespace
 from diptych.slots.encode import Vector
 
 MakeNamespace = Callable[..., Namespace]

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from diptych.metadata.models import Canaries, Generation
 from diptych.protocols import Fingerprint
-from diptych.slots.cache import EmbeddingCache, Namespace
-from diptych.slots.cache.embedding_cache import pack, unpack
+from diptych.slots.cache import EmbeddingCache, Namespace, pack, unpack
 from diptych.slots.canaries import TEXTS
 from diptych.slots.canaries import pack as pack_canary
 from diptych.slots.encode import Vector, encode, is_finite

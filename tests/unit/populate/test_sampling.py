@@ -16,7 +16,7 @@ from diptych.metadata.models import Reading
 from diptych.populate.ray_engine import Worker, WorkerJob
 from diptych.populate.validate import Item
 from diptych.protocols import Sampling
-from diptych.slots.calibration_texts import CollectionTexts
+from diptych.slots.encode import CollectionTexts
 from diptych.slots.slot import Slot
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document

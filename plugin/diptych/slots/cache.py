@@ -23,7 +23,7 @@ import numpy as np
 from diptych.config.models import CacheConfig
 from diptych.metadata.models import Generation
 from diptych.protocols import Fingerprint
-from diptych.slots.cache.table import (
+from diptych.slots.cache_table import (
     FILE,
     CacheError,
     OpenTable,
