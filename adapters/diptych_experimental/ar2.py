@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor
 from diptych.errors import ContractError
 from diptych.protocols import Kind
 from diptych.training import Registration
-from diptych_training.data.mining import ModelSource
+from diptych_training.data import mining
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.base import Features
 from diptych_training.losses.distillation import RowDistillation
@@ -51,7 +52,6 @@ from diptych_training.running.run import (
     measured,
 )
 
-CHUNK = 256  # queries that are compared with all documents at a time
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
 ROUND = "round"
 Steps = Annotated[int, Field(ge=0)]
@@ -225,7 +225,7 @@ class AR2:
         if places and max(places) >= len(self.documents):
             expected = f"places below {len(self.documents)}"
             raise ContractError("a relevant document is not there", where="AR2", got=max(places), expected=expected)
-        most_excluded = max(map(len, excluded(self.documents, self.relevant).values()), default=0)
+        most_excluded = _most_excluded(self.documents, self.relevant)
         if not places or with_text <= self.negatives + most_excluded:
             raise ContractError(
                 "too little data for AR2",
@@ -305,30 +305,20 @@ def mine(
 
     None is judged relevant, nor has the text of one that is.
     """
-    source, query_ids = ModelSource(retriever, {str(n): text for n, text in enumerate(documents)}), list(relevant)
-    excluded_of = excluded(documents, relevant)
-    depth = negatives + max(map(len, excluded_of.values()))
-    negatives_of: dict[int, list[int]] = {}
-    for start in range(0, len(query_ids), CHUNK):
-        part = query_ids[start : start + CHUNK]
-        rankings = source.find([queries[query] for query in part], [[] for _ in part], depth)
-        for query, result in zip(part, rankings, strict=True):
-            places = (int(name) for name, _ in result.ranking)
-            negatives_of[query] = [document for document in places if document not in excluded_of[query]][:negatives]
-    return negatives_of
+    source = mining.ModelSource(retriever, {str(place): text for place, text in enumerate(documents)})
+    asked = {str(query): queries[query] for query in relevant}
+    judged = {str(query): {str(place): 1.0 for place in places} for query, places in relevant.items()}
+    depth = negatives + _most_excluded(documents, relevant)
+    options = NegativesOptions(per_query=negatives, last_rank=depth, relative=None)
+    found = mining.mine(source, asked, judged, options).negatives
+    return {query: [int(name) for name, _ in found[str(query)]] for query in relevant}
 
 
-def excluded(documents: Sequence[str], relevant: Mapping[int, Sequence[int]]) -> dict[int, set[int]]:
-    """For each query the documents with the text of a relevant one."""
-    relevant_texts = {documents[document] for positives in relevant.values() for document in positives}
-    documents_of: dict[str, set[int]] = {text: set() for text in relevant_texts}
-    for document, text in enumerate(documents):
-        if text in relevant_texts:
-            documents_of[text].add(document)
-    return {
-        query: set().union(*(documents_of[documents[document]] for document in positives))
-        for query, positives in relevant.items()
-    }
+def _most_excluded(documents: Sequence[str], relevant: Mapping[int, Sequence[int]]) -> int:
+    """How many documents at most are no negatives of a query: those with the text of a relevant one."""
+    copies = Counter(map(mining.plain, documents))
+    texts_of = ({mining.plain(documents[place]) for place in places} for places in relevant.values())
+    return max((sum(copies[text] for text in texts) for texts in texts_of), default=0)
 
 
 class AR2RetrieverLoss(RowDistillation):

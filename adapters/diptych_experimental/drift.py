@@ -236,7 +236,13 @@ def procrustes(train: Pairs, tune: Pairs) -> DriftMap:
     new, old = train.new - train.new.mean(axis=0), train.old - train.old.mean(axis=0)
     together = new.T @ old
     identity = np.eye(*together.shape) * np.linalg.svd(together, compute_uv=False).mean()
-    return _best((_rotation(new, old, together + pull * identity) for pull in PULLS), train, tune, "procrustes")
+    rotations: list[Floats] = []
+    for pull in PULLS:
+        left, _, right = np.linalg.svd(together + pull * identity, full_matrices=False)
+        turned = new @ (left @ right)
+        scale = max(1e-6, float((turned * old).sum() / np.square(turned).sum()))  # never below zero
+        rotations.append(np.asarray(scale * (left @ right), np.float32))
+    return _best(rotations, train, tune, "procrustes")
 
 
 def ridge(train: Pairs, tune: Pairs) -> DriftMap:
@@ -419,14 +425,6 @@ def _finite(vectors: Any, what: str, *, dimension: int | None = None) -> Floats:
     if len(bad := np.flatnonzero(~np.isfinite(rows).all(axis=1))):
         raise SwapError(f"{what} hold numbers that are not finite", got=f"{len(bad)} rows, first row {bad[0]}")
     return rows
-
-
-def _rotation(new: Floats, old: Floats, together: Floats) -> Floats:
-    """The best rotation, and its scale, never below zero."""
-    left, _, right = np.linalg.svd(together, full_matrices=False)
-    turned = new @ (left @ right)
-    scale = max(1e-6, float((turned * old).sum() / np.square(turned).sum()))
-    return np.asarray(scale * (left @ right), np.float32)
 
 
 def _best(weights: Iterable[Floats], train: Pairs, tune: Pairs, kind: MapKind) -> DriftMap:

@@ -125,7 +125,14 @@ def minimal_pairs(
                 chance = random.Random(f"{seed} {query.id} {name} {changed}")
                 change = edits[changed](query.text, documents[name], chance)
                 if change is not None:
-                    twin = _edited(documents[name], f"{name}~{changed}~{query.id}", changed, change)
+                    (where, into, count), document = change, documents[name]
+                    twin = replace(
+                        document,
+                        id=f"{name}~{changed}~{query.id}",
+                        title=document.title if changed == "negation" else where.sub(into, document.title),
+                        text=where.sub(into, document.text, count),
+                        metadata={**document.metadata, TWIN: changed},
+                    )
                     pairs.append(MinimalPair(query.id, name, twin, changed))
     return pairs
 
@@ -175,13 +182,6 @@ def _preference(values: NDArray[np.float64], seed: int) -> Preference:
     return Preference(len(ranked), len(values) - len(ranked), share, interval)
 
 
-def _edited(document: Document, name: str, changed: Property, change: _Change) -> Document:
-    where, into, count = change
-    title = document.title if changed == "negation" else where.sub(into, document.title)
-    text = where.sub(into, document.text, count)
-    return replace(document, id=name, title=title, text=text, metadata={**document.metadata, TWIN: changed})
-
-
 def _other_number(query: str, document: Document, chance: random.Random) -> _Change | None:
     there = {*_NUMBER.findall(f"{document.title}\n{document.text}")}
     asked = {*_NUMBER.findall(query)}
@@ -207,17 +207,15 @@ def _other_name(
 
 
 def _denial(query: str, document: Document) -> _Change | None:
-    first = _AFFIRMED.search(document.text)
-    if first is None or _DENIES.search(query) or _DENIES.search(_sentence(document.text, first.start())):
+    text, first = document.text, _AFFIRMED.search(document.text)
+    if first is None or _DENIES.search(query):
+        return None
+    # The sentence around it.
+    begin = max((found.end() for found in re.finditer(r"[.!?\n]\s", text[: first.start()])), default=0)
+    end = re.search(r"[.!?](?:\s|$)|\n", text[first.start() :])
+    if _DENIES.search(text[begin : first.start() + end.start() if end else None]):
         return None
     return _AFFIRMED, lambda found: _NEGATED[found[1]], 1
-
-
-def _sentence(text: str, place: int) -> str:
-    """The sentence around a place."""
-    begin = max((found.end() for found in re.finditer(r"[.!?\n]\s", text[:place])), default=0)
-    end = re.search(r"[.!?](?:\s|$)|\n", text[place:])
-    return text[begin : place + end.start() if end else None]
 
 
 def _cased(word: str, found: re.Match[str]) -> str:
@@ -261,18 +259,14 @@ def picture_pairs(
     """
     pairs = []
     for query in queries:
+        sides = {found[0].lower()[:1] for found in _SIDE.finditer(query.text)}
+        stated: list[Property] = ["colour"] if _COLOUR.search(query.text) else []
+        stated += ["side"] if len(sides) == 1 else []
         for name in sorted(qrels.relevant(query.id) & documents.keys()):
-            for changed in _stated(query.text) if "image" in documents[name].media else ():
+            for changed in stated if "image" in documents[name].media else ():
                 twin = _twin(documents[name], changed, f"{name}~{changed}~{query.id}", store)
                 pairs += [MinimalPair(query.id, name, twin, changed)] if twin else []
     return pairs
-
-
-def _stated(query: str) -> list[Property]:
-    """What a query says that can be changed in a picture."""
-    sides = {found[0].lower()[:1] for found in _SIDE.finditer(query)}
-    stated: list[Property] = ["colour"] if _COLOUR.search(query) else []
-    return [*stated, "side"] if len(sides) == 1 else stated
 
 
 def _twin(document: Document, changed: Property, name: str, store: MediaStore) -> Document | None:

@@ -91,18 +91,15 @@ class UniDECEncoder(EncoderPipeline[Floats]):
         if task == "query":
             vectors = self._both_heads(inputs, prompt)
             return np.ascontiguousarray(vectors[:, self._split :]) if self._classifier else vectors
-        rows = self._rows(inputs)
+        rows = np.zeros((0, self._width), np.float32)
+        if inputs:  # their free vectors, of unit length or 0
+            with self._lock:
+                rows = np.asarray(
+                    self._table.encode(list(inputs), batch_size=1024, show_progress_bar=False), np.float32
+                )
         if self._classifier:
             return rows
         return np.concatenate([self._both_heads(inputs, prompt)[:, : self._split], rows], 1)
-
-    def _rows(self, inputs: Sequence[str]) -> Floats:
-        """The free vectors of these texts, float32 `[n, C]`, of unit length or 0."""
-        if not inputs:
-            return np.zeros((0, self._width), np.float32)
-        with self._lock:
-            vectors = self._table.encode(list(inputs), batch_size=1024, show_progress_bar=False)
-        return np.asarray(vectors, np.float32)
 
     def _both_heads(self, inputs: Sequence[str], prompt: str) -> Floats:
         if not inputs:

@@ -95,11 +95,15 @@ class YesNoReranker:
     @property
     def fingerprint(self) -> Fingerprint:
         """Covers what the scores depend on: weights, tokenizer, length, the whole prompt, answers and the scale."""
+        # What prompts are made from, not a prompt itself, since a chat template may write today's date.
+        source = getattr(self.tokenizer, "chat_template", None)
+        facts = [source, self.tokenizer.special_tokens_map, self.options.template]
+        prompt = fingerprints.digest([question(self.options.instruction, "QUERY", "DOCUMENT"), *facts])
         return fingerprints.fingerprint(
             weights=self._digests.weights,
             tokenizer=self._digests.tokenizer,
             pooling=["/".join(self.options.answers), "log-odds" if self.options.raw_scores else "sigmoid"],
-            prompts=(self._prompt_digest(), ""),
+            prompts=(prompt, ""),
             max_length=self.max_length,
             dimension=1,
             numerics=f"torch {str(self.model.dtype).removeprefix('torch.')} {self.model.device.type}",
@@ -133,12 +137,6 @@ class YesNoReranker:
             **self.options.template,
         )
         return rendered
-
-    def _prompt_digest(self) -> str:
-        """A digest of what prompts are made from; not of a prompt, since a chat template may write today's date."""
-        source = getattr(self.tokenizer, "chat_template", None)
-        facts = [source, self.tokenizer.special_tokens_map, self.options.template]
-        return fingerprints.digest([question(self.options.instruction, "QUERY", "DOCUMENT"), *facts])
 
     def _prompt_ids(self, query: str, document: str) -> list[int]:
         ids, most = self._ids(self._prompt(query, document)), self.max_length or 0

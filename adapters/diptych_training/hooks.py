@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from diptych import hookimpl
 from diptych.errors import ConfigError
@@ -61,27 +61,23 @@ def diptych_register_recipes() -> list[RecipeSpec]:
     return RECIPES
 
 
-class _Writer(Protocol):
-    def queries(self, request: QueryRequest) -> list[list[str]]: ...
-
-    def judge(self, request: JudgeRequest) -> list[float]: ...
-
-
 @hookimpl
 def diptych_generate_queries(request: QueryRequest) -> Sequence[Sequence[str]] | None:
     """Queries by `templates` or `chat`."""
     writer = _writer(request.generator, request.options)
-    return writer.queries(request) if writer else None
+    queries: Sequence[Sequence[str]] | None = writer.queries(request) if writer else None
+    return queries
 
 
 @hookimpl
 def diptych_judge(request: JudgeRequest) -> Sequence[float] | None:
     """Judgements by `templates` or `chat`."""
     writer = _writer(request.generator, request.options)
-    return writer.judge(request) if writer else None
+    judgements: Sequence[float] | None = writer.judge(request) if writer else None
+    return judgements
 
 
-def _writer(name: str, options: Mapping[str, Any]) -> _Writer | None:
+def _writer(name: str, options: Mapping[str, Any]) -> Any:
     if name == "templates":
         from diptych_training.data.generators import Templates
 

@@ -67,7 +67,10 @@ def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_que
     """
     if max(len(data.queries), len(data.documents)) > EXACT:
         raise ContractError("too many ids for a label", where="scored_rows", expected=f"<= {EXACT}")
-    lists = {query: _scored(negatives.get(query, ()), scores.get(query, {}), per_query) for query in data.qrels}
+    lists: dict[str, list[str]] = {}
+    for query in data.qrels:
+        known = [name for name in negatives.get(query, ()) if name in scores.get(query, {})]
+        lists[query] = [known[place % len(known)] for place in range(per_query)] if known else []
     queries, names, rows = list(data.queries), list(data.documents), []
     for row in _rows(data, lists, per_query, 0):
         query, *documents = row["label"]
@@ -132,12 +135,6 @@ def pairs(data: TrainingData) -> Iterator[tuple[str, str]]:
     for query in data.qrels:
         for document in data.relevant(query):
             yield query, document
-
-
-def _scored(negatives: Sequence[str], scores: Mapping[str, float], count: int) -> list[str]:
-    """`count` of the negatives that have a score, repeated in turn; none if none has."""
-    with_score = [name for name in negatives if name in scores]
-    return [with_score[place % len(with_score)] for place in range(count)] if with_score else []
 
 
 def _rows(data: TrainingData, negatives: Lists, count: int, seed: int) -> Iterator[dict[str, Any]]:

@@ -214,7 +214,8 @@ class MaskedLoss(nn.Module):
         masks = self.masks(len(clean), labels.device)
         given = self._corrupt(clean) if self._teacher == "clean" else clean
         outputs = self.model({"inputs": given, **masks._asdict()})
-        taught = self._taught(clean)
+        with torch.no_grad():  # the teacher's outputs for whole inputs, after its step
+            taught = self._slow.outputs({"inputs": clean}, follow=self.training) if self._slow else {}
         views = len(masks.visible) // len(clean)
         targets = self.targets(clean, taught).repeat_interleave(views, 0)
         wanted = picked(targets, masks.decoded)
@@ -248,11 +249,6 @@ class MaskedLoss(nn.Module):
         """Continue with this teacher."""
         if self._slow:
             self._slow.load(state)
-
-    @torch.no_grad()
-    def _taught(self, inputs: Tensor) -> Mapping[str, Tensor]:
-        """The teacher's outputs for whole inputs, after its step; empty without a teacher."""
-        return self._slow.outputs({"inputs": inputs}, follow=self.training) if self._slow else {}
 
 
 def patch_targets(module: MaskedModule, inputs: Tensor) -> Tensor:

@@ -231,7 +231,8 @@ class Templates:
 
     def judge(self, request: JudgeRequest) -> list[float]:
         """The share of the query's words that the document contains."""
-        return [_share(_words(query), set(_words(document))) for query, document in request.pairs]
+        pairs = [(_words(query), {*_words(document)}) for query, document in request.pairs]
+        return [sum(word in there for word in words) / len(words) if words else 0.0 for words, there in pairs]
 
 
 def sentences_of(text: str) -> list[str]:
@@ -252,31 +253,20 @@ def _generated(document: Document, style: str, count: int, weights: dict[str, fl
     elif style == "long":
         yield from (" ".join(sentences[at : at + 2]) for at in range(max(1, len(sentences) - 1)))
     else:
-        yield from _of_words(_heaviest(f"{document.title} {document.text}", weights), style, count)
-
-
-def _of_words(words: Sequence[str], style: str, count: int) -> Iterator[str]:
-    for turn in range(count):
-        chosen = words[turn : turn + KEYWORDS]
-        if style == "keywords" and chosen:
-            yield " ".join(chosen)
-        elif style == "question" and len(chosen) > 1:
-            yield QUESTIONS[turn % len(QUESTIONS)].format(*chosen)
-
-
-def _heaviest(text: str, weights: dict[str, float]) -> list[str]:
-    """The words of a text by tf-idf, heaviest first; equal ones in alphabetical order."""
-    counts = Counter(_words(text))
-    return sorted(counts, key=lambda word: (-counts[word] * weights.get(word, 0.0), word))
+        counts = Counter(_words(f"{document.title} {document.text}"))
+        # By tf-idf, heaviest first; equal ones in alphabetical order.
+        words = sorted(counts, key=lambda word: (-counts[word] * weights.get(word, 0.0), word))
+        for turn in range(count):
+            chosen = words[turn : turn + KEYWORDS]
+            if style == "keywords" and chosen:
+                yield " ".join(chosen)
+            elif style == "question" and len(chosen) > 1:
+                yield QUESTIONS[turn % len(QUESTIONS)].format(*chosen)
 
 
 def _idf(texts: Sequence[str]) -> dict[str, float]:
     counts = Counter(word for text in texts for word in set(_words(text)))
     return {word: math.log(1 + len(texts) / count) for word, count in counts.items()}
-
-
-def _share(query_words: Sequence[str], document_words: set[str]) -> float:
-    return sum(word in document_words for word in query_words) / len(query_words) if query_words else 0.0
 
 
 def _words(text: str) -> list[str]:

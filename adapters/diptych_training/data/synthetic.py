@@ -20,8 +20,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from diptych import Document
-from diptych.errors import ConfigError
-from diptych.types import Floats
 from diptych_training.data.generators import Generator
 from diptych_training.data.mining import text_of
 from diptych_training.options import SyntheticQueries
@@ -57,27 +55,16 @@ def without_near_duplicates(queries: Queries, near: float) -> list[SyntheticQuer
         by_document.setdefault(query.document, []).append(index)
     kept_places: set[int] = set()
     for indices in by_document.values():
-        vectors = _counted([queries[index].text for index in indices])
-        kept_places.update(indices[row] for row in _apart(vectors, near))
+        bags, rows = [Counter(normalized_words(queries[index].text)) for index in indices], list[int]()
+        words = sorted({word for bag in bags for word in bag})
+        counts = np.array([[bag[word] for word in words] for bag in bags], np.float32).reshape(len(bags), len(words))
+        vectors = counts / np.linalg.norm(counts, axis=1, keepdims=True).clip(1)  # of counts, so 0 or at least 1
+        cosines = vectors @ vectors.T
+        for row in range(len(vectors)):
+            if not rows or float(cosines[row, rows].max()) <= near:
+                rows.append(row)
+        kept_places.update(indices[row] for row in rows)
     return [query for index, query in enumerate(queries) if index in kept_places]
-
-
-def _apart(vectors: Floats, near: float) -> list[int]:
-    """The rows that are not too near an earlier one."""
-    cosines, rows = vectors @ vectors.T, list[int]()
-    for row in range(len(vectors)):
-        if not rows or float(cosines[row, rows].max()) <= near:
-            rows.append(row)
-    return rows
-
-
-def _counted(texts: Sequence[str]) -> Floats:
-    """Word counts of each text, scaled to length 1, float32 `[n, words]`."""
-    bags = [Counter(normalized_words(text)) for text in texts]
-    words = sorted({word for bag in bags for word in bag})
-    rows = np.array([[bag[word] for word in words] for bag in bags], np.float32).reshape(len(bags), len(words))
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 class LeakIndex:
@@ -226,15 +213,7 @@ def sampled(documents: Mapping[str, str], count: int, *, strata: int = 4, seed: 
 
     Strata are quantiles of the number of words; each is drawn from in proportion to its size. A larger sample with the
     same seed begins with the smaller one, so that doubling adds and replaces nothing.
-
-    Raises:
-        ConfigError: a negative count, or no strata.
     """
-    if count < 0 or strata < 1:
-        got = f"count {count}, strata {strata}"
-        raise ConfigError(
-            "the size of the sample is out of range", where="sampled", got=got, expected="count >= 0, strata >= 1"
-        )
     ids = list(documents)
     order = np.argsort([len(documents[identifier].split()) for identifier in ids], kind="stable")
     random = np.random.default_rng(seed)

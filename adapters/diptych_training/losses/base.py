@@ -79,8 +79,11 @@ class RetrievalLoss(torch.nn.Module, ABC):
                 got=f"{len(embeddings)} column",
                 expected="query, positive and any number of negatives",
             )
-        dense = [column.to_dense() if column.is_sparse else column for column in embeddings]
-        queries, documents = dense[0].float(), torch.cat(_as_long([column.float() for column in dense[1:]]))
+        queries, *columns = [(own.to_dense() if own.is_sparse else own).float() for own in embeddings]
+        if queries.ndim == 3:  # of tokens: as many as the longest has, filled up with zeros
+            longest = max(column.shape[1] for column in columns)
+            columns = [torch.nn.functional.pad(own, (0, 0, 0, longest - own.shape[1])) for own in columns]
+        documents = torch.cat(columns)
         if self.similarity != "dot":
             normal = torch.nn.functional.normalize
             return normal(queries, dim=-1), normal(documents, dim=-1)
@@ -113,14 +116,6 @@ def similarities(queries: Tensor, documents: Tensor) -> Tensor:
     query_mask, document_mask = queries.any(-1), documents.any(-1)
     values: Tensor = maxsim(queries, documents, a_mask=query_mask, b_mask=document_mask, length_normalize=True)
     return values
-
-
-def _as_long(columns: list[Tensor]) -> list[Tensor]:
-    """Columns of tokens with as many as the longest has, filled up with zeros; columns of vectors as they are."""
-    if columns[0].ndim == 2:
-        return columns
-    longest = max(column.shape[1] for column in columns)
-    return [torch.nn.functional.pad(column, (0, 0, 0, longest - column.shape[1])) for column in columns]
 
 
 def mean_of_rows(values: Tensor, counted: Tensor) -> Tensor:

@@ -414,16 +414,12 @@ class MediaTextLoss(torch.nn.Module):
         )
         side = network.words_of_texts(vectors)
         lexicon = self._of(bags, words, relevant, scales[1]) + self._of(side, words, relevant, scales[2])
-        return loss + self._weight * (lexicon + self._penalty() * (flops(words) + flops(side)))
+        self.steps += int(self.training)
+        penalty = self._sparsity * (min(1.0, int(self.steps) / self._ramp) ** 2 if self._ramp else 1.0)
+        return loss + self._weight * (lexicon + penalty * (flops(words) + flops(side)))
 
     def _of(self, texts: Tensor, media: Tensor, relevant: Tensor, scale: Tensor) -> Tensor:
         return symmetric_contrastive(texts.float() @ media.float().T * scale, relevant, ~relevant)
-
-    def _penalty(self) -> float:
-        """f at this step."""
-        if self.training:
-            self.steps += 1
-        return self._sparsity * (min(1.0, int(self.steps) / self._ramp) ** 2 if self._ramp else 1.0)
 
     def _drawn(self, rows: Sequence[int]) -> list[int]:
         """A text of each row."""

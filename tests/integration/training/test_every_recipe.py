@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diptych.errors import ConfigError, DiptychError
+from diptych.errors import ConfigError
 from diptych.training import load_recipe
 from every_recipe import COUNT, MASKED, RECIPES, REGISTRY, made, options_of, write_world
 from tiny_encoders import WORDS
@@ -75,7 +75,8 @@ def test_layers_and_widths_that_the_model_has_not_are_refused_before_any_text_is
 
 PIECES, CUT = {"training": {"mini_batch_size": 4}}, {"data": {"synthetic": {**WRITTEN, "cut": True}}}
 IDLE, NOTHING = {"training": {"patience": 2}}, {"negatives": {"per_query": 0}}
-REFUSED: list[tuple[str, dict[str, dict[str, Any]], str]] = [
+PROMPTED = {"prompts": {"query": "word30 "}}
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("prototype_tuning", {"training": {"lora": LORA}}, "the encoder is frozen: training.lora"),
     ("student", {"training": {"lora": LORA}}, "training.lora is for models with layers"),
     ("prototype_tuning", PIECES, "the encoder is frozen: training.lora and training.mini_batch_size"),
@@ -102,17 +103,25 @@ REFUSED: list[tuple[str, dict[str, dict[str, Any]], str]] = [
     ("cprd", NOTHING, "negatives.per_query"),
     ("cross_encoder", NOTHING, "negatives.per_query"),
     ("uni_encoder", NOTHING, "negatives.per_query"),
+    ("uni_encoder", {"negatives": {"relative": 0.9}}, r"negatives.relative is not for rerankers"),
+    ("uni_encoder", {"query_length": 30}, "query_length is at most training.max_length - 8, 24 here"),
+    ("uni_encoder", {"attention": "round"}, "attention(?s:.*)'isolated', 'arrow' or 'square'"),
+    ("uni_encoder", {"training": {"max_length": None}}, "training.max_length is at least 16"),
+    ("dexml", {"negatives": {"per_query": 2}}, "leave the section out, see pool"),
+    ("cross_encoder", PROMPTED, "prompts are not for cross_encoder, which reads pairs: leave them out"),
+    ("prototype_tuning", PROMPTED, "prompts are not for prototype_tuning, which learns its own"),
 ]
 
 
 @pytest.mark.parametrize(("recipe", "changes", "told"), REFUSED, ids=[f"{own[0]}: {own[2]}" for own in REFUSED])
 def test_options_that_do_not_go_with_a_recipe_are_refused(
-    recipe: str, changes: dict[str, dict[str, Any]], told: str, world: Path, tmp_path: Path
+    recipe: str, changes: dict[str, Any], told: str, world: Path, tmp_path: Path
 ) -> None:
     given = options_of(recipe, world, tmp_path / "run")
     made(given, Told())
+    changed = {n: {**given.get(n, {}), **own} if isinstance(own, dict) else own for n, own in changes.items()}
     with pytest.raises(ConfigError, match=told):
-        made({**given, **{name: {**given.get(name, {}), **own} for name, own in changes.items()}}, Told())
+        made({**given, **changed}, Told())
 
 
 @pytest.mark.parametrize("recipe", ["contrastive", "cprd", "dexml", "distill"])
@@ -168,14 +177,6 @@ def test_judgements_that_are_left_out_are_said_by_prepare(recipe: str, world: Pa
     if recipe == "contrastive":
         assert training.train().remarks.count(told) == 1
         assert training.prepare() == [], "a run that is done has said it"
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_whose_data_could_not_be_read_can_be_corrected(recipe: str, world: Path, tmp_path: Path) -> None:
-    given = options_of(recipe, world, tmp_path / "run")
-    with pytest.raises(DiptychError, match="no-such-file"):
-        made({**given, "data": {**given["data"], "queries": str(tmp_path / "no-such-file.jsonl")}}, Told()).prepare()
-    made(given, Told())
 
 
 RETRIEVAL = sorted({*RECIPES} - {"cmim", "prototype_tuning", "elastic", "student"})

@@ -12,7 +12,6 @@ import pytest
 
 from diptych import Collection
 from diptych.config import parse_config
-from diptych.errors import ConfigError
 from diptych.training import load_recipe, register
 from diptych_experimental.unidec_encoder import UniDECEncoder
 from every_recipe import REGISTRY
@@ -107,13 +106,6 @@ def test_heads_serve_as_two_named_vectors(data: dict[str, str], tmp_path: Path) 
     with Collection.open(config) as collection:
         collection.populate([{"id": name, "text": text} for name, text in LABELS.items()])
         assert len(collection.search("word1 word2")) == 3
-
-
-def test_what_a_recipe_has_no_use_for_is_refused(data: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="leave the section out, see pool"):
-        recipe("dexml", data, tmp_path, negatives={"per_query": 2})
-    with pytest.raises(ConfigError, match=r"mini_batch_size is not for unidec: make pool\.size smaller"):
-        recipe("unidec", data, tmp_path, training={"mini_batch_size": 4})
 
 
 @pytest.mark.parametrize("page", ["unidec", "dexml"])

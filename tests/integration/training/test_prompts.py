@@ -12,7 +12,6 @@ import pytest
 from sentence_transformers import SentenceTransformer, SparseEncoder
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from diptych.errors import ConfigError
 from every_recipe import MASKED, RECIPES, made, options_of, write_world
 from tiny_encoders import WORDS
 from tiny_training import Told
@@ -98,13 +97,3 @@ def test_an_untold_prompt_stays_the_models_own(world: Path, tmp_path: Path) -> N
     given = options_of("contrastive", world, tmp_path / "run")
     given |= {"model": str(world / "prompted-dense"), "prompts": {"query": ""}}
     assert made(given, Told()).model().prompts == {"query": "", "document": PASSAGE, "passage": PASSAGE}
-
-
-@pytest.mark.parametrize(
-    ("recipe", "why"),
-    [("cross_encoder", "which reads pairs: leave them out"), ("prototype_tuning", "which learns its own")],
-)
-def test_a_recipe_without_prompts_says_so(recipe: str, why: str, world: Path, tmp_path: Path) -> None:
-    given = {**options_of(recipe, world, tmp_path / "run"), "prompts": {"query": "word30 "}}
-    with pytest.raises(ConfigError, match=f"prompts are not for {recipe}, {why}"):
-        made(given, Told())

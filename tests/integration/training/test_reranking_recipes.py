@@ -101,20 +101,6 @@ def test_a_reranker_is_trained_registered_and_reranks_a_search(
         assert again.measured["before"] == report.measured["after"], "a trained one goes on"
 
 
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"negatives": {"relative": 0.9}}, r"negatives.relative is not for rerankers"),
-        ({"query_length": 30}, "query_length is at most training.max_length - 8, 24 here"),
-        ({"attention": "round"}, "attention(?s:.*)'isolated', 'arrow' or 'square'"),
-        ({"training": {"max_length": None}}, "training.max_length is at least 16"),
-    ],
-)
-def test_options_that_do_not_suit_a_uni_encoder_are_refused(change: dict[str, Any], told: str, world: Path) -> None:
-    with pytest.raises(ConfigError, match=told):
-        load_recipe({**cross_encoder(world), "recipe": "uni_encoder", **change}, REGISTRY)
-
-
 def test_rows_hold_the_relevant_document_first_and_negatives_that_are_not_judged() -> None:
     candidates = {query: [*DATA.documents] for query in QUERIES}
     rows = list(list_rows(DATA, candidates, per_query=4, draws=3, seed=1))
@@ -196,25 +182,6 @@ def test_ar2_refuses_a_ranker_that_is_no_better_than_the_retriever(world: Path) 
     with pytest.raises(ConfigError, match=r"(?s)the ranker is not better than.*where: ranker.*nDCG@10 0.*`ranker:`"):
         trained(ar2(world, check=True, warm_ranker_steps=0))
     assert not (world / "run" / "report.json").exists()
-
-
-@pytest.mark.slow
-def test_ar2_goes_on_after_the_last_round_that_was_kept(world: Path) -> None:
-    class Killed(Told):
-        def say(self, sentence: str) -> None:
-            super().say(sentence)
-            if sentence.startswith("round 1"):
-                raise KeyboardInterrupt
-
-    whole = trained({**ar2(world), "output": str(world / "whole")})
-    with pytest.raises(KeyboardInterrupt):
-        trained(ar2(world), Killed())
-    watcher = Told()
-    report = trained(ar2(world), watcher)
-    assert report.resumed_at == 1
-    assert [sentence[:8] for sentence in watcher.sentences if sentence.startswith("round")] == ["round 2:"]
-    assert report.remarks == whole.remarks
-    assert report.measured["after"] == pytest.approx(whole.measured["after"])
 
 
 def test_pairs_with_too_few_candidates_are_told_of_and_none_at_all_is_an_error(world: Path) -> None:

@@ -176,13 +176,6 @@ def test_patience_that_has_begun_goes_on_where_a_training_goes_on(prepared: Path
     assert (report.resumed_at, report.steps) == (undisturbed.steps - 5, undisturbed.steps)
 
 
-def test_contrastive_takes_its_other_losses(prepared: Path, tmp_path: Path) -> None:
-    for name, options in (("symmetric", {"loss.symmetric": True}), ("beta", {"hybrid.beta": 0.5})):
-        made: Any = recipe(prepared, output=str(tmp_path / name), **options).make(Told())
-        loss = made.loss(torch.nn.Identity())
-        assert getattr(loss, name) == options.popitem()[1]
-
-
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 

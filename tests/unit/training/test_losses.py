@@ -108,14 +108,6 @@ def tokens(seed: int, rows: int, most: int, width: int = 4) -> Tensor:
     return found * (torch.arange(most)[None] < lengths[:, None])[..., None]
 
 
-def test_the_default_is_multiple_negatives_ranking() -> None:
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-
-    model: Any = Given()
-    theirs = MultipleNegativesRankingLoss(model, scale=20.0).compute_loss_from_embeddings(EMBEDDINGS, torch.empty(0))
-    assert ContrastiveLoss(Given(), tau=0.05)(columns(*EMBEDDINGS)).item() == pytest.approx(theirs.item(), abs=1e-5)
-
-
 BLOCKS: list[list[Any]] = [["qd"], ["qd", "qq"], ["qd", "dd"], ["qd", "dq"], ["qq"], ["qd", "qq", "dd", "dq"]]
 
 
@@ -398,9 +390,3 @@ def test_what_is_relevant_in_a_batch_is_the_join_of_ids_and_judgements(
         same = [own[1] for own in labels if own[0] == query >= 0] + [positive]
         known = [document >= 0 and (document in same or (query, document) in pairs) for document in negatives]
         assert of_rows[row].tolist() == [True, *known]
-
-
-def test_judgements_by_name_become_numbers() -> None:
-    qrels = {"q": {"a": 1.0, "b": 0.0, "gone": 1.0}, "other": {"a": 1.0}}
-    relevance = Relevance.of(qrels, {"q": 0}, {"a": 0, "b": 1})
-    assert relevance(torch.tensor([0]), torch.tensor([0, 1])).tolist() == [[True, False]]

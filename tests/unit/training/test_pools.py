@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diptych_training.losses import CachedLoss, ContrastiveLoss
-from diptych_training.losses.contrastive import contrastive
 from diptych_training.recipes.dexml import (
     LabelPool,
     PoolCollator,
@@ -52,32 +50,6 @@ def test_what_is_relevant_in_a_pool_is_the_join_with_all_judgements(seed: int, s
     assert torch.equal(found.negative, ~found.positive)
     assert found.positive.gather(1, found.own_column[:, None]).all()
     assert not target([queries[n] for n in range(6) if n not in made.query_rows], made.documents.tolist()).any()
-
-
-class Layer(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layer = torch.nn.Linear(8, 6)
-
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"sentence_embedding": self.layer(features["input_ids"])}
-
-
-def test_the_pool_of_all_documents_gives_the_loss_over_all_documents_in_pieces_too() -> None:
-    queries, pool = [0, 4, 7, 9, 4], LabelPool(POSITIVES, documents=DOCUMENTS)
-    made = pool.draw(queries)
-    features = [{"input_ids": drawn(1, 5, 8)}, {"input_ids": drawn(2, DOCUMENTS, 8)[torch.from_numpy(made.documents)]}]
-    labels = torch.tensor([*queries, *made.documents])
-    plain = ContrastiveLoss(Layer(), relevance=pool.relevance)
-    cached = CachedLoss(ContrastiveLoss(Layer(), relevance=pool.relevance), mini_batch_size=3)
-    embedded, every = (normalize(Layer()(part)["sentence_embedding"]) for part in features)
-    positive = target(queries, range(DOCUMENTS))
-    wanted, found = contrastive(embedded @ every.T / 0.05, positive, ~positive), plain(features, labels)
-    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
-    found.backward()
-    cached(features, labels).backward()
-    assert torch.allclose(cached.model.layer.weight.grad, plain.model.layer.weight.grad, atol=1e-5)
 
 
 def test_the_positives_that_most_queries_share_stay_and_the_share_that_left_is_told() -> None:

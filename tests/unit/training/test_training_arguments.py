@@ -61,14 +61,6 @@ def test_what_is_held_out_is_evaluated_when_a_checkpoint_is_written_and_chooses_
     assert made({}).eval_strategy == "no"
 
 
-def test_prompts_and_sampler_are_handed_on() -> None:
-    def sampler() -> None: ...
-
-    asked = made({}, more={"batch_sampler": sampler, "prompts": {"query": "q: "}, "router_mapping": {}})
-    assert asked.batch_sampler is sampler
-    assert asked.prompts == {"query": "q: "}
-
-
 def test_a_model_is_loaded_with_the_options_length_and_dropout(tmp_path: Path) -> None:
     tiny_encoder(tmp_path / "bert", layers=1).save_pretrained(str(tmp_path / "dense"), create_model_card=False)
     folder, dense = str(tmp_path / "dense"), family("dense")
