@@ -113,13 +113,16 @@ def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyRe
                 report.altered[record.id] = str(record.id)
         for record in documents:
             report.points += 1
-            if _is_altered(record, handle):
+            payload = {key: value for key, value in (record.payload or {}).items() if key not in handle.view.copies}
+            # Payloads of an adopted collection have no hash.
+            native = handle.view.layout.is_native
+            if native and NATIVE.read(record.id, payload).content_hash() != payload[OWN].get("hash"):
                 report.altered[record.id] = _identifier(record, handle)
             if sample is None or len(sampled) < sample:
                 sampled.append(record)
             elif (position := rng.randrange(report.points)) < sample:
                 sampled[position] = record
-        suspects = {name: [r for r in documents if _is_suspect(r, slot)] for name, slot in slots.items()}
+        suspects = {name: [r for r in documents if not _is_sound(_stored(r, slot))] for name, slot in slots.items()}
         _compare(handle, slots, suspects, report)
         if sample is None:
             _compare(handle, slots, dict.fromkeys(slots, sampled), report)
@@ -166,22 +169,10 @@ def _identifier(record: models.Record, handle: CollectionHandle) -> str:
     return handle.view.layout.read(record.id, record.payload).id
 
 
-def _is_altered(record: models.Record, handle: CollectionHandle) -> bool:
-    """Whether the payload does not match its hash; payloads of an adopted collection have no hash."""
-    if not handle.view.layout.is_native:
-        return False
-    copies = handle.view.copies
-    payload = {key: value for key, value in (record.payload or {}).items() if key not in copies}
-    return bool(NATIVE.read(record.id, payload).content_hash() != payload[OWN].get("hash"))
-
-
-def _is_suspect(record: models.Record, slot: Slot) -> bool:
-    """Whether the vector is missing, all zero or not finite."""
-    stored = _stored(record, slot)
-    if stored is None or not is_finite(stored):
-        return True
+def _is_sound(stored: Vector | None) -> bool:
+    """Whether there is a vector, which is finite and not all zero."""
     values = stored.values if isinstance(stored, SparseVector) else stored
-    return not bool(np.any(values))
+    return stored is not None and is_finite(stored) and bool(np.any(values))
 
 
 def _stored(record: models.Record, slot: Slot) -> Vector | None:

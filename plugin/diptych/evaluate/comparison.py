@@ -154,7 +154,16 @@ def compare(
         raise EvaluationError("too few samples for a test", got=samples, expected="at least 100, better 10000")
     if not 0 < confidence < 1:
         raise EvaluationError("the confidence is not a share", got=confidence, expected="between 0 and 1, such as 0.95")
-    base, others = _baseline_and_others(evaluations, baseline)
+    names = [evaluation.name for evaluation in evaluations]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise EvaluationError("two evaluations have one name", got=", ".join(twice), do="give each run its own name")
+    if baseline not in names:
+        known = ", ".join(names) or "evaluations"
+        raise EvaluationError(f"there is no evaluation {baseline!r}", expected=known, do=nearest(baseline, names))
+    if len(names) < 2:
+        raise EvaluationError(f"there is nothing to compare with {baseline!r}", expected="two evaluations or more")
+    base = evaluations[names.index(baseline)]
+    others = [evaluation for evaluation in evaluations if evaluation is not base]
     per_query = [_per_query(other, base, metric) for other in others]
     values = [np.array(list(gaps.values()), np.float64) for gaps in per_query]
     p_values = [randomization_p_value(gaps, samples=samples, seed=seed) for gaps in values]
@@ -198,20 +207,6 @@ def _per_query(run: Evaluation, base: Evaluation, metric: str) -> dict[str, floa
         )
     gaps = {query: ours[query] - theirs[query] for query in theirs}
     return {query: 0.0 if abs(gap) < _EQUAL else gap for query, gap in gaps.items()}
-
-
-def _baseline_and_others(evaluations: Sequence[Evaluation], baseline: str) -> tuple[Evaluation, list[Evaluation]]:
-    names = [evaluation.name for evaluation in evaluations]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise EvaluationError("two evaluations have one name", got=", ".join(twice), do="give each run its own name")
-    if baseline not in names:
-        known = ", ".join(names) or "evaluations"
-        raise EvaluationError(f"there is no evaluation {baseline!r}", expected=known, do=nearest(baseline, names))
-    if len(names) < 2:
-        raise EvaluationError(f"there is nothing to compare with {baseline!r}", expected="two evaluations or more")
-    others = [evaluation for evaluation in evaluations if evaluation.name != baseline]
-    return evaluations[names.index(baseline)], others
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,18 +87,14 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, int]]]:
     """`(line number, (query, document, grade))`; the first line decides on the form and may be a header."""
     width = 0
     for number, line in numbered_lines(path):
-        fields = _fields(line, width)
+        # BEIR's columns are parted by tabs, so that ids may hold spaces; TREC's by any white space.
+        tabbed = [field.strip() for field in line.split("\t")]
+        fields = tabbed if len(tabbed) == 3 and width != 4 else line.split()
         if not width:
             width = len(fields)
             if width == 3 and fields[2].lower() == "score":
                 continue
         yield number, _judgement(fields, width, place(path, number))
-
-
-def _fields(line: str, width: int) -> list[str]:
-    """BEIR's columns are parted by tabs, so that ids may hold spaces; TREC's by any white space."""
-    tabbed = [field.strip() for field in line.split("\t")]
-    return tabbed if len(tabbed) == 3 and width != 4 else line.split()
 
 
 def _judgement(fields: list[str], width: int, where: str) -> tuple[str, str, int]:
@@ -136,12 +132,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                     raise EvaluationError("a line is too long", where=place(path, number), expected=_LIMIT)
                 if line.strip():
                     yield number, line.rstrip("\r\n")
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-    ) as error:  # ValueError: no UTF-8, or no path
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: no UTF-8, or no path
         raise EvaluationError(
             f"cannot read {path.name}",
             where=f"{path}, after line {number}" if number else path,

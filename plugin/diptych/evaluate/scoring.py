@@ -221,27 +221,19 @@ def _parse(name: str) -> Any:
 
 
 def _unknown(name: str, reason: str, ir_measures: Any) -> EvaluationError:
-    near = _nearest(name, list(ir_measures.measures.registry))
+    """The error for a measure, with the known one most similar to it, ignoring case, and its cutoff or else 10."""
+    stem, at, depth = (part.strip() for part in name.partition("@"))
+    by_lower = {measure.lower(): measure for measure in reversed(list(ir_measures.measures.registry))}
+    near = [by_lower[own] for own in difflib.get_close_matches(stem.lower(), by_lower, n=1)]  # of nDCG and NDCG, nDCG
+    if near and (at or near[0] == stem):
+        near = [f"{near[0]}@{depth if depth.isdigit() and int(depth) else 10}"]
     return EvaluationError(
         f"unknown metric {name!r}",
         got=reason,
         expected=f"a measure of ir-measures, such as {', '.join(DEFAULT_METRICS)}",
-        do=f"did you mean {near!r}?" if near else "see https://ir-measur.es/en/latest/measures.html",
+        do=f"did you mean {near[0]!r}?" if near else "see https://ir-measur.es/en/latest/measures.html",
         metric=name,
     )
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    """The known measure most similar to `name`, ignoring case, with its cutoff or else 10."""
-    stem, at, depth = (part.strip() for part in name.partition("@"))
-    by_lower = {measure.lower(): measure for measure in reversed(known)}  # of nDCG and its alias NDCG, the first
-    near = difflib.get_close_matches(stem.lower(), list(by_lower), n=1)
-    if not near:
-        return ""
-    found = by_lower[near[0]]
-    if at or found == stem:
-        return f"{found}@{depth if depth.isdigit() and int(depth) else 10}"
-    return found
 
 
 def load(module: str, *, purpose: str) -> Any:

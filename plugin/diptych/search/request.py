@@ -97,6 +97,11 @@ class SearchRequest:
         pin, exclude = _named_ids(view, options)
         matching = chosen if tenant_scope is None else narrowed(tenant_scope, chosen)
         highlight, with_payload = options.get("highlight"), options.get("with_payload")
+        passages = options.get("passages")
+        if passages is None:  # none where only ids are fetched
+            passages = 0 if with_payload is False else config.passages
+        if passages and not any(view.slots[name].passages for name in checked_pipeline.slots):
+            passages = 0
         request = cls(
             view=view,
             pipeline=checked_pipeline,
@@ -115,7 +120,7 @@ class SearchRequest:
             exclude=exclude,
             like=tuple(options.get("like") or ()),
             unlike=tuple(options.get("unlike") or ()),
-            passages=_passages(view, checked_pipeline, options),
+            passages=passages,
             highlight=config.highlight if highlight is None else highlight,
         )
         if config.recent is not None and pipeline is None:
@@ -227,14 +232,6 @@ def check_pipeline(pipeline: Pipeline, view: View) -> None:
             what = f"this slot cannot {type(stage).__name__.lower()}"
             got = "a vector for each passage" if slot.passage_vectors else slot.kind
             raise SearchError(what, where=slot.where, got=got, expected=", ".join(kinds))
-
-
-def _passages(view: View, pipeline: Pipeline, options: SearchOptions) -> int:
-    """The most passages of a hit; none unless asked for where only ids are fetched."""
-    if not any(view.slots[name].passages for name in pipeline.slots):
-        return 0
-    asked, default = options.get("passages"), view.search_config.passages
-    return asked if asked is not None else 0 if options.get("with_payload") is False else default
 
 
 def direction(slot: Slot) -> int:
