@@ -28,10 +28,9 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from diptych.config.models import Config
+from diptych.config.models import Config, SearchConfig
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import describes, stored_search, with_stored_default
@@ -146,8 +145,7 @@ class _Apply:
         if unchanged and metadata.search and search == stored_search(metadata).model_dump(mode="json"):
             return self._report("filled gaps" if any(self._backfill.encoded.values()) else "nothing to do")
         target = start.settings(metadata.live)
-        with self._gate("gate: compare the new settings with the old ones"):
-            gate = self._decision.on_settings(metadata, target, self._context.config.search)
+        gate = self._decision.decide(metadata, target, self._context.config.search)
         if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("measured", gate)
         # The gate has set it already, except in an empty collection, where it does not run.
@@ -179,16 +177,13 @@ class _Apply:
         if self._context.stopped.is_set():
             return self._report("filled")
         self._optimize()  # before the gate, which is to measure the index that will serve
-        with self._gate("gate: compare the new pipeline with the old one"):
-            gate = self._decision.on_encoders(self._handle.read(), swap)
+        # The settings that were announced. Those edited in the config since then wait for an apply after the cut-over.
+        search = SearchConfig.model_validate(swap.search or {})
+        gate = self._decision.decide(self._handle.read(), swap.target, search)
         if self._context.stopped.is_set() or not self._options.cut_over:
             return self._report("filled", gate)
         with phase("cut over"):
             return self._cut_over(gate)
-
-    def _gate(self, what: str) -> AbstractContextManager[None]:
-        """The phase of the gate; none is shown without one."""
-        return phase(what) if self._options.gate else nullcontext()
 
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:
         client, name = self._handle.client, self._handle.name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
@@ -10,18 +9,16 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from diptych.config.models import SearchConfig
-from diptych.errors import ContractError, DiptychError, FingerprintMismatch, MediaError, RegistryError, RemoteError
+from diptych.errors import ContractError, FingerprintMismatch, MediaError, RegistryError, RemoteError
 from diptych.evaluate.ask import BATCH, ask
 from diptych.evaluate.comparison import clopper_pearson
 from diptych.handle.snapshot import Memo, View
-from diptych.handle.tenancy import whole
 from diptych.media import RawMedia, Readable
 from diptych.runtime.phases import detail
-from diptych.search import Pipeline, Retrieve, search
+from diptych.search import Pipeline, Retrieve
 from diptych.search.fusion import PointId
 from diptych.search.options import answerable
 from diptych.search.retrieve import encode_inputs
-from diptych.slots.slot import Slot
 from diptych.swap.documents import Sampled, sample_points
 from diptych.types import Hit, Query
 
@@ -86,10 +83,10 @@ def affordable(
 ) -> Sequence[T]:
     """The first of `items`: those that could be asked in so many seconds, but 8 at least.
 
-    `ask` is called with parts of them that double in size, while the time measured so far leaves room. Where the view
-    remembers its answers, a second call returns as many as the first: its storage may have changed since.
+    `ask` is called with parts of them that double in size, while the time measured so far leaves room. A second call
+    returns as many as the first: the storage of the view, which remembers its answers, may have changed since.
     """
-    memory = _MEMORY.known(view) if _MEMORY in view.memo else GateMemory()
+    memory = _MEMORY.known(view)
     if memory.afforded is not None:
         return items[: memory.afforded]
     begin, done, part = clock(), 0, FIRST
@@ -130,19 +127,6 @@ def query_obstacle(view: View) -> str:
     return ""
 
 
-def warm_up(view: View) -> None:
-    """Load what the view's pipeline needs, as far as possible, by one query."""
-    with contextlib.suppress(DiptychError):  # the gate itself meets what is wrong, and says it
-        search(whole(view), ["a question"], limit=1)
-
-
-def unreached_remark(slot: Slot) -> str:
-    """A sentence about a slot that no query reaches."""
-    wanted = "words" if slot.takes_texts else " or ".join(slot.query_inputs)
-    media = "" if slot.takes_texts else " (queries.jsonl with media)"
-    return f"no query reaches slot {slot.name!r}: its encoder was not tested; judge queries with {wanted}{media}"
-
-
 def alone(slot: str) -> Pipeline:
     """The pipeline of one slot."""
     return Pipeline((Retrieve(slot),))
@@ -162,23 +146,18 @@ def answers(
     """
     if view is None:
         return [[] for _ in queries]
-    cached = _MEMORY.known(view).answers if _MEMORY in view.memo else {}
+    cached = _MEMORY.known(view).answers
     key = (depth, repr(pipeline), texts)
     missing = [query for query in dict.fromkeys(queries) if (query, *key) not in cached]
-    for query, hits in zip(missing, _answers(view, missing, depth, pipeline, texts), strict=True):
-        cached[query, *key] = hits
-    return [cached[query, *key] for query in queries]
-
-
-def _answers(
-    view: View, queries: Sequence[Query], depth: int, pipeline: Pipeline | None, texts: bool
-) -> Sequence[Sequence[Hit]]:
     live_pipeline = pipeline_of(view)
-    pipeline = None if pipeline == live_pipeline else pipeline
-    if not answerable((pipeline or live_pipeline).slots, view.slots, queries):
-        return [[] for _ in queries]
-    payload: bool | list[str] = ["text", "title"] if texts else False
-    return ask(view, queries, depth=depth, pipeline=pipeline, every_tenant=True, with_payload=payload)
+    if not answerable((pipeline or live_pipeline).slots, view.slots, missing):
+        hits: Sequence[Sequence[Hit]] = [[] for _ in missing]
+    else:
+        another, payload = None if pipeline == live_pipeline else pipeline, ["text", "title"] if texts else False
+        hits = ask(view, missing, depth=depth, pipeline=another, every_tenant=True, with_payload=payload)
+    for query, found in zip(missing, hits, strict=True):
+        cached[query, *key] = found
+    return [cached[query, *key] for query in queries]
 
 
 def common_share(old: Sequence[Hit], new: Sequence[Hit]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -13,13 +13,16 @@ from diptych.config.models import SearchConfig
 from diptych.errors import DiptychError, GateFailed
 from diptych.handle.open_handle import stored_search
 from diptych.handle.snapshot import View
-from diptych.metadata.models import CollectionMetadata, State, Swap
+from diptych.handle.tenancy import whole
+from diptych.metadata.models import CollectionMetadata, State
 from diptych.metadata.store import GATE, raw_metadata, update_metadata
 from diptych.populate.pace import in_background
+from diptych.runtime.phases import phase
 from diptych.search import Pipeline
+from diptych.search import search as searched
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill import BackfillRun
-from diptych.swap.gate.answers import remembering, searched_otherwise, warm_up
+from diptych.swap.gate.answers import remembering, searched_otherwise
 from diptych.swap.gate.gate import Coverage, GateReport, change_of, coverage, run_gate
 from diptych.swap.gate.judged import JudgedComparison, how_to_judge, is_judged_here
 from diptych.swap.lease import note_refusal, refusal_of
@@ -42,67 +45,49 @@ class Decision:
     def __init__(self, context: ApplyContext, trial: StorageTrial, backfill: BackfillRun) -> None:
         self._context, self._handle, self._trial, self._backfill = context, context.handle, trial, backfill
         self.stale = ""  # why the score threshold no longer fits; empty if it does
+        self._covered: dict[str, Coverage] = {}  # counts of a swap's new vectors
         self._refused = ""  # what the gate last said of the swap or settings by judgements; empty if that passed
 
-    def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
-        """Run the gate on a swap; None without `options.gate`, or if measuring failed and `options.ignore_gate` is set.
+    def decide(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> GateReport | None:
+        """Run the gate on the swap under way or, if there is none, on other settings or storage for the live vectors.
 
-        Kept vectors with new storage are measured last; the new storage stays unless the gate fails or the apply stops
-        before the cut-over. A refusal is recorded; one by judgements holds after these are removed.
+        None without `options.gate`, if measuring failed and `options.ignore_gate` is set, and for settings by which
+        nothing is answered otherwise. Live vectors with new storage are measured last; the new storage stays unless the
+        gate fails or the apply stops before the change. A refusal is noted; one by judgements holds after these are
+        removed.
 
         Raises:
-            GateFailed: the gate keeps the old encoders.
+            GateFailed: the gate keeps the old encoders or settings.
         """
-        # The settings that were announced. Those edited in the config since then wait for an apply after the cut-over.
-        search = SearchConfig.model_validate(swap.search or {})
-        return self._decided(ENCODERS, metadata, swap.target, search, swap.began)
-
-    def _decided(
-        self, what: str, metadata: CollectionMetadata, target: State, search: SearchConfig, began: str
-    ) -> GateReport | None:
-        """Measure, and note a refusal under this name; one by judgements outlives them until others let it pass."""
+        client, name, swap = self._handle.client, self._handle.name, metadata.swap
+        if swap is None and not client.count(name, exact=True).count:
+            return None
+        settings = f"{target.model_dump_json()} {search.model_dump_json()}"
+        began = swap.began if swap else hashlib.sha256(settings.encode()).hexdigest()
         old, between, new = self._views(metadata, target, search)
         if not self._context.options.gate:
             return None
-        client, name = self._handle.client, self._handle.name
-        covered = (
-            {generation.vector: coverage(client, name, generation) for generation in target.slots.values()}
-            if what == ENCODERS
-            else None
-        )
-        differs = what == ENCODERS or searched_otherwise(old.search_config, between.search_config, old.slots)
-        refusal = refusal_of(raw_metadata(client, name), began)
-        self._refused = refusal.judged if refusal else ""
-        try:
-            report = self._accepted(what, old, between, covered) if differs else None
-            report = self._on_storage(report, old, between, new, covered)
-        except GateFailed as error:
-            comparison = getattr(error.context["report"], "judged", None)
-            sentence = f"{error.context['outcome']}: {error.got}"
-            if comparison is not None:
-                self._refused = sentence if comparison.verdict != "passed" or comparison.lost_slices else ""
-            with contextlib.suppress(Exception):  # the gate's own error says more
-                note_refusal(client, name, began, sentence, self._refused)
-            raise
-        if self._refused and report and report.outcome == "passed":
-            update_metadata(client, name, {GATE: None})
+        what, sides = (ENCODERS, "pipeline with the old one") if swap else (SETTINGS, "settings with the old ones")
+        with phase(f"gate: compare the new {sides}"):
+            generations = target.slots.values() if swap else ()
+            self._covered = {own.vector: coverage(client, name, own) for own in generations}
+            differs = swap is not None or searched_otherwise(old.search_config, between.search_config, old.slots)
+            refusal = refusal_of(raw_metadata(client, name), began)
+            self._refused = refusal.judged if refusal else ""
+            try:
+                report = self._accepted(what, old, between) if differs else None
+                report = self._on_storage(report, old, between, new)
+            except GateFailed as error:
+                comparison = getattr(error.context["report"], "judged", None)
+                sentence = f"{error.context['outcome']}: {error.got}"
+                if comparison is not None:
+                    self._refused = sentence if comparison.verdict != "passed" or comparison.lost_slices else ""
+                with contextlib.suppress(Exception):  # the gate's own error says more
+                    note_refusal(client, name, began, sentence, self._refused)
+                raise
+            if self._refused and report and report.outcome == "passed":
+                update_metadata(client, name, {GATE: None})
         return report
-
-    def on_settings(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> GateReport | None:
-        """Run the gate on new search settings or storage for the live vectors.
-
-        None when nothing differs that decides answers, when the collection is empty, without `options.gate`, or when
-        measuring failed and `options.ignore_gate` is set. New storage stays, unless the gate fails or the apply stops
-        before the change.
-
-        Raises:
-            GateFailed: the gate keeps the old settings.
-        """
-        if not self._handle.client.count(self._handle.name, exact=True).count:
-            return None
-        settings = f"{target.model_dump_json()} {search.model_dump_json()}"
-        began = hashlib.sha256(settings.encode()).hexdigest()
-        return self._decided(SETTINGS, metadata, target, search, began)
 
     def _views(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> tuple[View, View, View]:
         """The live view, the new one with kept vectors' old storage, and the new one."""
@@ -122,14 +107,7 @@ class Decision:
             self._context.warnings.append(stale)
         return remembering(old), remembering(between), new
 
-    def _on_storage(
-        self,
-        report: GateReport | None,
-        old: View,
-        between: View,
-        new: View,
-        covered: Mapping[str, Coverage] | None,
-    ) -> GateReport | None:
+    def _on_storage(self, report: GateReport | None, old: View, between: View, new: View) -> GateReport | None:
         """The report, extended by measurements after the kept vectors have changed their storage.
 
         With judgements the baseline is the live view. Without them it differs in the storage only, so that each missing
@@ -139,10 +117,10 @@ class Decision:
         if self._context.stopped.is_set() or not changed_storage(*states):
             return report
         baseline = between if self._context.judged is None else old
-        self._measured(baseline, new, covered)  # caches the baseline's answers, which cannot be computed afterwards
+        self._measured(baseline, new)  # caches the baseline's answers, which cannot be computed afterwards
         self._trial.begin(*states)
         try:
-            storage_report = self._accepted(STORAGE, baseline, new, covered)
+            storage_report = self._accepted(STORAGE, baseline, new)
         except BaseException:
             self._trial.put_back()
             raise
@@ -152,10 +130,10 @@ class Decision:
             return storage_report
         return replace(report, remarks=(*report.remarks, f"with the new storage {storage_report.sentence}"))
 
-    def _accepted(self, what: str, old: View, new: View, covered: Mapping[str, Coverage] | None) -> GateReport | None:
+    def _accepted(self, what: str, old: View, new: View) -> GateReport | None:
         options = self._context.options
         try:
-            report = self._measured(old, new, covered)
+            report = self._measured(old, new)
         except DiptychError as error:
             if not options.ignore_gate:  # what could not be measured must not pass
                 raise
@@ -164,26 +142,22 @@ class Decision:
         if self._refused and report.outcome == "not measured":
             reasons = report.reasons or (change_of(report),)
             report = replace(report, reasons=(*reasons, f"with judgements the gate said: {self._refused}"))
-        if report.reasons and not options.ignore_gate and not self._consented(report):
+        if not report.reasons or options.ignore_gate:
+            return report
+        consent, is_refused = options.unmeasured, report.outcome != "not measured"
+        if not is_refused and options.cut_over:
+            # Consent in advance (`--unmeasured`) does not overrule a refusal by judgements.
+            is_refused = not (consent(report) if callable(consent) else consent and not self._refused)
+        if is_refused:
             raise self._failed(what, report)
         return report
 
-    def _consented(self, report: GateReport) -> bool:
-        """Whether the user accepts an unmeasured change; true where nothing goes live.
-
-        Consent in advance (`--unmeasured`) does not overrule a refusal by judgements.
-        """
-        options = self._context.options
-        if report.outcome != "not measured" or not options.cut_over:
-            return report.outcome == "not measured"
-        return options.unmeasured(report) if callable(options.unmeasured) else options.unmeasured and not self._refused
-
-    def _measured(self, old: View, new: View, covered: Mapping[str, Coverage] | None) -> GateReport:
+    def _measured(self, old: View, new: View) -> GateReport:
         for view in (old, new):
-            warm_up(view)
-        gate = partial(
-            run_gate, old, new, config=self._context.config.swap.gate, judged=self._context.judged, covered=covered
-        )
+            with contextlib.suppress(DiptychError):  # a query loads what is needed; the gate itself says what is wrong
+                searched(whole(view), ["a question"], limit=1)
+        config, judged = self._context.config.swap.gate, self._context.judged
+        gate = partial(run_gate, old, new, config=config, judged=judged, covered=self._covered)
         return in_background(gate, self._context.stopped)
 
     def _failed(self, what: str, report: GateReport) -> GateFailed:
@@ -229,19 +203,10 @@ def _state_of(view: View) -> State:
     return State(slots={name: generation for name, slot in view.slots.items() if (generation := slot.generation)})
 
 
-def scores_change(old: Pipeline, new: Pipeline, changed: Collection[str]) -> bool:
-    """Whether the final scores of two pipelines have different scales; `changed` are the slots with another encoder.
+def stale_threshold(old: SearchConfig, new: SearchConfig, slots: Iterable[str], changed: Collection[str]) -> str:
+    """A sentence on a score threshold that stays although the scales of final scores differ; empty if it still fits.
 
     A reranker at the end without a `weight` gives its own scores, whatever comes before it.
-    """
-    last = [pipeline.rerank[-1] if pipeline.rerank else None for pipeline in (old, new)]
-    if last[0] is not None and last[1] is not None and last[0].weight == last[1].weight == 1:
-        return (last[0].adapter, last[0].options) != (last[1].adapter, last[1].options)
-    return _plain(old) != _plain(new) or any(slot in changed for slot in new.slots)
-
-
-def stale_threshold(old: SearchConfig, new: SearchConfig, slots: Iterable[str], changed: Collection[str]) -> str:
-    """A sentence on a score threshold that stays although the scores change; empty if it still fits.
 
     Args:
         old, new: the settings.
@@ -252,9 +217,17 @@ def stale_threshold(old: SearchConfig, new: SearchConfig, slots: Iterable[str], 
     if threshold is None or threshold != old.score_threshold:
         return ""
     before, after = (Pipeline.from_config(search, slots) for search in (old, new))
-    if not scores_change(before, after, changed):
-        return ""
-    return threshold_is_stale(threshold)
+    last, then = (pipeline.rerank[-1] if pipeline.rerank else None for pipeline in (after, before))
+    if last is not None and then is not None and last.weight == then.weight == 1:
+        stays = (last.adapter, last.options) == (then.adapter, then.options)
+    else:
+        # Settings of the approximate search do not change scores.
+        plain = [
+            replace(each, retrieve=tuple(replace(branch, params=None) for branch in each.retrieve))
+            for each in (before, after)
+        ]
+        stays = plain[0] == plain[1] and not any(slot in changed for slot in after.slots)
+    return "" if stays else threshold_is_stale(threshold)
 
 
 def threshold_is_stale(threshold: float) -> str:
@@ -263,8 +236,3 @@ def threshold_is_stale(threshold: float) -> str:
         f"search.score_threshold {threshold:g} is stale: it was chosen for other scores, and may hide every hit; "
         "choose a new one by the scores that diptych search shows"
     )
-
-
-def _plain(pipeline: Pipeline) -> Pipeline:
-    """The pipeline without settings of the approximate search, which do not change scores."""
-    return replace(pipeline, retrieve=tuple(replace(branch, params=None) for branch in pipeline.retrieve))

@@ -44,7 +44,6 @@ from diptych.swap.gate.answers import (
     sampled_points,
     side_by_side,
     takes_words,
-    unreached_remark,
     without_common_rerankers,
 )
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
@@ -215,8 +214,11 @@ def run_gate(
     asked = [Query("words of its own")] if judged is None else judged.asked
     searched = [slot for slot in changed if slot.name in pipeline_of(new).slots]
     untested = [slot for slot in searched if not any(parts_of(slot, query) for query in asked)]
-    names, remarks = tuple(slot.name for slot in untested), map(unreached_remark, untested)
-    report = replace(report, untested=names, remarks=(*report.remarks, *remarks))
+    names, remarks = tuple(slot.name for slot in untested), list(report.remarks)
+    for slot in untested:
+        wanted = "words" if slot.takes_texts else f"{' or '.join(slot.query_inputs)} (queries.jsonl with media)"
+        remarks.append(f"no query reaches slot {slot.name!r}: its encoder was not tested; judge queries with {wanted}")
+    report = replace(report, untested=names, remarks=tuple(remarks))
     return _decided(report, config, _added(old, new))
 
 
@@ -266,7 +268,12 @@ def _without_judgements(
     base: GateReport, old: View, new: View, documents: list[Sampled], config: GateConfig, clock: Clock
 ) -> GateReport:
     obstacle, pipelines = query_obstacle(old), without_common_rerankers(old, new)
-    compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
+    compared = {PIPELINE: pipelines}
+    sides = [[branch.slot for branch in pipeline_of(view).retrieve] for view in (old, new)]
+    # Slots that both retrieve from, unless such a slot is all that either retrieves from.
+    if sides[0] != sides[1] or len(sides[0]) > 1 or any(pipeline_of(view).stages for view in (old, new)):
+        both = [slot.name for slot in changed_slots(old, new) if all(slot.name in side for side in sides)]
+        compared |= {name: (alone(name), alone(name)) for name in both}
     before, both_take_words = None if obstacle else old, all(map(takes_words, (old, new), pipelines))
     in_words = [name for name, pair in compared.items() if both_take_words and all(map(takes_words, (old, new), pair))]
 
@@ -325,14 +332,6 @@ def _added(old: View, new: View) -> list[str]:
     before, after = ([branch.slot for branch in pipeline_of(view).retrieve] for view in (old, new))
     changed = [slot.name for slot in changed_slots(old, new) if slot.name in after and slot.name not in before]
     return changed if len(after) > 1 else []
-
-
-def _retrieved_by_both(old: View, new: View) -> list[str]:
-    """Changed slots that both pipelines retrieve from, unless such a slot is all that either retrieves from."""
-    sides = [[branch.slot for branch in pipeline_of(view).retrieve] for view in (old, new)]
-    if sides[0] == sides[1] and len(sides[0]) == 1 and not any(pipeline_of(view).stages for view in (old, new)):
-        return []
-    return [slot.name for slot in changed_slots(old, new) if all(slot.name in side for side in sides)]
 
 
 def _lost(item: KnownItem) -> list[str]:
