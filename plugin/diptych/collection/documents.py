@@ -14,7 +14,8 @@ from diptych.errors import CollectionError, MediaError, PopulateError, SearchErr
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope_of, tenant_of, with_ids
-from diptych.media import MediaStore, from_payload, pictures
+from diptych.media import MediaStore, from_payload
+from diptych.media.decode import thumbnail
 from diptych.media.read import is_url
 from diptych.metadata.payloads import THUMBNAIL, quoted, thumbnail_in
 from diptych.runtime.json_faults import is_unicode
@@ -263,5 +264,4 @@ def thumbnail_of(store: MediaStore | None, modality: str, item: Mapping[str, Any
     if store is None or (media.data is None and is_url(media.source)):
         do = "media: {store: thumbnail} keeps small pictures in the collection"
         raise MediaError("the picture is not on this machine", where=str(media), do=do)
-    pixels: Any = store.content(media)
-    return pictures.thumbnail(pixels if modality == "image" else pixels[0], str(media))
+    return thumbnail(store.content(media), str(media))

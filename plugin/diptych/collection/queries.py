@@ -16,7 +16,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.media import RawMedia
-from diptych.media.canaries import media_canaries
+from diptych.media.values import media_canaries
 from diptych.search import search_groups
 from diptych.search.excerpts import has_passages
 from diptych.search.options import ExplainOptions, GroupOptions, SearchOptions, VectorOptions, check_options

@@ -1,9 +1,8 @@
 """Media of documents and queries: pictures, sounds and clips.
 
 Begin with `values`, which the other parts of diptych pass around. `MediaStore` takes what users give and decodes it for
-encoders: `read` gets the bytes of files, `store` those of URLs, `pictures` and `sounds` decode them within the
-limits of `MediaConfig`. No decoder is imported before something is decoded. `canaries` has media by which encoders are
-compared.
+encoders: `read` gets the bytes of files and URLs, `decode` decodes them within the limits of `MediaConfig`. No decoder
+is imported before something is decoded.
 """
 
 from diptych.media.store import MediaStore

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import CollectionError, RemoteError
-from diptych.media.canaries import media_canaries
+from diptych.media.values import media_canaries
 from diptych.protocols import Kind
 from diptych.slots.encode import Side, Vector, encode, require_finite
 from diptych.types import Floats, SparseVector

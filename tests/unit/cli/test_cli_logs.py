@@ -66,7 +66,7 @@ def test_pillows_warning_of_a_large_picture_is_not_shown_beside_diptychs_error()
         "from PIL import Image\n"
         "from diptych.cli.run_command import show_warnings\n"
         "from diptych.media.values import MediaConfig\n"
-        "from diptych.media.pictures import check_image\n"
+        "from diptych.media.decode import check_image\n"
         "file = io.BytesIO()\n"
         "Image.new('1', (12000, 8000)).save(file, 'PNG')\n"
         "show_warnings()\n"

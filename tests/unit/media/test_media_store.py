@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from diptych.errors import CollectionError, MediaError
 from diptych.media import Media, MediaConfig, MediaStore, RawMedia, from_json, from_payload, to_json
-from diptych.media.store import check_url
+from diptych.media.read import check_url
 from faulty_server import faulty_server
 
 
@@ -293,7 +293,7 @@ DRIPS = {
 def test_a_server_that_drips_is_given_up_at_the_deadline(
     root: Path, monkeypatch: pytest.MonkeyPatch, first: bytes, then: bytes
 ) -> None:
-    monkeypatch.setattr("diptych.media.store.SECONDS", 0.3)
+    monkeypatch.setattr("diptych.media.read.SECONDS", 0.3)
     sent = list[bytes]()
 
     def answer(connection: socket.socket) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import DiptychError, brief
 from diptych.media import Content, Sound
-from diptych.media.canaries import media_canaries
+from diptych.media.values import media_canaries
 from diptych.protocols import Kind
 from diptych.types import SparseVector
 

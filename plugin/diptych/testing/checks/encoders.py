@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.errors import brief
-from diptych.media.canaries import media_canaries
+from diptych.media.values import media_canaries
 from diptych.protocols import CONTRACTS, Fingerprint, Kind, Similarity, TokenLimit
 from diptych.testing.checks.conditions import (
     ODD_TEXTS,

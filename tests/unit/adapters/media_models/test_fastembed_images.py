@@ -14,7 +14,7 @@ from PIL import Image
 pytest.importorskip("fastembed", reason="needs diptych[fastembed]")
 
 from diptych.errors import ContractError
-from diptych.media.canaries import media_canaries
+from diptych.media.values import media_canaries
 from diptych.slots import guard
 from diptych_adapters.fastembed_models import (
     FastEmbedImageEncoder,

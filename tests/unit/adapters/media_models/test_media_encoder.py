@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from diptych.errors import AdapterOptionsError, ContractError
 from diptych.media import Sound
-from diptych.media.canaries import media_canaries
+from diptych.media.values import media_canaries
 from diptych.registry import Registry
 from diptych.slots import guard
 from diptych_adapters import hooks

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from diptych.errors import ContractError
 from diptych.media import Sound
-from diptych.media.canaries import media_canaries
+from diptych.media.values import media_canaries
 from diptych.slots import guard
 from diptych_adapters.media_models.encoder import MediaEncoder, SentenceTransformerImageEncoder
 from diptych_adapters.models import ModelError
