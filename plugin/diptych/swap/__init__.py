@@ -6,8 +6,8 @@
     finish    drops the old vectors
 
 Adding or dropping a slot, and changing storage or the pipeline, take the same path. Begin with `apply`, which states
-the algorithm; then `changes` and `plan` (what differs and costs), `begin`, `transitions` (the metadata updates),
-`lease` (one apply at a time), `backfill` and `gate`.
+the algorithm; then `changes` and `plan` (what differs and costs), `transitions` (the metadata updates), `lease` (one
+apply at a time), `backfill` and `gate`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 1. Lease: only one apply works on a collection at a time (`lease`).
 2. Create, then announce: the new vector exists before the metadata names it, and from then on every populate,
-   in every process, writes old and new vector (`begin`). A populate reads the metadata after each upload, and before it
-   unless it did within the last second. Where a vector was announced meanwhile, it adds that vector to what it has just
-   uploaded before it counts the documents as written (`populate.index.Indexer.confirm`).
+   in every process, writes old and new vector (`transitions`). A populate reads the metadata after each upload, and
+   before it unless it did within the last second. Where a vector was announced meanwhile, it adds that vector to what
+   it has just uploaded before it counts the documents as written (`populate.index.Indexer.confirm`).
 3. Back-fill: page by page read, encode, write, then read the payloads again; encode again what changed in between; only
    then move the checkpoint (`backfill`).
 4. Repair: fill points that still lack the new vector, because other programs write them, in at most 20 passes. The gate
@@ -42,12 +42,11 @@ from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import optimized
 from diptych.swap.apply_types import ApplyContext, ApplyOptions, ApplyReport, generation_names
 from diptych.swap.backfill import BackfillRun
-from diptych.swap.begin import SwapStart
 from diptych.swap.changes import SWAPS, Change, changes, named
 from diptych.swap.gate.decision import Decision
 from diptych.swap.gate.gate import GateReport
 from diptych.swap.lease import Lease
-from diptych.swap.transitions import changed, cut_over, write
+from diptych.swap.transitions import SwapStart, changed, write
 from diptych.swap.vectors import StorageTrial, set_shared_storage
 
 
@@ -186,14 +185,28 @@ class _Apply:
             return self._cut_over(gate)
 
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:
-        client, name = self._handle.client, self._handle.name
         self._context.lease.require()  # a process that has lost the lease must not cut over another one's swap
         before = self._handle.read()
-        sentences = [gate.sentence if gate else "none ran", self._decision.stale]
-        after = cut_over(before, "; ".join(filter(None, sentences)))
+        swap = before.swap
+        assert swap is not None, "nobody else ends it while the lease is held"
+        after = changed(
+            before,
+            "cut over",
+            swap.target,
+            why=swap.why,
+            config=swap.config,
+            gate="; ".join(filter(None, [gate.sentence if gate else "none ran", self._decision.stale])),
+            live=swap.target,
+            # After a rollback each slot's own encoder, or its student, makes its queries again.
+            previous=before.live.without_temporary_queries(),
+            previous_search=before.search,
+            search=swap.search,
+            swap=None,
+            behind=(),
+        )
         # Storage first: a kill after the write would leave vectors with storage that the metadata does not say.
         set_shared_storage(self._handle, before.live, after.live)
-        write(client, name, before, after)
+        write(self._handle.client, self._handle.name, before, after)
         # Only the checkpoints go: the lease is held until what can be dropped at once is dropped, so that no other swap
         # begins in between.
         self._context.lease.clear()

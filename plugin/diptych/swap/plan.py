@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from diptych.config.models import Config
+from diptych.config.models import Config, SearchConfig
 from diptych.config.storage import Stored
 from diptych.display import Display, Displayed, Mood, Table, duration, size
 from diptych.errors import MediaError, RegistryError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.open_handle import lost_modalities, reading_of, stored_search, with_stored_default
+from diptych.handle.open_handle import describes, lost_modalities, reading_of, stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.payloads import has_media
 from diptych.populate.media_references import reference_warnings
@@ -39,7 +39,6 @@ from diptych.slots.unread import (
 )
 from diptych.stores.server_errors import needs_answers
 from diptych.stores.versions import version_warnings
-from diptych.swap.begin import edited_search
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared, named, spread_warnings
 from diptych.swap.gate.answers import searched_otherwise
 from diptych.swap.gate.decision import stale_threshold
@@ -231,12 +230,17 @@ def plan(
     warnings = [*([stale] if stale else []), *spread_warnings(config.cluster, params), *lacks]
     most = max((step.encode for step in steps), default=0)
     warnings += pace_warnings(config.swap.pace, handle.client, most)
-    warnings += reference_warnings(handle.client, handle.name, metadata.layout) + edited_search(config, metadata.swap)
+    warnings += reference_warnings(handle.client, handle.name, metadata.layout)
+    swap = metadata.swap
+    if swap and describes(config, swap.target) and SearchConfig.model_validate(swap.search or {}) != config.search:
+        warnings.append(
+            "search: the swap under way keeps the settings that it began with. The edited ones go live by another "
+            "`diptych apply` after the cut-over; for the gate to compare them, abandon the swap first: diptych rollback"
+        )
     unread = {step.slot: step.unread for step in steps if step.unread}
     warnings += [*vocabulary, *_reading_warnings(handle, config, documents, unread)]
     all_warnings = (*lost_modalities(config, metadata), *_warnings(metadata, steps, missing_modalities), *warnings)
-    under_way = metadata.swap is not None
-    planned = Plan(handle.name, count, steps, stored != search, search_why, under_way, all_warnings, gated)
+    planned = Plan(handle.name, count, steps, stored != search, search_why, swap is not None, all_warnings, gated)
     if not rates:
         return planned
     # The gate's searches cost about the encoding of so many documents: of each it asks short queries, on both sides.

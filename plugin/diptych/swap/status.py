@@ -8,14 +8,14 @@ from typing import Literal, TypeAlias
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import stored_search
-from diptych.metadata.models import CollectionMetadata, Event, Generation, Swap
+from diptych.metadata.models import CollectionMetadata, Event, Generation
 from diptych.metadata.store import APPLY, raw_metadata
 from diptych.stores.retired_vectors import orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.swap.changes import named
 from diptych.swap.gate.decision import threshold_is_stale
 from diptych.swap.gate.gate import coverage
-from diptych.swap.lease import LeaseRecord, lease_of, refusal_of
+from diptych.swap.lease import lease_of, refusal_of
 
 Role: TypeAlias = Literal["live", "building", "kept"]
 
@@ -166,6 +166,9 @@ def _swap(handle: CollectionHandle, metadata: CollectionMetadata, vectors: Seque
         return None
     raw = raw_metadata(handle.client, handle.name)
     lease, refusal = lease_of(raw.get(APPLY)), refusal_of(raw, swap.began)
+    reached, names = lease.checkpoints if lease else {}, [generation.vector for generation in swap.building.values()]
+    # Points without a text lack the vector for ever, so the count alone would never say that it is complete.
+    missing = {vector_status.vector: vector_status.missing for vector_status in vectors}
     return SwapStatus(
         began=swap.began,
         by=swap.by,
@@ -174,16 +177,7 @@ def _swap(handle: CollectionHandle, metadata: CollectionMetadata, vectors: Seque
         running=lease is not None and lease.alive,
         holder=f"process {lease.pid} of {lease.by}" if lease else "",
         last_heard=lease.at if lease else "",
-        filled=_filled(lease, swap, vectors),
+        filled=all((name in reached and reached[name].complete) or not missing.get(name) for name in names),
         refused=refusal.sentence.removeprefix("failed: ") if refusal else "",  # as earlier releases began it
         refused_at=refusal.when if refusal else "",
     )
-
-
-def _filled(lease: LeaseRecord | None, swap: Swap, vectors: Sequence[VectorStatus]) -> bool:
-    """Whether each new vector is complete, by its checkpoint or because no point lacks it."""
-    reached = lease.checkpoints if lease else {}
-    missing = {vector_status.vector: vector_status.missing for vector_status in vectors}
-    names = (generation.vector for generation in swap.building.values())
-    # Points without a text lack the vector for ever, so the count alone would never say that it is complete.
-    return all((name in reached and reached[name].complete) or not missing.get(name) for name in names)

@@ -451,13 +451,14 @@ def check_stored(view: View, slot: Slot, points: Sequence[PointId]) -> StoredVec
     good = rows[finite]
     norms = np.linalg.norm(good, axis=1)
     full = good[norms > 0] / norms[norms > 0, None]
+    count, total = len(full), full.sum(axis=0)  # the mean cosine over all pairs follows from the length of the sum
     return StoredVectors(
         slot=slot.name,
         vector=slot.vector,
         sampled=len(rows),
         not_finite=int((~finite).sum()),
         empty=int((norms == 0).sum()),
-        alike=_alike(full),
+        alike=float((total @ total - count) / (count * (count - 1))) if count > 1 else None,
         distinct=len(np.unique(full.round(5), axis=0)),
     )
 
@@ -472,13 +473,6 @@ def _matrix(vectors: Sequence[Any]) -> NDArray[np.float64]:
     for row, vector in zip(rows, vectors, strict=True):
         row[np.searchsorted(terms, vector.indices)] = vector.values
     return rows
-
-
-def _alike(unit: NDArray[np.float64]) -> float | None:
-    """Mean cosine over all pairs of rows of length 1, from the length of their sum."""
-    count = len(unit)
-    total = unit.sum(axis=0)
-    return float((total @ total - count) / (count * (count - 1))) if count > 1 else None
 
 
 @dataclass(frozen=True, slots=True)

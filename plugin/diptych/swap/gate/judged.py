@@ -160,7 +160,11 @@ def compare_judged(
     queries, relevant = judged.asked, judged.qrels.relevant
     held = held_documents(new, sorted({document for query in queries for document in relevant(query.id)}))
     known = [query for query in queries if held.keys() & relevant(query.id)]
-    remarks = _left_out(judged, queries)
+    query_ids = {query.id for query in judged.queries}
+    without_text = sum(query not in query_ids for query in judged.qrels.queries)
+    empty = len(query_ids & set(judged.qrels.without_relevant))
+    counts = ((without_text, "judged queries have no text"), (empty, "judged queries have no relevant document"))
+    remarks = [f"{count} {what} and are left out" for count, what in counts if count]
     if known and len(known) < len(queries):  # the others score 0 on both sides, which would narrow the interval
         absent = len(queries) - len(known)
         remarks.append(f"{absent:,} judged queries have no relevant document in this collection and are left out")
@@ -298,14 +302,6 @@ def _needed(difference: Difference, config: GateConfig, *, is_same: bool) -> int
     number = max(math.ceil(size), len(gaps) + 1)
     unit: int = 10 ** max(0, len(str(number)) - 2)
     return math.ceil(number / unit) * unit  # rounded up to two digits
-
-
-def _left_out(judged: Judged, used: Sequence[Query]) -> list[str]:
-    query_ids = {query.id for query in judged.queries}
-    without_text = sum(query not in query_ids for query in judged.qrels.queries)
-    empty = len(query_ids & set(judged.qrels.without_relevant))
-    counts = ((without_text, "judged queries have no text"), (empty, "judged queries have no relevant document"))
-    return [f"{count} {what} and are left out" for count, what in counts if count]
 
 
 def _too_few(metric: str, config: GateConfig, count: int, remarks: Sequence[str]) -> JudgedComparison:
