@@ -33,13 +33,13 @@ from diptych.search.retrieve import (
     retrieve_together,
 )
 from diptych.search.run import on_current_view, reranked
-from diptych.search.store_calls import read_store
+from diptych.search.store_calls import read_store, scrolled
 from diptych.slots.slot import Slot
 from diptych.stores.nodes import one_search
 from diptych.types import Document, Hit, Passage, Query, SparseVector, heading
 
 NEAR = 1e-5  # how far sums of parts may be from the score, relative to scores above 1
-SEVERAL = 1000  # points with one document id that are searched for the one that was found
+PAGE = 1000  # points read at once; another program may have given many the same document id
 SHOWN = 240  # characters of a passage in an explanation
 TERMS = 12  # words of a slot that are shown
 
@@ -267,30 +267,19 @@ def _records(
     Args:
         wanted: the id of each document, and the point that was found, which is chosen if several have the id.
     """
+    view, found = request.view, dict[str, list[models.Record]]()
     ids = list(dict.fromkeys(identifier for identifier, _ in wanted))
-    found = _with_ids(request, ids, len(ids) + 1) if ids else {}
-    if sum(map(len, found.values())) > len(ids):  # the points of one document may have used up the limit
-        found = {identifier: _with_ids(request, [identifier], SEVERAL).get(identifier, []) for identifier in ids}
+    scoped, shard_key = narrowed(request.scope, view.layout.id_filter(ids)), request.shard_key.get("shard_key")
+    for page in scrolled(view, scoped, PAGE, payload=request.selector, shard_key=shard_key) if ids else ():
+        for record in page:
+            found.setdefault(view.layout.read(record.id, record.payload).id, []).append(record)
     records = [
         next((record for record in same if record.id == point), same[0])
         for identifier, point in wanted
         if (same := found.get(identifier))
     ]
     shared = {record.id for same in found.values() if len(same) > 1 for record in same}
-    return records, shared, [identifier for identifier in ids if not found.get(identifier)]
-
-
-def _with_ids(request: SearchRequest, ids: Sequence[str], limit: int) -> dict[str, list[models.Record]]:
-    """The points whose documents have these ids, by id, `limit` at most."""
-    handle, keys = request.view, request.shard_key_selector
-    scoped = narrowed(request.scope, handle.layout.id_filter(ids))
-    records, _ = read_store(
-        handle, lambda: handle.client.scroll(handle.name, scoped, limit=limit, with_payload=request.selector, **keys)
-    )
-    found: dict[str, list[models.Record]] = {}
-    for record in records:
-        found.setdefault(handle.layout.read(record.id, record.payload).id, []).append(record)
-    return found
+    return records, shared, [identifier for identifier in ids if identifier not in found]
 
 
 def matched_terms(

@@ -415,17 +415,12 @@ def ann_recall(approximate: Run, exact: Run, k: int) -> float:
     A document that scores the same as the k-th exact one can stand in its place, as in ANN-Benchmarks (Aumüller,
     Bernhardsson and Faithfull, Information Systems 2020), but never in that of a better one. Make `exact` with
     `SearchParams(exact=True)`, a little deeper than `k` when the approximate scores are not the true ones, as with
-    quantization without rescoring: a document's score is taken from `exact` where that has it.
+    quantization without rescoring: a document's score is taken from `exact` where that has it. A query whose exact
+    answer is empty has recall 1: nothing was missed.
 
     Raises:
         EvaluationError: `k` is below 1, or the two runs have different queries.
     """
-    recalls = ann_recall_per_query(approximate, exact, k)
-    return sum(recalls.values()) / len(recalls)
-
-
-def ann_recall_per_query(approximate: Run, exact: Run, k: int) -> Mapping[str, float]:
-    """`{query id: recall at k}`. A query whose exact answer is empty has recall 1: nothing was missed."""
     if k < 1:
         raise EvaluationError("recall needs a k of at least 1", got=k)
     lonely = approximate.rankings.keys() ^ exact.rankings.keys()
@@ -436,7 +431,8 @@ def ann_recall_per_query(approximate: Run, exact: Run, k: int) -> Mapping[str, f
     for run in (approximate, exact):
         for query, ranking in run.rankings.items():
             ordered(ranking, where=f"run {run.name!r}, query {query!r}")  # refuses a document twice, and NaN
-    return {query: _recall(approximate.rankings[query], ranking, k) for query, ranking in exact.rankings.items()}
+    recalls = [_recall(approximate.rankings[query], ranking, k) for query, ranking in exact.rankings.items()]
+    return sum(recalls) / len(recalls)
 
 
 def _recall(found: Ranking, exact: Ranking, k: int) -> float:
