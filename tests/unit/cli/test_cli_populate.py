@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import io
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diptych.cli.populate import counted, together
+from diptych.cli.populate import together
 from diptych.populate import open_source
+from diptych.populate.read_ahead import length_of
 
 Run = Callable[..., Any]
 
@@ -65,20 +65,10 @@ def test_sources_together_can_be_read_again_exactly_when_each_can() -> None:
     assert isinstance(together([Listed("a"), Once()]), Iterator)
 
 
-def test_lines_are_counted_without_a_look_at_them_when_progress_is_watched(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sources_together_are_counted_where_each_can_be(corpus: Path, tmp_path: Path) -> None:
     packed = tmp_path / "packed.jsonl.gz"
     packed.write_bytes(gzip.compress(corpus.read_bytes() + b"\n\n{not json}\n"))
     sources = [open_source(corpus), open_source(packed)]
-    assert counted(sources) == sources
-    monkeypatch.setattr("sys.stderr", Terminal())
-    both = together(counted(sources))
-    assert isinstance(both, Sized)
-    assert (len(both), len(list(both))) == (9, 9)
-    assert not isinstance(together(counted([*sources, Listed("a")])), Sized)
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+    both = together(sources)
+    assert (length_of(both), len(list(both))) == (9, 9)
+    assert length_of(together([*sources, Listed("a")])) is None
