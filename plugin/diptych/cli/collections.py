@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
     from diptych.collection.collection import Collection
     from diptych.config import Config
-    from diptych.config.storage import ClusterConfig
     from diptych.reports import SlotInfo
 
 
@@ -252,19 +250,27 @@ def copy(
 
       diptych copy diptych.yaml https://qdrant.example.org --to-api-key '${QDRANT_API_KEY}'
     """
-    ends = _End.of(source, from_api_key, session), _End.of(target, to_api_key, session)
-    if ends[1].urls[0].startswith("memory:"):
-        what, do = "what is copied into memory is gone when the command ends", "copy to edge:PATH or a server"
-        raise ConfigError(what, where=ends[1].urls[0], do=f"{do}; in Python, copy_collection can")
-    with interrupts.resumable(RESUME), _opened_ends(ends, session) as clients, Bars() as bars:
-        from diptych.copying import copy_collection
+    from diptych.copying import copy_collection
 
-        source_name = collection or ends[0].collection or _only(clients[0])
+    sides = _side(source, from_api_key, session), _side(target, to_api_key, session)
+    if (place := _url(sides[1])).startswith("memory:"):
+        what, do = "what is copied into memory is gone when the command ends", "copy to edge:PATH or a server"
+        raise ConfigError(what, where=place, do=f"{do}; in Python, copy_collection can")
+    with interrupts.resumable(RESUME), ExitStack() as stack, Bars() as bars:
+        first = stack.enter_context(closing(session.store(sides[0], key=from_api_key)))
+        # An embedded store cannot be opened twice.
+        spreads = not isinstance(sides[1], str) and bool(sides[1].cluster.given)
+        if _normalized(sides[0]) == _normalized(sides[1]) and not spreads:
+            second = first
+        else:
+            second = stack.enter_context(closing(session.store(sides[1], key=to_api_key, create=True)))
+        names = [None if isinstance(side, str) else side.collection for side in sides]
+        source_name = collection or names[0] or _only(first)
         report = copy_collection(
-            clients[0],
+            first,
             source_name,
-            clients[1],
-            name or ends[1].collection or source_name,
+            second,
+            name or names[1] or source_name,
             batch=batch,
             rate=rate,
             overwrite=overwrite,
@@ -273,79 +279,33 @@ def copy(
         )
     if as_json:
         return write_json(dataclasses.asdict(report))
-    names = ("copied", "changed", "deleted")
-    counts = ", ".join(f"{n:,} {name}" for name in names if (n := getattr(report, name))) or "nothing to do"
+    counted = ("copied", "changed", "deleted")
+    counts = ", ".join(f"{n:,} {name}" for name in counted if (n := getattr(report, name))) or "nothing to do"
     passes = f" after {report.passes} passes" if report.passes > 1 else ""
     checked = f"verified{passes}: every point was read on both sides and is the same"
     done = f"{report.points:,} points: {counts} in {report.seconds:.1f} s"
     return show(Display(f"{report.source} -> {report.target}", [done, checked], report.warnings))
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """A side as the command line names it: its store, the reference to its key, and a config's collection."""
+def _side(text: str, key: str | None, session: Session) -> str | Config:
+    """The store's URL, or the config that names it; a key must be the name of a variable."""
+    from diptych.stores import is_store_url
 
-    urls: tuple[str, ...]
-    key: str | None = None
-    collection: str | None = None
-    timeout: int = 60
-    cluster: ClusterConfig | None = None
-
-    @classmethod
-    def of(cls, text: str, key: str | None, session: Session) -> _End:
-        from diptych.stores import is_store_url
-
-        if key is not None and not key.startswith("${"):
-            do = "export it and name the variable, in single quotes: --to-api-key '${QDRANT_API_KEY}'"
-            raise ConfigError("a key on the command line can be seen by others", where="--*-api-key", do=do)
-        if is_store_url(text):
-            return cls((text,), key)
-        config = session.config(Path(text))
-        config_key = config.api_key.get_secret_value() if config.api_key else None
-        return cls(config.urls, key or config_key, config.collection, config.timeout, config.cluster)
-
-    def open(self, session: Session, *, create: bool) -> QdrantBase:
-        from diptych.runtime.environment import interpolate
-        from diptych.stores import open_store
-
-        key = interpolate(self.key, where="api_key") if self.key else None
-        return open_store(
-            self.urls,
-            api_key=key,
-            timeout=self.timeout,
-            registry=session.registry,
-            create=create,
-            cluster=self.cluster,
-        )
-
-    @property
-    def spreads(self) -> bool:
-        """Whether it says how collections are spread over a cluster."""
-        return self.cluster is not None and bool(self.cluster.given)
+    if key is not None and not key.startswith("${"):
+        do = "export it and name the variable, in single quotes: --to-api-key '${QDRANT_API_KEY}'"
+        raise ConfigError("a key on the command line can be seen by others", where="--*-api-key", do=do)
+    return text if is_store_url(text) else session.config(Path(text))
 
 
-@contextmanager
-def _opened_ends(ends: tuple[_End, _End], session: Session) -> Iterator[tuple[QdrantBase, QdrantBase]]:
-    """Both stores, opened once if they are the same: an embedded store cannot be opened twice."""
-    with ExitStack() as stack:
-        clients: list[QdrantBase] = []
-        for end in ends:
-            if clients and _same(*ends) and not end.spreads:
-                clients.append(clients[0])
-                continue
-            clients.append(end.open(session, create=bool(clients)))
-            stack.callback(clients[-1].close)
-        yield clients[0], clients[1]
+def _url(side: str | Config) -> str:
+    return side if isinstance(side, str) else side.urls[0]
 
 
-def _same(source: _End, target: _End) -> bool:
+def _normalized(side: str | Config) -> str:
+    """The address of a side's store, equal for equal stores."""
     from diptych.runtime.environment import interpolate
 
-    first, second = interpolate(source.urls[0], where="FROM"), interpolate(target.urls[0], where="TO")
-    return _normalized(first) == _normalized(second)
-
-
-def _normalized(url: str) -> str:
+    url = interpolate(_url(side), where="the store's URL")
     scheme, _, path = url.partition(":")
     return f"{scheme}:{Path(path).expanduser().resolve()}" if scheme in ("edge", "local") else url.rstrip("/")
 

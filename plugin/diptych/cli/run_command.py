@@ -114,17 +114,22 @@ class Session:
             _require_name(store, name)
             return Collection.stored(store or path, name, registry=self.registry)
 
-    def store(self, place: str | Config) -> QdrantBase:
-        """The store behind a URL, or that of a config with its key; who asks closes it.
+    def store(self, place: str | Config, *, key: str | None = None, create: bool = False) -> QdrantBase:
+        """The store behind a URL, or that of a config, with `key` or the config's; who asks closes it.
 
         Raises:
             ConfigError, StoreError: see diptych.stores.
         """
+        from pydantic import SecretStr
+
+        from diptych.runtime.environment import interpolate
         from diptych.stores import open_store, open_store_of
 
         if isinstance(place, str):
-            return open_store(place, registry=self.registry, create=False)
-        return open_store_of(place, registry=self.registry, create=False)
+            key = interpolate(key, where="api_key") if key else None
+            return open_store(place, api_key=key, registry=self.registry, create=create)
+        place = place.model_copy(update={"api_key": SecretStr(key)}) if key else place
+        return open_store_of(place, registry=self.registry, create=create)
 
 
 def _require_name(store: str | None, name: str | None) -> None:
