@@ -26,7 +26,7 @@ from diptych.cli.adapters import type_of
 from diptych.cli.train import flat_options
 from diptych.config import json_schema
 from diptych.config.models import Config
-from diptych.plugins.factory import alike, options_model
+from diptych.factory import alike, options_model
 from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.training import options_model as recipe_options
 from diptych_training.options import RetrievalOptions

@@ -1,4 +1,4 @@
-"""`Registry`: finds plugins, checks what they register, and notifies them. `plugins.factory` creates their adapters."""
+"""`Registry`: finds plugins, checks what they register, and notifies them. `factory` creates their adapters."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pluggy
 
 from diptych import hookspecs
 from diptych.errors import DuplicateAdapter, HookError, PluginWarning, UnknownAdapter
+from diptych.factory import make
 from diptych.passages import PassageHooks
-from diptych.plugins.factory import make
 from diptych.protocols import Adapter, Calibrated, Sampling
 from diptych.reports import FailureReport
 from diptych.specs import AdapterSpec, RecipeSpec

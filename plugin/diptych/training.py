@@ -17,12 +17,11 @@ from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
 from diptych.config import check_adapters, load_config
 from diptych.config.adapters import check_text
-from diptych.config.load import replace_config, with_paths
+from diptych.config.load import Sort, as_yaml, check_values, read_lines, read_yaml, replace_config, with_paths
 from diptych.config.models import SlotConfig
 from diptych.config.problems import Source, problems_of, raise_problems
 from diptych.config.section import fields_of
 from diptych.config.stages import Rerank
-from diptych.config.yaml_files import Sort, as_yaml, check_values, read_lines, read_yaml
 from diptych.errors import (
     AdapterFactoryError,
     ConfigError,
@@ -32,8 +31,8 @@ from diptych.errors import (
     PopulateError,
     UnknownAdapter,
 )
+from diptych.factory import load_object
 from diptych.media import Modality, RawMedia
-from diptych.plugins.factory import load_object
 from diptych.populate.rejects import Rejected
 from diptych.populate.sources.open_source import open_source
 from diptych.protocols import Kind, TokenLimit

@@ -35,7 +35,7 @@ from arms import cell
 from corpora import DEBIAN, read_documents
 from diptych import Collection, Document, Query, Registry
 from diptych.evaluate import Evaluation, Qrels, compare, evaluate, read_queries
-from diptych.plugins.token_pooling import reduced
+from diptych.passages.token_pooling import reduced
 from diptych.search import Retrieve, Rrf
 from diptych.types import Floats, Run
 from diptych_adapters.models import resolve

@@ -11,9 +11,9 @@ import typer
 from diptych.cli.options import JsonOption, option
 from diptych.cli.output import show, write_json
 from diptych.cli.run_command import Session
-from diptych.config.yaml_files import in_one_line
+from diptych.config.load import in_one_line
 from diptych.display import Display, Table
-from diptych.plugins.factory import missing
+from diptych.factory import missing
 from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
 
@@ -63,7 +63,7 @@ def _row(session: Session, spec: AdapterSpec) -> dict[str, Any]:
 
 
 def _show_one(session: Session, spec: AdapterSpec, as_json: bool) -> None:
-    from diptych.plugins.factory import alike, option_schemas
+    from diptych.factory import alike, option_schemas
 
     variants = [variants[0][1] for variants in alike(spec)]
     schemas = [
@@ -97,7 +97,7 @@ def options_table(options: Iterable[tuple[str, dict[str, Any], bool]]) -> Table:
 
 def _schema_of_factory(spec: AdapterSpec) -> dict[str, Any] | None:
     """The parameters of the adapter's factory in the form of a JSON Schema, None when it takes anything."""
-    from diptych.plugins.factory import factory_parameters
+    from diptych.factory import factory_parameters
 
     parameters = factory_parameters(spec)
     if parameters is None:

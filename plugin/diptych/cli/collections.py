@@ -23,8 +23,8 @@ from diptych.cli.options import (
 from diptych.cli.output import Bars, show, stderr, stdout, write_json
 from diptych.cli.run_command import FAILED, Session
 from diptych.cli.search import note_missing_keys, parse_filter
+from diptych.config.load import as_written
 from diptych.config.problems import redacted
-from diptych.config.yaml_files import as_written
 from diptych.display import Display, Table, printable
 from diptych.errors import CollectionError, ConfigError
 from diptych.runtime import interrupts

@@ -24,7 +24,7 @@ from diptych.cli.output import show, stdout, warn, write_json
 from diptych.cli.run_command import FAILED, Session
 from diptych.display import Display, Table, moment, say, size
 from diptych.errors import CollectionError, CollectionNotFound, DiptychError, InsecureKeyWarning
-from diptych.plugins.factory import missing, missing_wheel, to_install
+from diptych.factory import missing, missing_wheel, to_install
 
 if TYPE_CHECKING:
     from diptych.collection.collection import Collection

@@ -18,10 +18,10 @@ from diptych.cli.populate import show_report
 from diptych.cli.run_command import Session
 from diptych.cli.search import hit_document
 from diptych.config.adapters import check_text, json_schema
-from diptych.config.yaml_files import in_one_line, plain_values
+from diptych.config.load import in_one_line, plain_values
 from diptych.display import Display
 from diptych.errors import ConfigError
-from diptych.plugins.factory import options_model, to_install
+from diptych.factory import options_model, to_install
 from diptych.runtime.validation_messages import nearest
 from diptych.specs import AdapterSpec
 from diptych.types import hits_table

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, JsonOption, StoreOption, option
 from diptych.cli.output import show, waiting, write_json
 from diptych.cli.run_command import Session
+from diptych.config.load import as_written
 from diptych.config.problems import redacted
-from diptych.config.yaml_files import as_written
 from diptych.display import Display, Table, moment, printable
 from diptych.errors import DiptychError, SwapError
 from diptych.runtime import interrupts

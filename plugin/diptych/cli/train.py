@@ -12,7 +12,7 @@ from diptych.cli.adapters import options_table
 from diptych.cli.options import JsonOption, option, pairs_of
 from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
-from diptych.config.yaml_files import plain_values
+from diptych.config.load import plain_values
 from diptych.display import Display, Table, duration, say
 from diptych.errors import ConfigError
 from diptych.runtime import interrupts

@@ -1,7 +1,7 @@
 """The config file `diptych.yaml`: its models, loading, checks and JSON Schema.
 
-Begin with `models`, then `load`. `stages` and `storage` hold sections of the file; `yaml_files` keeps line numbers so
-that `problems` can name the line in errors. `adapters` checks options against the installed adapters without importing
+Begin with `models`, then `load`, which keeps line numbers so that `problems` can name the line in errors. `stages` and
+`storage` hold sections of the file. `adapters` checks options against the installed adapters without importing
 a model.
 """
 

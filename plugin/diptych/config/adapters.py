@@ -9,15 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from diptych.config.load import parse_config
+from diptych.config.load import parse_config, plain_values
 from diptych.config.models import Config, SlotConfig
 from diptych.config.problems import Location, Problem, raise_problems, shown
 from diptych.config.section import fields_of
 from diptych.config.stages import Rerank
 from diptych.config.storage import storage_problems
-from diptych.config.yaml_files import plain_values
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError, UnknownAdapter
-from diptych.plugins.factory import option_schemas, validate_options, vector_kind
+from diptych.factory import option_schemas, validate_options, vector_kind
 from diptych.runtime.environment import interpolate
 from diptych.runtime.validation_messages import nearest
 from diptych.specs import AdapterSpec

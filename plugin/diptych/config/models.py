@@ -33,7 +33,7 @@ from diptych.config.storage import (
 )
 from diptych.media import MediaConfig, Readable
 from diptych.passages import OPTION, PassageOptions
-from diptych.plugins.token_pooling import REDUCE, ReduceOptions
+from diptych.passages.token_pooling import REDUCE, ReduceOptions
 from diptych.runtime.validation_messages import nearest
 
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit

@@ -1,7 +1,8 @@
 """Passages: long documents cut into pieces that an encoder can read whole, inside the document's own point.
 
 Begin with `text_splitter`, which cuts documents as a config or a plugin says, at headings, paragraphs, sentences and
-code blocks, and adds context. `encoder` wraps an adapter: the rest of diptych sees an ordinary encoder.
+code blocks, and adds context. `encoder` wraps an adapter: the rest of diptych sees an ordinary encoder. So does
+`token_pooling`, which makes fewer vectors of a document's tokens.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ import platformdirs
 
 from diptych.config.models import Config
 from diptych.errors import NotTrusted, RegistryError
+from diptych.factory import options_model
 from diptych.metadata.models import CollectionMetadata
-from diptych.plugins.factory import options_model
 from diptych.registry import Registry
 from diptych.runtime.option_demands import demands_of
 from diptych.runtime.plain_files import plain_file

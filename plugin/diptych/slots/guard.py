@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from diptych.config.load import as_written
 from diptych.config.models import SlotConfig
 from diptych.config.problems import redacted
-from diptych.config.yaml_files import as_written
 from diptych.errors import FingerprintMismatch
 from diptych.metadata.models import Canaries, Generation
 from diptych.protocols import Fingerprint, Kind

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from diptych.config.models import SlotConfig
 from diptych.config.storage import VectorStorage
 from diptych.errors import CollectionError
+from diptych.factory import vector_kind
 from diptych.media import Media, MediaStore
 from diptych.metadata.models import Generation, QueryEncoder, Reading, vector_name
 from diptych.passages import MARK, OPTION
-from diptych.plugins.factory import vector_kind
 from diptych.protocols import Calibrated, Fingerprint, Kind, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.runtime.phases import phase

@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeAlias
 
 from qdrant_client import models
 
+from diptych.config.load import as_written
 from diptych.config.models import Config
 from diptych.config.problems import redacted
 from diptych.config.storage import ClusterConfig
-from diptych.config.yaml_files import as_written
 from diptych.errors import SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import reading_of, storage_of

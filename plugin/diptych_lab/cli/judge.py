@@ -17,7 +17,7 @@ from rich.text import Text
 from diptych.cli.options import CONFIG, ConfigsOption, JsonOption, QueriesOption, TenantOption, option
 from diptych.cli.output import show, stderr, stdout, write_json
 from diptych.cli.run_command import Session
-from diptych.config.yaml_files import as_written
+from diptych.config.load import as_written
 from diptych.display import Display, Table, printable, say
 from diptych.errors import ConfigError, EvaluationError
 

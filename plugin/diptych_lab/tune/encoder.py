@@ -18,7 +18,7 @@ from diptych.config import SlotConfig, VectorStorage
 from diptych.display import Display, Displayed, Table
 from diptych.errors import AdapterOptionsError, TuneError
 from diptych.evaluate import Qrels, times
-from diptych.plugins.factory import validate_options
+from diptych.factory import validate_options
 from diptych.protocols import TEACHER_FILE, Similarity
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, View

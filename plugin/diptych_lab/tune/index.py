@@ -16,7 +16,7 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.config import SearchParams, Stored, VectorStorage
-from diptych.config.yaml_files import yaml_of
+from diptych.config.load import yaml_of
 from diptych.display import Display, Displayed, Table, size
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall, times

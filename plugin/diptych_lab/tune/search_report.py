@@ -11,10 +11,9 @@ from typing import Any
 from qdrant_client import models
 
 from diptych.config import SearchParams
-from diptych.config.load import replace_config
+from diptych.config.load import as_yaml, read_lines, replace_config, yaml_of
 from diptych.config.problems import redacted
 from diptych.config.section import fields_of
-from diptych.config.yaml_files import as_yaml, read_lines, yaml_of
 from diptych.display import Display, Displayed, Table, differences
 from diptych.registry import Registry
 from diptych.search import Pipeline, Rerank, Stage

@@ -17,9 +17,9 @@ from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.encoders import Encoders
 from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound, ConfigError, UnknownAdapter
+from diptych.factory import check_requirements, validate_options
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import config_at
-from diptych.plugins.factory import check_requirements, validate_options
 from diptych.protocols import Kind, Pair
 from diptych.runtime.environment import interpolate
 from diptych.runtime.validation_messages import nearest

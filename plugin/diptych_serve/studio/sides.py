@@ -22,10 +22,10 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from diptych import Collection
+from diptych.config.load import Sort, check_values, parse_yaml
 from diptych.config.models import SearchConfig, pipeline_problems
 from diptych.config.problems import Problem, Source, problems_of, raise_problems, redacted
 from diptych.config.stages import Rerank
-from diptych.config.yaml_files import Sort, check_values, parse_yaml
 from diptych.errors import ConfigError, SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import stored_search

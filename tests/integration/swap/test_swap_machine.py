@@ -26,7 +26,7 @@ from diptych.errors import StateChanged, SwapError
 from diptych.handle import collection_handle
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata, Generation, State
-from diptych.plugins.token_pooling import ReducedEncoder, ReduceOptions
+from diptych.passages.token_pooling import ReducedEncoder, ReduceOptions
 from diptych.populate import Progress
 from diptych.search import Retrieve
 from diptych.stores.retired_vectors import existing

@@ -10,7 +10,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych.collection.verify import mend, verify
-from diptych.plugins.token_pooling import ReducedEncoder, ReduceOptions
+from diptych.passages.token_pooling import ReducedEncoder, ReduceOptions
 from diptych.testing import FakeMultiVectorEncoder
 from diptych.types import Document
 from swaps import Make, Open

@@ -17,7 +17,7 @@ from diptych.errors import SearchError
 from diptych.evaluate import Qrels, read_queries
 from diptych.evaluate import evaluate as score
 from diptych.evaluate.ask import choose
-from diptych.plugins.factory import make
+from diptych.factory import make
 from diptych.search import Pipeline, Retrieve
 from diptych.search.pipeline import parts
 from diptych.types import Run as Ranked

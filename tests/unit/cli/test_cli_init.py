@@ -18,7 +18,7 @@ from diptych.cli import app
 from diptych.cli.init import PROVIDERS, SlotChoice, render
 from diptych.cli.run_command import Session
 from diptych.config import check_adapters, load_config
-from diptych.config.yaml_files import in_one_line
+from diptych.config.load import in_one_line
 
 Run = Callable[..., Any]
 

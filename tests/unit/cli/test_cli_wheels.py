@@ -16,7 +16,7 @@ from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
 from diptych.cli.run_command import Session
 from diptych.errors import ContractError
-from diptych.plugins.factory import to_install
+from diptych.factory import to_install
 from diptych.specs import ModelWheel
 
 TINY = {"tiny": ModelWheel("no-such-distribution", "diptych[tiny]")}

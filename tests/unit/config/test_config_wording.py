@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from diptych import AdapterSpec
 from diptych.config import load_config, parse_config
 from diptych.errors import AdapterOptionsError, ConfigError
-from diptych.plugins.factory import validate_options
+from diptych.factory import validate_options
 from diptych.runtime.validation_messages import expectation
 
 

@@ -20,7 +20,7 @@ import pytest
 import regex_steps
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.config.yaml_files import parse_yaml
+from diptych.config.load import parse_yaml
 from diptych.errors import DiptychError
 from diptych.passages.text_splitter import MARK, PassageHooks, PassageOptions, Splitter
 from diptych.populate import open_source

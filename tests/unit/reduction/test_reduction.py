@@ -15,7 +15,7 @@ from diptych import Registry
 from diptych.config import parse_config
 from diptych.errors import AdapterOptionsError, MissingExtra
 from diptych.passages import PassageOptions, with_passages
-from diptych.plugins.token_pooling import ReducedEncoder, ReduceOptions, reduced
+from diptych.passages.token_pooling import ReducedEncoder, ReduceOptions, reduced
 from diptych.protocols import Fingerprint, MultiVectorEncoder, TokenLimit
 from diptych.testing import FakeMultiVectorEncoder, fakes_plugin
 from diptych.types import Floats

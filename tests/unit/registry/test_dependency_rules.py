@@ -55,7 +55,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types",),
     ("protocols", "frames", "generation"),
     ("specs", "passages"),
-    ("hookspecs", "plugins"),
+    ("hookspecs", "factory"),
     ("registry", "testing"),
     ("metadata", "config"),
     ("slots", "stores"),

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from diptych import Registry
 from diptych.cli.train import flat_options
 from diptych.errors import ConfigError
-from diptych.plugins.factory import load_object
+from diptych.factory import load_object
 from diptych.training import load_recipe
 from diptych_training.options import NegativesOptions
 from diptych_training.recipes.cprd import CprdOptions

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from diptych.errors import AdapterOptionsError
-from diptych.plugins.factory import options_model
+from diptych.factory import options_model
 from diptych.protocols import CONTRACTS
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
@@ -27,7 +27,7 @@ def registry() -> Registry:
 def test_listing_adapters_and_their_options_imports_no_model_library() -> None:
     # qdrant-client itself imports fastembed, and with it tokenizers and onnxruntime, where it is installed.
     code = (
-        "import sys; from diptych.registry import Registry; from diptych.plugins.factory import options_model\n"
+        "import sys; from diptych.registry import Registry; from diptych.factory import options_model\n"
         "from diptych_adapters import hooks\n"
         "[options_model(v) for spec in Registry(hooks, installed=False).specs() for _, v in spec.each()]\n"
         "heavy = {'torch', 'transformers', 'sentence_transformers', 'model2vec'}\n"

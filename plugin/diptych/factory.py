@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError, MissingExtra
 from diptych.passages import OPTION, PassageHooks, PassageOptions, with_passages
-from diptych.plugins.token_pooling import REDUCE, ReducedEncoder, ReduceOptions, check_keep
+from diptych.passages.token_pooling import REDUCE, ReducedEncoder, ReduceOptions, check_keep
 from diptych.protocols import CONTRACTS, Adapter, Kind, Similarity
 from diptych.runtime.environment import conceal, interpolate, refers
 from diptych.runtime.panics import contained
