@@ -79,13 +79,6 @@ class CrossEncoderReranker(ModelPipeline):
         with torch.inference_mode():
             return np.asarray(activation(torch.from_numpy(raw)).numpy(), np.float32)
 
-    def _configured_activation(self) -> torch.nn.Module | None:
-        """The activation in the options; None for the model's own."""
-        import torch
-
-        name = self._options.activation if isinstance(self._options, CrossEncoderOptions) else None
-        return getattr(torch.nn, ACTIVATIONS[name])() if name else None
-
     def _by_library_raw(self) -> Floats:
         """The library's scores of the trial pairs before the activation, `[n, 1]`."""
         import torch
@@ -93,27 +86,27 @@ class CrossEncoderReranker(ModelPipeline):
         return self._by_library(PAIRS, torch.nn.Identity())[:, None]
 
     def _by_library(self, pairs: Sequence[Pair], activation: torch.nn.Module | None) -> Floats:
+        import torch
+
+        if activation is None and (name := getattr(self._options, "activation", None)):  # else the model's own
+            activation = getattr(torch.nn, ACTIVATIONS[name])()
         with self._lock:
             return self.model.predict(  # type: ignore[no-any-return]
                 [(query, document) for query, document in pairs],
                 prompt=self._prompt,
                 batch_size=self._batch_size,
                 show_progress_bar=False,
-                activation_fn=activation or self._configured_activation(),
+                activation_fn=activation,
             )
 
 
 def _facts(model: Any, options: CrossEncoderOptions, name: str) -> dict[str, Any]:
     """The facts about the library's model that the adapter needs."""
-    _check_labels(model.num_labels, name)
-    return {"activation": ACTIVATIONS[options.activation] if options.activation else type(model.activation_fn).__name__}
-
-
-def _check_labels(labels: int, name: str) -> None:
-    if labels != 1:
+    if model.num_labels != 1:
         raise ModelError(
             f"model {name!r} is a classifier, not a reranker",
-            got=f"{labels} labels",
+            got=f"{model.num_labels} labels",
             expected="1 label: one score per pair",
             do="use a cross-encoder that was trained for ranking",
         )
+    return {"activation": ACTIVATIONS[options.activation] if options.activation else type(model.activation_fn).__name__}

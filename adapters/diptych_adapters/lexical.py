@@ -97,7 +97,10 @@ class Analyzer:
         text = self._brought_to_form(text)
         if text.isascii():
             return self._plain_words.findall(text)
-        marks = _blocks_of_marks(text)
+        # The blocks of characters that combining marks belong to: few, so that patterns can be cached. Variation
+        # selectors, which are beyond 0x20000, do not count.
+        marked = {ord(c) // BLOCK for c in set(text) if "\u0300" <= c < "\U00020000" and _is_mark(c)}
+        marks = tuple(sorted(marked))
         if not marks and not self._spaceless.search(text):
             return self._plain_words.findall(text)
         return list(self._unusual_words(text, marks))
@@ -225,7 +228,9 @@ def _split_spaceless(word: str, spaceless: re.Pattern[str]) -> Iterator[str]:
     for run in spaceless.finditer(word):
         if run.start() > position:
             yield word[position : run.start()]
-        letters = _letters(run[0])
+        marked = run[0]  # its letters are characters with the marks on them
+        starts = [at for at, character in enumerate(marked) if not at or not _is_mark(character)]
+        letters = [marked[begin:end] for begin, end in pairwise([*starts, len(marked)])]
         yield from ("".join(letters[i : i + 2]) for i in range(max(len(letters) - 1, 1)))
         position = run.end()
     if position < len(word):
@@ -236,25 +241,11 @@ def _letters_in(text: str, runs: re.Pattern[str]) -> int:
     return sum(sum(map(str.isalpha, run)) for run in runs.findall(text))
 
 
-def _letters(run: str) -> list[str]:
-    """The characters, each with the marks on it."""
-    starts = [at for at, character in enumerate(run) if not at or not _is_mark(character)]
-    return [run[begin:end] for begin, end in pairwise([*starts, len(run)])]
-
-
 @functools.lru_cache(maxsize=256)
 def _words_with_marks(blocks: tuple[int, ...]) -> re.Pattern[str]:
     """Words with the marks on their letters; `\\w+` alone would cut Hindi or Tamil words at every vowel sign."""
     marks = [chr(c) for block in blocks for c in range(block * BLOCK, (block + 1) * BLOCK) if _is_mark(chr(c))]
     return re.compile(rf"\w[\w{''.join(marks)}]*")
-
-
-def _blocks_of_marks(text: str) -> tuple[int, ...]:
-    """The blocks of characters that the combining marks in `text` belong to: few, so that patterns can be cached.
-
-    Variation selectors, which are beyond 0x20000, do not count.
-    """
-    return tuple(sorted({ord(c) // BLOCK for c in set(text) if "\u0300" <= c < "\U00020000" and _is_mark(c)}))
 
 
 @functools.cache
@@ -409,12 +400,13 @@ class _Splitter(Analyzer):
         """The n-grams of `text` in order."""
         if len(self._of_words) > CACHED_WORDS:
             self._of_words = {}
-        return [ngram for word in super().words(text) for ngram in self._of_words.get(word) or self._split(word)]
-
-    def _split(self, word: str) -> list[str]:
-        bounded = f"_{word}_"
-        ngrams = [bounded[i : i + n] for n in self._lengths for i in range(len(bounded) - n + 1)]
-        self._of_words[word] = ngrams = ngrams or [bounded]
+        ngrams: list[str] = []
+        for word in super().words(text):
+            if word not in self._of_words:
+                bounded = f"_{word}_"
+                parts = [bounded[i : i + n] for n in self._lengths for i in range(len(bounded) - n + 1)]
+                self._of_words[word] = parts or [bounded]
+            ngrams += self._of_words[word]
         return ngrams
 
 
@@ -537,6 +529,15 @@ class QdrantTextIndex:
         from qdrant_client import models
 
         options = self.options
+        stopwords: models.StopwordsInterface | None = None
+        if options.stopwords is None and options.language not in _LANGUAGES_WITHOUT_STOPWORDS:
+            stopwords = models.Language(options.language)
+        elif words := sorted({word.lower() for word in options.stopwords or ()}):
+            stopwords = models.StopwordsSet(custom=words)
+        stemmer = None
+        if options.language not in ("none", *SPACELESS):
+            language = models.SnowballLanguage(options.language)
+            stemmer = models.SnowballParams(type=models.Snowball.SNOWBALL, language=language)
         return models.TextIndexParams(
             type=models.TextIndexType.TEXT,
             tokenizer=models.TokenizerType(options.tokenizer),
@@ -544,8 +545,8 @@ class QdrantTextIndex:
             ascii_folding=options.ascii_folding or None,
             min_token_len=options.min_token_length,
             max_token_len=options.max_token_length,
-            stopwords=_index_stopwords(options),
-            stemmer=_index_stemmer(options.language),
+            stopwords=stopwords,
+            stemmer=stemmer,
             memory=models.Memory(options.memory) if options.memory else None,
             scoring=models.TextScoringParams(type=models.TextScoringType.BM25),
         )
@@ -560,22 +561,3 @@ class QdrantTextIndex:
 
         scoring = models.Bm25Scoring(bm25=models.Bm25Params(k=self.options.k1, b=self.options.b))
         return models.TextQuery(text=models.TextQueryInput(query=text, scoring=scoring))
-
-
-def _index_stopwords(options: TextIndexOptions) -> models.StopwordsInterface | None:
-    from qdrant_client import models
-
-    if options.stopwords is not None:
-        words = sorted({word.lower() for word in options.stopwords})
-        return models.StopwordsSet(custom=words) if words else None
-    if options.language in _LANGUAGES_WITHOUT_STOPWORDS:
-        return None
-    return models.Language(options.language)
-
-
-def _index_stemmer(language: str) -> models.SnowballParams | None:
-    from qdrant_client import models
-
-    if language in ("none", *SPACELESS):
-        return None
-    return models.SnowballParams(type=models.Snowball.SNOWBALL, language=models.SnowballLanguage(language))

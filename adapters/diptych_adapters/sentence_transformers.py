@@ -168,7 +168,9 @@ def check_dense(folder: ModelFolder) -> None:
 
 def _facts(model: Any, options: SentenceTransformersOptions, name: str) -> dict[str, Any]:
     """The facts about the library's model that the adapter needs."""
-    truncate = _truncation(model.truncate_dim, _full_dimension(model), options.truncate_dim, name)
+    with untruncated(model):
+        full = int(model.get_embedding_dimension() or 0)
+    truncate = _truncation(model.truncate_dim, full, options.truncate_dim, name)
     return _facts_of(
         prompts=prompts_of(model, options),
         truncate=truncate,
@@ -190,10 +192,14 @@ def _facts_of(
     options: SentenceTransformersOptions,
     name: str,
 ) -> dict[str, Any]:
+    ends_normal = steps[-1:] == ["normalize"]
+    if ends_normal and options.normalize is False:
+        what = f"model {name!r} normalises its vectors itself"
+        raise ModelError(what, where="option normalize", got="false", do="leave the option out")
     return {
         "prompts": prompts,
         "truncate": truncate,
-        "normalized": _normalized(steps, options.normalize, name),
+        "normalized": ends_normal if options.normalize is None else options.normalize,
         "asymmetric": prompts[0] != prompts[1],
         "similarity": similarity,
         "dimension": truncate or dimension,
@@ -204,19 +210,6 @@ def _truncation(model_dim: int | None, full: int, truncate_dim: int | None, name
     if truncate_dim is not None and truncate_dim > full:
         raise ModelError(f"truncate_dim is more than model {name!r} has", got=truncate_dim, expected=f"at most {full}")
     return truncate_dim or model_dim
-
-
-def _normalized(steps: list[str], requested: bool | None, name: str) -> bool:
-    ends_normal = steps[-1:] == ["normalize"]
-    if ends_normal and requested is False:
-        what = f"model {name!r} normalises its vectors itself"
-        raise ModelError(what, where="option normalize", got="false", do="leave the option out")
-    return ends_normal if requested is None else requested
-
-
-def _full_dimension(model: Any) -> int:
-    with untruncated(model):
-        return int(model.get_embedding_dimension() or 0)
 
 
 def _similarity(measure: str | None, name: str) -> Similarity:

@@ -75,8 +75,14 @@ class LearnedSparseEncoder(EncoderPipeline[list[SparseVector]]):
 
         A token that continues a word starts with ##; the features of a sparse autoencoder are only numbered.
         """
-        order = np.argsort(-vector.values, kind="stable")[:top_k]
-        return [(self._term(int(vector.indices[i])), float(vector.values[i])) for i in order]
+        terms: list[tuple[str, float]] = []
+        for i in np.argsort(-vector.values, kind="stable")[:top_k]:
+            index, tokenizer = int(vector.indices[i]), self.model.tokenizer
+            term = str(tokenizer.convert_ids_to_tokens(index)) if self._words else f"feature {index}"
+            if self._words and not term.startswith("##"):
+                term = str(tokenizer.convert_tokens_to_string([term])).strip() or term
+            terms.append((term, float(vector.values[i])))
+        return terms
 
     def _load(self, folder: ModelFolder, options: SparseEncoderOptions) -> Any:
         instead = "use a sparse model; adapter: sentence-transformers serves dense ones"
@@ -141,13 +147,6 @@ class LearnedSparseEncoder(EncoderPipeline[list[SparseVector]]):
                 max_active_dims=keep,
             )
         return np.asarray(rows.float().cpu().numpy(), np.float32)
-
-    def _term(self, index: int) -> str:
-        if not self._words:
-            return f"feature {index}"
-        tokenizer = self.model.tokenizer
-        token = str(tokenizer.convert_ids_to_tokens(index))
-        return token if token.startswith("##") else str(tokenizer.convert_tokens_to_string([token])).strip() or token
 
 
 def _pooling(model: Any) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from model2vec import StaticModel
@@ -33,7 +33,8 @@ class StaticEncoder:
 
     similarity: Similarity = "cosine"
 
-    def __init__(self, options: StaticOptions) -> None:
+    def __init__(self, **given: Any) -> None:
+        options = StaticOptions(**given)
         folder = resolve(options.model, revision=options.revision)
         _require_model(folder)
         self._digests = fingerprints.digests(folder.module_folders())
@@ -42,14 +43,10 @@ class StaticEncoder:
         self.asymmetric: bool = options.query_prompt != options.document_prompt
         self._batch_size = options.batch_size
         self._model = _load(folder, options.truncate_dim)
-        self._normalize = self._model_normalizes() if options.normalize is None else options.normalize
+        normalizes = self._model.normalize if self._foreign is None else "Normalize" in self._foreign
+        self._normalize = bool(normalizes) if options.normalize is None else options.normalize
         self.max_length: int | None = options.max_length or (self._model.max_length if self._foreign is None else None)
         self.dimension: int = int(self._model.dim)
-
-    @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(StaticOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -97,9 +94,6 @@ class StaticEncoder:
             use_multiprocessing=False,
         )
         return np.ascontiguousarray(vectors, np.float32)
-
-    def _model_normalizes(self) -> bool:
-        return bool(self._model.normalize) if self._foreign is None else "Normalize" in self._foreign
 
 
 def _require_model(folder: ModelFolder) -> None:

@@ -61,22 +61,25 @@ class TokenVectorEncoder(EncoderPipeline[list[Floats]]):
     def _encode(self, inputs: Sequence[str], prompt: str, task: Task) -> list[Floats]:
         if self.runner:
             return self.runner.each(inputs, lambda answer, row: self._finished(answer[: row.shape[1]], row[0]), prompt)
-        return by_length(inputs, self._batch_size, lambda texts: self._batch(texts, prompt, task))
+        method = self._library_encode(task)
+
+        def batch(texts: list[str]) -> list[Floats]:
+            with self._lock:
+                outputs = method(
+                    texts, prompt=prompt, batch_size=len(texts), show_progress_bar=False, output_value=None
+                )
+            masks = [output["attention_mask"].bool() for output in outputs]
+            pairs = [
+                (output["token_embeddings"][mask].float(), output["input_ids"][mask])
+                for output, mask in zip(outputs, masks, strict=True)
+            ]
+            return [self._finished(vectors.cpu().numpy(), ids.cpu().numpy()) for vectors, ids in pairs]
+
+        return by_length(inputs, self._batch_size, batch)
 
     def _by_library(self) -> list[Floats]:
         outputs: Any = self.model.encode(list(TRIAL), prompt="", output_value=None, show_progress_bar=False)
         return [output["token_embeddings"][output["attention_mask"].bool()].float().cpu().numpy() for output in outputs]
-
-    def _batch(self, texts: list[str], prompt: str, task: Task) -> list[Floats]:
-        method = self._library_encode(task)
-        with self._lock:
-            outputs = method(texts, prompt=prompt, batch_size=len(texts), show_progress_bar=False, output_value=None)
-        return [self._vectors(output) for output in outputs]
-
-    def _vectors(self, output: dict[str, Any]) -> Floats:
-        mask = output["attention_mask"].bool()
-        vectors = output["token_embeddings"][mask].float().cpu().numpy()
-        return self._finished(vectors, output["input_ids"][mask].cpu().numpy())
 
     def _finished(self, vectors: Floats, ids: NDArray[np.int64]) -> Floats:
         """The vectors of the tokens that count, with unit length."""

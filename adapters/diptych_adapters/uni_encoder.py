@@ -138,7 +138,15 @@ class UniEncoder(torch.nn.Module):
         [asked] = self._ids([query], self.settings.query_length)
         parts = [asked, *self._ids(documents, self.settings.max_length - len(asked))]
         lengths = list(map(len, parts))
-        self._check_total(sum(lengths), len(documents))
+        if (total := sum(lengths)) > self.max_tokens:
+            raise ContractError(
+                f"the candidates of a query are too long for one pass, and in several passes {self.settings.attention} "
+                "attention would give other scores",
+                where=self.model.name_or_path,
+                got=f"{total:,} tokens of a query and {len(documents)} candidates",
+                expected=f"at most {self.max_tokens:,}",
+                do="rerank fewer candidates, raise max_tokens, or train with attention: isolated",
+            )
         owner = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor(lengths))
         seen = (owner[:, None] == owner[None]) | (owner[None] == 0)  # what is its own, and the query
         if self.settings.attention != "isolated":
@@ -221,17 +229,6 @@ class UniEncoder(torch.nn.Module):
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
-    def _check_total(self, total: int, candidates: int) -> None:
-        if total > self.max_tokens:
-            raise ContractError(
-                f"the candidates of a query are too long for one pass, and in several passes {self.settings.attention} "
-                "attention would give other scores",
-                where=self.model.name_or_path,
-                got=f"{total:,} tokens of a query and {candidates} candidates",
-                expected=f"at most {self.max_tokens:,}",
-                do="rerank fewer candidates, raise max_tokens, or train with attention: isolated",
-            )
-
 
 def read_settings(folder: ModelFolder) -> Settings:
     """The settings of a Uni-Encoder's folder.
@@ -274,7 +271,8 @@ class UniEncoderReranker:
         ModelError: the folder is incomplete, holds another kind of model, or its weights have other shapes.
     """
 
-    def __init__(self, options: UniEncoderOptions) -> None:
+    def __init__(self, **given: Any) -> None:
+        options = UniEncoderOptions(**given)
         folder = resolve(options.model, revision=options.revision)
         check_safe(folder, trust_remote_code=False, allow_pickle_weights=False)
         settings = read_settings(folder)
@@ -292,11 +290,6 @@ class UniEncoderReranker:
         ).eval()
         self._digests = fingerprints.digests(folder.module_folders())
         self._lock = threading.Lock()
-
-    @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(UniEncoderOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:

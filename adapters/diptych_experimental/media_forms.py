@@ -164,5 +164,5 @@ def _filters(rate: int, size: int, bands: int) -> Tensor:
 
 
 FORMS |= {"sound": Spectrogram, "video": Clip}
-sound_text, sound_lexicon = (partial(own.of, "sound") for own in (MediaTextEncoder, MediaLexiconEncoder))
-video_text, video_lexicon = (partial(own.of, "video") for own in (MediaTextEncoder, MediaLexiconEncoder))
+sound_text, sound_lexicon = (partial(own, "sound") for own in (MediaTextEncoder, MediaLexiconEncoder))
+video_text, video_lexicon = (partial(own, "video") for own in (MediaTextEncoder, MediaLexiconEncoder))

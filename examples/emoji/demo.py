@@ -94,7 +94,7 @@ def fill(collection: Collection, rows: list[Row], console: Console) -> None:
 def ask(collection: Collection, console: Console) -> list[list[Hit]]:
     console.rule("3. Search, and what each picture says in words")
     answers = collection.search_batch(QUESTIONS, limit=SHOWN)
-    lexicon = MediaLexiconEncoder.of("image", model=str(OUT / "model"))
+    lexicon = MediaLexiconEncoder("image", model=str(OUT / "model"))
     for question, hits in zip(QUESTIONS, answers, strict=True):
         results = Table(title=question, title_justify="left", title_style="bold", show_header=False)
         for hit, vector in zip(hits[:3], lexicon.encode_document([picture(hit) for hit in hits[:3]]), strict=True):

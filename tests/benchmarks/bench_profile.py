@@ -24,7 +24,7 @@ import torch
 from corpora import folder_of, read_texts
 from diptych_adapters.engines import int8, openvino_graph
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.batches import BUDGETS, Budget, Row, Tokens, batches, padded_to_vectors
+from diptych_adapters.engines.batches import TOKENS, Row, Tokens, batches, padded, whole_vectors
 from diptych_adapters.engines.int8 import GENERAL
 from diptych_adapters.engines.torch_graph import SingleFeature
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
@@ -78,8 +78,9 @@ def profile(precision: str, texts: Sequence[str], rounds: int) -> list[Figure]:
 def counted(request: Any, rows: Sequence[Row], tokens: Tokens) -> dict[str, float]:
     """Seconds of the graph's parts over all rows."""
     found = dict.fromkeys(("GEMM", "attention", "rest of the graph"), 0.0)
-    for _, places in batches([row.shape[1] for row in rows], Budget(BUDGETS[1:])):
-        given, mask = padded_to_vectors([rows[place] for place in places], tokens.pad, tokens.max_length)
+    for places in batches([row.shape[1] for row in rows], TOKENS):
+        width = whole_vectors(rows[places[0]].shape[1], tokens.max_length)
+        given, mask = padded([rows[place] for place in places], tokens.pad, width=width)
         request.infer({"input_ids": given[0], "attention_mask": mask})
         for node in request.get_profiling_info():
             if node.status.name == "EXECUTED":

@@ -69,7 +69,7 @@ def made(folder: Path) -> tuple[CrossEncoderReranker, UniEncoderReranker]:
         UniEncoder(model, tokenizer, known).save(folder / "uni")
     options = {"device": "cpu"}
     cross = CrossEncoderReranker.of(model=str(folder / "cross"), **options)
-    return cross, UniEncoderReranker.of(model=str(folder / "uni"), **options)
+    return cross, UniEncoderReranker(model=str(folder / "uni"), **options)
 
 
 def cpu(reranker: CrossEncoderReranker | UniEncoderReranker, pairs: list[Pair]) -> float:

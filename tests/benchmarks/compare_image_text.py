@@ -162,11 +162,11 @@ def composed(encode: Encode, pictures: Floats, rows: Sequence[Emoji]) -> dict[st
 
 def systems(run: Path, images: Sequence[Any]) -> dict[str, tuple[Encode, Floats]]:
     """By each way of serving the model, how texts are encoded, and the pictures' vectors; rows of unit length."""
-    dense = MediaTextEncoder.of("image", model=str(run), device="cpu")
+    dense = MediaTextEncoder("image", model=str(run), device="cpu")
     ways: dict[str, tuple[Encode, Floats]] = {"dense": (dense.encode_query, dense.encode_document(images))}
     if (run / "words.json").exists():
         for name, queries in (("words", "words"), ("text side", "encoder")):
-            lexicon = MediaLexiconEncoder.of("image", model=str(run), device="cpu", queries=queries)
+            lexicon = MediaLexiconEncoder("image", model=str(run), device="cpu", queries=queries)
             ways[f"lexicon, {name}"] = (
                 lambda texts, own=lexicon: dense_rows(own.encode_query(texts), own.dimension),  # type: ignore[misc]
                 dense_rows(lexicon.encode_document(images), lexicon.dimension),
@@ -178,9 +178,9 @@ def costs(run: Path, rows: Sequence[Emoji], folder: Path) -> dict[str, float]:
     """Milliseconds of a picture and of a query, and bytes of a picture's vector, by system."""
     images = [np.asarray(Image.open(folder / f"images/noto/{own['id']}.png").convert("RGB")) for own in rows[::10]]
     names = [own["texts"]["en"]["name"] for own in rows[::10]]
-    dense = MediaTextEncoder.of("image", model=str(run), device="cpu")
+    dense = MediaTextEncoder("image", model=str(run), device="cpu")
     words, side = (
-        MediaLexiconEncoder.of("image", model=str(run), device="cpu", queries=own) for own in ("words", "encoder")
+        MediaLexiconEncoder("image", model=str(run), device="cpu", queries=own) for own in ("words", "encoder")
     )
     terms = float(np.mean([len(own.indices) for own in words.encode_document(images)]))
     timed = {

@@ -100,9 +100,9 @@ def ranking(scores: Floats, documents: NDArray[np.int64] | None = None) -> list[
 def space(name: str, run: Path, images: Sequence[Any]) -> tuple[Encode, Floats]:
     """The dense space of a model, or its lexicon: how texts are encoded, and the pictures' vectors."""
     if name == DENSE:
-        dense = MediaTextEncoder.of("image", model=str(run), device="cpu")
+        dense = MediaTextEncoder("image", model=str(run), device="cpu")
         return dense.encode_query, dense.encode_document(images)
-    lexicon = MediaLexiconEncoder.of("image", model=str(run), device="cpu")
+    lexicon = MediaLexiconEncoder("image", model=str(run), device="cpu")
     vectors = dense_rows(lexicon.encode_document(images), lexicon.dimension)
     return lambda texts: dense_rows(lexicon.encode_query(texts), lexicon.dimension), vectors
 

@@ -48,10 +48,10 @@ def train(of: str, run: Path, rows: Iterable[Mapping[str, Any]], options: Mappin
 
 def scores_of(of: str, run: Path, contents: Sequence[Content], texts: Sequence[str]) -> dict[str, Floats]:
     """Scores `[texts, contents]` by each way of serving the model."""
-    dense = MediaTextEncoder.of(of, model=str(run), device="cpu")
+    dense = MediaTextEncoder(of, model=str(run), device="cpu")
     found = {DENSE: dense.encode_query(texts) @ dense.encode_document(contents).T}
     for name, queries in ((WORDS, "words"), (SIDE, "encoder")):
-        lexicon = MediaLexiconEncoder.of(of, model=str(run), device="cpu", queries=queries)
+        lexicon = MediaLexiconEncoder(of, model=str(run), device="cpu", queries=queries)
         asked, stored = lexicon.encode_query(texts), lexicon.encode_document(contents)
         found[name] = dense_rows(asked, lexicon.dimension) @ dense_rows(stored, lexicon.dimension).T
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +80,8 @@ def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
     if _on_cpu(job):
         processor.warn_if_slower(job.options.precision or "float32")
     if job.options.backend == "auto":
-        return _first_fitting(job)
+        installed = [name for name in (AUTO if _on_cpu(job) else AUTO[-1:]) if processor.have(*_PACKAGES[name])]
+        return next((runner for name in installed if (runner := _fitting_runner(job, name)) is not None), None)
     runner = job.runner(graph_of(job, job.options.backend, texts))
     score = _known_likeness(runner, job, texts)
     if score >= least_likeness(runner):
@@ -95,7 +97,9 @@ def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
     if backend == "openvino":
         return _openvino(job, precision, texts)
     if backend == "onnx":
-        model = onnx_graph.exported(job.key, job.module, typed=job.typed, by_token=job.by_token)
+        export = partial(onnx_graph.exported, job.module, typed=job.typed, by_token=job.by_token)
+        model = onnx_graph.cached_or_made(job.key, export)
+        assert model is not None, "it was made"
         return onnx_graph.OnnxGraph(model)
     from diptych_adapters.engines.torch_graph import TorchGraph
 
@@ -175,12 +179,6 @@ def int8_key(key: str, tokens: Tokens, texts: Inputs, trial: Inputs) -> str:
 
 def _range_rows(tokens: Tokens, texts: Inputs, trial: Inputs) -> list[Row]:
     return tokens.rows([*texts, *trial, *(GENERAL if isinstance(trial[0], str) else ())])
-
-
-def _first_fitting(job: Job) -> Runner | None:
-    """The runner of the first backend of `AUTO` that is installed and answers like the library."""
-    installed = [name for name in (AUTO if _on_cpu(job) else AUTO[-1:]) if processor.have(*_PACKAGES[name])]
-    return next((runner for name in installed if (runner := _fitting_runner(job, name)) is not None), None)
 
 
 def _fitting_runner(job: Job, backend: str) -> Runner | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
@@ -34,62 +33,30 @@ Answer = TypeVar("Answer")
 
 CHANNELS = ("input_ids", "token_type_ids")
 MASK = "attention_mask"
-BUDGETS = (1024, 2048, 4096, 8192)  # tokens of a batch on a CPU, padding included
-LARGE = (8192, 16384, 32768, 65536)  # on a GPU
-TRIALS = 2  # batches of each budget that are timed before one is chosen
+TOKENS = (
+    2048  # of a batch on a CPU, padding included: MiniLM takes 3 % more time with half, the same with twice as many
+)
+LARGE = 32768  # on a GPU
 NARROW = 0.8  # of a batch's longest row: shorter ones wait for the next batch, once this one has `FEW` rows
 FEW = 8
 VECTOR = 16  # tokens: OpenVINO's attention computes those beyond a multiple one by one, as measured with AVX-512
 WASTE = 1 / 16  # of a batch's longest row, which may be added to come to a multiple
-FULL = 0.75  # of the budget: smaller batches are no measurement of it
 
 
-@dataclass(slots=True)
-class Budget:
-    """Tokens per batch: sizes are tried on the first batches of real work, and the fastest is kept.
-
-    Threads may share one. It affects vectors by rounding alone.
-
-    Args:
-        sizes: candidates, the smallest first.
-    """
-
-    sizes: Sequence[int] = BUDGETS
-    tokens: int = field(init=False)
-    _rates: dict[int, list[float]] = field(init=False)
-    _settled: bool = field(init=False, default=False)
-
-    def __post_init__(self) -> None:
-        self.tokens, self._rates = self.sizes[0], {size: [] for size in self.sizes}
-
-    def note(self, budget: int, tokens: int, seconds: float) -> None:
-        """Record that a batch made by `budget` had so many tokens and took so long."""
-        if self._settled or tokens < FULL * budget:
-            return
-        self._rates[budget].append(tokens / max(seconds, 1e-9))
-        untried = [size for size, rates in self._rates.items() if len(rates) < TRIALS]
-        if untried:
-            self.tokens = untried[0]
-            return
-        self.tokens = max(self._rates, key=lambda size: max(self._rates[size]))
-        self._settled = True
-
-
-def batches(lengths: Sequence[int], budget: Budget, max_rows: int | None = None) -> Iterator[tuple[int, list[int]]]:
-    """Rows in batches within the budget, at most `max_rows` rows each, with the budget; too long rows come alone.
+def batches(lengths: Sequence[int], tokens: int, max_rows: int | None = None) -> Iterator[list[int]]:
+    """Rows in batches of so many tokens, at most `max_rows` rows each; too long rows come alone.
 
     The longest rows come first, so that a batch that does not fit into memory fails at once.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     start = 0
     while start < len(order):
-        tokens = budget.tokens
         longest = lengths[order[start]]
         size = max(1, min(tokens // max(1, longest), max_rows or tokens))
         rows = order[start : start + size]
         alike = sum(lengths[row] >= NARROW * longest for row in rows)
         rows = rows[: max(alike, FEW)]
-        yield tokens, rows
+        yield rows
         start += len(rows)
 
 
@@ -111,17 +78,10 @@ def padded(rows: Sequence[Row], pad: int, *, width: int = 0) -> tuple[NDArray[np
     return inputs, mask
 
 
-def padded_to_vectors(
-    rows: Sequence[Row], pad: int, max_tokens: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Like `padded`, up to whole hardware vectors if few tokens are missing; `max_tokens` is the model's limit."""
-    return padded(rows, pad, width=whole_vectors(max(row.shape[1] for row in rows), max_tokens))
-
-
 def whole_vectors(longest: int, max_tokens: int | None) -> int:
     """The padded length for attention in whole hardware vectors: slightly above the longest row's, or 0.
 
-    So a batch may have a sixteenth more than its budget.
+    So a batch may have a sixteenth more tokens.
 
     Args:
         longest: tokens of that row.
@@ -241,14 +201,9 @@ class DocumentTokens:
         """Begin and end of each document's tokens in characters, int32 `[tokens_i, 2]`."""
         texts = [self._prompt + text for text in inputs]
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        return [self._of_document(encoding.offsets) for encoding in encodings]
-
-    def _of_document(self, offsets: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
-        spans = np.array(offsets, np.int32).reshape(-1, 2)
-        if not self._prompt:
-            return spans
-        shifted: NDArray[np.int32] = np.maximum(spans - np.int32(len(self._prompt)), 0)
-        return shifted[spans[:, 1] > len(self._prompt)]
+        length = np.int32(len(self._prompt))
+        whole = [np.array(encoding.offsets, np.int32).reshape(-1, 2) for encoding in encodings]
+        return [np.maximum(spans - length, 0)[spans[:, 1] > length] if length else spans for spans in whole]
 
 
 def unread_share(folders: Iterable[Path], inputs: Sequence[str]) -> float:
@@ -284,7 +239,9 @@ def _unread_places(text: str, encoding: Any, unknown: str | None) -> set[int]:
             continue
         if end - start == 1:
             tokens_of_letter[start] += 1
-            is_alone = tokens_of_word[word] > 1 and not _writes_words(text[start])
+            # A Chinese character or a Korean syllable is often a whole word or an ending.
+            writes_words = unicodedata.name(text[start], "").startswith(("CJK", "HANGUL"))
+            is_alone = tokens_of_word[word] > 1 and not writes_words
         else:
             is_alone = False
         if token == unknown or is_alone:
@@ -302,17 +259,11 @@ def _broken_places(text: str, encoding: Any) -> set[int]:
     tokens = np.searchsorted(begins, words[:, 1]) - np.searchsorted(ends, words[:, 0], side="right")
     is_broken = (tokens > 1) & (words[:, 1] - words[:, 0] < _LEAST_PIECE * tokens)
     return {
-        place for start, end in words[is_broken].tolist() if _is_latin(text[start:end]) for place in range(start, end)
+        place
+        for start, end in words[is_broken].tolist()
+        if all(unicodedata.name(letter, "").startswith(_ALPHABET) for letter in text[start:end])
+        for place in range(start, end)
     }
-
-
-def _is_latin(word: str) -> bool:
-    return all(unicodedata.name(letter, "").startswith(_ALPHABET) for letter in word)
-
-
-def _writes_words(letter: str) -> bool:
-    """Whether such a letter is often a whole word or an ending: a Chinese character or a Korean syllable."""
-    return unicodedata.name(letter, "").startswith(("CJK", "HANGUL"))
 
 
 class Graph(Protocol):
@@ -339,13 +290,13 @@ class Runner:
     Args:
         tokens: makes the ids.
         graph: makes answers of ids.
-        max_rows: rows of a batch; None for as many as the budget of tokens allows.
+        max_rows: rows of a batch; None for as many as its tokens allow.
     """
 
     def __init__(self, tokens: Tokens, graph: Graph, *, max_rows: int | None = None) -> None:
         self.tokens, self.graph, self._max_rows = tokens, graph, max_rows
         on_cpu = graph.numerics.endswith("cpu")
-        self._budget, self._first = Budget(BUDGETS if on_cpu else LARGE), CHUNK if on_cpu else FIRST
+        self._batch_tokens, self._first = (TOKENS, CHUNK) if on_cpu else (LARGE, FIRST)
         self._in_vectors = graph.numerics.startswith("openvino")
 
     def encode(self, inputs: Inputs, prompt: str = "") -> Floats:
@@ -382,14 +333,7 @@ class Runner:
             yield pending.result()
 
     def _run(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Floats]]:
-        for budget, indices in batches([row.shape[1] for row in rows], self._budget, self._max_rows):
-            padded_ids, mask = self._padded([rows[index] for index in indices])
-            begin = time.perf_counter()
-            answers = self.graph(padded_ids, mask)
-            self._budget.note(budget, mask.size, time.perf_counter() - begin)
-            yield indices, answers
-
-    def _padded(self, rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if self._in_vectors:
-            return padded_to_vectors(rows, self.tokens.pad, self.tokens.max_length)
-        return padded(rows, self.tokens.pad)
+        for indices in batches([row.shape[1] for row in rows], self._batch_tokens, self._max_rows):
+            longest = rows[indices[0]].shape[1]
+            width = whole_vectors(longest, self.tokens.max_length) if self._in_vectors else 0
+            yield indices, self.graph(*padded([rows[index] for index in indices], self.tokens.pad, width=width))

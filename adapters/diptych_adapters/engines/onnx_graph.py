@@ -33,7 +33,8 @@ class OnnxGraph:
     """
 
     def __init__(self, model: Path | bytes) -> None:
-        runtime, settings = onnxruntime(), onnxruntime().SessionOptions()
+        runtime = _installed("onnxruntime")
+        settings = runtime.SessionOptions()
         settings.intra_op_num_threads = threads()
         settings.log_severity_level = 3
         # Its threads would spin between two operations. Beside other work, or a caller of low priority as in a
@@ -50,33 +51,13 @@ class OnnxGraph:
         return np.asarray(answers[0], np.float32)
 
 
-def onnxruntime() -> Any:
-    """The package.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    return _installed("onnxruntime")
-
-
-def exported(key: str, module: torch.nn.Module, *, typed: bool, by_token: bool) -> Path | bytes:
-    """The ONNX model of a part: the cached file, else exported now and cached.
-
-    Args:
-        key: identifies the part.
-        module: the part.
-        typed: it also takes token type ids.
-        by_token: it gives a vector for each token, not for each row.
-    """
-    return cached_or_made(key, lambda: _export(module.eval(), typed=typed, by_token=by_token))
-
-
-def cached_or_made(key: str, make: Callable[[], bytes]) -> Path | bytes:
-    """The cached file for `key`, else the bytes of the model made now, which are then cached."""
-    if file := cached(key):
+def cached_or_made(key: str, make: Callable[[], bytes] | None) -> Path | bytes | None:
+    """The cached file for `key`, else the bytes of the model made now, which are then cached; None without `make`."""
+    folder = processor.cache_folder("onnx", EDITION, processor.version_of("torch"), key)
+    if (file := processor.cached_file(folder, "model.onnx")) or make is None:
         return file
     _installed("onnx")
-    folder, model = _folder(key), make()
+    model = make()
 
     def write(path: Path) -> tuple[str, ...]:
         (path / "model.onnx").write_bytes(model)
@@ -86,16 +67,8 @@ def cached_or_made(key: str, make: Callable[[], bytes]) -> Path | bytes:
     return model
 
 
-def cached(key: str) -> Path | None:
-    """The cached file for `key`, None if there is none."""
-    return processor.cached_file(_folder(key), "model.onnx")
-
-
-def _folder(key: str) -> Path:
-    return processor.cache_folder("onnx", EDITION, processor.version_of("torch"), key)
-
-
-def _export(module: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
+def exported(module: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
+    """The ONNX model of a part; `typed`: it also takes token type ids, `by_token`: it gives a vector for each token."""
     import torch
 
     from diptych_adapters.pipelines.library import quiet
@@ -105,12 +78,10 @@ def _export(module: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
     axes = {name: {0: "rows", 1: "tokens"} for name in names}
     axes["answer"] = {0: "rows", 1: "tokens"} if by_token else {0: "rows"}
     with tempfile.TemporaryDirectory() as folder, quiet(), warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter(
-            "ignore"
-        )  # tracing warns of values it treats as constants; a wrong one shows in the answers
+        warnings.simplefilter("ignore")  # tracing warns of values it treats as constants; errors show in the answers
         file = Path(folder, "model.onnx")
         torch.onnx.export(
-            module,
+            module.eval(),
             example,
             file,
             input_names=list(names),

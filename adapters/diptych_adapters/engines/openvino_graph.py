@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import processor
-from diptych_adapters.engines.batches import CHANNELS, MASK, Budget, Row, batches, feeds, input_names, padded
+from diptych_adapters.engines.batches import CHANNELS, MASK, Row, batches, feeds, input_names, padded
 from diptych_adapters.engines.processor import beside_int8, threads
 
 if TYPE_CHECKING:
@@ -83,11 +83,15 @@ def openvino() -> Any:
     return package
 
 
-def cached_or_made(key: str, make: Callable[[], Any]) -> Any:
-    """The cached model for `key`, else the one made now, which is then cached."""
-    if (model := cached(key)) is not None:
-        return model
-    ov, folder, model = openvino(), _folder(key), make()
+def cached_or_made(key: str, make: Callable[[], Any] | None) -> Any:
+    """The cached model for `key`, else the one made now, which is then cached; None without `make`."""
+    ov = openvino()
+    folder = processor.cache_folder("openvino", EDITION, ov.__version__, key)
+    if file := processor.cached_file(folder, "model.xml"):
+        return ov.Core().read_model(file)
+    if make is None:
+        return None
+    model = make()
 
     def write(path: Path) -> tuple[str, ...]:
         ov.save_model(model, path / "model.xml", compress_to_fp16=False)
@@ -95,21 +99,6 @@ def cached_or_made(key: str, make: Callable[[], Any]) -> Any:
 
     processor.store(folder, write)
     return model
-
-
-def from_onnx(make: Callable[[], bytes]) -> Any:
-    """OpenVINO's model from the bytes of an ONNX model."""
-    return openvino().Core().read_model(make())
-
-
-def cached(key: str) -> Any:
-    """The cached model for `key`, None if there is none."""
-    file = processor.cached_file(_folder(key), "model.xml")
-    return openvino().Core().read_model(file) if file else None
-
-
-def _folder(key: str) -> Path:
-    return processor.cache_folder("openvino", EDITION, openvino().__version__, key)
 
 
 def converted(module: torch.nn.Module, *, typed: bool) -> Any:
@@ -179,7 +168,7 @@ def layer_values(
     )
     names = input_names(typed=rows[0].shape[0] > 1)
     lengths = [min(row.shape[1], LONGEST) for row in rows]
-    for _, batch in batches(lengths, Budget((PROBED,))):
+    for batch in batches(lengths, PROBED):
         inputs, mask = padded([rows[index][:, :LONGEST] for index in batch], pad)
         answers = compiled(feeds(names, inputs, mask))
         yield [np.asarray(answers[index], np.float32) for index in range(len(places))], mask.astype(bool)

@@ -51,7 +51,10 @@ def cache_program(job: Job, sources: Iterable[Path]) -> bool:
         listing = _Listing(program, job.numerics)
         tensors: dict[str, Any] = {**program.state_dict, **program.constants}
         constants = {name: tensors[name].detach() for name in sorted(listing.constants)}
-        if not _same(TorchProgram(listing.content, constants), TorchGraph(job.module, job.numerics), job):
+        rows = job.tokens.rows(job.trial)
+        trials = [padded(some, job.tokens.pad) for some in (*([row] for row in rows), rows)]  # alone, and together
+        listed, graph = TorchProgram(listing.content, constants), TorchGraph(job.module, job.numerics)
+        if not all(np.array_equal(listed(*trial), graph(*trial)) for trial in trials):
             return False
     except Exception:  # torch.export raises errors of many kinds for what it cannot list
         return False
@@ -177,13 +180,6 @@ def _values(spelt: Any) -> Iterator[str]:
         yield from _values([*spelt.get("of", {}).values()])
 
 
-def _same(program: TorchProgram, graph: TorchGraph, job: Job) -> bool:
-    """Whether both give the same numbers for the trial: each row alone, and all of them, padded."""
-    rows = job.tokens.rows(job.trial)
-    batches = [padded(single, job.tokens.pad) for single in ([row] for row in rows)]
-    return all(np.array_equal(program(*batch), graph(*batch)) for batch in [*batches, padded(rows, job.tokens.pad)])
-
-
 def _placed(constants: dict[str, torch.Tensor], beside: Path, sources: Iterable[Path]) -> dict[str, tuple[str, str]]:
     """The location of each constant; those in no source are written to `beside`."""
     placed: dict[str, tuple[str, str]] = {}
@@ -192,17 +188,14 @@ def _placed(constants: dict[str, torch.Tensor], beside: Path, sources: Iterable[
             for key in tensors.keys():  # noqa: SIM118  # not a mapping
                 # The names that end in a key of a file, with or without the key's first part, such as `bert`.
                 ends = (f".{key}", f".{key.partition('.')[2]}") if "." in key else (f".{key}",)
-                for name in [name for name in constants if name.endswith(ends)]:
-                    if name not in placed and _equal(tensors.get_tensor(key), constants[name]):
+                for name in [name for name in constants if name.endswith(ends) and name not in placed]:
+                    stored, constant = tensors.get_tensor(key), constants[name]
+                    if stored.dtype == constant.dtype and torch.equal(stored, constant):
                         placed[name] = (str(file), key)
     unplaced = {name: constant.contiguous().clone() for name, constant in constants.items() if name not in placed}
     if unplaced:
         save_file(unplaced, beside)
     return placed | {name: (beside.name, name) for name in unplaced}
-
-
-def _equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:
-    return tensor.dtype == other.dtype and tensor.shape == other.shape and torch.equal(tensor, other)
 
 
 class TorchProgram:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -126,7 +126,8 @@ class MediaEncoder:
 
     similarity: Similarity = "cosine"
 
-    def __init__(self, modality: str, options: MediaModelOptions) -> None:
+    def __init__(self, modality: str, **given: Any) -> None:
+        options = MediaModelOptions(**given)
         self._modality, self._options = modality, options
         self._folder = resolve(options.model, revision=options.revision)
         self.name = self._folder.name
@@ -141,12 +142,11 @@ class MediaEncoder:
         self._weights = fingerprints.weights_digest([self._folder.path])
         self._device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._model = self._load(config)
-        self.dimension = _common({int(vectors.shape[-1]) for vectors in self._trial()}, self._folder)
-
-    @classmethod
-    def of(cls, modality: str, **options: Any) -> Self:
-        """The adapter of a modality from its options as keywords, as a config file gives them."""
-        return cls(modality, MediaModelOptions(**options))
+        dimensions = {int(vectors.shape[-1]) for vectors in self._trial()}
+        if len(dimensions) > 1:
+            what, got = "the model makes vectors of texts and media that cannot be compared", f"dimensions {dimensions}"
+            raise ModelError(what, where=self._folder.path, got=got, expected="one dimension")
+        self.dimension = dimensions.pop()
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -173,15 +173,8 @@ class MediaEncoder:
         options = {**self._options.model_dump(mode="json"), "modality": self._modality}
         return identity_of("transformers-media", options, state, libraries, str(self._device))
 
-    def encode_query(self, inputs: Sequence[str | Content]) -> Floats:
-        """Vectors of queries, texts and media mixed, float32 `[n, dimension]`."""
-        return self._encode(inputs)
-
     def encode_document(self, inputs: Sequence[str | Content]) -> Floats:
-        """Vectors of documents, float32 `[n, dimension]`."""
-        return self._encode(inputs)
-
-    def _encode(self, inputs: Sequence[str | Content]) -> Floats:
+        """Vectors of queries or documents, texts and media mixed, float32 `[n, dimension]`."""
         sums = np.zeros((len(inputs), self.dimension), np.float64)
         weights = np.zeros((len(inputs), 1))
         waiting: dict[tuple[Any, ...], list[tuple[int, Part]]] = {}
@@ -197,8 +190,12 @@ class MediaEncoder:
         vectors = sums / np.maximum(weights, 1e-12)
         return np.asarray(self._scaled(vectors), np.float32)
 
+    encode_query = encode_document
+
     def _parts(self, content: str | Content) -> Iterable[Part]:
-        kind = _kind_of(content, self._family)
+        kind = "text" if isinstance(content, str) else "sound"
+        if isinstance(content, np.ndarray):
+            kind = {3: "image", 4: "video"}.get(content.ndim, "unknown")
         reader = self._readers.get(kind)
         if reader is None:
             what = "a text" if kind == "text" else f"{kind} content"
@@ -224,15 +221,14 @@ class MediaEncoder:
 
     def _run(self, parts: Sequence[Part]) -> Any:
         """The model's vectors of parts of equal shape, float64 `[n, dimension]`."""
-        features = {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features}
-        features = {name: self._placed(value) for name, value in features.items()}
+        joined = {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features}
+        dtype = self._model.dtype
+        features = {
+            name: value.to(self._device, dtype if value.is_floating_point() else None) for name, value in joined.items()
+        }
         with torch.inference_mode():
             vectors = self._pooled(features, [part.length for part in parts])
         return vectors.float().cpu().numpy().astype(np.float64)
-
-    def _placed(self, value: torch.Tensor) -> torch.Tensor:
-        dtype = self._model.dtype if value.is_floating_point() else None
-        return value.to(self._device, dtype)
 
     def _pooled(self, features: Mapping[str, torch.Tensor], lengths: Sequence[int | None]) -> torch.Tensor:
         if self._pooling == "features":
@@ -286,30 +282,9 @@ class MediaEncoder:
                 ) from error
 
 
-image, image_text = (partial(MediaEncoder.of, modality) for modality in ("image", "image-text"))
-sound, sound_text = (partial(MediaEncoder.of, modality) for modality in ("sound", "sound-text"))
-video = partial(MediaEncoder.of, "video")
-
-
-def _kind_of(content: str | Content, family: Family) -> str:
-    """What an input is, by its type and axes."""
-    if isinstance(content, str):
-        return "text"
-    if isinstance(content, Sound):
-        return "sound"
-    return {3: "image", 4: "video"}.get(content.ndim, "unknown")
-
-
-def _common(dimensions: set[int], folder: ModelFolder) -> int:
-    """The dimension of the vectors of texts and media.
-
-    Raises:
-        ModelError: their dimensions differ.
-    """
-    if len(dimensions) > 1:
-        what = f"model {folder.name!r} makes vectors of texts and media that cannot be compared"
-        raise ModelError(what, where=folder.path, got=f"dimensions {sorted(dimensions)}", expected="one dimension")
-    return dimensions.pop()
+image, image_text = (partial(MediaEncoder, modality) for modality in ("image", "image-text"))
+sound, sound_text = (partial(MediaEncoder, modality) for modality in ("sound", "sound-text"))
+video = partial(MediaEncoder, "video")
 
 
 def _pooling(family: Family, options: MediaModelOptions, kind: str) -> Pooling:
@@ -403,14 +378,23 @@ class SentenceTransformerImageEncoder:
 
     similarity: Similarity = "cosine"
 
-    def __init__(self, options: SentenceTransformersImageOptions) -> None:
-        given = options.model_dump(exclude={"truncate_dim", "batch_size"})
-        library = SentenceTransformersOptions.model_validate(given)
+    def __init__(self, **given: Any) -> None:
+        options = SentenceTransformersImageOptions(**given)
+        library = SentenceTransformersOptions(**options.model_dump(exclude={"truncate_dim", "batch_size"}))
         folder = find(library, organization=ORGANIZATION)
         check_dense(folder)
         self.name, self._options = folder.name, options
         self._model = load("SentenceTransformer", folder, library, outputs=_trial)
-        _check_modalities(self._model.modalities, folder)
+        modalities = self._model.modalities
+        if not {"text", "image"} <= {*modalities}:
+            instead = "sentence-transformers, modality: text"
+            raise ModelError(
+                f"model {folder.name!r} does not read both pictures and texts",
+                where=folder.path,
+                got=", ".join(map(str, modalities)),
+                expected="text and image",
+                do=f"use adapter: {instead if 'text' in modalities else 'transformers-media, modality: image'}",
+            )
         self._lock = threading.Lock()
         self._prompts = prompts_of(self._model, library)
         folders = folder.module_folders()
@@ -422,11 +406,6 @@ class SentenceTransformerImageEncoder:
             what = f"truncate_dim is more than model {self.name!r} has"
             raise ModelError(what, got=self.dimension, expected=f"at most {full}")
         self.dimension = self.dimension or full
-
-    @classmethod
-    def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(SentenceTransformersImageOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -488,19 +467,6 @@ def _trial(model: Any) -> Iterator[Any]:
     for item in inputs:
         if not {*item} - {*model.modalities}:
             yield from answers(model, [item])
-
-
-def _check_modalities(modalities: Sequence[Any], folder: ModelFolder) -> None:
-    if {"text", "image"} <= set(modalities):
-        return
-    adapter = "sentence-transformers, modality: text" if "text" in modalities else "transformers-media, modality: image"
-    raise ModelError(
-        f"model {folder.name!r} does not read both pictures and texts",
-        where=folder.path,
-        got=", ".join(map(str, modalities)),
-        expected="text and image",
-        do=f"use adapter: {adapter}",
-    )
 
 
 def _processing(folder: ModelFolder) -> str:

@@ -133,13 +133,10 @@ class Sounds:
         for start in range(0, max(1, len(samples)), self._window):
             window = samples[start : start + self._window]
             length = max(1, ceil(len(window) / self._frame)) if self._fixed else None
-            yield Part(self._features(window), weight=max(1, len(window)), length=length)
-
-    def _features(self, window: Floats) -> dict[str, torch.Tensor]:
-        silence = max(0, ceil(SHORTEST * self.rate) - len(window))
-        whole = np.pad(window, (0, silence))
-        features = self._extractor(whole, sampling_rate=self.rate, return_tensors="pt")
-        return {name: features[name] for name in (self._name, "is_longer") if name in features}
+            whole = np.pad(window, (0, max(0, ceil(SHORTEST * self.rate) - len(window))))
+            made = self._extractor(whole, sampling_rate=self.rate, return_tensors="pt")
+            features = {name: made[name] for name in (self._name, "is_longer") if name in made}
+            yield Part(features, weight=max(1, len(window)), length=length)
 
 
 def _by_edge(processor: Any) -> bool:

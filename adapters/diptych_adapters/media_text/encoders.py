@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -119,14 +119,9 @@ class MediaTextEncoder(_Encoder[Floats]):
 
     similarity: Similarity = "cosine"
 
-    def __init__(self, of: str, options: MediaTextOptions) -> None:
-        super().__init__(of, options)
+    def __init__(self, of: str, **options: Any) -> None:
+        super().__init__(of, MediaTextOptions(**options))
         self.dimension: int = self._model.network.shape.dimension
-
-    @classmethod
-    def of(cls, modality: str, **options: Any) -> Self:
-        """The adapter of a modality from its options as keywords, as a config file gives them."""
-        return cls(modality, MediaTextOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -158,7 +153,8 @@ class MediaLexiconEncoder(_Encoder[SparseVector]):
 
     uses_idf = False
 
-    def __init__(self, of: str, options: MediaLexiconOptions) -> None:
+    def __init__(self, of: str, **given: Any) -> None:
+        options = MediaLexiconOptions(**given)
         super().__init__(of, options)
         if not self._model.words:
             raise ModelError(
@@ -172,11 +168,6 @@ class MediaLexiconEncoder(_Encoder[SparseVector]):
         self._keep, self._queries = options.max_active_dims, options.queries
         self.asymmetric = options.queries == "encoder"
         self._weights = self._model.network.query_weights.detach().relu().cpu().numpy()
-
-    @classmethod
-    def of(cls, modality: str, **options: Any) -> Self:
-        """The adapter of a modality from its options as keywords, as a config file gives them."""
-        return cls(modality, MediaLexiconOptions(**options))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -204,18 +195,16 @@ class MediaLexiconEncoder(_Encoder[SparseVector]):
 
     def _by_words(self, texts: list[str]) -> list[SparseVector]:
         """The words of texts; a text without any known word by the lexicon's text side, so that it finds something."""
-        vectors = [self._known(text) for text in texts]
+        vectors: list[SparseVector] = []
+        for text in texts:
+            terms = np.unique([self._terms[word] for word in words_of(text) if word in self._terms]).astype(np.uint32)
+            terms = terms[self._weights[terms] > 0]
+            length = np.linalg.norm(self._weights[terms]) or 1.0
+            vectors.append(SparseVector(terms, np.asarray(self._weights[terms] / length, np.float32)))
         unknown = [n for n, vector in enumerate(vectors) if not len(vector.indices) and texts[n].strip()]
         for n, vector in zip(unknown, self._by_side([texts[n] for n in unknown]) if unknown else [], strict=True):
             vectors[n] = vector
         return vectors
-
-    def _known(self, text: str) -> SparseVector:
-        terms = np.unique([self._terms[word] for word in words_of(text) if word in self._terms]).astype(np.uint32)
-        values = self._weights[terms]
-        kept = values > 0
-        length = np.linalg.norm(values[kept]) if kept.any() else 1.0
-        return SparseVector(terms[kept], np.asarray(values[kept] / length, np.float32))
 
     @torch.inference_mode()
     def _by_side(self, texts: list[str]) -> list[SparseVector]:
@@ -233,4 +222,4 @@ def _heaviest(row: Floats, keep: int) -> SparseVector:
     return SparseVector(terms.astype(np.uint32), np.asarray(row[terms], np.float32))
 
 
-image_text, image_lexicon = (partial(own.of, "image") for own in (MediaTextEncoder, MediaLexiconEncoder))
+image_text, image_lexicon = (partial(own, "image") for own in (MediaTextEncoder, MediaLexiconEncoder))

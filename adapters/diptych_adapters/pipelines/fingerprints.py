@@ -100,7 +100,10 @@ def weights_digest(folders: Iterable[Path]) -> str:
     """
     parts: list[str] = []
     for folder in folders:
-        parts += sorted(part for path in _weight_files(folder) for part in _content(path))
+        patterns = (("*.safetensors",), ("*.onnx", "onnx/*.onnx"), ("pytorch_model*.bin", "*.pt"))
+        files = next(filter(None, ([path for own in kinds for path in folder.glob(own)] for kinds in patterns)), [])
+        contents = [_once(p, _tensors) if p.suffix == ".safetensors" else [file_sha256(p)] for p in files]
+        parts += sorted(part for content in contents for part in content)
         config = read_json(folder / "config.json")
         parts += [f"{key}={config[key]}" for key in ARCHITECTURE if key in config]
     return digest(parts)
@@ -140,18 +143,6 @@ def read_json_list(path: Path) -> list[Mapping[str, Any]]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else []
 
 
-def _content(path: Path) -> list[str]:
-    """The content of a weights file that counts: each of its tensors, or all bytes."""
-    return _once(path, _tensors) if path.suffix == ".safetensors" else [file_sha256(path)]
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    for patterns in (("*.safetensors",), ("*.onnx", "onnx/*.onnx"), ("pytorch_model*.bin", "*.pt")):
-        if files := [path for pattern in patterns for path in folder.glob(pattern)]:
-            return files
-    return []
-
-
 def _prompt(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS] if text else "none"
 
@@ -182,11 +173,13 @@ def _tensors(path: Path) -> list[str]:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:start])
-        return [
-            f"{name} {facts['dtype']} {facts['shape']} {_slice_sha256(data, start, *facts['data_offsets'])}"
-            for name, facts in header.items()
-            if name != "__metadata__" and not name.endswith(COUNTERS)
-        ]
+        parts: list[str] = []
+        for name, facts in header.items():
+            if name != "__metadata__" and not name.endswith(COUNTERS):
+                begin, end = (start + offset for offset in facts["data_offsets"])
+                with memoryview(data) as view, view[begin:end] as tensor:
+                    parts.append(f"{name} {facts['dtype']} {facts['shape']} {hashlib.sha256(tensor).hexdigest()}")
+        return parts
 
 
 Content = TypeVar("Content", str, list[str])
@@ -207,11 +200,6 @@ def _once(path: Path, read: Callable[[Path], Content]) -> Content:
             remember(f"digests{read.__name__}", key[1], state, content)
     _contents[key] = state, content
     return content  # type: ignore[no-any-return]
-
-
-def _slice_sha256(data: mmap.mmap, start: int, begin: int, end: int) -> str:
-    with memoryview(data) as view, view[start + begin : start + end] as part:
-        return hashlib.sha256(part).hexdigest()
 
 
 NO_EFFECT = ("Dropout",)  # modules that change no result
@@ -237,14 +225,18 @@ def _step(module: Any) -> str:
         return ""
     if kind == "Transformer":
         lower = ["lowercase"] if getattr(module, "do_lower_case", False) else []
-        return "+".join([*lower, *filter(None, [_late_interaction(module)])])
+        # Settings that only late-interaction models have; the rest is in weights, tokenizer and length.
+        names = ("query_length", "document_length", "query_expansion")
+        lengths = {name: value for name in names if (value := getattr(module, name, None)) is not None}
+        return "+".join([*lower, *([f"lengths({_short(lengths)})"] if lengths else [])])
     facts = ",".join(filter(None, _facts(kind, module)))
     return f"{kind.lower()}({facts})" if facts else kind.lower()
 
 
 def _facts(kind: str, module: Any) -> list[str]:
     if kind == "Pooling":
-        return [_joined(module.pooling_mode), "" if module.include_prompt else "without-prompt"]
+        mode = module.pooling_mode
+        return [mode if isinstance(mode, str) else "&".join(mode), "" if module.include_prompt else "without-prompt"]
     if kind == "SpladePooling":
         return [module.pooling_strategy, module.activation_function]
     if kind == "Router":
@@ -256,17 +248,6 @@ def _facts(kind: str, module: Any) -> list[str]:
     if kind in ("Normalize", "StaticEmbedding"):
         return []
     return [_short(module.get_config_dict()) if hasattr(module, "get_config_dict") else ""]
-
-
-def _late_interaction(transformer: Any) -> str:
-    """The settings that only late-interaction models have; the rest is in weights, tokenizer and length."""
-    names = ("query_length", "document_length", "query_expansion")
-    facts = {name: value for name in names if (value := getattr(transformer, name, None)) is not None}
-    return f"lengths({_short(facts)})" if facts else ""
-
-
-def _joined(mode: str | tuple[str, ...]) -> str:
-    return mode if isinstance(mode, str) else "&".join(mode)
 
 
 def _short(value: Any) -> str:

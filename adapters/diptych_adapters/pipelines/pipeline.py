@@ -78,11 +78,8 @@ class ModelPipeline:
         self._subject, self._state = subject_of(type(self).__name__, folder, options), state_of(folder, options)
         self._prepared = Prepared.recalled(self._subject, self._state)
         self._convert: Callable[[], bytes] | None = None  # makes the graph from the files alone
-        self._digests = self._prepared.digests if self._prepared else self._read_digests()
-
-    def _read_digests(self) -> fingerprints.Digests:
-        folder = self._folder
-        return fingerprints.digests(folder.module_folders(), folder.module_folders(of_documents=True))
+        parts = (folder.module_folders(), folder.module_folders(of_documents=True))
+        self._digests = self._prepared.digests if self._prepared else fingerprints.digests(*parts)
 
     @property
     def model(self) -> Any:
@@ -432,13 +429,13 @@ class Prepared:
         if self.backend == "torch":
             return _program(key)
         if self.backend == "onnx":
-            file = onnx_graph.cached_or_made(key, make) if make else onnx_graph.cached(key)
+            file = onnx_graph.cached_or_made(key, make)
             return onnx_graph.OnnxGraph(file) if file else None
-        model = (
-            openvino_graph.cached_or_made(key, partial(openvino_graph.from_onnx, make))
-            if make
-            else openvino_graph.cached(key)
-        )
+
+        def from_onnx(make: Callable[[], bytes]) -> Any:
+            return openvino_graph.openvino().Core().read_model(make())
+
+        model = openvino_graph.cached_or_made(key, partial(from_onnx, make) if make else None)
         return None if model is None else openvino_graph.OpenVinoGraph(model, precision=precision)
 
 

@@ -117,7 +117,9 @@ def check_complete(
         trial = partial(_token_vectors, load.model) if fresh_head else outputs or partial(_outputs, model)
         missing = _needed(load.model, missing, trial) if missing else missing
         unexpected = _unexplained(load) if load.unexpected else set()
-        wrong = [f"{len(keys)} {what}: {_key_list(keys)}" for what, keys in _kinds(missing, unexpected, load.misshapen)]
+        shapes = [f"{key} ({shape})" for key, shape in sorted(load.misshapen.items())]
+        kinds = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of another shape": shapes}
+        wrong = [f"{len(keys)} {what}: {_key_list(keys)}" for what, keys in kinds.items() if keys]
         if wrong:
             raise _refusal(folder, ", ".join(wrong), f"each weight of {type(load.model).__name__}, in its shape")
 
@@ -155,14 +157,6 @@ def _refusal(folder: ModelFolder, got: str, expected: str, *, where: Path | None
         expected=f"{expected}, and no other",
         do="download or save the model again: config.json and the weights must be of one model",
     )
-
-
-def _kinds(
-    missing: Collection[str], unexpected: Collection[str], misshapen: dict[str, str]
-) -> Iterator[tuple[str, list[str]]]:
-    shapes = [f"{key} ({shape})" for key, shape in sorted(misshapen.items())]
-    kinds = (("missing", sorted(missing)), ("unexpected", sorted(unexpected)), ("of another shape", shapes))
-    yield from ((what, keys) for what, keys in kinds if keys)
 
 
 def _key_list(keys: list[str]) -> str:

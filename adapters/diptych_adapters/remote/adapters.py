@@ -269,8 +269,11 @@ class _RemoteReranker(_Remote, ABC):
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`, higher is better."""
-        groups = _positions_by_query(pairs, self.options.batch_size)
-        longest = self.options.max_characters
+        positions: dict[str, list[int]] = {}
+        for position, (query, _) in enumerate(pairs):
+            positions.setdefault(query, []).append(position)
+        size, longest = self.options.batch_size, self.options.max_characters
+        groups = [(query, rows[i : i + size]) for query, rows in positions.items() for i in range(0, len(rows), size)]
         texts = [next(batches([pairs[row][1] for row in rows], len(rows), longest=longest)) for _, rows in groups]
         bodies = [self._body(query, documents) for (query, _), documents in zip(groups, texts, strict=True)]
         scores = np.zeros(len(pairs), np.float32)
@@ -335,14 +338,6 @@ class ApiReranker(_RemoteReranker):
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
         fields = {"model": self.options.model, "query": query, "documents": documents}
         return {**fields, self.options.count_field: len(documents), **self.options.fields}
-
-
-def _positions_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, list[int]]]:
-    """For each query the positions of its pairs, at most `size` at once."""
-    positions: dict[str, list[int]] = {}
-    for position, (query, _) in enumerate(pairs):
-        positions.setdefault(query, []).append(position)
-    return [(query, rows[i : i + size]) for query, rows in positions.items() for i in range(0, len(rows), size)]
 
 
 class YesNoApiReranker(_Remote):

@@ -101,7 +101,9 @@ class Endpoint:
         self, what: str, path: str, *, got: object = "", expected: object = "", do: str = "", **context: object
     ) -> RemoteError:
         """A RemoteError about this endpoint. `got` may be long: the key is removed from it, then it is cut."""
-        excerpt = _printable(" ".join(self._key.redact(str(got)).split()))[:_EXCERPT]
+        text = " ".join(self._key.redact(str(got)).split())
+        # Without characters that would move a terminal's cursor or cannot be written as UTF-8.
+        excerpt = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:_EXCERPT]
         where = f"{self.url}{path} (adapter {self._name!r})"
         return RemoteError(what, where=where, got=excerpt, expected=expected, do=do, **context)
 
@@ -253,11 +255,6 @@ def _client_factory(options: RemoteOptions, key: Key) -> Callable[[], httpx.Asyn
     )
 
 
-def _printable(text: str) -> str:
-    """The text without characters that would move a terminal's cursor or cannot be written as UTF-8."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def _advice(status: int) -> str:
     if status in (401, 403):
         return "check the key in the environment variable that api_key_env names"
@@ -372,17 +369,14 @@ def _numbers(rows: Any) -> Floats | None:
     try:
         numbers = np.array(rows)
         if numbers.dtype == object:  # nulls, or integers of any length
-            numbers = np.array(rows, np.float64) if _are_numbers(numbers) else numbers
+            are_numbers = all(value is None or type(value) in (int, float) for value in numbers.flat)
+            numbers = np.array(rows, np.float64) if are_numbers else numbers
         if numbers.dtype.kind not in "fiu" and numbers.size:
             return None
         with np.errstate(over="ignore"):
             return numbers.astype(np.float32)
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _are_numbers(numbers: np.ndarray[Any, Any]) -> bool:
-    return all(value is None or type(value) in (int, float) for value in numbers.flat)
 
 
 def as_text(value: Any) -> str:

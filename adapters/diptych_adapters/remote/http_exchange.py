@@ -232,17 +232,13 @@ class Key(httpx.Auth):
 
     def redact(self, text: str) -> str:
         """`text` without the key, or a beginning of it, which a server that shortens texts may show."""
-        for form in self._forms:
+        secret = self._secret
+        forms = {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), repr(secret)[1:-1]} if secret else ()
+        for form in forms:  # the ways in which an answer may contain it: plain, in JSON, in an address, in Python
             first, *parts = text.split(form[:_REDACTED])
             lengths = [len(os.path.commonprefix([part, form[_REDACTED:]])) for part in parts]  # noqa: RUF071  # no paths
             text = first + "".join(HIDDEN + part[n:] for part, n in zip(parts, lengths, strict=True))
         return text
-
-    @property
-    def _forms(self) -> set[str]:
-        """The ways in which an answer may contain the key: plain, in JSON, in an address, in Python."""
-        secret = self._secret
-        return {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), repr(secret)[1:-1]} if secret else set()
 
     def __reduce__(self) -> str:
         raise TypeError("a key is not pickled; make the adapter again where it is needed")

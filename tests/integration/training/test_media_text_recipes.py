@@ -85,10 +85,10 @@ def run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pictures_never_seen_are_found_by_their_colours_with_the_words_as_reasons(world: Path, run: Path) -> None:
     images = [np.asarray(Image.open(world / f"test-{n}-0.png")) for n in range(len(COLOURS))]
-    dense = MediaTextEncoder.of("image", model=str(run), device="cpu")
+    dense = MediaTextEncoder("image", model=str(run), device="cpu")
     scores = dense.encode_query(WORDS[: len(COLOURS)]) @ dense.encode_document(images).T
     assert scores.argmax(1).tolist() == list(range(len(COLOURS)))
-    lexicon = MediaLexiconEncoder.of("image", model=str(run), device="cpu")
+    lexicon = MediaLexiconEncoder("image", model=str(run), device="cpu")
     for number, vector in enumerate(lexicon.encode_document(images)):
         assert {word for word, _ in lexicon.decode(vector, 2)} == {WORDS[number], WORDS[number + 10]}
     assert "{adapter: media-lexicon, modality: image, model: run, of: image}" in (run / "README.md").read_text("utf-8")
@@ -180,7 +180,7 @@ def test_a_pretrained_encoder_is_what_the_network_begins_with(world: Path, tmp_p
     assert report.measured["after"]["R@1"] > 0.9 > report.measured["before"]["R@1"]
     shutil.rmtree(tmp_path / "encoder")
     images = [np.asarray(Image.open(world / f"test-{n}-0.png")) for n in range(len(COLOURS))]
-    dense = MediaTextEncoder.of("image", model=str(tmp_path / "run"), device="cpu")
+    dense = MediaTextEncoder("image", model=str(tmp_path / "run"), device="cpu")
     scores = dense.encode_query(WORDS[: len(COLOURS)]) @ dense.encode_document(images).T
     assert scores.argmax(1).tolist() == list(range(len(COLOURS)))
 
@@ -248,9 +248,9 @@ def test_other_media_are_found_by_their_names(
     lines_read = map(json.loads, (tmp_path / f"test-{items}.jsonl").read_text("utf-8").splitlines())
     rows, store = [row for row in lines_read if of in row], MediaStore(MediaConfig(), tmp_path)
     words, contents = rows[0]["texts"], [store.content(store.take(of, row[of])) for row in rows]
-    lexicon = MediaLexiconEncoder.of(of, model=str(tmp_path / "run"), device="cpu")
+    lexicon = MediaLexiconEncoder(of, model=str(tmp_path / "run"), device="cpu")
     assert {word for word, _ in lexicon.decode(lexicon.encode_document(contents[:1])[0], len(words))} == {*words}
-    dense = MediaTextEncoder.of(of, model=str(tmp_path / "run"), device="cpu")
+    dense = MediaTextEncoder(of, model=str(tmp_path / "run"), device="cpu")
     scores = (dense.encode_query([words[0]]) @ dense.encode_document(contents).T)[0]
     assert rows[int(scores.argmax())]["texts"] == words
     assert load_config("diptych.yaml").slots["named"].of == of

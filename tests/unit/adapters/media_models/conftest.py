@@ -35,9 +35,9 @@ def encoder(folder: Folder) -> Encoder:
     def of(kind: str, **options: Any) -> MediaEncoder:
         options = {"modality": FAMILIES[kind].modality, "model": str(folder(kind)), **options}
         if len(options) > 2:
-            return MediaEncoder.of(**options)
+            return MediaEncoder(**options)
         if kind not in made:
-            made[kind] = MediaEncoder.of(**options)
+            made[kind] = MediaEncoder(**options)
         return made[kind]
 
     return of

@@ -17,7 +17,7 @@ class Contract(MediaEncoderContract):
 
     @pytest.fixture
     def encoder(self, folder: Callable[..., Path]) -> MediaEncoder:
-        return MediaEncoder.of(modality=FAMILIES[self.model_type].modality, model=str(folder(self.model_type)))
+        return MediaEncoder(modality=FAMILIES[self.model_type].modality, model=str(folder(self.model_type)))
 
 
 class TestPictures(Contract):

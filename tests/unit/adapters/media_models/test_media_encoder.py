@@ -70,7 +70,7 @@ def test_a_model_loaded_again_passes_the_guard(kind: str, encoder: Encoder, fold
     family, first = FAMILIES[kind], encoder(kind)
     spec = Registry(hooks, installed=False).spec("transformers-media").with_options({"modality": family.modality})
     recorded = guard.record_canaries(first, "dense", family.reads, spec.accepts, where="slot")
-    again = MediaEncoder.of(modality=family.modality, model=str(shutil.copytree(folder(kind), tmp_path / "elsewhere")))
+    again = MediaEncoder(modality=family.modality, model=str(shutil.copytree(folder(kind), tmp_path / "elsewhere")))
     assert again.fingerprint == first.fingerprint
     repeated = guard.record_canaries(again, "dense", family.reads, spec.accepts, where="slot")
     assert repeated == recorded
@@ -123,24 +123,24 @@ def test_content_of_another_kind_is_refused(kind: str, content: Any, got: str, e
 
 def test_a_model_of_another_adapter_is_refused_by_name(folder: Folder) -> None:
     with pytest.raises(ModelError, match=r"(?s)which reads video.*set modality: video, in a slot `of: video`"):
-        MediaEncoder.of(modality="image", model=str(folder("videomae")))
+        MediaEncoder(modality="image", model=str(folder("videomae")))
     with pytest.raises(ModelError, match=r"(?s)which reads image and text.*set modality: image-text"):
-        MediaEncoder.of(modality="image", model=str(folder("clip")))
+        MediaEncoder(modality="image", model=str(folder("clip")))
 
 
 def test_a_model_type_that_nobody_serves_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelError, match=r"(?s)model_type 'bert'.*one of clip, siglip"):
-        MediaEncoder.of(modality="image-text", model=str(tmp_path))
+        MediaEncoder(modality="image-text", model=str(tmp_path))
     with pytest.raises(ModelError, match="no such model folder"):
-        MediaEncoder.of(modality="image-text", model=str(tmp_path / "absent"))
+        MediaEncoder(modality="image-text", model=str(tmp_path / "absent"))
 
 
 def test_pickled_weights_are_refused(folder: Folder, tmp_path: Path) -> None:
     copy = shutil.copytree(folder("vit"), tmp_path / "copy")
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(ModelError, match="pickled"):
-        MediaEncoder.of(modality="image", model=str(copy))
+        MediaEncoder(modality="image", model=str(copy))
 
 
 def test_weights_that_are_missing_are_named(folder: Folder, tmp_path: Path) -> None:
@@ -149,31 +149,31 @@ def test_weights_that_are_missing_are_named(folder: Folder, tmp_path: Path) -> N
     del weights["visual_projection.weight"]
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"1 missing: visual_projection\.weight"):
-        MediaEncoder.of(modality="image-text", model=str(copy))
+        MediaEncoder(modality="image-text", model=str(copy))
 
 
 def test_preprocessing_that_is_missing_or_of_another_model_is_named(folder: Folder, tmp_path: Path) -> None:
     copy = shutil.copytree(folder("vit"), tmp_path / "copy")
     (copy / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match="does not come with its preprocessing settings"):
-        MediaEncoder.of(modality="image", model=str(copy))
+        MediaEncoder(modality="image", model=str(copy))
     hf.ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(copy)
     with pytest.raises(ModelError, match="fails on the output of its own processor"):
-        MediaEncoder.of(modality="image", model=str(copy))
+        MediaEncoder(modality="image", model=str(copy))
 
 
 def test_the_fingerprint_follows_weights_preprocessing_and_pooling(encoder: Encoder, tmp_path: Path) -> None:
     first = encoder("vit").fingerprint
-    weights = MediaEncoder.of(modality="image", model=str(saved("vit", tmp_path / "weights", seed=1)))
+    weights = MediaEncoder(modality="image", model=str(saved("vit", tmp_path / "weights", seed=1)))
     assert guard.difference(weights.fingerprint, first) == "weights"
     grey = saved("vit", tmp_path / "grey", image_mean=[0.1, 0.1, 0.1])
-    assert guard.difference(MediaEncoder.of(modality="image", model=str(grey)).fingerprint, first) == "pooling"
+    assert guard.difference(MediaEncoder(modality="image", model=str(grey)).fingerprint, first) == "pooling"
     assert guard.difference(encoder("vit", pooling="mean").fingerprint, first) == "pooling"
     assert guard.difference(encoder("vit", normalize=False).fingerprint, first) == "pooling"
     heads = saved("vit", tmp_path / "heads")
     config = json.loads((heads / "config.json").read_text())
     (heads / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 0.1}))
-    assert guard.difference(MediaEncoder.of(modality="image", model=str(heads)).fingerprint, first) == "weights"
+    assert guard.difference(MediaEncoder(modality="image", model=str(heads)).fingerprint, first) == "weights"
 
 
 def test_a_precision_is_numerics_and_not_another_space(encoder: Encoder) -> None:

@@ -30,7 +30,7 @@ NAMES = ["picture.png", "https://127.0.0.1:9/picture.png", "data:image/png;base6
 
 @pytest.fixture(scope="module")
 def encoder(folder: Folder) -> SentenceTransformerImageEncoder:
-    return SentenceTransformerImageEncoder.of(model=str(folder("clip")))
+    return SentenceTransformerImageEncoder(model=str(folder("clip")))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_the_vectors_are_those_of_the_same_model_of_transformers(
     encoder: SentenceTransformerImageEncoder, folder: Folder
 ) -> None:
     inputs = ["word1 word2", *media_canaries("image"), "word3", PICTURE]
-    expected = MediaEncoder.of(modality="image-text", model=str(folder("clip"))).encode_query(inputs)
+    expected = MediaEncoder(modality="image-text", model=str(folder("clip"))).encode_query(inputs)
     vectors = encoder.encode_query(inputs)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
@@ -82,23 +82,23 @@ def test_a_model_loaded_again_passes_the_guard_and_another_does_not(
     def canaries(of: Any) -> Any:
         return guard.record_canaries(of, "dense", "image", ("image", "text"), where="slot")
 
-    again = SentenceTransformerImageEncoder.of(model=str(shutil.copytree(folder("clip"), tmp_path / "copy")))
+    again = SentenceTransformerImageEncoder(model=str(shutil.copytree(folder("clip"), tmp_path / "copy")))
     assert again.fingerprint == encoder.fingerprint
     assert canaries(again) == canaries(encoder)
-    other = SentenceTransformerImageEncoder.of(model=str(saved("clip", tmp_path / "other", seed=1)))
+    other = SentenceTransformerImageEncoder(model=str(saved("clip", tmp_path / "other", seed=1)))
     assert guard.difference(other.fingerprint, encoder.fingerprint) == "weights"
-    grey = SentenceTransformerImageEncoder.of(model=str(saved("clip", tmp_path / "grey", image_mean=[0.1, 0.1, 0.1])))
+    grey = SentenceTransformerImageEncoder(model=str(saved("clip", tmp_path / "grey", image_mean=[0.1, 0.1, 0.1])))
     assert guard.difference(grey.fingerprint, encoder.fingerprint) == "pooling"
 
 
 def test_vectors_are_cut_and_of_length_1(folder: Folder, encoder: SentenceTransformerImageEncoder) -> None:
-    short = SentenceTransformerImageEncoder.of(model=str(folder("clip")), truncate_dim=8)
+    short = SentenceTransformerImageEncoder(model=str(folder("clip")), truncate_dim=8)
     assert short.dimension == 8
     (vector,) = short.encode_document([PICTURE])
     whole = encoder.encode_document([PICTURE])[0, :8]
     np.testing.assert_allclose(vector, whole / np.linalg.norm(whole), atol=1e-6)
     with pytest.raises(ModelError, match=r"(?s)truncate_dim is more.*at most 24"):
-        SentenceTransformerImageEncoder.of(model=str(folder("clip")), truncate_dim=25)
+        SentenceTransformerImageEncoder(model=str(folder("clip")), truncate_dim=25)
 
 
 def test_models_that_do_not_read_both_are_refused(folder: Folder, tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_models_that_do_not_read_both_are_refused(folder: Folder, tmp_path: Path
     with pytest.raises(
         ModelError, match=r"(?s)does not read both.*use adapter: sentence-transformers, modality: text$"
     ):
-        SentenceTransformerImageEncoder.of(model=str(tmp_path / "bert"))
+        SentenceTransformerImageEncoder(model=str(tmp_path / "bert"))
     with pytest.raises(ModelError, match=r"(?s)does not read both.*use adapter: transformers-media, modality: image$"):
-        SentenceTransformerImageEncoder.of(model=str(folder("dinov2")))
+        SentenceTransformerImageEncoder(model=str(folder("dinov2")))
 
 
 def test_content_of_another_kind_is_refused(encoder: SentenceTransformerImageEncoder) -> None:
@@ -123,4 +123,4 @@ def test_missing_weights_of_the_side_of_pictures_are_named(folder: Folder, tmp_p
     rest = {key: value for key, value in weights.items() if not key.startswith("vision_model")}
     save_file(rest, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"missing: vision_model"):
-        SentenceTransformerImageEncoder.of(model=str(copy))
+        SentenceTransformerImageEncoder(model=str(copy))

@@ -51,11 +51,11 @@ def images() -> list[NDArray[Any]]:
 
 
 def dense(folder: Path, **options: Any) -> MediaTextEncoder:
-    return MediaTextEncoder.of("image", model=str(folder), device="cpu", **options)
+    return MediaTextEncoder("image", model=str(folder), device="cpu", **options)
 
 
 def lexicon(folder: Path, **options: Any) -> MediaLexiconEncoder:
-    return MediaLexiconEncoder.of("image", model=str(folder), device="cpu", **options)
+    return MediaLexiconEncoder("image", model=str(folder), device="cpu", **options)
 
 
 class TestImageText(DenseEncoderContract):

@@ -119,7 +119,7 @@ def test_a_long_sound_has_windows_of_which_the_last_ends_with_it() -> None:
 
 
 def test_a_long_sound_has_the_mean_vector_of_its_windows(folders: dict[str, Path]) -> None:
-    encoder = MediaTextEncoder.of("sound", model=str(folders["sound"]), device="cpu")
+    encoder = MediaTextEncoder("sound", model=str(folders["sound"]), device="cpu")
     rate, length = 4000, 16 * 125
     samples = np.random.default_rng(0).uniform(-1, 1, 2 * length).astype(np.float32)
     samples[[0, length]] = 1
@@ -181,12 +181,12 @@ def test_every_body_learns_from_batches_that_end_with_one_row() -> None:
 )
 def test_what_is_of_another_modality_is_refused(of: str, wrong: Content, folders: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match=r"not a (sound|clip|picture)(?s:.*)got(?s:.*)expected"):
-        MediaTextEncoder.of(of, model=str(folders[of])).encode_document([wrong])
+        MediaTextEncoder(of, model=str(folders[of])).encode_document([wrong])
 
 
 def test_a_model_of_another_modality_is_refused_by_its_recipe(folders: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match=r"none of the recipe image_text(?s:.*)diptych-sound-text"):
-        MediaTextEncoder.of("image", model=str(folders["sound"]))
+        MediaTextEncoder("image", model=str(folders["sound"]))
 
 
 def test_sizes_that_cannot_be_are_refused(folders: dict[str, Path]) -> None:
@@ -196,13 +196,13 @@ def test_sizes_that_cannot_be_are_refused(folders: dict[str, Path]) -> None:
         for wrong in ({"rate": 3}, {"frames": 0}, {"bands": "many"}, {"bands": 25, "rate": None}):
             config.write_text(json.dumps({**json.loads(saved), **wrong}), "utf-8")
             with pytest.raises(ModelError, match="do not go together"):
-                MediaLexiconEncoder.of("sound", model=str(folders["sound"]))
+                MediaLexiconEncoder("sound", model=str(folders["sound"]))
     finally:
         config.write_text(saved, "utf-8")
 
 
 def test_every_size_is_part_of_the_space(folders: dict[str, Path]) -> None:
     for of, folder in folders.items():
-        space = MediaTextEncoder.of(of, model=str(folder)).fingerprint.space
+        space = MediaTextEncoder(of, model=str(folder)).fingerprint.space
         sizes = ",".join(str(getattr(SMALL[of], own.name)) for own in fields(FORMS[of]))
         assert f"pooling:{of}-text({sizes},2)+normalize" in space

@@ -105,12 +105,12 @@ class TestStatic(DenseEncoderContract):
     @pytest.fixture(scope="class")
     @classmethod
     def encoder(cls, folder: Path) -> StaticEncoder:
-        return StaticEncoder.of(model=str(folder))
+        return StaticEncoder(model=str(folder))
 
     @pytest.fixture(scope="class")
     @classmethod
     def sibling(cls, folder: Path) -> StaticEncoder:
-        return StaticEncoder.of(model=str(folder), query_prompt="query: ")
+        return StaticEncoder(model=str(folder), query_prompt="query: ")
 
 
 class TestLateInteractionUntrained(MultiVectorEncoderContract):

@@ -45,7 +45,7 @@ def library_folder(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[[str
 
 
 def test_a_model2vec_folder_gives_the_mean_of_known_words_made_unit_length(model2vec_folder: Path) -> None:
-    encoder, rows = StaticEncoder.of(model=str(model2vec_folder)), table()
+    encoder, rows = StaticEncoder(model=str(model2vec_folder)), table()
     assert isinstance(encoder, DenseEncoder)
     assert (encoder.dimension, encoder.max_length) == (24, 512)
     vectors = encoder.encode_document(TEXTS)
@@ -59,7 +59,7 @@ def test_a_model2vec_folder_gives_the_mean_of_known_words_made_unit_length(model
 def test_a_sentence_transformers_folder_gives_that_librarys_vectors_without_torch(library_folder: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    encoder = StaticEncoder.of(model=str(library_folder))
+    encoder = StaticEncoder(model=str(library_folder))
     expected = SentenceTransformer(str(library_folder), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(encoder.encode_query(TEXTS), expected, atol=1e-6)
     assert encoder.max_length is None
@@ -67,7 +67,7 @@ def test_a_sentence_transformers_folder_gives_that_librarys_vectors_without_torc
 
 def test_options_that_change_vectors_change_the_space(model2vec_folder: Path) -> None:
     def space(**options: Any) -> str:
-        return StaticEncoder.of(model=str(model2vec_folder), **options).fingerprint.space
+        return StaticEncoder(model=str(model2vec_folder), **options).fingerprint.space
 
     assert space() == space(batch_size=1) == space(normalize=True, max_length=512)
     changes: list[dict[str, Any]] = [{"query_prompt": "a"}, {"document_prompt": "a"}, {"max_length": 3}]
@@ -76,7 +76,7 @@ def test_options_that_change_vectors_change_the_space(model2vec_folder: Path) ->
 
 
 def test_dimensions_are_cut_and_prompts_put_before(model2vec_folder: Path) -> None:
-    encoder = StaticEncoder.of(model=str(model2vec_folder), truncate_dim=8, normalize=False, query_prompt="video ")
+    encoder = StaticEncoder(model=str(model2vec_folder), truncate_dim=8, normalize=False, query_prompt="video ")
     rows = table()
     assert encoder.encode_query(["audio tool"]).shape == (1, encoder.dimension) == (1, 8)
     np.testing.assert_allclose(encoder.encode_query(["audio tool"])[0], rows[[16, 7, 15], :8].mean(axis=0), atol=1e-6)
@@ -85,12 +85,12 @@ def test_dimensions_are_cut_and_prompts_put_before(model2vec_folder: Path) -> No
 
 def test_more_dimensions_than_the_table_has_are_refused(model2vec_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"(?s)truncate_dim.*got: 25.*at most 24"):
-        StaticEncoder.of(model=str(model2vec_folder), truncate_dim=25)
+        StaticEncoder(model=str(model2vec_folder), truncate_dim=25)
 
 
 def test_a_transformer_is_no_static_embedding(minilm_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"(?s)not a static embedding.*Transformer \+ Pooling.*sentence-transformers"):
-        StaticEncoder.of(model=str(minilm_folder))
+        StaticEncoder(model=str(minilm_folder))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_folder_without_a_model_is_told_what_is_missing(content: dict[str, str
     for name, text in content.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(ModelError) as refused:
-        StaticEncoder.of(model=str(tmp_path))
+        StaticEncoder(model=str(tmp_path))
     assert "holds no static embedding" in refused.value.what
     assert (refused.value.where, refused.value.got) == (str(tmp_path), got)
     assert refused.value.expected.startswith("config.json, model.safetensors, tokenizer.json of model2vec")
@@ -117,4 +117,4 @@ def test_a_model_of_transformers_is_for_another_adapter(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"(?s)not a static.*transformers: BertModel.*use adapter: sentence-transformers"
     ):
-        StaticEncoder.of(model=str(tmp_path))
+        StaticEncoder(model=str(tmp_path))

@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made(folder: Path, **options: Any) -> UniEncoderReranker:
-    return UniEncoderReranker.of(model=str(folder), device="cpu", **options)
+    return UniEncoderReranker(model=str(folder), device="cpu", **options)
 
 
 def one_by_one(reranker: UniEncoderReranker, pairs: Sequence[tuple[str, str]]) -> list[float]:

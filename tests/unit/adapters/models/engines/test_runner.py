@@ -108,6 +108,11 @@ def test_texts_of_all_lengths_are_put_together_so_that_little_is_padding(folder:
     )  # 1.06 and less by small budgets
 
 
+def test_a_row_with_more_tokens_than_a_batch_comes_alone_and_much_shorter_ones_apart() -> None:
+    assert [*batches.batches([10, 5000, 20], 1024)] == [[1], [2, 0]]
+    assert [len(rows) for rows in batches.batches([40] * 3 + [10] * 20, 1024)] == [batches.FEW, 23 - batches.FEW]
+
+
 def test_openvino_gets_whole_vectors_of_tokens_where_few_are_missing(folder: Path) -> None:
     graph = Sums()
     graph.numerics = "openvino float32 cpu"

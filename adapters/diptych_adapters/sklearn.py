@@ -1,4 +1,4 @@
-"""`EncoderVectorizer`: texts in, a matrix of an encoder's vectors out."""
+"""scikit-learn: any dense or sparse encoder as a step of a `Pipeline`. Needs `pip install 'diptych[sklearn]'`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
 from diptych import SparseVector
 from diptych.encoders import NamedEncoder
-from diptych.errors import AdapterOptionsError, DocumentError
+from diptych.errors import AdapterOptionsError, DocumentError, MissingExtra
 from diptych_adapters.frameworks import Source, encoders_of
+
+try:
+    from scipy.sparse import csr_matrix
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.utils.validation import check_is_fitted
+except ModuleNotFoundError as error:
+    raise MissingExtra("this needs scikit-learn", got=str(error), do="pip install 'diptych[sklearn]'") from error
 
 
 class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
