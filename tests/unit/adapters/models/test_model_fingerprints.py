@@ -33,13 +33,6 @@ def test_a_model_saved_again_by_its_library_has_the_same_space(tiny: Callable[[s
     assert space(tmp_path) == space(tiny("mean"))
 
 
-def test_minilm_out_of_its_wheel_and_saved_again_has_one_space(minilm_folder: Path, tmp_path: Path) -> None:
-    from sentence_transformers import SentenceTransformer
-
-    SentenceTransformer(str(minilm_folder), device="cpu").save(str(tmp_path))
-    assert space(tmp_path) == space(minilm_folder)
-
-
 def test_weights_in_shards_have_the_space_of_one_file(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     from transformers import AutoModel
 

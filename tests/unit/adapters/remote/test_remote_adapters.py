@@ -229,24 +229,6 @@ def test_openai_itself_is_asked_with_its_usual_key_and_no_other_host_is(monkeypa
     assert OpenAIEncoder(model="m", base_url="http://localhost/v1").options.api_key_env is None
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "text"),
-    [
-        ("openai", {"api_key": "sk-secret"}, "no option 'api_key'"),
-        ("openai", {"batch_size": 0}, "at least 1"),
-        ("openai", {"encoding_format": "int8"}, "'float' or 'base64'"),
-        ("rerank-api", {"path": "rerank"}, "option 'path'"),
-        ("tei", {"truncation_direction": "up"}, "'right' or 'left'"),
-    ],
-)
-def test_wrong_options_are_refused_without_their_secrets(
-    service: Service, name: str, options: dict[str, Any], text: str
-) -> None:
-    with pytest.raises(AdapterOptionsError, match=text) as caught:
-        create(name, service, **options)
-    assert "sk-secret" not in str(caught.value)
-
-
 def test_a_path_with_a_query_is_refused_and_not_shown() -> None:
     with pytest.raises(ConfigError, match="option 'path'") as caught:
         ApiReranker(base_url="http://localhost", model="m", path="/rerank?key=sk-secret")
@@ -293,18 +275,25 @@ def test_an_old_name_and_the_new_one_have_the_fingerprint_of_before(old: str) ->
     assert [(e.fingerprint.space, e.fingerprint.documents) for e in (first, again)] == [BEFORE[old]] * 2
 
 
-WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "an option of another interface": ({"api": "tei", "base_url": "http://a", "model": "m"}, "no option 'model'"),
-    "a model is needed": ({"api": "openai"}, "needs the option 'model'"),
-    "an address is needed": ({"api": "tei"}, "needs the option 'base_url'"),
-    "too many texts": ({"api": "cohere", "model": "m", "batch_size": 97}, "96"),
-    "a side to cut at tei": ({"api": "tei", "base_url": "http://a", "truncate": "END"}, "expected: true or false"),
-    "no interface": ({"model": "m"}, "needs the option 'api'"),
-}
+OPENAI: dict[str, Any] = {"api": "openai", "model": "m"}
+TEI: dict[str, Any] = {"api": "tei", "base_url": "http://a"}
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("remote", {**OPENAI, "api_key": "sk-secret"}, "no option 'api_key'"),
+    ("remote", {**OPENAI, "batch_size": 0}, "at least 1"),
+    ("remote", {**OPENAI, "encoding_format": "int8"}, "'float' or 'base64'"),
+    ("remote", {**OPENAI, "api": "cohere", "batch_size": 97}, "96"),
+    ("remote", {"api": "openai"}, "needs the option 'model'"),
+    ("remote", {"api": "tei"}, "needs the option 'base_url'"),
+    ("remote", {"model": "m"}, "needs the option 'api'"),
+    ("remote", {**TEI, "model": "m"}, "no option 'model'"),
+    ("remote", {**TEI, "truncate": "END"}, "expected: true or false"),
+    ("remote", {**TEI, "truncation_direction": "up"}, "'right' or 'left'"),
+    ("remote-reranker", {"api": "cohere", "base_url": "http://a", "model": "m", "path": "rerank"}, "option 'path'"),
+]
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_options_that_an_interface_does_not_take_are_refused(name: str) -> None:
-    options, match = WRONG[name]
-    with pytest.raises(AdapterOptionsError, match=match):
-        Registry(hooks, installed=False).create("remote", options)
+@pytest.mark.parametrize(("adapter", "options", "match"), WRONG)
+def test_wrong_options_are_refused_without_their_secrets(adapter: str, options: dict[str, Any], match: str) -> None:
+    with pytest.raises(AdapterOptionsError, match=match) as caught:
+        Registry(hooks, installed=False).create(adapter, options)
+    assert "sk-secret" not in str(caught.value)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import pytest
-
+from contracts import contract
 from diptych.testing import DenseEncoderContract, RerankerContract, SparseEncoderContract
 from diptych_adapters.remote.adapters import (
     ApiReranker,
@@ -16,60 +13,40 @@ from diptych_adapters.remote.adapters import (
     YesNoApiReranker,
 )
 
-if TYPE_CHECKING:
-    from tests.unit.adapters.remote.conftest import Service
+QUERY = {"query_prompt": "query: "}
+FIELDS = {"query_fields": {"input_type": "query"}}
 
-
-class TestOpenAI(DenseEncoderContract):
-    asymmetric = False
-
-    @pytest.fixture
-    def encoder(self, service: Service) -> OpenAIEncoder:
-        return OpenAIEncoder(base_url=f"{service.url}/v1", model="m", batch_size=5)
-
-    @pytest.fixture
-    def sibling(self, service: Service) -> OpenAIEncoder:
-        fields = {"input_type": "query"}
-        return OpenAIEncoder(base_url=f"{service.url}/v1", model="m", query_prompt="query: ", query_fields=fields)
-
-
-class TestTei(DenseEncoderContract):
-    asymmetric = False
-
-    @pytest.fixture
-    def encoder(self, service: Service) -> TeiEncoder:
-        return TeiEncoder(base_url=service.url, batch_size=5)
-
-    @pytest.fixture
-    def sibling(self, service: Service) -> TeiEncoder:
-        return TeiEncoder(base_url=service.url, query_prompt="query: ")
-
-
-class TestTeiSparse(SparseEncoderContract):
-    asymmetric = False
-
-    @pytest.fixture
-    def encoder(self, service: Service) -> TeiSparseEncoder:
-        return TeiSparseEncoder(base_url=service.url, batch_size=5)
-
-    @pytest.fixture
-    def sibling(self, service: Service) -> TeiSparseEncoder:
-        return TeiSparseEncoder(base_url=service.url, query_prompt="query: ")
-
-
-class TestTeiReranker(RerankerContract):
-    @pytest.fixture
-    def reranker(self, service: Service) -> TeiReranker:
-        return TeiReranker(base_url=service.url, batch_size=5)
-
-
-class TestApiReranker(RerankerContract):
-    @pytest.fixture
-    def reranker(self, service: Service) -> ApiReranker:
-        return ApiReranker(base_url=f"{service.url}/v1", model="m", batch_size=5)
-
-
-class TestYesNoApi(RerankerContract):
-    @pytest.fixture
-    def reranker(self, service: Service) -> YesNoApiReranker:
-        return YesNoApiReranker(base_url=f"{service.url}/v1", model="m", raw_scores=True)
+TestOpenAI = contract(
+    DenseEncoderContract,
+    scope="function",
+    asymmetric=False,
+    encoder=lambda cls, service: OpenAIEncoder(base_url=f"{service.url}/v1", model="m", batch_size=5),
+    sibling=lambda cls, service: OpenAIEncoder(base_url=f"{service.url}/v1", model="m", **QUERY, **FIELDS),
+)
+TestTei = contract(
+    DenseEncoderContract,
+    scope="function",
+    asymmetric=False,
+    encoder=lambda cls, service: TeiEncoder(base_url=service.url, batch_size=5),
+    sibling=lambda cls, service: TeiEncoder(base_url=service.url, **QUERY),
+)
+TestTeiSparse = contract(
+    SparseEncoderContract,
+    scope="function",
+    asymmetric=False,
+    encoder=lambda cls, service: TeiSparseEncoder(base_url=service.url, batch_size=5),
+    sibling=lambda cls, service: TeiSparseEncoder(base_url=service.url, **QUERY),
+)
+TestTeiReranker = contract(
+    RerankerContract, scope="function", reranker=lambda cls, service: TeiReranker(base_url=service.url, batch_size=5)
+)
+TestApiReranker = contract(
+    RerankerContract,
+    scope="function",
+    reranker=lambda cls, service: ApiReranker(base_url=f"{service.url}/v1", model="m", batch_size=5),
+)
+TestYesNoApi = contract(
+    RerankerContract,
+    scope="function",
+    reranker=lambda cls, service: YesNoApiReranker(base_url=f"{service.url}/v1", model="m", raw_scores=True),
+)
