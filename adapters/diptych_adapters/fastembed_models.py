@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import difflib
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from fastembed import (
@@ -43,6 +44,7 @@ from diptych_adapters.models import ModelError, resolve
 from diptych_adapters.pipelines import fingerprints
 
 _GREY = np.full((32, 48, 3), 128, np.uint8)  # a picture that shows how wide vectors are
+V = TypeVar("V")
 HASHED = 2**32  # models without a vocabulary hash words to 32 bits
 
 _registering = threading.Lock()
@@ -63,7 +65,7 @@ class FastEmbedModel:
     options_model: ClassVar[type[FastEmbedOptions]] = FastEmbedOptions
 
     def __init__(self, kind: type[Any], name: str, path: str | None, options: FastEmbedOptions) -> None:
-        self.name = options.model
+        self.name, self._options = options.model, options
         _check_listed(kind, name)
         self.model: Any = _open(kind, name, path, options)
         self._inner: Any = self.model.model
@@ -115,23 +117,45 @@ class FastEmbedModel:
         names = [output.name for output in session.get_outputs()] if hasattr(session, "get_outputs") else []
         return f"; the graph has the outputs {', '.join(names)}" if names else ""
 
-    def fingerprint_of(self, steps: list[str], prompts: tuple[str, str], dimension: int) -> Fingerprint:
-        """The fingerprint of this model; `steps` are those that the adapter requested from FastEmbed."""
+
+class VectorModel(FastEmbedModel):
+    """An encoder of FastEmbed of texts or pictures."""
+
+    dimension: int
+    _steps: Sequence[str] = ()  # those that the adapter requested from FastEmbed
+    _prompts: tuple[str, str] = ("", "")  # of queries and documents
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         return fingerprints.fingerprint(
             weights=self._digests.weights,
             tokenizer=self._digests.tokenizer,
-            pooling=[type(self._inner).__name__.lower(), *steps],
-            prompts=prompts,
+            pooling=[type(self._inner).__name__.lower(), *self._steps],
+            prompts=self._prompts,
             max_length=self.max_length,
-            dimension=dimension,
+            dimension=self.dimension,
             numerics=self.numerics,
         )
 
 
-class EncoderModel(FastEmbedModel):
-    """An encoder of FastEmbed, with `diptych.protocols.TokenLimit`."""
+class EncoderModel(VectorModel, Generic[V]):
+    """An encoder of texts, whose vectors are `V`, with `diptych.protocols.TokenLimit`."""
 
-    _prompts: tuple[str, str] = ("", "")  # of queries and documents
+    def encode_query(self, inputs: Sequence[str]) -> V:
+        """The queries' vectors, as the class says."""
+        return self._encoded(inputs, self._prompts[0], self.model.query_embed)
+
+    def encode_document(self, inputs: Sequence[str]) -> V:
+        """The documents' vectors, as the class says."""
+        return self._encoded(inputs, self._prompts[1], self.model.passage_embed)
+
+    def _encoded(self, inputs: Sequence[str], prompt: str, embed: Callable[[list[str]], Any]) -> V:
+        size = self._options.batch_size
+        return self._finished(by_length(inputs, size, lambda texts: embed([prompt + text for text in texts])))
+
+    @abstractmethod
+    def _finished(self, rows: list[Any]) -> V: ...
 
     @property
     def max_tokens(self) -> int | None:
@@ -218,8 +242,8 @@ def _listed_names(kind: type[Any]) -> list[str]:
     return [str(model["model"]) for model in kind.list_supported_models()]
 
 
-class FastEmbedEncoder(EncoderModel):
-    """A dense encoder of FastEmbed: a listed model, or a local folder with an ONNX file and a tokenizer.
+class FastEmbedEncoder(EncoderModel[Floats]):
+    """A dense encoder, float32 `[n, dimension]`: a listed model, or a local folder with an ONNX file and a tokenizer.
 
     Raises:
         ModelError: see FastEmbedModel.
@@ -229,35 +253,19 @@ class FastEmbedEncoder(EncoderModel):
     similarity: Similarity = "cosine"
 
     def __init__(self, options: FastEmbedDenseOptions) -> None:
-        self._steps: list[str] = []
         name, path = options.model, options.path
         if is_folder(name):
             name, path = self._custom(options)
         super().__init__(TextEmbedding, name, path, options)
         self._prompts = (options.query_prompt, options.document_prompt)
-        self._batch_size = options.batch_size
-        self.dimension: int = self.probed(lambda: next(iter(self.model.embed(["a"]))))
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
-        return self.fingerprint_of(self._steps, self._prompts, self.dimension)
-
-    def encode_query(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of queries, float32 `[n, dimension]`."""
-        return self._encoded(inputs, self._prompts[0], self.model.query_embed)
-
-    def encode_document(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of documents, float32 `[n, dimension]`."""
-        return self._encoded(inputs, self._prompts[1], self.model.passage_embed)
+        self.dimension = self.probed(lambda: next(iter(self.model.embed(["a"]))))
 
     def unread_share(self, inputs: Sequence[str]) -> float:
         """The share of the letters that the tokenizer leaves unknown or reads in small pieces, 0 to 1."""
         return unread_share([self.folder], inputs)
 
-    def _encoded(self, inputs: Sequence[str], prompt: str, embed: Callable[[list[str]], Any]) -> Floats:
-        vectors = by_length(inputs, self._batch_size, lambda texts: embed([prompt + text for text in texts]))
-        return np.asarray(vectors, np.float32).reshape(len(vectors), self.dimension)
+    def _finished(self, rows: list[Any]) -> Floats:
+        return np.asarray(rows, np.float32).reshape(len(rows), self.dimension)
 
     def _custom(self, options: FastEmbedDenseOptions) -> tuple[str, str]:
         folder, file = custom_folder(options.model, options.model_file)
@@ -273,8 +281,8 @@ class FastEmbedEncoder(EncoderModel):
         return register(TextEmbedding, folder, facts), str(folder)
 
 
-class FastEmbedSparseEncoder(EncoderModel):
-    """A sparse encoder of FastEmbed: SPLADE++, inference-free SPLADE, BM42, miniCOIL.
+class FastEmbedSparseEncoder(EncoderModel[list[SparseVector]]):
+    """A sparse encoder of FastEmbed, term weights of texts: SPLADE++, inference-free SPLADE, BM42, miniCOIL.
 
     Raises:
         ModelError: see FastEmbedModel; also for Qdrant/bm25, whose average document length is a constant.
@@ -288,23 +296,14 @@ class FastEmbedSparseEncoder(EncoderModel):
                 do="use adapter: bm25, which measures it; with compatible_with: fastembed it makes the same vectors",
             )
         super().__init__(SparseTextEmbedding, options.model, options.path, options)
-        self._batch_size = options.batch_size
         self._vocabulary: int | None = self.description.vocab_size
-        self.dimension: int = self._vocabulary or HASHED
+        self.dimension = self._vocabulary or HASHED
         self.uses_idf: bool = bool(self.description.requires_idf)
 
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
-        return self.fingerprint_of([], ("", ""), self.dimension)
-
-    def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
-        """Term weights of queries."""
-        return [_sparse(embedding) for embedding in by_length(inputs, self._batch_size, self.model.query_embed)]
-
-    def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
-        """Term weights of documents."""
-        return [_sparse(embedding) for embedding in by_length(inputs, self._batch_size, self.model.passage_embed)]
+    def _finished(self, rows: list[Any]) -> list[SparseVector]:
+        orders = [np.argsort(row.indices, kind="stable") for row in rows]
+        pairs = [(row.indices[order], row.values[order]) for row, order in zip(rows, orders, strict=True)]
+        return [SparseVector(ids.astype(np.uint32), values.astype(np.float32)) for ids, values in pairs]
 
     def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
         """The vector's terms with their weights, heaviest first: tokens, or numbers where the model hashes words."""
@@ -314,13 +313,8 @@ class FastEmbedSparseEncoder(EncoderModel):
         return [(name(index) or f"term {index}", value) for index, value in terms]
 
 
-def _sparse(embedding: Any) -> SparseVector:
-    order = np.argsort(embedding.indices, kind="stable")
-    return SparseVector(embedding.indices[order].astype(np.uint32), embedding.values[order].astype(np.float32))
-
-
-class FastEmbedMultiVectorEncoder(EncoderModel):
-    """A ColBERT model of FastEmbed: a vector per token.
+class FastEmbedMultiVectorEncoder(EncoderModel[list[Floats]]):
+    """A ColBERT model of FastEmbed: a vector per token, each text's float32 `[tokens_i, dimension]`.
 
     A document of which no token is kept gives one zero vector, which is similar to nothing: Qdrant takes no empty
     multivector.
@@ -333,24 +327,11 @@ class FastEmbedMultiVectorEncoder(EncoderModel):
 
     def __init__(self, options: FastEmbedOptions) -> None:
         super().__init__(LateInteractionTextEmbedding, options.model, options.path, options)
-        self._batch_size = options.batch_size
-        self.dimension: int = self.probed(lambda: next(iter(self.model.embed(["a"]))))
+        self.dimension = self.probed(lambda: next(iter(self.model.embed(["a"]))))
 
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
-        return self.fingerprint_of([], ("", ""), self.dimension)
-
-    def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
-        """Token vectors of queries, each float32 `[tokens_i, dimension]`."""
-        return [self._checked(vectors) for vectors in by_length(inputs, self._batch_size, self.model.query_embed)]
-
-    def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
-        """Token vectors of documents, each float32 `[tokens_i, dimension]`."""
-        return [self._checked(vectors) for vectors in by_length(inputs, self._batch_size, self.model.passage_embed)]
-
-    def _checked(self, vectors: Any) -> Floats:
-        return np.ascontiguousarray(vectors, np.float32) if len(vectors) else np.zeros((1, self.dimension), np.float32)
+    def _finished(self, rows: list[Any]) -> list[Floats]:
+        nothing = np.zeros((1, self.dimension), np.float32)
+        return [np.ascontiguousarray(vectors, np.float32) if len(vectors) else nothing for vectors in rows]
 
 
 class FastEmbedReranker(FastEmbedModel):
@@ -369,18 +350,17 @@ class FastEmbedReranker(FastEmbedModel):
             folder, file = custom_folder(options.model, options.model_file)
             name, path = register(TextCrossEncoder, folder, {"model_file": file}), str(folder)
         super().__init__(TextCrossEncoder, name, path, options)
-        self._batch_size = options.batch_size
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`, higher is better."""
         order = sorted(range(len(pairs)), key=lambda place: -sum(map(len, pairs[place])))
         scores = np.zeros(len(pairs), np.float32)
         ordered = [(pairs[index][0], pairs[index][1]) for index in order]
-        scores[order] = list(self.model.rerank_pairs(ordered, batch_size=self._batch_size))
+        scores[order] = list(self.model.rerank_pairs(ordered, batch_size=self._options.batch_size))
         return scores
 
 
-class FastEmbedImageEncoder(FastEmbedModel):
+class FastEmbedImageEncoder(VectorModel):
     """One vector of length 1 for each picture, float32 `[n, dimension]`, by an image model that FastEmbed lists.
 
     Raises:
@@ -392,14 +372,8 @@ class FastEmbedImageEncoder(FastEmbedModel):
 
     def __init__(self, options: FastEmbedOptions) -> None:
         super().__init__(ImageEmbedding, options.model, options.path, options)
-        self._batch_size = options.batch_size
-        self._processing = processing_digest(self.folder)
-        self.dimension: int = self.probed(lambda: self._pictures([_GREY]))
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
-        return self.fingerprint_of(self._steps(), ("", ""), self.dimension)
+        self._steps = ("normalize", f"image({processing_digest(self.folder)})")
+        self.dimension = self.probed(lambda: self._pictures([_GREY]))
 
     def encode_document(self, inputs: Sequence[str | Content]) -> Floats:
         """Vectors of queries or documents, float32 `[n, dimension]`."""
@@ -429,10 +403,7 @@ class FastEmbedImageEncoder(FastEmbedModel):
 
     def _pictures(self, pictures: Sequence[Any]) -> Floats:
         images = [Image.fromarray(middle(pixels)) for pixels in pictures]
-        return _unit(list(self.model.embed(images, batch_size=self._batch_size)))
-
-    def _steps(self) -> list[str]:
-        return ["normalize", f"image({self._processing})"]
+        return _unit(list(self.model.embed(images, batch_size=self._options.batch_size)))
 
 
 class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
@@ -467,7 +438,7 @@ class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
         return fingerprints.fingerprint(
             weights=fingerprints.digest([self._digests.weights, texts._digests.weights]),
             tokenizer=texts._digests.tokenizer,
-            pooling=[type(self._inner).__name__.lower(), type(texts._inner).__name__.lower(), *self._steps()],
+            pooling=[type(self._inner).__name__.lower(), type(texts._inner).__name__.lower(), *self._steps],
             prompts=("", ""),
             max_length=texts.max_length,
             dimension=self.dimension,
@@ -476,7 +447,7 @@ class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
 
     def _texts(self, texts: list[str]) -> Floats:
         embed = self._text_side.model.query_embed
-        return _unit(by_length(texts, self._batch_size, lambda batch: embed([*batch])))
+        return _unit(by_length(texts, self._options.batch_size, lambda batch: embed([*batch])))
 
 
 def _unit(rows: list[Any]) -> Floats:
@@ -491,7 +462,7 @@ def processing_digest(folder: Path) -> str:
     return fingerprints.digest(facts)[: fingerprints.DIGITS]
 
 
-class FastEmbedImageMultiVectorEncoder(FastEmbedModel):
+class FastEmbedImageMultiVectorEncoder(VectorModel):
     """A vector for each patch of a picture and for each token of a text.
 
     Inputs go through the model one by one, because some of FastEmbed's classes pad texts to the longest of a batch and
@@ -505,13 +476,8 @@ class FastEmbedImageMultiVectorEncoder(FastEmbedModel):
 
     def __init__(self, options: FastEmbedOptions) -> None:
         super().__init__(LateInteractionMultimodalEmbedding, options.model, options.path, options)
-        self._processing = processing_digest(self.folder)
-        self.dimension: int = self.probed(lambda: np.concatenate(list(self._vectors(["a", _GREY]))))
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
-        return self.fingerprint_of([f"image({self._processing})"], ("", ""), self.dimension)
+        self._steps = (f"image({processing_digest(self.folder)})",)
+        self.dimension = self.probed(lambda: np.concatenate(list(self._vectors(["a", _GREY]))))
 
     def encode_document(self, inputs: Sequence[str | Content]) -> list[Floats]:
         """Vectors of the patches of pictures and of the tokens of texts, each float32 `[n_i, dimension]`."""
