@@ -85,7 +85,15 @@ class Searching(CollectionDocuments):
         Raises:
             CollectionNotFound, FingerprintMismatch, SearchError, ContractError, RegistryError: as every query would.
         """
-        on_current_view(self.handle, _search)
+
+        def search_all(view: View) -> None:
+            view = whole(view).unremembered()
+            queries = _queries(view)
+            for some in (*([query] for query in queries), queries):
+                request = SearchRequest.of(view, some, {})
+                reranked(request, retrieve_together([request])[0])
+
+        on_current_view(self.handle, search_all)
 
     def search(self, query: str | Query, **options: Unpack[SearchOptions]) -> Hits:
         """The best documents for one query, best first.
@@ -293,16 +301,16 @@ def check(handle: CollectionHandle) -> None:
     Raises:
         CollectionNotFound, StoreUnavailable, SearchError, ContractError, AdapterCrashed: queries fail now.
     """
-    on_current_view(handle, _check)
 
+    def search_one(view: View) -> None:
+        pipeline = replace(Pipeline.from_config(view.search_config, view.slots), rerank=())
+        if any((view.slots[name].query_slot or view.slots[name]).spec.remote for name in pipeline.slots):
+            read_store(view, lambda: view.client.count(view.name, exact=False))
+        else:
+            options: SearchOptions = {"pipeline": pipeline, "limit": 1}
+            retrieve_together([SearchRequest.of(whole(view).unremembered(), _queries(view)[:1], options)])
 
-def _check(view: View) -> None:
-    pipeline = replace(Pipeline.from_config(view.search_config, view.slots), rerank=())
-    if any((view.slots[name].query_slot or view.slots[name]).spec.remote for name in pipeline.slots):
-        read_store(view, lambda: view.client.count(view.name, exact=False))
-    else:
-        options: SearchOptions = {"pipeline": pipeline, "limit": 1}
-        retrieve_together([SearchRequest.of(whole(view).unremembered(), _queries(view)[:1], options)])
+    on_current_view(handle, search_one)
 
 
 def _queries(view: View) -> list[Query]:
@@ -312,11 +320,3 @@ def _queries(view: View) -> list[Query]:
         slot.reading.modality: media_canaries(slot.reading.modality)[0] for slot in slots if not slot.takes_texts
     }
     return [Query(text, media=media) for text in QUERIES]
-
-
-def _search(view: View) -> None:
-    view = whole(view).unremembered()
-    queries = _queries(view)
-    for some in (*([query] for query in queries), queries):
-        request = SearchRequest.of(view, some, {})
-        reranked(request, retrieve_together([request])[0])
