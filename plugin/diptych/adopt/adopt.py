@@ -29,8 +29,8 @@ from diptych.handle.tenancy import tenancy_of
 from diptych.metadata.models import CollectionMetadata, Event, Reading, State
 from diptych.metadata.payloads import LLAMA_INDEX, NATIVE, Layout
 from diptych.metadata.store import metadata_payload, update_metadata
-from diptych.populate.media_references import store_references
 from diptych.populate.read_ahead import batched, summed
+from diptych.populate.store import store_references
 from diptych.protocols import Calibrated, Statistics
 from diptych.registry import Registry
 from diptych.slots.encode import SAMPLE, provide_texts

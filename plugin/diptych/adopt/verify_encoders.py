@@ -14,8 +14,8 @@ from diptych.errors import CollectionError, FingerprintMismatch, MediaError
 from diptych.media import Media, MediaStore
 from diptych.metadata.models import Reading
 from diptych.metadata.payloads import Layout
-from diptych.populate.media_references import media_named
 from diptych.populate.rejects import reason_of
+from diptych.populate.store import media_named
 from diptych.slots.encode import Input, Side, Vector
 from diptych.slots.guard import MINIMUM_LIKENESS, OTHER_NUMERICS
 from diptych.slots.slot import Slot

@@ -7,6 +7,6 @@ from __future__ import annotations
 
 import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.copying.run import copy_collection
-from diptych.copying.target_collection import CopyReport
+from diptych.copying.sides import CopyReport
 
 __all__ = ["CopyReport", "copy_collection"]

@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING
 
 from qdrant_client import models
 
-from diptych.copying import target_collection
-from diptych.copying.side import (
-    CopySide,
-    Digest,
-    difference,
-    rules_of,
-    struct,
-)
-from diptych.copying.target_collection import (
+from diptych.copying.sides import (
     CopyRecord,
     CopyReport,
+    CopySide,
+    Digest,
     copied_metadata,
+    create,
+    difference,
+    ensure_indexes,
     hash_of,
+    indexes_of,
     record_of,
+    require_same,
+    rules_of,
+    struct,
+    warnings_of,
 )
 from diptych.errors import CopyError
 from diptych.handle.create import timestamp, who
@@ -103,7 +105,7 @@ class _Copy:
         metadata = read_metadata(self._source.client, self._source.name)
         info = self._source.info()
         require_coherent(self._source, info)
-        indexes = target_collection.indexes_of(self._source, info, metadata, registry)
+        indexes = indexes_of(self._source, info, metadata, registry)
         orphaned = orphans(self._source.client, self._source.name, metadata) if metadata else {}
         self._unused = [vector for vector, kind in orphaned.items() if kind != "text_index"]
         if self._unused:
@@ -115,13 +117,13 @@ class _Copy:
         if resumed:
             record = self._existing_record(info)
         else:
-            target_collection.create(self._source, self._target, info, record.payload(), self._unused)
-        target_collection.ensure_indexes(self._target, indexes)
+            create(self._source, self._target, info, record.payload(), self._unused)
+        ensure_indexes(self._target, indexes)
         if record.stage == "done":
             self._update(record, overwrite=overwrite)
         else:
             self._finish(self._compared(self._points(record) if record.stage == "points" else record))
-        warnings = target_collection.warnings_of(self._source, info)
+        warnings = warnings_of(self._source, info)
         warnings += filter(None, [optimized(self._target.client, self._target.name)])
         return CopyReport(
             source=str(self._source),
@@ -156,7 +158,7 @@ class _Copy:
                 expected=str(source),
                 do="copy under another name: --as NAME; if it is the same source, call it what it was called then",
             )
-        target_collection.require_same(source, target, info, target_info, self._unused)
+        require_same(source, target, info, target_info, self._unused)
         return record
 
     def _points(self, record: CopyRecord) -> CopyRecord:
@@ -221,7 +223,7 @@ class _Copy:
         """
         info = self._source.info()
         require_coherent(self._source, info)
-        target_collection.require_same(self._source, self._target, info, self._target.info(), self._unused)
+        require_same(self._source, self._target, info, self._target.info(), self._unused)
         metadata = copied_metadata(info.config.metadata or {})
         update = {"stage": "done", "metadata": hash_of(metadata), "finished": timestamp()}
         removed = dict.fromkeys(copied_metadata(self._target.metadata()).keys() - metadata.keys())

@@ -2,6 +2,9 @@
 
 `PointStore` reads pages and writes points, for copies, too. `Store` knows the documents in them, for populate and for a
 back-fill, to which a point that was deleted meanwhile is no error. `points` makes the points and sends them.
+`store_references` lets diptych read again the media that another program's payloads name: a payload key of an adopted
+collection holds a path or URL. The file is read once, and a reference with its digest is stored in the payload, under
+`_diptych.media`. The program's own keys stay as they are.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import random
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -22,6 +26,7 @@ from diptych.errors import (
     DiptychError,
     DocumentError,
     FingerprintMismatch,
+    MediaError,
     PopulateError,
     RegistryError,
     StoreDamaged,
@@ -32,15 +37,9 @@ from diptych.errors import (
     SwapError,
 )
 from diptych.handle.tenancy import scope, tenant_of
+from diptych.media import MediaStore
 from diptych.metadata.models import Generation, Tenancy
-from diptych.metadata.payloads import (
-    MEDIA,
-    NATIVE,
-    OWN,
-    Layout,
-    has_media,
-    is_textless,
-)
+from diptych.metadata.payloads import MEDIA, NATIVE, OWN, TEXTLESS, Layout, find, has_media, head, is_textless, quoted
 from diptych.populate.rejects import reason_of
 from diptych.stores.scroll import PointId, pages, plain_id
 from diptych.stores.server_errors import error_line, grpc_code, is_refusal, not_found, refuses_key, retried
@@ -55,6 +54,9 @@ FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
 LONGEST_PAUSE = 30.0
 PAGE = 1024  # points read or deleted in one call
 TRIES = 20  # tries for a point that keeps being deleted and rewritten
+REFERENCES = 64  # points whose files are read before their references are written
+SHOWN = 3  # points that a warning names
+LONGEST = 4096  # characters of a path or URL; a longer text holds the media itself
 _OWN_FIELDS = (f"{OWN}.id", f"{OWN}.hash")  # not the whole key, which may also hold media with their bytes
 _CONTENT = {400, 413, 422}  # HTTP statuses by which a store rejects the points of a write
 
@@ -354,3 +356,96 @@ def names_missing_point(error: Exception) -> bool:
     if isinstance(cause, KeyError) or "no point" in str(cause).lower():
         return True
     return cause is not None and not_found(cause) and "collection" not in error_line(cause).lower()
+
+
+@dataclass(slots=True)
+class StoredReferences:
+    """What `store_references` did: references by modality, points whose media cannot be read, and some reasons."""
+
+    stored: dict[str, int] = field(default_factory=dict)
+    unreadable: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def warnings(self) -> list[str]:
+        """A sentence about media that cannot be read."""
+        if not self.unreadable:
+            return []
+        points = f"media of {self.unreadable:,} points cannot be read"
+        return [f"{points}, so that no other encoder can encode them: {'; '.join(self.reasons)}"]
+
+
+def store_references(client: QdrantBase, name: str, layout: Layout, store: MediaStore) -> StoredReferences:
+    """Store a reference for each point whose payload names media under `layout.media` and has no reference yet.
+
+    Points that the other program rewrites or deletes meanwhile are left to the next call.
+    """
+    result = StoredReferences()
+    for modality, key in layout.media.items():
+        fields, chosen = [*layout.text_fields(), head(key)], without_reference(modality, key)
+        for records, _ in pages(client, name, REFERENCES, chosen, payload=fields):
+            operations: list[models.UpdateOperation] = []
+            for record in records:
+                item = _taken(store, modality, record, key, result)
+                if item is not None:
+                    operations += _changes(record, layout, key, modality, item)
+                    result.stored[modality] = result.stored.get(modality, 0) + 1
+            if operations:
+                client.batch_update_points(name, operations)
+    return result
+
+
+def reference_warnings(client: QdrantBase, name: str, layout: Layout) -> list[str]:
+    """A sentence about points that another program has written since references were last stored."""
+    counts = {
+        of: client.count(name, count_filter=without_reference(of, key), exact=True).count
+        for of, key in layout.media.items()
+    }
+    return [
+        f"{count:,} points name {of} media under {layout.media[of]!r} but have no reference: apply reads them"
+        for of, count in counts.items()
+        if count
+    ]
+
+
+def media_named(payload: Mapping[str, Any] | None, key: str) -> Any:
+    """What a payload names under a key of media; None if there is nothing."""
+    return find(payload or {}, key) or None
+
+
+def without_reference(modality: str, key: str) -> models.Filter:
+    """A filter for points that name media under the key and have no reference to them."""
+    named = models.IsEmptyCondition(is_empty=models.PayloadField(key=quoted(key)))
+    missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{OWN}.{MEDIA}.{modality}"))
+    nothing = models.FieldCondition(key=quoted(key), match=models.MatchValue(value=""))
+    return models.Filter(must=[missing], must_not=[named, nothing])
+
+
+def _taken(
+    store: MediaStore, modality: str, record: models.Record, key: str, result: StoredReferences
+) -> dict[str, Any] | None:
+    """The reference to the media of a point; None, counted with the reason, if they cannot be read."""
+    try:
+        return store.to_payload(store.take(modality, media_named(record.payload, key)))
+    except MediaError as error:
+        result.unreadable += 1
+        if len(result.reasons) < SHOWN:
+            result.reasons.append(f"{record.id}: {reason_of(error)}")
+        return None
+
+
+def _changes(
+    record: models.Record, layout: Layout, key: str, modality: str, item: Mapping[str, Any]
+) -> Iterator[models.SetPayloadOperation]:
+    """The updates of one point, which do nothing if it is gone or names other media by now."""
+    raw, conditions = media_named(record.payload, key), list[models.Condition]()
+    if isinstance(raw, str) and len(raw) <= LONGEST:
+        conditions = [models.FieldCondition(key=quoted(key), match=models.MatchValue(value=raw))]
+    same = models.Filter(must=[models.HasIdCondition(has_id=[record.id]), *conditions])
+
+    def put(payload: Mapping[str, Any], key: str) -> models.SetPayloadOperation:
+        return models.SetPayloadOperation(set_payload=models.SetPayload(payload=dict(payload), filter=same, key=key))
+
+    yield put({modality: dict(item)}, f"{OWN}.{MEDIA}")
+    document = layout.read(record.id, record.payload)
+    if not (document.text.strip() or document.title.strip()):
+        yield put({TEXTLESS: True}, OWN)

@@ -25,10 +25,9 @@ from diptych.metadata.payloads import OWN, media_in, payload_of
 from diptych.metadata.store import add_unread
 from diptych.populate.disk_room import require_room_to_fill
 from diptych.populate.encode import Outcomes, PiecePipeline, SlotEncoder, has_vector, taken_unread
-from diptych.populate.media_references import store_references
 from diptych.populate.pace import Pace, pace_of
 from diptych.populate.points import PointMaker, Sender
-from diptych.populate.store import Store, lacking
+from diptych.populate.store import Store, lacking, store_references
 from diptych.populate.validate import Item
 from diptych.slots.encode import Vector
 from diptych.slots.slot import Slot

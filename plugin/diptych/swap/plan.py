@@ -20,9 +20,8 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import describes, lost_modalities, reading_of, stored_search, with_stored_default
 from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.payloads import has_media
-from diptych.populate.media_references import reference_warnings
 from diptych.populate.pace import pace_warnings
-from diptych.populate.store import lacking
+from diptych.populate.store import lacking, reference_warnings
 from diptych.protocols import Calibrated
 from diptych.reports import UnreadTokens
 from diptych.runtime.phases import phase

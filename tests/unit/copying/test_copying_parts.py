@@ -10,8 +10,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.copying import copy_collection
-from diptych.copying.side import Digest, Rule, difference, same
-from diptych.copying.target_collection import CopyRecord, copied_metadata, hash_of, record_of
+from diptych.copying.sides import CopyRecord, Digest, Rule, copied_metadata, difference, hash_of, record_of, same
 from diptych.errors import CopyError
 from diptych.slots.consent import place_of
 from diptych.stores.versions import is_local

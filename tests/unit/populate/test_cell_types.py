@@ -11,7 +11,7 @@ import pytest
 
 from diptych.errors import PopulateError
 from diptych.populate import Rejected, open_source
-from diptych.populate.sources.columns import as_inferred, infer_types
+from diptych.populate.sources.readers import as_inferred, infer_types
 
 
 def read(tmp_path: Path, *cells: str, **options: Any) -> list[Any]:

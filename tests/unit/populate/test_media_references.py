@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, models
 
 from diptych.media import Media, MediaConfig, MediaStore
 from diptych.metadata.payloads import Layout
-from diptych.populate.media_references import reference_warnings, store_references
+from diptych.populate.store import reference_warnings, store_references
 
 LAYOUT = Layout(text="text", title=None, id=None, origin="by hand", media={"image": "data.file"})
 

@@ -32,8 +32,7 @@ from diptych.errors import DocumentError, PopulateError, brief
 from diptych.media import MODALITIES, Modality
 from diptych.populate.rejects import Rejected, reason_of
 from diptych.populate.sources import extractors, readers
-from diptych.populate.sources.columns import EVERY, Columns, checked_media, checked_types
-from diptych.populate.sources.readers import Raw, Row
+from diptych.populate.sources.readers import EVERY, Columns, Raw, Row, checked_media, checked_types
 from diptych.runtime import text_budget
 
 _NEEDED = {
