@@ -17,8 +17,8 @@ from diptych.metadata.payloads import (
     OWN,
     TEXT,
     Layout,
-    derived_point,
     find,
+    hashed_point,
     own_point,
     without,
 )
@@ -119,10 +119,11 @@ def with_id(layout: Layout, points: Mapping[PointId, Payload]) -> Layout:
     if layout.id is None:
         return layout
     ids = {point: find(payload, layout.id) for point, payload in points.items()}
-    derived = layout.origin in DERIVED and all(derived_point(str(i), layout.origin) == p for p, i in ids.items())
+    space = DERIVED.get(layout.origin)
+    derived = space is not None and all(hashed_point(str(i), space) == point for point, i in ids.items())
     return layout.model_copy(
         update={
-            "origin": layout.origin if derived or layout.origin not in DERIVED else BY_HAND,
+            "origin": layout.origin if derived or space is None else BY_HAND,
             "integer_ids": all(isinstance(identifier, int) for identifier in ids.values()),
             "own_points": all(own_point(str(identifier)) == point for point, identifier in ids.items()),
         }

@@ -49,11 +49,11 @@ def first_metadata(
         )
         for name, slot in slots.items()
     }
-    names = {name: f"{generation.adapter}, generation 1" for name, generation in generations.items()}
+    live = State(slots=generations)
     return CollectionMetadata(
-        live=State(slots=generations),
+        live=live,
         numbers=dict.fromkeys(slots, 1),
-        history=(Event(what="created", when=timestamp(), by=who(), slots=names),),
+        history=(Event(what="created", when=timestamp(), by=who(), slots=live.encoders()),),
         search=search.model_dump(mode="json"),
         tenancy=tenancy,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,8 @@ def _opened_slots(
     live = metadata.live
     require_same(config, metadata)
     # During a swap to this config the file is ahead of the collection: it opens with what is live, not with the file.
-    if config is None or _under_way(config, metadata) or (not verify and config.slots.keys() != live.slots.keys()):
+    under_way = config is not None and metadata.swap is not None and describes(config, metadata.swap.target)
+    if config is None or under_way or (not verify and config.slots.keys() != live.slots.keys()):
         stored = {
             name: maker.stored(name, generation, live.asking.get(name)) for name, generation in live.slots.items()
         }
@@ -144,10 +145,6 @@ def _is_for_unfit(stored: SearchConfig, config: Config, live: State) -> bool:
     )
 
 
-def _under_way(config: Config, metadata: CollectionMetadata) -> bool:
-    return metadata.swap is not None and describes(config, metadata.swap.target)
-
-
 def refuse_changes(
     slots: Mapping[str, Slot], config: Config, metadata: CollectionMetadata, *, load: bool = True
 ) -> None:
@@ -158,22 +155,15 @@ def refuse_changes(
     """
     try:
         _require_same_slots(config.slots, metadata.live)
-        _require_same_reading(config, metadata)
-        for slot in slots.values():
-            if slot.changed and load:
-                _ = slot.encoder
-            _require_same_storage(slot)
-            _require_same_modality(slot)
-            _require_same_student(config.slots[slot.name], slot.asking, slot.where)
+        for differing, where, got, expected in _differences(slots, config, metadata, load=load):
+            what, do = f"config and collection differ in {differing}", f"restore it; {APPLY}"
+            raise CollectionError(what, where=where, got=got, expected=expected, do=do)
     except CollectionError as error:
         if metadata.previous is not None and describes(config, metadata.previous):
-            error.add_note(f"the collection has been swapped: {_last(metadata)}; the config names what was live before")
+            last = metadata.history[-1]
+            swapped = f"the collection has been swapped: {last.what} by {last.by} at {last.when}"
+            error.add_note(f"{swapped}; the config names what was live before")
         raise
-
-
-def _last(metadata: CollectionMetadata) -> str:
-    last = metadata.history[-1]
-    return f"{last.what} by {last.by} at {last.when}"
 
 
 def _require_same_slots(configs: Mapping[str, SlotConfig], live: State) -> None:
@@ -186,56 +176,37 @@ def _require_same_slots(configs: Mapping[str, SlotConfig], live: State) -> None:
         )
 
 
-def _require_same_reading(config: Config, metadata: CollectionMetadata) -> None:
-    """Refuse a config that changes what encoders read of a document: the vectors were made from that."""
-    wanted, have = reading_of(config.populate), metadata.reading
-    if wanted != have:
-        raise CollectionError(
-            "config and collection differ in what the encoders read of a document",
-            where="populate.input and populate.separator",
-            got=f"{list(wanted.input)} joined by {wanted.separator!r}",
-            expected=f"{list(have.input)} joined by {have.separator!r}",
-            do=f"restore them; {APPLY}",
-        )
+def _differences(
+    slots: Mapping[str, Slot], config: Config, metadata: CollectionMetadata, *, load: bool
+) -> Iterator[tuple[str, str, object, object]]:
+    """Where a config asks for a change: in what it differs, where it says so, what it names, and what is live.
 
-
-def _require_same_modality(slot: Slot) -> None:
-    live = slot.generation
-    if live is not None and slot.config.of != live.reading.modality:
-        raise CollectionError(
-            "config and collection differ in what a slot's encoder reads",
-            where=f"{slot.where}, of",
-            got=slot.config.of,
-            expected=live.reading.modality,
-            do=f"restore it; {APPLY}",
-        )
-
-
-def _require_same_student(config: SlotConfig, asking: QueryEncoder | None, where: str) -> None:
-    """Refuse another student than the live one, or none beside it; where none is live, warn of one that waits."""
-    if waiting := waiting_student(config, asking):
-        text = f"{where}: its encoder makes the queries until diptych apply admits student {waiting}"
-        warnings.warn(text, FollowWarning, stacklevel=2)
-    elif asking is not None and not asks(config, asking):
-        raise CollectionError(
-            "config and collection differ in what makes the queries",
-            where=f"{where}, query",
-            got=f"student {config.query.student}" if config.query else "no student",
-            expected=f"student {asking.generation.options.get('model')}",
-            do=f"restore it; {APPLY}",
-        )
-
-
-def _require_same_storage(slot: Slot) -> None:
-    wanted, live = storage_of(slot.config), slot.generation
-    if live is not None and wanted != live.storage:
-        raise CollectionError(
-            "config and collection differ in how vectors are stored",
-            where=f"{slot.where}, storage",
-            got=wanted or "Qdrant's defaults",
-            expected=live.storage or "Qdrant's defaults",
-            do=f"restore it; {APPLY}",
-        )
+    Loads a changed encoder, which checks that it made the vectors. Warns of a student that waits for an apply.
+    """
+    wanted_reading, live_reading = reading_of(config.populate), metadata.reading
+    if wanted_reading != live_reading:  # the vectors were made from that
+        got, expected = (f"{list(one.input)} joined by {one.separator!r}" for one in (wanted_reading, live_reading))
+        yield "what the encoders read of a document", "populate.input and populate.separator", got, expected
+    for slot in slots.values():
+        if slot.changed and load:
+            _ = slot.encoder
+        wanted, live, asking = config.slots[slot.name], slot.generation, slot.asking
+        if live is not None and (storage := storage_of(slot.config)) != live.storage:
+            got, expected = (stored or "Qdrant's defaults" for stored in (storage, live.storage))
+            yield "how vectors are stored", f"{slot.where}, storage", got, expected
+        if live is not None and slot.config.of != live.reading.modality:
+            yield "what a slot's encoder reads", f"{slot.where}, of", slot.config.of, live.reading.modality
+        if waiting := waiting_student(wanted, asking):
+            text = f"{slot.where}: its encoder makes the queries until diptych apply admits student {waiting}"
+            warnings.warn(text, FollowWarning, stacklevel=2)
+        elif asking is not None and not asks(wanted, asking):
+            got = f"student {wanted.query.student}" if wanted.query else "no student"
+            yield (
+                "what makes the queries",
+                f"{slot.where}, query",
+                got,
+                f"student {asking.generation.options.get('model')}",
+            )
 
 
 def name_of(name: str | None, config: Config | None) -> str:

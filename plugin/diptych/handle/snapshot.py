@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from diptych.config.models import SearchConfig
 from diptych.errors import AdapterOptionsError, CollectionError
@@ -47,7 +47,11 @@ class Rerankers:
             for name, known, reranker in self._made:
                 if name == adapter and known == wanted:
                     return reranker
-            reranker = _reranker(self._registry if stored else self._registry.guarded(None), adapter, wanted)
+            registry = self._registry if stored else self._registry.guarded(None)
+            if (kind := registry.spec(adapter, where="rerank").kind) != "reranker":
+                what = f"adapter {adapter!r} cannot rerank"
+                raise AdapterOptionsError(what, where="rerank", got=kind, expected="a reranker")
+            reranker = cast(Reranker, registry.create(adapter, wanted, where=f"reranker {adapter!r}"))
             self._made.append((adapter, wanted, reranker))
             return reranker
 
@@ -141,10 +145,3 @@ class View:
         named += [(stage.label, stage.options) for stage in self.search_config.rerank]
         stored = any((name, dict(own)) == (adapter, dict(options)) for name, own in named)
         return self.rerankers.get(adapter, options, stored=stored)
-
-
-def _reranker(registry: Registry, adapter: str, options: Mapping[str, Any]) -> Reranker:
-    kind = registry.spec(adapter, where="rerank").kind
-    if kind != "reranker":
-        raise AdapterOptionsError(f"adapter {adapter!r} cannot rerank", where="rerank", got=kind, expected="a reranker")
-    return registry.create(adapter, options, where=f"reranker {adapter!r}")  # type: ignore[return-value]

@@ -43,7 +43,12 @@ OWN, MEDIA, TEXTLESS = "_diptych", "media", "textless"
 THUMBNAIL = "thumbnail"
 LARGEST_THUMBNAIL = 1_000_000  # characters of base64; those that diptych makes have a hundredth of it
 PICTURED = ("image", "video")  # the modalities that have thumbnails; that of a clip is its first frame
-_REFERENCE, _CONTENT = ("digest", "bytes", "source"), ("data", THUMBNAIL)  # the keys of an item
+_ITEM = {"reference": ("digest", "bytes", "source"), "content": ("data", THUMBNAIL)}  # the keys of an item
+MEDIA_FIELDS: Mapping[str, Sequence[str]] = {
+    part: [f"{OWN}.{MEDIA}.{modality}.{key}" for modality in MODALITIES for key in keys] for part, keys in _ITEM.items()
+}
+"""The payload keys of references to media, and those of their bytes and thumbnails, which searches do not fetch."""
+THUMBNAIL_FIELDS = [f"{OWN}.{MEDIA}.{modality}.{THUMBNAIL}" for modality in PICTURED]
 
 LLAMA_INDEX = "llama-index"
 NODE = "_node_content"
@@ -92,14 +97,14 @@ class Layout(BaseModel):
             metadata = dict(payload or {})
             internal = metadata.pop(OWN, None) or {}
             text, title = metadata.pop("text", ""), metadata.pop("title", "")
-            media = media_in(internal) if MEDIA in internal else {}
+            media = media_in(payload)
             return Document(str(internal.get("id", point_id)), str(text or ""), str(title or ""), metadata, media)
         fields = parsed(payload or {}) if self.origin == LLAMA_INDEX else payload or {}
         internal = fields.get(OWN) or {}
         name = find(fields, self.id) if self.id else None
         name = internal.get("id", point_id) if name is None else name
         title = find(fields, self.title) if self.title else None
-        media = media_in(internal) if MEDIA in internal else {}
+        media = media_in(payload)
         return Document(str(name), _as_text(find(fields, self.text)), _as_text(title), self._rest(fields, media), media)
 
     def write(
@@ -170,7 +175,7 @@ class Layout(BaseModel):
             identity: what the UUID is made from, where the id alone does not tell documents apart.
         """
         if self.origin in DERIVED:
-            return derived_point(document.id, self.origin)
+            return hashed_point(document.id, DERIVED[self.origin])
         if self.id is None or self.own_points:
             return usual_point(document.id)
         chosen: int | str | None = registry.hook.diptych_point_id(document=document) if registry else None
@@ -287,7 +292,7 @@ def own_point(identifier: str) -> int | str | None:
 
 
 def hashed_point(identifier: str, namespace: uuid.UUID = _NAMESPACE) -> str:
-    """A UUID derived from a document's id alone.
+    """A UUID derived from a document's id alone, in diptych's name space or a framework's.
 
     This is `uuid.uuid5` as text, in half the time, since populate makes one for each document. See RFC 9562, 5.5.
     """
@@ -301,11 +306,6 @@ def usual_point(identifier: str) -> int | str:
     """The point where point ids are document ids: the id itself, or a UUID derived from it."""
     point = own_point(identifier)
     return hashed_point(identifier) if point is None else point
-
-
-def derived_point(identifier: str, origin: str) -> str:
-    """The point id that the framework `origin` gives to a document."""
-    return hashed_point(identifier, DERIVED[origin])
 
 
 def quoted(path: str) -> str:
@@ -363,7 +363,9 @@ def parsed(payload: Mapping[str, Any]) -> dict[str, Any]:
     fields = {key: value for key, value in payload.items() if key not in _OTHER_KEYS}
     node = node_of(payload)
     if node:
-        fields[NODE] = {"text": _text(node), "header": header(node)}
+        resource = node.get("text_resource")  # `Node` has its text there, `TextNode` as a key of its own
+        text = resource.get("text") if isinstance(resource, Mapping) else node.get("text")
+        fields[NODE] = {"text": _as_text(text), "header": header(node)}
     return fields
 
 
@@ -383,7 +385,12 @@ def header(node: Mapping[str, Any]) -> str:
     line = node.get("metadata_template") or "{key}: {value}"
     separator = node.get("metadata_separator", node.get("metadata_seperator", "\n"))  # older releases misspell it
     metadata = node.get("metadata") or {}
-    lines = [_fill(line, key, value) for key, value in metadata.items() if key not in excluded]
+    # Not `str.format`: a template from a payload can access nothing but its values.
+    lines = [
+        re.sub(r"\{(key|value)\}", lambda match, pair=pair: str(pair[match[1] == "value"]), line)
+        for pair in metadata.items()
+        if pair[0] not in excluded
+    ]
     return str(separator).join(lines)
 
 
@@ -406,26 +413,8 @@ def node_payload(
     return {**metadata, NODE: json.dumps(node, ensure_ascii=False), "_node_type": kind, **references}
 
 
-def _fill(template: str, key: str, value: object) -> str:
-    """Like `str.format`, but a template from a payload can access nothing but its values."""
-    return re.sub(r"\{(key|value)\}", lambda match: key if match[1] == "key" else str(value), template)
-
-
-def _text(node: Mapping[str, Any]) -> str:
-    """The text of a node of either class: `TextNode` has it as a key, `Node` inside a resource."""
-    resource = node.get("text_resource")
-    text = resource.get("text") if isinstance(resource, Mapping) else node.get("text")
-    return text if isinstance(text, str) else ""
-
-
 def _blank(identifier: str, point: object) -> dict[str, Any]:
-    source: dict[str, Any] = {
-        "node_id": identifier,
-        "node_type": "4",
-        "metadata": {},
-        "hash": None,
-        "class_name": "RelatedNodeInfo",
-    }
+    source = {"node_id": identifier, "node_type": "4", "metadata": {}, "hash": None, "class_name": "RelatedNodeInfo"}
     return {
         "id_": str(point),
         "embedding": None,
@@ -478,31 +467,16 @@ def with_keys(
     return named
 
 
-def media_of(payload: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a payload holds of media, by modality."""
-    internal = payload.get(OWN)
+def media_of(payload: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a payload, even one that another program wrote, holds of media, by modality."""
+    internal = (payload or {}).get(OWN)
     media = internal.get(MEDIA) if isinstance(internal, Mapping) else None
     return media if isinstance(media, Mapping) else {}
 
 
-def media_in(internal: Mapping[str, Any]) -> dict[str, Media]:
+def media_in(payload: Mapping[str, Any] | None) -> dict[str, Media]:
     """The media that a payload refers to; their files are not read."""
-    return {name: from_payload(name, raw) for name, raw in (internal.get(MEDIA) or {}).items()}
-
-
-def reference_fields() -> list[str]:
-    """The payload keys from which `media_in` reads references."""
-    return _fields(_REFERENCE)
-
-
-def content_fields() -> list[str]:
-    """The payload keys that hold the bytes and thumbnails of media, which searches do not fetch."""
-    return _fields(_CONTENT)
-
-
-def thumbnail_fields() -> list[str]:
-    """The payload keys from which `stored_thumbnail` reads."""
-    return _fields([THUMBNAIL], PICTURED)
+    return {name: from_payload(name, raw) for name, raw in media_of(payload).items()}
 
 
 def stored_thumbnail(payload: Mapping[str, Any] | None) -> bytes | None:
@@ -512,8 +486,8 @@ def stored_thumbnail(payload: Mapping[str, Any] | None) -> bytes | None:
 
 
 def picture_items(payload: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
-    """What a payload, even one that another program wrote, says of media that have thumbnails, by modality."""
-    media = media_of(payload or {})
+    """What a payload says of media that have thumbnails, by modality."""
+    media = media_of(payload)
     return {name: item for name in PICTURED if isinstance(item := media.get(name), Mapping)}
 
 
@@ -529,14 +503,10 @@ def thumbnail_in(item: Mapping[str, Any]) -> bytes | None:
     return picture if format_of(picture) in ("JPEG", "PNG") else None
 
 
-def _fields(keys: Iterable[str], modalities: Iterable[str] = MODALITIES) -> list[str]:
-    return [f"{OWN}.{MEDIA}.{modality}.{key}" for modality in modalities for key in keys]
-
-
 def letters_in(payload: Mapping[str, Any] | None) -> int:
     """Number of characters of the bytes and thumbnails in a payload, even one that another program wrote."""
-    items = [item for item in media_of(payload or {}).values() if isinstance(item, Mapping)]
-    return sum(len(item[key]) for item in items for key in _CONTENT if isinstance(item.get(key), str))
+    items = [item for item in media_of(payload).values() if isinstance(item, Mapping)]
+    return sum(len(item[key]) for item in items for key in _ITEM["content"] if isinstance(item.get(key), str))
 
 
 def to_rows(media: Mapping[str, RawMedia]) -> list[dict[str, Any]]:

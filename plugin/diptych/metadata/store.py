@@ -46,17 +46,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks
 T = TypeVar("T")
 
 
-def _stored(identifier: int | str) -> int | str:
-    return str(identifier) if isinstance(identifier, int) and identifier >= 2**63 else identifier
-
-
-def _restored(identifier: Any) -> Any:
-    return int(identifier) if isinstance(identifier, str) and identifier.isdecimal() else identifier
-
-
 # A point's id within metadata. Ids have 64 bits, but a number in a value that is sent over gRPC has 63 and a sign.
 StoredId: TypeAlias = Annotated[
-    int | str, BeforeValidator(_restored), PlainSerializer(_stored, return_type=int | str, when_used="json")
+    int | str,
+    BeforeValidator(lambda raw: int(raw) if isinstance(raw, str) and raw.isdecimal() else raw),
+    PlainSerializer(
+        lambda given: str(given) if isinstance(given, int) and given >= 2**63 else given,
+        return_type=int | str,
+        when_used="json",
+    ),
 ]
 
 
@@ -150,7 +148,14 @@ def await_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) ->
         if not differing:
             return views[0]
         if time.monotonic() >= due:
-            raise _unseen(name, sorted(set(differing)), len(views))
+            raise StoreUnavailable(
+                "the store acknowledged a change of the metadata and does not show it",
+                where=f"collection {name!r}",
+                got=f"other values of {', '.join(sorted(set(differing)))} for {PATIENCE:.0f} s",
+                expected=f"the change at each of the {len(views)} nodes that answer" if views[1:] else "the change",
+                do="check whether all nodes take part in the cluster, and whether another process works on this "
+                "collection; then run the same command again",
+            )
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -203,17 +208,6 @@ def same_values(shown: Any, written: Any) -> bool:
     if isinstance(written, float) and isinstance(shown, int | float):
         return math.isclose(shown, written, rel_tol=1e-12)
     return bool(shown == written)
-
-
-def _unseen(name: str, keys: list[str], nodes: int) -> StoreUnavailable:
-    return StoreUnavailable(
-        "the store acknowledged a change of the metadata and does not show it",
-        where=f"collection {name!r}",
-        got=f"other values of {', '.join(keys)} for {PATIENCE:.0f} s",
-        expected=f"the change at each of the {nodes} nodes that answer" if nodes > 1 else "the change",
-        do="check whether all nodes take part in the cluster, and whether another process works on this collection; "
-        "then run the same command again",
-    )
 
 
 def metadata_of(raw: Mapping[str, Any], name: str) -> CollectionMetadata:

@@ -16,7 +16,7 @@ from diptych.config.stages import ORDERED, Recent
 from diptych.errors import SearchError, brief
 from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, scope_of, without_ids
-from diptych.metadata.payloads import content_fields, quoted, reference_fields
+from diptych.metadata.payloads import MEDIA_FIELDS, quoted
 from diptych.runtime.validation_messages import nearest
 from diptych.search.filters import combined
 from diptych.search.options import SearchOptions, read_queries, require_queries, without_rerankers
@@ -158,12 +158,12 @@ class SearchRequest:
     def selector(self) -> bool | models.PayloadSelector:
         """The payload to fetch: the wanted keys, the document's id, references to media, and what a reranker reads."""
         if self.with_payload is True:
-            left_out = [*self.view.copies, *(content_fields() if self.view.has_media else ())]
+            left_out = [*self.view.copies, *(MEDIA_FIELDS["content"] if self.view.has_media else ())]
             return models.PayloadSelectorExclude(exclude=left_out) if left_out else True
         layout = self.view.layout
         names = [*self.wanted, *(("text", "title") if self.reads_text else ())]
         fields = [*(layout.field(name) for name in names), *layout.id_fields()]
-        fields += reference_fields() if self.view.has_media else []
+        fields += MEDIA_FIELDS["reference"] if self.view.has_media else []
         return models.PayloadSelectorInclude(include=list(dict.fromkeys(fields)))
 
     @property

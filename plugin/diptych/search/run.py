@@ -24,7 +24,7 @@ from diptych.display import Display, Displayed
 from diptych.errors import DiptychError, PluginWarning, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import Memo, View
-from diptych.metadata.payloads import head, stored_thumbnail, thumbnail_fields
+from diptych.metadata.payloads import THUMBNAIL_FIELDS, head, stored_thumbnail
 from diptych.registry import notify_failure, notifying_failure
 from diptych.reports import SearchReport
 from diptych.search.excerpts import PASSAGES_READ, with_highlights, with_passages
@@ -487,7 +487,7 @@ class ThumbnailStore:
 
     def read(self, points: Sequence[models.ExtendedPointId]) -> dict[models.ExtendedPointId, bytes]:
         """The thumbnails of those points that have one."""
-        selector = models.PayloadSelectorInclude(include=thumbnail_fields())
+        selector = models.PayloadSelectorInclude(include=THUMBNAIL_FIELDS)
         records = read_store(
             self, lambda: self.client.retrieve(self.name, points, with_payload=selector, **self.shard_key)
         )

@@ -31,7 +31,7 @@ from diptych.metadata.store import RETIRED, raw_metadata
 from diptych.protocols import Kind
 from diptych.runtime.phases import phase
 from diptych.stores.server_errors import error_line, gave_no_answer, too_old
-from diptych.stores.versions import ADDS_VECTORS, is_server_client, server_version
+from diptych.stores.versions import is_server_client
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -60,15 +60,13 @@ class Dropped:
     Args:
         dropped: these are gone.
         waiting: these are retired, and to be dropped later.
-        undroppable: these this server cannot drop.
-        unnamed: bytes of the numbers of an unnamed vector that is kept.
+        unnamed: bytes of the numbers of an unnamed vector that a server keeps; None where there is none.
         why: what the waiting ones wait for.
     """
 
     dropped: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
-    undroppable: tuple[str, ...] = ()
-    unnamed: int = 0
+    unnamed: int | None = None
     why: str = ""
 
     def lines(self) -> tuple[str, ...]:
@@ -79,11 +77,7 @@ class Dropped:
             found.append(
                 f"{names}: retired, no longer written; {self.why}. The next diptych finish, apply or populate drops it"
             )
-        if named := ", ".join(sorted(filter(None, self.undroppable))):
-            found.append(
-                f"this server cannot drop a vector: {named} stays until the next swap makes a collection without it"
-            )
-        if "" in self.undroppable:
+        if self.unnamed is not None:
             found.append(
                 f"the unnamed vector stays, {self.unnamed / 1e6:,.3f} MB of numbers that are neither written nor "
                 "searched: a Qdrant server has no call that drops it. diptych copy makes a collection without it"
@@ -146,23 +140,20 @@ def drop_orphans(
         stopped: ends the wait.
     """
     found = {v: kind for v, kind in orphans(client, name, metadata).items() if only is None or v in only}
-    at_once = {v: kind for v, kind in found.items() if kind == "text_index" or not is_server_client(client)}
-    later = {v: kind for v, kind in found.items() if v not in at_once}
-    done = _drop_all(client, name, at_once)
-    if not later:
-        return done
-    drops = (server_version(client) or ADDS_VECTORS) >= ADDS_VECTORS
-    undroppable = sorted(later.keys() & {""} if drops else later)  # servers have no call for an empty name
-    later = {v: kind for v, kind in later.items() if v not in undroppable}
+    server, unnamed = is_server_client(client), None
+    if server and found.pop("", None):  # servers have no call for an empty name
+        dense = client.get_collection(name).config.params.vectors
+        own = dense.get("") if isinstance(dense, dict) else dense
+        unnamed = 4 * own.size * client.count(name, exact=False).count if own is not None else 0
+    later = [v for v, kind in found.items() if server and kind != "text_index"]
+    at_once = sorted(found.keys() - set(later), reverse=True)
+    for vector in at_once:
+        drop(client, name, vector, found[vector])
     waited = Wait(client, name, wait, stopped or threading.Event()).over(later) if later else Dropped()
-    gone = _drop_all(client, name, {v: kind for v, kind in later.items() if v in waited.dropped})
-    return Dropped(
-        dropped=(*done.dropped, *gone.dropped),
-        waiting=waited.waiting,
-        undroppable=(*done.undroppable, *undroppable, *gone.undroppable),
-        unnamed=_unnamed_bytes(client, name) if "" in undroppable else 0,
-        why=waited.why,
-    )
+    for vector in sorted(waited.dropped, reverse=True):
+        drop(client, name, vector, found[vector])
+    dropped = (*at_once, *waited.dropped)
+    return Dropped(dropped=dropped, waiting=waited.waiting, unnamed=unnamed, why=waited.why)
 
 
 def drop_retired(
@@ -177,7 +168,7 @@ def drop_retired(
     try:
         due: Collection[str] = raw_metadata(client, name).get(RETIRED) or {}
         if due and watch:
-            due = [vector for vector in due if Wait(client, name, True, threading.Event()).is_due(vector)]
+            due = [vector for vector in due if not Wait(client, name, True, threading.Event()).left(vector)]
         if due:
             drop_orphans(client, name, read(), only=due, wait=watch)
     except Exception as error:
@@ -185,24 +176,17 @@ def drop_retired(
     return ()
 
 
-def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
-    """Drop a vector from the collection and all its points; False if the server is too old for that.
-
-    There it stays as it is until the next swap makes a second collection without it. Emptied it would still be
-    searched, and found empty without an error, by a process that has not followed the cut-over yet.
-    """
+def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> None:
+    """Drop a vector, or the copies of texts under a payload key, from the collection and all its points."""
     if kind == "text_index":
         client.delete_payload(name, [vector], points=models.Filter())
         client.delete_payload_index(name, vector)  # last: it shows that there is something to drop
     elif vector in existing(client, name):
         try:
             client.delete_vector_name(name, vector)
-        except Exception as error:
-            if too_old(error):
-                return False
+        except Exception:
             if vector in existing(client, name):  # else another process was faster
                 raise
-    return True
 
 
 class Wait:
@@ -225,7 +209,7 @@ class Wait:
         alone, unrest = self._shards()
         # A shard that was moved or recovered has replayed others' logs into its own, whatever the date says. Whether
         # that happened lately only shows while one looks.
-        left = {v: self._left(v) if alone else self._whole for v in vectors}
+        left = {v: self.left(v) if alone else self._whole for v in vectors}
         longest = max(left.values())
         if self._wait and (longest or unrest):
             names = ", ".join(sorted(left))
@@ -236,12 +220,8 @@ class Wait:
         waiting = tuple(v for v in left if v not in due)
         return Dropped(dropped=due, waiting=waiting, why=unrest or "the server may still have to flush writes to it")
 
-    def is_due(self, vector: str) -> bool:
-        """Whether the wait is over by its date, whatever the shards did meanwhile."""
-        return not self._left(vector)
-
-    def _left(self, vector: str) -> float:
-        """Seconds until everything written before the retirement is flushed."""
+    def left(self, vector: str) -> float:
+        """Seconds until everything written before the retirement is flushed, whatever the shards did meanwhile."""
         if vector not in self._dates:
             return self._whole
         retired = Retirement.model_validate(self._dates[vector])
@@ -277,17 +257,6 @@ class Wait:
         unrest = unrest or ("a shard is being transferred" if found.shard_transfers else "")
         unrest = unrest or ("the number of shards is being changed" if found.resharding_operations else "")
         return not found.remote_shards, unrest
-
-
-def _drop_all(client: QdrantBase, name: str, vectors: Mapping[str, Kind]) -> Dropped:
-    done = {v: drop(client, name, v, kind) for v, kind in sorted(vectors.items(), reverse=True)}
-    return Dropped(dropped=tuple(v for v in done if done[v]), undroppable=tuple(v for v in done if not done[v]))
-
-
-def _unnamed_bytes(client: QdrantBase, name: str) -> int:
-    dense = client.get_collection(name).config.params.vectors
-    own = dense.get("") if isinstance(dense, dict) else dense
-    return 4 * own.size * client.count(name, exact=False).count if own is not None else 0
 
 
 def _machine() -> str:

@@ -21,7 +21,7 @@ from qdrant_client import models
 
 from diptych.media import Media
 from diptych.metadata.models import CollectionMetadata, State
-from diptych.metadata.payloads import OWN, media_in, payload_of
+from diptych.metadata.payloads import OWN, media_of, payload_of
 from diptych.metadata.store import add_unread
 from diptych.populate.disk_room import require_room_to_fill
 from diptych.populate.encode import Outcomes, PiecePipeline, SlotEncoder, has_vector, taken_unread
@@ -285,9 +285,7 @@ class Backfill:
                 self.filled.left[item.point] = str(outcome)
         sent = [self._sent(partial(self._add_vectors, part)) for part in self._pace.parts(filled)]
         # Only media that the point does not name yet, such as those of a source.
-        news = [
-            item for item, _ in filled if item.document.media.keys() - media_in((item.held or {}).get(OWN) or {}).keys()
-        ]
+        news = [item for item, _ in filled if item.document.media.keys() - media_of(item.held).keys()]
         return [*sent, *(self._sent(partial(self._add_media, part)) for part in self._pace.parts(news))]
 
     def _sent(self, write: Callable[[], int]) -> Future[int]:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from qdrant_client import models
 
 from diptych.handle.snapshot import View
-from diptych.metadata.payloads import PICTURED, content_fields, quoted
+from diptych.metadata.payloads import MEDIA_FIELDS, PICTURED, quoted
 from diptych.search.excerpts import matching_words
 from diptych.search.request import SearchRequest
 from diptych.search.store_calls import read_store
@@ -145,7 +145,7 @@ def fields_of(view: View) -> list[FieldFacts]:
     if view.tenancy is not None:  # whose documents these are is not for everybody
         return list(found.values())
     texts = [key for key in (view.layout.text, view.layout.title) if key]  # which may be long
-    content = content_fields() if view.has_media else []
+    content = MEDIA_FIELDS["content"] if view.has_media else []
     left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies, *content])
     records, _ = read_store(view, lambda: view.client.scroll(view.name, limit=SAMPLED, with_payload=left_out))
     for record in records:
