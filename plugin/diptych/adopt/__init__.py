@@ -2,8 +2,8 @@
 
 Only the collection's metadata is written, and with `media` each point's references to its media. Texts and vectors stay
 as they are, and the program that filled the collection can go on using it. Begin with `adopt`; `layouts` finds the
-documents in the payloads, `checks` pairs vectors with slots, and `verify_encoders` checks that the config's encoders
-made the vectors.
+documents in the payloads and pairs vectors with slots, and `verify_encoders` checks that the config's encoders made the
+vectors.
 """
 
 from __future__ import annotations

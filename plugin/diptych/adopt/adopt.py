@@ -1,4 +1,4 @@
-"""`adopt`: writes the metadata that lets diptych use a collection made by another program."""
+"""`adopt`: checks a collection made by another program, and writes the metadata that lets diptych use it."""
 
 from __future__ import annotations
 
@@ -8,27 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.adopt.checks import (
-    Physical,
-    matched,
-    media_keys,
-    physical_vectors,
-    require_foreign,
-    require_kept,
-    require_same_storage,
-    require_vectors,
-    warnings_of,
-)
-from diptych.adopt.layouts import layouts_of, with_id
+from diptych.adopt.layouts import Physical, layouts_of, matched, physical_vectors, with_id
 from diptych.adopt.verify_encoders import Sampled, Verified, Verifier, sampled
 from diptych.config.models import Config
-from diptych.errors import CollectionError, StoreUnavailable
-from diptych.handle.create import timestamp, who
-from diptych.handle.open_handle import media_of, reading_of
+from diptych.errors import CollectionError, StoreUnavailable, StoreUnsupported
+from diptych.handle.create import timestamp, vector_params, who
+from diptych.handle.open_handle import media_of, reading_of, storage_of
 from diptych.handle.tenancy import tenancy_of
+from diptych.media import MODALITIES
 from diptych.metadata.models import CollectionMetadata, Event, Reading, State
-from diptych.metadata.payloads import LLAMA_INDEX, NATIVE, Layout
-from diptych.metadata.store import metadata_payload, update_metadata
+from diptych.metadata.payloads import LLAMA_INDEX, NATIVE, Layout, head
+from diptych.metadata.store import metadata_payload, read_metadata, update_metadata
 from diptych.populate.read_ahead import batched, summed
 from diptych.populate.store import store_references
 from diptych.protocols import Calibrated, Statistics
@@ -43,6 +33,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 PAGE = 512  # points read in one call
+_STORED = {"hnsw_config", "quantization_config", "on_disk", "datatype", "index"}
 
 
 @needs_answers("adopt it again once it does")
@@ -95,10 +86,10 @@ class _Adoption:
             for slot, slot_config in config.slots.items()
         }
 
-    def _require_keys(self) -> None:
-        """Raise CollectionError if no payload key is given for the files of a slot of media."""
-        silent = {f"{name}: of {slot.of}": slot.of for name, slot in self._config.slots.items()}
-        silent = {what: of for what, of in silent.items() if of != "text" and of not in self._keys}
+    def _require_slots(self) -> None:
+        """Raise CollectionError for slots without vectors to verify, or of media without a payload key of files."""
+        read = {f"{name}: of {slot.of}": slot.of for name, slot in self._config.slots.items()}
+        silent = {what: of for what, of in read.items() if of != "text" and of not in self._keys}
         if silent:
             raise CollectionError(
                 "the media that the vectors were made from are unknown",
@@ -107,12 +98,20 @@ class _Adoption:
                 do="name the payload key of their paths or URLs: "
                 + " ".join(f"--media KEY={of}" for of in dict.fromkeys(silent.values())),
             )
+        for slot in self._slots.values():
+            if slot.kind == "text_index":
+                raise CollectionError(
+                    "a text index has no vectors that show what made it",
+                    where=f"{self._where}, {slot.where}",
+                    got=slot.config.adapter,
+                    expected="a dense, sparse or multi-vector encoder",
+                    do="adopt without this slot, and add it afterwards: diptych plan, then diptych apply",
+                )
 
     def run(self, stated: Mapping[str, str], layout: Layout | None, size: int, *, again: bool) -> AdoptReport:
         """Inspect, verify, then write the metadata."""
         history = require_foreign(self._client, self._name, again=again)
-        self._require_keys()
-        require_vectors(self._slots, where=self._where)
+        self._require_slots()
         available = physical_vectors(self._client.get_collection(self._name).config.params)
         vectors = matched(self._slots, available, stated, where=self._where)
         require_same_storage(self._slots, vectors, where=self._where)
@@ -130,7 +129,13 @@ class _Adoption:
         try:
             update_metadata(self._client, self._name, metadata_payload(metadata))
         except StoreUnavailable:
-            require_kept(self._client, self._name)
+            if read_metadata(self._client, self._name) is None:  # accepted, but not kept
+                raise StoreUnsupported(
+                    "the store keeps no metadata of collections",
+                    where=self._where,
+                    expected="a Qdrant server of release 1.16 or later, an Edge folder, or memory:",
+                    do="upgrade the server, and adopt then: nothing was changed",
+                ) from None
             raise
         warnings = warnings_of(self._client, self._name, self._slots, vectors, adopted_layout)
         return AdoptReport(
@@ -229,13 +234,19 @@ class _Adoption:
                 number=1, vector=vectors[name].name, reading=reading, statistics=statistics.get(name)
             )
             generations[name] = generation.model_copy(update={"similarity": vectors[name].similarity})
+        # No new vector may take the name of one that there is.
+        numbers = dict.fromkeys(generations, 1)
+        for vector in available:
+            name, _, number = vector.rpartition(".")
+            if name in numbers and number.isdecimal():
+                numbers[name] = max(numbers[name], int(number))
         live = State(slots=generations)
         why = f"written as {layout.origin}; " + "; ".join(
             f"{name}: {generation.likeness}" for name, generation in verified.items()
         )
         return CollectionMetadata(
             live=live,
-            numbers={name: _highest(name, available) for name in generations},
+            numbers=numbers,
             history=(Event(what="adopted", when=timestamp(), by=who(), why=why, slots=live.encoders()),),
             layout=layout,
             search=self._config.search.model_dump(mode="json"),
@@ -251,12 +262,6 @@ class _Adoption:
         empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
         count = self._client.count(self._name, count_filter=models.Filter(must=[empty]), exact=True).count
         return [f"{count:,} points name no tenant under {field!r}: no tenant's question finds them"] if count else []
-
-
-def _highest(slot: str, available: Mapping[str, Physical]) -> int:
-    """The number at which the slot's generations start, so that no new vector takes an existing name."""
-    numbers = [key.removeprefix(f"{slot}.") for key in available if key.startswith(f"{slot}.")]
-    return max([1, *(int(number) for number in numbers if number.isdecimal())])
 
 
 # Corpus statistics of an adopted collection, for encoders that live on them, such as BM25 on the average length.
@@ -317,3 +322,113 @@ class AdoptReport:
     slots: tuple[AdoptedSlot, ...]
     warnings: tuple[str, ...] = ()
     media: Mapping[str, int] = field(default_factory=dict)
+
+
+# Preconditions of an adoption, and warnings about adopted collections.
+
+
+def require_foreign(client: QdrantBase, name: str, *, again: bool) -> tuple[Event, ...]:
+    """Raise CollectionError for a collection that diptych already knows; else return its history.
+
+    Args:
+        client, name: the collection.
+        again: whether it may be one that was adopted before and has not been changed by diptych since.
+
+    Raises:
+        CollectionNotFound: there is none of the name.
+    """
+    metadata = read_metadata(client, name)
+    if metadata is None:
+        return ()
+    unchanged = bool(metadata.history) and all(event.what == "adopted" for event in metadata.history)
+    unchanged = unchanged and metadata.swap is None and not metadata.layout.media
+    if again and unchanged:
+        return metadata.history
+    first = metadata.history[0] if metadata.history else None
+    do = "open it as it is: diptych info; to change an encoder: diptych plan, then diptych apply"
+    raise CollectionError(
+        "the collection is already managed by diptych",
+        where=f"collection {name!r}",
+        got=f"{first.what} by {first.by} at {first.when}" if first else "made by diptych",
+        expected="a collection adopted without media, and with no swap since" if again else "one that it does not know",
+        do=f"{do}; if the adoption was wrong: diptych adopt --again" if unchanged else do,
+    )
+
+
+def media_keys(media: Mapping[str, str], *, where: str) -> dict[str, str]:
+    """The payload key of each modality.
+
+    Raises:
+        CollectionError: two keys have one modality, or a modality is unknown.
+    """
+    keys: dict[str, str] = {}
+    for key, modality in media.items():
+        if modality not in MODALITIES or modality in keys:
+            do = f"name one key for each of {', '.join(MODALITIES)}"
+            raise CollectionError("--media is not usable", where=where, got=f"{key}={modality}", do=do)
+        keys[modality] = key
+    return keys
+
+
+def require_same_storage(slots: Mapping[str, Slot], vectors: Mapping[str, Physical], *, where: str) -> None:
+    """Raise CollectionError where the config's storage differs from that of the vectors."""
+    for name, slot in slots.items():
+        if not storage_of(slot.config):
+            continue
+        configured = vector_params(slot.encoder, slot.kind, slot.config.storage).model_dump(
+            mode="json", exclude_none=True, include=_STORED
+        )
+        actual = vectors[name].params.model_dump(mode="json", exclude_none=True, include=_STORED)
+        if slot.config.storage.first_stage:
+            configured["first_stage"] = slot.config.storage.first_stage.model_dump(mode="json", exclude_none=True)
+        if not _within(configured, actual):
+            raise CollectionError(
+                "the config's storage differs from that of the vectors",
+                where=f"{where}, {slot.where}, storage",
+                got=configured,
+                expected=actual or "Qdrant's defaults",
+                do="leave the storage out, adopt, and change it afterwards: diptych plan, then diptych apply",
+            )
+
+
+def warnings_of(
+    client: QdrantBase,
+    name: str,
+    slots: Mapping[str, Slot],
+    vectors: Mapping[str, Physical],
+    layout: Layout,
+) -> Iterator[str]:
+    """Sentences about what does not prevent the adoption but may be surprising."""
+    key = head(layout.text) if layout.origin == "llama-index" else layout.text
+    reads_texts = not all(slot.reads_media for slot in slots.values())
+    empty = models.FieldCondition(key=key, match=models.MatchValue(value=""))
+    without_text = [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)), empty]
+    if reads_texts and (count := _count(client, name, should=without_text)):
+        yield f"{count:,} points have no text under {key!r}: they are searched, but no other encoder can encode them"
+    for slot, physical in vectors.items():
+        if count := _count(client, name, must_not=[models.HasVectorCondition(has_vector=physical.name)]):
+            yield f"{count:,} points have no {physical}: slot {slot!r} does not find them"
+        yield from _differences(slots[slot], physical)
+
+
+def _differences(slot: Slot, physical: Physical) -> Iterator[str]:
+    if isinstance(physical.params, models.SparseVectorParams):
+        idf = physical.params.modifier == models.Modifier.IDF
+        if idf != slot.encoder.uses_idf:
+            has, wants = ("an", "without it") if idf else ("no", "with it; on a server, update_collection adds one")
+            yield f"{slot.where}: {physical} has {has} IDF modifier, and the encoder's scores are meant {wants}"
+    elif physical.similarity != slot.encoder.similarity:
+        yield (
+            f"{slot.where}: {physical} is compared by {physical.similarity}, and the encoder's vectors are meant for "
+            f"{slot.encoder.similarity}; the collection's way stays"
+        )
+
+
+def _count(client: QdrantBase, name: str, *, should: Any = None, must_not: Any = None) -> int:
+    return client.count(name, count_filter=models.Filter(should=should, must_not=must_not), exact=True).count
+
+
+def _within(expected: Any, actual: Any) -> bool:
+    if isinstance(expected, Mapping):
+        return isinstance(actual, Mapping) and all(_within(value, actual.get(key)) for key, value in expected.items())
+    return bool(expected == actual)

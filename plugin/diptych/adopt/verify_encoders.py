@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from diptych.adopt.checks import Physical
+from diptych.adopt.layouts import Physical
 from diptych.errors import CollectionError, FingerprintMismatch, MediaError
-from diptych.media import Media, MediaStore
+from diptych.media import MediaStore
 from diptych.metadata.models import Reading
 from diptych.metadata.payloads import Layout
 from diptych.populate.rejects import reason_of
@@ -69,21 +69,13 @@ def likeness_of(stored: Sequence[Vector], encoded: Sequence[Vector], *, by_lengt
     Args:
         by_length: whether lengths count: they do not where Qdrant normalises what it is given.
     """
-    pairs = zip(stored, encoded, strict=True)
-    return Likeness(
-        np.array(
-            [_cosine(stored_vector, encoded_vector, by_length=by_length) for stored_vector, encoded_vector in pairs],
-            np.float32,
-        )
-    )
-
-
-def _cosine(stored: Vector, encoded: Vector, *, by_length: bool) -> float:
-    a, b = _aligned(stored, encoded)
-    if a.shape != b.shape:
-        return 0.0
-    lengths = float(a @ a + b @ b) / 2 if by_length else float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / lengths if lengths else float(not a.any() and not b.any())
+    values = np.zeros(len(stored), np.float32)
+    for place, pair in enumerate(zip(stored, encoded, strict=True)):
+        a, b = _aligned(*pair)
+        if a.shape == b.shape:
+            lengths = float(a @ a + b @ b) / 2 if by_length else float(np.sqrt((a @ a) * (b @ b)))
+            values[place] = float(a @ b) / lengths if lengths else float(not a.any() and not b.any())
+    return Likeness(values)
 
 
 def _aligned(stored: Vector, encoded: Vector) -> tuple[Floats, Floats]:
@@ -179,7 +171,7 @@ class Verifier:
     def likeness(self, name: str, trial: Trial, limit: int | None = None) -> Likeness:
         """The likeness of a slot's vectors to those made in this way."""
         slot, physical = self._slots[name], self._vectors[name]
-        points, inputs = self._inputs(name, trial)
+        points, inputs, _ = self._inputs(name, trial)
         inputs = inputs[:limit]
         stored = [point.vectors[physical.name] for point in points[:limit]]
         encoded: Sequence[Vector] = slot.encode(trial.side, inputs) if inputs else []
@@ -196,29 +188,46 @@ class Verifier:
         for name in self._vectors:
             trial = Trial(layout, reading)
             likeness = self.likeness(name, trial)
+            points, _, unreadable = self._inputs(name, trial)
             read, lacks = ("media", "readable media") if self._slots[name].reads_media else ("texts", "a text")
-            if not len(likeness.values):
-                modality = self._slots[name].reading.modality
+            if not points:
                 raise CollectionError(
                     f"no sampled point has both the slot's vector and {lacks}",
                     where=self._at(name),
-                    got=with_media(self._points[name], self._vectors[name].name, modality, layout, self._media)[2],
+                    got=unreadable,
                     do="adopt without this slot; it can be added later: diptych plan, then diptych apply",
                 )
             if not likeness.fits:
                 raise self._mismatch(name, layout, reading, likeness)
-            points, _ = self._inputs(name, trial)
             verified[name] = Verified(name, likeness, [point.id for point in points], read)
         return verified
 
-    def _inputs(self, name: str, trial: Trial) -> tuple[list[Sampled], list[Input]]:
-        """The points that have both the slot's vector and its input, and the inputs as the encoder gets them."""
-        slot, vector = self._slots[name], self._vectors[name].name
-        if not slot.reads_media:
-            points, texts = _texts(self._points[name], vector, trial)
-            return points, [trial.prompt + text for text in texts]
-        points, media, _ = with_media(self._points[name], vector, slot.reading.modality, trial.layout, self._media)
-        return points, [*media]
+    def _inputs(self, name: str, trial: Trial) -> tuple[list[Sampled], list[Input], str]:
+        """The points with the slot's vector and its input, the inputs, and why the media of others cannot be read."""
+        slot, points, inputs, unreadable = self._slots[name], list[Sampled](), list[Input](), ""
+        modality, vector = slot.reading.modality, self._vectors[name].name
+        for point in self._points[name]:
+            if vector not in point.vectors:
+                continue
+            given: Input | None = None
+            if slot.reads_media:
+                raw = media_named(point.payload, trial.layout.media.get(modality, ""))
+                try:
+                    if raw is not None:
+                        given = self._media.take(modality, raw)
+                        self._media.content(given)  # a damaged file must not hide what the others show
+                except MediaError as error:
+                    unreadable = unreadable or f"point {point.id}: {reason_of(error)}"
+                    continue
+            else:
+                document = trial.layout.read(point.id, point.payload)
+                text = trial.reading.of(document.title, document.text)
+                if text and (document.text or "text" not in trial.reading.input):  # others have a warning of their own
+                    given = trial.prompt + text
+            if given is not None:
+                points.append(point)
+                inputs.append(given)
+        return points, inputs, unreadable
 
     def _mismatch(self, name: str, layout: Layout, reading: Reading, likeness: Likeness) -> FingerprintMismatch:
         trial, best = self._closest(name, layout, reading)
@@ -250,11 +259,10 @@ class Verifier:
         if self._slots[name].reads_media:
             yield Trial(layout, reading, side="query")
             return
-        points, vector = self._points[name], self._vectors[name].name
-        tried = [_texts(points, vector, Trial(layout, reading))[1]]
+        tried = [self._inputs(name, Trial(layout, reading))[1]]
         separated = (Reading(separator=separator) for separator in _SEPARATORS)
         for variant in (Reading(input=("text",)), *separated, Reading(input=("title",))):
-            _, texts = _texts(points, vector, Trial(layout, variant))
+            _, texts, _ = self._inputs(name, Trial(layout, variant))
             if texts not in tried:
                 tried.append(texts)
                 yield Trial(layout, variant)
@@ -282,18 +290,6 @@ def _advice(likeness: Likeness, layout: Layout) -> str:
     return f"{advice}; if a title was encoded before the text, name its key: --text KEY --title KEY"
 
 
-def _texts(points: Sequence[Sampled], vector: str, trial: Trial) -> tuple[list[Sampled], list[str]]:
-    """The points that have both vector and text, and the encoder's input for each."""
-    documents = ((point, trial.layout.read(point.id, point.payload)) for point in points)
-    inputs = [
-        (point, trial.reading.of(document.title, document.text))
-        for point, document in documents
-        if document.text or "text" not in trial.reading.input  # points without text have a warning of their own
-    ]
-    usable = [(point, text) for point, text in inputs if text and vector in point.vectors]
-    return [point for point, _ in usable], [text for _, text in usable]
-
-
 @dataclass(frozen=True, slots=True)
 class Sampled:
     """A point: id, payload, and its vectors by physical name, "" for the unnamed one."""
@@ -319,33 +315,11 @@ def sampled(client: QdrantBase, name: str, size: int, *, having: str | None = No
     return [Sampled(plain_id(point.id), point.payload or {}, _vectors(point.vector)) for point in response.points]
 
 
-def with_media(
-    points: Sequence[Sampled], vector: str, modality: str, layout: Layout, store: MediaStore
-) -> tuple[list[Sampled], list[Media], str]:
-    """The points with the vector and readable media of a modality, those media, and why others cannot be read."""
-    kept: list[Sampled] = []
-    found: list[Media] = []
-    reason = ""
-    for point in points:
-        raw = media_named(point.payload, layout.media.get(modality, ""))
-        if raw is None or vector not in point.vectors:
-            continue
-        try:
-            media = store.take(modality, raw)
-            store.content(media)  # a damaged file must not hide what the others show
-            found.append(media)
-            kept.append(point)
-        except MediaError as error:
-            reason = reason or f"point {point.id}: {reason_of(error)}"
-    return kept, found, reason
-
-
 def _vectors(raw: Any) -> dict[str, Vector]:
-    by_name = raw if isinstance(raw, dict) else {"": raw}
-    return {name: _vector(value) for name, value in by_name.items() if value is not None}
-
-
-def _vector(raw: Any) -> Vector:
-    if not isinstance(raw, models.SparseVector):
-        return np.asarray(raw, np.float32)
-    return SparseVector.from_mapping(dict(zip(raw.indices, raw.values, strict=True)))
+    found: dict[str, Vector] = {}
+    for name, value in (raw if isinstance(raw, dict) else {"": raw}).items():
+        if isinstance(value, models.SparseVector):
+            found[name] = SparseVector.from_mapping(dict(zip(value.indices, value.values, strict=True)))
+        elif value is not None:
+            found[name] = np.asarray(value, np.float32)
+    return found

@@ -185,28 +185,24 @@ def _differences(
     """
     wanted_reading, live_reading = reading_of(config.populate), metadata.reading
     if wanted_reading != live_reading:  # the vectors were made from that
-        got, expected = (f"{list(one.input)} joined by {one.separator!r}" for one in (wanted_reading, live_reading))
-        yield "what the encoders read of a document", "populate.input and populate.separator", got, expected
+        said = [f"{list(one.input)} joined by {one.separator!r}" for one in (wanted_reading, live_reading)]
+        yield "what the encoders read of a document", "populate.input and populate.separator", said[0], said[1]
     for slot in slots.values():
         if slot.changed and load:
             _ = slot.encoder
         wanted, live, asking = config.slots[slot.name], slot.generation, slot.asking
         if live is not None and (storage := storage_of(slot.config)) != live.storage:
-            got, expected = (stored or "Qdrant's defaults" for stored in (storage, live.storage))
-            yield "how vectors are stored", f"{slot.where}, storage", got, expected
+            default = "Qdrant's defaults"
+            yield "how vectors are stored", f"{slot.where}, storage", storage or default, live.storage or default
         if live is not None and slot.config.of != live.reading.modality:
             yield "what a slot's encoder reads", f"{slot.where}, of", slot.config.of, live.reading.modality
         if waiting := waiting_student(wanted, asking):
             text = f"{slot.where}: its encoder makes the queries until diptych apply admits student {waiting}"
             warnings.warn(text, FollowWarning, stacklevel=2)
         elif asking is not None and not asks(wanted, asking):
-            got = f"student {wanted.query.student}" if wanted.query else "no student"
-            yield (
-                "what makes the queries",
-                f"{slot.where}, query",
-                got,
-                f"student {asking.generation.options.get('model')}",
-            )
+            student = f"student {wanted.query.student}" if wanted.query else "no student"
+            live_student = f"student {asking.generation.options.get('model')}"
+            yield "what makes the queries", f"{slot.where}, query", student, live_student
 
 
 def name_of(name: str | None, config: Config | None) -> str:

@@ -414,7 +414,8 @@ def node_payload(
 
 
 def _blank(identifier: str, point: object) -> dict[str, Any]:
-    source = {"node_id": identifier, "node_type": "4", "metadata": {}, "hash": None, "class_name": "RelatedNodeInfo"}
+    source: dict[str, Any] = {"node_id": identifier, "node_type": "4", "metadata": {}, "hash": None}
+    source["class_name"] = "RelatedNodeInfo"
     return {
         "id_": str(point),
         "embedding": None,

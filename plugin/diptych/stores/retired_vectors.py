@@ -141,7 +141,8 @@ def drop_orphans(
     """
     found = {v: kind for v, kind in orphans(client, name, metadata).items() if only is None or v in only}
     server, unnamed = is_server_client(client), None
-    if server and found.pop("", None):  # servers have no call for an empty name
+    if server and "" in found:  # servers have no call for an empty name
+        del found[""]
         dense = client.get_collection(name).config.params.vectors
         own = dense.get("") if isinstance(dense, dict) else dense
         unnamed = 4 * own.size * client.count(name, exact=False).count if own is not None else 0
