@@ -129,7 +129,6 @@ Spans: TypeAlias = NDArray[np.int32]  # [tokens, 2]: begin and end in characters
 TellSpans: TypeAlias = Callable[[Sequence[str]], list[Spans]]
 
 
-@dataclass(frozen=True, slots=True)
 class Split:
     """A text with its tokens, ready to be cut.
 
@@ -143,9 +142,14 @@ class Split:
         boundaries: of the text.
     """
 
-    length: int
-    spans: Spans
-    boundaries: Boundaries
+    def __init__(self, length: int, spans: Spans, boundaries: Boundaries) -> None:
+        self._length, self._spans, starts = length, spans, spans[:, 0]
+        self._levels: dict[int, Level] = {}  # how good a cut before a token is
+        at = np.searchsorted(starts, [*boundaries.cuts]).tolist()
+        for token, level in zip(at, boundaries.cuts.values(), strict=True):
+            self._levels[token] = max(level, self._levels.get(token, level))
+        ends = np.searchsorted(starts, [place for block in boundaries.blocks for place in block]).tolist()
+        self._places, self._blocks = sorted(self._levels), [*zip(ends[::2], ends[1::2], strict=True)]
 
     def passages(self, room: Callable[[int], int], overlap: int) -> Iterator[tuple[int, int]]:
         """Begin and end of each passage in characters, in order; none if the text has no tokens.
@@ -156,59 +160,42 @@ class Split:
             room: the most tokens of a passage that begins at a place, without its context.
             overlap: the most tokens that a passage shares with the one before it.
         """
-        places, levels, blocks = self._cuts()
-        begin, count = 0, len(self.spans)
+        begin, count, places = 0, len(self._spans), self._places
         while begin < count:
-            most = max(1, room(int(self.spans[begin, 0])))
-            end, level = self._end(begin, most, places, levels, blocks)
-            yield int(self.spans[begin, 0]) if begin else 0, int(self.spans[end, 0]) if end < count else self.length
-            begin = end if end == count or level is Level.HEADING else self._next(begin, end, overlap, places, blocks)
+            end, level = self._end(begin, max(1, room(int(self._spans[begin, 0]))))
+            yield int(self._spans[begin, 0]) if begin else 0, int(self._spans[end, 0]) if end < count else self._length
+            first = begin + 1
+            begin = end
+            if end < count and level is not Level.HEADING:  # else nothing overlaps
+                least = max(end - overlap, first)
+                at = next(iter(places[bisect_left(places, least) : bisect_left(places, end)]), None)
+                at = self._between_words(least, first) if at is None else at
+                begin = at if block_around(at, self._blocks) is None else end
 
-    def _cuts(self) -> tuple[list[int], dict[int, Level], list[tuple[int, int]]]:
-        """The boundaries in tokens: the places in order, how good each is, and the code blocks."""
-        starts = self.spans[:, 0]
-        levels: dict[int, Level] = {}
-        for at, level in zip(
-            np.searchsorted(starts, [*self.boundaries.cuts]), self.boundaries.cuts.values(), strict=True
-        ):
-            levels[int(at)] = max(level, levels.get(int(at), level))
-        ends = np.searchsorted(starts, [place for block in self.boundaries.blocks for place in block]).tolist()
-        return sorted(levels), levels, [*zip(ends[::2], ends[1::2], strict=True)]
-
-    def _end(
-        self, begin: int, most: int, places: list[int], levels: dict[int, Level], blocks: list[tuple[int, int]]
-    ) -> tuple[int, Level | None]:
+    def _end(self, begin: int, most: int) -> tuple[int, Level | None]:
         """The token before which the passage ends, and how good a place that is."""
-        stop = begin + most
-        if stop >= len(self.spans):
-            return len(self.spans), None
+        stop, places = begin + most, self._places
+        if stop >= len(self._spans):
+            return len(self._spans), None
         for least in (begin + max(1, most // 2), begin + max(1, most // 4)):
             found = [
-                (levels[at], at)
+                (self._levels[at], at)
                 for at in places[bisect_left(places, least) : bisect_left(places, stop + 1)]
                 # It leaves whole each code block that fits into a passage.
-                if (around := block_around(at, blocks)) is None or around[1] - around[0] > most
+                if (around := block_around(at, self._blocks)) is None or around[1] - around[0] > most
             ]
             if found:
                 level, at = max(found)
                 return at, level
-        block = block_around(stop, blocks)
+        block = block_around(stop, self._blocks)
         if block is not None and begin < block[0] and block[1] - block[0] <= most:
             return block[0], Level.PARAGRAPH
         return self._between_words(stop, begin + 1), None
 
-    def _next(self, begin: int, end: int, overlap: int, places: list[int], blocks: list[tuple[int, int]]) -> int:
-        """The token at which the next passage begins."""
-        least = max(end - overlap, begin + 1)
-        at = next(iter(places[bisect_left(places, least) : bisect_left(places, end)]), None)
-        if at is None:
-            at = self._between_words(least, begin + 1)
-        return at if block_around(at, blocks) is None else end
-
     def _between_words(self, at: int, least: int) -> int:
         """The last token up to `at` that begins after a gap; `at` where the text has none nearby, as in Chinese."""
         for token in range(at, max(least, at - 16), -1):
-            if self.spans[token, 0] > self.spans[token - 1, 1]:
+            if self._spans[token, 0] > self._spans[token - 1, 1]:
                 return token
         return at
 
