@@ -215,23 +215,17 @@ class Rule:
             return f"{_extent(source_parts)} in the source, {_extent(target_parts)} in the target"
         if len(source_parts) == 2 and not np.array_equal(source_parts[0], target_parts[0]):
             return "its terms differ"
-        return self._distance(self._stored(source_parts[-1]), target_parts[-1])
-
-    def _stored(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The vector as a store of this datatype returns it."""
+        vector, returned = source_parts[-1], target_parts[-1]
         if self.normalized:
             length = np.linalg.norm(vector, axis=-1, keepdims=True)
             vector = np.divide(vector, length, out=vector.copy(), where=length > 0)
-        if self.datatype == models.Datatype.UINT8:
-            return np.trunc(np.clip(vector, 0, 255))
-        if self.datatype == models.Datatype.FLOAT16:
-            return vector.astype(np.float16).astype(np.float32)
-        return vector
-
-    def _distance(self, source: NDArray[np.float32], target: NDArray[np.float32]) -> str:
-        if np.array_equal(source, target):
+        if self.datatype == models.Datatype.UINT8:  # as a store of this datatype returns it
+            vector = np.trunc(np.clip(vector, 0, 255))
+        elif self.datatype == models.Datatype.FLOAT16:
+            vector = vector.astype(np.float16).astype(np.float32)
+        if np.array_equal(vector, returned):
             return ""
-        wide = source.astype(np.float64), target.astype(np.float64)
+        wide = vector.astype(np.float64), returned.astype(np.float64)
         length = float(np.linalg.norm(wide[0])) or 1.0
         share = float(np.linalg.norm(wide[1] - wide[0])) / length
         return "" if share <= self.tolerance else f"apart by {share:.3g} of its length, {self.tolerance:.3g} is allowed"
@@ -361,7 +355,9 @@ def ensure_indexes(target: CopySide, schemas: Mapping[str, Any]) -> None:
         if field not in existing:
             create = partial(target.client.create_payload_index, target.name, field, schema, wait=True)
             target.request(create, "write to")
-        elif (actual := existing[field].data_type) != (kind := _kind(schema)):
+        elif (actual := existing[field].data_type) != (
+            kind := models.PayloadSchemaType(getattr(schema, "type", schema))
+        ):
             where = f"{target}, field {field!r}"
             do = "drop the index in the target and run it again"
             raise CopyError("a field is indexed as another type", where=where, got=actual.value, expected=kind, do=do)
@@ -423,10 +419,6 @@ def _shape(params: models.VectorParams) -> str:
     parts += ["multi-vector"] if params.multivector_config else []
     parts += [params.datatype.value] if params.datatype not in (None, models.Datatype.FLOAT32) else []
     return " ".join(parts)
-
-
-def _kind(schema: Any) -> models.PayloadSchemaType:
-    return models.PayloadSchemaType(getattr(schema, "type", schema))
 
 
 class CopyRecord(Record):

@@ -86,8 +86,15 @@ class Changes:
             known = [(item, held.get(item.point) or {}) for item in batch]
             same = [item.point for item, own in known if "payload" in own or own.get("hash") == item.hash]
             if same and gaps is None:
-                gaps = self._gaps(metadata)
-            incomplete = self._lacking(same, gaps) if same and gaps else ()
+                live = metadata.live.slots.values() if metadata else ()
+                gaps = [lacking(generation) for generation in live if generation.kind != "text_index"]
+                if gaps and not self.store.count(models.Filter(should=gaps)):
+                    gaps = []  # nothing lacks a vector, so no point needs to be checked
+            incomplete = set[PointId]()
+            if same and gaps:
+                here = models.HasIdCondition(has_id=list(same))
+                found = self.store.scrolled(models.Filter(must=[here], should=gaps), ["id"])
+                incomplete = {plain_id(record.id) for record in found}
             for item in batch:
                 if item.point not in held:
                     yield item
@@ -113,18 +120,6 @@ class Changes:
         """Reject a document that passed the checks of its content."""
         self.rejects.add(item.document.id, item.position, reason)
         self.progress.advance("index", 1)
-
-    def _gaps(self, metadata: CollectionMetadata | None) -> list[models.Condition]:
-        """The conditions of points that lack a vector; none if nothing does, so that no point needs to be checked."""
-        live = metadata.live.slots.values() if metadata else ()
-        gaps: list[models.Condition] = [lacking(generation) for generation in live if generation.kind != "text_index"]
-        return gaps if gaps and self.store.count(models.Filter(should=gaps)) else []
-
-    def _lacking(self, points: Sequence[PointId], gaps: list[models.Condition]) -> set[PointId]:
-        """Those of these points that a condition says lack a vector."""
-        here = models.HasIdCondition(has_id=list(points))
-        found = self.store.scrolled(models.Filter(must=[here], should=gaps), ["id"])
-        return {plain_id(record.id) for record in found}
 
 
 class Indexer:

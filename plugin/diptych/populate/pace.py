@@ -125,7 +125,12 @@ class Gentle(Pace):
         """Measure the probe without writes, then keep probing within the block."""
         self.measure_quiet([self._probe_once() for _ in range(QUIET) if not self._stopped.is_set()])
         over = threading.Event()
-        watching = threading.Thread(target=self._watch, args=(over,), name="probe", daemon=True)
+
+        def watch() -> None:
+            while not over.wait(EVERY):
+                self.note(self._probe_once())
+
+        watching = threading.Thread(target=watch, name="probe", daemon=True)
         watching.start()
         try:
             yield
@@ -156,10 +161,6 @@ class Gentle(Pace):
     def _tell(self, slow: float) -> None:
         now, usual = f"{1e3 * slow:.1f} ms", f"{1e3 * self.quiet:.1f} ms"
         detail(f"gentle pace, {self.rate:,.0f} documents/s; a probe query takes {now}, usually {usual}")
-
-    def _watch(self, over: threading.Event) -> None:
-        while not over.wait(EVERY):
-            self.note(self._probe_once())
 
     def _probe_once(self) -> float:
         try:

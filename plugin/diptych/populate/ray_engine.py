@@ -69,9 +69,20 @@ class RayEngine:
             PopulateError: a worker could not make an encoder or encode; or Ray could not finish the work.
         """
         job = self._job(work)
+
+        def process(windows: Iterable[list[Any]]) -> None:
+            for window in windows:
+                for items, done in self._answers(window, job):
+                    _take(pickle.loads(items), pickle.loads(done), work)
+                    if work.stopped.is_set():
+                        return
+
         with connected():
-            windows = batched(map(_put, pieces), self._window)
-            read_ahead(windows, lambda found: self._windows(found, job, work), room=1, stopped=work.stopped)
+            import pyarrow as pa
+            import ray
+
+            stored = (ray.put(pa.table({"items": pa.array(list(packed([one])), pa.large_binary())})) for one in pieces)
+            read_ahead(batched(stored, self._window), process, room=1, stopped=work.stopped)
 
     def _job(self, work: Work) -> WorkerJob:
         handle = work.handle
@@ -84,13 +95,6 @@ class RayEngine:
             tuple(handle.texts.documents(size)) if size else (),
             handle.media,
         )
-
-    def _windows(self, windows: Iterable[list[Any]], job: WorkerJob, work: Work) -> None:
-        for window in windows:
-            for items, done in self._answers(window, job):
-                _take(pickle.loads(items), pickle.loads(done), work)
-                if work.stopped.is_set():
-                    return
 
     def _answers(self, window: list[Any], job: WorkerJob) -> Iterator[tuple[bytes, bytes]]:
         """The pieces of a window with their results, in order."""
@@ -140,14 +144,6 @@ def connected() -> Iterator[None]:
         context.enable_progress_bars, context.execution_options.preserve_order = before
         if started_here:
             ray.shutdown()
-
-
-def _put(piece: Piece) -> Any:
-    """The piece in Ray's object store."""
-    import pyarrow as pa
-    import ray
-
-    return ray.put(pa.table({"items": pa.array(list(packed([piece])), pa.large_binary())}))
 
 
 def _take(piece: Piece, done: Encoded | PopulateError, work: Work) -> None:

@@ -46,7 +46,10 @@ def _answer(path: str, seconds: float, memory: int, unpacked: int, characters: i
     kind = Path(path).suffix.lower()
     try:
         if kind == ".docx":
-            _require_small(Path(path), unpacked)
+            with zipfile.ZipFile(path) as archive:
+                size = sum(part.file_size for part in archive.infolist())
+            if size > unpacked:
+                raise Unfit("the archive is too large unpacked", f"{size:,} bytes", f"{unpacked:,}")
         title, text = EXTRACTORS[kind](Path(path))
         if len(text) > characters:
             raise Unfit("the file has too much text", f"{len(text):,} characters", f"at most {characters:,}")
@@ -85,8 +88,11 @@ def _pdf(path: Path) -> tuple[str, str]:
 def _html(path: Path) -> tuple[str, str]:
     from lxml import etree, html
 
-    raw = path.read_bytes()
-    parser = html.HTMLParser(encoding=_encoding(raw), no_network=True, remove_comments=True, remove_pis=True)
+    raw, encoding = path.read_bytes(), None  # what the file declares, or Latin-1
+    with suppress(UnicodeDecodeError):
+        raw.decode("utf-8")
+        encoding = "utf-8"
+    parser = html.HTMLParser(encoding=encoding, no_network=True, remove_comments=True, remove_pis=True)
     root: Any = html.document_fromstring(raw, parser=parser)
     heading = next((found for found in (root.find(".//title"), root.find(".//h1")) if found is not None), None)
     title = "" if heading is None else " ".join(heading.text_content().split())
@@ -96,15 +102,6 @@ def _html(path: Path) -> tuple[str, str]:
             element.text, element.tail = "\n" + (element.text or ""), "\n" + (element.tail or "")
     lines = (" ".join(line.split()) for line in root.text_content().splitlines())
     return title, "\n".join(line for line in lines if line)
-
-
-def _encoding(raw: bytes) -> str | None:
-    """UTF-8 if the bytes are valid UTF-8; else what the file declares, or Latin-1."""
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    return "utf-8"
 
 
 def _docx(path: Path) -> tuple[str, str]:
@@ -126,13 +123,6 @@ def _blocks(part: Any) -> Iterator[str]:
         for row in block.rows:
             cells = {cell._tc: cell for cell in row.cells}  # a merged cell comes once for each that it spans
             yield " | ".join(" ".join(cell.text.split()) for cell in cells.values())
-
-
-def _require_small(path: Path, most: int) -> None:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(part.file_size for part in archive.infolist())
-    if unpacked > most:
-        raise Unfit("the archive is too large unpacked", f"{unpacked:,} bytes", f"{most:,}")
 
 
 EXTRACTORS: dict[str, Callable[[Path], tuple[str, str]]] = {

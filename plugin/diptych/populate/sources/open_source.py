@@ -291,15 +291,12 @@ def _text_of(path: Path) -> str:
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    found = _below(folder) if folder.is_dir() else [folder]
-    return sorted(path for path in found if path.suffix.lower() in suffixes and path.is_file())
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """The files under a folder, without hidden ones and those of installed packages."""
+    """The files with these suffixes under a folder, without hidden ones and those of installed packages."""
+    found = [] if folder.is_dir() else [folder]
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != VENDORED]
-        yield from (Path(place, name) for name in names if not name.startswith("."))
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in suffixes and path.is_file())
 
 
 def parse_markdown(text: str) -> tuple[str, str]:
@@ -385,7 +382,12 @@ class Extractor:
 
     def _answer(self, request: object, seconds: float) -> list[str] | None:
         """What the process answers; None if it ended, by its limits or since it hung."""
-        process = self._process = self._process or _started()
+        if self._process is None:
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            command, pipe = [sys.executable, "-P", extractors.__file__], subprocess.PIPE
+            quiet = subprocess.DEVNULL
+            self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=quiet)
+        process = self._process
         assert process.stdin is not None, "it is a pipe"
         assert process.stdout is not None, "it is a pipe"
         # Its limit is processor time; waiting longer than that is for a busy machine.
@@ -404,13 +406,6 @@ class Extractor:
             return answer
         self.__exit__()
         return None
-
-
-def _started() -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-P", extractors.__file__]
-    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=quiet)
 
 
 def missing_package(kind: str) -> str:
