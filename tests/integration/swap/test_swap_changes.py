@@ -146,9 +146,6 @@ def test_another_backend_of_the_machine_by_the_same_options_is_no_change(
     assert found.plan(config({"dense": {**DENSE, "record": False}})).steps[0].action == "numerics"
 
 
-# configs that change their mind
-
-
 # documents and encoders that fail
 
 
@@ -226,21 +223,6 @@ def test_an_encoder_that_fails_for_good_ends_the_apply_which_goes_on_from_there(
 
 
 # the gate
-
-
-def test_a_failed_gate_leaves_the_old_encoder_and_another_limit_passes_without_encoding_again(
-    client: QdrantBase, config: Make, opened: Open
-) -> None:
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(40))
-    before = [(hit.id, hit.score) for hit in found.search("number3")]
-    with pytest.raises(GateFailed, match=r"keeps the old encoders: not measured"):
-        found.apply(config({"dense": OTHER}, swap={"gate": {"unmeasured": 0}}))
-    assert [(hit.id, hit.score) for hit in opened(client).search("number3")] == before
-    report = opened(client).apply(config({"dense": OTHER}))
-    assert (report.outcome, report.encoded) == ("cut over", {"dense.2": 0})
-    assert report.gate is not None
-    assert not report.gate.reasons
 
 
 # who applies

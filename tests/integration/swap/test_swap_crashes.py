@@ -228,17 +228,6 @@ def test_a_retirement_that_took_long_to_write_counts_from_when_it_was_written(
     assert (dated > written[0]) == (writes == 2)
 
 
-def test_a_swap_never_uses_the_name_of_a_vector_that_waits_to_be_dropped(
-    patient: Any, config: Make, opened: Open
-) -> None:
-    client = open_store(patient.url)
-    found = swapped(client, config, opened)
-    found.finish(later=True)
-    report = found.apply(config({"dense": FIRST}), ApplyOptions(gate=False, later=True))
-    assert (report.outcome, set(report.encoded), report.retired) == ("cut over", {"dense.3"}, ("dense.1",))
-    assert existing(client, "c") == {"dense.1", "dense.2", "dense.3"}
-
-
 @pytest.mark.parametrize(
     ("clock", "age", "dropped"),
     [("own", 30, True), ("own", 3, False), ("other", 30, False), ("other", 120, True), ("other", -30, False)],

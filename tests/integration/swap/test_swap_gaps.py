@@ -20,7 +20,7 @@ from diptych.swap import ApplyOptions
 from diptych.swap.documents import SourceDocuments
 from diptych.swap.gate.gate import run_gate
 from diptych.types import Document
-from swaps import DENSE, NEW_ENCODER, OLD_ENCODER, OTHER, Faults, Killed, Make, Meanwhile, Open, corpus
+from swaps import DENSE, NEW_ENCODER, OTHER, Faults, Killed, Make, Meanwhile, Open, corpus
 
 THIRD: dict[str, Any] = {**DENSE, "seed": 2}
 LEXICAL: dict[str, Any] = {"adapter": "fake-calibrated", "dimension": 512}
@@ -62,19 +62,6 @@ def test_an_encoder_that_is_calibrated_measures_the_source_where_payloads_have_n
 # points that lack a vector
 
 
-def test_what_others_wrote_without_a_kept_vector_is_filled_when_it_is_used_again(
-    client: QdrantBase, config: Make, opened: Open, faults: Faults
-) -> None:
-    found = opened(client, config({"dense": DENSE}))
-    found.populate(corpus(20))
-    found.apply(config({"dense": OTHER}))
-    found.rollback()
-    write_without(client, ["word1 written by another program"])
-    report = found.apply(config({"dense": OTHER}))
-    assert (report.outcome, report.encoded) == ("cut over", {"dense.2": 1})
-    assert faults(client, "dense.2", NEW_ENCODER) == []
-
-
 def test_a_repair_that_is_killed_before_it_looked_again_is_done_again(
     client: QdrantBase, config: Make, opened: Open, faults: Faults, monkeypatch: pytest.MonkeyPatch, fakes: Registry
 ) -> None:
@@ -99,18 +86,6 @@ def test_a_repair_that_is_killed_before_it_looked_again_is_done_again(
     assert faults(client, "dense.2", NEW_ENCODER) != []
     assert opened(client).apply(config({"dense": OTHER})).outcome == "cut over"
     assert faults(client, "dense.2", NEW_ENCODER) == []
-
-
-def write_without(client: QdrantBase, texts: Sequence[str]) -> None:
-    """Points as a framework writes them: the live vector alone."""
-    made = OLD_ENCODER.encode_document(texts)
-    client.upsert(
-        "c",
-        [
-            models.PointStruct(id=number, vector={"dense.1": row.tolist()}, payload={"text": text})
-            for number, (row, text) in enumerate(zip(made, texts, strict=True), 1)
-        ],
-    )
 
 
 # clean-up

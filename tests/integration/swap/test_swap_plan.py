@@ -12,7 +12,7 @@ from diptych import Registry
 from diptych.adopt import adopt
 from diptych.swap import Plan
 from diptych.testing.fakes import FakeDenseEncoder
-from swaps import DENSE, OTHER, Make, Open, corpus
+from swaps import DENSE, OTHER, Faults, Make, Open, corpus
 
 SECOND: dict[str, Any] = {**DENSE, "seed": 3}
 
@@ -88,8 +88,8 @@ def test_each_change_says_how_many_points_it_affects_and_how_many_it_encodes(
     }
 
 
-def test_vectors_that_are_used_again_say_how_many_points_lack_them(
-    client: QdrantBase, config: Make, opened: Open
+def test_vectors_that_are_used_again_say_how_many_points_lack_them_and_are_filled(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
 ) -> None:
     found = opened(client, config({"dense": DENSE}))
     found.populate(corpus(20))
@@ -100,3 +100,4 @@ def test_vectors_that_are_used_again_say_how_many_points_lack_them(
     assert steps(plan) == {"dense": ("reuse", 21, 1)}
     assert plan.seconds > 0
     assert found.apply(config({"dense": DENSE})).encoded == {"dense.1": 1}
+    assert faults(client, "dense.1", FakeDenseEncoder(dimension=16)) == []

@@ -93,17 +93,6 @@ def test_judgements_decide_where_there_are_some(filled: Collection, config: Make
     assert filled.handle.read().history[-1].gate.startswith("passed: nDCG@10")
 
 
-def test_the_number_of_hits_alone_needs_no_gate_and_processes_that_serve_follow_it(
-    filled: Collection, client: QdrantBase, config: Make, opened: Open
-) -> None:
-    serving = opened(client, None, BringsDeaf())
-    assert len(serving.search("number7")) == 10
-    report = filled.apply(config(SLOTS, search={**BOTH, "limit": 3}))
-    assert (report.outcome, report.gate, len(filled.search("number7"))) == ("changed settings", None, 3)
-    serving.handle.catch_up()
-    assert len(serving.search("number7")) == 3
-
-
 def test_a_populate_with_edited_search_settings_leaves_those_of_the_collection(
     filled: Collection, client: QdrantBase, config: Make, opened: Open
 ) -> None:

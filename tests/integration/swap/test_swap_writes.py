@@ -156,27 +156,6 @@ def test_a_populate_without_the_new_encoder_stops_at_the_cut_over_and_apply_fill
     assert faults(client, "dense.2", NEW_ENCODER) == []
 
 
-def test_when_the_earlier_encoder_is_gone_documents_go_on_and_the_way_back_is_closed_with_words(
-    client: QdrantBase, config: Make, opened: Open, faults: Faults
-) -> None:
-    rich = opened(client, config(ELSEWHERE), Elsewhere())
-    rich.populate(corpus(30))
-    rich.apply(config(OLD))
-    poor = opened(client, config(OLD))
-    report = poor.populate([document(number) for number in range(30, 40)])
-    assert report.new == 10
-    assert any("'dense.1' of an earlier generation could not be written" in text for text in report.warnings)
-    assert faults(client, "dense.2", OLD_ENCODER) == []
-    with pytest.raises(SwapError, match=r"(?s)lacks documents .*dense\.1 could not be written"):
-        poor.rollback()
-    with pytest.raises(SwapError, match="lacks documents"):
-        rich.rollback()
-    assert rich.apply(config(ELSEWHERE)).outcome == "cut over"
-    assert faults(client, "dense.3", NEW_ENCODER) == []
-    assert rich.rollback().outcome == "rolled back"
-    assert faults(client, "dense.2", OLD_ENCODER) == []
-
-
 def test_of_several_earlier_encoders_that_are_gone_each_is_known_to_be_behind(
     client: QdrantBase, config: Make, opened: Open, faults: Faults
 ) -> None:

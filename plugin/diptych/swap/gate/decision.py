@@ -23,7 +23,7 @@ from diptych.search import search as searched
 from diptych.swap.apply_types import ApplyContext
 from diptych.swap.backfill import BackfillRun
 from diptych.swap.gate.answers import remembering, searched_otherwise
-from diptych.swap.gate.gate import Coverage, GateReport, change_of, coverage, run_gate
+from diptych.swap.gate.gate import GateReport, change_of, run_gate
 from diptych.swap.gate.judged import JudgedComparison, how_to_judge, is_judged_here
 from diptych.swap.lease import note_refusal, refusal_of
 from diptych.swap.vectors import StorageTrial, changed_storage
@@ -45,7 +45,6 @@ class Decision:
     def __init__(self, context: ApplyContext, trial: StorageTrial, backfill: BackfillRun) -> None:
         self._context, self._handle, self._trial, self._backfill = context, context.handle, trial, backfill
         self.stale = ""  # why the score threshold no longer fits; empty if it does
-        self._covered: dict[str, Coverage] = {}  # counts of a swap's new vectors
         self._refused = ""  # what the gate last said of the swap or settings by judgements; empty if that passed
 
     def decide(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> GateReport | None:
@@ -69,8 +68,6 @@ class Decision:
             return None
         what, sides = (ENCODERS, "pipeline with the old one") if swap else (SETTINGS, "settings with the old ones")
         with phase(f"gate: compare the new {sides}"):
-            generations = target.slots.values() if swap else ()
-            self._covered = {own.vector: coverage(client, name, own) for own in generations}
             differs = swap is not None or searched_otherwise(old.search_config, between.search_config, old.slots)
             refusal = refusal_of(raw_metadata(client, name), began)
             self._refused = refusal.judged if refusal else ""
@@ -157,8 +154,7 @@ class Decision:
             with contextlib.suppress(DiptychError):  # a query loads what is needed; the gate itself says what is wrong
                 searched(whole(view), ["a question"], limit=1)
         config, judged = self._context.config.swap.gate, self._context.judged
-        gate = partial(run_gate, old, new, config=config, judged=judged, covered=self._covered)
-        return in_background(gate, self._context.stopped)
+        return in_background(partial(run_gate, old, new, config=config, judged=judged), self._context.stopped)
 
     def _failed(self, what: str, report: GateReport) -> GateFailed:
         give_up = "abandon the swap: diptych rollback" if what == ENCODERS else "restore the config"

@@ -167,7 +167,6 @@ def run_gate(
     *,
     config: GateConfig,
     judged: Judged | None,
-    covered: Mapping[str, Coverage] | None = None,
     clock: Clock = time.perf_counter,
 ) -> GateReport:
     """Compare the live pipeline with the new one on the same collection.
@@ -176,7 +175,6 @@ def run_gate(
         old, new: the two views; slots whose generations differ are the changed ones.
         config: the limits.
         judged: queries with judgements; None uses the checks that need none.
-        covered: counts known already, by physical vector; others are counted here.
         clock: returns the time in seconds, of which `config.seconds` are for the searches.
 
     Raises:
@@ -186,7 +184,7 @@ def run_gate(
     old, new = remembering(old), remembering(new)
     changed = changed_slots(old, new)
     generations = [slot.generation for slot in changed if slot.generation is not None]
-    counts = tuple((covered or {}).get(own.vector) or coverage(new.client, new.name, own) for own in generations)
+    counts = tuple(coverage(new.client, new.name, own) for own in generations)
     with phase("gate: encode the canaries of the new encoders"):
         canaries = tuple(check_canary(slot) for slot in changed)
     # Gaps in vectors that are live already are no fault of the swap.

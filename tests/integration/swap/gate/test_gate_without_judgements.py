@@ -107,16 +107,6 @@ def neighbours(encoder: FakeDenseEncoder, queries: list[str], texts: list[str], 
     return [np.argsort(-row)[:10].tolist() for row in scores]
 
 
-def test_points_without_the_new_vector_stop_a_swap_unless_they_are_allowed(swapping: Callable[..., Any]) -> None:
-    views = swapping({"dense": DENSE}).to({"dense": OTHER}, skip=3)
-    assert gate(views).reasons == ("3 of 120 points lack vector 'dense.2'; swap.gate.missing allows 0",)
-    assert gate(views, missing=2).reasons == ("3 of 120 points lack vector 'dense.2'; swap.gate.missing allows 2",)
-    assert gate(views, missing=3).outcome == "not measured"
-    known = {"dense.2": Coverage("dense.2", 7, 5)}  # is not counted again
-    report = run_gate(*views, config=GateConfig(), judged=None, covered=known)
-    assert report.reasons == ("5 of 7 points lack vector 'dense.2'; swap.gate.missing allows 0",)
-
-
 @pytest.mark.parametrize(
     ("slot", "vector"),
     [
