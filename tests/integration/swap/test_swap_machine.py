@@ -21,7 +21,7 @@ from qdrant_client import QdrantClient, models
 
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config.models import Config
-from diptych.copying import copy_collection, side
+from diptych.copying import copy_collection, sides
 from diptych.errors import StateChanged, SwapError
 from diptych.handle import collection_handle
 from diptych.handle.collection_handle import CollectionHandle
@@ -403,7 +403,7 @@ TestSwaps = Swaps.TestCase
 
 @pytest.mark.parametrize("way", ["texts from the source", "a copy of a swapped collection"])
 def test_a_rarer_way_that_is_killed_is_taken_up_again_and_leads_back(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(side, "place_of", lambda _: "memory")  # one store, whose clients have names of their own
+    monkeypatch.setattr(sides, "place_of", lambda _: "memory")  # one store, whose clients have names of their own
     old, new = Setup("first").config, Setup("second").config
     texts = {str(n): text(n, 0) for n in range(8)}
     documents = [Document(*item) for item in texts.items()]
