@@ -32,7 +32,7 @@ from diptych.errors import ContractError, brief
 from diptych.media import Content
 from diptych.protocols import Fingerprint, Pair, Similarity
 from diptych.types import Floats, SparseVector
-from diptych_adapters.engines.batches import DocumentTokens, by_length, unread_share
+from diptych_adapters.engines.batches import DocumentTokens, by_length, unit, unread_share
 from diptych_adapters.media_models.readers import middle
 from diptych_adapters.model_options import (
     FastEmbedDenseOptions,
@@ -403,7 +403,7 @@ class FastEmbedImageEncoder(VectorModel):
 
     def _pictures(self, pictures: Sequence[Any]) -> Floats:
         images = [Image.fromarray(middle(pixels)) for pixels in pictures]
-        return _unit(list(self.model.embed(images, batch_size=self._options.batch_size)))
+        return unit(np.asarray(list(self.model.embed(images, batch_size=self._options.batch_size)), np.float32))
 
 
 class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
@@ -447,12 +447,7 @@ class FastEmbedImageTextEncoder(FastEmbedImageEncoder):
 
     def _texts(self, texts: list[str]) -> Floats:
         embed = self._text_side.model.query_embed
-        return _unit(by_length(texts, self._options.batch_size, lambda batch: embed([*batch])))
-
-
-def _unit(rows: list[Any]) -> Floats:
-    vectors = np.asarray(rows, np.float32).reshape(len(rows), -1)
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
+        return unit(np.asarray(by_length(texts, self._options.batch_size, lambda batch: embed([*batch])), np.float32))
 
 
 def processing_digest(folder: Path) -> str:

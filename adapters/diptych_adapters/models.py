@@ -124,6 +124,17 @@ def _require_plausible(path: Path) -> None:
             raise ModelError("the model's file holds an implausible number", where=path, got=got, do=do)
 
 
+def check_width(truncate_dim: int | None, full: int, name: str) -> int | None:
+    """The dimensions to keep of a model's vectors; raises if it has fewer.
+
+    Raises:
+        ModelError: it has.
+    """
+    if truncate_dim is not None and truncate_dim > full:
+        raise ModelError(f"truncate_dim is more than model {name!r} has", got=truncate_dim, expected=f"at most {full}")
+    return truncate_dim
+
+
 def check_safe(folder: ModelFolder, *, trust_remote_code: bool, allow_pickle_weights: bool) -> None:
     """Refuse pickled weights, and warn of foreign code, unless the options allow them.
 

@@ -11,9 +11,9 @@ from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines import processor
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.batches import unread_share
+from diptych_adapters.engines.batches import unit, unread_share
 from diptych_adapters.model_options import SentenceTransformersOptions
-from diptych_adapters.models import ModelError, ModelFolder
+from diptych_adapters.models import ModelError, ModelFolder, check_width
 from diptych_adapters.pipelines.bert_files import backend_without_torch, read_bert
 from diptych_adapters.pipelines.fingerprints import is_routed, pipeline_steps
 from diptych_adapters.pipelines.library import as_texts, chosen_prompts, find, load, prompts_of, untruncated
@@ -59,7 +59,7 @@ class SentenceTransformerEncoder(EncoderPipeline[Floats]):
             saved = self._folder.config("config_sentence_transformers.json")
             facts = _facts_of(
                 prompts=chosen_prompts(saved.get("prompts") or {}, options),
-                truncate=_truncation(None, files.shape.width, options.truncate_dim, self.name),
+                truncate=check_width(options.truncate_dim, files.shape.width, self.name),
                 steps=files.steps,
                 similarity=_similarity(saved.get("similarity_fn_name") or "cosine", self.name),
                 dimension=files.shape.width,
@@ -134,12 +134,6 @@ class SentenceTransformerEncoder(EncoderPipeline[Floats]):
             )
 
 
-def unit(vectors: Floats) -> Floats:
-    """Rows of length 1, zero rows left alone; in float32, since a norm taken in bfloat16 is off by up to .4%."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
-
-
 def check_dense(folder: ModelFolder) -> None:
     """Refuse a model that was saved as another kind, which could only be converted by guessing.
 
@@ -170,7 +164,7 @@ def _facts(model: Any, options: SentenceTransformersOptions, name: str) -> dict[
     """The facts about the library's model that the adapter needs."""
     with untruncated(model):
         full = int(model.get_embedding_dimension() or 0)
-    truncate = _truncation(model.truncate_dim, full, options.truncate_dim, name)
+    truncate = check_width(options.truncate_dim, full, name) or model.truncate_dim
     return _facts_of(
         prompts=prompts_of(model, options),
         truncate=truncate,
@@ -204,12 +198,6 @@ def _facts_of(
         "similarity": similarity,
         "dimension": truncate or dimension,
     }
-
-
-def _truncation(model_dim: int | None, full: int, truncate_dim: int | None, name: str) -> int | None:
-    if truncate_dim is not None and truncate_dim > full:
-        raise ModelError(f"truncate_dim is more than model {name!r} has", got=truncate_dim, expected=f"at most {full}")
-    return truncate_dim or model_dim
 
 
 def _similarity(measure: str | None, name: str) -> Similarity:

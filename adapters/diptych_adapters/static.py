@@ -15,7 +15,7 @@ from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.batches import DocumentTokens
 from diptych_adapters.model_options import StaticOptions
-from diptych_adapters.models import ModelError, ModelFolder, resolve
+from diptych_adapters.models import ModelError, ModelFolder, check_width, resolve
 from diptych_adapters.pipelines import fingerprints
 
 TABLES, BESIDE = {"embeddings", "embedding.weight"}, {"weights", "mapping"}  # keys of weights
@@ -134,11 +134,7 @@ def _foreign_steps(folder: ModelFolder) -> list[str] | None:
 def _load(folder: ModelFolder, truncate_dim: int | None) -> StaticModel:
     _check_keys(folder)
     model = StaticModel.from_pretrained(folder.path)
-    if truncate_dim is not None and truncate_dim > model.dim:
-        raise ModelError(
-            f"truncate_dim is more than model {folder.name!r} has", got=truncate_dim, expected=f"at most {model.dim}"
-        )
-    if truncate_dim is not None:
+    if check_width(truncate_dim, model.dim, folder.name) is not None:
         model = StaticModel.from_pretrained(folder.path, dimensionality=truncate_dim)
     if _foreign_steps(folder) is not None:
         model.unk_token_id = None

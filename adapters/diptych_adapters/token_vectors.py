@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.backend import TRIAL
-from diptych_adapters.engines.batches import Runner, Tokens, by_length
+from diptych_adapters.engines.batches import Runner, Tokens, by_length, unit
 from diptych_adapters.engines.torch_graph import SingleFeature, TorchGraph, has_plain_tokens, stand_in
 from diptych_adapters.model_options import MultiVectorOptions, TokenVectorsOptions
-from diptych_adapters.models import ModelError, ModelFolder
+from diptych_adapters.models import ModelError, ModelFolder, check_width
 from diptych_adapters.pipelines.fingerprints import is_routed, pipeline_steps
 from diptych_adapters.pipelines.library import as_texts, find, load, prompts_of, require
 from diptych_adapters.pipelines.pipeline import EncoderPipeline, Task
-from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense, unit
+from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense
 
 
 class TokenVectorEncoder(EncoderPipeline[list[Floats]]):
@@ -112,9 +112,7 @@ def _token_dimension(model: Any, name: str, truncate_dim: int | None) -> int:
             f"model {name!r} has no token vectors", got=type(model[0]).__name__, expected="a transformer model"
         )
     full = int(output["token_embeddings"].shape[-1])
-    if truncate_dim is not None and truncate_dim > full:
-        raise ModelError(f"truncate_dim is more than model {name!r} has", got=truncate_dim, expected=f"at most {full}")
-    return truncate_dim or full
+    return check_width(truncate_dim, full, name) or full
 
 
 class LateInteractionEncoder(EncoderPipeline[list[Floats]]):

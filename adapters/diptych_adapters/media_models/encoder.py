@@ -18,6 +18,7 @@ from diptych.errors import ContractError, brief
 from diptych.media import Content, Modality, Sound
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
+from diptych_adapters.engines.batches import unit
 from diptych_adapters.media_models.readers import (
     PREPROCESSING,
     Clips,
@@ -33,13 +34,13 @@ from diptych_adapters.model_options import (
     SentenceTransformersImageOptions,
     SentenceTransformersOptions,
 )
-from diptych_adapters.models import ModelError, ModelFolder, check_safe, resolve
+from diptych_adapters.models import ModelError, ModelFolder, check_safe, check_width, resolve
 from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.pipelines.fingerprints import pipeline_steps
 from diptych_adapters.pipelines.library import find, load, loading, numerics, prompts_of, quiet
 from diptych_adapters.pipelines.pipeline import identity_of, state_of
 from diptych_adapters.pipelines.weight_checks import answers, check_complete, recorded
-from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense, unit
+from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense
 
 Pooling: TypeAlias = Literal["features", "cls", "mean", "pooler"]
 
@@ -400,12 +401,8 @@ class SentenceTransformerImageEncoder:
         folders = folder.module_folders()
         self._digests = fingerprints.digests(folders)
         self._processing = _processing(folder)
-        self.dimension: int = options.truncate_dim or 0
-        full = self._by_library([{"text": "a"}], "").shape[1]
-        if self.dimension > full:
-            what = f"truncate_dim is more than model {self.name!r} has"
-            raise ModelError(what, got=self.dimension, expected=f"at most {full}")
-        self.dimension = self.dimension or full
+        full: int = self._by_library([{"text": "a"}], "").shape[1]
+        self.dimension = check_width(options.truncate_dim, full, self.name) or full
 
     @property
     def fingerprint(self) -> Fingerprint:

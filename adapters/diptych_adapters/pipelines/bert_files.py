@@ -165,16 +165,26 @@ def read_bert(folder: ModelFolder, options: SentenceTransformersOptions) -> Bert
         return None
     shape, pooling = bert_shape(folder.config()), _pooling(folder.config(f"{modules[1]['path']}/config.json"))
     settings = folder.config("sentence_bert_config.json")
-    if shape is None or pooling is None or not _has_plain_tokens(folder) or not _has_plain_settings(settings):
+    # sentence_bert_config.json sets only a length and the last layer's token vectors, and tokenizer.json describes the
+    # tokenizer completely, with padding on the right.
+    default: dict[str, Any] = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
+    default |= {"modality_config": TEXT_ONLY, "do_lower_case": False}
+    has_plain_settings = all(name == "max_seq_length" or own == default.get(name) for name, own in settings.items())
+    tokens = folder.config("tokenizer_config.json")
+    padded_right = tokens.get("padding_side", "right") == "right" and isinstance(tokens.get("pad_token"), str)
+    has_tokens = (
+        padded_right and (folder.path / "tokenizer.json").is_file() and not fingerprints.overridden(folder.path)
+    )
+    if shape is None or pooling is None or not has_tokens or not has_plain_settings:
         return None
     own_length = settings.get("max_seq_length") or min(
-        int(folder.config("tokenizer_config.json").get("model_max_length") or shape.positions), shape.positions
+        int(tokens.get("model_max_length") or shape.positions), shape.positions
     )
     check_length(options.max_length, shape.positions, folder.name)
     from tokenizers import Tokenizer
 
     text = (folder.path / "tokenizer.json").read_text("utf-8")
-    pad = Tokenizer.from_str(text).token_to_id(folder.config("tokenizer_config.json")["pad_token"])
+    pad = Tokenizer.from_str(text).token_to_id(tokens["pad_token"])
     if pad is None:
         return None
     tokenizer = TokenizerData(text, pad, "right")
@@ -202,20 +212,6 @@ def _pooling(config: Mapping[str, Any]) -> str | None:
     modes = [mode] if isinstance(mode, str) else list(mode or [name for key, name in flags.items() if config.get(key)])
     supported = len(modes) == 1 and modes[0] in POOLINGS and config.get("include_prompt", True)
     return str(modes[0]) if supported else None
-
-
-def _has_plain_settings(settings: Mapping[str, Any]) -> bool:
-    """Whether sentence_bert_config.json sets only a length and the last layer's token vectors."""
-    default: dict[str, Any] = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
-    default |= {"modality_config": TEXT_ONLY, "do_lower_case": False}
-    return all(key == "max_seq_length" or value == default.get(key) for key, value in settings.items())
-
-
-def _has_plain_tokens(folder: ModelFolder) -> bool:
-    """Whether tokenizer.json describes the tokenizer completely, with padding on the right."""
-    config = folder.config("tokenizer_config.json")
-    padded_right = config.get("padding_side", "right") == "right" and isinstance(config.get("pad_token"), str)
-    return padded_right and (folder.path / "tokenizer.json").is_file() and not fingerprints.overridden(folder.path)
 
 
 def bert_shape(config: Mapping[str, Any]) -> Shape | None:

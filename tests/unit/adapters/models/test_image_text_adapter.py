@@ -16,6 +16,7 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
 import torch
 
+from contracts import contract
 from diptych.testing import DenseEncoderContract, MediaEncoderContract, SparseEncoderContract
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder, space_of, text_encoder
 from diptych_adapters.media_text.network import MediaTextModel, MediaTextNetwork, Picture, TowerShape, fitted, words_of
@@ -58,41 +59,13 @@ def lexicon(folder: Path, **options: Any) -> MediaLexiconEncoder:
     return MediaLexiconEncoder("image", model=str(folder), device="cpu", **options)
 
 
-class TestImageText(DenseEncoderContract):
-    triples = ()  # the text encoder's weights are random
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls, folder: Path) -> MediaTextEncoder:
-        return dense(folder)
-
-
-class TestImageLexicon(SparseEncoderContract):
-    triples = ()
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls, folder: Path) -> MediaLexiconEncoder:
-        return lexicon(folder)
-
-
-class TestPictures(MediaEncoderContract):
-    takes_texts = True
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls, folder: Path) -> MediaTextEncoder:
-        return dense(folder)
-
-
-class TestPicturesAsWords(MediaEncoderContract):
-    kind = "sparse"
-    takes_texts = True
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls, folder: Path) -> MediaLexiconEncoder:
-        return lexicon(folder)
+# the text encoder's weights are random
+TestImageText = contract(DenseEncoderContract, triples=(), encoder=lambda cls, folder: dense(folder))
+TestImageLexicon = contract(SparseEncoderContract, triples=(), encoder=lambda cls, folder: lexicon(folder))
+TestPictures = contract(MediaEncoderContract, takes_texts=True, encoder=lambda cls, folder: dense(folder))
+TestPicturesAsWords = contract(
+    MediaEncoderContract, kind="sparse", takes_texts=True, encoder=lambda cls, folder: lexicon(folder)
+)
 
 
 def test_pictures_become_square_by_white_and_are_scaled() -> None:

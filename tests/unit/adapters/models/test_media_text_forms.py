@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
 import torch
 
+from contracts import contract
 from diptych.media import Content, Sound
 from diptych.testing import MediaEncoderContract
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder, space_of, text_encoder
@@ -54,32 +54,21 @@ def folders(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactor
     return {of: root / of for of in SMALL}
 
 
-class Contract(MediaEncoderContract):
-    __test__: ClassVar[bool] = False
-    takes_texts = True
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def encoder(cls, folders: dict[str, Path]) -> Any:
-        form = "text" if cls.kind == "dense" else "lexicon"
-        make = getattr(media_forms, f"{cls.modality}_{form}")  # as the registry does
-        return make(model=str(folders[cls.modality]), device="cpu")
-
-
-class TestSounds(Contract):
-    __test__, modality = True, "sound"
-
-
-class TestClips(Contract):
-    __test__, modality = True, "video"
-
-
-class TestSoundsAsWords(Contract):
-    __test__, modality, kind = True, "sound", "sparse"
-
-
-class TestClipsAsWords(Contract):
-    __test__, modality, kind = True, "video", "sparse"
+TestSounds, TestClips, TestSoundsAsWords, TestClipsAsWords = (
+    contract(
+        MediaEncoderContract,
+        modality=of,
+        kind=kind,
+        takes_texts=True,
+        encoder=lambda cls, folders, of=of, make=make: make(model=str(folders[of]), device="cpu"),
+    )
+    for kind, of, make in (
+        ("dense", "sound", media_forms.sound_text),
+        ("dense", "video", media_forms.video_text),
+        ("sparse", "sound", media_forms.sound_lexicon),
+        ("sparse", "video", media_forms.video_lexicon),
+    )
+)
 
 
 @pytest.mark.parametrize("hertz", [100.0, 440.0, 3000.0])

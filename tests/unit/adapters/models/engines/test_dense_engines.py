@@ -151,12 +151,6 @@ def test_another_pipeline_of_the_same_weights_is_not_mistaken_for_it(minilm_path
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_without_openvino_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'diptych\[openvino\]'"):
-        minilm(backend="openvino")
-
-
 def test_a_pipeline_that_openvino_is_not_given_whole_is_refused(minilm_path: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs diptych[openvino]")
     transformer = Transformer(str(minilm_path))
@@ -176,16 +170,14 @@ def test_a_conversion_that_makes_other_vectors_is_refused(
         SentenceTransformerEncoder.of(model=str(tiny("mean")), backend="openvino")
 
 
-# ONNX Runtime
-
-
-def test_without_onnx_runtime_it_is_said_what_to_install(
-    tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("backend", "packages"), [("openvino", ["openvino"]), ("onnx", ["onnx", "onnxruntime"])])
+def test_without_a_runtime_it_is_said_what_to_install(
+    tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, backend: str, packages: list[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'diptych\[onnx\]'"):
-        SentenceTransformerEncoder.of(model=str(tiny("mean")), backend="onnx")
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf"pip install 'diptych\[{backend}\]'"):
+        SentenceTransformerEncoder.of(model=str(tiny("mean")), backend=backend)
 
 
 # auto

@@ -42,10 +42,3 @@ def test_those_that_were_used_longest_ago_go_when_they_take_too_much(monkeypatch
     assert processor.cached_file(folders[0], "model")
     kept("one more")
     assert [folder.exists() for folder in folders] == [True, False, True, True]
-
-
-def test_what_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="the converted model is not kept"):
-        kept("a")
