@@ -10,7 +10,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.copying import copy_collection
-from diptych.copying.sides import CopyRecord, Digest, Rule, copied_metadata, difference, hash_of, record_of, same
+from diptych.copying.sides import CopyRecord, Digest, Rule, difference, record_of, same
 from diptych.errors import CopyError
 from diptych.slots.consent import place_of
 from diptych.stores.versions import is_local
@@ -119,9 +119,3 @@ def test_a_record_is_read_back_and_a_damaged_one_is_refused() -> None:
     assert record_of({}, "target") is None
     with pytest.raises(CopyError, match=r"cannot be read\n  where: target, metadata diptych_copy.stage"):
         record_of({"diptych_copy": {"store": "s", "collection": "c", "stage": "half"}}, "target")
-
-
-def test_what_is_carried_over_is_all_but_leases_and_records_of_copies() -> None:
-    raw = {"diptych": {"live": 1}, "diptych_apply": {"token": 1}, "diptych_copy": {}, "mine": [1], "gone": None}
-    assert copied_metadata(raw) == {"diptych": {"live": 1}, "mine": [1]}
-    assert hash_of(raw) == hash_of(copied_metadata(raw)) != hash_of({"mine": [1]})

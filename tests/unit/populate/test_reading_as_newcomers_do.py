@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,11 @@ def test_front_matter_goes_and_what_is_the_title_is_not_said_twice(text: str, ti
 
 
 def test_a_markdown_file_comes_with_its_title_and_without_its_front_matter(tmp_path: Path) -> None:
-    write(tmp_path / "n" / "tea.md", "---\ntitle: Tea\n---\nHot water.\n")
-    assert list(open_source(tmp_path / "n")) == [{"id": "tea.md", "text": "Hot water.", "title": "Tea"}]
+    path = write(tmp_path / "n" / "tea.MD", "---\ntitle: Tea\n---\nHot water.\n")
+    for source in (open_source(tmp_path / "n"), open_source(path)):
+        assert isinstance(source, Sized)
+        assert len(source) == 1
+        assert list(source) == [{"id": "tea.MD", "text": "Hot water.", "title": "Tea"}]
 
 
 @pytest.mark.parametrize(

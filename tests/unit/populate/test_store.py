@@ -37,42 +37,40 @@ def response(status: int) -> UnexpectedResponse:
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("passes", "refused", "errors"),
     [
-        response(500), response(502), response(503), response(429), response(408),
-        ResponseHandlingException(httpx.ConnectError("refused")), ConnectionResetError(), TimeoutError(), OSError(28),
-        StoreUnavailable("x"), StoreError("x"), GrpcFailure(grpc.StatusCode.UNAVAILABLE),
-        GrpcFailure(grpc.StatusCode.DEADLINE_EXCEEDED), GrpcFailure(grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (
+            True, False,
+            [
+                *map(response, (500, 502, 503, 429, 408)), ResponseHandlingException(httpx.ConnectError("refused")),
+                ConnectionResetError(), TimeoutError(), OSError(28), StoreUnavailable("x"), StoreError("x"),
+                GrpcFailure(grpc.StatusCode.UNAVAILABLE), GrpcFailure(grpc.StatusCode.DEADLINE_EXCEEDED),
+                GrpcFailure(grpc.StatusCode.RESOURCE_EXHAUSTED),
+            ],
+        ),
+        (
+            False, True,
+            [
+                *map(response, (400, 413, 422)), ValueError(), TypeError(), CollectionError("x"),
+                GrpcFailure(grpc.StatusCode.INVALID_ARGUMENT),
+            ],
+        ),
+        (
+            False, False,
+            [
+                *map(response, (401, 403, 404)), CollectionNotFound("x"), StoreLocked("x"), StoreUnsupported("x"),
+                StoreReadOnly("x"), GrpcFailure(grpc.StatusCode.NOT_FOUND), KeyboardInterrupt(),
+                GrpcFailure(grpc.StatusCode.UNAUTHENTICATED),
+            ],
+        ),
     ],
+    ids=["may pass", "refuses the points", "ends the run"],
 )  # fmt: skip
-def test_what_may_pass_is_tried_again(error: Exception) -> None:
-    assert may_pass(error)
-    assert not refuses_content(error)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        response(400), response(413), response(422), ValueError(), TypeError(), CollectionError("x"),
-        GrpcFailure(grpc.StatusCode.INVALID_ARGUMENT),
-    ],
-)  # fmt: skip
-def test_what_the_store_finds_wrong_with_points_is_a_refusal(error: Exception) -> None:
-    assert not may_pass(error)
-    assert refuses_content(error)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        response(401), response(403), response(404), CollectionNotFound("x"), StoreLocked("x"), StoreUnsupported("x"),
-        StoreReadOnly("x"),
-        GrpcFailure(grpc.StatusCode.NOT_FOUND), GrpcFailure(grpc.StatusCode.UNAUTHENTICATED), KeyboardInterrupt(),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_for_good_ends_the_run(error: BaseException) -> None:
-    assert not may_pass(error)
-    assert not refuses_content(error)
+def test_an_error_is_tried_again_blamed_on_the_points_or_ends_the_run(
+    passes: bool, refused: bool, errors: list[BaseException]
+) -> None:
+    for error in errors:
+        assert (may_pass(error), refuses_content(error)) == (passes, refused), error
 
 
 def test_a_set_stop_ends_the_tries() -> None:
