@@ -49,7 +49,7 @@ from diptych.metadata.payloads import hashed_point
 from diptych.populate import populate
 from diptych.populate.pace import IN_FLIGHT, PART
 from diptych.stores import open_store
-from diptych.stores.protobuf_points import Point
+from diptych.stores.server_client import Point
 from diptych.stores.versions import server_version
 from diptych.swap import ApplyOptions, apply
 from drawn_corpus import WIDTH, WORDS, Documents, Drawn, config_of, opened, table_in_memory, vectors

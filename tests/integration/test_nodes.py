@@ -28,8 +28,7 @@ from diptych.search.filters import combined, missing_keys
 from diptych.search.retrieve import Retrieved, retrieve_together
 from diptych.stores import deadline, open_store, place_of
 from diptych.stores.nodes import Nodes, seconds_left
-from diptych.stores.protobuf_points import Point
-from diptych.stores.server_client import ServerClient
+from diptych.stores.server_client import Point, ServerClient
 from faulty_server import answer, done, faulty_server, hang, reset
 from grpc_server import grpc_server, refuse
 from small_server import Routes

@@ -33,8 +33,7 @@ class PointMaker:
     """Builds complete points: a vector for each slot, and the text for text-index slots."""
 
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE, media: MediaStore | None = None) -> None:
-        from diptych.stores.protobuf_points import Point
-        from diptych.stores.server_client import ServerClient
+        from diptych.stores.server_client import Point, ServerClient
         from diptych.stores.versions import looks_at_disk
 
         server = isinstance(client, ServerClient)

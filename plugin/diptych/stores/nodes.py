@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
-from qdrant_client import grpc
 from qdrant_client.qdrant_remote import QdrantRemote
 from qdrant_client.uploader.rest_uploader import RestBatchUploader
 
@@ -139,25 +138,7 @@ class Node(QdrantRemote):
         options |= {"limits": limits, "event_hooks": EVENT_HOOKS, "grpc_options": reconnect}
         super().__init__(check_compatibility=False, **options)
         self.skipped_until = 0.0
-        self._writes: dict[str, Callable[..., Any]] = {}  # the calls that take a request as bytes
         self.openapi_client.client.add_middleware(_within_deadline)
-
-    def write(self, method: str, head: Any, points: bytes, seconds: float) -> Any:
-        """Send points over gRPC; the server's answer.
-
-        Args:
-            method: `Upsert` or `UpdateVectors`.
-            head: the request without its points.
-            points: its field of points as bytes, see `protobuf_points`. In a message they would be read and
-                written once more.
-            seconds: to wait at most.
-        """
-        if method not in self._writes:
-            self._init_grpc_channel()
-            answer = grpc.PointsOperationResponse.FromString
-            call = self._grpc_channel_pool[0].unary_unary(f"/qdrant.Points/{method}", None, answer)
-            self._writes[method] = call
-        return self._writes[method](head.SerializeToString() + points, timeout=seconds_left(seconds))
 
     def answer(self, method: str, request: Any) -> Any:
         """Send a request of the service of points over gRPC; the server's answer."""

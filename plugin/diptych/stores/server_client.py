@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
-from diptych.stores import protobuf_points
 from diptych.stores.nodes import SEARCH_TIMEOUT, Nodes, search_deadline
 
 READING = (
@@ -22,7 +22,16 @@ READING = (
     "get_aliases", "get_collection_aliases", "collection_cluster_info", "list_shard_keys", "info",
 )  # fmt: skip
 _OWN = {"close", "migrate", "recreate_collection", "upload_collection", "upload_points"}  # not one call of a node
-_POINTS, _ARRAYS = (models.PointStruct, models.PointVectors, protobuf_points.Point), (np.ndarray, models.SparseVector)
+_ARRAYS = np.ndarray | models.SparseVector
+
+
+@dataclass(slots=True)
+class Point:
+    """A point with named vectors, as `models.PointStruct` and `models.PointVectors`, but cheaper to make."""
+
+    id: int | str
+    vector: Mapping[str, Any]
+    payload: Mapping[str, Any] | None = None
 
 
 class ServerClient(QdrantClient):
@@ -45,7 +54,7 @@ class ServerClient(QdrantClient):
         others: Sequence[dict[str, Any]] = (),
         **options: Any,
     ) -> None:
-        self._speaks_grpc, self._seconds, self.search_timeout = grpc, timeout, search_timeout
+        self._speaks_grpc, self.search_timeout = grpc, search_timeout
         own = {"prefer_grpc": grpc, "timeout": timeout, **options}
         further = [{key: value for key, value in place.items() if key != "grpc"} for place in others]
         self._nodes = Nodes([own, *({**own, **place} for place in further)])
@@ -80,9 +89,9 @@ class ServerClient(QdrantClient):
             return super().upsert(collection_name, given, wait, ordering, shard_key_selector, **options)
         if self._speaks_grpc:
             routing = _grpc_routing(ordering, shard_key_selector)
-            head = grpc.UpsertPoints(collection_name=collection_name, wait=wait, **routing)
-            answer = self._nodes.current.write("Upsert", head, protobuf_points.upserted(given), self._seconds)
-            return GrpcToRest.convert_update_result(answer.result)
+            messages = [_message(grpc.PointStruct, point) for point in given]
+            request = grpc.UpsertPoints(collection_name=collection_name, wait=wait, points=messages, **routing)
+            return GrpcToRest.convert_update_result(self._nodes.current.answer("Upsert", request).result)
         api: Any = self.http.points_api  # its annotations lack what its defaults allow
         body = JsonPoints(given, shard_key_selector)
         answer = api.upsert_points(collection_name, wait=wait, ordering=ordering, point_insert_operations=body)
@@ -104,73 +113,14 @@ class ServerClient(QdrantClient):
             return super().update_vectors(collection_name, given, wait, ordering, shard_key_selector, **options)
         if self._speaks_grpc:
             routing = _grpc_routing(ordering, shard_key_selector)
-            head = grpc.UpdatePointVectors(collection_name=collection_name, wait=wait, **routing)
-            answer = self._nodes.current.write("UpdateVectors", head, protobuf_points.updated(given), self._seconds)
-            return GrpcToRest.convert_update_result(answer.result)
+            messages = [_message(grpc.PointVectors, point) for point in given]
+            request = grpc.UpdatePointVectors(collection_name=collection_name, wait=wait, points=messages, **routing)
+            return GrpcToRest.convert_update_result(self._nodes.current.answer("UpdateVectors", request).result)
         api: Any = self.http.points_api
         body = JsonPoints(given, shard_key_selector)
         answer = api.update_vectors(collection_name, wait=wait, ordering=ordering, update_vectors=body)
         result: models.UpdateResult = answer.result
         return result
-
-    def retrieve(
-        self,
-        collection_name: str,
-        ids: Sequence[models.ExtendedPointId],
-        with_payload: models.WithPayloadInterface = True,
-        with_vectors: models.WithVector = False,
-        consistency: models.ReadConsistency | None = None,
-        shard_key_selector: models.ShardKeySelector | None = None,
-        timeout: int | None = None,
-        **options: Any,
-    ) -> list[models.Record]:
-        """Points by id, as `QdrantClient.retrieve` does. Over gRPC, without vectors, it takes less of the processor."""
-        routing = (consistency, shard_key_selector, timeout)
-        if not self._is_plain(with_payload, with_vectors, routing, options):
-            return super().retrieve(collection_name, ids, with_payload, with_vectors, *routing, **options)
-        request = grpc.GetPoints(
-            collection_name=collection_name,
-            ids=map(protobuf_points.point_id, ids),
-            with_payload=RestToGrpc.convert_with_payload_interface(with_payload),
-            with_vectors=RestToGrpc.convert_with_vectors(False),
-        )
-        return protobuf_points.records(self._nodes.current.answer("Get", request).result)
-
-    def scroll(  # type: ignore[override]  # as above
-        self,
-        collection_name: str,
-        scroll_filter: models.Filter | None = None,
-        limit: int = 10,
-        order_by: models.OrderBy | None = None,
-        offset: models.ExtendedPointId | None = None,
-        with_payload: models.WithPayloadInterface = True,
-        with_vectors: models.WithVector = False,
-        consistency: models.ReadConsistency | None = None,
-        shard_key_selector: models.ShardKeySelector | None = None,
-        timeout: int | None = None,
-        **options: Any,
-    ) -> tuple[list[models.Record], models.ExtendedPointId | None]:
-        """Points page by page, as `QdrantClient.scroll` does; see `retrieve`."""
-        routing, known = (consistency, shard_key_selector, timeout), isinstance(scroll_filter, models.Filter | None)
-        if order_by is not None or not known or not self._is_plain(with_payload, with_vectors, routing, options):
-            own = (scroll_filter, limit, order_by, offset, with_payload, with_vectors)
-            return super().scroll(collection_name, *own, *routing, **options)
-        request = grpc.ScrollPoints(
-            collection_name=collection_name,
-            filter=None if scroll_filter is None else RestToGrpc.convert_filter(scroll_filter),
-            limit=limit,
-            offset=None if offset is None else protobuf_points.point_id(offset),
-            with_payload=RestToGrpc.convert_with_payload_interface(with_payload),
-            with_vectors=RestToGrpc.convert_with_vectors(False),
-        )
-        answer = self._nodes.current.answer("Scroll", request)
-        following = protobuf_points.id_in(answer.next_page_offset) if answer.HasField("next_page_offset") else None
-        return protobuf_points.records(answer.result), following
-
-    def _is_plain(self, payload: object, vectors: object, routing: tuple[Any, ...], options: dict[str, Any]) -> bool:
-        """Whether a read goes over gRPC, wants no vectors, and says nothing that only qdrant-client converts."""
-        known = isinstance(payload, bool | list | models.PayloadSelectorInclude | models.PayloadSelectorExclude)
-        return self._speaks_grpc and known and vectors is False and routing == (None, None, None) and not options
 
     def metadata_views(self, collection_name: str) -> list[dict[str, Any]]:
         """The collection's metadata as each node shows it; nodes that do not answer are left out."""
@@ -220,7 +170,9 @@ def is_columnar(points: object) -> bool:
     if not isinstance(points, list):
         return False
     for point in points:
-        if not isinstance(point, _POINTS) or not isinstance(point.vector, dict):
+        if not isinstance(point, models.PointStruct | models.PointVectors | Point) or not isinstance(
+            point.vector, dict
+        ):
             return False
         for vector in point.vector.values():
             if not isinstance(vector, _ARRAYS):
@@ -232,7 +184,7 @@ class JsonPoints:
     """The body of a write over HTTP, with the same interface as qdrant-client's own models."""
 
     def __init__(
-        self, points: Sequence[models.PointStruct | models.PointVectors | protobuf_points.Point], shard_key: Any = None
+        self, points: Sequence[models.PointStruct | models.PointVectors | Point], shard_key: Any = None
     ) -> None:
         self._points, self._shard_key = points, shard_key
 
@@ -243,11 +195,44 @@ class JsonPoints:
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _json_point(point: models.PointStruct | models.PointVectors | protobuf_points.Point) -> dict[str, Any]:
+def _json_point(point: models.PointStruct | models.PointVectors | Point) -> dict[str, Any]:
     vectors: Any = point.vector
     made = {"id": point.id, "vector": {name: _json_vector(vector) for name, vector in vectors.items()}}
     payload = getattr(point, "payload", None)
     return made if payload is None else {**made, "payload": payload}
+
+
+def _message(kind: Any, point: models.PointStruct | models.PointVectors | Point) -> Any:
+    """The gRPC message of a point, `PointStruct` or `PointVectors`. Numbers go into it as they lie in memory.
+
+    qdrant-client's own conversion takes lists, and makes a Python object of each number.
+    """
+    own: Any = point.vector
+    payload = getattr(point, "payload", None)
+    identifier = RestToGrpc.convert_extended_point_id(point.id)
+    made = kind(id=identifier, payload=RestToGrpc.convert_payload(payload)) if payload else kind(id=identifier)
+    made.vectors.vectors.SetInParent()  # a point may have no vector
+    vectors = made.vectors.vectors.vectors
+    for name, vector in own.items():
+        if isinstance(vector, models.SparseVector):
+            vectors[name].sparse.MergeFrom(grpc.SparseVector(values=vector.values, indices=vector.indices))
+        elif vector.ndim == 2:
+            vectors[name].multi_dense.vectors.extend(grpc.DenseVector.FromString(_numbers(row)) for row in vector)
+        else:
+            vectors[name].dense.MergeFromString(_numbers(vector))
+    return made
+
+
+def _numbers(vector: np.ndarray) -> bytes:
+    """The bytes of a `DenseVector`."""
+    return _before_numbers(len(vector)) + np.ascontiguousarray(vector, "<f4").tobytes()
+
+
+@functools.cache
+def _before_numbers(count: int) -> bytes:
+    """What precedes so many numbers in the bytes of a `DenseVector`."""
+    whole = grpc.DenseVector(data=np.zeros(count).tolist()).SerializeToString()
+    return bytes(whole[: len(whole) - 4 * count])
 
 
 def _json_vector(vector: Any) -> Any:
