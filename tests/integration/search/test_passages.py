@@ -87,12 +87,9 @@ def test_a_fusion_shows_the_passages_of_the_slot_that_has_them(long: Collection)
     assert len(hit.passages) == 3
 
 
-def test_a_search_by_another_slot_has_no_passages(long: Collection) -> None:
-    assert all(not hit.passages for hit in long.search(QUERY, pipeline="lexical"))
-
-
 def test_passages_can_be_left_out(long: Collection) -> None:
-    assert all(not hit.passages for hit in long.search(QUERY, passages=0))
+    for options in ({"passages": 0}, {"pipeline": "lexical"}):  # the latter's slot has none
+        assert all(not hit.passages for hit in long.search(QUERY, **options))
     with pytest.raises(SearchError, match="passages is not usable"):
         long.search(QUERY, passages=-1)
 
@@ -186,7 +183,8 @@ def test_a_changed_document_shows_its_new_passages_and_a_deleted_one_none(opened
 
 def test_an_explanation_names_the_best_passage(long: Collection) -> None:
     expected, texts = by_hand(QUERY), {document.id: document.text for document in documents()}
-    for explained in long.explain(QUERY, limit=5):
+    worst = long.search(QUERY, pipeline="dense", limit=60)[-1].id  # no hit of the five
+    for explained in (*long.explain(QUERY, limit=5), *long.explain(QUERY, limit=5, ids=[worst])):
         own, passages = explained.slots["dense"], expected[explained.document.id]
         assert own.passage is not None
         assert own.passages == len(passages)
@@ -198,10 +196,3 @@ def test_an_explanation_names_the_best_passage(long: Collection) -> None:
         assert explained.slots["lexical"].passage is None
         assert f"best of {own.passages} passages, {own.passage.start} to {own.passage.end}" in str(explained)
         assert explained.as_dict()["slots"]["dense"]["passage"]["end"] == own.passage.end
-
-
-def test_a_document_that_is_no_hit_has_its_best_passage_explained(long: Collection) -> None:
-    last = long.search(QUERY, pipeline="dense", limit=60)[-1]
-    (explained,) = long.explain(QUERY, pipeline="dense", limit=3, ids=[last.id])
-    assert explained.slots["dense"].passage is not None
-    assert explained.slots["dense"].passage.start == last.passages[0].start

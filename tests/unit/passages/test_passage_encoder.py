@@ -158,12 +158,6 @@ def test_longer_passages_than_the_encoder_reads_are_refused() -> None:
         wrapped(options=PassageOptions(tokens=64))
 
 
-@pytest.mark.parametrize("adapter", ["fake-dense", "fake-sparse"])
-def test_a_registry_makes_encoders_with_passages(adapter: str) -> None:
-    encoder = Registry(fakes_plugin).create(adapter, {"passages": {"tokens": 32, "overlap": 0}})
-    assert isinstance(encoder, PassageEncoder)
-
-
 @pytest.mark.parametrize(
     ("passages", "message"),
     [

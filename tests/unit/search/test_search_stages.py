@@ -59,20 +59,6 @@ def test_adding_three_slots_in_any_grouping_is_the_same_pipeline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "depth"),
-    [
-        (Pipeline((Retrieve("dense", 7),)), None),
-        (PAIR >> Rrf(), 150),
-        (PAIR >> Rrf() >> Rescore("late", 20), 20),
-        (Retrieve("dense", 30) >> Rerank("mine", 50), 30),
-        (PAIR >> Rrf() >> Rescore("late", 20) >> Rerank("a", 10) >> Rerank("b", 5), 5),
-    ],
-)
-def test_depth_is_what_the_narrowest_stage_passes_on(pipeline: Pipeline, depth: int | None) -> None:
-    assert pipeline.depth == depth
-
-
-@pytest.mark.parametrize(
     ("make", "text"),
     [
         (lambda: Retrieve("dense", 0), "candidates is not a positive integer"),
