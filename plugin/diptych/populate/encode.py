@@ -107,7 +107,16 @@ class SlotEncoder:
         except MediaError as error:
             return self._without(inputs, error)
         except Exception as error:
-            self._require_working(error)
+            try:
+                self.slot.try_out()
+            except Exception:
+                raise PopulateError(
+                    "an encoder fails even for plain inputs",
+                    where=self.slot.where,
+                    got=reason_of(error),
+                    expected=f"a vector, even for {brief(plain_documents(self.slot.reading.modality)[0])}",
+                    do="fix what it needs and run again: what is in the collection is not encoded again",
+                ) from error
             return self._halves(inputs, error)
         if all_finite(vectors):
             return [*vectors]
@@ -128,18 +137,6 @@ class SlotEncoder:
             return [f"the encoder of {self.slot.where} fails on it: {reason_of(error)}"]
         middle = len(inputs) // 2
         return [*self._outcomes(inputs[:middle]), *self._outcomes(inputs[middle:])]
-
-    def _require_working(self, error: Exception) -> None:
-        try:
-            self.slot.try_out()
-        except Exception:
-            raise PopulateError(
-                "an encoder fails even for plain inputs",
-                where=self.slot.where,
-                got=reason_of(error),
-                expected=f"a vector, even for {brief(plain_documents(self.slot.reading.modality)[0])}",
-                do="fix what it needs and run again: what is in the collection is not encoded again",
-            ) from error
 
 
 def taken_unread(encoders: Mapping[str, SlotEncoder]) -> dict[str, UnreadTokens]:
@@ -186,7 +183,18 @@ class Targets:
             DiptychError: one of a live slot cannot be made; nothing has changed, and the next look meets it again.
         """
         candidates = self.slots if wanted is None else wanted
-        loaded = {vector: slot for vector, slot in candidates.items() if self._works(vector, slot)}
+        loaded: dict[str, Slot] = {}
+        for vector, slot in candidates.items():
+            try:
+                _ = slot.encoder  # created and verified
+            except Exception as error:
+                if vector in self.live:
+                    if vector in self._given_up:
+                        error.add_note(_CUT_OVER)
+                    raise
+                self._give_up(vector, error)
+            else:
+                loaded[vector] = slot
         self.slots = loaded
         self.encoders = {
             vector: SlotEncoder(
@@ -269,18 +277,6 @@ class Targets:
         self.live = {generation.vector: name for name, generation in metadata.live.slots.items()}
         wanted = self._handle.writers(metadata)
         return {v: slot for v, slot in wanted.items() if v not in self._given_up or v in self.live}
-
-    def _works(self, vector: str, slot: Slot) -> bool:
-        try:
-            _ = slot.encoder  # created and verified
-        except Exception as error:
-            if vector in self.live:
-                if vector in self._given_up:
-                    error.add_note(_CUT_OVER)
-                raise
-            self._give_up(vector, error)
-            return False
-        return True
 
     def _give_up(self, vector: str, error: Exception) -> None:
         self._given_up.add(vector)

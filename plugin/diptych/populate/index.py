@@ -152,9 +152,8 @@ class Indexer:
             PopulateError: the store or an encoder failed for good.
         """
         chunk = self._handle.populate_config.chunk
-        most = max(1, chunk // PIECES)
-        size = most
-        batches = batched(items, min(LOOKUP, most))
+        size = max(1, chunk // PIECES)
+        batches = batched(items, min(LOOKUP, size))
         work = partial(self._encode, engine, size, is_new, stopped)
         read_ahead(batches, work, room=max(1, chunk // LOOKUP), stopped=stopped)
 

@@ -72,8 +72,14 @@ class RayEngine:
 
         def process(windows: Iterable[list[Any]]) -> None:
             for window in windows:
-                for items, done in self._answers(window, job):
-                    _take(pickle.loads(items), pickle.loads(done), work)
+                for items, answer in self._answers(window, job):
+                    piece, done = pickle.loads(items), pickle.loads(answer)
+                    if isinstance(done, PopulateError):
+                        raise done
+                    work.targets.note_elsewhere(done.hits, done.unread)
+                    work.send(piece, done.outcomes)
+                    if work.confirm is not None:
+                        work.confirm(piece)
                     if work.stopped.is_set():
                         return
 
@@ -144,15 +150,6 @@ def connected() -> Iterator[None]:
         context.enable_progress_bars, context.execution_options.preserve_order = before
         if started_here:
             ray.shutdown()
-
-
-def _take(piece: Piece, done: Encoded | PopulateError, work: Work) -> None:
-    if isinstance(done, PopulateError):
-        raise done
-    work.targets.note_elsewhere(done.hits, done.unread)
-    work.send(piece, done.outcomes)
-    if work.confirm is not None:
-        work.confirm(piece)
 
 
 @dataclass(frozen=True, slots=True)

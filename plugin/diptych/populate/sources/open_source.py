@@ -307,7 +307,12 @@ def parse_markdown(text: str) -> tuple[str, str]:
     matter, lines = _split(text.splitlines())
     at = _heading_at(lines)
     heading = "" if at is None else lines[at].strip("# \t")
-    title = _title(matter) or heading
+    title = next((match[1].strip() for line in matter if (match := _TITLE.match(line))), "")
+    if title[:1] in ("'", '"') and title[-1:] == title[:1] and len(title) > 1:
+        title = title[1:-1].replace("''" if title[0] == "'" else '\\"', title[0]).strip()
+    elif title[:1] in ("|", ">", "~") or title == "null":
+        title = ""
+    title = title or heading
     if at is not None and heading.casefold() == title.casefold():
         del lines[at]
     return title, "\n".join(lines).strip() if matter or title else text
@@ -321,13 +326,6 @@ def _split(lines: list[str]) -> tuple[list[str], list[str]]:
     matter = lines[1:end]
     is_yaml = all(not line.strip() or line[0] in " \t#-]}" or _KEY.match(line) for line in matter)
     return (matter, lines[end + 1 :]) if matter and is_yaml else ([], lines)
-
-
-def _title(matter: list[str]) -> str:
-    found = next((match[1].strip() for line in matter if (match := _TITLE.match(line))), "")
-    if found[:1] in ("'", '"') and found[-1:] == found[:1] and len(found) > 1:
-        return found[1:-1].replace("''" if found[0] == "'" else '\\"', found[0]).strip()
-    return "" if found[:1] in ("|", ">", "~") or found == "null" else found
 
 
 def _heading_at(lines: list[str]) -> int | None:
