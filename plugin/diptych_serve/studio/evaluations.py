@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -227,47 +227,6 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [name if longer.count(name) == 1 else str(place) for name, place in zip(longer, places, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationPlan:
-    """What is to be evaluated.
-
-    Args:
-        collection: what is searched.
-        sides: two to compare; the first is the baseline.
-        judged: the queries.
-        metric: as `diptych evaluate` names them.
-        slices: what queries are grouped by: `length`, `language`, or a metadata key.
-        tenant: whose documents are searched, in collections with tenants.
-    """
-
-    collection: Collection
-    sides: tuple[Side, ...]
-    judged: QuerySet
-    metric: str = "nDCG@10"
-    slices: tuple[str, ...] = ()
-    tenant: str | None = None
-
-    @property
-    def depth(self) -> int:
-        """Hits of each query that are asked for.
-
-        Raises:
-            EvaluationError: the metric is unknown.
-            MissingExtra: ir-measures is not installed.
-        """
-        return max(PAGE, *(cutoff(name) or DEEPEST for name in parse_metrics([self.metric])))
-
-    def require(self) -> None:
-        """Raise EvaluationError or MissingExtra for what could not be evaluated, before anything is asked."""
-        names_of(self.sides)
-        queries, _ = self.judged.judged()
-        hits = len(queries) * len(self.sides) * self.depth
-        if hits > MOST_HITS:
-            got = f"{len(queries):,} queries x {len(self.sides)} sides x {self.depth:,} hits"
-            do = "choose a metric with a smaller cutoff, such as nDCG@10, or run diptych evaluate"
-            raise EvaluationError("too many hits to keep", got=got, expected=f"at most {MOST_HITS:,}", do=do)
-
-
 def asked(sides: Sequence[Side], queries: Sequence[Query], job: Job, *, depth: int, tenant: str | None) -> list[Run]:
     """The answers of each side to the queries, as a run of the side's name; the job is told the progress.
 
@@ -291,19 +250,46 @@ def asked(sides: Sequence[Side], queries: Sequence[Query], job: Job, *, depth: i
     return runs
 
 
-def evaluated(wanted: EvaluationPlan, job: Job) -> EvaluationResult:
-    """The verdict, with what it stands on.
+def evaluation(
+    sides: Sequence[Side], judged: QuerySet, metric: str, slices: Sequence[str], tenant: str | None
+) -> Callable[[Job], EvaluationResult]:
+    """The job that gives the verdict on two sides, with what it stands on.
+
+    Args:
+        sides: two to compare; the first is the baseline.
+        judged: the queries.
+        metric: as `diptych evaluate` names them.
+        slices: what queries are grouped by: `length`, `language`, or a metadata key.
+        tenant: whose documents are searched, in collections with tenants.
 
     Raises:
-        EvaluationError, SearchError, TenantError: it cannot be measured.
-        JobCancelled: nobody wants it any more.
+        EvaluationError: it could not be measured.
+        MissingExtra: ir-measures is not installed.
     """
-    queries, qrels = wanted.judged.judged()
-    timed, metric = queries[:TIMED], wanted.metric
+    names_of(sides)
+    queries, qrels = judged.judged()
+    depth = max(PAGE, *(cutoff(name) or DEEPEST for name in parse_metrics([metric])))
+    if len(queries) * len(sides) * depth > MOST_HITS:
+        got = f"{len(queries):,} queries x {len(sides)} sides x {depth:,} hits"
+        do = "choose a metric with a smaller cutoff, such as nDCG@10, or run diptych evaluate"
+        raise EvaluationError("too many hits to keep", got=got, expected=f"at most {MOST_HITS:,}", do=do)
+    return partial(_evaluated, sides, queries, qrels, metric, depth, slices, tenant)
+
+
+def _evaluated(
+    sides: Sequence[Side],
+    queries: Sequence[Query],
+    qrels: Qrels,
+    metric: str,
+    depth: int,
+    slices: Sequence[str],
+    tenant: str | None,
+    job: Job,
+) -> EvaluationResult:
     job.begin(ASKING, 2 * len(queries))
-    sides = tuple(replace(side, view=side.view.now()) for side in wanted.sides)
-    runs = asked(sides, queries, job, depth=wanted.depth, tenant=wanted.tenant)
-    milliseconds = _milliseconds(sides, timed, wanted.tenant, job)
+    sides = tuple(replace(side, view=side.view.now()) for side in sides)
+    runs = asked(sides, queries, job, depth=depth, tenant=tenant)
+    milliseconds = _milliseconds(sides, queries[:TIMED], tenant, job)
     job.begin(MEASURING, None)
     evaluations = [evaluate(run, qrels, [metric]) for run in runs]
     a, b = (evaluation.values(metric) for evaluation in evaluations)
@@ -311,10 +297,10 @@ def evaluated(wanted: EvaluationPlan, job: Job) -> EvaluationResult:
     if len(a) > 1:  # from one query nothing can be tested
         options: dict[str, Any] = {"confidence": CONFIDENCE, "samples": SAMPLES, "seed": SEED}
         comparison = compare(evaluations, evaluations[0].name, metric, **options)
-    slices, remarks = _slices(wanted, queries, qrels, comparison)
+    rows, remarks = _slices(sides[0].view.now(), slices, queries, qrels, comparison)
     # Where documents have tenants, judgements may be of others' documents.
-    tenants = wanted.collection.handle.view.tenancy is not None
-    absent = "" if tenants else absent_documents(wanted.collection.handle, qrels)
+    view = sides[0].view.now()
+    absent = "" if view.tenancy is not None else absent_documents(view, qrels)
     said_of_runs = (remark for evaluation in evaluations for remark in evaluation.remarks())
     return EvaluationResult(
         metric=metric,
@@ -337,7 +323,7 @@ def evaluated(wanted: EvaluationPlan, job: Job) -> EvaluationResult:
             )
             for query in queries
         ],
-        slices=slices,
+        slices=rows,
     )
 
 
@@ -390,14 +376,13 @@ def _overlap(query: str, runs: Sequence[Run]) -> float:
 
 
 def _slices(
-    wanted: EvaluationPlan, queries: Sequence[Query], qrels: Qrels, comparison: Comparison | None
+    view: View, by: Sequence[str], queries: Sequence[Query], qrels: Qrels, comparison: Comparison | None
 ) -> tuple[list[SliceDifference], list[str]]:
     """The difference within each group of queries, and a sentence for each way of grouping that gives none."""
-    if comparison is None or not wanted.slices:
+    if comparison is None or not by:
         return [], []
-    fields = fields_of_queries(wanted.sides[0].view.now(), wanted.slices, qrels)
-    parts = slices_of(queries, wanted.slices, fields)
-    empty = [name for name in wanted.slices if name not in {part.by for part in parts}]
+    parts = slices_of(queries, by, fields_of_queries(view, by, qrels))
+    empty = [name for name in by if name not in {part.by for part in parts}]
     rows = differences_by_slice(comparison.differences[0], parts, confidence=CONFIDENCE)
     return list(rows), [f"slices by {name}: no 10 queries share a value of it" for name in empty]
 

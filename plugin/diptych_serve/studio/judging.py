@@ -35,9 +35,9 @@ METRIC = "nDCG@10"  # its cutoff is also how deep the sides are pooled
 NAME, READ = 100, 20_000  # characters of a judge's name, and of a text that a judge sees
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a judge compares.
+@dataclass(slots=True)
+class Session:
+    """One judge's work on a comparison: `job` makes the runs, then `judging` is there.
 
     Args:
         collection: whose documents are judged.
@@ -54,6 +54,10 @@ class Comparison:
     who: str
     complete: bool = False
     tenant: str | None = None
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    asked: float = field(default_factory=time.monotonic)
+    job: Job | None = None
+    judging: Judging | None = None
 
     def __post_init__(self) -> None:
         """Raise EvaluationError for what cannot be judged, before anything is asked."""
@@ -63,17 +67,6 @@ class Comparison:
         if not self.who or len(self.who) > NAME or not self.who.isprintable():
             expected = f"1 to {NAME} printable characters"
             raise EvaluationError("a judge needs a name", got=repr(self.who[:NAME]), expected=expected)
-
-
-@dataclass(slots=True)
-class Session:
-    """One judge's work on a comparison: `job` makes the runs, then `judging` is there."""
-
-    comparison: Comparison
-    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
-    asked: float = field(default_factory=time.monotonic)
-    job: Job | None = None
-    judging: Judging | None = None
 
 
 class JudgingSessions:
@@ -91,7 +84,7 @@ class JudgingSessions:
         self._size = -1  # of the log, when it was last read or written here
         self._lock = threading.RLock()
 
-    def start(self, comparison: Comparison) -> Session:
+    def start(self, session: Session) -> Session:
         """Begin a session, or go on with what the folder holds of it.
 
         Raises:
@@ -100,13 +93,14 @@ class JudgingSessions:
         """
         with self._lock:
             judgements = self._read()
-            if comparison.who in judgements.models:
+            if session.who in judgements.models:
                 do = "judge under another name"
-                raise EvaluationError("this is the name of a model that judges", got=comparison.who, do=do)
-            judgements.note_collections([comparison.collection.name])
-            judgements.note(comparison.queries)
-            self._forget()
-            session = Session(comparison)
+                raise EvaluationError("this is the name of a model that judges", got=session.who, do=do)
+            judgements.note_collections([session.collection.name])
+            judgements.note(session.queries)
+            now = time.monotonic()  # sessions that nobody asks for go; what was graded is saved
+            kept = sorted(self._sessions.values(), key=lambda own: own.asked)[-(MOST - 1) :]
+            self._sessions = {own.id: own for own in kept if now - own.asked < LIVES}
             session.job = self._jobs.start("judging", lambda job: self._prepare(session, job))
             self._sessions[session.id] = session
             return session
@@ -150,7 +144,7 @@ class JudgingSessions:
         if pair is not None:  # which side is ahead would tempt a judge, so only the count is said
             counted = verdict.sentence.splitlines()[0]
             query = JudgedQuery(id=pair.query.id, text=said(pair.query), number=pair.number, of=len(judging.queries))
-            document = self._shown(session.comparison, pair)
+            document = self._shown(session, pair)
             return JudgingAnswer(**facts, state="judging", verdict=counted, query=query, document=document)
         state: Any = "settled" if verdict.is_settled else "finished"
         return JudgingAnswer(**facts, state=state, verdict=verdict.sentence, folder=str(self._folder))
@@ -187,19 +181,19 @@ class JudgingSessions:
 
     def _prepare(self, session: Session, job: Job) -> None:
         """Ask all sides; the answers are pooled."""
-        wanted = session.comparison
-        job.begin(ASKING, len(wanted.queries) * len(wanted.sides))
-        runs = asked(wanted.sides, wanted.queries, job, depth=cutoff(METRIC) or 0, tenant=wanted.tenant)
+        queries, sides = session.queries, session.sides
+        job.begin(ASKING, len(queries) * len(sides))
+        runs = asked(sides, queries, job, depth=cutoff(METRIC) or 0, tenant=session.tenant)
         with self._lock:
-            options: dict[str, Any] = {"metric": METRIC, "complete": wanted.complete}
-            session.judging = Judging(runs, wanted.queries, self._read(), judge=wanted.who, **options)
+            options: dict[str, Any] = {"metric": METRIC, "complete": session.complete}
+            session.judging = Judging(runs, queries, self._read(), judge=session.who, **options)
 
-    def _shown(self, wanted: Comparison, pair: Pooled) -> PooledDocument:
+    def _shown(self, session: Session, pair: Pooled) -> PooledDocument:
         """The document of a pair as the page shows it, without which side found it and at which rank."""
-        found = wanted.collection.get([pair.document], tenant=wanted.tenant)
+        found = session.collection.get([pair.document], tenant=session.tenant)
         if not found:
             return PooledDocument(id=pair.document, left=pair.left)
-        fields = document_fields(found[0], wanted.collection.name, tenant=wanted.tenant, window=slice(READ))
+        fields = document_fields(found[0], session.collection.name, tenant=session.tenant, window=slice(READ))
         kept = {name: fields[name] for name in ("id", "name", "title", "text", "thumbnail")}
         return PooledDocument(**kept, left=pair.left)
 
@@ -219,18 +213,12 @@ class JudgingSessions:
 
     def _save(self, session: Session) -> None:
         """Write the qrels, in which queries count that are judged completely."""
-        self._read().save(session.comparison.queries)
+        self._read().save(session.queries)
         self._size = self._length()
 
     def _length(self) -> int:
         path = self._folder / LOG
         return path.stat().st_size if path.exists() else 0
-
-    def _forget(self) -> None:
-        """Drop sessions that nobody asks for; what was graded is saved."""
-        now = time.monotonic()
-        kept = sorted(self._sessions.values(), key=lambda session: session.asked)[-(MOST - 1) :]
-        self._sessions = {session.id: session for session in kept if now - session.asked < LIVES}
 
 
 def typed_queries(texts: Sequence[str]) -> tuple[Query, ...]:

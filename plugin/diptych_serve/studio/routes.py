@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
@@ -33,9 +32,9 @@ from diptych_serve.studio.answers import (
 from diptych_serve.studio.collection import described
 from diptych_serve.studio.context import Call, Studio, answering
 from diptych_serve.studio.display import fields_of
-from diptych_serve.studio.evaluations import EvaluationPlan, QuerySet, QuerySets, evaluated
+from diptych_serve.studio.evaluations import QuerySet, QuerySets, evaluation
 from diptych_serve.studio.jobs import Jobs
-from diptych_serve.studio.judging import Comparison, JudgingSessions, typed_queries
+from diptych_serve.studio.judging import JudgingSessions, Session, typed_queries
 from diptych_serve.studio.page import API, PAGES, Headers, is_public
 from diptych_serve.studio.search import JudgedQuestion, OneMedia, grades, locate, media, search
 from diptych_serve.studio.sides import DocumentQuestion, Question, Side, SideId, side_of, sides_of
@@ -97,10 +96,9 @@ def start_job(call: Call, body: NewEvaluation) -> JobAnswer:
     """`POST /studio/api/jobs`. What is wrong with the request is raised here, before it waits for its turn."""
     collection = call.serving.served.collection(body.collection)
     sides, slices = _sides(collection, body.sides), tuple(dict.fromkeys(body.slices))
-    wanted = EvaluationPlan(collection, sides, _set(call, body.judged), body.metric, slices, body.tenant)
-    wanted.require()
+    work = evaluation(sides, _set(call, body.judged), body.metric, slices, body.tenant)
     jobs = call.studio.jobs
-    return jobs.described(jobs.start(body.kind, partial(evaluated, wanted)))
+    return jobs.described(jobs.start(body.kind, work))
 
 
 def job(call: Call, body: None) -> JobAnswer:
@@ -128,7 +126,7 @@ def start_judging(call: Call, body: NewJudging) -> JudgingAnswer:
         known = typed_queries(body.queries)
     sides, queries = _sides(collection, body.sides), tuple(drawn(known, SAMPLE, 0))
     options: dict[str, Any] = {"complete": body.complete, "tenant": body.tenant}
-    return sessions.described(sessions.start(Comparison(collection, sides, queries, body.who.strip(), **options)))
+    return sessions.described(sessions.start(Session(collection, sides, queries, body.who.strip(), **options)))
 
 
 def judging(call: Call, body: None) -> JudgingAnswer:
