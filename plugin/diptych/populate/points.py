@@ -148,18 +148,17 @@ def _weight(point: models.PointStruct) -> int:
     weight = _BYTES_A_POINT
     # In loops, which take half the time of sums over generators.
     for vector in vectors.values() if isinstance(vectors, Mapping) else (vectors,):
-        weight += _BYTES_A_NUMBER * _numbers(vector)
+        if isinstance(vector, np.ndarray):
+            numbers = int(vector.size)
+        elif isinstance(vector, models.SparseVector):
+            numbers = 2 * len(vector.indices)
+        else:
+            rows = vector if vector and isinstance(vector[0], list) else [vector]
+            numbers = sum(map(len, rows))
+        weight += _BYTES_A_NUMBER * numbers
     for key, value in (payload or {}).items():
         if key != OWN:
             weight += 4 * (len(value) if type(value) is str else len(str(value)))
         elif isinstance(value, dict) and MEDIA in value:
             weight += letters_in(payload)
     return weight
-
-
-def _numbers(vector: Any) -> int:
-    if isinstance(vector, np.ndarray):
-        return int(vector.size)
-    if isinstance(vector, models.SparseVector):
-        return 2 * len(vector.indices)
-    return sum(len(row) for row in vector) if vector and isinstance(vector[0], list) else len(vector)
