@@ -269,3 +269,85 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
         above = "" if file.parent == folder else f"{file.parent.relative_to(folder)}/"
         found |= {f"{above}{name}": value for name, value in load_file(file).items()}
     return found
+
+
+@pytest.mark.parametrize(
+    ("rate", "what"), [(1e30, "the loss is not a finite number"), (1e39, "weights are no finite numbers")]
+)
+def test_a_training_that_diverges_is_an_error_and_its_checkpoints_are_whole(
+    rate: float, what: str, world: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    given = options_of("contrastive", world, run, learning_rate=rate, warmup=0, evaluate_every=1)
+    with pytest.raises(ConfigError, match=f"{what}(?s:.*)lower training.learning_rate"):
+        made(given, Told()).train()
+    assert not (run / "report.json").exists()
+    for path in run.glob("checkpoints/*/training.safetensors"):
+        assert all(torch.isfinite(value).all() for value in load_file(path).values())
+
+
+def test_a_loss_is_logged_as_it_is(world: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    made(options_of("contrastive", world, run, epochs=1), Told()).train()
+    logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert all(entry["loss"] > 0 for entry in logged if "loss" in entry)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), "1.5", True, None])
+def test_a_stored_score_that_is_no_number_is_named_with_its_line(score: Any, world: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    lines(path, [{"query": "q0", "scores": {"d0": 1.0}}, {"query": "q1", "scores": {"d0": 1, "d1": score}}])
+    with pytest.raises(ConfigError, match=r"a score is not a finite number(?s:.*)scores.jsonl:2(?s:.*)of document d1"):
+        prepared(world, tmp_path / "run", path)
+
+
+def test_stored_scores_that_are_not_there_are_a_config_error(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the stored scores cannot be read(?s:.*)teacher.scores(?s:.*)none.jsonl"):
+        prepared(world, tmp_path / "run", tmp_path / "none.jsonl")
+
+
+def prepared(world: Path, run: Path, scores: Path) -> list[str]:
+    given = {**options_of("cprd", world, run), "teacher": {"scores": str(scores)}}
+    done: list[str] = made(given, Told()).prepare()
+    return done
+
+
+CHECKPOINTS = {"ar2": "round-1/round.json"}  # of the others the trainer's, whose last file this is:
+WHOLE = "checkpoint-*/trainer_state.json"
+
+
+class Stopped(Told):
+    """A watcher that stops a training at the second step after a checkpoint, which the pattern finds once whole."""
+
+    def __init__(self, checkpoints: Path, pattern: str) -> None:
+        super().__init__()
+        self.checkpoints, self.pattern, self.since = checkpoints, pattern, 0
+
+    def advance(self, stage: str, n: int) -> None:
+        """A step."""
+        self.since += n if list(self.checkpoints.glob(self.pattern)) else 0
+        if self.since >= 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_a_stopped_training_ends_as_one_that_was_not(recipe: str, world: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    watcher = Stopped(again / "checkpoints", CHECKPOINTS.get(recipe, WHOLE))
+    with pytest.raises(KeyboardInterrupt):
+        made(options_of(recipe, world, again), watcher).train()
+    assert not (again / "report.json").exists()
+    whole = made(options_of(recipe, world, tmp_path / "whole"), Told()).train()
+    report = made(options_of(recipe, world, again), Told()).train()
+    assert 0 < report.resumed_at < report.steps == whole.steps
+    assert str(world) not in (Path(whole.folder) / "README.md").read_text("utf-8")  # a card is shared
+    ends = sorted(path.relative_to(whole.folder) for path in Path(whole.folder).rglob("*.safetensors"))
+    assert ends
+    for end in ends:
+        one, other = load_file(Path(whole.folder) / end), load_file(again / end)
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)
+    assert report.measured.keys() == whole.measured.keys()
+    for when, values in whole.measured.items():
+        assert report.measured[when] == pytest.approx(values, abs=1e-4)

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer, SparseEncoder
+from sentence_transformers.base.modules import Dense, Router
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from every_recipe import MASKED, RECIPES, made, options_of, write_world
@@ -97,3 +100,25 @@ def test_an_untold_prompt_stays_the_models_own(world: Path, tmp_path: Path) -> N
     given = options_of("contrastive", world, tmp_path / "run")
     given |= {"model": str(world / "prompted-dense"), "prompts": {"query": ""}}
     assert made(given, Told()).model().prompts == {"query": "", "document": PASSAGE, "passage": PASSAGE}
+
+
+@pytest.mark.parametrize("recipe", ["contrastive", "dexml"])
+def test_a_model_with_a_router_is_trained_on_both_its_ways(recipe: str, tmp_path: Path) -> None:
+    write_world(tmp_path)
+    parts = list(SentenceTransformer(str(tmp_path / "dense"), device="cpu").children())
+    sides: Any = [[Dense(32, 32, activation_function=torch.nn.Identity())] for _ in range(2)]
+    router = Router.for_query_document(query_modules=sides[0], document_modules=sides[1])
+    SentenceTransformer(modules=[*parts, router]).save_pretrained(str(tmp_path / "routed"), create_model_card=False)
+    run = tmp_path / "run"
+    given = options_of(recipe, tmp_path, run, epochs=1)
+    made({**given, "model": str(tmp_path / "routed")}, Told()).train()
+    before, after = weights(tmp_path / "routed"), weights(run)
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert {name.split("/")[1].partition("_")[0] for name in changed if "Router" in name} == {"query", "document"}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    files = list(folder.glob("**/model.safetensors"))
+    return {
+        f"{file.parent.relative_to(folder)}/{name}": value for file in files for name, value in load_file(file).items()
+    }

@@ -66,20 +66,14 @@ def test_a_student_comes_near_to_its_teachers_queries(world: Path, tmp_path: Pat
 
 def test_judged_queries_measure_and_do_not_teach(world: Path, tmp_path: Path) -> None:
     recipe = made(options(world, tmp_path / "run"), Told())
-    recipe.prepare()
+    assert "the teacher encoded" in recipe.prepare()[0]
+    assert made(options(world, tmp_path / "run"), Told()).prepare() == [], "the teacher is asked once"
     learned, judged = (
         {json.loads(line)["text"] for line in path.read_text().splitlines()}
         for path in (tmp_path / "run" / "data" / "texts.jsonl", world / "queries.jsonl")
     )
     assert len(learned) == 24
     assert not learned & judged
-
-
-def test_the_teacher_is_asked_once(world: Path, tmp_path: Path) -> None:
-    given = options(world, tmp_path / "run")
-    (sentence,) = made(given, Told()).prepare()
-    assert "the teacher encoded" in sentence
-    assert made(given, Told()).prepare() == []
 
 
 def test_a_student_goes_beside_the_encoder_of_its_slot(world: Path, tmp_path: Path) -> None:

@@ -92,15 +92,6 @@ def test_a_collection_gets_an_encoder_that_was_trained_on_its_own_negatives(conf
         assert found_at(words, folder) == before
 
 
-def test_what_was_prepared_is_not_prepared_again(config: Path) -> None:
-    told = Told()
-    first = load_recipe(recipe(config), Registry.default()).make(told)
-    assert len(first.prepare()) == 1
-    kept = (config.parent / "runs" / "words" / "data" / "negatives.jsonl").read_bytes()
-    assert load_recipe(recipe(config), Registry.default()).make(told).prepare() == []
-    assert (config.parent / "runs" / "words" / "data" / "negatives.jsonl").read_bytes() == kept
-
-
 def test_a_collection_without_judged_queries_is_trained_on_queries_that_were_written(config: Path) -> None:
     data = {
         "collection": str(config),

@@ -124,17 +124,6 @@ def test_a_folder_with_other_files_is_not_touched(prepared: Path, tmp_path: Path
         recipe(prepared, output=str(tmp_path)).make(Told())
 
 
-@pytest.mark.slow
-def test_a_seed_gives_the_same_model_and_another_seed_another(
-    prepared: Path, whole: TrainReport, tmp_path: Path
-) -> None:
-    same = trained(prepared, tmp_path / "same")
-    other = trained(prepared, tmp_path / "other", seed=2)
-    name = "embeddings.word_embeddings.weight"
-    torch.testing.assert_close(weights(same.folder)[name], weights(whole.folder)[name])
-    assert not torch.allclose(weights(other.folder)[name], weights(whole.folder)[name], atol=1e-3)
-
-
 def test_a_share_of_the_untrained_weights_can_be_kept(prepared: Path, whole: TrainReport, tmp_path: Path) -> None:
     report = trained(prepared, tmp_path / "mixed", **{"training.untrained_share": 0.25})
     before, after, mixed = (weights(folder) for folder in (prepared / "bert", whole.folder, report.folder))

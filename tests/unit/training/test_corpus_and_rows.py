@@ -176,27 +176,16 @@ def test_nothing_to_train_on_names_the_files_that_do_not_go_together(tmp_path: P
         TrainingData.read(options, [Document("x7", "cats")])
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> DataOptions:
-    """Options that name a collection in a store that is not there yet."""
+def test_a_collection_without_store_or_documents_is_said_to_be_filled_first_and_is_not_made(tmp_path: Path) -> None:
     config = tmp_path / "diptych.yaml"
     config.write_text("store: edge:./qdrant\ncollection: packages\nslots:\n  words: {adapter: bm25}\n")
-    return DataOptions.model_validate({"queries": "q", "qrels": "r", "collection": config})
-
-
-def test_a_store_that_is_not_there_is_said_to_be_filled_first_and_is_not_made(
-    live: DataOptions, tmp_path: Path
-) -> None:
+    live = DataOptions.model_validate({"queries": "q", "qrels": "r", "collection": config})
     with pytest.raises(CollectionNotFound, match=r"no embedded store(?s:.*)fill it first: diptych populate"):
         list(documents_of(live))
     assert not (tmp_path / "qdrant").exists()
-
-
-def test_a_collection_without_documents_is_said_to_be_filled_first(live: DataOptions, tmp_path: Path) -> None:
-    assert live.collection is not None
-    with Collection.open(live.collection, "others") as others:
+    with Collection.open(config, "others") as others:
         others.populate([{"id": "d0", "text": "cats"}], report_path=tmp_path / "aside.jsonl")
-    told = f"collection 'packages' of {live.collection} has no documents"
+    told = f"collection 'packages' of {config} has no documents"
     with pytest.raises(ConfigError, match=rf"{re.escape(told)}(?s:.*)fill it first: diptych populate"):
         list(documents_of(live))
 

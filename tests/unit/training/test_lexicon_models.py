@@ -12,11 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Normalize
+from sentence_transformers.sparse_encoder.losses import FlopsLoss
 
 from diptych.errors import ContractError
 from diptych_adapters.sparse_encoders import LearnedSparseEncoder, SpladeEncoder
-from diptych_training.recipes.splade import inverse_frequencies, lexicon, static_weights
+from diptych_training.recipes.splade import Flops, flops, inverse_frequencies, lexicon, static_weights
 from diptych_training.running.families import routes_of
+from given_embeddings import Given, drawn
 from tiny_lexicon import WORDS, tiny_masked_model
 
 TEXT = st.lists(st.sampled_from(WORDS), min_size=0, max_size=25).map(" ".join)
@@ -100,3 +102,23 @@ def test_a_model_without_a_masked_language_model_is_refused(folder: Path, tmp_pa
     BertModel.from_pretrained(folder).save_pretrained(tmp_path)
     with pytest.raises(ContractError, match="no masked-language-model head"):
         lexicon(tmp_path)
+
+
+def weights(seed: int, rows: int = 5, words: int = 12) -> torch.Tensor:
+    """Term weights, about half of them 0."""
+    return drawn(seed, rows, words).relu()
+
+
+def test_it_is_that_of_sentence_transformers() -> None:
+    model: Any = Given()
+    wanted = FlopsLoss(model).compute_loss_from_embeddings(weights(3))
+    assert flops(weights(3)).item() == pytest.approx(wanted.item())
+    assert Flops().compute_loss_from_embeddings(weights(3)).item() == pytest.approx(wanted.item())
+
+
+def test_terms_are_counted_between_two_looks() -> None:
+    penalty = Flops()
+    penalty.compute_loss_from_embeddings(torch.tensor([[1.0, 0, 2.0], [0, 0, 1.0]]))
+    penalty.compute_loss_from_embeddings(torch.tensor([[1.0, 1.0, 1.0]]).to_sparse())
+    assert penalty.pop_mean() == pytest.approx(2.0)
+    assert penalty.pop_mean() is None

@@ -6,11 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from diptych_training.corpus import TrainingData
 from diptych_training.options import TrainingOptions
-from diptych_training.running.families import family
+from diptych_training.running.families import computed_in, family
 from diptych_training.running.run import arguments, search_evaluator
 from tiny_encoders import tiny_encoder
 
@@ -83,3 +85,15 @@ def test_an_evaluation_searches_the_judged_documents_and_others_up_to_so_many() 
     assert {"d3", "d7", "d9"} <= {*few.inner.corpus_ids}
     assert len(few.inner.corpus_ids) == 8
     assert {*all_judged.inner.corpus_ids} == {"d3", "d7", "d9"}
+
+
+def test_an_encoder_computes_in_bfloat16_and_returns_float32(tmp_path: Path) -> None:
+    model, texts, types = tiny_encoder(tmp_path), ["a heart valve", "lift and drag"], list[torch.dtype]()
+    exact, linear = model.encode(texts), next(own for own in model.modules() if isinstance(own, torch.nn.Linear))
+    linear.register_forward_hook(lambda *told: types.append(told[2].dtype))
+    with computed_in(model, "bfloat16"):
+        found = model.encode(texts)
+    assert found.dtype == np.float32
+    assert set(types) == {torch.bfloat16}
+    assert np.sum(found * exact, axis=1) == pytest.approx(1, abs=0.01)
+    assert np.array_equal(model.encode(texts), exact)

@@ -72,19 +72,13 @@ def test_negatives_are_the_first_that_pass_every_rule_and_every_candidate_is_acc
     assert report.unscored == (() if known else ("q",))
 
 
-def test_a_document_that_says_the_same_as_a_relevant_one_is_left_out() -> None:
+def test_what_says_the_same_as_a_relevant_one_or_vanished_is_left_out_and_what_is_judged_irrelevant_is_not() -> None:
     texts = {"a": "The  Cat", "b": "the cat", "c": "a dog"}
-    source = Ranked({"q": {"a": 0.9, "b": 0.8, "c": 0.1}}, texts)
-    found = mine(source, {"q": "q"}, {"q": {"a": 1.0}}, NegativesOptions(first_rank=2, relative=None))
+    source = Ranked({"q": {"a": 0.9, "b": 0.8, "c": 0.1, "d": 0.05}}, texts)
+    options = NegativesOptions(first_rank=2, per_query=3, relative=None)
+    found = mine(source, {"q": "q"}, {"q": {"a": 1.0, "c": 0.0}}, options)
     assert found.negatives == {"q": [("c", 0.1)]}
-    assert found.report.dropped == {"same text": 1}
-
-
-def test_what_is_judged_not_relevant_may_be_a_negative_and_what_vanished_may_not() -> None:
-    source = Ranked({"q": {"a": 0.9, "b": 0.5, "c": 0.4}}, {"a": "a", "b": "b"})
-    found = mine(source, {"q": "q"}, {"q": {"a": 2.0, "b": 0.0}}, NegativesOptions(first_rank=2, per_query=3))
-    assert found.negatives == {"q": [("b", 0.5)]}
-    assert found.report.dropped == {"gone": 1}
+    assert found.report.dropped == {"same text": 1, "gone": 1}
 
 
 def test_queries_without_enough_or_without_a_positive_are_named() -> None:
