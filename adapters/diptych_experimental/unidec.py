@@ -32,7 +32,7 @@ from diptych_experimental.unidec_encoder import CLASSIFIER, LABELS
 from diptych_training.losses.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.options import AboveZero, Positive, Section, Share
-from diptych_training.recipes.dexml import Pooling, PoolingOptions, PoolOptions
+from diptych_training.recipes.dexml import Pooling, PoolingOptions
 from diptych_training.relevance import Relevance
 from diptych_training.trained_module import TrainedModule
 
@@ -62,7 +62,6 @@ class Options(PoolingOptions):
 
     loss: LossOptions = Field(default_factory=LossOptions)
     classifier: ClassifierOptions = Field(default_factory=ClassifierOptions)
-    pool: PoolOptions = Field(default_factory=PoolOptions)
 
     whole: ClassVar[str] = "is not for unidec: make pool.size smaller instead"
 
@@ -71,11 +70,6 @@ class UniDec(Pooling[Options]):
     """Trains both heads."""
 
     name: ClassVar[str] = "unidec"
-
-    @property
-    def pooling(self) -> PoolOptions:  # type: ignore[override]
-        """The pool."""
-        return self.options.pool
 
     def model(self) -> Any:
         """The encoder with both heads and a table for all documents."""
@@ -241,14 +235,6 @@ def table_of(model: Any) -> LabelTable:
     )
 
 
-def served(model: SentenceTransformer) -> SentenceTransformer:
-    """The model without its table, made of sentence-transformers' own modules, sharing its weights.
-
-    Its `sentence_embedding` is the dual encoder's, and beside it every text has the classifier's.
-    """
-    return _pipeline([part for part in model.children() if not isinstance(part, LabelTable)], model)
-
-
 def export_heads(
     model: SentenceTransformer, texts: Sequence[str], folder: Path | str, *, known: Container[int] | None = None
 ) -> None:
@@ -272,7 +258,10 @@ def export_heads(
         raise ContractError(
             "the number of texts differs from the number of rows", where="export", got=got, expected=expected
         )
-    served(model).save_pretrained(str(folder), create_model_card=False)
+    # Without its table it is made of sentence-transformers' own modules; beside `sentence_embedding`, which is the
+    # dual encoder's, every text has the classifier's.
+    served = _pipeline([part for part in model.children() if not isinstance(part, LabelTable)], model)
+    served.save_pretrained(str(folder), create_model_card=False)
     exported = [place for place in range(len(texts)) if known is None or place in known]
     parts: list[Any] = [_by_text([texts[place] for place in exported], rows[exported]), Normalize()]
     labels = SentenceTransformer(modules=parts, similarity_fn_name="dot", device="cpu")

@@ -66,10 +66,6 @@ class Items:
             self.of(row for row in rows if self.groups[row] in held),
         )
 
-    def relevant(self) -> Relevant:
-        """Which texts are right for which groups."""
-        return Relevant(self)
-
 
 class Relevant:
     """Tells whether a text is right for a group, that is, whether one of its rows has the text.

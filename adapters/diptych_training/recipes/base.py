@@ -116,9 +116,8 @@ class Training(ABC, Generic[O]):
         return self.family.load(self.options.model, self.options.training, prompts=self.options.prompts)
 
     def fit(self, model: Any) -> Fitted:
-        """Train the model in place: `loss` over `rows`, in the batches of `sampler`."""
-        rows = self.rows()
-        return self.fitted(model, rows, self.loss(model), sampler=self.sampler(rows))
+        """Train the model in place: `loss` over `rows`."""
+        return self.fitted(model, self.rows(), self.loss(model))
 
     def rows(self) -> Any:
         """The data set, a `datasets.Dataset`."""
@@ -127,10 +126,6 @@ class Training(ABC, Generic[O]):
     def loss(self, model: Any) -> Any:
         """The loss over the rows."""
         raise NotImplementedError
-
-    def sampler(self, rows: Any) -> Any | None:
-        """The batch sampler; None draws rows evenly."""
-        return None
 
     def new(self, model: Any) -> list[Any]:
         """The parameters that this recipe added to the loaded model, with random values."""

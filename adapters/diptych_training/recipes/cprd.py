@@ -38,7 +38,7 @@ from diptych_training.options import (
     registered,
 )
 from diptych_training.recipes.base import NEGATIVES, RetrievalTraining
-from diptych_training.recipes.negatives import Reranking, mined_by, ranked_by
+from diptych_training.recipes.negatives import Reranking, found_by, mined_by, ranked_by
 from diptych_training.rows import Lists, MovingRows, Scores, left_out, scored_rows
 from diptych_training.running import Fitted
 from diptych_training.running.run import draw_documents
@@ -349,9 +349,8 @@ class Cprd(TaughtTraining[CprdOptions]):
 def candidates(model: Any, options: RetrievalOptions, data: TrainingData) -> dict[str, list[str]]:
     """The model's best documents for each judged query, best first."""
     texts = draw_documents(data, min(DOCUMENTS, options.data.dev.documents), options.seed)
-    source, queries = ModelSource(model, texts, precision=options.training.precision), list(data.qrels)
-    results = source.find([data.queries[query] for query in queries], [[] for _ in queries], DEPTH)
-    return {query: [name for name, _ in result.ranking] for query, result in zip(queries, results, strict=True)}
+    source = ModelSource(model, texts, precision=options.training.precision)
+    return found_by(source, data, list(data.qrels), DEPTH)
 
 
 def some_queries(data: TrainingData, seed: int) -> TrainingData:

@@ -142,7 +142,7 @@ class CrossEncoding(RetrievalTraining[Options]):
     def negatives(self) -> Lists:
         """The candidates of each query within the window of ranks."""
         first, last = self.options.negatives.first_rank - 1, self.options.negatives.last_rank
-        return {query: documents[first:last] for query, documents in self._candidates.items()}
+        return {query: documents[first:last] for query, documents in self.lists(CANDIDATES).items()}
 
     def evaluator(self) -> HeldOutEvaluator | None:
         """Reranks the first stage's candidates of the held-out queries."""
@@ -157,12 +157,8 @@ class CrossEncoding(RetrievalTraining[Options]):
 
     @cached_property
     def _reranking(self) -> Reranking:
-        candidates = {query: documents[: self.options.candidates] for query, documents in self._candidates.items()}
-        return Reranking(self.held, candidates)
-
-    @cached_property
-    def _candidates(self) -> dict[str, list[str]]:
-        return self.lists(CANDIDATES)
+        best = self.options.candidates
+        return Reranking(self.held, {query: names[:best] for query, names in self.lists(CANDIDATES).items()})
 
 
 class UniEncodingOptions(Options):

@@ -22,7 +22,6 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from diptych.errors import ConfigError
-from diptych.types import Floats
 from diptych_training.losses import ContrastiveLoss, RetrievalLoss
 from diptych_training.losses.base import mean_of_rows
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
@@ -55,6 +54,8 @@ class PoolOptions(Section):
 class PoolingOptions(RetrievalOptions):
     """Options of recipes with a pool."""
 
+    pool: PoolOptions = Field(default_factory=PoolOptions)
+
     shared: ClassVar[bool] = True
     refused: ClassVar[tuple[str, ...]] = ("negatives",)
 
@@ -71,8 +72,6 @@ P = TypeVar("P", bound=PoolingOptions)
 class Pooling(RetrievalTraining[P]):
     """A recipe whose rows are queries, and whose batches have a pool; a subclass chooses pool and loss."""
 
-    pooling: PoolOptions
-
     def data_steps(self) -> list[str]:
         """Have synthetic queries written, if configured; negatives are found during training."""
         return self._write_queries()
@@ -80,7 +79,7 @@ class Pooling(RetrievalTraining[P]):
     @cached_property
     def pool(self) -> LabelPool:
         """The pool of the queries that are trained."""
-        positives, options = self.data.relevant_numbers(), self.pooling
+        positives, options = self.data.relevant_numbers(), self.options.pool
         sizes = {"size": options.size, "num_pos": options.num_pos, "num_neg": options.num_neg}
         return LabelPool(positives, documents=len(self.data.documents), seed=self.options.seed, **sizes)  # type: ignore[arg-type]
 
@@ -97,14 +96,15 @@ class Pooling(RetrievalTraining[P]):
         rows = self.rows()
         texts = list(self.data.documents.values())
         prompts = {side: text for side, text in prompts_of_sides(model).items() if text}
-        refresh = PoolRefresh(model, list(rows["query"]), texts, self.pool, self.pooling, self.folder.path / "data")
+        options, folder = self.options.pool, self.folder.path / "data"
+        refresh = PoolRefresh(model, list(rows["query"]), texts, self.pool, options, folder)
         fitted = self.fitted(
             model,
             rows,
             self.loss(model),
             sampler=ShuffledBatches,
             collator=PoolCollator(model.preprocess, self.pool, texts, prompts=prompts),
-            more_callbacks=[refresh] if self.pooling.size else [],
+            more_callbacks=[refresh] if options.size else [],
             changes=self.changes(),
         )
         if self.pool.dropped:
@@ -146,18 +146,13 @@ class Dexml(Pooling[Options]):
 
     name: ClassVar[str] = "dexml"
 
-    @property
-    def pooling(self) -> PoolOptions:  # type: ignore[override]
-        """The pool: all documents, unless said otherwise."""
-        return self.options.pool
-
     def data_steps(self) -> list[str]:
         """The data steps with a pool; raises if soft top-k would include all documents.
 
         Raises:
             ConfigError: all documents of a batch are among the k best.
         """
-        k, largest = self.options.loss.k, min(len(self._judged[0].documents), self.pooling.size or sys.maxsize)
+        k, largest = self.options.loss.k, min(len(self._judged[0].documents), self.options.pool.size or sys.maxsize)
         if self.options.loss.name == "soft_topk" and k >= largest:
             raise ConfigError(
                 "k covers all documents, so nothing is learned",
@@ -379,23 +374,16 @@ class PoolRefresh(TrainerCallback):
 
     def negatives(self, *, bf16: bool) -> NDArray[np.int64]:
         """Negatives `[n, depth]` by the current model, filled up with -1."""
-        mined = hard_negatives(*self._embedded(bf16=bf16), self.pool.positives, self.depth)
+        kwargs: dict[str, Any] = {"batch_size": 64, "show_progress_bar": False, "normalize_embeddings": True}
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=bf16):
+            queries = self.model.encode_query(list(self.queries), convert_to_numpy=False, **kwargs)
+            documents = self.model.encode_document(list(self.documents), convert_to_numpy=False, **kwargs)
+        asked, known = (torch.stack(list(vectors)).float().cpu().numpy() for vectors in (queries, documents))
+        mined = hard_negatives(asked, known, self.pool.positives, self.depth)
         negatives = np.full((len(mined), self.depth), -1, np.int64)
         for row, ids in enumerate(mined.values()):
             negatives[row, : len(ids)] = ids
         return negatives
-
-    def _embedded(self, *, bf16: bool) -> tuple[Floats, Floats]:
-        kwargs: dict[str, Any] = {
-            "batch_size": 64,
-            "show_progress_bar": False,
-            "normalize_embeddings": True,
-        }
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=bf16):
-            queries = self.model.encode_query(list(self.queries), convert_to_numpy=False, **kwargs)
-            documents = self.model.encode_document(list(self.documents), convert_to_numpy=False, **kwargs)
-        arrays = [torch.stack(list(vectors)).float().cpu().numpy() for vectors in (queries, documents)]
-        return arrays[0], arrays[1]
 
 
 class _LogSoftTopK(torch.autograd.Function):

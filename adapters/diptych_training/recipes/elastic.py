@@ -26,7 +26,7 @@ from diptych_training.losses.base import Features
 from diptych_training.losses.distillation import divergence
 from diptych_training.options import AboveZero, Positive, Section
 from diptych_training.recipes.student import LearningVectors, StudentEvaluator, VectorOptions
-from diptych_training.running.run import HeldOutEvaluator, by_metric
+from diptych_training.running.run import by_metric
 from diptych_training.trained_module import (
     TrainedModule,
     assembled,
@@ -112,7 +112,7 @@ class Elastic(LearningVectors[Options]):
 
     def export(self, model: Any) -> list[Registration]:
         """The deepest exit, which encodes documents, and the others as its students."""
-        folders, evaluator = export_exits(model, self.folder.path), self._configurations
+        folders, evaluator = export_exits(model, self.folder.path), self.evaluator()
         *inner, deepest = folders
         encoders, adapter = Encoders.open(None), self.family.adapter
         widths = [None, *self.options.elastic.widths]
@@ -130,14 +130,10 @@ class Elastic(LearningVectors[Options]):
         ]
         return [Registration(adapter, {"model": str(folders[deepest])}), *students]
 
-    def evaluator(self) -> HeldOutEvaluator | None:
+    def evaluator(self) -> ExitEvaluator | None:
         """The queries of every exit and width over the turned vectors of the teacher."""
-        return self._configurations
-
-    @cached_property
-    def _configurations(self) -> ExitEvaluator | None:
         plain = super().evaluator()
-        if not isinstance(plain, StudentEvaluator):
+        if plain is None:
             return None
         return ExitEvaluator(plain.inner, self.teacher, plain.vectors, self._as_turned, self.options.elastic.widths)
 

@@ -35,7 +35,7 @@ from diptych_adapters.media_text.network import (
     words_of,
 )
 from diptych_adapters.models import resolve
-from diptych_training.data.media_items import Items, augment_pictures, read_items
+from diptych_training.data.media_items import Items, Relevant, augment_pictures, read_items
 from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.options import AboveZero, EncoderOptions, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.base import Training
@@ -305,11 +305,8 @@ class MediaSearchEvaluator(HeldOutEvaluator):
         self._items, self._vectors, self._bags = items, vectors, bags
         groups = dict(zip(items.places, items.groups, strict=True))
         self._places = sorted(groups)
-        self._relevant = (
-            items.relevant()
-            .matrix([text[0] for text in items.texts], [groups[place] for place in self._places])
-            .numpy()
-        )
+        first = [text[0] for text in items.texts]
+        self._relevant = Relevant(items).matrix(first, [groups[place] for place in self._places]).numpy()
 
     @torch.no_grad()
     def measured(self, model: Any) -> dict[str, float]:
@@ -390,7 +387,7 @@ class MediaTextLoss(torch.nn.Module):
         super().__init__()
         self.model = model
         self._network, self._items, self._vectors, self._terms = [network], items, vectors, terms  # no child
-        self._relevant = items.relevant()
+        self._relevant = Relevant(items)
         self._first, self._vary, self._weight, self._sparsity, self._ramp = first, vary, weight, sparsity, ramp
         self.log_scale = torch.nn.Parameter(torch.full((3 if terms is not None else 1,), -math.log(tau)))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))

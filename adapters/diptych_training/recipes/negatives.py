@@ -17,7 +17,6 @@ from diptych_training.corpus import TrainingData
 from diptych_training.data.mining import (
     CandidateSource,
     CollectionSource,
-    Mined,
     ModelSource,
     batches,
     mine,
@@ -75,16 +74,14 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
     Raises:
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
-    negatives = options.negatives
-    with searched(options, data, model, slot=negatives.slot) as source:
-        result = _mined(source, data, negatives)
-    return _lists(result, data), str(result.report)
+    with searched(options, data, model, slot=options.negatives.slot) as source:
+        return _mined(source, data, options.negatives)
 
 
 def mined_by(model: Any, options: RetrievalOptions, data: TrainingData) -> Lists:
     """Hard negatives of each judged query by the current model, the hardest first."""
     source = ModelSource(model, data.documents, precision=options.training.precision)
-    return _lists(_mined(source, data, options.negatives), data)
+    return _mined(source, data, options.negatives)[0]
 
 
 def ranked_by(model: Any, options: RetrievalOptions, data: TrainingData, lists: Lists) -> dict[str, list[str]]:
@@ -113,14 +110,21 @@ def _live(config: Path) -> Iterator[Document]:
         yield from documents
 
 
-def _mined(source: CandidateSource, data: TrainingData, options: NegativesOptions) -> Mined:
-    return mine(source, {query: data.queries[query] for query in data.qrels}, data.qrels, options)
+def _mined(source: CandidateSource, data: TrainingData, options: NegativesOptions) -> tuple[Lists, str]:
+    found = mine(source, {query: data.queries[query] for query in data.qrels}, data.qrels, options)
+    known = data.documents  # a live collection may have others
+    lists = {query: [name for name, _ in ranking if name in known] for query, ranking in found.negatives.items()}
+    return lists, str(found.report)
 
 
-def _lists(mining: Mined, data: TrainingData) -> dict[str, list[str]]:
-    """Only documents of the training data; a live collection may have others."""
-    known = data.documents
-    return {query: [name for name, _ in ranking if name in known] for query, ranking in mining.negatives.items()}
+def found_by(source: CandidateSource, data: TrainingData, queries: Sequence[str], depth: int) -> dict[str, list[str]]:
+    """The first `depth` documents of each query, those of the training data alone."""
+    found: dict[str, list[str]] = {}
+    for part in batches(queries, BATCH):
+        rankings = source.find([data.queries[query] for query in part], [[] for _ in part], depth)
+        for query, result in zip(part, rankings, strict=True):
+            found[query] = [name for name, _ in result.ranking if name in data.documents]
+    return found
 
 
 def first_stage(
@@ -138,13 +142,8 @@ def first_stage(
     Raises:
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
-    candidates: dict[str, list[str]] = {}
     with searched(options, data, retriever, slot=options.negatives.slot) as source:
-        for part in batches(queries, BATCH):
-            rankings = source.find([data.queries[query] for query in part], [[] for _ in part], depth)
-            for query, result in zip(part, rankings, strict=True):
-                candidates[query] = [name for name, _ in result.ranking if name in data.documents]
-    return candidates
+        return found_by(source, data, queries, depth)
 
 
 def list_rows(

@@ -36,7 +36,7 @@ from diptych_training.losses import ContrastiveLoss
 from diptych_training.options import AboveZero, RetrievalOptions, Section
 from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.running import Fitted
-from diptych_training.running.families import routes_of
+from diptych_training.running.families import forward_kept, routes_of
 
 Queries: TypeAlias = Literal["encoder", "bag", "static"]
 
@@ -177,8 +177,9 @@ def blockwise(model: Any) -> Iterator[bool]:
         expected = [head.trial() for head in heads]
         for head in heads:
             # The logits are then the vectors before the decoder.
-            stack.enter_context(_replaced(head.decoder, lambda vectors: vectors))
-            stack.enter_context(_replaced(head.pooling, head.pooled))
+            for module, forward in ((head.decoder, lambda vectors: vectors), (head.pooling, head.pooled)):
+                stack.enter_context(forward_kept(module))
+                setattr(module, "forward", forward)  # noqa: B010  # mypy takes a method for unassignable
         same = all(
             torch.allclose(weights, head.trial(), atol=NEAR) for weights, head in zip(expected, heads, strict=True)
         )
@@ -215,19 +216,6 @@ class _Head:
             weights: Tensor = self.pooling(self.transformer(inputs))["sentence_embedding"].float()
         self.transformer.train(trained)
         return weights
-
-
-@contextmanager
-def _replaced(module: torch.nn.Module, forward: Any) -> Iterator[None]:
-    """Replace the module's forward within the block."""
-    original = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if original is not None:
-            module.forward = original
 
 
 def _head(parts: list[Any]) -> _Head | None:

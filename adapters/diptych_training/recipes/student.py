@@ -92,15 +92,19 @@ class LearningVectors(Training[V], Generic[V]):
     def fit(self, model: Any) -> Fitted:
         """Train on the texts, and say what the teacher's own value is."""
         fitted = super().fit(model)
-        if (evaluator := self._evaluator) is not None:
+        if (evaluator := self.evaluator()) is not None:
             own = evaluator.of_teacher()[PRIMARY]
             what = "of judged queries" if self.options.data.qrels else f"of finding the teacher's own first {TOP} hits"
             self.remarks.append(f"{PRIMARY} is that {what}; the teacher's is {own:.4f}.")
         return fitted
 
-    def evaluator(self) -> HeldOutEvaluator | None:
+    def evaluator(self) -> StudentEvaluator | None:
         """The student's queries over the teacher's vectors of documents."""
-        return self._evaluator
+        documents = self.options.data.documents
+        plain = search_evaluator(self._held_out, self.kind, documents=documents, seed=self.options.seed)
+        if plain is None:
+            return None
+        return StudentEvaluator(plain.inner, self.teacher, self._vectors_of(plain.inner.corpus))
 
     @cached_property
     def teacher(self) -> NamedEncoder:
@@ -157,14 +161,6 @@ class LearningVectors(Training[V], Generic[V]):
         found = _nearest(_stacked(asked), kept)
         qrels = {query: {names[place]: 1 for place in row} for query, row in zip(queries, found, strict=True)}
         return replace(data, queries=queries, qrels=qrels)
-
-    @cached_property
-    def _evaluator(self) -> StudentEvaluator | None:
-        options = self.options.data
-        plain = search_evaluator(self._held_out, self.kind, documents=options.documents, seed=self.options.seed)
-        return (
-            None if plain is None else StudentEvaluator(plain.inner, self.teacher, self._vectors_of(plain.inner.corpus))
-        )
 
     def _vectors_of(self, texts: Sequence[str]) -> Floats:
         """The teacher's vectors of documents, `[n, d]`; each text is encoded once."""

@@ -16,7 +16,7 @@ from diptych.errors import DocumentError
 from diptych.media import MediaConfig, MediaStore, Sound
 from diptych_adapters.media_text.network import MediaTextNetwork, Picture, TowerShape, normalized
 from diptych_experimental.media_forms import Clip, Spectrogram
-from diptych_training.data.media_items import Items, augment_pictures, read_items
+from diptych_training.data.media_items import Items, Relevant, augment_pictures, read_items
 from diptych_training.losses.contrastive import symmetric_contrastive
 from diptych_training.recipes.media_text import MediaTextLoss, media_text_model, ranked
 from diptych_training.recipes.splade import flops
@@ -47,7 +47,7 @@ def test_rows_share_pictures_and_texts(folder: Path) -> None:
     assert list(pictures.groups) == ["r", "r", "d", "blue.png"]
     assert [[pictures.names[text] for text in own] for own in pictures.texts] == [row["texts"] for row in ROWS]
     texts = [pictures.names.index(text) for text in ("red", "rotes Quadrat", "blue")]
-    relevant = pictures.relevant().matrix(texts, ["r", "d", "never seen"])
+    relevant = Relevant(pictures).matrix(texts, ["r", "d", "never seen"])
     assert relevant.tolist() == [[True, True, False], [True, False, False], [False, False, False]]
 
 
