@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from diptych.config.models import Config
 from diptych.display import Display, Displayed, Table, duration
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.populate.store import Store
 from diptych.reports import SwapReport, from_cache
 from diptych.runtime.phases import Progress
 from diptych.swap.documents import SourceDocuments
@@ -123,7 +122,7 @@ class ApplyContext:
         stopped: ends the work at the next chunk.
         warnings: sentences for the report.
 
-    `points` reads and counts the collection's points. `judged` holds the judgements to compare by, if there are any.
+    `judged` holds the judgements to compare by, if there are any.
     """
 
     handle: CollectionHandle
@@ -133,9 +132,7 @@ class ApplyContext:
     progress: Progress
     stopped: threading.Event
     warnings: list[str] = field(default_factory=list)
-    points: Store = field(init=False)
     judged: Judged | None = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", Store.of(self.handle, self.stopped))
         object.__setattr__(self, "judged", self.options.judged or Judged.of(self.config.evaluate))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -98,7 +98,7 @@ def status(handle: CollectionHandle) -> Status:
         CollectionNotFound: there is no collection yet.
     """
     metadata = handle.read()
-    vectors = tuple(_vector(handle, metadata, *role) for role in _roles(metadata))
+    vectors = tuple(_vectors(handle, metadata))
     refusal = None if metadata.swap else refusal_of(raw_metadata(handle.client, handle.name), None)
     return Status(
         collection=handle.name,
@@ -129,35 +129,30 @@ def _stale(metadata: CollectionMetadata) -> str:
     return sentence if live else ""
 
 
-def _roles(metadata: CollectionMetadata) -> list[tuple[str, Generation, Role]]:
-    """Every generation once, with its most important role."""
+def _vectors(handle: CollectionHandle, metadata: CollectionMetadata) -> Iterator[VectorStatus]:
+    """Every vector once, with its most important role."""
     roles: dict[str, tuple[str, Generation, Role]] = {}
     building = metadata.swap.building if metadata.swap else {}
     kept = metadata.previous.slots if metadata.previous else {}
     for role, slots in (("live", metadata.live.slots), ("building", building), ("kept", kept)):
         for name, generation in slots.items():  # `setdefault`: a vector that is live and kept is shown as live
             roles.setdefault(generation.vector, (name, generation, role))  # type: ignore[arg-type]
-    return list(roles.values())
-
-
-def _vector(
-    handle: CollectionHandle, metadata: CollectionMetadata, name: str, generation: Generation, role: Role
-) -> VectorStatus:
-    counted = coverage(handle.client, handle.name, generation)
-    queries = metadata.live.asking.get(name) if role == "live" else None
-    return VectorStatus(
-        slot=name,
-        vector=generation.vector,
-        role=role,
-        number=generation.number,
-        adapter=generation.adapter,
-        model=str(generation.options.get("model", "")),
-        fingerprint=str(generation.fingerprint),
-        points=counted.points,
-        missing=counted.missing,
-        behind=generation.vector in metadata.behind,
-        asking=f"queries by {named(queries.generation)}: {queries.why}" if queries else "",
-    )
+    for name, generation, role in roles.values():
+        counted = coverage(handle.client, handle.name, generation)
+        queries = metadata.live.asking.get(name) if role == "live" else None
+        yield VectorStatus(
+            slot=name,
+            vector=generation.vector,
+            role=role,
+            number=generation.number,
+            adapter=generation.adapter,
+            model=str(generation.options.get("model", "")),
+            fingerprint=str(generation.fingerprint),
+            points=counted.points,
+            missing=counted.missing,
+            behind=generation.vector in metadata.behind,
+            asking=f"queries by {named(queries.generation)}: {queries.why}" if queries else "",
+        )
 
 
 def _swap(handle: CollectionHandle, metadata: CollectionMetadata, vectors: Sequence[VectorStatus]) -> SwapStatus | None:

@@ -40,6 +40,7 @@ from diptych.metadata.store import (
     update_metadata,
 )
 from diptych.populate.read_ahead import summed
+from diptych.populate.store import Store
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots.slot import Slot
 from diptych.stores.retired_vectors import LEAST_INTERVAL, drop_orphans, orphans, retirement_dates
@@ -190,7 +191,8 @@ class SwapStart:
             return None
         reading, sums = reading_of(self.context.config.populate), dict[str, float]()
         layout, given = self.context.handle.view.layout, self.context.options.documents
-        for records, _ in self.context.points.pages(PAGE, payload=self.context.points.texts):
+        store = Store.of(self.context.handle, self.context.stopped)
+        for records, _ in store.pages(PAGE, payload=store.texts):
             documents = (document_of(record, layout, given) for record in records)
             sums = summed(sums, slot, [text for d in documents if d and (text := reading.of(d.title, d.text))])
         if not sums.get("documents"):
