@@ -107,23 +107,18 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     evaluate = config.evaluate.model_copy(
         update={name: _path(value, folder) for name, value in files.items() if value is not None}
     )
+    store = config.store  # or nodes of a server
+    scheme, _, path = store.partition(":") if isinstance(store, str) else ("", "", "")
     rerank = [replace(stage, options=with_paths(stage.options, folder)) for stage in config.search.rerank]
     return config.model_copy(
         update={
-            "store": _store(config.store, folder),
+            "store": f"{scheme}:{_path(path, folder)}" if path and f"{scheme}:" in EMBEDDED else store,
             "slots": {name: _slot(slot, folder) for name, slot in config.slots.items()},
             "search": config.search.model_copy(update={"rerank": rerank}),
             "evaluate": evaluate,
             "cache": config.cache.model_copy(update={"path": config.cache.path and _path(config.cache.path, folder)}),
         }
     )
-
-
-def _store(url: str | tuple[str, ...], folder: Path) -> str | tuple[str, ...]:
-    if not isinstance(url, str):
-        return url  # nodes of a server
-    scheme, colon, path = url.partition(":")
-    return f"{scheme}:{_path(path, folder)}" if path and scheme + colon in EMBEDDED else url
 
 
 def _path(value: str, folder: Path) -> str:
