@@ -49,6 +49,7 @@ OPTIONS: list[dict[str, Any]] = [
 ASKED = [
     *({"pipeline": pipeline} for pipeline in PIPELINES),
     *({"pipeline": pipeline, **options} for pipeline in (None, "dense") for options in OPTIONS[1:]),
+    *({"pipeline": pipeline, "like": ["d30"], "unlike": ["d8"]} for pipeline in PIPELINES[3:]),
 ]
 
 

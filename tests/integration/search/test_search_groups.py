@@ -87,3 +87,10 @@ def test_filter_threshold_and_payload_hold_within_groups(
 def test_groups_that_mean_nothing_are_refused(filled: Collection, options: dict[str, Any], text: str) -> None:
     with pytest.raises(SearchError, match=text):
         search_groups(filled.handle, ["word1"], **options)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=repr)
+def test_each_document_can_be_its_own_group(filled: Collection, queries: list[str], pipeline: Pipeline) -> None:
+    groups = filled.search_groups(queries[0], group_by="_diptych.id", limit=5, pipeline=pipeline)
+    hits = filled.search(queries[0], limit=5, pipeline=pipeline)
+    assert shown(groups) == [(hit.id, [hit.id]) for hit in hits]

@@ -24,6 +24,7 @@ from diptych.reports import SearchReport
 from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search, search_groups
 from diptych.testing import FakeReranker, fakes_plugin
 from diptych.types import Document, Floats, Hit
+from named_server import require_feature
 
 Open = Callable[..., Collection]
 PAIR = Retrieve("dense", 30) + Retrieve("lexical", 40)
@@ -230,6 +231,21 @@ def test_stop_words_alone_leave_the_lexical_branch_empty(opened: Open, tmp_path:
     ]
     with pytest.raises(SearchError, match="cannot rescore\n  where: slot 'lexical'\n  got: sparse\n  expected: multi"):
         search(collection.handle, queries, pipeline=Retrieve("dense") >> Rescore("lexical"))
+
+
+def test_a_text_index_is_a_slot_like_others(opened: Open, documents: list[Document], tmp_path: Path) -> None:
+    slots = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "qdrant-text-index", "language": "none"}}
+    collection = opened({"slots": slots}, Registry(fakes_plugin))
+    require_feature(collection.client, "text_index")
+    collection.populate(documents, report_path=tmp_path / "aside")
+    words = {document.id: document.text.split() for document in documents}
+    (hits,) = search(collection.handle, ["word9"], pipeline=Retrieve("lexical"), limit=100)
+    assert {hit.id for hit in hits} == {identifier for identifier, found in words.items() if "word9" in found}
+    fused = Retrieve("dense", 20) + Retrieve("lexical", 20) >> Rrf()
+    (hits,) = search(collection.handle, ["word9 word3"], pipeline=fused, filter=EVEN)
+    assert len(hits) == 10
+    assert all(hit.document.metadata["parity"] == "even" for hit in hits)
+    assert {key for hit in hits for key in hit.document.metadata} == {"parity", "n", "tags", "at"}
 
 
 def test_euclidean_scores_are_negated_so_that_higher_is_better(

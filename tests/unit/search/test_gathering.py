@@ -169,6 +169,13 @@ def test_ctrl_c_ends_the_callers_own_call_and_those_who_wait_are_answered(leavin
     assert batcher.answer(3) == 6
 
 
+def test_too_few_answers_are_an_error_of_each_and_the_next_are_served() -> None:
+    batcher: MicroBatcher[int, int] = MicroBatcher(lambda asks: [2 * ask for ask in asks if ask != 1])
+    with pytest.raises(ValueError, match="shorter"):
+        batcher.later(1).result(20)
+    assert batcher.answer(2) == 4
+
+
 class Hanging:
     """Hangs on negative numbers until `go` is set, and doubles the others."""
 
