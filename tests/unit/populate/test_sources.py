@@ -135,6 +135,7 @@ def test_a_folder_of_texts_has_paths_as_ids_and_headings_as_titles(tmp_path: Pat
     assert title == {"b.md": "The *title*", "sub/a.txt": "", "plain.markdown": ""}
     assert isinstance(found["latin.txt"], Rejected)
     assert found["latin.txt"].reason.startswith("unreadable file: 'utf-8' codec")
+    assert [*open_source(tmp_path / "notes" / "sub" / "a.txt")] == [{**found["sub/a.txt"], "id": "a.txt"}]  # type: ignore[dict-item]
 
 
 def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
