@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -120,7 +120,7 @@ class Round:
 
 
 class AR2:
-    """Runs AR2 over numbered texts; `rounds()` yields the measurements of each round.
+    """Runs AR2 over numbered texts: `warm`, then `play` for each round; the models are trained in place.
 
     Args:
         retriever: SentenceTransformer, warmed up by a contrastive training.
@@ -157,12 +157,6 @@ class AR2:
         steps = game.warm_ranker_steps + game.rounds * game.ranker_steps
         self._ranker_plan = _plan(ranker, training, game.ranker_rate, steps)
         self._retriever_plan = _plan(retriever, training, training.learning_rate, game.rounds * game.retriever_steps)
-
-    def rounds(self) -> Iterator[Round]:
-        """Warm the ranker up, then run round after round; the models are trained in place."""
-        self.warm()
-        for number in range(1, self.game.rounds + 1):
-            yield self.play(number)
 
     def warm(self) -> None:
         """Train the ranker on the first negatives; its state then judges all rounds."""
@@ -411,8 +405,15 @@ class Adversarial(RetrievalTraining[Options]):
             self._load(game, last)
         for number in range((last or 0) + 1, self.options.game.rounds + 1):
             report = game.play(number)
-            self._save(game, number, {**asdict(report), "measured": measured(game.retriever, evaluator)})
-            self._report_round(report)
+            measures = measured(game.retriever, evaluator)
+            self._save(game, number, {**asdict(report), "measured": measures})
+            values = {"hardness": report.hardness, "fooled": report.fooled}
+            self.folder.log({ROUND: number, **values, **{f"eval_{name}": value for name, value in measures.items()}})
+            known = [entry["measured"] for entry in self._rounds().values()]
+            scores = [own[PRIMARY] for own in known if PRIMARY in own]
+            summary = f"; {measures[PRIMARY]:.4f} on held-out queries, best {max(scores):.4f}" if scores else ""
+            told = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+            self.watcher.say(f"round {number}: {told}{summary}")
 
     def _checked_ranker(self, game: AR2) -> str:
         """How the ranker, which will reward the retriever, compares with it, in words.
@@ -462,15 +463,6 @@ class Adversarial(RetrievalTraining[Options]):
             seed=self.options.seed,
             watched=lambda name, behind: [ProgressCallback(self.watcher, self.folder, None, model=name, behind=behind)],
         )
-
-    def _report_round(self, report: Round) -> None:
-        """Report a round: a line in the log, and a message for the watcher."""
-        rounds = self._rounds()
-        values, measures = {"hardness": report.hardness, "fooled": report.fooled}, rounds[report.number]["measured"]
-        self.folder.log({ROUND: report.number, **values, **{f"eval_{name}": value for name, value in measures.items()}})
-        scores = [entry["measured"][PRIMARY] for entry in rounds.values() if PRIMARY in entry["measured"]]
-        summary = f"; {measures[PRIMARY]:.4f} on held-out queries, best {max(scores):.4f}" if scores else ""
-        self.watcher.say(f"round {report.number}: hardness {report.hardness:.3f}, fooled {report.fooled:.3f}{summary}")
 
     def _round(self, number: int) -> Path:
         return self.folder.checkpoints / f"round-{number}"

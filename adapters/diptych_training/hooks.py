@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,5 +88,5 @@ def _writer(name: str, options: Mapping[str, Any]) -> Any:
     if name == "chat":
         from diptych_training.data.generators import chat
 
-        return chat(options)
+        return chat(json.dumps(dict(options), sort_keys=True))
     return None

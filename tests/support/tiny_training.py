@@ -32,6 +32,20 @@ class Told:
         self.sentences.append(sentence)
 
 
+class Stopping(Told):
+    """A watcher that stops a training at a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def advance(self, stage: str, n: int) -> None:
+        """Raise at the step; other stages are not counted."""
+        self.done += n if stage == "training" else 0
+        if self.done >= self.step:
+            raise InterruptedError("stopped by the test")
+
+
 def corpus(count: int = 60) -> list[dict[str, str]]:
     """Documents of six words, the first of which few others have."""
     random = np.random.default_rng(3)

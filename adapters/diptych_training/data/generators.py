@@ -134,7 +134,8 @@ class Chat:
             f"Write {request.count} different search queries that the text below answers, one on each line, nothing "
             f"else. Each is {self.styles[request.style]}. Use the language of the text, and not its sentences."
         )
-        texts = [self._cut(f"{document.title}\n{document.text}".strip()) for document in request.documents]
+        most = self.options.max_characters
+        texts = [f"{document.title}\n{document.text}".strip()[:most] for document in request.documents]
         answers = self._ask([(instruction, text) for text in texts], seed=request.seed)
         return [_lines(answer)[: request.count] for answer in answers]
 
@@ -144,7 +145,7 @@ class Chat:
             "How well does the text answer the query? Answer with one whole number from 0 (not at all) to 100 "
             "(completely), nothing else."
         )
-        texts = [f"Query: {query}\n\nText: {self._cut(text)}" for query, text in request.pairs]
+        texts = [f"Query: {query}\n\nText: {text[: self.options.max_characters]}" for query, text in request.pairs]
         return [self._number(answer) for answer in self._ask([(instruction, text) for text in texts], temperature=0.0)]
 
     def _ask(self, prompts: Sequence[tuple[str, str]], *, temperature: float | None = None, seed: int = 0) -> list[str]:
@@ -182,21 +183,14 @@ class Chat:
             )
         return number / 100
 
-    def _cut(self, text: str) -> str:
-        return text[: self.options.max_characters]
 
-
-def chat(options: Mapping[str, Any]) -> Chat:
-    """The generator with these options, created once for each set of them.
+@functools.lru_cache(maxsize=8)
+def chat(options: str) -> Chat:
+    """The generator with these options, a JSON object; created once for each set of them.
 
     Raises:
         ConfigError: options that it does not take, or no key where one is named. No value is shown.
     """
-    return _cached_chat(json.dumps(dict(options), sort_keys=True))
-
-
-@functools.lru_cache(maxsize=8)
-def _cached_chat(options: str) -> Chat:
     try:
         return Chat(ChatOptions(**json.loads(options)))
     except ValidationError as error:

@@ -139,20 +139,11 @@ class Training(ABC, Generic[O]):
         return None
 
     def fitted(self, model: Any, rows: Any, loss: Any, **changes: Any) -> Fitted:
-        """`running.fit` with this recipe's folder, seed, evaluator and options; `changes` changes them.
+        """`running.fit` with this recipe's folder, seed, evaluator and options; `changes` are its further arguments.
 
         Raises:
             ConfigError: `training.mini_batch_size` with a loss that cannot be taken in pieces.
         """
-        settings = {
-            "family": self.family,
-            "options": self.options.training,
-            "folder": self.folder,
-            "watcher": self.watcher,
-            "seed": self.options.seed,
-            "new": self.new(model),
-        }
-        measuring = {} if "evaluator" in changes else {"evaluator": self.evaluator()}
         size = self.options.training.mini_batch_size
         if size is not None and self.kind != "reranker":  # rerankers' losses read pairs in pieces already
             if not isinstance(loss, RetrievalLoss):
@@ -160,7 +151,19 @@ class Training(ABC, Generic[O]):
                 do = "leave it out, and make training.batch_size smaller"
                 raise ConfigError("the loss cannot be taken in pieces", where=where, got=got, do=do)
             loss = CachedLoss(loss, mini_batch_size=size)
-        return fit(model, rows, loss, **{**settings, **measuring, **changes})
+        return fit(
+            model,
+            rows,
+            loss,
+            family=self.family,
+            options=self.options.training,
+            folder=self.folder,
+            watcher=self.watcher,
+            seed=self.options.seed,
+            evaluator=self.evaluator(),
+            new=self.new(model),
+            **changes,
+        )
 
     def export(self, model: Any) -> list[Registration]:
         """Save the trained model; returns how it is used, the main one first."""

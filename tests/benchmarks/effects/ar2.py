@@ -110,7 +110,8 @@ def played(steps: int, seed: int, ranker_steps: int) -> tuple[Doubles, list[Roun
     more: Any = {"game": settings, "training": both, "negatives": NEGATIVES, "seed": seed}
     retriever = retriever_of(world, model)
     game = Briefly(retriever, ranker(), world.queries, world.documents, judged(world), **more)
-    rounds = list(game.rounds())
+    game.warm()
+    rounds = [game.play(number) for number in range(1, game.game.rounds + 1)]
     return measured(world, model), rounds
 
 

@@ -15,18 +15,11 @@ from diptych.encoders import Encoders
 from diptych.errors import FollowWarning, SwapError
 from diptych.training import register
 from diptych_lab.tune import choices_of
-from every_recipe import REGISTRY, made, options_of, write_world
+from every_recipe import REGISTRY, made, options_of
 from tiny_encoders import WIDTH
 from tiny_training import Told
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

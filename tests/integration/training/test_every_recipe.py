@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
-from every_recipe import COUNT, MASKED, RECIPES, REGISTRY, made, options_of, write_world
+from every_recipe import COUNT, MASKED, RECIPES, REGISTRY, made, options_of
 from tiny_encoders import WORDS
 from tiny_training import Told, lines
 
@@ -21,13 +21,6 @@ pytestmark = pytest.mark.slow
 
 WRITTEN = {"styles": ["keywords", "first"], "documents": 6, "density": 2}
 LORA = {"rank": 2, "modules": ["query", "value"]}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder)
-    return folder
 
 
 @pytest.mark.parametrize("recipe", sorted({*RECIPES} - {"ar2", "prototype_tuning", "student"}))

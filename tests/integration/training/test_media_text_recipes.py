@@ -28,7 +28,7 @@ from diptych.search import Pipeline, Retrieve
 from diptych_adapters.media_text.encoders import MediaLexiconEncoder, MediaTextEncoder
 from every_recipe import made
 from tiny_encoders import WORDS, tiny_encoder
-from tiny_training import Told, lines
+from tiny_training import Stopping, Told, lines
 
 pytestmark = pytest.mark.slow
 
@@ -95,19 +95,9 @@ def test_pictures_never_seen_are_found_by_their_colours_with_the_words_as_reason
     assert str(world) not in (run / "README.md").read_text("utf-8")
 
 
-class Stopped(Told):
-    """Stops a training after so many steps."""
-
-    def advance(self, stage: str, n: int) -> None:
-        """Raise at the 25th."""
-        super().advance(stage, n)
-        if stage == "training" and self.done >= 25 + 12:  # twelve texts were encoded before
-            raise KeyboardInterrupt
-
-
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(world: Path, run: Path, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        made(options(world, tmp_path / "run"), Stopped()).train()
+    with pytest.raises(InterruptedError):
+        made(options(world, tmp_path / "run"), Stopping(25)).train()
     assert not (tmp_path / "run" / "report.json").exists()
     report = made(options(world, tmp_path / "run"), Told()).train()
     assert 0 < report.resumed_at < report.steps

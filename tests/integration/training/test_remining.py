@@ -15,7 +15,7 @@ from diptych_training.corpus import TrainingData
 from diptych_training.recipes.cprd import Cprd
 from every_recipe import REGISTRY, options_of, write_world
 from tiny_models import cross_encoder
-from tiny_training import Told
+from tiny_training import Stopping, Told
 
 EPOCHS = 4
 
@@ -88,19 +88,6 @@ def test_a_reranker_is_asked_for_what_is_new_and_for_nothing_twice(world: Path, 
     relevant = {(query, name) for query in recipe.data.qrels for name in recipe.data.relevant(query)}
     assert sorted(asked) == sorted(wanted | relevant)
     assert len(wanted) > sum(map(len, recipe.negatives().values()))
-
-
-class Stopping(Told):
-    """Fails at a step."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.step = step
-
-    def advance(self, stage: str, n: int) -> None:
-        self.done += n if stage == "training" else 0
-        if self.done == self.step:
-            raise InterruptedError("stopped by the test")
 
 
 @pytest.mark.slow

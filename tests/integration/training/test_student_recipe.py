@@ -18,18 +18,11 @@ from diptych.slots.slot import Slot
 from diptych.training import register
 from diptych_lab.tune import choices_of
 from diptych_training.losses.distillation import StudentLoss
-from every_recipe import REGISTRY, made, options_of, write_world
+from every_recipe import REGISTRY, made, options_of
 from tiny_training import Told
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("model2vec", reason="needs diptych[static]")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder)
-    return folder
 
 
 def options(world: Path, output: Path, **sections: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from diptych import Registry
 from diptych.errors import ConfigError
 from diptych.training import RecipeFile, TrainReport, load_recipe
 from diptych_training.running.run import HeldOutEvaluator
-from tiny_training import Told
+from tiny_training import Stopping, Told
 
 WORDS = [f"word{n}" for n in range(200)]
 RECIPE = """\
@@ -139,19 +139,6 @@ def test_a_training_stops_early_and_keeps_the_best(prepared: Path, tmp_path: Pat
     assert report.steps < 30 * 8
     assert report.measured["after"]["nDCG@10"] == pytest.approx(max(seen), abs=1e-6)
     assert seen[-1] < max(seen)
-
-
-class Stopping(Told):
-    """A watcher who fails at a step."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.step = step
-
-    def advance(self, stage: str, n: int) -> None:
-        super().advance(stage, n)
-        if self.done == self.step:
-            raise InterruptedError("stopped by the test")
 
 
 @pytest.mark.slow
