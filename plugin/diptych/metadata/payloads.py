@@ -93,11 +93,11 @@ class Layout(BaseModel):
 
     def read(self, point_id: object, payload: Mapping[str, Any] | None) -> Document:
         """The document of a point. If its payload has no id, the point id is the document's id."""
-        if self.is_native:  # for each hit of a search
+        if self.origin == "diptych":  # for each hit of a search, so without calls that are not needed
             metadata = dict(payload or {})
             internal = metadata.pop(OWN, None) or {}
             text, title = metadata.pop("text", ""), metadata.pop("title", "")
-            media = media_in(payload)
+            media = media_in(payload) if MEDIA in internal else {}
             return Document(str(internal.get("id", point_id)), str(text or ""), str(title or ""), metadata, media)
         fields = parsed(payload or {}) if self.origin == LLAMA_INDEX else payload or {}
         internal = fields.get(OWN) or {}
