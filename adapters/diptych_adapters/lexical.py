@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import ContractError, MissingExtra
 from diptych.protocols import Fingerprint, Statistics
-from diptych.runtime.text_budget import stream_safe
+from diptych.runtime.untrusted import stream_safe
 from diptych.types import SparseVector
 from diptych_adapters.model_options import (
     SPACELESS,

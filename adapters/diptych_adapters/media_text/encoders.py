@@ -13,7 +13,7 @@ import torch
 from diptych import Registry
 from diptych.media import Content
 from diptych.protocols import DenseEncoder, Fingerprint, Similarity
-from diptych.runtime.option_demands import demands_of
+from diptych.runtime.environment import demands_of
 from diptych.types import Floats, SparseVector
 from diptych_adapters.media_text.network import MediaTextModel, encoded, words_of
 from diptych_adapters.model_options import MediaLexiconOptions, MediaTextOptions

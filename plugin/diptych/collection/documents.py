@@ -18,7 +18,7 @@ from diptych.media import MediaStore, from_payload
 from diptych.media.decode import thumbnail
 from diptych.media.read import is_url
 from diptych.metadata.payloads import THUMBNAIL, quoted, thumbnail_in
-from diptych.runtime.json_faults import is_unicode
+from diptych.runtime.validation_messages import is_unicode
 from diptych.search.filters import FilterLike, Where, combined
 from diptych.search.store_calls import read_store, scrolled
 from diptych.stores.scroll import PointId, plain_id

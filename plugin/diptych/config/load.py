@@ -22,7 +22,7 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from diptych.config.models import Config, SlotConfig
 from diptych.config.problems import Location, Problem, Source, is_secret, problems_of, raise_problems
 from diptych.errors import ConfigError
-from diptych.runtime.json_faults import MAX_DEPTH, first_fault
+from diptych.runtime.validation_messages import MAX_DEPTH, first_fault
 
 EMBEDDED = ("edge:", "local:")  # store URLs that end in a path
 ENDLESS = 1 << 16  # columns: YAML's writer breaks lines in the middle of a mapping

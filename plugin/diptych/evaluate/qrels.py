@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import EvaluationError, brief
-from diptych.runtime.json_faults import is_unicode
-from diptych.runtime.plain_files import regular_file
-from diptych.runtime.text_budget import LINE
+from diptych.runtime.untrusted import LINE, regular_file
+from diptych.runtime.validation_messages import is_unicode
 from diptych.types import Query
 
 _LIMIT = f"at most {LINE:,} characters"

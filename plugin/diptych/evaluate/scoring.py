@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from diptych.display import Display, Displayed, Table
 from diptych.errors import EvaluationError, MissingExtra
 from diptych.evaluate.qrels import Qrels, numbered_lines, place
-from diptych.runtime.json_faults import is_unicode
+from diptych.runtime.validation_messages import is_unicode
 from diptych.types import Run
 
 _TOLERANCE = 1e-5  # relative: one float32 dot product summed in another order

@@ -19,8 +19,7 @@ from diptych.handle.tenancy import require_same
 from diptych.media import MediaConfig, MediaStore
 from diptych.metadata.models import CollectionMetadata, QueryEncoder, Reading, State
 from diptych.registry import Registry
-from diptych.runtime.json_faults import is_unicode
-from diptych.runtime.validation_messages import error_path
+from diptych.runtime.validation_messages import error_path, is_unicode
 from diptych.slots.slot import Slot, SlotMaker
 from diptych.slots.unread import LEAST_TEXTS, UnfitSlot, unfit_fusion
 from diptych.stores import is_store_url, open_store, open_store_of

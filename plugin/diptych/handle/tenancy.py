@@ -13,7 +13,7 @@ from diptych.errors import CollectionError, DocumentError, TenantError, brief
 from diptych.handle.snapshot import View
 from diptych.metadata.models import CollectionMetadata, Tenancy
 from diptych.metadata.payloads import Layout, own_point
-from diptych.runtime.json_faults import is_unicode
+from diptych.runtime.validation_messages import is_unicode
 from diptych.types import Document
 
 

@@ -23,7 +23,7 @@ from diptych.passages import PassageEncoder
 from diptych.passages.encoder import LastUsed
 from diptych.passages.text_splitter import Boundaries, block_around
 from diptych.protocols import Calibrated, TokenLimit
-from diptych.runtime.text_budget import HIGHLIGHTED
+from diptych.runtime.untrusted import HIGHLIGHTED
 from diptych.search.fusion import PointId
 from diptych.search.request import SearchRequest
 from diptych.search.store_calls import read_store

@@ -16,8 +16,7 @@ from diptych.errors import SearchError
 from diptych.handle.snapshot import Memo, View
 from diptych.handle.tenancy import narrowed, scope_of
 from diptych.metadata.payloads import quoted
-from diptych.runtime.json_faults import first_fault
-from diptych.runtime.validation_messages import actual_value, error_path, expectation, nearest, shown
+from diptych.runtime.validation_messages import actual_value, error_path, expectation, first_fault, nearest, shown
 from diptych.search.store_calls import read_store
 from diptych.stores.nodes import search_deadline
 from diptych.types import Document

@@ -31,8 +31,7 @@ from diptych.config.section import Positive, Score
 from diptych.config.stages import BoostPart, refusal
 from diptych.errors import SearchError
 from diptych.handle.snapshot import View
-from diptych.runtime.json_faults import is_unicode
-from diptych.runtime.validation_messages import nearest
+from diptych.runtime.validation_messages import is_unicode, nearest
 from diptych.search.filters import FilterLike, Where
 from diptych.search.pipeline import Boost, Pipeline, Retrieve
 from diptych.slots.slot import Slot

@@ -14,7 +14,7 @@ from diptych.config.stages import EarlyExit, Rerank
 from diptych.errors import AdapterCrashed, ContractError, SearchError
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.panics import contained
-from diptych.runtime.text_budget import stream_safe
+from diptych.runtime.untrusted import stream_safe
 from diptych.search.fusion import mixed
 from diptych.search.request import SearchRequest
 from diptych.search.retrieve import Retrieved

@@ -27,8 +27,8 @@ from diptych.errors import NotTrusted, RegistryError
 from diptych.factory import options_model
 from diptych.metadata.models import CollectionMetadata
 from diptych.registry import Registry
-from diptych.runtime.option_demands import demands_of
-from diptych.runtime.plain_files import plain_file
+from diptych.runtime.environment import demands_of
+from diptych.runtime.untrusted import plain_file
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

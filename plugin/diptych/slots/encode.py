@@ -20,7 +20,7 @@ from diptych.metadata.models import Reading
 from diptych.metadata.store import read_metadata
 from diptych.protocols import Kind, Sampling
 from diptych.runtime.panics import contained
-from diptych.runtime.text_budget import stream_safe
+from diptych.runtime.untrusted import stream_safe
 from diptych.types import Document, Floats, SparseVector
 
 if TYPE_CHECKING:

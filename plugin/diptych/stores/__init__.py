@@ -29,7 +29,7 @@ import diptych.runtime.lazy_imports  # noqa: F401
 from diptych.config.storage import placement
 from diptych.errors import CollectionNotFound, ConfigError, InsecureKeyWarning, StoreUnavailable, StoreURLError
 from diptych.runtime.environment import interpolate, is_loopback
-from diptych.runtime.json_faults import is_unicode
+from diptych.runtime.validation_messages import is_unicode
 from diptych.stores.nodes import deadline
 from diptych.stores.server_errors import error_line, refuses_key
 from diptych.stores.versions import server_version

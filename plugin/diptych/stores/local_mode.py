@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import pathname2url
 
 from diptych.errors import CollectionNotFound, StoreError, StoreLocked
-from diptych.runtime.plain_files import LOCAL_MODE, is_local_folder
+from diptych.runtime.untrusted import LOCAL_MODE, is_local_folder
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -18,7 +18,7 @@ from threading import RLock
 import portalocker
 
 from diptych.errors import StoreError, StoreLocked, StoreReadOnly
-from diptych.runtime.plain_files import plain_file
+from diptych.runtime.untrusted import plain_file
 from diptych_edge.client.base import refuse
 from diptych_edge.client.edge_client import EdgeClient
 from diptych_edge.engine.catalog import ALIASES, Catalog

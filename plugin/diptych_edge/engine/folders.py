@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
 from diptych.errors import StoreError, StoreLocked
-from diptych.runtime.plain_files import LOCAL_MODE, SERVER, is_local_folder, plain_file, regular_file
+from diptych.runtime.untrusted import LOCAL_MODE, SERVER, is_local_folder, plain_file, regular_file
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
 
 FORMAT = 1

@@ -27,7 +27,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from diptych.errors import EvaluationError, brief
 from diptych.evaluate import Qrels
-from diptych.runtime.plain_files import plain_file
+from diptych.runtime.untrusted import plain_file
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
 from diptych.types import Query
 

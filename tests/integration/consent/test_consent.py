@@ -19,7 +19,7 @@ from diptych.cli.app import main
 from diptych.cli.run_command import Session
 from diptych.errors import DiptychError, NotTrusted
 from diptych.metadata.store import KEY, SEARCH, raw_metadata
-from diptych.runtime.option_demands import demands_of
+from diptych.runtime.environment import demands_of
 from diptych.stores import open_store
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder, FakeReranker

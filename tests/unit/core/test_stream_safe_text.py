@@ -14,7 +14,7 @@ import pytest
 import diptych
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.runtime.text_budget import stream_safe
+from diptych.runtime.untrusted import stream_safe
 from diptych.search.rerank import score
 from diptych.slots.encode import encode
 from diptych.testing import fakes_plugin
@@ -140,6 +140,6 @@ def test_no_module_normalises_by_itself() -> None:
         for node in ast.walk(ast.parse(module.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "unicodedata.normalize":
                 argument = ast.unparse(node.args[1])
-                if not argument.startswith("stream_safe(") and module.name not in ("text_budget.py", "lexical.py"):
+                if not argument.startswith("stream_safe(") and module.name not in ("untrusted.py", "lexical.py"):
                     unsafe.append(f"{module}:{node.lineno}")
     assert unsafe == []

@@ -11,7 +11,7 @@ import pytest
 from diptych.errors import PopulateError
 from diptych.populate import Rejected, open_source
 from diptych.populate.sources import open_source as extract
-from diptych.runtime import text_budget
+from diptych.runtime import untrusted
 
 pypdf = pytest.importorskip("pypdf")
 docx = pytest.importorskip("docx")
@@ -161,7 +161,7 @@ def test_entities_of_a_word_document_are_not_resolved(tmp_path: Path) -> None:
 def test_an_archive_that_unpacks_to_too_much_is_rejected_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_budget, "FILE", 1_000_000)
+    monkeypatch.setattr(untrusted, "FILE", 1_000_000)
     path = repacked(word(tmp_path / "a.docx"), **{"word__media.bin": b"\x00" * 2_000_000})
     assert path.stat().st_size < 1_000_000
     assert only(path).reason.startswith("the archive is too large unpacked (got 2,")
@@ -170,7 +170,7 @@ def test_an_archive_that_unpacks_to_too_much_is_rejected_unread(
 
 
 def test_a_pdf_stream_that_unpacks_to_too_much_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_budget, "TEXT", 1000)
+    monkeypatch.setattr(untrusted, "TEXT", 1000)
     (tmp_path / "a.txt").write_text("x" * 1001)
     pdf(tmp_path / "b.pdf", PAGE * 1000)
     assert [row.reason[:26] for row in open_source(tmp_path)] == ["the file has too much text"] * 2  # type: ignore[union-attr]
@@ -193,7 +193,7 @@ def busy(path: Path) -> Path:
 def test_a_file_that_takes_too_much_is_set_aside_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, name: str
 ) -> None:
-    monkeypatch.setattr(text_budget, "seconds", lambda size: 1.0)
+    monkeypatch.setattr(untrusted, "seconds", lambda size: 1.0)
     make(tmp_path / name)
     pdf(tmp_path / "c.pdf")
     rejected, read = open_source(tmp_path)

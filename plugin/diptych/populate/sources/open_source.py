@@ -33,7 +33,7 @@ from diptych.media import MODALITIES, Modality
 from diptych.populate.rejects import Rejected, reason_of
 from diptych.populate.sources import extractors, readers
 from diptych.populate.sources.readers import EVERY, Columns, Raw, Row, checked_media, checked_types
-from diptych.runtime import text_budget
+from diptych.runtime import untrusted
 
 _NEEDED = {
     ".pdf": (("pypdf", "pypdf"),),
@@ -274,8 +274,8 @@ def read_files(folder: Path) -> Iterator[Raw]:
 
 def _title_and_text(path: Path, extractor: Extractor) -> tuple[str, str]:
     kind, size = path.suffix.lower(), path.stat().st_size
-    if size > text_budget.FILE:
-        raise DocumentError("the file is too large", got=f"{size:,} bytes", expected=f"{text_budget.FILE:,}")
+    if size > untrusted.FILE:
+        raise DocumentError("the file is too large", got=f"{size:,} bytes", expected=f"{untrusted.FILE:,}")
     if kind in KINDS:
         return extractor.read(path)
     text = _text_of(path)
@@ -284,9 +284,9 @@ def _title_and_text(path: Path, extractor: Extractor) -> tuple[str, str]:
 
 def _text_of(path: Path) -> str:
     with path.open(encoding="utf-8-sig") as file:
-        text = file.read(text_budget.TEXT + 1)
-    if len(text) > text_budget.TEXT:
-        raise DocumentError("the file has too much text", expected=f"at most {text_budget.TEXT:,} characters")
+        text = file.read(untrusted.TEXT + 1)
+    if len(text) > untrusted.TEXT:
+        raise DocumentError("the file has too much text", expected=f"at most {untrusted.TEXT:,} characters")
     return text
 
 
@@ -363,8 +363,8 @@ class Extractor:
         kind, size = path.suffix.lower(), path.stat().st_size
         if missing := missing_package(kind):
             raise DocumentError(f"{kind} files need {missing}", do='pip install "diptych[documents]"')
-        seconds = text_budget.seconds(size)
-        memory, unpacked, characters = text_budget.MEMORY, text_budget.FILE, text_budget.TEXT
+        seconds = untrusted.seconds(size)
+        memory, unpacked, characters = untrusted.MEMORY, untrusted.FILE, untrusted.TEXT
         limits = {"seconds": seconds, "memory": memory, "unpacked": unpacked, "characters": characters}
         answer = self._answer({"path": os.path.abspath(path), **limits}, seconds)
         if answer is None:
@@ -389,7 +389,7 @@ class Extractor:
         assert process.stdin is not None, "it is a pipe"
         assert process.stdout is not None, "it is a pipe"
         # Its limit is processor time; waiting longer than that is for a busy machine.
-        timer = threading.Timer(text_budget.PATIENCE * seconds, process.kill)
+        timer = threading.Timer(untrusted.PATIENCE * seconds, process.kill)
         timer.start()
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, TextIO, cast
 from diptych.errors import PopulateError, brief
 from diptych.media import MODALITIES, Modality
 from diptych.populate.rejects import Rejected
-from diptych.runtime.text_budget import FILE, RECORD
+from diptych.runtime.untrusted import FILE, RECORD
 from diptych.runtime.validation_messages import nearest
 
 TYPES = ("text", "integer", "float", "bool")

@@ -1,10 +1,18 @@
-"""What a text may cost: the limits that every reader keeps, and `stream_safe`, which precedes every normalisation."""
+"""Reads what may come from somebody else: what a text may cost, and files that are no links, pipes or devices.
+
+Every reader keeps the limits here. `stream_safe` precedes every normalisation. `is_local_folder` recognises the folders
+of qdrant-client's local mode.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 import unicodedata
 from functools import cache
+from pathlib import Path
 
 FILE = 256 * 2**20  # bytes of a file that is one document, and of all parts of an archive unpacked
 RECORD = 16 * 2**20  # bytes of a line or a row, sixteen times the longest document as populate.max_characters has it
@@ -44,3 +52,34 @@ def _runs_of_marks() -> tuple[re.Pattern[str], re.Pattern[str]]:
     marks = [c for c in characters if unicodedata.combining(unicodedata.normalize("NFKD", c)[0])]
     common, every = "".join(c for c in marks if c < "\U00010000"), "".join(marks)
     return re.compile(f"[{common}\U00010000-\U0001f000]{{31}}"), re.compile(f"([{every}]{{30}})[{every}]")
+
+
+LOCAL_MODE = "meta.json"  # what qdrant-client's local mode writes, and a server too
+SERVER = "raft_state.json"  # what only a server writes
+
+
+def plain_file(path: str, flags: int) -> int:
+    """`regular_file` that is no link either.
+
+    Raises:
+        OSError: it is a link, a pipe or a device, or the system refuses.
+    """
+    return regular_file(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def regular_file(path: str, flags: int) -> int:
+    """The `opener` of `open(...)` for a regular file, or a link to one; a new file is its user's alone.
+
+    Raises:
+        OSError: it is a pipe or a device, which could be waited for and read without an end, or the system refuses.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
+
+
+def is_local_folder(path: Path) -> bool:
+    """Whether qdrant-client's local mode created the folder."""
+    return (path / LOCAL_MODE).is_file() and not (path / SERVER).exists()
