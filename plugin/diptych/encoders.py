@@ -18,7 +18,7 @@ from diptych.config.models import SlotConfig
 from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import config_at
-from diptych.handle.snapshot import Rerankers
+from diptych.handle.view import Rerankers
 from diptych.protocols import Fingerprint, Kind, Reranker, Similarity
 from diptych.registry import Registry
 from diptych.runtime.validation_messages import nearest

@@ -14,7 +14,7 @@ from diptych.config.models import Config
 from diptych.errors import CollectionError, StoreUnavailable, StoreUnsupported
 from diptych.handle.create import timestamp, vector_params, who
 from diptych.handle.open_handle import media_of, reading_of, storage_of
-from diptych.handle.tenancy import tenancy_of
+from diptych.handle.view import tenancy_of
 from diptych.media import MODALITIES
 from diptych.metadata.models import CollectionMetadata, Event, Reading, State
 from diptych.metadata.payloads import LLAMA_INDEX, NATIVE, Layout, head

@@ -19,7 +19,7 @@ from diptych.config import Config
 from diptych.errors import TenantError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import client_of, config_at, config_of, name_of
-from diptych.handle.tenancy import require_same, scope_of
+from diptych.handle.view import require_same, scope_of
 from diptych.metadata.payloads import Layout
 from diptych.metadata.store import stored_unread
 from diptych.registry import Registry

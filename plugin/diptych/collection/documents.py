@@ -12,8 +12,7 @@ from qdrant_client import models
 
 from diptych.errors import CollectionError, MediaError, PopulateError, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import View
-from diptych.handle.tenancy import narrowed, needs_payloads, points_of, scope_of, tenant_of, with_ids
+from diptych.handle.view import View, narrowed, needs_payloads, points_of, scope_of, tenant_of, with_ids
 from diptych.media import MediaStore, from_payload
 from diptych.media.decode import thumbnail
 from diptych.media.read import is_url

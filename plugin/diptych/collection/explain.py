@@ -13,8 +13,7 @@ from qdrant_client import models
 from diptych.display import Display, Displayed, Excerpt, Table
 from diptych.errors import DocumentNotFound
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import View
-from diptych.handle.tenancy import narrowed
+from diptych.handle.view import View, narrowed
 from diptych.search.excerpts import has_passages, matching_words, with_passages
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.options import ExplainOptions, SearchOptions, check_options

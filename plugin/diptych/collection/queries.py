@@ -13,8 +13,7 @@ from diptych.collection.documents import CollectionDocuments
 from diptych.encoders import Encoders
 from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import View
-from diptych.handle.tenancy import whole
+from diptych.handle.view import View, whole
 from diptych.media import RawMedia
 from diptych.media.values import media_canaries
 from diptych.search import search_groups

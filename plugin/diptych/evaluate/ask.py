@@ -19,8 +19,7 @@ from diptych.errors import SearchError
 from diptych.evaluate.comparison import LANGUAGE, LENGTH
 from diptych.evaluate.qrels import Qrels
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import View
-from diptych.handle.tenancy import narrowed, scope_of, whole, with_ids
+from diptych.handle.view import View, narrowed, scope_of, whole, with_ids
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, SearchOptions, search
 from diptych.search.options import answerable

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound, DiptychError, FollowWarning, StoreError
 from diptych.handle import create as creation
-from diptych.handle import open_handle, tenancy
-from diptych.handle.snapshot import Rerankers, View
+from diptych.handle import open_handle
+from diptych.handle.view import Rerankers, View, tenancy_of
 from diptych.metadata.models import CollectionMetadata, Generation, QueryEncoder, State
 from diptych.metadata.store import known_metadata, metadata_payload, read_existing, search_payload, update_metadata
 from diptych.protocols import Statistics
@@ -289,7 +289,7 @@ class CollectionHandle:
             error.add_note(f"collection {self.name!r}")
             raise
         reading = metadata.reading if metadata else open_handle.reading_of(self.populate_config)
-        tenants = metadata.tenancy if metadata else tenancy.tenancy_of(self.config)
+        tenants = metadata.tenancy if metadata else tenancy_of(self.config)
         shared = (self._rerankers, tenants, self.media)
         return View(self.client, self.name, self.registry, metadata, slots, search, reading, *shared)
 

@@ -13,7 +13,7 @@ from qdrant_client import models
 from diptych.config.models import PopulateConfig, SearchConfig
 from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage
 from diptych.errors import CollectionError, ConfigError
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.metadata.models import CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name
 from diptych.protocols import Kind, Statistics
 from diptych.registry import Registry

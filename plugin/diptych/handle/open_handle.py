@@ -15,7 +15,7 @@ from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConf
 from diptych.config.problems import redacted
 from diptych.config.stages import Linear, Rrf
 from diptych.errors import CollectionError, CollectionNotFound, ConfigError, FollowWarning, brief
-from diptych.handle.tenancy import require_same
+from diptych.handle.view import require_same
 from diptych.media import MediaConfig, MediaStore
 from diptych.metadata.models import CollectionMetadata, QueryEncoder, Reading, State
 from diptych.registry import Registry

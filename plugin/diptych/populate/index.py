@@ -22,7 +22,7 @@ from qdrant_client import models
 
 from diptych.errors import DocumentError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.tenancy import tenant_of
+from diptych.handle.view import tenant_of
 from diptych.metadata.models import CollectionMetadata
 from diptych.metadata.payloads import MEDIA, has_media, media_of
 from diptych.populate.encode import Engine, Outcomes, Targets, Work, has_vector

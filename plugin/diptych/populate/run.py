@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError, StoreError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import search_with_unfit
-from diptych.handle.tenancy import scope
+from diptych.handle.view import scope
 from diptych.populate.disk_room import with_room
 from diptych.populate.encode import Engine, Targets, Threads
 from diptych.populate.index import LOOKUP, Changes, Indexer, MediaLosses

@@ -36,7 +36,7 @@ from diptych.errors import (
     StoreUnavailable,
     SwapError,
 )
-from diptych.handle.tenancy import scope, tenant_of
+from diptych.handle.view import scope, tenant_of
 from diptych.media import MediaStore
 from diptych.metadata.models import Generation, Tenancy
 from diptych.metadata.payloads import MEDIA, NATIVE, OWN, TEXTLESS, Layout, find, has_media, head, is_textless, quoted

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import IO
 
 from diptych.errors import PopulateError, SyncRefused, brief
-from diptych.handle.tenancy import document_key
+from diptych.handle.view import document_key
 from diptych.populate.read_ahead import batched
 from diptych.populate.rejects import Rejects
 from diptych.populate.store import PAGE, Store

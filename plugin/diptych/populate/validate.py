@@ -17,7 +17,7 @@ import numpy as np
 
 from diptych.errors import DocumentError, brief
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.tenancy import document_key, tenant_of, with_tenant
+from diptych.handle.view import document_key, tenant_of, with_tenant
 from diptych.metadata.payloads import Layout, require_unreserved
 from diptych.populate.rejects import Rejected, Rejects, reason_of
 from diptych.populate.sources.readers import Row

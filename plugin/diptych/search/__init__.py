@@ -24,7 +24,7 @@ from diptych.config.stages import (
     Rrf,
 )
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.search.options import (
     ExplainOptions,
     SearchOptions,

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from diptych.handle.snapshot import Memo
+from diptych.handle.view import Memo
 from diptych.passages import PassageEncoder
 from diptych.passages.encoder import LastUsed
 from diptych.passages.text_splitter import Boundaries, block_around

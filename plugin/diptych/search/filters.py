@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from qdrant_client import models
 
 from diptych.errors import SearchError
-from diptych.handle.snapshot import Memo, View
-from diptych.handle.tenancy import narrowed, scope_of
+from diptych.handle.view import Memo, View, narrowed, scope_of
 from diptych.metadata.payloads import quoted
 from diptych.runtime.validation_messages import actual_value, error_path, expectation, first_fault, nearest, shown
 from diptych.search.store_calls import read_store

@@ -30,7 +30,7 @@ from qdrant_client import models
 from diptych.config.section import Positive, Score
 from diptych.config.stages import BoostPart, refusal
 from diptych.errors import SearchError
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.runtime.validation_messages import is_unicode, nearest
 from diptych.search.filters import FilterLike, Where
 from diptych.search.pipeline import Boost, Pipeline, Retrieve

@@ -38,7 +38,7 @@ from diptych.config.stages import (
     Rrf,
 )
 from diptych.errors import SearchError, brief
-from diptych.handle.snapshot import Memo, View
+from diptych.handle.view import Memo, View
 from diptych.metadata.payloads import Layout, quoted
 from diptych.runtime.validation_messages import actual_value, error_path, expectation, nearest
 from diptych.search.filters import equals

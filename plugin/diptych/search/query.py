@@ -14,8 +14,7 @@ from qdrant_client import models
 from diptych.config.models import CANDIDATES
 from diptych.config.stages import Dbsf, Linear, Rrf
 from diptych.errors import DocumentNotFound, SearchError
-from diptych.handle.snapshot import Memo, View
-from diptych.handle.tenancy import narrowed, with_ids
+from diptych.handle.view import Memo, View, narrowed, with_ids
 from diptych.metadata.models import Prefix
 from diptych.runtime.unchecked import unchecked_in_part
 from diptych.search.fusion import PointId

@@ -14,8 +14,7 @@ from qdrant_client import models
 from diptych.config.section import MOST_CANDIDATES
 from diptych.config.stages import ORDERED, Recent
 from diptych.errors import SearchError, brief
-from diptych.handle.snapshot import Memo, View
-from diptych.handle.tenancy import narrowed, scope_of, without_ids
+from diptych.handle.view import Memo, View, narrowed, scope_of, without_ids
 from diptych.metadata.payloads import MEDIA_FIELDS, quoted
 from diptych.runtime.validation_messages import nearest
 from diptych.search.filters import combined

@@ -17,8 +17,7 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.config.stages import Linear, Rerank, Rrf
-from diptych.handle.snapshot import Memo, View
-from diptych.handle.tenancy import narrowed, with_ids
+from diptych.handle.view import Memo, View, narrowed, with_ids
 from diptych.runtime.phases import LOG
 from diptych.search.fusion import PointId, Ranking, fuse, mixed
 from diptych.search.options import require_encodable, vectors_of_queries

@@ -23,7 +23,7 @@ from diptych.config.section import require_count
 from diptych.display import Display, Displayed
 from diptych.errors import DiptychError, PluginWarning, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import Memo, View
+from diptych.handle.view import Memo, View
 from diptych.metadata.payloads import THUMBNAIL_FIELDS, head, stored_thumbnail
 from diptych.registry import notify_failure, notifying_failure
 from diptych.reports import SearchReport

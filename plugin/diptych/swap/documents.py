@@ -23,7 +23,7 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.media import Media
 from diptych.metadata.models import Reading
 from diptych.metadata.payloads import Layout, from_rows, to_rows

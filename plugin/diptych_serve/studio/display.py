@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from qdrant_client import models
 
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.metadata.payloads import MEDIA_FIELDS, PICTURED, quoted
 from diptych.search.excerpts import matching_words
 from diptych.search.request import SearchRequest

@@ -33,7 +33,7 @@ from diptych.evaluate import (
     times,
 )
 from diptych.evaluate.ask import absent_documents
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline, search
 from diptych.types import Query, Run, said

@@ -16,7 +16,7 @@ from diptych import Collection
 from diptych.collection.documents import held, records_of, thumbnail_of
 from diptych.collection.explain import Explanation, ScorePart, SlotScore, explain
 from diptych.errors import DiptychError, DocumentNotFound, SearchError
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.media.read import format_of
 from diptych.metadata.payloads import MEDIA, OWN, picture_items
 from diptych.search import Pipeline, Retrieve

@@ -29,7 +29,7 @@ from diptych.config.stages import Rerank
 from diptych.errors import ConfigError, SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.open_handle import stored_search
-from diptych.handle.snapshot import Memo, View
+from diptych.handle.view import Memo, View
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Pipeline

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from diptych import search
 from diptych.config.models import SearchConfig
 from diptych.config.section import fields_of
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.search import Pipeline, Rerank
 from diptych.search.options import SearchOptions
 from diptych.search.request import SearchRequest

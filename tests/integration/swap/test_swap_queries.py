@@ -11,7 +11,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
 from diptych.handle import collection_handle
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.search import search
 from diptych.search.run import on_current_view
 from diptych.testing.fakes import FakeDenseEncoder

@@ -12,7 +12,7 @@ from diptych.config.models import SearchConfig
 from diptych.errors import ContractError, FingerprintMismatch, MediaError, RegistryError, RemoteError
 from diptych.evaluate.ask import BATCH, ask
 from diptych.evaluate.comparison import clopper_pearson
-from diptych.handle.snapshot import Memo, View
+from diptych.handle.view import Memo, View
 from diptych.media import RawMedia, Readable
 from diptych.runtime.phases import detail
 from diptych.search import Pipeline, Retrieve

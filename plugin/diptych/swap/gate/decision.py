@@ -12,8 +12,7 @@ from functools import partial
 from diptych.config.models import SearchConfig
 from diptych.errors import DiptychError, GateFailed
 from diptych.handle.open_handle import stored_search
-from diptych.handle.snapshot import View
-from diptych.handle.tenancy import whole
+from diptych.handle.view import View, whole
 from diptych.metadata.models import CollectionMetadata, State
 from diptych.metadata.store import GATE, raw_metadata, update_metadata
 from diptych.populate.pace import in_background

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from diptych.config.models import GateConfig
 from diptych.display import Display, Displayed, Mood, Table, differences
 from diptych.errors import FingerprintMismatch
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.metadata.models import Generation
 from diptych.populate.store import lacking
 from diptych.reports import GateSummary

@@ -33,7 +33,7 @@ from diptych.evaluate import (
 from diptych.evaluate.ask import fields_of_queries, held_documents
 from diptych.evaluate.comparison import clopper_pearson
 from diptych.evaluate.scoring import cutoff, parse_metrics
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.swap.gate.answers import TOP, Clock, affordable, answers, common_share, fewer, remembering
 from diptych.types import Query, Run, said
 

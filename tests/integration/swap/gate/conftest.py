@@ -15,7 +15,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych.config import parse_config
 from diptych.errors import RemoteError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.hookspecs import hookimpl
 from diptych.metadata.models import Generation
 from diptych.metadata.payloads import NATIVE

@@ -19,7 +19,7 @@ from scipy import stats
 from diptych.config.models import EvaluateConfig, GateConfig
 from diptych.errors import EvaluationError
 from diptych.evaluate import Qrels
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.search import search
 from diptych.swap.gate.answers import remembering
 from diptych.swap.gate.gate import GateReport, Judged, run_gate

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diptych.config.models import GateConfig
-from diptych.handle.snapshot import View
+from diptych.handle.view import View
 from diptych.swap.gate.gate import Coverage, GateReport, coverage, run_gate
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats
