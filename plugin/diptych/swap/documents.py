@@ -10,7 +10,6 @@ import heapq
 import json
 import math
 import re
-import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -28,7 +27,7 @@ from diptych.media import Media
 from diptych.metadata.models import Reading
 from diptych.metadata.payloads import Layout, from_rows, to_rows
 from diptych.populate.read_ahead import TOLERANCE
-from diptych.populate.validate import SeenIds, Tally, Validator
+from diptych.populate.validate import SeenIds, Tally, Validator, temporary_tables
 from diptych.protocols import Calibrated, Statistics
 from diptych.search.fusion import PointId
 from diptych.slots.encode import texts_of
@@ -60,19 +59,16 @@ class SourceDocuments(AbstractContextManager["SourceDocuments"]):
     """
 
     def __init__(self, handle: CollectionHandle, documents: Iterable[object]) -> None:
-        # "" is SQLite's private temporary file, which goes with the process.
-        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._lock = threading.Lock()
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
-            self._base.execute(f"PRAGMA {pragma}")
+        self._base, self._lock = temporary_tables(CACHE_KIB, one_thread=False), threading.Lock()
         self._base.execute("CREATE TABLE documents (point TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID")
         self._base.execute("BEGIN")
         self.count = 0
-        for item in Validator(handle, SeenIds(), None, Tally()).items(documents):
-            document = item.document
-            content = json.dumps([document.id, document.text, document.title, to_rows(document.media)])
-            self._base.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (str(item.point), content))
-            self.count += 1
+        with SeenIds() as seen:
+            for item in Validator(handle, seen, None, Tally()).items(documents):
+                document = item.document
+                content = json.dumps([document.id, document.text, document.title, to_rows(document.media)])
+                self._base.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (str(item.point), content))
+                self.count += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
