@@ -151,7 +151,7 @@ class _Run:
     ) -> None:
         self._handle, self._progress, self._stack, self._tenant = handle, progress, stack, tenant
         self._started, self._began = time.perf_counter(), time.time_ns()
-        self._seen, self._rejects = SeenIds(), rejects
+        self._seen, self._rejects = stack.enter_context(SeenIds()), rejects
         self.tally, self._warnings = Tally(), list[str]()
         self._expected: int | None = None  # documents to index, if that is known beforehand
         self._stopped = threading.Event()
@@ -272,12 +272,13 @@ class _Run:
             if self._sync is not None and self._handle.exists:
                 self._sync.check(self._seen, self.tally.read, self._rejects)
             return spool.items(), measure
-        # Separate counters: what this first reading counts and rejects would appear twice in the report.
-        seen, tally, rejects = SeenIds(), Tally(), Rejects(None)
-        trial = Validator(self._handle, seen, rejects, tally, tenant=self._tenant)
-        self._expected = sum(1 for _ in measure.watch(trial.items(entries)))
-        if self._sync is not None and self._handle.exists:  # before anything is written
-            self._sync.check(seen, tally.read, rejects)
+        with SeenIds() as seen:
+            # Separate counters: what this first reading counts and rejects would appear twice in the report.
+            tally, rejects = Tally(), Rejects(None)
+            trial = Validator(self._handle, seen, rejects, tally, tenant=self._tenant)
+            self._expected = sum(1 for _ in measure.watch(trial.items(entries)))
+            if self._sync is not None and self._handle.exists:  # before anything is written
+                self._sync.check(seen, tally.read, rejects)
         return validator.items(with_progress(documents, "read", self._progress)), measure
 
     def _index(self, items: Iterable[Item], measure: Measure) -> None:
