@@ -154,9 +154,8 @@ def refuse_changes(
     """
     try:
         _require_same_slots(config.slots, metadata.live)
-        for differing, where, got, expected in _differences(slots, config, metadata, load=load):
-            what, do = f"config and collection differ in {differing}", f"restore it; {APPLY}"
-            raise CollectionError(what, where=where, got=got, expected=expected, do=do)
+        for what, where, got, expected in _differences(slots, config, metadata, load=load):
+            raise CollectionError(what, where=where, got=got, expected=expected, do=f"restore it; {APPLY}")
     except CollectionError as error:
         if metadata.previous is not None and describes(config, metadata.previous):
             last = metadata.history[-1]
@@ -178,30 +177,34 @@ def _require_same_slots(configs: Mapping[str, SlotConfig], live: State) -> None:
 def _differences(
     slots: Mapping[str, Slot], config: Config, metadata: CollectionMetadata, *, load: bool
 ) -> Iterator[tuple[str, str, object, object]]:
-    """Where a config asks for a change: in what it differs, where it says so, what it names, and what is live.
+    """What in a config asks for a change: the error, where it is, what the config names, and what is live.
 
     Loads a changed encoder, which checks that it made the vectors. Warns of a student that waits for an apply.
     """
     wanted_reading, live_reading = reading_of(config.populate), metadata.reading
     if wanted_reading != live_reading:  # the vectors were made from that
         said = [f"{list(one.input)} joined by {one.separator!r}" for one in (wanted_reading, live_reading)]
-        yield "what the encoders read of a document", "populate.input and populate.separator", said[0], said[1]
+        what = "config and collection differ in what the encoders read of a document"
+        yield what, "populate.input and populate.separator", said[0], said[1]
     for slot in slots.values():
         if slot.changed and load:
             _ = slot.encoder
         wanted, live, asking = config.slots[slot.name], slot.generation, slot.asking
         if live is not None and (storage := storage_of(slot.config)) != live.storage:
             default = "Qdrant's defaults"
-            yield "how vectors are stored", f"{slot.where}, storage", storage or default, live.storage or default
+            what = "config and collection differ in how vectors are stored"
+            yield what, f"{slot.where}, storage", storage or default, live.storage or default
         if live is not None and slot.config.of != live.reading.modality:
-            yield "what a slot's encoder reads", f"{slot.where}, of", slot.config.of, live.reading.modality
+            what = "config and collection differ in what a slot's encoder reads"
+            yield what, f"{slot.where}, of", slot.config.of, live.reading.modality
         if waiting := waiting_student(wanted, asking):
             text = f"{slot.where}: its encoder makes the queries until diptych apply admits student {waiting}"
             warnings.warn(text, FollowWarning, stacklevel=2)
         elif asking is not None and not asks(wanted, asking):
             student = f"student {wanted.query.student}" if wanted.query else "no student"
             live_student = f"student {asking.generation.options.get('model')}"
-            yield "what makes the queries", f"{slot.where}, query", student, live_student
+            what = "config and collection differ in what makes the queries"
+            yield what, f"{slot.where}, query", student, live_student
 
 
 def name_of(name: str | None, config: Config | None) -> str:

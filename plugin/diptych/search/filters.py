@@ -224,8 +224,8 @@ def missing_keys(
         StoreUnavailable, StoreError: the store does not answer, or fails.
     """
     scope = scope_of(view, tenant)
-    asked = {} if filter is None else dict.fromkeys(_some_keys(filter), "which the filter asks for")
-    asked |= {} if group_by is None else {group_by: "by which hits are grouped"}
+    asked = [] if filter is None else _some_keys(filter)
+    asked = [*dict.fromkeys([*asked, *([] if group_by is None else [group_by])])]
     texts = [key for key in (view.layout.text, view.layout.title) if key]  # not read, since they may be long
     left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies])
 
@@ -248,7 +248,10 @@ def missing_keys(
         proposal = f"did you mean {last[0]!r}?" if last else nearest(plain, known)
         if known and not proposal:
             proposal = f"there are {', '.join(known[:FEW])}{' and others' if len(known) > FEW else ''}"
-        sentences[key] = f"no document has {key!r}, {asked[key]}{f': {proposal}' if proposal else ''}"
+        reason = f"no document has {key!r}, which the filter asks for"
+        if key == group_by:
+            reason = f"no document has {key!r}, by which hits are grouped"
+        sentences[key] = f"{reason}: {proposal}" if proposal else reason
     return sentences
 
 
