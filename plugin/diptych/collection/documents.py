@@ -19,7 +19,7 @@ from diptych.media.read import is_url
 from diptych.metadata.payloads import THUMBNAIL, quoted, thumbnail_in
 from diptych.runtime.validation_messages import is_unicode
 from diptych.search.filters import FilterLike, Where, combined
-from diptych.search.store_calls import read_store, scrolled
+from diptych.search.store_calls import read_store, records_of
 from diptych.stores.scroll import PointId, plain_id
 from diptych.stores.server_errors import is_refusal
 from diptych.types import Document
@@ -171,30 +171,6 @@ def held(view: View, ids: Sequence[str], tenant: str | None, *, with_text: bool 
     records = records_of(view, ids, tenant, payload=models.PayloadSelectorInclude(include=fields))
     documents = (view.layout.read(record.id, record.payload) for record in records)
     return {document.id: document for document in documents}
-
-
-def records_of(
-    view: View,
-    ids: Sequence[str],
-    tenant: str | None,
-    *,
-    chosen: models.Filter | None = None,
-    payload: bool | models.PayloadSelector = False,
-) -> Iterator[models.Record]:
-    """The points of those documents that the collection holds for this tenant and that match a filter.
-
-    They are read as a search reads, within its deadline. A document has several where another program wrote them.
-
-    Raises:
-        TenantError: no tenant where one is required, or one that cannot be.
-        SearchError, StoreError: the store cannot answer.
-    """
-    own = scope_of(view, tenant)
-    if ids:
-        wanted = narrowed(own, narrowed(chosen, models.Filter(must=[with_ids(view, ids, tenant)])))
-        shard_key = tenant if view.tenancy is not None and view.tenancy.shard_keys else None
-        for records in scrolled(view, wanted, len(ids), payload=payload, shard_key=shard_key):
-            yield from records
 
 
 def _points(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) -> list[PointId]:

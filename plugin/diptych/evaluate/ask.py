@@ -19,12 +19,12 @@ from diptych.errors import SearchError
 from diptych.evaluate.comparison import LANGUAGE, LENGTH
 from diptych.evaluate.qrels import Qrels
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.view import View, narrowed, scope_of, whole, with_ids
+from diptych.handle.view import View, whole
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, SearchOptions, search
 from diptych.search.options import answerable
 from diptych.search.pipeline import parts
-from diptych.search.store_calls import scrolled
+from diptych.search.store_calls import records_of
 from diptych.types import Hit, Query
 
 PAGE = 256
@@ -147,16 +147,11 @@ def held_documents(view: View, ids: Sequence[str], tenant: str | None = None) ->
     Raises:
         TenantError, SearchError, StoreError: the tenant cannot be one, or the store cannot answer.
     """
-    found: dict[str, Mapping[str, Any]] = {}
-    scope = None if tenant is None else scope_of(view, tenant)
-    texts = [key for key in (view.layout.text, view.layout.title) if key]  # not read, since they may be long
-    left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies])
+    found, asked = dict[str, Mapping[str, Any]](), whole(view) if tenant is None else view
     for start in range(0, len(ids), PAGE):
-        chosen = narrowed(scope, with_ids(view, ids[start : start + PAGE], tenant))
-        # Page by page: a document has several points where another program wrote them.
-        for records in scrolled(view, chosen, PAGE, payload=left_out):
-            documents = (view.layout.read(record.id, record.payload) for record in records)
-            found |= {document.id: document.metadata for document in documents}
+        records = records_of(asked, ids[start : start + PAGE], tenant, payload=view.metadata_fields)
+        documents = (view.layout.read(record.id, record.payload) for record in records)
+        found |= {document.id: document.metadata for document in documents}
     return found
 
 

@@ -13,7 +13,7 @@ from diptych.config.models import Config, SearchConfig
 from diptych.errors import AdapterOptionsError, CollectionError, DocumentError, TenantError, brief
 from diptych.media import MediaStore
 from diptych.metadata.models import CollectionMetadata, Reading, Tenancy
-from diptych.metadata.payloads import Layout, own_point
+from diptych.metadata.payloads import MEDIA_FIELDS, Layout, own_point
 from diptych.protocols import Reranker
 from diptych.registry import Registry
 from diptych.runtime.validation_messages import is_unicode, nearest
@@ -109,6 +109,13 @@ class View:
         stores_content = self.media is not None and self.media.config.store != "reference"
         has_media = stores_content or any(slot.reads_media for slot in self.slots.values())
         object.__setattr__(self, "has_media", has_media)
+
+    @property
+    def metadata_fields(self) -> models.PayloadSelectorExclude:
+        """The payload to fetch where only the documents' metadata are read: without what may be long."""
+        texts = [key for key in (self.layout.text, self.layout.title) if key]
+        content = MEDIA_FIELDS["content"] if self.has_media else ()
+        return models.PayloadSelectorExclude(exclude=[*texts, *self.copies, *content])
 
     def now(self) -> View:
         """This view itself, since it never changes. `CollectionHandle.now` may return a newer one."""

@@ -224,10 +224,7 @@ def missing_keys(
         StoreUnavailable, StoreError: the store does not answer, or fails.
     """
     scope = scope_of(view, tenant)
-    asked = [] if filter is None else _some_keys(filter)
-    asked = [*dict.fromkeys([*asked, *([] if group_by is None else [group_by])])]
-    texts = [key for key in (view.layout.text, view.layout.title) if key]  # not read, since they may be long
-    left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies])
+    named = [*(_some_keys(filter) if filter is not None else ()), *([group_by] if group_by is not None else ())]
 
     def is_there(key: str) -> bool:
         field = models.PayloadField(key=quoted(key) if key == group_by else key)
@@ -235,8 +232,9 @@ def missing_keys(
         return bool(view.client.scroll(view.name, narrowed(scope, with_key), limit=1, with_payload=False)[0])
 
     def read() -> tuple[list[str], list[Document]]:
-        missing = [key for key in asked if not skip(key) and not is_there(key)]
-        some = view.client.scroll(view.name, scope, limit=SAMPLED, with_payload=left_out)[0] if missing else []
+        missing = [key for key in dict.fromkeys(named) if not skip(key) and not is_there(key)]
+        fields = view.metadata_fields
+        some = view.client.scroll(view.name, scope, limit=SAMPLED, with_payload=fields)[0] if missing else []
         return missing, [view.layout.read(record.id, record.payload) for record in some]
 
     missing, documents = read_store(view, read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
+from diptych.handle.view import View, narrowed, scope_of, with_ids
 from diptych.stores.nodes import search_deadline, seconds_left
 from diptych.stores.scroll import pages
 from diptych.stores.server_errors import error_line, gave_no_answer, is_refusal, is_temporary, refuses_key, retried
@@ -72,6 +73,30 @@ def scrolled(
     read = partial(read_store, collection)
     found = pages(collection.client, collection.name, size, chosen, read=read, payload=payload, **keys)
     return (records for records, _ in found)
+
+
+def records_of(
+    view: View,
+    ids: Sequence[str],
+    tenant: str | None,
+    *,
+    chosen: models.Filter | None = None,
+    payload: bool | models.PayloadSelector = False,
+) -> Iterator[models.Record]:
+    """The points of those documents that the collection holds for this tenant and that match a filter.
+
+    They are read as a search reads, within its deadline. A document has several where another program wrote them.
+
+    Raises:
+        TenantError: no tenant where one is required, or one that cannot be.
+        SearchError, StoreError: the store cannot answer.
+    """
+    own = scope_of(view, tenant)
+    if ids:
+        wanted = narrowed(own, narrowed(chosen, models.Filter(must=[with_ids(view, ids, tenant)])))
+        shard_key = tenant if view.tenancy is not None and view.tenancy.shard_keys else None
+        for records in scrolled(view, wanted, len(ids), payload=payload, shard_key=shard_key):
+            yield from records
 
 
 def _failure(collection: StoredCollection, error: Exception) -> DiptychError:

@@ -11,10 +11,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
-from qdrant_client import models
-
 from diptych.handle.view import View
-from diptych.metadata.payloads import MEDIA_FIELDS, PICTURED, quoted
+from diptych.metadata.payloads import PICTURED, quoted
 from diptych.search.excerpts import matching_words
 from diptych.search.request import SearchRequest
 from diptych.search.store_calls import read_store
@@ -144,10 +142,8 @@ def fields_of(view: View) -> list[FieldFacts]:
     found = {key: FieldFacts(key=key, type=str(part.data_type.value), indexed=True) for key, part in schema.items()}
     if view.tenancy is not None:  # whose documents these are is not for everybody
         return list(found.values())
-    texts = [key for key in (view.layout.text, view.layout.title) if key]  # which may be long
-    content = MEDIA_FIELDS["content"] if view.has_media else []
-    left_out = models.PayloadSelectorExclude(exclude=[*texts, *view.copies, *content])
-    records, _ = read_store(view, lambda: view.client.scroll(view.name, limit=SAMPLED, with_payload=left_out))
+    fields = view.metadata_fields
+    records, _ = read_store(view, lambda: view.client.scroll(view.name, limit=SAMPLED, with_payload=fields))
     for record in records:
         for name, value in view.layout.read(record.id, record.payload).metadata.items():
             key = quoted(view.layout.field(name))

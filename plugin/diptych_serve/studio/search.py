@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych import Collection
-from diptych.collection.documents import held, records_of, thumbnail_of
+from diptych.collection.documents import held, thumbnail_of
 from diptych.collection.explain import Explanation, ScorePart, SlotScore, explain
 from diptych.errors import DiptychError, DocumentNotFound, SearchError
 from diptych.handle.view import View
@@ -23,7 +23,7 @@ from diptych.search import Pipeline, Retrieve
 from diptych.search.filters import missing_keys, read_filter
 from diptych.search.options import SearchOptions, explain_options
 from diptych.search.run import SearchOutcome, outcome, outcome_later
-from diptych.search.store_calls import read_store
+from diptych.search.store_calls import read_store, records_of
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import ExplainedDocument
 from diptych_serve.service.context import Serving, json_of

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from diptych import Collection, Document, Registry
-from diptych.collection.documents import records_of, thumbnail_of
+from diptych.collection.documents import thumbnail_of
 from diptych.errors import DiptychError
 from diptych.metadata.payloads import picture_items
+from diptych.search.store_calls import records_of
 
 Config = Callable[..., dict[str, Any]]
 
