@@ -33,10 +33,8 @@ Answer = TypeVar("Answer")
 
 CHANNELS = ("input_ids", "token_type_ids")
 MASK = "attention_mask"
-TOKENS = (
-    2048  # of a batch on a CPU, padding included: MiniLM takes 3 % more time with half, the same with twice as many
-)
-LARGE = 32768  # on a GPU
+# Tokens of a batch, padding included. On a CPU, MiniLM takes 3 % more time with half, the same with twice as many.
+TOKENS, LARGE = 2048, 32768  # on a CPU, on a GPU
 NARROW = 0.8  # of a batch's longest row: shorter ones wait for the next batch, once this one has `FEW` rows
 FEW = 8
 VECTOR = 16  # tokens: OpenVINO's attention computes those beyond a multiple one by one, as measured with AVX-512

@@ -170,13 +170,10 @@ def is_columnar(points: object) -> bool:
     if not isinstance(points, list):
         return False
     for point in points:
-        if not isinstance(point, models.PointStruct | models.PointVectors | Point) or not isinstance(
-            point.vector, dict
-        ):
+        if not isinstance(point, models.PointStruct | models.PointVectors | Point):
             return False
-        for vector in point.vector.values():
-            if not isinstance(vector, _ARRAYS):
-                return False
+        if not isinstance(point.vector, dict) or not all(isinstance(own, _ARRAYS) for own in point.vector.values()):
+            return False
     return True
 
 

@@ -297,9 +297,9 @@ def _evaluated(
     if len(a) > 1:  # from one query nothing can be tested
         options: dict[str, Any] = {"confidence": CONFIDENCE, "samples": SAMPLES, "seed": SEED}
         comparison = compare(evaluations, evaluations[0].name, metric, **options)
-    rows, remarks = _slices(sides[0].view.now(), slices, queries, qrels, comparison)
-    # Where documents have tenants, judgements may be of others' documents.
     view = sides[0].view.now()
+    rows, remarks = _slices(view, slices, queries, qrels, comparison)
+    # Where documents have tenants, judgements may be of others' documents.
     absent = "" if view.tenancy is not None else absent_documents(view, qrels)
     said_of_runs = (remark for evaluation in evaluations for remark in evaluation.remarks())
     return EvaluationResult(

@@ -255,8 +255,7 @@ def test_the_services_reach_ever_fewer_insides_of_the_host() -> None:
 
 def bridges() -> list[Path]:
     """The modules of the bridges to frameworks."""
-    single = [GUESTS / f"{name}.py" for name in BRIDGES]
-    return [path for name in BRIDGES for path in modules(GUESTS / name)] + [path for path in single if path.exists()]
+    return [path for name in BRIDGES for path in modules(GUESTS / name) or [GUESTS / f"{name}.py"]]
 
 
 def guests() -> list[Path]:
