@@ -96,8 +96,3 @@ def require_duration(what: str, value: object, where: str) -> float:
 def is_number(value: object) -> TypeGuard[float]:
     """Whether the value is a number that a float can be."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def is_score(value: object) -> TypeGuard[float]:
-    """Whether the value is a number that Qdrant takes as a score."""
-    return is_number(value) and abs(value) <= _LARGEST_SCORE
