@@ -136,7 +136,7 @@ def test_each_view_has_a_link_a_title_and_keys(browser: Browser, url: str) -> No
 @pytest.mark.parametrize("view", VIEWS)
 def test_everybody_can_read_a_view_at_any_width(browser: Browser, url: str, view: str) -> None:
     with visiting(browser, url, color_scheme="light") as visit:
-        page = visit.open(view, q="cat", doc="cat", code="qdrant", f='[["letter","is","c"]]', op="post /search")
+        page = visit.open(view, q="cat", doc="cat", code="python", f='[["letter","is","c"]]', op="post /search")
         ready(page)
         assert violations(page) == []
         page.emulate_media(color_scheme="dark")

@@ -158,22 +158,11 @@ class Grades(Answer):
     absent: int = Field(description="Relevant documents that are not there; 0 where documents have tenants.")
 
 
-class QdrantRequest(Answer):
-    """What Qdrant's REST interface is asked."""
-
-    method: Literal["POST"] = "POST"
-    path: str
-    body: dict[str, Any]
-
-
 class Snippets(Answer):
     """A query in other words."""
 
     yaml: str = Field(description="The section of a config.")
     python: str
-    curl: str
-    qdrant: QdrantRequest
-    notes: list[str] = Field(description="What diptych does with Qdrant's answer.")
 
 
 class EvaluatedSide(Answer):

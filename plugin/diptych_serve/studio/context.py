@@ -67,18 +67,17 @@ class Studio:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: the service and Studio that it reached, its address, and the id in its path."""
+    """One request: the service and Studio that it reached, and the id in its path."""
 
     serving: Serving
     studio: Studio
-    url: str
     id: str
 
     @classmethod
     def of(cls, request: Request) -> Call:
         """From a request."""
         studio = cast(Studio, request.app.state.studio)
-        return cls(Serving.of(request), studio, str(request.base_url).rstrip("/"), request.path_params.get("id", ""))
+        return cls(Serving.of(request), studio, request.path_params.get("id", ""))
 
 
 def answering(

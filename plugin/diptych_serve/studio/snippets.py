@@ -1,11 +1,9 @@
-"""`POST /studio/api/snippets`: the query as YAML of a config, Python, a call of curl, and JSON of Qdrant."""
+"""`POST /studio/api/snippets`: the query as YAML of a config and as Python."""
 
 from __future__ import annotations
 
 import io
-import json
 import re
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,14 +16,11 @@ from diptych.handle.view import View
 from diptych.search import Pipeline, Rerank
 from diptych.search.options import SearchOptions
 from diptych.search.request import SearchRequest
-from diptych.search.retrieve import first_requests, fuses_in_diptych, inputs_of
 from diptych_lab.tune.search_report import stage_section
-from diptych_serve.studio.answers import QdrantRequest, Snippets
+from diptych_serve.studio.answers import Snippets
 from diptych_serve.studio.context import Call
-from diptych_serve.studio.page import API
-from diptych_serve.studio.sides import PIPELINE, OwnSearch, Question, Side, checked, options_of, side_of
+from diptych_serve.studio.sides import OwnSearch, Question, Side, checked, options_of, side_of
 
-KEY = "Authorization: Bearer $DIPTYCH_API_KEY"
 MOST_SHOWN = 500  # characters of a query in a comment
 _CALLS = re.compile(r"\b([A-Z][A-Za-z]+)\(")
 _PRINT = (
@@ -43,15 +38,7 @@ def snippets(call: Call, body: Question) -> Snippets:
     options = options_of(body, side, body.limit)
     view = side.view.now()
     request = SearchRequest.of(view, [body.question], options)
-    ((inputs,),) = inputs_of([request])
-    first = [own.model_dump(mode="json", exclude_none=True) for own in first_requests(request, inputs)]
-    return Snippets(
-        yaml=_yaml(side, view, body, options),
-        python=_python(side, body, options, request, opened),
-        curl=_curl(side, body, options, call.url, with_key=bool(call.serving.keys)),
-        qdrant=QdrantRequest(path=f"/collections/{view.name}/points/query/batch", body={"searches": first}),
-        notes=_notes(request, len(first)),
-    )
+    return Snippets(yaml=_yaml(side, view, body, options), python=_python(side, body, options, request, opened))
 
 
 # The config.
@@ -145,44 +132,3 @@ def _python(side: Side, body: Question, options: SearchOptions, request: SearchR
     call = f"hits = collection.search(\n    {query}{listed},\n)"
     opening = f"collection = Collection.open({opened})"
     return "\n".join(["from diptych import Collection", *imports, "", opening, call, *_PRINT, ""])
-
-
-# curl.
-
-
-def _curl(side: Side, body: Question, options: SearchOptions, url: str, *, with_key: bool) -> str:
-    """A command that gets the same hits from this service."""
-    sent = body.model_dump(mode="json", exclude_unset=True) | {"limit": options["limit"]}
-    path = f"{API}/search"
-    if side.kind in (PIPELINE, "slot"):
-        path = "/search"
-        sent.pop("side", None)
-        query = {"query": body.text or None, "media": body.media or None}
-        sent |= {name: value for name, value in query.items() if value}
-        if not body.text:
-            sent.pop("query", None)
-        if side.kind == "slot":
-            sent["pipeline"] = side.id.partition(":")[2]
-    text = json.dumps(sent, ensure_ascii=False)
-    key = f' \\\n  -H "{KEY}"' if with_key else ""
-    return (
-        f"curl -s {shlex.quote(url + path)}{key} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(text)}"
-    )
-
-
-def _notes(request: SearchRequest, count: int) -> list[str]:
-    """What happens after Qdrant's answer, which its JSON does not show."""
-    pipeline: Pipeline = request.pipeline
-    notes = []
-    if not count:
-        notes.append("Qdrant is not asked: the query has nothing that a slot looks for.")
-    if fuses_in_diptych(request):
-        notes.append(f"diptych then fuses the {count} answers by {pipeline.fuse!r} and fetches the best documents.")
-    if pipeline.rescore and pipeline.rescore.weight < 1:
-        notes.append(f"diptych then combines the scores of {pipeline.rescore!r} with those before.")
-    notes += [f"diptych then reranks by {stage!r}." for stage in pipeline.rerank]
-    if request.pin:
-        notes.append(f"diptych puts {len(request.pin)} pinned documents first.")
-    if (pipeline.fuse or pipeline.rescore or pipeline.boost) and not pipeline.rerank:
-        notes.append("It asks for a few more hits than are shown: equal scores are ordered by id, then cut.")
-    return notes

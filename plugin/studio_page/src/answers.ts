@@ -305,13 +305,6 @@ export interface PooledDocument {
   left: number;
 }
 
-/** What Qdrant's REST interface is asked. */
-export interface QdrantRequest {
-  method: "POST";
-  path: string;
-  body: Record<string, unknown>;
-}
-
 /** The values of one query. */
 export interface QueryRow {
   id: string;
@@ -458,10 +451,6 @@ export interface Snippets {
   /** The section of a config. */
   yaml: string;
   python: string;
-  curl: string;
-  qdrant: QdrantRequest;
-  /** What diptych does with Qdrant's answer. */
-  notes: string[];
 }
 
 /** What is served, and what may be done. */

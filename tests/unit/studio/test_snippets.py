@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from qdrant_client import models
 from starlette.testclient import TestClient
 
-from diptych import Collection, Registry
+from diptych import Collection
 from diptych.config import load_config, parse_config
 from diptych.config.models import SearchConfig
 from diptych.search import Pipeline
@@ -43,69 +41,11 @@ def run(code: str, collection: Collection) -> list[str]:
     return [line.split("  ")[1] for line in printed.getvalue().splitlines()]
 
 
-def sent(client: TestClient, command: str) -> Any:
-    """What a call of curl gets, made by this client."""
-    words = [word for word in shlex.split(command) if word != "\n"]
-    assert words[:2] == ["curl", "-s"]
-    headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
-    return client.post(words[2], content=words[words.index("-d") + 1].encode(), headers=headers)
-
-
 @pytest.mark.parametrize("side", SIDES, ids=str)
-def test_python_and_curl_give_the_hits_that_are_shown(client: TestClient, collection: Collection, side: Any) -> None:
+def test_python_gives_the_hits_that_are_shown(client: TestClient, collection: Collection, side: Any) -> None:
     snippets, ids = shown(client, query=QUERY, side=side, limit=3, filter=LETTERS)
     assert ids
     assert run(snippets["python"], collection) == ids
-    answer = sent(client, snippets["curl"])
-    assert answer.status_code == 200, answer.text
-    found = answer.json()
-    hits = found["hits"] if "hits" in found else found["results"][0]["hits"]
-    assert [hit["id"] for hit in hits] == ids
-
-
-def test_curl_sends_a_key_where_one_is_needed(client: TestClient, collection: Collection, fakes: Registry) -> None:
-    from diptych_serve.service.access import Keys
-    from diptych_serve.service.application import application
-    from diptych_serve.service.served import Served
-    from diptych_serve.studio.routes import studio
-
-    app = application(Served([collection], registry=fakes), keys=Keys(["secret"]), extension=studio())
-    keyed = TestClient(app, headers={"authorization": "Bearer secret"})
-    snippets, _ = shown(keyed, query="cat")
-    assert '-H "Authorization: Bearer $DIPTYCH_API_KEY"' in snippets["curl"]
-    assert "secret" not in json.dumps(snippets)
-    assert "Authorization" not in shown(client, query="cat")[0]["curl"]
-
-
-@pytest.fixture
-def really_asked(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The requests that the engine gets."""
-    found: list[Any] = []
-    whole = collection.client.query_batch_points
-
-    def noting(name: str, requests: Sequence[models.QueryRequest], **more: Any) -> Any:
-        found.extend(requests)
-        return whole(name, requests, **more)
-
-    monkeypatch.setattr(collection.client, "query_batch_points", noting)
-    return found
-
-
-@pytest.mark.parametrize("side", [*SIDES, {"yaml": "fuse: {kind: linear}"}], ids=str)
-def test_qdrants_json_is_what_the_engine_is_asked(
-    client: TestClient, really_asked: list[Any], collection: Collection, side: Any
-) -> None:
-    hits = client.post("/studio/api/search", json={"query": QUERY, "side": side, "filter": LETTERS}).json()["hits"]
-    wanted = [json.loads(request.model_dump_json(exclude_none=True)) for request in really_asked]
-    body = {"query": QUERY, "side": side, "filter": LETTERS}
-    snippet = client.post("/studio/api/snippets", json=body).json()
-    searches = snippet["qdrant"]["body"]["searches"]
-    assert searches == wanted
-    assert snippet["qdrant"]["path"] == "/collections/animals/points/query/batch"
-    requests = [models.QueryRequest.model_validate(search) for search in searches]
-    points = [answer.points for answer in collection.client.query_batch_points("animals", requests)]
-    if not any("reranks" in note or "fuses" in note or "pinned" in note for note in snippet["notes"]):
-        assert {hit["id"] for hit in hits} <= {(point.payload or {})["_diptych"]["id"] for point in points[0]}
 
 
 SECTIONS: list[dict[str, Any]] = [

@@ -9,11 +9,9 @@ import { Failure, Loading } from "./notice";
 const LANGUAGES = [
   { value: "yaml", label: "YAML" },
   { value: "python", label: "Python" },
-  { value: "curl", label: "curl" },
-  { value: "qdrant", label: "Qdrant JSON" },
 ] as const;
 
-/** The query as text for a config, a program, a shell, and Qdrant's own API. */
+/** The query as text for a config and as a program. */
 export function Snippets({ asked }: { asked: Asked }) {
   const [language, setLanguage] = useParam("code");
   const [name, setName] = useParam("of", "a");
@@ -21,7 +19,7 @@ export function Snippets({ asked }: { asked: Asked }) {
   const body = asked.question && { ...asked.question, side: sideOf(side) };
   const { data, error, loading, reload } = useRequest<Answer>(body ? (api) => api.post("/snippets", body) : null, [body], 200);
   const shown = LANGUAGES.find((one) => one.value === language) ?? LANGUAGES[0];
-  const text = data ? textOf(data, shown.value) : "";
+  const text = data ? data[shown.value] : "";
   return (
     <section class="card" aria-label="The query as code">
       <header class="row between">
@@ -44,7 +42,6 @@ export function Snippets({ asked }: { asked: Asked }) {
       {error && <Failure error={error} again={reload} />}
       {!asked.question && <p class="muted">Type a query to see it as code.</p>}
       {!data && loading && asked.question && <Loading label="Writing the code" />}
-      {data && shown.value === "qdrant" && data.notes.map((note) => <p key={note} class="hint">{note}</p>)}
       {text && (
         <pre class="code" tabIndex={0} role="region" aria-label={`${shown.label} of the query`}>
           <code>{text}</code>
@@ -52,10 +49,4 @@ export function Snippets({ asked }: { asked: Asked }) {
       )}
     </section>
   );
-}
-
-function textOf(data: Answer, language: (typeof LANGUAGES)[number]["value"]): string {
-  if (language !== "qdrant") return data[language];
-  const { method, path, body } = data.qdrant;
-  return `${method} ${path}\n${JSON.stringify(body, null, 2)}`;
 }
