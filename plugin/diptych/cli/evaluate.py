@@ -1,4 +1,4 @@
-"""`diptych evaluate`: how well each slot and the whole pipeline answer judged queries.
+"""`diptych evaluate`: how well each slot and the whole pipeline answer judged queries, and what each stage adds.
 
 Also reads the judged queries that a command's options name, or else the config, and opens the collections of several
 configs, for `evaluate`, `judge` and `tune`.
@@ -27,7 +27,7 @@ from diptych.cli.options import (
 from diptych.cli.output import Bars, show, stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.cli.search import note_empty_tenant
-from diptych.display import Display, say
+from diptych.display import Display, Table, differences, say
 from diptych.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 
 DEEPEST = 1000  # ranks, as in TREC, without a cutoff
+TIMED = 20  # queries that each pipeline is timed with
 
 
 def evaluate(
@@ -98,12 +99,14 @@ def evaluate(
     if as_json:
         recalls = {"at": outcome.recall_at, "recalls": dict(outcome.recalls)} if outcome.recalls else None
         data = to_data(outcome.evaluations, outcome.comparisons)
-        return write_json({**data, "approximate_search": recalls, "advice": outcome.advice})
+        stages = [stage.as_dict() for stage in outcome.stages]
+        return write_json({**data, "approximate_search": recalls, "stages": stages, "advice": outcome.advice})
     parts = [*table(outcome.evaluations, comparisons=outcome.comparisons).parts]
     parts += [
         f"{name}: finds {own:.4f} of the exact first {outcome.recall_at}" for name, own in outcome.recalls.items()
     ]
     parts += [own.sentence(found.name) for own in outcome.comparisons[:1] for found in own.differences]
+    parts += [stage_table(outcome.stages)] if outcome.stages else []
     parts += [f"advice: {advice}" for advice in outcome.advice]
     warnings = ["nothing is compared: only one query is judged"] if outcome.single_query else ()
     return show(Display("", parts, warnings))
@@ -116,43 +119,95 @@ def split_names(names: Sequence[str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """Runs with their values, the paired tests between them, and the recall of approximate search."""
+class StageEffect:
+    """What the last stage of a run changes.
 
-    runs: Mapping[str, Run]
+    Args:
+        name: the run's name.
+        comparison: of the run with the one before it; before a fusion is the best of its slots.
+        change: of the config, that leaves the stage out.
+        milliseconds: median time of a query of both, the run's first; empty if not measured.
+    """
+
+    name: str
+    comparison: Comparison
+    change: str
+    milliseconds: Sequence[float] = ()
+
+    @property
+    def advice(self) -> str:
+        """To leave the stage out, unless it is shown to help; "" then."""
+        found, before, metric = self.comparison.of(self.name), self.comparison.baseline, self.comparison.metric
+        shown = self.comparison.significant(self.name)
+        if shown and found.mean > 0:
+            return ""
+        costs = ", {:.1f} ms a query after {:.1f} ms".format(*self.milliseconds) if self.milliseconds else ""
+        figures = f"{metric} {found.mean:+z.3f} [{found.low:+z.3f}, {found.high:+z.3f}]{costs}"
+        verdict = "is worse than" if shown else "is not shown to be better than"
+        return f"{self.name} {verdict} {before} ({figures}): {'' if shown else 'judge more queries, or '}{self.change}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        found, times = self.comparison.of(self.name), list(self.milliseconds) or None
+        figures = {"mean": found.mean, "interval": [found.low, found.high], "p_value": found.p_value}
+        return {"run": self.name, "before": self.comparison.baseline, **figures, "milliseconds": times}
+
+
+def stage_table(stages: Sequence[StageEffect]) -> Table:
+    """Each stage against the one before."""
+    found = [stage.comparison.of(stage.name) for stage in stages]
+    cells = differences([(own.mean, own.low, own.high) for own in found], digits=3)
+    rows = [
+        (stage.name, stage.comparison.baseline, *texts, *(f"{own:.1f} ms" for own in stage.milliseconds or ()))
+        for stage, texts in zip(stages, cells, strict=True)
+    ]
+    metric, level = stages[0].comparison.metric, f"{100 * stages[0].comparison.confidence:g}% interval"
+    columns = ("stage", "before", f"{metric} minus before", level, "a query", "a query before")
+    return Table(columns[: len(rows[0])], rows, numbers=range(2, len(rows[0])))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Evaluated pipelines with the paired tests between them, their times and the recall of approximate search."""
+
+    pipelines: Mapping[str, Searched]
     evaluations: Sequence[Evaluation]
     recalls: Mapping[str, float] = field(default_factory=dict)
     recall_at: int = 10
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
     comparisons: Sequence[Comparison] = ()
-    singles: Sequence[str] = ()
+    stages: Sequence[StageEffect] = ()
 
     def compared(self, baseline: str | None, metrics: Sequence[str]) -> Outcome:
         """With a comparison for each metric, when there is something to compare and to compare by."""
         from diptych.evaluate import compare
+        from diptych.evaluate.ask import runs_before, without_stage
 
-        names = [evaluation.name for evaluation in self.evaluations]
-        alone = len(names) < 2 and baseline is None
-        if alone or (self.single_query and baseline in (None, *names)):
+        by_name = {evaluation.name: evaluation for evaluation in self.evaluations}
+        alone = len(by_name) < 2 and baseline is None
+        if alone or (self.single_query and baseline in (None, *by_name)):
             return self
+
+        def best(names: Sequence[str]) -> str:
+            return max(names, key=lambda name: by_name[name].means[metrics[0]])
+
         # The single slot with the highest mean; the first run where none is there.
-        singles = [run for run in self.evaluations if run.name in self.singles] or self.evaluations[:1]
-        best = max(singles, key=lambda run: run.means[metrics[0]]).name
-        comparisons = [compare(self.evaluations, baseline or best, m) for m in metrics]
-        return replace(self, comparisons=comparisons)
+        singles = [name for name, own in self.pipelines.items() if not own.pipeline.stages]
+        comparisons = [compare(self.evaluations, baseline or best(singles or [*by_name][:1]), m) for m in metrics]
+        stages = []
+        for name, names in runs_before(self.pipelines).items():
+            before = best(names)
+            pair = [by_name[before], by_name[name]]
+            own = comparisons[0] if before == comparisons[0].baseline else compare(pair, before, metrics[0])
+            change = without_stage(self.pipelines[name].pipeline, self.pipelines[before].pipeline)
+            times = [self.milliseconds[run] for run in (name, before) if run in self.milliseconds]
+            stages.append(StageEffect(name, own, change, times))
+        return replace(self, comparisons=comparisons, stages=stages)
 
     @property
     def advice(self) -> list[str]:
-        """A sentence for each run of several slots that is shown to be worse than the baseline by the first metric."""
-        if not self.comparisons or self.comparisons[0].baseline not in self.singles:
-            return []
-        first = self.comparisons[0]
-        return [
-            f"{difference.name} is below {first.baseline} alone by {-difference.mean:.3f} {first.metric} "
-            f"[{difference.low:+z.3f}, {difference.high:+z.3f}]: search by {first.baseline} alone, "
-            "or let diptych tune search find weights"
-            for difference in first.differences
-            if difference.name not in self.singles and difference.mean < 0 and first.significant(difference.name)
-        ]
+        """A sentence for each stage that is worse than what is before it, or not shown to be better."""
+        return [stage.advice for stage in self.stages if stage.advice]
 
     @property
     def single_query(self) -> bool:
@@ -173,7 +228,7 @@ def _evaluate(
 ) -> Outcome:
     from diptych.evaluate import ann_recall
     from diptych.evaluate import evaluate as score
-    from diptych.evaluate.ask import Searched, answering, choose, pipelines_of
+    from diptych.evaluate.ask import Searched, answering, choose, pipelines_of, runs_before
     from diptych.evaluate.ask import exact as exactly
     from diptych.evaluate.scoring import cutoff, parse_metrics
 
@@ -186,9 +241,9 @@ def _evaluate(
     exact = {f"{name}, exact": Searched(own.view, exactly(own.pipeline)) for name, own in chosen.items() if with_exact}
     runs = runs_of({**chosen, **exact}, queries, depth=depth, tenant=tenant)
     recalls = {name: ann_recall(runs[name], runs[f"{name}, exact"], at) for name in chosen if with_exact}
-    runs = {name: runs[name] for name in chosen}
-    singles = [name for name, searched in chosen.items() if not searched.pipeline.stages]
-    return Outcome(runs, [score(run, qrels, metrics) for run in runs.values()], recalls, at, singles=singles)
+    evaluations = [score(runs[name], qrels, metrics) for name in chosen]
+    timed = times_of(chosen, queries, limit=at, tenant=tenant) if runs_before(chosen) else {}
+    return Outcome(chosen, evaluations, recalls, at, timed)
 
 
 def runs_of(
@@ -205,6 +260,22 @@ def runs_of(
             deep: dict[str, Any] = {"depth": depth, "advance": partial(bars.advance, name), "tenant": tenant}
             runs[name] = Run.from_hits(name, queries, ask(own.view, queries, pipeline=own.pipeline, **deep))
     return runs
+
+
+def times_of(
+    chosen: Mapping[str, Searched], queries: Sequence[Query], *, limit: int, tenant: str | None
+) -> dict[str, float]:
+    """The median milliseconds of a query of each pipeline, encoding included, with progress."""
+    from diptych.evaluate.ask import milliseconds
+    from diptych.search.options import answerable
+
+    reading = [(own.pipeline.slots, own.view.slots) for own in chosen.values()]
+    asked = [query for query in queries if all(answerable(*own, [query]) for own in reading)][:TIMED]
+    with Bars() as bars:
+        bars.begin("timing", len(asked))
+        advance = partial(bars.advance, "timing")
+        found = milliseconds([*chosen.values()], asked, limit=limit, tenant=tenant, advance=advance)
+    return dict(zip(chosen, found, strict=False))
 
 
 def judged_queries(

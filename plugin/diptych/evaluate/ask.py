@@ -21,7 +21,7 @@ from diptych.evaluate.qrels import Qrels
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.view import View, whole
 from diptych.runtime.validation_messages import nearest
-from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rrf, SearchOptions, search
+from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rerank, Rrf, SearchOptions, search
 from diptych.search.options import answerable
 from diptych.search.pipeline import parts
 from diptych.search.store_calls import records_of
@@ -124,6 +124,24 @@ def times(
     return 1000 * seconds[:, len(items[:warm_up]) :]
 
 
+def milliseconds(
+    sides: Sequence[Searched],
+    queries: Sequence[Query],
+    *,
+    limit: int,
+    tenant: str | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> list[float]:
+    """The median time of a query on each side, encoding included; empty without queries."""
+    fresh = [Searched(side.view.now().unremembered(), side.pipeline) for side in sides]
+
+    def ask_side(side: Searched, query: Query) -> None:
+        ask(side.view, [query], pipeline=side.pipeline, depth=limit, tenant=tenant)
+
+    found = times(ask_side, fresh, queries, advance=advance)
+    return np.median(found, axis=1).tolist() if queries else []
+
+
 def fields_of_queries(view: View, by: Sequence[str], qrels: Qrels) -> dict[str, dict[str, str]]:
     """For each metadata key of `by`, what the most relevant document of each query says, by query id."""
     keys = [key for key in by if key not in (LENGTH, LANGUAGE)]
@@ -172,10 +190,14 @@ def absent_documents(view: CollectionHandle | View, qrels: Qrels, tenant: str | 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """A pipeline and the open collection, or the view of one, that it searches."""
+    """A pipeline and the open collection, or the view of one, that it searches.
+
+    `before` is the pipeline without the last stage that its config names; before a fusion is each slot alone.
+    """
 
     view: CollectionHandle | View
     pipeline: Pipeline
+    before: tuple[Pipeline, ...] = ()
 
 
 def pipelines_of(handles: Mapping[str, CollectionHandle], fusions: Sequence[str] = ()) -> dict[str, Searched]:
@@ -197,14 +219,43 @@ def pipelines_of(handles: Mapping[str, CollectionHandle], fusions: Sequence[str]
     known = list[tuple[object, str, Pipeline]]()
     for label, handle in handles.items():
         served = Pipeline.from_config(handle.search_config, handle.slots)
-        own = parts(served)
-        if len(served.retrieve) > 1:
+        own, legs = parts(served), len(served.retrieve)
+        listed = [*own.values()]
+        before = dict(zip([*own][legs:], [tuple(listed[:legs]), *((stage,) for stage in listed[legs:])], strict=False))
+        if legs > 1:
             own |= {name: Pipeline(served.retrieve) >> FUSIONS[name] for name in fusions}
         for name, pipeline in own.items():
             if (of := (handle.client, handle.name, pipeline)) not in known:
                 known.append(of)
-                found[f"{label}: {name}" if len(handles) > 1 else name] = Searched(handle, pipeline)
+                full = f"{label}: {name}" if len(handles) > 1 else name
+                found[full] = Searched(handle, pipeline, before.get(name, ()))
     return found
+
+
+def runs_before(pipelines: Mapping[str, Searched]) -> dict[str, list[str]]:
+    """By the name of each pipeline of which all pipelines `before` are there, the names of those."""
+    found = {
+        name: [
+            n
+            for n, other in pipelines.items()
+            if (other.view.client, other.view.name) == (own.view.client, own.view.name) and other.pipeline in own.before
+        ]
+        for name, own in pipelines.items()
+    }
+    return {name: names for name, names in found.items() if names and len(names) == len(pipelines[name].before)}
+
+
+def without_stage(pipeline: Pipeline, before: Pipeline) -> str:
+    """What to do to search without the pipeline's last stage, by the one `before`."""
+    last, slots = pipeline.stages[-1], ", ".join(f"{branch.slot}: {branch.candidates}" for branch in before.retrieve)
+    if last is pipeline.fuse:
+        found = f"search: {{retrieve: {{{slots}}}}}, or let diptych tune search find weights"
+        return f"search by {before.slots[0]} alone, {found}"
+    if last is pipeline.rescore:  # its slot is retrieved from, too, unless `retrieve` names the others
+        return f"leave it out, search: {{rescore: null, retrieve: {{{slots}}}}}"
+    if isinstance(last, Rerank):
+        return f"take {last.label} out of search.rerank"
+    return f"leave it out, search: {{{'boost: []' if last is pipeline.boost else 'diversify: null'}}}"
 
 
 def choose(pipelines: Mapping[str, T], wanted: Sequence[str]) -> dict[str, T]:

@@ -11,10 +11,10 @@ import numpy as np
 from diptych.config import SearchParams
 from diptych.errors import TuneError
 from diptych.evaluate import Qrels, ask, times
-from diptych.evaluate.ask import BATCH
+from diptych.evaluate.ask import BATCH, Searched, milliseconds
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.phases import Progress, Unwatched
-from diptych.search import CollectionHandle, Pipeline, Rerank, Retrieve, View, score_pairs, search, search_params
+from diptych.search import CollectionHandle, Pipeline, Rerank, Retrieve, View, score_pairs, search_params
 from diptych.search.options import parts_of
 from diptych.search.store_calls import scrolled
 from diptych.stores.versions import is_local
@@ -251,7 +251,10 @@ def _rows(run: _Run, pipelines: Sequence[Pipeline], table: Doubles) -> list[Sear
     shapes: dict[object, Pipeline] = {}
     for pipeline in pipelines:
         shapes.setdefault(shape_of(pipeline), replace(pipeline, rerank=()))
-    asking_times = milliseconds(run.view, shapes, run.queries[:ASKED], limit=CUTOFF, progress=run.progress)
+    sides, timed = [Searched(run.view, pipeline) for pipeline in shapes.values()], run.queries[:ASKED]
+    run.progress.begin(TIMING, len(timed))
+    found = milliseconds(sides, timed, limit=CUTOFF, advance=lambda n: run.progress.advance(TIMING, n))
+    asking_times = dict(zip(shapes, found, strict=True))
     run.answers.calls += (len(run.queries[:ASKED]) + 1) * len(shapes)
     reading = reranker_milliseconds(run.stages, run.made, run.rerankers, run.queries[:ASKED])
     errors = table.std(axis=1, ddof=1) / np.sqrt(table.shape[1]) if table.shape[1] > 1 else np.zeros(len(table))
@@ -278,28 +281,6 @@ def shape_of(pipeline: Pipeline) -> object:
         (rescore.slot, rescore.candidates, rescore.weight < 1) if rescore else None,
         pipeline.diversify,
     )
-
-
-def milliseconds(
-    view: View, shapes: Mapping[object, Pipeline], queries: Sequence[Query], *, limit: int, progress: Progress
-) -> dict[object, float]:
-    """The median time of a query, encoding included; each query is searched by all pipelines in turn.
-
-    Args:
-        view: what is searched.
-        shapes: a pipeline of each shape.
-        queries: those that are timed.
-        limit: hits of each query.
-        progress: receives the progress of stage `timing`.
-    """
-    view = view.unremembered()
-
-    def ask(pipeline: Pipeline, query: Query) -> None:
-        search(view, [query], pipeline=pipeline, limit=min(limit, pipeline.depth or limit))
-
-    progress.begin(TIMING, len(queries))
-    measured = times(ask, [*shapes.values()], queries, advance=lambda n: progress.advance(TIMING, n))
-    return dict(zip(shapes, np.median(measured, axis=1).tolist(), strict=True))
 
 
 def reranker_milliseconds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from diptych.config import load_config
 from diptych.errors import SearchError
 from diptych.evaluate import Qrels, read_queries
 from diptych.evaluate import evaluate as score
-from diptych.evaluate.ask import choose
+from diptych.evaluate.ask import Searched, choose, pipelines_of
 from diptych.factory import make
 from diptych.search import Pipeline, Retrieve
 from diptych.search.pipeline import parts
@@ -52,24 +52,79 @@ def test_the_figures_are_those_of_the_library(judged: Run, config: Path, registr
     ]
 
 
-def _fusion_that_loses(lost: int, queries: int = 12) -> Outcome:
-    """Runs of two slots and of their fusion, which is as good as `dense` but for `lost` queries."""
+STAGES = """\
+  late: {adapter: fake-multivector}
+search:
+  fuse: {kind: rrf}
+  rescore: {slot: late, candidates: 20}
+  rerank: [{adapter: fake-reranker, candidates: 5}]
+"""
+
+
+@pytest.fixture
+def staged(judged: Run, config: Path, corpus: Path, registry: Registry) -> Mapping[str, Searched]:
+    """The parts of a pipeline with a fusion, a rescorer and a reranker, of a collection and under its config's name."""
+    config.write_text(
+        config.read_text().replace("collection: animals", "collection: staged").replace("search:\n", STAGES)
+    )
+    assert judged("populate", corpus).code == 0
+    with Collection.open(load_config(config), registry=registry) as collection:
+        return pipelines_of({"": collection.handle}, ["dbsf"])
+
+
+def compared(pipelines: Mapping[str, Searched], lost: Mapping[str, int], queries: int = 12) -> Outcome:
+    """The comparison of runs that answer all queries but so many of the first."""
     qrels = Qrels({f"q{n}": {"good": 1} for n in range(queries)})
     right, wrong = [("good", 2.0), ("bad", 1.0)], [("bad", 2.0), ("good", 1.0)]
-    fused = [wrong] * lost + [right] * (queries - lost)
-    runs = {"dense": [right] * queries, "lexical": [wrong] * queries, "rrf": fused}
+    runs = {name: [wrong] * count + [right] * (queries - count) for name, count in lost.items()}
     rankings = {name: {f"q{n}": own for n, own in enumerate(lists)} for name, lists in runs.items()}
     scored = [score(Ranked(name, own), qrels, ["nDCG@3"]) for name, own in rankings.items()]
-    return Outcome({}, scored, singles=("dense", "lexical")).compared(None, ["nDCG@3"])
+    return Outcome({name: pipelines[name] for name in lost}, scored).compared(None, ["nDCG@3"])
 
 
-def test_a_fusion_that_is_shown_to_be_worse_than_its_best_slot_is_advised_against() -> None:
-    outcome = _fusion_that_loses(9)
-    assert outcome.comparisons[0].baseline == "dense"
-    assert outcome.comparisons[0].sentence("rrf").startswith("rrf is worse than dense")
-    (sentence,) = outcome.advice
-    assert sentence.startswith("rrf is below dense alone by 0.277 nDCG@3 [")
-    assert sentence.endswith("search by dense alone, or let diptych tune search find weights")
+LATE, LAST = "rrf > late", "rrf > late > fake-reranker"
+
+
+def test_a_stage_that_is_shown_to_be_worse_is_advised_against_with_the_change_of_the_config(
+    staged: Mapping[str, Searched],
+) -> None:
+    outcome = compared(staged, {"dense": 0, "lexical": 12, "rrf": 9, LATE: 0, LAST: 10, "dbsf": 12})
+    befores = {stage.name: stage.comparison.baseline for stage in outcome.stages}
+    assert befores == {"rrf": "dense", LATE: "rrf", LAST: LATE}  # dbsf is not of the config
+    fusion, rerank = outcome.advice
+    assert fusion.startswith("rrf is worse than dense (nDCG@3 -0.277 [")
+    assert fusion.endswith(
+        "): search by dense alone, search: {retrieve: {dense: 100}}, or let diptych tune search find weights"
+    )
+    assert rerank.endswith("): take fake-reranker out of search.rerank")
+
+
+def test_a_stage_that_is_not_shown_to_help_is_advised_against_or_more_judgements(
+    staged: Mapping[str, Searched],
+) -> None:
+    outcome = compared(staged, {"dense": 9, "lexical": 12, "rrf": 0, LATE: 1})
+    (late,) = outcome.advice
+    assert late.startswith("rrf > late is not shown to be better than rrf (nDCG@3 -0.031 [")
+    change = "search: {rescore: null, retrieve: {dense: 100, lexical: 100}}"
+    assert late.endswith(f"): judge more queries, or leave it out, {change}")
+
+
+def test_stages_are_compared_only_with_runs_that_are_there(staged: Mapping[str, Searched]) -> None:
+    assert compared(staged, {"dense": 0, "rrf": 12, LAST: 12}).stages == []  # neither `lexical` nor the rescorer
+
+
+def test_each_stage_is_shown_with_its_interval_and_the_time_of_a_query(
+    staged: Mapping[str, Searched], judged: Run
+) -> None:
+    found = judged("evaluate", "--json").json()
+    assert [(row["run"], row["before"]) for row in found["stages"]] == [
+        ("rrf", "dense"),
+        (LATE, "rrf"),
+        (LAST, LATE),
+    ]
+    assert all(low <= row["mean"] <= high for row in found["stages"] for low, high in [row["interval"]])
+    assert all(time > 0 for row in found["stages"] for time in row["milliseconds"])
+    assert "a query before" in judged("evaluate").out
 
 
 def test_a_run_that_is_not_there_is_refused_with_the_nearest() -> None:
