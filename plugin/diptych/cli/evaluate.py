@@ -257,7 +257,12 @@ def runs_of(
     with Bars() as bars:
         for name, own in chosen.items():
             bars.begin(name, len(queries))
-            deep: dict[str, Any] = {"depth": depth, "advance": partial(bars.advance, name), "tenant": tenant}
+            deep: dict[str, Any] = {
+                "depth": depth,
+                "advance": partial(bars.advance, name),
+                "tenant": tenant,
+                "with_ties": True,
+            }
             runs[name] = Run.from_hits(name, queries, ask(own.view, queries, pipeline=own.pipeline, **deep))
     return runs
 

@@ -29,6 +29,7 @@ from diptych.types import Hit, Query
 
 PAGE = 256
 
+TIED = 50  # hits beyond the depth among which ties with the last are looked for
 BATCH = 64  # queries that are encoded and searched together
 FUSIONS: dict[str, Fusion] = {"rrf": Rrf(), "dbsf": Dbsf(), "linear": Linear()}
 LOOKED_FOR = 1000  # relevant documents that the collection is asked for
@@ -46,6 +47,7 @@ def ask(
     tenant: str | None = None,
     every_tenant: bool = False,
     with_payload: bool | list[str] = False,
+    with_ties: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> list[Sequence[Hit]]:
     """The hits of each query, best first; `Run.from_hits` makes a run of them.
@@ -60,12 +62,15 @@ def ask(
         tenant: whose documents are searched, in collections with tenants.
         every_tenant: search the documents of all tenants together; of several with one id the best counts.
         with_payload: whether hits carry their documents, or which keys of them.
+        with_ties: also the next hits that score the same as the last, 50 at most: a metric orders ties by their ids, so
+            it needs all of them. Rerankers may read as many candidates as hits are wanted, and get no more.
         advance: called after each batch with its number of queries; what it raises ends the asking.
     """
     scattered, view = every_tenant and view.now().tenancy is not None, whole(view.now()) if every_tenant else view
     served = pipeline or Pipeline.from_config(view.search_config, view.slots)
     unread = pipeline and replace(pipeline, rerank=())  # the served one leaves its rerankers out by itself
     hits: list[Sequence[Hit]] = [()] * len(queries)
+    limit = depth + TIED if with_ties and not served.rerank else depth
     places = answerable(served.slots, view.slots, queries) or [*range(len(queries))]
     if advance and len(places) < len(queries):
         advance(len(queries) - len(places))
@@ -75,7 +80,7 @@ def ask(
     ):
         options: SearchOptions = {
             "pipeline": stages,
-            "limit": min(depth, served.depth or depth),
+            "limit": min(limit, served.depth or limit),
             "filter": filter,
             "tenant": tenant,
             "with_payload": with_payload,
@@ -85,7 +90,9 @@ def ask(
             asked = [queries[place] for place in batch]
             found = search(view, asked, **options)
             for place, own in zip(batch, found, strict=True):
-                hits[place] = [*{hit.id: hit for hit in reversed(own)}.values()][::-1] if scattered else own
+                ranked = [*{hit.id: hit for hit in reversed(own)}.values()][::-1] if scattered else own
+                tied = [hit for hit in ranked[depth:] if hit.score == ranked[depth - 1].score]
+                hits[place] = [*ranked[:depth], *tied]
             if advance:
                 advance(len(batch))
     return hits

@@ -243,6 +243,7 @@ def asked(sides: Sequence[Side], queries: Sequence[Query], job: Job, *, depth: i
             queries,
             pipeline=side.pipeline,
             depth=depth,
+            with_ties=True,
             advance=lambda n: job.advance(ASKING, n),
             tenant=tenant,
         )

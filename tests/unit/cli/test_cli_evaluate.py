@@ -127,6 +127,19 @@ def test_each_stage_is_shown_with_its_interval_and_the_time_of_a_query(
     assert "a query before" in judged("evaluate").out
 
 
+def test_a_metric_does_not_depend_on_how_deep_other_metrics_read(judged: Run, config: Path, tmp_path: Path) -> None:
+    twins = [json.dumps({"id": f"twin{n}", "text": "a twin is like the other"}) for n in range(9)]
+    (tmp_path / "twins.jsonl").write_text("\n".join(twins))
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "twin"}\n{"_id": "p", "text": "the other twin"}\n')
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\ttwin8\t1\np\ttwin4\t1\n")
+    config.write_text(
+        config.read_text().replace("limit: 3", "limit: 1").replace("collection: animals", "collection: twins")
+    )
+    assert judged("populate", "twins.jsonl").code == 0
+    shallow, deep = (judged("evaluate", "-m", names, "--json").json()["evaluations"] for names in ("P@1", "P@1,P@9"))
+    assert [row["means"]["P@1"] for row in shallow] == [row["means"]["P@1"] for row in deep] == [0.5, 0.5, 0.5]
+
+
 def test_a_run_that_is_not_there_is_refused_with_the_nearest() -> None:
     with pytest.raises(SearchError, match=r"(?s)no run 'denze'.*expected: 'dense'.*did you mean 'dense'"):
         choose(parts(Pipeline((Retrieve("dense"),))), ["denze"])
