@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from diptych.types import Floats
 
@@ -55,6 +55,15 @@ class Options(BaseModel):
     """What every adapter of this package shares: unknown options are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @field_validator("language", mode="before", check_fields=False)
+    @classmethod
+    def _is_known(cls, language: Any) -> Any:
+        known = get_args(cls.model_fields["language"].annotation)
+        if isinstance(language, str) and language not in known:
+            others = ", ".join(name for name in known if name != "none")
+            raise ValueError(f"none for a language without a stemmer, which keeps words as they are; or {others}")
+        return language
 
 
 class ModelOptions(Options):

