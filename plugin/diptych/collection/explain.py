@@ -31,7 +31,7 @@ from diptych.search.retrieve import (
     retrieve,
     retrieve_together,
 )
-from diptych.search.run import on_current_view, reranked
+from diptych.search.run import final_hits, on_current_view
 from diptych.search.store_calls import read_store, scrolled
 from diptych.slots.slot import Slot
 from diptych.stores.nodes import one_search
@@ -91,7 +91,7 @@ def _explained(request: SearchRequest, ids: Sequence[str] | None) -> list[Explan
         limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
         request = replace(request, limit=limit, wants=request.end)
     (retrieved,) = retrieve_together([request])
-    (hits,) = reranked(request, retrieved)
+    (hits,) = final_hits(request, retrieved)
     places = {hit.id: hit.point for hit in reversed(hits)}
     wanted = [(hit.id, hit.point) for hit in hits] if ids is None else [(own, places.get(own)) for own in ids]
     records, shared, missing = _records(request, wanted)

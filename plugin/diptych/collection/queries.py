@@ -27,14 +27,13 @@ from diptych.search.run import (
     Answers,
     HitGroups,
     Hits,
-    answer,
-    complete_hits,
+    asearch_outcome,
+    final_hits,
+    finish_search,
     hits_of,
     on_current_view,
     one_question,
-    outcome,
-    outcome_later,
-    reranked,
+    search_outcome,
 )
 from diptych.search.store_calls import read_store
 from diptych.slots.canaries import TEXTS
@@ -90,7 +89,7 @@ class Searching(CollectionDocuments):
             queries = _queries(view)
             for some in (*([query] for query in queries), queries):
                 request = SearchRequest.of(view, some, {})
-                reranked(request, retrieve_together([request])[0])
+                final_hits(request, retrieve_together([request])[0])
 
         on_current_view(self.handle, search_all)
 
@@ -108,7 +107,7 @@ class Searching(CollectionDocuments):
             CollectionNotFound: nothing has been populated yet.
             FingerprintMismatch, ContractError, RegistryError: an encoder cannot serve.
         """
-        found = outcome(self.handle, [query], self._options(**options))
+        found = search_outcome(self.handle, [query], self._options(**options))
         return hits_of(found.request, found.hits[0], query)
 
     def search_batch(self, queries: Sequence[str | Query], **options: Unpack[SearchOptions]) -> Answers:
@@ -118,7 +117,7 @@ class Searching(CollectionDocuments):
             queries: their words, or `Query`.
             options: as in `search`.
         """
-        return answer(self.handle, queries, self._options(**options))
+        return search_outcome(self.handle, queries, self._options(**options)).answers(queries)
 
     async def asearch(self, query: str | Query, **options: Unpack[SearchOptions]) -> Hits:
         """`search` without blocking the event loop. Queries that arrive at the same time are answered together.
@@ -127,7 +126,7 @@ class Searching(CollectionDocuments):
             query: its words, or a `Query`.
             options: as in `search`.
         """
-        found = await outcome_later(self.handle, query, self._options(**options))
+        found = await asearch_outcome(self.handle, query, self._options(**options))
         return hits_of(found.request, found.hits[0], query)
 
     def search_by_vector(
@@ -158,7 +157,7 @@ class Searching(CollectionDocuments):
             query = _input(slot, vector)
             if has_passages(slot):
                 request = replace(request, vector=np.asarray(query, np.float32))
-            (hits,) = complete_hits(request, retrieve_together([request], [[{slot.name: query}]])[0])
+            (hits,) = finish_search(request, retrieve_together([request], [[{slot.name: query}]])[0])
             return hits_of(request, hits, "")
 
         with one_question(self.handle, 1):

@@ -65,6 +65,11 @@ class SearchOutcome(NamedTuple):
     hits: list[list[Hit]]
     seconds: Mapping[str, float]
 
+    def answers(self, queries: Sequence[str | Query]) -> Answers:
+        """The hits as `search` returns them for its queries."""
+        pages = zip(self.hits, queries, strict=True)
+        return Answers([hits_of(self.request, page, query) for page, query in pages], queries=queries)
+
 
 def search(
     handle: CollectionHandle | View, queries: Sequence[str | Query], **options: Unpack[SearchOptions]
@@ -85,18 +90,13 @@ def search(
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         ContractError: an encoder or reranker breaks its contract.
     """
-    return answer(handle, queries, check_options(options))
+    return search_outcome(handle, queries, check_options(options)).answers(queries)
 
 
-def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: SearchOptions) -> Answers:
-    """As `search`."""
-    found = outcome(handle, queries, options)
-    pages = zip(found.hits, queries, strict=True)
-    return Answers([hits_of(found.request, page, query) for page, query in pages], queries=queries)
-
-
-def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], options: SearchOptions) -> SearchOutcome:
-    """As `search`, with the request and the time of each step."""
+def search_outcome(
+    handle: CollectionHandle | View, queries: Sequence[str | Query], options: SearchOptions
+) -> SearchOutcome:
+    """As `search`, with the request and the time of each step; the options are checked before."""
 
     def once(view: View) -> SearchOutcome:
         request = SearchRequest.of(view, queries, options)
@@ -105,7 +105,7 @@ def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], opt
         retrieved = batcher(request).answer(request) if joins_others else retrieve_together([request])[0]
         # The batch may have run in another thread, which then did the waiting.
         waits.seconds = max(waits.seconds, waited + retrieved.seconds["retrieve"])
-        hits = complete_hits(request, retrieved)
+        hits = finish_search(request, retrieved)
         if request.chosen is not None and not any(hits):
             warn_of_missing_keys(view, request.chosen, tenant=request.tenant)
         return SearchOutcome(request, hits, retrieved.seconds)
@@ -114,8 +114,8 @@ def outcome(handle: CollectionHandle | View, queries: Sequence[str | Query], opt
         return on_current_view(handle, once)
 
 
-async def outcome_later(handle: CollectionHandle | View, query: str | Query, options: SearchOptions) -> SearchOutcome:
-    """As `outcome` for one query, without blocking the event loop or a thread."""
+async def asearch_outcome(handle: CollectionHandle | View, query: str | Query, options: SearchOptions) -> SearchOutcome:
+    """As `search_outcome` for one query, without blocking the event loop or a thread."""
     started = time.time_ns()
     with one_search() as waits:
         # Only an existing collection is searched here: checking whether another process has created it blocks.
@@ -130,22 +130,22 @@ async def outcome_later(handle: CollectionHandle | View, query: str | Query, opt
                 retrieved = await asyncio.wrap_future(batcher(request).later(request))
                 waits.seconds += retrieved.seconds["retrieve"]  # the batch ran in another thread
             except SearchError:
-                pass  # the slots may have changed; `outcome` reads the metadata again
+                pass  # the slots may have changed; `search_outcome` reads the metadata again
             except Exception as error:
                 await asyncio.to_thread(notify_failure, handle.registry, handle.name, "search", error, started)
                 raise
             else:
                 # Rerankers and plugins may block for long, so they get a thread; the rest is too short to be worth one.
                 if not request.reads_text and not handle.registry.listening("diptych_after_search"):
-                    hits = complete_hits(request, retrieved)
+                    hits = finish_search(request, retrieved)
                 else:
-                    work = partial(complete_hits, request, retrieved)
+                    work = partial(finish_search, request, retrieved)
                     told = partial(notifying_failure, handle.registry, handle.name, "search", work)
                     hits = await asyncio.to_thread(told)
                 if request.chosen is not None and not any(hits):
                     await asyncio.to_thread(warn_of_missing_keys, request.view, request.chosen, tenant=request.tenant)
                 return SearchOutcome(request, hits, retrieved.seconds)
-        return await asyncio.to_thread(outcome, handle, [query], options)
+        return await asyncio.to_thread(search_outcome, handle, [query], options)
 
 
 @contextmanager
@@ -187,15 +187,19 @@ def _batchers(view: View) -> dict[frozenset[str], MicroBatcher[SearchRequest, Re
     return {}
 
 
-def complete_hits(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
-    """The final hits of a retrieval: reranked, with all that was asked for; plugins are notified."""
-    hits = reranked(request, retrieved)
+def finish_search(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
+    """The `final_hits` of a retrieval; plugins are notified of the search."""
+    hits = final_hits(request, retrieved)
     notify_plugins(request, retrieved.seconds, retrieved.began, sum(map(len, hits)))
     return hits
 
 
-def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
-    """The retrieved hits, reranked and cut."""
+def final_hits(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
+    """The retrieved hits as a caller gets them, by all steps after retrieval.
+
+    They are reranked, cut to the page and by the score threshold, put below pinned documents, and given passages,
+    highlights and the requested parts of documents.
+    """
     pages: Sequence[Sequence[Hit]] = retrieved.hits
     clock = Clock(retrieved.seconds)
     if request.pipeline.rerank:
@@ -209,14 +213,14 @@ def reranked(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
         pages = [[hit for hit in page if hit.score >= threshold] for page in pages]
     if request.pin:
         pages = [with_pins(request, retrieved.pinned, page) for page in pages]
-    finished = completed(request, pages)
+    finished = with_requested_parts(request, pages)
     if request.passages or request.highlight:
         clock.passed("passages")
     return finished
 
 
-def completed(request: SearchRequest, pages: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
-    """The final hits of each query with passages, highlights, and the parts of documents that were asked for."""
+def with_requested_parts(request: SearchRequest, pages: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
+    """The hits of each query with passages, highlights, and the parts of documents that were asked for."""
     if request.passages or request.highlight:
         pages = with_passages(request, pages, max(1, request.passages))
     if request.highlight:
@@ -313,7 +317,7 @@ def _groups(request: SearchRequest, group_by: str, group_size: int) -> list[list
             above = [(g, [h for h in g.hits if h.score >= threshold or PINNED in h.stages]) for g in of_query]
             of_query[:] = [HitGroup(group.value, tuple(hits)) for group, hits in above if hits]
     # The groups with the passages of their hits, and with the parts of documents that were asked for.
-    pages = completed(request, [[hit for group in of_query for hit in group.hits] for of_query in groups])
+    pages = with_requested_parts(request, [[hit for group in of_query for hit in group.hits] for of_query in groups])
     for of_query, page in zip(groups, pages, strict=True):
         whole = (replace(hit, document=selected(hit.document, request)) for hit in page)
         of_query[:] = [replace(group, hits=tuple(islice(whole, len(group.hits)))) for group in of_query]
@@ -351,7 +355,7 @@ def _from_hits(
     limit = request.pipeline.depth or request.pipeline.retrieve[0].candidates
     wider = replace(request, limit=limit, with_payload=True, score_threshold=None, passages=0, highlight=False)
     (retrieved,) = retrieve_together([wider])
-    pages = reranked(wider, retrieved)
+    pages = final_hits(wider, retrieved)
     points = {hit.point: hit for page in pages for hit in page if hit.point is not None}
     view, options = request.view, {"with_payload": [group_by], **request.shard_key_selector}
     payloads: dict[PointId, Mapping[str, Any]]
@@ -496,7 +500,7 @@ class ThumbnailStore:
 
 
 def hits_of(request: SearchRequest, page: Iterable[Hit], query: str | Query) -> Hits:
-    """The final hits of one query, as a caller gets them."""
+    """The final hits of one query as `Hits`, which can read their thumbnails."""
     view = request.view
     store = ThumbnailStore(view.client, view.name, request.shard_key_selector) if view.has_media else None
     return Hits(page, query=query, store=store)

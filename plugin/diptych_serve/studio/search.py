@@ -22,7 +22,7 @@ from diptych.metadata.payloads import MEDIA, OWN, picture_items
 from diptych.search import Pipeline, Retrieve
 from diptych.search.filters import missing_keys, read_filter
 from diptych.search.options import SearchOptions, explain_options
-from diptych.search.run import SearchOutcome, outcome, outcome_later
+from diptych.search.run import SearchOutcome, asearch_outcome, search_outcome
 from diptych.search.store_calls import read_store, records_of
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import ExplainedDocument
@@ -47,7 +47,7 @@ async def search(request: Request) -> Response:
         side = await asyncio.to_thread(side_of, collection, body.side)
         options = options_of(body, side, body.limit)
         began = time.perf_counter()
-        found = await outcome_later(side.view, body.question, options)
+        found = await asearch_outcome(side.view, body.question, options)
         milliseconds = 1000 * (time.perf_counter() - began)
         return await asyncio.to_thread(lambda: json_of(_shown(collection, side, found, milliseconds)))
 
@@ -147,7 +147,7 @@ def _deep_rank(side: Side, view: View, options: SearchOptions, body: DocumentQue
     alone = Pipeline((Retrieve(name, DEEPEST, params=params),))
     asked: SearchOptions = {**options, "pipeline": alone, "limit": DEEPEST, "with_payload": False}
     try:
-        (hits,) = outcome(view, [body.question], asked).hits
+        (hits,) = search_outcome(view, [body.question], asked).hits
     except SearchError:  # a store that limits how much may be asked
         return None
     return next((rank for rank, hit in enumerate(hits, 1) if hit.id == body.id), None)
