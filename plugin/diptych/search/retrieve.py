@@ -78,15 +78,15 @@ def retrieve_together(
         ContractError, FingerprintMismatch: see `encode_inputs`.
     """
     seconds: dict[str, float] = {}
-    clock = Clock(seconds)
+    timer = StepTimer(seconds)
     if inputs is None:
         inputs = inputs_of(requests)
-        clock.passed("encode")
+        timer.passed("encode")
     hits = retrieve(requests, inputs)
     pins = [pinned_hits(request) if request.pin else () for request in requests]
-    clock.passed("retrieve")
+    timer.passed("retrieve")
     return [
-        Retrieved(lists, dict(seconds), [{} for _ in lists], [[] for _ in lists], clock.began, pinned)
+        Retrieved(lists, dict(seconds), [{} for _ in lists], [[] for _ in lists], timer.began, pinned)
         for lists, pinned in zip(hits, pins, strict=True)
     ]
 
@@ -149,7 +149,7 @@ def encode_inputs(
     return list(inputs)
 
 
-class Clock:
+class StepTimer:
     """Measures how long each step takes."""
 
     def __init__(self, seconds: dict[str, float]) -> None:

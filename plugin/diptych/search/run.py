@@ -37,8 +37,8 @@ from diptych.search.request import SearchRequest
 from diptych.search.rerank import rerank
 from diptych.search.retrieve import (
     PINNED,
-    Clock,
     Retrieved,
+    StepTimer,
     hits_from_points,
     inputs_of,
     retrieve_together,
@@ -201,21 +201,21 @@ def final_hits(request: SearchRequest, retrieved: Retrieved) -> list[list[Hit]]:
     highlights and the requested parts of documents.
     """
     pages: Sequence[Sequence[Hit]] = retrieved.hits
-    clock = Clock(retrieved.seconds)
+    timer = StepTimer(retrieved.seconds)
     if request.pipeline.rerank:
         wants = request.wants or request.end
         if any(stage.read == "passages" for stage in request.pipeline.rerank):
             pages = with_passages(request, pages, max(PASSAGES_READ, request.passages))
         ranked = rerank(request, retrieved, pages, wants=wants)
         pages = [ranking[request.begin : request.end] for ranking in ranked]
-        clock.passed("rerank")
+        timer.passed("rerank")
     if (threshold := request.score_threshold) is not None:
         pages = [[hit for hit in page if hit.score >= threshold] for page in pages]
     if request.pin:
         pages = [with_pins(request, retrieved.pinned, page) for page in pages]
     finished = with_requested_parts(request, pages)
     if request.passages or request.highlight:
-        clock.passed("passages")
+        timer.passed("passages")
     return finished
 
 
@@ -330,9 +330,9 @@ def _groups(request: SearchRequest, group_by: str, group_size: int) -> list[list
 def _from_qdrant(
     request: SearchRequest, group_by: str, group_size: int, seconds: dict[str, float]
 ) -> list[list[HitGroup]]:
-    clock = Clock(seconds)
+    timer = StepTimer(seconds)
     (inputs,) = inputs_of([request])
-    clock.passed("encode")
+    timer.passed("encode")
     view, found = request.view, list[list[HitGroup]]()
     given: dict[str, Any] = {"group_by": group_by, "limit": request.limit, "group_size": group_size}
     given |= {"with_payload": request.selector, **request.shard_key_selector}
@@ -344,7 +344,7 @@ def _from_qdrant(
             answer = read_store(view, partial(view.client.query_points_groups, view.name, **asked))
             groups = [HitGroup(group.id, tuple(hits_from_points(request, group.hits))) for group in answer.groups]
         found.append(groups)
-    clock.passed("retrieve")
+    timer.passed("retrieve")
     return found
 
 

@@ -145,7 +145,7 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
     """The documents of these points, in their order, without missing, empty and duplicate ones."""
     samples: dict[str, Sampled] = {}
     order = {point: position for position, point in enumerate(points)}
-    for record in records_of(view.client, view.name, points):
+    for record in records_of_points(view.client, view.name, points):
         document = view.layout.read(record.id, record.payload)
         text, item = view.reading.of(document.title, document.text), known_item(document.title, document.text)
         media: dict[str, Media] = {
@@ -158,7 +158,7 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
     return sorted(samples.values(), key=lambda sampled: order[sampled.point])
 
 
-def records_of(
+def records_of_points(
     client: QdrantBase, name: str, points: Sequence[PointId], vector: str | None = None
 ) -> Iterator[models.Record]:
     """These points with their payload, or with a vector instead; those that are gone are left out."""
@@ -200,7 +200,9 @@ class CorpusSample:
     @cached_property
     def _documents(self) -> list[Document]:
         points = sample_points(self._client, self._name, self._size)
-        return [self._layout.read(found.id, found.payload) for found in records_of(self._client, self._name, points)]
+        return [
+            self._layout.read(found.id, found.payload) for found in records_of_points(self._client, self._name, points)
+        ]
 
     def shift(self, encoder: Calibrated, then: Statistics, reading: Reading) -> str:
         """A sentence on each average that has changed by over a tenth since the calibration; empty if none has."""

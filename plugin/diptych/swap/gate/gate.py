@@ -27,7 +27,7 @@ from diptych.search.fusion import PointId
 from diptych.search.options import parts_of
 from diptych.slots import guard
 from diptych.slots.slot import Slot
-from diptych.swap.documents import Sampled, records_of, sample_documents
+from diptych.swap.documents import Sampled, records_of_points, sample_documents
 from diptych.swap.gate.answers import (
     Clock,
     KnownItem,
@@ -441,7 +441,7 @@ def check_stored(view: View, slot: Slot, points: Sequence[PointId]) -> StoredVec
     """Statistics of the stored vectors of these points."""
     if slot.kind == "text_index":
         return StoredVectors(slot.name, slot.vector, 0)
-    stored = [record.vector for record in records_of(view.client, view.name, points, slot.vector)]
+    stored = [record.vector for record in records_of_points(view.client, view.name, points, slot.vector)]
     # An unnamed vector comes without a mapping.
     vectors = [vector.get(slot.vector) if isinstance(vector, dict) else vector for vector in stored]
     rows = _matrix([vector for vector in vectors if vector is not None])
