@@ -272,7 +272,7 @@ def times_of(
 ) -> dict[str, float]:
     """The median milliseconds of a query of each pipeline, encoding included, with progress."""
     from diptych.evaluate.ask import milliseconds
-    from diptych.search.options import answerable
+    from diptych.slots.slot import answerable
 
     reading = [(own.pipeline.slots, own.view.slots) for own in chosen.values()]
     asked = [query for query in queries if all(answerable(*own, [query]) for own in reading)][:TIMED]

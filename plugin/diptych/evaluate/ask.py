@@ -22,9 +22,9 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.view import View, whole
 from diptych.runtime.validation_messages import nearest
 from diptych.search import Dbsf, Fusion, Linear, Pipeline, Rerank, Rrf, SearchOptions, search
-from diptych.search.options import answerable
 from diptych.search.pipeline import parts
 from diptych.search.store_calls import records_of
+from diptych.slots.slot import answerable
 from diptych.types import Hit, Query
 
 PAGE = 256

@@ -1,4 +1,4 @@
-"""`SearchOptions`: what a search takes besides its queries, declared once; and which slots take queries with media.
+"""`SearchOptions`: what a search takes besides its queries, declared once.
 
 Each key of these classes carries its type, its limits and its description. Python's keywords, the bodies of HTTP
 requests, the arguments of agents' tools and the options of the frameworks' retrievers are made from them:
@@ -8,12 +8,10 @@ requests, the arguments of agents' tools and the options of the frameworks' retr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict, TypeVar, get_type_hints
 
-import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -30,12 +28,10 @@ from qdrant_client import models
 from diptych.config.section import Positive, Score
 from diptych.config.stages import BoostPart, refusal
 from diptych.errors import SearchError
-from diptych.handle.view import View
 from diptych.runtime.validation_messages import is_unicode, nearest
 from diptych.search.filters import FilterLike, Where
 from diptych.search.pipeline import Boost, Pipeline, Retrieve
-from diptych.slots.slot import Slot
-from diptych.types import Query, SparseVector
+from diptych.types import Query
 
 MOST_CHARACTERS = 1_000_000  # of a query; documents have the same limit by default
 MOST_IDS = 1000  # in `pin`, and in `exclude`
@@ -294,98 +290,3 @@ def require_queries(queries: Sequence[str | Query]) -> None:
         if len(text) > MOST_CHARACTERS:
             got, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
             raise SearchError("a query is too long", where=where, got=got, expected=expected)
-
-
-def read_queries(view: View, queries: Sequence[str | Query]) -> list[Query]:
-    """The queries, with their media read by the view's store of media.
-
-    Raises:
-        MediaError: one cannot be read.
-    """
-    read, store = [query if isinstance(query, Query) else Query(query) for query in queries], view.media
-    if not any(query.media for query in read):
-        return read
-    assert store is not None, "a handle gives its views a store of media"
-    return [
-        replace(query, media={modality: store.take(modality, raw) for modality, raw in query.media.items()})
-        for query in read
-    ]
-
-
-def without_rerankers(pipeline: Pipeline, options: SearchOptions, queries: Sequence[Query]) -> Pipeline:
-    """The config's pipeline without its rerankers, for queries that have no text for them.
-
-    Raises:
-        SearchError: the rerankers were asked for, or some of the queries have a text.
-    """
-    if options.get("pipeline") is not None or any(query.text.strip() for query in queries):
-        do = "give it a text, ask it alone, or name a pipeline without rerankers"
-        raise SearchError("a reranker reads texts, and a query has none", where=repr(pipeline), do=do)
-    return replace(pipeline, rerank=())
-
-
-def answerable(names: Sequence[str], slots: Mapping[str, Slot], queries: Sequence[Query]) -> list[int]:
-    """The places of the queries whose text or media one of the named slots takes."""
-    searched = [slots[name] for name in names if name in slots]
-    return [place for place, query in enumerate(queries) if any(parts_of(slot, query) for slot in searched)]
-
-
-def parts_of(slot: Slot, query: Query) -> list[Any]:
-    """The parts of a query that the slot's encoder takes: its text, its media, both or none."""
-    has_text = bool(query.text.strip()) or not query.media
-    media = [query.media[kind] for kind in slot.query_inputs if kind in query.media]
-    return [*([query.text] if has_text and slot.takes_texts else []), *media]
-
-
-def require_encodable(
-    pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[Query], inputs: Sequence[Mapping[str, Any]]
-) -> None:
-    """Raise SearchError if no slot of the pipeline takes what a query gives; `inputs` are the encoded queries."""
-    for query, encoded in zip(queries, inputs, strict=True):
-        if not encoded and not any(parts_of(slots[name], query) for name in pipeline.slots):
-            raise SearchError(
-                "no slot of the pipeline takes this query",
-                where=repr(pipeline),
-                got=given_by(query),
-                expected="; ".join(f"{name}: {', '.join(slots[name].query_inputs)}" for name in pipeline.slots),
-            )
-
-
-def given_by(query: Query) -> str:
-    """What a query gives, for errors: a text, or the beginning of its text and its modalities."""
-    return " and ".join(filter(None, (query.text[:60], *query.media))) if query.media else "a text"
-
-
-def vectors_of_queries(slot: Slot, queries: Sequence[Query], remember: int) -> list[Any]:
-    """For each query its vector, or None if the slot takes no part of it.
-
-    The vector of a text and an image is their mean: of unit vectors if the slot compares by cosine, term by term if
-    it is sparse. A multi-vector holds the token vectors of both. See docs/populate.md.
-
-    Args:
-        slot: whose encoder makes the vectors.
-        queries: with their media read.
-        remember: number of vectors that the slot caches for repeated queries.
-    """
-    parts = [parts_of(slot, query) for query in queries]
-    if slot.kind == "text_index":
-        return [slot.encoder.query(part[0]) if part else None for part in parts]
-    inputs = [part for of_query in parts for part in of_query]
-    vectors = iter(slot.encode_queries(inputs, remember=remember) if inputs else ())
-    return [_together([next(vectors) for _ in part], slot) for part in parts]
-
-
-def _together(vectors: Sequence[Any], slot: Slot) -> Any:
-    if len(vectors) < 2:
-        return vectors[0] if vectors else None
-    if isinstance(vectors[0], SparseVector):
-        weights: dict[int, float] = {}
-        for vector in vectors:
-            for index, value in zip(vector.indices.tolist(), vector.values.tolist(), strict=True):
-                weights[index] = weights.get(index, 0.0) + value / len(vectors)
-        return SparseVector.from_mapping(weights)
-    if vectors[0].ndim == 2:
-        return np.concatenate(vectors)
-    lengths = [float(np.linalg.norm(vector)) for vector in vectors]
-    scaled = slot.similarity == "cosine" and all(lengths)
-    return np.mean([v / n if scaled else v for v, n in zip(vectors, lengths, strict=True)], axis=0).astype(np.float32)

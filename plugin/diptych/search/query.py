@@ -18,10 +18,9 @@ from diptych.handle.view import Memo, View, narrowed, with_ids
 from diptych.metadata.models import Prefix
 from diptych.runtime.unchecked import unchecked_in_part
 from diptych.search.fusion import PointId
-from diptych.search.options import read_queries, vectors_of_queries
-from diptych.search.request import MOST_HITS, SearchRequest, direction
+from diptych.search.request import MOST_HITS, SearchRequest, direction, with_media_read
 from diptych.search.store_calls import read_store
-from diptych.slots.slot import Slot
+from diptych.slots.slot import Slot, vectors_of_queries
 from diptych.stores.versions import FEEDBACK, is_local, require_version
 from diptych.types import Query
 
@@ -343,7 +342,7 @@ def _vectors(request: SearchRequest, slots: Sequence[Slot]) -> dict[str, Vectors
     stored = _stored(request, ids, slots) if ids else {}
     vectors: dict[str, Vectors] = {}
     texts = [example for example in examples if isinstance(example, Query)]
-    read = read_queries(request.view, texts) if any(slot.reads_media for slot in slots) else texts
+    read = with_media_read(request.view, texts) if any(slot.reads_media for slot in slots) else texts
     for slot in slots:
         if slot.reads_media:
             asked, made = texts, vectors_of_queries(slot, read, remember=0)

@@ -18,7 +18,7 @@ from diptych.handle.view import Memo, View, narrowed, scope_of, without_ids
 from diptych.metadata.payloads import MEDIA_FIELDS, quoted
 from diptych.runtime.validation_messages import nearest
 from diptych.search.filters import combined
-from diptych.search.options import SearchOptions, read_queries, require_queries, without_rerankers
+from diptych.search.options import SearchOptions, require_queries
 from diptych.search.pipeline import Boost, Pipeline, Retrieve, called
 from diptych.search.store_calls import read_store
 from diptych.slots.slot import Slot
@@ -90,9 +90,9 @@ class SearchRequest:
         if (boost := options.get("boost")) is not None:
             checked_pipeline = replace(checked_pipeline, boost=Boost.of(boost))
         require_queries(queries)
-        read = read_queries(view, queries)
+        read = with_media_read(view, queries)
         if checked_pipeline.rerank and not all(query.text.strip() for query in read):
-            checked_pipeline = without_rerankers(checked_pipeline, options, read)
+            checked_pipeline = _without_rerankers(checked_pipeline, options, read)
         pin, exclude = _named_ids(view, options)
         matching = chosen if tenant_scope is None else narrowed(tenant_scope, chosen)
         highlight, with_payload = options.get("highlight"), options.get("with_payload")
@@ -174,6 +174,34 @@ class SearchRequest:
     def wanted(self) -> Sequence[str]:
         """The requested payload keys, if not all."""
         return () if isinstance(self.with_payload, bool) else self.with_payload
+
+
+def with_media_read(view: View, queries: Sequence[str | Query]) -> list[Query]:
+    """The queries, with their media read by the view's store of media.
+
+    Raises:
+        MediaError: one cannot be read.
+    """
+    read, store = [query if isinstance(query, Query) else Query(query) for query in queries], view.media
+    if not any(query.media for query in read):
+        return read
+    assert store is not None, "a handle gives its views a store of media"
+    return [
+        replace(query, media={modality: store.take(modality, raw) for modality, raw in query.media.items()})
+        for query in read
+    ]
+
+
+def _without_rerankers(pipeline: Pipeline, options: SearchOptions, queries: Sequence[Query]) -> Pipeline:
+    """The config's pipeline without its rerankers, for queries that have no text for them.
+
+    Raises:
+        SearchError: the rerankers were asked for, or some of the queries have a text.
+    """
+    if options.get("pipeline") is not None or any(query.text.strip() for query in queries):
+        do = "give it a text, ask it alone, or name a pipeline without rerankers"
+        raise SearchError("a reranker reads texts, and a query has none", where=repr(pipeline), do=do)
+    return replace(pipeline, rerank=())
 
 
 def _named_ids(view: View, options: SearchOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -17,11 +17,11 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.config.stages import Linear, Rerank, Rrf
+from diptych.errors import SearchError
 from diptych.handle.view import Memo, View, narrowed, with_ids
 from diptych.runtime.phases import LOG
 from diptych.search.fusion import PointId, Ranking, fuse, mixed
-from diptych.search.options import require_encodable, vectors_of_queries
-from diptych.search.pipeline import require_fitting_indexes
+from diptych.search.pipeline import Pipeline, require_fitting_indexes
 from diptych.search.query import (
     Input,
     Inputs,
@@ -35,7 +35,7 @@ from diptych.search.query import (
 from diptych.search.request import SearchRequest, direction
 from diptych.search.store_calls import read_store
 from diptych.slots.encode import client_form
-from diptych.slots.slot import Slot
+from diptych.slots.slot import Slot, parts_of, vectors_of_queries
 from diptych.stores.versions import is_server_client
 from diptych.types import Hit, Query, SparseVector
 
@@ -147,6 +147,25 @@ def encode_inputs(
             if vector is not None and not (isinstance(vector, SparseVector) and not len(vector)):
                 of_query[name] = client_form(vector)
     return list(inputs)
+
+
+def require_encodable(
+    pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[Query], inputs: Sequence[Inputs]
+) -> None:
+    """Raise SearchError if no slot of the pipeline takes what a query gives; `inputs` are the encoded queries."""
+    for query, encoded in zip(queries, inputs, strict=True):
+        if not encoded and not any(parts_of(slots[name], query) for name in pipeline.slots):
+            raise SearchError(
+                "no slot of the pipeline takes this query",
+                where=repr(pipeline),
+                got=given_by(query),
+                expected="; ".join(f"{name}: {', '.join(slots[name].query_inputs)}" for name in pipeline.slots),
+            )
+
+
+def given_by(query: Query) -> str:
+    """What a query gives, for errors: a text, or the beginning of its text and its modalities."""
+    return " and ".join(filter(None, (query.text[:60], *query.media))) if query.media else "a text"
 
 
 class StepTimer:

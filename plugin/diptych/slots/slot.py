@@ -1,11 +1,16 @@
-"""A slot at work: its encoder, created when first needed and checked by the guard before it serves."""
+"""A slot at work: its encoder, created when first needed and checked by the guard before it serves.
+
+`vectors_of_queries` encodes queries of texts and media; `parts_of` says which parts of one the encoder takes.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from diptych.config.models import SlotConfig
 from diptych.config.storage import VectorStorage
@@ -32,6 +37,7 @@ from diptych.slots.encode import (
     sample_size,
 )
 from diptych.specs import AdapterSpec
+from diptych.types import Query, SparseVector
 
 if TYPE_CHECKING:
     from diptych.slots.cache import EmbeddingCache, Namespace
@@ -467,3 +473,51 @@ def slot_config(generation: Generation) -> SlotConfig:
     storage = VectorStorage.model_validate(generation.storage)
     of = generation.reading.modality
     return SlotConfig(adapter=generation.adapter, of=of, options=generation.options, storage=storage)
+
+
+def answerable(names: Sequence[str], slots: Mapping[str, Slot], queries: Sequence[Query]) -> list[int]:
+    """The places of the queries whose text or media one of the named slots takes."""
+    searched = [slots[name] for name in names if name in slots]
+    return [place for place, query in enumerate(queries) if any(parts_of(slot, query) for slot in searched)]
+
+
+def parts_of(slot: Slot, query: Query) -> list[Any]:
+    """The parts of a query that the slot's encoder takes: its text, its media, both or none."""
+    has_text = bool(query.text.strip()) or not query.media
+    media = [query.media[kind] for kind in slot.query_inputs if kind in query.media]
+    return [*([query.text] if has_text and slot.takes_texts else []), *media]
+
+
+def vectors_of_queries(slot: Slot, queries: Sequence[Query], remember: int) -> list[Any]:
+    """For each query its vector, or None if the slot takes no part of it.
+
+    The vector of a text and an image is their mean: of unit vectors if the slot compares by cosine, term by term if
+    it is sparse. A multi-vector holds the token vectors of both. See docs/populate.md.
+
+    Args:
+        slot: whose encoder makes the vectors.
+        queries: with their media read.
+        remember: number of vectors that the slot caches for repeated queries.
+    """
+    parts = [parts_of(slot, query) for query in queries]
+    if slot.kind == "text_index":
+        return [slot.encoder.query(part[0]) if part else None for part in parts]
+    inputs = [part for of_query in parts for part in of_query]
+    vectors = iter(slot.encode_queries(inputs, remember=remember) if inputs else ())
+    return [_together([next(vectors) for _ in part], slot) for part in parts]
+
+
+def _together(vectors: Sequence[Any], slot: Slot) -> Any:
+    if len(vectors) < 2:
+        return vectors[0] if vectors else None
+    if isinstance(vectors[0], SparseVector):
+        weights: dict[int, float] = {}
+        for vector in vectors:
+            for index, value in zip(vector.indices.tolist(), vector.values.tolist(), strict=True):
+                weights[index] = weights.get(index, 0.0) + value / len(vectors)
+        return SparseVector.from_mapping(weights)
+    if vectors[0].ndim == 2:
+        return np.concatenate(vectors)
+    lengths = [float(np.linalg.norm(vector)) for vector in vectors]
+    scaled = slot.similarity == "cosine" and all(lengths)
+    return np.mean([v / n if scaled else v for v, n in zip(vectors, lengths, strict=True)], axis=0).astype(np.float32)

@@ -22,10 +22,11 @@ from diptych.factory import validate_options
 from diptych.protocols import TEACHER_FILE, Similarity
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, View
-from diptych.search.options import given_by, read_queries, vectors_of_queries
+from diptych.search.request import with_media_read
+from diptych.search.retrieve import given_by
 from diptych.search.store_calls import scrolled
 from diptych.slots.encode import Input
-from diptych.slots.slot import Slot
+from diptych.slots.slot import Slot, vectors_of_queries
 from diptych.swap import sample_points
 from diptych.types import Floats, Query
 from diptych_lab.tune.index import Scratch, Setup, bytes_read, of_bits, slot_to_tune
@@ -378,7 +379,7 @@ class EncoderTrials:
         progress: Progress,
     ) -> None:
         self._view, self._slot, self._progress = view, slot, progress
-        self._asked = read_queries(view, queries)
+        self._asked = with_media_read(view, queries)
         self._grades = [qrels.judgements[query.id] for query in queries]
         names = [NOW, *(choice.name for choice in others)]
         if twice := [name for name in names if names.count(name) > 1]:

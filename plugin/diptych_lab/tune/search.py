@@ -15,8 +15,8 @@ from diptych.evaluate.ask import BATCH, Searched, milliseconds
 from diptych.protocols import Pair, Reranker
 from diptych.runtime.phases import Progress, Unwatched
 from diptych.search import CollectionHandle, Pipeline, Rerank, Retrieve, View, score_pairs, search_params
-from diptych.search.options import parts_of
 from diptych.search.store_calls import scrolled
+from diptych.slots.slot import parts_of
 from diptych.stores.versions import is_local
 from diptych.types import Floats, Hit, Query, said
 from diptych_lab.tune.sample import blocks

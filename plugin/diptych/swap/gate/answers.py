@@ -17,8 +17,8 @@ from diptych.media import RawMedia, Readable
 from diptych.runtime.phases import detail
 from diptych.search import Pipeline, Retrieve
 from diptych.search.fusion import PointId
-from diptych.search.options import answerable
 from diptych.search.retrieve import encode_inputs
+from diptych.slots.slot import answerable
 from diptych.swap.documents import Sampled, sample_points
 from diptych.types import Hit, Query
 

@@ -24,9 +24,8 @@ from diptych.populate.store import lacking
 from diptych.reports import GateSummary
 from diptych.runtime.phases import phase
 from diptych.search.fusion import PointId
-from diptych.search.options import parts_of
 from diptych.slots import guard
-from diptych.slots.slot import Slot
+from diptych.slots.slot import Slot, parts_of
 from diptych.swap.documents import Sampled, records_of_points, sample_documents
 from diptych.swap.gate.answers import (
     Clock,
