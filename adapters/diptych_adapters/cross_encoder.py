@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -36,6 +37,7 @@ class CrossEncoderReranker(ModelPipeline):
     options_model = CrossEncoderOptions
     independent = True
     trial: ClassVar[Inputs] = PAIRS
+    ranges: ClassVar[Inputs] = (*product(GENERAL[:-3], GENERAL[-9:]), *PAIRS)
 
     def __init__(self, options: CrossEncoderOptions) -> None:
         folder = find(options)
@@ -45,7 +47,6 @@ class CrossEncoderReranker(ModelPipeline):
         self._batch_size, self._prompt = options.library_batch_size, options.prompt
         self._activation: str = self._facts(lambda: _facts(self.model, options, self.name))["activation"]
         self._start()
-        self.look_at([(query, document) for query in GENERAL[:-3] for document in GENERAL[-9:]])
 
     @property
     def fingerprint(self) -> Fingerprint:

@@ -92,7 +92,7 @@ class TorchOptions(ModelOptions):
     precision: Precision | None = Field(
         None,
         description="Number format of the arithmetic; null is as stored with torch, else float32. int8 needs openvino "
-        "and is measured on texts of the collection.",
+        "and is measured once for a model, when it is first used.",
     )
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
         None, description="Attention of torch; flash_attention_2 needs flash-attn and avoids all padding."

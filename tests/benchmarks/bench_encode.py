@@ -48,8 +48,6 @@ def ways(names: str, texts: Sequence[str]) -> dict[str, Way]:
         for name, variant in chosen(names).items()
     }
     for name, encoder in made.items():
-        if encoder.sample:
-            encoder.look_at(texts[: encoder.sample])
         print(f"{name}: runs as {encoder.numerics}")
     return {LIBRARY: library, **{name: encoder.encode_document for name, encoder in made.items()}}
 

@@ -33,7 +33,6 @@ from diptych.collection.collection import Collection
 from diptych.config import parse_config
 from diptych.evaluate import read_beir
 from diptych.metadata.payloads import NATIVE
-from diptych.slots.encode import sample_size
 from diptych.types import Document, Floats
 from figures import RATIO, Figure, Result
 from machine import cores, versions
@@ -62,8 +61,6 @@ def fill(collection: Collection, documents: Sequence[Document], points: int) -> 
     handle, random = collection.handle, np.random.default_rng(0)
     handle.create({})
     slot, texts = handle.slot("dense"), [f"{d.title} {d.text}".strip() for d in documents]
-    if sample := sample_size(slot.encoder):
-        slot.encoder.look_at(texts[:sample])
     own: Floats = np.stack(slot.encode("document", texts))  # type: ignore[arg-type]
     make = models.PointStruct.model_construct
     for first in range(0, points, len(own)):

@@ -14,8 +14,7 @@ from diptych.runtime.passed_checks import recalled as recalled_check
 from diptych.runtime.passed_checks import remember as remember_check
 from diptych.types import Floats
 from diptych_adapters.engines import int8, onnx_graph, openvino_graph, processor
-from diptych_adapters.engines.batches import Graph, Inputs, Row, Runner, Tokens
-from diptych_adapters.engines.int8 import GENERAL
+from diptych_adapters.engines.batches import Graph, Inputs, Runner, Tokens
 from diptych_adapters.model_options import TorchOptions
 from diptych_adapters.models import ModelError
 
@@ -43,6 +42,7 @@ class Job:
         numerics: backend, precision and device of the torch model.
         library: the library's own answers to `trial`.
         trial: texts or pairs that the part must answer as the library does.
+        ranges: those on which the ranges of precision int8 are measured.
         head: adds the steps that follow the part, for every backend.
         typed: the part also takes token type ids.
         by_token: it gives a vector for each token, not for each row.
@@ -56,6 +56,7 @@ class Job:
     numerics: str
     library: Callable[[], Iterable[Floats]]
     trial: Inputs = TRIAL
+    ranges: Inputs = (*TRIAL, *int8.GENERAL)
     head: Callable[[Graph], Graph] = lambda graph: graph
     typed: bool = False
     by_token: bool = False
@@ -66,12 +67,8 @@ class Job:
         return Runner(self.tokens, self.head(graph), max_rows=self.options.batch_size)
 
 
-def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
+def runner_for(job: Job) -> Runner | None:
     """The runner of the backend in the options; None if the library itself must run the model.
-
-    Args:
-        job: what is to be run.
-        texts: for precision int8, texts on which ranges are measured; without them nothing is quantized yet.
 
     Raises:
         ModelError: the configured backend cannot run the part, or its answers differ from the library's.
@@ -82,8 +79,8 @@ def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
     if job.options.backend == "auto":
         installed = [name for name in (AUTO if _on_cpu(job) else AUTO[-1:]) if processor.have(*_PACKAGES[name])]
         return next((runner for name in installed if (runner := _fitting_runner(job, name)) is not None), None)
-    runner = job.runner(graph_of(job, job.options.backend, texts))
-    score = _known_likeness(runner, job, texts)
+    runner = job.runner(graph_of(job, job.options.backend))
+    score = _known_likeness(runner, job)
     if score >= least_likeness(runner):
         return runner
     if job.options.backend != "torch":
@@ -91,11 +88,11 @@ def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
     return None
 
 
-def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
+def graph_of(job: Job, backend: str) -> Graph:
     """The part as run by a backend."""
     precision = job.options.precision or "float32"
     if backend == "openvino":
-        return _openvino(job, precision, texts)
+        return _openvino(job, precision)
     if backend == "onnx":
         export = partial(onnx_graph.exported, job.module, typed=job.typed, by_token=job.by_token)
         model = onnx_graph.cached_or_made(job.key, export)
@@ -106,11 +103,11 @@ def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
     return TorchGraph(job.module, job.numerics, compiled=job.options.compiled)
 
 
-def _known_likeness(runner: Runner, job: Job, texts: Inputs) -> float:
+def _known_likeness(runner: Runner, job: Job) -> float:
     """The likeness of a runner as measured earlier, if nothing has changed since."""
     if job.state is None:
         return likeness(runner, job)
-    subject = f"{job.key} {runner.graph.numerics} {int8_key(job.key, job.tokens, texts, job.trial) if texts else ''}"
+    subject = f"{job.key} {runner.graph.numerics}"
     stored = recalled_check("likeness", subject, job.state)
     if isinstance(stored, float):
         return stored
@@ -159,26 +156,23 @@ def _on_cpu(job: Job) -> bool:
     return next(job.module.parameters()).device.type == "cpu"
 
 
-def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
+def _openvino(job: Job, precision: str) -> Graph:
     def plain() -> Any:
         return openvino_graph.cached_or_made(job.key, lambda: openvino_graph.converted(job.module, typed=job.typed))
 
     if precision != "int8":
         return openvino_graph.OpenVinoGraph(plain(), precision=precision)
-    if not texts:
-        return openvino_graph.OpenVinoGraph(plain(), precision=processor.beside_int8())
-    key, rows = int8_key(job.key, job.tokens, texts, job.trial), _range_rows(job.tokens, texts, job.trial)
-    model = openvino_graph.cached_or_made(key, lambda: int8.quantized(plain(), rows, job.tokens.pad))
+
+    def quantized() -> Any:
+        return int8.quantized(plain(), job.tokens.rows(job.ranges), job.tokens.pad)
+
+    model = openvino_graph.cached_or_made(int8_key(job.key, job.tokens, job.ranges), quantized)
     return openvino_graph.OpenVinoGraph(model, precision="int8")
 
 
-def int8_key(key: str, tokens: Tokens, texts: Inputs, trial: Inputs) -> str:
-    """The cache key of a model in int8: that of the model itself and of the texts used for the ranges."""
-    return f"{key} int8 {[row.tolist() for row in _range_rows(tokens, texts, trial)]}"
-
-
-def _range_rows(tokens: Tokens, texts: Inputs, trial: Inputs) -> list[Row]:
-    return tokens.rows([*texts, *trial, *(GENERAL if isinstance(trial[0], str) else ())])
+def int8_key(key: str, tokens: Tokens, ranges: Inputs) -> str:
+    """The cache key of a model in int8: that of the model itself and of the inputs used for the ranges."""
+    return f"{key} int8 {[row.tolist() for row in tokens.rows(ranges)]}"
 
 
 def _fitting_runner(job: Job, backend: str) -> Runner | None:

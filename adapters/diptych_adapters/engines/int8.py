@@ -27,7 +27,7 @@ KEPT = 8  # tokens of a text on which a layer's loss is measured
 TINY = 1e-5
 
 
-# Texts of many kinds and lengths on which ranges are measured, in addition to texts of a collection.
+# Texts of many kinds and lengths on which ranges are measured: once for a model, whatever the collection holds.
 _LONG = (
     "The museum keeps letters, maps and instruments of the expedition, among them a sextant that still works. "
     "Visitors may read the diaries in facsimile; the originals are shown once a year, in dim light. "

@@ -30,7 +30,7 @@ TURNS = 4  # pieces for each process in one call, so that all end at about the s
 BROKEN = (OSError, EOFError, pickle.UnpicklingError)  # raised by the pipe to a process that ended
 SHARED = ("encode_document", "predict")
 FACTS = (
-    *("dimension", "similarity", "uses_idf", "max_length", "independent", "sample", "max_tokens"),
+    *("dimension", "similarity", "uses_idf", "max_length", "independent", "max_tokens"),
     *("encode_query", "decode", "token_spans"),
 )
 
@@ -47,7 +47,6 @@ class Worker:
     def __init__(self, factory: str, options: dict[str, Any], cores: Sequence[int] | None) -> None:
         self._begin = (factory, options, cores)
         self._lock = threading.Lock()
-        self._sample_texts: Any = None
         self._process = self._started()
         self._ended = weakref.finalize(self, _end, [self._process])
 
@@ -60,25 +59,20 @@ class Worker:
         """
         with self._lock:
             try:
-                answer = self._ask(method, args)
+                return self._ask(method, args)
             except BROKEN:
-                answer = self._ask_again(method, args)
-            if method == "look_at":
-                self._sample_texts = args
-            return answer
+                return self._ask_again(method, args)
 
     def close(self) -> None:
         """End the process."""
         self._ended()
 
     def _ask_again(self, method: str, args: tuple[Any, ...]) -> Any:
-        """Like `_ask`, after restarting a process that ended; it is shown the same texts again."""
+        """Like `_ask`, after restarting a process that ended."""
         self.close()
         self._process = self._started()
         self._ended = weakref.finalize(self, _end, [self._process])
         try:
-            if self._sample_texts is not None and method != "look_at":
-                self._ask("look_at", self._sample_texts)
             return self._ask(method, args)
         except BROKEN as error:
             self.close()
@@ -133,12 +127,6 @@ class Spread:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._first, name)
-
-    def look_at(self, texts: Sequence[str]) -> None:
-        """Show these texts to every process."""
-        for done in [self._pool.submit(worker.call, "look_at", texts) for worker in self._workers]:
-            done.result()
-        self._first.look_at(texts)
 
     def close(self) -> None:
         """End the processes."""

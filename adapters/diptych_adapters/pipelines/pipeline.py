@@ -41,6 +41,7 @@ from diptych.runtime.passed_checks import stamps
 from diptych_adapters.engines import onnx_graph, openvino_graph, processor
 from diptych_adapters.engines.backend import int8_key
 from diptych_adapters.engines.batches import DocumentTokens, TokenizerData
+from diptych_adapters.engines.int8 import GENERAL
 
 EDITION = 1  # of what is kept
 FILES = 2000  # of a folder; one with more is no model's alone
@@ -50,7 +51,6 @@ Task: TypeAlias = Literal["query", "document"]
 V = TypeVar("V")
 
 NO_LIMIT = 10**9  # tokenizers without a limit say a number far above this one
-SAMPLE = 128  # texts of the collection on which the ranges of int8 are measured
 
 
 class ModelPipeline:
@@ -66,6 +66,7 @@ class ModelPipeline:
 
     options_model: ClassVar[type[TorchOptions]]
     trial: ClassVar[Inputs] = TRIAL  # inputs on which a graph must agree with the library
+    ranges: ClassVar[Inputs] = (*TRIAL, *GENERAL)  # on which the ranges of int8 are measured
 
     def __init__(self, folder: ModelFolder, load: Callable[[], Any], options: TorchOptions) -> None:
         self.name = folder.name
@@ -73,7 +74,6 @@ class ModelPipeline:
         self._options, self._folder, self._load_model = options, folder, load
         self._model: Any = None
         self._job: Job | None = None
-        self._sample_texts: list[object] = []
         self._lock, self._model_lock = threading.Lock(), threading.RLock()
         self._subject, self._state = subject_of(type(self).__name__, folder, options), state_of(folder, options)
         self._prepared = Prepared.recalled(self._subject, self._state)
@@ -135,33 +135,12 @@ class ModelPipeline:
         """A digest of everything that decides the vectors, libraries and machine included; "" if unknown."""
         if self._state is None:
             return ""
-        return identity_of(self._subject, self._state, self.numerics, self._sample_texts)
+        return identity_of(self._subject, self._state, self.numerics)
 
     @property
     def numerics(self) -> str:
         """Backend, precision and device."""
         return self.runner.graph.numerics if self.runner else numerics(self.model)
-
-    @property
-    def sample(self) -> int:
-        """Number of texts of the collection that it needs before it serves, for measuring int8 ranges."""
-        return SAMPLE if self._options.precision == "int8" else 0
-
-    def look_at(self, texts: Inputs) -> None:
-        """Measure the int8 ranges on these texts; does nothing without `sample`.
-
-        Raises:
-            ModelError: the quantized model answers otherwise than the library.
-        """
-        if self.sample and texts and list(texts) != self._sample_texts:
-            runner = self._prepared.int8_runner(texts, self.trial, self._options) if self._prepared else None
-            if runner is None and self._job is None:
-                self._run_library()
-            if runner is None and self._job is not None:
-                runner = runner_for(self._job, texts)
-            if runner is not None:
-                self._take(runner)
-                self._sample_texts = list(texts)
 
     def _facts(self, read: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
         """The facts about the library's model that the adapter needs, as JSON values; cached ones if still valid."""
@@ -178,7 +157,7 @@ class ModelPipeline:
         """
         head = self._head() if self._prepared is not None else None
         if self._prepared is not None and head is not None:
-            runner = self._prepared.runner(self._options, head, self._convert)
+            runner = self._prepared.runner(self._options, head, self._convert, self.ranges)
             if runner is not None:
                 return self._take(runner)
         self._run_library()
@@ -269,6 +248,7 @@ class ModelPipeline:
                 library=library,
                 state=self._state,
                 trial=self.trial,
+                ranges=self.ranges,
                 **more,
             )
             self._take(runner_for(self._job))
@@ -398,6 +378,7 @@ class Prepared:
         options: TorchOptions,
         head: Callable[[Graph], Graph] = lambda graph: graph,
         make: Callable[[], bytes] | None = None,
+        ranges: Inputs = (),
     ) -> Runner | None:
         """The runner of the model; None if its converted model is not cached.
 
@@ -405,25 +386,16 @@ class Prepared:
             options: of the adapter.
             head: what follows the converted model.
             make: makes an ONNX model that is converted where the cache has none.
+            ranges: inputs on which the ranges of int8 were measured.
         """
         precision = options.precision or "float32"
         processor.warn_if_slower(precision)
-        graph = self._graph(self.key, processor.beside_int8() if precision == "int8" else precision, make)
-        return self._runner_of(graph, options, head)
-
-    def int8_runner(self, texts: Inputs, trial: Inputs, options: TorchOptions) -> Runner | None:
-        """The runner of the model in int8, with ranges measured on these texts; None if it is not cached."""
         tokens = Tokens(self.tokenizer, self.max_length, typed=self.typed)
-        return self._runner_of(self._graph(int8_key(self.key, tokens, texts, trial), "int8"), options)
-
-    def _runner_of(
-        self, graph: Graph | None, options: TorchOptions, head: Callable[[Graph], Graph] = lambda graph: graph
-    ) -> Runner | None:
-        if graph is None:
-            return None
-        return Runner(
-            Tokens(self.tokenizer, self.max_length, typed=self.typed), head(graph), max_rows=options.batch_size
-        )
+        if precision == "int8":
+            graph = self._graph(int8_key(self.key, tokens, ranges), precision)
+        else:
+            graph = self._graph(self.key, precision, make)
+        return None if graph is None else Runner(tokens, head(graph), max_rows=options.batch_size)
 
     def _graph(self, key: str, precision: str, make: Callable[[], bytes] | None = None) -> Graph | None:
         if self.backend == "torch":

@@ -16,7 +16,6 @@ from diptych import Collection, hookimpl
 from diptych.config.models import Config
 from diptych.metadata.payloads import NATIVE
 from diptych.registry import Registry
-from diptych.slots.encode import sample_size
 from diptych.specs import AdapterSpec
 from diptych.types import Document
 from machine import OURS
@@ -62,21 +61,12 @@ class Peer:
         self.numerics = str(getattr(self._encoder, "numerics", ""))
         LOADED[id(self)] = self._encoder
         self._collection: Any = None
-        self._shown = False
         self._folder: Any = None
 
     def encode(self, inputs: Sequence[Any]) -> Any:
-        self._show(inputs)
         if self._kind == "cross-encoder":
             return self._encoder.predict([(query, document) for query, document in inputs])
         return self._encoder.encode_document(inputs)
-
-    def _show(self, texts: Sequence[Any]) -> None:
-        """Show it what it is to be quantized on, as the host does, in the round that does not count."""
-        sample = sample_size(self._encoder)
-        if sample and self._kind != "cross-encoder" and not self._shown:
-            self._encoder.look_at(texts[:sample])
-            self._shown = True
 
     def array(self, found: Any) -> Any:
         """Sparse vectors as rows of a dense matrix, to compare them."""
@@ -107,7 +97,6 @@ class Peer:
 
     def fill(self, texts: Sequence[str], vectors: Any) -> None:
         """Points as populate writes them, then the index, as populate makes it at its end."""
-        self._show(texts)
         handle, client = self._collection.handle, self._collection.client
         handle.create({})
         make: Any = models.PointStruct.model_construct  # as it is, without pydantic's look at every number

@@ -133,7 +133,6 @@ def test_int8_of_late_interaction_is_held_against_torch_itself(tiny: Callable[[s
     needs("openvino")
     encoder = LateInteractionEncoder.of(model=str(tiny("multivector")), backend="openvino", precision="int8")
     exact = LateInteractionEncoder.of(model=str(tiny("multivector")), device="cpu")
-    encoder.look_at([f"{text} {n}" for n in range(8) for text in TEXTS])
     assert encoder.numerics == "openvino int8 cpu"
     for a, b in zip(encoder._by_torch(encoder._job and encoder._job.module), exact_tokens(exact), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)

@@ -77,14 +77,11 @@ def vectors(model: Any, tokens: Tokens, texts: list[str]) -> Floats:
 
 
 @pytest.mark.slow
-def test_int8_is_measured_on_the_texts_it_is_shown_and_stays_near_float32(texts: list[str]) -> None:
+def test_int8_stays_near_float32_on_texts_on_which_it_was_not_measured(texts: list[str]) -> None:
     encoder = minilm(backend="openvino", precision="int8")
-    assert encoder.sample == 128
-    assert encoder.numerics in ("openvino bfloat16 cpu", "openvino float32 cpu")  # nothing was measured yet
-    encoder.look_at(texts[:16])
     assert (encoder.numerics, encoder.fingerprint.space) == ("openvino int8 cpu", minilm().fingerprint.space)
     likeness = cosines(encoder.encode_document(texts[16:]), minilm().encode_document(texts[16:]))
-    assert 0.99 < likeness.min() < 0.99999
+    assert 0.985 < likeness.min() < 0.99999
 
 
 # layers
