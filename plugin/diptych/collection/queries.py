@@ -99,7 +99,8 @@ class Searching(CollectionDocuments):
         Args:
             query: its words, or a `Query`.
             options: `limit`, `offset`, `filter`, `where`, `score_threshold`, `pipeline`, `params`, `with_payload`,
-                `tenant`, `boost`, `pin`, `exclude`, `like` and `unlike`; see `diptych.search.SearchOptions`.
+                `passages`, `highlight`, `tenant`, `boost`, `pin`, `exclude`, `like` and `unlike`; see
+                `diptych.search.SearchOptions`.
 
         Raises:
             SearchError: something that cannot be searched as asked.

@@ -2,7 +2,7 @@
 
 The vectors that each document needs change when a swap begins or ends during a populate. `Engine` encodes and writes
 the pieces that are new or changed. The default is a `PiecePipeline`: one thread for each slot encodes, one for each
-later stage delivers, and work in progress is bounded.
+later stage writes, and work in progress is bounded.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from diptych.slots.unread import UnreadCounter, unread_warnings
 Outcome = Vector | str | None  # a vector, the reason why there is none, or None where the document has no input
 Piece = list[Item]
 Outcomes = Mapping[str, list[Outcome]]  # by physical vector, an outcome for each item of the piece
-Deliver = Callable[[Sequence[Item], Outcomes], None]
+Write = Callable[[Sequence[Item], Outcomes], None]
 Follow = Callable[[Sequence[Item]], None]
 InProgress = tuple[Sequence[Item], dict[str, "Future[list[Outcome]]"]]
 
@@ -301,17 +301,17 @@ class Work:
         handle: the collection, which exists.
         targets: the slots to write, their encoders loaded; counts cache hits and unread tokens of other processes.
         room: pieces that may be encoded and not yet acknowledged.
-        send, confirm: each to be called in one thread, with the pieces in the same order: the first begins to write a
-            piece with its outcomes, the second returns when it is acknowledged. `confirm` is None for a store that
-            takes one call at a time, such as local mode: there `send` returns when the piece is acknowledged.
+        write, finish_write: each to be called in one thread, with the pieces in the same order: the first begins to
+            write a piece with its outcomes, the second returns when it is acknowledged. `finish_write` is None for a
+            store that takes one call at a time, such as local mode: there `write` returns when it is acknowledged.
         stopped: set when the run is abandoned.
     """
 
     handle: CollectionHandle
     targets: Targets
     room: int
-    send: Deliver
-    confirm: Follow | None
+    write: Write
+    finish_write: Follow | None
     stopped: threading.Event
 
 
@@ -333,38 +333,38 @@ class Threads:
     def run(self, pieces: Iterator[Piece], work: Work) -> None:
         """Process all pieces in a `PiecePipeline`."""
         encoders = lambda: work.targets.encoders  # noqa: E731  # they may change between two pieces
-        then = (work.confirm,) if work.confirm else ()
-        with PiecePipeline(encoders, work.send, then=then, room=work.room, stopped=work.stopped) as pipeline:
+        then = (work.finish_write,) if work.finish_write else ()
+        with PiecePipeline(encoders, work.write, then=then, room=work.room, stopped=work.stopped) as pipeline:
             for piece in pieces:
                 pipeline.put(piece)
 
 
 class PiecePipeline:
-    """Takes pieces of items, lets every slot encode them, and delivers them in order.
+    """Takes pieces of items, lets every slot encode them, and writes them in order.
 
-    On exit it waits until all pieces are delivered. Once a run fails or is stopped, no stage begins another piece. So
+    On exit it waits until all pieces are written. Once a run fails or is stopped, no stage begins another piece. So
     no stage sees a piece that an earlier stage did not finish.
 
     Args:
         encoders: returns the encoders by physical vector; they may change between two pieces.
-        deliver: uploads an encoded piece; called in one thread.
-        then: further stages for a delivered piece; each runs in a thread of its own, in order.
+        write: writes an encoded piece; called in one thread.
+        then: further stages for a written piece; each runs in a thread of its own, in order.
         room: pieces that may be in progress at once, to the end of the last stage: the most that a crash can cost.
-        stopped: set when the run is abandoned, so that waits in `deliver` end.
+        stopped: set when the run is abandoned, so that waits in `write` end.
         begin: called first in each thread, if given.
     """
 
     def __init__(
         self,
         encoders: Callable[[], Mapping[str, SlotEncoder]],
-        deliver: Deliver,
+        write: Write,
         *,
         then: Sequence[Follow] = (),
         room: int,
         stopped: threading.Event,
         begin: Callable[[], None] | None = None,
     ) -> None:
-        self._encoders, self._deliver, self._then = encoders, deliver, then
+        self._encoders, self._write, self._then = encoders, write, then
         self._stopped, self._begin = stopped, begin
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # Ctrl-C can break a Semaphore for the other thread
@@ -427,7 +427,7 @@ class PiecePipeline:
                 elif at:
                     self._then[at - 1](piece)
                 else:
-                    self._deliver(piece, {name: future.result() for name, future in futures.items()})
+                    self._write(piece, {name: future.result() for name, future in futures.items()})
             except CancelledError:
                 pass
             except BaseException as error:

@@ -172,8 +172,8 @@ class Indexer:
             handle=self._handle,
             targets=self._targets,
             room=max(1, self._handle.populate_config.chunk // size),
-            send=self.send if overlaps else self.deliver,
-            confirm=self.confirm if overlaps else None,
+            write=self.begin_write if overlaps else self.write,
+            finish_write=self.finish_write if overlaps else None,
             stopped=stopped,
         )
         try:
@@ -185,19 +185,19 @@ class Indexer:
                 with contextlib.suppress(Exception):  # the failure that ended the run is the one to tell
                     self._count_written(sent.ready, refusals(sent.requests))
 
-    def deliver(self, piece: Sequence[Item], outcomes: Outcomes) -> None:
+    def write(self, piece: Sequence[Item], outcomes: Outcomes) -> None:
         """Write a piece; if a swap began, cut over or finished meanwhile, with the vectors needed now."""
-        self.send(piece, outcomes)
-        self.confirm(piece)
+        self.begin_write(piece, outcomes)
+        self.finish_write(piece)
 
-    def send(self, piece: Sequence[Item], outcomes: Outcomes) -> None:
+    def begin_write(self, piece: Sequence[Item], outcomes: Outcomes) -> None:
         """Begin to write a piece."""
         self._count(outcomes)
         if not self._targets.is_recent:
             self._read_targets()
         self._sent.append(self._begun(piece, outcomes))
 
-    def confirm(self, piece: Sequence[Item]) -> None:
+    def finish_write(self, piece: Sequence[Item]) -> None:
         """Wait until the piece that was sent first is written, and rewrite it if the vectors have changed."""
         sent = self._sent.popleft()
         while True:

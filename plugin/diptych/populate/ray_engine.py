@@ -77,9 +77,9 @@ class RayEngine:
                     if isinstance(done, PopulateError):
                         raise done
                     work.targets.note_elsewhere(done.hits, done.unread)
-                    work.send(piece, done.outcomes)
-                    if work.confirm is not None:
-                        work.confirm(piece)
+                    work.write(piece, done.outcomes)
+                    if work.finish_write is not None:
+                        work.finish_write(piece)
                     if work.stopped.is_set():
                         return
 

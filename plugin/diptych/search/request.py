@@ -33,14 +33,13 @@ class SearchRequest:
     """One batch of queries with everything that decides its answer.
 
     `wants`: hits that an early exit must settle; by default offset + limit.
-    `filter` is `chosen` (the caller's) and `scope` (the tenant's) together.
+    `filter` is `chosen` (the caller's) and `scope` (the tenant's) together, without what `pin` and `exclude` name.
     `shard_key`: the field of Qdrant's requests that names the tenant's shards; empty without shard keys.
     `pin`: ids of documents that come first, including the newest ones of `recent`. `exclude`: ids that are left out.
-    `filter` excludes both.
     `like`, `unlike`: examples of relevant documents, and of others that are not.
     `passages`: the most passages of a hit; 0 where no slot of the pipeline has any.
     `highlight`: whether hits say which sentence and which words answer.
-    `vector`: the query's vector instead of its text, `[1, dimension]`, where the caller gave one.
+    `vector`: the query's, `[1, dimension]`, in a search by vector of a slot with a vector for each passage.
     `queries`: with their media read.
     `at`: time of the request by `time.perf_counter`; `now`: the same as a date, for boosts by recency.
     """

@@ -4,7 +4,7 @@
 2. Create, then announce: the new vector exists before the metadata names it, and from then on every populate,
    in every process, writes old and new vector (`transitions`). A populate reads the metadata after each upload, and
    before it unless it did within the last second. Where a vector was announced meanwhile, it adds that vector to what
-   it has just uploaded before it counts the documents as written (`populate.index.Indexer.confirm`).
+   it has just uploaded before it counts the documents as written (`populate.index.Indexer.finish_write`).
 3. Back-fill: page by page read, encode, write, then read the payloads again; encode again what changed in between; only
    then move the checkpoint (`backfill`).
 4. Repair: fill points that still lack the new vector, because other programs write them, in at most 20 passes. The gate
