@@ -12,9 +12,10 @@ from diptych.reports import PopulateReport, SetAside
 from diptych.search import Answers, Dbsf, HitGroup, HitGroups, Hits, Rerank, Retrieve
 from diptych.swap import ApplyReport, GateReport, Plan
 from diptych.swap.gate.answers import KnownItem, Overlap, SideBySide
-from diptych.swap.gate.gate import Canary, Coverage
+from diptych.swap.gate.gate import Canary
 from diptych.swap.gate.judged import JudgedComparison, QueryLoss
 from diptych.swap.plan import Step
+from diptych.swap.vectors import Coverage
 from diptych.types import Document, Highlight, Hit, Passage
 from diptych_lab.judge.judging import JudgedDifference, Verdict
 from diptych_lab.tune import EncoderReport, IndexReport, SearchReport

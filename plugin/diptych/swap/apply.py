@@ -46,7 +46,7 @@ from diptych.swap.changes import SWAPS, Change, changes, named
 from diptych.swap.gate.decision import Decision
 from diptych.swap.gate.gate import GateReport
 from diptych.swap.lease import Lease
-from diptych.swap.transitions import SwapStart, changed, write
+from diptych.swap.transitions import SwapStart, metadata_after, write
 from diptych.swap.vectors import StorageTrial, set_shared_storage
 
 
@@ -149,7 +149,7 @@ class _Apply:
             return self._report("measured", gate)
         # The gate has set it already, except in an empty collection, where it does not run.
         set_shared_storage(self._handle, metadata.live, target)
-        after = changed(
+        after = metadata_after(
             metadata,
             "changed settings",
             target,
@@ -189,7 +189,7 @@ class _Apply:
         before = self._handle.read()
         swap = before.swap
         assert swap is not None, "nobody else ends it while the lease is held"
-        after = changed(
+        after = metadata_after(
             before,
             "cut over",
             swap.target,

@@ -36,8 +36,8 @@ from diptych.stores.scroll import plain_id
 from diptych.stores.versions import is_server_client
 from diptych.swap.apply_types import POINTS_SHOWN, ApplyContext
 from diptych.swap.documents import document_of
-from diptych.swap.gate.gate import coverage
 from diptych.swap.lease import Checkpoint
+from diptych.swap.vectors import coverage
 
 PAGES = 4  # pages of a chunk, so that one is encoded while another is written
 SERVER_PAGES = 2  # the same on a server, where every read is a request

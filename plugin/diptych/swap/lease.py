@@ -26,7 +26,7 @@ from pydantic import Field, ValidationError
 from diptych.errors import ApplyRunning, StoreUnavailable
 from diptych.handle.create import timestamp, who
 from diptych.metadata.models import Record
-from diptych.metadata.store import APPLY, CLAIM, GATE, StoredId, raw_metadata, update_metadata
+from diptych.metadata.store import APPLY, CLAIM, StoredId, raw_metadata, update_metadata
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -327,40 +327,3 @@ def _runs(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-class Refusal(Record):
-    """What the gate said of the swap that began at `began`, or of settings by their digest; measured at `when` by `by`.
-
-    `judged` is what it said when it last had judgements; empty if the swap passed by them, or there were none.
-    """
-
-    began: str
-    sentence: str
-    when: str
-    by: str
-    judged: str = ""
-
-
-def note_refusal(client: QdrantBase, name: str, began: str, sentence: str, judged: str) -> None:
-    """Store why the gate refused a swap or settings, and what it said of them by judgements.
-
-    Raises:
-        StoreUnavailable: the nodes do not show it in time.
-    """
-    refusal = Refusal(began=began, sentence=sentence, when=timestamp(), by=who(), judged=judged)
-    update_metadata(client, name, {GATE: refusal.model_dump(mode="json")})
-
-
-def refusal_of(raw: Mapping[str, Any], began: str | None) -> Refusal | None:
-    """Why the gate refused this swap, or these settings, when they were last applied; None if it did not.
-
-    Args:
-        raw: the whole stored metadata by key.
-        began: when the swap began, or the digest of the settings; of another one nothing counts. None: of any.
-    """
-    try:
-        refusal = Refusal.model_validate(raw[GATE]) if raw.get(GATE) else None
-    except ValidationError:
-        return None  # written by a release with another format
-    return refusal if refusal and began in (None, refusal.began) else None

@@ -41,8 +41,8 @@ from diptych.stores.versions import version_warnings
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared, named, spread_warnings
 from diptych.swap.gate.answers import searched_otherwise
 from diptych.swap.gate.decision import stale_threshold
-from diptych.swap.gate.gate import coverage
 from diptych.swap.gate.judged import Judged
+from diptych.swap.vectors import coverage
 from diptych.types import Document
 
 WARM_UP = 8  # documents that warm the encoder up before the sample is timed

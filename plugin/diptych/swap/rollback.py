@@ -16,10 +16,10 @@ from diptych.populate.rejects import reason_of
 from diptych.stores.retired_vectors import drop_orphans, orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.swap.apply_types import generation_names
-from diptych.swap.gate.gate import coverage
-from diptych.swap.lease import Lease, refusal_of
-from diptych.swap.transitions import changed, rolled_back, write
-from diptych.swap.vectors import StorageTrial, set_shared_storage
+from diptych.swap.gate.decision import refusal_of
+from diptych.swap.lease import Lease
+from diptych.swap.transitions import metadata_after, rolled_back, write
+from diptych.swap.vectors import StorageTrial, coverage, set_shared_storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,9 @@ def rollback(
             refusal = refusal_of(raw_metadata(handle.client, handle.name), before.swap.began)
             live = before.live.without_temporary_queries()
             sentence, outcome = refusal.sentence if refusal else "", "abandoned"
-            after = changed(before, "abandoned", before.swap.target, why=why, gate=sentence, swap=None, live=live)
+            after = metadata_after(
+                before, "abandoned", before.swap.target, why=why, gate=sentence, swap=None, live=live
+            )
         else:
             after, outcome = rolled_back(before, handle.name, why, anyway=anyway), "rolled back"
         orphaned = orphans(handle.client, handle.name, after)
@@ -127,7 +129,7 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
             )
         after = before
         if before.previous is not None:
-            after = changed(before, "finished", before.live, previous=None, previous_search=None, behind=())
+            after = metadata_after(before, "finished", before.live, previous=None, previous_search=None, behind=())
         orphaned = orphans(handle.client, handle.name, after)
         warnings = _change_state(handle, before, after, lease) if after is not before else ()
     done = _drop_orphaned(handle, "finished", orphaned, later, stopped, warnings)

@@ -13,9 +13,9 @@ from diptych.metadata.store import APPLY, raw_metadata
 from diptych.stores.retired_vectors import orphans
 from diptych.stores.server_errors import needs_answers
 from diptych.swap.changes import named
-from diptych.swap.gate.decision import threshold_is_stale
-from diptych.swap.gate.gate import coverage
-from diptych.swap.lease import lease_of, refusal_of
+from diptych.swap.gate.decision import refusal_of, threshold_is_stale
+from diptych.swap.lease import lease_of
+from diptych.swap.vectors import coverage
 
 Role: TypeAlias = Literal["live", "building", "kept"]
 

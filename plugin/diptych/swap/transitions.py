@@ -107,7 +107,7 @@ class SwapStart:
             why=self.context.options.why,
         )
         numbers = {name: max(metadata.numbers.get(name, 0), generation.number) for name, generation in target.items()}
-        announced = changed(
+        announced = metadata_after(
             metadata,
             "began",
             swap.target,
@@ -273,7 +273,7 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
             do="edit the config back and run diptych plan and apply, which make them again; or roll back at once, "
             "without these documents: diptych rollback --anyway",
         )
-    return changed(
+    return metadata_after(
         metadata,
         "rolled back",
         previous,
@@ -286,7 +286,7 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
     )
 
 
-def changed(
+def metadata_after(
     metadata: CollectionMetadata,
     what: What,
     state: State,

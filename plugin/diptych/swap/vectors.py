@@ -1,9 +1,10 @@
-"""Physical vectors of a live collection: creates them and changes their storage, on trial with `StorageTrial`."""
+"""Physical vectors of a live collection: creates them, counts points without one, changes storage (`StorageTrial`)."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
@@ -11,6 +12,7 @@ from qdrant_client import models
 from diptych.config.storage import Stored, VectorStorage
 from diptych.handle.create import changeable, named_params
 from diptych.metadata.models import CollectionMetadata, Generation, State
+from diptych.populate.store import lacking
 from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.slots.slot import Slot, slot_config
@@ -228,3 +230,18 @@ def _way_back(
         diff.on_disk = bool(params.on_disk)
     changed: dict[str, Any] = diff.model_dump(mode="json", exclude_none=True)
     return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Of `points` points, `missing` have no `vector`; of a text index, no text under that key."""
+
+    vector: str
+    points: int
+    missing: int
+
+
+def coverage(client: QdrantBase, name: str, generation: Generation) -> Coverage:
+    """How many points of collection `name` lack the vector of `generation`, counted exactly."""
+    missing = client.count(name, count_filter=lacking(generation), exact=True).count
+    return Coverage(generation.vector, client.count(name, exact=True).count, missing)

@@ -1,19 +1,26 @@
-"""`Decision`: what an apply does with the gate's report. `stale_threshold`: whether a score threshold still fits."""
+"""`Decision`: what an apply does with the gate's report. `Refusal`: its record in the collection's metadata.
+
+`stale_threshold` says whether a score threshold still fits.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
 
 from diptych.config.models import SearchConfig
 from diptych.errors import DiptychError, GateFailed
+from diptych.handle.create import timestamp, who
 from diptych.handle.open_handle import stored_search
 from diptych.handle.view import View, whole
-from diptych.metadata.models import CollectionMetadata, State
+from diptych.metadata.models import CollectionMetadata, Record, State
 from diptych.metadata.store import GATE, raw_metadata, update_metadata
 from diptych.populate.pace import in_background
 from diptych.runtime.phases import phase
@@ -24,7 +31,6 @@ from diptych.swap.backfill import BackfillRun
 from diptych.swap.gate.answers import remembering, searched_otherwise
 from diptych.swap.gate.gate import GateReport, change_of, run_gate
 from diptych.swap.gate.judged import JudgedComparison, how_to_judge, is_judged_here
-from diptych.swap.lease import note_refusal, refusal_of
 from diptych.swap.vectors import StorageTrial, changed_storage
 
 MOST_QUERIES = 5_000  # judged ones, above which the advice is not to judge more
@@ -79,7 +85,8 @@ class Decision:
                 if comparison is not None:
                     self._refused = sentence if comparison.verdict != "passed" or comparison.lost_slices else ""
                 with contextlib.suppress(Exception):  # the gate's own error says more
-                    note_refusal(client, name, began, sentence, self._refused)
+                    refusal = Refusal(began=began, sentence=sentence, when=timestamp(), by=who(), judged=self._refused)
+                    update_metadata(client, name, {GATE: refusal.model_dump(mode="json")})
                 raise
             if self._refused and report and report.outcome == "passed":
                 update_metadata(client, name, {GATE: None})
@@ -231,3 +238,30 @@ def threshold_is_stale(threshold: float) -> str:
         f"search.score_threshold {threshold:g} is stale: it was chosen for other scores, and may hide every hit; "
         "choose a new one by the scores that diptych search shows"
     )
+
+
+class Refusal(Record):
+    """What the gate said of the swap that began at `began`, or of settings by their digest; measured at `when` by `by`.
+
+    `judged` is what it said when it last had judgements; empty if the swap passed by them, or there were none.
+    """
+
+    began: str
+    sentence: str
+    when: str
+    by: str
+    judged: str = ""
+
+
+def refusal_of(raw: Mapping[str, Any], began: str | None) -> Refusal | None:
+    """Why the gate refused this swap, or these settings, when they were last applied; None if it did not.
+
+    Args:
+        raw: the whole stored metadata by key.
+        began: when the swap began, or the digest of the settings; of another one nothing counts. None: of any.
+    """
+    try:
+        refusal = Refusal.model_validate(raw[GATE]) if raw.get(GATE) else None
+    except ValidationError:
+        return None  # written by a release with another format
+    return refusal if refusal and began in (None, refusal.began) else None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,6 @@ from diptych.config.models import GateConfig
 from diptych.display import Display, Displayed, Mood, Table, differences
 from diptych.errors import FingerprintMismatch
 from diptych.handle.view import View
-from diptych.metadata.models import Generation
-from diptych.populate.store import lacking
 from diptych.reports import GateSummary
 from diptych.runtime.phases import phase
 from diptych.search.fusion import PointId
@@ -46,10 +44,8 @@ from diptych.swap.gate.answers import (
     without_common_rerankers,
 )
 from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
+from diptych.swap.vectors import Coverage, coverage
 from diptych.types import Query
-
-if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
 
 COLLAPSED = 0.999  # mean cosine of different documents; the narrowest useful models measured stay below .95
 TOLERATED = 0.01  # share of a sample that may be empty, as of documents without a known word
@@ -68,7 +64,7 @@ POOR = 0.5  # share of known items found by the old pipeline, below which the ch
 LEAST_KEPT = 0.5  # share of the first 10 that the same encoders and vectors must still find with other storage
 LEAST_ALIKE = 0.9  # share of the first 10 that a student must find of its teacher's
 
-__all__ = ["Coverage", "GateReport", "Judged", "coverage", "run_gate"]
+__all__ = ["GateReport", "Judged", "run_gate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,18 +466,3 @@ def _matrix(vectors: Sequence[Any]) -> NDArray[np.float64]:
     for row, vector in zip(rows, vectors, strict=True):
         row[np.searchsorted(terms, vector.indices)] = vector.values
     return rows
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Of `points` points, `missing` have no `vector`; of a text index, no text under that key."""
-
-    vector: str
-    points: int
-    missing: int
-
-
-def coverage(client: QdrantBase, name: str, generation: Generation) -> Coverage:
-    """How many points of collection `name` lack the vector of `generation`, counted exactly."""
-    missing = client.count(name, count_filter=lacking(generation), exact=True).count
-    return Coverage(generation.vector, client.count(name, exact=True).count, missing)

@@ -12,7 +12,8 @@ import pytest
 
 from diptych.config.models import GateConfig
 from diptych.handle.view import View
-from diptych.swap.gate.gate import Coverage, GateReport, coverage, run_gate
+from diptych.swap.gate.gate import GateReport, run_gate
+from diptych.swap.vectors import Coverage, coverage
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats
 
