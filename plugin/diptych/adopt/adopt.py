@@ -67,7 +67,12 @@ def adopt(
         FingerprintMismatch: an encoder did not make the vectors; the text has the cosine and what would fit.
         CollectionNotFound, CollectionError: the collection is not there, known already, or cannot be adopted.
     """
-    keys = media_keys(media or {}, where=f"collection {name!r}")
+    keys: dict[str, str] = {}
+    for key, modality in (media or {}).items():
+        if modality not in MODALITIES or modality in keys:
+            do = f"name one key for each of {', '.join(MODALITIES)}"
+            raise CollectionError("--media is not usable", where=f"collection {name!r}", got=f"{key}={modality}", do=do)
+        keys[modality] = key
     adoption = _Adoption(client, name, config, registry or Registry.default(), keys)
     return adoption.run(vectors or {}, layout, sample, again=again)
 
@@ -260,7 +265,7 @@ class _Adoption:
             return []
         field = layout.field(tenancy.field)
         empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
-        count = self._client.count(self._name, count_filter=models.Filter(must=[empty]), exact=True).count
+        count = _count(self._client, self._name, must=[empty])
         return [f"{count:,} points name no tenant under {field!r}: no tenant's question finds them"] if count else []
 
 
@@ -355,21 +360,6 @@ def require_foreign(client: QdrantBase, name: str, *, again: bool) -> tuple[Even
     )
 
 
-def media_keys(media: Mapping[str, str], *, where: str) -> dict[str, str]:
-    """The payload key of each modality.
-
-    Raises:
-        CollectionError: two keys have one modality, or a modality is unknown.
-    """
-    keys: dict[str, str] = {}
-    for key, modality in media.items():
-        if modality not in MODALITIES or modality in keys:
-            do = f"name one key for each of {', '.join(MODALITIES)}"
-            raise CollectionError("--media is not usable", where=where, got=f"{key}={modality}", do=do)
-        keys[modality] = key
-    return keys
-
-
 def require_same_storage(slots: Mapping[str, Slot], vectors: Mapping[str, Physical], *, where: str) -> None:
     """Raise CollectionError where the config's storage differs from that of the vectors."""
     for name, slot in slots.items():
@@ -405,27 +395,24 @@ def warnings_of(
     without_text = [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)), empty]
     if reads_texts and (count := _count(client, name, should=without_text)):
         yield f"{count:,} points have no text under {key!r}: they are searched, but no other encoder can encode them"
-    for slot, physical in vectors.items():
+    for slot_name, physical in vectors.items():
         if count := _count(client, name, must_not=[models.HasVectorCondition(has_vector=physical.name)]):
-            yield f"{count:,} points have no {physical}: slot {slot!r} does not find them"
-        yield from _differences(slots[slot], physical)
+            yield f"{count:,} points have no {physical}: slot {slot_name!r} does not find them"
+        slot = slots[slot_name]
+        if isinstance(physical.params, models.SparseVectorParams):
+            idf = physical.params.modifier == models.Modifier.IDF
+            if idf != slot.encoder.uses_idf:
+                has, wants = ("an", "without it") if idf else ("no", "with it; on a server, update_collection adds one")
+                yield f"{slot.where}: {physical} has {has} IDF modifier, and the encoder's scores are meant {wants}"
+        elif physical.similarity != slot.encoder.similarity:
+            yield (
+                f"{slot.where}: {physical} is compared by {physical.similarity}, and the encoder's vectors are meant "
+                f"for {slot.encoder.similarity}; the collection's way stays"
+            )
 
 
-def _differences(slot: Slot, physical: Physical) -> Iterator[str]:
-    if isinstance(physical.params, models.SparseVectorParams):
-        idf = physical.params.modifier == models.Modifier.IDF
-        if idf != slot.encoder.uses_idf:
-            has, wants = ("an", "without it") if idf else ("no", "with it; on a server, update_collection adds one")
-            yield f"{slot.where}: {physical} has {has} IDF modifier, and the encoder's scores are meant {wants}"
-    elif physical.similarity != slot.encoder.similarity:
-        yield (
-            f"{slot.where}: {physical} is compared by {physical.similarity}, and the encoder's vectors are meant for "
-            f"{slot.encoder.similarity}; the collection's way stays"
-        )
-
-
-def _count(client: QdrantBase, name: str, *, should: Any = None, must_not: Any = None) -> int:
-    return client.count(name, count_filter=models.Filter(should=should, must_not=must_not), exact=True).count
+def _count(client: QdrantBase, name: str, **condition: Any) -> int:
+    return client.count(name, count_filter=models.Filter.model_validate(condition), exact=True).count
 
 
 def _within(expected: Any, actual: Any) -> bool:

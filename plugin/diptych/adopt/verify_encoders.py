@@ -231,11 +231,22 @@ class Verifier:
 
     def _mismatch(self, name: str, layout: Layout, reading: Reading, likeness: Likeness) -> FingerprintMismatch:
         trial, best = self._closest(name, layout, reading)
-        do = f"{trial.advice(reading)} (with that: {best})" if best.fits else _advice(likeness, layout)
+        if best.fits:
+            do = f"{trial.advice(reading)} (with that: {best})"
+        elif likeness.median >= OTHER_NUMERICS:
+            do = "this may be the same model at another precision, backend or length: name the very one that was used"
+        else:
+            do = "name the encoder that filled the collection: adapter, model, and the prompts it was given"
+        if not best.fits and likeness.median >= RELATED and not (layout.title or layout.media):
+            do = f"{do}; if a title was encoded before the text, name its key: --text KEY --title KEY"
+        slot, keys = self._slots[name], {"title": layout.title, "text": layout.text}
+        media = layout.media.get(slot.reading.modality)
+        named = [media] if media else [key for part in reading.input if (key := keys[part])]
+        read = f" + {reading.separator!r} + ".join(f"payload key {key!r}" for key in named)
         return FingerprintMismatch(
             f"the encoder did not make these vectors (cosine {likeness.median:.4f})",
             where=self._at(name),
-            got=f"{likeness}, with {self._slots[name].config.adapter} reading {self._read(name, layout, reading)}",
+            got=f"{likeness}, with {slot.config.adapter} reading {read}",
             expected=f"{MINIMUM_LIKENESS} or more",
             do=do,
             likeness=likeness,
@@ -270,24 +281,9 @@ class Verifier:
         for shorter in (reading, Reading(input=("text",))):
             yield from (Trial(layout, shorter, prompt=prompt) for prompt in _PROMPTS)
 
-    def _read(self, name: str, layout: Layout, reading: Reading) -> str:
-        keys = {"title": layout.title, "text": layout.text}
-        media = layout.media.get(self._slots[name].reading.modality)
-        named = [media] if media else [key for part in reading.input if (key := keys[part])]
-        return f" + {reading.separator!r} + ".join(f"payload key {key!r}" for key in named)
-
     def _at(self, name: str) -> str:
         vector = self._vectors[name].name
         return f"{self._where}, slot {name!r}, {f'vector {vector!r}' if vector else 'the unnamed vector'}"
-
-
-def _advice(likeness: Likeness, layout: Layout) -> str:
-    advice = "name the encoder that filled the collection: adapter, model, and the prompts it was given"
-    if likeness.median >= OTHER_NUMERICS:
-        advice = "this may be the same model at another precision, backend or length: name the very one that was used"
-    if likeness.median < RELATED or layout.title or layout.media:
-        return advice
-    return f"{advice}; if a title was encoded before the text, name its key: --text KEY --title KEY"
 
 
 @dataclass(frozen=True, slots=True)
