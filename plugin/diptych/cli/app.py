@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -74,15 +74,6 @@ def _root(
         show_logs(level)
 
 
-def _of_packages() -> Iterator[tuple[str, Any]]:
-    """The commands, and groups of commands, that installed packages bring by entry points, by name."""
-    for entry in sorted(importlib.metadata.entry_points(group=COMMANDS), key=lambda entry: entry.name):
-        try:
-            yield entry.name, entry.load()
-        except ImportError as error:
-            warn([f"the command {entry.name} is left out, since {entry.value} cannot be imported: {error}"])
-
-
 OWN = {
     "demo": init.demo,
     "init": init.init,
@@ -112,7 +103,12 @@ PANELS = {  # of the help, by what one wants; commands of other packages stand b
 }
 
 
-_commands = {**OWN, **dict(_of_packages())}
+_commands: dict[str, Any] = dict(OWN)
+for _entry in sorted(importlib.metadata.entry_points(group=COMMANDS), key=lambda entry: entry.name):
+    try:
+        _commands[_entry.name] = _entry.load()
+    except ImportError as error:
+        warn([f"the command {_entry.name} is left out, since {_entry.value} cannot be imported: {error}"])
 _panels = {name: panel for panel, names in PANELS.items() for name in names}
 for _name in sorted(_commands, key=lambda name: [*_panels, *_commands].index(name)):  # those of the panels first
     if isinstance(_commands[_name], typer.Typer):

@@ -184,14 +184,20 @@ def hint(opened: Collection) -> Callable[[], str]:
 
 
 def run_apply(opened: Collection, config: Config, options: ApplyOptions, as_json: bool) -> ApplyReport:
-    """Apply the config with progress, after showing the plan unless the output is JSON.
+    """Apply the config with progress, after showing the plan, or that a swap continues, unless it prints JSON.
 
     Raises:
         GateFailed: what the gate measured is shown before.
     """
     opened.handle.keep_candidates()
-    if not as_json:
-        _announce(opened, config, options.again)
+    if not as_json and opened.handle.read().swap is None:
+        with waiting("comparing with the collection"):
+            plan = opened.plan(config, again=options.again, sample=0)
+        # what is said of a threshold is said again by the report or the error
+        doubts = tuple(warning for warning in plan.warnings if not warning.startswith("search.score_threshold"))
+        show_plan(dataclasses.replace(plan, warnings=doubts))
+    elif not as_json and (progress := under_way(opened.handle.read(), config)):
+        say(stdout(), progress.partition("; ")[0])
     asked: list[GateReport] = []
     try:
         with Bars(lines=not as_json) as bars:
@@ -226,19 +232,6 @@ def _documents(opened: Collection, sources: Sequence[str] | None) -> Iterator[So
 
     with SourceDocuments(opened.handle, together([open_source(path) for path in sources])) as documents:
         yield documents
-
-
-def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None:
-    """Print what is about to be done: the plan, or that a swap continues."""
-    swap = opened.handle.read().swap
-    if swap is None:
-        with waiting("comparing with the collection"):
-            plan = opened.plan(config, again=again, sample=0)
-        # what is said of a threshold is said again by the report or the error
-        doubts = tuple(warning for warning in plan.warnings if not warning.startswith("search.score_threshold"))
-        show_plan(dataclasses.replace(plan, warnings=doubts))
-    elif progress := under_way(opened.handle.read(), config):
-        say(stdout(), progress.partition("; ")[0])
 
 
 def _show_failed(name: str, error: GateFailed, as_json: bool, shown: Sequence[GateReport]) -> None:

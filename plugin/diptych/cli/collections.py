@@ -30,8 +30,6 @@ from diptych.errors import CollectionError, ConfigError
 from diptych.runtime import interrupts
 
 if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
-
     from diptych.collection.collection import Collection
     from diptych.config import Config
     from diptych.reports import SlotInfo
@@ -251,6 +249,7 @@ def copy(
       diptych copy diptych.yaml https://qdrant.example.org --to-api-key '${QDRANT_API_KEY}'
     """
     from diptych.copying import copy_collection
+    from diptych.slots.consent import place_of
 
     sides = _side(source, from_api_key, session), _side(target, to_api_key, session)
     if (place := _url(sides[1])).startswith("memory:"):
@@ -265,7 +264,17 @@ def copy(
         else:
             second = stack.enter_context(closing(session.store(sides[1], key=to_api_key, create=True)))
         names = [None if isinstance(side, str) else side.collection for side in sides]
-        source_name = collection or names[0] or _only(first)
+        source_name = collection or names[0]
+        if source_name is None:
+            found = sorted(description.name for description in first.get_collections().collections)
+            if len(found) != 1:
+                raise ConfigError(
+                    "the store has several collections" if found else "the store has no collection to copy",
+                    where=place_of(first),
+                    expected=", ".join(found),
+                    do="name it: --collection NAME" if found else "fill one first: diptych populate SOURCE",
+                )
+            source_name = found[0]
         report = copy_collection(
             first,
             source_name,
@@ -308,17 +317,3 @@ def _normalized(side: str | Config) -> str:
     url = interpolate(_url(side), where="the store's URL")
     scheme, _, path = url.partition(":")
     return f"{scheme}:{Path(path).expanduser().resolve()}" if scheme in ("edge", "local") else url.rstrip("/")
-
-
-def _only(client: QdrantBase) -> str:
-    from diptych.slots.consent import place_of
-
-    names = sorted(description.name for description in client.get_collections().collections)
-    if len(names) == 1:
-        return names[0]
-    raise ConfigError(
-        "the store has several collections" if names else "the store has no collection to copy",
-        where=place_of(client),
-        expected=", ".join(names),
-        do="name it: --collection NAME" if names else "fill one first: diptych populate SOURCE",
-    )

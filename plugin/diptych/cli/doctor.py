@@ -124,6 +124,8 @@ def run_checks(
     """
     # Nothing is fetched. Set now, since qdrant_client imports the hub's library where FastEmbed is there.
     os.environ.setdefault(OFFLINE, "1")
+    from diptych.stores import exposed
+
     packages = [f"{name} {metadata.version(name)}" for name in PACKAGES]
     yield Check(
         "versions", "ok", ", ".join([f"Python {platform.python_version()}", f"diptych {__version__}", *packages])
@@ -143,31 +145,16 @@ def run_checks(
         yield failed("config", error)
         return
     yield Check("config", "ok", f"{path} is valid")
-    yield from _key(config)
-    yield from _extras(config, registry)
-    if repair:
-        yield from repair_store(config, session)
-    verifying = verify or repair, sample, repair
-    yield from _store(config, session, models=models, verify=verifying)
-
-
-def _without_hub_hint(check: Check) -> Check:
-    """The check of a model that is not here, in words of doctor's own: it is doctor that keeps the hub away."""
-    if OFFLINE not in f"{check.found} {check.do}":
-        return check
-    other_lines = [line for line in check.do.splitlines() if OFFLINE not in line]
-    do = ["got: it is not on this machine, and doctor fetches nothing", *other_lines]
-    return replace(check, do="\n".join([*do, "to fetch it: diptych populate SOURCE, or diptych search QUERY"]))
-
-
-def _key(config: Config) -> Iterator[Check]:
-    from diptych.stores import exposed
-
     if config.api_key and "${" not in config.api_key.get_secret_value():
         do = "put it into an environment variable and write api_key: ${QDRANT_API_KEY}"
         yield Check("api_key", "warn", "the config file holds the key itself", do)
     if config.api_key and exposed(config.urls):
         yield Check("api_key", "warn", "the key goes over an unencrypted connection", "use an https:// or grpcs:// URL")
+    yield from _extras(config, registry)
+    if repair:
+        yield from repair_store(config, session)
+    verifying = verify or repair, sample, repair
+    yield from _store(config, session, models=models, verify=verifying)
 
 
 def _extras(config: Config, registry: Registry) -> Iterator[Check]:
@@ -260,7 +247,13 @@ def _model(name: str, slot: Slot) -> Check:
     try:
         likeness = slot.verify()
     except Exception as error:  # an adapter of others may raise anything
-        return _without_hub_hint(failed(name, error))
+        check = failed(name, error)
+        if OFFLINE not in f"{check.found} {check.do}":
+            return check
+        # Doctor's own words: it is doctor that keeps the hub away.
+        other_lines = [line for line in check.do.splitlines() if OFFLINE not in line]
+        do = ["got: it is not on this machine, and doctor fetches nothing", *other_lines]
+        return replace(check, do="\n".join([*do, "to fetch it: diptych populate SOURCE, or diptych search QUERY"]))
     likeness_text = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
     proof = f"and made this collection's vectors{likeness_text}" if slot.generation else "and keeps its contract"
     return Check(name, "ok", f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}")

@@ -20,7 +20,6 @@ from diptych.runtime import interrupts
 
 if TYPE_CHECKING:
     from diptych.adopt import AdoptReport
-    from diptych.collection.collection import Collection
     from diptych.populate import Source
     from diptych.reports import PopulateReport
 
@@ -99,6 +98,7 @@ def populate(
     """
     from diptych.populate import open_source
     from diptych.populate import populate as bring_in
+    from diptych.stores.retired_vectors import drop_retired
 
     chosen = None
     if engine == "ray":
@@ -124,20 +124,12 @@ def populate(
             engine=chosen,
             tenant=tenant,
         )
-        if not dry_run:
-            result = _without_retired(collection, result)
+        if not dry_run and collection.handle.exists:
+            # Vectors that populate itself could not drop: of a cluster, whose shards may move.
+            with interrupts.resumable(RETIRED):
+                failures = drop_retired(collection.client, collection.name, collection.handle.read, watch=True)
+            result = dataclasses.replace(result, warnings=(*result.warnings, *failures))
     show_report(result, as_json=as_json)
-
-
-def _without_retired(collection: Collection, report: PopulateReport) -> PopulateReport:
-    """The report, once vectors are dropped that populate itself could not drop: of a cluster, whose shards may move."""
-    from diptych.stores.retired_vectors import drop_retired
-
-    if not collection.handle.exists:
-        return report
-    with interrupts.resumable(RETIRED):
-        failures = drop_retired(collection.client, collection.name, collection.handle.read, watch=True)
-    return dataclasses.replace(report, warnings=(*report.warnings, *failures))
 
 
 def show_report(report: PopulateReport, *, as_json: bool) -> None:

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from diptych.collection.collection import Collection
     from diptych.collection.explain import Explanation
     from diptych.search import HitGroup
-    from diptych.types import Document
 
 
 def search(
@@ -159,7 +157,10 @@ def search(
         seconds = time.perf_counter() - begin
         if not any(found):
             note_empty_tenant(opened, tenant)
-            note_threshold(opened, threshold, only)
+            if threshold is None and only is None:
+                threshold = opened.handle.view.search_config.score_threshold
+            if threshold is not None:
+                say(stderr(), f"hits of scores below {threshold:g}, the score threshold, are left out", "yellow")
             note_missing_keys(opened, wanted, tenant, group_by)
     kind = "explanations" if explain else "groups" if group_by is not None else "hits"
     if as_json:
@@ -223,34 +224,22 @@ def note_empty_tenant(collection: Collection, tenant: str | None) -> None:
         say(stderr(), f"tenant {tenant!r} has no documents", "yellow")
 
 
-def note_threshold(collection: Collection, threshold: float | None, pipeline: str | None) -> None:
-    """Where nothing was found: say on standard error from which score on hits are returned, if that is limited."""
-    if threshold is None and pipeline is None:
-        threshold = collection.handle.view.search_config.score_threshold
-    if threshold is not None:
-        say(stderr(), f"hits of scores below {threshold:g}, the score threshold, are left out", "yellow")
-
-
 def hit_document(hit: Hit) -> dict[str, Any]:
     """A hit as JSON values."""
     return {**hit.as_dict(), "pinned": "pinned" in hit.stages}
 
 
-def snippet(document: Document, *, limit: int = 1000) -> str:
-    """Title and beginning of the text, on one line; of a document without either, its media."""
-    parts = (document.title, document.text)
-    if not any(part.strip() for part in parts):
-        return printable(", ".join(str(own) for own in document.media.values()), limit=limit)
-    return printable(": ".join(part for part in parts if part.strip()), limit=limit)
-
-
 def _lines(texts: Sequence[str], found: Sequence[Sequence[Hit | HitGroup]]) -> None:
-    """A line of fields between tabs for each hit; a group's value stands behind the query."""
+    """A line of fields between tabs for each hit; a group's value stands behind the query.
+
+    The last field is title and beginning of the text; of a document without either, its media.
+    """
     for text, own in zip(texts, found, strict=True):
         for rank, item in enumerate(own, 1):
             if isinstance(item, Hit):
-                said = snippet(replace(item.document, text=item.excerpt.text))
-                fields = (text, str(rank), f"{item.score:.6g}", printable(item.id), said)
+                parts = [part for part in (item.document.title, item.excerpt.text) if part.strip()]
+                said = ": ".join(parts) or ", ".join(map(str, item.document.media.values()))
+                fields = (text, str(rank), f"{item.score:.6g}", printable(item.id), printable(said, limit=1000))
                 sys.stdout.write("\t".join(fields) + "\n")
             else:
                 _lines([f"{text}\t{printable(str(item.value))}"], [item.hits])

@@ -22,7 +22,7 @@ from diptych.runtime import interrupts
 if TYPE_CHECKING:
     from diptych.config import Config
     from diptych.metadata.models import CollectionMetadata, State
-    from diptych.swap import Judged, Status, SwapStatus
+    from diptych.swap import Judged, Status
 
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -90,8 +90,17 @@ def _what_next(state: Status) -> Iterator[str]:
     drop = f"to drop {'them' if len(kept) > 1 else 'it'}: diptych finish"
     if state.refused:
         yield f"the gate refused other settings {moment(state.refused_at)}: {state.refused}"
-    if state.swap:
-        yield from _swap(state.swap)
+    if swap := state.swap:
+        why = f" ({swap.why})" if swap.why else ""
+        yield f"a swap is under way, started {moment(swap.began)} by {swap.by}{why}"
+        if swap.running:
+            yield f"{swap.holder} is applying it; last sign of life {moment(swap.last_heard)}"
+        else:
+            go_on = "diptych apply"
+            if swap.refused:
+                yield f"the gate refused it {moment(swap.refused_at)}: {swap.refused}"
+                go_on += ", after more judgements or another config; to cut over anyway: diptych apply --ignore-gate"
+            yield f"no process is applying it; to continue: {go_on}; to abandon it: diptych rollback"
     elif behind:
         lack = "lack" if len(behind) > 1 else "lacks"
         missed = f"{', '.join(behind)} {lack} documents that a populate could not write"
@@ -102,20 +111,6 @@ def _what_next(state: Status) -> Iterator[str]:
         yield f"{names} {are} kept for a rollback; to roll back: diptych rollback; {drop}"
     elif state.can_roll_back:
         yield "the last cut-over replaced no vector; to undo it: diptych rollback; to give that up: diptych finish"
-
-
-def _swap(swap: SwapStatus) -> Iterator[str]:
-    why = f" ({swap.why})" if swap.why else ""
-    yield f"a swap is under way, started {moment(swap.began)} by {swap.by}{why}"
-    if swap.refused and not swap.running:
-        yield f"the gate refused it {moment(swap.refused_at)}: {swap.refused}"
-    if swap.running:
-        yield f"{swap.holder} is applying it; last sign of life {moment(swap.last_heard)}"
-    else:
-        go_on = "diptych apply"
-        if swap.refused:
-            go_on += ", after more judgements or another config; to cut over anyway: diptych apply --ignore-gate"
-        yield f"no process is applying it; to continue: {go_on}; to abandon it: diptych rollback"
 
 
 def rollback(

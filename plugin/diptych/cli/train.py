@@ -195,8 +195,10 @@ def _flat(schema: dict[str, Any], root_schema: dict[str, Any], above: str) -> li
     """Every option with its dotted name, behind a row for its section where that is off unless given."""
     options: list[tuple[str, dict[str, Any], bool]] = []
     for name, facts in schema.get("properties", {}).items():
-        section = _section(facts, root_schema)
-        if section is None:
+        parts = (facts, *facts.get("anyOf", ()), *facts.get("allOf", ()))  # a section alone, or beside null
+        references = [part["$ref"].rpartition("/")[2] for part in parts if "$ref" in part]
+        section = root_schema["$defs"][references[0]] if len(references) == 1 else {}
+        if "properties" not in section:
             options.append((f"{above}{name}", facts, name in schema.get("required", [])))
         else:
             if facts.get("default", ...) is None:
@@ -204,12 +206,3 @@ def _flat(schema: dict[str, Any], root_schema: dict[str, Any], above: str) -> li
                 options.append((f"{above}{name}", {"type": "section", "description": description}, False))
             options += _flat(section, root_schema, f"{above}{name}.")
     return options
-
-
-def _section(facts: dict[str, Any], root_schema: dict[str, Any]) -> dict[str, Any] | None:
-    """The schema of a section that an option is, alone or beside null."""
-    references = [part["$ref"] for part in (facts, *facts.get("anyOf", ()), *facts.get("allOf", ())) if "$ref" in part]
-    section: dict[str, Any] | None = (
-        root_schema["$defs"][references[0].rpartition("/")[2]] if len(references) == 1 else None
-    )
-    return section if section and "properties" in section else None
