@@ -10,24 +10,22 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from socket import socket
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from diptych.cli.options import CONFIG, JsonOption, QuietOption, StoreOption
+from diptych.cli.options import CONFIG, JsonOption, QuietOption, StoreOption, option
 from diptych.cli.output import stderr, write_json
 from diptych.cli.run_command import Session
 from diptych.errors import ConfigError, MissingExtra
 from diptych_serve.service.access import Keys, Limits, require_key
 
 if TYPE_CHECKING:
-    from diptych_serve.agents import AgentServer
     from diptych_serve.service.application import Extension
     from diptych_serve.service.served import Served
 
@@ -35,37 +33,31 @@ _LOOK = 0.5  # seconds between checks that the store still has a holder
 
 ConfigsOption: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option("--config", "-c", metavar="FILE", help="A config file; repeat for more. [default: diptych.yaml]"),
+    option("A config file; repeat for more. [default: diptych.yaml]", "--config", "-c", metavar="FILE"),
 ]
 CollectionsOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--collection", metavar="NAME", help="With --store: a collection; repeat for more.")
+    list[str] | None, option("With --store: a collection; repeat for more.", "--collection", metavar="NAME")
 ]
-HostOption: TypeAlias = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen at.")]
+HostOption: TypeAlias = Annotated[str, option("Address to listen at.", metavar="ADDRESS")]
 KeysOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Environment variable with the API keys, instead of DIPTYCH_API_KEY."),
+    str | None, option("Environment variable with the API keys, instead of DIPTYCH_API_KEY.", metavar="NAME")
 ]
 HostsOption: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--allowed-host", metavar="NAME", help="A further host name of the server; repeat for more."),
+    list[str] | None, option("A further host name of the server; repeat for more.", "--allowed-host", metavar="NAME")
 ]
 OriginsOption: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(metavar="ORIGIN", help="Origin of a web page that may call from a browser; repeat for more."),
+    list[str] | None, option("Origin of a web page that may call from a browser; repeat for more.", metavar="ORIGIN")
 ]
-InsecureOption: TypeAlias = Annotated[
-    bool, typer.Option("--insecure", help="Let other machines call without an API key.")
-]
+InsecureOption: TypeAlias = Annotated[bool, option("Let other machines call without an API key.", "--insecure")]
 GraceOption: TypeAlias = Annotated[
-    int, typer.Option(min=1, metavar="SECONDS", help="After SIGTERM or Ctrl-C: time for running requests to finish.")
+    int, option("After SIGTERM or Ctrl-C: time for running requests to finish.", min=1, metavar="SECONDS")
 ]
 JudgedFoldersOption: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option("--queries", metavar="FOLDER", help="queries.jsonl, and qrels/ if they are judged; repeat for more."),
+    option("queries.jsonl, and qrels/ if they are judged; repeat for more.", "--queries", metavar="FOLDER"),
 ]
 JudgementsOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--judgements", metavar="FOLDER", help="Let people judge, and save their grades there."),
+    Path | None, option("Let people judge, and save their grades there.", "--judgements", metavar="FOLDER")
 ]
 LOCAL = "127.0.0.1"
 GRACE = 5
@@ -79,42 +71,33 @@ def serve(
     store: StoreOption = None,
     collections: CollectionsOption = None,
     adapters: Annotated[
-        list[str] | None,
-        typer.Option("--adapter", metavar="NAME[:MODEL]", help="A further adapter to serve; repeat for more."),
+        list[str] | None, option("A further adapter to serve; repeat for more.", "--adapter", metavar="NAME[:MODEL]")
     ] = None,
     encoders_only: Annotated[
-        bool, typer.Option("--encoders-only", help="Serve the configs' encoders and rerankers; open no store.")
+        bool, option("Serve the configs' encoders and rerankers; open no store.", "--encoders-only")
     ] = False,
     mcp: Annotated[
-        bool,
-        typer.Option("--mcp", help="Serve the Model Context Protocol: on standard input, or with --port over HTTP."),
+        bool, option("Serve the Model Context Protocol: on standard input, or with --port over HTTP.", "--mcp")
     ] = False,
-    tenant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --mcp: serve only this tenant's documents.")
-    ] = None,
+    tenant: Annotated[str | None, option("With --mcp: serve only this tenant's documents.", metavar="NAME")] = None,
     edge: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Serve Qdrant's REST API of this embedded store, at a socket and --port."),
+        Path | None, option("Serve Qdrant's REST API of this embedded store, at a socket and --port.", metavar="PATH")
     ] = None,
     host: HostOption = LOCAL,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 for a free one. [default: 8000]")
+        int | None, option("The port; 0 for a free one. [default: 8000]", min=0, max=65535, metavar="N")
     ] = None,
     allow_writes: Annotated[
-        bool, typer.Option("--allow-writes", help="Let clients write documents: PUT /documents, POST /populate.")
+        bool, option("Let clients write documents: PUT /documents, POST /populate.", "--allow-writes")
     ] = False,
-    max_upload: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Maximum bytes of a /populate request.")
-    ] = MOST.upload,
+    max_upload: Annotated[int, option("Maximum bytes of a /populate request.", min=1, metavar="N")] = MOST.upload,
     api_keys_env: KeysOption = None,
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
     cors_origin: OriginsOption = None,
-    max_body: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum bytes of a request.")] = MOST.body,
-    max_inputs: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum texts in a request.")] = MOST.inputs,
-    max_characters: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Maximum characters of a text.")
-    ] = MOST.characters,
+    max_body: Annotated[int, option("Maximum bytes of a request.", min=1, metavar="N")] = MOST.body,
+    max_inputs: Annotated[int, option("Maximum texts in a request.", min=1, metavar="N")] = MOST.inputs,
+    max_characters: Annotated[int, option("Maximum characters of a text.", min=1, metavar="N")] = MOST.characters,
     grace: GraceOption = 30,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -153,15 +136,18 @@ def serve(
     limits = Limits(max_body, max_inputs, max_characters, upload=max_upload)
     if mcp:
         _require_alone("--mcp", {"--adapter": adapters, "--encoders-only": encoders_only})
-        made = _mcp_server(session, configs, store, collections, allow_writes=allow_writes, tenant=tenant)
-        with made as (server, close):
-            from diptych_serve.agents import PATH, http_application, serve_stdio
+        require("mcp", extra="mcp")
+        with closing(opened(session, configs, store, collections, create=allow_writes)) as served:
+            from diptych_serve.agents import PATH, http_application, mcp_server, serve_stdio
+            from diptych_serve.service.context import warm_in_background
             from diptych_serve.service.server import run
 
+            server = mcp_server(served, allow_populate=allow_writes, tenant=tenant)
+            server.listed = partial(warm_in_background, served)
             if port is None:
                 if sys.stdin.isatty():
                     stderr().print("waiting for a client on standard input; one usually starts this command itself")
-                return serve_stdio(server, close, grace=grace)
+                return serve_stdio(server, served.close, grace=grace)
             require_key(host, keys, insecure=insecure)
             asked: dict[str, Any] = {"hosts": allowed_hosts or (), "origins": cors_origin or ()}
             tools = http_application(server, keys=keys, host=host, limits=limits, **asked)
@@ -176,7 +162,9 @@ def serve(
 
     require_key(host, keys, insecure=insecure)
     with _listening(host, 8000 if port is None else port, quiet=quiet) as (listening, url):
-        served = _served(session, configs, store, collections, adapters, encoders_only, allow_writes)
+        served = opened(
+            session, configs, store, collections, adapters=adapters, create=allow_writes, encoders_only=encoders_only
+        )
         may_ask: dict[str, Any] = {"origins": cors_origin or (), "hosts": called(host, allowed_hosts or (), keys)}
         app = application(served, keys=keys, limits=limits, writes=allow_writes, **may_ask)
         known, models = list(served.collections), [model.id for model in served.models()]
@@ -203,29 +191,6 @@ def _require_alone(option: str, others: Mapping[str, object]) -> None:
         raise ConfigError(f"{name} does not go with {option}", do="leave one of the two out")
 
 
-def _served(
-    session: Session,
-    configs: list[Path] | None,
-    store: str | None,
-    collections: list[str] | None,
-    adapters: list[str] | None,
-    encoders_only: bool,
-    writes: bool,
-) -> Served:
-    from diptych_serve.service.served import Served
-
-    if writes and encoders_only:
-        raise ConfigError("--allow-writes needs configs", got="--encoders-only", do="name a config by -c FILE")
-    if not encoders_only:
-        return opened(session, configs, store, collections, adapters=adapters or (), create=writes)
-    if store is not None:
-        raise ConfigError(
-            "--encoders-only opens no store", got=f"--store {store}", do="name a config, or leave one out"
-        )
-    paths = configs or ([CONFIG] if CONFIG.exists() or not adapters else [])
-    return Served.of_encoders(paths, adapters=adapters or (), registry=session.registry)
-
-
 def studio(
     context: typer.Context,
     configs: ConfigsOption = None,
@@ -234,11 +199,11 @@ def studio(
     queries: JudgedFoldersOption = None,
     judgements: JudgementsOption = None,
     allow_writes: Annotated[
-        bool, typer.Option("--allow-writes", help="Let the page roll a swap back; by default it only reads.")
+        bool, option("Let the page roll a swap back; by default it only reads.", "--allow-writes")
     ] = False,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    open_browser: Annotated[bool, option("Open the page in the browser.", "--open")] = False,
     host: HostOption = LOCAL,
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 for a free one.")] = 8002,
+    port: Annotated[int, option("The port; 0 for a free one.", min=0, max=65535, metavar="N")] = 8002,
     api_keys_env: KeysOption = None,
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
@@ -308,50 +273,37 @@ def studio_of(
     return studio(queries=queries or (), judgements=judgements, writes=writes, opened=opened)
 
 
-@contextmanager
-def _mcp_server(
-    session: Session,
-    configs: list[Path] | None,
-    store: str | None,
-    collections: list[str] | None,
-    *,
-    allow_writes: bool,
-    tenant: str | None,
-) -> Iterator[tuple[AgentServer, Callable[[], None]]]:
-    """The MCP server of these collections, and what closes them, as the end of this does, too."""
-    require("mcp", extra="mcp")
-    with closing(opened(session, configs, store, collections, create=allow_writes)) as served:
-        from diptych_serve.agents import mcp_server
-        from diptych_serve.service.context import warm_in_background
-
-        server = mcp_server(served, allow_populate=allow_writes, tenant=tenant)
-        server.listed = partial(warm_in_background, served)
-        yield server, served.close
-
-
 def opened(
     session: Session,
     configs: Sequence[Path] | None,
     store: str | None,
     names: Sequence[str] | None,
     *,
-    adapters: Sequence[str] = (),
+    adapters: Sequence[str] | None = None,
     create: bool = False,
+    encoders_only: bool = False,
 ) -> Served:
-    """The collections that the options name.
+    """The collections that the options name, or only the encoders and rerankers of their configs.
 
     Raises:
         ConfigError, StoreError, CollectionError: see diptych.collection.collection.
     """
     from diptych_serve.service.served import Served
 
-    if store is not None and create:
-        raise ConfigError("--allow-writes needs configs", got=f"--store {store}", do="name a config by -c FILE")
+    if create and (encoders_only or store is not None):
+        got = "--encoders-only" if encoders_only else f"--store {store}"
+        raise ConfigError("--allow-writes needs configs", got=got, do="name a config by -c FILE")
+    if encoders_only and store is not None:
+        do = "name a config, or leave one out"
+        raise ConfigError("--encoders-only opens no store", got=f"--store {store}", do=do)
+    if encoders_only:
+        paths = configs or ([CONFIG] if CONFIG.exists() or not adapters else [])
+        return Served.of_encoders(paths, adapters=adapters or (), registry=session.registry)
     if store is not None:
-        return Served.stored(store, names or [], adapters=adapters, registry=session.registry)
+        return Served.stored(store, names or [], adapters=adapters or (), registry=session.registry)
     if names:
         raise ConfigError("--collection goes with --store", do="name configs instead: each names its collection")
-    return Served.open(configs or [CONFIG], adapters=adapters, registry=session.registry, create=create)
+    return Served.open(configs or [CONFIG], adapters=adapters or (), registry=session.registry, create=create)
 
 
 def announce(document: Mapping[str, object], *lines: str, as_json: bool) -> None:
@@ -361,7 +313,7 @@ def announce(document: Mapping[str, object], *lines: str, as_json: bool) -> None
         sys.stdout.flush()
         return
     for number, line in enumerate(lines):
-        stderr().print(line, style="" if number else "bold")
+        stderr().print(line, style="" if number else "bold", soft_wrap=True)
 
 
 def require(*modules: str, extra: str) -> None:
@@ -381,29 +333,18 @@ def serve_edge(path: Path, port: int | None, api_keys_env: str | None, *, as_jso
     """Keep an embedded store open and serve Qdrant's REST API at its socket and at a local port; say the addresses."""
     from diptych_edge import SharedEdgeClient
     from diptych_edge.share.address import serve_at
-    from diptych_serve.service.access import Keys
 
     keys = Keys.from_environment(api_keys_env)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     with ExitStack() as stack:
         client = stack.enter_context(SharedEdgeClient(path))
         places, token = [client.url], ""
         if port is not None:
             address = stack.enter_context(serve_at(port, client, has_key=keys.accept_key if keys else None))
             places, token = [*places, address.url], address.token
-        if as_json:
-            write_json({"urls": places, **({"api_key": token} if token else {})})
-            sys.stdout.flush()
-        else:
-            for place in places:
-                stderr().print(f"{client} answers at {place}", style="bold", highlight=False)
-            if token:
-                said = f"api-key of the port, until this command ends: {token}"
-                stderr().print(said, highlight=False, soft_wrap=True)
+        lines = ["\n".join(f"{client} answers at {place}" for place in places)]
+        lines += [f"api-key of the port, until this command ends: {token}"] if token else []
+        announce({"urls": places, **({"api_key": token} if token else {})}, *lines, as_json=as_json)
         while True:
             time.sleep(_LOOK)
             client.info()  # if the holder has ended, this call makes this process the holder
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -372,27 +373,19 @@ class Metrics:
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 
         self.content_type = CONTENT_TYPE_LATEST
-        registry = self._registry = CollectorRegistry()
-        self.requests = Counter("diptych_requests", "Requests answered.", ["route", "status"], registry=registry)
-        self.seconds = Histogram(
-            "diptych_request_seconds", "Seconds from request to answer.", ["route"], buckets=SECONDS, registry=registry
-        )
-        self.in_flight = Gauge("diptych_requests_in_flight", "Requests under way.", registry=registry)
-        self.texts = Counter(
-            "diptych_texts_encoded", "Texts encoded by /v1/embeddings.", ["model", "side"], registry=registry
-        )
-        self.pairs = Counter(
-            "diptych_pairs_scored", "Pairs of query and document reranked.", ["model"], registry=registry
-        )
-        self.queries = Counter("diptych_queries", "Queries searched.", ["collection"], registry=registry)
-        self.batches = Histogram(
-            "diptych_encode_batch_size",
-            "Texts or pairs in a call of a model.",
-            ["model"],
-            buckets=SIZES,
-            registry=registry,
-        )
-        self.ready = Gauge("diptych_ready", "1 once everything that is served has been warmed.", registry=registry)
+        self._registry = CollectorRegistry()
+        gauge, counter = partial(Gauge, registry=self._registry), partial(Counter, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        self.requests = counter("diptych_requests", "Requests answered.", ["route", "status"])
+        seconds = "Seconds from request to answer."
+        self.seconds = histogram("diptych_request_seconds", seconds, ["route"], buckets=SECONDS)
+        self.in_flight = gauge("diptych_requests_in_flight", "Requests under way.")
+        self.texts = counter("diptych_texts_encoded", "Texts encoded by /v1/embeddings.", ["model", "side"])
+        self.pairs = counter("diptych_pairs_scored", "Pairs of query and document reranked.", ["model"])
+        self.queries = counter("diptych_queries", "Queries searched.", ["collection"])
+        sizes = "Texts or pairs in a call of a model."
+        self.batches = histogram("diptych_encode_batch_size", sizes, ["model"], buckets=SIZES)
+        self.ready = gauge("diptych_ready", "1 once everything that is served has been warmed.")
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

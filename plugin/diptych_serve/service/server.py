@@ -132,7 +132,7 @@ def run(app: Any, listening: socket.socket, **times: Any) -> None:
     After SIGTERM it leaves with 0, through SystemExit, once the application has closed what it holds. `times`: as
     `server_of`.
     """
-    signal.signal(signal.SIGTERM, _leave)  # uvicorn gives the signal back once it is done
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # uvicorn gives the signal back once it is done
     server_of(app, **times).run(sockets=[listening])
 
 
@@ -144,10 +144,6 @@ def log_to_stderr(level: int = logging.INFO) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(threshold)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
 
 
 class Connection(H11Protocol):
