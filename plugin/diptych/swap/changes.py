@@ -79,7 +79,13 @@ def changes(
     for name, slot_config in config.slots.items():
         reading = reading_of(config.populate, slot_config)
         slot = handle.candidate(name, slot_config)
-        change = _recalibrated(_change(slot, live.get(name), metadata, reading, name in again), corpus)
+        now = live.get(name)
+        change = _change(slot, now, metadata, reading, name in again)
+        statistics = now.statistics if now is not None and change.action in STAYS else None
+        if now is not None and statistics is not None and isinstance(slot.encoder, Calibrated):
+            moved = corpus.shift(slot.encoder, statistics, now.reading)
+            why = "; ".join(filter(None, (moved, change.why)))
+            change = replace(change, action="recalibrate", why=why) if moved else change
         student = handle.candidate(name, slot_config.student, student=True) if slot_config.student else None
         slot_changes.append(_with_student(change, slot, student, metadata.live.asking.get(name)))
     dropped = [name for name in live if name not in config.slots]
@@ -117,17 +123,6 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
         here = f"encodes with {now.numerics} here, the stored vectors with {live.numerics}; canaries have not changed"
         return Change(slot.name, "keep", here, slot, live, None, likeness.lowest)
     return Change(slot.name, "numerics" if why else "keep", why, slot, live, None, likeness.lowest)
-
-
-def _recalibrated(change: Change, corpus: CorpusSample) -> Change:
-    """The change, or new vectors if the corpus averages of an unchanged slot have shifted."""
-    slot, live = change.slot, change.live
-    if change.action not in STAYS or slot is None or live is None or live.statistics is None:
-        return change
-    if not isinstance(slot.encoder, Calibrated):
-        return change
-    moved = corpus.shift(slot.encoder, live.statistics, live.reading)
-    return replace(change, action="recalibrate", why="; ".join(filter(None, (moved, change.why)))) if moved else change
 
 
 def _with_student(change: Change, slot: Slot, student: Slot | None, asking: QueryEncoder | None) -> Change:

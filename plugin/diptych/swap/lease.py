@@ -73,7 +73,12 @@ class Lease:
         self._over.set()
         self._beat.join()
         with contextlib.suppress(Exception):  # another's lease stays; if the store fails, the work has raised already
-            self._release()
+            if read_lease(self._client, self._name) is not None:
+                self._require_fresh()
+                if self.checkpoints or self.trials:
+                    self._write(released=True)
+                else:
+                    update_metadata(self._client, self._name, {APPLY: None})
         HELD.discard(self._token)
 
     def require(self) -> None:
@@ -170,15 +175,6 @@ class Lease:
         lease = lease_of(seen.get(APPLY))
         if lease is not None and lease.alive:
             raise _running(self._name, lease)
-
-    def _release(self) -> None:
-        if read_lease(self._client, self._name) is None:
-            return
-        self._require_fresh()
-        if self.checkpoints or self.trials:
-            self._write(released=True)
-        else:
-            update_metadata(self._client, self._name, {APPLY: None})
 
     def _write(self, more: Mapping[str, Any] | None = None, *, released: bool = False) -> None:
         """Write the lease, with `more` keys in the same call.
@@ -290,8 +286,13 @@ class LeaseRecord(Record):
         if (self.host, self.place) == (socket.gethostname(), process_scope()):
             if self.pid == os.getpid():
                 return self.token in HELD
-            if not _runs(self.pid):
-                return False
+            if os.name != "nt":  # there a signal would end the process; the heartbeat alone must tell
+                try:
+                    os.kill(self.pid, 0)
+                except ProcessLookupError:
+                    return False
+                except PermissionError:  # it runs, as another user
+                    pass
         return datetime.now(UTC) - datetime.fromisoformat(self.at) < STALE
 
 
@@ -315,15 +316,3 @@ def process_scope() -> str:
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:  # no Linux; there a host has one set of numbers
         return ""
-
-
-def _runs(pid: int) -> bool:
-    if os.name == "nt":  # there a signal would end the process; the heartbeat alone must tell
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -48,7 +48,22 @@ def create(client: QdrantBase, name: str, slot: Slot, registry: Registry, retrie
     if slot.kind == "text_index":
         client.create_payload_index(name, slot.vector, field_schema=slot.encoder.index_params())
     for vector, params in named_params(slot, registry, retrieved).items():
-        client.create_vector_name(name, vector, _named(params))
+        config: models.SparseVectorNameConfig | models.DenseVectorNameConfig
+        if isinstance(params, models.SparseVectorParams):
+            datatype = params.index.datatype if params.index else None
+            sparse = models.SparseVectorConfig(
+                modifier=params.modifier, datatype=models.VectorStorageDatatype(datatype.value) if datatype else None
+            )
+            config = models.SparseVectorNameConfig(sparse=sparse)
+        else:
+            dense = models.DenseVectorConfig(
+                size=params.size,
+                distance=params.distance,
+                multivector_config=params.multivector_config,
+                datatype=models.VectorStorageDatatype(params.datatype.value) if params.datatype else None,
+            )
+            config = models.DenseVectorNameConfig(dense=dense)
+        client.create_vector_name(name, vector, config)
         configure(client, name, vector, params)
 
 
@@ -118,22 +133,6 @@ def changed_storage(before: State, after: State) -> dict[str, tuple[Generation, 
     """By slot, the generations whose vector both states use but store differently."""
     pairs = {name: (before.slots[name], generation) for name, generation in after.slots.items() if name in before.slots}
     return {name: (a, b) for name, (a, b) in pairs.items() if a.vector == b.vector and a.storage != b.storage}
-
-
-def _named(params: models.VectorParams | models.SparseVectorParams) -> Any:
-    if isinstance(params, models.SparseVectorParams):
-        datatype = params.index.datatype if params.index else None
-        sparse = models.SparseVectorConfig(
-            modifier=params.modifier, datatype=models.VectorStorageDatatype(datatype.value) if datatype else None
-        )
-        return models.SparseVectorNameConfig(sparse=sparse)
-    dense = models.DenseVectorConfig(
-        size=params.size,
-        distance=params.distance,
-        multivector_config=params.multivector_config,
-        datatype=models.VectorStorageDatatype(params.datatype.value) if params.datatype else None,
-    )
-    return models.DenseVectorNameConfig(dense=dense)
 
 
 class StorageTrial:
