@@ -159,10 +159,7 @@ def run_checks(
 
 def _extras(config: Config, registry: Registry) -> Iterator[Check]:
     """The packages that the config's own adapters need, and the wheels with their models."""
-    slots = config.slots.values()
-    students = [slot.student for slot in slots if slot.student is not None]
-    encoders = [(user.adapter, user.options) for user in (*slots, *students)]
-    users = [*encoders, *((stage.label, stage.options) for stage in config.search.rerank)]
+    users = config.adapters
     adapters = dict.fromkeys(name for name, _ in users)
     missing_adapters = {name for name in adapters if missing(registry.spec(name))}
     installs = {name: to_install(registry.spec(name), own) for name, own in users if name in missing_adapters}

@@ -19,7 +19,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from diptych.config.models import Config, SlotConfig
+from diptych.config.models import Config
 from diptych.config.problems import Location, Problem, Source, is_secret, problems_of, raise_problems
 from diptych.errors import ConfigError
 from diptych.runtime.validation_messages import MAX_DEPTH, first_fault
@@ -110,10 +110,17 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     store = config.store  # or nodes of a server
     scheme, _, path = store.partition(":") if isinstance(store, str) else ("", "", "")
     rerank = [replace(stage, options=with_paths(stage.options, folder)) for stage in config.search.rerank]
+    slots = {}
+    for name, slot in config.slots.items():
+        own: dict[str, Any] = {"options": with_paths(slot.options, folder)}
+        if (query := slot.query) is not None:
+            paths = {"student": with_paths(query.student, folder), "options": with_paths(query.options, folder)}
+            own["query"] = query.model_copy(update=paths)
+        slots[name] = slot.model_copy(update=own)
     return config.model_copy(
         update={
             "store": f"{scheme}:{_path(path, folder)}" if path and f"{scheme}:" in EMBEDDED else store,
-            "slots": {name: _slot(slot, folder) for name, slot in config.slots.items()},
+            "slots": slots,
             "search": config.search.model_copy(update={"rerank": rerank}),
             "evaluate": evaluate,
             "cache": config.cache.model_copy(update={"path": config.cache.path and _path(config.cache.path, folder)}),
@@ -123,14 +130,6 @@ def resolve_paths(config: Config, folder: Path) -> Config:
 
 def _path(value: str, folder: Path) -> str:
     return value if value.startswith("${") else str((folder / Path(value).expanduser()).resolve())
-
-
-def _slot(slot: SlotConfig, folder: Path) -> SlotConfig:
-    own, query = slot.model_copy(update={"options": with_paths(slot.options, folder)}), slot.query
-    if query is not None:
-        paths = {"student": with_paths(query.student, folder), "options": with_paths(query.options, folder)}
-        own = own.model_copy(update={"query": query.model_copy(update=paths)})
-    return own
 
 
 def with_paths(value: Any, folder: Path) -> Any:
@@ -226,16 +225,11 @@ def _bad_yaml(error: YAMLError, path: Path, text: str, sort: Sort) -> ConfigErro
         return ConfigError(f"key {key!r} appears twice", where=where, do="keep one of the two")
     hint = "indent with spaces, not tabs" if "\\t" in problem else "check quotes, colons and indentation there"
     if mark and problem.startswith("mapping values"):
-        hint = _to_quote(text.splitlines()[mark.line]) or hint
+        # `key: value` with a colon in its bare value, which YAML takes for a second key.
+        match = _BARE_VALUE.match(_COMMENT.split(text.splitlines()[mark.line], maxsplit=1)[0])
+        if match and re.search(r":(?:\s|$)", match[2]):
+            hint = f"quote the value of {match[1]}" if is_secret(match[1]) else f'quote it: "{match[2].strip()}"'
     return ConfigError(f"the {sort.name} file is not YAML", where=where, got=f"{context} {problem}".strip(), do=hint)
-
-
-def _to_quote(line: str) -> str:
-    """The hint for `key: value` with a colon in its bare value, which YAML takes for a second key."""
-    match = _BARE_VALUE.match(_COMMENT.split(line, maxsplit=1)[0])
-    if match is None or not re.search(r":(?:\s|$)", match[2]):
-        return ""
-    return f"quote the value of {match[1]}" if is_secret(match[1]) else f'quote it: "{match[2].strip()}"'
 
 
 def _collect_lines(node: Node | None, at: Location, lines: dict[Location, int], seen: set[int]) -> None:

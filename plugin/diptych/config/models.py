@@ -270,6 +270,14 @@ class Config(Section):
         return (self.store,) if isinstance(self.store, str) else self.store
 
     @property
+    def adapters(self) -> list[tuple[str, dict[str, Any]]]:
+        """Name and options of every adapter that it names: of slots, students and rerankers."""
+        slots = self.slots.values()
+        users = [*slots, *(slot.student for slot in slots if slot.student is not None)]
+        stages = [(stage.label, dict(stage.options)) for stage in self.search.rerank]
+        return [*((user.adapter, user.options) for user in users), *stages]
+
+    @property
     def place(self) -> str:
         """The store as messages name it."""
         return ", ".join(self.urls)

@@ -159,17 +159,12 @@ def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str
     value = detail["input"]
     do = "${NAME} works in store, api_key and options of adapters only" if "${" in str(value) else remedy(detail)
     if isinstance(value, str) and not do:
-        do = _as_kind(str(location[-1]), value, kinds_at(model, detail["loc"]))
+        for kind in difflib.get_close_matches(value, kinds_at(model, detail["loc"]), n=1):  # as in `fuse: rrf`
+            section = f"{location[-1]}: {{kind: {kind}}}"
+            do = f"write {section}" if kind == value else f"did you mean {section}?"
     # What is wrong with several keys of a section together is in the expectation; "a mapping" would say nothing.
     got = "" if detail["type"] == "value_error" and isinstance(value, dict) else shown(value, location)
     return Problem(location, "unusable value", got, expectation(detail), do)
-
-
-def _as_kind(key: str, name: str, kinds: Sequence[str]) -> str:
-    """How a section is written of which only the kind is given, as in `fuse: rrf`."""
-    (kind,) = difflib.get_close_matches(name, kinds, n=1) or ("",)
-    section = f"{key}: {{kind: {kind}}}"
-    return (f"write {section}" if kind == name else f"did you mean {section}?") if kind else ""
 
 
 def _misspelt(location: Location, raw: object, known: Iterable[str]) -> str:

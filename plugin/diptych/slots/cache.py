@@ -170,20 +170,18 @@ class EmbeddingCache:
         if not self._works:
             return default
         try:
-            return call(self._table())
+            with self._lock:
+                if self._open is None or self._process != os.getpid():
+                    self._inherited = self._open  # by a fork: never to be used or closed here, so never let go either
+                    self._open = opened = open_table(self.folder, limit=self.limit, clock=self._clock)
+                    self._process = os.getpid()
+                    self._closing = weakref.finalize(self, _close, opened, self._process)
+                    self._warnings += [opened.notice] if opened.notice else []
+                table = self._open.table
+            return call(table)
         except Exception as error:  # of a damaged file anything may come, and it must cost no document
             self._disable(error)
             return default
-
-    def _table(self) -> VectorTable:
-        with self._lock:
-            if self._open is None or self._process != os.getpid():
-                self._inherited = self._open  # by a fork: never to be used or closed here, so never let go either
-                self._open = opened = open_table(self.folder, limit=self.limit, clock=self._clock)
-                self._process = os.getpid()
-                self._closing = weakref.finalize(self, _close, opened, self._process)
-                self._warnings += [opened.notice] if opened.notice else []
-            return self._open.table
 
     def _disable(self, error: Exception) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -68,7 +68,7 @@ class Consent:
 
     def state(self, config: Config) -> None:
         """Agree to all that a config of the user's says."""
-        self._agree(same for stated in _stated(config) for same in self._registry.spellings(*stated))
+        self._agree(same for stated in config.adapters for same in self._registry.spellings(*stated))
 
     def agree(self, metadata: CollectionMetadata) -> None:
         """Agree to all that the collection says now, if it is opened with consent."""
@@ -102,7 +102,10 @@ class Consent:
         lines = [{"consent": key, **facts, "adapter": new[key]} for key in new.keys() - _remembered()]
         _agreed.update(new)
         if lines and not self._store.startswith("memory:"):
-            _remember("".join(json.dumps(line) + "\n" for line in lines))
+            with suppress(OSError):  # a home that cannot be written: this process goes on
+                _path().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with open(_path(), "a", encoding="utf-8", opener=plain_file) as file:
+                    file.write("".join(json.dumps(line) + "\n" for line in lines))
 
     def _subject(self, adapter: str, options: Mapping[str, Any]) -> str:
         facts = [self._store, self._name, adapter, options]
@@ -132,15 +135,6 @@ def named_by(metadata: CollectionMetadata) -> list[Named]:
     return [(own.adapter, own.options) for own in made] + [(own["adapter"], own.get("options") or {}) for own in stages]
 
 
-def _stated(config: Config) -> Iterator[Named]:
-    for slot in config.slots.values():
-        yield slot.adapter, slot.options
-        if slot.student is not None:
-            yield slot.student.adapter, slot.student.options
-    for stage in config.search.rerank:
-        yield stage.label, stage.options
-
-
 def _remembered() -> set[str]:
     """The consents of the user's file; none where it cannot be read."""
     try:
@@ -148,15 +142,6 @@ def _remembered() -> set[str]:
             return {json.loads(line)["consent"] for line in lines}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-
-
-def _remember(lines: str) -> None:
-    try:
-        _path().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(_path(), "a", encoding="utf-8", opener=plain_file) as file:
-            file.write(lines)
-    except OSError:
-        return  # a home that cannot be written: this process goes on
 
 
 def _path() -> Path:

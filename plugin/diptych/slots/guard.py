@@ -275,7 +275,7 @@ class RemoteCheck:
         with self._lock:
             checked_at = self._checked_at.get(side)
             if checked_at is None or self.clock() - checked_at >= self.interval:
-                self._compare_once(checks, lambda: self._compare(encoder, fingerprint, generation, side, where))
+                self._compare_once(checks, encoder, fingerprint, generation, side, where)
         vectors = encode(encoder, generation.kind, side, inputs, where=where)
         if side == "document" and inputs:
             canary = texts_of(generation.canaries.edition)[:1]
@@ -283,27 +283,28 @@ class RemoteCheck:
             _require_side_alike(side, [pack(vector) for vector in canary_vectors], fingerprint, generation, where)
         return vectors
 
-    def _compare_once(self, checks: int, compare: Callable[[], None]) -> None:
-        """Compare, unless another thread just did and failed while this one waited: a dead endpoint is called once."""
+    def _compare_once(
+        self, checks: int, encoder: Any, fingerprint: Fingerprint, generation: Generation, side: Side, where: str
+    ) -> None:
+        """Compare all canaries of a side. A failed comparison does not count, so the next call compares again.
+
+        Unless another thread just did and failed while this one waited: a dead endpoint is called once.
+        """
         if self._checks != checks and self._failure is not None:
             raise self._failure
         self._failure = None
         try:
-            compare()
+            canaries = generation.canaries
+            assert canaries is not None
+            recorded = canaries.query if side == "query" else canaries.document
+            current = sketches(encoder, generation.kind, side, where=where, edition=canaries.edition, recorded=recorded)
+            _require_side_alike(side, current, fingerprint, generation, where)
+            self._checked_at[side] = self.clock()
         except Exception as error:
             self._failure = error
             raise
         finally:
             self._checks += 1
-
-    def _compare(self, encoder: Any, fingerprint: Fingerprint, generation: Generation, side: Side, where: str) -> None:
-        """Compare all canaries of a side. A failed comparison does not count, so the next call compares again."""
-        canaries = generation.canaries
-        assert canaries is not None
-        recorded = canaries.query if side == "query" else canaries.document
-        current = sketches(encoder, generation.kind, side, where=where, edition=canaries.edition, recorded=recorded)
-        _require_side_alike(side, current, fingerprint, generation, where)
-        self._checked_at[side] = self.clock()
 
 
 def _require_side_alike(

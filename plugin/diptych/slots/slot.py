@@ -180,7 +180,11 @@ class Slot:
                         raise CollectionError(what, where=self.where, do="leave it out of the config: diptych apply")
                     with phase(f"{self.where}: load {self.config.adapter}"):
                         encoder = self._registry.create(self.config.adapter, self.config.options, where=self.where)
-                        self._prepare(encoder)
+                        provide_texts(encoder, self._texts, self.reading.as_text())
+                        if (made := self.generation) is not None and made.kind != self.kind:
+                            raise guard.other_kind(f"{self.config.adapter} ({self.kind})", made, where=self.where)
+                        if made is not None and made.statistics is not None and isinstance(encoder, Calibrated):
+                            encoder.calibrate(made.statistics)
                 if self._verify:
                     with phase(f"{self.where}: compare fingerprint and canaries"):
                         self._check(encoder, reuse=True)
@@ -334,16 +338,6 @@ class Slot:
             return encode(encoder, self.kind, side, inputs, where=self.where)
         fingerprint = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
         return self.remote_check.encode(encoder, fingerprint, generation, side, inputs, where=self.where)
-
-    def _prepare(self, encoder: Any) -> None:
-        generation = self.generation
-        provide_texts(encoder, self._texts, self.reading.as_text())
-        if generation is None:
-            return
-        if generation.kind != self.kind:
-            raise guard.other_kind(f"{self.config.adapter} ({self.kind})", generation, where=self.where)
-        if generation.statistics is not None and isinstance(encoder, Calibrated):
-            encoder.calibrate(generation.statistics)
 
     def _check(self, encoder: Any, *, reuse: bool) -> None:
         if self.generation is not None:
