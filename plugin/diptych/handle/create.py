@@ -106,7 +106,12 @@ def ensure_indexes(view: View, config: PopulateConfig, have: Mapping[str, models
     client, name = view.client, view.name
     # First, before any point: only segments that are built with this index keep a tenant's points together.
     if view.tenancy is not None:
-        ensure_tenant_index(view, view.tenancy, have)
+        tenant_field = view.layout.field(view.tenancy.field)
+        if tenant_field in have:
+            _require_type(have[tenant_field], "keyword", f"collection {name!r}, tenant.field {tenant_field}")
+        else:
+            index = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+            client.create_payload_index(name, tenant_field, field_schema=index)
     for field, schema in config.indexes.items():
         if view.tenancy and field == view.tenancy.field:
             continue  # has its index
@@ -117,20 +122,6 @@ def ensure_indexes(view: View, config: PopulateConfig, have: Mapping[str, models
     for slot in view.slots.values():
         if slot.kind == "text_index" and slot.vector not in have:
             client.create_payload_index(name, slot.vector, field_schema=slot.encoder.index_params())
-
-
-def ensure_tenant_index(view: View, tenancy: Tenancy, have: Mapping[str, models.PayloadIndexInfo]) -> None:
-    """Index the tenant field so that Qdrant stores each tenant's documents together.
-
-    Raises:
-        CollectionError: the field is indexed as another type.
-    """
-    field = view.layout.field(tenancy.field)
-    if field in have:
-        _require_type(have[field], "keyword", f"collection {view.name!r}, tenant.field {field}")
-    else:
-        index = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-        view.client.create_payload_index(view.name, field, field_schema=index)
 
 
 def _require_type(index: models.PayloadIndexInfo, schema: str, where: str) -> None:

@@ -223,7 +223,14 @@ def _server(
     from diptych.stores.server_client import ServerClient
 
     for url in urls:
-        _refuse_secrets(url)
+        parts = urlsplit(url)
+        if "@" in parts.netloc or parts.query or parts.fragment:  # URLs appear in errors and reports
+            raise StoreURLError(
+                "a store's URL has a user, a password or a query",
+                got=_without_secrets(url),
+                expected="SCHEME://HOST:PORT/PREFIX",
+                do="give the key apart: api_key: ${QDRANT_API_KEY}",
+            )
     place, *others = map(place_of, urls)
     headers = key_headers(urls, api_key)
     options = {"headers": headers, "timeout": seconds[0], "search_timeout": seconds[1], "others": others, **place}
@@ -269,18 +276,6 @@ def _reachable(client: QdrantBase, place: str) -> QdrantBase:
 def _without_secrets(url: str) -> str:
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-
-
-def _refuse_secrets(url: str) -> None:
-    """Raise StoreURLError for URLs that may contain a secret, since URLs appear in errors and reports."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise StoreURLError(
-            "a store's URL has a user, a password or a query",
-            got=_without_secrets(url),
-            expected="SCHEME://HOST:PORT/PREFIX",
-            do="give the key apart: api_key: ${QDRANT_API_KEY}",
-        )
 
 
 def exposed(urls: Sequence[str]) -> list[str]:

@@ -64,7 +64,8 @@ class ClusterClient(ServerClient):
             "write_consistency_factor": cluster.write_consistency,
             "sharding_method": models.ShardingMethod.CUSTOM if self._keys else None,
         }
-        made = super().create_collection(collection_name, *args, **(_set(own) | options))
+        own = {name: value for name, value in own.items() if value is not None}
+        made = super().create_collection(collection_name, *args, **(own | options))
         if isinstance(self._keys, Fixed):
             self.create_shard_key(collection_name, self._keys.key)
         return made
@@ -108,11 +109,6 @@ class ClusterClient(ServerClient):
         found = [call(name, **{argument: part}, **(_key(key) | options)) for key, part in groups]
         return found[-1] if found else models.UpdateResult(status=models.UpdateStatus.COMPLETED)
 
-    def _reads(self, takes: Any) -> dict[str, Any]:
-        """The read settings that a method accepts."""
-        own = self._consistency() | (_key(self._keys.key) if isinstance(self._keys, Fixed) else {})
-        return {name: value for name, value in own.items() if name in takes}
-
     def _ordering(self) -> dict[str, Any]:
         ordering = self.cluster.ordering
         return {"ordering": models.WriteOrdering(ordering)} if ordering else {}
@@ -128,10 +124,6 @@ def require_shard_key(client: QdrantBase, name: str) -> None:
     """Create the config's one shard key in a collection that another config has created."""
     if isinstance(client, ClusterClient) and client.cluster.shard_key is not None:
         make_shard_keys(client, name, [client.cluster.shard_key])
-
-
-def _set(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _key(key: Any) -> dict[str, Any]:
@@ -155,7 +147,8 @@ def _reading(method: str) -> Callable[..., Any]:
     takes = inspect.signature(getattr(QdrantClient, method)).parameters
 
     def call(self: ClusterClient, *args: Any, **options: Any) -> Any:
-        return plain(self, *args, **(self._reads(takes) | options))
+        own = self._consistency() | (_key(self._keys.key) if isinstance(self._keys, Fixed) else {})
+        return plain(self, *args, **({name: value for name, value in own.items() if name in takes} | options))
 
     return _named(call, method)
 
@@ -210,7 +203,10 @@ class ByField:
             DocumentError: a point without the field, or with a value that is no shard key.
         """
         wanted = {plain_id(point.id): self._key(point) for point in points}
-        self._require(collection, set(wanted.values()))
+        made = self._made.setdefault(collection, set())
+        if missing := set(wanted.values()) - made:
+            make_shard_keys(self._client, collection, missing)
+            made.update(missing)
         held = self._held(collection, wanted)
         moved = [point for point, key in held.items() if wanted.get(point, key) != key]
         for key, ids in _by_key(moved, held).items():
@@ -263,13 +259,6 @@ class ByField:
             got=repr(found)[:80],
             expected="text, or an integer from 0, in its metadata",
         )
-
-    def _require(self, collection: str, keys: set[Key]) -> None:
-        """Create the keys that the collection does not have yet."""
-        known = self._made.setdefault(collection, set())
-        if keys - known:
-            make_shard_keys(self._client, collection, keys - known)
-            known.update(keys)
 
     def _known(self, collection: str) -> list[Key]:
         return shard_keys_of(self._client, collection)

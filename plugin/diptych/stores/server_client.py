@@ -193,10 +193,15 @@ class JsonPoints:
 
 
 def _json_point(point: models.PointStruct | models.PointVectors | Point) -> dict[str, Any]:
-    vectors: Any = point.vector
-    made = {"id": point.id, "vector": {name: _json_vector(vector) for name, vector in vectors.items()}}
+    given: Any = point.vector
+    vectors: dict[str, Any] = {}
+    for name, vector in given.items():
+        if isinstance(vector, models.SparseVector):
+            vectors[name] = {"indices": vector.indices, "values": vector.values}
+        else:
+            vectors[name] = np.ascontiguousarray(vector, np.float32)
     payload = getattr(point, "payload", None)
-    return made if payload is None else {**made, "payload": payload}
+    return {"id": point.id, "vector": vectors, **({} if payload is None else {"payload": payload})}
 
 
 def _message(kind: Any, point: models.PointStruct | models.PointVectors | Point) -> Any:
@@ -230,9 +235,3 @@ def _before_numbers(count: int) -> bytes:
     """What precedes so many numbers in the bytes of a `DenseVector`."""
     whole = grpc.DenseVector(data=np.zeros(count).tolist()).SerializeToString()
     return bytes(whole[: len(whole) - 4 * count])
-
-
-def _json_vector(vector: Any) -> Any:
-    if isinstance(vector, models.SparseVector):
-        return {"indices": vector.indices, "values": vector.values}
-    return np.ascontiguousarray(vector, np.float32)

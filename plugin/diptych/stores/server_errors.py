@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import httpx
@@ -26,7 +26,10 @@ def error_line(error: BaseException) -> str:
         return f"too many requests, again in {error.retry_after_s} s: {_line(str(error))}"
     if isinstance(error, UnexpectedResponse):
         status = f"{error.status_code} {error.reason_phrase}".strip()
-        sentence = _sentence(error.content)
+        text = (error.content or b"").decode("utf-8", "replace")
+        with suppress(ValueError, KeyError, TypeError, RecursionError):  # a Qdrant server sends JSON, a proxy anything
+            text = str(json.loads(text)["status"]["error"])
+        sentence = _line(text)
         return f"{status}: {sentence}" if sentence else status
     if name := grpc_code(error):
         details = getattr(error, "details", None)
@@ -166,17 +169,6 @@ def _lost_or_unavailable(error: BaseException) -> bool:
     details = getattr(error, "details", None)
     text = str(details()) if callable(details) else ""
     return grpc_code(error) == "UNAVAILABLE" and not text.startswith(_NO_CONNECTION)
-
-
-def _sentence(content: bytes) -> str:
-    """The message in the body: a Qdrant server sends JSON, a proxy anything."""
-    text = (content or b"").decode("utf-8", "replace")
-    try:
-        body = json.loads(text)
-        said = body["status"]["error"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return _line(text)
-    return _line(str(said))
 
 
 def _line(text: str) -> str:
