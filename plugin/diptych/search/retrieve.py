@@ -235,18 +235,6 @@ def retrieve(batch: Sequence[SearchRequest], inputs: Sequence[Sequence[Inputs]])
     return hits
 
 
-def first_requests(request: SearchRequest, inputs: Inputs) -> list[models.QueryRequest]:
-    """What `retrieve` asks Qdrant first for one query; fusions and weights that diptych computes need the answers."""
-    if not (fuses_in_diptych(request) or _combines_scores(request)):
-        page = _page(request)
-        first = [pipeline_request(request, inputs, limit=page.limit, offset=page.offset)]
-    elif request.pipeline.fuse is None or fuses_in_diptych(request):
-        first = [*branch_requests(request, inputs).values()]
-    else:
-        first = [fusion_request(request, inputs, limit=_reads(request))]
-    return [query_request for query_request in first if query_request is not None]
-
-
 def fuses_in_diptych(request: SearchRequest) -> bool:
     """Whether diptych fuses the candidates: if a slot's lowest score counts, or Qdrant would fuse each shard alone.
 

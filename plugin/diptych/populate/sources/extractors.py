@@ -42,7 +42,12 @@ def main() -> None:
 
 def _answer(path: str, seconds: float, memory: int, unpacked: int, characters: int) -> list[str]:
     """Title and text; or what is wrong, got and expected."""
-    _limit(seconds, memory)
+    with suppress(ImportError, ValueError, OSError):  # Windows has no limits, and macOS does not limit the memory
+        import resource
+
+        used = int(time.process_time() + seconds) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (used, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     kind = Path(path).suffix.lower()
     try:
         if kind == ".docx":
@@ -61,16 +66,6 @@ def _answer(path: str, seconds: float, memory: int, unpacked: int, characters: i
         first = (str(error).strip().splitlines() or ["no message"])[0]
         return [f"unreadable {kind} file: {type(error).__name__}: {first[:200]}", "", ""]
     return [title.strip(), text.strip()]
-
-
-def _limit(seconds: float, memory: int) -> None:
-    """Let the system end this process when it takes more; Windows cannot, and macOS does not limit the memory."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        used = int(time.process_time() + seconds) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (used, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-        resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _pdf(path: Path) -> tuple[str, str]:
