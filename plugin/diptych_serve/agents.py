@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 from typing import Annotated, Any, TypeAlias, Unpack
 
 from diptych.errors import ConfigError, DiptychError, MissingExtra, TenantError
@@ -38,19 +37,15 @@ from diptych.runtime.panics import is_panic
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
 from diptych.search import ExplainOptions, Pipeline, SearchOptions, spelled_out
 from diptych.search.options import description_of
-from diptych.types import Document, Query
+from diptych.types import Document
 from diptych_serve.service.access import Keys, Limits
 from diptych_serve.service.admission import Gate, Refused
-from diptych_serve.service.answers import (
-    CollectionDescription,
-    ExplainedDocument,
-    FoundDocument,
-    populated,
-)
+from diptych_serve.service.answers import CollectionDescription, ExplainedDocument, FoundDocument, populated
 from diptych_serve.service.requests import (
     REMOTE_OPTIONS,
     accepted,
     example_texts,
+    question_of,
     read_body,
     require_inline,
     require_question,
@@ -201,36 +196,24 @@ def http_application(
     app = server.streamable_http_app(
         streamable_http_path=PATH, stateless_http=True, json_response=True, transport_security=security, host=host
     )
-    limits = limits or Limits()
-    return Gate(Posts(app, limits), keys=keys, hosts=[name.strip("[]") for name in names])
+    return Gate(_posts_alone(app, limits or Limits()), keys=keys, hosts=[name.strip("[]") for name in names])
 
 
-# `Posts`: lets only complete POST requests of bounded size and duration through to a server without sessions.
-
-
-class Posts:
-    """Refuses GET in front of the MCP application.
+def _posts_alone(app: ASGIApp, limits: Limits) -> ASGIApp:
+    """The MCP application, which gets only complete POST requests of bounded size and duration.
 
     A GET would open a stream for messages that the server starts by itself. A server without sessions has none, and
     streams of idle clients would occupy the slots of requests. So GET is answered with 405, as the protocol provides.
-
-    Args:
-        app: what answers.
-        limits: of a body's size and duration.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self._app, self._limits = app, limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            return await app(scope, receive, send)
         try:
             if scope["method"] != "POST":
                 message = f"no {scope['method'][:16]} here\n  expected: POST"
                 raise Refused(405, message, code="method_not_allowed", headers={"Allow": "POST"})
-            body = await read_body(Request(scope, receive), self._limits)
+            body = await read_body(Request(scope, receive), limits)
         except Refused as refused:
             return await refused.response()(scope, receive, send)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -238,7 +221,9 @@ class Posts:
         async def receive_again() -> Message:
             return messages.pop() if messages else await receive()
 
-        return await self._app(scope, receive_again, send)
+        return await app(scope, receive_again, send)
+
+    return answer
 
 
 def serve_stdio(server: AgentServer, close: Callable[[], None], *, grace: float) -> None:
@@ -258,11 +243,8 @@ def serve_stdio(server: AgentServer, close: Callable[[], None], *, grace: float)
         close()
 
     ending = Ending(grace, orderly=orderly)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        ending.begin(number)
-
-    previous: dict[int, Any] = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, lambda number, frame: ending.begin(number)) for number in signals}
     try:
         server.run("stdio")
     finally:
@@ -347,9 +329,10 @@ class Tools:
         with _tool_errors():
             opened = self._asked(query, collection, options)
             require_question(opened, [], media)
-            question = Query(query, media={str(name): raw for name, raw in media.items()}) if media else query
-            found = await opened.asearch(question, **options)
-            hits = [_cut(FoundDocument(**hit.as_dict()), text_length) for hit in found]
+            found = await opened.asearch(question_of(query, media), **options)
+            hits = [FoundDocument(**hit.as_dict()) for hit in found]
+            for hit in hits:
+                hit.text = hit.text if len(hit.text) <= text_length else f"{hit.text[:text_length].rstrip()}…"
             return SearchResult(collection=opened.name, hits=hits)
 
     @spelled_out(_offered(ExplainOptions, MOST_EXPLAINED))
@@ -401,15 +384,10 @@ class Tools:
             for document in documents:
                 require_inline(document.media, where=f"document {document.id!r}")
             rows = [Document(**dict(document)) for document in documents]
-            options: dict[str, Any] = {
-                "sync": sync,
-                "dry_run": dry_run,
-                "max_deleted": 1.0 if yes else None,
-                "drop_media": yes,
-            }
+            options: dict[str, Any] = {"sync": sync, "dry_run": dry_run, "yes": yes}
             async with self._populating:
                 options["tenant"] = self._tenant_of_call(tenant)
-                return PopulateResult(await asyncio.to_thread(populated, opened, rows, options))
+                return PopulateResult(await asyncio.to_thread(populated, opened, rows, **options))
 
     def _asked(self, query: str, collection: str | None, options: ExplainOptions) -> Collection:
         """The collection of a call, whose options get the server's tenant; names of files are refused."""
@@ -437,10 +415,6 @@ def _tool_errors() -> Iterator[None]:
             raise
         LOG.exception("a tool failed")
         raise ToolError("an unexpected error; the server's log has it") from error
-
-
-def _cut(hit: FoundDocument, length: int) -> FoundDocument:
-    return hit if len(hit.text) <= length else hit.model_copy(update={"text": f"{hit.text[:length].rstrip()}…"})
 
 
 async def _described(collection: Collection, tenant: str | None) -> CollectionDescription:

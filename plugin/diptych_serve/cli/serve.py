@@ -45,22 +45,11 @@ KeysOption: TypeAlias = Annotated[
 HostsOption: TypeAlias = Annotated[
     list[str] | None, option("A further host name of the server; repeat for more.", "--allowed-host", metavar="NAME")
 ]
-OriginsOption: TypeAlias = Annotated[
-    list[str] | None, option("Origin of a web page that may call from a browser; repeat for more.", metavar="ORIGIN")
-]
 InsecureOption: TypeAlias = Annotated[bool, option("Let other machines call without an API key.", "--insecure")]
 GraceOption: TypeAlias = Annotated[
     int, option("After SIGTERM or Ctrl-C: time for running requests to finish.", min=1, metavar="SECONDS")
 ]
-JudgedFoldersOption: TypeAlias = Annotated[
-    list[Path] | None,
-    option("queries.jsonl, and qrels/ if they are judged; repeat for more.", "--queries", metavar="FOLDER"),
-]
-JudgementsOption: TypeAlias = Annotated[
-    Path | None, option("Let people judge, and save their grades there.", "--judgements", metavar="FOLDER")
-]
 LOCAL = "127.0.0.1"
-GRACE = 5
 _USER = re.compile(r"//[^/@]*@")  # of a URL, with a password
 MOST = Limits()
 
@@ -94,7 +83,10 @@ def serve(
     api_keys_env: KeysOption = None,
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
-    cors_origin: OriginsOption = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        option("Origin of a web page that may call from a browser; repeat for more.", metavar="ORIGIN"),
+    ] = None,
     max_body: Annotated[int, option("Maximum bytes of a request.", min=1, metavar="N")] = MOST.body,
     max_inputs: Annotated[int, option("Maximum texts in a request.", min=1, metavar="N")] = MOST.inputs,
     max_characters: Annotated[int, option("Maximum characters of a text.", min=1, metavar="N")] = MOST.characters,
@@ -196,8 +188,13 @@ def studio(
     configs: ConfigsOption = None,
     store: StoreOption = None,
     collections: CollectionsOption = None,
-    queries: JudgedFoldersOption = None,
-    judgements: JudgementsOption = None,
+    queries: Annotated[
+        list[Path] | None,
+        option("queries.jsonl, and qrels/ if they are judged; repeat for more.", "--queries", metavar="FOLDER"),
+    ] = None,
+    judgements: Annotated[
+        Path | None, option("Let people judge, and save their grades there.", "--judgements", metavar="FOLDER")
+    ] = None,
     allow_writes: Annotated[
         bool, option("Let the page roll a swap back; by default it only reads.", "--allow-writes")
     ] = False,
@@ -207,7 +204,7 @@ def studio(
     api_keys_env: KeysOption = None,
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
-    grace: GraceOption = GRACE,
+    grace: GraceOption = 5,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:

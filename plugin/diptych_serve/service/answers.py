@@ -110,15 +110,28 @@ class CollectionDescription(BaseModel, from_attributes=True):
     tenant_field: str = Field("", description="Metadata key that names a document's tenant; requests must name one.")
 
 
-def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateReport:
+def populated(
+    collection: Collection,
+    rows: Iterable[Any],
+    *,
+    tenant: str | None = None,
+    sync: bool = False,
+    dry_run: bool = False,
+    yes: bool = False,
+) -> PopulateReport:
     """Populate and return the report; rejected documents are listed in it, not in a file of the server.
+
+    Args:
+        collection, rows, tenant, sync, dry_run: as `Collection.populate`.
+        yes: let `sync` delete more than the config allows, and documents lose media.
 
     Raises:
         DiptychError: see `Collection.populate`.
     """
+    options: dict[str, Any] = {"tenant": tenant, "sync": sync, "dry_run": dry_run, "drop_media": yes}
     with tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
-        report_path = Path(folder) / "rejected.jsonl"
-        report = populate(collection.handle, rows, report_path=report_path, **options)
+        path, most = Path(folder) / "rejected.jsonl", 1.0 if yes else None
+        report = populate(collection.handle, rows, report_path=path, max_deleted=most, **options)
     log_report(report, rejected=False)  # the answer names them, and they may quote documents
     return replace(report, report_file="")
 

@@ -30,30 +30,15 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych.errors import DiptychError
-from diptych.reports import PopulateReport
 from diptych.runtime.panics import as_error, is_panic
 from diptych_serve.service.access import Keys, Limits
 from diptych_serve.service.admission import LOG, POLLED, Gate, Refused, refusal_of
 from diptych_serve.service.answers import (
-    EmbeddingsAnswer,
     Handler,
-    ModelAnswer,
-    ModelsAnswer,
     Operation,
-    RerankAnswer,
-    SearchAnswer,
-    StatusAnswer,
-    openapi,
 )
-from diptych_serve.service.context import Readiness, Serving, Writes, json_of
-from diptych_serve.service.requests import (
-    DocumentsRequest,
-    EmbeddingsRequest,
-    PopulateOptions,
-    RerankRequest,
-    SearchRequest,
-)
-from diptych_serve.service.routes import embeddings, model, models, populate, put_documents, rerank, search
+from diptych_serve.service.context import Readiness, Serving, Writes
+from diptych_serve.service.routes import READING, WRITING
 from diptych_serve.service.served import Batches, Metrics, Served
 
 ACCESS_LOG = logging.getLogger("diptych.access")
@@ -109,28 +94,6 @@ def application(
     return app
 
 
-async def healthz(request: Request) -> Response:
-    """`GET /healthz`: the process answers."""
-    return json_of({"status": "ok"})
-
-
-async def readyz(request: Request) -> Response:
-    """`GET /readyz`: 200 while everything that is served can answer and its stores respond; else 503."""
-    state = await Serving.of(request).readiness.now()
-    return json_of({"status": state}, 200 if state == "ready" else 503)
-
-
-async def metrics(request: Request) -> Response:
-    """`GET /metrics`, for Prometheus."""
-    collected = Serving.of(request).metrics
-    return Response(collected.text(), headers={"Content-Type": collected.content_type})
-
-
-async def description(request: Request) -> Response:
-    """`GET /openapi.json`: the API, for client generators."""
-    return json_of(openapi(request.app.state.operations))
-
-
 def _answered(handler: Handler) -> Handler:
     """The handler, with errors turned into answers that say what went wrong and what to do."""
 
@@ -150,36 +113,6 @@ def _answered(handler: Handler) -> Handler:
     return answer
 
 
-READING = (  # starlette looks at them in this order
-    Operation("post", "/search", "Search a collection", search, SearchAnswer, SearchRequest),
-    Operation(
-        "post", "/v1/embeddings", "Vectors of texts", embeddings, EmbeddingsAnswer, EmbeddingsRequest, errors=(502,)
-    ),
-    Operation("get", "/v1/models", "What can be named as a model", models, ModelsAnswer),
-    Operation("get", "/v1/models/{model:path}", "One model", model, ModelAnswer),
-    *(
-        Operation("post", path, "Documents by relevance", rerank, RerankAnswer, RerankRequest, errors=(502,))
-        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
-    ),
-    Operation("get", "/healthz", "Whether the process answers", healthz, StatusAnswer, open=True),
-    Operation("get", "/readyz", "Whether all can answer", readyz, StatusAnswer, open=True, errors=(503,)),
-    Operation("get", "/metrics", "Numbers for Prometheus", metrics),
-    Operation("get", "/openapi.json", "This document", description),
-)
-WRITING = (
-    Operation(
-        "put", "/documents", "Bring some documents in", put_documents, PopulateReport, DocumentsRequest, errors=(507,)
-    ),
-    Operation(
-        "post",
-        "/populate",
-        "Bring in the documents of JSON lines",
-        populate,
-        query=PopulateOptions,
-        lines=True,
-        errors=(409, 507),
-    ),
-)
 _WRITES = "diptych serve --allow-writes, in Python application(..., writes=True)"
 _STUDIO = "diptych studio, in Python application(..., extension=diptych_serve.studio.routes.studio())"
 CORS: dict[str, Any] = {

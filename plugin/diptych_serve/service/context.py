@@ -185,7 +185,7 @@ class Readiness:
             check.began = time.monotonic()
             try:
                 with suppress(*self._allowed):
-                    (self._served.warm if thorough else self._served.check)(name)
+                    self._served.check(name, thorough=thorough)
             except BaseException as error:  # whatever it is, the next check follows
                 check.works = False
                 known = as_error(error)
@@ -226,6 +226,6 @@ def warm_in_background(served: Served) -> None:
     def warm() -> None:
         for name in served.names:
             with suppress(Exception):
-                served.warm(name)
+                served.check(name, thorough=True)
 
     threading.Thread(target=warm, name="diptych-warm", daemon=False).start()

@@ -6,7 +6,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
@@ -18,6 +18,7 @@ from diptych import Collection
 from diptych.errors import SearchError, brief
 from diptych.media import Modality
 from diptych.media.read import is_data_uri
+from diptych.populate.sources.readers import Row
 from diptych.runtime.validation_messages import actual_value, error_path, expectation
 from diptych.search import ExplainOptions, SearchOptions, option_fields
 from diptych.types import Query
@@ -26,6 +27,7 @@ from diptych_serve.service.admission import Refused
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:|file:", re.IGNORECASE)
 
+NOT_OPENED = "a server does not open files or addresses that a client names"
 MOST_DIGITS = 19  # of a Content-Length: more than any body has; Python reads at most 4,300
 JSON = "application/json"
 CLOSE = {"Connection": "close"}
@@ -122,15 +124,19 @@ class SearchBody(Body):
         return self.queries or [self.query or ""]
 
     @property
-    def question(self) -> str | Query:
-        """The query, with its media if it has any."""
-        text = self.query or ""
-        return Query(text, media={str(name): raw for name, raw in self.media.items()}) if self.media else text
+    def questions(self) -> list[str | Query]:
+        """The queries, that of one request with its media if it has any."""
+        return [*self.queries] if self.queries else [question_of(self.query or "", self.media)]
 
     @property
     def options(self) -> SearchOptions:
         """The options of the search."""
         return cast(SearchOptions, {name: getattr(self, name) for name in REMOTE_OPTIONS})
+
+
+def question_of(text: str, media: Mapping[Modality, str] | None) -> str | Query:
+    """A query of these words, with its media if it has any."""
+    return Query(text, media={str(name): raw for name, raw in media.items()}) if media else text
 
 
 # The cost of a search is the server's to choose.
@@ -352,24 +358,15 @@ def require_words(texts: Iterable[str], accepts: Sequence[str], *, where: str) -
         return
     for text in filter(str.strip, texts):
         if _ADDRESS.match(text.strip()) or _is_file(text.strip()):
-            raise SearchError(
-                "a server does not open files or addresses that a client names",
-                where=where,
-                got=repr(text[:80]),
-                expected="words",
-            )
+            raise SearchError(NOT_OPENED, where=where, got=repr(text[:80]), expected="words")
 
 
 def require_inline(media: Mapping[Any, Any], *, where: str) -> None:
     """Raise SearchError for media that a client sent by their name, not as data: URIs."""
     for modality, raw in media.items():
         if not (isinstance(raw, str) and is_data_uri(raw)):
-            raise SearchError(
-                "a server does not open files or addresses that a client names",
-                where=f"{where}, {str(modality)[:80]}",
-                got=brief(raw),
-                expected="media as a data: URI",
-            )
+            of_modality, expected = f"{where}, {str(modality)[:80]}", "media as a data: URI"
+            raise SearchError(NOT_OPENED, where=of_modality, got=brief(raw), expected=expected)
 
 
 def require_question(collection: Collection, texts: Sequence[str], media: Mapping[Any, Any] | None = None) -> None:
@@ -385,9 +382,22 @@ def accepted(collection: Collection, *, documents: bool = False) -> list[str]:
     return [kind for slot in slots if not (documents and slot.reads_media) for kind in slot.spec.accepts]
 
 
-def reads_media(collection: Collection) -> bool:
-    """Whether a slot of the collection reads media, so that `media` of a document are not metadata."""
-    return any(slot.reads_media for slot in collection.handle.slots.values())
+def of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
+    """The rows, after checking that nothing in them would be opened as a file or address."""
+    kinds, has_media = (
+        accepted(collection, documents=True),
+        any(slot.reads_media for slot in collection.handle.slots.values()),
+    )
+    where = f"collection {collection.name!r}"
+    for row in rows:
+        if isinstance(row, Mapping):
+            marked = isinstance(row, Row) and row.has_media  # by the header of an exported file
+            if (has_media or marked) and isinstance(row.get("media"), Mapping):
+                require_inline(row["media"], where=where)
+            title, text = (value if isinstance(value, str) else "" for value in (row.get("title"), row.get("text")))
+            read_by_encoders = collection.handle.view.reading.of(title, text)
+            require_words([title, text, read_by_encoders], kinds, where=where)
+        yield row
 
 
 def _is_file(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The routes that search, write documents, encode and rerank."""
+"""The routes that search, write documents, encode and rerank, those for monitoring, and the table of all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import base64
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych import Collection
+from diptych.collection.explain import explained_hits
 from diptych.errors import AdapterOptionsError, PopulateError
 from diptych.populate import open_source
-from diptych.populate.sources.readers import Row
 from diptych.protocols import Kind
-from diptych.search import SearchOptions, explain_options
+from diptych.reports import PopulateReport
+from diptych.search import explain_options
 from diptych.search.filters import combined, logged_warnings
 from diptych.slots.encode import Vector
 from diptych.types import Floats, Hit, Query
 from diptych_serve.service.access import Limits
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import (
+    EmbeddingsAnswer,
     ExplainedDocument,
     ModelAnswer,
     ModelsAnswer,
+    Operation,
     RerankAnswer,
     RerankedDocument,
+    SearchAnswer,
+    StatusAnswer,
+    openapi,
     populated,
 )
 from diptych_serve.service.context import Serving, Writes, json_of
@@ -43,13 +49,11 @@ from diptych_serve.service.requests import (
     RerankRequest,
     SearchBody,
     SearchRequest,
-    accepted,
     example_texts,
+    of_words,
     pieces,
     read,
     read_query,
-    reads_media,
-    require_inline,
     require_kind,
     require_question,
     require_room,
@@ -74,9 +78,9 @@ async def put_documents(request: Request) -> Response:
     with writes.room():
         body = await read(request, DocumentsRequest, serving.limits)
         collection = serving.served.collection(body.collection)
-        options = {"dry_run": body.dry_run, "tenant": body.tenant, "drop_media": True}
-        rows = _of_words(collection, writes.until_stopped(body.documents))
-        return json_of(await writes.run(lambda: populated(collection, rows, options)))
+        options: dict[str, Any] = {"dry_run": body.dry_run, "tenant": body.tenant, "yes": True}
+        rows = of_words(collection, writes.until_stopped(body.documents))
+        return json_of(await writes.run(lambda: populated(collection, rows, **options)))
 
 
 async def populate(request: Request) -> Response:
@@ -85,16 +89,15 @@ async def populate(request: Request) -> Response:
     require_kind(request, LINES)
     params = read_query(request, PopulateOptions)
     collection = serving.served.collection(params.collection)
-    options = params.model_dump(include={"sync", "dry_run", "tenant"}) | {"max_deleted": 1.0 if params.yes else None}
-    options["drop_media"] = params.yes
+    options = params.model_dump(exclude={"collection"})
     with writes.room(), tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
         path = Path(folder) / "request.jsonl"
         with path.open("wb") as file:
             async for piece in pieces(request, serving.limits, serving.limits.upload, UPLOAD_RATE):
                 await asyncio.to_thread(file.write, piece)
         try:
-            rows = _of_words(collection, writes.until_stopped(open_source(path)))
-            return json_of(await writes.run(lambda: populated(collection, rows, options)))
+            rows = of_words(collection, writes.until_stopped(open_source(path)))
+            return json_of(await writes.run(lambda: populated(collection, rows, **options)))
         except PopulateError as error:
             if "lost" in error.context:  # documents would lose their media
                 raise Refused(409, str(error), code="populate_error") from error
@@ -109,21 +112,6 @@ def _writable(request: Request) -> tuple[Serving, Writes]:
     return serving, serving.writes
 
 
-def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
-    """The rows, after checking that nothing in them would be opened as a file or address."""
-    kinds, has_media = accepted(collection, documents=True), reads_media(collection)
-    where = f"collection {collection.name!r}"
-    for row in rows:
-        if isinstance(row, Mapping):
-            marked = isinstance(row, Row) and row.has_media  # by the header of an exported file
-            if (has_media or marked) and isinstance(row.get("media"), Mapping):
-                require_inline(row["media"], where=where)
-            title, text = (value if isinstance(value, str) else "" for value in (row.get("title"), row.get("text")))
-            read_by_encoders = collection.handle.view.reading.of(title, text)
-            require_words([title, text, read_by_encoders], kinds, where=where)
-        yield row
-
-
 async def search(request: Request) -> Response:
     """`POST /search`."""
     serving = Serving.of(request)
@@ -135,9 +123,8 @@ async def search(request: Request) -> Response:
     require_room(serving.limits, example_texts(options), param="like")
     require_question(collection, [*texts, *example_texts(options)], body.media)
     _require_few(body, collection.handle.search_config.limit, serving.limits)
-    if body.queries is None or len(body.queries) == 1:  # joined with those of other requests
-        one = body.question if body.queries is None else body.queries[0]
-        hits: Sequence[list[Hit]] = [await collection.asearch(one, **options)]
+    if len(texts) == 1:  # joined with those of other requests
+        hits: Sequence[list[Hit]] = [await collection.asearch(*body.questions, **options)]
     else:
         hits = await asyncio.to_thread(lambda: collection.search_batch(texts, **options))
     serving.metrics.queries.labels(collection.name).inc(len(texts))
@@ -153,26 +140,18 @@ def _response(collection: Collection, body: SearchBody, hits: Sequence[list[Hit]
         for text, query_hits in zip(body.texts, hits, strict=True)
     ]
     if body.explain:
-        questions: list[str | Query] = [*body.queries] if body.queries else [body.question]
-        for result, question, query_hits in zip(results, questions, hits, strict=True):
+        for result, question, query_hits in zip(results, body.questions, hits, strict=True):
             result["explanations"] = _explained(collection, question, query_hits, body)
     answer: dict[str, Any] = {"collection": collection.name, "results": results}
-    if not any(hits) and (warnings := _warnings(collection, body.options)):
-        answer["warnings"] = warnings
+    if not any(hits) and (filter := combined(body.options.get("filter"), body.options.get("where"))):
+        warnings = logged_warnings(collection.handle.view, filter, tenant=body.options.get("tenant"))
+        answer |= {"warnings": warnings} if warnings else {}  # according to the search just made
     return json_of(answer)
-
-
-def _warnings(collection: Collection, options: SearchOptions) -> list[str]:
-    """What is wrong with the filter, according to the search just made."""
-    filter = combined(options.get("filter"), options.get("where"))
-    return logged_warnings(collection.handle.view, filter, tenant=options.get("tenant")) if filter else []
 
 
 def _explained(
     collection: Collection, query: str | Query, hits: list[Hit], body: SearchBody
 ) -> list[ExplainedDocument]:
-    from diptych.collection.explain import explained_hits
-
     same, ids = explain_options(body.options), [hit.id for hit in hits]
     found = explained_hits(lambda ids: collection.explain(query, ids=ids, **same), ids)
     return [*map(ExplainedDocument.of, found)]
@@ -318,3 +297,57 @@ def _reranker(served: Served, name: str | None) -> Model:
         do = "name one as `model`" if rerankers else "serve one: diptych serve --adapter cross-encoder:MODEL"
         raise AdapterOptionsError(what, where="model", expected=names, do=do)
     return rerankers[0]
+
+
+async def healthz(request: Request) -> Response:
+    """`GET /healthz`: the process answers."""
+    return json_of({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """`GET /readyz`: 200 while everything that is served can answer and its stores respond; else 503."""
+    state = await Serving.of(request).readiness.now()
+    return json_of({"status": state}, 200 if state == "ready" else 503)
+
+
+async def metrics(request: Request) -> Response:
+    """`GET /metrics`, for Prometheus."""
+    collected = Serving.of(request).metrics
+    return Response(collected.text(), headers={"Content-Type": collected.content_type})
+
+
+async def description(request: Request) -> Response:
+    """`GET /openapi.json`: the API, for client generators."""
+    return json_of(openapi(request.app.state.operations))
+
+
+READING = (  # starlette looks at them in this order
+    Operation("post", "/search", "Search a collection", search, SearchAnswer, SearchRequest),
+    Operation(
+        "post", "/v1/embeddings", "Vectors of texts", embeddings, EmbeddingsAnswer, EmbeddingsRequest, errors=(502,)
+    ),
+    Operation("get", "/v1/models", "What can be named as a model", models, ModelsAnswer),
+    Operation("get", "/v1/models/{model:path}", "One model", model, ModelAnswer),
+    *(
+        Operation("post", path, "Documents by relevance", rerank, RerankAnswer, RerankRequest, errors=(502,))
+        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
+    ),
+    Operation("get", "/healthz", "Whether the process answers", healthz, StatusAnswer, open=True),
+    Operation("get", "/readyz", "Whether all can answer", readyz, StatusAnswer, open=True, errors=(503,)),
+    Operation("get", "/metrics", "Numbers for Prometheus", metrics),
+    Operation("get", "/openapi.json", "This document", description),
+)
+WRITING = (
+    Operation(
+        "put", "/documents", "Bring some documents in", put_documents, PopulateReport, DocumentsRequest, errors=(507,)
+    ),
+    Operation(
+        "post",
+        "/populate",
+        "Bring in the documents of JSON lines",
+        populate,
+        query=PopulateOptions,
+        lines=True,
+        errors=(409, 507),
+    ),
+)

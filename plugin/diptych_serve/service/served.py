@@ -196,30 +196,22 @@ class Served:
             )
         return served_model
 
-    def warm(self, name: str) -> None:
-        """Load what a collection or config needs, or for "" the further adapters; see `Collection.warm`.
+    def check(self, name: str, *, thorough: bool = False) -> None:
+        """Make the smallest possible call to the store and the encoders of a collection or config, if these are local.
 
-        Raises:
-            DiptychError: its queries would fail.
-        """
-        if name in self.collections:
-            self.collections[name].warm()
-            return
-        for model in (model for model in self.models() if model.collection == name):
-            model.try_out()
-
-    def check(self, name: str) -> None:
-        """Make the smallest possible call to the store and the local encoders of a collection or config.
+        Args:
+            name: of a collection or config; "" for the further adapters.
+            thorough: load everything that they need; see `Collection.warm`.
 
         Raises:
             DiptychError: its queries would fail now.
         """
         if name in self.collections:
-            check(self.collections[name].handle)
-            return
+            return self.collections[name].warm() if thorough else check(self.collections[name].handle)
         for model in (model for model in self.models() if model.collection == name):
-            if model.kind != "reranker" and not model.encoders.slot(model.name).spec.remote:
+            if thorough or (model.kind != "reranker" and not model.encoders.slot(model.name).spec.remote):
                 model.try_out()
+        return None
 
     def stores_answer(self, seconds: float) -> bool:
         """Whether each store answers the smallest possible call; servers within that time."""

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from diptych_serve.service.answers import openapi
-from diptych_serve.service.application import READING, WRITING
+from diptych_serve.service.routes import READING, WRITING
 
 
 def test_it_is_a_valid_document_of_openapi() -> None:

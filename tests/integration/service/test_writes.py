@@ -198,7 +198,7 @@ def test_a_write_under_way_ends_before_the_service_closes_its_collection(
             yield {"id": str(number), "text": f"text {number}"}
 
     async def run() -> None:
-        work = asyncio.create_task(writes.run(lambda: populated(collection, writes.until_stopped(rows()), {})))
+        work = asyncio.create_task(writes.run(lambda: populated(collection, writes.until_stopped(rows()))))
         await asyncio.to_thread(begun.wait, 60)
         await asyncio.to_thread(writes.stop)
         with pytest.raises(Refused, match="the service ends"):

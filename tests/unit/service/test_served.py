@@ -71,7 +71,7 @@ def test_adapters_are_served_when_they_are_named(fakes: Registry) -> None:
     served = Served(adapters=["fake-dense", "fake-reranker"], registry=fakes)
     model = served.model("fake-dense", "dense")
     assert len(model.encoders[model.name].encode_query(["x"])) == 1
-    served.warm("")
+    served.check("", thorough=True)
     with pytest.raises(UnknownAdapter, match="no adapter is called 'nobody'"):
         Served(adapters=["nobody"], registry=fakes)
 
