@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,10 @@ from diptych.metadata.models import Event
 from diptych.types import Passage
 from diptych_serve.service.answers import ErrorDetail, ExplainedDocument
 
+SwapState: TypeAlias = Literal["none", "filling", "gate", "stopped", "kept"]
+JobState: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
+JobKind: TypeAlias = Literal["evaluate", "judging"]
+
 
 class Answer(BaseModel):
     """An answer has no other fields."""
@@ -20,7 +24,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class SideFacts(Answer):
+class SideFacts(Answer, from_attributes=True):
     """Something that can be asked."""
 
     id: str = Field(description="Names it in requests and links.")
@@ -205,8 +209,8 @@ class JobAnswer(Answer):
     """How far a job is."""
 
     id: str
-    kind: Literal["evaluate", "judging"]
-    state: Literal["waiting", "running", "done", "failed", "cancelled"]
+    kind: JobKind
+    state: JobState
     sentence: str = Field(description="Where it is, in words.")
     done: int
     total: int | None
@@ -290,7 +294,7 @@ class VectorRow(Answer):
 class CollectionAnswer(Answer):
     """What a collection records and counts of itself: its swap, its vectors, and what needs attention."""
 
-    state: Literal["none", "filling", "gate", "stopped", "kept"]
+    state: SwapState
     sentence: str
     documents: int = 0
     bytes: int | None = None

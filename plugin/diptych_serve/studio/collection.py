@@ -7,7 +7,7 @@ writes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 from diptych import Collection
 from diptych.display import moment
@@ -19,14 +19,14 @@ from diptych.slots.unread import unread_warnings
 from diptych.stores.versions import DiskUse, disk_use, version_warnings
 from diptych.swap import Status, SwapStatus, state_token, status
 from diptych.swap.changes import compared
-from diptych_serve.studio.answers import CollectionAnswer, SwapStep, VectorRow
+from diptych_serve.studio.answers import CollectionAnswer, SwapState, SwapStep, VectorRow
 from diptych_serve.studio.sides import beside, encoder, maker, own_options, rolled_back, sides_of
 
-SwapState: TypeAlias = Literal["none", "filling", "gate", "stopped", "kept"]
 PLAN: Final = "plan"
 FILL: Final = "back-fill"
 GATE: Final = "gate"
 CUT_OVER: Final = "cut-over"
+RECORDED = ("slot", "vector", "adapter", "model", "points", "missing", "asking", "fingerprint")  # of a `VectorStatus`
 
 
 def described(collection: Collection, *, writes: bool) -> CollectionAnswer:
@@ -91,38 +91,29 @@ def _kept(metadata: CollectionMetadata, before: State) -> str:
 
 def _steps(metadata: CollectionMetadata, found: Status) -> list[SwapStep]:
     """Plan, back-fill, gate and cut-over of the swap under way, else of the one whose other generation is kept."""
-    swap = found.swap
-    if swap is not None:
-        began = f"{moment(swap.began)} by {swap.by}{f': {swap.why}' if swap.why else ''}"
-        plan = SwapStep(name=PLAN, state="done", text=f"{_changes(metadata)}; begun {began}")
-        return [
-            plan,
-            _filling(found, swap),
-            _gate(swap),
-            SwapStep(name=CUT_OVER, state="waiting", text="after the gate"),
-        ]
+    if (swap := found.swap) is not None:
+        plan = SwapStep(name=PLAN, state="done", text=_planned(metadata, swap.began, swap.by, swap.why))
+        last = SwapStep(name=CUT_OVER, state="waiting", text="after the gate")
+        return [plan, _filling(found, swap), _gate(swap), last]
     cut = next((event for event in reversed(found.history) if event.what == "cut over"), None)
     if metadata.previous is None or cut is None:
         return []
-    began_event = next((event for event in reversed(found.history) if event.what == "began"), cut)
-    why = f": {reason}" if (reason := began_event.why or cut.why) else ""
+    began = next((event for event in reversed(found.history) if event.what == "began"), cut)
     gate: Literal["failed", "done"] = "failed" if cut.gate.startswith(("worse", "undecided")) else "done"
-    back = _last(found.history) if rolled_back(metadata) else None
-    text = f"live since {moment(cut.when)}"
-    if back is not None:
+    back, text, count = None, f"live since {moment(cut.when)}", found.documents
+    if rolled_back(metadata) and (back := _last(found.history)) is not None:
         text = f"was live from {moment(cut.when)}; rolled back {moment(back.when)}"
     return [
-        SwapStep(
-            name=PLAN,
-            state="done",
-            text=f"{_changes(metadata)}; begun {moment(began_event.when)} by {began_event.by}{why}",
-        ),
-        SwapStep(
-            name=FILL, state="done", text="the new vectors are complete", done=found.documents, total=found.documents
-        ),
+        SwapStep(name=PLAN, state="done", text=_planned(metadata, began.when, began.by, began.why or cut.why)),
+        SwapStep(name=FILL, state="done", text="the new vectors are complete", done=count, total=count),
         SwapStep(name=GATE, state=gate, text=cut.gate or "what it said is not recorded"),
         SwapStep(name=CUT_OVER, state="undone" if back else "done", text=text),
     ]
+
+
+def _planned(metadata: CollectionMetadata, when: str, by: str, why: str) -> str:
+    """What the plan changes, who began it, and why."""
+    return f"{_changes(metadata)}; begun {moment(when)} by {by}{f': {why}' if why else ''}"
 
 
 def _filling(found: Status, swap: SwapStatus) -> SwapStep:
@@ -130,14 +121,14 @@ def _filling(found: Status, swap: SwapStatus) -> SwapStep:
     building = [vector for vector in found.vectors if vector.role == "building"]
     total = sum(vector.points for vector in building)
     done = total - sum(vector.missing for vector in building)
+    state: Literal["done", "running", "waiting"] = "running"
+    text = f"filling {', '.join(vector.vector for vector in building)}"
     if swap.filled:
-        left = f"{total - done:,} have nothing that the new encoder reads" if done < total else "the vectors are there"
-        return SwapStep(name=FILL, state="done", text=left, done=done, total=total)
-    if not swap.running:
-        text = f"stopped: no process fills them; {swap.holder or 'nobody'} was the last"
-        return SwapStep(name=FILL, state="waiting", text=text, done=done, total=total)
-    names = ", ".join(vector.vector for vector in building)
-    return SwapStep(name=FILL, state="running", text=f"filling {names}", done=done, total=total)
+        left = f"{total - done:,} have nothing that the new encoder reads"
+        state, text = "done", left if done < total else "the vectors are there"
+    elif not swap.running:
+        state, text = "waiting", f"stopped: no process fills them; {swap.holder or 'nobody'} was the last"
+    return SwapStep(name=FILL, state=state, text=text, done=done, total=total)
 
 
 def _gate(swap: SwapStatus) -> SwapStep:
@@ -164,18 +155,11 @@ def _vectors(
         sizes = [used.vectors[name] for name in generation.vectors if name in used.vectors] if used else []
         rows.append(
             VectorRow(
-                slot=vector.slot,
-                vector=vector.vector,
+                **{name: getattr(vector, name) for name in RECORDED},
                 generation=vector.number,
-                adapter=vector.adapter,
-                model=vector.model,
                 options=own_options(generation, beside(metadata, slot, generation)),
                 state="kept, behind" if vector.behind else vector.role,
-                points=vector.points,
-                missing=vector.missing,
-                asking=vector.asking,
                 side=side if side in known else None,
-                fingerprint=vector.fingerprint,
                 canaries=_canaries(collection, vector.slot, generation),
                 unread=str(unread[vector.vector]) if vector.vector in unread else "",
                 bytes=sum(sizes) if sizes else None,

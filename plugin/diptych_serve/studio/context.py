@@ -6,20 +6,16 @@ A page cancels its search with each further key that is typed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import Response
 
 from diptych_serve.service.admission import Refused
-from diptych_serve.service.answers import Handler
-from diptych_serve.service.context import Serving, json_of
-from diptych_serve.service.requests import read, read_query
+from diptych_serve.service.context import Serving
 from diptych_serve.studio.evaluations import QuerySets
 from diptych_serve.studio.jobs import Jobs
 from diptych_serve.studio.judging import JudgingSessions
@@ -80,41 +76,7 @@ class Call:
         return cls(Serving.of(request), studio, request.path_params.get("id", ""))
 
 
-def answering(
-    work: Callable[[Call, Any], object],
-    asked: type[BaseModel] | None = None,
-    query: type[BaseModel] | None = None,
-    *,
-    aside: bool = False,
-) -> Handler:
-    """A route that answers what `work` returns, as JSON.
-
-    Args:
-        work: is given the call, and the body or the query; runs in a thread.
-        asked, query: models of the body and of the query.
-        aside: run it in Studio's own threads, because it takes longer than a search; dropped if the client leaves.
-    """
-
-    async def handler(request: Request) -> Response:
-        call = Call.of(request)
-        body: BaseModel | None = None
-        if asked is not None:
-            body = await read(request, asked, call.serving.limits)
-        elif query is not None:
-            body = read_query(request, query)
-        if not aside:
-            return json_of(await asyncio.to_thread(work, call, body))
-        loop = asyncio.get_running_loop()
-
-        async def answer() -> Response:
-            return await loop.run_in_executor(call.studio.threads, lambda: json_of(work(call, body)))
-
-        return await unless_gone(request, answer())
-
-    return handler
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     """What `work` returns; it is cancelled when the client goes away. Call it when the body has been read.
 
     Work that waits for its turn is not begun then; a call of an encoder or of the store that is under way ends.

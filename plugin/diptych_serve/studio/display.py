@@ -102,14 +102,12 @@ def units(text: str) -> int:
 
 def plain(value: Any, deep: int = 0) -> Any:
     """A payload's value as JSON that a page can show: long texts and lists cut, large integers as text."""
-    if isinstance(value, bool) or value is None:
+    if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
         return value if abs(value) <= SAFE else str(value)
     if isinstance(value, str):
         return value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
-    if isinstance(value, float):
-        return value
     if isinstance(value, Mapping | list | tuple) and deep >= DEEPEST:
         return "…"
     if isinstance(value, Mapping):

@@ -169,10 +169,7 @@ class QuerySets:
         sets = [self._set(name, *place) for name, place in self._named(collections).items()]
         return [
             QuerySetFacts(
-                name=own.name,
-                queries=len(own.queries),
-                judged=len(own.qrels) if own.qrels is not None else 0,
-                error=str(own.error) if own.error else None,
+                name=own.name, queries=len(own.queries), judged=len(own.qrels or ()), error=own.error and str(own.error)
             )
             for own in sets
         ]
@@ -237,6 +234,7 @@ def asked(sides: Sequence[Side], queries: Sequence[Query], job: Job, *, depth: i
         JobCancelled: nobody wants it any more.
     """
     runs = []
+    advance = partial(job.advance, ASKING)
     for side, name in zip(sides, names_of(sides), strict=True):
         hits = ask(
             side.view.now(),
@@ -244,7 +242,7 @@ def asked(sides: Sequence[Side], queries: Sequence[Query], job: Job, *, depth: i
             pipeline=side.pipeline,
             depth=depth,
             with_ties=True,
-            advance=lambda n: job.advance(ASKING, n),
+            advance=advance,
             tenant=tenant,
         )
         runs.append(Run.from_hits(name, queries, hits))
@@ -274,58 +272,48 @@ def evaluation(
         got = f"{len(queries):,} queries x {len(sides)} sides x {depth:,} hits"
         do = "choose a metric with a smaller cutoff, such as nDCG@10, or run diptych evaluate"
         raise EvaluationError("too many hits to keep", got=got, expected=f"at most {MOST_HITS:,}", do=do)
-    return partial(_evaluated, sides, queries, qrels, metric, depth, slices, tenant)
+
+    def evaluated(job: Job) -> EvaluationResult:
+        job.begin(ASKING, 2 * len(queries))
+        now = [replace(side, view=side.view.now()) for side in sides]
+        runs = asked(now, queries, job, depth=depth, tenant=tenant)
+        milliseconds = _milliseconds(now, queries[:TIMED], tenant, job)
+        job.begin(MEASURING, None)
+        evaluations = [evaluate(run, qrels, [metric]) for run in runs]
+        values = [evaluation.values(metric) for evaluation in evaluations]
+        comparison = None
+        if len(values[0]) > 1:  # from one query nothing can be tested
+            options: dict[str, Any] = {"confidence": CONFIDENCE, "samples": SAMPLES, "seed": SEED}
+            comparison = compare(evaluations, evaluations[0].name, metric, **options)
+        view = now[0].view.now()
+        rows, remarks = _slices(view, slices, queries, qrels, comparison)
+        # Where documents have tenants, judgements may be of others' documents.
+        absent = "" if view.tenancy is not None else absent_documents(view, qrels)
+        said_of_runs = (remark for evaluation in evaluations for remark in evaluation.remarks())
+        return EvaluationResult(
+            metric=metric,
+            verdict=_verdict(evaluations, comparison, metric),
+            remarks=[*([absent] if absent else []), *said_of_runs, *remarks],
+            sides=[_side(*side, metric) for side in zip(now, evaluations, milliseconds, strict=True)],
+            difference=comparison.differences[0] if comparison else None,
+            test=comparison.describe() if comparison else "",
+            queries=_rows(queries, values, runs),
+            slices=rows,
+        )
+
+    return evaluated
 
 
-def _evaluated(
-    sides: Sequence[Side],
-    queries: Sequence[Query],
-    qrels: Qrels,
-    metric: str,
-    depth: int,
-    slices: Sequence[str],
-    tenant: str | None,
-    job: Job,
-) -> EvaluationResult:
-    job.begin(ASKING, 2 * len(queries))
-    sides = tuple(replace(side, view=side.view.now()) for side in sides)
-    runs = asked(sides, queries, job, depth=depth, tenant=tenant)
-    milliseconds = _milliseconds(sides, queries[:TIMED], tenant, job)
-    job.begin(MEASURING, None)
-    evaluations = [evaluate(run, qrels, [metric]) for run in runs]
-    a, b = (evaluation.values(metric) for evaluation in evaluations)
-    comparison = None
-    if len(a) > 1:  # from one query nothing can be tested
-        options: dict[str, Any] = {"confidence": CONFIDENCE, "samples": SAMPLES, "seed": SEED}
-        comparison = compare(evaluations, evaluations[0].name, metric, **options)
-    view = sides[0].view.now()
-    rows, remarks = _slices(view, slices, queries, qrels, comparison)
-    # Where documents have tenants, judgements may be of others' documents.
-    absent = "" if view.tenancy is not None else absent_documents(view, qrels)
-    said_of_runs = (remark for evaluation in evaluations for remark in evaluation.remarks())
-    return EvaluationResult(
-        metric=metric,
-        verdict=_verdict(evaluations, comparison, metric),
-        remarks=[*([absent] if absent else []), *said_of_runs, *remarks],
-        sides=[
-            _side(side, evaluation, metric, time_of)
-            for side, evaluation, time_of in zip(sides, evaluations, milliseconds, strict=True)
-        ],
-        difference=comparison.differences[0] if comparison else None,
-        test=comparison.describe() if comparison else "",
-        queries=[
-            QueryRow(
-                id=query.id,
-                text=said(query),
-                a=a[query.id],
-                b=b[query.id],
-                difference=b[query.id] - a[query.id],
-                overlap=_overlap(query.id, runs),
-            )
-            for query in queries
-        ],
-        slices=rows,
-    )
+def _rows(queries: Sequence[Query], values: Sequence[Mapping[str, float]], runs: Sequence[Run]) -> list[QueryRow]:
+    """The values of each query, and the share of the first `PAGE` hits that both runs have: 1 where both have none."""
+    (a, b), rows = values, []
+    for query in queries:
+        first, second = ({name for name, _ in run.rankings[query.id][:PAGE]} for run in runs)
+        longest, key = max(len(first), len(second)), query.id
+        overlap = len(first & second) / longest if longest else 1.0
+        row = QueryRow(id=key, text=said(query), a=a[key], b=b[key], difference=b[key] - a[key], overlap=overlap)
+        rows.append(row)
+    return rows
 
 
 def names_of(sides: Sequence[Side]) -> list[str]:
@@ -349,7 +337,7 @@ def _verdict(evaluations: Sequence[Evaluation], comparison: Comparison | None, m
     return f"{means} over 1 judged query; one query is not enough for a comparison"
 
 
-def _side(side: Side, evaluation: Evaluation, metric: str, milliseconds: float) -> EvaluatedSide:
+def _side(side: Side, evaluation: Evaluation, milliseconds: float, metric: str) -> EvaluatedSide:
     values = np.array(list(evaluation.values(metric).values()), np.float64)
     low, high = None, None
     if len(values) > 1:
@@ -367,13 +355,6 @@ def _side(side: Side, evaluation: Evaluation, metric: str, milliseconds: float) 
         milliseconds=milliseconds,
         generations={name: own.number for name, own in generations.items() if own is not None},
     )
-
-
-def _overlap(query: str, runs: Sequence[Run]) -> float:
-    """The share of the first `PAGE` hits that two runs have in common; 1 where both have none."""
-    first, second = ({name for name, _ in run.rankings[query][:PAGE]} for run in runs)
-    longest = max(len(first), len(second))
-    return len(first & second) / longest if longest else 1.0
 
 
 def _slices(
@@ -396,4 +377,4 @@ def _milliseconds(sides: Sequence[Side], timed: Sequence[Query], tenant: str | N
     def ask_side(side: tuple[View, Pipeline | None], query: Query) -> None:
         search(side[0], [query], pipeline=side[1], limit=PAGE, tenant=tenant)
 
-    return list(np.median(times(ask_side, views, timed, advance=lambda n: job.advance(TIMING, n)), axis=1).tolist())
+    return list(np.median(times(ask_side, views, timed, advance=partial(job.advance, TIMING)), axis=1).tolist())

@@ -8,19 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from diptych.runtime.panics import as_error, is_panic
 from diptych_serve.service.admission import Refused, refusal_of
 from diptych_serve.service.answers import ErrorDetail
-from diptych_serve.studio.answers import JobAnswer
+from diptych_serve.studio.answers import JobAnswer, JobKind, JobState
 
 PATIENCE = 30.0  # seconds after which a job that nobody asks for is cancelled: the page was closed
 WAITING = 8  # jobs that may wait
 KEPT = 16  # finished jobs whose results are kept
 
-State: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
-Kind: TypeAlias = Literal["evaluate", "judging"]
 Work: TypeAlias = "Callable[[Job], Any]"
 
 
@@ -40,9 +38,9 @@ class Job:
     stage that it is in.
     """
 
-    def __init__(self, kind: Kind, work: Work, *, patience: float = PATIENCE) -> None:
+    def __init__(self, kind: JobKind, work: Work, *, patience: float = PATIENCE) -> None:
         self.id, self.kind = secrets.token_urlsafe(12), kind
-        self.state: State = "waiting"
+        self.state: JobState = "waiting"
         self.stage, self.done = "", 0
         self.total: int | None = None
         self.result: Any = None
@@ -60,14 +58,6 @@ class Job:
     def is_wanted(self) -> bool:
         """Whether it was neither cancelled nor forgotten."""
         return not self._cancelled.is_set() and time.monotonic() - self._asked < self._patience
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Until the stage ends, at its speed so far; None if that is unknown."""
-        done, total, passed = self.done, self.total, time.monotonic() - self._began
-        if self.state != "running" or not total or not done:
-            return None
-        return max(0.0, passed / done * (total - done))
 
     def touch(self) -> None:
         """Note that somebody asks for it."""
@@ -108,7 +98,7 @@ class Job:
                 self.state = "cancelled"
                 return
             self.state = "running"
-        state: State = "failed"
+        state: JobState = "failed"
         try:
             self.result = self._work(self)
             state = "done"
@@ -127,7 +117,10 @@ class Job:
         Args:
             before: how many jobs are done before it.
         """
-        left = self.seconds_left
+        left: int | None = None
+        if self.state == "running" and (done := self.done) and (total := self.total):
+            passed = time.monotonic() - self._began
+            left = math.ceil(max(0.0, passed / done * (total - done)))
         return JobAnswer(
             id=self.id,
             kind=self.kind,
@@ -135,7 +128,7 @@ class Job:
             sentence=self._sentence(before),
             done=self.done,
             total=self.total,
-            seconds_left=None if left is None else math.ceil(left),
+            seconds_left=left,
             result=self.result if self.state == "done" else None,
             error=ErrorDetail(**self.error.fields) if self.error else None,
         )
@@ -165,7 +158,7 @@ class Jobs:
         self._lock, self._stopped = threading.Lock(), False
         self._pool = ThreadPoolExecutor(1, "diptych-studio")
 
-    def start(self, kind: Kind, work: Work) -> Job:
+    def start(self, kind: JobKind, work: Work) -> Job:
         """Begin a job, or let it wait.
 
         Args:
@@ -183,7 +176,9 @@ class Jobs:
             if len(waiting) >= self._waiting:
                 message = f"{len(waiting)} jobs are waiting\n  do: cancel one, or try again later"
                 raise Refused(429, message, code="rate_limit_exceeded", headers={"Retry-After": "5"})
-            self._forget()
+            over = [other.id for other in self._jobs.values() if other.is_over]
+            for id in over[: max(0, len(over) - self._kept + 1)]:  # the oldest beyond those that are kept
+                del self._jobs[id]
             self._jobs[job.id] = job
             self._pool.submit(job.run)
         return job
@@ -216,9 +211,3 @@ class Jobs:
         for job in jobs:
             job.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _forget(self) -> None:
-        """Drop the oldest finished jobs beyond those that are kept."""
-        over = [job.id for job in self._jobs.values() if job.is_over]
-        for id in over[: max(0, len(over) - self._kept + 1)]:
-            del self._jobs[id]

@@ -1,14 +1,25 @@
-"""Studio's routes of jobs, judging, swaps and state, the table of all, and `studio`, which adds them to the service."""
+"""Studio's routes of jobs, judging, swaps and state, the table of all, and `studio`, which adds them to the service.
+
+`guarded` keeps browsers from running anything beside the built page.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
 from pydantic import BaseModel, Field
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych import Collection, __version__
 from diptych.errors import CollectionNotFound, DiptychError
@@ -19,26 +30,49 @@ from diptych_lab.judge.judging import drawn
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import Operation
 from diptych_serve.service.application import Extension
-from diptych_serve.service.requests import Body, accepted, require_question, require_room
+from diptych_serve.service.context import json_of
+from diptych_serve.service.requests import Body, accepted, read, read_query, require_question, require_room
 from diptych_serve.studio.answers import (
     CollectionAnswer,
     CollectionFacts,
     Found,
     JobAnswer,
     JudgingAnswer,
+    SideFacts,
     SlotFacts,
     State,
 )
 from diptych_serve.studio.collection import described
-from diptych_serve.studio.context import Call, Studio, answering
+from diptych_serve.studio.context import Call, Studio, unless_gone
 from diptych_serve.studio.display import fields_of
 from diptych_serve.studio.evaluations import QuerySet, QuerySets, evaluation
 from diptych_serve.studio.jobs import Jobs
 from diptych_serve.studio.judging import JudgingSessions, Session, typed_queries
-from diptych_serve.studio.page import API, PAGES, Headers, is_public
 from diptych_serve.studio.search import JudgedQuestion, OneMedia, grades, locate, media, search
 from diptych_serve.studio.sides import DocumentQuestion, Question, Side, SideId, side_of, sides_of
 from diptych_serve.studio.snippets import snippets
+
+BASE, API = "/studio", "/studio/api"
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+DATA_CSP = "default-src 'none'; frame-ancestors 'none'; sandbox"  # of answers that are no page
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+FOLDER = Path(__file__).parent
+PAGES = (
+    Route("/docs", RedirectResponse(f"{BASE}/#/docs"), methods=["GET"]),  # the page's view of /openapi.json
+    Route(BASE, RedirectResponse(f"{BASE}/"), methods=["GET"]),  # the page's files are named relative to its folder
+    Route(
+        f"{BASE}/guide.html", FileResponse(FOLDER / "guide.html"), methods=["GET"]
+    ),  # of docs/studio.md, by docs/guide.py
+    Mount(BASE, GZipMiddleware(StaticFiles(directory=FOLDER / "page", html=True))),
+)
 
 SAMPLE = 50  # queries that are judged at most
 Name: TypeAlias = Annotated[str, Field(max_length=1000)]
@@ -219,7 +253,7 @@ def _described(collection: Collection) -> CollectionFacts:
         return CollectionFacts(
             name=collection.name,
             documents=read_store(view, lambda: view.client.count(view.name)).count,
-            sides=[side.facts for side in sides_of(collection)],
+            sides=[SideFacts.model_validate(side) for side in sides_of(collection)],
             slots=slots,
             tenants=view.tenancy is not None,
             accepts=list(dict.fromkeys(accepted(collection))),
@@ -242,9 +276,25 @@ def _operation(
     query: type[BaseModel] | None = None,
     aside: bool = False,
 ) -> Operation:
-    """An operation of the API; its answer is of the class that `work` says it returns."""
+    """An operation of the API that answers what `work` returns, as JSON of the class that it says it returns.
+
+    Args:
+        method, path, summary, asked, query: as of an `Operation`.
+        work: is given the call, and the body or the query; runs in a thread.
+        aside: run it in Studio's own threads, because it takes longer than a search; dropped if the client leaves.
+    """
+
+    async def handler(request: Request) -> Response:
+        call = Call.of(request)
+        body: BaseModel | None = read_query(request, query) if query is not None else None
+        if asked is not None:
+            body = await read(request, asked, call.serving.limits)
+        if not aside:
+            return json_of(await asyncio.to_thread(work, call, body))
+        pool, loop = call.studio.threads, asyncio.get_running_loop()
+        return await unless_gone(request, loop.run_in_executor(pool, lambda: json_of(work(call, body))))
+
     answer = get_type_hints(work)["return"]
-    handler = answering(work, asked, query, aside=aside)
     return Operation(method, f"{API}{path}", summary, handler, answer, asked, query, errors=(403, 409))
 
 
@@ -291,8 +341,40 @@ def studio(
     return Extension(
         operations=OPERATIONS,
         pages=PAGES,
-        middleware=[Middleware(Headers)],
+        middleware=[Middleware(guarded)],
         is_public=is_public,
         state={"studio": context},
         close=context.close,
     )
+
+
+def guarded(app: ASGIApp) -> ASGIApp:
+    """The application, with the headers that keep a browser in bounds on every answer of Studio, errors included."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers, is_page = MutableHeaders(scope=message), is_public(scope["path"])
+                cache = {"Cache-Control": "no-cache" if is_page else "no-store"}
+                for name, value in {
+                    **HEADERS,
+                    "Content-Security-Policy": CSP if is_page else DATA_CSP,
+                    **cache,
+                }.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        is_studios = scope["type"] == "http" and is_studio(scope["path"])
+        await app(scope, receive, send_guarded if is_studios else send)
+
+    return answer
+
+
+def is_studio(path: str) -> bool:
+    """Whether the path is one of Studio's."""
+    return path in (BASE, "/docs") or path.startswith(f"{BASE}/")
+
+
+def is_public(path: str) -> bool:
+    """Whether the path is answered without a key: the page, which holds no data."""
+    return is_studio(path) and path != API and not path.startswith(f"{API}/")

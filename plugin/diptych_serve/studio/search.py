@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from pydantic import Field
@@ -28,7 +29,7 @@ from diptych_serve.service.admission import Refused
 from diptych_serve.service.answers import ExplainedDocument
 from diptych_serve.service.context import Serving, json_of
 from diptych_serve.service.requests import Body, read, read_query, require_room
-from diptych_serve.studio.answers import Found, Grades, Leg, Located, RelevantDocument, ShownDocument
+from diptych_serve.studio.answers import Found, Grades, Leg, Located, RelevantDocument, ShownDocument, SideFacts
 from diptych_serve.studio.context import Call, unless_gone
 from diptych_serve.studio.display import document_fields, name_of, one_direction, shown_hits
 from diptych_serve.studio.sides import DocumentQuestion, Question, Side, Words, checked, options_of, side_of
@@ -60,7 +61,7 @@ def _shown(collection: Collection, side: Side, found: SearchOutcome, millisecond
     (hits,) = found.hits
     return Found(
         collection=collection.name,
-        side=side.facts,
+        side=SideFacts.model_validate(side),
         pipeline=repr(found.request.pipeline),
         milliseconds=milliseconds,
         seconds=found.seconds,
@@ -133,24 +134,17 @@ def _before(why: Explanation) -> list[ScorePart]:
 def _leg(
     side: Side, view: View, options: SearchOptions, body: DocumentQuestion, name: str, own: SlotScore, why: Explanation
 ) -> Leg:
-    """The document in one slot; if it is not among the slot's candidates, its rank further down."""
+    """The document in one slot; if it is not among the slot's candidates, its rank among the best `DEEPEST`."""
     candidates = next(branch.candidates for branch in why.pipeline.retrieve if branch.slot == name)
     rank = own.rank
     if rank is None and own.score is not None:
-        rank = _deep_rank(side, view, options, body, name)
+        params = next((b.params for b in (side.pipeline.retrieve if side.pipeline else ()) if b.slot == name), None)
+        alone = Pipeline((Retrieve(name, DEEPEST, params=params),))
+        asked: SearchOptions = {**options, "pipeline": alone, "limit": DEEPEST, "with_payload": False}
+        with suppress(SearchError):  # of a store that limits how much may be asked
+            (hits,) = search_outcome(view, [body.question], asked).hits
+            rank = next((place for place, hit in enumerate(hits, 1) if hit.id == body.id), None)
     return Leg(slot=name, rank=rank, candidate=own.rank is not None, candidates=candidates, score=own.score)
-
-
-def _deep_rank(side: Side, view: View, options: SearchOptions, body: DocumentQuestion, name: str) -> int | None:
-    """The document's rank among the best `DEEPEST` of the slot; None further down."""
-    params = next((b.params for b in (side.pipeline.retrieve if side.pipeline else ()) if b.slot == name), None)
-    alone = Pipeline((Retrieve(name, DEEPEST, params=params),))
-    asked: SearchOptions = {**options, "pipeline": alone, "limit": DEEPEST, "with_payload": False}
-    try:
-        (hits,) = search_outcome(view, [body.question], asked).hits
-    except SearchError:  # a store that limits how much may be asked
-        return None
-    return next((rank for rank, hit in enumerate(hits, 1) if hit.id == body.id), None)
 
 
 def _sentence(why: Explanation, limit: int, *, excluded: bool, legs: Sequence[Leg]) -> str:
@@ -165,14 +159,12 @@ def _sentence(why: Explanation, limit: int, *, excluded: bool, legs: Sequence[Le
         return f"{name} is excluded by its id in the pipeline's settings."
     if any(leg.candidate for leg in legs):
         return f"{name} was lost on the way: it is {why.lost}."
-    return f"No slot passes {name} on: {'; '.join(map(_leg_text, legs))}."
-
-
-def _leg_text(leg: Leg) -> str:
-    if leg.score is None:
-        return f"{leg.slot} finds nothing of the query in it"
-    rank = f"at rank {leg.rank:,}" if leg.rank else f"beyond rank {DEEPEST:,}"
-    return f"{leg.slot} has it {rank} and passes only its first {leg.candidates:,} on"
+    reasons = []
+    for leg in legs:
+        has_it = f"has it at rank {leg.rank:,}" if leg.rank else f"has it beyond rank {DEEPEST:,}"
+        passes = f"{leg.slot} {has_it} and passes only its first {leg.candidates:,} on"
+        reasons.append(passes if leg.score is not None else f"{leg.slot} finds nothing of the query in it")
+    return f"No slot passes {name} on: {'; '.join(reasons)}."
 
 
 class OneMedia(Body):

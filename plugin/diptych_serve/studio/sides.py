@@ -42,7 +42,6 @@ from diptych.types import Query
 from diptych_serve.service.admission import Refused
 from diptych_serve.service.context import Serving
 from diptych_serve.service.requests import Body, InlineMedia, require_question, require_room
-from diptych_serve.studio.answers import SideFacts
 
 MOST = 100  # hits of an answer, which a page shows
 Words: TypeAlias = Annotated[str, Field(max_length=1_000_000)]
@@ -74,7 +73,6 @@ class Side:
         kind: `pipeline`, `slot`, `part`, `state`, `generation` or `yaml`.
         view: what is searched.
         pipeline: the stages; None for those of the view's own settings.
-        building: whether a swap still fills it.
     """
 
     id: str
@@ -82,12 +80,6 @@ class Side:
     kind: str
     view: CollectionHandle | View
     pipeline: Pipeline | None = None
-    building: bool = False
-
-    @property
-    def facts(self) -> SideFacts:
-        """What the page knows of it."""
-        return SideFacts(id=self.id, label=self.label, kind=self.kind)
 
 
 def sides_of(collection: Collection) -> Iterator[Side]:
@@ -153,9 +145,7 @@ def _states(handle: CollectionHandle) -> Iterator[Side]:
             kept.pop(key, None)  # with the encoders that it has loaded
     if swap := metadata.swap:
         view = _at(handle, metadata, BUILDING, swap.target, swap.search)
-        yield Side(
-            BUILDING, f"after the swap ({_changes(metadata, swap.target, swap.search)})", "state", view, building=True
-        )
+        yield Side(BUILDING, f"after the swap ({_changes(metadata, swap.target, swap.search)})", "state", view)
         yield from _generations(view, swap.building, metadata, "being built")
     if before := metadata.previous:
         view = _at(handle, metadata, KEPT, before, metadata.previous_search)
@@ -173,8 +163,7 @@ def _generations(
             alone = Pipeline.of_slot(name, view.search_config)
             made = difference(generation, beside(metadata, name, generation))
             label = f"{name} generation {generation.number} ({role}, {made})"
-            side = Side(f"generation:{generation.vector}", label, "generation", view, alone)
-            yield replace(side, building=role == "being built")
+            yield Side(f"generation:{generation.vector}", label, "generation", view, alone)
 
 
 def _at(
@@ -277,18 +266,16 @@ def own_search(text: str, live: SearchConfig, slots: Mapping[str, Slot]) -> Sear
 
 
 def _too_much(search: SearchConfig) -> Iterator[Problem]:
+    stages = (("rescore", search.rescore), ("diversify", search.diversify))
     widths: list[tuple[tuple[Any, ...], int, int]] = [
-        (("search", "retrieve", name), width, MOST_CANDIDATES) for name, width in search.retrieve.items()
+        *((("retrieve", name), width, MOST_CANDIDATES) for name, width in search.retrieve.items()),
+        *(((name, "candidates"), stage.candidates, MOST_CANDIDATES) for name, stage in stages if stage),
+        *((("rerank", place), stage.candidates, MOST_RERANKED) for place, stage in enumerate(search.rerank)),
     ]
-    if search.rescore:
-        widths.append((("search", "rescore", "candidates"), search.rescore.candidates, MOST_CANDIDATES))
-    if search.diversify:
-        widths.append((("search", "diversify", "candidates"), search.diversify.candidates, MOST_CANDIDATES))
-    for place, stage in enumerate(search.rerank):
-        widths.append((("search", "rerank", place), stage.candidates, MOST_RERANKED))
     for location, width, most in widths:
         if width > most:
-            yield Problem(location, "more candidates than Studio asks a server for", str(width), f"at most {most}")
+            what = "more candidates than Studio asks a server for"
+            yield Problem(("search", *location), what, str(width), f"at most {most}")
 
 
 def _other_rerankers(search: SearchConfig, live: SearchConfig) -> Iterator[Problem]:

@@ -17,8 +17,7 @@ from diptych_serve.service.answers import Operation
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
 from diptych_serve.studio.answers import Found, Grades, Located, Snippets, State
-from diptych_serve.studio.page import API
-from diptych_serve.studio.routes import OPERATIONS, studio
+from diptych_serve.studio.routes import API, OPERATIONS, studio
 
 SOURCES = Path(__file__).parents[3] / "plugin" / "studio_page"
 

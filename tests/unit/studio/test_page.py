@@ -12,8 +12,7 @@ from diptych import Collection, Registry
 from diptych_serve.service.access import Keys, Limits
 from diptych_serve.service.application import application
 from diptych_serve.service.served import Served
-from diptych_serve.studio.page import API, CSP
-from diptych_serve.studio.routes import studio
+from diptych_serve.studio.routes import API, CSP, studio
 
 
 def test_the_page_runs_only_what_the_server_serves(client: TestClient) -> None:
