@@ -59,8 +59,7 @@ CollectionName: TypeAlias = Annotated[
     str | None, Field(description="Name of the collection, as `info` lists it. May be left out when there is only one.")
 ]
 QueryText: TypeAlias = Annotated[
-    str,
-    Field(min_length=1, max_length=MOST_CHARACTERS, description="What to look for: words, a phrase or a question."),
+    str, Field(min_length=1, max_length=MOST_CHARACTERS, description="What to look for: words, a phrase or a question.")
 ]
 TenantName: TypeAlias = Annotated[str | None, Field(description="Tenant whose documents they are.")]
 MediaOfQuery: TypeAlias = Annotated[
@@ -71,8 +70,7 @@ MediaOfQuery: TypeAlias = Annotated[
     ),
 ]
 Ids: TypeAlias = Annotated[
-    list[str] | None,
-    Field(max_length=MOST_EXPLAINED, description="Explain these documents instead of the hits."),
+    list[str] | None, Field(max_length=MOST_EXPLAINED, description="Explain these documents instead of the hits.")
 ]
 TextLength: TypeAlias = Annotated[
     int, Field(ge=0, description="Maximum characters returned of each text; a cut text ends with an ellipsis.")
@@ -183,12 +181,8 @@ def http_application(
     """
     names = [*LOCAL, *hosts, *([] if host in _ANYWHERE else [f"[{host}]" if ":" in host else host])]
     if host in _ANYWHERE and not hosts:
-        raise ConfigError(
-            "a wildcard address is not a host name",
-            where=f"--host {host}",
-            expected="the name that clients use",
-            do="--allowed-host NAME",
-        )
+        expected, do = "the name that clients use", "--allowed-host NAME"
+        raise ConfigError("a wildcard address is not a host name", where=f"--host {host}", expected=expected, do=do)
     security = TransportSecuritySettings(
         allowed_hosts=[form for name in names for form in (name, f"{name}:*")],
         allowed_origins=[*(f"http://{name}:*" for name in LOCAL), *(f"http://{name}" for name in LOCAL), *origins],
@@ -337,11 +331,7 @@ class Tools:
 
     @spelled_out(_offered(ExplainOptions, MOST_EXPLAINED))
     async def explain(
-        self,
-        query: QueryText,
-        collection: CollectionName = None,
-        ids: Ids = None,
-        **options: Unpack[ExplainOptions],
+        self, query: QueryText, collection: CollectionName = None, ids: Ids = None, **options: Unpack[ExplainOptions]
     ) -> ExplainResult:
         """Explain why documents are, or are not, found by a query.
 
@@ -353,7 +343,7 @@ class Tools:
             items = await asyncio.to_thread(opened.explain, query, ids=ids or None, **options)
             pipeline = repr(items[0].pipeline) if items else _pipeline(opened)
             return ExplainResult(
-                collection=opened.name, pipeline=pipeline, explanations=[*map(ExplainedDocument.of, items)]
+                collection=opened.name, pipeline=pipeline, explanations=[*map(ExplainedDocument.model_validate, items)]
             )
 
     async def info(self, collection: CollectionName = None) -> InfoResult:

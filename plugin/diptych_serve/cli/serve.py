@@ -140,10 +140,9 @@ def serve(
                 if sys.stdin.isatty():
                     stderr().print("waiting for a client on standard input; one usually starts this command itself")
                 return serve_stdio(server, served.close, grace=grace)
-            require_key(host, keys, insecure=insecure)
-            asked: dict[str, Any] = {"hosts": allowed_hosts or (), "origins": cors_origin or ()}
-            tools = http_application(server, keys=keys, host=host, limits=limits, **asked)
-            with _listening(host, port) as (listening, url):
+            with _listening(host, port, keys, insecure=insecure) as (listening, url):
+                asked: dict[str, Any] = {"hosts": allowed_hosts or (), "origins": cors_origin or ()}
+                tools = http_application(server, keys=keys, host=host, limits=limits, **asked)
                 announce({"url": f"{url}{PATH}"}, f"listening on {url}{PATH}", as_json=as_json)
                 return run(tools, listening, grace=grace)
     if tenant is not None:
@@ -152,8 +151,7 @@ def serve(
     from diptych_serve.service.application import application
     from diptych_serve.service.server import called, run
 
-    require_key(host, keys, insecure=insecure)
-    with _listening(host, 8000 if port is None else port, quiet=quiet) as (listening, url):
+    with _listening(host, 8000 if port is None else port, keys, insecure=insecure, quiet=quiet) as (listening, url):
         served = opened(
             session, configs, store, collections, adapters=adapters, create=allow_writes, encoders_only=encoders_only
         )
@@ -168,10 +166,13 @@ def serve(
 
 
 @contextmanager
-def _listening(host: str, port: int, *, quiet: bool = False) -> Iterator[tuple[socket, str]]:
-    """A socket and its URL; what happens is logged to standard error."""
+def _listening(
+    host: str, port: int, keys: Keys, *, insecure: bool, quiet: bool = False
+) -> Iterator[tuple[socket, str]]:
+    """A socket and its URL, if these keys are enough; what happens is logged to standard error."""
     from diptych_serve.service.server import address, listen, log_to_stderr
 
+    require_key(host, keys, insecure=insecure)
     with listen(host, port) as listening:
         log_to_stderr(logging.WARNING if quiet else logging.INFO)
         yield listening, address(listening, host)
@@ -226,8 +227,7 @@ def studio(
     from diptych_serve.service.server import called, run
 
     keys = Keys.from_environment(api_keys_env)
-    require_key(host, keys, insecure=insecure)
-    with _listening(host, port, quiet=quiet) as (listening, url):
+    with _listening(host, port, keys, insecure=insecure, quiet=quiet) as (listening, url):
         served = opened(context.obj, configs, store, collections)
         extension = studio_of(served, configs, store, queries, judgements, writes=allow_writes)
         app = application(served, keys=keys, hosts=called(host, allowed_hosts or (), keys), extension=extension)
@@ -319,11 +319,8 @@ def require(*modules: str, extra: str) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise MissingExtra(
-                f"this command needs the package {module.partition('.')[0]}",
-                got=str(error),
-                do=f"pip install 'diptych[{extra}]'",
-            ) from error
+            what, do = f"this command needs the package {module}", f"pip install 'diptych[{extra}]'"
+            raise MissingExtra(what, got=str(error), do=do) from error
 
 
 def serve_edge(path: Path, port: int | None, api_keys_env: str | None, *, as_json: bool) -> None:

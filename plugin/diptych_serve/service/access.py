@@ -66,12 +66,9 @@ class Keys:
 def require_key(host: str, keys: Keys, *, insecure: bool) -> None:
     """Raise ConfigError if other machines could call without a key."""
     if not keys and not insecure and not is_loopback(host):
-        raise ConfigError(
-            "an address that other machines can reach needs an API key",
-            where=f"--host {host}",
-            got=f"no {VARIABLE} in the environment",
-            do=f"export {VARIABLE}=..., listen on 127.0.0.1, or add --insecure",
-        )
+        what, got = "an address that other machines can reach needs an API key", f"no {VARIABLE} in the environment"
+        do = f"export {VARIABLE}=..., listen on 127.0.0.1, or add --insecure"
+        raise ConfigError(what, where=f"--host {host}", got=got, do=do)
 
 
 def _hash(key: str) -> bytes:

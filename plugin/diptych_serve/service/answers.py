@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
+from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, Field, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych import Collection, __version__
-from diptych.collection.explain import Explanation, SlotScore
+from diptych.collection.explain import SlotScore
 from diptych.collection.populate_methods import log_report
 from diptych.config.problems import redacted
 from diptych.populate import populate
@@ -53,10 +53,10 @@ class FoundDocument(BaseModel):
     media: dict[str, FoundMedia] = Field(default_factory=dict, description="The document's media by modality.")
 
 
-class ExplainedDocument(BaseModel):
+class ExplainedDocument(BaseModel, from_attributes=True):
     """Why a document has its rank: the slots' contributions add up to the fused score."""
 
-    id: str
+    id: str = Field(validation_alias=AliasChoices("id", AliasPath("document", "id")))  # of an `Explanation`
     rank: int | None = Field(None, description="Rank among the hits, from 1; null if it is no hit.")
     score: float | None = None
     slots: dict[str, SlotScore] = Field(default_factory=dict, description="The document's scores in each slot.")
@@ -65,12 +65,6 @@ class ExplainedDocument(BaseModel):
     stages: dict[str, float] = Field(default_factory=dict, description="Scores of later stages, such as rerankers.")
     lost: str = Field("", description="Where it was dropped, if it is no hit.")
     notes: list[str] = Field(default_factory=list, description="Notes on this search.")
-
-    @classmethod
-    def of(cls, item: Explanation) -> ExplainedDocument:
-        """From an explanation."""
-        names = cls.model_fields.keys() - {"id"}
-        return cls(id=item.document.id, **{name: getattr(item, name) for name in names})
 
 
 class QueryAnswer(BaseModel):

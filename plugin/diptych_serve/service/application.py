@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -68,7 +69,8 @@ def application(
     """
     extension = extension or Extension()
     metrics = Metrics()
-    readiness = Readiness(served, lambda ready: metrics.ready.set(ready), may_be_empty=writes)
+    readiness = Readiness(served, may_be_empty=writes)
+    metrics.ready.set_function(lambda: readiness.state == "ready")
     writers = Writes() if writes else None
     serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness, writers)
     operations = [*READING, *(WRITING if writes else ()), *extension.operations]
@@ -77,20 +79,19 @@ def application(
         *extension.pages,
     ]
     page: dict[str, Any] = {"is_public": extension.is_public, "own_page": bool(extension.pages)}
+    cors: dict[str, Any] = {"allow_methods": ["GET", "POST", "PUT"], "allow_headers": ["Authorization", "Content-Type"]}
     app = Starlette(
         routes=routes,
         middleware=[
             *extension.middleware,
-            Middleware(Watch, serving=serving, routes=routes),
-            *([Middleware(CORSMiddleware, allow_origins=origins, **CORS)] if origins else []),
+            Middleware(watched, metrics=metrics, routes=routes),
+            *([Middleware(CORSMiddleware, allow_origins=origins, **cors)] if origins else []),
             Middleware(Gate, keys=serving.keys, hosts=hosts, origins=origins, **page),
         ],
         exception_handlers={HTTPException: _no_such_route},
         lifespan=_lifespan,
     )
-    app.state.serving, app.state.extension, app.state.operations = serving, extension, operations
-    for name, value in extension.state.items():
-        setattr(app.state, name, value)
+    app.state = State(dict(extension.state, serving=serving, extension=extension, operations=operations))
     return app
 
 
@@ -115,10 +116,6 @@ def _answered(handler: Handler) -> Handler:
 
 _WRITES = "diptych serve --allow-writes, in Python application(..., writes=True)"
 _STUDIO = "diptych studio, in Python application(..., extension=diptych_serve.studio.routes.studio())"
-CORS: dict[str, Any] = {
-    "allow_methods": ["GET", "POST", "PUT"],
-    "allow_headers": ["Authorization", "Content-Type"],
-}
 SWITCHED_OFF = {"/documents": _WRITES, "/populate": _WRITES, "/docs": _STUDIO, "/studio": _STUDIO}
 
 
@@ -146,52 +143,41 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         await run_in_threadpool(serving.served.close)
 
 
-# `Watch`: metrics and the access log, which holds no texts.
+def watched(app: ASGIApp, metrics: Metrics, routes: Sequence[Route | Mount]) -> ASGIApp:
+    """The application, of which each request is counted, timed and logged: method, route, status and milliseconds.
 
-
-class Watch:
-    """Counts and times each request and logs a line: method, route, status, milliseconds.
-
-    Args:
-        app: what answers.
-        serving: whose metrics.
-        routes: what is known; other paths are one, so that nobody fills the metrics with names.
+    Nothing of a text is logged. Paths that are none of the routes are one, so that nobody fills the metrics with names.
     """
+    known = {route.path for route in routes}
+    patterns = [route for route in routes if "{" in route.path]
 
-    def __init__(self, app: ASGIApp, serving: Serving, routes: Sequence[Route | Mount]) -> None:
-        self._app, self._metrics = app, serving.metrics
-        self._routes = {route.path: route for route in routes}
+    def route_of(path: str) -> str:
+        if path.startswith(_MODEL):
+            return f"{_MODEL}MODEL"
+        matching = (route.path for route in patterns if route.path_regex.match(path))
+        return path if path in known else next(matching, "other")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        begin, status = time.perf_counter(), 500
+            return await app(scope, receive, send)
+        begin, status, route = time.perf_counter(), 500, route_of(scope["path"])
 
         async def noting(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)
 
-        self._metrics.in_flight.inc()
         try:
-            await self._app(scope, receive, noting)
+            with metrics.in_flight.track_inprogress():
+                await app(scope, receive, noting)
         finally:
-            self._metrics.in_flight.dec()
             seconds = time.perf_counter() - begin
-            route = self._route(scope["path"])
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(seconds)
+            metrics.requests.labels(route, str(status)).inc()
+            metrics.seconds.labels(route).observe(seconds)
             level = logging.DEBUG if route in POLLED else logging.INFO
             ACCESS_LOG.log(level, "%s %s %d %.1f ms", scope["method"][:16], route, status, 1000 * seconds)
 
-    def _route(self, path: str) -> str:
-        if path.startswith(_MODEL):
-            return f"{_MODEL}MODEL"
-        if path in self._routes:
-            return path
-        patterns = (route for route in self._routes.values() if "{" in route.path)
-        return next((route.path for route in patterns if route.path_regex.match(path)), "other")
+    return answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

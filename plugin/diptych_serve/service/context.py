@@ -119,14 +119,11 @@ class Readiness:
 
     Args:
         served: what is checked.
-        tell: called after each check with whether all is ready.
         may_be_empty: whether an empty collection counts as ready, because it waits for writes.
     """
 
-    def __init__(
-        self, served: Served, tell: Callable[[bool], None] = lambda ready: None, *, may_be_empty: bool = False
-    ) -> None:
-        self._stopped, self._tell, self._served = threading.Event(), tell, served
+    def __init__(self, served: Served, *, may_be_empty: bool = False) -> None:
+        self._stopped, self._served = threading.Event(), served
         self._pending: asyncio.Future[bool] | None = None
         self._allowed: tuple[type[Exception], ...] = (CollectionNotFound,) if may_be_empty else ()
         self._checks = {name: _Check() for name in served.names}
@@ -162,7 +159,6 @@ class Readiness:
 
     def start(self) -> None:
         """Warm everything, then check it repeatedly."""
-        self._tell(self.state == "ready")
         for thread in self._threads:
             thread.start()
 
@@ -199,7 +195,6 @@ class Readiness:
                 check.works = check.was_ready = True
                 reasons.clear()
             check.began = 0.0
-            self._tell(self.state == "ready")
             thorough = check.due.wait(EVERY if check.works else AGAIN) or not check.works
             check.due.clear()
 

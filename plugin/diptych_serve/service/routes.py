@@ -154,7 +154,7 @@ def _explained(
 ) -> list[ExplainedDocument]:
     same, ids = explain_options(body.options), [hit.id for hit in hits]
     found = explained_hits(lambda ids: collection.explain(query, ids=ids, **same), ids)
-    return [*map(ExplainedDocument.of, found)]
+    return [*map(ExplainedDocument.model_validate, found)]
 
 
 def _require_few(body: SearchBody, default: int, limits: Limits) -> None:
@@ -180,9 +180,7 @@ async def embeddings(request: Request) -> Response:
     require_room(serving.limits, body.input, param="input")
     model = serving.served.model(body.model, "dense")
     require_words(body.input, model.encoders[model.name].accepts, where=f"model {model.id!r}")
-    dimension = (
-        None if body.dimensions is None else await asyncio.to_thread(_requested_dimension, model, body.dimensions)
-    )
+    dimension = body.dimensions and await asyncio.to_thread(_requested_dimension, model, body.dimensions)
     vectors: Sequence[Any] = await serving.batches.encode(model, body.input_type or "document", body.input)
     if sum(map(len, body.input)) + sum(vector.size for vector in vectors) <= INLINE_NUMBERS:
         return _embedded(body, vectors, dimension)

@@ -39,15 +39,10 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host.strip("[]"), port), family=family, backlog=BACKLOG)
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise ConfigError(
-            "cannot listen at this address",
-            where=f"{host}:{port}",
-            got=error.strerror or str(error),
-            do="choose another --port or --host",
-        ) from error
-    return listening
+        got, do = error.strerror or str(error), "choose another --port or --host"
+        raise ConfigError("cannot listen at this address", where=f"{host}:{port}", got=got, do=do) from error
 
 
 def address(listening: socket.socket, host: str) -> str:
@@ -79,16 +74,17 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in order. What is not closed a second after the last request is cut off."""
-        watching = asyncio.create_task(self._watch_requests())
+
+        async def watch_requests() -> None:
+            while self.server_state.tasks:
+                await asyncio.sleep(_PAUSE)
+            self._ending.requests_are_done()
+
+        watching = asyncio.create_task(watch_requests())
         try:
             await super().shutdown(sockets)
         finally:
             watching.cancel()
-
-    async def _watch_requests(self) -> None:
-        while self.server_state.tasks:
-            await asyncio.sleep(_PAUSE)
-        self._ending.requests_are_done()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM or Ctrl-C: end in order, and in any case in time."""

@@ -7,7 +7,7 @@ writes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 from diptych import Collection
 from diptych.display import moment
@@ -22,10 +22,6 @@ from diptych.swap.changes import compared
 from diptych_serve.studio.answers import CollectionAnswer, SwapState, SwapStep, VectorRow
 from diptych_serve.studio.sides import beside, encoder, maker, own_options, rolled_back, sides_of
 
-PLAN: Final = "plan"
-FILL: Final = "back-fill"
-GATE: Final = "gate"
-CUT_OVER: Final = "cut-over"
 RECORDED = ("slot", "vector", "adapter", "model", "points", "missing", "asking", "fingerprint")  # of a `VectorStatus`
 
 
@@ -92,8 +88,8 @@ def _kept(metadata: CollectionMetadata, before: State) -> str:
 def _steps(metadata: CollectionMetadata, found: Status) -> list[SwapStep]:
     """Plan, back-fill, gate and cut-over of the swap under way, else of the one whose other generation is kept."""
     if (swap := found.swap) is not None:
-        plan = SwapStep(name=PLAN, state="done", text=_planned(metadata, swap.began, swap.by, swap.why))
-        last = SwapStep(name=CUT_OVER, state="waiting", text="after the gate")
+        plan = SwapStep(name="plan", state="done", text=_planned(metadata, swap.began, swap.by, swap.why))
+        last = SwapStep(name="cut-over", state="waiting", text="after the gate")
         return [plan, _filling(found, swap), _gate(swap), last]
     cut = next((event for event in reversed(found.history) if event.what == "cut over"), None)
     if metadata.previous is None or cut is None:
@@ -104,10 +100,10 @@ def _steps(metadata: CollectionMetadata, found: Status) -> list[SwapStep]:
     if rolled_back(metadata) and (back := _last(found.history)) is not None:
         text = f"was live from {moment(cut.when)}; rolled back {moment(back.when)}"
     return [
-        SwapStep(name=PLAN, state="done", text=_planned(metadata, began.when, began.by, began.why or cut.why)),
-        SwapStep(name=FILL, state="done", text="the new vectors are complete", done=count, total=count),
-        SwapStep(name=GATE, state=gate, text=cut.gate or "what it said is not recorded"),
-        SwapStep(name=CUT_OVER, state="undone" if back else "done", text=text),
+        SwapStep(name="plan", state="done", text=_planned(metadata, began.when, began.by, began.why or cut.why)),
+        SwapStep(name="back-fill", state="done", text="the new vectors are complete", done=count, total=count),
+        SwapStep(name="gate", state=gate, text=cut.gate or "what it said is not recorded"),
+        SwapStep(name="cut-over", state="undone" if back else "done", text=text),
     ]
 
 
@@ -128,15 +124,16 @@ def _filling(found: Status, swap: SwapStatus) -> SwapStep:
         state, text = "done", left if done < total else "the vectors are there"
     elif not swap.running:
         state, text = "waiting", f"stopped: no process fills them; {swap.holder or 'nobody'} was the last"
-    return SwapStep(name=FILL, state=state, text=text, done=done, total=total)
+    return SwapStep(name="back-fill", state=state, text=text, done=done, total=total)
 
 
 def _gate(swap: SwapStatus) -> SwapStep:
     if swap.filled and swap.running:
-        return SwapStep(name=GATE, state="running", text="the new pipeline is compared with the old one")
+        return SwapStep(name="gate", state="running", text="the new pipeline is compared with the old one")
     if swap.refused and not swap.running:
-        return SwapStep(name=GATE, state="failed", text=f"refused {moment(swap.refused_at)}: {swap.refused}")
-    return SwapStep(name=GATE, state="waiting", text="diptych apply runs it" if swap.filled else "after the back-fill")
+        return SwapStep(name="gate", state="failed", text=f"refused {moment(swap.refused_at)}: {swap.refused}")
+    text = "diptych apply runs it" if swap.filled else "after the back-fill"
+    return SwapStep(name="gate", state="waiting", text=text)
 
 
 def _vectors(

@@ -281,10 +281,13 @@ def evaluation(
         job.begin(MEASURING, None)
         evaluations = [evaluate(run, qrels, [metric]) for run in runs]
         values = [evaluation.values(metric) for evaluation in evaluations]
+        means = ", ".join(f"{own.name} has {metric} {own.means[metric]:.3f}" for own in evaluations)
+        verdict = f"{means} over 1 judged query; one query is not enough for a comparison"
         comparison = None
-        if len(values[0]) > 1:  # from one query nothing can be tested
+        if len(values[0]) > 1:
             options: dict[str, Any] = {"confidence": CONFIDENCE, "samples": SAMPLES, "seed": SEED}
             comparison = compare(evaluations, evaluations[0].name, metric, **options)
+            verdict = comparison.sentence(evaluations[1].name)
         view = now[0].view.now()
         rows, remarks = _slices(view, slices, queries, qrels, comparison)
         # Where documents have tenants, judgements may be of others' documents.
@@ -292,7 +295,7 @@ def evaluation(
         said_of_runs = (remark for evaluation in evaluations for remark in evaluation.remarks())
         return EvaluationResult(
             metric=metric,
-            verdict=_verdict(evaluations, comparison, metric),
+            verdict=verdict,
             remarks=[*([absent] if absent else []), *said_of_runs, *remarks],
             sides=[_side(*side, metric) for side in zip(now, evaluations, milliseconds, strict=True)],
             difference=comparison.differences[0] if comparison else None,
@@ -328,13 +331,6 @@ def names_of(sides: Sequence[Side]) -> list[str]:
             "a side cannot be compared with itself", got=f"{a.id}, {b.id}", expected="different sides"
         )
     return [f"{a.label} 1", f"{b.label} 2"] if a.label == b.label else [a.label, b.label]
-
-
-def _verdict(evaluations: Sequence[Evaluation], comparison: Comparison | None, metric: str) -> str:
-    if comparison is not None:
-        return comparison.sentence(evaluations[1].name)
-    means = ", ".join(f"{evaluation.name} has {metric} {evaluation.means[metric]:.3f}" for evaluation in evaluations)
-    return f"{means} over 1 judged query; one query is not enough for a comparison"
 
 
 def _side(side: Side, evaluation: Evaluation, milliseconds: float, metric: str) -> EvaluatedSide:

@@ -111,29 +111,8 @@ class Job:
         finally:
             self.state = state
 
-    def described(self, before: int = 0) -> JobAnswer:
-        """How far it is.
-
-        Args:
-            before: how many jobs are done before it.
-        """
-        left: int | None = None
-        if self.state == "running" and (done := self.done) and (total := self.total):
-            passed = time.monotonic() - self._began
-            left = math.ceil(max(0.0, passed / done * (total - done)))
-        return JobAnswer(
-            id=self.id,
-            kind=self.kind,
-            state=self.state,
-            sentence=self._sentence(before),
-            done=self.done,
-            total=self.total,
-            seconds_left=left,
-            result=self.result if self.state == "done" else None,
-            error=ErrorDetail(**self.error.fields) if self.error else None,
-        )
-
-    def _sentence(self, before: int) -> str:
+    def sentence(self, before: int) -> str:
+        """How far it is, in words; `before` is the number of jobs that end before it begins."""
         if self.state == "waiting":
             jobs = "1 job is" if before == 1 else f"{before} jobs are"
             return f"waiting: {jobs} before this one" if before else "about to begin"
@@ -201,7 +180,21 @@ class Jobs:
         with self._lock:
             others = list(self._jobs.values())
         before = others[: others.index(job)] if job in others else []
-        return job.described(sum(not other.is_over for other in before))
+        left: int | None = None
+        if job.state == "running" and (done := job.done) and (total := job.total):
+            passed = time.monotonic() - job._began
+            left = math.ceil(max(0.0, passed / done * (total - done)))
+        return JobAnswer(
+            id=job.id,
+            kind=job.kind,
+            state=job.state,
+            sentence=job.sentence(sum(not other.is_over for other in before)),
+            done=job.done,
+            total=job.total,
+            seconds_left=left,
+            result=job.result if job.state == "done" else None,
+            error=ErrorDetail(**job.error.fields) if job.error else None,
+        )
 
     def stop(self) -> None:
         """Cancel all jobs and start no other; waits until the running one has noticed."""

@@ -240,16 +240,11 @@ def _described(collection: Collection) -> CollectionFacts:
     """One collection; with the error where it cannot be read."""
     try:
         view = collection.handle.now()
-        slots = [
-            SlotFacts(
-                name=name,
-                kind=slot.kind,
-                of=slot.reading.modality,
-                generation=slot.generation.number if slot.generation else None,
-                vector=slot.generation.vector if slot.generation else None,
-            )
-            for name, slot in view.slots.items()
-        ]
+        slots = []
+        for name, slot in view.slots.items():
+            number, vector = (slot.generation.number, slot.generation.vector) if slot.generation else (None, None)
+            of = slot.reading.modality
+            slots.append(SlotFacts(name=name, kind=slot.kind, of=of, generation=number, vector=vector))
         return CollectionFacts(
             name=collection.name,
             documents=read_store(view, lambda: view.client.count(view.name)).count,

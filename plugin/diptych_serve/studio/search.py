@@ -66,15 +66,15 @@ def _shown(collection: Collection, side: Side, found: SearchOutcome, millisecond
         milliseconds=milliseconds,
         seconds=found.seconds,
         hits=shown_hits(found.request, hits, collection.name),
-        warnings=[] if found.request.chosen is None or hits else _missing(found),
+        warnings=[] if hits else _missing(found),
     )
 
 
 def _missing(found: SearchOutcome) -> list[str]:
     """Why a search with a filter found nothing: fields that no document has, values that none has, or the query."""
-    request = found.request
-    assert request.chosen is not None, "the caller has checked"
-    view, chosen = request.view.now(), request.chosen
+    request, view, chosen = found.request, found.request.view.now(), found.request.chosen
+    if chosen is None:
+        return []
     try:
         if missing := missing_keys(view, chosen, tenant=request.tenant):
             return [*missing.values()]
@@ -110,7 +110,7 @@ def locate(call: Call, body: DocumentQuestion) -> Located:
         legs=legs,
         parts=[*why.parts],
         before=_before(why),
-        why=ExplainedDocument.of(why),
+        why=ExplainedDocument.model_validate(why),
         document=ShownDocument(**document_fields(why.document, collection.name, tenant=body.tenant)),
     )
 

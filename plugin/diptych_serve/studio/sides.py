@@ -358,13 +358,9 @@ def options_of(body: Asked, side: Side, limit: int | None = None) -> SearchOptio
     return SearchOptions(pipeline=side.pipeline, limit=most, filter=filter, tenant=body.tenant)
 
 
-def maker(generation: Generation, beside: Generation | None = None) -> str:
-    """The encoder and the generation's number: `bm25, language: german, generation 2`.
-
-    Args:
-        beside: another generation of the slot; the options in which the first differs from it are named.
-    """
-    return f"{encoder(generation, beside)}, generation {generation.number}"
+def maker(generation: Generation) -> str:
+    """The encoder and the generation's number: `bm25, generation 2`."""
+    return f"{encoder(generation)}, generation {generation.number}"
 
 
 def encoder(generation: Generation, beside: Generation | None = None) -> str:

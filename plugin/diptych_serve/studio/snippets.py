@@ -41,9 +41,6 @@ def snippets(call: Call, body: Question) -> Snippets:
     return Snippets(yaml=_yaml(side, view, body, options), python=_python(side, body, options, request, opened))
 
 
-# The config.
-
-
 def _yaml(side: Side, view: View, body: Question, options: SearchOptions) -> str:
     """The `search` section that gives this side's pipeline, below what is asked of it."""
     config = _section(side, view.search_config)
@@ -99,9 +96,6 @@ def _reranker(stage: Rerank) -> dict[str, Any]:
     """A reranker's options among its own keys, as configs write them."""
     options = dict(stage.options)
     return stage_section(stage) | ({"options": options} if fields_of(Rerank).keys() & options else options)
-
-
-# Python.
 
 
 def _python(side: Side, body: Question, options: SearchOptions, request: SearchRequest, opened: str) -> str:

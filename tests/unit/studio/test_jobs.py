@@ -103,7 +103,7 @@ def test_what_a_job_raises_is_said_as_an_answer_would_say_it(jobs: Jobs, caplog:
     until(lambda: ended(own) and ended(other))
     assert own.error is not None
     assert own.error.code == "evaluation_error"
-    error = other.described().error
+    error = jobs.described(other).error
     assert error is not None
     assert (error.type, "secret" in error.message) == ("server_error", False)
     assert "a request failed" in caplog.text
