@@ -228,9 +228,10 @@ def _evaluate(
 ) -> Outcome:
     from diptych.evaluate import ann_recall
     from diptych.evaluate import evaluate as score
-    from diptych.evaluate.ask import Searched, answering, choose, pipelines_of, runs_before
+    from diptych.evaluate.ask import Searched, answering, choose, milliseconds, pipelines_of, runs_before
     from diptych.evaluate.ask import exact as exactly
     from diptych.evaluate.scoring import cutoff, parse_metrics
+    from diptych.slots.slot import answerable
 
     listed = pipelines_of({label: collection.handle for label, collection in collections.items()}, fusions)
     chosen = choose(listed if only else answering(listed, queries), only)
@@ -242,7 +243,15 @@ def _evaluate(
     runs = runs_of({**chosen, **exact}, queries, depth=depth, tenant=tenant)
     recalls = {name: ann_recall(runs[name], runs[f"{name}, exact"], at) for name in chosen if with_exact}
     evaluations = [score(runs[name], qrels, metrics) for name in chosen]
-    timed = times_of(chosen, queries, limit=at, tenant=tenant) if runs_before(chosen) else {}
+    timed: dict[str, float] = {}
+    if runs_before(chosen):
+        reading = [(own.pipeline.slots, own.view.slots) for own in chosen.values()]
+        asked = [query for query in queries if all(answerable(*own, [query]) for own in reading)][:TIMED]
+        with Bars() as bars:
+            bars.begin("timing", len(asked))
+            advance = partial(bars.advance, "timing")
+            times = milliseconds([*chosen.values()], asked, limit=at, tenant=tenant, advance=advance)
+        timed = dict(zip(chosen, times, strict=False))
     return Outcome(chosen, evaluations, recalls, at, timed)
 
 
@@ -265,22 +274,6 @@ def runs_of(
             }
             runs[name] = Run.from_hits(name, queries, ask(own.view, queries, pipeline=own.pipeline, **deep))
     return runs
-
-
-def times_of(
-    chosen: Mapping[str, Searched], queries: Sequence[Query], *, limit: int, tenant: str | None
-) -> dict[str, float]:
-    """The median milliseconds of a query of each pipeline, encoding included, with progress."""
-    from diptych.evaluate.ask import milliseconds
-    from diptych.slots.slot import answerable
-
-    reading = [(own.pipeline.slots, own.view.slots) for own in chosen.values()]
-    asked = [query for query in queries if all(answerable(*own, [query]) for own in reading)][:TIMED]
-    with Bars() as bars:
-        bars.begin("timing", len(asked))
-        advance = partial(bars.advance, "timing")
-        found = milliseconds([*chosen.values()], asked, limit=limit, tenant=tenant, advance=advance)
-    return dict(zip(chosen, found, strict=False))
 
 
 def judged_queries(

@@ -27,7 +27,7 @@ from diptych.specs import AdapterSpec
 from diptych.types import hits_table
 
 if TYPE_CHECKING:
-    from diptych.collection.collection import Collection
+    pass
 
 
 SCHEMA = "diptych.schema.json"
@@ -295,7 +295,16 @@ def demo(
             report = bring_in(collection.handle, open_source(folder / FILES[0]), progress=bars)
         with waiting("searching"):
             answers = collection.search_batch(QUESTIONS)
-        count, measures = _measured(collection, folder)
+        measures: Mapping[str, float] = {}
+        if importlib.util.find_spec("ir_measures") is not None:  # of the extra `eval`
+            from diptych.evaluate import Qrels, evaluate, read_queries
+            from diptych.types import Run
+
+            queries = read_queries(folder / FILES[1])
+            judged = f"{len(queries)} queries, each with a judged answer"
+            with waiting(judged):
+                run = Run.from_hits("demo", queries, collection.search_batch(queries, limit=10))
+                measures = evaluate(run, Qrels.read(folder / FILES[2]), ("nDCG@10", "MRR@10")).means
     if as_json:
         answer_documents = {
             text: [hit_document(hit) for hit in hits] for text, hits in zip(QUESTIONS, answers, strict=True)
@@ -306,25 +315,11 @@ def demo(
         for question, hits in zip(QUESTIONS, answers, strict=True):
             show(Display(f"\n{question}", [hits_table(hits)]))
         scores = ", ".join(f"{measure} {score:.3f}" for measure, score in measures.items())
-        judged = f"{count} queries, each with a judged answer: {scores}"
         console = stdout()
-        console.print(f"\n{judged}" if measures else '\nto measure the answers: pip install "diptych[eval]"')
+        console.print(f"\n{judged}: {scores}" if measures else '\nto measure the answers: pip install "diptych[eval]"')
         console.print("\nnow you:", style="bold")
         for command in ('search "your words"', 'search "your words" --explain', "info"):
             console.print(f"  diptych {command} -c {config}", soft_wrap=True)
-
-
-def _measured(collection: Collection, folder: Path) -> tuple[int, Mapping[str, float]]:
-    """How many judged queries there are, and the means of the measures; none without the extra `eval`."""
-    if importlib.util.find_spec("ir_measures") is None:
-        return 0, {}
-    from diptych.evaluate import Qrels, evaluate, read_queries
-    from diptych.types import Run
-
-    queries = read_queries(folder / FILES[1])
-    with waiting(f"{len(queries)} queries, each with a judged answer"):
-        run = Run.from_hits("demo", queries, collection.search_batch(queries, limit=10))
-        return len(queries), evaluate(run, Qrels.read(folder / FILES[2]), ("nDCG@10", "MRR@10")).means
 
 
 def _prepared(folder: Path, content: str) -> Path:

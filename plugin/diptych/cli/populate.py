@@ -19,7 +19,6 @@ from diptych.display import Display
 from diptych.runtime import interrupts
 
 if TYPE_CHECKING:
-    from diptych.adopt import AdoptReport
     from diptych.populate import Source
     from diptych.reports import PopulateReport
 
@@ -239,18 +238,12 @@ def adopt(
         )
     if as_json:
         return write_json({**dataclasses.asdict(report), "layout": report.layout.model_dump()})
-    return show(_shown(report))
-
-
-def _shown(report: AdoptReport) -> Display:
     parts = [f"layout: {report.layout.origin}, text in {report.layout.text!r}"]
-    parts += [
-        f"{name}: references to the media of {count:,} points were stored" for name, count in report.media.items()
-    ]
-    for slot in report.slots:
-        vector = repr(slot.vector) if slot.vector else "the unnamed vector"
-        likeness = f"cosine over {slot.sampled} sampled points: median {slot.median:.4f}, lowest {slot.lowest:.4f}"
-        parts.append(f"{slot.name}: {vector}, made by {slot.adapter} ({likeness})")
+    parts += [f"{key}: references to the media of {count:,} points were stored" for key, count in report.media.items()]
+    for own in report.slots:
+        vector = repr(own.vector) if own.vector else "the unnamed vector"
+        likeness = f"cosine over {own.sampled} sampled points: median {own.median:.4f}, lowest {own.lowest:.4f}"
+        parts.append(f"{own.name}: {vector}, made by {own.adapter} ({likeness})")
     written = "only metadata was written" if not report.media else "metadata and references to media were written"
     parts.append(f"{written}; to change an encoder, edit the config and run: diptych plan")
-    return Display(f"{report.collection}: {report.points:,} points, adopted", parts, report.warnings)
+    return show(Display(f"{report.collection}: {report.points:,} points, adopted", parts, report.warnings))

@@ -58,17 +58,6 @@ def status(
         document |= {"refused": state.refused, "refused_at": state.refused_at, "stale": state.stale}
         events = {"history": [event.model_dump(mode="json") for event in state.history]} if history else {}
         return write_json(document | events)
-    show(_shown(state, options))
-    for event in state.history if history else ():
-        config_text = f", config {event.config}" if event.config else ""
-        slots = [f"  {slot}: {encoder}" for slot, encoder in event.slots.items()]
-        reasons = [f"  {label}: {text}" for label, text in (("gate", event.gate), ("why", event.why)) if text]
-        by = f"  by {event.by}{config_text}"
-        show(Display(f"{moment(event.when)}  {event.what}", [by, *slots, *reasons]))
-    return None
-
-
-def _shown(state: Status, options: Options) -> Display:
     rows = [
         (
             *(own.slot, own.vector or "(unnamed)", f"{own.role}, behind" if own.behind else own.role),
@@ -81,7 +70,14 @@ def _shown(state: Status, options: Options) -> Display:
     table = Table(("slot", "vector", "is", "lack it", "made by"), rows, numbers=(3,))
     head = f"{state.collection}: {state.documents:,} documents"
     warnings = [*([orphans] if state.orphans else ()), *([state.stale] if state.stale else ())]
-    return Display(head, [table, *asking, *_what_next(state)], warnings)
+    show(Display(head, [table, *asking, *_what_next(state)], warnings))
+    for event in state.history if history else ():
+        config_text = f", config {event.config}" if event.config else ""
+        slots = [f"  {slot}: {encoder}" for slot, encoder in event.slots.items()]
+        reasons = [f"  {label}: {text}" for label, text in (("gate", event.gate), ("why", event.why)) if text]
+        by = f"  by {event.by}{config_text}"
+        show(Display(f"{moment(event.when)}  {event.what}", [by, *slots, *reasons]))
+    return None
 
 
 def _what_next(state: Status) -> Iterator[str]:

@@ -155,6 +155,9 @@ def read_yaml(path: str | Path, sort: Sort = CONFIG) -> tuple[dict[str, Any], So
     return parse_yaml(_read_text(path, sort), path, sort)
 
 
+_KINDS: Mapping[type, str] = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
+
+
 def parse_yaml(text: str, path: Path, sort: Sort = CONFIG) -> tuple[dict[str, Any], Source]:
     """The mapping that a text holds, and where each key stands; raises as `read_yaml`.
 
@@ -168,7 +171,10 @@ def parse_yaml(text: str, path: Path, sort: Sort = CONFIG) -> tuple[dict[str, An
         raise ConfigError(f"the {sort.name} file is empty", where=path, do=sort.start)
     if not isinstance(values, dict):
         raise ConfigError(
-            f"the {sort.name} is not a mapping", where=path, got=_kind(values), expected="key: value lines"
+            f"the {sort.name} is not a mapping",
+            where=path,
+            got=_KINDS.get(type(values), type(values).__name__),
+            expected="key: value lines",
         )
     lines: dict[Location, int] = {}
     _collect_lines(node, (), lines, set())
@@ -245,12 +251,6 @@ def _collect_lines(node: Node | None, at: Location, lines: dict[Location, int], 
         if isinstance(name, str | int):
             lines[*at, name] = place.start_mark.line + 1
             _collect_lines(value, (*at, name), lines, seen)
-
-
-def _kind(value: object) -> str:
-    return {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}.get(
-        type(value), type(value).__name__
-    )
 
 
 class LimitedComposer(Composer):
