@@ -154,7 +154,14 @@ class Searching(CollectionDocuments):
 
         def once(view: View) -> Hits:
             request = SearchRequest.of(view, [_UNKNOWN], asked)
-            slot = _slot_of(request)
+            pipeline = request.pipeline
+            if len(pipeline.slots) != 1 or pipeline.rerank:
+                what, do = "a vector can search one slot only", 'give Retrieve("SLOT"), perhaps with Diversify("SLOT")'
+                raise SearchError(what, where=repr(pipeline), do=do)
+            slot = view.slots[pipeline.slots[0]]
+            if slot.kind == "text_index":
+                what, expected = "this slot has no vectors", "a text to search"
+                raise SearchError(what, where=slot.where, got="a text index", expected=expected)
             query = _input(slot, vector)
             if has_passages(slot):
                 request = replace(request, vector=np.asarray(query, np.float32))
@@ -244,20 +251,6 @@ class Searching(CollectionDocuments):
 
         options["tenant"] = self._tenant(options.get("tenant"))
         return explain(self.handle, query, ids=ids, **options)
-
-
-def _slot_of(request: SearchRequest) -> Slot:
-    pipeline = request.pipeline
-    if len(pipeline.slots) != 1 or pipeline.rerank:
-        raise SearchError(
-            "a vector can search one slot only",
-            where=repr(pipeline),
-            do='give Retrieve("SLOT"), perhaps with Diversify("SLOT")',
-        )
-    slot = request.view.slots[pipeline.slots[0]]
-    if slot.kind == "text_index":
-        raise SearchError("this slot has no vectors", where=slot.where, got="a text index", expected="a text to search")
-    return slot
 
 
 def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:

@@ -308,17 +308,17 @@ def _sentences(request: SearchRequest, slot: Slot | None, hits: Sequence[Sequenc
 
 def _best(hit: Hit, places: Sequence[Place], query: Floats, vectors: dict[str, Any], slot: Slot) -> Passage | None:
     text = hit.document.text
-    scored = [(_score(query, vectors[text[begin:end]], slot), begin, end) for begin, end in places]
+    scored: list[tuple[float, int, int]] = []
+    for begin, end in places:
+        sentence = vectors[text[begin:end]]
+        if slot.similarity == "euclidean":
+            scored.append((-float(np.linalg.norm(query - sentence)), begin, end))
+        else:
+            scored.append((float(unit(query, slot) @ unit(sentence, slot)), begin, end))
     if not scored:
         return None
     score, begin, end = max(scored, key=lambda entry: (entry[0], -entry[1]))
     return Passage(text[begin:end], begin, end, score)
-
-
-def _score(query: Floats, sentence: Floats, slot: Slot) -> float:
-    if slot.similarity == "euclidean":
-        return -float(np.linalg.norm(query - sentence))
-    return float(unit(query, slot) @ unit(sentence, slot))
 
 
 def _sentence_places(hit: Hit, slot: Slot, encoder: Any) -> list[Place]:

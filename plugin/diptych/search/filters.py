@@ -267,9 +267,7 @@ def warn_of_missing_keys(
         logged.clear()
     logged[None] = now, ""
 
-    def is_known(key: str) -> bool:
-        return now - logged.get((tenant, key), (-SELDOM, ""))[0] < SELDOM
-
+    is_known = lambda key: now - logged.get((tenant, key), (-SELDOM, ""))[0] < SELDOM  # noqa: E731
     try:
         with search_deadline(view.client):
             missing = missing_keys(view, filter, tenant=tenant, group_by=group_by, skip=is_known)

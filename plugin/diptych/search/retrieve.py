@@ -21,7 +21,7 @@ from diptych.errors import SearchError
 from diptych.handle.view import Memo, View, narrowed, with_ids
 from diptych.runtime.phases import LOG
 from diptych.search.fusion import PointId, Ranking, fuse, mixed
-from diptych.search.pipeline import Pipeline, require_fitting_indexes
+from diptych.search.pipeline import require_fitting_indexes
 from diptych.search.query import (
     Input,
     Inputs,
@@ -108,8 +108,14 @@ def inputs_of(requests: Sequence[SearchRequest]) -> list[list[Inputs]]:
         # All requests have one view, and those of a group retrieve from the same slots: the first stands for them.
         view = requests[numbers[0]].view
         encoded = encode_inputs(view.slots, names, given, view.search_config.remember)
-        if not all(encoded):
-            require_encodable(requests[numbers[0]].pipeline, view.slots, given, encoded)
+        for query, encoded_query in zip(given, encoded, strict=True):
+            if not encoded_query and not any(parts_of(view.slots[name], query) for name in names):
+                raise SearchError(
+                    "no slot of the pipeline takes this query",
+                    where=repr(requests[numbers[0]].pipeline),
+                    got=given_by(query),
+                    expected="; ".join(f"{name}: {', '.join(view.slots[name].query_inputs)}" for name in names),
+                )
         following = iter(encoded)
         for place in numbers:
             request, of_request = requests[place], list(islice(following, len(requests[place].queries)))
@@ -147,20 +153,6 @@ def encode_inputs(
             if vector is not None and not (isinstance(vector, SparseVector) and not len(vector)):
                 of_query[name] = client_form(vector)
     return list(inputs)
-
-
-def require_encodable(
-    pipeline: Pipeline, slots: Mapping[str, Slot], queries: Sequence[Query], inputs: Sequence[Inputs]
-) -> None:
-    """Raise SearchError if no slot of the pipeline takes what a query gives; `inputs` are the encoded queries."""
-    for query, encoded in zip(queries, inputs, strict=True):
-        if not encoded and not any(parts_of(slots[name], query) for name in pipeline.slots):
-            raise SearchError(
-                "no slot of the pipeline takes this query",
-                where=repr(pipeline),
-                got=given_by(query),
-                expected="; ".join(f"{name}: {', '.join(slots[name].query_inputs)}" for name in pipeline.slots),
-            )
 
 
 def given_by(query: Query) -> str:
@@ -323,10 +315,17 @@ def _with_diptych_steps(request: SearchRequest, inputs: Sequence[Inputs]) -> lis
     if combines:
         rankings, shown = _combined(request, inputs, rankings)
     # A boost applies after rescoring. Where Qdrant rescores alone, it boosts in the same request; else diptych does.
-    boosts = pipeline.boost is not None and (combines or pipeline.rescore is None)
-    if boosts:
-        rankings = _boosted(request, rankings)
-    left = replace(pipeline, rescore=None if combines else pipeline.rescore, boost=None if boosts else pipeline.boost)
+    boost = pipeline.boost if combines or pipeline.rescore is None else None
+    if boost is not None:
+        added = boosts_of(request, list(dict.fromkeys(point for ranking in rankings for point, _ in ranking)))
+        nothing, boosted = [0.0] * len(boost.parts), list[Ranking]()  # of points that were deleted meanwhile
+        for ranking in rankings:
+            pairs = [(point, score + sum(boost.added(added.get(point, nothing), score))) for point, score in ranking]
+            boosted.append(sorted(pairs, key=lambda pair: -pair[1]))
+        rankings = boosted
+    left = replace(
+        pipeline, rescore=None if combines else pipeline.rescore, boost=pipeline.boost if boost is None else None
+    )
     rest = replace(request, pipeline=left)
     if rest.pipeline.rescore or rest.pipeline.diversify:
         page = _page(request)
@@ -346,18 +345,13 @@ def _first_rankings(request: SearchRequest, inputs: Sequence[Inputs]) -> list[Ra
         return [next(iter(rankings.values()), ()) for rankings in rank_branches(request, inputs)]
     if fuses_in_diptych(request):
         return [fuse(fusion, rankings) for rankings in rank_branches(request, inputs)]
-    limit = _reads(request)
+    rescore = request.pipeline.rescore
+    assert rescore is not None, "otherwise Qdrant computes the whole pipeline"
+    limit = rescore.candidates + len(request.pipeline.retrieve)  # a little more, as `_Page` does
     answers = query_points(request.view, [fusion_request(request, query, limit=limit) for query in inputs])
     fused = [[(point.id, point.score) for point in points] for points in answers]
     # Qdrant's order of equal scores changes from call to call; by id the next stage reads the same documents each time.
     return [sorted(ranking, key=lambda pair: (-pair[1], str(pair[0]))) for ranking in fused]
-
-
-def _reads(request: SearchRequest) -> int:
-    """How many fused hits are fetched for a rescorer whose scores are combined with the earlier ones."""
-    rescore = request.pipeline.rescore
-    assert rescore is not None, "otherwise Qdrant computes the whole pipeline"
-    return rescore.candidates + len(request.pipeline.retrieve)  # a little more, as `_Page` does
 
 
 def _combined(
@@ -384,18 +378,6 @@ def _combined(
         weighted.append(sorted(points_with_scores, key=lambda pair: -pair[1]))
         shown.append({point: {rescore.slot: score} for point, score, _ in both})
     return weighted, shown
-
-
-def _boosted(request: SearchRequest, rankings: Sequence[Ranking]) -> list[Ranking]:
-    """The rankings by boosted scores."""
-    boost = request.pipeline.boost
-    assert boost is not None, "the caller has checked"
-    added = boosts_of(request, list(dict.fromkeys(point for ranking in rankings for point, _ in ranking)))
-    nothing, boosted = [0.0] * len(boost.parts), list[Ranking]()  # of points that were deleted meanwhile
-    for ranking in rankings:
-        pairs = [(point, score + sum(boost.added(added.get(point, nothing), score))) for point, score in ranking]
-        boosted.append(sorted(pairs, key=lambda pair: -pair[1]))
-    return boosted
 
 
 def boosts_of(request: SearchRequest, points: Sequence[PointId]) -> dict[PointId, list[float]]:

@@ -369,20 +369,16 @@ def _from_hits(
     for page in pages:
         groups: dict[str | int, list[Hit]] = {}
         for hit in page:  # best first, so the groups come in the order of their best hits
-            for value in _values(payloads.get(hit.point, {}) if hit.point is not None else {}, group_by):
+            node: Any = payloads.get(hit.point) if hit.point is not None else None
+            for key in group_by.split("."):
+                node = node.get(key) if isinstance(node, Mapping) else None
+            values = node if isinstance(node, list) else [node]
+            # Neither text nor integer: no group. A bool is an instance of int.
+            for value in dict.fromkeys(value for value in values if type(value) in (str, int)):
                 groups.setdefault(value, []).append(hit)
         first = list(groups.items())[: request.limit]
         grouped.append([HitGroup(value, tuple(members[:group_size])) for value, members in first])
     return grouped
-
-
-def _values(payload: Mapping[str, Any], path: str) -> list[str | int]:
-    """The distinct values under a dotted path; values that are neither text nor integer form no group."""
-    node: Any = payload
-    for key in path.split("."):
-        node = node.get(key) if isinstance(node, Mapping) else None
-    values = node if isinstance(node, list) else [node]
-    return list(dict.fromkeys(value for value in values if type(value) in (str, int)))  # a bool is an instance of int
 
 
 class Hits(Displayed, list[Hit]):
