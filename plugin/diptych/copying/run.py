@@ -243,7 +243,15 @@ class _Copy:
             self._progress.advance(stage, len(records))
             self._pace.wait(len(records))
         for ids in self._target.ids(self._batch):
-            self._only_in_target(ids, result, write=write)
+            source_points = self._source.points(ids, with_content=False) if ids else {}
+            extra = [identifier for identifier in ids if identifier not in source_points]
+            result.note([f"point {identifier}: not in the source" for identifier in extra])
+            if extra and write:
+                self._target.delete(extra)
+                self._deleted += len(extra)
+            elif extra:
+                for record in self._target.points(extra).values():
+                    result.digest.add(record)
         return result
 
     def _page(self, records: list[models.Record], result: Pass, *, write: bool) -> None:
@@ -272,17 +280,6 @@ class _Copy:
         targets = self._target.points([plain_id(record.id) for record in records])
         found = {plain_id(r.id): difference(r, targets.get(plain_id(r.id)), self._rules) for r in records}
         return targets, {point: f"point {point}: {what}" for point, what in found.items() if what}
-
-    def _only_in_target(self, ids: list[PointId], result: Pass, *, write: bool) -> None:
-        source_points = self._source.points(ids, with_content=False) if ids else {}
-        extra = [identifier for identifier in ids if identifier not in source_points]
-        result.note([f"point {identifier}: not in the source" for identifier in extra])
-        if extra and write:
-            self._target.delete(extra)
-            self._deleted += len(extra)
-        elif extra:
-            for record in self._target.points(extra).values():
-                result.digest.add(record)
 
     def _stage(self, record: CopyRecord, stage: str) -> CopyRecord:
         record = record.model_copy(update={"stage": stage, "offset": None})

@@ -10,7 +10,7 @@ import io
 import math
 import wave
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -341,23 +341,15 @@ def wave_bytes(sound: Sound, where: str) -> bytes:
 @contextmanager
 def _wave(data: bytes) -> Iterator[wave.Wave_read | None]:
     """The file as the standard library's `wave` reads it; None for other formats and encodings than plain PCM."""
-    if not _is_plain_wave(data):
-        yield None
-        return
-    with wave.open(io.BytesIO(data), "rb") as file:
+    with ExitStack() as stack:
+        file = None
+        if format_of(data) == "WAV":
+            try:
+                file = stack.enter_context(wave.open(io.BytesIO(data), "rb"))
+            except wave.Error as error:
+                if "unknown" not in str(error):  # else an encoding that soundfile may read
+                    raise
         yield file
-
-
-def _is_plain_wave(data: bytes) -> bool:
-    if format_of(data) != "WAV":
-        return False
-    try:
-        with wave.open(io.BytesIO(data), "rb"):
-            return True
-    except wave.Error as error:
-        if "unknown" in str(error):  # an encoding that soundfile may read
-            return False
-        raise
 
 
 def _check_length(frames: int, rate: int, channels: int, limits: MediaConfig, where: str) -> None:

@@ -69,8 +69,16 @@ def stated_length(data: bytes) -> int:
     kind = format_of(data)
     if kind in ("WAV", "AIFF"):
         return 8 + int.from_bytes(data[4:8], "little" if kind == "WAV" else "big") - _SLACK
-    if kind == "MP4":
-        return _boxes_length(data)
+    if kind == "MP4":  # where its last top-level box ends
+        at = 0
+        while at + 8 <= len(data):
+            size = int.from_bytes(data[at : at + 4], "big")
+            if size == 1:  # the size follows in 64 bits
+                size = int.from_bytes(data[at + 8 : at + 16], "big")
+            if size < 8:  # 0: to the end of the file
+                break
+            at += size
+        return at
     if kind == "WebM" and (at := data[:4096].find(b"\x18\x53\x80\x67")) >= 0 and data[at + 4 : at + 5] > b"\0":
         width = 9 - data[at + 4].bit_length()  # of the size: leading zero bits count the bytes that follow
         size = int.from_bytes(data[at + 4 : at + 4 + width], "big") & ((1 << 7 * width) - 1)
@@ -78,19 +86,6 @@ def stated_length(data: bytes) -> int:
     if kind == "GIF":
         return len(data) + (data.rstrip(b"\0")[-1:] != b";")  # the trailer
     return 0
-
-
-def _boxes_length(data: bytes) -> int:
-    """Where the last top-level box of an MP4 file ends."""
-    at = 0
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
-        if size == 1:  # the size follows in 64 bits
-            size = int.from_bytes(data[at + 8 : at + 16], "big")
-        if size < 8:  # 0: to the end of the file
-            break
-        at += size
-    return at
 
 
 def is_url(text: str) -> bool:

@@ -58,8 +58,14 @@ class MediaStore:
             MediaError: it cannot be read, is not allowed, too large, or not of this modality.
         """
         known = checked_modality(modality)
-        if isinstance(raw, Media):
-            return self._known(known, raw)
+        if isinstance(raw, Media):  # taken before; bytes that come with it are checked again
+            if raw.modality != known:
+                with _about(raw):
+                    raise MediaError("the media have another modality", where=str(raw), expected=known)
+            if raw.data is None:
+                return raw
+            found = self.take(known, raw.data)
+            return Media(known, raw.source, found.digest, found.bytes, raw.data)
         source, data = self._read(known, raw)
         media = Media(known, source, digest_of(data), len(data), None if source else data)
         with _about(media):
@@ -90,16 +96,6 @@ class MediaStore:
             small = decode.thumbnail(self.content(media), str(media))
             found["thumbnail"] = base64.b64encode(small).decode()
         return found
-
-    def _known(self, modality: Modality, media: Media) -> Media:
-        """Media that were taken before; bytes that come with them are checked again."""
-        if media.modality != modality:
-            with _about(media):
-                raise MediaError("the media have another modality", where=str(media), expected=modality)
-        if media.data is None:
-            return media
-        found = self.take(modality, media.data)
-        return Media(modality, media.source, found.digest, found.bytes, media.data)
 
     def _read(self, modality: Modality, raw: object) -> tuple[str, bytes]:
         """Source, empty where there is none, and bytes."""

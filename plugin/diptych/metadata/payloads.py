@@ -104,8 +104,14 @@ class Layout(BaseModel):
         name = find(fields, self.id) if self.id else None
         name = internal.get("id", point_id) if name is None else name
         title = find(fields, self.title) if self.title else None
-        media = media_in(payload)
-        return Document(str(name), _as_text(find(fields, self.text)), _as_text(title), self._rest(fields, media), media)
+        text, media = find(fields, self.text), media_in(payload)
+        named = [key for modality, key in self.media.items() if modality in media]
+        rest = dict(fields)  # all but text, title, id, and the keys that name the document's media
+        for path in (*named, self.text, self.title, self.id, OWN, NODE if self.origin == LLAMA_INDEX else None):
+            rest = without(rest, path) if path else rest
+        found = rest if self.metadata is None else find(rest, self.metadata)
+        metadata = dict(found) if isinstance(found, Mapping) else {}
+        return Document(str(name), _as_text(text), _as_text(title), metadata, media)
 
     def write(
         self,
@@ -204,19 +210,16 @@ class Layout(BaseModel):
         point = own_point(identifier) if self.integer_ids else None
         return point if isinstance(point, int) else identifier
 
-    def _rest(self, payload: Mapping[str, Any], media: Mapping[str, Any]) -> dict[str, Any]:
-        """All but text, title, id, and the keys that name media which the document has."""
-        named = [key for modality, key in self.media.items() if modality in media]
-        node = NODE if self.origin == LLAMA_INDEX else None
-        fields = dict(payload)
-        for path in filter(None, (*named, self.text, self.title, self.id, OWN, node)):
-            fields = without(fields, path)
-        metadata = fields if self.metadata is None else find(fields, self.metadata)
-        return dict(metadata) if isinstance(metadata, Mapping) else {}
-
     def _adopted(self, document: Document, existing: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
         metadata = self._with_title(document)
-        self._require_free(document, metadata)
+        prefix = f"{self.metadata}." if self.metadata else ""
+        keys = (key for modality, key in self.media.items() if modality in document.media)
+        paths = [path for path in (self.text, self.title, self.id, *keys) if path]
+        inner = [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
+        reserved = inner if self.metadata else [OWN, *inner, *(NODE_KEYS if self.origin == LLAMA_INDEX else ())]
+        for path in reserved:  # the metadata must not overwrite text, title, id, or what names the media
+            if has(metadata, path):
+                raise _reserved(document, path, reserved)
         named = {"id": document.id} if self.id is None and own_point(document.id) is None else {}
         internal = {OWN: {**named, **stored}} if named or stored else {}
         if self.origin == LLAMA_INDEX:
@@ -242,17 +245,6 @@ class Layout(BaseModel):
         if "title" in metadata:
             raise _reserved(document, "title", ("title",))
         return {"title": document.title, **metadata}
-
-    def _require_free(self, document: Document, metadata: Mapping[str, Any]) -> None:
-        """Raise DocumentError if the metadata would overwrite text, title, id, or what names its media."""
-        prefix = f"{self.metadata}." if self.metadata else ""
-        named = (key for modality, key in self.media.items() if modality in document.media)
-        paths = [path for path in (self.text, self.title, self.id, *named) if path]
-        inner = [path.removeprefix(prefix) for path in paths if path.startswith(prefix)]
-        reserved = inner if self.metadata else [OWN, *inner, *(NODE_KEYS if self.origin == LLAMA_INDEX else ())]
-        for path in reserved:
-            if has(metadata, path):
-                raise _reserved(document, path, reserved)
 
 
 NATIVE = Layout()

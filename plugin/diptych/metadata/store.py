@@ -134,11 +134,6 @@ def update_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) -
     """
     # Every QdrantBase takes it; the base class only says **kwargs.
     client.update_collection(name, metadata=dict(changes))
-    return await_metadata(client, name, changes)
-
-
-def await_metadata(client: QdrantBase, name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Wait, as `update_metadata` does, until every node shows these values; returns the metadata of one node."""
     due, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
     while True:
         # The metadata as each node shows it; of a store that is no cluster as it is.

@@ -217,7 +217,19 @@ class Indexer:
             more = {vector: encoder(piece) for vector, encoder in encoders.items() if vector not in outcomes}
             self._count(more)
             outcomes = {vector: found for vector, found in {**outcomes, **more}.items() if vector in encoders}
-        rows = self._accepted(piece, outcomes) if rows is None else rows
+        if rows is None:  # those with a vector for every live slot
+            live = [found for vector, found in outcomes.items() if vector in self._targets.live]
+            # `Validator` checks the text indexes that existed at the start. This checks those a swap added since.
+            copies = [vector for vector, slot in slots.items() if slot.kind == "text_index"]
+            rows = []
+            for row, item in enumerate(piece):
+                reasons = [found[row] for found in live if isinstance(found[row], str)]
+                metadata = item.document.metadata
+                reasons += [f"metadata uses the reserved key {key!r}" for key in copies if key in metadata]
+                if reasons:
+                    self._changes.reject(item, str(reasons[0]))
+                else:
+                    rows.append(row)
         vectors, ready = frozenset(slots), self._points.ready(piece, outcomes, rows, slots)
         following, sent = iter(ready), list[Future[list[Unwritable]]]()
         for points in requests([point for _, point in ready], self._pace.most):
@@ -248,23 +260,6 @@ class Indexer:
         with self._refreshing:
             self._store.request(self._targets.refresh)
             return frozenset(self._targets.slots)
-
-    def _accepted(self, piece: Sequence[Item], outcomes: Outcomes) -> list[int]:
-        """The rows with a vector for every live slot and no conflict with a text index; others are rejected.
-
-        `Validator` checks the text indexes that existed at the start. This checks those a swap added since.
-        """
-        live = [found for vector, found in outcomes.items() if vector in self._targets.live]
-        copies = [vector for vector, slot in self._targets.slots.items() if slot.kind == "text_index"]
-        rows = []
-        for row, item in enumerate(piece):
-            reasons = [found[row] for found in live if isinstance(found[row], str)]
-            reasons += [f"metadata uses the reserved key {key!r}" for key in copies if key in item.document.metadata]
-            if reasons:
-                self._changes.reject(item, str(reasons[0]))
-            else:
-                rows.append(row)
-        return rows
 
     def _count(self, outcomes: Outcomes) -> None:
         with self._counting:  # a piece may be completed while the next one is sent

@@ -113,7 +113,15 @@ class Validator:
             try:
                 item = self._accept(raw, position)
             except DocumentError as error:  # one bad document never ends a run; other errors do
-                self._reject(raw, position, reason_of(error))
+                identifier = _id_of(raw)
+                place = identifier or getattr(raw, "where", "")
+                if identifier:
+                    self._seen.mention(document_key(identifier, self._tenant, self._tenancy, self._layout))
+                elif self._rejects is not None:
+                    self._rejects.unidentified += 1
+                    self._rejects.first_unidentified = self._rejects.first_unidentified or place
+                if self._rejects is not None:
+                    self._rejects.add(place, position, reason_of(error))
                 continue
             if item is None:
                 self._tally.duplicates += 1
@@ -181,17 +189,6 @@ class Validator:
             raise
         except Exception as error:
             raise DocumentError("a plugin could not choose the point id", got=reason_of(error)) from error
-
-    def _reject(self, raw: object, position: int, reason: str) -> None:
-        identifier = _id_of(raw)
-        place = identifier or getattr(raw, "where", "")
-        if identifier:
-            self._seen.mention(document_key(identifier, self._tenant, self._tenancy, self._layout))
-        elif self._rejects is not None:
-            self._rejects.unidentified += 1
-            self._rejects.first_unidentified = self._rejects.first_unidentified or place
-        if self._rejects is not None:
-            self._rejects.add(place, position, reason)
 
 
 def _document(raw: object, *, media: bool) -> Document:
