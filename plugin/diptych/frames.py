@@ -59,7 +59,16 @@ def documents(
     Raises:
         PopulateError: no frame, no such column, a column twice, or one whose name is not text.
     """
-    names = _names(frame)
+    listed = list(frame) if isinstance(frame, Mapping) else getattr(frame, "column_names", None)
+    names = [] if hasattr(frame, "collect") else list(getattr(frame, "columns", ()) if listed is None else listed)
+    if not names:
+        do = "collect it first: frame.collect()" if hasattr(frame, "collect") else ""
+        expected = "a table of pandas, polars, pyarrow or narwhals, or a mapping of columns"
+        raise PopulateError("not a data frame with columns", got=type(frame).__name__, expected=expected, do=do)
+    for name in names:
+        if not isinstance(name, str) or names.count(name) > 1:
+            what = "a column's name is not text" if not isinstance(name, str) else "two columns have the same name"
+            raise PopulateError(what, where="data frame", got=repr(name), do="rename it")
     key = _column(id, _IDS, names, "id")
     body = _column(text, (_TEXT,), names, "text", needed=title is None and _TITLE not in names)
     head = _column(title, (_TITLE,), names, "title", needed=False)
@@ -151,20 +160,6 @@ def _is_missing(cell: Any) -> bool:
         return bool(cell != cell)  # NaN and NaT are not equal to themselves
     except TypeError:
         return True  # NA of pandas is neither equal nor unequal to anything
-
-
-def _names(frame: Any) -> list[str]:
-    columns = list(frame) if isinstance(frame, Mapping) else getattr(frame, "column_names", None)
-    names = [] if hasattr(frame, "collect") else list(getattr(frame, "columns", ()) if columns is None else columns)
-    if not names:
-        do = "collect it first: frame.collect()" if hasattr(frame, "collect") else ""
-        expected = "a table of pandas, polars, pyarrow or narwhals, or a mapping of columns"
-        raise PopulateError("not a data frame with columns", got=type(frame).__name__, expected=expected, do=do)
-    for name in names:
-        if not isinstance(name, str) or names.count(name) > 1:
-            what = "a column's name is not text" if not isinstance(name, str) else "two columns have the same name"
-            raise PopulateError(what, where="data frame", got=repr(name), do="rename it")
-    return names
 
 
 def _column(given: str | None, usual: Sequence[str], names: list[str], what: str, *, needed: bool = True) -> str | None:

@@ -137,15 +137,12 @@ class PopulateReport(Displayed):
         parts += [f"{slot}: {unread}" for slot, unread in self.unread.items() if unread.longer]
         name = f"{self.collection}, dry run" if self.dry_run else self.collection
         head = f"{name}: {self.read:,} read{': ' if nonzero else ''}{nonzero} in {self.seconds:.1f} s"
-        rejected = rejected_lines(self.set_aside, self.examples, self.report_file)
+        rejected = []
+        if self.set_aside:
+            place = f", with reasons in {self.report_file}" if self.report_file else ""
+            first = [f"  {own.id or f'number {own.position}'}: {own.reason}" for own in self.examples[:5]]
+            rejected = [f"{self.set_aside:,} rejected{place}", *first]
         return Display(head, parts, (*self.warnings, *rejected), "warning" if rejected else "good")
-
-
-def rejected_lines(count: int, examples: Sequence[SetAside], file: str) -> list[str]:
-    """How many documents were rejected, where the reasons are, and the first five; none where none was."""
-    place = f", with reasons in {file}" if file else ""
-    first = [f"  {own.id or f'number {own.position}'}: {own.reason}" for own in examples[:5]]
-    return [f"{count:,} rejected{place}", *first] if count else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 from diptych.config import check_adapters, load_config
 from diptych.config.adapters import check_text
 from diptych.config.load import Sort, as_yaml, check_values, read_lines, read_yaml, replace_config, with_paths
-from diptych.config.models import SlotConfig
 from diptych.config.problems import Source, problems_of, raise_problems
 from diptych.config.section import fields_of
 from diptych.config.stages import Rerank
@@ -405,7 +404,20 @@ def slot_for(
     """
     loaded = load_config(config)
     check_adapters(loaded, registry)
-    return None if kind == "reranker" else slot or _only(loaded.slots, kind, of, config, registry)
+    if kind == "reranker" or slot:
+        return None if kind == "reranker" else slot
+    of_kind = [name for name, own in loaded.slots.items() if registry.spec(own.adapter).kind == kind]
+    fitting = [name for name in of_kind if of is None or loaded.slots[name].of == of]
+    if len(fitting) != 1:
+        what = f"{kind} model" if of is None else f"{kind} model of {of}"
+        raise ConfigError(
+            f"it is not clear which slot the trained {what} is for",
+            where=config,
+            got=", ".join(fitting) or (f"no {kind} slot" if of is None else f"no {kind} slot of: {of}"),
+            expected="one",
+            do=f"name it: --slot NAME {nearest(kind, loaded.slots)}".strip(),
+        )
+    return fitting[0]
 
 
 def _student(slots: Any, trained: Registration, config: Path, name: str) -> str:
@@ -423,22 +435,6 @@ def _student(slots: Any, trained: Registration, config: Path, name: str) -> str:
     same = slots[name].get("adapter") == trained.adapter
     slots[name]["query"] = student if same else {"adapter": trained.adapter, **student}
     return f"slots.{name}.query"
-
-
-def _only(slots: Mapping[str, SlotConfig], kind: Kind, of: str | None, config: Path, registry: Registry) -> str:
-    """The one slot whose adapter is of this kind, and that reads `of` where one is given."""
-    of_kind = [name for name, slot in slots.items() if registry.spec(slot.adapter).kind == kind]
-    fitting = [name for name in of_kind if of is None or slots[name].of == of]
-    if len(fitting) != 1:
-        what = f"{kind} model" if of is None else f"{kind} model of {of}"
-        raise ConfigError(
-            f"it is not clear which slot the trained {what} is for",
-            where=config,
-            got=", ".join(fitting) or (f"no {kind} slot" if of is None else f"no {kind} slot of: {of}"),
-            expected="one",
-            do=f"name it: --slot NAME {nearest(kind, slots)}".strip(),
-        )
-    return fitting[0]
 
 
 def _section(old: Any, trained: Registration, config: Path, registry: Registry, keys: tuple[str, ...]) -> Any:

@@ -298,20 +298,16 @@ def hits_table(hits: Sequence[Hit], *, first: int = 1, pictures: Mapping[str, by
         stages = [f"{name} {score:.4f}" for name, score in hit.stages.items()]
         scores = (f"{hit.score:.4f}", *(stages if len(stages) > 1 or "pinned" in hit.stages else ()))
         picture = (Picture(pictures.get(hit.id, b"")),) if pictures else ()
-        rows.append((str(rank), scores, *picture, _shown(hit)))
+        document = hit.document
+        title = " ".join(document.title.split())
+        media = [str(own) if isinstance(own, Media | str) else name for name, own in document.media.items()]
+        facts = [f"{key}: {str(value)[:VALUE]}" for key, value in document.metadata.items()]
+        more = [f"and {len(facts) - KEYS} more"] if len(facts) > KEYS else []
+        small = ", ".join([*media, *facts[:KEYS], *more])
+        body = (hit.excerpt,) if document.text or hit.passages else ()
+        shown = (f"{document.id}: {title}" if title else document.id, *body, *([small] if small else []))
+        rows.append((str(rank), scores, *picture, shown))
     return Table(("", "score", *([""] if pictures else []), "document"), rows, numbers=(0, 1))
-
-
-def _shown(hit: Hit) -> tuple[Cell, ...]:
-    """Id and title, the excerpt, media and metadata."""
-    document = hit.document
-    title = " ".join(document.title.split())
-    media = [str(own) if isinstance(own, Media | str) else name for name, own in document.media.items()]
-    facts = [f"{key}: {str(value)[:VALUE]}" for key, value in document.metadata.items()]
-    more = [f"and {len(facts) - KEYS} more"] if len(facts) > KEYS else []
-    small = ", ".join([*media, *facts[:KEYS], *more])
-    body = (hit.excerpt,) if document.text or hit.passages else ()
-    return (f"{document.id}: {title}" if title else document.id, *body, *([small] if small else []))
 
 
 def heading(count: int, of: str, query: str | Query) -> str:

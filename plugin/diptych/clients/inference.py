@@ -87,8 +87,12 @@ class Inferring:
         return encoder.dimension
 
     def _goes_on(self, model: str) -> bool:
-        """Whether qdrant-client, or the server, has a model of this name."""
-        return self.cloud_inference or model.lower() == _CORE_BM25 or model.lower() in _of_fastembed()
+        """Whether qdrant-client, which runs FastEmbed's where that is installed, or the server has such a model."""
+        if self.cloud_inference or model.lower() == _CORE_BM25:
+            return True
+        kinds = ("text", "sparse", "image", "late_interaction_text", "late_interaction_multimodal")
+        names = (name for kind in kinds for name in getattr(QdrantClient, f"list_{kind}_models")())
+        return any(model.lower() == name.lower() for name in names)
 
     def _resolve(self, value: Any, side: Side) -> Any:
         """`value` with vectors instead of inference objects; objects of models that go on stay.
@@ -284,12 +288,6 @@ class ServerInferenceClient(Inferring, ServerClient):
 
 class ClusterInferenceClient(Inferring, ClusterClient):
     """The client of a cluster that a config describes."""
-
-
-def _of_fastembed() -> frozenset[str]:
-    """The models of FastEmbed that qdrant-client would run, in small letters; none where it is not installed."""
-    kinds = ("text", "sparse", "image", "late_interaction_text", "late_interaction_multimodal")
-    return frozenset(name.lower() for kind in kinds for name in getattr(QdrantClient, f"list_{kind}_models")())
 
 
 if TYPE_CHECKING:

@@ -158,7 +158,14 @@ def sketches(
     except RemoteError as error:
         if recorded or error.context.get("status") not in TOO_LONG:
             raise
-        packed = _encode_one_by_one(encoder, kind, side, texts, where)
+        # One by one, without the long texts that the server refuses.
+        packed = _encode_packed(encoder, kind, side, [text for text in texts if len(text) <= LONG], where)
+        for text in (text for text in texts if len(text) > LONG):
+            try:
+                packed |= _encode_packed(encoder, kind, side, [text], where)
+            except RemoteError as refusal:
+                if refusal.context.get("status") not in TOO_LONG:
+                    raise
     return [packed.get(text, REFUSED) for text in texts]
 
 
@@ -176,19 +183,6 @@ def _encode_packed(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], w
     vectors = encode(encoder, kind, side, texts, where=where)
     require_finite(vectors, texts, where=where)
     return {text: pack(vector) for text, vector in zip(texts, vectors, strict=True)}
-
-
-def _encode_one_by_one(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:
-    """Packed vectors of the texts one by one, without the long texts that the server refuses."""
-    packed = _encode_packed(encoder, kind, side, [text for text in texts if len(text) <= LONG], where)
-    for text in texts:
-        if len(text) > LONG:
-            try:
-                packed |= _encode_packed(encoder, kind, side, [text], where)
-            except RemoteError as error:
-                if error.context.get("status") not in TOO_LONG:
-                    raise
-    return packed
 
 
 def pack(vector: Vector) -> str:

@@ -162,20 +162,17 @@ def _look_through(file: Path) -> None:
 def _require_its_own_size(blob: bytes) -> None:
     """Raise an error for a pickle that claims more memory than it has bytes; Python's unpickler would allocate it."""
     file = io.BytesIO(blob)
-    while opcode := _next_opcode(blob, file):
+    while True:
+        if run := _FLOATS.match(blob, file.tell()):
+            file.seek(run.end())
+        if not (code := file.read(1)):
+            raise pickle.UnpicklingError("it has no end")
+        opcode = _OPCODES[code[0]]
         found = opcode.arg.reader(file) if opcode.arg is not None else None  # fails where bytes are missing
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(found or 0) > len(blob):
             raise pickle.UnpicklingError(f"it asks for a memo of {found:,} entries")
         if opcode.name == "STOP":
             return
-    raise pickle.UnpicklingError("it has no end")
-
-
-def _next_opcode(blob: bytes, file: io.BytesIO) -> pickletools.OpcodeInfo | None:
-    if run := _FLOATS.match(blob, file.tell()):
-        file.seek(run.end())
-    code = file.read(1)
-    return _OPCODES[code[0]] if code else None
 
 
 def _refused(file: Path, got: str) -> StoreError:

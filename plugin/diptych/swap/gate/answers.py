@@ -281,33 +281,28 @@ def known_items(
     for by, texts in ((BEGINNING, [d.item for d in documents]), (MIDDLE, [d.excerpt for d in documents])):
         queries = [Query(text, document.id) for text, document in zip(texts, documents, strict=True)]
         sides = [answers(view, queries, depth=TOP, pipeline=pipeline) for view, pipeline in both]
-        items.append(_known_item(of, by, queries, sides, confidence))
+        before, after = (
+            np.array([any(hit.id == query.id for hit in hits) for query, hits in zip(queries, side, strict=True)])
+            for side in sides
+        )
+        lost, gained, found, size = before & ~after, int((after & ~before).sum()), int(before.sum()), len(queries)
+        losses, tail = int(lost.sum()), (1 - confidence) / 4  # four bounds: both ends of losses and of gains
+        lost_bounds, gained_bounds = (clopper_pearson(count, size, tail=tail) for count in (losses, gained))
+        item = KnownItem(
+            of=of,
+            by=by,
+            documents=size,
+            old=float(before.mean()),
+            new=float(after.mean()),
+            difference=float(after.mean() - before.mean()),
+            low=gained_bounds[0] - lost_bounds[1],
+            high=gained_bounds[1] - lost_bounds[0],
+            found=found,
+            losses=losses,
+            lost=tuple(queries[row].id for row in np.flatnonzero(lost)[:QUERIES_SHOWN]),
+        )
+        items.append(item)
     return items[0], items[1]
-
-
-def _known_item(
-    of: str, by: str, queries: Sequence[Query], sides: Sequence[Sequence[Sequence[Hit]]], confidence: float
-) -> KnownItem:
-    before, after = (
-        np.array([any(hit.id == query.id for hit in hits) for query, hits in zip(queries, side, strict=True)])
-        for side in sides
-    )
-    lost, gained, found, size = before & ~after, int((after & ~before).sum()), int(before.sum()), len(queries)
-    losses, tail = int(lost.sum()), (1 - confidence) / 4  # four bounds: both ends of losses and of gains
-    lost_bounds, gained_bounds = (clopper_pearson(count, size, tail=tail) for count in (losses, gained))
-    return KnownItem(
-        of=of,
-        by=by,
-        documents=size,
-        old=float(before.mean()),
-        new=float(after.mean()),
-        difference=float(after.mean() - before.mean()),
-        low=gained_bounds[0] - lost_bounds[1],
-        high=gained_bounds[1] - lost_bounds[0],
-        found=found,
-        losses=losses,
-        lost=tuple(queries[row].id for row in np.flatnonzero(lost)[:QUERIES_SHOWN]),
-    )
 
 
 def side_by_side(
