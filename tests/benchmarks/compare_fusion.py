@@ -5,7 +5,7 @@
 Prints Markdown: one row for each set, variation of its queries (whole, their two longest words, a tenth of the letters
 swapped) and pair of encoders, each figure with the paired 95% interval of its difference from DBSF's (`--base RRF`:
 from RRF's; `--base best`: from the better slot's). *Weighed* gives the dense slot the weight that it has where its
-model cannot read the texts. *Tuned* is what `diptych tune search` would search by, measured on queries that did not
+model is unfit for the texts. *Tuned* is what `diptych tune search` would search by, measured on queries that did not
 choose it: five folds, twice, each fold with a gate of its own. *Oracle* is the best fixed trial of all, chosen
 afterwards. `--others` prints the means of all other candidates for a default. `--splits 200` prints instead what the
 gated tuner does with 30 queries (two thirds of them where there are fewer than 45), drawn so often: in how many draws

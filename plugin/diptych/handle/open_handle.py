@@ -102,7 +102,7 @@ def stored_search(metadata: CollectionMetadata) -> SearchConfig:
 def with_stored_default(config: Config, metadata: CollectionMetadata) -> Config:
     """The config; where it names no fusion, with the default that the collection was made with.
 
-    That is RRF before the default changed, and a fusion by weights where a dense model cannot read the texts. So
+    That is RRF before the default changed, and a fusion by weights where a dense slot is unfit for the texts. So
     neither an upgrade nor an `apply` of something else changes the order of hits. Where a single slot retrieves,
     nothing is fused: what is stored stays there too, or `plan` would list a change that changes nothing.
     """

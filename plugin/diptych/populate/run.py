@@ -306,12 +306,13 @@ class _Run:
         indexer = Indexer(self._handle, self._store, self._rejects, self.tally, self._progress, targets, self._losses)
         indexer.index(items, self._engine, is_new=is_new, stopped=self._stopped)
         self._warnings += [*self._losses.warnings(), *targets.keep_unread()]
-        if is_first:  # slots that cannot read the first texts get little weight unless the config decides
+        if is_first:  # slots unfit for the first texts get little weight unless the config decides
             handle = self._handle
             retrieved = handle.search_config.retrieved(handle.slots)
-            unfit = unfit_slots(map(handle.slot, retrieved), handle.texts)
-            if search := search_with_unfit(handle.config, handle.search_config, unfit):
-                handle.keep_pipeline(search)
+            slots, search = [*map(handle.slot, retrieved)], handle.config.search if handle.config else None
+            unfit = self._store.request(partial(unfit_slots, slots, handle.texts, search=search))
+            if weighted := search_with_unfit(handle.config, handle.search_config, unfit):
+                handle.keep_pipeline(weighted)
             self._warnings += vocabulary_warnings(unfit, handle.search_config, len(retrieved))
 
 

@@ -1,6 +1,7 @@
-"""What encoders do not read: what follows their limit, dropped in silence, and texts in letters unknown to them.
+"""What encoders do not read: what follows their limit, dropped in silence, letters unknown to them, and word order.
 
-`unfit_slots` finds dense slots whose model cannot read a collection's texts, and lexical ones that do not cut them.
+`unfit_slots` finds dense slots whose model cannot read a collection's texts, tells them hardly apart or does not read
+the order of words, and lexical slots that do not cut texts into words.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, cast
+
+import numpy as np
 
 from diptych.config.models import SearchConfig
 from diptych.config.stages import Linear
@@ -19,9 +22,26 @@ from diptych.reports import UnreadTokens
 from diptych.runtime.panics import contained
 from diptych.slots.encode import SAMPLE, Texts
 from diptych.slots.slot import Slot
+from diptych.types import Floats
 
 MOST_UNREADABLE = 0.5  # measured in docs/research/languages.md
-UNREAD_WEIGHT = 0.2  # beside 1 of other slots; chosen on Russian, Chinese and Japanese
+UNREAD_WEIGHT = 0.2  # beside 1 of other slots; measured in docs/research/measurements.md
+SAME_ORDER = 0.99  # cosine; contextual encoders were at most .982, and static embeddings at least .997
+LEAST_SPREAD = 0.55  # of documents, beside the spread of `PLAIN`; measured in docs/research/measurements.md
+PLAIN = (  # texts that have nothing in common but plain English
+    "rivers that flood in spring when the snow melts in the mountains",
+    "an audio converter for the files of old tape recorders",
+    "how do I mount an encrypted disk at boot without a password",
+    "bread that is baked before dawn in a small village",
+    "the court let the judge decide who pays for the bridge",
+    "planets and moons seen through a telescope on a cold night",
+    "songs for three voices, a flute and a drum",
+    "doctors found a new treatment for children with asthma",
+)
+FLAWS = {
+    "crowded": "its model tells these texts hardly apart, as those of a language it was not trained on",
+    "unordered": "its model reads no order of words, as static embeddings",
+}
 LEAST_TEXTS = 20  # fewer texts may differ from those that follow, so they warn and decide nothing
 
 FIRST, TOGETHER = 256, 64  # documents of a run that are counted in any case, and those counted between two looks
@@ -152,31 +172,67 @@ def _lengths(encoder: TokenLimit, texts: Sequence[str], limit: int) -> list[int]
 
 @dataclass(frozen=True, slots=True)
 class UnfitSlot:
-    """A slot that cannot read most of a collection's texts: its kind, their share of such letters, and how many."""
+    """A slot that is unfit for a collection's texts: its kind, the share of letters that it cannot read, of how many.
+
+    `flaw` is what its vectors show where it can read most letters: it tells the texts hardly apart, or makes the same
+    vector of the same words in any order.
+    """
 
     name: str
     kind: Kind
     share: float
     texts: int
+    flaw: Literal["", "crowded", "unordered"] = ""
 
 
-def unfit_slots(slots: Iterable[Slot], texts: Texts) -> list[UnfitSlot]:
-    """The slots that cannot read most letters of the collection's texts.
+def unfit_slots(slots: Sequence[Slot], texts: Texts, *, search: SearchConfig | None) -> list[UnfitSlot]:
+    """The slots that cannot read most letters of the collection's texts, or whose vectors show another flaw.
 
     Args:
         slots: the slots that a search retrieves from.
         texts: gives a sample of the collection's texts.
+        search: vectors are looked at only where this config decides no fusion of several slots.
     """
-    unfit = []
+    unfit, fusion_is_open = [], search is not None and not {"fuse", "score_threshold"} & search.model_fields_set
     for slot in slots:
-        if slot.spec.kind == "multivector" or slot.reads_media or not isinstance(slot.encoder, VocabularyCheck):
+        kind, share = slot.spec.kind, 0.0
+        if kind == "multivector" or slot.reads_media or not (sample := texts(SAMPLE, slot.reading)):
             continue
-        sample = texts(SAMPLE, slot.reading)
-        with contained(AdapterCrashed, "the encoder crashed", where=f"unread_share of slot {slot.name!r}"):
-            share = slot.encoder.unread_share(sample) if sample else 0.0
+        if isinstance(slot.encoder, VocabularyCheck):
+            with contained(AdapterCrashed, "the encoder crashed", where=f"unread_share of slot {slot.name!r}"):
+                share = slot.encoder.unread_share(sample)
         if share > MOST_UNREADABLE:
-            unfit.append(UnfitSlot(slot.name, slot.spec.kind, share, len(sample)))
+            unfit.append(UnfitSlot(slot.name, kind, share, len(sample)))
+        elif kind != "dense" or len(slots) < 2 or not fusion_is_open or len(sample) < LEAST_TEXTS:
+            continue
+        elif flaw := _flaw(slot, sample):
+            unfit.append(UnfitSlot(slot.name, kind, share, len(sample), flaw))
     return unfit
+
+
+def _flaw(slot: Slot, sample: Sequence[str]) -> Literal["", "crowded", "unordered"]:
+    """What is wrong with the slot's vectors, by a few documents and `PLAIN`; "" for nothing, and for passages.
+
+    Crowded: the mean cosine between documents is so high, beside that between plain texts, as a model has it for texts
+    of another language. Unordered: words turned round make the same vector, as in static embeddings.
+    """
+    turned = [" ".join(reversed(text.split())) for text in PLAIN]
+    texts = [*PLAIN, *turned, *sample[:LEAST_TEXTS]]
+    vectors: list[Any] = [np.ravel(own) for own in cast("list[Floats]", slot.encode("document", texts, fresh=True))]
+    if len({vector.size for vector in vectors}) > 1:
+        return ""
+    rows: Floats = np.array(vectors, np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    plain, other, documents = np.split(rows, [len(PLAIN), 2 * len(PLAIN)])
+    if np.median((plain * other).sum(axis=1)) > SAME_ORDER:
+        return "unordered"
+    return "crowded" if _spread(documents) < LEAST_SPREAD * _spread(plain) else ""
+
+
+def _spread(rows: Floats) -> float:
+    """1 minus the mean cosine between two of the unit vectors `[n, dimension]`."""
+    count = len(rows)
+    return float(1 - (np.square(rows.sum(axis=0)).sum() - count) / (count * (count - 1)))
 
 
 def unfit_fusion(names: Iterable[str]) -> Linear:
@@ -194,6 +250,16 @@ def vocabulary_warnings(unfit: Sequence[UnfitSlot], search: SearchConfig, retrie
     """
     weights, warnings, model = getattr(search.fuse, "weights", {}), [], "use a model for this language"
     for slot in unfit:
+        weight = weights.get(slot.name, 1.0)
+        fusion = f"{{kind: linear, normalize: zscore, missing: -2.5, weights: {{{slot.name}: {UNREAD_WEIGHT:g}}}}}"
+        if slot.flaw:
+            has = f"it has a weight of {weight:g} in search.fuse"
+            does = has if weight <= UNREAD_WEIGHT else f"give it little weight: fuse: {fusion}"
+            warnings.append(
+                f"slot {slot.name!r}: {FLAWS[slot.flaw]}, so it is mostly weaker than a lexical slot: {does}; "
+                "judged queries may show a better one: diptych tune search"
+            )
+            continue
         reason = "are in scripts without spaces, which it does not cut into words"
         if slot.kind == "text_index":
             then = ": set the slot's language to that of the texts, or tokenizer: multilingual"
@@ -201,8 +267,6 @@ def vocabulary_warnings(unfit: Sequence[UnfitSlot], search: SearchConfig, retrie
             then = ": set the slot's language to that of the texts"
         else:
             reason = "are not in its model's vocabulary, or only in small pieces"
-            weight = weights.get(slot.name, 1.0)
-            fusion = f"{{kind: linear, normalize: zscore, missing: -2.5, weights: {{{slot.name}: {UNREAD_WEIGHT:g}}}}}"
             then = f" and makes a hybrid search worse: {model}, or give the slot little weight: fuse: {fusion}"
             if retrieved < 2:
                 then = f": {model}, or add a lexical slot"

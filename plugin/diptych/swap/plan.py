@@ -223,7 +223,8 @@ def plan(
     lacks = version_warnings(handle.client, kinds, tenants=config.tenant is not None)
     slots = {change.name: change.slot for change in slot_changes if change.slot is not None}
     retrieved = [slots[name] for name in config.search.retrieved(slots) if name in slots]
-    vocabulary = vocabulary_warnings(unfit_slots(retrieved, handle.texts), config.search, len(retrieved))
+    unfit = unfit_slots(retrieved, handle.texts, search=config.search)
+    vocabulary = vocabulary_warnings(unfit, config.search, len(retrieved))
     changed = {change.name for change in slot_changes if change.action in SWAPS}
     stale = stale_threshold(live, config.search, slots, changed) if metadata.search else ""
     warnings = [*([stale] if stale else []), *spread_warnings(config.cluster, params), *lacks]

@@ -48,5 +48,6 @@ def open_handle() -> OpenHandle:
 
 
 def config_of(name: str, slots: Mapping[str, Any]) -> Config:
-    populate = {"chunk": 64, "retries": 0}
-    return Config.model_validate({"collection": name, "slots": slots, "populate": populate, "store": "memory:"})
+    populate, search = {"chunk": 64, "retries": 0}, {"fuse": {"kind": "dbsf"}}  # named, so that no vector is looked at
+    raw = {"collection": name, "slots": slots, "populate": populate, "search": search, "store": "memory:"}
+    return Config.model_validate(raw)

@@ -33,7 +33,7 @@ def test_hits_are_the_collections_with_the_score_of_each_stage(filled: Collectio
     found = DiptychRetriever(filled, similarity_top_k=4).retrieve(QUERY)
     assert [(one.node_id, one.score) for one in found] == [(hit.id, hit.score) for hit in hits]
     assert [one.metadata["diptych"] for one in found] == [{"stages": dict(hit.stages)} for hit in hits]
-    assert set(found[0].metadata["diptych"]["stages"]) == {"dbsf", "fake-reranker"}
+    assert set(found[0].metadata["diptych"]["stages"]) == {"linear", "fake-reranker"}
 
 
 def test_neither_an_encoder_nor_a_language_model_reads_how_a_node_was_found(filled: Collection) -> None:

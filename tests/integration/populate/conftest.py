@@ -47,7 +47,8 @@ def open_handle() -> OpenHandle:
 
     def opened(client: QdrantBase, slots: Mapping[str, Any] = SLOTS, *plugins: object, **populate: Any) -> Any:
         raw = {"collection": "c", "slots": slots, "populate": {"chunk": 8, "retries": 0, **populate}}
-        config = Config.model_validate(raw)
+        # With a fusion of their own, or the vectors of the fakes, which read no order of words, would be looked at.
+        config = Config.model_validate({**raw, "search": {"fuse": {"kind": "dbsf"}}})
         return CollectionHandle(client, "c", config, Registry(fakes_plugin, *plugins, installed=False))
 
     return opened

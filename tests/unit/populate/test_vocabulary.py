@@ -1,10 +1,13 @@
-"""A dense slot whose model cannot read the texts is named when a collection is first filled, and by `plan`."""
+"""Dense slots that cannot read the texts, or no order of words, are named at the first populate and by `plan`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from diptych import Collection, Document, hookimpl
 from diptych.config import Config, parse_config
@@ -16,6 +19,7 @@ from diptych.specs import AdapterSpec
 from diptych.swap.plan import plan
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder
+from diptych.types import Floats
 
 TEXTS = ["кошка ловит мышь", "собака и white cat", "дом у реки"]
 
@@ -28,12 +32,33 @@ class ReadsLatin(FakeDenseEncoder):
         return sum(not letter.isascii() for letter in letters) / len(letters)
 
 
+class ReadsOrder(FakeDenseEncoder):
+    """Counts each word with the one before it."""
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        pairs = [pairwise(text.split()) for text in inputs]
+        return super().encode_document([" ".join(one + other for one, other in own) for own in pairs])
+
+
+class Crowded(ReadsOrder):
+    """Adds a large vector to those of texts with a cat."""
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        vectors = super().encode_document(inputs)
+        return vectors + np.array([[30.0 * ("cat" in text)] for text in inputs], np.float32)
+
+
 class Plugin:
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
-        return [AdapterSpec(name="latin", kind="dense", factory=f"{__name__}:ReadsLatin", summary="for tests")]
+        classes = {"latin": ReadsLatin, "ordered": ReadsOrder, "crowded": Crowded}
+        return [
+            AdapterSpec(name=name, kind="dense", factory=f"{__name__}:{made.__name__}", summary="for tests")
+            for name, made in classes.items()
+        ]
 
 
+ENGLISH = [Document(str(n), f"cat{n} and dog{n} on roof{n} with bird{n} under moon{n}") for n in range(24)]
 LEXICAL = {"adapter": "bm25", "language": "russian"}
 
 
@@ -112,6 +137,33 @@ def test_what_the_config_says_decides_and_another_encoder_brings_the_usual_defau
             assert collection.handle.search_config.fuse.kind == search.get("fuse", {"kind": "dbsf"})["kind"]
 
 
+def test_a_model_that_reads_no_order_of_words_or_tells_texts_hardly_apart_gets_little_weight() -> None:
+    for dense, says in (("fake-dense", "reads no order of words"), ("crowded", "tells these texts hardly apart")):
+        with opened(dense=dense) as collection:
+            (warning,) = collection.populate(ENGLISH).warnings
+            assert warning.startswith(f"slot 'dense': its model {says}, as ")
+            assert "it has a weight of 0.2 in search.fuse; judged queries may show a better one" in warning
+            assert collection.handle.search_config.fuse == unfit_fusion(["dense"])
+
+
+def test_vectors_of_a_slot_are_looked_at_only_where_they_decide_something() -> None:
+    tuned = {"kind": "linear", "normalize": "zscore", "missing": -2.5, "weights": {"dense": 0.7}}
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("ordered", {}),
+        ("crowded", {"fuse": tuned}),
+        ("fake-dense", {"score_threshold": 0.1}),
+        ("fake-dense", {"retrieve": {"dense": 9}}),
+    ]
+    for dense, search in cases:
+        with opened(dense=dense, **search) as collection:
+            assert collection.populate(ENGLISH).warnings == ()
+            assert collection.handle.search_config.fuse.kind == ("linear" if "fuse" in search else "dbsf")
+            assert planned(collection) == ()
+    with opened(dense="fake-dense") as collection:
+        assert collection.populate(ENGLISH[:19]).warnings == (), "so few texts decide nothing"
+        assert collection.handle.search_config.fuse.kind == "dbsf"
+
+
 def test_a_lexical_slot_that_does_not_cut_the_texts_into_words_is_named_and_keeps_its_weight() -> None:
     thai = [Document(str(n), f"โปรแกรมแปลงไฟล์เสียง {n}") for n in range(24)]
     for lexical, more in (
@@ -120,7 +172,8 @@ def test_a_lexical_slot_that_does_not_cut_the_texts_into_words_is_named_and_keep
     ):
         for language, warns in (("english", True), ("thai", False)):
             slots = {"dense": {"adapter": "fake-dense"}, "lexical": {**lexical, "language": language}}
-            config = parse_config({"store": "memory:", "collection": "c", "slots": slots})
+            search = {"fuse": {"kind": "dbsf"}}
+            config = parse_config({"store": "memory:", "collection": "c", "slots": slots, "search": search})
             with Collection.open(config, registry=Registry(fakes_plugin)) as collection:
                 expected = (
                     "slot 'lexical': 100% of the letters of the first 24 documents are in scripts without spaces, "
