@@ -14,7 +14,7 @@ are left to the adapter, since it alone knows its tokenizer; diptych passes it l
 | `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
 
 Optional, detected by attribute: `fingerprint` (without it diptych derives one from the declared facts), `Calibrated`,
-`Sampling`, `Identified`, `VocabularyCheck`, `TokenLimit`, `TokenVectors`.
+`Sampling`, `Identified`, `VocabularyCheck`, `TextAdvice`, `TokenLimit`, `TokenVectors`.
 """
 
 from __future__ import annotations
@@ -192,6 +192,15 @@ class VocabularyCheck(Protocol):
 
         A lexical adapter counts the letters of scripts without spaces instead, which it does not cut into words.
         """
+        ...
+
+
+@runtime_checkable
+class TextAdvice(Protocol):
+    """An encoder that sees in texts which of its options would suit them."""
+
+    def text_advice(self, inputs: Sequence[str]) -> str:
+        """What the texts are and the option as a line of config, as the end of a sentence; "" for nothing."""
         ...
 
 

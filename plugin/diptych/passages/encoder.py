@@ -32,7 +32,7 @@ _MOST_NUMBERS = 2**20 - 1  # of a multi-vector, in Qdrant
 _MOST_PASSAGES, _A_DOCUMENT = 2**20, 16  # whose places are kept, in about 20 MB; what a document takes besides
 _RULES = "1"  # counts the changes of the way documents are cut
 _CUT = " passages:"  # in fingerprints, before what says how documents are cut
-_OPTIONAL = ("uses_idf", "decode", "sample", "unread_share", "normalized")
+_OPTIONAL = ("uses_idf", "decode", "sample", "unread_share", "text_advice", "normalized")
 
 
 def without_passages(fingerprint: str) -> str:

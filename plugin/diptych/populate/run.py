@@ -48,7 +48,7 @@ from diptych.registry import notify_failure
 from diptych.reports import PopulateReport
 from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.encode import provide_texts, take_sample
-from diptych.slots.unread import unfit_slots, vocabulary_warnings
+from diptych.slots.unread import text_advice, unfit_slots, vocabulary_warnings
 from diptych.stores.cluster_client import require_shard_key
 from diptych.stores.retired_vectors import drop_retired
 from diptych.stores.server_errors import is_conflict
@@ -314,6 +314,7 @@ class _Run:
             if weighted := search_with_unfit(handle.config, handle.search_config, unfit):
                 handle.keep_pipeline(weighted)
             self._warnings += vocabulary_warnings(unfit, handle.search_config, len(retrieved))
+            self._warnings += self._store.request(partial(text_advice, slots, handle.texts))
 
 
 @contextmanager

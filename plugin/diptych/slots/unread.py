@@ -17,7 +17,7 @@ import numpy as np
 from diptych.config.models import SearchConfig
 from diptych.config.stages import Linear
 from diptych.errors import AdapterCrashed
-from diptych.protocols import Kind, TokenLimit, VocabularyCheck
+from diptych.protocols import Kind, TextAdvice, TokenLimit, VocabularyCheck
 from diptych.reports import UnreadTokens
 from diptych.runtime.panics import contained
 from diptych.slots.encode import SAMPLE, Texts
@@ -233,6 +233,17 @@ def _spread(rows: Floats) -> float:
     """1 minus the mean cosine between two of the unit vectors `[n, dimension]`."""
     count = len(rows)
     return float(1 - (np.square(rows.sum(axis=0)).sum() - count) / (count * (count - 1)))
+
+
+def text_advice(slots: Iterable[Slot], texts: Texts) -> list[str]:
+    """What the slots' encoders advise for the first of the collection's texts."""
+    found = []
+    for slot in slots:
+        if isinstance(slot.encoder, TextAdvice) and (sample := texts(SAMPLE, slot.reading)):
+            with contained(AdapterCrashed, "the encoder crashed", where=f"text_advice of slot {slot.name!r}"):
+                advice = slot.encoder.text_advice(sample)
+            found += [f"slot {slot.name!r}: {advice}"] if advice else []
+    return found
 
 
 def unfit_fusion(names: Iterable[str]) -> Linear:

@@ -32,6 +32,7 @@ from diptych.slots.unread import (
     PASSAGE,
     PER_CHARACTER,
     sampled_unread,
+    text_advice,
     unfit_slots,
     unread_warnings,
     vocabulary_warnings,
@@ -224,7 +225,7 @@ def plan(
     slots = {change.name: change.slot for change in slot_changes if change.slot is not None}
     retrieved = [slots[name] for name in config.search.retrieved(slots) if name in slots]
     unfit = unfit_slots(retrieved, handle.texts, search=config.search)
-    vocabulary = vocabulary_warnings(unfit, config.search, len(retrieved))
+    vocabulary = vocabulary_warnings(unfit, config.search, len(retrieved)) + text_advice(retrieved, handle.texts)
     changed = {change.name for change in slot_changes if change.action in SWAPS}
     stale = stale_threshold(live, config.search, slots, changed) if metadata.search else ""
     warnings = [*([stale] if stale else []), *spread_warnings(config.cluster, params), *lacks]

@@ -186,6 +186,21 @@ def test_a_lexical_slot_that_does_not_cut_the_texts_into_words_is_named_and_keep
                 assert collection.handle.search_config.fuse.kind == "dbsf"
 
 
+def test_texts_of_program_code_are_told_and_the_option_for_them_is_named() -> None:
+    code = [
+        Document(str(n), f"def getUserName(user_id): return users_by_id[user_id].fullName + '{n}'") for n in range(3)
+    ]
+    for options, says in (({}, True), ({"identifiers": True}, False), ({"compatible_with": "fastembed"}, False)):
+        slots = {"lexical": {"adapter": "bm25", **options}}
+        config = parse_config({"store": "memory:", "collection": "c", "slots": slots})
+        with Collection.open(config, registry=Registry(fakes_plugin)) as collection:
+            warnings = collection.populate(code).warnings
+            assert any("program code: identifiers: true also finds" in text for text in warnings) == says
+            assert any("program code: identifiers: true also finds" in text for text in planned(collection)) == says
+    with opened() as collection:
+        assert collection.populate([Document("1", "PostgreSQL is a database, and libFoo is not")]).warnings == ()
+
+
 def opened_config(dense: str = "latin", **search: Any) -> Config:
     slots = {"dense": {"adapter": dense}, "lexical": LEXICAL}
     return parse_config({"store": "memory:", "collection": "c", "slots": slots, "search": search})
