@@ -5,7 +5,7 @@ Editors complete and check `diptych.yaml` with the schema.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,16 @@ def check_adapters(config: Config, registry: Registry) -> None:
             rerankers, a modality or options that an adapter does not take, a slot that cannot rescore or diversify.
     """
     problems = [problem for name in config.slots for problem in _slot(config, name, registry)]
-    for position in range(len(config.search.rerank)):
-        problems += _stage(config, position, registry)
+    for position, stage in enumerate(config.search.rerank):
+        at, spec = ("search", "rerank", position), _find(stage.label, registry, kind="reranker")
+        if not isinstance(spec, AdapterSpec):
+            problems.append(_unknown((*at, "adapter"), stage.label, spec))
+        elif spec.kind != "reranker":
+            do = "give it a slot; search.rescore can rescore candidates with a slot"
+            what = f"{spec.name!r} is not a reranker"
+            problems.append(Problem((*at, "adapter"), what, f"kind {spec.kind}", do=do))
+        else:
+            problems += _options(spec, stage.options, at, type(stage))
     raise_problems([*problems, *_roles(config, registry)], config.source)
 
 
@@ -99,19 +107,6 @@ def _student(slot: SlotConfig, documents: AdapterSpec, registry: Registry, at: L
         yield from _options(spec, student.options, where, type(student))
 
 
-def _stage(config: Config, position: int, registry: Registry) -> Iterator[Problem]:
-    stage, at = config.search.rerank[position], ("search", "rerank", position)
-    spec = _find(stage.label, registry, kind="reranker")
-    if isinstance(spec, AdapterSpec):
-        if spec.kind != "reranker":
-            do = "give it a slot; search.rescore can rescore candidates with a slot"
-            yield Problem((*at, "adapter"), f"{spec.name!r} is not a reranker", f"kind {spec.kind}", do=do)
-        else:
-            yield from _options(spec, stage.options, at, type(stage))
-    else:
-        yield _unknown((*at, "adapter"), stage.label, spec)
-
-
 def _find(name: str, registry: Registry, *, kind: str) -> AdapterSpec | list[str]:
     """The adapter, or the names of those that would fit the place."""
     try:
@@ -169,36 +164,27 @@ def json_schema(registry: Registry) -> dict[str, Any]:
     encoders = [spec for spec in specs if spec.kind != "reranker"]
     rerankers = [spec for spec in specs if spec.kind == "reranker"]
     for model, fitting in ((SlotConfig, encoders), (Rerank, rerankers)):
-        definitions[model.__name__] = _one_per_adapter(definitions, model, fitting)
+        # One schema per adapter, told apart by the adapter's name, and one for all other names.
+        base, choices = definitions[model.__name__], list[dict[str, Any]]()
+        for spec in fitting:
+            schemas: list[dict[str, Any] | None] = [None]
+            with suppress(RegistryError):  # where the options cannot be imported, any are allowed
+                schemas = option_schemas(spec)
+            for number, options in enumerate(schemas):
+                name = f"{model.__name__}.{spec.name}" + (f".{number}" if number else "")
+                definitions[name] = _with_options(base, spec, options, definitions)
+                choices.append({"$ref": f"#/$defs/{name}"})
+        other = {"type": "string", "not": {"enum": [spec.name for spec in fitting]}}
+        properties = {**base["properties"], "adapter": other}
+        choices.append({"type": "object", "properties": properties, "required": ["adapter"], **ANY_OPTIONS})
+        definitions[model.__name__] = {"description": base["description"], "oneOf": choices}
     return {"$schema": DIALECT, **schema, "title": "diptych.yaml"}
 
 
-def _one_per_adapter(definitions: dict[str, Any], model: type, specs: Sequence[AdapterSpec]) -> Any:
-    """One schema per adapter, told apart by the adapter's name, and one for all other names."""
-    base = definitions[model.__name__]
-    properties = base["properties"]
-    choices: list[dict[str, Any]] = []
-    for spec in specs:
-        schemas: list[dict[str, Any] | None] = [None]
-        with suppress(RegistryError):  # where the options cannot be imported, any are allowed
-            schemas = option_schemas(spec)
-        for number, options in enumerate(schemas):
-            name = f"{model.__name__}.{spec.name}" + (f".{number}" if number else "")
-            definitions[name] = _with_options(base, properties, spec, options, definitions)
-            choices.append({"$ref": f"#/$defs/{name}"})
-    names = [spec.name for spec in specs]
-    other_properties: dict[str, Any] = {**properties, "adapter": {"type": "string", "not": {"enum": names}}}
-    choices.append({"type": "object", "properties": other_properties, "required": ["adapter"], **ANY_OPTIONS})
-    return {"description": base["description"], "oneOf": choices}
-
-
 def _with_options(
-    base: dict[str, Any],
-    properties: dict[str, Any],
-    spec: AdapterSpec,
-    options: dict[str, Any] | None,
-    definitions: dict[str, Any],
+    base: dict[str, Any], spec: AdapterSpec, options: dict[str, Any] | None, definitions: dict[str, Any]
 ) -> dict[str, Any]:
+    properties = base["properties"]
     adapter: dict[str, Any] = {"const": spec.name, "description": spec.summary}
     result: dict[str, Any] = {"type": "object", "description": spec.summary, "required": ["adapter"]}
     if options is None:

@@ -152,7 +152,20 @@ def read_yaml(path: str | Path, sort: Sort = CONFIG) -> tuple[dict[str, Any], So
         ConfigError: no such file, not UTF-8, bad YAML (with its line), a duplicate key, empty, or not a mapping.
     """
     path = Path(path)
-    return parse_yaml(_read_text(path, sort), path, sort)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"the {sort.name} file is too large", where=path, expected=f"at most {MAX_BYTES:,} bytes")
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {sort.name} file", where=path, do=sort.start) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read the {sort.name} file", where=path, got=error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the {sort.name} file is not UTF-8 text", where=path, got=f"byte {error.start}") from error
+    except ValueError as error:  # a null character or a lone surrogate in the path
+        what = f"this cannot be the path of a {sort.name} file"
+        raise ConfigError(what, where=ascii(str(path)), got=error) from error
+    return parse_yaml(text, path, sort)
 
 
 _KINDS: Mapping[type, str] = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
@@ -181,23 +194,6 @@ def parse_yaml(text: str, path: Path, sort: Sort = CONFIG) -> tuple[dict[str, An
     source = Source(path, lines)
     check_values(values, source)
     return values, source
-
-
-def _read_text(path: Path, sort: Sort) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"the {sort.name} file is too large", where=path, expected=f"at most {MAX_BYTES:,} bytes")
-        return path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"there is no {sort.name} file", where=path, do=sort.start) from None
-    except OSError as error:
-        raise ConfigError(f"cannot read the {sort.name} file", where=path, got=error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"the {sort.name} file is not UTF-8 text", where=path, got=f"byte {error.start}") from error
-    except ValueError as error:  # a null character or a lone surrogate in the path
-        raise ConfigError(
-            f"this cannot be the path of a {sort.name} file", where=ascii(str(path)), got=error
-        ) from error
 
 
 def _parse(text: str, path: Path, sort: Sort) -> tuple[Node | None, Any]:

@@ -180,22 +180,19 @@ class EmbeddingCache:
                 table = self._open.table
             return call(table)
         except Exception as error:  # of a damaged file anything may come, and it must cost no document
-            self._disable(error)
+            with self._lock:
+                is_first, self._works = self._works, False
+            if not is_first:
+                return default
+            self.close()
+            replaced = False
+            with suppress(CacheError, OSError, sqlite3.Error):
+                replaced = is_damage(error) and rename_damaged(self.folder)
+            note = "; the next run replaces it" if replaced else ""
+            expected = isinstance(error, CacheError | OSError | sqlite3.Error)
+            reason = "; ".join(str(error).split("\n  ")) if expected else f"{type(error).__name__}: {error}"
+            self._warnings.append(f"the embedding cache was left out{note}: {reason} ({self.path})")
             return default
-
-    def _disable(self, error: Exception) -> None:
-        with self._lock:
-            if not self._works:
-                return
-            self._works = False
-        self.close()
-        replaced = False
-        with suppress(CacheError, OSError, sqlite3.Error):
-            replaced = is_damage(error) and rename_damaged(self.folder)
-        note = "; the next run replaces it" if replaced else ""
-        expected = isinstance(error, CacheError | OSError | sqlite3.Error)
-        reason = "; ".join(str(error).split("\n  ")) if expected else f"{type(error).__name__}: {error}"
-        self._warnings.append(f"the embedding cache was left out{note}: {reason} ({self.path})")
 
 
 def _close(opened: OpenTable, process: int) -> None:

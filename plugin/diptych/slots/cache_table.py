@@ -30,6 +30,7 @@ from diptych.runtime.environment import interpolate
 
 FORMAT = 1  # in the name too: releases that write different formats leave each other's files alone
 FILE = f"embeddings-{FORMAT}.sqlite"
+DAMAGED = f"{FILE}.damaged"  # its name once it is replaced
 APPLICATION = 0x44697074  # "Dipt", where SQLite keeps whose file it is
 BUSY = 30.0  # seconds to wait for another process, which a busy machine may not run for many of them
 _DAMAGED = (
@@ -121,7 +122,11 @@ class VectorTable:
         self._shrink()
         for piece in self._transactions(rows):
             with self._lock, self._writing():
-                self._make_room(piece)
+                # Drop the least recently used entries until the piece fits, then some more.
+                needed = 2 * sum(len(packed) for _, packed in piece) // self._page + 2 * len(piece) // 100 + 16
+                target = max(needed, self._cleaned // self._page) if self._free() < needed else 0
+                while (missing := target - self._free()) > 0 and self._evict(missing * self._page):
+                    pass
                 self._db.execute("INSERT OR IGNORE INTO spaces (digest, label) VALUES (?, ?)", (digest, label))
                 ((identifier,),) = self._db.execute("SELECT id FROM spaces WHERE digest = ?", (digest,))
                 now = int(self._clock())
@@ -170,15 +175,6 @@ class VectorTable:
         """Close the file."""
         with self._lock:
             self._db.close()
-
-    def _make_room(self, rows: Sequence[Row]) -> None:
-        """Drop the least recently used entries until the rows fit, then some more."""
-        needed = 2 * sum(len(packed) for _, packed in rows) // self._page + 2 * len(rows) // 100 + 16
-        if self._free() >= needed:
-            return
-        target = max(needed, self._cleaned // self._page)
-        while (missing := target - self._free()) > 0 and self._evict(missing * self._page):
-            pass
 
     def _evict(self, size: int) -> bool:
         """Drop about `size` bytes of vectors; False when nothing is left to drop."""
@@ -321,7 +317,7 @@ def _open(folder: Path, limit: int, clock: Callable[[], float], notice: str) -> 
         users.close()
         raise
     return _open(
-        folder, limit, clock, f"the embedding cache was damaged and is replaced; the old file: {_damaged_path(folder)}"
+        folder, limit, clock, f"the embedding cache was damaged and is replaced; the old file: {folder / DAMAGED}"
     )
 
 
@@ -368,12 +364,8 @@ def _rename_damaged(folder: Path) -> bool:
     with closing(users):
         for suffix in ("-journal", "-wal", "-shm"):  # first: the new file must not meet the old one's journal
             (folder / f"{FILE}{suffix}").unlink(missing_ok=True)
-        os.replace(folder / FILE, _damaged_path(folder))
+        os.replace(folder / FILE, folder / DAMAGED)
     return True
-
-
-def _damaged_path(folder: Path) -> Path:
-    return folder / f"{FILE}.damaged"
 
 
 def _lock(path: Path, flag: portalocker.LockFlags) -> IO[bytes]:

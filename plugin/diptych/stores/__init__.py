@@ -20,6 +20,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,20 +197,14 @@ def _edge(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
 
     read_only = path.name.endswith(READ_ONLY)
     path = path.with_name(path.name.removesuffix(READ_ONLY)) if read_only else path
-    if not create and (got := _lacks_store(path)):
+    got = "" if create or os.path.isdir(path) else "no such folder"
+    if not create and not got:
+        with suppress(OSError):  # errors about unreadable folders come from opening them
+            got = "" if any(path.iterdir()) else "an empty folder"
+    if got:
         do = "fill it first: diptych populate SOURCE; or check the path"
         raise CollectionNotFound("there is no embedded store", where=f"edge:{path}", got=got, do=do)
     return (classes.edge if classes else SharedEdgeClient)(path, create=create, read_only=read_only)
-
-
-def _lacks_store(path: Path) -> str:
-    """Why no store exists in the folder, or "". Errors about unreadable folders come from opening them."""
-    if not os.path.isdir(path):
-        return "no such folder"
-    try:
-        return "" if any(path.iterdir()) else "an empty folder"
-    except OSError:
-        return ""
 
 
 def _server(

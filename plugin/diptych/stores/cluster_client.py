@@ -100,15 +100,6 @@ class ClusterClient(ServerClient):
         result: models.UpdateResult = found[-1]
         return result
 
-    def _selected(self, method: str, name: str, argument: str, given: dict[str, Any]) -> models.UpdateResult:
-        """Call a method for given points, once for each of their shard keys."""
-        options = self._ordering() | given
-        selected = options.pop(argument)
-        groups = self._keys.selected(name, selected) if self._keys else [(None, selected)]
-        call = getattr(super(), method)
-        found = [call(name, **{argument: part}, **(_key(key) | options)) for key, part in groups]
-        return found[-1] if found else models.UpdateResult(status=models.UpdateStatus.COMPLETED)
-
     def _ordering(self) -> dict[str, Any]:
         ordering = self.cluster.ordering
         return {"ordering": models.WriteOrdering(ordering)} if ordering else {}
@@ -131,30 +122,33 @@ def _key(key: Any) -> dict[str, Any]:
 
 
 def _selecting(method: str, argument: str) -> Callable[..., models.UpdateResult]:
-    signature = inspect.signature(getattr(QdrantClient, method))
+    """A method for given points, called once for each of their shard keys."""
+    plain, signature = getattr(ServerClient, method), inspect.signature(getattr(QdrantClient, method))
 
+    @functools.wraps(getattr(QdrantClient, method))
     def call(self: ClusterClient, *args: Any, **options: Any) -> models.UpdateResult:
         given = signature.bind(self, *args, **options).arguments
         name = given.pop("collection_name")
         own = {key: value for key, value in given.items() if key not in ("self", "kwargs")}
-        return self._selected(method, name, argument, own)
+        own = self._ordering() | own
+        selected = own.pop(argument)
+        groups = self._keys.selected(name, selected) if self._keys else [(None, selected)]
+        found = [plain(self, name, **{argument: part}, **(_key(key) | own)) for key, part in groups]
+        return found[-1] if found else models.UpdateResult(status=models.UpdateStatus.COMPLETED)
 
-    return _named(call, method)
+    return call
 
 
 def _reading(method: str) -> Callable[..., Any]:
     plain = getattr(ServerClient, method)
     takes = inspect.signature(getattr(QdrantClient, method)).parameters
 
+    @functools.wraps(getattr(QdrantClient, method))
     def call(self: ClusterClient, *args: Any, **options: Any) -> Any:
         own = self._consistency() | (_key(self._keys.key) if isinstance(self._keys, Fixed) else {})
         return plain(self, *args, **({name: value for name, value in own.items() if name in takes} | options))
 
-    return _named(call, method)
-
-
-def _named(call: Callable[..., Any], method: str) -> Callable[..., Any]:
-    return functools.wraps(getattr(QdrantClient, method))(call)
+    return call
 
 
 for _method, _argument in _SELECTING.items():
