@@ -117,7 +117,7 @@ def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyRe
             # Payloads of an adopted collection have no hash.
             native = handle.view.layout.is_native
             if native and NATIVE.read(record.id, payload).content_hash() != payload[OWN].get("hash"):
-                report.altered[record.id] = _identifier(record, handle)
+                report.altered[record.id] = handle.view.layout.read(record.id, record.payload).id
             if sample is None or len(sampled) < sample:
                 sampled.append(record)
             elif (position := rng.randrange(report.points)) < sample:
@@ -165,10 +165,6 @@ def _is_document(record: models.Record, layout: Layout) -> bool:
     return not layout.is_native or bool((record.payload or {}).get(OWN))
 
 
-def _identifier(record: models.Record, handle: CollectionHandle) -> str:
-    return handle.view.layout.read(record.id, record.payload).id
-
-
 def _is_sound(stored: Vector | None) -> bool:
     """Whether there is a vector, which is finite and not all zero."""
     values = stored.values if isinstance(stored, SparseVector) else stored
@@ -199,7 +195,7 @@ def _compare(
         records = [record for record in chosen[name] if record.id not in report.vectors.get(name, {})]
         for record, vector in zip(records, _encoded(handle, slot, records, report.media), strict=True):
             if record.id not in report.media and not _alike(slot, vector, _stored(record, slot)):
-                report.vectors.setdefault(name, {})[record.id] = _identifier(record, handle)
+                report.vectors.setdefault(name, {})[record.id] = handle.view.layout.read(record.id, record.payload).id
 
 
 def _encoded(

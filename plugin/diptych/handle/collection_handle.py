@@ -124,7 +124,8 @@ class CollectionHandle:
         """Raise CollectionNotFound when no process has populated the collection yet; reads as `catch_up` does."""
         if not self.exists:
             with self._lock:
-                self.view = self._opened(self._known(self._read_in_time()))
+                stored = self._read_in_time().config.metadata or {}
+                self.view = self._opened(known_metadata(self.client, self.name, stored))
 
     def now(self) -> View:
         """The view to search with; notices cut-overs by other processes.
@@ -153,7 +154,7 @@ class CollectionHandle:
         """
         with self._lock:
             info = (read or self._read_in_time)()
-            self.install(self._known(info))
+            self.install(known_metadata(self.client, self.name, info.config.metadata or {}))
             return info
 
     def install(self, metadata: CollectionMetadata, *, load: bool = True) -> None:
@@ -278,9 +279,6 @@ class CollectionHandle:
         """Read within the deadline of a search; raises StoreUnavailable after it."""
         with search_deadline(self.client):
             return self.info()
-
-    def _known(self, info: CollectionInfo) -> CollectionMetadata:
-        return known_metadata(self.client, self.name, info.config.metadata or {})
 
     def _opened(self, metadata: CollectionMetadata | None) -> View:
         try:

@@ -395,7 +395,20 @@ def node_payload(
     identifier: str, point: object, text: str, metadata: Mapping[str, Any], existing: Mapping[str, Any]
 ) -> dict[str, Any]:
     """LlamaIndex's payload for a document: the node in `existing` with this text and metadata, or a new node."""
-    node = {**(node_of(existing) or _blank(identifier, point)), "metadata": dict(metadata)}
+    source: dict[str, Any] = {"node_id": identifier, "node_type": "4", "metadata": {}, "hash": None}
+    new: dict[str, Any] = {
+        "id_": str(point),
+        "embedding": None,
+        "excluded_embed_metadata_keys": [],
+        "excluded_llm_metadata_keys": [],
+        "relationships": {_SOURCE: {**source, "class_name": "RelatedNodeInfo"}},
+        "metadata_template": "{key}: {value}",
+        "metadata_separator": "\n",
+        "mimetype": "text/plain",
+        "text_template": "{metadata_str}\n\n{content}",
+        "class_name": "TextNode",
+    }
+    node = {**(node_of(existing) or new), "metadata": dict(metadata)}
     if isinstance(node.get("text_resource"), Mapping):
         node["text_resource"] = {**node["text_resource"], "text": text}
     else:
@@ -403,23 +416,6 @@ def node_payload(
     references = {key: existing.get(key, identifier) for key in _REFERENCES}
     kind = existing.get("_node_type", "TextNode")
     return {**metadata, NODE: json.dumps(node, ensure_ascii=False), "_node_type": kind, **references}
-
-
-def _blank(identifier: str, point: object) -> dict[str, Any]:
-    source: dict[str, Any] = {"node_id": identifier, "node_type": "4", "metadata": {}, "hash": None}
-    source["class_name"] = "RelatedNodeInfo"
-    return {
-        "id_": str(point),
-        "embedding": None,
-        "excluded_embed_metadata_keys": [],
-        "excluded_llm_metadata_keys": [],
-        "relationships": {_SOURCE: source},
-        "metadata_template": "{key}: {value}",
-        "metadata_separator": "\n",
-        "mimetype": "text/plain",
-        "text_template": "{metadata_str}\n\n{content}",
-        "class_name": "TextNode",
-    }
 
 
 def payload_of(document: Document, store: MediaStore | None) -> dict[str, Any]:

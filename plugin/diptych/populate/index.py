@@ -31,7 +31,7 @@ from diptych.populate.points import PointMaker, Ready, Sender, Stale, Unwritable
 from diptych.populate.read_ahead import batched, read_ahead
 from diptych.populate.rejects import Rejects, reason_of
 from diptych.populate.store import Refused, Store, lacking
-from diptych.populate.validate import Item, Tally, merged_into
+from diptych.populate.validate import Item, Tally
 from diptych.runtime.phases import Progress
 from diptych.stores.scroll import PointId, plain_id
 from diptych.stores.versions import is_server_client
@@ -109,7 +109,10 @@ class Changes:
                 if stored.get("tenant") not in (None, tenant_of(item.document.metadata, self.store.tenancy)):
                     self.reject(item, "another tenant has a document of this id; ids are unique in this collection")
                     continue
-                item = merged_into(item, stored["payload"], layout) if "payload" in stored else item
+                if "payload" in stored:  # the item as it will be after being merged into it
+                    document = layout.as_written(item.document, item.point, stored["payload"])
+                    content = document.content_hash()
+                    item = replace(item, document=document, hash=content, held=stored["payload"])
                 if stored.get("hash") == item.hash and item.point not in incomplete:
                     self.tally.unchanged += 1
                     self.progress.advance("index", 1)

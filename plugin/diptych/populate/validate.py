@@ -24,7 +24,7 @@ import numpy as np
 from diptych.errors import DocumentError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.view import document_key, tenant_of, with_tenant
-from diptych.metadata.payloads import Layout, require_unreserved
+from diptych.metadata.payloads import require_unreserved
 from diptych.populate.rejects import Rejected, Rejects, reason_of
 from diptych.populate.sources.readers import Row
 from diptych.types import LONGEST_ID, Document
@@ -72,12 +72,6 @@ class Item:
     position: int
     new: bool = True
     held: Mapping[str, Any] | None = None
-
-
-def merged_into(item: Item, held: Mapping[str, Any], layout: Layout) -> Item:
-    """The item as it will be after being merged into payload `held`."""
-    document = layout.as_written(item.document, item.point, held)
-    return replace(item, document=document, hash=document.content_hash(), held=held)
 
 
 class Validator:

@@ -24,9 +24,27 @@ def contributions(fusion: Fusion, rankings: Mapping[str, Ranking]) -> dict[Point
     points = dict.fromkeys(point for ranking in rankings.values() for point, _ in ranking)
     parts: dict[PointId, dict[str, float]] = {point: {} for point in points}
     for slot, ranking in rankings.items():
-        values, missing = _values(fusion, slot, ranking)
+        scores, missing = np.array([score for _, score in ranking], np.float64), 0.0  # of candidates of other slots
+        if isinstance(fusion, Linear) and fusion.missing is not None:
+            # Weighted z-scores as Qdrant computes them: DBSF's numbers, which are 0 to 1 for -3 to 3 deviations.
+            values, missing = (6 * _deviations(scores) - 3 if ranking else scores), fusion.missing
+        elif not ranking:
+            values = scores
+        elif isinstance(fusion, Rrf):
+            values = 1 / (fusion.k + np.arange(1, len(ranking) + 1))
+        elif isinstance(fusion, Dbsf):
+            values = _deviations(scores)
+        elif fusion.normalize == "minmax":
+            values = minmax(scores)
+        elif (deviation := scores.std()) == 0:
+            values = np.ones_like(scores)
+        else:
+            values = (scores - scores.mean()) / deviation
+            missing = float(values.min())
+        weight = 1.0 if isinstance(fusion, Dbsf) else fusion.weights.get(slot, 1.0)
+        own = dict(zip((point for point, _ in ranking), (weight * values).tolist(), strict=True))
         for point, by_slot in parts.items():
-            by_slot[slot] = values.get(point, missing)
+            by_slot[slot] = own.get(point, weight * missing)
     return parts
 
 
@@ -34,30 +52,6 @@ def fuse(fusion: Fusion, rankings: Mapping[str, Ranking]) -> list[tuple[PointId,
     """All candidates with their fused scores, best first; equal scores keep the order of the slots' candidates."""
     sums = [(point, sum(parts.values())) for point, parts in contributions(fusion, rankings).items()]
     return sorted(sums, key=lambda pair: -pair[1])
-
-
-def _values(fusion: Fusion, slot: str, ranking: Ranking) -> tuple[dict[PointId, float], float]:
-    """The slot's value for each of its candidates, and for the candidates of other slots."""
-    points, scores = [point for point, _ in ranking], np.array([score for _, score in ranking], np.float64)
-    missing = 0.0
-    if isinstance(fusion, Linear) and fusion.missing is not None:
-        # Weighted z-scores as Qdrant computes them: DBSF's numbers, which are 0 to 1 for -3 to 3 deviations.
-        values, missing = (6 * _deviations(scores) - 3 if ranking else scores), fusion.missing
-    elif not ranking:
-        return {}, 0.0
-    elif isinstance(fusion, Rrf):
-        values = 1 / (fusion.k + np.arange(1, len(ranking) + 1))
-    elif isinstance(fusion, Dbsf):
-        values = _deviations(scores)
-    elif fusion.normalize == "minmax":
-        values = minmax(scores)
-    elif (deviation := scores.std()) == 0:
-        values = np.ones_like(scores)
-    else:
-        values = (scores - scores.mean()) / deviation
-        missing = float(values.min())
-    weight = 1.0 if isinstance(fusion, Dbsf) else fusion.weights.get(slot, 1.0)
-    return dict(zip(points, (weight * values).tolist(), strict=True)), weight * missing
 
 
 def _deviations(scores: np.ndarray) -> np.ndarray:

@@ -138,7 +138,7 @@ class _Apply:
         """Apply changes that make no vectors; fill missing vectors, and drop those that a kill left behind."""
         self._backfill.repair(metadata, metadata.live)
         self._context.lease.clear()  # an apply killed after its cut-over leaves its checkpoints
-        self._clear()
+        self._left = drop_orphans(self._handle.client, self._handle.name, self._handle.read())
         search = self._context.config.search.model_dump(mode="json")
         unchanged = all(change.action == "keep" for change in slot_changes)
         if unchanged and metadata.search and search == stored_search(metadata).model_dump(mode="json"):
@@ -212,13 +212,9 @@ class _Apply:
         self._context.lease.clear()
         self._handle.install(after)
         self._backfill.repair(after, after.live)  # points written by populates that read the metadata before
-        self._clear()
+        self._left = drop_orphans(self._handle.client, self._handle.name, self._handle.read())
         replaced = before.live.vectors() - after.live.vectors()
         return replace(self._report("cut over", gate), kept=tuple(sorted(replaced)))
-
-    def _clear(self) -> None:
-        """Drop at once what can be dropped."""
-        self._left = drop_orphans(self._handle.client, self._handle.name, self._handle.read())
 
     def _optimize(self) -> None:
         with phase("optimise the store"):

@@ -226,7 +226,8 @@ class Backfill:
             others = self._items(record for record in records if record.payload != then[plain_id(record.id)].held)
             page = [item for item in others if item.input != then[item.point].input]
             self.filled.changed += len(page)
-            self._written(self._begun(page, self._encoded(page)))
+            outcomes = {vector: encoder(page) for vector, encoder in self._encoders.items()}
+            self._written(self._begun(page, outcomes))
 
     def _repaired(self) -> int:
         """Fill the points that lack the vector because others wrote them without; returns their number."""
@@ -247,15 +248,13 @@ class Backfill:
 
     def _repair(self, items: Sequence[Item]) -> None:
         self._note([item.point for item in items])
-        self._written(self._begun(items, self._encoded(items)))
+        outcomes = {vector: encoder(items) for vector, encoder in self._encoders.items()}
+        self._written(self._begun(items, outcomes))
         self._recheck(items)
 
     def _note(self, points: Sequence[int | str]) -> None:
         """Keep which points are being repaired, in case this process is killed."""
         self._store.request(partial(self._lease.repairing, self._vector, points))
-
-    def _encoded(self, items: Sequence[Item]) -> Outcomes:
-        return {vector: encoder(items) for vector, encoder in self._encoders.items()}
 
     def _items(self, records: Iterable[models.Record]) -> list[Item]:
         """Points as items for the pipeline; those without text are noted in `filled.left`, those without media not."""

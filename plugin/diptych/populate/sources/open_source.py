@@ -263,23 +263,19 @@ def read_files(folder: Path) -> Iterator[Raw]:
         for path in _files(folder, TEXT_FILES):
             identifier = path.relative_to(base).as_posix()
             try:
-                title, text = _title_and_text(path, extractor)
+                kind, size = path.suffix.lower(), path.stat().st_size
+                if size > untrusted.FILE:
+                    raise DocumentError("the file is too large", got=f"{size:,} bytes", expected=f"{untrusted.FILE:,}")
+                if kind in KINDS:
+                    title, text = extractor.read(path)
+                else:
+                    title, text = ("", _text_of(path)) if kind == ".txt" else parse_markdown(_text_of(path))
             except (UnicodeDecodeError, OSError) as error:
                 yield Rejected(identifier, f"unreadable file: {error}", id=identifier)
             except DocumentError as error:
                 yield Rejected(identifier, reason_of(error), id=identifier)
             else:
                 yield {"id": identifier, "text": text, "title": title}
-
-
-def _title_and_text(path: Path, extractor: Extractor) -> tuple[str, str]:
-    kind, size = path.suffix.lower(), path.stat().st_size
-    if size > untrusted.FILE:
-        raise DocumentError("the file is too large", got=f"{size:,} bytes", expected=f"{untrusted.FILE:,}")
-    if kind in KINDS:
-        return extractor.read(path)
-    text = _text_of(path)
-    return ("", text) if kind == ".txt" else parse_markdown(text)
 
 
 def _text_of(path: Path) -> str:
