@@ -59,7 +59,7 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str, hooks: Pa
             f"the factory of adapter {spec.name!r} failed",
             where=f"{where}, {spec.factory}",
             got=conceal(f"{type(error).__name__}: {error}", options),
-        ) from _cause(error, options)
+        ) from (None if refers(options) else error)  # whose text may hold the value of an environment variable
     check_contract(spec, adapter, where=where)
     if reduce is not None:
         check_keep(reduce, adapter, tokens=passages.tokens if passages else None, where=where)
@@ -148,7 +148,8 @@ def validate_options(
     try:
         parsed = model.model_validate(options)
     except ValidationError as error:
-        raise _option_error(spec, error, sorted([*model.model_fields, *chooses]), where, raw) from _cause(error, raw)
+        refusal = _option_error(spec, error, sorted([*model.model_fields, *chooses]), where, raw)
+        raise refusal from (None if refers(raw) else error)
     return {name: getattr(parsed, name) for name in type(parsed).model_fields}
 
 
@@ -201,11 +202,6 @@ def _unknown_option(spec: AdapterSpec, key: str, known: list[str], where: str) -
         do=f"did you mean {near[0]!r}?" if near else "",
         key=key,
     )
-
-
-def _cause(error: Exception, raw: object) -> Exception | None:
-    """The error to show as a cause; None when its text may contain the value of an environment variable."""
-    return None if refers(raw) else error
 
 
 def load_object(path: str, where: str) -> Any:

@@ -213,11 +213,13 @@ class FakeCalibratedEncoder(FakeSparseEncoder):
         if not self.average_length:
             raise RuntimeError("encode_document before calibrate")
         self.called("document", inputs)
-        return [self._vector(self._saturated(words_of(self.read_part(text), expand=self.expand))) for text in inputs]
-
-    def _saturated(self, words: Sequence[str]) -> dict[str, float]:
-        relative = len(words) / self.average_length
-        return {word: count / (count + relative) for word, count in Counter(words).items()}
+        vectors = []
+        for text in inputs:
+            words = words_of(self.read_part(text), expand=self.expand)
+            relative = len(words) / self.average_length
+            weights = {word: count / (count + relative) for word, count in Counter(words).items()}
+            vectors.append(self._vector(weights))
+        return vectors
 
 
 class FakeMultiVectorEncoder(Recorder, WordLimit):
